@@ -1,0 +1,244 @@
+"""Read the shop's opening data and its order streams, strictly.
+
+Each service loads its opening data through this module. All files are checked before anything is handed out,
+so that services never start from data that do not fit together: either every row of every file is good, or
+`DatasetError` names each bad one by file, line and field, and nothing is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labservices.strict_csv import (
+    BadValue,
+    Column,
+    DatasetError,
+    Table,
+    currency,
+    identifier,
+    integer,
+    name,
+    one_of,
+    optional,
+)
+
+MAX_CENTS = 10**12  # the largest order of the dearest products still fits a bigint
+MAX_STOCK = 10**9
+MAX_QUANTITY = 1000
+MAX_LINES = 50
+REASONS = ("insufficient_stock", "unknown_customer", "insufficient_funds", "no_carrier")
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What the shop sells, and how many of it lie in the warehouse when the course starts."""
+
+    sku: str
+    name: str
+    unit_price_cents: int
+    currency: str
+    on_hand: int
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """Who buys, and the money in their account when the course starts."""
+
+    customer_id: str
+    name: str
+    balance_cents: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A place that orders go to; `carrier` is None where no carrier goes."""
+
+    destination: str
+    name: str
+    carrier: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderLine:
+    """One line of an order."""
+
+    sku: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOrder:
+    """One order of a stream, and how it must end."""
+
+    position: int
+    customer_id: str
+    destination: str
+    items: tuple[OrderLine, ...]
+    expected_status: str
+    expected_reason: str | None
+
+    def body(self) -> dict[str, Any]:
+        """Return the order as the body of `POST /orders`."""
+        items = [{"sku": line.sku, "quantity": line.quantity} for line in self.items]
+        return {"customer_id": self.customer_id, "destination": self.destination, "items": items}
+
+
+@dataclass(frozen=True, slots=True)
+class Datasets:
+    """The opening data of all services, checked together."""
+
+    products: list[Product]
+    customers: list[Customer]
+    destinations: list[Destination]
+
+
+def items(text: str) -> tuple[OrderLine, ...]:
+    """The lines of an order: `sku:quantity sku:quantity`."""
+    quantity = integer(1, MAX_QUANTITY)
+    try:
+        pairs = [pair.split(":") for pair in text.split(" ")]
+        lines = tuple(OrderLine(identifier(sku), quantity(count)) for sku, count in pairs)
+    except (BadValue, ValueError):
+        raise BadValue(f"sku:quantity pairs separated by one space, quantities 1 to {MAX_QUANTITY}") from None
+    if len(lines) > MAX_LINES or len({line.sku for line in lines}) < len(lines):
+        raise BadValue(f"at most {MAX_LINES} pairs, each sku once")
+    return lines
+
+
+PRODUCTS: Mapping[str, Column] = {
+    "sku": identifier,
+    "name": name,
+    "unit_price_cents": integer(0, MAX_CENTS),
+    "currency": currency,
+    "on_hand": integer(0, MAX_STOCK),
+}
+CUSTOMERS: Mapping[str, Column] = {
+    "customer_id": identifier,
+    "name": name,
+    "balance_cents": integer(0, MAX_CENTS),
+    "currency": currency,
+}
+DESTINATIONS: Mapping[str, Column] = {
+    "destination": identifier,
+    "name": name,
+    "carrier": optional(identifier),
+}
+STREAM: Mapping[str, Column] = {
+    "position": integer(1, 10**9),
+    "customer_id": identifier,
+    "destination": identifier,
+    "items": items,
+    "expected_status": one_of("COMPLETED", "CANCELLED"),
+    "expected_reason": optional(one_of(*REASONS)),
+}
+
+
+def load_datasets(folder: Path | str) -> Datasets:
+    """Load the opening data of all services.
+
+    Parameters
+    ----------
+    folder
+        Where `products.csv`, `customers.csv` and `destinations.csv` lie.
+
+    Raises
+    ------
+    DatasetError
+        With every problem of every file, if there is any.
+    """
+    folder = Path(folder)
+    products = Table(folder / "products.csv", PRODUCTS, Product)
+    customers = Table(folder / "customers.csv", CUSTOMERS, Customer)
+    destinations = Table(folder / "destinations.csv", DESTINATIONS, Destination)
+    products.unique("sku")
+    customers.unique("customer_id")
+    destinations.unique("destination")
+    _check_one_currency(products, customers)
+    if problems := products.problems + customers.problems + destinations.problems:
+        raise DatasetError(problems)
+    return Datasets(products.values(), customers.values(), destinations.values())
+
+
+def _check_one_currency(products: Table[Product], customers: Table[Customer]) -> None:
+    lines: list[tuple[Table[Any], int, str]] = []
+    lines += [(products, line, product.currency) for line, product in products.rows]
+    lines += [(customers, line, customer.currency) for line, customer in customers.rows]
+    for table, line, seen in lines:
+        if seen != lines[0][2]:
+            table.report(line, "currency", repr(seen), f"{lines[0][2]!r}, as everywhere in the shop")
+
+
+def load_products(folder: Path | str) -> list[Product]:
+    """Return the products of `load_datasets`, after all files were checked."""
+    return load_datasets(folder).products
+
+
+def load_customers(folder: Path | str) -> list[Customer]:
+    """Return the customers of `load_datasets`, after all files were checked."""
+    return load_datasets(folder).customers
+
+
+def load_destinations(folder: Path | str) -> list[Destination]:
+    """Return the destinations of `load_datasets`, after all files were checked."""
+    return load_datasets(folder).destinations
+
+
+def load_stream(path: Path | str, datasets: Datasets | None = None) -> list[StreamOrder]:
+    """Load a stream of orders with the outcome that each must have.
+
+    Parameters
+    ----------
+    path
+        The stream's file.
+    datasets
+        The data that the orders refer to. Default: the folder above the stream's own.
+
+    Raises
+    ------
+    DatasetError
+        With every problem of the stream (or of the data that it refers to), if there is any.
+    """
+    path = Path(path)
+    if datasets is None:
+        datasets = load_datasets(path.parent.parent)
+    table = Table(path, STREAM, StreamOrder)
+    if not table.problems:
+        _check_references(table, datasets)
+    if table.problems:
+        raise DatasetError(table.problems)
+    return table.values()
+
+
+def _check_references(table: Table[StreamOrder], datasets: Datasets) -> None:
+    skus = {product.sku for product in datasets.products}
+    customers = {customer.customer_id for customer in datasets.customers}
+    carriers = {place.destination: place.carrier for place in datasets.destinations}
+    for number, (line, order) in enumerate(table.rows, start=1):
+        reason = order.expected_reason
+        if order.position != number:
+            table.report(line, "position", repr(order.position), f"{number}: positions count from 1")
+        for item in order.items:
+            if item.sku not in skus:
+                table.report(line, "items", repr(item.sku), "a sku of products.csv")
+        if (order.customer_id in customers) == (reason == "unknown_customer"):
+            table.report(
+                line,
+                "customer_id",
+                repr(order.customer_id),
+                "a customer of customers.csv, or none of them with the reason unknown_customer",
+            )
+        if order.destination not in carriers:
+            table.report(line, "destination", repr(order.destination), "a destination of destinations.csv")
+        elif (reason == "no_carrier") != (carriers[order.destination] is None):
+            table.report(
+                line,
+                "destination",
+                repr(order.destination),
+                "a destination with a carrier, or one without and the reason no_carrier",
+            )
+        if (order.expected_status == "COMPLETED") != (reason is None):
+            table.report(line, "expected_reason", repr(reason or ""), "none for COMPLETED, one for CANCELLED")
