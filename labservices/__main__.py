@@ -1,0 +1,49 @@
+"""Start a service: ``python -m labservices SERVICE [--consumer-only]``."""
+
+import argparse
+import importlib
+import logging
+import os
+import pkgutil
+import sys
+
+import labservices
+from labservices.settings import SettingsError, read_settings
+
+
+def main() -> int:
+    """Start the service that the command line names; answer the exit status."""
+    names = [
+        found.name for found in pkgutil.iter_modules(labservices.__path__) if found.ispkg and found.name != "shared"
+    ]
+    parser = argparse.ArgumentParser(prog="python -m labservices", description="Run one service of the lab.")
+    parser.add_argument("service", choices=names)
+    parser.add_argument(
+        "--consumer-only", action="store_true", help="no HTTP: one more consumer in the group of a service that runs"
+    )
+    arguments = parser.parse_args()
+    try:
+        settings = read_settings()
+        if settings.http_port is None and not arguments.consumer_only:
+            raise SettingsError("HTTP_PORT is missing (the port of the HTTP API)")
+    except SettingsError as error:
+        print(f"{arguments.service}: {error}", file=sys.stderr)
+        return 2
+    logging.basicConfig(
+        level=settings.log_level.upper(), format=f"%(asctime)s %(levelname)s {arguments.service} %(name)s: %(message)s"
+    )
+
+    from labservices.shared import runtime, tracing  # late, so that a wrong call is answered at once
+
+    service = importlib.import_module(f"labservices.{arguments.service}").service
+    tracing.set_up(arguments.service)
+    run = runtime.consume if arguments.consumer_only else runtime.serve
+    return run(runtime.Runtime(service, settings))
+
+
+if __name__ == "__main__":
+    status = main()
+    logging.shutdown()
+    os._exit(
+        status
+    )  # threads may still wait for a database that gives no answer; nothing of theirs is worth waiting for

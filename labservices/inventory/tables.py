@@ -1,0 +1,71 @@
+"""Inventory's tables."""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Index,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
+from sqlalchemy import func as sql
+from sqlalchemy.dialects.postgresql import JSONB
+
+from labservices.inventory.domain import Status
+from labservices.shared.inbox import inbox_table
+from labservices.shared.outbox import outbox_table
+from labservices.shared.steps import one_of
+
+metadata = MetaData()
+outbox = outbox_table(metadata, "inventory")
+inbox = inbox_table(metadata)
+
+# What lies in the warehouse, and how much of it is promised to orders.
+products = Table(
+    "products",
+    metadata,
+    Column("sku", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("unit_price_cents", BigInteger, CheckConstraint("unit_price_cents >= 0"), nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("on_hand", BigInteger, nullable=False),
+    Column("reserved", BigInteger, CheckConstraint("reserved BETWEEN 0 AND on_hand"), nullable=False, default=0),
+    Column("shipped", BigInteger, CheckConstraint("shipped >= 0"), nullable=False, default=0),
+)
+
+# One row per order that inventory has heard of.
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("reservation_id", Uuid, primary_key=True),
+    Column("order_id", Uuid, nullable=False, unique=True),
+    Column("status", Text, one_of("status", Status), nullable=False),
+    Column("failure_reason", Text),
+    Column("lines", JSONB, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=sql.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=sql.now()),
+    Index("reservations_by_status", "status", "reservation_id"),
+)
+
+# Every movement of stock. Rows are only added. An order has each effect on a product once, whatever asks for it.
+stock_movements = Table(
+    "stock_movements",
+    metadata,
+    Column("movement_id", Uuid, primary_key=True),
+    Column(
+        "effect",
+        Text,
+        CheckConstraint("effect IN ('opening', 'restock', 'reserve', 'release', 'ship')"),
+        nullable=False,
+    ),
+    Column("sku", Text, nullable=False),
+    Column("quantity", BigInteger, CheckConstraint("quantity >= 0"), nullable=False),
+    Column("order_id", Uuid, CheckConstraint("(order_id IS NULL) = (effect IN ('opening', 'restock'))")),
+    Column("event_id", Uuid),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=sql.clock_timestamp()),
+    UniqueConstraint("order_id", "effect", "sku"),
+)

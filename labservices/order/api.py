@@ -1,0 +1,144 @@
+"""The order service's HTTP API."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Response
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
+
+from labservices.order import commands
+from labservices.order.domain import Status, TooLate
+from labservices.order.tables import order_history, orders
+from labservices.shared.database import Database
+from labservices.shared.fields import Name, NameFilter
+from labservices.shared.paging import Cursor, Limit, Page, read_page
+from labservices.shared.problems import Problem, answers, not_found
+
+
+class NewLine(BaseModel):
+    """One product to order."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    sku: Name
+    quantity: Annotated[int, Field(ge=1, le=1000)]
+
+
+class NewOrder(BaseModel):
+    """What a customer sends to order something."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    customer_id: Name
+    destination: Name
+    items: Annotated[list[NewLine], Field(min_length=1, max_length=50)]
+
+
+class OrderLine(BaseModel):
+    """One line of an order, at the price of the moment of ordering."""
+
+    sku: str
+    quantity: int
+    unit_price_cents: int
+
+
+class Order(BaseModel):
+    """An order as it stands."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    order_id: UUID
+    customer_id: str
+    destination: str
+    status: Status
+    items: list[OrderLine]
+    total_cents: int
+    currency: str
+    failure_reason: str | None
+    created_at: datetime
+    updated_at: datetime
+    version: int
+
+
+class StatusChange(BaseModel):
+    """A status that an order took, and the event upon which it did."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    status: Status
+    reason: str | None
+    event_id: UUID
+    at: datetime
+
+
+Key = Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
+
+
+def make_router(database: Database) -> APIRouter:
+    """Make the routes, on a database."""
+    router = APIRouter(tags=["orders"])
+
+    @router.post("/orders", status_code=201, responses={200: {"model": Order}, **answers(409)})
+    def place_order(request: NewOrder, response: Response, idempotency_key: Key = None) -> Order:
+        """Take an order. Sent again with the same `Idempotency-Key`, it answers the same order with `200`."""
+        with database.transaction() as tx:
+            try:
+                order, is_new = commands.place(tx, request.model_dump(), idempotency_key)
+            except commands.UnknownSkus as error:
+                errors = [(f"#/items/{line}/sku", "no such product") for line in error.lines]
+                raise Problem(422, "unknown-sku", "the order names products that don't exist", errors) from None
+            except commands.KeyTaken:
+                detail = "this Idempotency-Key was used with another request"
+                raise Problem(409, "idempotency-key-taken", detail) from None
+        response.status_code = 201 if is_new else 200
+        response.headers["Location"] = f"/orders/{order.order_id}"
+        return Order.model_validate(order)
+
+    @router.get("/orders")
+    def list_orders(
+        status: Status | None = None, customer_id: NameFilter = None, limit: Limit = 50, cursor: Cursor = None
+    ) -> Page[Order]:
+        """List orders, the newest first."""
+        query = select(orders)
+        if status is not None:
+            query = query.where(orders.c.status == status)
+        if customer_id is not None:
+            query = query.where(orders.c.customer_id == customer_id)
+        with database.transaction() as tx:
+            rows, next_cursor = read_page(tx, query, orders.c.order_id, limit, cursor, newest_first=True)
+        return Page(items=[Order.model_validate(row) for row in rows], next_cursor=next_cursor)
+
+    @router.get("/orders/{order_id}", responses=answers(404))
+    def read_order(order_id: UUID) -> Order:
+        """Read one order."""
+        with database.transaction() as tx:
+            order = commands.read_order(tx, order_id)
+        if order is None:
+            raise not_found("order", order_id)
+        return Order.model_validate(order)
+
+    @router.get("/orders/{order_id}/history", responses=answers(404))
+    def read_history(order_id: UUID, limit: Limit = 50, cursor: Cursor = None) -> Page[StatusChange]:
+        """Read which statuses an order has had, in their order."""
+        query = select(order_history).where(order_history.c.order_id == order_id)
+        with database.transaction() as tx:
+            if commands.read_order(tx, order_id) is None:
+                raise not_found("order", order_id)
+            rows, next_cursor = read_page(tx, query, order_history.c.version, limit, cursor)
+        return Page(items=[StatusChange.model_validate(row) for row in rows], next_cursor=next_cursor)
+
+    @router.post("/orders/{order_id}/cancel", status_code=202, responses=answers(404, 409))
+    def cancel_order(order_id: UUID) -> Order:
+        """Call an order off. Asked again, it changes nothing; once the order is COMPLETED, it is too late."""
+        with database.transaction() as tx:
+            try:
+                order = commands.cancel(tx, order_id)
+            except TooLate:
+                raise Problem(409, "order-completed", f"order {order_id} is COMPLETED; it can't be undone") from None
+        if order is None:
+            raise not_found("order", order_id)
+        return Order.model_validate(order)
+
+    return router

@@ -1,0 +1,117 @@
+"""What a customer may ask of the order service: to take an order, and to call it off."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, select
+from sqlalchemy.dialects.postgresql import insert
+
+from labservices.order import domain
+from labservices.order.domain import Change, Status
+from labservices.order.handlers import change_status, facts, lock_order
+from labservices.order.tables import catalogue, idempotency_keys, order_history, orders
+from labservices.shared.database import Transaction
+from labservices.shared.events import CANCELLED_BY_CUSTOMER, Line, OrderCancelRequested, OrderCreated
+from labservices.shared.ids import uuid7
+
+
+class UnknownSkus(Exception):
+    """Some lines name products that the catalogue does not have; carries the numbers of these lines."""
+
+    def __init__(self, lines: list[int]) -> None:
+        super().__init__(lines)
+        self.lines = lines
+
+
+class KeyTaken(Exception):
+    """The idempotency key was used with another request."""
+
+
+def place(tx: Transaction, request: dict[str, Any], key: str | None) -> tuple[Row[Any], bool]:
+    """Take an order: the order, its first status and its event, all in one transaction.
+
+    Parameters
+    ----------
+    tx
+        The transaction.
+    request
+        ``customer_id``, ``destination`` and ``items`` (each with ``sku`` and ``quantity``), checked already.
+    key
+        The client's idempotency key: the same request with the same key makes no second order.
+
+    Returns
+    -------
+    tuple
+        The order, and whether it is new.
+
+    Raises
+    ------
+    UnknownSkus, KeyTaken
+        Nothing is changed then.
+    """
+    items, currency = _price(tx, request["items"])
+    order_id = uuid7()
+    if key is not None and (earlier := _claim(tx, key, request, order_id)):
+        return earlier, False
+    values = {
+        "order_id": order_id,
+        "customer_id": request["customer_id"],
+        "destination": request["destination"],
+        "items": items,
+        "total_cents": sum(line["quantity"] * line["unit_price_cents"] for line in items),
+        "currency": currency,
+        "status": Status.PENDING,
+        "version": 1,
+    }
+    order = tx.execute(orders.insert().returning(orders), values).one()
+    event_id = tx.publish(OrderCreated(**facts(order)))
+    tx.execute(
+        order_history.insert(), {"order_id": order_id, "version": 1, "status": Status.PENDING, "event_id": event_id}
+    )
+    return order, True
+
+
+def cancel(tx: Transaction, order_id: UUID) -> Row[Any] | None:
+    """Call an order off, unless that was done already; answer the order, or None where there is none.
+
+    Raises
+    ------
+    TooLate
+        When the order is COMPLETED.
+    """
+    order = lock_order(tx, order_id)
+    if order is None or not domain.cancel(Status(order.status)):
+        return order
+    event_id = tx.publish(OrderCancelRequested(**facts(order), reason=CANCELLED_BY_CUSTOMER))
+    change_status(tx, order, [Change(Status.CANCELLING, CANCELLED_BY_CUSTOMER, event_id)])
+    return read_order(tx, order_id)
+
+
+def read_order(tx: Transaction, order_id: UUID) -> Row[Any] | None:
+    """Read an order without locking it."""
+    return tx.execute(select(orders).where(orders.c.order_id == order_id)).one_or_none()
+
+
+def _price(tx: Transaction, wanted: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    """Put today's prices to the lines."""
+    skus = {line["sku"] for line in wanted}
+    known = {row.sku: row for row in tx.execute(select(catalogue).where(catalogue.c.sku.in_(skus)))}
+    unknown = [number for number, line in enumerate(wanted) if line["sku"] not in known]
+    if unknown:
+        raise UnknownSkus(unknown)
+    items = [Line(**line, unit_price_cents=known[line["sku"]].unit_price_cents).model_dump() for line in wanted]
+    return items, known[wanted[0]["sku"]].currency
+
+
+def _claim(tx: Transaction, key: str, request: dict[str, Any], order_id: UUID) -> Row[Any] | None:
+    """Claim a key for a new order; answer the order that it was claimed for before, if it was.
+
+    Of two claims at once the second waits here until the first one's transaction ends, and then finds its order.
+    """
+    claim = insert(idempotency_keys).on_conflict_do_nothing().returning(idempotency_keys.c.key)
+    if tx.execute(claim, {"key": key, "request": request, "order_id": order_id}).first():
+        return None
+    earlier = tx.execute(select(idempotency_keys).where(idempotency_keys.c.key == key)).one()
+    if earlier.request != request:
+        raise KeyTaken
+    return read_order(tx, earlier.order_id)

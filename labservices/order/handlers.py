@@ -1,0 +1,117 @@
+"""What the order service does upon the events of the others: it writes the answer down, and takes what follows."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, bindparam, select, text
+
+from labservices.order.domain import STEPS, Answer, Change, Status, effect_of, what_follows
+from labservices.order.tables import order_answers, order_history, orders
+from labservices.shared.database import Transaction
+from labservices.shared.events import Event, Line, OrderCancelled, OrderCompleted
+from labservices.shared.service import Handler
+from labservices.shared.steps import move
+
+
+class UnknownOrder(Exception):
+    """Another service speaks of an order that was never made here."""
+
+
+def on_answer(tx: Transaction, event: Event) -> None:
+    """A service answered, or undid what it had done."""
+    order = lock_order(tx, event.order_id)
+    if order is None:
+        raise UnknownOrder(event.order_id)
+    if take_down(tx, event):
+        carry_on(tx, order)
+
+
+HANDLERS: dict[type[Event], Handler] = {
+    event: on_answer for step in STEPS for event in (step.success, step.failure, step.undo)
+}
+
+
+_LOCK = select(orders).where(orders.c.order_id == bindparam("order_id")).with_for_update()
+
+
+def lock_order(tx: Transaction, order_id: UUID) -> Row[Any] | None:
+    """Read the order's row, and let nobody else handle this order until the transaction ends."""
+    return tx.execute(_LOCK, {"order_id": order_id}).one_or_none()
+
+
+_TAKE_DOWN = text(
+    """
+    INSERT INTO order_answers (order_id, effect, type, reason, event_id)
+    VALUES (:order_id, :effect, :type, :reason, :event_id)
+    ON CONFLICT DO NOTHING
+    """
+)
+
+
+def take_down(tx: Transaction, event: Event) -> bool:
+    """Write an answer down, whatever the order's status; answer False if its effect stands there already.
+
+    The inbox stops an event that comes twice. This stops the same answer when it comes under another id.
+    """
+    values = {
+        "order_id": event.order_id,
+        "effect": effect_of(type(event)),
+        "type": event.type(),
+        "reason": getattr(event, "reason", None),
+        "event_id": tx.cause,
+    }
+    return tx.execute(_TAKE_DOWN, values).rowcount == 1
+
+
+_READ_ANSWERS = select(order_answers).where(order_answers.c.order_id == bindparam("order_id"))
+
+
+def carry_on(tx: Transaction, order: Row[Any]) -> None:
+    """Make the changes that follow from all that is known of an order, and say what became of it."""
+    answers = tx.execute(_READ_ANSWERS, {"order_id": order.order_id})
+    known = {row.type: Answer(row.type, row.event_id, row.reason) for row in answers}
+    changes = what_follows(Status(order.status), known)
+    if not changes:
+        return
+    change_status(tx, order, changes)
+    match changes[-1].status:
+        case Status.COMPLETED:
+            tx.publish(OrderCompleted(**facts(order)))
+        case Status.CANCELLED:
+            reason = order.failure_reason or next(change.reason for change in changes if change.reason)
+            tx.publish(OrderCancelled(**facts(order), reason=reason))
+
+
+def change_status(tx: Transaction, order: Row[Any], changes: list[Change]) -> None:
+    """Move the order through some statuses, and remember each."""
+    failure_reason = order.failure_reason or next((change.reason for change in changes if change.reason), None)
+    move(
+        tx,
+        orders,
+        order.order_id,
+        order.status,
+        status=changes[-1].status,
+        failure_reason=failure_reason,
+        version=order.version + len(changes),
+    )
+    for number, change in enumerate(changes, start=1):
+        row = {
+            "order_id": order.order_id,
+            "version": order.version + number,
+            "status": change.status,
+            "reason": failure_reason if change.status in (Status.CANCELLING, Status.CANCELLED) else None,
+            "event_id": change.event_id or tx.cause,
+        }
+        tx.execute(order_history.insert(), row)
+
+
+def facts(order: Row[Any]) -> dict[str, Any]:
+    """Gather what every event about an order says."""
+    return {
+        "order_id": order.order_id,
+        "customer_id": order.customer_id,
+        "destination": order.destination,
+        "items": [Line(**line) for line in order.items],
+        "total_cents": order.total_cents,
+        "currency": order.currency,
+    }

@@ -1,0 +1,1 @@
+"""What the four services share: each idea stands here once."""

@@ -1,0 +1,295 @@
+"""The consumer: takes records from Kafka, has each handled, and commits the offsets after that.
+
+The order of these steps is the point. The offset says "all before this is done", so it is committed only after the
+database transaction; a process that dies in between is given some records again, and the inbox stops those.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from labservices.settings import Settings
+from labservices.shared.database import DatabaseAway
+from labservices.shared.handling import EventHandling, Outcome
+from labservices.shared.record import InvalidRecord, Record, read_message
+from labservices.shared.service import Service
+
+log = logging.getLogger(__name__)
+_librdkafka_log = logging.getLogger("librdkafka")
+_librdkafka_log.setLevel(logging.CRITICAL)  # it tells of every attempt to connect; the health checks tell the same once
+
+COMMIT_EVERY = 0.05
+"""Seconds between two commits of offsets, while there is anything to commit."""
+
+RETRY_FIRST, RETRY_MOST = 0.1, 10.0
+"""Seconds until a record that can't be handled is tried again: twice as long each time, up to a limit."""
+
+AWAY_RETRY = 0.5
+"""Seconds until the next try while the database or the broker is away."""
+
+IDLE_POLL = 0.1
+"""Seconds that one wait for a record takes at most, so that a call to pause or stop is soon heard."""
+
+Partition = tuple[str, int]
+
+
+@dataclass
+class Held:
+    """Records of one partition that wait, since the first of them could not be handled."""
+
+    records: deque[Record]
+    attempts: int
+    due: float
+
+
+class EventConsumer:
+    """The consumer loop of one service, in a thread of its own.
+
+    A record that can't be handled holds its partition: it is tried again, later and later, and what stands behind it
+    waits. It is never skipped. While the database is away, every partition waits like that, without being blamed.
+    """
+
+    def __init__(self, service: Service, settings: Settings, handling: EventHandling) -> None:
+        self._service = service
+        self._settings = settings
+        self._handling = handling
+        self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
+        self._changed = threading.Condition()
+        self._paused = False
+        self._stopping = False
+        self._consuming = False
+        self._admin: AdminClient | None = None
+        self._assigned: set[Partition] = set()
+        self._held: dict[Partition, Held] = {}
+        self._done: dict[Partition, int] = {}
+        self._commit_due = 0.0
+        self._database_away = False
+
+    # --- what others ask of it, from their own threads
+
+    def start(self) -> None:
+        """Begin to consume."""
+        self._thread.start()
+
+    def stop(self, patience: float = 1.5) -> None:
+        """Finish the record in hand, commit, leave the group; wait for that, though not for ever."""
+        self._tell(stopping=True)
+        if self._thread.ident:
+            self._thread.join(patience)
+
+    def pause(self, patience: float = 4.0) -> bool:
+        """Finish the record in hand, commit, leave the group; answer whether it has left in time."""
+        self._tell(paused=True)
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._consuming, patience)
+
+    def resume(self) -> None:
+        """Join the group again."""
+        self._tell(paused=False)
+
+    def state(self) -> dict[str, Any]:
+        """Say what it is doing, for people to read."""
+        if not self._consuming:
+            doing = "paused" if self._paused else "stopped" if self._stopping else "starting"
+        else:
+            doing = "waiting for the database" if self._database_away else "running"
+        now = time.monotonic()
+        return {
+            "state": doing,
+            "assigned": [{"topic": topic, "partition": number} for topic, number in sorted(self._assigned)],
+            "held": [
+                {
+                    "topic": topic,
+                    "partition": number,
+                    "offset": held.records[0].offset,
+                    "attempts": held.attempts,
+                    "retry_in_seconds": round(max(0.0, held.due - now), 1),
+                }
+                for (topic, number), held in sorted(self._held.copy().items())
+            ],
+        }
+
+    def check_broker(self, timeout: float) -> None:
+        """Ask the broker for an answer.
+
+        Raises
+        ------
+        KafkaException
+            When it gives none in time.
+        """
+        # The consumer itself can't be asked: list_topics() never returns while another thread is inside poll().
+        if self._admin is None:
+            self._admin = AdminClient(self._client_settings(), logger=_librdkafka_log)
+        self._admin.list_topics(self._service.topics[0], timeout)
+
+    def _tell(self, *, paused: bool | None = None, stopping: bool = False) -> None:
+        with self._changed:
+            self._paused = self._paused if paused is None else paused
+            self._stopping = self._stopping or stopping
+            self._changed.notify_all()
+
+    # --- the thread
+
+    def _run(self) -> None:
+        while not self._stopping:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or not self._paused)
+                self._consuming = not self._stopping
+            if self._consuming:
+                self._consume()
+                with self._changed:
+                    self._consuming = False
+                    self._changed.notify_all()
+
+    def _consume(self) -> None:
+        consumer = self._join()
+        log.info("%s consumes %s", self._service.name, ", ".join(self._service.topics))
+        try:
+            while not (self._stopping or self._paused):
+                self._retry_what_is_due(consumer)
+                message = consumer.poll(COMMIT_EVERY if self._done or self._held else IDLE_POLL)
+                if message is not None:
+                    self._take(consumer, message)
+                if self._done and time.monotonic() >= self._commit_due:
+                    self._commit(consumer)
+        finally:
+            self._commit(consumer, wait=True)
+            consumer.close()
+            self._forget(self._assigned)
+
+    def _take(self, consumer: Consumer, message: Message) -> None:
+        error = message.error()
+        if error:  # a topic that is not there yet, a broker that is away: librdkafka goes on by itself
+            log.debug("Kafka: %s", error)
+            return
+        record = read_message(message)
+        partition = (record.topic, record.partition)
+        if partition in self._held:  # it was on its way already when the partition was paused
+            self._held[partition].records.append(record)
+        elif not self._handle(record):
+            self._held[partition] = Held(deque([record]), 0, 0.0)
+            consumer.pause([TopicPartition(*partition)])
+            self._put_off(self._held[partition])
+
+    def _handle(self, record: Record) -> bool:
+        """Have one record handled; answer whether it was."""
+        try:
+            outcome = self._handling.handle(record)
+        except DatabaseAway as error:
+            if not self._database_away:
+                log.warning("the database is away (%s); waiting for it", error)
+            self._database_away = True
+            return False
+        except Exception as error:
+            where = f"{record.topic}[{record.partition}]@{record.offset}"
+            known = isinstance(error, InvalidRecord)
+            log.error("%s can't be handled: %s", where, error if known else repr(error), exc_info=not known)
+            self._database_away = self._database_away and known  # an invalid record asked nothing of the database
+            return False
+        if self._database_away and outcome is not Outcome.IGNORED:  # nor did an ignored one
+            self._database_away = False
+            log.info("the database is back")
+        if not self._done:
+            self._commit_due = time.monotonic() + COMMIT_EVERY
+        self._done[record.topic, record.partition] = record.offset + 1
+        return True
+
+    def _retry_what_is_due(self, consumer: Consumer) -> None:
+        for partition, held in list(self._held.items()):
+            if held.due > time.monotonic():
+                continue
+            while held.records and self._handle(held.records[0]):
+                held.records.popleft()
+                held.attempts = 0
+            if held.records:
+                self._put_off(held)
+            else:
+                del self._held[partition]
+                consumer.resume([TopicPartition(*partition)])
+
+    def _put_off(self, held: Held) -> None:
+        if self._database_away:  # the record is not to blame, so this is no attempt
+            seconds = AWAY_RETRY
+        else:
+            held.attempts += 1
+            seconds = min(RETRY_FIRST * 2 ** min(held.attempts - 1, 20), RETRY_MOST)
+        held.due = time.monotonic() + seconds
+
+    # --- Kafka
+
+    def _join(self) -> Consumer:
+        consumer = Consumer(
+            self._client_settings()
+            | {
+                "group.id": self._service.name,
+                "enable.auto.commit": False,
+                "on_commit": self._on_commit,
+                "auto.offset.reset": "earliest",
+                "session.timeout.ms": self._settings.consumer_session_timeout_ms,
+                "heartbeat.interval.ms": self._settings.consumer_heartbeat_interval_ms,
+                "fetch.wait.max.ms": 100,
+                "topic.metadata.refresh.interval.ms": 2000,  # a topic that is made later is found within that time
+            },
+            logger=_librdkafka_log,
+        )
+        consumer.subscribe(
+            self._service.topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+        return consumer
+
+    def _client_settings(self) -> dict[str, Any]:
+        return {
+            "bootstrap.servers": self._settings.kafka_bootstrap_servers,
+            "client.id": self._service.name,
+            "broker.address.family": "v4",
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 500,
+            "socket.timeout.ms": 5000,
+        }
+
+    def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:
+        """Commit the offsets of what is done; with ``wait``, have the broker's answer before going on."""
+        if not self._done:
+            return
+        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in self._done.items()]
+        self._done.clear()
+        try:
+            if wait:
+                consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                consumer.commit(offsets=offsets)
+        except KafkaException as error:
+            self._on_commit(error.args[0], offsets)
+
+    def _on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
+        """If a commit failed, try it again later. What comes twice because of that, the inbox stops."""
+        if error is None:
+            return
+        log.warning("offsets not committed yet: %s", error)
+        self._commit_due = time.monotonic() + AWAY_RETRY
+        for one in offsets:
+            if (one.topic, one.partition) in self._assigned:
+                self._done.setdefault((one.topic, one.partition), one.offset)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._assigned |= {(one.topic, one.partition) for one in partitions}
+        log.debug("assigned: %s", sorted(self._assigned))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._commit(consumer, wait=True)  # the partition's next owner shall begin behind what is done
+        self._forget({(one.topic, one.partition) for one in partitions})
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._forget({(one.topic, one.partition) for one in partitions})
+
+    def _forget(self, partitions: set[Partition]) -> None:
+        for partition in list(partitions):
+            self._assigned.discard(partition)
+            self._held.pop(partition, None)
+            self._done.pop(partition, None)

@@ -1,0 +1,119 @@
+"""The service's own database: transactions, and what it looks like when it is away."""
+
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engine, event, text
+from sqlalchemy.exc import InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from labservices.shared.events import Event
+from labservices.shared.outbox import Outbox
+
+
+class DatabaseAway(Exception):
+    """The database can't be reached, or can't work now. Nothing was changed; trying again later helps."""
+
+
+class Transaction:
+    """A database transaction that can also publish.
+
+    What it publishes becomes known if, and only if, its changes are committed.
+    """
+
+    def __init__(self, connection: Connection, outbox: Outbox, cause: UUID | None) -> None:
+        self.connection = connection
+        self.cause = cause
+        self._outbox = outbox
+
+    def execute(self, statement: Executable, values: Any = None) -> CursorResult[Any]:
+        """Execute one SQL statement."""
+        return self.connection.execute(statement, values)
+
+    def publish(self, said: Event) -> UUID:
+        """Write an event into the outbox, and answer its id."""
+        return self._outbox.add(self.connection, said, self.cause)
+
+
+class Database:
+    """Gives out transactions.
+
+    Parameters
+    ----------
+    url
+        ``postgresql://user:password@host:port/name``
+    outbox
+        Where the transactions publish to.
+    """
+
+    def __init__(self, url: str, outbox: Outbox) -> None:
+        self.engine = make_engine(url)
+        self.schema_made = threading.Event()
+        self._outbox = outbox
+
+    @contextmanager
+    def transaction(self, cause: UUID | None = None) -> Iterator[Transaction]:
+        """Run a block in one transaction: committed at its end, rolled back if it raises.
+
+        Parameters
+        ----------
+        cause
+            The id of the event upon which this is done; it becomes the ``causation_id`` of what is published.
+
+        Raises
+        ------
+        DatabaseAway
+            When the database is not there, goes away, or has no time.
+        """
+        if not self.schema_made.is_set():
+            raise DatabaseAway("the tables have not been made yet")
+        try:
+            with self.engine.begin() as connection:
+                yield Transaction(connection, self._outbox, cause)
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise DatabaseAway(str(error).split("\n")[0]) from error
+
+    def ping(self) -> None:
+        """Ask the database for an answer.
+
+        Raises
+        ------
+        DatabaseAway
+            When it gives none.
+        """
+        with self.transaction() as tx:
+            tx.execute(text("SELECT 1"))
+
+
+def make_engine(url: str) -> Engine:
+    """Make the pool of connections to a database."""
+    engine = create_engine(
+        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        pool_size=5,
+        max_overflow=5,
+        pool_timeout=3,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_deserializer=orjson.loads,
+        connect_args={
+            "connect_timeout": 2,
+            # a process that is stopped in the middle of a transaction shall not hold its locks for ever
+            "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=10s",
+        },
+    )
+    event.listen(engine, "checkout", _refuse_broken_connection)
+    return engine
+
+
+def _refuse_broken_connection(connection: Any, *_: object) -> None:
+    """Have the pool make new connections if the server has closed the old ones, as it does when it is restarted.
+
+    Nothing was asked on this connection, so there is nothing to read, unless it is the server's farewell. Looking costs
+    no round trip, as trying the connection with a statement would.
+    """
+    if connection.closed or select.select([connection.fileno()], [], [], 0)[0]:
+        raise InvalidatePoolError

@@ -1,0 +1,231 @@
+"""The events: what the services say to each other.
+
+An event is a fact about one order, named in the past tense. Each carries the whole order (who, where to, what, for how
+much), so that whoever reads it can take the next step without asking anyone. The class's name is the event's type.
+
+Readers are tolerant: an unknown field is ignored, so a minor version may add fields. A major version may change what a
+field means, so an unknown one is refused.
+"""
+
+from typing import Annotated, Any, ClassVar, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Sku = Annotated[str, Field(min_length=1, max_length=64, examples=["MUG-BLUE"])]
+Cents = Annotated[int, Field(ge=0, description="money in minor units", examples=[1250])]
+Reason = Annotated[str, Field(min_length=1, max_length=64, examples=["insufficient_stock"])]
+
+# The reasons that the four services give.
+INSUFFICIENT_STOCK = "insufficient_stock"
+UNKNOWN_CUSTOMER = "unknown_customer"
+INSUFFICIENT_FUNDS = "insufficient_funds"
+NO_CARRIER = "no_carrier"
+CANCELLED_BY_CUSTOMER = "cancelled_by_customer"
+DEADLINE_EXCEEDED = "deadline_exceeded"
+ORDER_CANCELLED = "order_cancelled"
+
+
+class Line(BaseModel):
+    """One line of an order: so many of one product, at the price of the moment of ordering."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    sku: Sku
+    quantity: Annotated[int, Field(ge=1)]
+    unit_price_cents: Cents
+
+
+class Event(BaseModel):
+    """What every event carries: the order that it is about."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    topic: ClassVar[str] = ""
+    version: ClassVar[str] = "1.0"
+
+    order_id: UUID
+    customer_id: Annotated[str, Field(min_length=1, max_length=64)]
+    destination: Annotated[str, Field(min_length=1, max_length=64)]
+    items: Annotated[list[Line], Field(min_length=1)]
+    total_cents: Cents
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["EUR"])]
+
+    @classmethod
+    def about(cls, order: "Event", **more: Any) -> Self:
+        """Say something new about the order of another event."""
+        return cls(**{name: getattr(order, name) for name in Event.model_fields}, **more)
+
+    @classmethod
+    def type(cls) -> str:
+        """The type as it stands in the ``ce_type`` header."""
+        return cls.__name__
+
+    @classmethod
+    def dataschema(cls) -> str:
+        """The name of the payload's schema with its version, as it stands in the ``ce_dataschema`` header."""
+        return f"urn:sagalab:{cls.__name__}:{cls.version}"
+
+
+class ErrorEvent(Event):
+    """Something went wrong, or someone called it off: each service but the writer undoes what it did for the order."""
+
+    reason: Reason
+
+
+# --- order.events
+
+
+class OrderCreated(Event):
+    """An order was accepted: inventory is asked to reserve its goods."""
+
+    topic = "order.events"
+
+
+class OrderCompleted(Event):
+    """Everything that was asked has succeeded; from here on the order can't be undone."""
+
+    topic = "order.events"
+
+
+class OrderCancelRequested(ErrorEvent):
+    """The customer called the order off in time."""
+
+    topic = "order.events"
+
+
+class OrderTimedOut(ErrorEvent):
+    """The order took longer than the deadline allows."""
+
+    topic = "order.events"
+
+
+class OrderCancelled(Event):
+    """Everything that was done for the order has been undone."""
+
+    topic = "order.events"
+
+    reason: Reason
+
+
+# --- inventory.events
+
+
+class Shortage(BaseModel):
+    """One product of which too little was there."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    sku: Sku
+    requested: Annotated[int, Field(ge=1)]
+    available: Annotated[int, Field(ge=0)]
+
+
+class InventoryReserved(Event):
+    """The goods are set aside: payment is asked to capture the money."""
+
+    topic = "inventory.events"
+
+    reservation_id: UUID
+
+
+class InventoryReservationFailed(ErrorEvent):
+    """The goods could not be set aside."""
+
+    topic = "inventory.events"
+
+    reservation_id: UUID
+    shortages: list[Shortage] = []
+
+
+class InventoryReleased(Event):
+    """The goods that were set aside are free again."""
+
+    topic = "inventory.events"
+
+    reservation_id: UUID
+
+
+# --- payment.events
+
+
+class PaymentCompleted(Event):
+    """The money was captured: shipping is asked to schedule the shipment."""
+
+    topic = "payment.events"
+
+    payment_id: UUID
+    amount_cents: Cents
+
+
+class PaymentFailed(ErrorEvent):
+    """The money could not be captured."""
+
+    topic = "payment.events"
+
+    payment_id: UUID
+
+
+class PaymentRefunded(Event):
+    """The money that was captured was given back."""
+
+    topic = "payment.events"
+
+    payment_id: UUID
+    amount_cents: Cents
+
+
+# --- shipping.events
+
+
+class ShipmentScheduled(Event):
+    """A carrier will come for the goods: the order service is told that the last step succeeded."""
+
+    topic = "shipping.events"
+
+    shipment_id: UUID
+    carrier: Annotated[str, Field(min_length=1)]
+
+
+class ShippingFailed(ErrorEvent):
+    """No shipment could be scheduled."""
+
+    topic = "shipping.events"
+
+    shipment_id: UUID
+
+
+class ShipmentCancelled(Event):
+    """The shipment that was scheduled will not leave."""
+
+    topic = "shipping.events"
+
+    shipment_id: UUID
+    carrier: Annotated[str, Field(min_length=1)]
+
+
+EVENTS: dict[str, type[Event]] = {
+    event.type(): event
+    for event in (
+        OrderCreated,
+        OrderCompleted,
+        OrderCancelRequested,
+        OrderTimedOut,
+        OrderCancelled,
+        InventoryReserved,
+        InventoryReservationFailed,
+        InventoryReleased,
+        PaymentCompleted,
+        PaymentFailed,
+        PaymentRefunded,
+        ShipmentScheduled,
+        ShippingFailed,
+        ShipmentCancelled,
+    )
+}
+"""Every event that there is, by its type."""
+
+
+def error_events_for(service: str) -> list[type[ErrorEvent]]:
+    """All error events but those that the service writes itself: what it must undo its own work upon."""
+    return [event for event in EVENTS.values() if issubclass(event, ErrorEvent) and event.topic != f"{service}.events"]

@@ -1,0 +1,14 @@
+"""Fields that several of the HTTP APIs take."""
+
+from typing import Annotated
+
+from fastapi import Path, Query
+from pydantic import Field
+
+_PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
+
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=_PRINTABLE)]
+"""A customer's, a product's or a destination's id in a body. It need not exist."""
+
+NameInPath = Annotated[str, Path(min_length=1, max_length=64, pattern=_PRINTABLE)]
+NameFilter = Annotated[str | None, Query(min_length=1, max_length=64, pattern=_PRINTABLE)]

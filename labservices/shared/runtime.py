@@ -1,0 +1,127 @@
+"""A running service: its parts put together, started and ended."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from labservices.settings import Settings
+from labservices.shared.consumer import EventConsumer
+from labservices.shared.database import Database
+from labservices.shared.handling import EventHandling
+from labservices.shared.inbox import Inbox
+from labservices.shared.outbox import Outbox
+from labservices.shared.schema import make_schema
+from labservices.shared.service import Service
+from labservices.shared.web import make_app
+
+log = logging.getLogger(__name__)
+
+EXIT_SECONDS = 1.8
+"""So long a process that was told to end may take: a thread of it may hang on a database that gives no answer."""
+
+
+class Runtime:
+    """One service with all its parts, wired here and nowhere else."""
+
+    def __init__(self, service: Service, settings: Settings) -> None:
+        tables = service.tables.tables
+        self.service = service
+        self.settings = settings
+        self.database = Database(settings.database_url, Outbox(service.name, tables["outbox"]))
+        self.handling = EventHandling(service, self.database, Inbox(service.name))
+        self.consumer = EventConsumer(service, settings, self.handling)
+        self.ended = threading.Event()
+        self.error: Exception | None = None
+
+    def start(self) -> None:
+        """Begin, without waiting: make the schema as soon as the database is there, then consume."""
+        threading.Thread(target=self._make_schema_and_consume, name="start", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the consumer, and close the connections."""
+        self.ended.set()
+        self.consumer.stop()
+        self.database.engine.dispose()
+
+    def _make_schema_and_consume(self) -> None:
+        try:
+            self._make_schema()
+        except Exception as error:
+            log.critical("the schema can't be made: %s", error)
+            self.error = error
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        if not self.ended.is_set():
+            self.consumer.start()
+
+    def _make_schema(self) -> None:
+        while not self.ended.is_set():
+            try:
+                make_schema(self.database.engine, self.service, self.settings.datasets_dir)
+            except (OperationalError, InterfaceError) as error:
+                log.debug("the database is not there yet: %s", error)
+                self.ended.wait(0.1)
+            else:
+                self.database.schema_made.set()
+                return
+
+
+def serve(runtime: Runtime) -> int:
+    """Run a service until it is told to end: HTTP in this thread, the consumer in its own."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        runtime.start()
+        yield
+        runtime.stop()
+
+    app = make_app(runtime.service, runtime.database, runtime.consumer, lifespan)
+    config = uvicorn.Config(
+        app,
+        host=runtime.settings.http_host,
+        port=runtime.settings.http_port or 0,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises again what ended it; being told to end is no fault
+        signal.signal(number, lambda *_: None)
+    _Server(config).run()
+    return _exit_status(runtime)
+
+
+def consume(runtime: Runtime) -> int:
+    """Run only the consumer of a service, one more in its group, until it is told to end."""
+    signalled = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: signalled.set())
+    runtime.start()
+    while not signalled.wait(0.5):  # a wait without end would not let Python run its signal handlers everywhere
+        pass
+    _end_soon()
+    runtime.stop()
+    return _exit_status(runtime)
+
+
+class _Server(uvicorn.Server):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        _end_soon()
+        super().handle_exit(sig, frame)
+
+
+def _end_soon() -> None:
+    timer = threading.Timer(EXIT_SECONDS, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+
+
+def _exit_status(runtime: Runtime) -> int:
+    return 1 if runtime.error else 0

@@ -1,0 +1,211 @@
+"""The HTTP side that all services have: the app, its health, its metrics, and the handles for its management."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import Response
+from opentelemetry.trace import SpanKind
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
+
+from labservices.shared import metrics, problems
+from labservices.shared.consumer import EventConsumer
+from labservices.shared.database import Database
+from labservices.shared.problems import Problem, ProblemDetails
+from labservices.shared.service import Service
+from labservices.shared.tracing import span
+
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+ANSWER_SECONDS = 5.0
+"""How long a request may take; a database that was stopped, not ended, would keep it for ever."""
+
+CHECK_SECONDS = 1.0
+"""How long a health check waits for an answer."""
+
+
+def make_app(service: Service, database: Database, consumer: EventConsumer, lifespan: Lifespan[FastAPI]) -> FastAPI:
+    """Make a service's HTTP app: its own API, and what every service has."""
+    app = FastAPI(
+        title=f"Saga Lab: {service.name} service",
+        version="1.0",
+        description="One of the four services of the lab. Errors are problem details (RFC 9457).",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        # FastAPI's own spans and metrics would tell everything a second time; see Telemetry below.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+    )
+    problems.install(app)
+    app.include_router(service.make_router(database), responses=problems.answers(422, 503))
+    app.include_router(_health(database, consumer))
+    app.include_router(_management(consumer), include_in_schema=False)
+    app.add_middleware(Patience)
+    app.add_middleware(Telemetry)
+    _describe_problems(app)
+    return app
+
+
+class Telemetry:
+    """Counts and times each request, and runs it in a span that continues the caller's trace."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+        begin = time.perf_counter()
+        method = scope["method"] if scope["method"] in METHODS else "other"
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        traceparent = next(
+            (value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None
+        )
+        try:
+            with span(f"{method} {scope['path']}", SpanKind.SERVER, traceparent):
+                await self._app(scope, receive, note_status)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            metrics.HTTP_REQUESTS.labels(method, route, status).inc()
+            metrics.HTTP_DURATION.labels(method, route).observe(time.perf_counter() - begin)
+
+
+class Patience:
+    """Answers a request with 503 when it takes too long. What it was doing goes on, or hangs, without its client."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answering = given_up = False
+
+        async def send_unless_given_up(message: Message) -> None:
+            nonlocal answering
+            if not given_up:
+                answering = True
+                await send(message)
+
+        async def answer() -> None:
+            await self._app(scope, receive, send_unless_given_up)
+
+        request = asyncio.create_task(answer())
+        await asyncio.wait({request}, timeout=ANSWER_SECONDS)
+        if request.done() or answering:
+            await request
+            return
+        given_up = True
+        detail = "no answer in time; whether it was done is not known (an Idempotency-Key makes it safe to ask again)"
+        problem = Problem(503, "no-answer-in-time", detail, headers={"Retry-After": "1"})
+        await problem.response()(scope, receive, send)
+
+
+class Check:
+    """A health check that never makes its caller wait for long.
+
+    A database that was stopped in the middle of an answer makes whoever asks it wait for ever, so the asking is left to
+    a thread, of which there is one at most.
+    """
+
+    def __init__(self, ask: Callable[[], None]) -> None:
+        self._ask = ask
+        self._running: asyncio.Task[str] | None = None
+
+    async def __call__(self) -> str:
+        """Answer ``ok``, or what is wrong."""
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(run_in_threadpool(self._result))
+        done, _ = await asyncio.wait({self._running}, timeout=CHECK_SECONDS)
+        return self._running.result() if done else f"no answer within {CHECK_SECONDS:g} s"
+
+    def _result(self) -> str:
+        try:
+            self._ask()
+        except Exception as error:
+            return str(error) or repr(error)
+        return "ok"
+
+
+def _health(database: Database, consumer: EventConsumer) -> APIRouter:
+    router = APIRouter(tags=["health"])
+    check_database = Check(database.ping)
+    check_broker = Check(lambda: consumer.check_broker(CHECK_SECONDS / 2))
+
+    @router.get("/healthz/live")
+    async def live() -> dict[str, str]:
+        """Tell that the process works. It asks nobody, so it holds whatever else is away."""
+        return {"status": "live"}
+
+    @router.get("/healthz/ready", responses=problems.answers(503))
+    async def ready() -> dict[str, Any]:
+        """Tell whether requests can be served.
+
+        Without its database a service can do nothing. Without the broker it still accepts orders, and the events wait
+        in the outbox: then it is `degraded`.
+        """
+        answers = await asyncio.gather(check_database(), check_broker())
+        checks = dict(zip(("database", "broker"), answers, strict=True))
+        if checks["database"] != "ok":
+            raise Problem(503, "not-ready", f"database: {checks['database']}", more={"checks": checks})
+        status = "ready" if checks["broker"] == "ok" else "degraded"
+        return {"status": status, "checks": checks, "consumer": consumer.state()["state"]}
+
+    @router.get("/metrics", response_class=Response)
+    async def read_metrics() -> Response:
+        """Give the metrics as Prometheus reads them."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _management(consumer: EventConsumer) -> APIRouter:
+    router = APIRouter(prefix="/manage/consumer")
+
+    @router.get("")
+    async def state() -> dict[str, Any]:
+        return consumer.state()
+
+    @router.post("/pause")
+    def pause() -> dict[str, Any]:
+        if not consumer.pause():
+            raise Problem(503, "still-consuming", "the consumer has not finished its record yet; ask again")
+        return consumer.state()
+
+    @router.post("/resume")
+    async def resume() -> dict[str, Any]:
+        consumer.resume()
+        return consumer.state()
+
+    return router
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Put the errors' schema into the OpenAPI document, in the place of FastAPI's own."""
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        problem = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(problem.pop("$defs"))
+        schemas["ProblemDetails"] = problem
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,9 @@
+"""Shipping: has carriers bring the goods of orders."""
+
+from labservices.shared.service import Service
+from labservices.shipping.api import make_router
+from labservices.shipping.handlers import HANDLERS
+from labservices.shipping.opening import load_opening_data
+from labservices.shipping.tables import metadata
+
+service = Service("shipping", metadata, load_opening_data, HANDLERS, make_router)

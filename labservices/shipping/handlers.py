@@ -1,0 +1,93 @@
+"""What shipping does upon the events of the others."""
+
+from typing import Any
+
+from sqlalchemy import Row, bindparam, select
+
+from labservices.shared.database import Transaction
+from labservices.shared.events import (
+    ErrorEvent,
+    Event,
+    OrderCompleted,
+    PaymentCompleted,
+    ShipmentCancelled,
+    ShipmentScheduled,
+    ShippingFailed,
+    error_events_for,
+)
+from labservices.shared.ids import uuid7
+from labservices.shared.service import Handler
+from labservices.shared.steps import insert_or_lock, move
+from labservices.shipping import domain
+from labservices.shipping.domain import Refuse, Schedule, Status
+from labservices.shipping.tables import carrier_bookings, destinations, shipments
+
+
+def on_payment_completed(tx: Transaction, event: PaymentCompleted) -> None:
+    """Shipping is asked: schedule the shipment, or say why not."""
+    row = _shipment(tx, event)
+    match domain.schedule(Status(row.status), _find_carrier(tx, event.destination)):
+        case Schedule(carrier):
+            move(tx, shipments, event.order_id, row.status, status=Status.SCHEDULED, carrier=carrier)
+            _book(tx, row, "schedule", carrier)
+            tx.publish(ShipmentScheduled.about(event, shipment_id=row.shipment_id, carrier=carrier))
+        case Refuse(reason):
+            move(tx, shipments, event.order_id, row.status, status=Status.FAILED, failure_reason=reason)
+            tx.publish(ShippingFailed.about(event, shipment_id=row.shipment_id, reason=reason))
+
+
+def on_error(tx: Transaction, event: ErrorEvent) -> None:
+    """The order has failed, or was called off: undo what was done, or remember that nothing is to be done."""
+    row = _shipment(tx, event)
+    match domain.undo(Status(row.status)):
+        case Status.TOMBSTONE:
+            move(tx, shipments, event.order_id, row.status, status=Status.TOMBSTONE)
+        case Status.CANCELLED:
+            move(tx, shipments, event.order_id, row.status, status=Status.CANCELLED)
+            _book(tx, row, "cancel", row.carrier)
+            tx.publish(ShipmentCancelled.about(event, shipment_id=row.shipment_id, carrier=row.carrier))
+
+
+def on_order_completed(tx: Transaction, event: OrderCompleted) -> None:
+    """The order is past its pivot: the shipment leaves."""
+    row = _shipment(tx, event)
+    if domain.complete(Status(row.status)):
+        move(tx, shipments, event.order_id, row.status, status=Status.DISPATCHED)
+        _book(tx, row, "dispatch", row.carrier)
+
+
+HANDLERS: dict[type[Event], Handler] = {
+    PaymentCompleted: on_payment_completed,
+    OrderCompleted: on_order_completed,
+    **dict.fromkeys(error_events_for("shipping"), on_error),
+}
+
+
+def _shipment(tx: Transaction, event: Event) -> Row[Any]:
+    values = {
+        "shipment_id": uuid7(),
+        "order_id": event.order_id,
+        "destination": event.destination,
+        "status": Status.NEW,
+    }
+    return insert_or_lock(tx, shipments, values)
+
+
+_FIND_CARRIER = select(destinations.c.carrier).where(destinations.c.destination == bindparam("destination"))
+
+
+def _find_carrier(tx: Transaction, destination: str) -> str | None:
+    return tx.execute(_FIND_CARRIER, {"destination": destination}).scalar_one_or_none()
+
+
+def _book(tx: Transaction, shipment: Row[Any], effect: str, carrier: str) -> None:
+    tx.execute(
+        carrier_bookings.insert(),
+        {
+            "order_id": shipment.order_id,
+            "effect": effect,
+            "shipment_id": shipment.shipment_id,
+            "carrier": carrier,
+            "event_id": tx.cause,
+        },
+    )

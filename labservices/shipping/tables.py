@@ -1,0 +1,49 @@
+"""Shipping's tables."""
+
+from sqlalchemy import CheckConstraint, Column, DateTime, Index, MetaData, Table, Text, Uuid
+from sqlalchemy import func as sql
+
+from labservices.shared.inbox import inbox_table
+from labservices.shared.outbox import outbox_table
+from labservices.shared.steps import one_of
+from labservices.shipping.domain import Status
+
+metadata = MetaData()
+outbox = outbox_table(metadata, "shipping")
+inbox = inbox_table(metadata)
+
+# Who brings goods where; no carrier serves a destination that has none.
+destinations = Table(
+    "destinations",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("carrier", Text),
+)
+
+# One row per order that shipping has heard of.
+shipments = Table(
+    "shipments",
+    metadata,
+    Column("shipment_id", Uuid, primary_key=True),
+    Column("order_id", Uuid, nullable=False, unique=True),
+    Column("destination", Text, nullable=False),
+    Column("carrier", Text),
+    Column("status", Text, one_of("status", Status), nullable=False),
+    Column("failure_reason", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=sql.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=sql.now()),
+    Index("shipments_by_status", "status", "shipment_id"),
+)
+
+# What was agreed with carriers. Rows are only added. An order has each effect once, whatever asks for it.
+carrier_bookings = Table(
+    "carrier_bookings",
+    metadata,
+    Column("order_id", Uuid, primary_key=True),
+    Column("effect", Text, CheckConstraint("effect IN ('schedule', 'cancel', 'dispatch')"), primary_key=True),
+    Column("shipment_id", Uuid, nullable=False),
+    Column("carrier", Text, nullable=False),
+    Column("event_id", Uuid, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=sql.clock_timestamp()),
+)

@@ -1,0 +1,27 @@
+"""A service's HTTP API, really served: uvicorn in a thread, and a client of it."""
+
+import socket
+import threading
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+
+class Served:
+    """An app under uvicorn on a free port of 127.0.0.1."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
+        self._thread.start()
+        self.client = httpx.Client(base_url=self.url, timeout=20)
+
+    def close(self) -> None:
+        """End the server, and wait for its thread."""
+        self.client.close()
+        self._server.should_exit = True
+        self._thread.join(10)
+        assert not self._thread.is_alive()

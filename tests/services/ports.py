@@ -1,0 +1,10 @@
+"""Ports for tests."""
+
+import socket
+
+
+def free_port() -> int:
+    """Find a port of 127.0.0.1 that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port

