@@ -1,0 +1,109 @@
+"""What the lab asks of whatever runs its components: local processes now, containers beside them.
+
+The notebooks, the verbs and the tests see only this, so they can't tell which one is under them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from labstack.progress import Progress
+from labstack.services import ServiceEntry
+
+ComponentState = Literal["running", "paused", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class ComponentStatus:
+    """How one component is.
+
+    Attributes
+    ----------
+    state : str
+        ``running``, ``paused`` (SIGSTOP), ``stopped`` (on purpose, or never started) or ``failed`` (it should run,
+        and doesn't).
+    pid : int, optional
+        Process, in local mode.
+    container : str, optional
+        Container, in container mode.
+    rss_bytes : int, optional
+        Memory of its process tree (PSS where the system tells it).
+    log : str
+        Where its output goes.
+    """
+
+    state: ComponentState
+    pid: int | None = None
+    container: str | None = None
+    rss_bytes: int | None = None
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where the parts of a lab listen."""
+
+    services: dict[str, str] = field(default_factory=dict)
+    databases: dict[str, str] = field(default_factory=dict)
+    kafka: str = ""
+    connect: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the names of ``lab status --json``."""
+        return {
+            **self.services,
+            "kafka": self.kafka,
+            "connect": self.connect,
+            "databases": dict(self.databases),
+        }
+
+
+class Backend(Protocol):
+    """Starts, shows, breaks and stops components. Every verb returns when it is done."""
+
+    mode: str
+    services: tuple[ServiceEntry, ...]
+
+    def prepare(self, progress: Progress) -> None:
+        """Fetch and check the programs that components need."""
+
+    def components(self) -> list[str]:
+        """Return the names of all components, in the order of a start."""
+
+    def launch(self, name: str) -> None:
+        """Start a component if it isn't running; don't wait for it."""
+
+    def await_ready(self, name: str, meanwhile: Callable[[], None] = ...) -> None:
+        """Wait until a component serves; raise ComponentFailed when it dies or takes too long.
+
+        `meanwhile` is called again and again, and raises to give up.
+        """
+
+    def stop(self, name: str) -> None:
+        """End a component in good order."""
+
+    def kill(self, name: str) -> None:
+        """End a component at once (SIGKILL)."""
+
+    def pause(self, name: str) -> None:
+        """Freeze a component (SIGSTOP)."""
+
+    def resume(self, name: str) -> None:
+        """Let a frozen component go on."""
+
+    def inspect(self, name: str, *, memory: bool = False) -> ComponentStatus:
+        """Return how a component is now."""
+
+    def endpoints(self) -> Endpoints:
+        """Return where the components listen."""
+
+    def log(self, name: str, lines: int) -> str:
+        """Return the end of a component's log."""
+
+    def down(self) -> None:
+        """End everything that belongs to this lab, whoever started it."""
+
+    def purge(self) -> None:
+        """Remove the lab's data."""

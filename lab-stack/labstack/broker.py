@@ -1,0 +1,316 @@
+"""What the lab asks of the broker: topics, records, groups. Thin over confluent-kafka's admin client."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+from labstack.errors import BrokerAway, RelayFailed
+from labstack.services import TopicPlan
+
+T = TypeVar("T")
+
+# librdkafka tells of every refused connection on stderr; the callers know, since they ask and wait.
+_quiet = logging.getLogger("labstack.broker")
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
+
+
+PATIENCE = 15.0
+"""Seconds after which the broker has not answered."""
+
+PASSING = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,  # the topic was just made
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,  # the broker has just started
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+}
+"""Answers of a broker that will soon give a better one."""
+
+QUICK: dict[str, Any] = {
+    "broker.address.family": "v4",
+    "reconnect.backoff.ms": 20,
+    "reconnect.backoff.max.ms": 200,
+}
+
+
+@contextmanager
+def admin(address: str) -> Iterator[AdminClient]:
+    """Give an admin client for the broker at `address`, to be kept until its answers are there.
+
+    A new one each time, which takes some 10 ms: one that lived through a crash of its broker may never again get an
+    answer about groups, and one that is collected while its answer is on the way never gives that answer.
+
+    Raises
+    ------
+    BrokerAway
+        Instead of what librdkafka raises.
+    """
+    client = AdminClient(
+        {
+            "bootstrap.servers": address,
+            "socket.timeout.ms": 10000,
+            **QUICK,
+        },
+        logger=_quiet,
+    )
+    with _speaking_plainly(address):
+        yield client
+
+
+@contextmanager
+def _speaking_plainly(address: str) -> Iterator[None]:
+    try:
+        yield
+    except (KafkaException, TimeoutError) as error:
+        raise BrokerAway(
+            f"The broker at {address} gave no good answer: {error}.",
+            next_step="look at `lab status` and `lab logs kafka`",
+        ) from error
+
+
+def answers(address: str, timeout: float = 1.0) -> bool:
+    """Whether the broker answers a metadata request within `timeout` seconds."""
+    try:
+        with admin(address) as client:
+            return bool(client.list_topics(timeout=timeout).brokers)
+    except BrokerAway:
+        return False
+
+
+def make_topics(address: str, plan: TopicPlan) -> None:
+    """Make the topics that aren't there yet."""
+    with admin(address) as client:
+        there = client.list_topics(timeout=10).topics
+        new = [NewTopic(name, plan.partitions, 1) for name in plan.names if name not in there]
+        for future in (client.create_topics(new, request_timeout=15) if new else {}).values():
+            try:
+                future.result(PATIENCE)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+
+
+def partitions(address: str, topics: Iterable[str]) -> list[TopicPartition]:
+    """Return every partition of these topics."""
+    with admin(address) as client:
+        known = client.list_topics(timeout=10).topics
+    return [TopicPartition(topic, p) for topic in topics if topic in known for p in sorted(known[topic].partitions)]
+
+
+def end_offsets(address: str, which: Iterable[TopicPartition]) -> dict[tuple[str, int], int]:
+    """Return the offset that the next record of each partition will get."""
+    return _offsets(address, which, OffsetSpec.latest())
+
+
+def start_offsets(address: str, which: Iterable[TopicPartition]) -> dict[tuple[str, int], int]:
+    """Return the offset of the oldest record that each partition still holds."""
+    return _offsets(address, which, OffsetSpec.earliest())
+
+
+def _offsets(address: str, which: Iterable[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+    request = dict.fromkeys(which, spec)
+    with admin(address) as client:
+
+        def ask() -> dict[tuple[str, int], int]:
+            futures = client.list_offsets(request, request_timeout=10)
+            return {(p.topic, p.partition): future.result(PATIENCE).offset for p, future in futures.items()}
+
+        return _patiently(ask)
+
+
+def committed_offsets(address: str, group: str) -> dict[tuple[str, int], int]:
+    """Return the offsets that a consumer group has committed, by topic and partition."""
+    with _member(address, group) as consumer:
+        topics = consumer.list_topics(timeout=10).topics
+        every = [TopicPartition(name, p) for name in topics if name[:2] != "__" for p in topics[name].partitions]
+        found = _patiently(lambda: consumer.committed(every, timeout=10))
+    return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+
+
+def assigned(address: str, groups: Iterable[str]) -> dict[str, set[tuple[str, int]]]:
+    """Return the partitions that the members of each consumer group read now."""
+    names = list(groups)
+    with admin(address) as client:
+
+        def ask() -> dict[str, Any]:
+            futures = client.describe_consumer_groups(names, request_timeout=10)
+            return {group: future.result(PATIENCE).members for group, future in futures.items()}
+
+        found = _patiently(ask)
+    return {
+        group: {
+            (p.topic, p.partition)
+            for member in members
+            for p in (member.assignment.topic_partitions if member.assignment else [])
+        }
+        for group, members in found.items()
+    }
+
+
+def commit_offsets(address: str, group: str, offsets: dict[tuple[str, int], int]) -> None:
+    """Set a group's offsets; the group must have no members."""
+    wanted = [TopicPartition(topic, p, offset) for (topic, p), offset in offsets.items()]
+    with _member(address, group) as consumer:
+        _patiently(lambda: consumer.commit(offsets=wanted, asynchronous=False))
+
+
+@contextmanager
+def _member(address: str, group: str) -> Iterator[Consumer]:
+    """Speak for a group without joining it.
+
+    The admin client could do the same, but it ends the whole process (seen with confluent-kafka 2.16) when a broker
+    that has just come back says that it doesn't yet know the group.
+    """
+    consumer = Consumer(
+        {"bootstrap.servers": address, "group.id": group, "enable.auto.commit": False, **QUICK}, logger=_quiet
+    )
+    try:
+        with _speaking_plainly(address):
+            yield consumer
+    finally:
+        consumer.close()
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask again while the broker says that it isn't ready for this question."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in PASSING or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
+def delete_records(address: str, before: dict[tuple[str, int], int]) -> None:
+    """Delete the records before these offsets."""
+    wanted = [TopicPartition(topic, p, offset) for (topic, p), offset in before.items()]
+    with admin(address) as client:
+        for future in client.delete_records(wanted, request_timeout=10).values():
+            future.result(PATIENCE)
+
+
+@contextmanager
+def reading(address: str, start: dict[tuple[str, int], int]) -> Iterator[Consumer]:
+    """Read from the given offsets on, outside of any group: nobody's offsets move."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": address,
+            "group.id": "lab-reader",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 50,
+            **QUICK,
+        },
+        logger=_quiet,
+    )
+    consumer.assign([TopicPartition(topic, p, offset) for (topic, p), offset in start.items()])
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One Kafka record.
+
+    Attributes
+    ----------
+    time : int
+        The broker's timestamp, in milliseconds since 1970.
+    headers : dict
+        As text; a header without a value is None.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    time: int
+    key: str | None
+    headers: dict[str, str | None]
+    value: bytes | None
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Topic and partition."""
+        return self.topic, self.partition
+
+    @property
+    def type(self) -> str:
+        """The event's type; empty where the header is missing."""
+        return self.headers.get("ce_type") or ""
+
+
+def poll(consumer: Consumer, timeout: float) -> Record | None:
+    """Return the next record, or None when none came within `timeout` seconds (or only an error that passes)."""
+    message = consumer.poll(timeout)
+    if message is None or message.error():
+        return None
+    headers = {name: value.decode(errors="replace") if value is not None else None for name, value in _headers(message)}
+    key = message.key()
+    return Record(
+        message.topic() or "",
+        message.partition() or 0,
+        message.offset() or 0,
+        message.timestamp()[1],
+        key.decode(errors="replace") if isinstance(key, bytes) else key,
+        headers,
+        message.value(),
+    )
+
+
+def _headers(message: Message) -> list[tuple[str, bytes | None]]:
+    return list(message.headers() or [])  # type: ignore[arg-type]  # typed as if names and values could be mixed
+
+
+def read_all(address: str, topics: Iterable[str], timeout: float = 10) -> list[Record]:
+    """Return every record that these topics hold now, in the order of their time.
+
+    Parameters
+    ----------
+    address : str
+        Bootstrap server.
+    topics : iterable of str
+        Which topics.
+    timeout : float
+        Seconds without a record after which reading has failed.
+
+    Raises
+    ------
+    RelayFailed
+        The broker stopped answering before the end was reached.
+    """
+    which = partitions(address, topics)
+    starts, ends = start_offsets(address, which), end_offsets(address, which)
+    left = {place: end for place, end in ends.items() if end > starts[place]}
+    records: list[Record] = []
+    with reading(address, {place: starts[place] for place in left}) as consumer:
+        while left:
+            record = poll(consumer, timeout)
+            if record is None:
+                raise RelayFailed(
+                    f"The broker sent no more records of {', '.join(sorted({t for t, _ in left}))}.",
+                    next_step="look at `lab status` and `lab logs kafka`",
+                )
+            if record.offset < left.get(record.place, 0):
+                records.append(record)
+            if record.offset + 1 >= left.get(record.place, 0):
+                left.pop(record.place, None)
+    return sorted(records, key=lambda r: (r.time, r.topic, r.partition, r.offset))

@@ -1,0 +1,49 @@
+"""The course's start: what each database held when it was new, kept in a schema beside the tables, so that `reset`
+can bring it back.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+
+SCHEMA = "course_start"
+
+
+def tables(connection: psycopg.Connection) -> list[str]:
+    """Return the names of the service's tables."""
+    rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename")
+    return [row[0] for row in rows]
+
+
+def keep_course_start(database_url: str) -> bool:
+    """Copy every table's rows into the schema ``course_start``, unless that is there; return whether it was done
+    now.
+    """
+    with psycopg.connect(database_url, connect_timeout=10) as connection:
+        there = connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", [SCHEMA]).fetchone()
+        if there == (True,):
+            return False
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
+        for table in tables(connection):
+            name = sql.Identifier(table)
+            connection.execute(
+                sql.SQL("CREATE TABLE {}.{} AS TABLE public.{}").format(sql.Identifier(SCHEMA), name, name)
+            )
+    return True
+
+
+def bring_back(connection: psycopg.Connection) -> None:
+    """Within the caller's transaction, empty every table and fill it with the rows of the course's start."""
+    names = tables(connection)
+    listed = sql.SQL(", ").join(sql.SQL("public.{}").format(sql.Identifier(n)) for n in names)
+    connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(listed))
+    # Rows may refer to each other in any order; the copy was whole, so the checks of references can wait until it is
+    # whole again.
+    connection.execute("SET LOCAL session_replication_role = replica")
+    for table in names:
+        name = sql.Identifier(table)
+        connection.execute(
+            sql.SQL("INSERT INTO public.{} SELECT * FROM {}.{}").format(name, sql.Identifier(SCHEMA), name)
+        )
+    connection.execute("SET LOCAL session_replication_role = origin")

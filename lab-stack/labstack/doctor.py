@@ -1,0 +1,180 @@
+"""The pre-flight: what could spoil a lab on this machine, and what to do about each."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+
+from labstack import ports
+from labstack.errors import LabError
+from labstack.local import jars, process
+from labstack.local.identity import for_postgres
+from labstack.local.java import find_java
+from labstack.local.postgres import programs
+from labstack.paths import LabPaths, writable_folder
+from labstack.services import ServiceEntry
+from labstack.state import StateStore
+
+Verdict = Literal["ok", "warning", "problem"]
+
+NEEDED_DISK = 1_500_000_000
+NEEDED_MEMORY = 1_300_000_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes
+    ----------
+    check : str
+        What was looked at.
+    verdict : str
+        ``ok``, ``warning`` (the lab works, but...) or ``problem`` (it won't).
+    seen : str
+        What was seen.
+    advice : str
+        What to do; empty where all is well.
+    """
+
+    check: str
+    verdict: Verdict
+    seen: str
+    advice: str = ""
+
+
+def examine(paths: LabPaths, services: tuple[ServiceEntry, ...]) -> list[Finding]:
+    """Look at everything that a start needs; changes nothing.
+
+    Returns
+    -------
+    list of Finding
+        One for each check, in a fixed order.
+    """
+    checks: list[tuple[str, Callable[[], Finding]]] = [
+        ("Python", _python),
+        ("Java", _java),
+        ("PostgreSQL", lambda: _postgres(paths)),
+        ("memory", _memory),
+        ("disk", lambda: _disk(paths)),
+        ("cache", lambda: _cache(paths)),
+        ("ports", lambda: _ports(paths, services)),
+        ("datasets", _datasets),
+        ("leftovers", lambda: _leftovers(paths)),
+    ]
+    findings = []
+    for name, check in checks:
+        try:
+            findings.append(check())
+        except LabError as error:
+            findings.append(Finding(name, "problem", error.problem, error.next_step))
+    return findings
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    if sys.platform == "win32":
+        return Finding(
+            "Python",
+            "problem",
+            f"{version} on Windows",
+            "run the lab in WSL 2: the README's Windows part says how",
+        )
+    return Finding("Python", "ok", f"{version} in {sys.prefix}")
+
+
+def _java() -> Finding:
+    java = find_java()
+    return Finding("Java", "ok", f"Java {java.version} ({java.program})")
+
+
+def _postgres(paths: LabPaths) -> Finding:
+    folder = programs()
+    who = for_postgres(folder / "postgres", paths.state / "data")
+    how = "in a user namespace of its own" if who.prefix else f"as user {who.user}" if who.user else "as you"
+    return Finding("PostgreSQL", "ok", f"{folder}, runs {how}")
+
+
+def _memory() -> Finding:
+    available = psutil.virtual_memory().available
+    seen = f"{available / 1e9:.1f} GB available"
+    if available < NEEDED_MEMORY:
+        advice = "close other programs: the lab wants about 0.9 GB, JupyterLab with a notebook 0.3 GB"
+        return Finding("memory", "warning", seen, advice)
+    return Finding("memory", "ok", seen)
+
+
+def _disk(paths: LabPaths) -> Finding:
+    for folder in (paths.state, paths.cache):
+        writable_folder(folder)
+    free = shutil.disk_usage(paths.state).free
+    seen = f"{free / 1e9:.1f} GB free below {paths.state}"
+    if free < NEEDED_DISK:
+        advice = "free 1.5 GB, or point XDG_STATE_HOME and XDG_CACHE_HOME to a roomier disk"
+        return Finding("disk", "warning", seen, advice)
+    return Finding("disk", "ok", seen)
+
+
+def _cache(paths: LabPaths) -> Finding:
+    bad = jars.damaged(paths.cache)
+    if not bad:
+        return Finding("cache", "ok", f"all {len(jars.JARS)} jars are there, checksums right")
+    if len(bad) == len(jars.JARS):
+        advice = "`lab up` or `lab prefetch` fetches 50 MB"
+        return Finding("cache", "warning", "Kafka and Debezium are not fetched yet", advice)
+    return Finding(
+        "cache",
+        "warning",
+        f"{len(bad)} of {len(jars.JARS)} jars are missing or damaged, such as {bad[0]}",
+        "`lab prefetch` fetches those again",
+    )
+
+
+def _ports(paths: LabPaths, services: tuple[ServiceEntry, ...]) -> Finding:
+    own = set(StateStore(paths).read().ports.values())
+    usual = {"kafka": 9092, "connect": 8083}
+    for service in services:
+        usual |= {service.name: service.port, service.database: service.database_port}
+    taken = {n: p for n, p in usual.items() if p not in own and not ports.is_free(p)}
+    if not taken:
+        return Finding("ports", "ok", "all usual ports are free, or this lab's own")
+    seen = ", ".join(f"{port} ({name}) is taken by {ports.who_listens(port)}" for name, port in taken.items())
+    return Finding("ports", "warning", seen, "nothing to do: the lab takes other ports, and `lab status` shows them")
+
+
+def _datasets() -> Finding:
+    from labservices import datasets
+    from labstack.paths import DATASETS
+
+    try:
+        counts = {
+            "products": len(datasets.load_products(DATASETS)),
+            "customers": len(datasets.load_customers(DATASETS)),
+            "destinations": len(datasets.load_destinations(DATASETS)),
+        }
+    except (datasets.DatasetError, OSError) as error:
+        return Finding("datasets", "problem", str(error), "mend the rows that are named, or `git checkout datasets/`")
+    return Finding("datasets", "ok", ", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+def _leftovers(paths: LabPaths) -> Finding:
+    state = StateStore(paths).read()
+    known = {record.process.pid for record in state.components.values() if record.process}
+    strays = [
+        p
+        for p in process.strays(state.lab_id)
+        if p.pid not in known and not known & {parent.pid for parent in p.parents()}
+    ]
+    if strays:
+        seen = f"{len(strays)} processes that the lab's state doesn't know, such as pid {strays[0].pid}"
+        return Finding("leftovers", "warning", seen, "`lab down` ends them")
+    if state.phase == "starting" and not (state.keeper and state.keeper.process()):
+        seen = "an earlier start was cut off"
+        return Finding("leftovers", "warning", seen, "`lab up` goes on from there, `lab down` ends what it left")
+    return Finding("leftovers", "ok", "none")

@@ -1,0 +1,118 @@
+"""What can go wrong with the lab, as a tree of errors.
+
+LabError
+├── UnknownComponent    a name that the lab doesn't have
+├── NotRunning          the verb needs a running lab, or a running component
+├── LabBusy             another process is changing this lab
+├── PortTaken           somebody else listens where a component wants to
+├── ProgramMissing      no Java (or another program) for this machine
+├── DownloadFailed      the network, or a file that is not what it should be
+├── StorageTrouble      a folder that can't be written, a full disk
+├── ComponentFailed     a component died or never became ready; carries the end of its log
+├── BrokerAway          the broker gives no answer, or a bad one
+├── RelayFailed         Debezium's connector did not come up, or an event did not come through
+└── DemoFailed          an order did not end as it should
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+class LabError(Exception):
+    """Something went wrong that a person can act upon.
+
+    Parameters
+    ----------
+    problem : str
+        What was tried and what was seen.
+    next_step : str, optional
+        What to do about it.
+    log : str, optional
+        The end of the log that tells more.
+    """
+
+    def __init__(self, problem: str, *, next_step: str = "", log: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.next_step = next_step
+        self.log = log
+
+    def __str__(self) -> str:
+        parts = [self.problem]
+        if self.log:
+            parts.append("The end of its log:\n" + "\n".join(f"    {line}" for line in self.log.splitlines()))
+        if self.next_step:
+            parts.append(f"Next step: {self.next_step}")
+        return "\n".join(parts)
+
+
+class UnknownComponent(LabError):
+    """A name that the lab doesn't have."""
+
+
+class NotRunning(LabError):
+    """The verb needs a running lab, or a running component."""
+
+
+class LabBusy(LabError):
+    """Another process is changing this lab."""
+
+
+class PortTaken(LabError):
+    """Somebody else listens where a component wants to."""
+
+
+class ProgramMissing(LabError):
+    """There is no such program for this machine."""
+
+
+class DownloadFailed(LabError):
+    """The network is away, or a file is not what it should be."""
+
+
+class StorageTrouble(LabError):
+    """A folder can't be written, or the disk is full."""
+
+
+class ComponentFailed(LabError):
+    """A component died, or never became ready."""
+
+
+class BrokerAway(LabError):
+    """The broker gives no answer, or a bad one."""
+
+
+class RelayFailed(LabError):
+    """Debezium's connector did not come up, or an event did not come through."""
+
+
+class DemoFailed(LabError):
+    """An order did not end as it should."""
+
+
+def log_tail(path: Path, lines: int = 15) -> str:
+    """Return the last lines of a log file, or an empty string where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 400 * lines - 64_000))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(line[:400] for line in text.splitlines()[-lines:])
+
+
+CAUSE = re.compile(r"\b(ERROR|FATAL|CRITICAL)\b|Exception\b|Error:")
+
+
+def log_of_a_death(path: Path, lines: int = 15) -> str:
+    """Return the last lines of a dead component's log, and what looks like the cause if that stands further up.
+
+    Java's last lines are often the lower half of a stack trace, which says everything but what went wrong.
+    """
+    every = log_tail(path, 200).splitlines()
+    before, end = every[:-lines], every[-lines:]
+    causes = [line for line in before if CAUSE.search(line)][:3]
+    return "\n".join([*causes, "...", *end] if causes else end)

@@ -1,0 +1,398 @@
+"""The one object that starts, shows, breaks, heals and stops the lab.
+
+It is a handle: the lab itself lives in its own processes and on disk, so any number of handles, shells and notebooks
+can hold the same lab.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+from labstack import broker, canary, referee, report
+from labstack.backend import Backend, Endpoints
+from labstack.course_start import keep_course_start
+from labstack.demo import Story, show
+from labstack.doctor import Finding, examine
+from labstack.errors import LabError, NotRunning, PortTaken, StorageTrouble
+from labstack.local import process
+from labstack.local.backend import LocalBackend
+from labstack.paths import LabPaths
+from labstack.progress import Progress
+from labstack.referee import Verdict
+from labstack.relay import Relay, connector_name, database_is_prepared
+from labstack.reset import reset_data
+from labstack.services import ServiceEntry, load_services, load_topics
+from labstack.state import LabState, Phase, StateStore, me
+from labstack.status import LabStatus, State, look_at
+from labstack.waiting import wait_until
+
+LOCK_WAIT = 180.0
+"""Seconds that a verb waits for another process which is changing the same lab."""
+
+
+class Lab:
+    """A lab: four services with their databases, a broker, and the relay between them.
+
+    Parameters
+    ----------
+    name : str, optional
+        Which of this user's labs; default ``LAB_NAME``, else ``default``.
+    paths : LabPaths, optional
+        Folders to use instead of the user's.
+    services : tuple of ServiceEntry, optional
+        Services to run instead of those in ``lab-stack/services.toml``.
+
+    Examples
+    --------
+    >>> from labstack import Lab
+    >>> lab = Lab()        # attaches; starts nothing
+    >>> lab                # shows how the lab is
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        paths: LabPaths | None = None,
+        services: tuple[ServiceEntry, ...] | None = None,
+    ) -> None:
+        self.paths = paths or LabPaths.of_user(name)
+        self.services = services or load_services()
+        self._store = StateStore(self.paths)
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    @property
+    def backend(self) -> Backend:
+        """Whatever runs the components, as the state file knows it now."""
+        return LocalBackend(self.paths, self._store, self.services)
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where the parts of the lab listen."""
+        return self.backend.endpoints()
+
+    def status(self, *, memory: bool = True) -> LabStatus:
+        """Look at every component now.
+
+        Parameters
+        ----------
+        memory : bool
+            Whether to measure memory, which takes some 50 ms.
+
+        Returns
+        -------
+        LabStatus
+            Never raises for a lab that is stopped or broken: that is what it tells.
+        """
+        try:
+            return look_at(self._store.read(), self.backend, memory=memory)
+        except LabError as error:
+            # Nobody knows what should run; something of this lab may do so all the same.
+            state: State = "degraded" if process.strays(self._store.lab_id) else "stopped"
+            return LabStatus(LocalBackend.mode, state, Endpoints(), {}, {"lab": str(error)})
+
+    def logs(self, name: str, lines: int = 40) -> str:
+        """Return the end of a component's log."""
+        return self.backend.log(name, lines)
+
+    def __repr__(self) -> str:
+        return report.status_text(self.status())
+
+    def _repr_html_(self) -> str:
+        return report.status_html(self.status())
+
+    # -- the whole lab ---------------------------------------------------------------------------------------------
+
+    def up(self, listener: Callable[[Progress], None] | None = None) -> LabStatus:
+        """Start whatever isn't running, and return when an event has gone the whole way round.
+
+        Parameters
+        ----------
+        listener : callable, optional
+            Told about the stages as they happen; default: the notebook's output, where there is one.
+
+        Raises
+        ------
+        LabError
+            Says which part failed, shows the end of its log and the next step. What this call had started is ended
+            again.
+        """
+        self._bring_up(Progress(listener or report.notebook_listener()), renew_slots=False)
+        return self.status(memory=False)
+
+    def _bring_up(self, progress: Progress, *, renew_slots: bool) -> None:
+        with self._changing("starting", progress) as state:
+            backend = self.backend
+            if state.phase == "ready" and look_at(state, backend, memory=False).healthy:
+                self._set_phase("ready")
+                return
+            before = {n for n in backend.components() if backend.inspect(n).state in ("running", "paused")}
+            try:
+                for name in before:
+                    if backend.inspect(name).state == "paused":
+                        backend.resume(name)
+                try:
+                    backend.prepare(progress)
+                    _Start(self, backend, progress, renew_slots=renew_slots).run()
+                except LabError as error:
+                    if not lost_its_port(error):
+                        raise
+                    # Somebody was quicker between our look at a port and its use, such as another lab that starts now.
+                    progress.say("a port was taken by somebody else meanwhile; starting again with others")
+                    self._take_back(backend, before)
+                    backend.prepare(progress)
+                    _Start(self, backend, progress, renew_slots=renew_slots).run()
+            except BaseException:
+                self._take_back(backend, before)
+                raise
+            self._set_phase("ready")
+
+    def _take_back(self, backend: Backend, before: set[str]) -> None:
+        """End what a failed start has started; a lab that was partly running keeps what it had."""
+        if before:
+            for name in reversed(backend.components()):
+                if name not in before:
+                    backend.stop(name)
+            self._set_phase("ready")
+        else:
+            backend.down()
+            with contextlib.suppress(StorageTrouble):
+                self._set_phase("stopped")
+
+    def down(self, *, purge: bool = False) -> None:
+        """End everything of this lab, whoever started it; twice is fine.
+
+        Parameters
+        ----------
+        purge : bool
+            Remove its data, too. Programs in the cache stay.
+        """
+        if not self.paths.state.exists():
+            return
+        with self._store.exclusive(LOCK_WAIT, to_end=True):
+            try:
+                self._store.read()
+            except LabError:
+                self._store.set_aside()
+            # A disk that is full must not keep the lab from ending.
+            with contextlib.suppress(StorageTrouble):
+                self._set_phase("stopping")
+            self.backend.down()
+            if purge:
+                self.backend.purge()
+            with contextlib.suppress(StorageTrouble):
+                self._set_phase("stopped")
+
+    def reset(self) -> None:
+        """Bring the data back to the course's start, within seconds: opening data, empty topics, no lag, nothing in
+        flight.
+
+        Whatever was stopped, killed or paused is started again first.
+
+        Raises
+        ------
+        LabError
+            Some part did not heal; names it.
+        """
+        progress = Progress(report.notebook_listener())
+        if not look_at(self._store.read(), self.backend, memory=False).healthy:
+            self._bring_up(progress, renew_slots=True)
+        with self._changing("ready", progress):
+            reset_data(self.endpoints, [service.name for service in self.services])
+
+    def demo(self) -> list[Story]:
+        """Carry the orders of the show through the running lab, and return what happened to each."""
+        stories: list[Story] = []
+        show(self.endpoints, lambda _, story: stories.append(story))
+        return stories
+
+    def check(self, wait_for_rest: float = 0) -> list[Verdict]:
+        """Judge every invariant of the saga from the databases and topics; see `labstack.referee`.
+
+        Parameters
+        ----------
+        wait_for_rest : float
+            Seconds to wait for the lab to come to rest; the invariants of rest stay open (None) while it doesn't.
+        """
+        return referee.check(self.endpoints, wait_for_rest)
+
+    def prefetch(self, listener: Callable[[Progress], None] | None = None) -> None:
+        """Fetch and check every program, so that later starts need no network; starts nothing."""
+        progress = Progress(listener or report.notebook_listener())
+        with self._store.exclusive(LOCK_WAIT, progress.say):
+            self.backend.prepare(progress)
+
+    def doctor(self) -> list[Finding]:
+        """Look for what could spoil a lab on this machine; changes nothing."""
+        return examine(self.paths, self.services)
+
+    # -- one component ---------------------------------------------------------------------------------------------
+
+    def start(self, name: str) -> None:
+        """Start a component, and return when it serves."""
+        with self._changing_component():
+            backend = self.backend
+            if backend.inspect(name).state == "paused":
+                backend.resume(name)
+            backend.launch(name)
+            backend.await_ready(name)
+            self._await_relay(name)
+
+    def stop(self, name: str) -> None:
+        """End a component in good order."""
+        with self._changing_component():
+            self.backend.stop(name)
+
+    def kill(self, name: str) -> None:
+        """End a component at once, as a crash would (SIGKILL)."""
+        with self._changing_component():
+            self.backend.kill(name)
+
+    def restart(self, name: str) -> None:
+        """Stop a component and start it again, with its code and configuration as they are now."""
+        self.stop(name)
+        self.start(name)
+
+    def pause(self, name: str) -> None:
+        """Freeze a component: it keeps its connections and answers nothing (SIGSTOP)."""
+        with self._changing_component():
+            self.backend.pause(name)
+
+    def resume(self, name: str) -> None:
+        """Let a frozen component go on (SIGCONT)."""
+        with self._changing_component():
+            self.backend.resume(name)
+
+    def _await_relay(self, name: str) -> None:
+        """After a start of Connect, wait until its connectors' tasks run again."""
+        if name != "connect":
+            return
+        relay = Relay(self.endpoints.connect)
+        for service in self.services:
+            relay.await_task(service.name, self.endpoints.databases[service.name])
+
+    # -- keeping the state file ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _changing(self, phase: Phase, progress: Progress) -> Iterator[LabState]:
+        """Hold the lock; yields the state as it was before."""
+        with self._store.exclusive(LOCK_WAIT, progress.say):
+            state = self._store.read()
+            self._set_phase(phase)
+            yield state
+
+    @contextlib.contextmanager
+    def _changing_component(self) -> Iterator[None]:
+        with self._store.exclusive(LOCK_WAIT):
+            state = self._store.read()
+            if state.phase == "stopped":
+                raise NotRunning("The lab is not running.", next_step="`lab up` starts it")
+            self._set_phase(state.phase)
+            yield
+
+    def _set_phase(self, phase: Phase) -> None:
+        state = self._store.read()
+        state.phase, state.keeper = phase, me()
+        self._store.write(state)
+
+    @property
+    def log_folder(self) -> Path:
+        """Where the logs are."""
+        return self.paths.state / "logs"
+
+
+def lost_its_port(error: LabError) -> bool:
+    """Whether a component failed since somebody else listens on its port."""
+    return isinstance(error, PortTaken) or "address already in use" in error.log.lower()
+
+
+class _Start:
+    """One start of a lab: everything at once, each part waiting only for what it needs."""
+
+    def __init__(self, lab: Lab, backend: Backend, progress: Progress, *, renew_slots: bool) -> None:
+        self.lab = lab
+        self.backend = backend
+        self.progress = progress
+        self.renew_slots = renew_slots
+        self._failed = threading.Event()
+        self._reachable: dict[str, threading.Event] = {n: threading.Event() for n in (*backend.components(), "topics")}
+
+    def run(self) -> None:
+        services = self.lab.services
+        with ThreadPoolExecutor(24) as pool:
+            jobs = [pool.submit(self._component, name) for name in self.backend.components()]
+            jobs += [pool.submit(self._connector, service) for service in services]
+            try:
+                wait(jobs, return_when=FIRST_EXCEPTION)
+                if self._failed.is_set():
+                    # The others give up at once; only when all have, the first cause is sure to be among them.
+                    wait(jobs, timeout=10)
+                self._raise_first({job for job in jobs if job.done()})
+            except BaseException:
+                self._failed.set()
+                raise
+        fresh = [keep_course_start(url) for url in self.backend.endpoints().databases.values()]
+        with self.progress.stage("a canary event through outbox, Debezium and Kafka into each service"):
+            self._canary(clean=all(fresh))
+
+    def _raise_first(self, done: set[Future[None]]) -> None:
+        errors = [error for job in done if (error := job.exception())]
+        for error in sorted(errors, key=lambda e: isinstance(e, _GivenUp)):
+            raise error
+
+    def _check(self) -> None:
+        if self._failed.is_set():
+            raise _GivenUp("Another part failed.")
+
+    def _wait_for(self, *names: str) -> None:
+        for name in names:
+            wait_until(self._reachable[name].is_set, 120, meanwhile=self._check)
+
+    def _component(self, name: str) -> None:
+        label = name
+        try:
+            if name in {service.name for service in self.lab.services}:
+                self._wait_for("topics")
+            with self.progress.stage(label):
+                self.backend.launch(name)
+                self.backend.await_ready(name, self._check)
+            if name == "kafka":
+                broker.make_topics(self.backend.endpoints().kafka, load_topics(self.lab.services))
+                self._reachable["topics"].set()
+            self._reachable[name].set()
+        except BaseException:
+            self._failed.set()
+            raise
+
+    def _connector(self, service: ServiceEntry) -> None:
+        try:
+            self._wait_for(service.database, "connect")
+            with self.progress.stage(f"{connector_name(service.name)} connector"):
+                url = self.backend.endpoints().databases[service.name]
+                wait_until(lambda: database_is_prepared(url), 60, meanwhile=self._check)
+                relay = Relay(self.backend.endpoints().connect)
+                relay.register(service.name, url, self._check)
+                if self.renew_slots and relay.is_lost(service.name, url):
+                    relay.renew(service.name, url, self._check)
+                relay.await_task(service.name, url, self._check)
+        except BaseException:
+            self._failed.set()
+            raise
+
+    def _canary(self, *, clean: bool) -> None:
+        where = self.backend.endpoints()
+        flight = canary.let_go(where.kafka, where.databases)
+        canary.watch(where.kafka, flight, 40)
+        canary.wait_for_services(where.kafka, flight, where.services, 30)
+        if clean:
+            # A new lab begins with empty topics.
+            broker.delete_records(where.kafka, {key: offset + 1 for key, offset in flight.seen.items()})
+
+
+class _GivenUp(LabError):
+    """This part stopped waiting, because another one failed."""

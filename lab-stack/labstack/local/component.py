@@ -1,0 +1,69 @@
+"""What all components of local mode have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from labstack.local.process import Command
+from labstack.paths import LabPaths
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where components run: folders, and who listens on which port.
+
+    Parameters
+    ----------
+    paths : LabPaths
+        Folders of the lab.
+    ports : mapping
+        Port by port name; filled before anything starts.
+    """
+
+    paths: LabPaths
+    ports: Mapping[str, int]
+
+
+class Component(ABC):
+    """One program of the stack.
+
+    Attributes
+    ----------
+    name : str
+        As in ``lab status``.
+    ports : mapping
+        The ports it listens on, by port name, and the usual number of each.
+    timeout : float
+        Seconds after which a start has failed.
+    grace : float
+        Seconds between asking it to end and making it.
+    """
+
+    name: str
+    ports: Mapping[str, int] = MappingProxyType({})
+    timeout: float = 40
+    grace: float = 5
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    @property
+    def port(self) -> int:
+        """The port that clients connect to."""
+        return self.site.ports[self.name]
+
+    @property
+    def log(self) -> Path:
+        return self.site.paths.log(self.name)
+
+    @abstractmethod
+    def prepare(self) -> Command:
+        """Write what it needs (data folder, configuration), and tell how to start it."""
+
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Ask it whether it serves; no exception, no long wait."""

@@ -1,0 +1,62 @@
+"""The Kafka Connect worker that runs Debezium."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import httpx
+
+from labstack import http
+from labstack.local.component import Component, Site
+from labstack.local.kafka import java_command
+from labstack.local.process import Command
+from labstack.paths import CONFIG
+from labstack.templates import fill_into
+
+
+class Connect(Component):
+    """One worker in distributed mode.
+
+    Parameters
+    ----------
+    site : Site
+        Where the lab runs.
+    java_extra : tuple of str
+        More flags for Java, such as those of a training run.
+    """
+
+    name = "connect"
+    ports = MappingProxyType({"connect": 8083})
+    timeout = 60
+    grace = 6
+
+    def __init__(self, site: Site, java_extra: tuple[str, ...] = (), archived: bool = True) -> None:
+        super().__init__(site)
+        self._java_extra = java_extra
+        self._archived = archived
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def prepare(self) -> Command:
+        properties = fill_into(
+            CONFIG / "connect" / "connect-distributed.properties",
+            self.site.paths.config(self.name) / "connect-distributed.properties",
+            {"KAFKA": f"127.0.0.1:{self.site.ports['kafka']}", "PORT": self.port},
+        )
+        return java_command(
+            self.site.paths,
+            self.name,
+            "org.apache.kafka.connect.cli.ConnectDistributed",
+            str(properties),
+            extra=self._java_extra,
+            archived=self._archived,
+        )
+
+    def is_ready(self) -> bool:
+        """Whether its REST interface answers from the worker's own group, not only from the socket."""
+        try:
+            return http.get(f"{self.url}/connectors", timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False

@@ -1,0 +1,95 @@
+"""As whom PostgreSQL runs. It refuses to run as root, so root steps down; everybody else is who they are.
+
+Two ways down, tried in this order: as an unprivileged user outright, where that user can reach the program and the
+data; else in a user namespace of its own (Linux), in which root appears as that user and keeps its files, so that
+nothing has to be reachable for others.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from labstack.errors import ProgramMissing
+
+UNPRIVILEGED = ("postgres", "nobody")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """How to start PostgreSQL's programs: words before the command, or a user and group to become."""
+
+    prefix: tuple[str, ...] = ()
+    user: int | None = None
+    group: int | None = None
+
+    def own(self, folder: Path) -> None:
+        """Hand a folder and all in it to this identity."""
+        if self.user is None or self.group is None:
+            return
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, self.user, self.group, follow_symlinks=False)
+
+
+@cache
+def for_postgres(program: Path, data: Path) -> Identity:
+    """Choose the identity under which `program` can use folders below `data`.
+
+    Raises
+    ------
+    ProgramMissing
+        Run as root where neither way down exists.
+    """
+    if os.geteuid() != 0:
+        return Identity()
+    account = _unprivileged_account()
+    if account and _reachable(program, account) and _reachable(data, account):
+        return Identity(user=account.pw_uid, group=account.pw_gid)
+    uid, gid = (account.pw_uid, account.pw_gid) if account else (65534, 65534)
+    unshare = shutil.which("unshare")
+    if unshare:
+        prefix = (unshare, "--user", f"--map-user={uid}", f"--map-group={gid}")
+        if (
+            subprocess.run([*prefix, str(program), "--version"], capture_output=True, cwd="/", timeout=20).returncode
+            == 0
+        ):
+            return Identity(prefix=prefix)
+    raise ProgramMissing(
+        "PostgreSQL refuses to run as root, and this machine offers no way down: "
+        f"an unprivileged user can't reach {program} or {data}, and user namespaces are not allowed.",
+        next_step="run the lab as a plain user, or set XDG_STATE_HOME to a folder that everybody may enter, "
+        "such as one in /var/lib",
+    )
+
+
+def _unprivileged_account() -> pwd.struct_passwd | None:
+    for name in UNPRIVILEGED:
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    return None
+
+
+def _reachable(path: Path, account: pwd.struct_passwd) -> bool:
+    """Whether `account` may enter every folder on the way to `path`."""
+    for folder in path.resolve().parents:
+        try:
+            status = folder.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        owner_bit, group_bit, other_bit = 0o100, 0o010, 0o001
+        if status.st_uid == account.pw_uid:
+            allowed = status.st_mode & owner_bit
+        elif status.st_gid == account.pw_gid:
+            allowed = status.st_mode & group_bit
+        else:
+            allowed = status.st_mode & other_bit
+        if not allowed:
+            return False
+    return True

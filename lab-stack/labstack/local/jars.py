@@ -1,0 +1,126 @@
+"""Kafka, Connect and Debezium: a pinned list of jars from Maven Central, checked, complete or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from labstack.errors import DownloadFailed
+from labstack.paths import writable_folder
+from labstack.state import remove_tree
+from labstack.versions import VERSIONS
+
+JARS: dict[str, str] = VERSIONS["maven"]["jars"]
+THREADS = 8
+DIGEST = hashlib.sha256(json.dumps(JARS, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def jar_folder(cache: Path) -> Path:
+    """Where the complete set lies; the list's digest is in the name, so another list is another folder."""
+    return cache / "jars" / DIGEST
+
+
+def class_path(cache: Path) -> str:
+    """Return the class path, always in the same order, as the start-up archive needs it."""
+    return os.pathsep.join(str(jar_folder(cache) / _file_name(c)) for c in sorted(JARS))
+
+
+def damaged(cache: Path) -> list[str]:
+    """Return the file names that are missing, or whose SHA-256 is not the pinned one."""
+    folder = jar_folder(cache)
+    with ThreadPoolExecutor(4) as pool:
+        verdicts = pool.map(lambda c: _is_good(folder / _file_name(c), JARS[c]), JARS)
+        return [_file_name(c) for c, good in zip(JARS, verdicts, strict=True) if not good]
+
+
+def fetch(cache: Path, tell: Callable[[int, int], None] = lambda done, total: None) -> Path:
+    """Make the set complete and return its folder; what is already there and right is kept.
+
+    Parameters
+    ----------
+    cache : Path
+        The lab's cache folder.
+    tell : callable
+        Told how many of how many jars are there, after each.
+
+    Raises
+    ------
+    DownloadFailed
+        The network is away, or a jar is not the pinned one. What was fetched stays, so the next try goes on from there.
+    """
+    folder = jar_folder(cache)
+    missing = damaged(cache)
+    if not missing:
+        return folder
+    _trust_what_the_system_trusts()
+    writable_folder(folder)
+    todo = [c for c in JARS if _file_name(c) in missing]
+    done = len(JARS) - len(todo)
+    tell(done, len(JARS))
+    downloads = cache / "downloads"
+    with ThreadPoolExecutor(THREADS) as pool:
+        futures = [pool.submit(_fetch_one, coordinate, folder, downloads) for coordinate in todo]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                done += 1
+                tell(done, len(JARS))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    remove_tree(downloads)
+    return folder
+
+
+def _trust_what_the_system_trusts() -> None:
+    """Accept the certificates that this machine accepts: a company's network often brings its own."""
+    import truststore
+
+    truststore.inject_into_ssl()
+
+
+def _fetch_one(coordinate: str, folder: Path, downloads: Path) -> None:
+    from jgo.maven import MavenContext, PythonResolver
+
+    group, artifact, version = coordinate.split(":")
+    target = folder / _file_name(coordinate)
+    last_error: Exception | None = None
+    for _ in range(3):
+        context = MavenContext(resolver=PythonResolver(), repo_cache=downloads)
+        try:
+            got = context.project(group, artifact).at_version(version).artifact().resolve()
+        except Exception as error:
+            last_error = error
+            continue
+        if got is not None and _is_good(Path(got), JARS[coordinate]):
+            os.replace(got, target)
+            return
+        if got is not None:
+            Path(got).unlink(missing_ok=True)
+        last_error = ValueError("its SHA-256 is not the one in lab-stack/versions.toml")
+    raise DownloadFailed(
+        f"{coordinate} could not be fetched from Maven Central: {_first_line(last_error)}.",
+        next_step="check the network (a proxy is taken from HTTPS_PROXY) and run the same command again; "
+        "what is already there is kept",
+    ) from last_error
+
+
+def _first_line(error: Exception | None) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+
+def _file_name(coordinate: str) -> str:
+    _, artifact, version = coordinate.split(":")
+    return f"{artifact}-{version}.jar"
+
+
+def _is_good(path: Path, sha256: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False

@@ -1,0 +1,130 @@
+"""The Kafka broker: one KRaft node."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from types import MappingProxyType
+
+from labstack.errors import ComponentFailed
+from labstack.local.component import Component, Site
+from labstack.local.jars import DIGEST, class_path
+from labstack.local.java import find_java
+from labstack.local.process import Command
+from labstack.paths import CONFIG, LabPaths
+from labstack.state import remove_tree
+from labstack.templates import fill_into
+
+CLUSTER_ID = "sagalabsagalabsagalabs"
+STORAGE_FILES = ("meta.properties", "bootstrap.checkpoint")
+
+
+def archive(paths: LabPaths, component: str) -> Path:
+    """Where the start-up archive of a Java component lies; another Java or another set of jars has another one."""
+    java = find_java()
+    return paths.cache / "java" / f"{DIGEST}-{java.version}" / f"{component}.archive"
+
+
+def java_command(
+    paths: LabPaths,
+    component: str,
+    main: str,
+    *arguments: str,
+    extra: tuple[str, ...] = (),
+    archived: bool = True,
+) -> Command:
+    """Return the command that runs a main class of the jars, with the flags of ``lab-stack/COMPONENT/jvm.options``."""
+    java = find_java()
+    return Command(
+        [
+            str(java.program),
+            f"@{CONFIG / component / 'jvm.options'}",
+            f"-Dlog4j2.configurationFile={CONFIG / 'kafka' / 'log4j2.properties'}",
+            *(java.use_archive(archive(paths, component)) if archived else ()),
+            *extra,
+            *("-cp", class_path(paths.cache), main, *arguments),
+        ],
+        cwd=paths.state,
+        # Variables that Java would take flags from; a learner's own must not change the lab.
+        env={"JAVA_TOOL_OPTIONS": "", "JDK_JAVA_OPTIONS": "", "_JAVA_OPTIONS": ""},
+    )
+
+
+class Kafka(Component):
+    """The broker.
+
+    Parameters
+    ----------
+    site : Site
+        Where the lab runs.
+    java_extra : tuple of str
+        More flags for Java, such as those of a training run.
+    """
+
+    name = "kafka"
+    ports = MappingProxyType({"kafka": 9092, "kafka-controller": 9093})
+    grace = 8
+
+    def __init__(self, site: Site, java_extra: tuple[str, ...] = (), archived: bool = True) -> None:
+        super().__init__(site)
+        self._java_extra = java_extra
+        self._archived = archived
+
+    @property
+    def address(self) -> str:
+        """Bootstrap server."""
+        return f"127.0.0.1:{self.port}"
+
+    def prepare(self) -> Command:
+        data = self.site.paths.data(self.name)
+        properties = fill_into(
+            CONFIG / "kafka" / "server.properties",
+            self.site.paths.config(self.name) / "server.properties",
+            {"PORT": self.port, "CONTROLLER_PORT": self.site.ports["kafka-controller"], "DATA": data},
+        )
+        if not (data / "meta.properties").exists():
+            self._format(data, properties)
+        return java_command(
+            self.site.paths,
+            self.name,
+            "kafka.Kafka",
+            str(properties),
+            extra=self._java_extra,
+            archived=self._archived,
+        )
+
+    def _format(self, data: Path, properties: Path) -> None:
+        """Give the log folder its identity; what Kafka's own tool wrote the first time is kept, which saves a Java
+        start.
+        """
+        template = self.site.paths.cache / "kafka" / f"storage-{DIGEST}"
+        remove_tree(data)
+        if all((template / name).exists() for name in STORAGE_FILES):
+            data.mkdir(parents=True)
+            for name in STORAGE_FILES[::-1]:
+                shutil.copy(template / name, data / name)
+            return
+        command = java_command(
+            self.site.paths,
+            self.name,
+            "kafka.tools.StorageTool",
+            *("format", "--cluster-id", CLUSTER_ID, "--config", str(properties)),
+        )
+        done = subprocess.run(command.argv, capture_output=True, text=True, cwd=command.cwd, timeout=60)
+        if done.returncode:
+            raise ComponentFailed(
+                "Kafka's storage tool could not format the log folder.",
+                log=(done.stdout + done.stderr)[-1500:],
+                next_step="run `lab doctor`",
+            )
+        template.mkdir(parents=True, exist_ok=True)
+        for name in STORAGE_FILES:
+            if (data / name).exists():
+                shutil.copy(data / name, template / name)
+
+    def is_ready(self) -> bool:
+        """Whether it answers a metadata request."""
+        from labstack.broker import answers
+
+        return answers(self.address)

@@ -1,0 +1,198 @@
+"""Processes that outlive whoever starts them: started in sessions of their own, found again by number and birth.
+
+Each carries ``SAGA_LAB=<lab>/<component>`` in its environment, so that whatever a crashed starter left without
+noting it down can be found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from labstack.errors import ProgramMissing, StorageTrouble
+from labstack.state import ProcessId
+from labstack.waiting import wait_until
+
+MARKER = "SAGA_LAB"
+
+_children: set[int] = set()
+
+
+@dataclass(frozen=True)
+class Command:
+    """How to start one program.
+
+    Parameters
+    ----------
+    argv : sequence of str
+        Program and arguments.
+    cwd : Path
+        Working directory.
+    env : mapping, optional
+        Added to the caller's environment.
+    user, group : int, optional
+        Run as somebody else (only root can).
+    stop_signal : signal.Signals
+        What asks this program to end in good order.
+    """
+
+    argv: Sequence[str]
+    cwd: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    user: int | None = None
+    group: int | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+
+
+def spawn(command: Command, log: Path, marker: str) -> ProcessId:
+    """Start a program in a session of its own, its output going to `log` (the log before it is kept as ``.1``).
+
+    Raises
+    ------
+    ProgramMissing
+        There is no such program, or it can't be executed.
+    StorageTrouble
+        The log can't be written.
+    """
+    reap()
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        if log.exists():
+            log.replace(log.with_suffix(".log.1"))
+        output = log.open("wb")
+    except OSError as error:
+        raise StorageTrouble(f"The lab can't write {log}: {error.strerror}.", next_step="free some space") from error
+    with output:
+        try:
+            child = subprocess.Popen(
+                command.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=command.cwd,
+                env={**os.environ, **command.env, MARKER: marker},
+                start_new_session=True,
+                user=command.user,
+                group=command.group,
+                extra_groups=None if command.user is None else [],
+            )
+        except OSError as error:
+            raise ProgramMissing(
+                f"{command.argv[0]} can't be started: {error.strerror}.",
+                next_step="run `lab doctor`; if the cache is damaged, `lab prefetch` mends it",
+            ) from error
+    identity = ProcessId.of(child.pid)
+    # From here on nobody holds the child as such: its end is noticed by number, in reap().
+    child.returncode = 0
+    _children.add(child.pid)
+    return identity
+
+
+def reap() -> None:
+    """Take note of children that have ended, so that they don't stay zombies while their starter lives."""
+    for pid in list(_children):
+        with contextlib.suppress(ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                continue
+        _children.discard(pid)
+
+
+def alive(identity: ProcessId | None) -> bool:
+    """Whether that very process still lives."""
+    reap()
+    return identity is not None and identity.process() is not None
+
+
+def tree(identity: ProcessId) -> list[psutil.Process]:
+    """Return the process and all below it, parents first; empty when it is gone."""
+    process = identity.process()
+    if process is None:
+        return []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+def strays(lab_id: str, component: str | None = None) -> list[psutil.Process]:
+    """Find every living process that carries this lab's (and component's) marker."""
+    prefix = f"{lab_id}/{component}" if component else f"{lab_id}/"
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            marker = process.environ().get(MARKER, "")
+            ours = marker == prefix if component else marker.startswith(prefix)
+            if ours and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+                found.append(process)
+    return found
+
+
+def working_in(folder: Path) -> list[psutil.Process]:
+    """Find every living process whose working directory is `folder`, or below it.
+
+    PostgreSQL's backends show what they do where their environment stood, mark included; but they work in their data
+    folder. After a crash of their server they may go on for a moment, and must not meet the next one.
+    """
+    where = str(folder.resolve())
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            inside = process.cwd() == where or process.cwd().startswith(where + os.sep)
+            if inside and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+                found.append(process)
+    return found
+
+
+def send(processes: Sequence[psutil.Process], what: signal.Signals) -> None:
+    """Send a signal to each; who is gone already is fine."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(what)
+
+
+def end(identity: ProcessId, how: signal.Signals, grace: float) -> None:
+    """Ask a process to end, and end its whole tree by force after `grace` seconds."""
+    family = tree(identity)
+    if not family:
+        return
+    # A stopped process can't act on a signal.
+    send(family, signal.SIGCONT)
+    send(family[:1], how)
+    wait_until(lambda: not alive(identity), grace)
+    destroy([*family, *tree(identity)])
+
+
+def destroy(processes: Sequence[psutil.Process]) -> None:
+    """SIGKILL each, and wait until all are dead."""
+    send(processes, signal.SIGKILL)
+    wait_until(lambda: not any(_lives(process) for process in processes), 5)
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process can still do something; a zombie can't, however long its parent takes to notice."""
+    reap()
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def memory(identity: ProcessId | None) -> int | None:
+    """Return the tree's memory in bytes: proportional set size where the system tells it, else resident set size."""
+    if identity is None:
+        return None
+    total = 0
+    for process in tree(identity):
+        with contextlib.suppress(psutil.Error, OSError):
+            try:
+                full = process.memory_full_info()
+                total += getattr(full, "pss", full.rss)
+            except psutil.AccessDenied:
+                total += process.memory_info().rss
+    return total

@@ -1,0 +1,66 @@
+"""The programs of local mode: found, fetched, checked, and prepared to start fast."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from filelock import FileLock, Timeout
+
+from labstack.errors import LabBusy
+from labstack.local import jars
+from labstack.local.java import find_java
+from labstack.local.postgres import make_template
+from labstack.local.training import make_archives
+from labstack.paths import LabPaths
+from labstack.progress import Progress
+
+LOCK_WAIT = 600.0
+"""Seconds that a lab waits for another of the same user, which may be fetching programs over a slow network."""
+
+
+@contextlib.contextmanager
+def _programs_locked(paths: LabPaths, progress: Progress) -> Iterator[None]:
+    lock = FileLock(paths.cache / "programs.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress.say("another lab is preparing the programs; waiting for it")
+        try:
+            lock.acquire(timeout=LOCK_WAIT)
+        except Timeout:
+            raise LabBusy(
+                f"Another lab has been preparing the programs in {paths.cache} for {LOCK_WAIT:.0f} s.",
+                next_step="see whether it still goes on; ending its process frees the lock",
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def prepare_programs(paths: LabPaths, lab_id: str, progress: Progress, *, archives: bool = True) -> None:
+    """Make sure that every program is there and is the right one; what is already there is only checked.
+
+    Parameters
+    ----------
+    paths : LabPaths
+        Folders of the lab; programs go into its cache, which all labs of one user share.
+    lab_id : str
+        Which lab's ``down`` ends the processes of a training run that was cut off.
+    progress : Progress
+        Told what is fetched, and how far that is.
+    archives : bool
+        Whether to make Java's start-up archives, too.
+    """
+    with _programs_locked(paths, progress):
+        with progress.stage("programs") as stage:
+            java = find_java()
+            progress.note(stage, f"Java {java.version}")
+            jars.fetch(
+                paths.cache,
+                lambda done, total: progress.note(stage, f"Kafka and Debezium: {done} of {total} jars"),
+            )
+            make_template(paths)
+        if archives:
+            make_archives(paths, lab_id, progress)

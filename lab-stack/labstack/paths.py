@@ -1,0 +1,119 @@
+"""Where a lab keeps its things: state (data, logs, what runs) and cache (programs), after the XDG base directories.
+
+Another HOME is another lab; so is another ``LAB_NAME`` under the same HOME.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from labstack.errors import LabError, StorageTrouble
+
+CONFIG = Path(__file__).resolve().parent.parent
+"""The folder with one folder of configuration per component: ``lab-stack/``."""
+
+DATASETS = CONFIG.parent / "datasets"
+
+
+@dataclass(frozen=True)
+class LabPaths:
+    """The folders and files of one lab.
+
+    Parameters
+    ----------
+    state : Path
+        Folder of this lab's own data, logs and state file.
+    cache : Path
+        Folder of downloaded programs, shared by all labs of one HOME.
+    """
+
+    state: Path
+    cache: Path
+
+    @classmethod
+    def of_user(cls, name: str | None = None) -> LabPaths:
+        """Return the paths of the user's lab called `name` (default: ``LAB_NAME``, else ``default``).
+
+        Raises
+        ------
+        LabError
+            The name is not made of letters, digits, ``-`` and ``_``.
+        """
+        name = name or os.environ.get("LAB_NAME") or "default"
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name):
+            raise LabError(
+                f"A lab can't be called {name!r}.",
+                next_step="set LAB_NAME to at most 40 letters, digits, '-' and '_', or unset it",
+            )
+        return cls(
+            state=Path(platformdirs.user_state_path("saga-lab")) / name,
+            cache=Path(platformdirs.user_cache_path("saga-lab")),
+        )
+
+    @property
+    def state_file(self) -> Path:
+        return self.state / "state.json"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.state / "lab.lock"
+
+    def data(self, component: str) -> Path:
+        return self.state / "data" / component
+
+    def config(self, component: str) -> Path:
+        return self.state / "config" / component
+
+    def log(self, component: str) -> Path:
+        return self.state / "logs" / f"{component}.log"
+
+    def make(self) -> None:
+        """Make the folders, readable by their owner only.
+
+        Raises
+        ------
+        StorageTrouble
+            A folder can't be made or written.
+        """
+        for folder in (
+            self.state,
+            self.state / "logs",
+            self.state / "data",
+            self.state / "config",
+            self.cache,
+        ):
+            writable_folder(folder)
+
+
+def writable_folder(folder: Path) -> Path:
+    """Make `folder` if it is missing, and prove that a file can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise StorageTrouble(
+            f"The lab can't write to {folder}: {error.strerror or error}.",
+            next_step="free some space, or point XDG_STATE_HOME and XDG_CACHE_HOME to folders that you can write",
+        ) from error
+    return folder
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` so that a reader sees the old file or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageTrouble(
+            f"The lab can't write {path}: {error.strerror or error}.",
+            next_step="free some space, or make the folder writable",
+        ) from error

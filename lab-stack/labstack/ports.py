@@ -1,0 +1,56 @@
+"""Which port each component listens on: its usual one where that is free, else another, and the lab says so."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+import psutil
+
+from labstack.errors import PortTaken
+
+# Below the range from which systems pick ports of outgoing connections: such a connection could take the port of a
+# stopped component.
+FALLBACK_RANGE = range(12000, 30000)
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on 127.0.0.1:`port` now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def choose(usual: int, taken: set[int]) -> int:
+    """Return `usual` if it is free and not in `taken`, else a free port from the fallback range.
+
+    Raises
+    ------
+    PortTaken
+        No free port was found.
+    """
+    if usual not in taken and is_free(usual):
+        return usual
+    for port in random.sample(FALLBACK_RANGE, 200):
+        if port not in taken and is_free(port):
+            return port
+    raise PortTaken(
+        f"No free port found: {usual} is taken, and so are 200 others.",
+        next_step="end some of the servers on this machine (`ss -ltnp` lists them)",
+    )
+
+
+def who_listens(port: int) -> str:
+    """Name the process that listens on `port`, as far as this user may know."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            local = connection.laddr
+            if connection.status == psutil.CONN_LISTEN and local and local.port == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except (psutil.AccessDenied, psutil.NoSuchProcess, OSError):
+        pass
+    return "another program"

@@ -1,0 +1,87 @@
+"""The stages of a start, told as they happen, to whoever watches: a terminal, a notebook, a test, nobody."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Stage:
+    """One stage: `seconds` counts from the start of the whole, `None` while it runs."""
+
+    name: str
+    began: float
+    seconds: float | None = None
+    note: str = ""
+    failed: bool = False
+
+
+@dataclass
+class Progress:
+    """Collects stages and tells a listener about each change.
+
+    Parameters
+    ----------
+    listener : callable, optional
+        Called with this object after each change, from whichever thread made it.
+    """
+
+    listener: Callable[[Progress], None] | None = None
+    stages: list[Stage] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    _zero: float = field(default_factory=time.monotonic)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self._zero
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Run one stage; it ends when the block ends, and has failed when that raises."""
+        stage = Stage(name, self.seconds)
+        with self._lock:
+            self.stages.append(stage)
+            self._tell()
+        try:
+            yield stage
+        except BaseException:
+            stage.failed = True
+            raise
+        finally:
+            with self._lock:
+                stage.seconds = self.seconds
+                self._tell()
+
+    def note(self, stage: Stage, text: str) -> None:
+        """Say how far a stage has come."""
+        with self._lock:
+            stage.note = text
+            self._tell()
+
+    def say(self, sentence: str) -> None:
+        """Tell something that belongs to no stage."""
+        with self._lock:
+            self.notes.append(sentence)
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.listener:
+            self.listener(self)
+
+    def lines(self) -> list[str]:
+        """Return the stages as plain text, one line each: since the beginning, what, and how long it took."""
+        return [_line(stage) for stage in self.stages]
+
+
+def _line(stage: Stage) -> str:
+    note = f"  ({stage.note})" if stage.note else ""
+    if stage.seconds is None:
+        return f"{stage.began:6.1f} s  ...     {stage.name}{note}"
+    word = "failed" if stage.failed else "done"
+    return f"{stage.seconds:6.1f} s  {word:<6}  {stage.name}, {stage.seconds - stage.began:.1f} s{note}"

@@ -1,0 +1,45 @@
+"""Judge a running lab."""
+
+from __future__ import annotations
+
+from labstack.backend import Endpoints
+from labstack.referee.evidence import Evidence, collect
+from labstack.referee.invariants import Verdict, judge
+from labstack.waiting import wait_until
+
+
+def check(where: Endpoints, wait_for_rest: float = 0) -> list[Verdict]:
+    """Evaluate every invariant, from the databases and topics themselves.
+
+    Parameters
+    ----------
+    where : Endpoints
+        Of the lab.
+    wait_for_rest : float
+        Seconds to wait for the lab to come to rest, so that the invariants of rest can be judged, too.
+
+    Returns
+    -------
+    list of Verdict
+        One for each invariant, in a fixed order.
+
+    Raises
+    ------
+    NotRunning
+        A database or the broker can't be reached.
+    """
+    seen = collect(where)
+
+    def at_rest() -> bool:
+        nonlocal seen
+        before, seen = seen, collect(where)
+        return is_at_rest(before, seen)
+
+    rests = bool(wait_until(at_rest, wait_for_rest, interval=0.2))
+    return judge(seen, at_rest=rests)
+
+
+def is_at_rest(before: Evidence, now: Evidence) -> bool:
+    """Whether nothing moved between two looks, and nobody has anything left to read: no consumer, and no relay."""
+    relay_has_work = any(not now.relay_reads[name] and not now.is_relayed(name) for name in now.outbox)
+    return not any(now.lag.values()) and not relay_has_work and before.movement == now.movement

@@ -1,0 +1,233 @@
+"""Debezium in Kafka Connect: one outbox connector per database, over Connect's REST interface."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, LiteralString
+
+import httpx
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from labstack import http
+from labstack.errors import RelayFailed
+from labstack.paths import CONFIG
+from labstack.templates import fill
+from labstack.waiting import wait_until
+
+PASSING = {404, 409, 500, 503}
+"""Answers of Connect while it is still forming its group, or the connector is just being made."""
+
+
+def connector_name(service: str) -> str:
+    """Return the name of a service's connector."""
+    return f"{service}-outbox"
+
+
+def connector_config(service: str, database_url: str) -> dict[str, str]:
+    """Return the connector of one service, from ``lab-stack/connect/outbox-connector.json``.
+
+    Parameters
+    ----------
+    service : str
+        Name of the service.
+    database_url : str
+        libpq URL of its database, as Connect reaches it.
+    """
+    where = conninfo_to_dict(database_url)
+    values: dict[str, object] = {
+        "SERVICE": service,
+        "DATABASE_PORT": where["port"],
+        "DATABASE_USER": where["user"],
+        "DATABASE_PASSWORD": where["password"],
+        "DATABASE": where["dbname"],
+    }
+    config: dict[str, str] = json.loads(fill(CONFIG / "connect" / "outbox-connector.json", values))
+    return config
+
+
+def database_is_prepared(database_url: str) -> bool:
+    """Whether the service has made its schema: the publication that Debezium reads through."""
+    return _ask(database_url, "SELECT count(*) FROM pg_publication WHERE pubname = 'outbox'") == 1
+
+
+def slot_is_read(database_url: str) -> bool:
+    """Whether Debezium reads a service's replication slot now: what a task's state only promises."""
+    return _ask(database_url, "SELECT active FROM pg_replication_slots WHERE slot_name = 'outbox'") is True
+
+
+def slot_is_usable(database_url: str) -> bool:
+    """Whether the slot is there and PostgreSQL still has the log from its position on."""
+    status = _ask(database_url, "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'outbox'")
+    return status is not None and status != "lost"
+
+
+def _ask(database_url: str, question: LiteralString) -> object:
+    try:
+        with psycopg.connect(database_url, connect_timeout=2) as connection:
+            row = connection.execute(question).fetchone()
+    except psycopg.Error:
+        return None
+    return row[0] if row else None
+
+
+class Relay:
+    """The connectors of one Connect worker.
+
+    Parameters
+    ----------
+    url : str
+        Of Connect's REST interface.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def register(
+        self,
+        service: str,
+        database_url: str,
+        meanwhile: Callable[[], None] | None = None,
+        timeout: float = 40,
+    ) -> None:
+        """Make or update a service's connector.
+
+        Raises
+        ------
+        RelayFailed
+            Connect refused it, or did not take it in time; carries what Connect said.
+        """
+        config = connector_config(service, database_url)
+        last: list[str] = ["no answer"]
+        if self._config(service) == {**config, "name": connector_name(service)}:
+            # Connect would restart a connector upon the same configuration, too.
+            return
+
+        def put() -> bool:
+            try:
+                answer = http.request("PUT", f"{self._url}/connectors/{connector_name(service)}/config", json=config)
+            except httpx.HTTPError as error:
+                last[0] = str(error) or type(error).__name__
+                return False
+            last[0] = f"{answer.status_code} {answer.text[:500]}"
+            if answer.status_code >= 400 and answer.status_code not in PASSING:
+                raise self._refused(service, last[0])
+            return answer.status_code < 400
+
+        if not wait_until(put, timeout, interval=0.05, meanwhile=meanwhile):
+            raise self._refused(service, last[0])
+
+    def await_task(
+        self, service: str, database_url: str, meanwhile: Callable[[], None] | None = None, timeout: float = 90
+    ) -> None:
+        """Wait until a connector's task runs and reads its slot; one that failed in an earlier life is restarted, once.
+
+        Raises
+        ------
+        RelayFailed
+            It does not run; carries what the task said last.
+        """
+        name = connector_name(service)
+        restarted = 0.0
+
+        def runs() -> bool:
+            nonlocal restarted
+            try:
+                state = self.task_states().get(name)
+                if state == "FAILED" and not restarted:
+                    if not slot_is_usable(database_url):
+                        raise self._without_slot(service)
+                    http.request(
+                        "POST", f"{self._url}/connectors/{name}/restart?includeTasks=true&onlyFailed=true", timeout=10
+                    ).raise_for_status()
+                    restarted = time.monotonic()
+                # The old state is shown for a moment after a restart.
+                elif state == "FAILED" and time.monotonic() - restarted > 5:
+                    raise RelayFailed(
+                        f"The task of {name} failed.",
+                        log="\n".join(self.trace(service).splitlines()[:12]),
+                        next_step="look at `lab logs connect` and at lab-stack/connect/outbox-connector.json",
+                    )
+            except (httpx.HTTPError, ValueError, LookupError):
+                return False
+            return state == "RUNNING" and slot_is_read(database_url)
+
+        if not wait_until(runs, timeout, interval=0.05, meanwhile=meanwhile):
+            raise RelayFailed(
+                f"{name} does not read its replication slot after {timeout:.0f} s.",
+                next_step="look at `lab status` and `lab logs connect`",
+            )
+
+    def _config(self, service: str) -> dict[str, str] | None:
+        """Return the configuration that Connect has for a service's connector, or None."""
+        try:
+            answer = http.get(f"{self._url}/connectors/{connector_name(service)}/config")
+            config: dict[str, str] = answer.json()
+        except (httpx.HTTPError, ValueError):
+            return None
+        return config if answer.status_code == 200 else None
+
+    def is_lost(self, service: str, database_url: str) -> bool:
+        """Whether a connector can't go on by itself: its slot is gone, or its task has failed."""
+        return not slot_is_usable(database_url) or self.task_states().get(connector_name(service)) == "FAILED"
+
+    def renew(self, service: str, database_url: str, meanwhile: Callable[[], None] | None = None) -> None:
+        """Give a connector a new slot and let it forget how far it was: what was lost with the old slot does not come.
+
+        Raises
+        ------
+        RelayFailed
+            Connect did not let go of the old position.
+        """
+        connector = f"{self._url}/connectors/{connector_name(service)}"
+
+        def accepted(method: str, url: str) -> bool:
+            try:
+                return http.request(method, url, timeout=10).status_code < 400
+            except httpx.HTTPError:
+                return False
+
+        for method, url in (("PUT", f"{connector}/stop"), ("DELETE", f"{connector}/offsets")):
+            if not wait_until(lambda m=method, u=url: accepted(m, u), 20, interval=0.1, meanwhile=meanwhile):  # type: ignore[misc]
+                raise self._refused(service, f"{method} {url} was not accepted")
+        with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
+            connection.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+            connection.execute("SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')")
+        accepted("PUT", f"{connector}/resume")
+
+    def _refused(self, service: str, why: str) -> RelayFailed:
+        return RelayFailed(
+            f"Connect did not take the connector {connector_name(service)}: {why}",
+            next_step="look at `lab logs connect` and at lab-stack/connect/outbox-connector.json",
+        )
+
+    def task_states(self) -> dict[str, str]:
+        """Return the state of each connector's task by connector: RUNNING, FAILED, PAUSED, or NONE where it has no
+        task.
+
+        The connector's own state says RUNNING whatever happens; its task's tells more.
+        """
+        answer = http.get(f"{self._url}/connectors", params={"expand": "status"}, timeout=2)
+        answer.raise_for_status()
+        states = {}
+        for name, entry in answer.json().items():
+            tasks = entry["status"]["tasks"]
+            states[name] = tasks[0]["state"] if tasks else "NONE"
+        return states
+
+    def _without_slot(self, service: str) -> RelayFailed:
+        return RelayFailed(
+            f"The replication slot of {service} is gone, and with it the place where {connector_name(service)} read.",
+            next_step="`lab reset` makes a new one, with the data as at the course's start",
+        )
+
+    def trace(self, service: str) -> str:
+        """Return the failed task's stack trace, or an empty string."""
+        try:
+            answer = http.get(f"{self._url}/connectors/{connector_name(service)}/status")
+            status: dict[str, Any] = answer.json()
+            return str(status["tasks"][0].get("trace", ""))
+        except (httpx.HTTPError, LookupError, ValueError):
+            return ""

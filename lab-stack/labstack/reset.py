@@ -1,0 +1,83 @@
+"""Bring a running lab back to the course's start, without restarting a program and with nothing of before coming after.
+
+1. The services' consumers leave their groups (`/manage/consumer/pause`), so that nothing is handled meanwhile.
+2. In each database, in one transaction: tables back to the course's start, and one canary per partition into the
+   outbox. In the log, all that came before the reset lies before the canaries, and all that comes after behind them.
+3. When Debezium has brought the canaries to Kafka, everything before them is there, too: each group's offset moves
+   behind them, and the records up to them are deleted.
+4. The consumers join again.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psycopg
+
+from labstack import broker, canary, http
+from labstack.backend import Endpoints
+from labstack.course_start import bring_back
+from labstack.errors import LabError
+from labstack.waiting import wait_until
+
+
+def reset_data(where: Endpoints, services: list[str]) -> None:
+    """Reset the data of a healthy lab.
+
+    Raises
+    ------
+    LabError
+        A service did not pause or go on, or the relay did not catch up.
+    """
+    with ThreadPoolExecutor(len(services)) as pool:
+        try:
+            list(pool.map(lambda s: _manage(where.services[s], "pause"), services))
+            topics = [f"{service}.{kind}" for service in services for kind in ("events", "dlq")]
+            start = broker.end_offsets(where.kafka, broker.partitions(where.kafka, topics))
+            flight = canary.Flight({key: offset for key, offset in start.items() if key[0].endswith(".events")})
+            laid = pool.map(lambda s: (f"{s}.events", _bring_back(where.databases[s], s)), services)
+            flight.ids = dict(laid)
+            canary.watch(where.kafka, flight, timeout=60)
+            cut = {**start, **{key: offset + 1 for key, offset in flight.seen.items()}}
+            list(pool.map(lambda s: _move_group(where.kafka, s, flight.seen), services))
+            broker.delete_records(where.kafka, cut)
+        finally:
+            list(pool.map(lambda s: _manage(where.services[s], "resume"), services))
+        list(pool.map(lambda s: _await_consumer(where.services[s]), services))
+
+
+def _manage(url: str, verb: str) -> None:
+    try:
+        answer = http.request("POST", f"{url}/manage/consumer/{verb}", timeout=15)
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        raise LabError(
+            f"The consumer of {url} did not {verb}: {error}.",
+            next_step="look at `lab status`, then run `lab reset` again",
+        ) from error
+
+
+def _await_consumer(url: str) -> None:
+    def reads() -> bool:
+        return bool(http.get(f"{url}/manage/consumer", timeout=5).json()["assigned"])
+
+    if not wait_until(reads, 15):
+        raise LabError(f"The consumer of {url} did not come back.", next_step="run `lab reset` again")
+
+
+def _bring_back(database_url: str, service: str) -> set[str]:
+    canaries = canary.new_canaries()
+    with psycopg.connect(database_url, connect_timeout=10) as connection:
+        connection.execute("SET LOCAL lock_timeout = '10s'")
+        bring_back(connection)
+        canary.lay(connection, service, canaries)
+    return {event_id for event_id, _ in canaries}
+
+
+def _move_group(kafka: str, group: str, seen: dict[tuple[str, int], int]) -> None:
+    """Move the group behind the canaries, in every topic that it has read."""
+    read = {topic for topic, _ in broker.committed_offsets(kafka, group)}
+    offsets = {key: offset + 1 for key, offset in seen.items() if key[0] in read}
+    if offsets:
+        broker.commit_offsets(kafka, group, offsets)

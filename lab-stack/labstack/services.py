@@ -1,0 +1,49 @@
+"""The one list of services (``lab-stack/services.toml``), and the names that follow from it."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from labstack.paths import CONFIG
+
+
+@dataclass(frozen=True)
+class ServiceEntry:
+    """One service as the stack knows it."""
+
+    name: str
+    port: int
+    database_port: int
+    paths: tuple[str, ...]
+
+    @property
+    def database(self) -> str:
+        """The name of its database component."""
+        return f"{self.name}-db"
+
+    @property
+    def events_topic(self) -> str:
+        return f"{self.name}.events"
+
+
+def load_services(file: Path = CONFIG / "services.toml") -> tuple[ServiceEntry, ...]:
+    """Read the list of services."""
+    raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    return tuple(ServiceEntry(**{**entry, "paths": tuple(entry["paths"])}) for entry in raw["service"])
+
+
+@dataclass(frozen=True)
+class TopicPlan:
+    """Which topics there are, and with how many partitions."""
+
+    partitions: int
+    names: tuple[str, ...]
+
+
+def load_topics(services: tuple[ServiceEntry, ...], file: Path = CONFIG / "kafka" / "topics.toml") -> TopicPlan:
+    """Return the topics for these services."""
+    raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    names = tuple(name.format(service=service.name) for name in raw["names"] for service in services)
+    return TopicPlan(raw["partitions"], names)

@@ -1,0 +1,199 @@
+"""What a lab knows about itself, on disk: so that it lives outside of whoever started it.
+
+Only the verbs that change something take the lock; looking never waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from filelock import FileLock, Timeout
+
+from labstack.errors import LabBusy, LabError, StorageTrouble
+from labstack.paths import LabPaths, write_atomically
+
+Phase = Literal["stopped", "starting", "ready", "stopping"]
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """A process by number and time of birth, since numbers are used again."""
+
+    pid: int
+    born: float
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessId:
+        return cls(pid, psutil.Process(pid).create_time())
+
+    def process(self) -> psutil.Process | None:
+        """Return the living process, or None. A zombie is dead: only its parent doesn't know yet."""
+        try:
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.born) > 0.05 or process.status() == psutil.STATUS_ZOMBIE:
+                return None
+        except psutil.NoSuchProcess:
+            return None
+        return process
+
+
+@dataclass
+class ComponentRecord:
+    """What was started for one component."""
+
+    process: ProcessId | None = None
+    stopped_on_purpose: bool = False
+
+
+@dataclass
+class LabState:
+    """The content of ``state.json``."""
+
+    lab_id: str
+    mode: str = "local"
+    phase: Phase = "stopped"
+    keeper: ProcessId | None = None
+    """Who holds the lock and changes the lab right now."""
+    ports: dict[str, int] = field(default_factory=dict)
+    components: dict[str, ComponentRecord] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> LabState:
+        raw: dict[str, Any] = json.loads(text)
+        raw["keeper"] = ProcessId(**raw["keeper"]) if raw["keeper"] else None
+        raw["components"] = {
+            name: ComponentRecord(
+                ProcessId(**record["process"]) if record["process"] else None, record["stopped_on_purpose"]
+            )
+            for name, record in raw["components"].items()
+        }
+        return cls(**raw)
+
+
+class StateStore:
+    """The state file of one lab, and the lock in front of it."""
+
+    def __init__(self, paths: LabPaths) -> None:
+        self.paths = paths
+        self._lock = FileLock(paths.lock_file, thread_local=False)
+        # The same folder is the same lab, even when its state file was lost.
+        self.lab_id = hashlib.sha256(f"{_user()}:{paths.state.absolute()}".encode()).hexdigest()[:12]
+
+    def read(self) -> LabState:
+        """Return the state; a lab that never ran is a stopped one.
+
+        Raises
+        ------
+        LabError
+            The file is not what the lab wrote.
+        """
+        path = self.paths.state_file
+        try:
+            return LabState.from_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return LabState(self.lab_id)
+        except OSError as error:
+            raise StorageTrouble(
+                f"The lab can't read its state file {path}: {error.strerror or error}.",
+                next_step="make it readable for you, or use a lab of another name (LAB_NAME)",
+            ) from error
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise LabError(
+                f"The lab's state file {path} is damaged ({error}).",
+                next_step="run `lab down`: it ends what this lab left running, keeps its data, and sets the file aside",
+            ) from error
+
+    def set_aside(self) -> None:
+        """Rename a state file that can't be understood."""
+        with contextlib.suppress(OSError):
+            self.paths.state_file.replace(self.paths.state_file.with_suffix(".json.damaged"))
+
+    def write(self, state: LabState) -> None:
+        write_atomically(self.paths.state_file, state.to_json())
+
+    @contextlib.contextmanager
+    def exclusive(
+        self, wait: float = 0, waiting: Callable[[str], None] | None = None, *, to_end: bool = False
+    ) -> Iterator[None]:
+        """Hold the lock: nobody else changes this lab meanwhile. The system frees it when its holder dies.
+
+        Parameters
+        ----------
+        wait : float
+            Seconds to wait for another holder.
+        waiting : callable, optional
+            Told once, in a sentence, that and for whom we wait.
+        to_end : bool
+            Go on without the lock where it can't even be written (a full disk, a read-only folder): a lab must be
+            able to end there, and nobody else can change it.
+
+        Raises
+        ------
+        LabBusy
+            Another process still holds it after `wait` seconds.
+        """
+        try:
+            self.paths.make()
+        except StorageTrouble:
+            if not to_end:
+                raise
+        try:
+            self._lock.acquire(timeout=0)
+        except OSError as error:
+            if isinstance(error, Timeout):
+                self._wait_for_lock(wait, waiting)
+            elif not to_end:
+                raise StorageTrouble(
+                    f"The lab can't lock {self.paths.lock_file}: {error.strerror or error}.",
+                    next_step="free some space, or make the folder writable",
+                ) from error
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _wait_for_lock(self, wait: float, waiting: Callable[[str], None] | None) -> None:
+        holder = self._holder()
+        if waiting and wait:
+            waiting(f"{holder} is changing this lab; waiting for it")
+        try:
+            self._lock.acquire(timeout=wait)
+        except Timeout:
+            raise LabBusy(
+                f"{holder} is changing this lab.",
+                next_step="wait until it is done, or end that process and run `lab down`",
+            ) from None
+
+    def _holder(self) -> str:
+        with contextlib.suppress(LabError):
+            keeper = self.read().keeper
+            if keeper and keeper.process():
+                return f"Another process (pid {keeper.pid})"
+        return "Another process"
+
+
+def _user() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0
+
+
+def me() -> ProcessId:
+    """Return this process."""
+    return ProcessId.of(os.getpid())
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and all in it; what is already gone is fine."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,126 @@
+"""How a lab is: one look at every component, and what follows from it."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx
+
+from labstack import http
+from labstack.backend import Backend, ComponentStatus, Endpoints
+from labstack.relay import Relay, connector_name, slot_is_read
+from labstack.state import LabState
+
+State = Literal["ready", "starting", "degraded", "stopped"]
+
+
+@dataclass(frozen=True)
+class LabStatus:
+    """What one look at the lab saw.
+
+    Attributes
+    ----------
+    mode : str
+        ``local`` or ``containers``.
+    state : str
+        ``ready``: all that should be there works. ``starting``: somebody is starting it. ``degraded``: some part is
+        missing or not ready. ``stopped``: nothing runs.
+    endpoints : Endpoints
+        Where its parts listen.
+    components : dict
+        ComponentStatus by name.
+    complaints : dict
+        What is wrong, by component: process, readiness, or connector's task.
+    """
+
+    mode: str
+    state: State
+    endpoints: Endpoints
+    components: dict[str, ComponentStatus]
+    complaints: dict[str, str]
+
+    @property
+    def healthy(self) -> bool:
+        return self.state == "ready" or (self.state == "starting" and not self.complaints)
+
+    @property
+    def rss_bytes(self) -> int:
+        """Memory of all components together."""
+        return sum(component.rss_bytes or 0 for component in self.components.values())
+
+    def to_json(self) -> dict[str, object]:
+        """Return the object that ``lab status --json`` prints."""
+        components = {
+            name: {
+                key: value
+                for key, value in {
+                    "state": component.state,
+                    "pid": component.pid,
+                    "container": component.container,
+                    "rss_bytes": component.rss_bytes,
+                    "log": component.log,
+                    "complaint": self.complaints.get(name),
+                }.items()
+                if value is not None
+            }
+            for name, component in self.components.items()
+        }
+        endpoints = {} if self.state == "stopped" else self.endpoints.to_json()
+        return {"mode": self.mode, "state": self.state, "endpoints": endpoints, "components": components}
+
+
+def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
+    """Look at every component; asks all of them at once and waits for none longer than two seconds."""
+    names = backend.components()
+    with ThreadPoolExecutor(12) as pool:
+        components = dict(zip(names, pool.map(lambda n: backend.inspect(n, memory=memory), names), strict=True))
+        where = backend.endpoints()
+        complaints: dict[str, str] = {n: c.state for n, c in components.items() if c.state != "running"}
+        if len(complaints) < len(names) and where.connect:
+            asked = [n for n in where.services if n not in complaints]
+            answers = pool.map(lambda n: _ask_service(where.services[n]), asked)
+            reachable = [s for s in where.databases if f"{s}-db" not in complaints]
+            slots = pool.map(lambda s: slot_is_read(where.databases[s]), reachable)
+            tasks = pool.submit(_ask_relay, where, list(where.services)) if "connect" not in complaints else None
+            complaints.update({n: answer for n, answer in zip(asked, answers, strict=True) if answer})
+            unread = [s for s, is_read in zip(reachable, slots, strict=True) if not is_read]
+            if tasks and (complaint := tasks.result() or _unread(unread)):
+                complaints["connect"] = complaint
+    return LabStatus(backend.mode, _overall(state, components, complaints), where, components, complaints)
+
+
+def _overall(state: LabState, components: dict[str, ComponentStatus], complaints: dict[str, str]) -> State:
+    if state.phase == "starting" and state.keeper and state.keeper.process():
+        return "starting"
+    if all(component.state in ("stopped", "failed") for component in components.values()):
+        return "stopped"
+    return "degraded" if complaints else "ready"
+
+
+def _ask_service(url: str) -> str:
+    try:
+        answer = http.get(f"{url}/healthz/ready", timeout=2).json()
+    except (httpx.HTTPError, ValueError):
+        return "does not answer"
+    if answer.get("status") == "ready":
+        return ""
+    checks = answer.get("checks", {})
+    broken = [name for name, check in checks.items() if check not in (True, "ok")] if isinstance(checks, dict) else []
+    return f"{answer.get('status', 'not ready')}: {', '.join(broken)}" if broken else "not ready"
+
+
+def _unread(services: list[str]) -> str:
+    # A connector and its task say RUNNING long after they have lost their slot.
+    return f"nobody reads the slot of {', '.join(services)}" if services else ""
+
+
+def _ask_relay(where: Endpoints, services: list[str]) -> str:
+    try:
+        tasks = Relay(where.connect).task_states()
+    except (httpx.HTTPError, ValueError, LookupError):
+        return "does not answer"
+    missing = {s: tasks.get(connector_name(s), "MISSING") for s in services}
+    wrong = [f"{connector_name(s)} is {state}" for s, state in missing.items() if state != "RUNNING"]
+    return "; ".join(wrong)

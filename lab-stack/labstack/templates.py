@@ -1,0 +1,36 @@
+"""Fill in the ``${NAME}`` of a component's configuration; every other ``${...}`` is the component's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from string import Template
+
+from labstack.errors import LabError
+from labstack.paths import write_atomically
+
+
+def fill(template: Path, values: dict[str, object]) -> str:
+    """Return the text of `template` with the lab's values in it.
+
+    Raises
+    ------
+    LabError
+        A ``${CAPITAL_NAME}`` is left that nobody gave a value for.
+    """
+    text = Template(template.read_text(encoding="utf-8")).safe_substitute({k: str(v) for k, v in values.items()})
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    left = re.search(r"\$\{([A-Z][A-Z_]*)\}", "\n".join(lines))
+    if left:
+        raise LabError(
+            f"{template} asks for ${{{left.group(1)}}}, which the lab doesn't give.",
+            next_step=f"use one of {', '.join(sorted(values))}",
+        )
+    return text
+
+
+def fill_into(template: Path, target: Path, values: dict[str, object]) -> Path:
+    """Write the filled-in `template` to `target`, and return that."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(target, fill(template, values))
+    return target

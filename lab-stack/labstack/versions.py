@@ -1,0 +1,10 @@
+"""The versions file, read once: ``lab-stack/versions.toml``."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+from labstack.paths import CONFIG
+
+VERSIONS: dict[str, Any] = tomllib.loads((CONFIG / "versions.toml").read_text(encoding="utf-8"))

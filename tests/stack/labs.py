@@ -1,0 +1,203 @@
+"""Labs for tests: each with folders of its own, driven as a user would, and looked at from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from labstack import Lab
+from labstack.local.process import MARKER
+from labstack.paths import LabPaths
+from labstack.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPONENTS = (
+    *("order-db", "inventory-db", "payment-db", "shipping-db", "kafka", "connect"),
+    *("order", "inventory", "payment", "shipping"),
+)
+
+
+class Grounds:
+    """One lab's folders, and all that a test does with that lab.
+
+    Parameters
+    ----------
+    name : str
+        The lab's name.
+    home : Path, optional
+        What the lab takes for XDG_STATE_HOME; default: a new temporary folder.
+    cache : Path, optional
+        What it takes for its cache; default: the user's, where the programs are already.
+    environment : mapping, optional
+        More variables for its commands.
+    """
+
+    def __init__(
+        self,
+        name: str = "test",
+        home: Path | None = None,
+        cache: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.own_home = home is None
+        self.home = home or Path(tempfile.mkdtemp(prefix="saga-lab-test-"))
+        self.paths = LabPaths(self.home / "saga-lab" / name, cache or LabPaths.of_user().cache)
+        self.environment = {**os.environ, "XDG_STATE_HOME": str(self.home), "LAB_NAME": name, **(environment or {})}
+        if cache:
+            # platformdirs adds the lab's own folder to what the variable says.
+            self.paths = replace(self.paths, cache=cache / "saga-lab")
+            self.environment["XDG_CACHE_HOME"] = str(cache)
+        self.lab = Lab(paths=self.paths)
+        self.ports: set[int] = set()
+        self.lab_ids: set[str] = set()
+
+    # --- driving it
+
+    def command(self, *words: str) -> list[str]:
+        """Return the command line of a verb."""
+        return [sys.executable, "-m", "labstack.cli", *words]
+
+    def run(self, *words: str, timeout: float = 150, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run `lab WORDS` to its end, whatever that is."""
+        done = subprocess.run(
+            self.command(*words),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**self.environment, **variables},
+            stdin=subprocess.DEVNULL,
+        )
+        self.note()
+        return done
+
+    def must(self, *words: str, **variables: str) -> str:
+        """Run `lab WORDS`, which has to work; returns its standard output."""
+        done = self.run(*words, timeout=150, **variables)
+        assert done.returncode == 0, f"lab {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def begin(self, *words: str, **variables: str) -> subprocess.Popen[str]:
+        """Start `lab WORDS` in a session of its own, and return at once."""
+        return subprocess.Popen(
+            self.command(*words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env={**self.environment, **variables},
+            start_new_session=True,
+        )
+
+    # --- looking at it
+
+    def state(self) -> dict[str, Any]:
+        """Return what its state file says; empty where there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            content: dict[str, Any] = json.loads(self.paths.state_file.read_text(encoding="utf-8"))
+            return content
+        return {}
+
+    def status(self) -> dict[str, Any]:
+        """Return what `lab status --json` prints."""
+        done = self.run("status", "--json")
+        assert done.returncode == 0, done.stderr
+        status: dict[str, Any] = json.loads(done.stdout)
+        return status
+
+    def pids(self) -> dict[str, int]:
+        """Return the pid of each component that runs."""
+        components = self.lab.status(memory=False).components
+        return {name: component.pid for name, component in components.items() if component.pid}
+
+    def state_of(self, component: str) -> str:
+        """Return the state of one component."""
+        return self.lab.backend.inspect(component).state
+
+    def processes(self) -> list[psutil.Process]:
+        """Return every living process of this lab: by its mark, or because it works in the lab's folders.
+
+        PostgreSQL's backends overwrite their environment with what `ps` shows, but they work in their data folder.
+        """
+        self.note()
+        folder = str(self.paths.state.resolve()) + os.sep
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
+                    continue
+                mark = process.environ().get(MARKER, "").split("/")[0]
+                if mark in self.lab_ids or (process.cwd() + os.sep).startswith(folder):
+                    found.append(process)
+        return found
+
+    def note(self) -> None:
+        """Remember the ports and the id that it has had."""
+        with contextlib.suppress(ValueError, AttributeError):
+            state = self.state()
+            self.ports |= set(state.get("ports", {}).values())
+            self.lab_ids |= {state["lab_id"]} if "lab_id" in state else set()
+
+    def listeners(self) -> list[int]:
+        """Return the ports of this lab's past on which anything listens, but for what belongs to other labs."""
+        found = []
+        for connection in psutil.net_connections("tcp"):
+            if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
+                continue
+            with contextlib.suppress(psutil.Error, OSError):
+                mark = psutil.Process(connection.pid).environ().get(MARKER, "").split("/")[0]
+                others = connection.pid == os.getpid() or (mark and mark not in self.lab_ids)
+                if connection.laddr.port in self.ports and not others:
+                    found.append(connection.laddr.port)
+        return found
+
+    def assert_nothing_runs(self) -> None:
+        """Hold that neither a process nor a listening port is left."""
+        wait_until(lambda: not self.processes(), 3)
+        left = [(process.pid, process.name(), process.status()) for process in self.processes()]
+        assert left == []
+        assert self.listeners() == []
+
+    def close(self) -> None:
+        """End the lab and remove its folders, whatever state it is in; what is left is the caller's to complain of."""
+        try:
+            self.note()
+            self.lab.down(purge=True)
+            self.assert_nothing_runs()
+        finally:
+            for process in self.processes():
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            if self.own_home:
+                shutil.rmtree(self.home, ignore_errors=True)
+
+
+def end_group(process: subprocess.Popen[str], how: signal.Signals) -> None:
+    """Send a signal to a process and all in its group."""
+    os.killpg(process.pid, how)
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 60) -> tuple[int, str, str]:
+    """Wait for the end of a process, and return its exit status and what it printed."""
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+def python(code: str, environment: Mapping[str, str], *, timeout: float = 60) -> str:
+    """Run some Python in a process of its own, which has to work; returns what it printed."""
+    words: Sequence[str] = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, env=dict(environment), timeout=timeout)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -1,0 +1,375 @@
+"""Crashed starters, Ctrl-C, taken ports, dead parts, full disks: a clear message, or it just works; nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from labstack.errors import LabError, PortTaken
+from labstack.paths import CONFIG, DATASETS
+from labstack.services import load_services
+from labstack.waiting import wait_until
+from tests.stack.labs import COMPONENTS, ROOT, Grounds, finish
+
+MakeGrounds = Callable[..., Grounds]
+
+
+def half_started(grounds: Grounds) -> subprocess.Popen[str]:
+    """Begin `lab up`, and return when it has started at least two components."""
+    up = grounds.begin("up")
+    assert wait_until(lambda: len(grounds.state().get("components", {})) >= 2, 60, interval=0.005)
+    assert up.poll() is None
+    return up
+
+
+def assert_clear(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Hold that a command failed with a message for people, which has a next step and these words."""
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Next step: " in done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+# --- starters that don't live
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda how: how.name)
+def test_an_interrupted_start_ends_all(grounds: Grounds, how: signal.Signals) -> None:
+    """Ctrl-C, a `kill` and a closed terminal during a start end everything that it had started."""
+    up = half_started(grounds)
+    up.send_signal(how)
+    status, _, err = finish(up)
+    assert status == 130
+    assert "Traceback" not in err
+    grounds.assert_nothing_runs()
+    assert grounds.status()["state"] == "stopped"
+
+
+def test_an_impatient_interrupt_ends_all(grounds: Grounds) -> None:
+    """Ctrl-C pressed again and again during a start still ends everything that it had started."""
+    up = half_started(grounds)
+    for _ in range(3):
+        up.send_signal(signal.SIGINT)
+        wait_until(lambda: up.poll() is not None, 0.2)
+    assert finish(up)[0] != 0
+    grounds.assert_nothing_runs()
+
+
+def test_up_goes_on_after_a_crashed_starter(grounds: Grounds) -> None:
+    """A starter that was killed leaves a lab that says so, that `lab doctor` notices, and that `lab up` completes."""
+    up = half_started(grounds)
+    os.killpg(up.pid, signal.SIGKILL)
+    finish(up)
+    before = grounds.pids()
+    assert grounds.status()["state"] in ("degraded", "stopped")
+    leftovers = next(f for f in grounds.lab.doctor() if f.check == "leftovers")
+    assert leftovers.verdict == "warning"
+    assert "lab up" in leftovers.advice or "lab down" in leftovers.advice
+    grounds.must("up")
+    assert grounds.status()["state"] == "ready"
+    assert before.items() <= grounds.pids().items()
+
+
+def test_down_ends_what_a_crashed_starter_left(grounds: Grounds) -> None:
+    """What a killed starter left, noted down or not, is ended by `lab down`."""
+    up = half_started(grounds)
+    os.killpg(up.pid, signal.SIGKILL)
+    finish(up)
+    state = grounds.state()
+    assert grounds.processes()
+    # As if the starter had died between starting a part and noting it down.
+    state["components"].pop(next(iter(state["components"])))
+    grounds.paths.state_file.write_text(json.dumps(state))
+    grounds.must("down")
+    grounds.assert_nothing_runs()
+
+
+# --- the state file
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"phase": "ready"}', "\x00\xff", '{"keeper": null, "components": []}']
+)
+def test_a_damaged_state_file(grounds: Grounds, damage: str) -> None:
+    """A state file that makes no sense is named, status still answers, and `lab down` mends it."""
+    grounds.paths.make()
+    grounds.paths.state_file.write_bytes(damage.encode("latin-1"))
+    assert grounds.lab.status().state == "stopped"
+    for shown in (repr(grounds.lab), grounds.lab._repr_html_()):
+        assert str(grounds.paths.state_file) in shown
+    with pytest.raises(LabError, match=r"(?s)state\.json is damaged.*lab down"):
+        grounds.lab.up()
+    grounds.lab.down()
+    assert grounds.state()["phase"] == "stopped"
+
+
+def test_down_with_a_damaged_state_file_ends_the_lab(grounds: Grounds) -> None:
+    """With the state file of a running lab destroyed, `lab down` still ends every process, and the data stay."""
+    grounds.must("up")
+    order = json.loads(grounds.must("demo", "--json"))["order_id"]
+    grounds.note()
+    grounds.paths.state_file.write_text("nonsense")
+    assert grounds.status()["state"] == "degraded"
+    grounds.must("down")
+    grounds.assert_nothing_runs()
+    grounds.must("up")
+    from tests.stack.orders import all_orders
+
+    assert order in all_orders(grounds.lab)
+
+
+def test_the_state_file_of_a_dead_lab(grounds: Grounds) -> None:
+    """Numbers of processes that are gone, or that belong to somebody else now, are not taken for the lab's; a start
+    and an end leave those alone.
+    """
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        grounds.must("down")
+        grounds.paths.make()
+        record = {"process": {"pid": bystander.pid, "born": 1000.0}, "stopped_on_purpose": False}
+        dead = {"process": {"pid": gone.pid, "born": 2000.0}, "stopped_on_purpose": False}
+        state = {
+            "lab_id": "0123456789ab",
+            "mode": "local",
+            "phase": "ready",
+            "keeper": dead["process"],
+            "ports": {},
+            "components": {name: record if number % 2 else dead for number, name in enumerate(COMPONENTS)},
+        }
+        grounds.paths.state_file.write_text(json.dumps(state))
+        assert grounds.status()["state"] == "stopped"
+        grounds.must("down")
+        assert bystander.poll() is None
+        assert bystander.stdin
+        bystander.stdin.close()
+
+
+# --- ports
+
+
+def test_a_taken_port_is_replaced(make_grounds: MakeGrounds) -> None:
+    """Where a usual port is taken, the lab takes another, and says which and by whom."""
+    usual = load_services()[0].port
+    grounds = make_grounds()
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            holder.bind(("127.0.0.1", usual))
+            holder.listen()
+        except OSError:
+            pass  # another lab on this machine holds it, which does as well
+        up = grounds.run("up")
+        assert up.returncode == 0
+        assert f"port {usual}" in up.stderr
+        assert "pid" in up.stderr
+        assert grounds.state()["ports"]["order"] != usual
+        assert grounds.status()["state"] == "ready"
+
+
+def test_a_port_taken_between_stop_and_start(shared: Grounds) -> None:
+    """A port that somebody takes while its component is stopped is named with that somebody; then it starts again."""
+    shared.lab.stop("shipping")
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", shared.state()["ports"]["shipping"]))
+        holder.listen()
+        with pytest.raises(PortTaken, match=rf"pid {os.getpid()}"):
+            shared.lab.start("shipping")
+    shared.lab.start("shipping")
+    assert shared.state_of("shipping") == "running"
+
+
+# --- parts that don't start
+
+
+def copied(tmp_path: Path) -> Path:
+    """Copy the stack's folder, to be broken; returns the copy."""
+    shutil.copytree(CONFIG, tmp_path / "lab-stack", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "datasets").symlink_to(DATASETS)
+    return tmp_path / "lab-stack"
+
+
+def break_kafka(stack: Path) -> None:
+    file = stack / "kafka" / "server.properties"
+    file.write_text(file.read_text().replace("process.roles=broker,controller", "process.roles=broker,dictator"))
+
+
+def break_connect(stack: Path) -> None:
+    with (stack / "connect" / "connect-distributed.properties").open("a") as file:
+        file.write("listeners=nonsense\n")
+
+
+def break_database(stack: Path) -> None:
+    with (stack / "postgres" / "postgresql.conf").open("a") as file:
+        file.write("shared_buffers = 'a lot'\n")
+
+
+def break_connector(stack: Path) -> None:
+    file = stack / "connect" / "outbox-connector.json"
+    file.write_text(file.read_text().replace('"pgoutput"', '"nosuchplugin"'))
+
+
+BREAKS = {
+    "kafka": (break_kafka, "dictator"),
+    "connect": (break_connect, "right format"),
+    "order-db": (break_database, "shared_buffers"),
+    "order-outbox": (break_connector, "plugin.name"),
+}
+
+
+@pytest.mark.parametrize("part", BREAKS)
+def test_a_part_that_dies_while_starting(grounds: Grounds, tmp_path: Path, part: str) -> None:
+    """A start that a part spoils says which part, shows the end of its log and the next step, and leaves no process."""
+    stack = copied(tmp_path)
+    spoil, word = BREAKS[part]
+    spoil(stack)
+    done = grounds.run("up", PYTHONPATH=str(stack))
+    assert_clear(done, word)
+    assert part.removeprefix("order") in done.stderr
+    grounds.assert_nothing_runs()
+    assert grounds.status()["state"] == "stopped"
+    # With the cause gone, the same lab comes up.
+    if part == "order-db":
+        grounds.must("up")
+
+
+def test_a_service_that_dies_while_starting(grounds: Grounds, tmp_path: Path) -> None:
+    """A bad row in the data keeps the services from starting: the start names file and line, and leaves no process."""
+    stack = copied(tmp_path)
+    (tmp_path / "datasets").unlink()
+    shutil.copytree(DATASETS, tmp_path / "datasets")
+    with (tmp_path / "datasets" / "products.csv").open("a") as file:
+        file.write("bad sku,Bad,minus one,EUR,1\n")
+    assert_clear(grounds.run("up", PYTHONPATH=str(stack)), "products.csv", "sku")
+    grounds.assert_nothing_runs()
+
+
+def test_a_failed_up_keeps_what_ran(shared: Grounds, tmp_path: Path) -> None:
+    """An `up` that can't bring back one part of a running lab leaves the others as they were."""
+    stack = copied(tmp_path)
+    break_connect(stack)
+    shared.lab.stop("connect")
+    before = shared.pids()
+    assert_clear(shared.run("up", PYTHONPATH=str(stack)), "right format")
+    assert shared.pids() == before
+    shared.must("up")
+    assert shared.status()["state"] == "ready"
+
+
+# --- disks
+
+
+needs_namespace = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("unshare"), reason="mounts a small disk, which takes root and unshare(1)"
+)
+
+
+def in_private_mounts(grounds: Grounds, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script in which mounts are nobody else's; `$LAB` is the lab's command."""
+    command = ["unshare", "--mount", "sh", "-ec", script]
+    environment = {**grounds.environment, "LAB": f"{sys.executable} -m labstack.cli", "STATE": str(grounds.home)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    if "permission denied" in done.stderr and "mount:" in done.stderr:
+        pytest.skip("this machine lets nobody mount a file system, not even in a namespace of its own")
+    return done
+
+
+@needs_namespace
+@pytest.mark.parametrize("megabytes", [4, 60])
+def test_a_full_disk(grounds: Grounds, megabytes: int) -> None:
+    """A disk too small for the lab, for whichever of its parts, gives a clear message, and nothing is left running."""
+    mount = f'mount -t tmpfs -o size={megabytes}m none "$STATE"'
+    done = in_private_mounts(grounds, f'{mount}; $LAB up || echo "status $?"; $LAB status --json; $LAB down')
+    assert "Traceback" not in done.stderr
+    assert "status 1" in done.stdout, done.stdout + done.stderr
+    assert "Next step: " in done.stderr
+    assert '"state": "stopped"' in done.stdout
+    grounds.assert_nothing_runs()
+
+
+@needs_namespace
+def test_a_disk_that_fills_up(grounds: Grounds) -> None:
+    """On a disk that filled up while the lab ran, `lab status` tells and `lab down` ends everything."""
+    script = """
+        mount -t tmpfs -o size=1000m none "$STATE"
+        $LAB up
+        dd if=/dev/zero of="$STATE/filler" bs=1M 2>/dev/null || true
+        $LAB status --json
+        $LAB down
+        $LAB status --json
+    """
+    done = in_private_mounts(grounds, script)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert '"state": "stopped"' in done.stdout.splitlines()[-1]
+    grounds.assert_nothing_runs()
+
+
+@needs_namespace
+def test_a_read_only_folder(grounds: Grounds) -> None:
+    """Where nothing can be written, a start says so, names the folder, and points to another."""
+    script = 'mount -t tmpfs -o ro none "$STATE"; $LAB status --json; $LAB up'
+    done = in_private_mounts(grounds, script)
+    assert_clear(done, str(grounds.home), "XDG_STATE_HOME", "Read-only")
+
+
+# --- other users
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "setpriv"))),
+    reason="runs the lab as another user, which takes root",
+)
+def test_a_plain_user(make_grounds: MakeGrounds, tmp_path: Path) -> None:
+    """A user without any rights starts, uses and ends a lab of their own, beside everybody else's."""
+    home = Path("/tmp") / f"saga-lab-nobody-{os.getpid()}"  # pytest's own folders are closed to others
+    home.mkdir(mode=0o777)
+    home.chmod(0o777)
+    places = {"base": Path(sys.base_prefix), "site": Path(psutil.__file__).parents[1], "tree": ROOT}
+    try:
+        for name in places:
+            (home / name).mkdir()
+        grounds = make_grounds("nobody", home=home, cache=home / "cache")
+        shutil.copytree(make_grounds("x").paths.cache / "jars", grounds.paths.cache / "jars")
+        for folder in (home / "cache").rglob("*"):
+            os.chown(folder, 65534, 65534)
+        os.chown(home / "cache", 65534, 65534)
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        become = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all"
+        lab = f"{become} $HOME/base/bin/python{version} -m labstack.cli"
+        script = "\n".join(
+            [
+                *(f'mount --bind "{place}" "{home / name}"' for name, place in places.items()),
+                "cd /",
+                *(f"{lab} {words}" for words in ("up", "demo --json", "status --json", "stop order-db", "down")),
+            ]
+        )
+        environment = {
+            **{k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "XDG_CACHE_HOME")},
+            "HOME": str(home),
+            "XDG_STATE_HOME": str(home / "state"),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "LAB_NAME": "nobody",
+            "PYTHONPATH": f"{home}/site:{home}/tree/lab-stack:{home}/tree",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "LD_LIBRARY_PATH": f"{home}/base/lib",
+        }
+        command = ["unshare", "--mount", "sh", "-ec", script]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert '"COMPLETED"' in done.stdout
+        assert '"state": "ready"' in done.stdout
+        grounds.assert_nothing_runs()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)

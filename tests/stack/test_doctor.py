@@ -1,0 +1,181 @@
+"""`lab doctor`: every finding, where all is well and where it isn't; and the stack's lists and versions."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tomllib
+from collections import namedtuple
+from pathlib import Path
+
+import psutil
+import pytest
+
+from labstack import Lab, doctor, paths, ports
+from labstack.errors import LabError, PortTaken
+from labstack.local import jars
+from labstack.local.process import MARKER
+from labstack.paths import CONFIG, DATASETS
+from labstack.relay import connector_config
+from labstack.services import ServiceEntry, load_services, load_topics
+from labstack.templates import fill
+from labstack.versions import VERSIONS
+from tests.stack.labs import ROOT, Grounds
+
+CHECKS = ["Python", "Java", "PostgreSQL", "memory", "disk", "cache", "ports", "datasets", "leftovers"]
+
+
+def finding(lab: Lab, check: str) -> doctor.Finding:
+    return next(found for found in lab.doctor() if found.check == check)
+
+
+def test_all_is_well(shared: Grounds) -> None:
+    """On a machine that runs the lab no check is a problem; each that isn't ok has advice; the exit status is 0."""
+    findings = shared.lab.doctor()
+    assert [found.check for found in findings] == CHECKS
+    assert [found for found in findings if found.verdict == "problem"] == []
+    assert all(found.seen for found in findings)
+    assert all(found.advice for found in findings if found.verdict != "ok")
+    assert finding(shared.lab, "leftovers").verdict == "ok"
+    shown = json.loads(shared.must("doctor", "--json"))
+    assert [found["check"] for found in shown] == CHECKS
+    assert "PostgreSQL" in shared.must("doctor")
+
+
+def test_a_problem_has_an_exit_status(grounds: Grounds, tmp_path: Path) -> None:
+    """`lab doctor` ends with 1 when the lab could not work, here since its folder can't be made."""
+    (tmp_path / "file").write_text("")
+    done = grounds.run("doctor", XDG_STATE_HOME=str(tmp_path / "file"))
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "problem" in done.stdout
+
+
+def test_little_memory(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too little memory is a warning that says how much the lab wants."""
+    memory = namedtuple("memory", "available")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(500_000_000))
+    found = finding(grounds.lab, "memory")
+    assert (found.verdict, found.seen) == ("warning", "0.5 GB available")
+    assert "0.9 GB" in found.advice
+
+
+def test_little_disk(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too little disk is a warning that names the folder and the way out."""
+    monkeypatch.setattr(doctor, "NEEDED_DISK", 10**18)
+    found = finding(grounds.lab, "disk")
+    assert (found.verdict, str(grounds.paths.state) in found.seen) == ("warning", True)
+    assert "XDG_STATE_HOME" in found.advice
+
+
+def test_an_empty_and_a_damaged_cache(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that is empty, or lacks some jars, is a warning that says what fetches them."""
+    monkeypatch.setattr(jars, "damaged", lambda cache: list(jars.JARS))
+    assert "lab prefetch" in finding(grounds.lab, "cache").advice
+    monkeypatch.setattr(jars, "damaged", lambda cache: ["re2j-1.8.jar"])
+    assert "re2j-1.8.jar" in finding(grounds.lab, "cache").seen
+
+
+def test_taken_ports(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken usual ports are named with who took them."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        entry = ServiceEntry("order", port, 0, ())
+        found = next(f for f in doctor.examine(grounds.paths, (entry,)) if f.check == "ports")
+        assert found.verdict == "warning"
+        assert f"{port} (order) is taken by" in found.seen
+        assert f"pid {os.getpid()}" in found.seen
+
+
+def test_bad_data(grounds: Grounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data that don't load are a problem, told with file and line."""
+    shutil.copytree(DATASETS, tmp_path / "datasets")
+    with (tmp_path / "datasets" / "products.csv").open("a", encoding="utf-8") as file:
+        file.write("bad sku,Bad,minus one,EUR,1\n")
+    monkeypatch.setattr(paths, "DATASETS", tmp_path / "datasets")
+    found = finding(grounds.lab, "datasets")
+    assert (found.verdict, "products.csv" in found.seen) == ("problem", True)
+    assert "git checkout" in found.advice
+
+
+def test_leftovers(grounds: Grounds) -> None:
+    """A process that carries the lab's mark, and that the lab doesn't know, is found, and `lab down` ends it."""
+    assert finding(grounds.lab, "leftovers").verdict == "ok"
+    grounds.lab.down()
+    grounds.paths.make()
+    lab_id = grounds.lab._store.lab_id
+    environment = {**os.environ, MARKER: f"{lab_id}/order"}
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=environment) as stray:
+        found = finding(grounds.lab, "leftovers")
+        assert (found.verdict, f"pid {stray.pid}" in found.seen) == ("warning", True)
+        grounds.lab.down()
+        assert stray.wait(5) == -9
+
+
+# --- ports, templates, lists, versions
+
+
+def test_a_port_is_chosen() -> None:
+    """The usual port if it is free, else one from a range that outgoing connections don't use, and never one twice."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        taken = holder.getsockname()[1]
+        assert not ports.is_free(taken)
+        other = ports.choose(taken, set())
+        assert other in ports.FALLBACK_RANGE
+    assert ports.is_free(other)
+    assert ports.choose(other, set()) == other
+    assert ports.choose(other, {other}) != other
+    with pytest.raises(PortTaken, match="No free port"):
+        ports.choose(other, {other, *ports.FALLBACK_RANGE})
+
+
+def test_a_template_is_filled(tmp_path: Path) -> None:
+    """The lab's names are filled in, a component's own stay, and a name without a value is an error that names it."""
+    template = tmp_path / "a.conf"
+    template.write_text("# ${COMMENT}\nport=${PORT}\nroute=${routedByValue}\n")
+    assert fill(template, {"PORT": 1}) == "# ${COMMENT}\nport=1\nroute=${routedByValue}\n"
+    with pytest.raises(LabError, match=r"\$\{PORT\}"):
+        fill(template, {"OTHER": 1})
+
+
+def test_versions_are_the_packages_own() -> None:
+    """What the versions file says of wheels is what pyproject.toml and the lock pin; the jars are of its versions."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pins = dict(line.split(";")[0].strip().split("==") for line in project["dependencies"] if "[" not in line)
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    for wheel, version in VERSIONS["wheels"].items():
+        assert pins[wheel] == version
+        assert f"\n{wheel}=={version} " in lock
+    maven = VERSIONS["maven"]
+    assert f"org.apache.kafka:kafka_2.13:{maven['kafka']}" in jars.JARS
+    assert f"org.apache.kafka:connect-runtime:{maven['kafka']}" in jars.JARS
+    assert f"io.debezium:debezium-connector-postgres:{maven['debezium']}" in jars.JARS
+    assert all(len(digest) == 64 for digest in jars.JARS.values())
+
+
+def test_a_fifth_service_is_an_entry(grounds: Grounds, tmp_path: Path) -> None:
+    """Components, endpoints, topics, connectors and the doctor follow the one list of services."""
+    file = tmp_path / "services.toml"
+    entry = '\n[[service]]\nname = "loyalty"\nport = 8105\ndatabase_port = 5445\npaths = ["/loyalty"]\n'
+    file.write_text((CONFIG / "services.toml").read_text(encoding="utf-8") + entry)
+    services = load_services(file)
+    assert [service.name for service in services] == ["order", "inventory", "payment", "shipping", "loyalty"]
+    topics = load_topics(services)
+    assert {"loyalty.events", "loyalty.dlq"} <= set(topics.names)
+    assert (topics.partitions, len(topics.names)) == (4, 10)
+    lab = Lab(paths=grounds.paths, services=services)
+    assert {"loyalty", "loyalty-db"} <= set(lab.status().components)
+    assert len(lab.backend.components()) == 12
+    grounds.paths.make()
+    state = lab._store.read()
+    state.ports = {key: 20000 + n for n, key in enumerate(k for c in lab.backend._components.values() for k in c.ports)}  # type: ignore[attr-defined]
+    lab._store.write(state)
+    where = lab.endpoints.to_json()
+    assert set(where["databases"]) == {service.name for service in services}  # type: ignore[call-overload]
+    assert str(where["loyalty"]).startswith("http://127.0.0.1:")
+    config = connector_config("loyalty", lab.endpoints.databases["loyalty"])
+    assert (config["topic.prefix"], config["database.dbname"]) == ("loyalty", "loyalty")
+    assert config["transforms.outbox.route.topic.replacement"] == "${routedByValue}.events"

@@ -1,0 +1,258 @@
+"""A lab's life: up, looked at, attached to, driven part by part, down."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import re
+import time
+
+import psutil
+import pytest
+
+from labstack import Lab
+from labstack.errors import NotRunning, UnknownComponent
+from labstack.waiting import wait_until
+from tests.stack.labs import COMPONENTS, Grounds, finish, python
+
+STATES = {"ready", "starting", "degraded", "stopped"}
+VERBS = ("start", "stop", "kill", "restart", "pause", "resume", "logs")
+
+
+class Text(html.parser.HTMLParser):
+    """Collects an HTML fragment's text, and the tags that are open."""
+
+    def __init__(self, fragment: str) -> None:
+        super().__init__()
+        self.words = ""
+        self.open: list[str] = []
+        self.feed(fragment)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data + " "
+
+
+def test_a_life(grounds: Grounds) -> None:
+    """A lab comes up from nothing, tells its stages, is ready, carries orders, and goes down twice without a trace."""
+    nothing = grounds.status()
+    assert (nothing["state"], nothing["endpoints"]) == ("stopped", {})
+    up = grounds.run("up")
+    assert up.returncode == 0, up.stderr
+    for part in (*COMPONENTS, "order-outbox connector", "canary"):
+        assert part in up.stderr
+    assert grounds.status()["state"] == "ready"
+    assert "COMPLETED" in grounds.must("demo")
+    before = grounds.pids()
+    grounds.must("up")
+    assert grounds.pids() == before
+    grounds.must("down")
+    grounds.assert_nothing_runs()
+    assert grounds.status()["state"] == "stopped"
+    grounds.must("down")
+    assert "not running" in grounds.run("demo").stderr
+
+
+def test_status_keeps_its_contract(shared: Grounds) -> None:
+    """`lab status --json` prints one object, with the names, the states and the addresses that others rely on."""
+    done = shared.run("status", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    status = json.loads(done.stdout)
+    assert set(status) == {"mode", "state", "endpoints", "components"}
+    assert (status["mode"], status["state"]) == ("local", "ready")
+    where = status["endpoints"]
+    assert set(where) == {"order", "inventory", "payment", "shipping", "kafka", "connect", "databases"}
+    assert set(where["databases"]) == {"order", "inventory", "payment", "shipping"}
+    for url in (*(where[name] for name in ("order", "inventory", "payment", "shipping", "connect")),):
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
+    for url in where["databases"].values():
+        assert re.fullmatch(r"postgresql://\S+:\S+@127\.0\.0\.1:\d+/\w+", url)
+    assert set(status["components"]) == set(COMPONENTS)
+    for component in status["components"].values():
+        assert {"state", "pid", "rss_bytes", "log"} == set(component)
+        assert component["state"] == "running"
+        assert psutil.pid_exists(component["pid"])
+        assert 5e6 < component["rss_bytes"] < 1e9
+
+
+def test_up_with_json_prints_json_only(shared: Grounds) -> None:
+    """`lab up --json` on a running lab prints the status object and nothing else, and starts nothing."""
+    before = shared.pids()
+    assert json.loads(shared.must("up", "--json"))["state"] == "ready"
+    assert shared.pids() == before
+
+
+def test_demo_with_json_prints_one_order(shared: Grounds) -> None:
+    """`lab demo --json` carries one order to its end and prints it as the order service tells it."""
+    order = json.loads(shared.must("demo", "--json"))
+    assert order["status"] == "COMPLETED"
+    assert {"order_id", "customer_id", "items", "total_cents", "version"} <= set(order)
+
+
+def test_attaching_is_quick_and_starts_nothing(shared: Grounds) -> None:
+    """A second process sees the running lab within a second of its own work, and starts no process for it."""
+    before = {process.pid for process in shared.processes()}
+    code = (
+        "import time, json; began = time.process_time(); from labstack import Lab; lab = Lab(); text = repr(lab);"
+        "print(json.dumps([time.process_time() - began, text, lab.endpoints.kafka]))"
+    )
+    seconds, text, kafka = json.loads(python(code, shared.environment))
+    assert seconds < 1
+    assert text.startswith("Lab: ready")
+    assert kafka == shared.lab.endpoints.kafka
+    assert {process.pid for process in shared.processes()} - before == set()
+
+
+def test_repr_shows_the_system(shared: Grounds) -> None:
+    """The lab's repr, as text and as HTML, shows state, memory and address of every component."""
+    text, fragment = repr(shared.lab), Text(shared.lab._repr_html_())
+    assert fragment.open == []
+    for shown in (text, fragment.words):
+        assert "ready" in shown
+        for name in COMPONENTS:
+            assert re.search(rf"{name}\s+running\s+\d+ MB\s+\S*127\.0\.0\.1:\d+", shown), name
+
+
+def test_logs_show_the_end(shared: Grounds) -> None:
+    """Each component has a log, and `lab logs` shows as many lines of its end as asked for."""
+    for name in COMPONENTS:
+        assert shared.lab.logs(name), name
+    assert len(shared.must("logs", "kafka", "-n", "3").splitlines()) == 3
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_a_component_can_be_driven_alone(shared: Grounds, name: str) -> None:
+    """Paused, resumed, killed, started and restarted, a component is each time as told, and all others go on."""
+    lab, others = shared.lab, {n: pid for n, pid in shared.pids().items() if n != name}
+    lab.pause(name)
+    assert shared.state_of(name) == "paused"
+    assert lab.status(memory=False).state == "degraded"
+    lab.resume(name)
+    assert shared.state_of(name) == "running"
+    lab.kill(name)
+    assert shared.state_of(name) == "failed"
+    assert name in lab.status(memory=False).complaints
+    lab.start(name)
+    first = shared.pids()[name]
+    lab.restart(name)
+    assert shared.pids() == {**others, name: shared.pids()[name]}
+    assert shared.pids()[name] != first
+    assert wait_until(lambda: not lab.status(memory=False).complaints, 20, interval=0.1)
+
+
+def test_stop_is_on_purpose(shared: Grounds) -> None:
+    """A stopped component counts as stopped, not failed; can't be paused or killed; starts again, alone or by `up`."""
+    assert "has ended" in shared.must("stop", "shipping")
+    assert shared.status()["components"]["shipping"]["state"] == "stopped"
+    assert shared.status()["state"] == "degraded"
+    shared.must("stop", "shipping")
+    with pytest.raises(NotRunning, match="lab start shipping"):
+        shared.lab.kill("shipping")
+    before = shared.pids()
+    shared.must("up")
+    assert before.items() <= shared.pids().items()
+    assert shared.status()["state"] == "ready"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_unknown_component_is_named(shared: Grounds, verb: str) -> None:
+    """A name that the lab doesn't have is an error that lists the names which it has, and nothing is harmed."""
+    with pytest.raises(UnknownComponent) as raised:
+        getattr(shared.lab, verb)("ordr")
+    assert "'ordr'" in str(raised.value)
+    assert all(name in str(raised.value) for name in COMPONENTS)
+    assert shared.lab.status(memory=False).state == "ready"
+
+
+def test_a_component_of_a_stopped_lab(grounds: Grounds) -> None:
+    """A verb for one component of a lab that doesn't run says so, and what to do."""
+    for verb in ("start", "stop", "kill", "pause", "resume"):
+        with pytest.raises(NotRunning, match="lab up"):
+            getattr(grounds.lab, verb)("order")
+    done = grounds.run("logs", "nonsense")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+
+
+def test_reset_of_a_stopped_lab(grounds: Grounds) -> None:
+    """`lab reset` and `lab demo` on a lab that never ran either bring it up or say what to do; no traceback."""
+    done = grounds.run("demo")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "lab up" in done.stderr
+
+
+def test_a_second_up_waits_and_attaches(grounds: Grounds) -> None:
+    """Of two `lab up` at once one starts the lab, the other says that it waits, and both end with the same lab."""
+    first = grounds.begin("up")
+    assert wait_until(lambda: bool(grounds.state().get("components")), 60)
+    assert grounds.status()["state"] == "starting"
+    second = grounds.run("up")
+    assert finish(first)[0] == 0
+    assert second.returncode == 0
+    assert f"pid {first.pid}" in second.stderr
+    assert grounds.status()["state"] == "ready"
+    assert len(grounds.pids()) == len(COMPONENTS)
+
+
+def test_two_labs_do_not_meet(shared: Grounds, make_grounds: object) -> None:
+    """A lab of another name under the same HOME has its own ports, data and processes; ending it ends only it."""
+    other = make_grounds("other", home=shared.home)  # type: ignore[operator]
+    before = shared.pids()
+    assert other.status()["state"] == "stopped"
+    other.must("up")
+    assert set(other.pids().values()) & set(before.values()) == set()
+    assert set(other.state()["ports"].values()) & set(shared.state()["ports"].values()) == set()
+    json.loads(other.must("demo", "--json"))
+    other.must("down", "--purge")
+    other.assert_nothing_runs()
+    assert shared.pids() == before
+    assert shared.status()["state"] == "ready"
+
+
+def test_another_home_is_another_lab(shared: Grounds, tmp_path: object) -> None:
+    """With another HOME, `lab status` and `lab down` see and touch nothing of the running lab."""
+    environment = {k: v for k, v in shared.environment.items() if k not in ("XDG_STATE_HOME", "XDG_CACHE_HOME")}
+    environment["HOME"] = str(tmp_path)
+    code = "from labstack import Lab; lab = Lab(); print(lab.status().state); lab.down(); print(lab.paths.state)"
+    state, folder = python(code, environment).split()
+    assert state == "stopped"
+    assert folder.startswith(str(tmp_path))
+    assert shared.status()["state"] == "ready"
+
+
+def test_a_bad_name_is_refused() -> None:
+    """A lab's name that would lead out of its folder is refused with the rule."""
+    with pytest.raises(Exception, match="letters, digits"):
+        Lab("../other")
+
+
+def test_a_started_lab_outlives_its_starter(grounds: Grounds) -> None:
+    """A kernel that started the lab and is killed with its whole process group leaves a lab that goes on."""
+    import os
+    import signal
+    import subprocess
+    import sys
+
+    code = "from labstack import Lab; import time; Lab().up(); print('up', flush=True); input()"
+    kernel = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=grounds.environment,
+        start_new_session=True,
+    )
+    assert kernel.stdout
+    assert kernel.stdout.readline() == "up\n"
+    pids = grounds.pids()
+    os.killpg(kernel.pid, signal.SIGKILL)
+    kernel.communicate(timeout=10)
+    assert grounds.pids() == pids
+    began = time.monotonic()
+    assert grounds.status()["state"] == "ready"
+    assert time.monotonic() - began < 30
+    assert json.loads(grounds.must("demo", "--json"))["status"] == "COMPLETED"

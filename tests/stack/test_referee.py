@@ -1,0 +1,96 @@
+"""The referee, on a real lab: it finds nothing where nothing is, and each invariant can be violated."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from labstack.referee.evidence import Evidence, collect
+from labstack.referee.invariants import ALWAYS, AT_REST, judge
+from tests.stack.labs import Grounds
+
+
+@pytest.fixture(scope="module")
+def seen(_shared: Grounds) -> Evidence:
+    """Give the evidence of a lab that has carried one order of each outcome, and rests."""
+    _shared.lab.reset()
+    _shared.lab.demo()
+    assert all(verdict.holds for verdict in _shared.lab.check(wait_for_rest=20))
+    return collect(_shared.lab.endpoints)
+
+
+def change(service: str, query: str, **values: object) -> Callable[[Evidence], None]:
+    """Return a tampering that changes the first row of a query."""
+    return lambda seen: seen.rows(service, query)[0].update(values)
+
+
+def lose_a_record(seen: Evidence) -> None:
+    """One outbox row never came to Kafka."""
+    del seen.records[seen.outbox["payment"][0]["id"]]
+
+
+def lose_an_inbox_row(seen: Evidence) -> None:
+    """One event that inventory acts on was never handled there."""
+    created = next(row for row in seen.outbox["order"] if row["type"] == "OrderCreated")
+    del seen.inbox["inventory"][created["id"]]
+
+
+def say_it_twice(seen: Evidence) -> None:
+    """A service said the same thing twice about an order."""
+    seen.outbox["payment"].append({**seen.outbox["payment"][0], "id": "again"})
+
+
+TAMPERINGS: dict[str, Callable[[Evidence], None]] = {
+    "stock-is-within-bounds": change("inventory", "products", reserved=10**9),
+    "stock-adds-up": change("inventory", "products", on_hand=7),
+    "refunds-are-within-captures": change("payment", "money", refunded=10**9),
+    "balances-add-up": change("payment", "accounts", balance_cents=1),
+    "no-balance-is-below-zero": change("payment", "accounts", balance_cents=-1),
+    "orders-are-terminal": change("order", "orders", status="PAID"),
+    "money-matches-orders": change("payment", "money", captured=1),
+    "nothing-is-held-for-cancelled-orders": change("inventory", "held", held=1),
+    "outboxes-are-in-kafka": lose_a_record,
+    "inboxes-hold-each-event-once": lose_an_inbox_row,
+    "each-effect-is-taken-once": say_it_twice,
+}
+
+
+def test_every_invariant_has_a_tampering() -> None:
+    """No invariant goes without a test that violates it."""
+    assert set(TAMPERINGS) == {judge.__name__.replace("_", "-") for judge in (*ALWAYS, *AT_REST)}
+
+
+@pytest.mark.parametrize("invariant", TAMPERINGS)
+def test_each_invariant_can_be_violated(seen: Evidence, invariant: str) -> None:
+    """Where the evidence is tampered with, the invariant that this violates says so, and names an offender."""
+    tampered = copy.deepcopy(seen)
+    TAMPERINGS[invariant](tampered)
+    verdict = next(v for v in judge(tampered, at_rest=True) if v.name == invariant)
+    assert verdict.holds is False
+    assert verdict.offenders
+
+
+def test_invariants_of_rest_stay_open_while_the_lab_moves(seen: Evidence) -> None:
+    """While orders move, only what must always be so is judged."""
+    verdicts = {v.name: v.holds for v in judge(seen, at_rest=False)}
+    assert [verdicts[j.__name__.replace("_", "-")] for j in AT_REST] == [None] * len(AT_REST)
+    assert all(verdicts[j.__name__.replace("_", "-")] for j in ALWAYS)
+
+
+def test_the_command_says_no(shared: Grounds) -> None:
+    """`lab check --json` prints every invariant, and ends with 1 when money has appeared from nowhere."""
+    shared.lab.reset()
+    good = shared.run("check", "--json")
+    assert good.returncode == 0
+    assert {v["name"] for v in json.loads(good.stdout)} == set(TAMPERINGS)
+    with psycopg.connect(shared.lab.endpoints.databases["payment"]) as connection:
+        connection.execute("UPDATE accounts SET balance_cents = balance_cents + 1 WHERE customer_id = 'ada'")
+    bad = shared.run("check", "--json")
+    assert bad.returncode == 1
+    violated = [v for v in json.loads(bad.stdout) if v["holds"] is False]
+    assert [(v["name"], v["offenders"]) for v in violated] == [("balances-add-up", ["ada"])]
+    shared.lab.reset()

@@ -1,0 +1,127 @@
+"""`lab reset`: the course's start again, whatever was going on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from labstack import Lab, broker
+from labstack.waiting import wait_until
+from tests.stack.labs import Grounds
+from tests.stack.orders import TERMINAL, Customer, all_orders
+
+SERVICES = ("order", "inventory", "payment", "shipping")
+
+
+def contents(lab: Lab) -> dict[str, list[str]]:
+    """Return every row of every table, as text."""
+    found = {}
+    for service, url in lab.endpoints.databases.items():
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+            for (table,) in tables:
+                rows = connection.execute(f'SELECT t::text FROM public."{table}" t'.encode()).fetchall()
+                found[f"{service}.{table}"] = sorted(row for (row,) in rows)
+    return found
+
+
+def records(lab: Lab) -> list[broker.Record]:
+    """Return every record of every topic of the services."""
+    return broker.read_all(lab.endpoints.kafka, [f"{s}.{kind}" for s in SERVICES for kind in ("events", "dlq")])
+
+
+def lag(lab: Lab) -> dict[tuple[str, str, int], int]:
+    """Return how many records each group has before it, where there are any."""
+    kafka = lab.endpoints.kafka
+    ends = broker.end_offsets(kafka, broker.partitions(kafka, [f"{s}.events" for s in SERVICES]))
+    starts = broker.start_offsets(kafka, broker.partitions(kafka, [f"{s}.events" for s in SERVICES]))
+    found = {}
+    for group, reads in broker.assigned(kafka, SERVICES).items():
+        committed = broker.committed_offsets(kafka, group)
+        for place in reads & set(ends):
+            behind = ends[place] - committed.get(place, starts[place])
+            if behind:
+                found[group, *place] = behind
+    return found
+
+
+def assert_as_at_the_start(lab: Lab, opening: dict[str, list[str]]) -> None:
+    assert contents(lab) == opening
+    assert records(lab) == []
+    assert lag(lab) == {}
+
+
+def test_nothing_of_before_comes_after(shared: Grounds) -> None:
+    """With orders in flight, a reset empties tables, topics and lag; nothing of before shows up afterwards; no
+    program was restarted.
+    """
+    lab = shared.lab
+    lab.reset()
+    opening, pids = contents(lab), shared.pids()
+    assert opening["inventory.products"]
+    assert all(not rows for table, rows in opening.items() if table.split(".")[1] in ("orders", "outbox", "inbox"))
+    customer = Customer(lab).begin()
+    assert wait_until(lambda: len(customer.placed) == len(customer.orders), 60)
+    assert len(customer.unfinished()) > 0, "some have to be in flight"
+    lab.reset()
+    assert_as_at_the_start(lab, opening)
+    # Whatever was still on its way would arrive now.
+    assert not wait_until(lambda: contents(lab) != opening or records(lab), 2)
+    assert_as_at_the_start(lab, opening)
+    assert shared.pids() == pids
+    after = Customer(lab, customer.orders[:10]).begin()
+    after.wait()
+    after.assert_all_ended_as_expected()
+
+
+def test_orders_placed_meanwhile_are_gone_or_whole(shared: Grounds) -> None:
+    """An order that is placed while the reset runs is either wholly gone, or goes wholly to its end."""
+    lab = shared.lab
+    customer = Customer(lab).begin()
+    assert wait_until(lambda: len(customer.placed) >= 20, 30)
+    lab.reset()
+    customer.go()
+    known = set(all_orders(lab))
+    assert known < set(customer.placed)
+    assert wait_until(lambda: all(o["status"] in TERMINAL for o in all_orders(lab).values()), 30, interval=0.1)
+    ends = {i: (o["status"], o["failure_reason"]) for i, o in all_orders(lab).items()}
+    expected = {i: (customer.placed[i].expected_status, customer.placed[i].expected_reason or None) for i in known}
+    assert ends == expected
+    assert {record.key for record in records(lab)} == known
+    url = lab.endpoints.databases["inventory"]
+    with psycopg.connect(url, connect_timeout=5) as connection:
+        rows = connection.execute("SELECT DISTINCT order_id::text FROM reservations").fetchall()
+    assert {row[0] for row in rows} <= known
+    assert wait_until(lambda: lag(lab) == {}, 5)
+
+
+BREAKS: dict[str, Callable[[Lab], object]] = {
+    "Connect stopped": lambda lab: lab.stop("connect"),
+    "a database paused": lambda lab: lab.pause("payment-db"),
+    "a service killed": lambda lab: lab.kill("inventory"),
+    "the broker killed": lambda lab: lab.kill("kafka"),
+    "a consumer on hold": lambda lab: _hold(lab),
+}
+
+
+def _hold(lab: Lab) -> None:
+    import httpx
+
+    httpx.post(f"{lab.endpoints.services['shipping']}/manage/consumer/pause", timeout=10).raise_for_status()
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+def test_a_reset_heals(shared: Grounds, broken: str) -> None:
+    """A reset of a lab that lacks a part brings that back first, and then the data."""
+    lab = shared.lab
+    lab.reset()
+    opening = contents(lab)
+    BREAKS[broken](lab)
+    shared.must("reset")
+    assert lab.status(memory=False).complaints == {}
+    assert_as_at_the_start(lab, opening)
+    customer = Customer(lab, Customer(lab).orders[:10]).begin()
+    customer.wait()
+    customer.assert_all_ended_as_expected()
