@@ -1,0 +1,10 @@
+"""What a notebook imports: attach to the lab, speak with the shop, look inside, and do the exercises.
+
+from labkit import begin
+lab, shop, look, tasks = begin("01")
+"""
+
+from labkit.session import Session, begin
+from labkit.waiting import wait_until
+
+__all__ = ["Session", "begin", "wait_until"]

@@ -1,0 +1,67 @@
+"""What can go wrong in a notebook, each with what to do about it.
+
+LabError
+└── KitError
+    ├── Refused         the shop says no to a request, and why (4xx)
+    │   ├── NotFound    there is no such thing (404)
+    │   └── Conflict    it can't be done any more, or a key was used before (409)
+    ├── ShopAway        a service doesn't answer, or not now (5xx, no connection)
+    ├── QueryFailed     PostgreSQL does not take a query
+    └── WaitedTooLong   something did not happen in time; tells what was seen last
+
+In a notebook they show their message and no stack of calls: it is the message that helps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labstack.errors import LabError
+
+
+class KitError(LabError):
+    """Something that a notebook asked for did not work."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+class Refused(KitError):
+    """The shop says no to a request.
+
+    Parameters
+    ----------
+    problem : dict
+        The problem document (RFC 9457) that the service answered with.
+    """
+
+    def __init__(self, problem: dict[str, Any]) -> None:
+        details = [f"{error.get('pointer', '')}: {error.get('detail', '')}" for error in problem.get("errors", [])]
+        said = "; ".join([str(problem.get("detail", "no details")), *details])
+        super().__init__(f"{problem.get('status')} {problem.get('title', '')}: {said}")
+        self.document = problem
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return int(self.document.get("status", 0))
+
+
+class NotFound(Refused):
+    """There is no such thing."""
+
+
+class Conflict(Refused):
+    """It can't be done any more, or a key was used before."""
+
+
+class ShopAway(KitError):
+    """A service doesn't answer, or can't serve just now."""
+
+
+class QueryFailed(KitError):
+    """PostgreSQL does not take a query."""
+
+
+class WaitedTooLong(KitError):
+    """Something did not happen in time."""

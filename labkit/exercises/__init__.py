@@ -1,0 +1,21 @@
+"""The exercises of the course: one module for each notebook."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+
+from labkit.exercises.base import Exercise
+
+NOTEBOOKS = {"00": "start_here", "01": "one_order", "02": "outbox"}
+"""The module of each notebook's exercises."""
+
+
+@cache
+def course() -> dict[str, tuple[Exercise, ...]]:
+    """Return every exercise, by notebook, in the order in which they are asked."""
+    found: dict[str, tuple[Exercise, ...]] = {}
+    for notebook, module in NOTEBOOKS.items():
+        exercises: tuple[Exercise, ...] = importlib.import_module(f"labkit.exercises.{module}").EXERCISES
+        found[notebook] = exercises
+    return found

@@ -1,0 +1,251 @@
+"""The exercises of notebook 02."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from labkit.errors import QueryFailed
+from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
+
+INSERT = """
+    INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source)
+    VALUES (%s, 'order', %s, %s, '{}', 'urn:sagalab:Exercise:1.0', 'urn:sagalab:exercise')
+"""
+RETAINED = """
+    SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint AS kept,
+           pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint AS unread
+    FROM pg_replication_slots WHERE slot_name = 'outbox'
+"""
+
+
+class ByYourOwnHand(Exercise):
+    """A committed row is a record."""
+
+    name = "by-your-own-hand"
+    title = "Make a Kafka record with nothing but SQL"
+    tip = (
+        "Take the INSERT from above, with given.key as aggregateid and 'Greeting' as type. The transaction must "
+        "commit: the end of the `with` block does that."
+    )
+    answer = '''
+        with look.connect("order") as db:
+            db.execute("""
+                INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source)
+                VALUES (gen_random_uuid(), 'order', %s, 'Greeting', '{"hello": "Kafka"}',
+                        'urn:sagalab:Greeting:1.0', 'urn:sagalab:me')""", [given.key])
+    '''
+    why = (
+        "Whoever can write to the outbox table can speak on the topic, and needs no Kafka client for it. aggregatetype "
+        "chose the topic, aggregateid became the key, payload the value, and the other columns became headers."
+    )
+    mistakes = (
+        Wrong(
+            f"""
+            import uuid
+            with look.connect("order") as db:
+                db.execute({INSERT!r}, [uuid.uuid4(), uuid.uuid4(), "Greeting"])
+            """,
+            "given.key",
+        ),
+        Wrong(
+            f"""
+            import uuid
+            with look.connect("order") as db:
+                db.execute({INSERT!r}, [uuid.uuid4(), given.key, "Hello"])
+            """,
+            "type",
+        ),
+    )
+    asks_value = False
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        facts = {"key": str(uuid.uuid4()), "since": datetime.now(UTC).isoformat()}
+        return "given.key is a fresh key. Nothing was ever said about it.", facts
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        query = "SELECT type FROM outbox WHERE aggregateid = %(key)s"
+        types = list(bench.look.sql("order", query, key=bench.given.key)["type"])
+        if "Greeting" in types:
+            record = bench.look.record(bench.given.key, "Greeting").record
+            return right(f"A record Greeting is in {record.topic}, with your key and your payload.")
+        if types:
+            return wrong(f"A row with your key is there, but its type is {types[0]}; it should be Greeting.")
+        query = "SELECT type FROM outbox WHERE type = 'Greeting' AND created_at > %(since)s"
+        if len(bench.look.sql("order", query, since=bench.given.since)):
+            return wrong("There is a new Greeting, but with another key. Put given.key into the column aggregateid.")
+        return untouched("No row with given.key is committed in the order service's outbox. (Rolled back leaves none.)")
+
+
+class DeletedAtOnce(Exercise):
+    """The log remembers what the table has forgotten."""
+
+    name = "deleted-at-once"
+    title = "A row is inserted and deleted in one transaction. How many records come of it?"
+    tip = "Debezium does not query the table. It reads the log, where an INSERT stands once its transaction commits."
+    answer = "answer = 1"
+    why = (
+        "One. Debezium reads the write-ahead log, and there the INSERT stands, followed by a DELETE, which the event "
+        "router ignores. So an outbox could stay empty for ever: some teams delete each row at once. This lab keeps "
+        "the rows, since you want to look at them."
+    )
+    mistakes = (
+        Wrong("answer = 0", "log"),
+        Wrong("answer = 2", "DELETE"),
+    )
+    needs_setup = False
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        event, key = uuid.uuid4(), str(uuid.uuid4())
+        with bench.look.connect("order") as db:
+            db.execute(INSERT, [event, key, "Brief"])
+            db.execute("DELETE FROM outbox WHERE id = %s", [event])
+        with bench.look.connect("order") as db:
+            db.execute(INSERT, [uuid.uuid4(), key, "Marker"])
+        # The marker has the same key, so it comes behind whatever the first transaction made.
+        bench.look.record(key, "Marker")
+        came = sum(view.record.type == "Brief" for view in bench.look.records(key))
+        if answer == came:
+            return right(f"It was just done with a fresh key: {came} record, though the table never showed the row.")
+        if answer == 0:
+            return wrong("The table never showed the row, true. But where does Debezium read: the table, or the log?")
+        return wrong("The INSERT makes a record. A DELETE in the outbox tells nobody anything: the router ignores it.")
+
+
+class MeasureTheWait(Exercise):
+    """A slot keeps the log until its reader has read it."""
+
+    name = "measure-the-wait"
+    title = "How many bytes of log does the slot keep for Debezium?"
+    tip = "pg_wal_lsn_diff(a, b) is the distance of two positions; pg_replication_slots has restart_lsn."
+    answer = '''
+        answer = """
+            SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)
+            FROM pg_replication_slots WHERE slot_name = 'outbox'
+        """
+    '''
+    why = (
+        "As long as a slot's reader is away, PostgreSQL keeps the log from restart_lsn on. That is why no event is "
+        "lost, and also how a forgotten slot fills a disk: this distance belongs on every dashboard."
+    )
+    mistakes = (
+        Wrong('answer = "SELECT pg_current_wal_lsn()"', "a distance"),
+        Wrong('answer = "SELECT count(*) FROM outbox"', "bytes"),
+        Wrong('answer = "SELECT retained FROM pg_replication_slots"', "PostgreSQL"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        bench.lab.stop("connect")
+        orders = [bench.shop.place_order("edsger", "rome", {"chamomile": 1}) for _ in range(3)]
+        return "Connect is stopped, and three orders were placed.", {"orders": [order.order_id for order in orders]}
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        before = bench.look.sql("order", RETAINED)
+        try:
+            found = bench.look.sql("order", str(answer))
+        except QueryFailed as error:
+            return wrong(f"PostgreSQL does not take it: {error.problem}")
+        after = bench.look.sql("order", RETAINED)
+        try:
+            number = int(found.iloc[0, 0])
+        except (ValueError, TypeError, IndexError):
+            return wrong("That is a position in the log. Wanted is a distance: from where the slot stands to its end.")
+        if before.min(axis=None) <= number <= after.max(axis=None):
+            return right("So much of the log PostgreSQL keeps, until Debezium has read it.")
+        return wrong(f"{number} is not it: wanted are bytes of log between the slot's restart_lsn and the log's end.")
+
+    def cleanup(self, bench: Bench) -> str:
+        bench.lab.start("connect")
+        ended = [bench.shop.follow(order) for order in bench.given.orders]
+        return f"Connect runs again, and all {len(ended)} orders have come to their end."
+
+
+class SamePartition(Exercise):
+    """Order is kept inside a partition, and a key always goes to the same one."""
+
+    name = "same-partition"
+    title = "Find two orders that share a partition"
+    tip = "look.records(given.orders, 'order.events') gives records; each has record.key and record.partition."
+    answer = """
+        views = look.records(given.orders, "order.events")
+        partition = {view.record.key: view.record.partition for view in views}
+        answer = next((a, b) for a in partition for b in partition if a < b and partition[a] == partition[b])
+    """
+    why = (
+        "Six keys, four partitions: at least two must meet. Kafka hashes the key, so one order's records always go to "
+        "the same partition and keep their order. Between two orders nothing is promised, even in the same partition "
+        "their order has no meaning; and that is what lets four consumers work at once."
+    )
+    mistakes = (
+        Wrong("answer = (given.orders[0], given.orders[0])", "two different orders"),
+        Wrong(
+            """
+            views = look.records(given.orders, "order.events")
+            partition = {view.record.key: view.record.partition for view in views}
+            answer = next((a, b) for a in partition for b in partition if partition[a] != partition[b])
+            """,
+            "different partitions",
+        ),
+        Wrong('answer = "order.events"', "pair"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        orders = [bench.shop.place_order("grace", "vienna", {"assam-breakfast": 1}) for _ in range(6)]
+        for order in orders:
+            bench.look.record(order, "OrderCompleted")
+        return "given.orders holds the ids of six new orders.", {"orders": [order.order_id for order in orders]}
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        if not isinstance(answer, tuple | list | set) or len(answer) != 2:
+            return wrong("The answer is a pair of order ids: (one, other).")
+        one, other = (bench.shop.id(order) for order in answer)
+        views = bench.look.records(bench.given.orders, "order.events")
+        partition = {view.record.key: view.record.partition for view in views}
+        if one == other or not {one, other} <= set(partition):
+            return wrong("Take two different orders out of given.orders.")
+        if partition[one] != partition[other]:
+            return wrong(f"They lie in different partitions: {partition[one]} and {partition[other]}.")
+        return right(f"Both lie in partition {partition[one]} of order.events.")
+
+
+class WhoSetsTheKey(Exercise):
+    """The connector's settings decide what becomes of a row."""
+
+    name = "who-sets-the-key"
+    title = "Which setting of the connector chooses the record's key?"
+    tip = "look.connector('order') shows all settings. One of them names the column aggregateid."
+    answer = "answer = next(name for name, value in look.connector('order').items() if value == 'aggregateid')"
+    why = (
+        "table.field.event.key = aggregateid: the order's id becomes the key, the key chooses the partition, and so "
+        "the events of one order stay in order. Key by the event's id instead, and two events of one order could "
+        "overtake each other."
+    )
+    mistakes = (
+        Wrong('answer = "transforms.outbox.route.by.field"', "topic"),
+        Wrong('answer = "aggregateid"', "column"),
+        Wrong('answer = "slot.name"', "outbox"),
+    )
+    needs_setup = False
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        settings = bench.look.connector("order")
+        if answer in settings and settings[answer] == "aggregateid":
+            return right(f"{answer} = aggregateid.")
+        if answer == "transforms.outbox.route.by.field":
+            return wrong(f"That one names {settings[answer]}, which chooses the topic. Which names the key's column?")
+        if answer == "aggregateid":
+            return wrong("That is the column. The answer is the name of the setting that names this column.")
+        value = settings.get(str(answer))
+        return wrong(
+            f"Its value is {value}, which is no column for the key." if value else "The connector has no such setting."
+        )
+
+
+EXERCISES: tuple[Exercise, ...] = (
+    WhoSetsTheKey(),
+    ByYourOwnHand(),
+    DeletedAtOnce(),
+    MeasureTheWait(),
+    SamePartition(),
+)

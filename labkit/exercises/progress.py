@@ -1,0 +1,69 @@
+"""How far a learner has come, on disk: it outlives the kernel, a reset, and the lab itself."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from labkit.exercises.base import Outcome
+from labstack.paths import write_atomically
+
+
+class ProgressBook:
+    """One file with what was set up, tried and solved, by the names of exercises.
+
+    Parameters
+    ----------
+    folder : Path
+        The lab's state folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "course-progress.json"
+        self._lock = FileLock(folder / "course-progress.lock")
+
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """Return everything that is noted; a file that can't be read counts as empty."""
+        try:
+            noted = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return noted if isinstance(noted, dict) else {}
+
+    def given(self, name: str) -> dict[str, Any] | None:
+        """Return what an exercise's setup left, or None if it was not set up."""
+        facts: dict[str, Any] | None = self.entries().get(name, {}).get("given")
+        return facts
+
+    def note_setup(self, name: str, facts: dict[str, Any] | None) -> None:
+        """Note that an exercise was set up, or (None) cleaned up."""
+        self._change(name, given=facts)
+
+    def note_outcome(self, name: str, outcome: Outcome) -> None:
+        """Note the outcome of a check; what was solved once stays solved."""
+        if outcome == "untouched":
+            return
+        entry = self.entries().get(name, {})
+        more: dict[str, Any] = {"attempts": int(entry.get("attempts", 0)) + 1}
+        if outcome == "right" and not entry.get("solved_at"):
+            more["solved_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+        self._change(name, **more)
+
+    def solved(self, name: str) -> bool:
+        """Whether an exercise was ever solved."""
+        return bool(self.entries().get(name, {}).get("solved_at"))
+
+    def forget(self) -> None:
+        """Begin the course anew."""
+        self._path.unlink(missing_ok=True)
+
+    def _change(self, name: str, **more: Any) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock:
+            entries = self.entries()
+            entries[name] = {**entries.get(name, {}), **more}
+            write_atomically(self._path, json.dumps(entries, indent=1))

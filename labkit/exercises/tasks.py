@@ -1,0 +1,119 @@
+"""What a notebook does with exercises: `tasks.setup(name)`, `check`, `hint`, `solution`, `cleanup`."""
+
+from __future__ import annotations
+
+import textwrap
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+
+from labkit.errors import KitError
+from labkit.exercises import course
+from labkit.exercises.base import Bench, Exercise, Verdict, untouched
+from labkit.exercises.progress import ProgressBook
+from labkit.look import Look
+from labkit.shop import Shop
+from labstack import Lab
+
+
+class Tasks:
+    """The exercises of the course, each by its name.
+
+    Parameters
+    ----------
+    lab, shop, look
+        What exercises work with.
+    notebook : str
+        Number of the notebook that asks.
+    """
+
+    def __init__(self, lab: Lab, shop: Shop, look: Look, notebook: str) -> None:
+        self._bench = Bench(lab, shop, look)
+        self._notebook = notebook
+        self._book = ProgressBook(lab.paths.state)
+
+    def setup(self, name: str) -> SimpleNamespace:
+        """Prepare an exercise, and return what it gives."""
+        exercise = self._exercise(name)
+        message, facts = exercise.setup(self._bench)
+        self._book.note_setup(name, facts)
+        print(message)
+        return SimpleNamespace(**facts)
+
+    def given(self, name: str) -> SimpleNamespace:
+        """Return again what the setup gave, after a kernel restart, say."""
+        facts = self._book.given(name)
+        if facts is None:
+            raise KitError(f"{name} is not set up.", next_step=f'run tasks.setup("{name}")')
+        return SimpleNamespace(**facts)
+
+    def check(self, name: str, answer: Any = ...) -> Verdict:
+        """Say whether an exercise is solved, and if not, what to think about.
+
+        Parameters
+        ----------
+        name : str
+            Which exercise.
+        answer : object, optional
+            The answer, where one is asked for; ``...`` stands for none yet.
+        """
+        exercise = self._exercise(name)
+        verdict = self._check(exercise, answer)
+        self._book.note_outcome(name, verdict.outcome)
+        return verdict
+
+    def _check(self, exercise: Exercise, answer: Any) -> Verdict:
+        if exercise.asks_value and answer is ...:
+            return untouched("Put your answer in place of the three dots and run the cell again.")
+        facts = self._book.given(exercise.name)
+        if exercise.needs_setup and facts is None:
+            return untouched(f'First run tasks.setup("{exercise.name}").')
+        bench = Bench(self._bench.lab, self._bench.shop, self._bench.look, SimpleNamespace(**(facts or {})))
+        return exercise.check(bench, answer)
+
+    def hint(self, name: str) -> None:
+        """Print a hint."""
+        print(textwrap.fill(self._exercise(name).tip, 100))
+
+    def solution(self, name: str) -> None:
+        """Print a solution, and why it is one."""
+        exercise = self._exercise(name)
+        print(textwrap.dedent(exercise.answer).strip())
+        print()
+        print(textwrap.fill(exercise.why, 100))
+
+    def cleanup(self, name: str) -> None:
+        """Put back what an exercise changed; without a setup there is nothing to put back."""
+        exercise = self._exercise(name)
+        facts = self._book.given(name)
+        bench = Bench(self._bench.lab, self._bench.shop, self._bench.look, SimpleNamespace(**(facts or {})))
+        print(exercise.cleanup(bench) if facts is not None else "Nothing to put back.")
+        self._book.note_setup(name, None)
+
+    def progress(self) -> pd.DataFrame:
+        """Return a table of all exercises of the course: which are solved, and after how many attempts."""
+        entries = self._book.entries()
+        rows = []
+        for notebook, exercises in course().items():
+            for exercise in exercises:
+                entry = entries.get(exercise.name, {})
+                state = "✓ solved" if entry.get("solved_at") else "… tried" if entry.get("attempts") else "○ open"
+                rows.append((notebook, exercise.name, exercise.title, state, entry.get("attempts", 0)))
+        return pd.DataFrame(rows, columns=["notebook", "exercise", "title", "state", "attempts"])
+
+    def score(self) -> tuple[int, int]:
+        """Return how many of this notebook's exercises are solved, and how many there are."""
+        names = [exercise.name for exercise in course().get(self._notebook, ())]
+        return sum(self._book.solved(name) for name in names), len(names)
+
+    def forget(self) -> None:
+        """Forget all progress, to begin the course anew."""
+        self._book.forget()
+
+    def _exercise(self, name: str) -> Exercise:
+        known = {exercise.name: exercise for exercises in course().values() for exercise in exercises}
+        if name not in known:
+            here = ", ".join(exercise.name for exercise in course().get(self._notebook, ()))
+            raise KitError(f"There is no exercise {name!r}.", next_step=f"in this notebook there are: {here}")
+        return known[name]

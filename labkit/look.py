@@ -1,0 +1,231 @@
+"""Looking into the lab: the rows of four databases, the records of four topics, the relay between them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import httpx
+import pandas as pd
+import psycopg
+from psycopg.rows import tuple_row
+
+from labkit import records as kafka_records
+from labkit.aliases import Aliases
+from labkit.errors import KitError, QueryFailed, ShopAway
+from labkit.records import RecordView
+from labkit.shop import Order
+from labkit.views.flow import Flow
+from labkit.waiting import wait_until
+from labstack import Lab, broker
+from labstack.relay import connector_name
+
+QUERY_SECONDS = 15
+
+ROW_TIMES = """
+    SELECT id::text, extract(epoch FROM created_at)::float8 FROM outbox WHERE aggregateid::text = ANY(%s)
+"""
+
+Orders = Order | str | Sequence[Order | str]
+"""One order or several: themselves, their ids, or their short names."""
+
+
+class Look:
+    """Shows what is in the databases, in the topics and in the relay.
+
+    Parameters
+    ----------
+    lab : Lab
+        The running lab.
+    aliases : Aliases
+        Names for the ids.
+
+    Examples
+    --------
+    >>> look.sql("order", "SELECT status FROM orders WHERE order_id = %(order)s", order=order)
+    >>> look.records(order)
+    """
+
+    def __init__(self, lab: Lab, aliases: Aliases) -> None:
+        self._lab = lab
+        self.aliases = aliases
+
+    # -- databases -------------------------------------------------------------------------------------------------
+
+    def connect(self, service: str) -> psycopg.Connection[Any]:
+        """Open a connection to a service's database.
+
+        As a context manager it is one transaction: it commits at the end of the block, rolls back when the block
+        raises, and closes.
+
+        Examples
+        --------
+        >>> with look.connect("order") as db:
+        ...     db.execute("INSERT INTO ...")
+        """
+        databases = self._lab.endpoints.databases
+        if service not in databases:
+            raise KitError(f"There is no database of {service!r}.", next_step=f"it is one of {', '.join(databases)}")
+        try:
+            return psycopg.connect(databases[service], connect_timeout=5)
+        except psycopg.OperationalError as error:
+            raise ShopAway(
+                f"The database of {service} doesn't answer: {str(error).splitlines()[-1]}",
+                next_step=f"`lab` shows how it is, `lab.start('{service}-db')` starts it",
+            ) from None
+
+    def sql(self, service: str, query: str, **parameters: Any) -> pd.DataFrame:
+        """Ask a service's database something, and return the rows as a table. It only looks: it can change nothing.
+
+        Parameters
+        ----------
+        service : str
+            Whose database: order, inventory, payment or shipping.
+        query : str
+            SQL; ``%(name)s`` stands for a parameter.
+        **parameters : object
+            Orders stand for their ids, and so do short names.
+
+        Raises
+        ------
+        QueryFailed
+            Says what PostgreSQL says.
+        """
+        values = {name: self._parameter(value) for name, value in parameters.items()}
+        with self.connect(service) as db:
+            db.read_only = True
+            try:
+                with db.cursor(row_factory=tuple_row) as cursor:
+                    cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{QUERY_SECONDS}s"])
+                    cursor.execute(query.encode(), values or None)
+                    if cursor.description is None:
+                        raise QueryFailed("The query gives no rows.", next_step="ask for something with SELECT")
+                    columns = [column.name for column in cursor.description]
+                    found = cursor.fetchall()
+            except psycopg.Error as error:
+                raise QueryFailed(f"{service} says: {str(error).strip()}") from None
+        return pd.DataFrame([self._row(columns, row) for row in found], columns=columns)
+
+    def _row(self, columns: list[str], row: Iterable[Any]) -> list[Any]:
+        tidied = [self.aliases.tidy(value, column) for column, value in zip(columns, row, strict=True)]
+        return [json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value for value in tidied]
+
+    def _parameter(self, value: Any) -> Any:
+        if isinstance(value, Order):
+            return value.order_id
+        if isinstance(value, list):
+            return [self._parameter(one) for one in value]
+        return self.aliases.id(value) if isinstance(value, str) else value
+
+    def table(self, documents: Iterable[dict[str, Any]], *columns: str) -> pd.DataFrame:
+        """Return JSON objects as a table, with these columns if any are named."""
+        tidied = [self.aliases.tidy(document) for document in documents]
+        return pd.DataFrame(tidied, columns=list(columns) or None)
+
+    # -- topics ----------------------------------------------------------------------------------------------------
+
+    @property
+    def topics(self) -> list[str]:
+        """The topics of the events."""
+        return [f"{service}.events" for service in self._lab.endpoints.services]
+
+    def take(
+        self, n: int, orders: Orders | None = None, topic: str | None = None, timeout: float = 30
+    ) -> list[RecordView]:
+        """Return `n` records, waiting for those that are still on their way.
+
+        Parameters
+        ----------
+        n : int
+            How many; reading ends with the n-th.
+        orders : Order, str or list, optional
+            Only the records of these orders (or of this key).
+        topic : str, optional
+            Only the records of this topic.
+        timeout : float
+            Seconds, at most.
+        """
+        topics = [topic] if topic else self.topics
+        found = kafka_records.take(self._lab.endpoints.kafka, topics, n, keys=self._keys(orders), timeout=timeout)
+        return self._views(found)
+
+    def records(self, orders: Orders | None = None, topic: str | None = None) -> list[RecordView]:
+        """Return the records that are there now."""
+        found = broker.read_all(self._lab.endpoints.kafka, [topic] if topic else self.topics)
+        keys = self._keys(orders)
+        return self._views([record for record in found if kafka_records.wanted(record, keys)])
+
+    def record(self, order: Order | str, event_type: str, timeout: float = 30) -> RecordView:
+        """Return an order's record of one type, waiting for it."""
+
+        def there() -> RecordView | None:
+            return next((view for view in self.records(order) if view.record.type == event_type), None)
+
+        view = wait_until(there, timeout, what=f"a record {event_type}")
+        assert view is not None  # wait_until raises instead
+        return view
+
+    def events(self, views: Iterable[RecordView]) -> pd.DataFrame:
+        """Return records as a table: which topic, whose, what, and the event that led to it."""
+        rows = [
+            {
+                "topic": view.record.topic,
+                "order": self.aliases.tidy(view.record.key, "order"),
+                "type": view.record.type,
+                "event": self.aliases.tidy(view.record.headers.get("ce_id"), "event"),
+                "cause": self.aliases.tidy(view.record.headers.get("causation_id") or "-", "cause"),
+            }
+            for view in views
+        ]
+        return pd.DataFrame(rows, columns=["topic", "order", "type", "event", "cause"])
+
+    def _views(self, found: list[broker.Record]) -> list[RecordView]:
+        return [RecordView(record, self.aliases) for record in kafka_records.in_order_of_cause(found)]
+
+    def _keys(self, orders: Orders | None) -> set[str] | None:
+        if orders is None:
+            return None
+        return {str(self._parameter(one)) for one in ([orders] if isinstance(orders, Order | str) else orders)}
+
+    # -- the relay between them ------------------------------------------------------------------------------------
+
+    def relay(self, orders: Orders) -> pd.DataFrame:
+        """Return how many outbox rows of these orders each service has, how many records, and how many rows wait."""
+        keys = self._keys(orders) or set()
+        seen = {view.record.headers.get("ce_id") for view in self.records(orders)}
+        rows = []
+        for service in self._lab.endpoints.services:
+            with self.connect(service) as db:
+                found = db.execute("SELECT id::text FROM outbox WHERE aggregateid::text = ANY(%s)", [list(keys)])
+                ids = {row[0] for row in found}
+            rows.append((service, len(ids), len(ids & seen), len(ids - seen)))
+        return pd.DataFrame(rows, columns=["service", "outbox rows", "records", "waiting"])
+
+    def connector(self, service: str) -> dict[str, str]:
+        """Return the configuration of a service's connector as Connect has it now (without the password)."""
+        url = f"{self._lab.endpoints.connect}/connectors/{connector_name(service)}/config"
+        try:
+            answer = httpx.get(url, timeout=10)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise ShopAway(
+                f"Connect doesn't answer ({type(error).__name__}).",
+                next_step="`lab` shows how it is, `lab.start('connect')` starts it",
+            ) from None
+        return {name: value for name, value in sorted(answer.json().items()) if "password" not in name}
+
+    def waits(self, orders: Orders) -> pd.DataFrame:
+        """Return when each outbox row of these orders was made, and when its record came: what `waits_chart` draws."""
+        keys = self._keys(orders) or set()
+        came = {view.record.headers.get("ce_id"): view.record.time / 1000 for view in self.records(orders)}
+        rows = []
+        for service in self._lab.endpoints.services:
+            with self.connect(service) as db:
+                found = db.execute(ROW_TIMES, [list(keys)]).fetchall()
+            rows += [(service, made, came.get(event_id)) for event_id, made in found]
+        return pd.DataFrame(sorted(rows, key=lambda row: row[1]), columns=["service", "row", "record"])
+
+    def flow(self, seconds: float = 60) -> Flow:
+        """Watch rows of the four outbox tables become records in Kafka, live, for some seconds."""
+        return Flow(self._lab.endpoints, self.aliases, seconds)

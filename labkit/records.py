@@ -1,0 +1,109 @@
+"""Kafka records as a notebook shows them: read without joining a group, never without an end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from labkit.aliases import Aliases
+from labkit.errors import WaitedTooLong
+from labstack import broker, canary
+
+DEPTH_LIMIT = 50
+
+
+class RecordView:
+    """One record: topic, key, headers and value, with short names for the ids.
+
+    Parameters
+    ----------
+    record : labstack.broker.Record
+        The record itself.
+    aliases : Aliases
+        Names for the ids.
+    """
+
+    def __init__(self, record: broker.Record, aliases: Aliases) -> None:
+        self.record = record
+        self._aliases = aliases
+
+    @property
+    def headers(self) -> dict[str, str | None]:
+        """Its headers, with short names for the ids."""
+        return {name: self._aliases.tidy(value, name) for name, value in sorted(self.record.headers.items())}
+
+    @property
+    def value(self) -> Any:
+        """The event's payload, with short names for the ids."""
+        return self._aliases.tidy(json.loads(self.record.value or b"null"))
+
+    def __repr__(self) -> str:
+        width = max(len(name) for name in self.record.headers)
+        headers = [f"  {name:<{width}}  {'-' if value is None else value}" for name, value in self.headers.items()]
+        value = json.dumps(self.value, indent=2, ensure_ascii=False)
+        key = self._aliases.tidy(self.record.key, "key")
+        return "\n".join([f"topic  {self.record.topic}", f"key    {key}", "headers", *headers, "value", value])
+
+
+def take(
+    kafka: str, topics: Iterable[str], n: int, *, keys: set[str] | None = None, timeout: float = 20
+) -> list[broker.Record]:
+    """Return the first `n` records that these topics hold for these keys, waiting for those that are still to come.
+
+    Parameters
+    ----------
+    kafka : str
+        Bootstrap server.
+    topics : iterable of str
+        Which topics.
+    n : int
+        How many; reading ends with the n-th.
+    keys : set of str, optional
+        Only records with these keys.
+    timeout : float
+        Seconds, at most.
+
+    Raises
+    ------
+    WaitedTooLong
+        There were fewer; tells which came.
+    """
+    starts = broker.start_offsets(kafka, broker.partitions(kafka, topics))
+    found: list[broker.Record] = []
+    deadline = time.monotonic() + timeout
+    with broker.reading(kafka, starts) as consumer:
+        while len(found) < n:
+            record = broker.poll(consumer, min(0.2, max(0.0, deadline - time.monotonic())))
+            if record is not None and wanted(record, keys):
+                found.append(record)
+            elif record is None and time.monotonic() >= deadline:
+                seen = ", ".join(sorted(r.type for r in found)) or "none"
+                raise WaitedTooLong(
+                    f"Waited {timeout:g} s for {n} records, and {len(found)} came: {seen}.",
+                    next_step="`lab` shows whether Connect and every service run",
+                )
+    return found
+
+
+def wanted(record: broker.Record, keys: set[str] | None) -> bool:
+    """Whether a record belongs to these keys, and is not one of the lab's own canaries."""
+    return record.type != canary.TYPE and (keys is None or record.key in keys)
+
+
+def in_order_of_cause(records: Iterable[broker.Record]) -> list[broker.Record]:
+    """Sort records by order, and each order's by cause and effect.
+
+    Times won't do: two services that act upon the same event race, and who wins differs from run to run.
+    """
+    listed = list(records)
+    causes = {r.headers.get("ce_id"): r.headers.get("causation_id") for r in listed}
+
+    def depth(record: broker.Record) -> int:
+        steps, cause = 0, record.headers.get("causation_id")
+        while cause in causes and steps < DEPTH_LIMIT:
+            steps, cause = steps + 1, causes[cause]
+        return steps
+
+    return sorted(listed, key=lambda r: (r.key or "", depth(r), r.topic, r.partition, r.offset))

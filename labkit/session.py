@@ -1,0 +1,136 @@
+"""The first cell of every notebook: `lab, shop, look, tasks = begin("01")`."""
+
+from __future__ import annotations
+
+import html
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from labkit.aliases import Aliases
+from labkit.exercises.tasks import Tasks
+from labkit.look import Look
+from labkit.shop import Shop
+from labstack import Lab
+from labstack.doctor import Finding
+from labstack.progress import Progress
+from labstack.report import in_notebook, stages_html
+
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+class Session(NamedTuple):
+    """What a notebook works with.
+
+    Attributes
+    ----------
+    lab : Lab
+        Starts, shows, breaks and heals the parts.
+    shop : Shop
+        Speaks HTTP with the four services.
+    look : Look
+        Looks into databases, topics and the relay.
+    tasks : Tasks
+        The exercises.
+    """
+
+    lab: Lab
+    shop: Shop
+    look: Look
+    tasks: Tasks
+
+
+def begin(notebook: str, lab: Lab | None = None) -> Session:
+    """Attach to the running lab, start whatever isn't running, and say that all is well.
+
+    What differs from run to run (the stages of a start, warnings, how many exercises are solved) goes into an area of
+    its own above the stable text. nbval compares only what that area holds at first, which is nothing.
+
+    Parameters
+    ----------
+    notebook : str
+        The notebook's number, such as ``01``.
+    lab : Lab, optional
+        Which lab, instead of the user's.
+
+    Returns
+    -------
+    Session
+        lab, shop, look, tasks.
+    """
+    _set_tables()
+    lab = lab or Lab()
+    area = _Area()
+    status = lab.status(memory=False)
+    if not status.healthy:
+        area.show("".join(_finding_html(finding) for finding in lab.doctor() if finding.verdict != "ok"))
+        for name, component in status.components.items():
+            if component.state == "paused":
+                lab.resume(name)
+        status = lab.up(area.stages)
+    aliases = Aliases()
+    shop, look = Shop(lab, aliases), Look(lab, aliases)
+    tasks = Tasks(lab, shop, look, notebook)
+    solved, all_of_them = tasks.score()
+    area.end(f"<small>Exercises solved in this notebook: {solved} of {all_of_them}</small>")
+    print(f"The lab is {status.state}: {_parts(lab)}.")
+    return Session(lab, shop, look, tasks)
+
+
+def _parts(lab: Lab) -> str:
+    services = list(lab.endpoints.services)
+    return f"{len(services)} services ({', '.join(services)}), {len(services)} databases, Debezium and Kafka"
+
+
+def _set_tables() -> None:
+    """Give tables a fixed width, so that they look the same wherever they are printed."""
+    for option, value in {
+        "display.width": 120,
+        "display.max_columns": 20,
+        "display.max_rows": 60,
+        "display.max_colwidth": 100,
+    }.items():
+        pd.set_option(option, value)
+
+
+def _finding_html(finding: Finding) -> str:
+    sign = "✗" if finding.verdict == "problem" else "△"
+    words = f"{sign} {finding.check}: {finding.seen}"
+    return f"<div>{html.escape(words)}{'. ' + html.escape(finding.advice) if finding.advice else ''}</div>"
+
+
+@dataclass
+class _Area:
+    """A place below the cell that shows what happens now; empty at first and, with nothing to say, at the end."""
+
+    warnings: str = ""
+    handle: Any = None
+
+    def __post_init__(self) -> None:
+        if in_notebook():
+            self.handle = _display_handle()
+
+    def show(self, warnings: str) -> None:
+        self.warnings = warnings
+        self._update(warnings)
+
+    def stages(self, progress: Progress) -> None:
+        if progress.stages:
+            self._update(self.warnings + stages_html(progress))
+
+    def end(self, last: str) -> None:
+        self._update(self.warnings + last)
+
+    def _update(self, content: str) -> None:
+        if self.handle is not None:
+            self.handle({"text/html": content, "text/plain": ""})
+
+
+def _display_handle() -> Callable[[dict[str, str]], None]:
+    from IPython.display import display
+
+    handle: Any = display({"text/html": "", "text/plain": ""}, raw=True, display_id=True)
+    return lambda bundle: handle.update(bundle, raw=True)

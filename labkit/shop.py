@@ -1,0 +1,240 @@
+"""The shop, as a customer and its shopkeeper reach it: over HTTP."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from labkit.aliases import Aliases
+from labkit.errors import Conflict, NotFound, Refused, ShopAway
+from labkit.waiting import wait_until
+from labstack import Lab
+
+TERMINAL = ("COMPLETED", "CANCELLED")
+SHOWN_HEADERS = ("content-type", "location", "retry-after")
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order, as the order service told it at one moment.
+
+    Attributes
+    ----------
+    order_id : str
+        Its id.
+    alias : str
+        Its short name.
+    status : str
+        PENDING, RESERVED, PAID, COMPLETED, CANCELLING or CANCELLED.
+    document : dict
+        The whole answer.
+    """
+
+    order_id: str
+    alias: str
+    status: str
+    document: dict[str, Any]
+
+    @property
+    def total_cents(self) -> int:
+        """What it costs, in cents."""
+        return int(self.document["total_cents"])
+
+    @property
+    def failure_reason(self) -> str | None:
+        """Why it failed; None if it did not."""
+        reason: str | None = self.document["failure_reason"]
+        return reason
+
+    def __repr__(self) -> str:
+        who, where = self.document["customer_id"], self.document["destination"]
+        what = ", ".join(f"{line['quantity']} × {line['sku']}" for line in self.document["items"])
+        why = f" ({self.failure_reason})" if self.failure_reason else ""
+        money = f"{self.total_cents / 100:.2f} {self.document['currency']}"
+        return f"{self.alias}: {who} orders {what} to {where} for {money} · {self.status}{why}"
+
+
+class Exchange:
+    """One request and its answer, as they went over the wire, with short names for the ids."""
+
+    def __init__(self, answer: httpx.Response, aliases: Aliases) -> None:
+        self.answer = answer
+        self._aliases = aliases
+
+    def __repr__(self) -> str:
+        request, answer, tidy = self.answer.request, self.answer, self._aliases.tidy
+        lines = [f"{request.method} {tidy(request.url.raw_path.decode())}"]
+        if "idempotency-key" in request.headers:
+            lines.append(f"idempotency-key: {request.headers['idempotency-key']}")
+        if request.content:
+            lines += ["content-type: application/json", "", json.dumps(json.loads(request.content), indent=2)]
+        lines += ["", f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}"]
+        lines += [f"{name}: {tidy(answer.headers[name])}" for name in SHOWN_HEADERS if name in answer.headers]
+        return "\n".join([*lines, "", json.dumps(tidy(answer.json()), indent=2, ensure_ascii=False)])
+
+
+class Shop:
+    """A client of the four services.
+
+    Parameters
+    ----------
+    lab : Lab
+        The running lab.
+    aliases : Aliases
+        Names for the ids.
+
+    Examples
+    --------
+    >>> order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
+    >>> shop.follow(order)
+    order-1: ada orders 2 × earl-grey to lisbon for 17.80 EUR · COMPLETED
+    """
+
+    def __init__(self, lab: Lab, aliases: Aliases) -> None:
+        self._lab = lab
+        self._aliases = aliases
+        self._http = httpx.Client(timeout=10)
+        weakref.finalize(self, self._http.close)
+        self.last: Exchange | None = None
+
+    def origin(self, service: str) -> str:
+        """Return the address that serves a service's paths: the one place that knows."""
+        services = self._lab.endpoints.services
+        if service not in services:
+            raise ShopAway("The lab is not running.", next_step="run `lab.up()`")
+        return services[service]
+
+    def request(
+        self, method: str, service: str, path: str, *, headers: dict[str, str] | None = None, **arguments: Any
+    ) -> Any:
+        """Send one request, and return what its JSON answer holds; `last` keeps both as they were.
+
+        Raises
+        ------
+        Refused, ShopAway
+            The answer is an error, or there is none.
+        """
+        try:
+            answer = self._http.request(method, self.origin(service) + path, headers=headers, **arguments)
+        except httpx.HTTPError as error:
+            raise ShopAway(
+                f"The {service} service doesn't answer ({type(error).__name__}).",
+                next_step=f"`lab` shows how it is, `lab.start('{service}')` starts it",
+            ) from None
+        self.last = Exchange(answer, self._aliases)
+        if answer.status_code < 400:
+            return answer.json()
+        document = self._aliases.tidy(answer.json()) if "json" in answer.headers.get("content-type", "") else {}
+        document.setdefault("status", answer.status_code)
+        if answer.status_code >= 500:
+            raise ShopAway(
+                f"The {service} service answered {answer.status_code}: {document.get('detail', answer.text[:200])}",
+                next_step="`lab` shows which part is missing",
+            )
+        raise {404: NotFound, 409: Conflict}.get(answer.status_code, Refused)(document)
+
+    def place_order(
+        self, customer_id: str, destination: str, items: dict[str, int] | list[dict[str, Any]], key: str | None = None
+    ) -> Order:
+        """Order something.
+
+        Parameters
+        ----------
+        customer_id, destination : str
+            Who orders, and where to.
+        items : dict
+            How many of each sku; or the lines as the API takes them.
+        key : str, optional
+            Idempotency key: sent again with the same key, it is still one order.
+        """
+        lines = items if isinstance(items, list) else [{"sku": s, "quantity": n} for s, n in items.items()]
+        body = {"customer_id": customer_id, "destination": destination, "items": lines}
+        headers = {"Idempotency-Key": key} if key else None
+        return self._order(self.request("POST", "order", "/orders", json=body, headers=headers))
+
+    def order(self, order: Order | str) -> Order:
+        """Ask how an order is now."""
+        return self._order(self.request("GET", "order", f"/orders/{self.id(order)}"))
+
+    def orders(self, **filters: str) -> Iterator[Order]:
+        """Go through the orders, the newest first, by ``status=`` and ``customer_id=`` if given."""
+        for document in self._pages("order", "/orders", filters):
+            yield self._order(document)
+
+    def history(self, order: Order | str) -> list[dict[str, Any]]:
+        """Return the status changes of an order."""
+        return list(self._pages("order", f"/orders/{self.id(order)}/history", {}))
+
+    def cancel(self, order: Order | str) -> Order:
+        """Call an order off."""
+        return self._order(self.request("POST", "order", f"/orders/{self.id(order)}/cancel"))
+
+    def follow(self, order: Order | str, timeout: float = 40) -> Order:
+        """Wait until an order is COMPLETED or CANCELLED, and return it."""
+        seen: list[Order] = []
+
+        def ended() -> bool:
+            seen[:] = [self.order(order)]
+            return seen[0].status in TERMINAL
+
+        wait_until(ended, timeout, what=f"the end of {self._aliases.name(self.id(order), 'order')}")
+        return seen[0]
+
+    def products(self) -> list[dict[str, Any]]:
+        """Return every product with its stock, by sku."""
+        return list(self._pages("inventory", "/inventory/products", {}))
+
+    def product(self, sku: str) -> dict[str, Any]:
+        """Return one product with its stock."""
+        return self._document("GET", "inventory", f"/inventory/products/{sku}")
+
+    def restock(self, sku: str, quantity: int) -> dict[str, Any]:
+        """Put goods that arrived into the warehouse."""
+        return self._document("POST", "inventory", f"/inventory/products/{sku}/restock", json={"quantity": quantity})
+
+    def account(self, customer_id: str) -> dict[str, Any]:
+        """Return what a customer has."""
+        return self._document("GET", "payment", f"/payments/accounts/{customer_id}")
+
+    def deposit(self, customer_id: str, amount_cents: int) -> dict[str, Any]:
+        """Pay money into a customer's account."""
+        path = f"/payments/accounts/{customer_id}/deposit"
+        return self._document("POST", "payment", path, json={"amount_cents": amount_cents})
+
+    def reservations(self, order: Order | str) -> list[dict[str, Any]]:
+        """Return what inventory set aside for an order."""
+        return list(self._pages("inventory", "/inventory/reservations", {"order_id": self.id(order)}))
+
+    def payments(self, order: Order | str) -> list[dict[str, Any]]:
+        """Return what was paid for an order, with its ledger entries."""
+        return list(self._pages("payment", "/payments", {"order_id": self.id(order)}))
+
+    def shipments(self, order: Order | str) -> list[dict[str, Any]]:
+        """Return what shipping arranged for an order."""
+        return list(self._pages("shipping", "/shipping/shipments", {"order_id": self.id(order)}))
+
+    def id(self, order: Order | str) -> str:
+        """Return the id of an order: given itself, its id, or its short name."""
+        return order.order_id if isinstance(order, Order) else self._aliases.id(order)
+
+    def _order(self, document: dict[str, Any]) -> Order:
+        order_id = document["order_id"]
+        return Order(order_id, self._aliases.name(order_id, "order"), document["status"], document)
+
+    def _document(self, method: str, service: str, path: str, **arguments: Any) -> dict[str, Any]:
+        document: dict[str, Any] = self.request(method, service, path, **arguments)
+        return document
+
+    def _pages(self, service: str, path: str, filters: dict[str, str]) -> Iterator[dict[str, Any]]:
+        cursor: dict[str, str] = {}
+        while True:
+            page = self.request("GET", service, path, params={**filters, **cursor})
+            yield from page["items"]
+            if not page["next_cursor"]:
+                return
+            cursor = {"cursor": page["next_cursor"]}

@@ -1,0 +1,1 @@
+"""What moves while one looks at it."""

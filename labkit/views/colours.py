@@ -1,0 +1,13 @@
+"""Okabe and Ito's colours, which the colour-blind can tell apart. Each also has a sign or a word beside it."""
+
+ORANGE = "#E69F00"
+SKY = "#56B4E9"
+GREEN = "#009E73"
+YELLOW = "#F0E442"
+BLUE = "#0072B2"
+VERMILION = "#D55E00"
+PURPLE = "#CC79A7"
+GREY = "#888888"
+
+SERVICES = {"order": BLUE, "inventory": GREEN, "payment": PURPLE, "shipping": ORANGE}
+"""A colour for each service, the same in every picture."""

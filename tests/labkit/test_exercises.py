@@ -1,0 +1,69 @@
+"""Each exercise three ways: untouched, solved, and typically wrong, on a real lab."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit import Session
+from labkit.exercises import course
+from labkit.exercises.base import Exercise, Wrong
+from labkit.exercises.progress import ProgressBook
+from labkit.exercises.tasks import Tasks
+
+EVERY = [exercise for exercises in course().values() for exercise in exercises]
+MISTAKES = [(exercise, mistake) for exercise in EVERY for mistake in exercise.mistakes]
+
+
+class Attempt:
+    """A learner at an exercise: sets it up, types something, asks for the check."""
+
+    def __init__(self, exercise: Exercise, session: Session, book: Path) -> None:
+        self.exercise = exercise
+        self.session = session
+        self.tasks = Tasks(session.lab, session.shop, session.look, "00")
+        self.tasks._book = ProgressBook(book)
+        self.given = self.tasks.setup(exercise.name)
+
+    def types(self, code: str) -> str:
+        lab, shop, look, _ = self.session
+        names: dict[str, Any] = {"lab": lab, "shop": shop, "look": look, "given": self.given, "answer": ...}
+        exec(textwrap.dedent(code), names)
+        return self.checked(names["answer"])
+
+    def checked(self, answer: Any = ...) -> str:
+        verdict = self.tasks.check(self.exercise.name, answer)
+        self.message = verdict.message
+        return verdict.outcome
+
+
+@pytest.fixture
+def attempt(session: Session, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Attempt]:
+    attempt = Attempt(request.param, session, tmp_path)
+    yield attempt
+    attempt.tasks.cleanup(attempt.exercise.name)
+    assert session.lab.status(memory=False).state == "ready"
+
+
+def name_of(value: object) -> str:
+    return value.name if isinstance(value, Exercise) else "mistake"
+
+
+@pytest.mark.parametrize("attempt", EVERY, ids=name_of, indirect=True)
+def test_untouched_then_solved(attempt: Attempt) -> None:
+    """An exercise says that it was not attempted, and is right once its solution is typed."""
+    assert attempt.checked() == "untouched"
+    assert attempt.types(attempt.exercise.answer) == "right", attempt.message
+    assert attempt.tasks._book.solved(attempt.exercise.name)
+
+
+@pytest.mark.parametrize(("attempt", "mistake"), MISTAKES, ids=name_of, indirect=["attempt"])
+def test_typically_wrong(attempt: Attempt, mistake: Wrong) -> None:
+    """A typical wrong answer is not taken, and gets the message that points at its thought."""
+    assert attempt.types(mistake.code) == "wrong", attempt.message
+    assert mistake.says in attempt.message
+    assert not attempt.tasks._book.solved(attempt.exercise.name)

@@ -1,0 +1,157 @@
+"""Tables, records and the live view, on a real lab."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+
+import pytest
+
+from labkit import Session, wait_until
+from labkit.aliases import Aliases
+from labkit.errors import KitError, QueryFailed, WaitedTooLong
+from labkit.exercises.progress import ProgressBook
+from labkit.views.flow import Flow
+
+
+def test_rows_come_with_short_names(session: Session) -> None:
+    """A query takes an order as parameter, and shows its short name."""
+    order = session.shop.place_order("ada", "rome", {"rooibos": 1})
+    rows = session.look.sql("order", "SELECT order_id, items FROM orders WHERE order_id = %(order)s", order=order)
+    assert list(rows.order_id) == [order.alias]
+    assert '"sku": "rooibos"' in rows["items"].item()
+
+
+def test_looking_changes_nothing(session: Session) -> None:
+    """A statement that would change something is refused by PostgreSQL itself."""
+    with pytest.raises(QueryFailed, match="read-only"):
+        session.look.sql("order", "DELETE FROM outbox RETURNING id")
+
+
+def test_a_wrong_query_says_what_postgresql_says(session: Session) -> None:
+    """An error names the service and what is wrong; an unknown database names those that there are."""
+    with pytest.raises(QueryFailed, match='order says: relation "nothing" does not exist'):
+        session.look.sql("order", "SELECT * FROM nothing")
+    with pytest.raises(KitError, match="order, inventory, payment, shipping"):
+        session.look.sql("orders", "SELECT 1")
+
+
+def test_records_are_in_the_order_of_cause(session: Session) -> None:
+    """The events of an order stand in the order of cause and effect, each naming its cause."""
+    order = session.shop.place_order("barbara", "tristan-da-cunha", {"rooibos": 1})
+    events = session.look.events(session.look.take(7, order))
+    chain = ["OrderCreated", "InventoryReserved", "PaymentCompleted", "ShippingFailed"]
+    assert list(events.type) == [*chain, "InventoryReleased", "PaymentRefunded", "OrderCancelled"]
+    assert list(events.cause[:4]) == ["-", *events.event[:3]]
+
+
+def test_a_record_shows_its_headers(session: Session) -> None:
+    """A record shows topic, key, CloudEvents headers and value, and no long id."""
+    order = session.shop.place_order("ada", "rome", {"rooibos": 1})
+    record = session.look.record(order, "OrderCreated")
+    assert record.headers["ce_type"] == "OrderCreated"
+    assert record.headers["ce_specversion"] == "1.0"
+    assert record.value["order_id"] == order.alias
+    assert order.order_id not in repr(record)
+    assert f"key    {order.alias}" in repr(record)
+
+
+def test_taking_ends(session: Session) -> None:
+    """Asking for more records than there are ends in time, and says which came."""
+    key = str(uuid.uuid4())
+    with pytest.raises(WaitedTooLong, match="0 came: none"):
+        session.look.take(1, key, timeout=0.5)
+
+
+def test_waiting_tells_the_last_answer() -> None:
+    """What is waited for in vain tells what was asked, and the last answer."""
+    with pytest.raises(WaitedTooLong, match=r"for the moon; the last answer was 0"):
+        wait_until(lambda: 0, 0.05, what="the moon")
+
+
+def test_the_relay_is_counted(session: Session) -> None:
+    """Rows and records of an order are counted by service, and none waits in the end."""
+    order = session.shop.place_order("ada", "rome", {"rooibos": 1})
+    session.look.record(order, "OrderCompleted")
+    relay = session.look.relay(order).set_index("service")
+    assert dict(relay["outbox rows"]) == {"order": 2, "inventory": 1, "payment": 1, "shipping": 1}
+    assert relay.waiting.sum() == 0
+
+
+def test_no_password_is_shown(session: Session) -> None:
+    """The connector's configuration comes without the password."""
+    config = session.look.connector("order")
+    assert config["slot.name"] == "outbox"
+    assert not [name for name in config if "password" in name]
+
+
+def test_the_view_sees_what_happens(session: Session) -> None:
+    """The view counts each row and each record of two orders, and says the same in words, picture and alt text."""
+    flow = session.look.flow(20)
+    orders = [session.shop.place_order("ada", "rome", {"rooibos": 1}) for _ in range(2)]
+    flow.wait(records=10)
+    lanes = flow.watch.look()
+    assert {service: (lane.rows, lane.records) for service, lane in lanes.items()} == {
+        "order": (4, 4),
+        "inventory": (2, 2),
+        "payment": (2, 2),
+        "shipping": (2, 2),
+    }
+    assert flow.text().splitlines()[1].split() == ["order", "4", "→", "4", "0"]
+    assert "order: 4 outbox rows, 4 records in Kafka, 0 waiting" in flow.spoken()
+    assert f"OrderCompleted · {orders[1].alias}" in flow.html()
+    assert "aria-label='Outbox flow. order: 4 outbox rows" in flow.html()
+    flow.stop()
+    assert flow.text().splitlines()[1].split() == ["order", "4", "→", "4", "0"]
+
+
+def test_the_view_ends(session: Session) -> None:
+    """The thread ends when its time is over, when it is stopped, and when another view begins; nothing stays behind."""
+    short = session.look.flow(0.2)
+    wait_until(lambda: not short.watch.running, 10)
+    first, second = session.look.flow(30), session.look.flow(30)
+    assert not first.watch.running
+    assert second.watch.running
+    second.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name == "labkit-watch"]
+
+
+def test_the_view_has_a_stable_text(session: Session) -> None:
+    """As text/plain the view is the same in each run, and as a widget it is drawn again while it lives."""
+    flow = session.look.flow(20)
+    shown = flow._repr_mimebundle_()
+    assert shown["text/plain"] == repr(flow)
+    assert repr(flow).startswith("Live view for 20 s")
+    assert "application/vnd.jupyter.widget-view+json" in shown
+    before = flow._widget.value
+    session.shop.place_order("ada", "rome", {"rooibos": 1})
+    wait_until(lambda: flow._widget.value != before, 20, what="the widget to change")
+    flow._widget.close()
+    session.shop.place_order("ada", "rome", {"rooibos": 1})
+    wait_until(lambda: not flow.watch.running, 20, what="the view to end with its widget")
+
+
+def test_views_hand_out_no_names(session: Session) -> None:
+    """An order that only the view has seen has no short name, so that names don't depend on its timing."""
+    assert Aliases().known(str(uuid.UUID(int=0xABCDEF))) == "…abcdef"
+    assert isinstance(session.look.flow(0.1), Flow)
+
+
+def test_progress_is_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What was solved stays solved in another kernel; attempts are counted; a broken file counts as empty."""
+    folder = tmp_path_factory.mktemp("progress")
+    book = ProgressBook(folder)
+    book.note_outcome("x", "untouched")
+    assert book.entries() == {}
+    book.note_outcome("x", "right")
+    book.note_outcome("x", "wrong")
+    assert ProgressBook(folder).solved("x")
+    assert ProgressBook(folder).entries()["x"]["attempts"] == 2
+    (folder / "course-progress.json").write_text("{", encoding="utf-8")
+    assert ProgressBook(folder).entries() == {}
+
+
+def test_an_unknown_exercise_names_those_that_there_are(session: Session) -> None:
+    """A wrong name of an exercise is answered with the names of this notebook's."""
+    with pytest.raises(KitError, match="sold-out"):
+        session.tasks.check("sold-in")

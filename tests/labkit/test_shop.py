@@ -1,0 +1,97 @@
+"""The client of the shop, on a real lab."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from labkit import Session
+from labkit.errors import Conflict, NotFound, Refused, ShopAway
+from labkit.shop import Shop
+
+
+def test_an_order_goes_its_way(session: Session) -> None:
+    """An order is PENDING at once and COMPLETED in the end, and every service tells its part."""
+    shop = session.shop
+    order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
+    assert order.status == "PENDING"
+    done = shop.follow(order)
+    assert repr(done) == f"{order.alias}: ada orders 2 × earl-grey to lisbon for 17.80 EUR · COMPLETED"
+    assert [change["status"] for change in shop.history(order)] == ["PENDING", "RESERVED", "PAID", "COMPLETED"]
+    assert shop.reservations(order)[0]["status"] in ("RESERVED", "SHIPPED")
+    assert [entry["effect"] for entry in shop.payments(order)[0]["entries"]] == ["capture"]
+    assert shop.shipments(order)[0]["carrier"] == "swallow-express"
+
+
+def test_an_order_is_found_by_its_short_name(session: Session) -> None:
+    """The short name, the id and the order itself name the same order."""
+    order = session.shop.place_order("grace", "rome", {"rooibos": 1})
+    assert session.shop.order(order.alias).order_id == order.order_id == session.shop.order(order.order_id).order_id
+
+
+def test_a_key_makes_one_order(session: Session) -> None:
+    """The same request with the same key is the same order; another request with it is a conflict."""
+    key = str(uuid.uuid4())
+    first = session.shop.place_order("ada", "rome", {"rooibos": 1}, key=key)
+    assert session.shop.place_order("ada", "rome", {"rooibos": 1}, key=key).order_id == first.order_id
+    with pytest.raises(Conflict) as caught:
+        session.shop.place_order("ada", "rome", {"rooibos": 2}, key=key)
+    assert caught.value.status == 409
+
+
+def test_a_wrong_request_is_refused_with_its_place(session: Session) -> None:
+    """A refusal names what is wrong, and where."""
+    with pytest.raises(Refused, match=r"422 .*#/items/0/sku: no such product"):
+        session.shop.place_order("ada", "rome", {"coffee": 1})
+
+
+def test_a_completed_order_can_not_be_cancelled(session: Session) -> None:
+    """Cancelling a completed order is a conflict, and its message fits on one line of a notebook."""
+    order = session.shop.place_order("ada", "rome", {"rooibos": 1})
+    session.shop.follow(order)
+    with pytest.raises(Conflict, match="COMPLETED") as caught:
+        session.shop.cancel(order)
+    assert order.order_id not in str(caught.value)
+    assert len(caught.value._render_traceback_()) == 1
+
+
+def test_what_is_not_there_is_not_found(session: Session) -> None:
+    """An unknown order, product or account is not found."""
+    for ask in (lambda: session.shop.order(str(uuid.uuid4())), lambda: session.shop.account("nobody")):
+        with pytest.raises(NotFound, match="404"):
+            ask()
+
+
+def test_stock_and_money_can_be_added(session: Session) -> None:
+    """A restock and a deposit are seen at once."""
+    before = session.shop.product("cast-iron-kettle")["on_hand"]
+    assert session.shop.restock("cast-iron-kettle", 1)["on_hand"] == before + 1
+    balance = session.shop.account("hedy")["balance_cents"]
+    assert session.shop.deposit("hedy", 500)["balance_cents"] >= balance
+
+
+def test_collections_go_over_all_pages(session: Session) -> None:
+    """A listing follows the cursor to the end."""
+    for _ in range(3):
+        session.shop.place_order("leslie", "paris", {"matcha": 1})
+    one_by_one = list(session.shop.orders(customer_id="leslie", limit="1"))
+    assert len(one_by_one) >= 3
+    assert len({order.order_id for order in one_by_one}) == len(one_by_one)
+
+
+def test_a_service_that_is_down_is_named(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nobody listens, the error names the service and the next step."""
+    monkeypatch.setattr(Shop, "origin", lambda self, service: "http://127.0.0.1:1")
+    with pytest.raises(ShopAway, match=r"order service doesn't answer(.|\n)*lab\.start\('order'\)"):
+        session.shop.order("x")
+
+
+def test_the_exchange_shows_the_wire(session: Session) -> None:
+    """`last` shows request and answer, with short names and without any long id."""
+    order = session.shop.place_order("radia", "vienna", {"keemun": 1})
+    shown = repr(session.shop.last)
+    assert shown.startswith("POST /orders\n")
+    assert "HTTP/1.1 201 Created" in shown
+    assert f"location: /orders/{order.alias}" in shown
+    assert order.order_id not in shown

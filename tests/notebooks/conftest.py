@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request: pytest.FixtureRequest) -> Path:
+    """Each notebook in turn."""
+    notebook: Path = request.param
+    return notebook
+
+
+@pytest.fixture
+def notebook(path: Path) -> Any:
+    """The notebook as it is saved."""
+    return nbformat.read(path, as_version=4)

@@ -1,0 +1,185 @@
+"""What holds for every notebook, so that comparing them means something and reading them is a pleasure."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from labkit.exercises import course
+from labkit.exercises.base import Exercise
+
+ROOT = Path(__file__).resolve().parents[2]
+EXEMPT = tomllib.loads((Path(__file__).parent / "exempt.toml").read_text(encoding="utf-8"))
+IGNORED = "nbval-ignore-output"
+SECTIONS = [
+    "## What you will be able to do",
+    "## Before you begin",
+    "## On the map",
+    "## Exercises",
+    "## Self-check",
+    "## Reset",
+    "## Next",
+]
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+
+
+def code_cells(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def words(notebook: Any) -> str:
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def exempt(cell: Any) -> bool:
+    return IGNORED in cell.metadata.get("tags", []) or "NBVAL" in cell.source
+
+
+def lines_of(cell: Any) -> int:
+    return sum(bool(line.strip()) for line in cell.source.splitlines())
+
+
+def test_every_code_cell_was_run_in_order(notebook: Any) -> None:
+    """Each code cell has an execution count, from one on: a cell without is not compared at all."""
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_most_cells_are_compared(notebook: Any) -> None:
+    """At least 60% of the code cells have an output that is compared."""
+    cells = code_cells(notebook)
+    compared = [cell for cell in cells if cell.outputs and not exempt(cell)]
+    assert len(compared) >= 0.6 * len(cells)
+
+
+def test_each_exemption_has_its_reason(path: Path, notebook: Any) -> None:
+    """The cells that are not compared are those that exempt.toml gives a reason for, and no others."""
+    assert {cell.id for cell in code_cells(notebook) if exempt(cell)} == set(EXEMPT.get(path.stem, {}))
+    assert all(len(reason) > 20 for reason in EXEMPT.get(path.stem, {}).values())
+
+
+def test_nothing_went_wrong_unseen(notebook: Any) -> None:
+    """No output is an error or stderr, but where a cell says that it raises."""
+    for cell in code_cells(notebook):
+        kinds = [output.get("name", output.output_type) for output in cell.outputs]
+        assert "stderr" not in kinds
+        assert "error" not in kinds or "raises-exception" in cell.metadata.get("tags", [])
+
+
+def test_the_sections_are_there(notebook: Any) -> None:
+    """Each notebook opens and ends as all do: title, outcomes, prerequisites, map, then exercises to next."""
+    text = words(notebook)
+    assert re.match(r"# \d\d · \S", notebook.cells[0].source)
+    places = [text.find(section) for section in SECTIONS]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert re.search(r"\*\*Minutes:\*\* \d+ \(\d+ to read and run, \d+ for the exercises\)", text)
+    assert "**Prerequisites:**" in text
+
+
+def test_the_minutes_add_up(notebook: Any) -> None:
+    """Reading and exercises add up to the minutes, and a notebook takes 20 to 45 of them."""
+    found = re.search(r"\*\*Minutes:\*\* (\d+) \((\d+) to read and run, (\d+)", words(notebook))
+    assert found
+    total, reading, exercises = map(int, found.groups())
+    assert total == reading + exercises
+    assert 20 <= total <= 45
+
+
+def test_learners_guess_first(notebook: Any) -> None:
+    """At least two cells ask for a guess, with a place to write it, and code follows right behind."""
+    asking = [number for number, cell in enumerate(notebook.cells) if "> **Predict.**" in cell.source]
+    assert len(asking) >= 2
+    for number in asking:
+        assert "✎" in notebook.cells[number].source
+        assert notebook.cells[number + 1].cell_type == "code"
+
+
+def test_it_begins_alone(path: Path, notebook: Any) -> None:
+    """The first code cell attaches to the lab: no notebook needs another to have been run."""
+    assert f'begin("{path.stem[:2]}")' in code_cells(notebook)[0].source
+
+
+def test_code_cells_are_short(notebook: Any) -> None:
+    """Half of the code cells have at most 4 lines, and nine out of ten at most 13."""
+    lengths = sorted(lines_of(cell) for cell in code_cells(notebook))
+    assert statistics.median(lengths) <= 4
+    assert lengths[int(0.9 * (len(lengths) - 1))] <= 13
+
+
+def test_each_exercise_is_asked(path: Path, notebook: Any) -> None:
+    """The notebook asks each of its exercises by name, checks it, and sets it up and cleans it up where it must."""
+    code = "\n".join(cell.source for cell in code_cells(notebook))
+    exercises = course()[path.stem[:2]]
+    assert len(exercises) >= 5
+    assert re.findall(r'tasks\.check\("([^"]+)"', code) == [exercise.name for exercise in exercises]
+    for number, exercise in enumerate(exercises, start=1):
+        assert f"**{number} · `{exercise.name}`**" in words(notebook)
+        assert (f'tasks.setup("{exercise.name}")' in code) == exercise.needs_setup
+        cleans = type(exercise).cleanup is not Exercise.cleanup
+        assert (f'tasks.cleanup("{exercise.name}")' in code) == cleans
+
+
+def test_it_ends_with_a_self_check_and_a_reset(notebook: Any) -> None:
+    """The last code cell resets the lab and shows that it did, after a self-check with an output."""
+    *before, last = code_cells(notebook)
+    assert last.source.startswith("lab.reset()")
+    assert last.outputs
+    assert [cell for cell in before if cell.id.startswith("self-check") and cell.outputs]
+
+
+def test_each_picture_has_a_text(notebook: Any) -> None:
+    """Each figure has alt text, each image in the prose, and each Mermaid diagram a description."""
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                assert len(output.metadata.get("image/png", {}).get("alt", "")) > 40, cell.id
+            assert "image/svg+xml" not in output.get("data", {}), cell.id
+    for mark, alt, _ in LINK.findall(words(notebook)):
+        assert not mark or len(alt) > 40
+    for diagram in re.findall(r"```mermaid\n(.*?)```", words(notebook), re.DOTALL):
+        assert "accTitle:" in diagram
+        assert "accDescr:" in diagram
+
+
+def test_links_resolve(path: Path, notebook: Any) -> None:
+    """Each link in the prose is relative and leads to a file that is there; none to a bare localhost."""
+    for _, _, target in LINK.findall(words(notebook)):
+        assert "://" not in target, target
+        assert (path.parent / target.partition("#")[0]).exists(), target
+    assert not re.search(r"localhost|127\.0\.0\.1", words(notebook))
+    assert not any(re.search(r"localhost|127\.0\.0\.1", cell.source) for cell in code_cells(notebook))
+
+
+def test_it_was_saved_by_the_script(path: Path, notebook: Any) -> None:
+    """No widget state, no timings, no version of Python, ids that a person chose, and no secret."""
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert set(notebook.metadata.language_info) == {"name"}
+    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+    assert all(re.fullmatch(r"[a-z]+(-[a-z0-9]+)*", cell.id) for cell in notebook.cells)
+    text = path.read_text(encoding="utf-8")
+    assert "widget-view" not in text
+    assert not re.search(r"postgres(ql)?://\w+:", text)
+    assert text == nbformat.writes(nbformat.from_dict(json.loads(text)), version=4) + "\n"
+
+
+def test_every_exemption_belongs_to_a_notebook() -> None:
+    """exempt.toml names no notebook that is gone."""
+    assert [name for name in EXEMPT if not (ROOT / "notebooks" / f"{name}.ipynb").exists()] == []
+
+
+def test_every_notebook_has_exercises() -> None:
+    """The course's exercises belong to notebooks that are there."""
+    assert {path.stem[:2] for path in (ROOT / "notebooks").glob("*.ipynb")} == set(course())
+
+
+def test_names_of_exercises_are_unique() -> None:
+    """An exercise is found by its name alone."""
+    names = [exercise.name for exercises in course().values() for exercise in exercises]
+    assert len(set(names)) == len(names)

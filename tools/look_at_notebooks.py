@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Open notebooks in a real JupyterLab in headless Chromium, run them, and take pictures, to be looked at.
+
+    python tools/look_at_notebooks.py FOLDER                          all of them, in the light and the dark theme
+    python tools/look_at_notebooks.py FOLDER notebooks/02-*.ipynb     some
+    python tools/look_at_notebooks.py FOLDER --theme dark
+
+In the light theme the kernel is restarted in the middle of the run, and everything is run again from the top.
+JupyterLab listens on 127.0.0.1 with a token, works on a copy of the notebooks, and is ended afterwards. The lab itself
+(LAB_NAME) goes on. Exit status 1 if a cell showed an error or wrote to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import nbformat
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("docs", "datasets", "labservices", "lab-stack")
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WIDTH, SLICE = 1280, 1500
+RUN_SECONDS = 240
+PROMPTS = (
+    """() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputArea-prompt')].map(p => p.innerText)"""
+)
+TROUBLE = """() => ['stderr', 'error'].flatMap(kind => [...document.querySelectorAll(
+    `.jp-Notebook [data-mime-type="application/vnd.jupyter.${kind}"]`)].map(o => o.innerText))"""
+
+
+def main() -> int:
+    """Run the command line, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the pictures go")
+    parser.add_argument("notebooks", nargs="*", type=Path)
+    parser.add_argument("--theme", choices=THEMES, action="append")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    notebooks = arguments.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    trouble = 0
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for theme in arguments.theme or list(THEMES):
+            with jupyterlab(theme) as address:
+                for notebook in notebooks:
+                    page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
+                    found = look(page, address, notebook, arguments.folder, theme)
+                    page.close()
+                    trouble += len(found)
+                    print(f"{notebook.name} ({theme}): {found or 'as it should be'}", flush=True)
+        browser.close()
+    return 1 if trouble else 0
+
+
+@contextmanager
+def jupyterlab(theme: str) -> Iterator[str]:
+    """Run JupyterLab on a copy of the notebooks with settings of its own; yields its address with `{}` for a path."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        copy_notebooks(work / "lab" / "notebooks")
+        for name in COPIED:
+            shutil.copytree(ROOT / name, work / "lab" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        settings = {
+            "apputils-extension/themes": {"theme": THEMES[theme]},
+            "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+            "notebook-extension/tracker": {"windowingMode": "none"},
+            "docmanager-extension/plugin": {"autosave": False},
+        }
+        for name, values in settings.items():
+            path = work / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(values), encoding="utf-8")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        token = secrets.token_hex(16)
+        server = subprocess.Popen(
+            [str(Path(sys.executable).parent / "jupyter"), "lab", "--no-browser", "--ServerApp.ip=127.0.0.1"]
+            + [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={work / 'lab'}"]
+            + (["--allow-root"] if os.name == "posix" and os.geteuid() == 0 else []),
+            env={
+                **os.environ,
+                "JUPYTER_TOKEN": token,
+                "JUPYTERLAB_SETTINGS_DIR": str(work / "settings"),
+                "JUPYTERLAB_WORKSPACES_DIR": str(work / "workspaces"),
+                "JUPYTER_CONFIG_DIR": str(work / "config"),
+            },
+            stdout=(work / "server.log").open("wb"),
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while not answers(f"http://127.0.0.1:{port}/api?token={token}"):
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"JupyterLab did not start:\n{(work / 'server.log').read_text()[-2000:]}")
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}/lab/tree/{{}}?token={token}&reset"
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def copy_notebooks(folder: Path) -> None:
+    """Copy the notebooks without their outputs, so that what the pictures show was run just now."""
+    folder.mkdir(parents=True)
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, folder / path.name)
+
+
+def answers(url: str) -> bool:
+    """Whether the server is there."""
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def look(page: Page, address: str, notebook: Path, folder: Path, theme: str) -> list[str]:
+    """Run one notebook, take pictures, and return what its cells complain about."""
+    page.goto(address.format(f"notebooks/{notebook.name}"))
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+    page.locator("#jp-bottom-panel, .jp-StatusBar-Widget").get_by_text("| Idle").first.wait_for(timeout=60_000)
+    if page.locator(".jp-SideBar .jp-mod-current, .lm-mod-current[data-id='filebrowser']").count():
+        page.keyboard.press("Control+b")
+    cells = len(page.evaluate(PROMPTS))
+    menu(page, "Run", "Run All Cells")
+    if theme == "light":
+        finished(page, cells // 2)
+        menu(page, "Kernel", "Restart Kernel and Run All Cells…")
+        page.locator(".jp-Dialog button.jp-mod-accept").click()
+        page.wait_for_function(
+            f"() => ({PROMPTS})().filter(p => /\\\\d/.test(p)).length < {cells // 2}", timeout=60_000
+        )
+    finished(page, cells)
+    take_pictures(page, folder, f"{notebook.stem}-{theme}")
+    said: list[str] = page.evaluate(TROUBLE)
+    return said
+
+
+def menu(page: Page, name: str, item: str) -> None:
+    """Choose an item of JupyterLab's menu."""
+    page.locator(".lm-MenuBar-itemLabel", has_text=name).first.click()
+    page.locator(".lm-Menu-itemLabel", has_text=item).first.click()
+
+
+def finished(page: Page, cells: int) -> None:
+    """Wait until that many cells have run."""
+    page.wait_for_function(
+        f"() => ({PROMPTS})().filter(p => /\\[\\d+\\]/.test(p)).length >= {cells}", timeout=RUN_SECONDS * 1000
+    )
+
+
+def take_pictures(page: Page, folder: Path, name: str) -> None:
+    """Take the whole notebook, in slices that fit on a screen."""
+    page.wait_for_timeout(1500)  # pictures and diagrams are drawn after their cells have run
+    height = (
+        page.evaluate(
+            "() => Math.max(...[...document.querySelectorAll('.jp-Notebook, .jp-Notebook *')].map(e => e.scrollHeight))"
+        )
+        + 200
+    )
+    page.set_viewport_size({"width": WIDTH, "height": min(int(height), 16_000)})
+    page.evaluate("() => document.querySelectorAll('.jp-Notebook, .jp-Notebook *').forEach(e => { e.scrollTop = 0 })")
+    page.wait_for_timeout(1500)
+    for number, top in enumerate(range(0, min(int(height), 16_000), SLICE), start=1):
+        clip = {"x": 0, "y": top, "width": WIDTH, "height": min(SLICE, height - top)}
+        page.screenshot(path=folder / f"{name}-{number}.png", clip=clip)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""Run notebooks from the top in a fresh kernel, and save what came out: the only way in which they are saved.
+
+    python tools/save_notebooks.py                       all of them
+    python tools/save_notebooks.py notebooks/01-*.ipynb  some
+    python tools/save_notebooks.py --check               run, save nothing, and say what would change
+    python tools/save_notebooks.py --fresh               keep no old output: after a change of how pictures are drawn
+
+A diff then shows what changed, and nothing else: ids of cells stay, tables have a fixed width, no widget state, no
+timings, no version of Python; and an output that differs from the saved one by nothing but ids and times is kept as it
+was saved. A notebook with an error is not saved (but for cells tagged `raises-exception`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import configparser
+import copy
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
+
+ROOT = Path(__file__).resolve().parents[1]
+CELL_SECONDS = 180
+WIDGET = "application/vnd.jupyter.widget-view+json"
+EXEMPT = "nbval-ignore-output"
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+class Unfit(Exception):
+    """This notebook can't be saved; says why."""
+
+
+def main() -> int:
+    """Run the command line, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="*", type=Path)
+    parser.add_argument("--check", action="store_true", help="save nothing; exit status 1 if something would change")
+    parser.add_argument("--fresh", action="store_true", help="keep no old output")
+    arguments = parser.parse_args()
+    changed = failed = 0
+    for path in arguments.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb")):
+        began = time.monotonic()
+        before = path.read_text(encoding="utf-8")
+        try:
+            after = as_text(saved_form(nbformat.reads(before, as_version=4), path.parent, fresh=arguments.fresh))
+        except Unfit as error:
+            failed += 1
+            print(f"{path.name}: not saved. {error}", file=sys.stderr)
+            continue
+        same = after == before
+        changed += not same
+        if not same and not arguments.check:
+            path.write_text(after, encoding="utf-8")
+        print(f"{path.name}: {'no change' if same else 'changed'}, ran in {time.monotonic() - began:.0f} s")
+    return 1 if failed or (arguments.check and changed) else 0
+
+
+def saved_form(notebook: Any, folder: Path, *, fresh: bool = False) -> Any:
+    """Run a notebook, and return it as it is to be saved.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+        As it was saved last.
+    folder : Path
+        The kernel's working directory.
+    fresh : bool
+        Whether to keep no old output.
+
+    Raises
+    ------
+    Unfit
+        A cell failed or took too long, or two cells have the same id.
+    """
+    ids = [cell.id for cell in notebook.cells]
+    if len(set(ids)) != len(ids):
+        raise Unfit("Two cells have the same id.")
+    kept = [cell for cell in notebook.cells if cell.cell_type == "code" and not fresh]
+    old_outputs = {cell.id: cell.outputs for cell in kept}
+    result = copy.deepcopy(notebook)
+    result.metadata = nbformat.from_dict(METADATA)
+    result.cells = [cell for cell in result.cells if cell.source.strip()]
+    for cell in result.cells:
+        tags = tags_of(cell)
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    run(result, folder)
+    for cell in result.cells:
+        if cell.cell_type == "code":
+            cell.metadata.pop("execution", None)
+            cell.outputs = kept_or_new(old_outputs.get(cell.id, []), tidy(cell.outputs), exempt=EXEMPT in tags_of(cell))
+            for output in cell.outputs:
+                if output.output_type == "execute_result":
+                    output.execution_count = cell.execution_count
+    result.metadata = nbformat.from_dict(METADATA)
+    return result
+
+
+def tags_of(cell: Any) -> list[str]:
+    """Return the tags of a cell."""
+    return sorted(cell.metadata.get("tags", []))
+
+
+def run(notebook: Any, folder: Path) -> None:
+    """Run every cell in a fresh kernel."""
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        record_timing=False,
+        store_widget_state=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        raise Unfit(f"A cell failed:\n{error}") from None
+    except CellTimeoutError as error:
+        raise Unfit(f"A cell took more than {CELL_SECONDS} s: {error}") from None
+    for cell in notebook.cells:
+        said = [o.text for o in cell.get("outputs", []) if o.output_type == "stream" and o.name == "stderr"]
+        if said:
+            raise Unfit(f"Cell {cell.id} wrote to stderr: {''.join(said)}")
+
+
+def tidy(outputs: list[Any]) -> list[Any]:
+    """Take out of the outputs what only a live notebook has."""
+    for output in outputs:
+        output.pop("transient", None)
+        if "data" in output:
+            output.data.pop(WIDGET, None)
+            if output.data.get("text/plain") == "" and "text/html" in output.data:
+                # An area for what differs from run to run: nbval compares what it holds at first, which is nothing.
+                output.data["text/html"] = ""
+    return outputs
+
+
+def kept_or_new(old: list[Any], new: list[Any], *, exempt: bool) -> list[Any]:
+    """Return the old outputs if the new ones differ from them by nothing but ids and times (in cells that are exempt
+    from comparison: by nothing but numbers).
+    """
+    return old if old and comparable(old, exempt) == comparable(new, exempt) else new
+
+
+def comparable(outputs: list[Any], exempt: bool) -> list[str]:
+    """Return the outputs as nbval compares them: sanitized, without pictures."""
+    settings = configparser.RawConfigParser()
+    settings.read(ROOT / "tests" / "nbval_sanitize.cfg")
+    patterns = [(settings[name]["regex"], settings[name]["replace"]) for name in settings.sections()]
+    if exempt:
+        patterns += [(r"[0-9A-F/]*\d[0-9A-F/]*", "N"), (r" +", " ")]
+    plain = []
+    for output in copy.deepcopy(outputs):
+        output.pop("execution_count", None)
+        output.pop("metadata", None)
+        output.get("data", {}).pop("image/png", None)
+        text = json.dumps(output, sort_keys=True)
+        for regex, replacement in patterns:
+            text = re.sub(regex, replacement, text)
+        plain.append(text)
+    return plain
+
+
+def as_text(notebook: Any) -> str:
+    """Write a notebook down."""
+    nbformat.validate(notebook)
+    text: str = nbformat.writes(notebook, version=4)
+    return text if text.endswith("\n") else text + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
