@@ -1,0 +1,31 @@
+"""Run a benchmark: ``python -m benchmarks start|relay|saga [--json FILE] [--quick]``."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from benchmarks.figures import machine, write_json
+
+
+@click.command()
+@click.argument("name", metavar="BENCHMARK", type=click.Choice(["start", "relay", "saga"]))
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there, too.")
+@click.option("--quick", is_flag=True, help="A short run, to see that it works; its figures mean nothing.")
+def main(name: str, file: Path | None, quick: bool) -> None:
+    """Measure the lab on this machine, in a lab of its own that is gone afterwards."""
+    console = Console()
+    benchmark = importlib.import_module(f"benchmarks.{name}")
+    before = machine()
+    results = benchmark.measure(quick=quick, tell=console)
+    benchmark.show(results, console)
+    console.print(f"load average {before['load_average'][0]:.1f} at the beginning, on {before['cpus']} CPUs")
+    if file:
+        write_json(file, name, before, results)
+
+
+if __name__ == "__main__":
+    main()

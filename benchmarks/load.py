@@ -1,0 +1,110 @@
+"""An open-loop load of orders: each is sent when it is due, whether or not those before it have been answered.
+
+A closed loop would slow down together with what it measures, and hide the waiting (coordinated omission). So an order's
+latency counts from the moment when it was due, and an order that could not even be sent in time counts as late.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import queue
+import random
+import threading
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from labservices.datasets import load_stream
+from labstack.paths import DATASETS
+
+CONNECTIONS = 48
+"""So many requests can be under way at once; twice as many as the service has threads."""
+
+ANSWER_WITHIN = 20.0
+
+IDLE_AT_MOST = 2.0
+"""After so many idle seconds a connection is opened anew: servers close idle ones (uvicorn after 5 s), and a request
+that meets the closing is lost."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One order that was sent; times in seconds since 1970, as all processes of one machine count them."""
+
+    due: float
+    sent: float
+    answered: float
+    status: int
+    order_id: str
+
+
+def place_orders(url: str, rate: float, seconds: float, seed: int = 1) -> list[Sent]:
+    """Place orders from ``datasets/streams/load.csv`` at random moments (a Poisson process), and return them.
+
+    Parameters
+    ----------
+    url : str
+        The order service.
+    rate : float
+        Orders per second, on average.
+    seconds : float
+        For how long.
+    seed : int
+        Of the random moments.
+    """
+    bodies = _bodies()
+    chance = random.Random(seed)
+    work: queue.SimpleQueue[tuple[float, bytes] | None] = queue.SimpleQueue()
+    sent: list[Sent] = []
+    threads = [threading.Thread(target=_post, args=(url, work, sent), daemon=True) for _ in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    begin = time.time()
+    due, number = begin, 0
+    while (due := due + chance.expovariate(rate)) < begin + seconds:
+        time.sleep(max(0.0, due - time.time()))
+        work.put((due, bodies[number % len(bodies)]))
+        number += 1
+    for _ in threads:
+        work.put(None)
+    for thread in threads:
+        thread.join(ANSWER_WITHIN + 5)
+    return sent
+
+
+def _bodies() -> list[bytes]:
+    return [
+        json.dumps(
+            {
+                "customer_id": order.customer_id,
+                "destination": order.destination,
+                "items": [{"sku": line.sku, "quantity": line.quantity} for line in order.items],
+            }
+        ).encode()
+        for order in load_stream(DATASETS / "streams" / "load.csv")
+    ]
+
+
+def _post(url: str, work: queue.SimpleQueue[tuple[float, bytes] | None], sent: list[Sent]) -> None:
+    where = urlsplit(url)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=ANSWER_WITHIN)
+    used = 0.0
+    while (job := work.get()) is not None:
+        due, body = job
+        begun = time.time()
+        if begun - used > IDLE_AT_MOST:
+            connection.close()  # the request opens it again
+        status, order_id = 0, ""
+        try:
+            connection.request("POST", "/orders", body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            content = answer.read()
+            status = answer.status
+            if status == 201:
+                order_id = json.loads(content)["order_id"]
+        except (OSError, http.client.HTTPException):
+            connection.close()
+        used = time.time()
+        sent.append(Sent(due, begun, used, status, order_id))
+    connection.close()

@@ -1,0 +1,200 @@
+"""How long an order takes until it is COMPLETED, and how many orders per second the lab carries.
+
+Three parts, each for 1, 2 and 4 consumer processes per service:
+
+* latency at a modest rate, beside the bare five-hop chain in the same run (see `chain.py`, `carrying.py`),
+* a search for the highest rate at which every single order is COMPLETED within five seconds: short tries upward in
+  steps until one fails,
+* the proof: the highest rate that held, kept up for two minutes; the next lower one where it doesn't hold.
+
+The further consumers are processes of ``python -m labservices SERVICE --consumer-only`` with the service's settings.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.bare import bare_relay
+from benchmarks.carrying import IN_TIME, Carried, carry
+from benchmarks.chain import run_chain
+from benchmarks.figures import Latency
+from benchmarks.own_lab import own_lab
+from benchmarks.start import cpu_seconds
+from labstack import broker
+from labstack.lab import Lab
+from labstack.local import process
+from labstack.local.backend import LocalBackend
+from labstack.waiting import wait_until
+
+MODEST = 10.0
+"""Orders per second at which latency is measured."""
+
+RATES = (20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 100.0, 120.0, 150.0, 200.0)
+"""Orders per second that the search tries, one after the other."""
+
+
+def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
+    """Measure the bare chain, then the lab with 1, 2 and 4 consumer processes per service."""
+    modest_seconds, skip = (6.0, 2.0) if quick else (60.0, 5.0)
+    with bare_relay() as bare:
+        bare.start()
+        chain = Latency.of(run_chain(bare, MODEST, modest_seconds, skip))
+    tell.print(f"bare five-hop chain: p95 {chain.p95:.0f} ms")
+    runs = []
+    with own_lab() as lab:
+        lab.up()
+        carry(lab.endpoints, MODEST, 2.0 if quick else 20.0)  # warms up what is compiled as it is used
+        for consumers in (1, 2) if quick else (1, 2, 4):
+            with more_consumers(lab, consumers - 1):
+                latency = carry(lab.endpoints, MODEST, modest_seconds)
+                tell.print(f"{consumers} consumer(s) per service, {MODEST:.0f}/s: {_brief(latency)}")
+                tries = _search(lab, RATES[:1] if quick else RATES, 4.0 if quick else 20.0, tell)
+                proof = _prove(lab, tries, 6.0 if quick else 120.0, tell)
+            runs.append(
+                {
+                    "consumers": consumers,
+                    "latency": latency.to_json(),
+                    "tries": [one.to_json() for one, _ in tries],
+                    "proof": [one.to_json() for one, _ in proof],
+                    "cpu_of_proof_cores": proof[-1][1] if proof else None,
+                    "sustained_orders_per_s": next((one.rate for one, _ in proof if one.holds), 0.0),
+                }
+            )
+            lab.reset()
+    return {"quick": quick, "modest_rate": MODEST, "in_time_s": IN_TIME, "five_hops_ms": chain, "runs": runs}
+
+
+def _search(
+    lab: Lab, rates: tuple[float, ...], seconds: float, tell: Console
+) -> list[tuple[Carried, dict[str, float]]]:
+    """Try one rate after the other until one does not hold."""
+    tries = []
+    for rate in rates:
+        tries.append(_try(lab, rate, seconds, tell))
+        if not tries[-1][0].holds:
+            break
+    return tries
+
+
+def _prove(
+    lab: Lab, tries: list[tuple[Carried, dict[str, float]]], seconds: float, tell: Console
+) -> list[tuple[Carried, dict[str, float]]]:
+    """Keep up the highest rate that held in a try; where it does not hold, the next lower one, and so on."""
+    proof = []
+    for rate in sorted((one.rate for one, _ in tries if one.holds), reverse=True):
+        lab_is_at_rest(lab)
+        proof.append(_try(lab, rate, seconds, tell))
+        if proof[-1][0].holds:
+            break
+    return proof
+
+
+def _try(lab: Lab, rate: float, seconds: float, tell: Console) -> tuple[Carried, dict[str, float]]:
+    """Carry one load; return with it how many cores each component used meanwhile, its backlog included."""
+    before = cpu_seconds(lab.backend)
+    carried = carry(lab.endpoints, rate, seconds)
+    after = cpu_seconds(lab.backend)
+    tell.print(f"  {rate:.0f}/s over {seconds:.0f} s: {_brief(carried)}")
+    return carried, {name: (after[name] - before[name]) / carried.took for name in before}
+
+
+def lab_is_at_rest(lab: Lab, timeout: float = 120) -> bool:
+    """Wait until every service has consumed all that is there."""
+    kafka = lab.endpoints.kafka
+    topics = [service.events_topic for service in lab.services]
+
+    def no_lag() -> bool:
+        ends = broker.end_offsets(kafka, broker.partitions(kafka, topics))
+        for service in lab.services:
+            committed = broker.committed_offsets(kafka, service.name)
+            if any(offset < ends[place] for place, offset in committed.items() if place in ends):
+                return False
+        return True
+
+    return bool(wait_until(no_lag, timeout, interval=0.2))
+
+
+@contextmanager
+def more_consumers(lab: Lab, number: int) -> Iterator[None]:
+    """Run so many further consumers of each service for the length of a block."""
+    backend = lab.backend
+    assert isinstance(backend, LocalBackend)
+    lab_id = backend.store.read().lab_id
+    started: list[process.ProcessId] = []
+    try:
+        for service in lab.services:
+            command = backend.component(service.name).prepare()
+            for extra in range(number):
+                name = f"{service.name}-consumer-{extra + 2}"
+                argv = [sys.executable, "-m", "labservices", service.name, "--consumer-only"]
+                further = process.Command(argv, command.cwd, command.env)
+                # The marker is the lab's own, so that `lab.down()` ends these, too, if this process can't.
+                started.append(process.spawn(further, lab.paths.log(name), f"{lab_id}/{name}"))
+        if not wait_until(lambda: _members(lab) == [1 + number] * len(lab.services), 60, interval=0.2):
+            raise RuntimeError(f"the consumer groups have {_members(lab)} members with partitions")
+        yield
+    finally:
+        for identity in started:
+            process.end(identity, signal.SIGTERM, grace=3)
+        wait_until(lambda: _members(lab) == [1] * len(lab.services), 20, interval=0.2)
+
+
+def _members(lab: Lab) -> list[int]:
+    """How many members of each group have partitions to read."""
+    groups = [service.name for service in lab.services]
+    with broker.admin(lab.endpoints.kafka) as client:
+        futures = client.describe_consumer_groups(groups, request_timeout=10)
+        described = {group: future.result(broker.PATIENCE) for group, future in futures.items()}
+    found = []
+    for group in groups:
+        members = described[group].members
+        found.append(sum(1 for member in members if member.assignment and member.assignment.topic_partitions))
+    return found
+
+
+def _brief(carried: Carried) -> str:
+    latency = Latency.of(carried.until_record)
+    wrong = [f"{count} {name}" for name in ("refused", "unfinished", "late") if (count := getattr(carried, name))]
+    return f"{len(carried.sent)} orders, p50 {latency.p50:.0f}, p95 {latency.p95:.0f}, most {latency.most:.0f} ms, " + (
+        "holds" if carried.holds else ", ".join(wrong)
+    )
+
+
+def show(results: dict[str, Any], console: Console) -> None:
+    """Print the tables."""
+    chain: Latency = results["five_hops_ms"]
+    title = f"Order → COMPLETED in ms, at {results['modest_rate']:.0f} orders/s"
+    table = Table("what", "n", "p50", "p95", "p99", "most", "p95 / chain's", title=title)
+    table.add_row("the bare five-hop chain", *chain.cells(), "1.0")
+    for run in results["runs"]:
+        for name, key in (
+            ("POST answered", "until_answer_ms"),
+            ("row says COMPLETED", "until_row_completed_ms"),
+            ("OrderCompleted consumed", "until_record_consumed_ms"),
+        ):
+            latency: Latency = run["latency"][key]
+            ratio = f"{latency.p95 / chain.p95:.2f}" if key != "until_answer_ms" else ""
+            table.add_row(f"{run['consumers']} consumer(s): {name}", *latency.cells(), ratio)
+    console.print(table)
+    title = f"Orders per second at which every order is COMPLETED within {results['in_time_s']:.0f} s"
+    table = Table("consumers per service", "sustained (orders/s)", "over (s)", "p50 (ms)", "p95 (ms)", title=title)
+    for run in results["runs"]:
+        held = next((one for one in run["proof"] if one["holds"]), None)
+        cells = (
+            [f"{held['seconds']:.0f}", *(f"{getattr(held['until_record_consumed_ms'], p):.0f}" for p in ("p50", "p95"))]
+            if held
+            else ["", "", ""]
+        )
+        table.add_row(str(run["consumers"]), f"{run['sustained_orders_per_s']:.0f}", *cells)
+    console.print(table)
+    last = results["runs"][0]["cpu_of_proof_cores"]
+    if last:
+        busy = ", ".join(f"{name} {cores:.2f}" for name, cores in sorted(last.items(), key=lambda one: -one[1]))
+        console.print(f"cores in use at one consumer's sustained rate: {busy}; in all {sum(last.values()):.2f}")

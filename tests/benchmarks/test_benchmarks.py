@@ -1,0 +1,93 @@
+"""The benchmarks run: each with tiny parameters, on real programs. No figure is asserted, only that it is there."""
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from benchmarks.figures import Latency
+from benchmarks.helper import HelperFailed, helper
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _run(name: str, folder: Path) -> dict[str, Any]:
+    file = folder / f"{name}.json"
+    command = [sys.executable, "-m", "benchmarks", name, "--quick", "--json", str(file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    assert results["machine"]["cpus"] == psutil.cpu_count()
+    assert len(results["machine"]["load_average"]) == len(results["load_average_at_end"]) == 3
+    return results
+
+
+def test_start_measures_stages_memory_and_the_bare_relay(tmp_path: Path) -> None:
+    """`start` gives the time to ready from both states beside the bare relay's, every stage, and every cost."""
+    results = _run("start", tmp_path)
+    assert [row["from"] for row in results["ready"]] == ["empty data folder", "stopped with data"]
+    assert all(row["ratio"] > 0 for row in results["ready"])
+    stages = {stage["name"] for stage in results["starts"][-1]["stages"]}
+    assert {"kafka", "connect", "order", "order-db"} <= stages
+    assert set(results["memory_after_orders_bytes"]) == set(results["idle_cores"])
+    assert all(size > 0 for size in results["memory_after_orders_bytes"].values())
+    assert results["orders"] > 0
+    assert results["unfinished"] == 0
+
+
+def test_relay_measures_every_hop_and_every_reference(tmp_path: Path) -> None:
+    """`relay` gives each hop's latency with both settings, the polling relay's, the floor's and the chain's."""
+    results = _run("relay", tmp_path)
+    samples = [
+        *results["lab_ms"].values(),
+        *results["stock_ms"].values(),
+        *results["polling_ms"].values(),
+        *results["floor_ms"].values(),
+        results["five_hops_ms"],
+    ]
+    assert all(sample["n"] > 0 and 0 < sample["p50"] <= sample["p95"] <= sample["p99"] for sample in samples)
+    assert {"order", "inventory", "payment", "shipping"} <= set(results["lab_ms"])
+    assert "psycopg" in results["polling_ms"]
+
+
+def test_saga_carries_orders_with_one_consumer_and_with_two(tmp_path: Path) -> None:
+    """`saga` gives latency, tries and the kept-up rate for each number of consumers, and loses no order."""
+    results = _run("saga", tmp_path)
+    assert [run["consumers"] for run in results["runs"]] == [1, 2]
+    for run in results["runs"]:
+        assert run["latency"]["orders"] > 0
+        assert run["latency"]["unfinished"] == run["latency"]["refused"] == 0
+        assert run["tries"]
+    assert results["five_hops_ms"]["n"] > 0
+
+
+def test_percentiles_are_values_of_the_sample() -> None:
+    """Percentiles are nearest ranks; an empty sample has none."""
+    latency = Latency.of([number / 1000 for number in range(1, 101)])
+    assert (latency.n, latency.p50, latency.p95, latency.p99, latency.most) == (100, 50, 95, 99, 100)
+    assert math.isnan(Latency.of([]).p50)
+
+
+def test_helper_hands_back_the_answer_and_the_error() -> None:
+    """A helper process gives its function's answer, or its traceback; after the block it is gone."""
+    with helper(math.sqrt, 16.0) as running:
+        assert running.result(30) == 4.0
+        pid = running.pid
+    assert not psutil.pid_exists(pid)
+    with helper(math.sqrt, -1.0) as running, pytest.raises(HelperFailed, match="ValueError"):
+        running.result(30)
+
+
+def test_helper_that_does_not_answer_is_ended() -> None:
+    """A helper that runs on and on is waited for only as long as allowed, and ended with the block."""
+    with helper(time.sleep, 600) as running:
+        pid = running.pid
+        with pytest.raises(HelperFailed, match="no answer"):
+            running.result(0.5)
+    assert not psutil.pid_exists(pid)
