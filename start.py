@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""Sets everything up on a machine that has just Python 3.11 or newer, and runs the lab or its tests.
+
+    python3 start.py           install, start the lab, carry orders through it, open JupyterLab on the first notebook
+    python3 start.py --show    the same without JupyterLab: ends the lab after the show (so it does without a terminal)
+    python3 start.py test      install, and run the whole test suite
+    python3 start.py env       install only
+
+Uses nothing but the standard library: it is what runs before anything is installed. The environment goes to `.venv`
+beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = Path(os.environ.get("SAGA_LAB_VENV", ROOT / ".venv"))
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+LOCK = ROOT / "requirements.lock"
+FIRST_NOTEBOOK = "notebooks/00-start-here.ipynb"
+
+
+def main() -> int:
+    """Run the command line, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", default="lab", choices=["lab", "test", "env"])
+    parser.add_argument("--show", action="store_true", help="stop after the show, and end the lab")
+    arguments, rest = parser.parse_known_args()
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file is what tells so
+        print(f"The lab needs Python 3.11 or newer; this is {sys.version.split()[0]}.", file=sys.stderr)
+        return 1
+    if os.name == "nt":
+        print("On Windows the lab runs in WSL 2: the README says how, in five lines.", file=sys.stderr)
+        return 1
+    if rest and arguments.what != "test":
+        parser.error(f"unknown: {' '.join(rest)}")
+    try:
+        install()
+    except subprocess.CalledProcessError as error:
+        print(
+            f"\nThe installation stopped: {' '.join(map(str, error.cmd))} ended with {error.returncode}.",
+            file=sys.stderr,
+        )
+        print("Check the network, then run the same command again: what is there is kept.", file=sys.stderr)
+        return 1
+    if arguments.what == "env":
+        print(f"The environment is in {VENV}.")
+        return 0
+    if arguments.what == "test":
+        return subprocess.run([BIN / "python", "tools/check.py", *rest], cwd=ROOT, env=environment()).returncode
+    return run_lab(show_only=arguments.show or not sys.stdout.isatty())
+
+
+def run_lab(*, show_only: bool) -> int:
+    """Start the lab, carry orders through it, and open JupyterLab unless the show is all that is wanted."""
+    lab = BIN / "lab"
+    was_running = (
+        '"state": "stopped"'
+        not in subprocess.run(
+            [lab, "status", "--json"], capture_output=True, text=True, env=environment()
+        ).stdout.split('"components"')[0]
+    )
+    for verb in (["up"], ["demo"]):
+        done = subprocess.run([lab, *verb], env=environment()).returncode
+        if done:
+            return done
+    if show_only:
+        if not was_running:
+            subprocess.run([lab, "down"], check=True, env=environment())
+        return 0
+    print(f"\nOpening JupyterLab on {FIRST_NOTEBOOK}. The lab goes on when JupyterLab ends; `{lab} down` ends it.\n")
+    try:
+        return subprocess.run([BIN / "jupyter", "lab", FIRST_NOTEBOOK], cwd=ROOT, env=environment()).returncode
+    except KeyboardInterrupt:
+        return 0
+
+
+def environment() -> dict[str, str]:
+    """Return the environment in which the installed programs find each other."""
+    return {**os.environ, "VIRTUAL_ENV": str(VENV), "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
+def install() -> None:
+    """Make the environment what the lock says; does nothing where it is already."""
+    wanted = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
+    mark = VENV / "saga-lab.installed"
+    if mark.exists() and mark.read_text() == wanted:
+        return
+    mark.unlink(missing_ok=True)
+    print("Installing the lab's Python packages (once; half a minute with a quick network) ...", flush=True)
+    make_venv()
+    python = BIN / "python"
+    # uv takes seconds where pip takes minutes; pip goes on where uv isn't to be had, or fails.
+    if not ((uv := find_uv(python)) and fill([uv, "pip", "install", "--python", python], check=False)):
+        fill([python, "-m", "pip", "install"], check=True)
+    mark.write_text(wanted)
+
+
+def fill(pip: list[str | Path], *, check: bool) -> bool:
+    """Install the locked packages and the project itself with this installer; returns whether it did."""
+    # Many networks have certificates of their own, which the system knows and uv would not.
+    env = {**os.environ, "UV_SYSTEM_CERTS": "true"}
+    locked: list[str | Path] = ["--require-hashes", "-r", LOCK]
+    project: list[str | Path] = ["--no-deps", "-e", ROOT]
+    return all(
+        subprocess.run([*pip, "--quiet", *what], check=check, cwd=ROOT, env=env).returncode == 0
+        for what in (locked, project)
+    )
+
+
+def make_venv() -> None:
+    """Make an empty virtual environment, unless there is one that works."""
+    if (BIN / "python").exists():
+        if subprocess.run([BIN / "python", "-c", ""], capture_output=True).returncode == 0:
+            return
+        shutil.rmtree(VENV)
+    if subprocess.run([sys.executable, "-m", "venv", VENV], capture_output=True).returncode == 0:
+        return
+    # Some distributions leave pip out of their Python.
+    shutil.rmtree(VENV, ignore_errors=True)
+    if uv := shutil.which("uv"):
+        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, VENV], check=True)
+        return
+    print(
+        "This Python can't make virtual environments. On Debian and Ubuntu: apt install python3-venv", file=sys.stderr
+    )
+    raise SystemExit(1)
+
+
+def find_uv(python: Path) -> str | None:
+    """Return a uv to install with: the one on PATH, else the one that pip brings; None where there is neither."""
+    if uv := shutil.which("uv"):
+        return uv
+    pinned = next((line.split()[0] for line in LOCK.read_text().splitlines() if line.startswith("uv==")), "uv")
+    if subprocess.run([python, "-m", "pip", "install", "--quiet", pinned], capture_output=True).returncode == 0:
+        return str(BIN / "uv")
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""The diagram, the tables beside it, and the tree say the same."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tools.render_diagram import digest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "docs" / "architecture.mmd"
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+SEED = tomllib.loads((Path(__file__).parent / "seed_diagram.toml").read_text(encoding="utf-8"))
+NOT_BUILT = "**not built yet**, reserved: "
+
+Arrow = tuple[str, str, str]  # from, to, label
+
+
+def boxes_of_diagram() -> dict[str, tuple[str, str]]:
+    """Return id -> (group, label) of each box in the Mermaid source."""
+    boxes, group = {}, ""
+    for line in SOURCE.read_text(encoding="utf-8").splitlines():
+        if match := re.fullmatch(r'    subgraph (?:\w+\["([^"]+)"\]|(\w+))', line):
+            group = match[1] or match[2]
+        elif match := re.fullmatch(r"        (\w+)\[\(?([^\])]+)\)?\]", line):
+            boxes[match[1]] = (group, match[2])
+    return boxes
+
+
+def arrows_of_diagram() -> set[Arrow]:
+    """Return the arrows of the Mermaid source, whatever their style."""
+    text = SOURCE.read_text(encoding="utf-8")
+    found = re.findall(r"^    (\w+) (?:-->|-\.->)\|([^|]+)\| (\w+)$", text, re.MULTILINE)
+    assert len(found) == len(re.findall(r"-->|-\.->", text)), "every arrow stands alone on its line and has a label"
+    assert len(set(found)) == len(found), "no arrow is drawn twice"
+    return {(start, end, label) for start, label, end in found}
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Return the cells of each row of the table under this heading of the page."""
+    section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+PLACES = [pytest.param(row[2], id=row[0].replace("`", "")) for row in rows("Boxes") + rows("Arrows")]
+
+
+def paths(text: str) -> list[str]:
+    return [word for word in re.findall(r"`([^`]+)`", text) if "/" in word and " " not in word]
+
+
+def test_the_diagram_keeps_the_boxes_of_the_seed() -> None:
+    """No box of the seed was lost, renamed or moved to another group, and none was added."""
+    seed = {name: (group, label) for group, boxes in SEED["boxes"].items() for name, label in boxes.items()}
+    assert boxes_of_diagram() == seed
+
+
+def test_the_diagram_keeps_the_arrows_of_the_seed() -> None:
+    """No arrow of the seed was lost, turned or renamed, and none was added."""
+    seed = {(*pair.split(" -> "), label) for pair, labels in SEED["arrows"].items() for label in labels}
+    assert arrows_of_diagram() == seed
+
+
+def test_every_box_stands_in_the_table() -> None:
+    """The table of boxes has each box of the diagram once, under its label, and no other."""
+    table = [(row[0].strip("`"), row[1]) for row in rows("Boxes")]
+    assert sorted(table) == sorted((name, label) for name, (_, label) in boxes_of_diagram().items())
+
+
+def test_every_arrow_stands_in_the_table() -> None:
+    """The table of arrows has each arrow of the diagram once, and no other."""
+    table = [(*re.findall(r"`(\w+)`", row[0]), row[1]) for row in rows("Arrows")]
+    assert sorted(table) == sorted(arrows_of_diagram())
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_every_place_exists(where: str) -> None:
+    """Each path of a row exists, and each function that it names is there; reserved folders are still empty."""
+    found = paths(where)
+    assert found, "a row names at least one path"
+    reserved = re.findall(re.escape(NOT_BUILT) + "`([^`]+)`", where)
+    assert where.count("not built yet") == len(reserved), "whatever is not built yet names its reserved folder"
+    for path in reserved:
+        assert not (ROOT / path).exists(), f"{path} is there now: say in docs/architecture.md what it holds"
+    assert [path for path in found if path not in reserved and not (ROOT / path).exists()] == []
+    for path, names in re.findall(r"`([^`]+\.py)` \(`([\w.]+)`\)", where):
+        name = names.rsplit(".", 1)[-1]
+        assert re.search(rf"^\s*def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), names
+
+
+def test_the_rest_of_the_page_names_real_places() -> None:
+    """The prose around the tables names no path that isn't there."""
+    prose = "\n".join(line for line in PAGE.splitlines() if not line.startswith("|"))
+    assert [path for path in paths(prose) if not (ROOT / path).exists()] == []
+    for path in re.findall(r"\]\(([^)]+)\)", prose):
+        assert (ROOT / "docs" / path).exists()
+
+
+def test_the_picture_is_rendered_from_this_source() -> None:
+    """The PNG carries the digest of its source: tools/render_diagram.py was run after the last edit."""
+    png = (ROOT / "docs" / "images" / "architecture.png").read_bytes()
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    assert b"tEXtSources\0" + digest(SOURCE).encode() in png[:200]

@@ -1,0 +1,72 @@
+"""conda and Binder get the same lab as everybody else: their files are read here, since conda can't be run."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.specifiers import SpecifierSet
+
+from tools.lock import CONSTRAINTS
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = [ROOT / "environment.yml", ROOT / "binder" / "environment.yml"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def load(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def pip_lines(environment: dict[str, Any]) -> list[list[str]]:
+    (section,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    return [line.split() for line in section]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_environment_brings_python_pip_and_the_project(path: Path) -> None:
+    """conda brings a Python that the project runs on, and pip, which installs the project at the locked versions."""
+    environment = load(path)
+    conda = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
+    assert [re.split("[=<>]", entry)[0] for entry in conda] == ["python", "pip"]
+    python = conda[0].partition("=")[2]
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python)
+    (constraint_flag, constraint), (project_flag, project) = pip_lines(environment)
+    assert (constraint_flag, project_flag) == ("--constraint", "--editable")
+    # conda and Binder run pip in the folder of the file.
+    assert (path.parent / constraint).resolve() == CONSTRAINTS
+    folder, _, extra = project.partition("[")
+    assert (path.parent / folder).resolve() == ROOT
+    assert extra.removesuffix("]") in PROJECT["optional-dependencies"]
+
+
+def test_both_environments_are_the_same() -> None:
+    """Binder's file differs from the root's only in the folder that it is seen from."""
+    root, binder = (load(path) for path in FILES)
+    seen_from_binder = [[flag, place.replace("..", ".").removeprefix("./")] for flag, place in pip_lines(binder)]
+    assert seen_from_binder == [[flag, place.removeprefix("./")] for flag, place in pip_lines(root)]
+    root["dependencies"].pop()
+    binder["dependencies"].pop()
+    assert binder == root
+
+
+def test_binder_fetches_the_programs_while_the_image_is_built() -> None:
+    """postBuild can be run, stops at the first failure, and leaves nothing to download for the first notebook."""
+    script = ROOT / "binder" / "postBuild"
+    assert os.access(script, os.X_OK)
+    shebang, *lines = script.read_text(encoding="utf-8").splitlines()
+    assert shebang == "#!/usr/bin/env bash"
+    commands = [line for line in lines if line and not line.startswith("#")]
+    assert commands == ["set -euo pipefail", "lab prefetch"]
+
+
+def test_the_lab_can_prefetch() -> None:
+    """The command that postBuild relies on is there."""
+    from labstack.cli import main
+
+    assert "prefetch" in main.commands

@@ -1,0 +1,58 @@
+"""How notebooks are compared: by `pytest --nbval`, strictly, with nothing but ids and times left out."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ("order 0199d2c4-7a30-7c3e-8f4e-3f1c2b9d8e7a", "order UUID"),
+        ("at 2026-11-22T17:31:02.123456Z", "at TIME"),
+        ("at 2026-11-22 17:31:02+00:00.", "at TIME."),
+        ("2026-11-22T17:31:02.5+01:00|x", "TIME|x"),
+        ("3 outbox rows, order-1, offset 17, 2026-11-22", "3 outbox rows, order-1, offset 17, 2026-11-22"),
+        ("12:30:01", "12:30:01"),
+    ],
+)
+def test_notebooks_are_compared_but_for_ids_and_times(text: str, stays: str) -> None:
+    """The sanitizer that nbval is given hides UUIDs and RFC 3339 times, and nothing else."""
+    sanitizer = configparser.RawConfigParser()
+    assert sanitizer.read(ROOT / "tests" / "nbval_sanitize.cfg")
+    for section in sanitizer.sections():
+        text = re.sub(sanitizer[section]["regex"], sanitizer[section]["replace"], text)
+    assert text == stays
+
+
+@pytest.mark.parametrize(("fact", "passes"), [("3 rows", True), ("4 rows", False)])
+def test_nbval_needs_no_flags(tmp_path: Path, fact: str, passes: bool) -> None:
+    """With the project's settings alone, other ids and times are let pass and another fact is not."""
+    cell = nbformat.v4.new_code_cell(
+        "import datetime, uuid\nprint('3 rows', uuid.uuid4(), datetime.datetime.now(datetime.UTC).isoformat())",
+        execution_count=1,
+        outputs=[
+            nbformat.v4.new_output(
+                "stream",
+                name="stdout",
+                text=f"{fact} 0199d2c4-7a30-7c3e-8f4e-3f1c2b9d8e7a 2026-11-22T17:31:02.123456+00:00\n",
+            )
+        ],
+    )
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "one.ipynb")
+    # The settings are named since this notebook lies outside the project; under notebooks/ pytest finds them itself.
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pyproject.toml"]
+    command += ["--nbval", str(tmp_path / "one.ipynb")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert run.returncode == (0 if passes else 1), run.stdout + run.stderr
+    assert ("1 passed" if passes else "1 failed") in run.stdout
+    assert passes or "mismatch 'stdout'" in run.stdout

@@ -1,0 +1,142 @@
+"""The whole test suite, suite by suite, with the minutes that each took: what `python3 start.py test` runs.
+
+    python tools/check.py                    everything, as .ci/run does
+    python tools/check.py lint notebooks     only these suites
+    python tools/check.py --long             more of everything, as .ci/long does: every kill, every exercise's
+    variants, repetitions
+
+The labs that the tests start keep their state in a temporary folder, so that nobody's own lab is touched; programs
+come from the user's cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from labstack.local.process import MARKER
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = sys.executable
+PYTEST = [PYTHON, "-m", "pytest", "-q", "--durations=5"]
+LAB = [PYTHON, "-m", "labstack.cli"]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of commands; the later ones run even if an earlier one fails."""
+
+    name: str
+    commands: Callable[[bool], list[list[str]]]
+
+
+def notebooks(long: bool) -> list[list[str]]:
+    """Return the commands that check the notebooks on a lab that starts once."""
+    strict = [PYTHON, "-m", "pytest", "-q", "--nbval", "notebooks/"]
+    return [[*LAB, "up"], *([strict] * (3 if long else 1)), [*PYTEST, "tests/notebooks"], [*LAB, "down", "--purge"]]
+
+
+SUITES = [
+    Suite("lint", lambda _: [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]),
+    Suite("repo", lambda _: [[*PYTEST, "tests/repo", "tests/datasets"]]),
+    Suite("services", lambda _: [[*PYTEST, "tests/services"]]),
+    Suite("prefetch", lambda _: [[*LAB, "prefetch"]]),
+    Suite("stack", lambda _: [[*PYTEST, "tests/stack"]]),
+    Suite("labkit", lambda _: [[*LAB, "up"], [*PYTEST, "tests/labkit"], [*LAB, "down", "--purge"]]),
+    Suite("notebooks", notebooks),
+    Suite("benchmarks", lambda _: [[*PYTEST, "tests/benchmarks"]]),
+]
+
+
+def main() -> int:
+    """Run the suites that are asked for, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(s.name for s in SUITES)}")
+    parser.add_argument("--long", action="store_true", help="every variant instead of a sample")
+    parser.add_argument(
+        "--seed", type=int, default=date.today().toordinal(), help="chooses the sample (default: the day)"
+    )
+    arguments = parser.parse_args()
+    if unknown := set(arguments.suites) - {suite.name for suite in SUITES}:
+        parser.error(f"there is no suite {', '.join(sorted(unknown))}")
+    chosen = [suite for suite in SUITES if not arguments.suites or suite.name in arguments.suites]
+    # A stop from outside ends in order, too: what the tests started is ended below.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    print(f"seed {arguments.seed} (repeat with --seed {arguments.seed})", flush=True)
+    run = f"{os.getpid()}-{random.randrange(10**6)}"
+    with tempfile.TemporaryDirectory(prefix="saga-lab-check-") as folder:
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(PYTHON).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "XDG_STATE_HOME": folder,
+            "LAB_NAME": "check",
+            "SAGA_LAB_SEED": str(arguments.seed),
+            "SAGA_LAB_LONG": "1" if arguments.long else "",
+            "SAGA_LAB_CHECK": run,
+        }
+        try:
+            results = [run_suite(suite, environment, long=arguments.long) for suite in chosen]
+        finally:
+            left = end_leftovers(run)
+    report(results)
+    if left:
+        print(f"left behind by the tests, and ended now: {', '.join(left)}", file=sys.stderr)
+    good = all(passed for _, passed, _ in results) and not left
+    print("all suites passed" if good else "SOME SUITES FAILED", flush=True)
+    return 0 if good else 1
+
+
+def run_suite(suite: Suite, environment: dict[str, str], *, long: bool) -> tuple[str, bool, float]:
+    """Run one suite; returns its name, whether all passed, and the minutes."""
+    print(f"\n=== {suite.name}", flush=True)
+    began = time.monotonic()
+    passed = True
+    for command in suite.commands(long):
+        print("$", " ".join(Path(word).name if word == PYTHON else word for word in command), flush=True)
+        passed &= subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL).returncode == 0
+    return suite.name, passed, (time.monotonic() - began) / 60
+
+
+def end_leftovers(run: str) -> list[str]:
+    """End every process that was started by this run and still lives; returns what they were."""
+    left = []
+    for process in psutil.process_iter():
+        try:
+            environment = process.environ()
+            ours = environment.get("SAGA_LAB_CHECK") == run and process.pid != os.getpid()
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
+                left.append(environment.get(MARKER) or " ".join(process.cmdline()[:4]))
+                process.kill()
+        except (psutil.Error, OSError):
+            continue
+    return left
+
+
+def report(results: list[tuple[str, bool, float]]) -> None:
+    """Print the table of minutes."""
+    table = Table(box=None)
+    for column in ("suite", "result", "minutes"):
+        table.add_column(column, justify="right" if column == "minutes" else "left")
+    for name, passed, minutes in results:
+        table.add_row(name, "passed" if passed else "FAILED", f"{minutes:.1f}")
+    table.add_row("in all", "", f"{sum(minutes for *_, minutes in results):.1f}")
+    print()
+    Console(width=80).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
