@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -85,6 +86,12 @@ def _speaking_plainly(address: str) -> Iterator[None]:
 
 def answers(address: str, timeout: float = 1.0) -> bool:
     """Whether the broker answers a metadata request within `timeout` seconds."""
+    host, port = address.rsplit(":", 1)
+    try:
+        # A client costs threads and time, so none is made while nobody listens.
+        socket.create_connection((host, int(port)), timeout).close()
+    except OSError:
+        return False
     try:
         with admin(address) as client:
             return bool(client.list_topics(timeout=timeout).brokers)

@@ -60,7 +60,9 @@ def main(ctx: click.Context, name: str | None) -> None:
     """A lab of four services, PostgreSQL, Debezium and Kafka, to learn by touching."""
     # A closed terminal or a `kill` ends a start in order, as Ctrl-C does.
     for which in INTERRUPTIONS:
-        signal.signal(which, _interrupt)
+        # Who asked for it with `nohup` wants to outlive the terminal.
+        if which == signal.SIGINT or signal.getsignal(which) != signal.SIG_IGN:
+            signal.signal(which, _interrupt)
     ctx.obj = Lab(name)
 
 

@@ -324,10 +324,15 @@ class _Start:
 
     def run(self) -> None:
         services = self.lab.services
+        jobs: list[Future[None]] = []
         with ThreadPoolExecutor(24) as pool:
-            jobs = [pool.submit(self._component, name) for name in self.backend.components()]
-            jobs += [pool.submit(self._connector, service) for service in services]
+            # An interruption may come at any point, also before every job was handed over; the others must hear of it,
+            # or they would wait for parts that never start.
             try:
+                for name in self.backend.components():
+                    jobs.append(pool.submit(self._component, name))
+                for service in services:
+                    jobs.append(pool.submit(self._connector, service))
                 wait(jobs, return_when=FIRST_EXCEPTION)
                 if self._failed.is_set():
                     # The others give up at once; only when all have, the first cause is sure to be among them.

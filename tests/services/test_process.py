@@ -116,6 +116,21 @@ def test_a_bad_dataset_ends_the_service_with_the_row_named(server: PostgresServe
         assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
 
 
+def test_tables_of_another_shape_end_the_service(server: PostgresServer, datasets: Path, log: Path) -> None:
+    """The exit status is 1, the log names the next step, and the rows are as they were."""
+    url = server.create_database("other_shape")
+    with running("inventory", log=log, DATABASE_URL=url, DATASETS_DIR=datasets) as process:
+        wait_until(lambda: process.status("/healthz/ready") == 200)
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT * FROM products ORDER BY sku").fetchall()
+        connection.execute("COMMENT ON PUBLICATION outbox IS 'shape of long ago'")
+    with running("inventory", log=log, DATABASE_URL=url, DATASETS_DIR=datasets) as process:
+        assert process.process.wait(20) == 1
+    assert "`lab down --purge`" in log.read_text()
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT * FROM products ORDER BY sku").fetchall() == rows
+
+
 def test_a_service_starts_without_its_database_and_goes_on_when_it_comes(
     own_server: PostgresServer, datasets: Path, log: Path
 ) -> None:

@@ -63,6 +63,7 @@ class Grounds:
         self.lab = Lab(paths=self.paths)
         self.ports: set[int] = set()
         self.lab_ids: set[str] = set()
+        self._begun: list[subprocess.Popen[str]] = []
 
     # --- driving it
 
@@ -91,7 +92,7 @@ class Grounds:
 
     def begin(self, *words: str, **variables: str) -> subprocess.Popen[str]:
         """Start `lab WORDS` in a session of its own, and return at once."""
-        return subprocess.Popen(
+        begun = subprocess.Popen(
             self.command(*words),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -99,7 +100,11 @@ class Grounds:
             text=True,
             env={**self.environment, **variables},
             start_new_session=True,
+            # Where the tests run under nohup, their children shall still hear of a closed terminal.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
+        self._begun.append(begun)
+        return begun
 
     # --- looking at it
 
@@ -173,13 +178,17 @@ class Grounds:
     def close(self) -> None:
         """End the lab and remove its folders, whatever state it is in; what is left is the caller's to complain of."""
         try:
+            for process in self._begun:
+                if process.poll() is None:
+                    end_group(process, signal.SIGKILL)
+                process.communicate()
             self.note()
             self.lab.down(purge=True)
             self.assert_nothing_runs()
         finally:
-            for process in self.processes():
+            for left in self.processes():
                 with contextlib.suppress(psutil.Error):
-                    process.kill()
+                    left.kill()
             if self.own_home:
                 shutil.rmtree(self.home, ignore_errors=True)
 

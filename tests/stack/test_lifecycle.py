@@ -203,7 +203,11 @@ def test_two_labs_do_not_meet(shared: Grounds, make_grounds: object) -> None:
     other = make_grounds("other", home=shared.home)  # type: ignore[operator]
     before = shared.pids()
     assert other.status()["state"] == "stopped"
+    # The port of a part that is stopped is still this lab's: the rest of it would talk to the other one.
+    shared.lab.stop("shipping")
     other.must("up")
+    shared.lab.start("shipping")
+    before = shared.pids()
     assert set(other.pids().values()) & set(before.values()) == set()
     assert set(other.state()["ports"].values()) & set(shared.state()["ports"].values()) == set()
     json.loads(other.must("demo", "--json"))

@@ -13,6 +13,7 @@ import psutil
 
 from labstack import ports
 from labstack.backend import ComponentStatus, Endpoints
+from labstack.claims import PortClaims
 from labstack.errors import (
     ComponentFailed,
     NotRunning,
@@ -32,7 +33,7 @@ from labstack.local.service import Service
 from labstack.paths import LabPaths
 from labstack.progress import Progress
 from labstack.services import ServiceEntry
-from labstack.state import ComponentRecord, StateStore, remove_tree
+from labstack.state import ComponentRecord, LabState, StateStore, me, remove_tree
 from labstack.waiting import wait_until
 
 
@@ -96,23 +97,33 @@ class LocalBackend:
         """Give every component its usual port if that is free, else another; while any runs, all keep their ports."""
         state = self.store.read()
         running = {n for n, record in state.components.items() if process.alive(record.process)}
-        taken: set[int] = set()
-        for component in self._components.values():
-            for key, usual in component.ports.items():
-                if running and key in state.ports:
-                    # The others know it under this port. If somebody has taken it meanwhile, the launch tells.
-                    self._ports[key] = state.ports[key]
-                    continue
-                self._ports[key] = ports.choose(usual, taken)
-                taken.add(self._ports[key])
-                if self._ports[key] != usual:
-                    progress.say(
-                        f"port {usual} of {key} is taken by {ports.who_listens(usual)}; using {self._ports[key]}"
-                    )
-        with self._writing:
-            state = self.store.read()
-            state.ports = dict(self._ports)
-            self.store.write(state)
+        with self._claims.choosing() as others:
+            taken = set(others)
+            for component in self._components.values():
+                for key, usual in component.ports.items():
+                    if running and key in state.ports:
+                        # The others know it under this port. If somebody has taken it meanwhile, the launch tells.
+                        self._ports[key] = state.ports[key]
+                        continue
+                    self._ports[key] = ports.choose(usual, taken)
+                    taken.add(self._ports[key])
+                    if self._ports[key] != usual:
+                        who = "another lab" if usual in others else ports.who_listens(usual)
+                        progress.say(f"port {usual} of {key} is taken by {who}; using {self._ports[key]}")
+            with self._writing:
+                state = self.store.read()
+                state.ports = dict(self._ports)
+                self.store.write(state)
+                self._claim(state)
+
+    @property
+    def _claims(self) -> PortClaims:
+        return PortClaims(self.store.lab_id)
+
+    def _claim(self, state: LabState) -> None:
+        """Hold this lab's ports for as long as any part of it lives, and whoever starts it now."""
+        held_by = [record.process for record in state.components.values() if record.process]
+        self._claims.hold(state.ports.values(), [me(), *held_by])
 
     def launch(self, name: str) -> None:
         component = self.component(name)
@@ -129,9 +140,11 @@ class LocalBackend:
         self._note(name, ComponentRecord(identity))
 
     def _wait_for_port(self, name: str, port: int) -> None:
-        if not wait_until(lambda: ports.is_free(port), 3):
+        lent = port in self._claims.of_others()
+        if lent or not wait_until(lambda: ports.is_free(port), 3):
+            holder = "another lab" if lent else ports.who_listens(port)
             raise PortTaken(
-                f"{name} wants to listen on port {port}, but {ports.who_listens(port)} does.",
+                f"{name} wants to listen on port {port}, but {holder} does.",
                 next_step=f"end that program, or run `lab down` and `lab up`, which gives {name} another port",
             )
 
@@ -140,6 +153,7 @@ class LocalBackend:
             state = self.store.read()
             state.components[name] = record
             self.store.write(state)
+            self._claim(state)
 
     def await_ready(self, name: str, meanwhile: Callable[[], None] = lambda: None) -> None:
         component = self.component(name)
@@ -256,6 +270,7 @@ class LocalBackend:
         state.components = dict.fromkeys(self._components, ComponentRecord(None, stopped_on_purpose=True))
         with contextlib.suppress(StorageTrouble):
             self.store.write(state)
+        self._claims.release()
 
     def purge(self) -> None:
         for folder in ("data", "config", "logs"):

@@ -1,0 +1,127 @@
+"""Which ports the labs on this machine hold, whoever's they are.
+
+A port of a stopped component is free for the system, but not for another lab: the rest of the first lab would talk to
+the wrong one. So each lab notes its ports, and the processes that it holds them for, in a folder that all can read. A
+note whose processes are all gone counts for nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import psutil
+
+from labstack.state import ProcessId
+
+SHARED = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
+
+
+class PortClaims:
+    """What one lab holds, beside what the others hold.
+
+    Where the folder can't be used (a read-only system, say) there are no notes: labs then see only the ports on which
+    somebody listens.
+
+    Parameters
+    ----------
+    lab_id : str
+        This lab's.
+    folder : Path, optional
+        Where the notes are; default: one folder for the whole machine.
+    """
+
+    def __init__(self, lab_id: str, folder: Path = SHARED / "saga-lab-ports") -> None:
+        self.folder = folder
+        self._file = folder / f"{lab_id}.json"
+
+    @contextlib.contextmanager
+    def choosing(self) -> Iterator[set[int]]:
+        """Keep the other labs from choosing meanwhile; yields the ports that they hold."""
+        with self._locked():
+            yield self.of_others()
+
+    def of_others(self) -> set[int]:
+        """Return the ports that other labs hold now."""
+        held: set[int] = set()
+        for file in self._files():
+            ports, processes = _read(file)
+            if file == self._file:
+                continue
+            if any(one.process() for one in processes):
+                held |= ports
+            else:
+                with contextlib.suppress(OSError):  # perhaps somebody else's, then it stays
+                    file.unlink()
+        return held
+
+    def _files(self) -> list[Path]:
+        try:
+            return sorted(self.folder.glob("*.json"))
+        except OSError:
+            return []
+
+    def hold(self, ports: Iterable[int], processes: Iterable[ProcessId]) -> None:
+        """Note that this lab holds these ports for as long as one of these processes lives."""
+        self._make()
+        content = {"ports": sorted(ports), "processes": [[one.pid, one.born] for one in processes]}
+        temporary = self._file.with_name(f".{self._file.name}.{os.getpid()}")
+        with contextlib.suppress(OSError):
+            temporary.write_text(json.dumps(content), encoding="utf-8")
+            temporary.chmod(0o644)
+            os.replace(temporary, self._file)
+
+    def release(self) -> None:
+        """Hold nothing any longer; the last one removes the folder."""
+        with contextlib.suppress(OSError):
+            self._file.unlink()
+        if self.folder.is_dir():
+            with self._locked(), contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        # The folder itself is locked: a file in a shared folder can't be opened for writing by every user.
+        handle = self._open()
+        if handle is None:
+            yield
+            return
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    def _make(self) -> None:
+        with contextlib.suppress(OSError):
+            self.folder.mkdir()
+            self.folder.chmod(0o1777)  # as the folder for temporary files is
+
+    def _open(self) -> int | None:
+        for _ in range(100):
+            try:
+                self._make()
+                handle = os.open(self.folder, os.O_RDONLY)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(handle), self.folder.stat()):
+                    return handle
+            except FileNotFoundError:
+                continue  # removed by the last lab that left, just now
+            except OSError:
+                return None
+            os.close(handle)
+        return None
+
+
+def _read(file: Path) -> tuple[set[int], list[ProcessId]]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {int(port) for port in content["ports"]}, [
+            ProcessId(int(pid), float(at)) for pid, at in content["processes"]
+        ]
+    except (OSError, ValueError, LookupError, TypeError, psutil.Error):
+        return set(), []

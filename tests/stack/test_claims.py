@@ -1,0 +1,71 @@
+"""What labs tell each other about the ports that they hold."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from labstack.claims import PortClaims
+from labstack.state import ProcessId, me
+
+
+def test_a_lab_sees_what_others_hold_not_what_it_holds_itself(tmp_path: Path) -> None:
+    """The ports of a living lab are taken for every other lab, and for nobody after its end."""
+    folder = tmp_path / "claims"
+    ours, theirs = PortClaims("a", folder), PortClaims("b", folder)
+    ours.hold({1001, 1002}, [me()])
+    assert theirs.of_others() == {1001, 1002}
+    assert ours.of_others() == set()
+    ours.release()
+    assert theirs.of_others() == set()
+    theirs.release()
+    assert not folder.exists()
+
+
+def test_the_claim_of_a_dead_lab_counts_for_nothing(tmp_path: Path) -> None:
+    """A note whose processes are gone is removed, and so is one that makes no sense."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    identity = ProcessId.of(gone.pid)
+    gone.wait()
+    PortClaims("dead", tmp_path).hold({1003}, [identity])
+    (tmp_path / "damaged.json").write_text("{")
+    with PortClaims("b", tmp_path).choosing() as others:
+        assert others == set()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_one_lab_chooses_at_a_time(tmp_path: Path) -> None:
+    """While one lab chooses its ports another waits, and then sees what the first one took."""
+    seen: list[set[int]] = []
+
+    def choose() -> None:
+        with PortClaims("b", tmp_path).choosing() as others:
+            seen.append(others)
+
+    with PortClaims("a", tmp_path).choosing():
+        second = threading.Thread(target=choose)
+        second.start()
+        PortClaims("a", tmp_path).hold({1004}, [me()])
+        assert seen == []
+    second.join(10)
+    assert seen == [{1004}]
+
+
+def test_without_the_folder_nothing_is_known(tmp_path: Path) -> None:
+    """Where the notes can't be kept, labs start all the same."""
+    (tmp_path / "file").write_text("")
+    claims = PortClaims("a", tmp_path / "file" / "claims")
+    claims.hold({1005}, [me()])
+    with claims.choosing() as others:
+        assert others == set()
+    claims.release()
+
+
+def test_everybody_may_hold(tmp_path: Path) -> None:
+    """The folder is open to every user of the machine, and nobody can remove what another one wrote."""
+    folder = tmp_path / "claims"
+    with PortClaims("a", folder).choosing():
+        assert os.stat(folder).st_mode & 0o7777 == 0o1777
