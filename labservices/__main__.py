@@ -33,12 +33,12 @@ def main() -> int:
         level=settings.log_level.upper(), format=f"%(asctime)s %(levelname)s {arguments.service} %(name)s: %(message)s"
     )
 
-    from labservices.shared import runtime, tracing  # late, so that a wrong call is answered at once
+    from labservices.shared import runtime, teaching, tracing  # late, so that a wrong call is answered at once
 
     service = importlib.import_module(f"labservices.{arguments.service}").service
     tracing.set_up(arguments.service)
     run = runtime.consume if arguments.consumer_only else runtime.serve
-    return run(runtime.Runtime(service, settings))
+    return run(runtime.Runtime(service, settings, teaching.parts_for(service, settings)))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,44 @@
 """What a service is told from outside, by environment variables."""
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class SettingsError(Exception):
     """A setting is missing or bad; the message names each by its environment variable."""
+
+
+@dataclass(frozen=True)
+class Switch:
+    """Something that a service can be made to do wrong, to see why it is done right."""
+
+    does: str
+    values: str = ""  # a regular expression
+    example: str = "on or off"
+
+
+SWITCHES = {
+    "inbox-off": Switch("the inbox lets everything pass, duplicates too"),
+    "guards-off": Switch("nothing is remembered per order: each command takes effect, whatever its order has seen"),
+    "dual-write": Switch(
+        "events are sent to Kafka beside the transaction, not written into the outbox; the process can be made to die "
+        "between the two writes",
+        "|crash-after-commit|crash-before-commit",
+        "on, crash-after-commit or crash-before-commit",
+    ),
+    "offset-first": Switch("the offset is committed before the event is handled"),
+    "slow-handler": Switch(
+        "each event takes longer, by so many seconds", r"|[0-7](\.\d{1,3})?", "seconds below 8, such as 0.5"
+    ),
+    "poison-next": Switch("the next event can't be handled, however often it is tried"),
+    "strip-traceparent": Switch("events lose the trace that they belong to"),
+}
+"""All teaching switches; all are off by default."""
 
 
 class Settings(BaseSettings):
@@ -37,6 +67,37 @@ class Settings(BaseSettings):
         default=3000, ge=1000, description="after so long without a heartbeat the broker gives the partitions to others"
     )
     consumer_heartbeat_interval_ms: int = Field(default=500, ge=100, description="the time between two heartbeats")
+    order_deadline_seconds: float = Field(
+        default=30.0, gt=0, le=86400, description="an order that is not completed by then is called off"
+    )
+    teaching_switches: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="what the lab does wrong on purpose: SWITCH or SWITCH=VALUE, with commas between",
+    )
+
+    @field_validator("teaching_switches", mode="before")
+    @classmethod
+    def _read_switches(cls, value: object) -> object:
+        return parse_switches(value) if isinstance(value, str) else value
+
+
+def parse_switches(text: str) -> dict[str, str]:
+    """Read ``SWITCH`` or ``SWITCH=VALUE``, several with commas between; answer the value of each, often empty.
+
+    Raises
+    ------
+    ValueError
+        When there is no such switch, or it can't have that value.
+    """
+    found = {}
+    for one in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = one.partition("=")
+        if name not in SWITCHES:
+            raise ValueError(f"there is no switch {name!r}; there are {', '.join(SWITCHES)}")
+        if not re.fullmatch(SWITCHES[name].values, value):
+            raise ValueError(f"{name} can't be {value!r}; it can be {SWITCHES[name].example}")
+        found[name] = value
+    return found
 
 
 def read_settings() -> Settings:

@@ -103,7 +103,8 @@ def make_topics(address: str, plan: TopicPlan) -> None:
     """Make the topics that aren't there yet."""
     with admin(address) as client:
         there = client.list_topics(timeout=10).topics
-        new = [NewTopic(name, plan.partitions, 1) for name in plan.names if name not in there]
+        missing = [name for name in plan.names if name not in there]
+        new = [NewTopic(name, plan.partitions, 1, config=plan.config.get(name, {})) for name in missing]
         for future in (client.create_topics(new, request_timeout=15) if new else {}).values():
             try:
                 future.result(PATIENCE)

@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from labservices.settings import SWITCHES
 from labstack.errors import LabError, NotRunning
 from labstack.lab import Lab
 from labstack.progress import Progress
@@ -100,9 +101,7 @@ def demo(lab: Lab, as_json: bool) -> None:
     """Carry orders through the running lab and tell what happened (with --json: one order)."""
     from labstack import demo as show
 
-    if lab.status(memory=False).state == "stopped":
-        raise NotRunning("The lab is not running.", next_step="`lab up` starts it")
-    where = lab.endpoints
+    where = _running(lab).endpoints
     if as_json:
         order = show.follow(where, show.place(where, show.orders_of_the_show()[0])["order_id"])
         click.echo(json.dumps(order))
@@ -174,6 +173,131 @@ _verb("kill", "End a component at once, as a crash would (SIGKILL).", "was kille
 _verb("restart", "Stop a component and start it, with its code as it is now.", "serves again")
 _verb("pause", "Freeze a component (SIGSTOP).", "is frozen")
 _verb("resume", "Let a frozen component go on (SIGCONT).", "goes on")
+
+
+@main.group("dead-letters")
+def dead_letters() -> None:
+    """Look at the records that services have given up, and send them back."""
+
+
+@dead_letters.command("list")
+@as_json
+@click.pass_obj
+def list_dead_letters(lab: Lab, as_json: bool) -> None:
+    """List all dead letters."""
+    letters = _running(lab).dead_letters()
+    if as_json:
+        click.echo(json.dumps([letter.to_json() for letter in letters]))
+    elif not letters:
+        click.echo("There are no dead letters.")
+    else:
+        table = Table(box=None)
+        for column in ("id", "event", "order", "attempts", "behind it", "error"):
+            table.add_column(column, overflow="fold")
+        for letter in letters:
+            counts = (str(letter.attempts), str(letter.behind))
+            table.add_row(letter.id, letter.type, letter.order_id, *counts, letter.error[:300])
+        Console().print(table)
+
+
+@dead_letters.command("show")
+@click.argument("letter")
+@as_json
+@click.pass_obj
+def show_dead_letter(lab: Lab, letter: str, as_json: bool) -> None:
+    """Show one dead letter with all that is known of it."""
+    from labstack.dead_letters import find
+
+    found = find(_running(lab).endpoints, letter).to_json()
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for name, value in found.items():
+        for key, text in value.items() if isinstance(value, dict) else [("", value)]:
+            click.echo(f"{name + ' ' + key if key else name:<24} {text}")
+
+
+@dead_letters.command("replay")
+@click.argument("letter")
+@click.pass_obj
+def replay(lab: Lab, letter: str) -> None:
+    """Send a dead letter back to the service that gave it up; exit status 1 if it fails again."""
+    if again := _running(lab).replay(letter):
+        click.echo(f"{letter} failed again, {again.attempts} times: {again.error}", err=True)
+        sys.exit(1)
+    click.echo(f"{letter} was handled; what was parked behind it follows.")
+
+
+@dead_letters.command("discard")
+@click.argument("letter")
+@click.pass_obj
+def discard(lab: Lab, letter: str) -> None:
+    """Drop a dead letter for good, so that what is parked behind it follows."""
+    _running(lab).discard(letter)
+    click.echo(f"{letter} is dropped; what was parked behind it follows.")
+
+
+@main.group()
+def outbox() -> None:
+    """Mend what a lost replication slot took."""
+
+
+@outbox.command()
+@click.argument("order")
+@click.pass_obj
+def resend(lab: Lab, order: str) -> None:
+    """Let every event of an order come once more, with its own id: the inboxes stop what was handled already."""
+    for service, rows in _running(lab).resend(order).items():
+        click.echo(f"{service}: {rows} events come again")
+
+
+@main.group()
+def switch() -> None:
+    """Make a service do something wrong on purpose, to see what it is for. `lab reset` turns all off."""
+
+
+@switch.command("list")
+@as_json
+@click.pass_obj
+def list_switches(lab: Lab, as_json: bool) -> None:
+    """List the switches, and where they are on."""
+    on = lab.switches
+    if as_json:
+        click.echo(json.dumps({"switches": {name: one.does for name, one in SWITCHES.items()}, "on": on}))
+        return
+    table = Table(box=None)
+    for column in ("switch", "what happens then", "values", "on in"):
+        table.add_column(column, overflow="fold")
+    for name, one in SWITCHES.items():
+        table.add_row(name, one.does, one.example, ", ".join(s for s, there in on.items() if name in there))
+    Console().print(table)
+
+
+@switch.command("on")
+@click.argument("service")
+@click.argument("what", metavar="SWITCH[=VALUE]")
+@click.pass_obj
+def switch_on(lab: Lab, service: str, what: str) -> None:
+    """Turn a switch of a service on, and restart the service."""
+    name, _, value = what.partition("=")
+    lab.switch_on(service, name, value)
+    click.echo(f"{service} runs with {what}.")
+
+
+@switch.command("off")
+@click.argument("service")
+@click.argument("what", metavar="[SWITCH]", required=False)
+@click.pass_obj
+def switch_off(lab: Lab, service: str, what: str | None) -> None:
+    """Turn a switch of a service off, or all of them, and restart the service."""
+    lab.switch_off(service, what)
+    click.echo(f"{service} runs without {what or 'any switch'}.")
+
+
+def _running(lab: Lab) -> Lab:
+    if lab.status(memory=False).state == "stopped":
+        raise NotRunning("The lab is not running.", next_step="`lab up` starts it")
+    return lab
 
 
 @main.command()

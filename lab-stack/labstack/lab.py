@@ -12,20 +12,23 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from labstack import broker, canary, referee, report
+from labstack import broker, canary, dead_letters, referee, report
 from labstack.backend import Backend, Endpoints
 from labstack.course_start import keep_course_start
+from labstack.dead_letters import DeadLetter
 from labstack.demo import Story, show
 from labstack.doctor import Finding, examine
-from labstack.errors import LabError, NotRunning, PortTaken, StorageTrouble
+from labstack.errors import LabError, NotRunning, PortTaken, StorageTrouble, UnknownComponent
 from labstack.local import process
 from labstack.local.backend import LocalBackend
 from labstack.paths import LabPaths
 from labstack.progress import Progress
 from labstack.referee import Verdict
 from labstack.relay import Relay, connector_name, database_is_prepared
+from labstack.resend import resend
 from labstack.reset import reset_data
 from labstack.services import ServiceEntry, load_services, load_topics
+from labstack.settings import checked_switch
 from labstack.state import LabState, Phase, StateStore, me
 from labstack.status import LabStatus, State, look_at
 from labstack.waiting import wait_until
@@ -165,7 +168,7 @@ class Lab:
                 self._set_phase("stopped")
 
     def down(self, *, purge: bool = False) -> None:
-        """End everything of this lab, whoever started it; twice is fine.
+        """End everything of this lab, whoever started it; twice is fine. Teaching switches are off afterwards.
 
         Parameters
         ----------
@@ -186,11 +189,11 @@ class Lab:
             if purge:
                 self.backend.purge()
             with contextlib.suppress(StorageTrouble):
-                self._set_phase("stopped")
+                self._set_phase("stopped", switches={})
 
     def reset(self) -> None:
         """Bring the data back to the course's start, within seconds: opening data, empty topics, no lag, nothing in
-        flight.
+        flight, all teaching switches off.
 
         Whatever was stopped, killed or paused is started again first.
 
@@ -204,6 +207,8 @@ class Lab:
             self._bring_up(progress, renew_slots=True)
         with self._changing("ready", progress):
             reset_data(self.endpoints, [service.name for service in self.services])
+        for service in self.switches:
+            self.switch_off(service)
 
     def demo(self) -> list[Story]:
         """Carry the orders of the show through the running lab, and return what happened to each."""
@@ -268,6 +273,84 @@ class Lab:
         with self._changing_component():
             self.backend.resume(name)
 
+    # -- dead letters and lost events ------------------------------------------------------------------------------
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """Return the records that services have given up; see `labstack.dead_letters`."""
+        return dead_letters.dead_letters(self.endpoints)
+
+    def replay(self, letter_id: str, timeout: float = 30) -> DeadLetter | None:
+        """Send a dead letter back to the service that gave it up; return None once it was handled, else the letter,
+        dead again.
+
+        Raises
+        ------
+        LabError
+            There is none of that id, or the service takes longer than `timeout` seconds.
+        """
+        return dead_letters.replay(self.endpoints, letter_id, timeout)
+
+    def discard(self, letter_id: str) -> None:
+        """Drop a dead letter for good; what waits behind it follows."""
+        dead_letters.discard(self.endpoints, letter_id)
+
+    def resend(self, order_id: str) -> dict[str, int]:
+        """Let every event of an order come once more; return how many each service's outbox will send."""
+        return resend(self.endpoints, order_id)
+
+    # -- teaching switches -----------------------------------------------------------------------------------------
+
+    @property
+    def switches(self) -> dict[str, dict[str, str]]:
+        """The teaching switches that are on, and their values, by service."""
+        return self._store.read().switches
+
+    def switch_on(self, service: str, switch: str, value: str | float = "") -> None:
+        """Make a service do something wrong on purpose, and restart it so.
+
+        Parameters
+        ----------
+        service : str
+            Which service.
+        switch : str
+            Which of ``lab switch list``.
+        value : str or float, optional
+            How, where the switch says so: the seconds of ``slow-handler``, the crash of ``dual-write``.
+
+        Raises
+        ------
+        LabError
+            There is no such service or switch, or it can't have that value.
+        """
+        checked_switch(switch, str(value))
+        self._switch(service, lambda on: {**on, switch: str(value)})
+
+    def switch_off(self, service: str, switch: str | None = None) -> None:
+        """Let a service do it right again, and restart it so; without a switch, in everything."""
+        if switch is not None:
+            checked_switch(switch)
+        self._switch(service, lambda on: {k: v for k, v in on.items() if switch not in (None, k)})
+
+    def _switch(self, service: str, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
+        if service not in {entry.name for entry in self.services}:
+            there = ", ".join(entry.name for entry in self.services)
+            raise UnknownComponent(f"There is no service {service!r}.", next_step=f"use one of {there}")
+        with self._changing_component():
+            state = self._store.read()
+            before = state.switches.get(service, {})
+            after = change(before)
+            if after == before:
+                return
+            state.switches = {**state.switches, service: after}
+            if not after:
+                del state.switches[service]
+            self._store.write(state)
+            if self.backend.inspect(service).state != "stopped":
+                self.backend.stop(service)
+                backend = self.backend
+                backend.launch(service)
+                backend.await_ready(service)
+
     def _await_relay(self, name: str) -> None:
         """After a start of Connect, wait until its connectors' tasks run again."""
         if name != "connect":
@@ -295,9 +378,10 @@ class Lab:
             self._set_phase(state.phase)
             yield
 
-    def _set_phase(self, phase: Phase) -> None:
+    def _set_phase(self, phase: Phase, switches: dict[str, dict[str, str]] | None = None) -> None:
         state = self._store.read()
         state.phase, state.keeper = phase, me()
+        state.switches = state.switches if switches is None else switches
         self._store.write(state)
 
     @property

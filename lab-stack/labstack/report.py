@@ -10,6 +10,7 @@ from typing import Any
 
 from labstack.backend import ComponentState
 from labstack.progress import Progress, Stage
+from labstack.settings import written
 from labstack.status import LabStatus
 
 # Okabe and Ito's colours, told apart by the colour-blind; each state has a sign of its own beside its colour.
@@ -56,6 +57,8 @@ def status_rows(status: LabStatus) -> list[Row]:
         memory = f"{component.rss_bytes / 1e6:.0f} MB" if component.rss_bytes else ""
         complaint = status.complaints.get(name, "")
         note = complaint if complaint and complaint != component.state else addresses.get(name, "")
+        if on := status.switches.get(name):
+            note += f" (switched: {', '.join(written(switch, value) for switch, value in on.items())})"
         rows.append(Row(name, component.state, memory, note))
     return rows
 

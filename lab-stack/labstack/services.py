@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from labstack.paths import CONFIG
@@ -36,14 +36,16 @@ def load_services(file: Path = CONFIG / "services.toml") -> tuple[ServiceEntry, 
 
 @dataclass(frozen=True)
 class TopicPlan:
-    """Which topics there are, and with how many partitions."""
+    """Which topics there are, with how many partitions, and with which settings of their own."""
 
     partitions: int
     names: tuple[str, ...]
+    config: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def load_topics(services: tuple[ServiceEntry, ...], file: Path = CONFIG / "kafka" / "topics.toml") -> TopicPlan:
     """Return the topics for these services."""
     raw = tomllib.loads(file.read_text(encoding="utf-8"))
     names = tuple(name.format(service=service.name) for name in raw["names"] for service in services)
-    return TopicPlan(raw["partitions"], names)
+    config = {name.format(service=s.name): own for name, own in raw["config"].items() for s in services}
+    return TopicPlan(raw["partitions"], names, config)

@@ -1,13 +1,23 @@
-"""All that the stack knows of the services: their settings, by name."""
+"""All that the stack knows of the services: their settings and their teaching switches, by name."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from labservices.settings import Settings
+from labservices.settings import SWITCHES, Settings, parse_switches
+from labstack.errors import LabError
 
 
-def service_environment(*, database_url: str, kafka: str, port: int, datasets: Path) -> dict[str, str]:
+def service_environment(
+    *,
+    database_url: str,
+    kafka: str,
+    port: int,
+    datasets: Path,
+    switches: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
     """Return the environment that starts a service with these settings; names that services don't know are an error."""
     environment = {
         "DATABASE_URL": database_url,
@@ -15,8 +25,30 @@ def service_environment(*, database_url: str, kafka: str, port: int, datasets: P
         "HTTP_HOST": "127.0.0.1",
         "HTTP_PORT": str(port),
         "DATASETS_DIR": str(datasets),
+        "TEACHING_SWITCHES": ",".join(written(name, value) for name, value in switches.items()),
     }
     unknown = {name for name in environment if name.lower() not in Settings.model_fields}
     if unknown:
         raise LookupError(f"labservices.settings.Settings has no {', '.join(sorted(unknown))}")
     return environment
+
+
+def written(switch: str, value: str) -> str:
+    """Write a switch and its value as the services read them."""
+    return f"{switch}={value}" if value else switch
+
+
+def checked_switch(switch: str, value: str = "") -> None:
+    """Refuse a switch that the services don't have, or a value that it can't have.
+
+    Raises
+    ------
+    LabError
+        Names what there is.
+    """
+    try:
+        parse_switches(written(switch, value))
+    except ValueError as error:
+        raise LabError(f"This can't be switched: {error}.", next_step="`lab switch list` tells what can") from None
+    if switch not in SWITCHES or "," in value:
+        raise LabError(f"{written(switch, value)!r} is no switch.", next_step="`lab switch list` tells what there is")

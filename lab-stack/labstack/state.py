@@ -64,6 +64,8 @@ class LabState:
     """Who holds the lock and changes the lab right now."""
     ports: dict[str, int] = field(default_factory=dict)
     components: dict[str, ComponentRecord] = field(default_factory=dict)
+    switches: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Teaching switches that are on, and their values, by service."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

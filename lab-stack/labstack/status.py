@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import httpx
@@ -33,6 +33,8 @@ class LabStatus:
         ComponentStatus by name.
     complaints : dict
         What is wrong, by component: process, readiness, or connector's task.
+    switches : dict
+        Teaching switches that are on, and their values, by service.
     """
 
     mode: str
@@ -40,6 +42,7 @@ class LabStatus:
     endpoints: Endpoints
     components: dict[str, ComponentStatus]
     complaints: dict[str, str]
+    switches: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool:
@@ -62,6 +65,7 @@ class LabStatus:
                     "rss_bytes": component.rss_bytes,
                     "log": component.log,
                     "complaint": self.complaints.get(name),
+                    "switches": self.switches.get(name),
                 }.items()
                 if value is not None
             }
@@ -88,7 +92,8 @@ def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
             unread = [s for s, is_read in zip(reachable, slots, strict=True) if not is_read]
             if tasks and (complaint := tasks.result() or _unread(unread)):
                 complaints["connect"] = complaint
-    return LabStatus(backend.mode, _overall(state, components, complaints), where, components, complaints)
+    overall = _overall(state, components, complaints)
+    return LabStatus(backend.mode, overall, where, components, complaints, state.switches)
 
 
 def _overall(state: LabState, components: dict[str, ComponentStatus], complaints: dict[str, str]) -> State:

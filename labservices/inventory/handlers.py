@@ -20,7 +20,6 @@ from labservices.shared.events import (
 )
 from labservices.shared.ids import uuid7
 from labservices.shared.service import Handler
-from labservices.shared.steps import insert_or_lock, move
 
 
 def on_order_created(tx: Transaction, event: OrderCreated) -> None:
@@ -29,11 +28,11 @@ def on_order_created(tx: Transaction, event: OrderCreated) -> None:
     wanted = domain.quantities(event.items)
     match domain.reserve(Status(row.status), wanted, _lock_stock(tx, wanted)):
         case Reserve():
-            move(tx, reservations, event.order_id, row.status, status=Status.RESERVED)
+            tx.move(reservations, event.order_id, row.status, status=Status.RESERVED)
             _move_stock(tx, event, "reserve", wanted)
             tx.publish(InventoryReserved.about(event, reservation_id=row.reservation_id))
         case Refuse(reason, shortages):
-            move(tx, reservations, event.order_id, row.status, status=Status.FAILED, failure_reason=reason)
+            tx.move(reservations, event.order_id, row.status, status=Status.FAILED, failure_reason=reason)
             tx.publish(
                 InventoryReservationFailed.about(
                     event, reservation_id=row.reservation_id, reason=reason, shortages=list(shortages)
@@ -46,9 +45,9 @@ def on_error(tx: Transaction, event: ErrorEvent) -> None:
     row = _reservation(tx, event)
     match domain.undo(Status(row.status)):
         case Status.TOMBSTONE:
-            move(tx, reservations, event.order_id, row.status, status=Status.TOMBSTONE)
+            tx.move(reservations, event.order_id, row.status, status=Status.TOMBSTONE)
         case Status.RELEASED:
-            move(tx, reservations, event.order_id, row.status, status=Status.RELEASED)
+            tx.move(reservations, event.order_id, row.status, status=Status.RELEASED)
             wanted = domain.quantities(event.items)
             _lock_stock(tx, wanted)
             _move_stock(tx, event, "release", wanted)
@@ -59,7 +58,7 @@ def on_order_completed(tx: Transaction, event: OrderCompleted) -> None:
     """The order is past its pivot: the goods leave the warehouse."""
     row = _reservation(tx, event)
     if domain.complete(Status(row.status)):
-        move(tx, reservations, event.order_id, row.status, status=Status.SHIPPED)
+        tx.move(reservations, event.order_id, row.status, status=Status.SHIPPED)
         wanted = domain.quantities(event.items)
         _lock_stock(tx, wanted)
         _move_stock(tx, event, "ship", wanted)
@@ -75,7 +74,7 @@ HANDLERS: dict[type[Event], Handler] = {
 def _reservation(tx: Transaction, event: Event) -> Row[Any]:
     lines = [{"sku": sku, "quantity": quantity} for sku, quantity in domain.quantities(event.items).items()]
     values = {"reservation_id": uuid7(), "order_id": event.order_id, "status": Status.NEW, "lines": lines}
-    return insert_or_lock(tx, reservations, values)
+    return tx.insert_or_lock(reservations, values)
 
 
 _LOCK_STOCK = text(

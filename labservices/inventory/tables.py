@@ -18,11 +18,13 @@ from sqlalchemy.dialects.postgresql import JSONB
 from labservices.inventory.domain import Status
 from labservices.shared.inbox import inbox_table
 from labservices.shared.outbox import outbox_table
+from labservices.shared.parking import parked_table
 from labservices.shared.steps import one_of
 
 metadata = MetaData()
 outbox = outbox_table(metadata, "inventory")
 inbox = inbox_table(metadata)
+parked_records = parked_table(metadata)
 
 # What lies in the warehouse, and how much of it is promised to orders.
 products = Table(

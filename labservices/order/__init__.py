@@ -1,9 +1,10 @@
 """The order service: takes orders, and keeps account of what becomes of them."""
 
 from labservices.order.api import make_router
+from labservices.order.deadline import call_off_late_orders
 from labservices.order.handlers import HANDLERS
 from labservices.order.opening import load_opening_data
 from labservices.order.tables import metadata
 from labservices.shared.service import Service
 
-service = Service("order", metadata, load_opening_data, HANDLERS, make_router)
+service = Service("order", metadata, load_opening_data, HANDLERS, make_router, call_off_late_orders)

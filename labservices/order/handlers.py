@@ -10,7 +10,6 @@ from labservices.order.tables import order_answers, order_history, orders
 from labservices.shared.database import Transaction
 from labservices.shared.events import Event, Line, OrderCancelled, OrderCompleted
 from labservices.shared.service import Handler
-from labservices.shared.steps import move
 
 
 class UnknownOrder(Exception):
@@ -85,8 +84,7 @@ def carry_on(tx: Transaction, order: Row[Any]) -> None:
 def change_status(tx: Transaction, order: Row[Any], changes: list[Change]) -> None:
     """Move the order through some statuses, and remember each."""
     failure_reason = order.failure_reason or next((change.reason for change in changes if change.reason), None)
-    move(
-        tx,
+    tx.move(
         orders,
         order.order_id,
         order.status,

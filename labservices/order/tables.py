@@ -6,11 +6,13 @@ from sqlalchemy.dialects.postgresql import JSONB
 from labservices.order.domain import Status
 from labservices.shared.inbox import inbox_table
 from labservices.shared.outbox import outbox_table
+from labservices.shared.parking import parked_table
 from labservices.shared.steps import one_of
 
 metadata = MetaData()
 outbox = outbox_table(metadata, "order")
 inbox = inbox_table(metadata)
+parked_records = parked_table(metadata)
 
 # The service's own copy of the catalogue: what an order costs is decided here, with nobody asked.
 catalogue = Table(

@@ -19,7 +19,6 @@ from labservices.shared.events import (
 )
 from labservices.shared.ids import uuid7
 from labservices.shared.service import Handler
-from labservices.shared.steps import insert_or_lock, move
 
 
 def on_inventory_reserved(tx: Transaction, event: InventoryReserved) -> None:
@@ -27,11 +26,11 @@ def on_inventory_reserved(tx: Transaction, event: InventoryReserved) -> None:
     row = _payment(tx, event)
     match domain.pay(Status(row.status), _lock_balance(tx, event.customer_id), event.total_cents):
         case Capture():
-            move(tx, payments, event.order_id, row.status, status=Status.COMPLETED)
+            tx.move(payments, event.order_id, row.status, status=Status.COMPLETED)
             _move_money(tx, row, "capture", -row.amount_cents)
             tx.publish(PaymentCompleted.about(event, payment_id=row.payment_id, amount_cents=row.amount_cents))
         case Refuse(reason):
-            move(tx, payments, event.order_id, row.status, status=Status.FAILED, failure_reason=reason)
+            tx.move(payments, event.order_id, row.status, status=Status.FAILED, failure_reason=reason)
             tx.publish(PaymentFailed.about(event, payment_id=row.payment_id, reason=reason))
 
 
@@ -40,9 +39,9 @@ def on_error(tx: Transaction, event: ErrorEvent) -> None:
     row = _payment(tx, event)
     match domain.undo(Status(row.status)):
         case Status.TOMBSTONE:
-            move(tx, payments, event.order_id, row.status, status=Status.TOMBSTONE)
+            tx.move(payments, event.order_id, row.status, status=Status.TOMBSTONE)
         case Status.REFUNDED:
-            move(tx, payments, event.order_id, row.status, status=Status.REFUNDED)
+            tx.move(payments, event.order_id, row.status, status=Status.REFUNDED)
             _move_money(tx, row, "refund", row.amount_cents)
             tx.publish(PaymentRefunded.about(event, payment_id=row.payment_id, amount_cents=row.amount_cents))
 
@@ -62,7 +61,7 @@ def _payment(tx: Transaction, event: Event) -> Row[Any]:
         "currency": event.currency,
         "status": Status.NEW,
     }
-    return insert_or_lock(tx, payments, values)
+    return tx.insert_or_lock(payments, values)
 
 
 _LOCK_BALANCE = (

@@ -17,11 +17,13 @@ from sqlalchemy import func as sql
 from labservices.payment.domain import Status
 from labservices.shared.inbox import inbox_table
 from labservices.shared.outbox import outbox_table
+from labservices.shared.parking import parked_table
 from labservices.shared.steps import one_of
 
 metadata = MetaData()
 outbox = outbox_table(metadata, "payment")
 inbox = inbox_table(metadata)
+parked_records = parked_table(metadata)
 
 # What each customer has. It is the sum of the account's ledger entries.
 accounts = Table(

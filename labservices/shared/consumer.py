@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 from labservices.settings import Settings
 from labservices.shared.database import DatabaseAway
 from labservices.shared.handling import EventHandling, Outcome
-from labservices.shared.record import InvalidRecord, Record, read_message
+from labservices.shared.record import Record, read_message
 from labservices.shared.service import Service
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ _librdkafka_log.setLevel(logging.CRITICAL)  # it tells of every attempt to conne
 COMMIT_EVERY = 0.05
 """Seconds between two commits of offsets, while there is anything to commit."""
 
-RETRY_FIRST, RETRY_MOST = 0.1, 10.0
-"""Seconds until a record that can't be handled is tried again: twice as long each time, up to a limit."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the parked records, unless one is due earlier."""
 
 AWAY_RETRY = 0.5
 """Seconds until the next try while the database or the broker is away."""
@@ -41,18 +41,29 @@ Partition = tuple[str, int]
 
 @dataclass
 class Held:
-    """Records of one partition that wait, since the first of them could not be handled."""
+    """Records of one partition that wait for the database."""
 
     records: deque[Record]
-    attempts: int
     due: float
+
+
+def client_settings(service: Service, settings: Settings) -> dict[str, Any]:
+    """Say how a client of Kafka reaches the broker, and finds it again."""
+    return {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "client.id": service.name,
+        "broker.address.family": "v4",
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 500,
+        "socket.timeout.ms": 5000,
+    }
 
 
 class EventConsumer:
     """The consumer loop of one service, in a thread of its own.
 
-    A record that can't be handled holds its partition: it is tried again, later and later, and what stands behind it
-    waits. It is never skipped. While the database is away, every partition waits like that, without being blamed.
+    A record that can't be handled is parked in the database, and its partition flows on (see ``parking.py``); this
+    thread tries what is parked again. While the database is away, every partition waits; no record is blamed for that.
     """
 
     def __init__(self, service: Service, settings: Settings, handling: EventHandling) -> None:
@@ -69,6 +80,7 @@ class EventConsumer:
         self._held: dict[Partition, Held] = {}
         self._done: dict[Partition, int] = {}
         self._commit_due = 0.0
+        self._look_due = 0.0
         self._database_away = False
 
     # --- what others ask of it, from their own threads
@@ -108,12 +120,15 @@ class EventConsumer:
                     "topic": topic,
                     "partition": number,
                     "offset": held.records[0].offset,
-                    "attempts": held.attempts,
                     "retry_in_seconds": round(max(0.0, held.due - now), 1),
                 }
                 for (topic, number), held in sorted(self._held.copy().items())
             ],
         }
+
+    def look_at_parked_records(self) -> None:
+        """Look soon whether a parked record is due."""
+        self._look_due = 0.0
 
     def check_broker(self, timeout: float) -> None:
         """Ask the broker for an answer.
@@ -125,7 +140,7 @@ class EventConsumer:
         """
         # The consumer itself can't be asked: list_topics() never returns while another thread is inside poll().
         if self._admin is None:
-            self._admin = AdminClient(self._client_settings(), logger=_librdkafka_log)
+            self._admin = AdminClient(client_settings(self._service, self._settings), logger=_librdkafka_log)
         self._admin.list_topics(self._service.topics[0], timeout)
 
     def _tell(self, *, paused: bool | None = None, stopping: bool = False) -> None:
@@ -153,6 +168,7 @@ class EventConsumer:
         try:
             while not (self._stopping or self._paused):
                 self._retry_what_is_due(consumer)
+                self._try_parked()
                 message = consumer.poll(COMMIT_EVERY if self._done or self._held else IDLE_POLL)
                 if message is not None:
                     self._take(consumer, message)
@@ -173,32 +189,49 @@ class EventConsumer:
         if partition in self._held:  # it was on its way already when the partition was paused
             self._held[partition].records.append(record)
         elif not self._handle(record):
-            self._held[partition] = Held(deque([record]), 0, 0.0)
+            self._held[partition] = Held(deque([record]), time.monotonic() + AWAY_RETRY)
             consumer.pause([TopicPartition(*partition)])
-            self._put_off(self._held[partition])
 
     def _handle(self, record: Record) -> bool:
-        """Have one record handled; answer whether it was."""
+        """Have one record handled or parked; answer False if the database is away."""
         try:
             outcome = self._handling.handle(record)
         except DatabaseAway as error:
-            if not self._database_away:
-                log.warning("the database is away (%s); waiting for it", error)
-            self._database_away = True
+            self._note_database_away(error)
             return False
-        except Exception as error:
-            where = f"{record.topic}[{record.partition}]@{record.offset}"
-            known = isinstance(error, InvalidRecord)
-            log.error("%s can't be handled: %s", where, error if known else repr(error), exc_info=not known)
-            self._database_away = self._database_away and known  # an invalid record asked nothing of the database
-            return False
-        if self._database_away and outcome is not Outcome.IGNORED:  # nor did an ignored one
-            self._database_away = False
-            log.info("the database is back")
+        if outcome is Outcome.FAILED:
+            self._look_due = 0.0
+        if outcome is not Outcome.IGNORED:  # an ignored record asked nothing of the database
+            self._note_database_back()
         if not self._done:
             self._commit_due = time.monotonic() + COMMIT_EVERY
         self._done[record.topic, record.partition] = record.offset + 1
         return True
+
+    def _try_parked(self) -> None:
+        """Try the parked records that are due, for a moment at most; then it is the partitions' turn again."""
+        now = time.monotonic()
+        if now < self._look_due:
+            return
+        try:
+            while self._handling.try_parked() is not None:
+                if time.monotonic() > now + COMMIT_EVERY:
+                    return
+            wait = self._handling.seconds_until_due()
+        except DatabaseAway as error:
+            self._note_database_away(error)
+            wait = AWAY_RETRY
+        self._look_due = time.monotonic() + (LOOK_EVERY if wait is None else min(wait, LOOK_EVERY))
+
+    def _note_database_away(self, error: DatabaseAway) -> None:
+        if not self._database_away:
+            log.warning("the database is away (%s); waiting for it", error)
+        self._database_away = True
+
+    def _note_database_back(self) -> None:
+        if self._database_away:
+            log.info("the database is back")
+        self._database_away = False
 
     def _retry_what_is_due(self, consumer: Consumer) -> None:
         for partition, held in list(self._held.items()):
@@ -206,26 +239,17 @@ class EventConsumer:
                 continue
             while held.records and self._handle(held.records[0]):
                 held.records.popleft()
-                held.attempts = 0
             if held.records:
-                self._put_off(held)
+                held.due = time.monotonic() + AWAY_RETRY
             else:
                 del self._held[partition]
                 consumer.resume([TopicPartition(*partition)])
-
-    def _put_off(self, held: Held) -> None:
-        if self._database_away:  # the record is not to blame, so this is no attempt
-            seconds = AWAY_RETRY
-        else:
-            held.attempts += 1
-            seconds = min(RETRY_FIRST * 2 ** min(held.attempts - 1, 20), RETRY_MOST)
-        held.due = time.monotonic() + seconds
 
     # --- Kafka
 
     def _join(self) -> Consumer:
         consumer = Consumer(
-            self._client_settings()
+            client_settings(self._service, self._settings)
             | {
                 "group.id": self._service.name,
                 "enable.auto.commit": False,
@@ -242,16 +266,6 @@ class EventConsumer:
             self._service.topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
         return consumer
-
-    def _client_settings(self) -> dict[str, Any]:
-        return {
-            "bootstrap.servers": self._settings.kafka_bootstrap_servers,
-            "client.id": self._service.name,
-            "broker.address.family": "v4",
-            "reconnect.backoff.ms": 50,
-            "reconnect.backoff.max.ms": 500,
-            "socket.timeout.ms": 5000,
-        }
 
     def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:
         """Commit the offsets of what is done; with ``wait``, have the broker's answer before going on."""

@@ -8,10 +8,11 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engine, event, text
+from sqlalchemy import Connection, CursorResult, Engine, Executable, Row, Table, create_engine, event, text
 from sqlalchemy.exc import InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from labservices.shared import steps
 from labservices.shared.events import Event
 from labservices.shared.outbox import Outbox
 
@@ -35,6 +36,20 @@ class Transaction:
         """Execute one SQL statement."""
         return self.connection.execute(statement, values)
 
+    def insert_or_lock(self, table: Table, values: dict[str, Any]) -> Row[Any]:
+        """Make the order's row, or lock the one that is there (see ``steps.py``)."""
+        return steps.insert_or_lock(self.connection, table, values)
+
+    def move(self, table: Table, order_id: UUID, expected: str, **new: Any) -> None:
+        """Change the order's row, provided that its status is the expected one (see ``steps.py``).
+
+        Raises
+        ------
+        GuardFailed
+            When it is not.
+        """
+        steps.move(self.connection, table, order_id, expected, new)
+
     def publish(self, said: Event) -> UUID:
         """Write an event into the outbox, and answer its id."""
         return self._outbox.add(self.connection, said, self.cause)
@@ -49,9 +64,12 @@ class Database:
         ``postgresql://user:password@host:port/name``
     outbox
         Where the transactions publish to.
+    transaction
+        What it gives out.
     """
 
-    def __init__(self, url: str, outbox: Outbox) -> None:
+    def __init__(self, url: str, outbox: Outbox, transaction: type[Transaction] = Transaction) -> None:
+        self._make_transaction = transaction
         self.engine = make_engine(url)
         self.schema_made = threading.Event()
         self._outbox = outbox
@@ -74,7 +92,7 @@ class Database:
             raise DatabaseAway("the tables have not been made yet")
         try:
             with self.engine.begin() as connection:
-                yield Transaction(connection, self._outbox, cause)
+                yield self._make_transaction(connection, self._outbox, cause)
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise DatabaseAway(str(error).split("\n")[0]) from error
 

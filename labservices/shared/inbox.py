@@ -6,6 +6,8 @@ to write the event's id down. If the id is there already, the event has been han
 the id is written in the same transaction as the effect, there is never one without the other.
 """
 
+from enum import Enum, auto
+
 from sqlalchemy import BigInteger, Column, Connection, DateTime, Integer, MetaData, Table, Text, Uuid, func, text
 
 from labservices.shared.record import Envelope
@@ -26,13 +28,25 @@ def inbox_table(metadata: MetaData) -> Table:
     )
 
 
-_TAKE = text(
+# One statement for both questions, since nearly every event is new and has nothing parked before it.
+_ADMIT = text(
     """
     INSERT INTO inbox (consumer, event_id, topic, partition, "offset", type)
-    VALUES (:consumer, :event_id, :topic, :partition, :offset, :type)
+    SELECT :consumer, :event_id, :topic, :partition, :offset, :type
+    WHERE :is_its_turn OR NOT EXISTS (SELECT FROM parked_records WHERE key = :key)
     ON CONFLICT DO NOTHING
     """
 )
+
+_IS_THERE = text("SELECT EXISTS (SELECT FROM inbox WHERE consumer = :consumer AND event_id = :event_id)")
+
+
+class Admission(Enum):
+    """Whether an event may be handled now."""
+
+    NEW = auto()
+    DUPLICATE = auto()  # it was handled before
+    BEHIND = auto()  # an earlier one of its order is parked
 
 
 class Inbox:
@@ -41,21 +55,32 @@ class Inbox:
     def __init__(self, consumer: str) -> None:
         self._consumer = consumer
 
-    def first_time(self, connection: Connection, envelope: Envelope) -> bool:
-        """Write the event down; answer False if it stands there already.
+    def admit(self, connection: Connection, envelope: Envelope, *, is_its_turn: bool = False) -> Admission:
+        """Write a new event down, unless something of its order is parked before it.
 
         Two consumers that are given the same record at the same moment meet here too: the second waits until the first
         one's transaction ends, and only then learns whether the event is new.
+
+        Parameters
+        ----------
+        connection
+            The open transaction in which the event will be handled.
+        envelope
+            The event.
+        is_its_turn
+            Whether this is the first parked record of its order itself.
         """
-        inserted = connection.execute(
-            _TAKE,
-            {
-                "consumer": self._consumer,
-                "event_id": envelope.event_id,
-                "topic": envelope.record.topic,
-                "partition": envelope.record.partition,
-                "offset": envelope.record.offset,
-                "type": envelope.event.type(),
-            },
-        )
-        return inserted.rowcount == 1
+        values = {
+            "consumer": self._consumer,
+            "event_id": envelope.event_id,
+            "topic": envelope.record.topic,
+            "partition": envelope.record.partition,
+            "offset": envelope.record.offset,
+            "type": envelope.event.type(),
+            "key": envelope.record.key,
+            "is_its_turn": is_its_turn,
+        }
+        if connection.execute(_ADMIT, values).rowcount == 1:
+            return Admission.NEW
+        same = {"consumer": self._consumer, "event_id": envelope.event_id}
+        return Admission.DUPLICATE if connection.execute(_IS_THERE, same).scalar_one() else Admission.BEHIND

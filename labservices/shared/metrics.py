@@ -10,7 +10,8 @@ HTTP_DURATION = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 
-# outcome: handled; duplicate (it stood in the inbox); ignored (does not concern this service); failed (to be retried)
+# outcome: handled; duplicate (it stood in the inbox); ignored (does not concern this service); failed (to be tried
+# again); behind (parked behind one that failed)
 EVENTS = Counter("events_total", "Events taken from Kafka", ["type", "outcome"])
 EVENT_DURATION = Histogram(
     "event_handling_seconds",
@@ -18,3 +19,6 @@ EVENT_DURATION = Histogram(
     ["type"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
 )
+
+# outcome: as above, and dead (given up, and sent to the dead-letter topic)
+PARKED = Counter("parked_records_total", "Tries of parked records", ["outcome"])

@@ -98,8 +98,12 @@ class Outbox:
                 "payload": event.model_dump(mode="json"),
                 "dataschema": event.dataschema(),
                 "source": f"urn:sagalab:{self._service}",
-                "traceparent": current_traceparent(),
+                "traceparent": self.traceparent(),
                 "causation_id": cause,
             },
         )
         return event_id
+
+    def traceparent(self) -> str | None:
+        """The trace that the event belongs to: the one of what runs now."""
+        return current_traceparent()

@@ -4,18 +4,21 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy import Engine, Table
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from labservices.settings import Settings
-from labservices.shared.consumer import EventConsumer
-from labservices.shared.database import Database
-from labservices.shared.handling import EventHandling
+from labservices.shared.consumer import EventConsumer, client_settings
+from labservices.shared.database import Database, DatabaseAway, Transaction
+from labservices.shared.dead_letters import DeadLetters
+from labservices.shared.handling import Call, EventHandling, call_handler
 from labservices.shared.inbox import Inbox
 from labservices.shared.outbox import Outbox
 from labservices.shared.schema import make_schema
@@ -28,22 +31,53 @@ EXIT_SECONDS = 1.8
 """So long a process that was told to end may take: a thread of it may hang on a database that gives no answer."""
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a service is put together from. A lesson may exchange some of it (see ``teaching.py``)."""
+
+    outbox: Callable[[str, Table], Outbox] = Outbox
+    transaction: type[Transaction] = Transaction
+    database: Callable[[str, Outbox, type[Transaction]], Database] = Database
+    inbox: Callable[[str], Inbox] = Inbox
+    call: Call = call_handler
+    consumer: Callable[[Service, Settings, EventHandling], EventConsumer] = EventConsumer
+    prepare: Callable[[Engine, Service], None] | None = None
+
+
 class Runtime:
     """One service with all its parts, wired here and nowhere else."""
 
-    def __init__(self, service: Service, settings: Settings) -> None:
-        tables = service.tables.tables
+    def __init__(self, service: Service, settings: Settings, parts: Parts | None = None) -> None:
+        parts = parts or Parts()
+        outbox = parts.outbox(service.name, service.tables.tables["outbox"])
+        dead_letters = DeadLetters(service.name, client_settings(service, settings))
         self.service = service
         self.settings = settings
-        self.database = Database(settings.database_url, Outbox(service.name, tables["outbox"]))
-        self.handling = EventHandling(service, self.database, Inbox(service.name))
-        self.consumer = EventConsumer(service, settings, self.handling)
+        self.prepare = parts.prepare
+        self.database = parts.database(settings.database_url, outbox, parts.transaction)
+        self.handling = EventHandling(service, self.database, parts.inbox(service.name), dead_letters, parts.call)
+        self.consumer = parts.consumer(service, settings, self.handling)
         self.ended = threading.Event()
         self.error: Exception | None = None
 
     def start(self) -> None:
         """Begin, without waiting: make the schema as soon as the database is there, then consume."""
         threading.Thread(target=self._make_schema_and_consume, name="start", daemon=True).start()
+
+    def look_after_things(self) -> None:
+        """Begin to do what the service does by itself, every second."""
+        if self.service.every_second:
+            threading.Thread(target=self._every_second, name="every-second", daemon=True).start()
+
+    def _every_second(self) -> None:
+        assert self.service.every_second
+        while not self.ended.wait(1.0):
+            try:
+                self.service.every_second(self.database, self.settings)
+            except DatabaseAway as error:
+                log.debug("later: %s", error)
+            except Exception:
+                log.exception("what is done every second was not done")
 
     def stop(self) -> None:
         """End the consumer, and close the connections."""
@@ -66,6 +100,8 @@ class Runtime:
         while not self.ended.is_set():
             try:
                 make_schema(self.database.engine, self.service, self.settings.datasets_dir)
+                if self.prepare:
+                    self.prepare(self.database.engine, self.service)
             except (OperationalError, InterfaceError) as error:
                 log.debug("the database is not there yet: %s", error)
                 self.ended.wait(0.1)
@@ -80,6 +116,7 @@ def serve(runtime: Runtime) -> int:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runtime.start()
+        runtime.look_after_things()
         yield
         runtime.stop()
 

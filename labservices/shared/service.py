@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, MetaData
 
+from labservices.settings import Settings
 from labservices.shared.database import Database, Transaction
 from labservices.shared.events import Event
 
@@ -33,6 +34,8 @@ class Service:
         What it does upon each event that concerns it; all others it lets pass.
     make_router
         Makes its HTTP API.
+    every_second
+        What it looks after by itself, if anything: called about once a second while it runs.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Service:
     load_opening_data: Callable[[Connection, Path], None]
     handlers: Mapping[type[Event], Handler]
     make_router: "Callable[[Database], APIRouter]"
+    every_second: Callable[[Database, Settings], object] | None = None
 
     @property
     def topics(self) -> list[str]:

@@ -11,9 +11,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Row, Table, TextualSelect, Update, bindparam, func, text
-
-from labservices.shared.database import Transaction
+from sqlalchemy import CheckConstraint, Connection, Row, Table, TextualSelect, Update, bindparam, func, text
 
 
 class GuardFailed(Exception):
@@ -24,12 +22,12 @@ class OutOfStep(Exception):
     """An event came that can't have been written, given what this service did for the order."""
 
 
-def insert_or_lock(tx: Transaction, table: Table, values: dict[str, Any]) -> Row[Any]:
+def insert_or_lock(connection: Connection, table: Table, values: dict[str, Any]) -> Row[Any]:
     """Make the order's row, or lock the one that is there; either way, answer it locked.
 
     The conflict's harmless update is what takes the lock and lets PostgreSQL return the row.
     """
-    return tx.execute(_insert_or_lock(table, tuple(values)), values).one()
+    return connection.execute(_insert_or_lock(table, tuple(values)), values).one()
 
 
 @cache
@@ -43,7 +41,7 @@ def _insert_or_lock(table: Table, columns: tuple[str, ...]) -> TextualSelect:
     return text(statement).bindparams(*parameters).columns(*table.columns)
 
 
-def move(tx: Transaction, table: Table, order_id: UUID, expected: str, **new: Any) -> None:
+def move(connection: Connection, table: Table, order_id: UUID, expected: str, new: dict[str, Any]) -> None:
     """Change the order's row, provided that its status is the expected one.
 
     Raises
@@ -51,7 +49,7 @@ def move(tx: Transaction, table: Table, order_id: UUID, expected: str, **new: An
     GuardFailed
         When it is not.
     """
-    if tx.execute(_move(table), {"moved": order_id, "expected": expected, **new}).rowcount != 1:
+    if connection.execute(_move(table), {"moved": order_id, "expected": expected, **new}).rowcount != 1:
         raise GuardFailed(f"order {order_id} in {table.name} is not {expected}, so it does not become {new['status']}")
 
 

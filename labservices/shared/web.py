@@ -12,10 +12,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
-from labservices.shared import metrics, problems
+from labservices.shared import metrics, parking, problems
 from labservices.shared.consumer import EventConsumer
 from labservices.shared.database import Database
-from labservices.shared.problems import Problem, ProblemDetails
+from labservices.shared.problems import Problem, ProblemDetails, not_found
 from labservices.shared.service import Service
 from labservices.shared.tracing import span
 
@@ -42,7 +42,7 @@ def make_app(service: Service, database: Database, consumer: EventConsumer, life
     problems.install(app)
     app.include_router(service.make_router(database), responses=problems.answers(422, 503))
     app.include_router(_health(database, consumer))
-    app.include_router(_management(consumer), include_in_schema=False)
+    app.include_router(_management(database, consumer), include_in_schema=False)
     app.add_middleware(Patience)
     app.add_middleware(Telemetry)
     _describe_problems(app)
@@ -173,23 +173,47 @@ def _health(database: Database, consumer: EventConsumer) -> APIRouter:
     return router
 
 
-def _management(consumer: EventConsumer) -> APIRouter:
-    router = APIRouter(prefix="/manage/consumer")
+def _management(database: Database, consumer: EventConsumer) -> APIRouter:
+    router = APIRouter(prefix="/manage")
 
-    @router.get("")
+    @router.get("/consumer")
     async def state() -> dict[str, Any]:
         return consumer.state()
 
-    @router.post("/pause")
+    @router.post("/consumer/pause")
     def pause() -> dict[str, Any]:
         if not consumer.pause():
             raise Problem(503, "still-consuming", "the consumer has not finished its record yet; ask again")
         return consumer.state()
 
-    @router.post("/resume")
+    @router.post("/consumer/resume")
     async def resume() -> dict[str, Any]:
         consumer.resume()
         return consumer.state()
+
+    @router.get("/parked-records")
+    def parked_records() -> dict[str, Any]:
+        """List what is parked: dead letters, what waits behind them, and what is tried again."""
+        with database.transaction() as tx:
+            return {"items": parking.listing(tx.connection), "next_cursor": None}
+
+    @router.post("/dead-letters/{parking_id}/replay", status_code=202)
+    def replay(parking_id: int) -> dict[str, Any]:
+        """Have a dead letter tried anew; what is parked behind it follows."""
+        with database.transaction() as tx:
+            if not parking.replay(tx.connection, parking_id):
+                raise not_found("dead letter", parking_id)
+        consumer.look_at_parked_records()
+        return {"parking_id": parking_id}
+
+    @router.post("/dead-letters/{parking_id}/discard")
+    def discard(parking_id: int) -> dict[str, Any]:
+        """Drop a dead letter for good; what is parked behind it follows."""
+        with database.transaction() as tx:
+            if not parking.discard(tx.connection, parking_id):
+                raise not_found("dead letter", parking_id)
+        consumer.look_at_parked_records()
+        return {"parking_id": parking_id}
 
     return router
 

@@ -17,7 +17,6 @@ from labservices.shared.events import (
 )
 from labservices.shared.ids import uuid7
 from labservices.shared.service import Handler
-from labservices.shared.steps import insert_or_lock, move
 from labservices.shipping import domain
 from labservices.shipping.domain import Refuse, Schedule, Status
 from labservices.shipping.tables import carrier_bookings, destinations, shipments
@@ -28,11 +27,11 @@ def on_payment_completed(tx: Transaction, event: PaymentCompleted) -> None:
     row = _shipment(tx, event)
     match domain.schedule(Status(row.status), _find_carrier(tx, event.destination)):
         case Schedule(carrier):
-            move(tx, shipments, event.order_id, row.status, status=Status.SCHEDULED, carrier=carrier)
+            tx.move(shipments, event.order_id, row.status, status=Status.SCHEDULED, carrier=carrier)
             _book(tx, row, "schedule", carrier)
             tx.publish(ShipmentScheduled.about(event, shipment_id=row.shipment_id, carrier=carrier))
         case Refuse(reason):
-            move(tx, shipments, event.order_id, row.status, status=Status.FAILED, failure_reason=reason)
+            tx.move(shipments, event.order_id, row.status, status=Status.FAILED, failure_reason=reason)
             tx.publish(ShippingFailed.about(event, shipment_id=row.shipment_id, reason=reason))
 
 
@@ -41,9 +40,9 @@ def on_error(tx: Transaction, event: ErrorEvent) -> None:
     row = _shipment(tx, event)
     match domain.undo(Status(row.status)):
         case Status.TOMBSTONE:
-            move(tx, shipments, event.order_id, row.status, status=Status.TOMBSTONE)
+            tx.move(shipments, event.order_id, row.status, status=Status.TOMBSTONE)
         case Status.CANCELLED:
-            move(tx, shipments, event.order_id, row.status, status=Status.CANCELLED)
+            tx.move(shipments, event.order_id, row.status, status=Status.CANCELLED)
             _book(tx, row, "cancel", row.carrier)
             tx.publish(ShipmentCancelled.about(event, shipment_id=row.shipment_id, carrier=row.carrier))
 
@@ -52,7 +51,7 @@ def on_order_completed(tx: Transaction, event: OrderCompleted) -> None:
     """The order is past its pivot: the shipment leaves."""
     row = _shipment(tx, event)
     if domain.complete(Status(row.status)):
-        move(tx, shipments, event.order_id, row.status, status=Status.DISPATCHED)
+        tx.move(shipments, event.order_id, row.status, status=Status.DISPATCHED)
         _book(tx, row, "dispatch", row.carrier)
 
 
@@ -70,7 +69,7 @@ def _shipment(tx: Transaction, event: Event) -> Row[Any]:
         "destination": event.destination,
         "status": Status.NEW,
     }
-    return insert_or_lock(tx, shipments, values)
+    return tx.insert_or_lock(shipments, values)
 
 
 _FIND_CARRIER = select(destinations.c.carrier).where(destinations.c.destination == bindparam("destination"))

@@ -5,12 +5,14 @@ from sqlalchemy import func as sql
 
 from labservices.shared.inbox import inbox_table
 from labservices.shared.outbox import outbox_table
+from labservices.shared.parking import parked_table
 from labservices.shared.steps import one_of
 from labservices.shipping.domain import Status
 
 metadata = MetaData()
 outbox = outbox_table(metadata, "shipping")
 inbox = inbox_table(metadata)
+parked_records = parked_table(metadata)
 
 # Who brings goods where; no carrier serves a destination that has none.
 destinations = Table(

@@ -7,7 +7,7 @@ import pytest
 
 from labservices.shared.events import EVENTS, InventoryReserved, PaymentFailed
 from labservices.shared.handling import Outcome
-from labservices.shared.record import InvalidRecord, Record
+from labservices.shared.record import Record
 from tests.services.world import World, a_new_order, changed, record_of
 
 
@@ -58,8 +58,8 @@ def without(record: Record, header: str) -> dict[str, str]:
         "another schema",
     ],
 )
-def test_an_invalid_record_is_refused_and_leaves_nothing(world: World, fault: str) -> None:
-    """The refusal says what is wrong; no row is written."""
+def test_an_invalid_record_is_given_up_at_once_and_leaves_nothing(world: World, fault: str) -> None:
+    """It is parked as it was, on its way to the dead-letter topic, with what is wrong; no other row is written."""
     good = a_record()
     payload = json.loads(good.value or b"")
     bad = {
@@ -79,8 +79,11 @@ def test_an_invalid_record_is_refused_and_leaves_nothing(world: World, fault: st
         ),
         "another schema": lambda: changed(good, headers={**good.headers, "ce_dataschema": "urn:other"}),
     }[fault]()
-    with pytest.raises(InvalidRecord):
-        handle(world, bad)
+    assert handle(world, bad) is Outcome.FAILED
+    (parked,) = world.payment.rows("parked_records")
+    assert (parked.state, parked.attempts, parked.permanent) == ("given_up", 1, True)
+    assert (parked.key, parked.value, parked.headers) == (bad.key, bad.value, dict(bad.headers))
+    assert "InvalidRecord" in parked.error
     assert world.payment.rows("inbox") == []
     assert world.payment.rows("payments") == []
 

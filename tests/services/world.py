@@ -1,6 +1,7 @@
 """All four services with their real databases, and the test in the place of the relay and the broker."""
 
 import dataclasses
+import itertools
 import json
 import random
 from collections.abc import AsyncIterator, Generator
@@ -14,6 +15,7 @@ from sqlalchemy import Row, select, text
 
 from labservices import inventory, order, payment, shipping
 from labservices.settings import Settings
+from labservices.shared import teaching
 from labservices.shared.events import Event, Line, OrderCreated
 from labservices.shared.handling import Outcome
 from labservices.shared.ids import uuid7
@@ -25,6 +27,7 @@ from tests.services.http import Served
 
 SERVICES = (order.service, inventory.service, payment.service, shipping.service)
 NO_BROKER = "127.0.0.1:1"
+_OFFSETS = itertools.count()  # no two records have the same place
 
 DATASETS = {
     "products.csv": "sku,name,unit_price_cents,currency,on_hand\n"
@@ -42,11 +45,13 @@ async def _nothing_to_start(app: FastAPI) -> AsyncIterator[None]:
 class Party:
     """One service: its parts, a client of its HTTP API, and its rows."""
 
-    def __init__(self, service: Any, url: str, datasets: Path) -> None:
-        settings = Settings(database_url=url, kafka_bootstrap_servers=NO_BROKER, datasets_dir=datasets, http_port=1)
+    def __init__(self, service: Any, url: str, datasets: Path, **more: Any) -> None:
+        settings = Settings(
+            database_url=url, kafka_bootstrap_servers=NO_BROKER, datasets_dir=datasets, http_port=1, **more
+        )
         self.service = service
         self.datasets = datasets
-        self.runtime = Runtime(service, settings)
+        self.runtime = Runtime(service, settings, teaching.parts_for(service, settings))
         make_schema(self.runtime.database.engine, service, datasets)
         self.runtime.database.schema_made.set()
         app = make_app(service, self.runtime.database, self.runtime.consumer, _nothing_to_start)
@@ -65,6 +70,10 @@ class Party:
         query = select(it).filter_by(**equal).order_by(*it.primary_key.columns)
         with self.runtime.database.engine.connect() as connection:
             return list(connection.execute(query))
+
+    def errors(self) -> list[str]:
+        """List what is wrong with the parked records."""
+        return [row.error for row in self.rows("parked_records")]
 
     def said(self, order_id: UUID | None = None) -> list[str]:
         """List the types of the events in the outbox."""
@@ -170,7 +179,7 @@ def record_of(event: Event, event_id: UUID | None = None, traceparent: str | Non
         "ce_dataschema": event.dataschema(),
         **({"traceparent": traceparent} if traceparent else {}),
     }
-    return Record(event.topic, 0, 0, str(event.order_id), event.model_dump_json().encode(), headers)
+    return Record(event.topic, 0, next(_OFFSETS), str(event.order_id), event.model_dump_json().encode(), headers)
 
 
 def record_of_row(row: Row[Any]) -> Record:
@@ -179,7 +188,7 @@ def record_of_row(row: Row[Any]) -> Record:
     if row.traceparent:
         headers["traceparent"] = row.traceparent
     value = json.dumps(row.payload).encode()
-    return Record(f"{row.aggregatetype}.events", 0, 0, str(row.aggregateid), value, headers)
+    return Record(f"{row.aggregatetype}.events", 0, next(_OFFSETS), str(row.aggregateid), value, headers)
 
 
 def changed(record: Record, **other: Any) -> Record:

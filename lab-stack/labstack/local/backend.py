@@ -61,7 +61,7 @@ class LocalBackend:
 
     @cached_property
     def _components(self) -> dict[str, Component]:
-        site = Site(self.paths, self._ports)
+        site = Site(self.paths, self._ports, self.store.read().switches)
         databases = [Postgres(site, service) for service in self.services]
         parts: list[Component] = [
             *databases,

@@ -22,10 +22,13 @@ class Site:
         Folders of the lab.
     ports : mapping
         Port by port name; filled before anything starts.
+    switches : mapping
+        Teaching switches that are on, and their values, by service.
     """
 
     paths: LabPaths
     ports: Mapping[str, int]
+    switches: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
 
 class Component(ABC):

@@ -50,6 +50,7 @@ class Service(Component):
                 kafka=f"127.0.0.1:{self.site.ports['kafka']}",
                 port=self.port,
                 datasets=DATASETS,
+                switches=self.site.switches.get(self.name, {}),
             ),
         )
 
