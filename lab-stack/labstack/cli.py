@@ -129,7 +129,7 @@ def check(lab: Lab, as_json: bool, wait: float) -> None:
     """Judge every invariant of the saga, from the databases and topics themselves; exit status 1 if one is violated."""
     verdicts = lab.check(wait)
     if as_json:
-        keys = ("name", "holds", "figures", "offenders")
+        keys = ("name", "holds", "figures", "offenders", "notes")
         click.echo(json.dumps([{key: getattr(verdict, key) for key in keys} for verdict in verdicts]))
     else:
         table = Table(box=None)
@@ -141,7 +141,8 @@ def check(lab: Lab, as_json: bool, wait: float) -> None:
             ]
             figures = ", ".join(f"{name} {number}" for name, number in verdict.figures.items())
             by = f"\nby {', '.join(verdict.offenders[:10])}" if verdict.offenders else ""
-            table.add_row(Text(sign, style=style), verdict.statement, figures + by)
+            notes = "".join(f"\n{note}" for note in verdict.notes[:10])
+            table.add_row(Text(sign, style=style), verdict.statement, figures + by + notes)
         Console().print(table)
     if any(verdict.holds is False for verdict in verdicts):
         sys.exit(1)
@@ -191,13 +192,9 @@ def list_dead_letters(lab: Lab, as_json: bool) -> None:
     elif not letters:
         click.echo("There are no dead letters.")
     else:
-        table = Table(box=None)
-        for column in ("id", "event", "order", "attempts", "behind it", "error"):
-            table.add_column(column, overflow="fold")
         for letter in letters:
-            counts = (str(letter.attempts), str(letter.behind))
-            table.add_row(letter.id, letter.type, letter.order_id, *counts, letter.error[:300])
-        Console().print(table)
+            what = f"{letter.type or 'a record without a type'}, {letter.attempts} attempts, {letter.behind} behind it"
+            click.echo(f"{letter.id}  order {letter.order_id}: {what}\n    {letter.error[:300]}")
 
 
 @dead_letters.command("show")

@@ -74,6 +74,24 @@ def test_each_invariant_can_be_violated(seen: Evidence, invariant: str) -> None:
     assert verdict.offenders
 
 
+def test_what_a_dead_letter_holds_is_named_and_not_blamed(seen: Evidence) -> None:
+    """An order behind a dead letter may be anywhere in its saga; the verdict names the letter."""
+    held = copy.deepcopy(seen)
+    order = held.rows("order", "orders")[0]
+    created = next(row for row in held.outbox["order"] if row["order_id"] == order["order_id"])
+    order["status"] = "PAID"
+    del held.inbox["inventory"][created["id"]]
+    dead = {"parking_id": 3, "state": "dead", "order_id": order["order_id"], "type": "", "event_id": created["id"]}
+    held.parked["inventory"].append(dead)
+    verdicts = {v.name: v for v in judge(held, at_rest=True)}
+    assert all(v.holds for v in verdicts.values())
+    assert verdicts["orders-are-terminal"].figures["held"] == 1
+    assert verdicts["orders-are-terminal"].notes == [f"{order['order_id']} is held by inventory-3"]
+    assert not held.is_retrying
+    held.parked["inventory"].append({**dead, "parking_id": 4, "state": "retrying", "order_id": "another"})
+    assert held.is_retrying
+
+
 def test_invariants_of_rest_stay_open_while_the_lab_moves(seen: Evidence) -> None:
     """While orders move, only what must always be so is judged."""
     verdicts = {v.name: v.holds for v in judge(seen, at_rest=False)}

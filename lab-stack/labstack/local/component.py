@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -28,7 +28,7 @@ class Site:
 
     paths: LabPaths
     ports: Mapping[str, int]
-    switches: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+    switches: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class Component(ABC):

@@ -65,6 +65,9 @@ QUERIES: dict[str, dict[str, str]] = {
 }
 OUTBOX = "SELECT id::text, aggregateid::text AS order_id, type FROM outbox"
 SLOT = "SELECT active FROM pg_replication_slots WHERE slot_name = 'outbox'"
+PARKED = """
+    SELECT parking_id, state, key AS order_id, headers ->> 'ce_type' AS type, headers ->> 'ce_id' AS event_id
+    FROM parked_records ORDER BY parking_id"""
 INBOX = "SELECT event_id::text, count(*) AS times FROM inbox GROUP BY 1"
 
 
@@ -80,6 +83,8 @@ class Evidence:
         Outbox rows by service: ``id``, ``order_id``, ``type``.
     inbox : dict
         How often each event id stands in a service's inbox.
+    parked : dict
+        Parked records by service: ``parking_id``, ``state``, ``order_id``, ``type``, ``event_id``.
     relay_reads : dict
         Whether Debezium holds a service's replication slot now.
     records : Counter
@@ -91,6 +96,7 @@ class Evidence:
     tables: dict[str, dict[str, list[Row]]]
     outbox: dict[str, list[Row]]
     inbox: dict[str, dict[str, int]]
+    parked: dict[str, list[Row]]
     relay_reads: dict[str, bool]
     records: Counter[str] = field(default_factory=Counter)
     lag: dict[str, int] = field(default_factory=dict)
@@ -104,11 +110,31 @@ class Evidence:
         return all(self.records[row["id"]] for row in self.outbox[service])
 
     @property
+    def held(self) -> dict[str, list[str]]:
+        """The dead letters that hold an order, by order, such as ``payment-12``."""
+        held: dict[str, list[str]] = {}
+        for service, rows in self.parked.items():
+            for row in rows:
+                if row["state"] == "dead" and row["order_id"]:
+                    held.setdefault(row["order_id"], []).append(f"{service}-{row['parking_id']}")
+        return held
+
+    @property
+    def is_retrying(self) -> bool:
+        """Whether a parked record will move by itself: it is tried again, or nothing before it is dead."""
+        for rows in self.parked.values():
+            dead = {row["order_id"] for row in rows if row["state"] == "dead"}
+            if any(row["state"] != "dead" and row["order_id"] not in dead for row in rows):
+                return True
+        return False
+
+    @property
     def movement(self) -> tuple[object, ...]:
         """Something that differs between two looks if anything moved in between."""
         statuses = tuple(sorted((row["order_id"], row["status"]) for row in self.rows("order", "orders")))
         sizes = tuple((name, len(rows), sum(self.inbox[name].values())) for name, rows in self.outbox.items())
-        return statuses, sizes, sum(self.records.values())
+        parked = tuple((name, row["parking_id"], row["state"]) for name, rows in self.parked.items() for row in rows)
+        return statuses, sizes, parked, sum(self.records.values())
 
 
 def collect(where: Endpoints) -> Evidence:
@@ -131,10 +157,11 @@ def collect(where: Endpoints) -> Evidence:
             f"The referee can't see everything: {error}", next_step="`lab status` tells what is missing"
         ) from error
     return Evidence(
-        tables={name: tables for name, (tables, _, _, _) in seen.items()},
-        outbox={name: outbox for name, (_, outbox, _, _) in seen.items()},
-        inbox={name: inbox for name, (_, _, inbox, _) in seen.items()},
-        relay_reads={name: reads for name, (_, _, _, reads) in seen.items()},
+        tables={name: look.tables for name, look in seen.items()},
+        outbox={name: look.outbox for name, look in seen.items()},
+        inbox={name: look.inbox for name, look in seen.items()},
+        parked={name: look.parked for name, look in seen.items()},
+        relay_reads={name: look.relay_reads for name, look in seen.items()},
         records=records,
         lag=lag,
     )
@@ -148,13 +175,27 @@ def _snapshot(url: str) -> Iterator[psycopg.Connection[Row]]:
         yield connection
 
 
-def _look_at_database(url: str, service: str) -> tuple[dict[str, list[Row]], list[Row], dict[str, int], bool]:
+@dataclass(frozen=True)
+class _Look:
+    """One database, in one snapshot."""
+
+    tables: dict[str, list[Row]]
+    outbox: list[Row]
+    inbox: dict[str, int]
+    parked: list[Row]
+    relay_reads: bool
+
+
+def _look_at_database(url: str, service: str) -> _Look:
     with _snapshot(url) as connection:
-        tables = {name: connection.execute(query).fetchall() for name, query in QUERIES[service].items()}
-        outbox = connection.execute(OUTBOX).fetchall()
-        inbox = {row["event_id"]: row["times"] for row in connection.execute(INBOX)}
-        reads = connection.execute(SLOT).fetchone()
-    return tables, outbox, inbox, bool(reads and reads["active"])
+        slot = connection.execute(SLOT).fetchone()
+        return _Look(
+            tables={name: connection.execute(query).fetchall() for name, query in QUERIES[service].items()},
+            outbox=connection.execute(OUTBOX).fetchall(),
+            inbox={row["event_id"]: row["times"] for row in connection.execute(INBOX)},
+            parked=connection.execute(PARKED).fetchall(),
+            relay_reads=bool(slot and slot["active"]),
+        )
 
 
 def _look_at_topics(kafka: str, services: list[str]) -> tuple[Counter[str], dict[str, int]]:

@@ -32,6 +32,7 @@ class Finding:
 
     figures: dict[str, int]
     offenders: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Verdict:
         What was counted.
     offenders : list of str
         The orders, products or accounts that violate it.
+    notes : list of str
+        What else is worth knowing, such as which dead letter holds which order.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Verdict:
     holds: bool | None
     figures: dict[str, int]
     offenders: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 def stock_is_within_bounds(seen: Evidence) -> Finding:
@@ -104,48 +108,67 @@ def no_balance_is_below_zero(seen: Evidence) -> Finding:
 
 
 def orders_are_terminal(seen: Evidence) -> Finding:
-    """Every order is COMPLETED or CANCELLED."""
+    """Every order is COMPLETED or CANCELLED, or held by a dead letter."""
     orders = seen.rows("order", "orders")
-    bad = [o["order_id"] for o in orders if o["status"] not in TERMINAL]
-    completed = sum(o["status"] == "COMPLETED" for o in orders)
-    return Finding(
-        {"orders": len(orders), "completed": completed, "cancelled": len(orders) - completed - len(bad)}, bad
-    )
+    held = seen.held
+    moving = [o["order_id"] for o in orders if o["status"] not in TERMINAL]
+    figures = {
+        "orders": len(orders),
+        "completed": sum(o["status"] == "COMPLETED" for o in orders),
+        "cancelled": sum(o["status"] == "CANCELLED" for o in orders),
+        "held": sum(order in held for order in moving),
+    }
+    notes = [f"{order} is held by {', '.join(letters)}" for order, letters in sorted(held.items())]
+    return Finding(figures, [order for order in moving if order not in held], notes)
 
 
 def money_matches_orders(seen: Evidence) -> Finding:
-    """Captured minus refunded is the value of each COMPLETED order, and nothing for every other."""
+    """Captured minus refunded is the value of each COMPLETED order, and nothing for every other (held ones apart)."""
     due = {o["order_id"]: o["total_cents"] if o["status"] == "COMPLETED" else 0 for o in seen.rows("order", "orders")}
     kept = {m["order_id"]: m["captured"] - m["refunded"] for m in seen.rows("payment", "money")}
-    bad = [order for order in sorted(due.keys() | kept.keys()) if due.get(order, 0) != kept.get(order, 0)]
+    judged = sorted((due.keys() | kept.keys()) - seen.held.keys())
+    bad = [order for order in judged if due.get(order, 0) != kept.get(order, 0)]
     return Finding({"completed_orders_cents": sum(due.values()), "kept_cents": sum(kept.values())}, bad)
 
 
 def nothing_is_held_for_cancelled_orders(seen: Evidence) -> Finding:
     """No stock is held and no shipment is alive for a CANCELLED order; none is held that was shipped."""
     cancelled = {o["order_id"] for o in seen.rows("order", "orders") if o["status"] == "CANCELLED"}
-    held = {h["order_id"] for h in seen.rows("inventory", "held") if h["held"] != 0}
+    held = {h["order_id"] for h in seen.rows("inventory", "held") if h["held"] != 0} - seen.held.keys()
     alive = {s["order_id"] for s in seen.rows("shipping", "shipments") if s["status"] in ("SCHEDULED", "DISPATCHED")}
     figures = {"cancelled": len(cancelled), "stock_held": len(held), "shipments_alive": len(alive & cancelled)}
-    return Finding(figures, sorted(held | alive & cancelled))
+    return Finding(figures, sorted(held | (alive & cancelled) - seen.held.keys()))
 
 
 def outboxes_are_in_kafka(seen: Evidence) -> Finding:
     """Each outbox row is in Kafka at least once."""
     rows = [row for outbox in seen.outbox.values() for row in outbox]
     bad = [row["order_id"] for row in rows if not seen.records[row["id"]]]
-    return Finding({"outbox_rows": len(rows), "records": sum(seen.records.values())}, sorted(set(bad)))
+    known = {row["id"] for row in rows}
+    figures = {
+        "outbox_rows": len(rows),
+        "records": sum(seen.records.values()),
+        "records_without_a_row": sum(times for event, times in seen.records.items() if event not in known),
+    }
+    return Finding(figures, sorted(set(bad)))
 
 
 def inboxes_hold_each_event_once(seen: Evidence) -> Finding:
-    """Each outbox row stands exactly once in the inbox of each service that acts on it."""
+    """Each outbox row stands exactly once in the inbox of each service that acts on it, or is parked there."""
     expected, bad = 0, set()
+    parked = {service: {row["event_id"] for row in rows} for service, rows in seen.parked.items()}
     for writer, outbox in seen.outbox.items():
         for reader, acts_on in ACTS_ON.items():
             wanted = [row for row in outbox if reader != writer and row["type"] in acts_on]
+            wanted = [row for row in wanted if row["id"] not in parked[reader] or row["id"] in seen.inbox[reader]]
             expected += len(wanted)
             bad |= {row["order_id"] for row in wanted if seen.inbox[reader].get(row["id"], 0) != 1}
-    return Finding({"expected": expected, "inbox_rows": sum(sum(i.values()) for i in seen.inbox.values())}, sorted(bad))
+    figures = {
+        "expected": expected,
+        "inbox_rows": sum(sum(i.values()) for i in seen.inbox.values()),
+        "parked": sum(len(rows) for rows in seen.parked.values()),
+    }
+    return Finding(figures, sorted(bad))
 
 
 def each_effect_is_taken_once(seen: Evidence) -> Finding:
@@ -186,5 +209,5 @@ def _verdict(invariant: Judge, seen: Evidence, applies: bool) -> Verdict:
     name = invariant.__name__.replace("_", "-")
     statement = (invariant.__doc__ or "").strip()
     if not applies:
-        return Verdict(name, statement, None, finding.figures, [])
-    return Verdict(name, statement, not finding.offenders, finding.figures, finding.offenders)
+        return Verdict(name, statement, None, finding.figures, [], finding.notes)
+    return Verdict(name, statement, not finding.offenders, finding.figures, finding.offenders, finding.notes)

@@ -42,4 +42,5 @@ def check(where: Endpoints, wait_for_rest: float = 0) -> list[Verdict]:
 def is_at_rest(before: Evidence, now: Evidence) -> bool:
     """Whether nothing moved between two looks, and nobody has anything left to read: no consumer, and no relay."""
     relay_has_work = any(not now.relay_reads[name] and not now.is_relayed(name) for name in now.outbox)
-    return not any(now.lag.values()) and not relay_has_work and before.movement == now.movement
+    waits = any(now.lag.values()) or relay_has_work or now.is_retrying
+    return not waits and before.movement == now.movement
