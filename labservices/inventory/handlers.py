@@ -81,6 +81,8 @@ _LOCK_STOCK = text(
     "SELECT sku, on_hand - reserved AS available FROM products WHERE sku = ANY(:skus) ORDER BY sku FOR UPDATE"
 )
 
+_ADD_MOVEMENT = stock_movements.insert()
+
 _MOVE_STOCK = {
     effect: text(
         f"""
@@ -108,6 +110,6 @@ def _move_stock(tx: Transaction, event: Event, effect: str, wanted: dict[str, in
     tx.execute(_MOVE_STOCK[effect], {"skus": list(wanted), "quantities": list(wanted.values())})
     movement = {"effect": effect, "order_id": event.order_id, "event_id": tx.cause}
     tx.execute(
-        stock_movements.insert(),
+        _ADD_MOVEMENT,
         [movement | {"movement_id": uuid7(), "sku": sku, "quantity": quantity} for sku, quantity in wanted.items()],
     )

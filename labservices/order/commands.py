@@ -3,13 +3,13 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from labservices.order import domain
 from labservices.order.domain import Change, Status
 from labservices.order.handlers import change_status, facts, lock_order
-from labservices.order.tables import catalogue, idempotency_keys, order_history, orders
+from labservices.order.tables import idempotency_keys, order_history, orders
 from labservices.shared.database import Transaction
 from labservices.shared.events import CANCELLED_BY_CUSTOMER, Line, OrderCancelRequested, OrderCreated
 from labservices.shared.ids import uuid7
@@ -25,6 +25,11 @@ class UnknownSkus(Exception):
 
 class KeyTaken(Exception):
     """The idempotency key was used with another request."""
+
+
+# Statements that are made once: SQLAlchemy then need not look them over at every call.
+_ADD_ORDER = orders.insert().returning(orders)
+_ADD_TO_HISTORY = order_history.insert()
 
 
 def place(tx: Transaction, request: dict[str, Any], key: str | None) -> tuple[Row[Any], bool]:
@@ -63,11 +68,9 @@ def place(tx: Transaction, request: dict[str, Any], key: str | None) -> tuple[Ro
         "status": Status.PENDING,
         "version": 1,
     }
-    order = tx.execute(orders.insert().returning(orders), values).one()
+    order = tx.execute(_ADD_ORDER, values).one()
     event_id = tx.publish(OrderCreated(**facts(order)))
-    tx.execute(
-        order_history.insert(), {"order_id": order_id, "version": 1, "status": Status.PENDING, "event_id": event_id}
-    )
+    tx.execute(_ADD_TO_HISTORY, {"order_id": order_id, "version": 1, "status": Status.PENDING, "event_id": event_id})
     return order, True
 
 
@@ -87,15 +90,21 @@ def cancel(tx: Transaction, order_id: UUID) -> Row[Any] | None:
     return read_order(tx, order_id)
 
 
+_READ_ORDER = select(orders).where(orders.c.order_id == bindparam("order_id"))
+
+
 def read_order(tx: Transaction, order_id: UUID) -> Row[Any] | None:
     """Read an order without locking it."""
-    return tx.execute(select(orders).where(orders.c.order_id == order_id)).one_or_none()
+    return tx.execute(_READ_ORDER, {"order_id": order_id}).one_or_none()
+
+
+_FIND_PRODUCTS = text("SELECT sku, unit_price_cents, currency FROM catalogue WHERE sku = ANY(:skus)")
 
 
 def _price(tx: Transaction, wanted: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
     """Put today's prices to the lines."""
     skus = {line["sku"] for line in wanted}
-    known = {row.sku: row for row in tx.execute(select(catalogue).where(catalogue.c.sku.in_(skus)))}
+    known = {row.sku: row for row in tx.execute(_FIND_PRODUCTS, {"skus": list(skus)})}
     unknown = [number for number, line in enumerate(wanted) if line["sku"] not in known]
     if unknown:
         raise UnknownSkus(unknown)

@@ -81,6 +81,9 @@ def carry_on(tx: Transaction, order: Row[Any]) -> None:
             tx.publish(OrderCancelled(**facts(order), reason=reason))
 
 
+_ADD_TO_HISTORY = order_history.insert()
+
+
 def change_status(tx: Transaction, order: Row[Any], changes: list[Change]) -> None:
     """Move the order through some statuses, and remember each."""
     failure_reason = order.failure_reason or next((change.reason for change in changes if change.reason), None)
@@ -100,7 +103,7 @@ def change_status(tx: Transaction, order: Row[Any], changes: list[Change]) -> No
             "reason": failure_reason if change.status in (Status.CANCELLING, Status.CANCELLED) else None,
             "event_id": change.event_id or tx.cause,
         }
-        tx.execute(order_history.insert(), row)
+        tx.execute(_ADD_TO_HISTORY, row)
 
 
 def facts(order: Row[Any]) -> dict[str, Any]:

@@ -68,6 +68,8 @@ _LOCK_BALANCE = (
     select(accounts.c.balance_cents).where(accounts.c.customer_id == bindparam("customer_id")).with_for_update()
 )
 
+_ADD_ENTRY = ledger_entries.insert()
+
 _CHANGE_BALANCE = (
     accounts.update()
     .where(accounts.c.customer_id == bindparam("whose"))
@@ -83,7 +85,7 @@ def _move_money(tx: Transaction, payment: Row[Any], effect: str, change_cents: i
     """Change the account's balance, and add the entry that says why."""
     tx.execute(_CHANGE_BALANCE, {"whose": payment.customer_id, "change_cents": change_cents})
     tx.execute(
-        ledger_entries.insert(),
+        _ADD_ENTRY,
         {
             "entry_id": uuid7(),
             "effect": effect,

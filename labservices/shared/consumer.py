@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _librdkafka_log = logging.getLogger("librdkafka")
 _librdkafka_log.setLevel(logging.CRITICAL)  # it tells of every attempt to connect; the health checks tell the same once
 
-COMMIT_EVERY = 0.05
+COMMIT_EVERY = 0.2
 """Seconds between two commits of offsets, while there is anything to commit."""
 
 LOOK_EVERY = 1.0
@@ -157,10 +157,14 @@ class EventConsumer:
                 self._changed.wait_for(lambda: self._stopping or not self._paused)
                 self._consuming = not self._stopping
             if self._consuming:
-                self._consume()
+                try:
+                    self._consume()
+                except Exception:  # whatever it was, a consumer that has ended without a word would be worse
+                    log.exception("the consumer failed; it joins its group again")
                 with self._changed:
                     self._consuming = False
                     self._changed.notify_all()
+                    self._changed.wait_for(lambda: self._stopping, 0 if self._paused else AWAY_RETRY)
 
     def _consume(self) -> None:
         consumer = self._join()
@@ -169,7 +173,7 @@ class EventConsumer:
             while not (self._stopping or self._paused):
                 self._retry_what_is_due(consumer)
                 self._try_parked()
-                message = consumer.poll(COMMIT_EVERY if self._done or self._held else IDLE_POLL)
+                message = consumer.poll(IDLE_POLL)
                 if message is not None:
                     self._take(consumer, message)
                 if self._done and time.monotonic() >= self._commit_due:
@@ -257,7 +261,6 @@ class EventConsumer:
                 "auto.offset.reset": "earliest",
                 "session.timeout.ms": self._settings.consumer_session_timeout_ms,
                 "heartbeat.interval.ms": self._settings.consumer_heartbeat_interval_ms,
-                "fetch.wait.max.ms": 100,
                 "topic.metadata.refresh.interval.ms": 2000,  # a topic that is made later is found within that time
             },
             logger=_librdkafka_log,

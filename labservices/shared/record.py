@@ -3,6 +3,7 @@
 The payload is the record's value; everything about the event stands in headers.
 """
 
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,10 @@ from confluent_kafka import Message
 from pydantic import ValidationError
 
 from labservices.shared.events import EVENTS, Event
+
+# A name that is no UTF-8 makes the client's method return and raise at once. Python notices that only where a function is
+# called from C, as here; called in the usual way, the process would crash.
+_headers_of = operator.methodcaller("headers")
 
 _DATASCHEMA = re.compile(r"^urn:sagalab:(?P<type>[A-Za-z]+):(?P<major>\d+)\.(?P<minor>\d+)$")
 
@@ -44,8 +49,14 @@ class Envelope:
 
 
 def read_message(message: Message) -> Record:
-    """Read what Kafka's client gives as a record; a header without a value is left out."""
-    headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
+    """Read what Kafka's client gives as a record; a header without a value is left out.
+
+    Where the name of one header is no text, all are: then nothing can be said of them.
+    """
+    try:
+        headers = cast("list[tuple[str, bytes | None]]", _headers_of(message) or [])
+    except (SystemError, UnicodeDecodeError):
+        headers = []
     return Record(
         topic=message.topic() or "",
         partition=message.partition() or 0,

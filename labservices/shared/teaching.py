@@ -16,8 +16,21 @@ from typing import Any
 from uuid import UUID
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
-from sqlalchemy import Connection, Engine, PrimaryKeyConstraint, Row, Table, UniqueConstraint, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    PrimaryKeyConstraint,
+    Row,
+    Select,
+    Table,
+    UniqueConstraint,
+    Update,
+    bindparam,
+    select,
+    text,
+)
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.dml import ReturningInsert
 
 from labservices.settings import Settings
 from labservices.shared.consumer import EventConsumer, client_settings
@@ -85,15 +98,29 @@ class UnguardedTransaction(Transaction):
     def insert_or_lock(self, table: Table, values: dict[str, Any]) -> Row[Any]:
         """Make a new row for a command, however many there are; find the newest one for everything else."""
         if not self.is_command:
-            newest = next(iter(table.primary_key.columns)).desc()
-            query = select(table).where(table.c.order_id == values["order_id"]).order_by(newest).limit(1)
-            if row := self.execute(query).one_or_none():
+            if row := self.execute(_newest_row(table), {"order_id": values["order_id"]}).one_or_none():
                 return row
-        return self.execute(table.insert().returning(table), values).one()
+        return self.execute(_new_row(table), values).one()
 
     def move(self, table: Table, order_id: UUID, expected: str, **new: Any) -> None:
         """Change the order's rows, whatever their status."""
-        self.execute(table.update().where(table.c.order_id == order_id).values(**new))
+        self.execute(_all_rows(table), {"moved": order_id, **new})
+
+
+@functools.cache
+def _newest_row(table: Table) -> Select[Any]:
+    newest = next(iter(table.primary_key.columns)).desc()
+    return select(table).where(table.c.order_id == bindparam("order_id")).order_by(newest).limit(1)
+
+
+@functools.cache
+def _new_row(table: Table) -> ReturningInsert[Any]:
+    return table.insert().returning(table)
+
+
+@functools.cache
+def _all_rows(table: Table) -> Update:
+    return table.update().where(table.c.order_id == bindparam("moved"))
 
 
 def without_guards(call: Call, handler: Handler, tx: Transaction, envelope: Envelope) -> None:

@@ -72,6 +72,8 @@ def _shipment(tx: Transaction, event: Event) -> Row[Any]:
     return tx.insert_or_lock(shipments, values)
 
 
+_ADD_BOOKING = carrier_bookings.insert()
+
 _FIND_CARRIER = select(destinations.c.carrier).where(destinations.c.destination == bindparam("destination"))
 
 
@@ -81,7 +83,7 @@ def _find_carrier(tx: Transaction, destination: str) -> str | None:
 
 def _book(tx: Transaction, shipment: Row[Any], effect: str, carrier: str) -> None:
     tx.execute(
-        carrier_bookings.insert(),
+        _ADD_BOOKING,
         {
             "order_id": shipment.order_id,
             "effect": effect,

@@ -67,6 +67,13 @@ def test_saga_carries_orders_with_one_consumer_and_with_two(tmp_path: Path) -> N
     assert results["five_hops_ms"]["n"] > 0
 
 
+def test_guards_compares_both_ways(tmp_path: Path) -> None:
+    """`guards` gives the throughput with and without inbox and guards, and loses no order."""
+    results = _run("guards", tmp_path)
+    assert all(figure > 0 for way in ("with", "without") for figure in results["orders_per_s"][way])
+    assert results["ratio"] > 0
+
+
 def test_percentiles_are_values_of_the_sample() -> None:
     """Percentiles are nearest ranks; an empty sample has none."""
     latency = Latency.of([number / 1000 for number in range(1, 101)])

@@ -1,0 +1,80 @@
+"""What inbox and guards cost: orders per second with them and, in the same run, without.
+
+Orders are placed while no service consumes; then all consumers begin at once, and what counts is the time until the
+last order is COMPLETED. So the services are busy from the first moment to the last, and the load itself is not
+measured. Both ways take turns in one lab; "without" is the teaching switches inbox-off and guards-off in every service.
+"""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import Any
+
+from confluent_kafka import Message
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.helper import helper
+from benchmarks.load import place_orders
+from benchmarks.own_lab import own_lab
+from benchmarks.watching import text_headers, wait_for_all, watching
+from labstack import http
+from labstack.lab import Lab
+
+RATE = 100.0
+"""Orders per second while they are placed."""
+
+
+def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
+    """Measure both ways in turn."""
+    rounds, seconds = (1, 1.0) if quick else (5, 6.0)
+    found: dict[str, list[float]] = {"with": [], "without": []}
+    with own_lab() as lab:
+        lab.up()
+        _drain(lab, seconds)  # warms up what is compiled as it is used
+        for number in range(rounds):
+            ways = ("with", "without") if number % 2 == 0 else ("without", "with")
+            for way in ways:
+                lab.reset()
+                for service in lab.endpoints.services if way == "without" else ():
+                    lab.switch_on(service, "inbox-off")
+                    lab.switch_on(service, "guards-off")
+                found[way].append(_drain(lab, seconds))
+                tell.print(f"round {number + 1}, {way} inbox and guards: {found[way][-1]:.1f} orders/s")
+    ratios = [one / other for one, other in zip(found["with"], found["without"], strict=True)]
+    return {"quick": quick, "orders_per_s": found, "ratios": ratios, "ratio": median(ratios)}
+
+
+def _drain(lab: Lab, seconds: float) -> float:
+    """Place orders while nobody consumes, then let everybody consume; return the orders per second of the latter."""
+    completed: set[str] = set()
+
+    def take(message: Message, at: float) -> None:
+        if text_headers(message).get("ce_type") == "OrderCompleted":
+            completed.add((message.key() or b"").decode())
+
+    services = lab.endpoints.services.values()
+    with watching(lab.endpoints.kafka, ["order.events"], take):
+        for url in services:
+            http.request("POST", f"{url}/manage/consumer/pause", timeout=15).raise_for_status()
+        with helper(place_orders, lab.endpoints.services["order"], RATE, seconds, 1) as load:
+            accepted = {one.order_id for one in load.result(seconds + 60) if one.status == 201}
+        began = time.monotonic()
+        for url in services:
+            http.request("POST", f"{url}/manage/consumer/resume", timeout=15).raise_for_status()
+        if not wait_for_all(lambda: len(completed & accepted), len(accepted), 30):
+            raise RuntimeError(f"{len(accepted - completed)} of {len(accepted)} orders were not COMPLETED")
+        return len(accepted) / (time.monotonic() - began)
+
+
+def show(results: dict[str, Any], console: Console) -> None:
+    """Print the table."""
+    table = Table(
+        "round", "with inbox and guards", "without", "ratio", title="Orders per second while a backlog drains"
+    )
+    for number, ratio in enumerate(results["ratios"]):
+        figures = (results["orders_per_s"][way][number] for way in ("with", "without"))
+        table.add_row(str(number + 1), *(f"{figure:.1f}" for figure in figures), f"{ratio:.2f}")
+    console.print(table)
+    console.print(f"inbox and guards leave {100 * results['ratio']:.0f}% of the throughput (85% at least)")
