@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import Response
+from fastapi_offline import FastAPIOffline
 from opentelemetry.trace import SpanKind
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.concurrency import run_in_threadpool
@@ -30,7 +31,7 @@ CHECK_SECONDS = 1.0
 
 def make_app(service: Service, database: Database, consumer: EventConsumer, lifespan: Lifespan[FastAPI]) -> FastAPI:
     """Make a service's HTTP app: its own API, and what every service has."""
-    app = FastAPI(
+    app = FastAPIOffline(  # the pages under /docs come from here, not from a network that a workshop may not have
         title=f"Saga Lab: {service.name} service",
         version="1.0",
         description="One of the four services of the lab. Errors are problem details (RFC 9457).",

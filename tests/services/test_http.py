@@ -1,5 +1,6 @@
 """The HTTP contract of the four services, call by call."""
 
+import re
 import threading
 from typing import Any
 from uuid import UUID, uuid4
@@ -346,7 +347,13 @@ def test_the_api_describes_itself(world: World, service: str) -> None:
     """The OpenAPI document and its page are there; errors stand in it as problem details, management does not."""
     http = world.parties[service].http
     document = http.get("/openapi.json").json()
-    assert http.get("/docs").status_code == 200
+    page = http.get("/docs")
+    assert page.status_code == 200
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert loaded
+    for path in loaded:  # none of it from another host: a workshop may have no network
+        assert path.startswith("/")
+        assert http.get(path).status_code == 200
     assert not [path for path in document["paths"] if path.startswith("/manage")]
     assert "HTTPValidationError" not in document["components"]["schemas"]
     for path, calls in document["paths"].items():
