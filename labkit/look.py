@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import httpx
 import pandas as pd
 import psycopg
+from prometheus_client.parser import text_string_to_metric_families
 from psycopg.rows import tuple_row
 
 from labkit import records as kafka_records
+from labkit import sides
 from labkit.aliases import Aliases
 from labkit.errors import KitError, QueryFailed, ShopAway
 from labkit.records import RecordView
@@ -107,6 +110,42 @@ class Look:
                 raise QueryFailed(f"{service} says: {str(error).strip()}") from None
         return pd.DataFrame([self._row(columns, row) for row in found], columns=columns)
 
+    def changes(
+        self,
+        service: str,
+        query: str,
+        until: Callable[[pd.DataFrame], bool],
+        timeout: float = 30,
+        **parameters: Any,
+    ) -> pd.DataFrame:
+        """Ask a service's database the same thing again and again, and return every answer that was a new one.
+
+        Parameters
+        ----------
+        service, query, **parameters
+            As for `sql`.
+        until : callable
+            Given an answer, says whether it is the last one to wait for.
+        timeout : float
+            Seconds, at most.
+
+        Returns
+        -------
+        DataFrame
+            The rows of all answers, one below the other; `seconds` says when each was first seen.
+        """
+        began = time.monotonic()
+        seen: list[pd.DataFrame] = []
+
+        def is_last() -> bool:
+            rows = self.sql(service, query, **parameters)
+            if len(rows) and not (seen and rows.equals(seen[-1].drop(columns="seconds"))):
+                seen.append(rows.assign(seconds=round(time.monotonic() - began, 1)))
+            return until(rows)
+
+        wait_until(is_last, timeout, what=f"the rows of {service} to come to what is asked for")
+        return pd.concat(seen, ignore_index=True)
+
     def _row(self, columns: list[str], row: Iterable[Any]) -> list[Any]:
         tidied = [self.aliases.tidy(value, column) for column, value in zip(columns, row, strict=True)]
         return [json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value for value in tidied]
@@ -188,6 +227,30 @@ class Look:
             return None
         return {str(self._parameter(one)) for one in ([orders] if isinstance(orders, Order | str) else orders)}
 
+    # -- one order everywhere --------------------------------------------------------------------------------------
+
+    def sides(self, order: Order | str) -> pd.DataFrame:
+        """Return what each service made of an order, side by side: status, reason, what it did, and what it said."""
+        return sides.side_by_side(self._lab.endpoints, str(self._parameter(order)))
+
+    def heard(self, orders: Orders) -> pd.DataFrame:
+        """Return how many records each event of these orders has, and how often it stands in each service's inbox."""
+        return sides.who_heard_what(self._lab.endpoints, self._keys(orders) or set())
+
+    def wait_for_rest(self, orders: Orders, without: str | None = None, timeout: float = 30) -> None:
+        """Wait until everyone has heard everything about these orders.
+
+        Parameters
+        ----------
+        orders : Order, str or list
+            Which orders.
+        without : str, optional
+            A service that is not waited for, since it is down.
+        timeout : float
+            Seconds, at most.
+        """
+        sides.wait_for_rest(self._lab.endpoints, self._keys(orders) or set(), without, timeout)
+
     # -- the relay between them ------------------------------------------------------------------------------------
 
     def relay(self, orders: Orders) -> pd.DataFrame:
@@ -214,6 +277,18 @@ class Look:
                 next_step="`lab` shows how it is, `lab.start('connect')` starts it",
             ) from None
         return {name: value for name, value in sorted(answer.json().items()) if "password" not in name}
+
+    def metric(self, service: str, name: str, **labels: str) -> int:
+        """Return what a service has counted since it was started: a metric's sum over all labels that are not given."""
+        try:
+            text = httpx.get(f"{self._lab.endpoints.services[service]}/metrics", timeout=10).raise_for_status().text
+        except httpx.HTTPError as error:
+            raise ShopAway(
+                f"The {service} service shows no metrics ({type(error).__name__}).",
+                next_step=f"`lab` shows how it is, `lab.start('{service}')` starts it",
+            ) from None
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        return int(sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items()))
 
     def waits(self, orders: Orders) -> pd.DataFrame:
         """Return when each outbox row of these orders was made, and when its record came: what `waits_chart` draws."""

@@ -36,11 +36,16 @@ class RecordView:
 
     @property
     def value(self) -> Any:
-        """The event's payload, with short names for the ids."""
-        return self._aliases.tidy(json.loads(self.record.value or b"null"))
+        """The event's payload, with short names for the ids; what is no JSON comes as text."""
+        payload = self.record.value or b"null"
+        try:
+            document = json.loads(payload)
+        except ValueError:
+            document = payload.decode(errors="replace")
+        return self._aliases.tidy(document)
 
     def __repr__(self) -> str:
-        width = max(len(name) for name in self.record.headers)
+        width = max((len(name) for name in self.record.headers), default=0)
         headers = [f"  {name:<{width}}  {'-' if value is None else value}" for name, value in self.headers.items()]
         value = json.dumps(self.value, indent=2, ensure_ascii=False)
         key = self._aliases.tidy(self.record.key, "key")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -284,8 +285,15 @@ def poll(consumer: Consumer, timeout: float) -> Record | None:
     )
 
 
+# Called from C, the client's method can't crash the process upon a name that is no UTF-8 (seen with version 2.16).
+_headers_of = operator.methodcaller("headers")
+
+
 def _headers(message: Message) -> list[tuple[str, bytes | None]]:
-    return list(message.headers() or [])  # type: ignore[arg-type]  # typed as if names and values could be mixed
+    try:
+        return list(_headers_of(message) or [])
+    except (SystemError, UnicodeDecodeError):
+        return []
 
 
 def read_all(address: str, topics: Iterable[str], timeout: float = 10) -> list[Record]:

@@ -26,7 +26,7 @@ from labstack.progress import Progress
 from labstack.referee import Verdict
 from labstack.relay import Relay, connector_name, database_is_prepared
 from labstack.resend import resend
-from labstack.reset import reset_data
+from labstack.reset import reset_data, resume_consumers
 from labstack.services import ServiceEntry, load_services, load_topics
 from labstack.settings import checked_switch
 from labstack.state import LabState, Phase, StateStore, me
@@ -203,6 +203,7 @@ class Lab:
             Some part did not heal; names it.
         """
         progress = Progress(report.notebook_listener())
+        self._end_what_would_crash()
         if not look_at(self._store.read(), self.backend, memory=False).healthy:
             self._bring_up(progress, renew_slots=True)
         with self._changing("ready", progress):
@@ -210,10 +211,26 @@ class Lab:
         for service in self.switches:
             self.switch_off(service)
 
+    def _end_what_would_crash(self) -> None:
+        """End the services that were switched to crash, and turn that off: they would do so in the middle of a
+        reset. (The other switches go at its end: what `guards-off` left twice must be cleared away first.)
+        """
+        on = self.switches
+        kept = {service: {name: v for name, v in on[service].items() if "crash" not in v} for service in on}
+        if kept == on:
+            return
+        with self._changing_component():
+            state = self._store.read()
+            state.switches = {service: left for service, left in kept.items() if left}
+            self._store.write(state)
+            for service in on:
+                if kept[service] != on[service]:
+                    self.backend.stop(service)
+
     def demo(self) -> list[Story]:
         """Carry the orders of the show through the running lab, and return what happened to each."""
         stories: list[Story] = []
-        show(self.endpoints, lambda _, story: stories.append(story))
+        show(self._running(), lambda _, story: stories.append(story))
         return stories
 
     def check(self, wait_for_rest: float = 0) -> list[Verdict]:
@@ -224,7 +241,7 @@ class Lab:
         wait_for_rest : float
             Seconds to wait for the lab to come to rest; the invariants of rest stay open (None) while it doesn't.
         """
-        return referee.check(self.endpoints, wait_for_rest)
+        return referee.check(self._running(), wait_for_rest)
 
     def prefetch(self, listener: Callable[[Progress], None] | None = None) -> None:
         """Fetch and check every program, so that later starts need no network; starts nothing."""
@@ -277,7 +294,7 @@ class Lab:
 
     def dead_letters(self) -> list[DeadLetter]:
         """Return the records that services have given up; see `labstack.dead_letters`."""
-        return dead_letters.dead_letters(self.endpoints)
+        return dead_letters.dead_letters(self._running())
 
     def replay(self, letter_id: str, timeout: float = 30) -> DeadLetter | None:
         """Send a dead letter back to the service that gave it up; return None once it was handled, else the letter,
@@ -288,15 +305,15 @@ class Lab:
         LabError
             There is none of that id, or the service takes longer than `timeout` seconds.
         """
-        return dead_letters.replay(self.endpoints, letter_id, timeout)
+        return dead_letters.replay(self._running(), letter_id, timeout)
 
     def discard(self, letter_id: str) -> None:
         """Drop a dead letter for good; what waits behind it follows."""
-        dead_letters.discard(self.endpoints, letter_id)
+        dead_letters.discard(self._running(), letter_id)
 
     def resend(self, order_id: str) -> dict[str, int]:
         """Let every event of an order come once more; return how many each service's outbox will send."""
-        return resend(self.endpoints, order_id)
+        return resend(self._running(), order_id)
 
     # -- teaching switches -----------------------------------------------------------------------------------------
 
@@ -372,11 +389,15 @@ class Lab:
     @contextlib.contextmanager
     def _changing_component(self) -> Iterator[None]:
         with self._store.exclusive(LOCK_WAIT):
-            state = self._store.read()
-            if state.phase == "stopped":
-                raise NotRunning("The lab is not running.", next_step="`lab up` starts it")
-            self._set_phase(state.phase)
+            self._running()
+            self._set_phase(self._store.read().phase)
             yield
+
+    def _running(self) -> Endpoints:
+        """Return where the lab's parts listen, unless it was never started, or was ended."""
+        if self._store.read().phase == "stopped":
+            raise NotRunning("The lab is not running.", next_step="`lab up` starts it")
+        return self.endpoints
 
     def _set_phase(self, phase: Phase, switches: dict[str, dict[str, str]] | None = None) -> None:
         state = self._store.read()
@@ -475,6 +496,7 @@ class _Start:
 
     def _canary(self, *, clean: bool) -> None:
         where = self.backend.endpoints()
+        resume_consumers(where)
         flight = canary.let_go(where.kafka, where.databases)
         canary.watch(where.kafka, flight, 40)
         canary.wait_for_services(where.kafka, flight, where.services, 30)

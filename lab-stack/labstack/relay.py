@@ -58,9 +58,21 @@ def slot_is_read(database_url: str) -> bool:
     return _ask(database_url, "SELECT active FROM pg_replication_slots WHERE slot_name = 'outbox'") is True
 
 
+def retained_bytes(database_url: str) -> int:
+    """How much of its write-ahead log PostgreSQL keeps for Debezium (max_slot_wal_keep_size in postgresql.conf is the
+    bound); 0 where there is no slot, or nobody to ask.
+    """
+    kept = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint FROM pg_replication_slots"
+    answer = _ask(database_url, kept + " WHERE slot_name = 'outbox'")
+    return answer if isinstance(answer, int) else 0
+
+
+WAL_STATUS: LiteralString = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'outbox'"
+
+
 def slot_is_usable(database_url: str) -> bool:
     """Whether the slot is there and PostgreSQL still has the log from its position on."""
-    status = _ask(database_url, "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'outbox'")
+    status = _ask(database_url, WAL_STATUS)
     return status is not None and status != "lost"
 
 
@@ -152,7 +164,12 @@ class Relay:
                     )
             except (httpx.HTTPError, ValueError, LookupError):
                 return False
-            return state == "RUNNING" and slot_is_read(database_url)
+            if state == "RUNNING" and slot_is_read(database_url):
+                return True
+            # Debezium would ask for such a slot for ever.
+            if _ask(database_url, WAL_STATUS) == "lost":
+                raise self._without_slot(service)
+            return False
 
         if not wait_until(runs, timeout, interval=0.05, meanwhile=meanwhile):
             raise RelayFailed(

@@ -59,6 +59,8 @@ def status_rows(status: LabStatus) -> list[Row]:
         note = complaint if complaint and complaint != component.state else addresses.get(name, "")
         if on := status.switches.get(name):
             note += f" (switched: {', '.join(written(switch, value) for switch, value in on.items())})"
+        if kept := status.retained.get(name):
+            note += f" (keeps {kept / 1e6:.1f} MB of its log for Debezium)"
         rows.append(Row(name, component.state, memory, note))
     return rows
 

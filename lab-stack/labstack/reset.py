@@ -47,6 +47,18 @@ def reset_data(where: Endpoints, services: list[str]) -> None:
         list(pool.map(lambda s: _await_consumer(where.services[s]), services))
 
 
+def resume_consumers(where: Endpoints) -> None:
+    """Let every consumer go on that somebody has paused.
+
+    Raises
+    ------
+    LabError
+        A service does not answer.
+    """
+    for url in where.services.values():
+        _manage(url, "resume")
+
+
 def _manage(url: str, verb: str) -> None:
     try:
         answer = http.request("POST", f"{url}/manage/consumer/{verb}", timeout=15)

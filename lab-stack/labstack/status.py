@@ -10,10 +10,13 @@ import httpx
 
 from labstack import http
 from labstack.backend import Backend, ComponentStatus, Endpoints
-from labstack.relay import Relay, connector_name, slot_is_read
+from labstack.relay import Relay, connector_name, retained_bytes, slot_is_read
 from labstack.state import LabState
 
 State = Literal["ready", "starting", "degraded", "stopped"]
+
+MUCH_LOG = 16 * 1024 * 1024
+"""Bytes of write-ahead log, kept for Debezium, that are worth telling even while it reads."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class LabStatus:
         What is wrong, by component: process, readiness, or connector's task.
     switches : dict
         Teaching switches that are on, and their values, by service.
+    retained : dict
+        Bytes of write-ahead log that a database keeps for Debezium, by component; only where nobody reads it, or where
+        it is more than `MUCH_LOG`.
     """
 
     mode: str
@@ -43,6 +49,7 @@ class LabStatus:
     components: dict[str, ComponentStatus]
     complaints: dict[str, str]
     switches: dict[str, dict[str, str]] = field(default_factory=dict)
+    retained: dict[str, int] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool:
@@ -66,6 +73,7 @@ class LabStatus:
                     "log": component.log,
                     "complaint": self.complaints.get(name),
                     "switches": self.switches.get(name),
+                    "retained_wal_bytes": self.retained.get(name),
                 }.items()
                 if value is not None
             }
@@ -82,6 +90,7 @@ def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
         components = dict(zip(names, pool.map(lambda n: backend.inspect(n, memory=memory), names), strict=True))
         where = backend.endpoints()
         complaints: dict[str, str] = {n: c.state for n, c in components.items() if c.state != "running"}
+        retained: dict[str, int] = {}
         if len(complaints) < len(names) and where.connect:
             asked = [n for n in where.services if n not in complaints]
             answers = pool.map(lambda n: _ask_service(where.services[n]), asked)
@@ -89,11 +98,14 @@ def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
             slots = pool.map(lambda s: slot_is_read(where.databases[s]), reachable)
             tasks = pool.submit(_ask_relay, where, list(where.services)) if "connect" not in complaints else None
             complaints.update({n: answer for n, answer in zip(asked, answers, strict=True) if answer})
+            kept = pool.map(lambda s: retained_bytes(where.databases[s]), reachable)
             unread = [s for s, is_read in zip(reachable, slots, strict=True) if not is_read]
+            told = {s: size for s, size in zip(reachable, kept, strict=True) if s in unread or size > MUCH_LOG}
+            retained = {f"{service}-db": size for service, size in told.items()}
             if tasks and (complaint := tasks.result() or _unread(unread)):
                 complaints["connect"] = complaint
     overall = _overall(state, components, complaints)
-    return LabStatus(backend.mode, overall, where, components, complaints, state.switches)
+    return LabStatus(backend.mode, overall, where, components, complaints, state.switches, retained)
 
 
 def _overall(state: LabState, components: dict[str, ComponentStatus], complaints: dict[str, str]) -> State:

@@ -7,7 +7,15 @@ from functools import cache
 
 from labkit.exercises.base import Exercise
 
-NOTEBOOKS = {"00": "start_here", "01": "one_order", "02": "outbox"}
+NOTEBOOKS = {
+    "00": "start_here",
+    "01": "one_order",
+    "02": "outbox",
+    "03": "compensations",
+    "04": "duplicates",
+    "05": "dead_letters",
+    "06": "dual_write",
+}
 """The module of each notebook's exercises."""
 
 

@@ -161,10 +161,10 @@ class EventConsumer:
                     self._consume()
                 except Exception:  # whatever it was, a consumer that has ended without a word would be worse
                     log.exception("the consumer failed; it joins its group again")
+                    time.sleep(AWAY_RETRY)
                 with self._changed:
                     self._consuming = False
                     self._changed.notify_all()
-                    self._changed.wait_for(lambda: self._stopping, 0 if self._paused else AWAY_RETRY)
 
     def _consume(self) -> None:
         consumer = self._join()

@@ -128,23 +128,24 @@ _PARK = text(
     """
 )
 
+# The first of each order, unless it is dead. A record without a key belongs to no order, and waits for nobody.
+_ITS_TURN = """
+    state <> 'dead' AND (key IS NULL OR NOT EXISTS (
+        SELECT FROM parked_records AS before WHERE before.key = it.key AND before.parking_id < it.parking_id))
+"""
+
 # Two processes of a service may look at the same moment; SKIP LOCKED gives each another record.
 _NEXT_DUE = text(
-    """
+    f"""
     SELECT * FROM parked_records AS it
-    WHERE state <> 'dead' AND due_at <= clock_timestamp()
-      AND (key IS NULL OR NOT EXISTS (
-          SELECT FROM parked_records AS before WHERE before.key = it.key AND before.parking_id < it.parking_id))
+    WHERE {_ITS_TURN} AND due_at <= clock_timestamp()
     ORDER BY parking_id LIMIT 1
     FOR UPDATE SKIP LOCKED
     """
 )
 
 _NEXT_DUE_IN = text(
-    """
-    SELECT extract(epoch FROM min(due_at) - clock_timestamp())
-    FROM parked_records WHERE state IN ('retrying', 'given_up')
-    """
+    f"SELECT extract(epoch FROM min(due_at) - clock_timestamp()) FROM parked_records AS it WHERE {_ITS_TURN}"
 )
 
 _TRIED = text(

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from labservices.shared.events import EVENTS, Event
 
-# A name that is no UTF-8 makes the client's method return and raise at once. Python notices that only where a function is
-# called from C, as here; called in the usual way, the process would crash.
+# A name that is no UTF-8 makes the client's method return and raise at once. Python notices that only where a function
+# is called from C, as here; called in the usual way, the process would crash.
 _headers_of = operator.methodcaller("headers")
 
 _DATASCHEMA = re.compile(r"^urn:sagalab:(?P<type>[A-Za-z]+):(?P<major>\d+)\.(?P<minor>\d+)$")

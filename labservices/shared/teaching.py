@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,7 @@ from uuid import UUID
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from sqlalchemy import (
     Connection,
+    Delete,
     Engine,
     PrimaryKeyConstraint,
     Row,
@@ -29,10 +30,10 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.sql.dml import ReturningInsert
 
-from labservices.settings import Settings
+from labservices.settings import SWITCHES, Settings
 from labservices.shared.consumer import EventConsumer, client_settings
 from labservices.shared.database import Database, Transaction
 from labservices.shared.events import Event, InventoryReserved, OrderCreated, PaymentCompleted
@@ -43,7 +44,6 @@ from labservices.shared.outbox import Outbox
 from labservices.shared.record import Envelope
 from labservices.shared.runtime import Parts
 from labservices.shared.service import Handler, Service
-from labservices.shared.tracing import current_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,8 @@ log = logging.getLogger(__name__)
 def parts_for(service: Service, settings: Settings) -> Parts:
     """Choose a service's parts: the right ones, but for those that a switch exchanges."""
     parts = Parts(prepare=put_unique_keys_back)
-    for switch, value in settings.teaching_switches.items():
+    on = settings.teaching_switches
+    for switch, value in sorted(on.items(), key=lambda item: list(SWITCHES).index(item[0])):
         log.warning("the switch %s is on", f"{switch}={value}" if value else switch)
         match switch:
             case "inbox-off":
@@ -69,7 +70,7 @@ def parts_for(service: Service, settings: Settings) -> Parts:
             case "poison-next":
                 parts = replace(parts, call=Poison(parts.call))
             case "strip-traceparent":
-                parts = replace(parts, outbox=UntracedOutbox)
+                parts = replace(parts, outbox=UntracedNoOutbox if "dual-write" in on else UntracedOutbox)
     return parts
 
 
@@ -97,10 +98,8 @@ class UnguardedTransaction(Transaction):
 
     def insert_or_lock(self, table: Table, values: dict[str, Any]) -> Row[Any]:
         """Make a new row for a command, however many there are; find the newest one for everything else."""
-        if not self.is_command:
-            if row := self.execute(_newest_row(table), {"order_id": values["order_id"]}).one_or_none():
-                return row
-        return self.execute(_new_row(table), values).one()
+        row = None if self.is_command else self.execute(_newest_row(table), values).one_or_none()
+        return row or self.execute(_new_row(table), values).one()
 
     def move(self, table: Table, order_id: UUID, expected: str, **new: Any) -> None:
         """Change the order's rows, whatever their status."""
@@ -133,25 +132,54 @@ def without_guards(call: Call, handler: Handler, tx: Transaction, envelope: Enve
 def drop_unique_keys(engine: Engine, service: Service) -> None:
     """Take the last guards away, those in the database."""
     with engine.begin() as connection:
-        for table, name, _ in _unique_keys(service):
+        for table, _, name, _ in _unique_keys(service):
             connection.execute(text(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"))
 
 
 def put_unique_keys_back(engine: Engine, service: Service) -> None:
-    """Undo `drop_unique_keys`, if it was done. What is there twice by now must be cleared away first."""
+    """Undo `drop_unique_keys`, if it was done.
+
+    Where an order has several rows in the place of one, the first stays, since no handler works without that key. An
+    effect that was taken twice stays to be seen; its key comes back once somebody, such as `lab reset`, clears it away.
+    """
+    if missing := _put_back(engine, service):
+        log.warning("without guards, until what is there twice was cleared away: %s", ", ".join(missing))
+        threading.Thread(target=_put_back_later, args=(engine, service), name="unique-keys", daemon=True).start()
+
+
+def _put_back_later(engine: Engine, service: Service) -> None:
+    missing = True
+    while missing:
+        time.sleep(0.5)
+        with suppress(DBAPIError):  # the database is away: it is asked again
+            missing = bool(_put_back(engine, service))
+
+
+def _put_back(engine: Engine, service: Service) -> list[str]:
+    """Put back the unique keys that can be; answer the names of the others."""
     with engine.connect() as connection:
         there = set(connection.execute(text("SELECT conname FROM pg_constraint WHERE contype IN ('p', 'u')")).scalars())
-    for table, name, definition in _unique_keys(service):
-        if name not in there:
-            try:
-                with engine.begin() as connection:
-                    connection.execute(text(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition}"))
-            except IntegrityError as error:
-                log.warning("%s stays without its guard %s until `lab reset`: %s", table, name, error.orig)
+    missing = []
+    for table, columns, name, definition in _unique_keys(service):
+        if name in there:
+            continue
+        try:
+            with engine.begin() as connection:
+                if columns == ["order_id"]:
+                    connection.execute(_all_but_the_first_row(service.tables.tables[table]))
+                connection.execute(text(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition}"))
+        except IntegrityError:
+            missing.append(name)
+    return missing
 
 
-def _unique_keys(service: Service) -> Iterator[tuple[str, str, str]]:
-    """Find the keys by which an order has one row and each effect once: table, name and definition."""
+def _all_but_the_first_row(table: Table) -> Delete:
+    first, row_id = table.alias(), next(iter(table.primary_key.columns))
+    return table.delete().where(first.c.order_id == table.c.order_id, first.c[row_id.name] < row_id)
+
+
+def _unique_keys(service: Service) -> Iterator[tuple[str, list[str], str, str]]:
+    """Find the keys by which an order has one row and each effect once: table, columns, name and definition."""
     for table in service.tables.sorted_tables:
         for key in table.constraints:
             if not isinstance(key, UniqueConstraint | PrimaryKeyConstraint):
@@ -160,7 +188,7 @@ def _unique_keys(service: Service) -> Iterator[tuple[str, str, str]]:
             is_unique = isinstance(key, UniqueConstraint)
             if "effect" in columns or columns == ["aggregateid", "type"] or (is_unique and columns == ["order_id"]):
                 name = f"{table.name}_{'_'.join(columns)}_key" if is_unique else f"{table.name}_pkey"
-                yield table.name, name, f"{'UNIQUE' if is_unique else 'PRIMARY KEY'} ({', '.join(columns)})"
+                yield table.name, columns, name, f"{'UNIQUE' if is_unique else 'PRIMARY KEY'} ({', '.join(columns)})"
 
 
 # --- dual-write
@@ -180,7 +208,7 @@ class NoOutbox(Outbox):
             "ce_specversion": "1.0",
             "ce_dataschema": event.dataschema(),
             "content-type": "application/json",
-            "traceparent": current_traceparent(),
+            "traceparent": self.traceparent(),
             "causation_id": str(cause) if cause else None,
         }
         self.said().append((event, {name: value for name, value in headers.items() if value is not None}))
@@ -289,3 +317,7 @@ class UntracedOutbox(Outbox):
     def traceparent(self) -> str | None:
         """Tell nothing."""
         return None
+
+
+class UntracedNoOutbox(UntracedOutbox, NoOutbox):
+    """Forgets it while `dual-write` is on, too."""

@@ -6,6 +6,7 @@ import threading
 import uuid
 
 import pytest
+from confluent_kafka import Producer
 
 from labkit import Session, wait_until
 from labkit.aliases import Aliases
@@ -26,6 +27,18 @@ def test_looking_changes_nothing(session: Session) -> None:
     """A statement that would change something is refused by PostgreSQL itself."""
     with pytest.raises(QueryFailed, match="read-only"):
         session.look.sql("order", "DELETE FROM outbox RETURNING id")
+
+
+def test_the_changes_of_a_query_are_kept(session: Session) -> None:
+    """Each answer that differs from the one before is kept, until the last one comes; what doesn't come is told."""
+    order = session.shop.place_order("ada", "rome", {"rooibos": 1})
+    query = "SELECT status FROM orders WHERE order_id = %(order)s"
+    seen = session.look.changes("order", query, until=lambda rows: "COMPLETED" in set(rows.status), order=order)
+    assert list(seen.status)[-1] == "COMPLETED"
+    assert len(set(seen.status)) == len(seen)
+    assert list(seen.seconds) == sorted(seen.seconds)
+    with pytest.raises(WaitedTooLong, match="the rows of order"):
+        session.look.changes("order", query, until=lambda rows: False, timeout=0.2, order=order)
 
 
 def test_a_wrong_query_says_what_postgresql_says(session: Session) -> None:
@@ -54,6 +67,17 @@ def test_a_record_shows_its_headers(session: Session) -> None:
     assert record.value["order_id"] == order.alias
     assert order.order_id not in repr(record)
     assert f"key    {order.alias}" in repr(record)
+
+
+def test_a_broken_record_is_shown_as_it_is(session: Session) -> None:
+    """A record that is no JSON can be looked at, too."""
+    key = str(uuid.uuid4())
+    producer = Producer({"bootstrap.servers": session.lab.endpoints.kafka})
+    producer.produce("order.events", '{"order_id":', key, headers={"ce_type": "Greeting"})
+    producer.flush(10)
+    (record,) = session.look.take(1, key)
+    assert record.value == '{"order_id":'
+    assert "Greeting" in repr(record)
 
 
 def test_taking_ends(session: Session) -> None:

@@ -61,7 +61,8 @@ class Party:
     def reset(self) -> None:
         """Bring the data back to the beginning."""
         with self.runtime.database.engine.begin() as connection:
-            connection.execute(text(f"TRUNCATE {', '.join(self.service.tables.tables)}"))
+            for table in self.service.tables.tables:  # TRUNCATE takes six times as long for so few rows
+                connection.execute(text(f"DELETE FROM {table}"))
             self.service.load_opening_data(connection, self.datasets)
 
     def rows(self, table: str, **equal: Any) -> list[Row[Any]]:

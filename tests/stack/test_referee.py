@@ -92,6 +92,17 @@ def test_what_a_dead_letter_holds_is_named_and_not_blamed(seen: Evidence) -> Non
     assert held.is_retrying
 
 
+def test_an_order_that_was_never_made_is_not_excused_by_its_dead_letters(seen: Evidence) -> None:
+    """Goods and money that are kept for an order of which the order service has no row are found, and it is named."""
+    haunted = copy.deepcopy(seen)
+    haunted.rows("payment", "money").append({"order_id": "ghost", "captured": 590, "refunded": 0})
+    haunted.rows("inventory", "held").append({"order_id": "ghost", "held": 1})
+    dead = {"parking_id": 4, "state": "dead", "order_id": "ghost", "type": "", "event_id": "of the ghost"}
+    haunted.parked["order"].append(dead)
+    offenders = {v.name: v.offenders for v in judge(haunted, at_rest=True) if v.holds is False}
+    assert offenders == {"money-matches-orders": ["ghost"], "nothing-is-held-for-cancelled-orders": ["ghost"]}
+
+
 def test_invariants_of_rest_stay_open_while_the_lab_moves(seen: Evidence) -> None:
     """While orders move, only what must always be so is judged."""
     verdicts = {v.name: v.holds for v in judge(seen, at_rest=False)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import psycopg
@@ -103,6 +104,7 @@ BREAKS: dict[str, Callable[[Lab], object]] = {
     "a service killed": lambda lab: lab.kill("inventory"),
     "the broker killed": lambda lab: lab.kill("kafka"),
     "a consumer on hold": lambda lab: _hold(lab),
+    "a service that crashes whenever it says something": lambda lab: _make_it_crash(lab),
 }
 
 
@@ -110,6 +112,19 @@ def _hold(lab: Lab) -> None:
     import httpx
 
     httpx.post(f"{lab.endpoints.services['shipping']}/manage/consumer/pause", timeout=10).raise_for_status()
+
+
+def _make_it_crash(lab: Lab) -> None:
+    import httpx
+
+    lab.switch_on("order", "dual-write", "crash-after-commit")
+    line = {"sku": "rooibos", "quantity": 1}
+    with contextlib.suppress(httpx.HTTPError):
+        body = {"customer_id": "ada", "destination": "rome", "items": [line]}
+        httpx.post(f"{lab.endpoints.services['order']}/orders", json=body, timeout=10)
+    with psycopg.connect(lab.endpoints.databases["order"], connect_timeout=5) as connection:
+        connection.execute("UPDATE orders SET created_at = now() - interval '1 hour'")
+    lab.start("order")  # it will call the late order off within a second
 
 
 @pytest.mark.parametrize("broken", BREAKS)
@@ -121,6 +136,7 @@ def test_a_reset_heals(shared: Grounds, broken: str) -> None:
     BREAKS[broken](lab)
     shared.must("reset")
     assert lab.status(memory=False).complaints == {}
+    assert lab.switches == {}
     assert_as_at_the_start(lab, opening)
     customer = Customer(lab, Customer(lab).orders[:10]).begin()
     customer.wait()

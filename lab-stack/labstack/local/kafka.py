@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -21,9 +22,10 @@ STORAGE_FILES = ("meta.properties", "bootstrap.checkpoint")
 
 
 def archive(paths: LabPaths, component: str) -> Path:
-    """Where the start-up archive of a Java component lies; another Java or another set of jars has another one."""
-    java = find_java()
-    return paths.cache / "java" / f"{DIGEST}-{java.version}" / f"{component}.archive"
+    """Where the start-up archive of a Java component lies; another Java, other jars or other flags have another one."""
+    options = b"".join((CONFIG / part / "jvm.options").read_bytes() for part in ("kafka", "connect"))
+    made_by = f"{DIGEST}-{find_java().version}-{hashlib.sha256(options).hexdigest()[:8]}"
+    return paths.cache / "java" / made_by / f"{component}.archive"
 
 
 def java_command(

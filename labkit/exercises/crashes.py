@@ -1,0 +1,102 @@
+"""Crashes between two writes, made and mended: what the exercises of notebook 06 set up and clear away."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from labkit.errors import NotFound, ShopAway
+from labkit.exercises.base import Bench
+from labkit.shop import TERMINAL
+from labkit.waiting import wait_until
+
+SAY = """
+    INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source)
+    VALUES (gen_random_uuid(), 'order', %(order)s, %(type)s, %(payload)s,
+            'urn:sagalab:' || %(type)s || ':1.0', 'urn:sagalab:order')
+    ON CONFLICT DO NOTHING
+"""
+CALLED_OFF = ["OrderCancelRequested", "OrderTimedOut"]
+MAKE = """
+    INSERT INTO orders
+        (order_id, customer_id, destination, items, total_cents, currency, status, failure_reason, version)
+    SELECT (p ->> 'order_id')::uuid, p ->> 'customer_id', p ->> 'destination', p -> 'items',
+           (p ->> 'total_cents')::bigint, p ->> 'currency', 'CANCELLING', 'deadline_exceeded', 1
+    FROM (SELECT %(payload)s::jsonb AS p) AS said
+    ON CONFLICT DO NOTHING
+"""
+
+
+def crash(bench: Bench, when: str, key: str | None = None) -> None:
+    """Let the order service write twice and die in between while grace orders, and start it again as it should be."""
+    bench.lab.switch_on("order", "dual-write", f"crash-{when}-commit")
+    try:
+        with suppress(ShopAway):
+            bench.shop.place_order("grace", "rome", {"rooibos": 1}, key=key)
+    finally:
+        bench.lab.switch_off("order")
+
+
+def lose_an_order(bench: Bench, key: str | None = None) -> str:
+    """Let an order be committed and its event be lost; return its id."""
+    crash(bench, "after", key)
+    return next(bench.shop.orders(limit="1")).order_id
+
+
+def make_a_ghost(bench: Bench) -> str:
+    """Let the event of an order be sent that is never committed; return its id."""
+    before = spoken_of(bench)
+    crash(bench, "before")
+    (ghost,) = spoken_of(bench) - before
+    bench.look.record(ghost, "ShipmentScheduled")
+    return ghost
+
+
+def spoken_of(bench: Bench) -> set[str]:
+    """Find every order of which Kafka has an OrderCreated."""
+    views = bench.look.records(topic="order.events")
+    return {view.record.key or "" for view in views if view.record.type == "OrderCreated"}
+
+
+def find_again(bench: Bench, order: str) -> str:
+    """Say what the crash kept the order service from saying, and follow the order to its end."""
+    with suppress(NotFound):
+        if bench.shop.order(order).status not in TERMINAL:
+            with bench.look.connect("order") as db:
+                row = db.execute("SELECT to_jsonb(orders)::text FROM orders WHERE order_id = %s", [order]).fetchone()
+            assert row is not None  # the shop has just told of it
+            _say(bench, order, "OrderCreated", row[0])
+            _end(bench, order)
+    return "The missing row is written, and the order has come to its end."
+
+
+def lay_to_rest(bench: Bench, ghost: str) -> str:
+    """Undo what was done for a ghost, and give it a row, so that the order service can take down what is said of it."""
+    created = [view for view in bench.look.records(ghost, "order.events") if view.record.type == "OrderCreated"]
+    if not created:
+        return "The ghost is gone with the reset."
+    payload = (created[0].record.value or b"").decode()
+    _say(bench, ghost, "OrderTimedOut", payload[:-1] + ', "reason": "deadline_exceeded"}')
+    with bench.look.connect("order") as db:
+        db.execute(MAKE, {"payload": payload})
+    _end(bench, ghost)
+    return "Everything that was done for the ghost is undone."
+
+
+def _say(bench: Bench, order: str, event: str, payload: str) -> None:
+    """Write an outbox row in the order service's name, in the place of what a learner has tried."""
+    with bench.look.connect("order") as db:
+        db.execute("DELETE FROM outbox WHERE aggregateid = %s AND type <> ALL (%s)", [order, CALLED_OFF])
+        db.execute(SAY, {"order": order, "type": event, "payload": payload})
+
+
+def _end(bench: Bench, order: str) -> None:
+    """Follow an order to its end. What the order service gave up it can handle now; what others gave up is no event."""
+
+    def ended() -> bool:
+        for letter in bench.lab.dead_letters():
+            if letter.order_id == order:
+                verb = bench.lab.replay if letter.service == "order" else bench.lab.discard
+                verb(letter.id)
+        return bench.shop.order(order).status in TERMINAL
+
+    wait_until(ended, 40, what="the end of the order")

@@ -1,0 +1,393 @@
+"""The exercises of notebook 04."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from typing import Any
+
+from labkit.errors import Conflict
+from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
+from labkit.waiting import wait_until
+
+CHARGES = "SELECT effect, amount_cents FROM ledger_entries WHERE order_id = %(order)s ORDER BY at"
+COMMAND = """
+    SELECT id::text AS event_id, xmin::text AS written_by FROM outbox
+    WHERE aggregateid = %(order)s AND type = 'InventoryReserved'
+"""
+PAID = "SELECT id FROM outbox WHERE aggregateid = %(order)s AND type = 'PaymentCompleted'"
+BALANCE = "SELECT balance_cents FROM accounts WHERE customer_id = %(customer)s"
+
+
+class CountTheCopies(Exercise):
+    """Copies multiply in the topics, and not in the inboxes."""
+
+    name = "count-the-copies"
+    title = "A completed order was sent again twice. How many records, how many inbox rows are there?"
+    tip = (
+        "A completed order has five events. How many records has each now? An inbox row is written by a service that "
+        "acts upon the event: look.heard(given.order) shows which, and how often."
+    )
+    answer = "answer = dict(records=15, inbox_rows=8)"
+    why = (
+        "Five events, three records each: 15. Inbox rows: OrderCreated concerns one service, InventoryReserved two, "
+        "PaymentCompleted two, ShipmentScheduled one, OrderCompleted two, so 8, however often the records come. That "
+        "is all there is to 'exactly once': not the delivery is single, but the effect."
+    )
+    mistakes = (
+        Wrong("answer = dict(records=15, inbox_rows=24)", "a second time"),
+        Wrong("answer = dict(records=10, inbox_rows=8)", "twice more"),
+        Wrong("answer = dict(records=15, inbox_rows=5)", "two services"),
+        Wrong("answer = 15", "dict"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        order = bench.shop.follow(bench.shop.place_order("frances", "berlin", {"sencha": 1}))
+        bench.look.wait_for_rest(order)
+        for _ in range(2):
+            bench.lab.resend(order.order_id)
+        bench.look.take(15, order)
+        return f"{order}, and sent again twice", {"order": order.order_id}
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        if not isinstance(answer, dict) or set(answer) != {"records", "inbox_rows"}:
+            return wrong("The answer is a dict of two numbers: dict(records=..., inbox_rows=...).")
+        heard = bench.look.heard(bench.given.order)
+        records = int(heard.records.sum())
+        rows = sum(n for n in heard.drop(columns=["type", "records"]).to_numpy().flatten() if n != "-")
+        if answer == {"records": records, "inbox_rows": rows}:
+            return right(f"{records} records, and {rows} inbox rows, as after the first time.")
+        if answer["records"] != records:
+            return wrong("Five events were said once, and then all of them twice more. How many records is that?")
+        if answer["inbox_rows"] > rows:
+            return wrong("An id that stands in an inbox is not written there a second time: the row is what stops it.")
+        return wrong("Not one row for each event: two services act upon InventoryReserved, say, each with an inbox.")
+
+
+class FindTheCopies(Exercise):
+    """A copy is known by its id."""
+
+    name = "find-the-copies"
+    title = "Some of six orders were sent again. Which?"
+    tip = "look.records(given.orders) has all their records; each has record.key and record.headers['ce_id']. Count."
+    answer = """
+        from collections import Counter
+        records = [view.record for view in look.records(given.orders)]
+        copies = Counter(record.headers["ce_id"] for record in records)
+        answer = {record.key for record in records if copies[record.headers["ce_id"]] > 1}
+    """
+    why = (
+        "A record that is sent again has another offset and another time, but the same ce_id: the id was given once, "
+        "when the row was written. That is why an inbox keeps ids of events and not offsets: an offset names a place "
+        "in a topic, the id names what was said."
+    )
+    mistakes = (
+        Wrong("answer = set(given.orders)", "only once"),
+        Wrong("answer = {given.orders[1]}", "more"),
+        Wrong('answer = {"OrderCreated"}', "ids of orders"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        orders = [bench.shop.place_order("grace", "vienna", {"ceylon-high-grown": 1}) for _ in range(6)]
+        ids = [bench.shop.follow(order).order_id for order in orders]
+        bench.look.wait_for_rest(ids)
+        for order_id in (ids[1], ids[4]):
+            bench.lab.resend(order_id)
+        bench.look.take(40, ids)
+        return "given.orders holds the ids of six completed orders.", {"orders": ids}
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        records = [view.record for view in bench.look.records(bench.given.orders)]
+        copies = Counter(record.headers.get("ce_id") for record in records)
+        again = {str(record.key) for record in records if copies[record.headers.get("ce_id")] > 1}
+        named = {answer} if isinstance(answer, str) else set(answer) if isinstance(answer, set | list | tuple) else None
+        named = {bench.shop.id(str(order)) for order in named or ()}
+        if not named or not named <= set(bench.given.orders):
+            return wrong("The answer is a set of ids of orders, out of given.orders.")
+        if named == again:
+            return right(f"{len(again)} orders: each of their events has two records with the same ce_id.")
+        if named - again:
+            return wrong("One of yours was sent only once: no two of its records have the same ce_id.")
+        return wrong("That one was, and there are more.")
+
+
+class ThreeAnswers(Exercise):
+    """The key names the intention; the body must fit it."""
+
+    name = "three-answers"
+    title = "Which three status codes does the same Idempotency-Key get?"
+    tip = "The first request creates. The second asks for the same thing. The third asks for another thing: is it new?"
+    answer = "answer = [201, 200, 409]"
+    why = (
+        "201: created. 200: here it is again, the same order, and nothing new was made. 409: this key was used for "
+        "something else, so one of the two requests is a mistake, and the service won't guess which."
+    )
+    mistakes = (
+        Wrong("answer = [201, 201, 201]", "second time"),
+        Wrong("answer = [201, 409, 409]", "no conflict"),
+        Wrong("answer = [201, 200, 200]", "another order"),
+        Wrong("answer = [201, 200, 422]", "by itself"),
+        Wrong("answer = 201", "list"),
+    )
+    needs_setup = False
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        if not isinstance(answer, list | tuple) or len(answer) != 3:
+            return wrong("The answer is a list of three status codes: [..., ..., ...].")
+        key, codes = f"three-answers-{uuid.uuid4()}", []
+        for quantity in (1, 1, 2):
+            try:
+                bench.shop.place_order("radia", "rome", {"oriental-beauty": quantity}, key=key)
+                codes.append(bench.shop.last.answer.status_code if bench.shop.last else 0)
+            except Conflict as refused:
+                codes.append(refused.status)
+        if list(answer) == codes:
+            return right(f"It was just done: {', '.join(map(str, codes))}, and one order.")
+        if answer[1] == 201:
+            return wrong("201 says that something was created. What would be created the second time?")
+        if answer[1] == 409:
+            return wrong("The second request asks for the very same thing: that is no conflict, it is a repetition.")
+        if answer[2] == 422:
+            return wrong("422 says that a request is wrong by itself. This one would be fine under another key.")
+        return wrong("The third asks for another order under the key of the first. Would you answer that with success?")
+
+
+class SafeToRetry(Exercise):
+    """A client that hears no answer must be able to ask again."""
+
+    name = "safe-to-retry"
+    title = "Send leslie's order three times, and get one order"
+    tip = "shop.place_order(..., key=...) sends an Idempotency-Key. What has to be the same in all three requests?"
+    answer = """
+        from uuid import uuid4
+        key = str(uuid4())
+        for attempt in range(3):
+            shop.place_order("leslie", "paris", {"silver-needle": 2}, key=key)
+    """
+    why = (
+        "The key is made once, before the first attempt, and kept: it stands for the customer's wish, not for the "
+        "request. A client that makes a new key for each attempt has none. In a browser the key would be made when the "
+        "form is shown, so that even a second click is the same wish."
+    )
+    mistakes = (
+        Wrong(
+            """
+            for attempt in range(3):
+                shop.place_order("leslie", "paris", {"silver-needle": 2})
+            """,
+            "no key",
+        ),
+        Wrong(
+            """
+            from uuid import uuid4
+            for attempt in range(3):
+                shop.place_order("leslie", "paris", {"silver-needle": 2}, key=str(uuid4()))
+            """,
+            "a key of its own",
+        ),
+        Wrong(
+            """
+            from uuid import uuid4
+            shop.place_order("leslie", "paris", {"silver-needle": 2}, key=str(uuid4()))
+            """,
+            "three times",
+        ),
+    )
+    asks_value = False
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        newest = next((order.order_id for order in bench.shop.orders(limit="1")), "")
+        facts = {"before": newest, "repeated": self._repeated(bench)}
+        return "Noted which orders are there already. The answers to leslie's requests get lost.", facts
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        new = [order for order in bench.shop.orders(customer_id="leslie") if order.order_id > bench.given.before]
+        if not new:
+            return untouched("There is no new order of leslie's since the setup.")
+        query = "SELECT key FROM idempotency_keys WHERE order_id = ANY(%(orders)s::uuid[])"
+        keys = len(bench.look.sql("order", query, orders=[order.order_id for order in new]))
+        if len(new) > 1:
+            why = "each request had a key of its own" if keys == len(new) else "they had no key"
+            return wrong(f"Leslie gets {len(new)} parcels: {why}. (Set it up again for another try.)")
+        repeated = self._repeated(bench) - bench.given.repeated
+        if repeated < 2:
+            return wrong("One order, but it was not asked for three times. Would your code be safe to run again?")
+        return right(f"One order; {repeated} requests were answered with what was there already.")
+
+    def _repeated(self, bench: Bench) -> int:
+        return bench.look.metric("order", "http_requests_total", method="POST", route="/orders", status="200")
+
+
+class PastTheInbox(Exercise):
+    """The inbox knows ids; whoever says the same thing under a new id gets past it."""
+
+    name = "past-the-inbox"
+    title = "The inbox is on, the guards are off: have one order charged twice"
+    tip = (
+        "lab.resend keeps the ids, and the inbox knows them. Payment is asked by InventoryReserved, a row in "
+        "inventory's outbox. How did the lesson say the same thing again under a new id?"
+    )
+    answer = '''
+        with look.connect("inventory") as db:
+            db.execute("""
+                WITH gone AS (DELETE FROM outbox WHERE aggregateid = %s AND type = 'InventoryReserved' RETURNING *)
+                INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source)
+                SELECT gen_random_uuid(), aggregatetype, aggregateid, type, payload, dataschema, source
+                FROM gone""", [given.order])
+    '''
+    why = (
+        "An inbox compares ids, so it stops what the *relay* repeats. It can't know that two ids mean the same wish. "
+        "That happens when a producer is restored from a backup, when an operator sends a command again by hand, when "
+        "a retry makes a new message. What stops these is the order's own state, and a unique key on the effect."
+    )
+    mistakes = (
+        Wrong("lab.resend(given.order)", "same id"),
+        Wrong(
+            '''
+            with look.connect("payment") as db:
+                db.execute("""
+                    INSERT INTO ledger_entries (entry_id, effect, customer_id, amount_cents, order_id, payment_id)
+                    SELECT gen_random_uuid(), effect, customer_id, amount_cents, order_id, payment_id
+                    FROM ledger_entries WHERE order_id = %s""", [given.order])
+            ''',
+            "Payment itself",
+        ),
+    )
+    asks_value = False
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        bench.lab.switch_on("payment", "guards-off")
+        order = bench.shop.follow(bench.shop.place_order("edsger", "amsterdam", {"tie-guan-yin": 1}))
+        bench.look.wait_for_rest(order)
+        return f"{order}. Payment has no guards now, and an inbox.", {
+            "order": order.order_id,
+            **_command(bench, order.order_id),
+        }
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        order = bench.given.order
+        now = _command(bench, order)
+        if now["command"] != bench.given.command:
+            bench.look.wait_for_rest(order)
+        captures = list(bench.look.sql("payment", CHARGES, order=order).effect).count("capture")
+        if captures > 1 and len(bench.look.sql("payment", PAID, order=order)) > 1:
+            return right(f"{captures} captures: payment took the new id for a new wish.")
+        if captures > 1:
+            return wrong("You wrote that entry yourself. Payment itself should charge twice, since it is asked twice.")
+        if now["written_by"] != bench.given.written_by:
+            return wrong("It was sent again under the same id, and the inbox knows that id.")
+        return untouched("The order was charged once, and nothing was said again since the setup.")
+
+    def cleanup(self, bench: Bench) -> str:
+        bench.lab.reset()
+        return "The lab is reset: payment has its guards again, and the wrong charge is gone."
+
+
+def _command(bench: Bench, order: str) -> dict[str, str]:
+    """Return the id under which payment was asked, and the transaction that wrote that row: a row that is sent again
+    keeps its id and was written by another one.
+    """
+    row = bench.look.sql("inventory", COMMAND, order=order).iloc[0]
+    return {"command": bench.shop.id(row.event_id), "written_by": row.written_by}
+
+
+class CorrectTheCharge(Exercise):
+    """What is wrong in a ledger is put right by one more row."""
+
+    name = "correct-the-charge"
+    title = "An order was charged twice: put it right, and change no row of the ledger"
+    tip = (
+        "Two statements in one transaction, in payment's database: a row in ledger_entries with the effect 'refund' "
+        "and a new entry_id (copy customer_id, order_id and payment_id from one of the captures), and the balance in "
+        "accounts, which must stay the sum of the ledger."
+    )
+    answer = '''
+        with look.connect("payment") as db:
+            db.execute("""
+                INSERT INTO ledger_entries (entry_id, effect, customer_id, amount_cents, order_id, payment_id)
+                SELECT gen_random_uuid(), 'refund', customer_id, amount_cents, order_id, payment_id
+                FROM ledger_entries WHERE order_id = %s LIMIT 1""", [given.order])
+            db.execute("""
+                UPDATE accounts SET balance_cents = balance_cents + %s
+                WHERE customer_id = %s""", [given.amount_cents, given.customer])
+    '''
+    why = (
+        "Capture, capture, refund: the sum is right, the customer has her money, and whoever reads the ledger sees "
+        "what happened and when it was put right. An UPDATE or DELETE would hide it, and the account statement that "
+        "the customer got yesterday would be wrong without a trace. The referee still names the order under "
+        "each-effect-is-taken-once, and so it should: that did happen."
+    )
+    mistakes = (
+        Wrong(
+            '''
+            with look.connect("payment") as db:
+                db.execute("""
+                    DELETE FROM ledger_entries WHERE entry_id IN (
+                        SELECT entry_id FROM ledger_entries WHERE order_id = %s ORDER BY at DESC LIMIT 1)""",
+                    [given.order])
+            ''',
+            "only added",
+        ),
+        Wrong(
+            '''
+            with look.connect("payment") as db:
+                db.execute("""
+                    INSERT INTO ledger_entries (entry_id, effect, customer_id, amount_cents, order_id, payment_id)
+                    SELECT gen_random_uuid(), 'refund', customer_id, amount_cents, order_id, payment_id
+                    FROM ledger_entries WHERE order_id = %s LIMIT 1""", [given.order])
+            ''',
+            "balances-add-up",
+        ),
+        Wrong("shop.deposit(given.customer, given.amount_cents)", "money-matches-orders"),
+    )
+    asks_value = False
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        for switch in ("inbox-off", "guards-off"):
+            bench.lab.switch_on("payment", switch)
+        order = bench.shop.follow(bench.shop.place_order("grace", "copenhagen", {"dragon-well": 1}))
+        bench.look.wait_for_rest(order, without="payment")
+        bench.lab.resend(order.order_id)
+        query = {"order": order.order_id}
+        wait_until(lambda: len(bench.look.sql("payment", CHARGES, **query)) == 2, what="the second charge")
+        bench.look.wait_for_rest(order, without="payment")
+        bench.lab.switch_off("payment")
+        facts = {
+            **query,
+            "amount_cents": order.total_cents,
+            "customer": "grace",
+            "balance": bench.shop.account("grace")["balance_cents"],
+        }
+        return f"{order}, and charged twice. Payment has inbox and guards again.", facts
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        given = bench.given
+        effects = list(bench.look.sql("payment", CHARGES, order=given.order).effect)
+        balance = bench.shop.account(given.customer)["balance_cents"]
+        if effects == ["capture", "capture"] and balance == given.balance:
+            return untouched("The order is still charged twice, and nothing was given back.")
+        if effects.count("capture") != 2:
+            return wrong("The ledger's rows are only added to: what was charged wrongly was charged, and must stay.")
+        verdicts = {verdict.name: verdict for verdict in bench.lab.check(wait_for_rest=20)}
+        money = verdicts["money-matches-orders"]
+        if money.holds is None:
+            return wrong("The referee waits for the lab to come to rest. Ask again.")
+        if given.order in money.offenders:
+            return wrong("The referee still names the order under money-matches-orders: its entries don't add up yet.")
+        if given.customer in verdicts["balances-add-up"].offenders:
+            return wrong("The referee names grace under balances-add-up: her balance is not the sum of her ledger.")
+        return right(f"{', '.join(effects)}: it adds up, and whoever reads the ledger sees what happened.")
+
+    def cleanup(self, bench: Bench) -> str:
+        bench.lab.reset()
+        return "The lab is reset, and with it the ledger."
+
+
+EXERCISES: tuple[Exercise, ...] = (
+    CountTheCopies(),
+    FindTheCopies(),
+    ThreeAnswers(),
+    SafeToRetry(),
+    PastTheInbox(),
+    CorrectTheCharge(),
+)

@@ -1,0 +1,15 @@
+"""How a notebook begins, on a real lab."""
+
+from __future__ import annotations
+
+from labkit import Session, begin
+from labstack import http
+
+
+def test_a_notebook_begins_whatever_was_left(session: Session) -> None:
+    """A lab that was left with a consumer on hold and a service down is brought up, and orders go their way again."""
+    consumer = f"{session.lab.endpoints.services['order']}/manage/consumer"
+    http.request("POST", f"{consumer}/pause", timeout=10).raise_for_status()
+    session.lab.stop("shipping")
+    shop = begin("00", session.lab).shop
+    assert shop.follow(shop.place_order("ada", "rome", {"rooibos": 1})).status == "COMPLETED"

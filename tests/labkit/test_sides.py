@@ -1,0 +1,76 @@
+"""An order in four services side by side, who has heard what, and waiting until everyone has; on a real lab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from labkit import Session, wait_until
+from labkit.errors import ShopAway, WaitedTooLong
+
+
+@pytest.fixture
+def without_payment(session: Session) -> Iterator[Session]:
+    """A lab whose payment service is down."""
+    session.lab.stop("payment")
+    yield session
+    session.lab.start("payment")
+
+
+def test_an_order_is_shown_side_by_side(session: Session) -> None:
+    """Each service's status, reason, effects and events stand in one line, also of one that was never asked."""
+    order = session.shop.place_order("penniless-pia", "lisbon", {"earl-grey": 1, "sencha": 1})
+    session.shop.follow(order)
+    session.look.wait_for_rest(order)
+    rows = {service: tuple(line) for service, *line in session.look.sides(order).to_numpy()}
+    assert rows == {
+        "order": ("CANCELLED", "insufficient_funds", "-", "OrderCreated, OrderCancelled"),
+        "inventory": ("RELEASED", "-", "reserve, release", "InventoryReserved, InventoryReleased"),
+        "payment": ("FAILED", "insufficient_funds", "-", "PaymentFailed"),
+        "shipping": ("TOMBSTONE", "-", "-", "-"),
+    }
+
+
+def test_records_and_inbox_rows_are_counted(session: Session) -> None:
+    """An event that was sent again has two records, and still one row in the inbox of each service that it concerns."""
+    order = session.shop.follow(session.shop.place_order("ada", "rome", {"rooibos": 1}))
+    session.look.wait_for_rest(order)
+    session.lab.resend(order.order_id)
+    session.look.take(10, order)
+    heard = session.look.heard(order).set_index("type")
+    assert list(heard.records) == [2] * 5
+    assert list(heard.loc["InventoryReserved"]) == [2, 1, "-", 1, "-"]
+    assert list(heard.loc["OrderCompleted"]) == [2, "-", 1, "-", 1]
+
+
+def test_rest_comes_when_everyone_has_heard_everything(without_payment: Session) -> None:
+    """While a service is down there is rest only without it, and then nothing that the others owe is missing."""
+    lab, shop, look, _ = without_payment
+    order = shop.place_order("ada", "rome", {"rooibos": 1})
+    look.wait_for_rest(order, without="payment")
+    assert list(look.sides(order).status) == ["RESERVED", "RESERVED", "-", "-"]
+    with pytest.raises(WaitedTooLong, match="everyone to have heard"):
+        look.wait_for_rest(order, timeout=0.5)
+    lab.start("payment")
+    look.wait_for_rest(shop.follow(order))
+    assert list(look.sides(order).status) == ["COMPLETED", "SHIPPED", "COMPLETED", "DISPATCHED"]
+
+
+def test_a_metric_is_summed_over_its_labels(session: Session) -> None:
+    """What a service counts is found by name and labels, and is nothing where nothing was counted."""
+
+    def handled(**labels: str) -> int:
+        return session.look.metric("payment", "events_total", outcome="handled", **labels)
+
+    before, of_a_type = handled(), handled(type="InventoryReserved")
+    session.shop.follow(session.shop.place_order("ada", "rome", {"rooibos": 1}))
+    wait_until(lambda: handled(type="InventoryReserved") == of_a_type + 1)
+    assert handled() == before + 1
+    assert handled(type="NoSuchType") == 0
+
+
+def test_a_service_that_is_down_shows_no_metrics(without_payment: Session) -> None:
+    """The error names the service and the next step."""
+    with pytest.raises(ShopAway, match=r"payment service shows no metrics(.|\n)*lab\.start\('payment'\)"):
+        without_payment.look.metric("payment", "events_total")

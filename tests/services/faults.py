@@ -1,0 +1,101 @@
+"""What can go wrong inside a service while it handles an event: its process dies, or an order's events are poison."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Connection, event
+
+from labservices.shared import parking
+from labservices.shared.handling import Call
+from tests.services.test_parking import Topic
+from tests.services.world import Party, World
+
+
+class Killed(BaseException):
+    """The process dies here. Nobody catches this, as nobody survives a SIGKILL."""
+
+
+class Faults:
+    """Breaks the four services on demand, until it is closed.
+
+    Attributes
+    ----------
+    poisoned
+        Whose handlers fail for which order: pairs of a service's name and an order's id.
+    letters
+        In the place of the dead-letter topics.
+    commits
+        How often each service's database has committed something, so that nobody needs to look where nothing is new.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.poisoned: set[tuple[str, UUID]] = set()
+        self.letters = Topic()
+        self.commits: Counter[str] = Counter()
+        self._statements_left: int | None = None
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr(parking, "RETRY_FIRST", 0.0)
+        for name, party in world.parties.items():
+            handling = party.runtime.handling
+            self._patch.setattr(handling, "_call", self._poison(name, handling._call))
+            self._patch.setattr(handling, "_dead_letters", self.letters)
+        self._listeners = [
+            listener
+            for name, party in world.parties.items()
+            for listener in (
+                (party.runtime.database.engine, "before_cursor_execute", self._before_statement),
+                (party.runtime.database.engine, "commit", partial(self._before_commit, name)),
+            )
+        ]
+        for listener in self._listeners:
+            event.listen(*listener)
+
+    def close(self) -> None:
+        """Let everything work again."""
+        self._patch.undo()
+        for listener in self._listeners:
+            event.remove(*listener)
+
+    @contextmanager
+    def dying(self, at: int | None) -> Iterator[None]:
+        """Let the process die just before its ``at``-th statement, where a commit is one too; None: let it live."""
+        self._statements_left = at
+        try:
+            yield
+        finally:
+            self._statements_left = None
+
+    def _poison(self, name: str, call: Call) -> Call:
+        def fail(handler: Any, tx: Any, envelope: Any) -> None:
+            call(handler, tx, envelope)  # what it did is rolled back
+            if (name, envelope.event.order_id) in self.poisoned:
+                raise RuntimeError("poison")
+
+        return fail
+
+    def _before_statement(self, *_: object) -> None:
+        self._count_down()
+
+    def _before_commit(self, name: str, connection: Connection) -> None:
+        self._count_down()
+        self.commits[name] += 1
+
+    def _count_down(self) -> None:
+        if self._statements_left is None:
+            return
+        self._statements_left -= 1
+        if self._statements_left <= 0:
+            raise Killed
+
+
+def heal(party: Party) -> int:
+    """Send all dead letters of a service back; answer how many there were."""
+    dead = party.rows("parked_records", state="dead")
+    for row in dead:
+        assert party.http.post(f"/manage/dead-letters/{row.parking_id}/replay").status_code == 202
+    return len(dead)

@@ -1,0 +1,252 @@
+"""The services, each time with one thing wrong: what a tired person may write, or leave out."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Connection, Engine, Table
+
+from labservices.inventory import domain as inventory
+from labservices.inventory import handlers as inventory_handlers
+from labservices.order import domain as order
+from labservices.order.domain import Status
+from labservices.payment import domain as payment
+from labservices.payment import handlers as payment_handlers
+from labservices.shared.database import Transaction
+from labservices.shared.events import ErrorEvent, Event
+from labservices.shared.inbox import Admission, Inbox
+from labservices.shared.outbox import Outbox
+from labservices.shared.record import Envelope
+from labservices.shared.service import Handler
+from labservices.shared.teaching import (
+    NoInbox,
+    UnguardedTransaction,
+    drop_unique_keys,
+    put_unique_keys_back,
+    without_guards,
+)
+from tests.services.broker import PARTITIONS, Broker, Lane
+from tests.services.world import World
+
+Patch = pytest.MonkeyPatch
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One thing wrong.
+
+    Attributes
+    ----------
+    violates
+        The invariants of which one has to complain.
+    seed
+        Does it wrong in a world.
+    broker
+        What brings the records meanwhile.
+    """
+
+    violates: set[str]
+    seed: Callable[[World, Patch], None] = lambda world, patch: None
+    broker: Callable[..., Broker] = Broker
+
+
+# --- the inbox
+
+
+def inbox_off(world: World, patch: Patch) -> None:
+    for name, party in world.parties.items():
+        patch.setattr(party.runtime.handling, "_inbox", NoInbox(name))
+
+
+class OwnInbox(Inbox):
+    """Remembers an event in a transaction of its own, before the event is handled."""
+
+    def __init__(self, consumer: str, engine: Engine) -> None:
+        super().__init__(consumer)
+        self._engine = engine
+
+    def admit(self, connection: Connection, envelope: Envelope, *, is_its_turn: bool = False) -> Admission:
+        with self._engine.begin() as own:
+            return super().admit(own, envelope, is_its_turn=is_its_turn)
+
+
+def inbox_committed_first(world: World, patch: Patch) -> None:
+    for name, party in world.parties.items():
+        patch.setattr(party.runtime.handling, "_inbox", OwnInbox(name, party.runtime.database.engine))
+
+
+class ImpatientInbox(Inbox):
+    """Lets events pass those that are parked before them."""
+
+    def admit(self, connection: Connection, envelope: Envelope, *, is_its_turn: bool = False) -> Admission:
+        return super().admit(connection, envelope, is_its_turn=True)
+
+
+def overtaking(world: World, patch: Patch) -> None:
+    for name, party in world.parties.items():
+        patch.setattr(party.runtime.handling, "_inbox", ImpatientInbox(name))
+
+
+# --- guards, and the one transaction
+
+
+def guards_removed(world: World, patch: Patch) -> None:
+    for party in world.parties.values():
+        drop_unique_keys(party.runtime.database.engine, party.service)
+        patch.setattr(party.runtime.database, "_make_transaction", UnguardedTransaction)
+        handling = party.runtime.handling
+        patch.setattr(handling, "_call", partial(without_guards, handling._call))
+
+
+class HastyOutbox(Outbox):
+    """Says a thing at once, whatever becomes of the transaction in which it is done."""
+
+    def __init__(self, service: str, table: Table, engine: Engine) -> None:
+        super().__init__(service, table)
+        self._engine = engine
+
+    def add(self, connection: Connection, event: Event, cause: UUID | None) -> UUID:
+        with self._engine.begin() as own:
+            return super().add(own, event, cause)
+
+
+def outbox_apart(world: World, patch: Patch) -> None:
+    for name, party in world.parties.items():
+        database = party.runtime.database
+        outbox = HastyOutbox(name, party.service.tables.tables["outbox"], database.engine)
+        patch.setattr(database, "_outbox", outbox)
+
+
+# --- compensations
+
+
+def forget(domain: Any, status: str) -> Callable[[World, Patch], None]:
+    """Let a service do nothing upon an error event where its row has this status."""
+    undo = domain.undo
+    return lambda _, patch: patch.setattr(domain, "undo", lambda now: None if now == status else undo(now))
+
+
+def refund_only_said(world: World, patch: Patch) -> None:
+    move = payment_handlers._move_money
+
+    def move_but_no_refund(tx: Transaction, row: Any, effect: str, cents: int) -> None:
+        if effect != "refund":
+            move(tx, row, effect, cents)
+
+    patch.setattr(payment_handlers, "_move_money", move_but_no_refund)
+
+
+def release_only_said(world: World, patch: Patch) -> None:
+    move = inventory_handlers._move_stock
+
+    def move_but_no_release(tx: Transaction, event: Event, effect: str, wanted: dict[str, int]) -> None:
+        if effect != "release":
+            move(tx, event, effect, wanted)
+
+    patch.setattr(inventory_handlers, "_move_stock", move_but_no_release)
+
+
+def tombstone_forgotten(world: World, patch: Patch) -> None:
+    """An error event about an order that a service does not know yet leaves nothing there."""
+    for name, table in (("inventory", "reservations"), ("payment", "payments"), ("shipping", "shipments")):
+        party = world.parties[name]
+        handlers = party.service.handlers
+        for kind in [kind for kind in handlers if issubclass(kind, ErrorEvent)]:
+            known = party.service.tables.tables[table]
+            patch.setitem(handlers, kind, partial(_only_if_known, known, handlers[kind]))
+
+
+def _only_if_known(table: Table, handler: Handler, tx: Transaction, event: Event) -> None:
+    if tx.execute(table.select().where(table.c.order_id == event.order_id)).first():
+        handler(tx, event)
+
+
+# --- the order
+
+
+def cancelled_at_once(world: World, patch: Patch) -> None:
+    patch.setattr(order, "_all_is_undone", lambda known: True)
+
+
+def unseen_success_forgotten(world: World, patch: Patch) -> None:
+    """Wait for the undo of those successes only that have arrived."""
+
+    def all_is_undone(known: Any) -> bool:
+        ended = any(step.failure.type() in known for step in order.STEPS) or order.STEPS[-1].success.type() in known
+        return ended and all(step.undo.type() in known for step in order.STEPS if step.success.type() in known)
+
+    patch.setattr(order, "_all_is_undone", all_is_undone)
+
+
+def cancelled_after_the_pivot(world: World, patch: Patch) -> None:
+    patch.setattr(order, "cancel", lambda status: status not in (Status.CANCELLING, Status.CANCELLED))
+
+
+def success_does_not_wait(world: World, patch: Patch) -> None:
+    """Take the order as far as the furthest success that has arrived."""
+
+    def progress(status: Status, known: Any) -> order.Change | None:
+        for step in reversed(order.STEPS):
+            if step.reaches is status:
+                break
+            if success := known.get(step.success.type()):
+                return order.Change(step.reaches, event_id=success.event_id)
+        return None
+
+    patch.setattr(order, "_progress", progress)
+
+
+# --- Kafka
+
+
+class OffsetFirst(Broker):
+    """With consumers that say that a record is done, and then do it."""
+
+    def deliver(self, lane: Lane, *, dies_at: int | None = None) -> None:
+        super().deliver(lane, dies_at=dies_at)
+        if dies_at is not None:
+            self._committed[lane] += 1
+
+
+def by_turns(order: int, record: int) -> int:
+    """Choose the partitions in turn, whichever order the record is about."""
+    return record % PARTITIONS
+
+
+LOST = {"orders_are_terminal", "goods_have_left_or_are_free", "each_event_is_in_each_inbox_once"}
+TERMINAL = "orders_are_terminal"
+STORY = "deeds_and_words_agree"
+OWED = "nothing_is_owed_once_an_order_is_final"
+MUTANTS: dict[str, Mutant] = {
+    "inbox off": Mutant({"each_event_is_in_each_inbox_once"}, inbox_off),
+    "inbox committed first": Mutant(LOST, inbox_committed_first),
+    "a parked record is overtaken": Mutant({"events_are_taken_in_the_order_of_their_arrival"}, overtaking),
+    "guards removed": Mutant({"each_effect_is_taken_once", "each_service_has_one_row_per_order"}, guards_removed),
+    "outbox apart from the transaction": Mutant({STORY}, outbox_apart),
+    "refund forgotten": Mutant({TERMINAL}, forget(payment, "COMPLETED")),
+    "refund only said": Mutant({STORY}, refund_only_said),
+    "release forgotten": Mutant({TERMINAL}, forget(inventory, "RESERVED")),
+    "release only said": Mutant({STORY}, release_only_said),
+    "tombstone forgotten": Mutant({TERMINAL}, tombstone_forgotten),
+    "cancelled at once": Mutant({OWED}, cancelled_at_once),
+    "an unseen success forgotten": Mutant({OWED}, unseen_success_forgotten),
+    "cancelled after the pivot": Mutant({"a_cancel_is_taken_before_the_pivot_only"}, cancelled_after_the_pivot),
+    "a success does not wait": Mutant({"histories_read_as_the_contract_says", OWED}, success_does_not_wait),
+    "offset committed first": Mutant(LOST, broker=OffsetFirst),
+    "partitioner changed": Mutant({"records_of_an_order_lie_together"}, broker=partial(Broker, partition=by_turns)),
+}
+
+
+@contextmanager
+def seeded(mutant: Mutant, world: World) -> Iterator[None]:
+    """Do one thing wrong for the length of a block."""
+    with pytest.MonkeyPatch.context() as patch:
+        mutant.seed(world, patch)
+        yield
+    world.reset()
+    for party in world.parties.values():
+        put_unique_keys_back(party.runtime.database.engine, party.service)

@@ -1,0 +1,247 @@
+"""The soak: orders of all outcomes at a steady rate, one fault after the other, then rest, and the referee.
+
+    python -m tests.stack.chaos --orders 10000 --rate 12 --fault-every 8 --seed 7
+
+It has a lab of its own, which it ends. The faults are chosen by the seed; which moment of the saga each meets is not,
+so the same seed may end otherwise. A failure leaves all that is needed to understand it in ``evidence/SEED``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import shutil
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from labstack import Lab, LabError, broker
+from labstack.referee import Verdict
+from labstack.waiting import wait_until
+from tests.stack.crowd import Crowd
+from tests.stack.faults import Wrecker, deck
+from tests.stack.labs import ROOT, Grounds
+from tests.stack.test_reset import contents
+
+REST = 60.0
+"""Seconds after the last fault is healed, within which every order has to come to its end."""
+
+LOOK_EVERY = 20.0
+"""Seconds between two looks of the referee while orders run."""
+
+TROUBLE = ("Traceback", "can't be handled", "the consumer failed", "internal-error")
+"""What a service's log should not hold, whatever is done to the lab."""
+
+
+@dataclass
+class Report:
+    """What a soak saw."""
+
+    seed: int
+    orders: int
+    rate: float
+    load_seconds: float = 0.0
+    faults: list[tuple[float, str]] = field(default_factory=list)
+    longest_peace: float = 0.0
+    ready_after: float | None = None
+    terminal_after: float | None = None
+    asked_again: int = 0
+    looks: int = 0
+    ends: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, int] = field(default_factory=dict)
+    complaints: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """Say in some lines what happened."""
+        kinds = Counter(what.split()[0] for _, what in self.faults)
+        after = {"all components ready": self.ready_after, "every order terminal": self.terminal_after}
+        lines = [
+            f"seed {self.seed}: {self.orders} orders in {self.load_seconds:.0f} s, asked {self.asked_again} times again",
+            f"{len(self.faults)} faults ({', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))}), "
+            f"never more than {self.longest_peace:.1f} s from one to the next",
+            *(
+                f"{what} {f'{s:.1f} s' if s is not None else 'not at all'} after the healing"
+                for what, s in after.items()
+            ),
+            f"ends: {', '.join(f'{n} {end}' for end, n in self.ends.items())}",
+            f"figures: {', '.join(f'{name} {n}' for name, n in self.figures.items())}; {self.looks} looks meanwhile",
+            *(f"COMPLAINT: {complaint}" for complaint in self.complaints[:40]),
+            f"{len(self.complaints)} complaints",
+        ]
+        return "\n".join(lines)
+
+
+def soak(
+    grounds: Grounds, orders: int, rate: float, every: float, seed: int, tell: Callable[[str], None] = lambda _: None
+) -> Report:
+    """Run a soak on a lab that is up.
+
+    Parameters
+    ----------
+    grounds : Grounds
+        Of the lab.
+    orders, rate
+        How many orders, and how many in a second.
+    every : float
+        Seconds between the beginnings of two faults.
+    seed : int
+        Chooses the faults, and who calls off.
+    tell : callable, optional
+        Told each fault as it happens.
+    """
+    lab = grounds.lab
+    report = Report(seed, orders, rate)
+    crowd = Crowd(lab, orders, rate, seed).begin()
+    wrecker = Wrecker(lab, grounds.home / "kept-logs")
+    began = time.monotonic()
+    faults, next_fault = deck(seed), began + min(1.0, every)
+    referee = threading.Thread(target=look_again_and_again, args=(lab, report, lambda: crowd.is_done))
+    referee.start()
+    while not crowd.is_done:
+        wrecker.heal()
+        now = time.monotonic()
+        if now >= next_fault and wrecker.begin(fault := next(faults)):
+            next_fault = now + every
+            tell(f"{now - began:7.1f} s  {crowd.placed:6d} orders  {fault}")
+        time.sleep(0.05)
+    referee.join()
+    report.faults = [(round(at - began, 1), str(fault)) for at, fault in wrecker.done]
+    times = [began, *(at for at, _ in wrecker.done), time.monotonic()]
+    report.longest_peace = max(later - earlier for earlier, later in itertools.pairwise(times))
+    report.load_seconds, report.asked_again = crowd.seconds, crowd.asked_again
+    wait_until(lambda: not wrecker.heal(everything=True), REST, interval=0.2)
+    come_to_rest(lab, crowd, report)
+    report.complaints += [f"{death}: it died by itself" for death in wrecker.deaths]
+    report.complaints += [f"not healed: {what}" for what in wrecker.heal()]
+    report.complaints += crowd.complaints()
+    report.ends = crowd.ends()
+    judge(lab, report)
+    report.complaints += troubles(lab, wrecker.logs)
+    return report
+
+
+def look_again_and_again(lab: Lab, report: Report, is_over: Callable[[], bool]) -> None:
+    """Have the referee judge what must always be so; it can't while something that it asks is away."""
+    while not wait_until(is_over, LOOK_EVERY, interval=0.2):
+        with contextlib.suppress(LabError):
+            blame(lab.check(), report, "while orders ran")
+            report.looks += 1
+
+
+def come_to_rest(lab: Lab, crowd: Crowd, report: Report) -> None:
+    """Measure how long it takes until everything serves, and until every order has come to its end."""
+    healed = time.monotonic()
+
+    def is_over() -> bool:
+        now = time.monotonic() - healed
+        if report.ready_after is None and lab.status(memory=False).state == "ready":
+            report.ready_after = now
+        if report.terminal_after is None:
+            with contextlib.suppress(psycopg.Error):
+                report.terminal_after = now if crowd.unfinished() == 0 else None
+        return None not in (report.ready_after, report.terminal_after)
+
+    wait_until(is_over, 3 * REST, interval=0.2)
+    if report.ready_after is None:
+        report.complaints.append(f"not ready after {3 * REST:.0f} s: {lab.status(memory=False).complaints}")
+    if report.terminal_after is None or report.terminal_after > REST:
+        report.complaints.append(f"orders not terminal within {REST:.0f} s")
+
+
+def judge(lab: Lab, report: Report) -> None:
+    """Ask the referee, and whether anything was given up."""
+    try:
+        verdicts = lab.check(wait_for_rest=REST)
+        letters = lab.dead_letters()
+    except LabError as error:
+        report.complaints.append(f"the referee can't judge: {error}")
+        return
+    blame(verdicts, report, "at rest")
+    report.complaints += [f"open: {verdict.name}" for verdict in verdicts if verdict.holds is None]
+    report.complaints += [f"dead letter {letter.id}: {letter.type}: {letter.error}" for letter in letters]
+    figures = {name: number for verdict in verdicts for name, number in verdict.figures.items()}
+    report.figures = {name: figures[name] for name in ("outbox_rows", "records", "expected", "inbox_rows", "twice")}
+
+
+def blame(verdicts: list[Verdict], report: Report, when: str) -> None:
+    """Note what is violated."""
+    for verdict in verdicts:
+        if verdict.holds is False:
+            report.complaints.append(f"violated {when}: {verdict.name} by {verdict.offenders[:20]} {verdict.figures}")
+
+
+def troubles(lab: Lab, kept: Path) -> list[str]:
+    """Find in the services' logs, those of earlier lives included, what should not be there."""
+    found = []
+    for log in sorted([*kept.glob("*.log"), *(lab.paths.state / "logs").glob("*.log")]):
+        if log.name.split(".")[0] in lab.endpoints.services:
+            lines = log.read_text(errors="replace").splitlines()
+            found += [f"{log.name}: {line[:300]}" for line in lines if any(word in line for word in TROUBLE)]
+    return found
+
+
+def keep_evidence(grounds: Grounds, report: Report) -> Path:
+    """Copy all that tells what happened into a folder: report, logs, rows, records; returns the folder."""
+    folder = ROOT / "evidence" / str(report.seed)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps(asdict(report), indent=1))
+    for logs in (grounds.home / "kept-logs", grounds.paths.state / "logs"):
+        with contextlib.suppress(OSError):
+            shutil.copytree(logs, folder / logs.name)
+    lab = grounds.lab
+    parts: dict[str, Callable[[], Any]] = {
+        "status.json": lambda: lab.status().to_json(),
+        "verdicts.json": lambda: [asdict(verdict) for verdict in lab.check()],
+        "rows.json": lambda: contents(lab),
+        "records.json": lambda: [
+            {**asdict(record), "value": (record.value or b"").decode(errors="replace")}
+            for record in broker.read_all(
+                lab.endpoints.kafka, [f"{s}.{kind}" for s in lab.endpoints.services for kind in ("events", "dlq")]
+            )
+        ],
+    }
+    for name, collect in parts.items():
+        try:
+            content = json.dumps(collect(), indent=1, default=str)
+        except Exception as error:  # whatever is broken: the rest of the evidence is worth having
+            content = json.dumps({"could not be collected": repr(error)})
+        (folder / name).write_text(content)
+    return folder
+
+
+def main() -> int:
+    """Run a soak from the command line; the exit status tells whether anybody complains."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--orders", type=int, default=1000)
+    parser.add_argument("--rate", type=float, default=12, help="orders in a second")
+    parser.add_argument("--fault-every", type=float, default=8, help="seconds between the beginnings of two faults")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed} (repeat with --seed {arguments.seed})", flush=True)
+    grounds = Grounds("chaos")
+    try:
+        grounds.lab.up()
+        report = soak(
+            *(grounds, arguments.orders, arguments.rate, arguments.fault_every, arguments.seed),
+            tell=lambda line: print(line, flush=True),
+        )
+        print(report.summary())
+        if report.complaints:
+            print(f"evidence: {keep_evidence(grounds, report)}")
+        return 1 if report.complaints else 0
+    finally:
+        grounds.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

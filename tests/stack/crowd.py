@@ -1,0 +1,172 @@
+"""A crowd of customers: orders at a steady rate, some of them called off, and every answer held against the end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import psycopg
+
+from labservices.datasets import StreamOrder, load_stream
+from labstack import Lab
+from labstack.paths import DATASETS
+from tests.stack.orders import TERMINAL, all_orders
+
+CALLED_OFF = 0.1
+"""The part of the orders that their customers call off, most of them while the saga runs."""
+
+PATIENCE = 240.0
+"""Seconds that a customer asks again and again."""
+
+PASSING = {503}
+"""Answers that mean: ask again."""
+
+
+@dataclass
+class Wish:
+    """One customer's order, and what the shop said to it."""
+
+    order: StreamOrder
+    calls_off_after: float | None
+    order_id: str = ""
+    cancel_answer: int | None = None
+
+    def allows(self, seen: dict[str, Any]) -> bool:
+        """Whether the order may have ended so, given the stream and what its customer was told."""
+        status, reason = seen["status"], seen["failure_reason"]
+        if self.cancel_answer == 409 or status == "COMPLETED":
+            return status == self.order.expected_status == "COMPLETED" and self.cancel_answer != 202 and reason is None
+        reasons = {self.order.expected_reason, "deadline_exceeded"}
+        reasons |= {"cancelled_by_customer"} if self.calls_off_after is not None else set()
+        return status == "CANCELLED" and reason in reasons - {"", None}
+
+
+@dataclass
+class Crowd:
+    """Customers who order at a steady rate, and insist: each asks again, with the same key, until there is an answer.
+
+    Parameters
+    ----------
+    lab : Lab
+        Where they order.
+    number : int
+        How many orders; the stream of mixed outcomes is repeated as often as that takes.
+    rate : float
+        Orders in a second.
+    seed : int
+        Chooses who calls off, and when.
+    """
+
+    lab: Lab
+    number: int
+    rate: float
+    seed: int
+    asked_again: int = 0
+    odd_answers: list[str] = field(default_factory=list)
+    wishes: list[Wish] = field(default_factory=list)
+    seconds: float = 0.0
+    _thread: threading.Thread | None = None
+
+    def begin(self) -> Crowd:
+        """Start ordering."""
+        luck = random.Random(self.seed)
+        stream = load_stream(DATASETS / "streams" / "mixed.csv")
+        for number in range(self.number):
+            after = luck.choice([0.0, luck.uniform(0, 0.5), luck.uniform(0, 5)]) if luck.random() < CALLED_OFF else None
+            self.wishes.append(Wish(stream[number % len(stream)], after))
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._order_all()), daemon=True)
+        self._thread.start()
+        return self
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everybody has an answer, or has given up."""
+        return self._thread is not None and not self._thread.is_alive()
+
+    @property
+    def placed(self) -> int:
+        return sum(bool(wish.order_id) for wish in self.wishes)
+
+    async def _order_all(self) -> None:
+        began = time.monotonic()
+        where = self.lab.endpoints.services["order"]
+        limits = httpx.Limits(max_connections=40)
+        async with (
+            httpx.AsyncClient(base_url=where, timeout=8, limits=limits, trust_env=False) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for number, wish in enumerate(self.wishes):
+                await asyncio.sleep(began + number / self.rate - time.monotonic())
+                group.create_task(self._fulfil(client, wish))
+        self.seconds = time.monotonic() - began
+
+    async def _fulfil(self, client: httpx.AsyncClient, wish: Wish) -> None:
+        body = {
+            "customer_id": wish.order.customer_id,
+            "destination": wish.order.destination,
+            "items": [{"sku": line.sku, "quantity": line.quantity} for line in wish.order.items],
+        }
+        answer = await self._insist(
+            client, {200, 201}, "/orders", json=body, headers={"Idempotency-Key": str(uuid.uuid4())}
+        )
+        if answer is None:
+            return
+        wish.order_id = answer.json()["order_id"]
+        if wish.calls_off_after is not None:
+            await asyncio.sleep(wish.calls_off_after)
+            answer = await self._insist(client, {202, 409}, f"/orders/{wish.order_id}/cancel")
+            wish.cancel_answer = answer.status_code if answer else None
+
+    async def _insist(self, client: httpx.AsyncClient, good: set[int], path: str, **what: Any) -> httpx.Response | None:
+        deadline, wait = time.monotonic() + PATIENCE, 0.2
+        while time.monotonic() < deadline:
+            try:
+                answer = await client.post(path, **what)
+            except httpx.HTTPError:
+                answer = None
+            if answer is not None and answer.status_code in good:
+                return answer
+            if answer is not None and answer.status_code not in PASSING:
+                self.odd_answers.append(f"POST {path}: {answer.status_code} {answer.text[:300]}")
+            self.asked_again += 1
+            await asyncio.sleep(wait * random.uniform(0.5, 1.5))
+            wait = min(2 * wait, 3.0)
+        self.odd_answers.append(f"POST {path}: no answer within {PATIENCE:.0f} s")
+        return None
+
+    # --- afterwards
+
+    def unfinished(self) -> int:
+        """Count the orders that have not come to their end."""
+        with psycopg.connect(self.lab.endpoints.databases["order"], connect_timeout=5) as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM orders WHERE status <> ALL (%s)", [list(TERMINAL)]
+            ).fetchone()
+        return int(row[0]) if row else 0
+
+    def complaints(self) -> list[str]:
+        """Say what the customers find wrong, now that all should be at its end."""
+        seen = all_orders(self.lab)
+        known = {wish.order_id: wish for wish in self.wishes if wish.order_id}
+        found = list(self.odd_answers)
+        found += [f"order {order_id} was accepted, and is gone" for order_id in known.keys() - seen.keys()]
+        found += [f"order {order_id} is nobody's" for order_id in seen.keys() - known.keys()]
+        for order_id in known.keys() & seen.keys():
+            if not known[order_id].allows(seen[order_id]):
+                end = f"{seen[order_id]['status']} ({seen[order_id]['failure_reason']})"
+                wish = known[order_id]
+                should = f"{wish.order.expected_status} ({wish.order.expected_reason}), cancel: {wish.cancel_answer}"
+                found.append(f"order {order_id} ended {end}; the stream says {should}")
+        return found
+
+    def ends(self) -> dict[str, int]:
+        """Count the orders by how they ended."""
+        orders = all_orders(self.lab).values()
+        return dict(Counter(order["failure_reason"] or order["status"] for order in orders).most_common())

@@ -1,0 +1,51 @@
+"""One order at a time, over HTTP, for tests that look closely at what becomes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from labstack import Lab
+from labstack.waiting import wait_until
+from tests.stack.orders import TERMINAL
+
+
+def place(lab: Lab, customer: str = "ada", destination: str = "lisbon", sku: str = "earl-grey") -> str:
+    """Order two packs of something, which has to be accepted; returns the order's id."""
+    body = {"customer_id": customer, "destination": destination, "items": [{"sku": sku, "quantity": 2}]}
+    answer = httpx.post(f"{lab.endpoints.services['order']}/orders", json=body, timeout=10)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["order_id"])
+
+
+def cancel(lab: Lab, order_id: str) -> int:
+    """Call an order off; returns the HTTP status."""
+    return httpx.post(f"{lab.endpoints.services['order']}/orders/{order_id}/cancel", timeout=10).status_code
+
+
+def read_order(lab: Lab, order_id: str) -> dict[str, Any]:
+    """Return an order as the order service tells it."""
+    answer = httpx.get(f"{lab.endpoints.services['order']}/orders/{order_id}", timeout=10)
+    answer.raise_for_status()
+    order: dict[str, Any] = answer.json()
+    return order
+
+
+def ended(lab: Lab, order_id: str, timeout: float = 30) -> tuple[str, str | None]:
+    """Wait until an order has come to its end; returns its status, whatever that is by then, and its failure reason."""
+    wait_until(lambda: read_order(lab, order_id)["status"] in TERMINAL, timeout, interval=0.05)
+    order = read_order(lab, order_id)
+    return order["status"], order["failure_reason"]
+
+
+def payment(lab: Lab, order_id: str) -> dict[str, Any]:
+    """Return the payment of an order; empty where there is none yet."""
+    answer = httpx.get(f"{lab.endpoints.services['payment']}/payments", params={"order_id": order_id}, timeout=10)
+    answer.raise_for_status()
+    return next(iter(answer.json()["items"]), {})
+
+
+def effects(lab: Lab, order_id: str) -> list[str]:
+    """Return what was done to the ledger for an order, in the order of time."""
+    return [entry["effect"] for entry in payment(lab, order_id).get("entries", [])]

@@ -1,0 +1,135 @@
+"""Records that a service can't handle: given up, looked at, sent back, or dropped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from labstack import LabError, broker
+from labstack.dead_letters import DeadLetter
+from labstack.waiting import wait_until
+from tests.stack.labs import Grounds
+from tests.stack.one_order import cancel, effects, ended, place, read_order
+from tests.stack.test_bad_days import assert_clear
+
+Poisoned = tuple[Grounds, str, DeadLetter]
+
+
+@pytest.fixture
+def poisoned(shared: Grounds) -> Poisoned:
+    """Give a lab in which payment has given up the InventoryReserved of one order, and would give up the next, too."""
+    lab = shared.lab
+    lab.reset()
+    lab.switch_on("payment", "poison-next")
+    order = place(lab)
+    assert wait_until(lambda: lab.dead_letters(), 30, interval=0.1)
+    (letter,) = lab.dead_letters()
+    return shared, order, letter
+
+
+def test_a_poisoned_record_becomes_a_dead_letter(poisoned: Poisoned) -> None:
+    """After five attempts it stands in the service's dead-letter topic, itself unchanged, with its story in headers."""
+    grounds, order, letter = poisoned
+    assert (letter.service, letter.order_id, letter.type) == ("payment", order, "InventoryReserved")
+    assert (letter.attempts, letter.behind) == (5, 0)
+    assert "Poisoned" in letter.error
+    kafka = grounds.lab.endpoints.kafka
+    original = next(r for r in broker.read_all(kafka, ["inventory.events"]) if r.key == order)
+    (dead,) = broker.read_all(kafka, ["payment.dlq"])
+    assert (dead.key, dead.value) == (original.key, original.value)
+    assert original.headers.items() <= dead.headers.items()
+    story = {name: value for name, value in dead.headers.items() if name not in original.headers}
+    when = story.pop("dlq.time")
+    assert when is not None
+    assert when > "2026"
+    assert story == {
+        "dlq.service": "payment",
+        "dlq.id": letter.id,
+        "dlq.topic": "inventory.events",
+        "dlq.partition": str(original.partition),
+        "dlq.offset": str(original.offset),
+        "dlq.attempts": "5",
+        "dlq.error": letter.error,
+    }
+
+
+def test_others_flow_and_the_referee_names_what_holds_the_order(poisoned: Poisoned) -> None:
+    """Another order goes to its end, a later event of the same order waits, and `lab check` says what for."""
+    grounds, order, letter = poisoned
+    lab = grounds.lab
+    assert ended(lab, place(lab)) == ("COMPLETED", None)
+    assert cancel(lab, order) == 202
+    assert wait_until(lambda: lab.dead_letters()[0].behind == 1, 10)
+    verdicts = {verdict.name: verdict for verdict in lab.check(wait_for_rest=20)}
+    assert all(verdict.holds for verdict in verdicts.values())
+    assert verdicts["orders-are-terminal"].figures["held"] == 1
+    assert verdicts["orders-are-terminal"].notes == [f"{order} is held by {letter.id}"]
+    assert read_order(lab, order)["status"] == "CANCELLING"
+
+
+def test_the_commands_show_it_and_send_it_back(poisoned: Poisoned) -> None:
+    """`list` and `show` tell what is known, `replay` fails while the cause is there, and mends it afterwards."""
+    grounds, order, letter = poisoned
+    lab = grounds.lab
+    listed = grounds.must("dead-letters", "list")
+    assert all(word in listed for word in (letter.id, order, "InventoryReserved", "5 attempts", "Poisoned"))
+    assert json.loads(grounds.must("dead-letters", "list", "--json")) == [letter.to_json()]
+    shown = grounds.must("dead-letters", "show", letter.id)
+    assert all(word in shown for word in (letter.id, order, "traceparent", "reservation_id", "Poisoned"))
+    assert json.loads(grounds.must("dead-letters", "show", letter.id, "--json")) == letter.to_json()
+    again = grounds.run("dead-letters", "replay", letter.id)
+    assert again.returncode == 1
+    assert f"{letter.id} failed again, 5 times" in again.stderr
+    assert [dead.id for dead in lab.dead_letters()] == [letter.id]
+
+    assert cancel(lab, order) == 202
+    assert wait_until(lambda: lab.dead_letters()[0].behind == 1, 10)
+    lab.switch_off("payment", "poison-next")
+    assert letter.id in grounds.must("dead-letters", "replay", letter.id)
+    # The money is taken first, since that was asked first, and then given back.
+    assert ended(lab, order) == ("CANCELLED", "cancelled_by_customer")
+    assert effects(lab, order) == ["capture", "refund"]
+    assert grounds.must("dead-letters", "list").strip() == "There are no dead letters."
+    assert grounds.must("dead-letters", "list", "--json").strip() == "[]"
+    assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
+
+
+def test_a_discarded_dead_letter_lets_the_others_follow(poisoned: Poisoned) -> None:
+    """What stood behind it is handled as if the record had never come; the order waits for an answer in vain."""
+    grounds, order, letter = poisoned
+    lab = grounds.lab
+    lab.switch_off("payment", "poison-next")
+    assert cancel(lab, order) == 202
+    assert letter.id in grounds.must("dead-letters", "discard", letter.id)
+    assert lab.dead_letters() == []
+    # The referee sees it, and `resend` lets payment answer after all.
+    by_name = {verdict.name: verdict for verdict in lab.check(wait_for_rest=20)}
+    assert by_name["orders-are-terminal"].offenders == [order]
+    assert by_name["inboxes-hold-each-event-once"].offenders == [order]
+    lab.resend(order)
+    assert ended(lab, order) == ("CANCELLED", "cancelled_by_customer")
+    assert effects(lab, order) == []
+    assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
+
+
+def test_what_can_not_be_done_is_said(poisoned: Poisoned, grounds: Grounds) -> None:
+    """A dead letter that is not there, a service or database that is down, a lab that doesn't run: the next step."""
+    there, _, letter = poisoned
+    for verb in ("show", "replay"):
+        assert_clear(there.run("dead-letters", verb, "payment-4711"), "payment-4711", letter.id)
+    there.lab.stop("payment")
+    for verb in ("replay", "discard"):
+        assert_clear(there.run("dead-letters", verb, letter.id), "payment", "lab start payment")
+    there.lab.stop("payment-db")
+    assert_clear(there.run("dead-letters", "list"), "payment", "lab start payment-db")
+    assert_clear(grounds.run("dead-letters", "list"), "not running", "lab up")
+    asked: tuple[Callable[[], object], ...] = (
+        grounds.lab.dead_letters,
+        lambda: grounds.lab.replay(letter.id),
+        lambda: grounds.lab.discard(letter.id),
+    )
+    for ask in asked:
+        with pytest.raises(LabError, match="not running"):
+            ask()

@@ -1,0 +1,190 @@
+"""Recovery without hands: what was away comes back, and nobody restarts, resends or mends anything else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from labstack import Lab, LabError
+from labstack.relay import Relay, slot_is_read
+from labstack.waiting import wait_until
+from tests.stack.labs import Grounds
+from tests.stack.one_order import effects, ended, place, read_order
+from tests.stack.orders import Customer
+
+SERVICES = ("order", "inventory", "payment", "shipping")
+
+
+def is_ready(lab: Lab) -> bool:
+    return lab.status(memory=False).state == "ready"
+
+
+def health(lab: Lab, service: str) -> tuple[int, dict[str, Any]]:
+    """Return the status and the body of a service's readiness."""
+    answer = httpx.get(f"{lab.endpoints.services[service]}/healthz/ready", timeout=10)
+    return answer.status_code, answer.json()
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_connectors_outlive_their_databases(shared: Grounds, how: str) -> None:
+    """All databases away until the connectors have noticed, and back: their tasks read again by themselves."""
+    lab = shared.lab
+    lab.reset()
+    connect = shared.pids()["connect"]
+    for service in SERVICES:
+        getattr(lab, how)(f"{service}-db")
+    relay = Relay(lab.endpoints.connect)
+    # A task that gives up would be FAILED from here on, and stay so.
+    assert wait_until(
+        lambda: "terminat" in lab.logs("connect", 400) or "onnection refused" in lab.logs("connect", 400), 20
+    )
+    for service in SERVICES:
+        lab.start(f"{service}-db")
+    assert wait_until(lambda: all(slot_is_read(url) for url in lab.endpoints.databases.values()), 60, interval=0.2)
+    assert set(relay.task_states().values()) == {"RUNNING"}
+    assert shared.pids()["connect"] == connect
+    assert wait_until(lambda: is_ready(lab), 30, interval=0.2)
+    assert ended(lab, place(lab)) == ("COMPLETED", None)
+    assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
+
+
+def test_orders_are_taken_while_only_kafka_is_away(shared: Grounds) -> None:
+    """Each service is degraded, not out of order; what was ordered meanwhile goes on when the broker is back."""
+    lab = shared.lab
+    lab.reset()
+    lab.stop("kafka")
+    for service in SERVICES:
+        assert wait_until(lambda s=service: health(lab, s)[1]["status"] == "degraded", 20)  # type: ignore[misc]
+        status, body = health(lab, service)
+        assert status == 200
+        assert body["checks"]["database"] == "ok"
+        assert body["checks"]["broker"] != "ok"
+    orders = [place(lab), place(lab, customer="broke-bob")]
+    assert [read_order(lab, order)["status"] for order in orders] == ["PENDING", "PENDING"]
+    lab.start("kafka")
+    assert ended(lab, orders[0], 60) == ("COMPLETED", None)
+    assert ended(lab, orders[1], 60) == ("CANCELLED", "insufficient_funds")
+    assert wait_until(lambda: is_ready(lab), 30, interval=0.2)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_without_its_database(shared: Grounds, service: str) -> None:
+    """It says 503 as a problem, readiness names the check, the others stay ready; it is back by itself."""
+    lab = shared.lab
+    paths = {
+        "order": "/orders",
+        "inventory": "/inventory/products",
+        "payment": "/payments",
+        "shipping": "/shipping/shipments",
+    }
+    url = lab.endpoints.services[service] + paths[service]
+    pids = shared.pids()
+    lab.stop(f"{service}-db")
+    answer = httpx.get(url, timeout=10)
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["retry-after"]
+    problem = answer.json()
+    assert {"type", "title", "status", "detail"} <= set(problem)
+    status, body = health(lab, service)
+    assert (status, body["checks"]["broker"]) == (503, "ok")
+    assert body["checks"]["database"] != "ok"
+    assert "database" in lab.status(memory=False).complaints[service]
+    for other in set(SERVICES) - {service}:
+        assert health(lab, other)[0] == 200
+    lab.start(f"{service}-db")
+    assert wait_until(lambda: health(lab, service)[0] == 200, 20)
+    assert httpx.get(url, timeout=10).status_code == 200
+    assert {name: pid for name, pid in shared.pids().items() if name in SERVICES} == {s: pids[s] for s in SERVICES}
+    assert wait_until(lambda: is_ready(lab), 60, interval=0.2)
+
+
+def test_a_compensation_hindered_by_an_outage_is_done_after_it(shared: Grounds) -> None:
+    """Payment's database goes away between the capture and the refund: nothing is given up, the money comes back."""
+    lab = shared.lab
+    lab.reset()
+    lab.switch_on("shipping", "slow-handler", 3)
+    try:
+        order = place(lab, destination="tristan-da-cunha")
+        assert wait_until(lambda: effects(lab, order) == ["capture"], 20)
+        lab.stop("payment-db")
+        waits = f"{lab.endpoints.services['payment']}/manage/consumer"
+        assert wait_until(lambda: httpx.get(waits, timeout=5).json()["state"] == "waiting for the database", 30)
+        assert read_order(lab, order)["status"] == "CANCELLING"
+        lab.start("payment-db")
+        assert ended(lab, order) == ("CANCELLED", "no_carrier")
+        assert effects(lab, order) == ["capture", "refund"]
+        with psycopg.connect(lab.endpoints.databases["payment"]) as connection:
+            assert connection.execute("SELECT count(*), max(parking_id) FROM parked_records").fetchone() == (0, None)
+        assert "attempt" not in lab.logs("payment", 200)
+        assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
+    finally:
+        lab.switch_off("shipping")
+
+
+def test_an_order_that_stands_still_is_called_off(shared: Grounds) -> None:
+    """With inventory down, the deadline makes the order CANCELLING; with inventory back it is CANCELLED, all undone."""
+    lab = shared.lab
+    lab.reset()
+    lab.stop("inventory")
+    lab.stop("order")
+    shared.must("start", "order", ORDER_DEADLINE_SECONDS="2")
+    try:
+        order = place(lab)
+        assert wait_until(lambda: read_order(lab, order)["status"] == "CANCELLING", 20, interval=0.1)
+        assert read_order(lab, order)["failure_reason"] == "deadline_exceeded"
+        lab.start("inventory")
+        assert ended(lab, order) == ("CANCELLED", "deadline_exceeded")
+        assert effects(lab, order) == []
+        assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
+    finally:
+        lab.restart("order")
+
+
+def test_the_log_kept_for_debezium_is_told(shared: Grounds) -> None:
+    """While Connect is away, `lab status` tells how much log each database keeps for it."""
+    lab = shared.lab
+    lab.reset()
+    assert lab.status(memory=False).retained == {}
+    lab.stop("connect")
+    customer = Customer(lab, Customer(lab).orders[:20]).begin()
+    customer.wait()
+    assert wait_until(lambda: "order-db" in lab.status(memory=False).retained, 15)
+    kept = shared.status()["components"]["order-db"]["retained_wal_bytes"]
+    assert 10_000 < kept < 512 * 1024 * 1024
+    assert "MB of its log for Debezium" in " ".join(shared.must("status").split())
+    assert "MB of its log for Debezium" in repr(lab)
+    lab.start("connect")
+    customer.assert_all_ended_as_expected()
+    assert wait_until(lambda: lab.status(memory=False).retained == {}, 20)
+
+
+def test_the_log_kept_for_debezium_is_bounded(shared: Grounds) -> None:
+    """Beyond the bound PostgreSQL gives up the slot, not the disk: that is told, and a reset mends it."""
+    lab = shared.lab
+    lab.reset()
+    lab.stop("connect")
+    with psycopg.connect(lab.endpoints.databases["shipping"], autocommit=True) as connection:
+        assert connection.execute("SHOW max_slot_wal_keep_size").fetchone() == ("512MB",)
+        connection.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+
+            def is_lost() -> bool:
+                connection.execute("SELECT pg_logical_emit_message(false, 'filler', repeat('x', 8000000))")
+                connection.execute("CHECKPOINT")
+                return connection.execute("SELECT wal_status FROM pg_replication_slots").fetchone() == ("lost",)
+
+            assert wait_until(is_lost, 60)
+        finally:
+            connection.execute("ALTER SYSTEM RESET max_slot_wal_keep_size")
+            connection.execute("SELECT pg_reload_conf()")
+    with pytest.raises(LabError, match=r"(?s)shipping is gone.*lab reset"):
+        lab.start("connect")
+    assert lab.status(memory=False).state == "degraded"
+    lab.reset()
+    assert is_ready(lab)
+    assert ended(lab, place(lab)) == ("COMPLETED", None)

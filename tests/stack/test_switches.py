@@ -1,0 +1,253 @@
+"""The teaching switches: each does the wrong that it promises, in its service only, and a reset makes all right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from labservices.payment import service as payment_service
+from labservices.settings import SWITCHES, Settings
+from labservices.shared import teaching
+from labservices.shared.runtime import Runtime
+from labstack import Lab, LabError, broker
+from labstack.paths import DATASETS
+from labstack.waiting import wait_until
+from tests.stack.labs import Grounds
+from tests.stack.one_order import effects, ended, payment, place, read_order
+from tests.stack.orders import TERMINAL, Customer
+from tests.stack.test_bad_days import assert_clear
+
+UNIQUE_KEYS = "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype IN ('p', 'u') ORDER BY 1"
+
+
+@pytest.fixture
+def lab(shared: Grounds) -> Iterator[Lab]:
+    """Give the shared lab at the course's start; what it does wrong afterwards ends with the test."""
+    shared.lab.reset()
+    yield shared.lab
+    if shared.lab.switches:
+        shared.lab.reset()
+
+
+def rows(lab: Lab, service: str, query: str, *values: object) -> list[tuple[Any, ...]]:
+    """Ask a service's database something."""
+    with psycopg.connect(lab.endpoints.databases[service], connect_timeout=5) as connection:
+        return connection.execute(query.encode(), values or None).fetchall()
+
+
+def types(lab: Lab, order_id: str) -> list[str]:
+    """Return the types of all records about an order, in the order of time."""
+    topics = [service.events_topic for service in lab.services]
+    return [record.type for record in broker.read_all(lab.endpoints.kafka, topics) if record.key == order_id]
+
+
+# --- turning them on and off
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_a_switch_is_seen_and_touches_one_service(shared: Grounds, lab: Lab, switch: str) -> None:
+    """Status, repr and list name it where it is on; only that service was restarted, and all are ready."""
+    before = shared.pids()
+    what = f"{switch}=1" if switch == "slow-handler" else switch
+    shared.must("switch", "on", "shipping", what)
+    after = shared.pids()
+    assert {name for name in before if before[name] != after[name]} == {"shipping"}
+    told = shared.status()
+    assert told["state"] == "ready"
+    on = {name: component["switches"] for name, component in told["components"].items() if "switches" in component}
+    assert on == {"shipping": {switch: "1" if switch == "slow-handler" else ""}}
+    assert f"switched: {what}" in " ".join(shared.must("status").split())
+    for shown in (repr(lab), lab._repr_html_()):
+        assert shown.count(f"(switched: {what})") == 1
+    assert json.loads(shared.must("switch", "list", "--json"))["on"] == on
+    shared.must("switch", "off", "shipping", switch)
+    assert lab.switches == {}
+    assert {name for name, pid in shared.pids().items() if after[name] != pid} == {"shipping"}
+
+
+@pytest.mark.parametrize("switches", [list(SWITCHES), list(SWITCHES)[::-1]], ids=["in order", "in reverse"])
+def test_all_switches_go_together(switches: list[str]) -> None:
+    """A service can be put together with all of them on, in whatever order they were turned on."""
+    settings = Settings(
+        database_url="postgresql://localhost/nowhere",
+        kafka_bootstrap_servers="localhost:1",
+        datasets_dir=DATASETS,
+        teaching_switches=dict.fromkeys(switches, ""),
+    )
+    runtime = Runtime(payment_service, settings, teaching.parts_for(payment_service, settings))
+    assert isinstance(runtime.database, teaching.DualWriting)
+    assert runtime.database._outbox.traceparent() is None
+
+
+def test_several_switches_and_services(shared: Grounds, lab: Lab) -> None:
+    """Switches add up, in one service and in several; each is turned off alone, or all of a service at once."""
+    lab.switch_on("order", "strip-traceparent")
+    lab.switch_on("payment", "inbox-off")
+    lab.switch_on("payment", "slow-handler", 0.1)
+    assert lab.switches == {"order": {"strip-traceparent": ""}, "payment": {"inbox-off": "", "slow-handler": "0.1"}}
+    pids = shared.pids()
+    lab.switch_on("payment", "inbox-off")
+    lab.switch_off("payment", "poison-next")
+    assert shared.pids() == pids
+    lab.switch_off("payment", "inbox-off")
+    assert lab.switches["payment"] == {"slow-handler": "0.1"}
+    lab.switch_off("payment")
+    assert lab.switches == {"order": {"strip-traceparent": ""}}
+    # A service that is down takes it up when it starts.
+    lab.stop("order")
+    lab.switch_on("order", "slow-handler", 0.2)
+    assert shared.state_of("order") == "stopped"
+    lab.start("order")
+    assert "slow-handler=0.2" in lab.logs("order")
+
+
+def test_reset_and_down_turn_all_off(shared: Grounds, lab: Lab) -> None:
+    """After a `reset`, and after a `down` and an `up`, every service does it right, and takes orders."""
+    for end, switches in ("reset", ("guards-off", "dual-write", "strip-traceparent")), ("down", ("offset-first",)):
+        for switch in switches:
+            lab.switch_on("payment", switch)
+        lab.switch_on("inventory", "poison-next")
+        shared.must(end)
+        assert lab.switches == {}
+        assert "switches" not in str(shared.status())
+        shared.must("up")
+        for service in ("inventory", "payment"):
+            assert "is on" not in lab.logs(service)
+    lab.reset()
+    assert ended(lab, place(lab)) == ("COMPLETED", None)
+
+
+def test_what_can_not_be_switched_is_said(shared: Grounds, lab: Lab, grounds: Grounds) -> None:
+    """Unknown services, switches and values are named with what there is, and change nothing."""
+    pids = shared.pids()
+    assert_clear(shared.run("switch", "on", "paymint", "inbox-off"), "paymint", "payment")
+    assert_clear(shared.run("switch", "off", "payment", "outbox-off"), "outbox-off", "inbox-off", "lab switch list")
+    assert_clear(shared.run("switch", "on", "payment", "slow-handler=60"), "60", "below 8", "lab switch list")
+    with pytest.raises(LabError, match="kafka"):
+        lab.switch_on("kafka", "inbox-off")
+    for wrong in ("outbox-off", "slow-handler=long", "dual-write=crash", "inbox-off=1", "inbox-off,poison-next", ""):
+        with pytest.raises(LabError, match="lab switch list"):
+            lab.switch_on("payment", *wrong.split("=", 1))
+    assert (lab.switches, shared.pids()) == ({}, pids)
+    assert_clear(grounds.run("switch", "on", "payment", "inbox-off"), "not running", "lab up")
+
+
+# --- what each does
+
+
+def test_inbox_off_alone_is_caught_by_the_guards(lab: Lab) -> None:
+    """Events that come again are handled again, and change nothing: the row's status stops them."""
+    order = place(lab)
+    assert ended(lab, order) == ("COMPLETED", None)
+    lab.switch_on("payment", "inbox-off")
+    lab.resend(order)
+    assert wait_until(lambda: types(lab, order).count("InventoryReserved") == 2, 10)
+    assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
+    assert effects(lab, order) == ["capture"]
+
+
+def test_inbox_and_guards_off_charge_twice(shared: Grounds, lab: Lab) -> None:
+    """The event that comes again takes the money again; `lab check` names it; a reset brings every guard back."""
+    guards = rows(lab, "payment", UNIQUE_KEYS)
+    order = place(lab)
+    assert ended(lab, order) == ("COMPLETED", None)
+    lab.switch_on("payment", "inbox-off")
+    lab.switch_on("payment", "guards-off")
+    assert len(rows(lab, "payment", UNIQUE_KEYS)) < len(guards)
+    lab.resend(order)
+    captures = "SELECT count(*) FROM ledger_entries WHERE order_id = %s AND effect = 'capture'"
+    assert wait_until(lambda: rows(lab, "payment", captures, order) == [(2,)], 10)
+    found = shared.run("check", "--json", "--wait", "20")
+    assert found.returncode == 1
+    violated = {verdict["name"]: verdict["offenders"] for verdict in json.loads(found.stdout) if not verdict["holds"]}
+    assert violated["money-matches-orders"] == [order]
+    assert violated["each-effect-is-taken-once"] == [order]
+
+    lab.reset()
+    assert wait_until(lambda: rows(lab, "payment", UNIQUE_KEYS) == guards, 10)
+    customer = Customer(lab, Customer(lab).orders[:20]).begin()
+    customer.wait()
+    customer.assert_all_ended_as_expected()
+    assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
+
+
+def test_dual_write_works_until_something_breaks(lab: Lab) -> None:
+    """Events come, and orders go to their end, with nothing in the outbox: as long as nothing crashes."""
+    lab.switch_on("payment", "dual-write")
+    order = place(lab)
+    assert ended(lab, order) == ("COMPLETED", None)
+    assert "PaymentCompleted" in types(lab, order)
+    assert rows(lab, "payment", "SELECT type FROM outbox") == []
+
+
+def test_dual_write_loses_an_event(shared: Grounds, lab: Lab) -> None:
+    """A crash after the commit: the money is taken, and nobody will ever hear of it."""
+    lab.switch_on("payment", "dual-write", "crash-after-commit")
+    order = place(lab)
+    assert wait_until(lambda: shared.state_of("payment") == "failed", 20)
+    lab.switch_off("payment")
+    assert effects(lab, order) == ["capture"]
+    verdicts = {verdict.name: verdict for verdict in lab.check(wait_for_rest=20)}
+    assert verdicts["orders-are-terminal"].offenders == [order]
+    assert "PaymentCompleted" not in types(lab, order)
+    assert read_order(lab, order)["status"] not in TERMINAL
+
+
+def test_dual_write_invents_an_event(shared: Grounds, lab: Lab) -> None:
+    """A crash before the commit: a shipment is scheduled for a payment that was never made."""
+    lab.switch_on("payment", "dual-write", "crash-before-commit")
+    order = place(lab)
+    assert wait_until(lambda: shared.state_of("payment") == "failed", 20)
+    shipments = "SELECT status FROM shipments WHERE order_id = %s"
+    assert wait_until(lambda: rows(lab, "shipping", shipments, order) != [], 20)
+    assert rows(lab, "payment", "SELECT effect FROM ledger_entries WHERE order_id IS NOT NULL") == []
+    assert "PaymentCompleted" in types(lab, order)
+
+
+@pytest.mark.parametrize("wrong", [True, False], ids=["offset-first", "offset-last"])
+def test_a_kill_in_the_middle_of_an_event(shared: Grounds, lab: Lab, wrong: bool) -> None:
+    """With the offset committed first, an event whose handler is killed is lost; committed last, it comes again."""
+    if wrong:
+        lab.switch_on("payment", "offset-first")
+    lab.switch_on("payment", "slow-handler", 3)
+    order = place(lab)
+    busy = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE '%inbox%'"
+    assert wait_until(lambda: rows(lab, "payment", busy) == [(1,)], 20)
+    lab.kill("payment")
+    lab.switch_off("payment")
+    if not wrong:
+        assert ended(lab, order) == ("COMPLETED", None)
+        return
+    verdicts = {verdict.name: verdict for verdict in lab.check(wait_for_rest=20)}
+    assert verdicts["inboxes-hold-each-event-once"].offenders == [order]
+    assert payment(lab, order) == {}
+    # What was lost on the way in can be had again.
+    lab.resend(order)
+    assert ended(lab, order)[0] in TERMINAL
+    assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
+
+
+def test_slow_handler_takes_its_time(lab: Lab) -> None:
+    """Each event takes that service so many seconds longer."""
+    lab.switch_on("inventory", "slow-handler", 1.5)
+    order = place(lab)
+    assert ended(lab, order) == ("COMPLETED", None)
+    ((created,),) = rows(lab, "order", "SELECT created_at FROM outbox WHERE type = 'OrderCreated'")
+    ((reserved,),) = rows(lab, "inventory", "SELECT created_at FROM outbox WHERE type = 'InventoryReserved'")
+    assert (reserved - created).total_seconds() >= 1.5
+
+
+def test_strip_traceparent_ends_the_trace(lab: Lab) -> None:
+    """What the service says belongs to no trace; the others go on with theirs."""
+    lab.switch_on("inventory", "strip-traceparent")
+    order = place(lab)
+    assert ended(lab, order) == ("COMPLETED", None)
+    traced = {s: {t for (t,) in rows(lab, s, "SELECT traceparent FROM outbox")} for s in lab.endpoints.databases}
+    assert traced["inventory"] == {None}
+    assert all(None not in traced[service] for service in ("order", "payment", "shipping"))
+    records = broker.read_all(lab.endpoints.kafka, ["inventory.events"])
+    assert [record.headers.get("traceparent") for record in records if record.key == order] == [None]
