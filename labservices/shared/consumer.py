@@ -300,10 +300,13 @@ class EventConsumer:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._commit(consumer, wait=True)  # the partition's next owner shall begin behind what is done
-        self._forget({(one.topic, one.partition) for one in partitions})
+        self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._forget({(one.topic, one.partition) for one in partitions})
+        gone = {(one.topic, one.partition) for one in partitions}
+        # Kafka's client remembers a pause beyond the loss: a partition that is given back would stay silent.
+        consumer.resume([TopicPartition(*partition) for partition in gone & self._held.keys()])
+        self._forget(gone)
 
     def _forget(self, partitions: set[Partition]) -> None:
         for partition in list(partitions):

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 from sqlalchemy import Connection, CursorResult, Engine, Executable, Row, Table, create_engine, event, text
-from sqlalchemy.exc import InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from labservices.shared import steps
@@ -93,7 +93,11 @@ class Database:
         try:
             with self.engine.begin() as connection:
                 yield self._make_transaction(connection, self._outbox, cause)
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
+        except (DBAPIError, PoolTimeout) as error:
+            # PostgreSQL tells the end of a transaction that stood still in an error of another class.
+            is_away = isinstance(error, OperationalError | InterfaceError | PoolTimeout) or error.connection_invalidated
+            if not is_away:
+                raise
             raise DatabaseAway(str(error).split("\n")[0]) from error
 
     def ping(self) -> None:

@@ -75,7 +75,7 @@ def parked_table(metadata: MetaData) -> Table:
         Column("parked_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
         Column("due_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
         UniqueConstraint("topic", "partition", "offset"),  # a record that is read again is not parked again
-        Index("parked_records_by_key", "key", "parking_id"),
+        Index("parked_records_by_key", "key", postgresql_using="hash"),  # a key may be too long for the usual one
     )
 
 

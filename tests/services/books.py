@@ -76,6 +76,11 @@ class Books:
         return {row["order_id"] for row in rows if row["status"] in ("SCHEDULED", "DISPATCHED")}
 
 
+def read_all(world: World) -> Books:
+    """Read all rows."""
+    return Books({name: _read(party) for name, party in world.parties.items()})
+
+
 class Bookkeeper:
     """Reads the rows; those of each database once more only after it has committed something."""
 

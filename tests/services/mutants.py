@@ -244,9 +244,11 @@ MUTANTS: dict[str, Mutant] = {
 @contextmanager
 def seeded(mutant: Mutant, world: World) -> Iterator[None]:
     """Do one thing wrong for the length of a block."""
-    with pytest.MonkeyPatch.context() as patch:
-        mutant.seed(world, patch)
-        yield
-    world.reset()
-    for party in world.parties.values():
-        put_unique_keys_back(party.runtime.database.engine, party.service)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            mutant.seed(world, patch)
+            yield
+    finally:
+        world.reset()
+        for party in world.parties.values():
+            put_unique_keys_back(party.runtime.database.engine, party.service)

@@ -65,7 +65,7 @@ class Report:
         kinds = Counter(what.split()[0] for _, what in self.faults)
         after = {"all components ready": self.ready_after, "every order terminal": self.terminal_after}
         lines = [
-            f"seed {self.seed}: {self.orders} orders in {self.load_seconds:.0f} s, asked {self.asked_again} times again",
+            f"seed {self.seed}: {self.orders} orders in {self.load_seconds:.0f} s, {self.asked_again} calls made again",
             f"{len(self.faults)} faults ({', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))}), "
             f"never more than {self.longest_peace:.1f} s from one to the next",
             *(

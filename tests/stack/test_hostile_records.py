@@ -42,6 +42,7 @@ HOSTILE = {
     "text that is none": Hostile(value=b'{"order_id": "\xc3\x28"}'),
     "NUL in text": Hostile(value=b'{"order_id": "\\u0000"}', headers={"ce_source": "\0", "traceparent": "\0"}),
     "binary garbage": Hostile(key=b"\xc3\x28?", value=random.Random(7).randbytes(5000)),
+    "a long key": Hostile(key=b"?" + random.Random(8).randbytes(100_000).hex().encode()),
     "no key": Hostile(key=None),
     "no headers": Hostile(without=("ce_id", "ce_type", "ce_dataschema")),
     "no ce_id": Hostile(without=("ce_id",)),

@@ -13,7 +13,7 @@ from labstack.relay import Relay, slot_is_read
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds
 from tests.stack.one_order import effects, ended, place, read_order
-from tests.stack.orders import Customer
+from tests.stack.orders import TERMINAL, Customer
 
 SERVICES = ("order", "inventory", "payment", "shipping")
 
@@ -123,6 +123,30 @@ def test_a_compensation_hindered_by_an_outage_is_done_after_it(shared: Grounds) 
         assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
     finally:
         lab.switch_off("shipping")
+
+
+def test_a_service_that_froze_in_the_middle_of_an_event(shared: Grounds) -> None:
+    """PostgreSQL ends a transaction that stands still, Kafka gives its partitions to others, and the event comes again."""
+    lab = shared.lab
+    lab.reset()
+    lab.switch_on("payment", "slow-handler", 2)
+    query = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE '%inbox%'"
+
+    def is_busy() -> bool:
+        with psycopg.connect(lab.endpoints.databases["payment"]) as connection:
+            return connection.execute(query).fetchone() == (1,)
+
+    try:
+        order = place(lab)
+        assert wait_until(is_busy, 20)
+        lab.pause("payment")
+        assert wait_until(lambda: not is_busy(), 20, interval=0.2)
+        lab.resume("payment")
+        assert ended(lab, order)[0] in TERMINAL
+        assert "attempt" not in lab.logs("payment", 200)
+        assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
+    finally:
+        lab.switch_off("payment")
 
 
 def test_an_order_that_stands_still_is_called_off(shared: Grounds) -> None:

@@ -1,0 +1,135 @@
+"""Records that nobody would write: whatever bytes come out of a topic, the consumer lives on."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Message
+from hypothesis import given, seed
+from hypothesis import strategies as st
+
+from labservices.shared import parking
+from labservices.shared.events import EVENTS
+from labservices.shared.handling import Outcome
+from labservices.shared.record import read_message
+from tests.services.books import read_all
+from tests.services.luck import SEED, tries
+from tests.services.oracle import balances_add_up, no_balance_is_below_zero, stock_adds_up, stock_is_within_bounds
+from tests.services.test_handlers import of
+from tests.services.test_parking import Topic, try_all
+from tests.services.world import World, a_new_order, record_of
+
+Headers = list[tuple[str, bytes | None]]
+
+HEADERS = ["ce_id", "ce_type", "ce_dataschema", "ce_source", "traceparent", "causation_id", "x"]
+TOPICS = sorted({event.topic for event in EVENTS.values()})
+SOLVENT = (stock_is_within_bounds, stock_adds_up, balances_add_up, no_balance_is_below_zero)
+NEXT_OFFSET = itertools.count(10**6)
+
+raw = st.binary(max_size=40) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass"))
+bodies = st.sampled_from(
+    [b"", b"{", b"null", b"[]", b"[" * 10**5, b'{"a":' * 10**4, b"\xff", b"1" * 10**5, b"x" * 10**6]
+)
+odd_values = st.sampled_from(
+    [-1, 0, 2**31, 2**63 - 1, 2**63, 10**30, 0.5, 1e308, float("nan"), "", "\0", "\ud800", "x" * 70_000, str(uuid4())]
+)
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=70) | odd_values,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+class RawRecord:
+    """A record as Kafka's client gives it."""
+
+    def __init__(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        self.parts: dict[str, Any] = {"topic": topic, "key": key, "value": value, "headers": headers}
+        self.parts |= {"partition": 0, "offset": next(NEXT_OFFSET)}
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda: self.parts[name]
+
+    def __repr__(self) -> str:
+        return repr(self.parts)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Find every place in a JSON value."""
+    if path:
+        yield path
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in list(parts):
+        yield from places(part, (*path, name))
+
+
+def change(payload: Any, path: tuple[Any, ...], new: Any) -> None:
+    """Put something else into one place of a payload; None takes away what is there."""
+    for name in path[:-1]:
+        payload = payload[name]
+    if new is None:
+        del payload[path[-1]]
+    else:
+        payload[path[-1]] = new
+
+
+@st.composite
+def spoilt_records(draw: st.DrawFn) -> RawRecord:
+    """Make an event of the saga, and spoil some of it."""
+    good = record_of(of(a_new_order(), draw(st.sampled_from(list(EVENTS.values())))))
+    payload = json.loads(good.value or b"")
+    for _ in range(draw(st.integers(0, 2))):
+        if there := list(places(payload)):
+            change(payload, draw(st.sampled_from(there)), draw(junk))
+    value = draw(st.just(json.dumps(payload).encode()) | st.just(good.value) | bodies | raw)
+    key, headers = (good.key or "").encode(), {name: text.encode() for name, text in good.headers.items()}
+    if draw(st.booleans()):
+        odd = raw | st.sampled_from([name.encode() for name in EVENTS]) | st.just(b"urn:sagalab:OrderCreated:2.0")
+        headers |= draw(st.dictionaries(st.sampled_from(HEADERS), odd | st.none(), max_size=2))
+        key = draw(st.just(key) | st.none() | raw)
+    topic = draw(st.just(good.topic) | st.sampled_from(TOPICS))
+    return RawRecord(topic, key, value, list(headers.items()))
+
+
+wild_records = st.builds(
+    RawRecord,
+    topic=st.sampled_from([*TOPICS, "x"]),
+    key=st.none() | raw,
+    value=st.none() | raw | bodies,
+    headers=st.lists(st.tuples(st.sampled_from(HEADERS) | st.text(max_size=5), st.none() | raw), max_size=6),
+)
+
+
+@pytest.mark.parametrize("records", [spoilt_records(), wild_records], ids=["spoilt", "wild"])
+def test_no_record_stops_a_consumer(
+    world: World, monkeypatch: pytest.MonkeyPatch, records: st.SearchStrategy[RawRecord]
+) -> None:
+    """Each is handled, ignored or parked, in the end as a dead letter; it can be listed, and the next is handled."""
+    monkeypatch.setattr(parking, "RETRY_FIRST", 0.0)
+    for party in world.parties.values():
+        monkeypatch.setattr(party.runtime.handling, "_dead_letters", Topic())
+    seen = set()
+
+    @seed(SEED)
+    @tries(100)
+    @given(record=records)
+    def hand_over(record: RawRecord) -> None:
+        world.reset()
+        for party in world.parties.values():
+            outcome = party.runtime.handling.handle(read_message(cast(Message, record)))
+            parked = try_all(party)
+            seen.add(outcome)
+            assert outcome in (Outcome.HANDLED, Outcome.IGNORED, Outcome.FAILED)
+            assert (outcome is Outcome.FAILED) == bool(parked)
+            assert not parked or parked[-1] is Outcome.DEAD
+            listing = party.http.get("/manage/parked-records")
+            assert (listing.status_code, len(listing.json()["items"])) == (200, bool(parked))
+        assert world.inventory.take(a_new_order()) is Outcome.HANDLED
+        assert [judge.__name__ for judge in SOLVENT if list(judge(read_all(world)))] == []
+
+    hand_over()
+    assert {Outcome.IGNORED, Outcome.FAILED} <= seen
+    assert Outcome.HANDLED in seen or records is wild_records
