@@ -85,7 +85,8 @@ def spoilt_records(draw: st.DrawFn) -> RawRecord:
         if there := list(places(payload)):
             change(payload, draw(st.sampled_from(there)), draw(junk))
     value = draw(st.just(json.dumps(payload).encode()) | st.just(good.value) | bodies | raw)
-    key, headers = (good.key or "").encode(), {name: text.encode() for name, text in good.headers.items()}
+    headers = {name: text.encode() for name, text in good.headers.items()}
+    key: bytes | None = (good.key or "").encode()
     if draw(st.booleans()):
         odd = raw | st.sampled_from([name.encode() for name in EVENTS]) | st.just(b"urn:sagalab:OrderCreated:2.0")
         headers |= draw(st.dictionaries(st.sampled_from(HEADERS), odd | st.none(), max_size=2))

@@ -126,7 +126,7 @@ def test_a_compensation_hindered_by_an_outage_is_done_after_it(shared: Grounds) 
 
 
 def test_a_service_that_froze_in_the_middle_of_an_event(shared: Grounds) -> None:
-    """PostgreSQL ends a transaction that stands still, Kafka gives its partitions to others, and the event comes again."""
+    """PostgreSQL ends its transaction, Kafka gives its partitions to others, and the event comes again."""
     lab = shared.lab
     lab.reset()
     lab.switch_on("payment", "slow-handler", 2)
