@@ -108,7 +108,8 @@ class LocalBackend:
                     self._ports[key] = ports.choose(usual, taken)
                     taken.add(self._ports[key])
                     if self._ports[key] != usual:
-                        who = "another lab" if usual in others else ports.who_listens(usual)
+                        # Another lab's part may be stopped just now, and its port is taken all the same.
+                        who = "another lab" if ports.is_free(usual) else ports.who_listens(usual)
                         progress.say(f"port {usual} of {key} is taken by {who}; using {self._ports[key]}")
             with self._writing:
                 state = self.store.read()

@@ -1,0 +1,29 @@
+"""Whatever is done to the lab while orders run: all of them come to their right end, and no invariant is violated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.stack.chaos import REST, keep_evidence, soak
+from tests.stack.conftest import SEED
+from tests.stack.crowd import PATIENCE
+from tests.stack.labs import Grounds
+
+LONG = bool(os.environ.get("SAGA_LAB_LONG"))
+ORDERS = int(os.environ.get("SAGA_LAB_SOAK_ORDERS") or 10_000) if LONG else 540
+RATE = 10.0 if LONG else 6.0
+
+
+@pytest.mark.timeout(120 + ORDERS / RATE * 1.5 + PATIENCE + 6 * REST)
+def test_a_soak(make_grounds: Callable[..., Grounds], capsys: pytest.CaptureFixture[str]) -> None:
+    """Orders of all outcomes, and a fault every few seconds: afterwards nobody complains, the referee least of all."""
+    grounds = make_grounds("chaos")
+    grounds.lab.up()
+    report = soak(grounds, ORDERS, RATE, 7.0, SEED)
+    with capsys.disabled():
+        print(f"\n{report.summary()}")
+    assert report.complaints == [], f"evidence: {keep_evidence(grounds, report)}"
+    assert len(report.faults) >= report.load_seconds / 12
