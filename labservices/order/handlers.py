@@ -75,7 +75,8 @@ def carry_on(tx: Transaction, order: Row[Any]) -> None:
     change_status(tx, order, changes)
     match changes[-1].status:
         case Status.COMPLETED:
-            tx.publish(OrderCompleted(**facts(order)))
+            # The last step's success, even if it came early and it is an earlier step's that was waited for.
+            tx.publish(OrderCompleted(**facts(order)), because_of=changes[-1].event_id)
         case Status.CANCELLED:
             reason = order.failure_reason or next(change.reason for change in changes if change.reason)
             tx.publish(OrderCancelled(**facts(order), reason=reason))

@@ -50,9 +50,12 @@ class Transaction:
         """
         steps.move(self.connection, table, order_id, expected, new)
 
-    def publish(self, said: Event) -> UUID:
-        """Write an event into the outbox, and answer its id."""
-        return self._outbox.add(self.connection, said, self.cause)
+    def publish(self, said: Event, because_of: UUID | None = None) -> UUID:
+        """Write an event into the outbox, and answer its id.
+
+        ``because_of`` is the id of the event that led to it, where that is not the one that is being handled.
+        """
+        return self._outbox.add(self.connection, said, because_of or self.cause)
 
 
 class Database:

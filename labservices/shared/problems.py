@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from labservices.shared.database import DatabaseAway
 
 TITLES = {
+    400: "Bad request",
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",

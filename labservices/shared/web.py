@@ -41,7 +41,7 @@ def make_app(service: Service, database: Database, consumer: EventConsumer, life
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     problems.install(app)
-    app.include_router(service.make_router(database), responses=problems.answers(422, 503))
+    app.include_router(service.make_router(database), responses=problems.answers(400, 422, 503))
     app.include_router(_health(database, consumer))
     app.include_router(_management(database, consumer), include_in_schema=False)
     app.add_middleware(Patience)

@@ -236,6 +236,7 @@ class TestTheOrder:
         events = [row.event_id for row in world.order.rows("order_history")][1:]
         assert events == [ids[InventoryReserved], ids[PaymentCompleted], ids[ShipmentScheduled]]
         assert world.order.said() == ["OrderCreated", "OrderCompleted"]
+        assert world.order.rows("outbox")[-1].causation_id == ids[ShipmentScheduled]
 
     def test_an_answer_counts_once(self, world: World) -> None:
         """The same answer under another id, and a second, other answer of the same step, change nothing."""
