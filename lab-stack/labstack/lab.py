@@ -374,7 +374,9 @@ class Lab:
             return
         relay = Relay(self.endpoints.connect)
         for service in self.services:
-            relay.await_task(service.name, self.endpoints.databases[service.name])
+            # A connector whose database is down waits for it, however long that takes.
+            if self.backend.inspect(service.database).state == "running":
+                relay.await_task(service.name, self.endpoints.databases[service.name])
 
     # -- keeping the state file ------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 The four services are real, with their databases; relay, broker and consumer loops are a model that may do whatever the
 real ones may do. After every step the books are held against what must always be so; at the end everything heals, every
-record is brought everywhere, and the books are held against what must be so at rest.
+record is brought everywhere, and the books are held against what must be so at rest; the referee has to see it alike.
 """
 
 import sys
@@ -30,6 +30,7 @@ from tests.services.broker import Broker
 from tests.services.faults import Faults, heal
 from tests.services.luck import LONG, SEED, tries
 from tests.services.oracle import Violated, audit
+from tests.services.referee import ask_the_referee
 from tests.services.world import World
 
 MOST_ORDERS, MOST_CALLED_OFF = 6, 3
@@ -200,6 +201,8 @@ class Saga(RuleBasedStateMachine):
         for _ in self.broker.settle(self.luck):
             self.nothing_is_violated()
         audit(self.keeper.books(), at_rest=True)
+        if blamed := [verdict for verdict in ask_the_referee(self.world, self.broker.records) if not verdict.holds]:
+            raise Violated("the_referee_agrees", blamed)
         if lost := [order for order in self.sure if self.world.status(order) != "COMPLETED"]:
             raise Violated("what_can_be_had_is_delivered", lost)
 

@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import json
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -227,6 +228,8 @@ def main() -> int:
     parser.add_argument("--fault-every", type=float, default=8, help="seconds between the beginnings of two faults")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     arguments = parser.parse_args()
+    # Stopped from outside, it ends its lab, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(f"seed {arguments.seed} (repeat with --seed {arguments.seed})", flush=True)
     grounds = Grounds("chaos")
     try:

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +73,7 @@ class Crowd:
     odd_answers: list[str] = field(default_factory=list)
     wishes: list[Wish] = field(default_factory=list)
     seconds: float = 0.0
+    _doors: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(40))
     _thread: threading.Thread | None = None
 
     def begin(self) -> Crowd:
@@ -97,7 +99,8 @@ class Crowd:
     async def _order_all(self) -> None:
         began = time.monotonic()
         where = self.lab.endpoints.services["order"]
-        limits = httpx.Limits(max_connections=40)
+        # A connection for each call: a pool of them can jam for good when its server freezes and dies.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         async with (
             httpx.AsyncClient(base_url=where, timeout=8, limits=limits, trust_env=False) as client,
             asyncio.TaskGroup() as group,
@@ -127,10 +130,10 @@ class Crowd:
     async def _insist(self, client: httpx.AsyncClient, good: set[int], path: str, **what: Any) -> httpx.Response | None:
         deadline, wait = time.monotonic() + PATIENCE, 0.2
         while time.monotonic() < deadline:
-            try:
-                answer = await client.post(path, **what)
-            except httpx.HTTPError:
-                answer = None
+            answer = None
+            async with self._doors:
+                with suppress(httpx.HTTPError):
+                    answer = await client.post(path, **what)
             if answer is not None and answer.status_code in good:
                 return answer
             if answer is not None and answer.status_code not in PASSING:

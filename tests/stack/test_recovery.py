@@ -51,6 +51,19 @@ def test_connectors_outlive_their_databases(shared: Grounds, how: str) -> None:
     assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
 
 
+def test_connect_starts_without_one_of_the_databases(shared: Grounds) -> None:
+    """`lab start connect` doesn't wait for a database that is down; its connector follows when that is back."""
+    lab = shared.lab
+    lab.reset()
+    lab.stop("connect")
+    lab.stop("order-db")
+    lab.start("connect")
+    assert lab.status(memory=False).complaints.keys() == {"order-db", "order"}
+    lab.start("order-db")
+    assert wait_until(lambda: slot_is_read(lab.endpoints.databases["order"]), 30)
+    assert ended(lab, place(lab)) == ("COMPLETED", None)
+
+
 def test_orders_are_taken_while_only_kafka_is_away(shared: Grounds) -> None:
     """Each service is degraded, not out of order; what was ordered meanwhile goes on when the broker is back."""
     lab = shared.lab

@@ -1,0 +1,22 @@
+"""The referee, asked about the four services of a test in the place of a lab."""
+
+from collections import Counter
+
+from labservices.shared.record import Record
+from labstack.referee.evidence import Evidence, _look_at_database
+from labstack.referee.invariants import Verdict, judge
+from tests.services.world import World
+
+
+def ask_the_referee(world: World, records: list[Record]) -> list[Verdict]:
+    """Have every invariant judged, as of a lab at rest."""
+    seen = {name: _look_at_database(party.runtime.settings.database_url, name) for name, party in world.parties.items()}
+    evidence = Evidence(
+        tables={name: look.tables for name, look in seen.items()},
+        outbox={name: look.outbox for name, look in seen.items()},
+        inbox={name: look.inbox for name, look in seen.items()},
+        parked={name: look.parked for name, look in seen.items()},
+        relay_reads=dict.fromkeys(seen, False),
+        records=Counter(record.headers["ce_id"] for record in records),
+    )
+    return judge(evidence, at_rest=True)

@@ -1,0 +1,82 @@
+"""Where the records of an order lie: always where Kafka's own partitioner puts its key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from labstack import broker, canary
+from labstack.broker import Record
+from tests.stack.labs import Grounds
+
+PARTITIONS = 4
+MASK = 0xFFFFFFFF
+
+
+def murmur2(key: bytes) -> int:
+    """Compute the hash by which Kafka's producer chooses a partition, as an unsigned number."""
+    mix, length = 0x5BD1E995, len(key)
+    whole = length - length % 4
+    state = 0x9747B28C ^ length
+    for at in range(0, whole, 4):
+        word = int.from_bytes(key[at : at + 4], "little") * mix & MASK
+        state = (state * mix & MASK) ^ ((word ^ word >> 24) * mix & MASK)
+    if rest := key[whole:]:
+        state = (state ^ int.from_bytes(rest, "little")) * mix & MASK
+    state = (state ^ state >> 13) * mix & MASK
+    return state ^ state >> 15
+
+
+def partition_of(key: str) -> int:
+    """Tell in which partition of a topic the records with this key belong."""
+    return (murmur2(key.encode()) & 0x7FFFFFFF) % PARTITIONS
+
+
+def strays(records: Iterable[Record]) -> list[str]:
+    """Find the orders that have a record where it does not belong.
+
+    What holds for each record by itself holds for all of an order: they lie together, in each topic.
+    """
+    return sorted({str(r.key) for r in records if r.key is None or r.partition != partition_of(r.key)})
+
+
+def a_record(key: str | None, partition: int) -> Record:
+    return Record("order.events", partition, 0, 0, key, {}, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("21", -973932308),
+        ("foobar", -790332482),
+        ("a-little-bit-long-string", -985981536),
+        ("a-little-bit-longer-string", -1486304829),
+        ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        ("abc", 479470107),
+    ],
+)
+def test_the_hash_is_kafkas(key: str, expected: int) -> None:
+    """It gives the numbers that the tests of Kafka's own client expect."""
+    assert murmur2(key.encode()) == expected & MASK
+
+
+def test_the_keys_of_the_canaries_reach_every_partition() -> None:
+    """There is one for each partition."""
+    assert {partition_of(key) for key in canary.KEYS} == set(range(PARTITIONS))
+
+
+def test_a_changed_partitioner_is_caught() -> None:
+    """Records that go round the partitions in turn are strays, and so are those without a key."""
+    keys = list(canary.KEYS)
+    assert strays(a_record(key, partition_of(key)) for key in keys) == []
+    assert strays(a_record(key, number % PARTITIONS) for key in keys for number in range(2)) == sorted(keys)
+    assert strays([a_record(None, 0)]) == ["None"]
+
+
+def test_every_record_lies_where_its_key_belongs(shared: Grounds) -> None:
+    """Debezium leaves the partition to Kafka's partitioner: no order has a stray record in any topic."""
+    shared.lab.demo()
+    records = broker.read_all(shared.lab.endpoints.kafka, [service.events_topic for service in shared.lab.services])
+    assert len(records) > 20
+    assert strays(records) == []
