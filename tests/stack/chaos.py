@@ -105,7 +105,8 @@ def soak(
     wrecker = Wrecker(lab, grounds.home / "kept-logs")
     began = time.monotonic()
     faults, next_fault = deck(seed), began + min(1.0, every)
-    referee = threading.Thread(target=look_again_and_again, args=(lab, report, lambda: crowd.is_done))
+    looks = (lab, report, lambda: crowd.is_done)
+    referee = threading.Thread(target=look_again_and_again, args=looks, daemon=True)
     referee.start()
     while not crowd.is_done:
         wrecker.heal()

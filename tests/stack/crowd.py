@@ -83,7 +83,7 @@ class Crowd:
         for number in range(self.number):
             after = luck.choice([0.0, luck.uniform(0, 0.5), luck.uniform(0, 5)]) if luck.random() < CALLED_OFF else None
             self.wishes.append(Wish(stream[number % len(stream)], after))
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._order_all(, daemon=True)), daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._order_all()), daemon=True)
         self._thread.start()
         return self
 
