@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -112,18 +113,28 @@ def run_suite(suite: Suite, environment: dict[str, str], *, long: bool) -> tuple
 
 
 def end_leftovers(run: str) -> list[str]:
-    """End every process that was started by this run and still lives; returns what they were."""
+    """End every process that was started by this run and still lives; returns what they were.
+
+    One that is on its way out, as Python's resource tracker is when its parent has just ended, is given a moment.
+    """
+    _, alive = psutil.wait_procs(started_by(run), timeout=3)
     left = []
-    for process in psutil.process_iter():
-        try:
-            environment = process.environ()
-            ours = environment.get("SAGA_LAB_CHECK") == run and process.pid != os.getpid()
-            if ours and process.status() != psutil.STATUS_ZOMBIE:
-                left.append(environment.get(MARKER) or " ".join(process.cmdline()[:4]))
-                process.kill()
-        except (psutil.Error, OSError):
-            continue
+    for process in alive:
+        with suppress(psutil.Error, OSError):
+            left.append(process.environ().get(MARKER) or " ".join(process.cmdline()[:4]))
+            process.kill()
     return left
+
+
+def started_by(run: str) -> list[psutil.Process]:
+    """Return the living processes that this run started, itself left out."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            ours = process.environ().get("SAGA_LAB_CHECK") == run and process.pid != os.getpid()
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def report(results: list[tuple[str, bool, float]]) -> None:

@@ -119,8 +119,9 @@ def make_engine(url: str) -> Engine:
     """Make the pool of connections to a database."""
     engine = create_engine(
         url.replace("postgresql://", "postgresql+psycopg://", 1),
-        pool_size=5,
-        max_overflow=5,
+        # none above the pool's size: such a connection is closed at its return, and made anew for the next request
+        pool_size=10,
+        max_overflow=0,
         pool_timeout=3,
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,

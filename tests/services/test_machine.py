@@ -101,8 +101,8 @@ class Saga(RuleBasedStateMachine):
         with self.world.order.runtime.database.engine.begin() as connection:
             statement = text("UPDATE orders SET created_at = now() - make_interval(secs => :s) WHERE order_id = :id")
             connection.execute(statement, {"s": DEADLINE + 1, "id": order_id})
-        settings = self.world.order.runtime.settings.model_copy(update={"order_deadline_seconds": DEADLINE})
-        call_off_late_orders(self.world.order.runtime.database, settings)
+        patient = self.world.order.runtime.settings.model_copy(update={"order_deadline_seconds": DEADLINE})
+        call_off_late_orders(self.world.order.runtime.database, patient)
 
     @precondition(lambda self: self.restocks < MOST_ORDERS)
     @rule()

@@ -126,7 +126,7 @@ def test_a_compensation_hindered_by_an_outage_is_done_after_it(shared: Grounds) 
         lab.stop("payment-db")
         waits = f"{lab.endpoints.services['payment']}/manage/consumer"
         assert wait_until(lambda: httpx.get(waits, timeout=5).json()["state"] == "waiting for the database", 30)
-        assert read_order(lab, order)["status"] == "CANCELLING"
+        assert wait_until(lambda: read_order(lab, order)["status"] == "CANCELLING", 20)
         lab.start("payment-db")
         assert ended(lab, order) == ("CANCELLED", "no_carrier")
         assert effects(lab, order) == ["capture", "refund"]

@@ -1,0 +1,92 @@
+"""The oracle can say no: each of its invariants has a way to be violated."""
+
+import copy
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.services.books import Bookkeeper, Books
+from tests.services.broker import Broker
+from tests.services.faults import Faults
+from tests.services.oracle import ALWAYS, AT_REST, audit
+from tests.services.world import World, changed
+
+
+@pytest.fixture
+def books(world: World) -> Iterator[Books]:
+    """Give the books after one order was completed, and one was cancelled for want of a carrier."""
+    faults = Faults(world)
+    broker = Broker(world, faults)
+    world.place()
+    world.place(destination="utopia")
+    for _ in broker.settle(Random(1)):
+        pass
+    yield copy.deepcopy(Bookkeeper(world, faults, broker).books())
+    faults.close()
+
+
+def change(service: str, table: str, where: dict[str, Any] | None = None, **new: Any) -> Callable[[Books], None]:
+    """Return a tampering that changes the first row that fits."""
+
+    def tamper(books: Books) -> None:
+        fits = (row for row in books.rows(service, table) if (where or {}).items() <= row.items())
+        next(fits).update(new)
+
+    return tamper
+
+
+def repeat(service: str, table: str) -> Callable[[Books], None]:
+    """Return a tampering that writes the first row once more."""
+    return lambda books: books.rows(service, table).append(dict(books.rows(service, table)[0]))
+
+
+def forget_an_arrival(books: Books) -> None:
+    """What came first is said to have come last."""
+    events = next(events for (service, _), events in books.arrived.items() if service == "order")
+    events.append(events.pop(0))
+
+
+def move_a_record(books: Books) -> None:
+    """A record lies elsewhere than the others of its order."""
+    books.records[0] = changed(books.records[0], partition=books.records[0].partition + 1)
+
+
+CANCELLED = {"status": "CANCELLED"}
+TAMPERINGS: dict[str, Callable[[Books], None]] = {
+    "stock_is_within_bounds": change("inventory", "products", reserved=10**9),
+    "stock_adds_up": change("inventory", "products", on_hand=7),
+    "refunds_are_within_captures": change("payment", "ledger_entries", {"effect": "refund"}, amount_cents=10**9),
+    "balances_add_up": change("payment", "accounts", balance_cents=1),
+    "no_balance_is_below_zero": change("payment", "accounts", balance_cents=-1),
+    "each_effect_is_taken_once": repeat("shipping", "carrier_bookings"),
+    "each_service_has_one_row_per_order": repeat("payment", "payments"),
+    "deeds_and_words_agree": change("payment", "payments", {"status": "REFUNDED"}, status="COMPLETED"),
+    "amounts_are_those_of_the_order": change("payment", "ledger_entries", {"effect": "capture"}, amount_cents=1),
+    "histories_read_as_the_contract_says": change("order", "order_history", {"status": "PAID"}, status="PENDING"),
+    "nothing_is_owed_once_an_order_is_final": change(
+        "payment", "ledger_entries", {"effect": "refund"}, effect="deposit"
+    ),
+    "events_are_taken_in_the_order_of_their_arrival": forget_an_arrival,
+    "records_of_an_order_lie_together": move_a_record,
+    "orders_are_terminal": change("order", "orders", CANCELLED, status="CANCELLING"),
+    "money_matches_orders": change("order", "orders", CANCELLED, status="COMPLETED"),
+    "goods_have_left_or_are_free": change("shipping", "shipments", {"status": "DISPATCHED"}, status="SCHEDULED"),
+    "each_event_is_in_each_inbox_once": repeat("payment", "inbox"),
+    "the_reason_is_the_first_cause": change("order", "orders", CANCELLED, failure_reason="order_cancelled"),
+}
+
+
+def test_every_invariant_has_a_tampering() -> None:
+    """No invariant goes without a way to violate it."""
+    assert set(TAMPERINGS) == {judge.__name__ for judge in (*ALWAYS, *AT_REST)}
+
+
+def test_each_invariant_can_be_violated(books: Books) -> None:
+    """Untouched books violate nothing; where they are tampered with, the invariant that this violates complains."""
+    audit(books, at_rest=True)
+    for judge in (*ALWAYS, *AT_REST):
+        tampered = copy.deepcopy(books)
+        TAMPERINGS[judge.__name__](tampered)
+        assert list(judge(tampered)), judge.__name__
