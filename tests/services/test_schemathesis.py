@@ -1,0 +1,67 @@
+"""Schemathesis reads the four OpenAPI documents, and asks whatever they allow, and what they don't."""
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import given, seed
+from schemathesis import Case, CheckContext, GenerationMode, Response
+from schemathesis.checks import load_all_checks, not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.services.luck import SEED, tries
+from tests.services.world import World
+
+load_all_checks()
+
+
+def errors_are_problems(context: CheckContext, response: Response, case: Case) -> None:
+    """An error is answered with problem+json (RFC 9457)."""
+    if response.status_code >= 400:
+        assert response.headers["content-type"] == ["application/problem+json"], response.headers
+        problem = response.json()
+        assert problem["status"] == response.status_code
+        assert {"type", "title", "detail"} <= set(problem)
+
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    errors_are_problems,
+]
+
+
+@pytest.mark.parametrize("service", ["order", "inventory", "payment", "shipping"])
+def test_each_answer_is_one_that_the_document_tells_of(world: World, service: str) -> None:
+    """Every operation, with good and with bad data: no 5xx, each error a problem, each answer as documented."""
+    schema = schemathesis.openapi.from_url(f"{world.parties[service].served.url}/openapi.json")
+    found = list(schema.get_all_operations())
+    operations = [operation.ok() for operation in found if isinstance(operation, Ok)]
+    assert len(operations) == len(found) > 0
+    for operation in operations:
+        ask(operation, GenerationMode.POSITIVE)
+        if {"parameters", "requestBody"} & set(operation.definition.raw):  # else there is nothing to get wrong
+            ask(operation, GenerationMode.NEGATIVE)
+
+
+def ask(operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode) -> None:
+    """Ask one operation many times."""
+    strategy = operation.as_strategy(generation_mode=mode)
+
+    @seed(SEED)
+    @tries(25)
+    @given(case=strategy)
+    def once(case: Case) -> None:
+        case.call_and_validate(checks=CHECKS)
+
+    once()
