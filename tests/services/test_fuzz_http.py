@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, seed
 from hypothesis import strategies as st
 
-from tests.services.luck import LONG, SEED, tries
+from tests.services.luck import SEED, tries
 from tests.services.test_fuzz_records import junk, raw, spoil
 from tests.services.test_http import is_problem
 from tests.services.world import World
@@ -65,7 +65,6 @@ def requests(draw: st.DrawFn, those: list[tuple[str, str]], ids: list[str]) -> d
     return {"method": method, "url": url, "params": parameters, "headers": headers, "content": content}
 
 
-@pytest.mark.skipif(LONG == 1, reason="takes minutes: a part of .ci/long")
 @pytest.mark.parametrize("service", ["order", "inventory", "payment", "shipping"])
 def test_no_request_makes_a_service_fail(world: World, service: str) -> None:
     """No answer is a 5xx, and each error is a problem with type, title, status and detail."""
@@ -79,7 +78,7 @@ def test_no_request_makes_a_service_fail(world: World, service: str) -> None:
     seen = set()
 
     @seed(SEED)
-    @tries(400)
+    @tries(600)
     @given(request=requests(calls(http.get("/openapi.json").json()), ids))
     def ask(request: dict[str, Any]) -> None:
         answer = http.request(**request)

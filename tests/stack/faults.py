@@ -21,7 +21,7 @@ from tests.stack.labs import COMPONENTS
 SERVICES = ("order", "inventory", "payment", "shipping")
 OUTAGES = {"kill": COMPONENTS, "pause": COMPONENTS, "stop": COMPONENTS}
 AT_ONCE = {"rewind": SERVICES, "forget": SERVICES}
-NEEDS = {"rewind": "kafka", "forget": "connect"}
+NEEDS = {"rewind": {"kafka"}, "forget": {"kafka", "connect"}}
 """What must be up for what is done at once, beside the service that it is done to."""
 
 Ask = Callable[[], httpx.Response]
@@ -87,7 +87,9 @@ class Wrecker:
 
     def begin(self, fault: Fault) -> bool:
         """Do a fault; returns False where that can't be done now."""
-        wanted = {fault.target, f"{fault.target}-db", NEEDS[fault.kind]} if fault.kind in AT_ONCE else {fault.target}
+        wanted = {fault.target}
+        if fault.kind in AT_ONCE:
+            wanted |= {f"{fault.target}-db"} | NEEDS[fault.kind]
         if wanted & set(self._to_heal):
             return False
         began = time.monotonic()
@@ -149,8 +151,8 @@ class Wrecker:
         url = f"{self.lab.endpoints.connect}/connectors/{connector_name(service)}"
         try:
             self._owed[url] = lambda: httpx.put(f"{url}/resume", timeout=5)
-            insist(lambda: httpx.put(f"{url}/stop", timeout=5))
-            insist(lambda: httpx.delete(f"{url}/offsets", timeout=5))
+            insist(lambda: httpx.put(f"{url}/stop", timeout=2))
+            insist(lambda: httpx.delete(f"{url}/offsets", timeout=2))
         finally:
             self._pay(url)
 
@@ -171,7 +173,7 @@ def is_good(ask: Ask) -> bool:
         return False
 
 
-def insist(ask: Ask, patience: float = 6.0) -> None:
+def insist(ask: Ask, patience: float = 2.0) -> None:
     """Ask until it is done.
 
     Raises

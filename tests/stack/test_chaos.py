@@ -17,7 +17,6 @@ ORDERS = int(os.environ.get("SAGA_LAB_SOAK_ORDERS") or 10_000) if LONG else 540
 RATE = 10.0 if LONG else 6.0
 
 
-@pytest.mark.skipif(not LONG, reason="takes minutes: a part of .ci/long")
 @pytest.mark.timeout(120 + ORDERS / RATE * 1.5 + PATIENCE + 6 * REST)
 def test_a_soak(make_grounds: Callable[..., Grounds], capsys: pytest.CaptureFixture[str]) -> None:
     """Orders of all outcomes, and a fault every few seconds: afterwards nobody complains, the referee least of all."""
