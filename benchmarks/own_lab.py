@@ -30,7 +30,7 @@ def temporary_paths() -> Iterator[LabPaths]:
 def own_lab() -> Iterator[Lab]:
     """Give a lab that is not running yet, with every program fetched; whatever becomes of the block, it is ended."""
     with temporary_paths() as paths, ended_by_signals():
-        lab = Lab(paths=paths)
+        lab = Lab(paths=paths, mode="local")
         lab.prefetch()
         try:
             yield lab

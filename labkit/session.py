@@ -15,7 +15,7 @@ from labkit.exercises.tasks import Tasks
 from labkit.look import Look
 from labkit.shop import Shop
 from labstack import Lab
-from labstack.doctor import Finding
+from labstack.findings import Finding
 from labstack.progress import Progress
 from labstack.report import in_notebook, stages_html
 

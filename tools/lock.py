@@ -1,4 +1,6 @@
-"""Write `requirements.lock` and `constraints.txt` from `pyproject.toml`: python tools/lock.py [--upgrade]
+"""Write `requirements.lock` and `constraints.txt` from `pyproject.toml`, and the services' own lock from both:
+
+    python tools/lock.py [--upgrade]
 
 The lock names every package that the lab and its development need, for every system and Python that it supports, with
 hashes. Versions that are locked already stay, unless `pyproject.toml` asks for others or `--upgrade` is given. The
@@ -16,14 +18,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 CONSTRAINTS = ROOT / "constraints.txt"
+SERVICES = ROOT / "labservices" / "requirements.in"
 OLDEST_PYTHON = "3.11"
 
 
-def command(*extra: str) -> list[str]:
-    """Return the command that writes the lock."""
+def command(source: list[str], output: Path, *extra: str) -> list[str]:
+    """Return the command that writes a lock."""
     uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
     return [
-        *(uv, "pip", "compile", "pyproject.toml", "--extra", "dev", "--output-file", LOCK.name),
+        *(uv, "pip", "compile", *source, "--output-file", str(output.relative_to(ROOT))),
         *("--universal", "--generate-hashes", "--python-version", OLDEST_PYTHON),
         # Where this machine gets its packages from is nobody else's business.
         *("--no-emit-index-url", "--no-emit-find-links", "--no-emit-index-annotation"),
@@ -39,5 +42,7 @@ def constraints(lock: str) -> str:
 
 
 if __name__ == "__main__":
-    subprocess.run(command(*sys.argv[1:]), cwd=ROOT, check=True)
+    subprocess.run(command(["pyproject.toml", "--extra", "dev"], LOCK, *sys.argv[1:]), cwd=ROOT, check=True)
     CONSTRAINTS.write_text(constraints(LOCK.read_text(encoding="utf-8")), encoding="utf-8")
+    services = [str(SERVICES.relative_to(ROOT)), "--constraint", CONSTRAINTS.name]
+    subprocess.run(command(services, SERVICES.with_suffix(".lock")), cwd=ROOT, check=True)

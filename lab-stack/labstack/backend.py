@@ -99,6 +99,9 @@ class Backend(Protocol):
     def endpoints(self) -> Endpoints:
         """Return where the components listen."""
 
+    def database_for_connect(self, service: str) -> str:
+        """Return the libpq URL of a service's database, as Connect reaches it."""
+
     def log(self, name: str, lines: int) -> str:
         """Return the end of a component's log."""
 

@@ -19,6 +19,7 @@ from rich.text import Text
 from labservices.settings import SWITCHES
 from labstack.errors import LabError, NotRunning
 from labstack.lab import Lab
+from labstack.mode import MODES
 from labstack.progress import Progress
 from labstack.report import COLOURS, SIGNS, STATE_COLOURS, status_rows
 from labstack.status import LabStatus
@@ -55,16 +56,17 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> None:
 
 @click.group(cls=LabGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--name", envvar="LAB_NAME", help="Which of your labs (default: LAB_NAME, else 'default').")
+@click.option("--mode", type=click.Choice(["auto", *MODES]), help="What a start uses (default: LAB_MODE, else auto).")
 @click.version_option(package_name="saga-lab")
 @click.pass_context
-def main(ctx: click.Context, name: str | None) -> None:
+def main(ctx: click.Context, name: str | None, mode: str | None) -> None:
     """A lab of four services, PostgreSQL, Debezium and Kafka, to learn by touching."""
     # A closed terminal or a `kill` ends a start in order, as Ctrl-C does.
     for which in INTERRUPTIONS:
         # Who asked for it with `nohup` wants to outlive the terminal.
         if which == signal.SIGINT or signal.getsignal(which) != signal.SIG_IGN:
             signal.signal(which, _interrupt)
-    ctx.obj = Lab(name)
+    ctx.obj = Lab(name, mode=mode)
 
 
 @main.command()
@@ -324,6 +326,43 @@ def doctor(lab: Lab, as_json: bool) -> None:
         Console().print(table)
     if any(finding.verdict == "problem" for finding in findings):
         sys.exit(1)
+
+
+@main.group()
+def images() -> None:
+    """Look at the images of container mode, and pin them by digest."""
+
+
+@images.command("list")
+def list_images() -> None:
+    """List the images that a start in container mode uses, and whether each is here."""
+    from labstack.containers.checks import IMAGES
+    from labstack.containers.images import image, missing
+
+    absent = missing(IMAGES)
+    for name in IMAGES:
+        click.echo(f"{name:<10} {image(name)}{'  (not fetched yet)' if name in absent else ''}")
+
+
+@images.command("lock")
+def lock_images() -> None:
+    """Ask the registries for the images' digests and platforms, and write them into lab-stack/versions.toml."""
+    from labstack.containers.lock import lock
+
+    for one in lock():
+        click.echo(f"{one.name:<10} {one.image} is {one.digest} ({', '.join(one.platforms)})")
+
+
+@main.command()
+def sweep() -> None:
+    """Remove containers, networks and volumes of labs whose folder is gone (container mode)."""
+    from labstack.containers.checks import sweep as remove
+
+    removed = remove()
+    for kind, names in removed.items():
+        click.echo(f"removed {kind}: {', '.join(names)}")
+    if not removed:
+        click.echo("Nothing is left of any lab that is gone.")
 
 
 @main.command()

@@ -6,75 +6,87 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import psutil
 
 from labstack import ports
 from labstack.errors import LabError
+from labstack.findings import NEEDED_DISK, NEEDED_MEMORY, Finding
 from labstack.local import jars, process
 from labstack.local.identity import for_postgres
 from labstack.local.java import find_java
 from labstack.local.postgres import programs
+from labstack.mode import ModeChoice, checked_mode, choose_mode
 from labstack.paths import LabPaths, writable_folder
 from labstack.services import ServiceEntry
 from labstack.state import StateStore
 
-Verdict = Literal["ok", "warning", "problem"]
 
-NEEDED_DISK = 1_500_000_000
-NEEDED_MEMORY = 1_300_000_000
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at.
-
-    Attributes
-    ----------
-    check : str
-        What was looked at.
-    verdict : str
-        ``ok``, ``warning`` (the lab works, but...) or ``problem`` (it won't).
-    seen : str
-        What was seen.
-    advice : str
-        What to do; empty where all is well.
-    """
-
-    check: str
-    verdict: Verdict
-    seen: str
-    advice: str = ""
-
-
-def examine(paths: LabPaths, services: tuple[ServiceEntry, ...]) -> list[Finding]:
+def examine(paths: LabPaths, services: tuple[ServiceEntry, ...], wanted_mode: str | None = None) -> list[Finding]:
     """Look at everything that a start needs; changes nothing.
+
+    Parameters
+    ----------
+    paths : LabPaths
+        Folders of the lab.
+    services : tuple of ServiceEntry
+        Which services there are.
+    wanted_mode : str, optional
+        The mode that is asked for; a lab that isn't stopped keeps its own.
 
     Returns
     -------
     list of Finding
         One for each check, in a fixed order.
     """
-    checks: list[tuple[str, Callable[[], Finding]]] = [
-        ("Python", _python),
-        ("Java", _java),
-        ("PostgreSQL", lambda: _postgres(paths)),
-        ("memory", _memory),
+    checks: list[tuple[str, Callable[[], Finding]]] = [("Python", _python)]
+    findings = []
+    try:
+        choice = _mode_of(paths, wanted_mode)
+        findings.append(Finding("mode", "ok", str(choice)))
+        checks += _of_containers() if choice.mode == "containers" else _of_processes(paths)
+    except LabError as error:
+        findings.append(Finding("mode", "problem", error.problem, error.next_step))
+    checks += [
         ("disk", lambda: _disk(paths)),
-        ("cache", lambda: _cache(paths)),
         ("ports", lambda: _ports(paths, services)),
         ("datasets", _datasets),
-        ("leftovers", lambda: _leftovers(paths)),
     ]
-    findings = []
     for name, check in checks:
         try:
             findings.append(check())
         except LabError as error:
             findings.append(Finding(name, "problem", error.problem, error.next_step))
     return findings
+
+
+def _mode_of(paths: LabPaths, wanted: str | None) -> ModeChoice:
+    state = StateStore(paths).read()
+    if state.phase != "stopped":
+        return ModeChoice(checked_mode(state.mode), "the lab runs so")
+    return choose_mode(wanted)
+
+
+def _of_processes(paths: LabPaths) -> list[tuple[str, Callable[[], Finding]]]:
+    return [
+        ("Java", _java),
+        ("PostgreSQL", lambda: _postgres(paths)),
+        ("memory", _memory),
+        ("cache", lambda: _cache(paths)),
+        ("leftovers", lambda: _leftovers(paths)),
+    ]
+
+
+def _of_containers() -> list[tuple[str, Callable[[], Finding]]]:
+    # Docker's client takes a while to import, so nobody pays for it who doesn't need it.
+    from labstack.containers import checks
+
+    return [
+        ("Docker", checks.docker),
+        ("images", checks.images),
+        ("memory", checks.memory),
+        ("leftovers", checks.leftovers),
+    ]
 
 
 def _python() -> Finding:

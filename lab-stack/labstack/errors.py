@@ -6,6 +6,7 @@ LabError
 ├── LabBusy             another process is changing this lab
 ├── PortTaken           somebody else listens where a component wants to
 ├── ProgramMissing      no Java (or another program) for this machine
+├── EngineAway          Docker is not there, not running, not permitted, or too old
 ├── DownloadFailed      the network, or a file that is not what it should be
 ├── StorageTrouble      a folder that can't be written, a full disk
 ├── ComponentFailed     a component died or never became ready; carries the end of its log
@@ -66,6 +67,10 @@ class PortTaken(LabError):
 
 class ProgramMissing(LabError):
     """There is no such program for this machine."""
+
+
+class EngineAway(LabError):
+    """The Docker engine can't be used."""
 
 
 class DownloadFailed(LabError):

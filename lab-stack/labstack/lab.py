@@ -17,10 +17,12 @@ from labstack.backend import Backend, Endpoints
 from labstack.course_start import keep_course_start
 from labstack.dead_letters import DeadLetter
 from labstack.demo import Story, show
-from labstack.doctor import Finding, examine
+from labstack.doctor import examine
 from labstack.errors import LabError, NotRunning, PortTaken, StorageTrouble, UnknownComponent
+from labstack.findings import Finding
 from labstack.local import process
 from labstack.local.backend import LocalBackend
+from labstack.mode import choose_mode
 from labstack.paths import LabPaths
 from labstack.progress import Progress
 from labstack.referee import Verdict
@@ -48,6 +50,9 @@ class Lab:
         Folders to use instead of the user's.
     services : tuple of ServiceEntry, optional
         Services to run instead of those in ``lab-stack/services.toml``.
+    mode : str, optional
+        ``local``, ``containers`` or ``auto``, for the next start; default ``LAB_MODE``, else ``auto``. A lab that runs
+        stays what it is.
 
     Examples
     --------
@@ -62,7 +67,9 @@ class Lab:
         *,
         paths: LabPaths | None = None,
         services: tuple[ServiceEntry, ...] | None = None,
+        mode: str | None = None,
     ) -> None:
+        self.wanted_mode = mode
         self.paths = paths or LabPaths.of_user(name)
         self.services = services or load_services()
         self._store = StateStore(self.paths)
@@ -72,7 +79,32 @@ class Lab:
     @property
     def backend(self) -> Backend:
         """Whatever runs the components, as the state file knows it now."""
+        if self._store.read().mode == "containers":
+            from labstack.containers.backend import ContainerBackend
+
+            return ContainerBackend(self.paths, self._store, self.services)
         return LocalBackend(self.paths, self._store, self.services)
+
+    def _settle_mode(self, progress: Progress) -> None:
+        """Choose the mode of a lab of which nothing runs; one that runs keeps its own.
+
+        Raises
+        ------
+        LabError
+            Another mode is asked for than the lab runs in.
+        """
+        state = self._store.read()
+        if any(self.backend.inspect(name).state in ("running", "paused") for name in self.backend.components()):
+            if self.wanted_mode not in (None, "auto", state.mode):
+                raise LabError(
+                    f"The lab runs in {state.mode} mode, and {self.wanted_mode!r} is asked for.",
+                    next_step="run `lab down` first, or use a lab of another name (LAB_NAME)",
+                )
+            return
+        choice = choose_mode(self.wanted_mode)
+        progress.say(str(choice))
+        state.mode = choice.mode
+        self._store.write(state)
 
     @property
     def endpoints(self) -> Endpoints:
@@ -130,6 +162,7 @@ class Lab:
 
     def _bring_up(self, progress: Progress, *, renew_slots: bool) -> None:
         with self._changing("starting", progress) as state:
+            self._settle_mode(progress)
             backend = self.backend
             if state.phase == "ready" and look_at(state, backend, memory=False).healthy:
                 self._set_phase("ready")
@@ -247,11 +280,12 @@ class Lab:
         """Fetch and check every program, so that later starts need no network; starts nothing."""
         progress = Progress(listener or report.notebook_listener())
         with self._store.exclusive(LOCK_WAIT, progress.say):
+            self._settle_mode(progress)
             self.backend.prepare(progress)
 
     def doctor(self) -> list[Finding]:
         """Look for what could spoil a lab on this machine; changes nothing."""
-        return examine(self.paths, self.services)
+        return examine(self.paths, self.services, self.wanted_mode)
 
     # -- one component ---------------------------------------------------------------------------------------------
 
@@ -488,7 +522,7 @@ class _Start:
                 url = self.backend.endpoints().databases[service.name]
                 wait_until(lambda: database_is_prepared(url), 60, meanwhile=self._check)
                 relay = Relay(self.backend.endpoints().connect)
-                relay.register(service.name, url, self._check)
+                relay.register(service.name, self.backend.database_for_connect(service.name), self._check)
                 if self.renew_slots and relay.is_lost(service.name, url):
                     relay.renew(service.name, url, self._check)
                 relay.await_task(service.name, url, self._check)

@@ -39,6 +39,7 @@ def connector_config(service: str, database_url: str) -> dict[str, str]:
     where = conninfo_to_dict(database_url)
     values: dict[str, object] = {
         "SERVICE": service,
+        "DATABASE_HOST": where["host"],
         "DATABASE_PORT": where["port"],
         "DATABASE_USER": where["user"],
         "DATABASE_PASSWORD": where["password"],

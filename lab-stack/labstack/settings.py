@@ -15,14 +15,15 @@ def service_environment(
     database_url: str,
     kafka: str,
     port: int,
-    datasets: Path,
+    datasets: Path | str,
+    host: str = "127.0.0.1",
     switches: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Return the environment that starts a service with these settings; names that services don't know are an error."""
     environment = {
         "DATABASE_URL": database_url,
         "KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "HTTP_HOST": "127.0.0.1",
+        "HTTP_HOST": host,
         "HTTP_PORT": str(port),
         "DATASETS_DIR": str(datasets),
         "TEACHING_SWITCHES": ",".join(written(name, value) for name, value in switches.items()),

@@ -14,6 +14,7 @@ from labkit.errors import NotFound, QueryFailed
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
 from labkit.waiting import wait_until
 from labservices.shared import parking
+from labstack import waiting
 from labstack.dead_letters import DeadLetter
 
 QUEUE = "SELECT state, headers ->> 'ce_type' AS type FROM parked_records WHERE key = %(order)s ORDER BY parking_id"
@@ -319,8 +320,13 @@ class DiscardedByMistake(Exercise):
             order = bench.shop.order(bench.given.order)
         except NotFound:
             return wrong("The order is gone, and every other one with it. Your shop can't afford that every time.")
-        again = [v for v in bench.look.records(order, "inventory.events") if v.record.type == "InventoryReserved"]
-        if len(again) > 1 or heard(bench, order.order_id):
+
+        def came_again() -> bool:
+            seen = [v for v in bench.look.records(order, "inventory.events") if v.record.type == "InventoryReserved"]
+            return len(seen) > 1 or bool(heard(bench, order.order_id))
+
+        # What was sent again is on its way for a moment.
+        if waiting.wait_until(came_again, 2):
             return right(f"Payment has heard of it at last, and the order is {bench.shop.follow(order).status}.")
         if order.failure_reason == "cancelled_by_customer":
             return wrong("Now it is CANCELLING, and stays so: payment still owes an answer to what it never heard.")

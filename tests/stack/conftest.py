@@ -84,4 +84,5 @@ def _nothing_is_left() -> Iterator[None]:
     yield
     for grounds in _made:
         assert grounds.processes() == []
+        assert grounds.in_docker() == []
         assert not grounds.own_home or not grounds.home.exists()

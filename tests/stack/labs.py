@@ -18,8 +18,12 @@ from typing import Any
 import psutil
 
 from labstack import Lab
+from labstack.backend import ComponentStatus
+from labstack.containers.backend import LAB_LABEL
+from labstack.containers.engine import engine
 from labstack.local.process import MARKER
 from labstack.paths import LabPaths
+from labstack.state import StateStore
 from labstack.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,9 +127,10 @@ class Grounds:
         return status
 
     def pids(self) -> dict[str, int]:
-        """Return the pid of each component that runs."""
+        """Return the pid of each component that runs; of a container, as its engine numbers it."""
         components = self.lab.status(memory=False).components
-        return {name: component.pid for name, component in components.items() if component.pid}
+        pids = {name: pid_of(component) for name, component in components.items()}
+        return {name: pid for name, pid in pids.items() if pid}
 
     def state_of(self, component: str) -> str:
         """Return the state of one component."""
@@ -147,6 +152,16 @@ class Grounds:
                 if mark in self.lab_ids or (process.cwd() + os.sep).startswith(folder):
                     found.append(process)
         return found
+
+    def in_docker(self) -> list[str]:
+        """Return the containers, networks and volumes that carry this lab's label."""
+        if self.lab.backend.mode != "containers":
+            return []
+        client, label = engine(), {"label": f"{LAB_LABEL}={StateStore(self.paths).lab_id}"}
+        containers = client.containers.list(all=True, filters=label, ignore_removed=True)
+        parts = {"container": containers, "network": client.networks.list(filters=label)}
+        parts["volume"] = client.volumes.list(filters=label)
+        return [f"{kind} {one.name}" for kind, found in parts.items() for one in found]
 
     def note(self) -> None:
         """Remember the ports and the id that it has had."""
@@ -173,6 +188,7 @@ class Grounds:
         wait_until(lambda: not self.processes(), 3)
         left = [(process.pid, process.name(), process.status()) for process in self.processes()]
         assert left == []
+        assert [one for one in self.in_docker() if not one.startswith("volume ")] == []  # the data stay
         assert self.listeners() == []
 
     def close(self) -> None:
@@ -191,6 +207,13 @@ class Grounds:
                     left.kill()
             if self.own_home:
                 shutil.rmtree(self.home, ignore_errors=True)
+
+
+def pid_of(component: ComponentStatus) -> int | None:
+    """Return the number of a component's process."""
+    if component.container and component.state in ("running", "paused"):
+        return int(engine().containers.get(component.container).attrs["State"]["Pid"])
+    return component.pid
 
 
 def end_group(process: subprocess.Popen[str], how: signal.Signals) -> None:

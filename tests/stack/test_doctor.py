@@ -26,7 +26,7 @@ from labstack.templates import fill
 from labstack.versions import VERSIONS
 from tests.stack.labs import ROOT, Grounds
 
-CHECKS = ["Python", "Java", "PostgreSQL", "memory", "disk", "cache", "ports", "datasets", "leftovers"]
+CHECKS = ["mode", "Python", "Java", "PostgreSQL", "memory", "cache", "leftovers", "disk", "ports", "datasets"]
 
 
 def finding(lab: Lab, check: str) -> doctor.Finding:

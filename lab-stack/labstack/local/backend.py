@@ -31,6 +31,7 @@ from labstack.local.postgres import Postgres
 from labstack.local.programs import prepare_programs
 from labstack.local.service import Service
 from labstack.paths import LabPaths
+from labstack.port_plan import planned_ports
 from labstack.progress import Progress
 from labstack.services import ServiceEntry
 from labstack.state import ComponentRecord, LabState, StateStore, me, remove_tree
@@ -97,20 +98,9 @@ class LocalBackend:
         """Give every component its usual port if that is free, else another; while any runs, all keep their ports."""
         state = self.store.read()
         running = {n for n, record in state.components.items() if process.alive(record.process)}
-        with self._claims.choosing() as others:
-            taken = set(others)
-            for component in self._components.values():
-                for key, usual in component.ports.items():
-                    if running and key in state.ports:
-                        # The others know it under this port. If somebody has taken it meanwhile, the launch tells.
-                        self._ports[key] = state.ports[key]
-                        continue
-                    self._ports[key] = ports.choose(usual, taken)
-                    taken.add(self._ports[key])
-                    if self._ports[key] != usual:
-                        # Another lab's part may be stopped just now, and its port is taken all the same.
-                        who = "another lab" if ports.is_free(usual) else ports.who_listens(usual)
-                        progress.say(f"port {usual} of {key} is taken by {who}; using {self._ports[key]}")
+        usual = {key: number for part in self._components.values() for key, number in part.ports.items()}
+        with planned_ports(usual, state.ports if running else {}, self._claims, progress) as chosen:
+            self._ports.update(chosen)
             with self._writing:
                 state = self.store.read()
                 state.ports = dict(self._ports)
@@ -251,6 +241,9 @@ class LocalBackend:
             kafka=kafka.address,
             connect=connect.url,
         )
+
+    def database_for_connect(self, service: str) -> str:
+        return self.endpoints().databases[service]
 
     def log(self, name: str, lines: int) -> str:
         return log_tail(self.component(name).log, lines)

@@ -43,7 +43,12 @@ class Connect(Component):
         properties = fill_into(
             CONFIG / "connect" / "connect-distributed.properties",
             self.site.paths.config(self.name) / "connect-distributed.properties",
-            {"KAFKA": f"127.0.0.1:{self.site.ports['kafka']}", "PORT": self.port},
+            {
+                "KAFKA": f"127.0.0.1:{self.site.ports['kafka']}",
+                "LISTEN": "127.0.0.1",
+                "ADVERTISED": "127.0.0.1",
+                "PORT": self.port,
+            },
         )
         return java_command(
             self.site.paths,

@@ -83,7 +83,12 @@ class Kafka(Component):
         properties = fill_into(
             CONFIG / "kafka" / "server.properties",
             self.site.paths.config(self.name) / "server.properties",
-            {"PORT": self.port, "CONTROLLER_PORT": self.site.ports["kafka-controller"], "DATA": data},
+            {
+                "LISTENERS": f"PLAINTEXT://{self.address}",
+                "ADVERTISED": f"PLAINTEXT://{self.address}",
+                "CONTROLLER_PORT": self.site.ports["kafka-controller"],
+                "DATA": data,
+            },
         )
         if not (data / "meta.properties").exists():
             self._format(data, properties)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import secrets
 import shutil
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 
+from labstack.databases import USER, database_url, password
 from labstack.errors import ComponentFailed, ProgramMissing, StorageTrouble
 from labstack.local import identity
 from labstack.local.component import Component, Site
@@ -20,8 +20,6 @@ from labstack.paths import CONFIG, LabPaths, write_atomically
 from labstack.services import ServiceEntry
 from labstack.state import remove_tree
 from labstack.templates import fill_into
-
-USER = "postgres"
 
 
 @cache
@@ -45,16 +43,6 @@ def programs() -> Path:
         "There is no PostgreSQL wheel for this machine, and no `postgres` on PATH.",
         next_step="install PostgreSQL 14 or newer, put its bin folder on PATH, then run `lab up` again",
     )
-
-
-def password(paths: LabPaths) -> str:
-    """Return the password of this user's clusters, made at first use and readable by the user only."""
-    file = paths.cache / "postgres" / "password"
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, secrets.token_urlsafe(12))
-        file.chmod(0o600)
-    return file.read_text(encoding="utf-8")
 
 
 def make_template(paths: LabPaths) -> Path:
@@ -134,21 +122,23 @@ class Postgres(Component):
         return self._url(self.service.name)
 
     def _url(self, database: str) -> str:
-        return f"postgresql://{USER}:{password(self.site.paths)}@127.0.0.1:{self.port}/{database}"
+        return database_url(password(self.site.paths), "127.0.0.1", self.port, database)
 
     def prepare(self) -> Command:
-        paths = self.site.paths
         if not self.data.exists():
             self._make_cluster()
         who = identity.for_postgres(programs() / "postgres", self.data)
-        config = fill_into(CONFIG / "postgres" / "postgresql.conf", self.data / "postgresql.conf", {"PORT": self.port})
-        access = fill_into(CONFIG / "postgres" / "pg_hba.conf", self.data / "pg_hba.conf", {})
-        for file in (config, access):
-            who.own(file)
+        values: dict[str, object] = {
+            "LISTEN": "127.0.0.1",
+            "PORT": self.port,
+            "SOCKETS": "",
+            "CLIENTS": "127.0.0.1/32",
+        }
+        for name in ("postgresql.conf", "pg_hba.conf"):
+            who.own(fill_into(CONFIG / "postgres" / name, self.data / name, values))
         # A lock file whose server is gone would be honoured if its number now belongs to somebody else; the lab
         # knows better.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
-        del paths
         return Command(
             [*who.prefix, str(programs() / "postgres"), "-D", str(self.data)],
             cwd=Path("/"),

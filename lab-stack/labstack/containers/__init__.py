@@ -1,0 +1,1 @@
+"""Container mode: components as containers, through testcontainers."""

@@ -1,0 +1,342 @@
+"""Container mode: components as containers, found again by their labels, whoever started them."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+from docker.errors import APIError, NotFound
+from docker.models.containers import Container
+from testcontainers.core.container import DockerContainer
+
+from labstack.backend import ComponentState, ComponentStatus, Endpoints
+from labstack.claims import PortClaims
+from labstack.containers.component import Component, Site
+from labstack.containers.connect import Connect
+from labstack.containers.engine import engine, speaking_plainly
+from labstack.containers.images import image, missing, pull, services_image
+from labstack.containers.kafka import Kafka
+from labstack.containers.postgres import Postgres
+from labstack.containers.service import Service
+from labstack.databases import password
+from labstack.errors import ComponentFailed, EngineAway, LabError, NotRunning, StorageTrouble, UnknownComponent
+from labstack.paths import LabPaths
+from labstack.port_plan import planned_ports
+from labstack.progress import Progress
+from labstack.services import ServiceEntry
+from labstack.state import ComponentRecord, StateStore, me
+from labstack.waiting import wait_until
+
+LAB_LABEL = "saga-lab.lab"
+COMPONENT_LABEL = "saga-lab.component"
+FOLDER_LABEL = "saga-lab.folder"
+"""The folder of the lab's state: when that is gone, so is the owner."""
+
+
+class ContainerBackend:
+    """The components of one lab as containers.
+
+    Parameters
+    ----------
+    paths : LabPaths
+        Folders of the lab.
+    store : StateStore
+        Its state file. Changing verbs expect the caller to hold the store's lock.
+    services : tuple of ServiceEntry
+        Which services there are.
+    """
+
+    mode = "containers"
+
+    def __init__(self, paths: LabPaths, store: StateStore, services: tuple[ServiceEntry, ...]) -> None:
+        self.paths = paths
+        self.store = store
+        self.services = services
+        self.lab_id = store.lab_id
+        self._ports: dict[str, int] = dict(store.read().ports)
+        self._writing = threading.Lock()
+
+    @cached_property
+    def _components(self) -> dict[str, Component]:
+        site = Site(self.lab_id, self._ports, password(self.paths), self.store.read().switches)
+        databases = [Postgres(site, service) for service in self.services]
+        kafka = Kafka(site)
+        parts: list[Component] = [
+            *databases,
+            kafka,
+            Connect(site, kafka),
+            *(Service(site, s, database, kafka) for s, database in zip(self.services, databases, strict=True)),
+        ]
+        return {part.name: part for part in parts}
+
+    def component(self, name: str) -> Component:
+        """Return a component by name.
+
+        Raises
+        ------
+        UnknownComponent
+            There is none of that name; says which there are.
+        """
+        try:
+            return self._components[name]
+        except KeyError:
+            raise UnknownComponent(
+                f"The lab has no component {name!r}.", next_step=f"use one of {', '.join(self._components)}"
+            ) from None
+
+    def components(self) -> list[str]:
+        return list(self._components)
+
+    # -- before a start --------------------------------------------------------------------------------------------
+
+    def prepare(self, progress: Progress) -> None:
+        with progress.stage("images") as stage:
+            names = ("postgres", "kafka", "connect", "python")
+            progress.note(stage, ", ".join(image(name) for name in names))
+            for name in missing(names):
+                with progress.stage(f"pulling {image(name)}") as pulling:
+                    pull(name, lambda text, pulling=pulling: progress.note(pulling, text))  # type: ignore[misc]
+        with progress.stage("the services' image"):
+            services_image()
+        self._choose_ports(progress)
+        self._make_network()
+
+    def _choose_ports(self, progress: Progress) -> None:
+        kept = self.store.read().ports if any(found.status == "running" for found in self._containers()) else {}
+        usual = {part.name: part.usual_port for part in self._components.values()}
+        with planned_ports(usual, kept, PortClaims(self.lab_id), progress) as chosen:
+            self._ports.update(chosen)
+            with self._writing:
+                state = self.store.read()
+                state.ports = dict(self._ports)
+                self.store.write(state)
+            PortClaims(self.lab_id).hold(self._ports.values(), [me()])
+
+    @property
+    def _labels(self) -> dict[str, str]:
+        return {LAB_LABEL: self.lab_id, FOLDER_LABEL: str(self.paths.state.absolute())}
+
+    @property
+    def _network_name(self) -> str:
+        return f"saga-lab-{self.lab_id}"
+
+    def _make_network(self) -> None:
+        with speaking_plainly("the lab's network can't be made"):
+            if not engine().networks.list(names=[f"^{self._network_name}$"]):
+                engine().networks.create(self._network_name, driver="bridge", labels=self._labels)
+
+    # -- one component ---------------------------------------------------------------------------------------------
+
+    def _container_name(self, name: str) -> str:
+        return f"saga-lab-{self.lab_id}-{name}"
+
+    def _containers(self) -> list[Container]:
+        with speaking_plainly("the lab's containers can't be listed"):
+            found = engine().containers.list(
+                all=True, filters={"label": f"{LAB_LABEL}={self.lab_id}"}, ignore_removed=True
+            )
+            return list(found)
+
+    def _container(self, name: str) -> Container | None:
+        self.component(name)
+        with speaking_plainly(f"{name} can't be looked at"):
+            try:
+                return engine().containers.get(self._container_name(name))
+            except NotFound:
+                return None
+
+    def launch(self, name: str) -> None:
+        component = self.component(name)
+        before = self._container(name)
+        if before is not None and before.status in ("running", "paused"):
+            return
+        self._note(name, stopped_on_purpose=False)
+        with speaking_plainly(f"{name} can't be started"):
+            if before is not None:
+                self._remove(before)
+            with self._described(component) as container:
+                for other in component.after:
+                    wait_until(lambda other=other: self._is_up_or_unwanted(other), 20)  # type: ignore[misc]
+                container.start()
+
+    @contextlib.contextmanager
+    def _described(self, component: Component) -> Iterator[DockerContainer]:
+        """Describe a component's container to testcontainers."""
+        name, full_name = component.name, self._container_name(component.name)
+        container = DockerContainer(component.image)
+        try:
+            container.with_name(full_name)
+            container.ports = {f"{component.inner_port}/tcp": ("127.0.0.1", component.port)}  # type: ignore[dict-item]
+            if component.volume:
+                engine().volumes.create(full_name, labels=self._labels)
+                container.with_volume_mapping(full_name, component.volume, "rw")
+            container.with_kwargs(
+                labels={**self._labels, COMPONENT_LABEL: name},
+                hostname=name,
+                network=self._network_name,
+                networking_config={self._network_name: engine().api.create_endpoint_config(aliases=[name])},
+                restart_policy={"Name": "on-failure"} if component.restarts else None,
+            )
+            component.configure(container)
+            yield container
+        finally:
+            container.get_docker_client().client.close()
+
+    def _is_up_or_unwanted(self, name: str) -> bool:
+        found, record = self._container(name), self.store.read().components.get(name)
+        return (found is not None and found.status == "running") or (record is not None and record.stopped_on_purpose)
+
+    def _remove(self, container: Container) -> None:
+        """Remove a container and its nameless volumes; its data stay."""
+        with contextlib.suppress(NotFound):
+            container.remove(force=True, v=True)
+
+    def _note(self, name: str, *, stopped_on_purpose: bool) -> None:
+        with self._writing:
+            state = self.store.read()
+            state.components[name] = ComponentRecord(None, stopped_on_purpose)
+            self.store.write(state)
+
+    def await_ready(self, name: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+        component = self.component(name)
+        if self._container(name) is None:
+            raise NotRunning(f"{name} was not started.", next_step=f"`lab start {name}` starts it")
+
+        def still_alive() -> None:
+            meanwhile()
+            found = self._container(name)
+            if found is None or found.status not in ("running", "paused", "created", "restarting"):
+                raise ComponentFailed(
+                    f"{name} died while it was starting.",
+                    log=self.log(name, 15),
+                    next_step="`lab doctor` checks this machine; local mode needs no Docker: LAB_MODE=local",
+                )
+
+        if not wait_until(component.is_ready, component.timeout, interval=0.05, meanwhile=still_alive):
+            raise ComponentFailed(
+                f"{name} runs, but did not become ready within {component.timeout:.0f} s.",
+                log=self.log(name, 15),
+                next_step="a tired machine may need another try: `lab up`; local mode needs no Docker: LAB_MODE=local",
+            )
+
+    def _running(self, name: str) -> Container:
+        found = self._container(name)
+        if found is None or found.status not in ("running", "paused"):
+            raise NotRunning(
+                f"{name} is not running.", next_step=f"`lab start {name}` starts it, `lab up` the whole lab"
+            )
+        return found
+
+    def stop(self, name: str) -> None:
+        self._end(name)
+        self._note(name, stopped_on_purpose=True)
+
+    def _end(self, name: str) -> None:
+        found = self._container(name)
+        if found is None or found.status not in ("running", "paused"):
+            return
+        with speaking_plainly(f"{name} can't be stopped"), contextlib.suppress(NotFound):
+            if found.status == "paused":
+                found.unpause()
+            found.stop(timeout=self.component(name).grace)
+
+    def kill(self, name: str) -> None:
+        found = self._running(name)
+        with speaking_plainly(f"{name} can't be killed"):
+            if found.status == "paused":
+                found.unpause()
+            with contextlib.suppress(APIError):  # it may have ended by itself meanwhile
+                found.kill()
+            found.wait()
+
+    def pause(self, name: str) -> None:
+        found = self._running(name)
+        if found.status != "paused":
+            with speaking_plainly(f"{name} can't be frozen"):
+                found.pause()
+
+    def resume(self, name: str) -> None:
+        found = self._running(name)
+        if found.status == "paused":
+            with speaking_plainly(f"{name} can't go on"):
+                found.unpause()
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def inspect(self, name: str, *, memory: bool = False) -> ComponentStatus:
+        log = f"docker logs {self._container_name(name)}"
+        found = self._container(name)
+        record = self.store.read().components.get(name)
+        if found is None:
+            known = record is not None and not record.stopped_on_purpose
+            return ComponentStatus("failed" if known else "stopped", log=log)
+        states: dict[str, ComponentState] = {"running": "running", "paused": "paused", "restarting": "failed"}
+        ended: ComponentState = "stopped" if record is None or record.stopped_on_purpose else "failed"
+        state = states.get(found.status, ended)
+        used = _memory(found) if memory and state in ("running", "paused") else None
+        return ComponentStatus(state, container=found.name, rss_bytes=used, log=log)
+
+    def endpoints(self) -> Endpoints:
+        parts = self._components
+        if not all(name in self._ports for name in parts):
+            return Endpoints()
+        kafka, connect = parts["kafka"], parts["connect"]
+        assert isinstance(kafka, Kafka)
+        assert isinstance(connect, Connect)
+        return Endpoints(
+            services={name: part.url for name, part in parts.items() if isinstance(part, Service)},
+            databases={part.service.name: part.url for part in parts.values() if isinstance(part, Postgres)},
+            kafka=kafka.address,
+            connect=connect.url,
+        )
+
+    def database_for_connect(self, service: str) -> str:
+        databases = {part.service.name: part for part in self._components.values() if isinstance(part, Postgres)}
+        return databases[service].inner_url
+
+    def log(self, name: str, lines: int) -> str:
+        found = self._container(name)
+        if found is None:
+            return ""
+        with speaking_plainly(f"the log of {name} can't be read"):
+            return str(found.logs(tail=lines).decode(errors="replace")).rstrip("\n")
+
+    # -- the whole lab ---------------------------------------------------------------------------------------------
+
+    def down(self) -> None:
+        services = [name for name, part in self._components.items() if isinstance(part, Service)]
+        databases = [name for name, part in self._components.items() if isinstance(part, Postgres)]
+        with ThreadPoolExecutor(8) as pool:
+            for group in (services, ["connect"], ["kafka"], databases):
+                list(pool.map(self._end, group))
+            # Whatever carries this lab's label, known or not.
+            with speaking_plainly("the lab's containers can't be removed"):
+                list(pool.map(self._remove, self._containers()))
+                for network in engine().networks.list(filters={"label": f"{LAB_LABEL}={self.lab_id}"}):
+                    network.remove()
+        state = self.store.read()
+        state.components = dict.fromkeys(self._components, ComponentRecord(None, stopped_on_purpose=True))
+        with contextlib.suppress(StorageTrouble):
+            self.store.write(state)
+        PortClaims(self.lab_id).release()
+
+    def purge(self) -> None:
+        with speaking_plainly("the lab's volumes can't be removed"):
+            for volume in engine().volumes.list(filters={"label": f"{LAB_LABEL}={self.lab_id}"}):
+                volume.remove(force=True)
+
+
+def _memory(container: Container) -> int | None:
+    """Return what a container's programs occupy, in bytes: as `docker stats` counts, without what could be dropped."""
+    try:
+        stats: dict[str, Any] = engine().api.stats(container.id, stream=False, one_shot=True)
+        memory = stats["memory_stats"]
+        parts = memory["stats"]  # of control groups of version 1, or 2
+        used: int = memory["usage"] - parts.get("total_inactive_file", parts.get("inactive_file", 0))
+    except (APIError, LookupError, EngineAway, LabError):
+        return None
+    return used

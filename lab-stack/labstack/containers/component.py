@@ -1,0 +1,93 @@
+"""What all components of container mode have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from testcontainers.core.container import DockerContainer
+
+from labstack.containers.images import image
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where components run.
+
+    Parameters
+    ----------
+    lab_id : str
+        The lab's, as in its containers' labels and names.
+    ports : mapping
+        Port on 127.0.0.1 by component; filled before anything starts.
+    password : str
+        Of the databases.
+    switches : mapping
+        Teaching switches that are on, and their values, by service.
+    """
+
+    lab_id: str
+    ports: Mapping[str, int]
+    password: str
+    switches: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+class Component(ABC):
+    """One program of the stack, in a container.
+
+    Attributes
+    ----------
+    name : str
+        As in ``lab status``; the others of the lab's network reach it by this name.
+    usual_port : int
+        The port on 127.0.0.1 that it gets if that is free.
+    inner_port : int
+        The port that it listens on in its container.
+    volume : str
+        Where its data lie in the container; they outlive it. Empty for what has none.
+    after : tuple of str
+        Whose names it looks up at its start: their containers are started before it.
+    restarts : bool
+        Whether the engine starts it again when it ends with an error; not after a stop or a kill.
+    timeout : float
+        Seconds after which a start has failed.
+    grace : int
+        Seconds between asking it to end and making it.
+    """
+
+    name: str
+    usual_port: int
+    inner_port: int
+    volume: str = ""
+    after: tuple[str, ...] = ()
+    restarts: bool = False
+    timeout: float = 60
+    grace: int = 5
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    @property
+    def port(self) -> int:
+        """The port on 127.0.0.1 that clients connect to."""
+        return self.site.ports[self.name]
+
+    @property
+    def image(self) -> str:
+        """The image that it runs."""
+        return image(self.image_name)
+
+    image_name: str = ""
+
+    @abstractmethod
+    def configure(self, container: DockerContainer) -> None:
+        """Give the container what its image asks for: variables, command, files."""
+
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Ask it whether it serves; no exception, no long wait."""
+
+
+NOTHING: Mapping[str, str] = MappingProxyType({})

@@ -1,0 +1,88 @@
+"""The Kafka Connect worker that runs Debezium, from Debezium's official image."""
+
+from __future__ import annotations
+
+import httpx
+from testcontainers.core.container import DockerContainer
+
+from labstack import http
+from labstack.containers.component import Component, Site
+from labstack.containers.jvm import java_options
+from labstack.containers.kafka import Kafka
+from labstack.paths import CONFIG
+from labstack.templates import fill
+
+OWN_NAMES = {
+    "bootstrap.servers",
+    "group.id",
+    "config.storage.topic",
+    "offset.storage.topic",
+    "status.storage.topic",
+    "key.converter",
+    "value.converter",
+    "offset.flush.interval.ms",
+    "task.shutdown.graceful.timeout.ms",
+}
+"""What the image takes by variables of their own, whose defaults would win over ``CONNECT_...``."""
+
+
+class Connect(Component):
+    """One worker in distributed mode.
+
+    Parameters
+    ----------
+    site : Site
+        Where the lab runs.
+    kafka : Kafka
+        Its broker.
+    """
+
+    name = "connect"
+    image_name = "connect"
+    usual_port = 8083
+    inner_port = 8083
+    # The worker gives up at once where the broker's name is unknown, as it is while the broker's container is down.
+    after = ("kafka",)
+    restarts = True
+    timeout = 90
+    grace = 6
+
+    def __init__(self, site: Site, kafka: Kafka) -> None:
+        super().__init__(site)
+        self.kafka = kafka
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def configure(self, container: DockerContainer) -> None:
+        properties = fill(
+            CONFIG / "connect" / "connect-distributed.properties",
+            {
+                "KAFKA": self.kafka.inner_address,
+                "LISTEN": "0.0.0.0",
+                "ADVERTISED": self.name,
+                "PORT": self.inner_port,
+            },
+        )
+        container.with_envs(**worker_variables(properties), **java_options("connect"))
+
+    def is_ready(self) -> bool:
+        """Whether its REST interface answers from the worker's own group, not only from the socket."""
+        try:
+            return http.get(f"{self.url}/connectors", timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+def worker_variables(properties: str) -> dict[str, str]:
+    """Write a worker's properties as the variables that Debezium's image takes.
+
+    Source: the image's documentation, "Environment variables".
+    """
+    lines = [line for line in properties.splitlines() if "=" in line and not line.startswith("#")]
+    variables = {}
+    for name, _, value in (line.partition("=") for line in lines):
+        variable = name.upper().replace(".", "_")
+        variables[variable if name in OWN_NAMES else f"CONNECT_{variable}"] = value
+    return variables

@@ -1,0 +1,136 @@
+"""The Docker engine: reached as the user's own `docker` command would, with an answer for each way it can be away."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import docker
+from docker.context import ContextAPI
+from docker.errors import APIError, DockerException, ImageNotFound
+from requests.exceptions import RequestException
+from testcontainers.core.config import testcontainers_config
+
+from labstack.errors import EngineAway, LabError, PortTaken, StorageTrouble
+
+OLDEST_API = (1, 41)
+"""Of Docker 20.10, the oldest engine that was tried."""
+
+# Ryuk would end the containers together with whoever started them, such as a notebook's kernel; this lab lives on, is
+# found again by its labels, and is ended by `lab down`.
+testcontainers_config.ryuk_disabled = True
+
+_clients: dict[tuple[int, str], docker.DockerClient] = {}
+_connecting = threading.Lock()
+
+
+def engine_address() -> str:
+    """Return the engine's address: ``DOCKER_HOST``, else that of the current context (as Docker Desktop makes one)."""
+    if host := os.environ.get("DOCKER_HOST"):
+        return host
+    try:
+        context = ContextAPI.get_current_context()
+    except (DockerException, OSError, ValueError):
+        context = None
+    return (context.Host if context else None) or "unix:///var/run/docker.sock"
+
+
+def engine() -> docker.DockerClient:
+    """Return a client of the engine, the same one for the same process and address.
+
+    Raises
+    ------
+    EngineAway
+        Says whether Docker is not installed, not running, not permitted, or too old, and what to do.
+    """
+    address = engine_address()
+    # A forked process must not share connections with its parent.
+    key = (os.getpid(), address)
+    with _connecting:
+        if key not in _clients:
+            os.environ.setdefault("DOCKER_HOST", address)  # testcontainers reads it
+            _clients[key] = _connect(address)
+        return _clients[key]
+
+
+def _connect(address: str) -> docker.DockerClient:
+    try:
+        _knock(address)
+        client = docker.DockerClient(base_url=address, timeout=60, max_pool_size=32)
+        version = client.version()["ApiVersion"]
+    except (DockerException, RequestException, OSError) as error:
+        raise away(address, error) from error
+    if tuple(int(part) for part in version.split(".")) < OLDEST_API:
+        raise EngineAway(
+            f"The Docker engine at {address} speaks API {version}; the lab needs {'.'.join(map(str, OLDEST_API))}.",
+            next_step="update Docker to 20.10 or newer, or use local mode: LAB_MODE=local",
+        )
+    return client
+
+
+def _knock(address: str) -> None:
+    """Raise the system's own error where nobody listens; Docker's client would leave its socket open then."""
+    if address.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(5)
+            probe.connect(address.removeprefix("unix://"))
+
+
+def away(address: str, error: BaseException) -> EngineAway:
+    """Say in words why the engine does not answer."""
+    causes = list(_causes(error))
+    text = " ".join(str(cause) for cause in causes)
+    if any(isinstance(cause, PermissionError) for cause in causes) or "Permission denied" in text:
+        return EngineAway(
+            f"You may not talk to the Docker engine at {address}.",
+            next_step="join the group docker (`sudo usermod -aG docker $USER`, then log in again), or use local mode: "
+            "LAB_MODE=local",
+        )
+    if "No such file" in text or "FileNotFoundError" in text:
+        seen = "there is no such socket: Docker is not installed, or not running"
+    elif "Connection refused" in text:
+        seen = "nobody answers there: Docker is installed, but not running"
+    else:
+        seen = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return EngineAway(
+        f"The Docker engine at {address} can't be reached: {seen}.",
+        next_step="start Docker, or use local mode, which needs none: LAB_MODE=local",
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        yield from (argument for argument in error.args if isinstance(argument, BaseException))
+        error = error.__cause__ or error.__context__
+
+
+@contextmanager
+def speaking_plainly(what: str) -> Iterator[None]:
+    """Turn the engine's errors into the lab's: `what` was tried.
+
+    Raises
+    ------
+    EngineAway, PortTaken, StorageTrouble, LabError
+    """
+    try:
+        yield
+    except ImageNotFound as error:
+        raise LabError(f"{what}: {error.explanation}", next_step="`lab prefetch` fetches every image") from error
+    except APIError as error:
+        said = str(error.explanation or error)
+        if "port is already allocated" in said or "address already in use" in said:
+            raise PortTaken(
+                f"{what}: {said}",
+                next_step="end that program, or run `lab down` and `lab up`, which gives it another port",
+            ) from error
+        if "no space left" in said:
+            raise StorageTrouble(
+                f"{what}: {said}", next_step="free some space (`docker system df` shows where it went)"
+            ) from error
+        raise LabError(f"{what}: the Docker engine says: {said}", next_step="run `lab doctor`") from error
+    except (DockerException, RequestException) as error:
+        raise away(engine_address(), error) from error

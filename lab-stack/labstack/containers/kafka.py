@@ -1,0 +1,53 @@
+"""The Kafka broker: one KRaft node, from the official image."""
+
+from __future__ import annotations
+
+from testcontainers.core.container import DockerContainer
+
+from labstack import broker
+from labstack.containers.component import Component
+from labstack.containers.jvm import java_options
+from labstack.paths import CONFIG
+from labstack.templates import fill
+
+CLUSTER_ID = "sagalabsagalabsagalabs"
+INNER_PORT = 19092
+"""Where the other containers reach it; clients on this machine come in by the published port."""
+
+
+class Kafka(Component):
+    """The broker."""
+
+    name = "kafka"
+    image_name = "kafka"
+    usual_port = 9092
+    inner_port = 9092
+    volume = "/var/lib/kafka/data"
+    grace = 8
+
+    @property
+    def address(self) -> str:
+        """Bootstrap server, for this machine."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def inner_address(self) -> str:
+        """Bootstrap server, for the other containers."""
+        return f"{self.name}:{INNER_PORT}"
+
+    def configure(self, container: DockerContainer) -> None:
+        properties = fill(
+            CONFIG / "kafka" / "server.properties",
+            {
+                "LISTENERS": f"PLAINTEXT://0.0.0.0:{self.inner_port},INNER://0.0.0.0:{INNER_PORT}",
+                "ADVERTISED": f"PLAINTEXT://{self.address},INNER://{self.inner_address}",
+                "CONTROLLER_PORT": 9093,
+                "DATA": self.volume,
+            },
+        )
+        container.with_copy_into_container(properties.encode(), "/mnt/shared/config/server.properties", 0o644)
+        container.with_envs(CLUSTER_ID=CLUSTER_ID, **java_options("kafka"))
+
+    def is_ready(self) -> bool:
+        """Whether it answers a metadata request."""
+        return broker.answers(self.address)

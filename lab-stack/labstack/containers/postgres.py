@@ -1,0 +1,69 @@
+"""The database server of one service, from the official image."""
+
+from __future__ import annotations
+
+from testcontainers.core.container import DockerContainer
+
+from labstack.containers.component import Component, Site
+from labstack.databases import USER, answers, database_url
+from labstack.paths import CONFIG
+from labstack.services import ServiceEntry
+from labstack.templates import fill
+
+SETTINGS = "/etc/saga-lab"
+
+
+class Postgres(Component):
+    """One PostgreSQL server.
+
+    Parameters
+    ----------
+    site : Site
+        Where the lab runs.
+    service : ServiceEntry
+        Whose database it is.
+    """
+
+    image_name = "postgres"
+    inner_port = 5432
+    volume = "/var/lib/postgresql/data"
+
+    def __init__(self, site: Site, service: ServiceEntry) -> None:
+        super().__init__(site)
+        self.service = service
+        self.name = service.database
+        self.usual_port = service.database_port
+
+    @property
+    def url(self) -> str:
+        """The service's database, as this machine reaches it."""
+        return database_url(self.site.password, "127.0.0.1", self.port, self.service.name)
+
+    @property
+    def inner_url(self) -> str:
+        """The service's database, as the other containers reach it."""
+        return database_url(self.site.password, self.name, self.inner_port, self.service.name)
+
+    def configure(self, container: DockerContainer) -> None:
+        container.with_envs(
+            POSTGRES_USER=USER,
+            POSTGRES_PASSWORD=self.site.password,
+            POSTGRES_DB=self.service.name,
+            POSTGRES_INITDB_ARGS="--encoding=UTF8 --locale=C --no-sync",
+        )
+        values: dict[str, object] = {
+            "LISTEN": "*",
+            "PORT": self.inner_port,
+            "SOCKETS": "/var/run/postgresql",
+            "CLIENTS": "all",
+        }
+        for name in ("postgresql.conf", "pg_hba.conf"):
+            text = fill(CONFIG / "postgres" / name, values)
+            container.with_copy_into_container(text.encode(), f"{SETTINGS}/{name}", 0o644)
+        files = {"config_file": "postgresql.conf", "hba_file": "pg_hba.conf"}
+        flags = [part for name, file in files.items() for part in ("-c", f"{name}={SETTINGS}/{file}")]
+        container.with_command(["postgres", *flags])
+
+    def is_ready(self) -> bool:
+        """Whether it answers with the service's database. (While the image makes that, it listens to nobody.)"""
+        return answers(self.url)

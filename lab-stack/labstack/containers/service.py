@@ -1,0 +1,70 @@
+"""A service of the shop in a container: the image that is built from ``labservices/``."""
+
+from __future__ import annotations
+
+import httpx
+from testcontainers.core.container import DockerContainer
+
+from labstack import http
+from labstack.containers.component import Component, Site
+from labstack.containers.images import services_image
+from labstack.containers.kafka import Kafka
+from labstack.containers.postgres import Postgres
+from labstack.services import ServiceEntry
+from labstack.settings import service_environment
+
+
+class Service(Component):
+    """One of the four services.
+
+    Parameters
+    ----------
+    site : Site
+        Where the lab runs.
+    service : ServiceEntry
+        Which one.
+    database : Postgres
+        Its database.
+    kafka : Kafka
+        The broker.
+    """
+
+    inner_port = 8000
+    grace = 4
+
+    def __init__(self, site: Site, service: ServiceEntry, database: Postgres, kafka: Kafka) -> None:
+        super().__init__(site)
+        self.service = service
+        self.database = database
+        self.kafka = kafka
+        self.name = service.name
+        self.usual_port = service.port
+
+    @property
+    def image(self) -> str:
+        return services_image()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def configure(self, container: DockerContainer) -> None:
+        container.with_command([self.name])
+        container.with_envs(
+            **service_environment(
+                database_url=self.database.inner_url,
+                kafka=self.kafka.inner_address,
+                host="0.0.0.0",
+                port=self.inner_port,
+                datasets="/app/datasets",
+                switches=self.site.switches.get(self.name, {}),
+            )
+        )
+
+    def is_ready(self) -> bool:
+        """Whether it serves, with its database and the broker in reach."""
+        try:
+            answer = http.get(f"{self.url}/healthz/ready", timeout=2)
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == 200 and answer.json().get("status") == "ready"

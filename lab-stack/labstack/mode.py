@@ -1,0 +1,74 @@
+"""Which back end a lab runs on: containers where Docker answers, else plain local processes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from labstack.errors import EngineAway, LabError
+
+Mode = Literal["local", "containers"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+BINDER = ("BINDER_SERVICE_HOST", "BINDER_LAUNCH_HOST", "BINDER_REPO_URL")
+
+
+@dataclass(frozen=True)
+class ModeChoice:
+    """A mode, and why it was chosen."""
+
+    mode: Mode
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{'local mode' if self.mode == 'local' else 'container mode'}: {self.reason}"
+
+
+def checked_mode(mode: str) -> Mode:
+    """Return the mode of that name.
+
+    Raises
+    ------
+    LabError
+        There is none.
+    """
+    if mode not in MODES:
+        raise LabError(f"There is no mode {mode!r}.", next_step=f"use one of {', '.join(MODES)}, or auto")
+    return mode
+
+
+def choose_mode(wanted: str | None = None) -> ModeChoice:
+    """Choose the mode of a lab that is about to start.
+
+    Parameters
+    ----------
+    wanted : str, optional
+        ``local``, ``containers`` or ``auto``; default: ``LAB_MODE``, else ``auto``.
+
+    Raises
+    ------
+    LabError
+        There is no such mode, or containers are asked for and Docker does not answer.
+    """
+    asked_by = "you asked for it" if wanted else "LAB_MODE says so"
+    wanted = wanted or os.environ.get("LAB_MODE") or "auto"
+    if wanted != "auto":
+        mode = checked_mode(wanted)
+        if mode == "containers":
+            _ask_docker()
+        return ModeChoice(mode, asked_by)
+    if any(os.environ.get(name) for name in BINDER):
+        return ModeChoice("local", "on Binder there is no Docker")
+    try:
+        return ModeChoice("containers", f"Docker {_ask_docker()} answers")
+    except EngineAway as error:
+        return ModeChoice("local", error.problem)
+
+
+def _ask_docker() -> str:
+    """Return the version of the engine that answers."""
+    # Docker's client takes a while to import, so nobody pays for it who doesn't need it.
+    from labstack.containers.engine import engine, speaking_plainly
+
+    with speaking_plainly("Docker can't be asked for its version"):
+        return str(engine().version()["Version"])

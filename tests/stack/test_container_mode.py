@@ -1,0 +1,165 @@
+"""What is so in container mode only; whatever both modes have in common, the other tests hold in both.
+
+python -m tests.containers pytest tests/stack/test_container_mode.py
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from labstack import LabError
+from labstack.containers import checks, images
+from labstack.containers.backend import COMPONENT_LABEL, FOLDER_LABEL, LAB_LABEL
+from labstack.containers.engine import engine
+from labstack.errors import EngineAway
+from labstack.mode import choose_mode
+from labstack.state import StateStore
+from tests.stack.labs import COMPONENTS, ROOT, Grounds, python
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("LAB_MODE") != "containers", reason="for container mode: python -m tests.containers pytest ..."
+)
+PYTHON_IMAGE = images.image("python")
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Iterator[Callable[[str, Path], str]]:
+    """Make a container of some other lab, with a volume."""
+    made = []
+
+    def make(lab: str, folder: Path) -> str:
+        labels = {LAB_LABEL: lab, COMPONENT_LABEL: "kafka", FOLDER_LABEL: str(folder)}
+        name = f"saga-lab-test-{lab}"
+        engine().volumes.create(name, labels=labels)
+        command = ["python3", "-c", "import signal; signal.pause()"]
+        engine().containers.run(PYTHON_IMAGE, command, name=name, labels=labels, detach=True)
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        for found in engine().containers.list(all=True, filters={"name": name}):
+            found.remove(force=True)
+        for volume in engine().volumes.list(filters={"name": name}):
+            volume.remove(force=True)
+
+
+def running(name: str) -> bool:
+    return bool(engine().containers.list(filters={"name": name}))
+
+
+def test_every_component_is_a_container_that_only_this_machine_reaches(shared: Grounds) -> None:
+    """Ten containers on one network, each known to the others by its name, published on 127.0.0.1 and nowhere else."""
+    status = shared.status()
+    assert (status["mode"], status["state"], set(status["components"])) == ("containers", "ready", set(COMPONENTS))
+    for name in COMPONENTS:
+        container = engine().containers.get(status["components"][name]["container"])
+        bound = [one for many in container.attrs["NetworkSettings"]["Ports"].values() if many for one in many]
+        assert [one["HostIp"] for one in bound] == ["127.0.0.1"], name
+        assert int(bound[0]["HostPort"]) in shared.lab.backend.store.read().ports.values()  # type: ignore[attr-defined]
+        (network,) = container.attrs["NetworkSettings"]["Networks"].values()
+        assert name in network["Aliases"]
+
+
+def test_no_program_runs_as_root(shared: Grounds) -> None:
+    """The services run as a user of their own; so do the broker, Connect, and each PostgreSQL server."""
+    for name in COMPONENTS:
+        container = engine().containers.get(shared.lab.backend.inspect(name).container)
+        owners = {row[1] for row in container.top(ps_args="-eo pid,uid")["Processes"]}
+        assert "0" not in owners, (name, owners)
+
+
+def test_a_learners_edit_is_in_the_next_image_and_only_an_edit_makes_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The services' image follows labservices/: an edit gives another one, with the edit in it."""
+    for folder in ("labservices", "datasets"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(images, "ROOT", tmp_path)
+    before = images.services_image()
+    assert images.services_image() == before
+    (tmp_path / "labservices" / "edited.py").write_text("print('by a learner')\n")
+    after = images.services_image()
+    assert after != before
+    said = engine().containers.run(after, entrypoint=["python", "-m", "labservices.edited"], remove=True)
+    assert said.decode().strip() == "by a learner"
+    engine().images.remove(after)
+
+
+def test_down_ends_this_lab_and_no_other(grounds: Grounds, foreign: Callable[[str, Path], str], tmp_path: Path) -> None:
+    """Containers, network and volumes of the lab go, known to its state or not; another lab's stay."""
+    mine, other = StateStore(grounds.paths).lab_id, foreign("another", tmp_path)
+    grounds.paths.make()
+    grounds.lab.prefetch()
+    stray = foreign(mine, grounds.paths.state)
+    grounds.must("down", "--purge")
+    assert not running(stray)
+    assert running(other)
+    assert grounds.in_docker() == []
+    assert engine().volumes.list(filters={"name": other}) != []
+
+
+def test_what_is_left_of_a_lab_whose_folder_is_gone_is_swept(
+    shared: Grounds, foreign: Callable[[str, Path], str], tmp_path: Path
+) -> None:
+    """The doctor names it, `lab sweep` removes it, and what has an owner stays."""
+    owned, orphan = foreign("owned", tmp_path), foreign("orphan", tmp_path / "gone")
+    (found,) = [finding for finding in shared.lab.doctor() if finding.check == "leftovers"]
+    assert (found.verdict, "lab sweep" in found.advice) == ("warning", True)
+    assert orphan in shared.must("sweep")
+    assert not running(orphan)
+    assert running(owned)
+    assert checks.orphans() == {}
+    assert shared.lab.status(memory=False).state == "ready"
+
+
+def test_a_container_that_dies_while_it_starts(grounds: Grounds) -> None:
+    """The message has its name and the end of its log, and nothing of the start is left."""
+    failed = grounds.run("up", LAB_IMAGE_KAFKA=PYTHON_IMAGE)
+    assert failed.returncode == 1
+    assert "kafka died while it was starting" in failed.stderr
+    assert "Next step" in failed.stderr
+    assert [one for one in grounds.in_docker() if not one.startswith("volume ")] == []
+
+
+def test_an_image_that_can_not_be_pulled(grounds: Grounds) -> None:
+    """Nothing starts before all images are there; the message names the image and the ways out."""
+    failed = grounds.run("up", LAB_IMAGE_CONNECT="localhost:9/no/such/image:1")
+    assert failed.returncode == 1
+    assert "localhost:9/no/such/image:1 can't be pulled" in failed.stderr
+    assert "LAB_IMAGE_CONNECT" in failed.stderr
+    assert grounds.in_docker() == []
+
+
+def test_no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without Docker the lab chooses local mode and says why; asked for containers, it says what to do."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    monkeypatch.setenv("LAB_MODE", "auto")
+    choice = choose_mode()
+    assert (choice.mode, "not installed, or not running" in choice.reason) == ("local", True)
+    with pytest.raises(EngineAway, match="can't be reached") as refused:
+        choose_mode("containers")
+    assert "LAB_MODE=local" in refused.value.next_step
+
+
+def test_no_permission_on_the_socket(tmp_path: Path) -> None:
+    """Who may not talk to Docker is told so; the lab then chooses local mode."""
+    become = "import os, labstack.containers.engine; os.setgroups([]); os.setgid(65534); os.setuid(65534)"
+    code = f"{become}; from labstack.mode import choose_mode; print(choose_mode('auto'))"
+    environment = {**os.environ, "HOME": str(tmp_path), "LAB_MODE": "auto"}
+    said = python(code, environment)
+    assert "local mode: You may not talk to the Docker engine" in said
+
+
+def test_a_mode_that_there_is_not(shared: Grounds) -> None:
+    """It is refused by name; and so is another mode than the one a lab runs in."""
+    with pytest.raises(LabError, match="no mode 'cloud'"):
+        choose_mode("cloud")
+    refused = shared.run("--mode", "local", "up")
+    assert refused.returncode == 1
+    assert "runs in containers mode" in refused.stderr
