@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -97,7 +98,9 @@ class ContainerBackend:
         with progress.stage("images") as stage:
             names = ("postgres", "kafka", "connect", "python")
             progress.note(stage, ", ".join(image(name) for name in names))
-            for name in missing(names):
+            if absent := missing(names):
+                progress.say(_needs())
+            for name in absent:
                 with progress.stage(f"pulling {image(name)}") as pulling:
                     pull(name, lambda text, pulling=pulling: progress.note(pulling, text))  # type: ignore[misc]
         with progress.stage("the services' image"):
@@ -328,6 +331,16 @@ class ContainerBackend:
         with speaking_plainly("the lab's volumes can't be removed"):
             for volume in engine().volumes.list(filters={"label": f"{LAB_LABEL}={self.lab_id}"}):
                 volume.remove(force=True)
+
+
+def _needs() -> str:
+    """Say what container mode needs, and what there is of it."""
+    with speaking_plainly("Docker can't be asked for its memory"):
+        about = engine().info()
+    has = f"Docker has {about['MemTotal'] / 1e9:.1f} GB of memory"
+    with contextlib.suppress(OSError):  # on macOS and Windows its folder is in its virtual machine
+        has += f" and {shutil.disk_usage(about['DockerRootDir']).free / 1e9:.0f} GB of disk"
+    return f"the images have to be fetched once: about 2.5 GB of disk; the lab then takes 0.9 GB of memory ({has})"
 
 
 def _memory(container: Container) -> int | None:
