@@ -336,8 +336,7 @@ def images() -> None:
 @images.command("list")
 def list_images() -> None:
     """List the images that a start in container mode uses, and whether each is here."""
-    from labstack.containers.checks import IMAGES
-    from labstack.containers.images import image, missing
+    from labstack.containers.images import IMAGES, image, missing
 
     absent = missing(IMAGES)
     for name in IMAGES:

@@ -93,8 +93,8 @@ class Lab:
         LabError
             Another mode is asked for than the lab runs in.
         """
-        state = self._store.read()
-        if any(self.backend.inspect(name).state in ("running", "paused") for name in self.backend.components()):
+        state, backend = self._store.read(), self.backend
+        if any(backend.inspect(name).state in ("running", "paused") for name in backend.components()):
             if self.wanted_mode not in (None, "auto", state.mode):
                 raise LabError(
                     f"The lab runs in {state.mode} mode, and {self.wanted_mode!r} is asked for.",

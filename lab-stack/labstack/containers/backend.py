@@ -14,17 +14,17 @@ from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 from testcontainers.core.container import DockerContainer
 
-from labstack.backend import ComponentState, ComponentStatus, Endpoints
+from labstack.backend import ComponentState, ComponentStatus, Endpoints, named
 from labstack.claims import PortClaims
 from labstack.containers.component import Component, Site
 from labstack.containers.connect import Connect
 from labstack.containers.engine import engine, speaking_plainly
-from labstack.containers.images import image, missing, pull, services_image
+from labstack.containers.images import IMAGES, image, missing, pull, services_image
 from labstack.containers.kafka import Kafka
 from labstack.containers.postgres import Postgres
 from labstack.containers.service import Service
 from labstack.databases import password
-from labstack.errors import ComponentFailed, EngineAway, LabError, NotRunning, StorageTrouble, UnknownComponent
+from labstack.errors import ComponentFailed, EngineAway, LabError, NotRunning, StorageTrouble
 from labstack.paths import LabPaths
 from labstack.port_plan import planned_ports
 from labstack.progress import Progress
@@ -82,12 +82,7 @@ class ContainerBackend:
         UnknownComponent
             There is none of that name; says which there are.
         """
-        try:
-            return self._components[name]
-        except KeyError:
-            raise UnknownComponent(
-                f"The lab has no component {name!r}.", next_step=f"use one of {', '.join(self._components)}"
-            ) from None
+        return named(name, self._components)
 
     def components(self) -> list[str]:
         return list(self._components)
@@ -96,9 +91,8 @@ class ContainerBackend:
 
     def prepare(self, progress: Progress) -> None:
         with progress.stage("images") as stage:
-            names = ("postgres", "kafka", "connect", "python")
-            progress.note(stage, ", ".join(image(name) for name in names))
-            if absent := missing(names):
+            progress.note(stage, ", ".join(image(name) for name in IMAGES))
+            if absent := missing(IMAGES):
                 progress.say(_needs())
             for name in absent:
                 with progress.stage(f"pulling {image(name)}") as pulling:

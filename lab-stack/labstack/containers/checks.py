@@ -6,10 +6,8 @@ from pathlib import Path
 
 from labstack.containers.backend import FOLDER_LABEL, LAB_LABEL
 from labstack.containers.engine import engine, engine_address, speaking_plainly
-from labstack.containers.images import image, missing
+from labstack.containers.images import IMAGES, image, missing
 from labstack.findings import NEEDED_MEMORY, Finding
-
-IMAGES = ("postgres", "kafka", "connect", "python")
 
 
 def docker() -> Finding:

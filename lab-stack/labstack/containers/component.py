@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from testcontainers.core.container import DockerContainer
 
@@ -88,6 +87,3 @@ class Component(ABC):
     @abstractmethod
     def is_ready(self) -> bool:
         """Ask it whether it serves; no exception, no long wait."""
-
-
-NOTHING: Mapping[str, str] = MappingProxyType({})

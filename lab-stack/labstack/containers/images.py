@@ -19,6 +19,9 @@ from labstack.paths import CONFIG
 from labstack.versions import VERSIONS
 
 ROOT = CONFIG.parent
+IMAGES: tuple[str, ...] = tuple(VERSIONS["images"])
+"""The names that the versions file has."""
+
 SERVICES = "saga-lab-services"
 """The image that is built here, from ``labservices/``."""
 

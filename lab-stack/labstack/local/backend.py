@@ -12,14 +12,13 @@ from functools import cached_property
 import psutil
 
 from labstack import ports
-from labstack.backend import ComponentStatus, Endpoints
+from labstack.backend import ComponentStatus, Endpoints, named
 from labstack.claims import PortClaims
 from labstack.errors import (
     ComponentFailed,
     NotRunning,
     PortTaken,
     StorageTrouble,
-    UnknownComponent,
     log_of_a_death,
     log_tail,
 )
@@ -80,12 +79,7 @@ class LocalBackend:
         UnknownComponent
             There is none of that name; says which there are.
         """
-        try:
-            return self._components[name]
-        except KeyError:
-            raise UnknownComponent(
-                f"The lab has no component {name!r}.", next_step=f"use one of {', '.join(self._components)}"
-            ) from None
+        return named(name, self._components)
 
     def components(self) -> list[str]:
         return list(self._components)
