@@ -18,11 +18,11 @@ from labstack.course_start import keep_course_start
 from labstack.dead_letters import DeadLetter
 from labstack.demo import Story, show
 from labstack.doctor import examine
-from labstack.errors import LabError, NotRunning, PortTaken, StorageTrouble, UnknownComponent
+from labstack.errors import EngineAway, LabError, NotRunning, PortTaken, StorageTrouble, UnknownComponent
 from labstack.findings import Finding
 from labstack.local import process
 from labstack.local.backend import LocalBackend
-from labstack.mode import choose_mode
+from labstack.mode import asked_for, choose_mode
 from labstack.paths import LabPaths
 from labstack.progress import Progress
 from labstack.referee import Verdict
@@ -31,7 +31,7 @@ from labstack.resend import resend
 from labstack.reset import reset_data, resume_consumers
 from labstack.services import ServiceEntry, load_services, load_topics
 from labstack.settings import checked_switch
-from labstack.state import LabState, Phase, StateStore, me
+from labstack.state import Phase, StateStore, me
 from labstack.status import LabStatus, State, look_at
 from labstack.waiting import wait_until
 
@@ -91,10 +91,10 @@ class Lab:
         Raises
         ------
         LabError
-            Another mode is asked for than the lab runs in.
+            Another mode is asked for than the lab runs in, or it can't be told whether it runs, since Docker is away.
         """
-        state, backend = self._store.read(), self.backend
-        if any(backend.inspect(name).state in ("running", "paused") for name in backend.components()):
+        state = self._store.read()
+        if state.phase != "stopped" and self._something_runs():
             if self.wanted_mode not in (None, "auto", state.mode):
                 raise LabError(
                     f"The lab runs in {state.mode} mode, and {self.wanted_mode!r} is asked for.",
@@ -105,6 +105,16 @@ class Lab:
         progress.say(str(choice))
         state.mode = choice.mode
         self._store.write(state)
+
+    def _something_runs(self) -> bool:
+        backend = self.backend
+        try:
+            return any(backend.inspect(name).state in ("running", "paused") for name in backend.components())
+        except EngineAway:
+            # Whoever asks for local mode in so many words has given up what Docker may still hold.
+            if asked_for(self.wanted_mode) == "local":
+                return False
+            raise
 
     @property
     def endpoints(self) -> Endpoints:
@@ -161,9 +171,10 @@ class Lab:
         return self.status(memory=False)
 
     def _bring_up(self, progress: Progress, *, renew_slots: bool) -> None:
-        with self._changing("starting", progress) as state:
+        with self._store.exclusive(LOCK_WAIT, progress.say):
             self._settle_mode(progress)
-            backend = self.backend
+            state, backend = self._store.read(), self.backend
+            self._set_phase("starting")
             if state.phase == "ready" and look_at(state, backend, memory=False).healthy:
                 self._set_phase("ready")
                 return
@@ -239,7 +250,8 @@ class Lab:
         self._end_what_would_crash()
         if not look_at(self._store.read(), self.backend, memory=False).healthy:
             self._bring_up(progress, renew_slots=True)
-        with self._changing("ready", progress):
+        with self._store.exclusive(LOCK_WAIT, progress.say):
+            self._set_phase("ready")
             reset_data(self.endpoints, [service.name for service in self.services])
         for service in self.switches:
             self.switch_off(service)
@@ -413,14 +425,6 @@ class Lab:
                 relay.await_task(service.name, self.endpoints.databases[service.name])
 
     # -- keeping the state file ------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _changing(self, phase: Phase, progress: Progress) -> Iterator[LabState]:
-        """Hold the lock; yields the state as it was before."""
-        with self._store.exclusive(LOCK_WAIT, progress.say):
-            state = self._store.read()
-            self._set_phase(phase)
-            yield state
 
     @contextlib.contextmanager
     def _changing_component(self) -> Iterator[None]:

@@ -37,6 +37,11 @@ def checked_mode(mode: str) -> Mode:
     return mode
 
 
+def asked_for(wanted: str | None = None) -> str:
+    """Return the mode that is asked for: by argument, else by ``LAB_MODE``, else ``auto``."""
+    return wanted or os.environ.get("LAB_MODE") or "auto"
+
+
 def choose_mode(wanted: str | None = None) -> ModeChoice:
     """Choose the mode of a lab that is about to start.
 
@@ -51,7 +56,7 @@ def choose_mode(wanted: str | None = None) -> ModeChoice:
         There is no such mode, or containers are asked for and Docker does not answer.
     """
     asked_by = "you asked for it" if wanted else "LAB_MODE says so"
-    wanted = wanted or os.environ.get("LAB_MODE") or "auto"
+    wanted = asked_for(wanted)
     if wanted != "auto":
         mode = checked_mode(wanted)
         if mode == "containers":

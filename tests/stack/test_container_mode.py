@@ -16,7 +16,6 @@ from labstack import LabError
 from labstack.containers import checks, images
 from labstack.containers.backend import COMPONENT_LABEL, FOLDER_LABEL, LAB_LABEL
 from labstack.containers.engine import engine
-from labstack.errors import EngineAway
 from labstack.mode import choose_mode
 from labstack.state import StateStore
 from tests.stack.labs import COMPONENTS, ROOT, Grounds, python
@@ -134,17 +133,6 @@ def test_an_image_that_can_not_be_pulled(grounds: Grounds) -> None:
     assert "localhost:9/no/such/image:1 can't be pulled" in failed.stderr
     assert "LAB_IMAGE_CONNECT" in failed.stderr
     assert grounds.in_docker() == []
-
-
-def test_no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without Docker the lab chooses local mode and says why; asked for containers, it says what to do."""
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
-    monkeypatch.setenv("LAB_MODE", "auto")
-    choice = choose_mode()
-    assert (choice.mode, "not installed, or not running" in choice.reason) == ("local", True)
-    with pytest.raises(EngineAway, match="can't be reached") as refused:
-        choose_mode("containers")
-    assert "LAB_MODE=local" in refused.value.next_step
 
 
 def test_no_permission_on_the_socket(tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""Which mode a lab gets, and what becomes of one whose engine is away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from labstack import Lab
+from labstack.errors import EngineAway
+from labstack.mode import choose_mode
+from labstack.state import Phase, StateStore
+from tests.stack.labs import Grounds
+
+
+@pytest.fixture
+def once_in_containers(
+    grounds: Grounds, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[[Phase], Callable[..., Lab]]:
+    """Make a lab whose state says containers, and whose Docker is gone."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    monkeypatch.setenv("LAB_MODE", "auto")
+
+    def make(phase: Phase) -> Callable[..., Lab]:
+        store = StateStore(grounds.paths)
+        grounds.paths.make()
+        state = store.read()
+        state.mode, state.phase = "containers", phase
+        store.write(state)
+        return lambda **keywords: Lab(paths=grounds.paths, **keywords)
+
+    return make
+
+
+def test_no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without Docker the lab chooses local mode and says why; asked for containers, it says what to do."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    monkeypatch.setenv("LAB_MODE", "auto")
+    choice = choose_mode()
+    assert (choice.mode, "not installed, or not running" in choice.reason) == ("local", True)
+    with pytest.raises(EngineAway, match="can't be reached") as refused:
+        choose_mode("containers")
+    assert "LAB_MODE=local" in refused.value.next_step
+
+
+def test_a_lab_that_was_ended_in_containers_starts_without_docker(
+    once_in_containers: Callable[[Phase], Callable[..., Lab]],
+) -> None:
+    """A lab that is down has no mode: the next start chooses anew."""
+    lab = once_in_containers("stopped")()
+    lab.prefetch()
+    assert lab.backend.mode == "local"
+
+
+def test_a_lab_whose_docker_went_away(once_in_containers: Callable[[Phase], Callable[..., Lab]]) -> None:
+    """Whether it runs can't be told, so a start is refused and changes nothing; the way out that is named works."""
+    make = once_in_containers("ready")
+    with pytest.raises(EngineAway, match="can't be reached") as refused:
+        make().up()
+    assert "LAB_MODE=local" in refused.value.next_step
+    lab = make(mode="local")
+    kept = StateStore(lab.paths).read()
+    assert (kept.mode, kept.phase) == ("containers", "ready")
+    lab.prefetch()
+    assert lab.backend.mode == "local"
