@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import psutil
 
-from labstack import ports
+from labstack import connect_watcher, ports
 from labstack.errors import LabError
 from labstack.findings import NEEDED_DISK, NEEDED_MEMORY, Finding
 from labstack.local import jars, process
@@ -150,7 +150,7 @@ def _cache(paths: LabPaths) -> Finding:
 
 def _ports(paths: LabPaths, services: tuple[ServiceEntry, ...]) -> Finding:
     own = set(StateStore(paths).read().ports.values())
-    usual = {"kafka": 9092, "connect": 8083}
+    usual = {"kafka": 9092, "connect": 8083, connect_watcher.NAME: connect_watcher.USUAL_PORT}
     for service in services:
         usual |= {service.name: service.port, service.database: service.database_port}
     taken = {n: p for n, p in usual.items() if p not in own and not ports.is_free(p)}

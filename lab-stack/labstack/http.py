@@ -16,6 +16,14 @@ def get(url: str, *, timeout: float = 5, **options: Any) -> httpx.Response:
     return request("GET", url, timeout=timeout, **options)
 
 
+def answers(url: str) -> bool:
+    """Whether a GET of `url` is answered with 200 within two seconds."""
+    try:
+        return get(url, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
 def request(method: str, url: str, *, timeout: float = 5, **options: Any) -> httpx.Response:
     """Send a request over a connection of its own; see `httpx.request` for the options and errors."""
     with httpx.Client(timeout=timeout, trust_env=False, verify=False) as client:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from labstack import broker, canary, dead_letters, referee, report
+from labstack import broker, canary, connect_watcher, dead_letters, referee, report
 from labstack.backend import Backend, Endpoints
 from labstack.course_start import keep_course_start
 from labstack.dead_letters import DeadLetter
@@ -508,6 +508,9 @@ class _Start:
         try:
             if name in {service.name for service in self.lab.services}:
                 self._wait_for("topics")
+            elif name == connect_watcher.NAME:
+                # Nothing waits for it, so it takes no time from what the canary waits for.
+                self._wait_for(*(service.name for service in self.lab.services))
             with self.progress.stage(label):
                 self.backend.launch(name)
                 self.backend.await_ready(name, self._check)

@@ -17,9 +17,6 @@ ORDERS = int(os.environ.get("SAGA_LAB_SOAK_ORDERS") or 10_000) if LONG else 540
 RATE = 10.0 if LONG else 6.0
 
 
-# A task of Debezium that starts at the very moment when its database shuts down stays FAILED, since nobody restarts it
-# yet: seen in one soak of ten, so this is no part of every run until somebody does.
-@pytest.mark.skipif(not LONG, reason="takes minutes: a part of .ci/long")
 @pytest.mark.timeout(120 + ORDERS / RATE * 1.5 + PATIENCE + 6 * REST)
 def test_a_soak(make_grounds: Callable[..., Grounds], capsys: pytest.CaptureFixture[str]) -> None:
     """Orders of all outcomes, and a fault every few seconds: afterwards nobody complains, the referee least of all."""

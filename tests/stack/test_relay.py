@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 import yaml
 from jsonschema import Draft202012Validator, FormatChecker
+from prometheus_client.parser import text_string_to_metric_families
 
 from labstack import LabError, broker, canary
 from labstack.waiting import wait_until
 from tests.stack.labs import ROOT, Grounds
+from tests.stack.one_order import ended, place
 
 ASYNCAPI = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text(encoding="utf-8"))
 
@@ -26,16 +29,50 @@ def lose_the_slot(grounds: Grounds, service: str) -> None:
         connection.execute("SELECT pg_drop_replication_slot('outbox')")
 
 
+def restarts(grounds: Grounds, service: str) -> float:
+    """Return how often the watcher has restarted a service's connector."""
+    metrics = httpx.get(f"http://127.0.0.1:{grounds.state()['ports']['connect-watcher']}/metrics").text
+    (family,) = [f for f in text_string_to_metric_families(metrics) if f.name == "connect_watcher_restarts"]
+    counted = {s.labels["connector"]: s.value for s in family.samples if s.name.endswith("_total")}
+    return counted.get(f"{service}-outbox", 0)
+
+
 def test_a_lost_slot_is_told_and_reset_mends_it(shared: Grounds) -> None:
-    """Without its slot a connector can't go on: `start` and `status` say so; after `reset` orders go round again."""
+    """Without its slot a connector can't go on: `start` and `status` say so, the watcher leaves it failed (or the loss
+    would be silent), and after `reset` orders go round again.
+    """
+    before = restarts(shared, "payment")
     lose_the_slot(shared, "payment")
     with pytest.raises(LabError, match="payment"):
         shared.lab.start("connect")
+    said = "payment-outbox has failed and is left so, since its replication slot is gone"
+    assert wait_until(lambda: said in shared.lab.logs("connect-watcher"), 20)
+    assert restarts(shared, "payment") == before
     assert shared.lab.status(memory=False).state == "degraded"
     shared.lab.reset()
     assert shared.lab.status(memory=False).state == "ready"
     assert len(shared.lab.demo()) > 0
     assert all(verdict.holds for verdict in shared.lab.check(wait_for_rest=20))
+
+
+def test_a_failed_task_is_restarted_until_it_runs(shared: Grounds) -> None:
+    """For Connect a failed task stays failed; the watcher restarts it until it runs, and orders go on by themselves."""
+    lab = shared.lab
+    lab.reset()
+    url = lab.endpoints.databases["payment"]
+    connector = f"{lab.endpoints.connect}/connectors/payment-outbox"
+    before = restarts(shared, "payment")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER PUBLICATION outbox RENAME TO hidden")
+        try:
+            httpx.post(f"{connector}/restart?includeTasks=true", timeout=10).raise_for_status()
+            assert wait_until(lambda: restarts(shared, "payment") >= before + 2, 30)
+        finally:
+            # Before any row comes: PostgreSQL decodes with the publications of the time when a row was written.
+            connection.execute("ALTER PUBLICATION hidden RENAME TO outbox")
+    assert ended(lab, place(lab), 60) == ("COMPLETED", None)
+    assert wait_until(lambda: lab.status(memory=False).state == "ready", 20)
+    assert "payment-outbox has failed; restart 2 in a row" in lab.logs("connect-watcher")
 
 
 def test_records_keep_the_contract(shared: Grounds) -> None:

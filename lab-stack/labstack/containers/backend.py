@@ -18,6 +18,7 @@ from labstack.backend import ComponentState, ComponentStatus, Endpoints, named
 from labstack.claims import PortClaims
 from labstack.containers.component import Component, Site
 from labstack.containers.connect import Connect
+from labstack.containers.connect_watcher import ConnectWatcher
 from labstack.containers.engine import engine, speaking_plainly
 from labstack.containers.images import IMAGES, image, missing, pull, services_image
 from labstack.containers.kafka import Kafka
@@ -66,10 +67,12 @@ class ContainerBackend:
         site = Site(self.lab_id, self._ports, password(self.paths), self.store.read().switches)
         databases = [Postgres(site, service) for service in self.services]
         kafka = Kafka(site)
+        connect = Connect(site, kafka)
         parts: list[Component] = [
             *databases,
             kafka,
-            Connect(site, kafka),
+            connect,
+            ConnectWatcher(site, connect, databases),
             *(Service(site, s, database, kafka) for s, database in zip(self.services, databases, strict=True)),
         ]
         return {part.name: part for part in parts}
@@ -174,6 +177,7 @@ class ContainerBackend:
             container.with_kwargs(
                 labels={**self._labels, COMPONENT_LABEL: name},
                 hostname=name,
+                entrypoint=list(component.entry_point) or None,
                 network=self._network_name,
                 networking_config={self._network_name: engine().api.create_endpoint_config(aliases=[name])},
                 restart_policy={"Name": "on-failure"} if component.restarts else None,
@@ -308,7 +312,7 @@ class ContainerBackend:
         services = [name for name, part in self._components.items() if isinstance(part, Service)]
         databases = [name for name, part in self._components.items() if isinstance(part, Postgres)]
         with ThreadPoolExecutor(8) as pool:
-            for group in (services, ["connect"], ["kafka"], databases):
+            for group in ([*services, ConnectWatcher.name], ["connect"], ["kafka"], databases):
                 list(pool.map(self._end, group))
             # Whatever carries this lab's label, known or not.
             with speaking_plainly("the lab's containers can't be removed"):

@@ -44,6 +44,8 @@ class Component(ABC):
         The port on 127.0.0.1 that it gets if that is free.
     inner_port : int
         The port that it listens on in its container.
+    entry_point : tuple of str
+        What to start instead of the image's own program. Empty for that.
     volume : str
         Where its data lie in the container; they outlive it. Empty for what has none.
     after : tuple of str
@@ -59,6 +61,7 @@ class Component(ABC):
     name: str
     usual_port: int
     inner_port: int
+    entry_point: tuple[str, ...] = ()
     volume: str = ""
     after: tuple[str, ...] = ()
     restarts: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import httpx
 from testcontainers.core.container import DockerContainer
 
 from labstack import http
@@ -55,6 +54,11 @@ class Connect(Component):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def inner_url(self) -> str:
+        """Its REST interface, for the other containers."""
+        return f"http://{self.name}:{self.inner_port}"
+
     def configure(self, container: DockerContainer) -> None:
         properties = fill(
             CONFIG / "connect" / "connect-distributed.properties",
@@ -69,10 +73,7 @@ class Connect(Component):
 
     def is_ready(self) -> bool:
         """Whether its REST interface answers from the worker's own group, not only from the socket."""
-        try:
-            return http.get(f"{self.url}/connectors", timeout=2).status_code == 200
-        except httpx.HTTPError:
-            return False
+        return http.answers(f"{self.url}/connectors")
 
 
 def worker_variables(properties: str) -> dict[str, str]:

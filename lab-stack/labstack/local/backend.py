@@ -25,6 +25,7 @@ from labstack.errors import (
 from labstack.local import process
 from labstack.local.component import Component, Site
 from labstack.local.connect import Connect
+from labstack.local.connect_watcher import ConnectWatcher
 from labstack.local.kafka import Kafka
 from labstack.local.postgres import Postgres
 from labstack.local.programs import prepare_programs
@@ -63,10 +64,12 @@ class LocalBackend:
     def _components(self) -> dict[str, Component]:
         site = Site(self.paths, self._ports, self.store.read().switches)
         databases = [Postgres(site, service) for service in self.services]
+        connect = Connect(site)
         parts: list[Component] = [
             *databases,
             Kafka(site),
-            Connect(site),
+            connect,
+            ConnectWatcher(site, connect, databases),
             *(Service(site, s, database) for s, database in zip(self.services, databases, strict=True)),
         ]
         return {part.name: part for part in parts}
@@ -244,7 +247,7 @@ class LocalBackend:
 
     def down(self) -> None:
         order = (
-            [n for n in self._components if isinstance(self._components[n], Service)],
+            [n for n in self._components if isinstance(self._components[n], Service | ConnectWatcher)],
             ["connect"],
             ["kafka"],
         )

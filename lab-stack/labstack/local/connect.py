@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-import httpx
-
 from labstack import http
 from labstack.local.component import Component, Site
 from labstack.local.kafka import java_command
@@ -61,7 +59,4 @@ class Connect(Component):
 
     def is_ready(self) -> bool:
         """Whether its REST interface answers from the worker's own group, not only from the socket."""
-        try:
-            return http.get(f"{self.url}/connectors", timeout=2).status_code == 200
-        except httpx.HTTPError:
-            return False
+        return http.answers(f"{self.url}/connectors")

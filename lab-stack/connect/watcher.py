@@ -1,0 +1,156 @@
+"""Restart connectors whose task has failed, as an operator would do in a cluster.
+
+Kafka Connect leaves a failed task as it is, for somebody to look at (its documentation, "REST API": POST
+/connectors/NAME/restart). Debezium tries again by itself whatever it takes for passing (`errors.max.retries`); but a
+task that starts just when its database shuts down ends for good. Such a one is restarted here, at once and then after
+1, 2, 4 ... 60 seconds, while its replication slot is there. Without the slot it stays failed: Debezium would make a new
+one, and the events in between would be lost in silence. Mending that is for a person.
+
+Runs by itself, with the services' own libraries only. Settings come by environment:
+
+CONNECT_URL
+    Of Connect's REST interface.
+DATABASES
+    JSON object: the libpq URL of the database behind each connector.
+HTTP_HOST, HTTP_PORT
+    Where it shows its metrics.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psycopg
+from prometheus_client import Counter, Gauge, start_http_server
+
+INTERVAL = 1.0
+LONGEST_WAIT = 60.0
+
+RESTARTS = Counter("connect_watcher_restarts", "Restarts of connectors whose task had failed.", ["connector"])
+LEFT = Gauge("connect_watcher_left_failed", "Whether a connector is left failed, for lack of its slot.", ["connector"])
+
+Slot = Literal["usable", "gone", "unknown"]
+# A proxy of the machine's surroundings has no part in this.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass
+class Connector:
+    """What the watcher remembers of one connector."""
+
+    name: str
+    database: str
+    restarts: int = 0
+    """In a row."""
+    not_before: float = 0.0
+    seen: str = ""
+    """What was said of it last, so that it is not said again and again."""
+
+
+class Watcher:
+    """Looks at the connectors of one Connect worker.
+
+    Parameters
+    ----------
+    connect : str
+        URL of its REST interface.
+    databases : dict
+        The libpq URL of the database behind each connector.
+    """
+
+    def __init__(self, connect: str, databases: dict[str, str]) -> None:
+        self._connect = connect
+        self._connectors = [Connector(name, url) for name, url in databases.items()]
+
+    def look(self, now: float) -> None:
+        """Look at every connector once, and restart what has failed.
+
+        Parameters
+        ----------
+        now : float
+            Seconds, by a clock that only moves on.
+        """
+        try:
+            errors = self._errors()
+        except (OSError, ValueError, LookupError):
+            return  # the worker is away, or forms its group
+        for connector in self._connectors:
+            error = errors.get(connector.name)
+            if error is not None:
+                self._mend(connector, error, now)
+            elif now > connector.not_before:
+                connector.restarts, connector.seen = 0, ""
+                LEFT.labels(connector.name).set(0)
+
+    def _mend(self, connector: Connector, error: str, now: float) -> None:
+        if now < connector.not_before:
+            return
+        slot = slot_of(connector.database)
+        LEFT.labels(connector.name).set(slot == "gone")
+        if slot != "usable":
+            why = "its replication slot is gone" if slot == "gone" else "its database does not answer yet"
+            self._say(connector, f"{connector.name} has failed and is left so, since {why}: {error}")
+            return
+        try:
+            self._ask("POST", f"/connectors/{connector.name}/restart?includeTasks=true&onlyFailed=true")
+        except OSError as refused:
+            self._say(connector, f"{connector.name} has failed, and Connect does not restart it now: {refused}")
+            return
+        RESTARTS.labels(connector.name).inc()
+        connector.not_before = now + min(LONGEST_WAIT, 2.0**connector.restarts)
+        connector.restarts += 1
+        self._say(connector, f"{connector.name} has failed; restart {connector.restarts} in a row: {error}")
+
+    def _say(self, connector: Connector, text: str) -> None:
+        if text != connector.seen:
+            connector.seen = text
+            print(time.strftime("%Y-%m-%dT%H:%M:%S%z"), text, flush=True)
+
+    def _errors(self) -> dict[str, str]:
+        """Return the first line of each failed connector's error, by name."""
+        failed = {}
+        for name, entry in self._ask("GET", "/connectors?expand=status").items():
+            for part in (entry["status"]["connector"], *entry["status"]["tasks"]):
+                if part["state"] == "FAILED":
+                    causes = [line for line in part.get("trace", "").splitlines() if not line.startswith("\t")]
+                    failed[name] = causes[-1] if causes else "no reason given"
+        return failed
+
+    def _ask(self, method: str, path: str) -> Any:
+        request = urllib.request.Request(self._connect + path, method=method)
+        with _direct.open(request, timeout=5) as answer:
+            return json.loads(answer.read() or b"null")
+
+
+def slot_of(database: str) -> Slot:
+    """Ask PostgreSQL whether Debezium could go on from where it was."""
+    try:
+        with psycopg.connect(database, connect_timeout=2) as connection:
+            row = connection.execute(
+                "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'outbox'"
+            ).fetchone()
+    except psycopg.Error:
+        return "unknown"
+    return "usable" if row and row[0] != "lost" else "gone"
+
+
+def main() -> None:
+    """Watch until asked to end."""
+    # The first process of a container doesn't end by a signal that it has no handler for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    watcher = Watcher(os.environ["CONNECT_URL"], json.loads(os.environ["DATABASES"]))
+    start_http_server(int(os.environ["HTTP_PORT"]), os.environ["HTTP_HOST"])
+    while True:
+        watcher.look(time.monotonic())
+        time.sleep(INTERVAL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""What restarts failed connectors, as both modes start it; the program itself is `lab-stack/connect/watcher.py`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from labstack import http
+from labstack.paths import CONFIG
+from labstack.relay import connector_name
+
+NAME = "connect-watcher"
+USUAL_PORT = 8084
+PROGRAM = CONFIG / "connect" / "watcher.py"
+
+
+def environment(connect_url: str, databases: Mapping[str, str], host: str, port: int) -> dict[str, str]:
+    """Return the variables of the watcher.
+
+    Parameters
+    ----------
+    connect_url : str
+        Of Connect's REST interface.
+    databases : mapping
+        libpq URL by service.
+    host, port
+        Where it listens.
+    """
+    return {
+        "CONNECT_URL": connect_url,
+        "DATABASES": json.dumps({connector_name(service): url for service, url in databases.items()}),
+        "HTTP_HOST": host,
+        "HTTP_PORT": str(port),
+    }
+
+
+def answers(port: int) -> bool:
+    """Whether the watcher shows its metrics on this machine's `port`."""
+    return http.answers(f"http://127.0.0.1:{port}/metrics")

@@ -1,0 +1,53 @@
+"""The watcher that restarts failed connectors, in a container: the services' image has all that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from testcontainers.core.container import DockerContainer
+
+from labstack import connect_watcher
+from labstack.containers.component import Component, Site
+from labstack.containers.connect import Connect
+from labstack.containers.images import services_image
+from labstack.containers.postgres import Postgres
+
+PROGRAM = "/opt/saga-lab/watcher.py"
+
+
+class ConnectWatcher(Component):
+    """What restarts a connector whose task has failed.
+
+    Parameters
+    ----------
+    site : Site
+        Where the lab runs.
+    connect : Connect
+        The worker that it watches.
+    databases : sequence of Postgres
+        Those behind the connectors.
+    """
+
+    name = connect_watcher.NAME
+    usual_port = connect_watcher.USUAL_PORT
+    inner_port = 8000
+    entry_point = ("python", PROGRAM)
+
+    def __init__(self, site: Site, connect: Connect, databases: Sequence[Postgres]) -> None:
+        super().__init__(site)
+        self.connect = connect
+        self.databases = databases
+
+    @property
+    def image(self) -> str:
+        return services_image()
+
+    def configure(self, container: DockerContainer) -> None:
+        urls = {database.service.name: database.inner_url for database in self.databases}
+        variables = connect_watcher.environment(self.connect.inner_url, urls, "0.0.0.0", self.inner_port)
+        container.with_envs(**variables)
+        container.with_copy_into_container(connect_watcher.PROGRAM.read_bytes(), PROGRAM, 0o644)
+
+    def is_ready(self) -> bool:
+        """Whether it shows its metrics."""
+        return connect_watcher.answers(self.port)

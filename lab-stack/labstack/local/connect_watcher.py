@@ -1,0 +1,44 @@
+"""The watcher that restarts failed connectors, as a plain process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import MappingProxyType
+
+from labstack import connect_watcher
+from labstack.local.component import Component, Site
+from labstack.local.connect import Connect
+from labstack.local.postgres import Postgres
+from labstack.local.process import Command
+
+
+class ConnectWatcher(Component):
+    """What restarts a connector whose task has failed.
+
+    Parameters
+    ----------
+    site : Site
+        Where the lab runs.
+    connect : Connect
+        The worker that it watches.
+    databases : sequence of Postgres
+        Those behind the connectors.
+    """
+
+    name = connect_watcher.NAME
+    ports = MappingProxyType({connect_watcher.NAME: connect_watcher.USUAL_PORT})
+
+    def __init__(self, site: Site, connect: Connect, databases: Sequence[Postgres]) -> None:
+        super().__init__(site)
+        self.connect = connect
+        self.databases = databases
+
+    def prepare(self) -> Command:
+        urls = {database.service.name: database.url for database in self.databases}
+        variables = connect_watcher.environment(self.connect.url, urls, "127.0.0.1", self.port)
+        return Command([sys.executable, str(connect_watcher.PROGRAM)], cwd=self.site.paths.state, env=variables)
+
+    def is_ready(self) -> bool:
+        """Whether it shows its metrics."""
+        return connect_watcher.answers(self.port)
