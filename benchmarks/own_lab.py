@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from labstack.lab import Lab
+from labstack.mode import Mode
 from labstack.paths import LabPaths
 from labstack.state import remove_tree
 
@@ -27,10 +28,10 @@ def temporary_paths() -> Iterator[LabPaths]:
 
 
 @contextmanager
-def own_lab() -> Iterator[Lab]:
+def own_lab(mode: Mode = "local") -> Iterator[Lab]:
     """Give a lab that is not running yet, with every program fetched; whatever becomes of the block, it is ended."""
     with temporary_paths() as paths, ended_by_signals():
-        lab = Lab(paths=paths, mode="local")
+        lab = Lab(paths=paths, mode=mode)
         lab.prefetch()
         try:
             yield lab

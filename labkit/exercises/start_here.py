@@ -21,7 +21,7 @@ class HowManyDatabases(Exercise):
     )
     mistakes = (
         Wrong("answer = 1", "a server of its own"),
-        Wrong("answer = 10", "counted every component"),
+        Wrong("answer = len(lab.status().components)", "counted every component"),
     )
     needs_setup = False
 

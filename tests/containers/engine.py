@@ -6,21 +6,20 @@ namespace, so that it meets no other and leaves nothing behind. What talks to pu
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import docker
-from docker.errors import DockerException
-
 from labstack.waiting import wait_until
 
-PACKAGES = ("docker.io", "containerd", "runc", "mmdebstrap", "iptables")
+PACKAGES = ("docker.io", "containerd", "runc", "mmdebstrap", "iptables", "docker-registry")
 IPTABLES_NEEDS = (
     "libip4tc2",
     "libip6tc2",
@@ -34,12 +33,25 @@ IPTABLES_NEEDS = (
 
 START = """
 set -e
-home=$1
+home=$1 size=$2 ending=
 ip link set lo up
 mount -t proc proc /proc
-exec dockerd --iptables=false --ip6tables=false --storage-driver overlay2 \
-    --data-root "$home/data" --exec-root "$home/exec" --pidfile "$home/docker.pid" --host "unix://$home/docker.sock"
+if [ -n "$size" ]; then
+    mkdir -p "$home/data"
+    mount -t tmpfs -o "size=$size" tmpfs "$home/data"
+fi
+trap 'ending=yes; kill "$engine"' TERM
+while [ -z "$ending" ]; do
+    dockerd --iptables=false --ip6tables=false --storage-driver overlay2 --host "unix://$home/docker.sock" \
+        --data-root "$home/data" --exec-root "$home/exec" --pidfile "$home/docker.pid" &
+    engine=$!
+    while kill -0 "$engine" 2>/dev/null; do wait "$engine" || true; done
+done
 """
+
+
+SUPERVISOR = "SAGA_LAB_TEST_ENGINE"
+"""The variable that tells a program inside which process supervises its engine."""
 
 
 class CannotRun(Exception):
@@ -56,7 +68,7 @@ def obstacle() -> str:
 
 def programs(cache: Path) -> Path:
     """Unpack the engine's packages into the cache, once, and return the folder."""
-    folder = cache / "engine"
+    folder = cache / f"engine-{hashlib.sha256(repr((PACKAGES, IPTABLES_NEEDS)).encode()).hexdigest()[:8]}"
     if folder.exists():
         return folder
     growing, packages = cache / "engine.partial", cache / "engine.packages"
@@ -96,7 +108,7 @@ class Engine:
     Attributes
     ----------
     pid : int
-        Of the engine, as seen from outside.
+        Of its supervisor, as seen from outside; a supervisor starts an engine that has ended again.
     home : Path
         Its folder: socket, images, containers.
     """
@@ -117,6 +129,7 @@ class Engine:
             "DOCKER_HOST": self.address,
             "TESTCONTAINERS_CONNECTION_MODE": "docker_host",
             "TC_HOST": "127.0.0.1",
+            SUPERVISOR: str(self.pid),
         }
 
     def inside(self, command: Sequence[str]) -> list[str]:
@@ -125,8 +138,17 @@ class Engine:
 
 
 @contextmanager
-def engine(cache: Path, home: Path) -> Iterator[Engine]:
+def engine(cache: Path, home: Path, size: str = "") -> Iterator[Engine]:
     """Run an engine for the length of a block.
+
+    Parameters
+    ----------
+    cache : Path
+        Where its programs are, or will be.
+    home : Path
+        A folder for it.
+    size : str
+        How much room it has for images and containers, such as ``40m``; empty for whatever the disk has.
 
     Raises
     ------
@@ -141,7 +163,7 @@ def engine(cache: Path, home: Path) -> Iterator[Engine]:
     namespaces = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
     with (home / "engine.log").open("wb") as log:
         outer = subprocess.Popen(
-            [*namespaces, "sh", "-c", START, "sh", str(home)],
+            [*namespaces, "sh", "-c", START, "sh", str(home), size],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -152,32 +174,36 @@ def engine(cache: Path, home: Path) -> Iterator[Engine]:
         address = f"unix://{home}/docker.sock"
         if not wait_until(lambda: outer.poll() is not None or answers(address), 30) or outer.poll() is not None:
             raise CannotRun("the engine did not come up:\n" + (home / "engine.log").read_text()[-2000:])
-        yield Engine(_only_child(outer.pid), home)
+        yield Engine(children(outer.pid)[0], home)
     finally:
         _end(outer)
 
 
 def answers(address: str) -> bool:
-    """Whether an engine answers at that address."""
-    try:
-        client = docker.DockerClient(base_url=address, timeout=5)
-    except DockerException:
-        return False
-    try:
-        return bool(client.ping())
-    except (DockerException, OSError):
-        return False
-    finally:
-        client.close()
+    """Whether an engine answers at that address. (Clients of HTTP leave a socket open where nobody listens.)"""
+    with socket.socket(socket.AF_UNIX) as asking, suppress(OSError):
+        asking.settimeout(5)
+        asking.connect(address.removeprefix("unix://"))
+        asking.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+        return b" 200 " in asking.recv(100)
+    return False
 
 
-def _only_child(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+def restart(supervisor: int, address: str) -> None:
+    """End an engine in good order, with all of its containers, and return when its successor answers."""
+    (before,) = [child for child in children(supervisor) if Path(f"/proc/{child}/comm").read_text() == "dockerd\n"]
+    os.kill(before, signal.SIGTERM)
+    assert wait_until(lambda: before not in children(supervisor) and answers(address), 60)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _end(outer: subprocess.Popen[bytes]) -> None:
     try:
-        os.kill(_only_child(outer.pid), signal.SIGTERM)
+        os.kill(children(outer.pid)[0], signal.SIGTERM)
         outer.wait(20)
     except (OSError, IndexError, subprocess.TimeoutExpired):
         outer.kill()

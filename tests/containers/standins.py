@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import docker
+from docker.errors import BuildError
 
 from labstack.local import jars
 from labstack.local.java import find_java
@@ -29,6 +30,7 @@ STANDINS = {
     "python": "lab-standin/python:3.11",
 }
 """The image that stands in for each image of ``lab-stack/versions.toml``."""
+PLUGIN = ("debezium-*.jar", "postgresql-*.jar")
 
 
 def build_all(engine: Engine, cache: Path) -> None:
@@ -45,9 +47,13 @@ def build_all(engine: Engine, cache: Path) -> None:
             shutil.rmtree(context, ignore_errors=True)
             shutil.copytree(HERE / name, context)
             FILLINGS[name](context, cache)
-            client.images.build(
-                path=str(context), tag=image, rm=True, network_mode="none", labels={"lab.standin.for": name}
-            )
+            try:
+                client.images.build(
+                    path=str(context), tag=image, rm=True, network_mode="none", labels={"lab.standin.for": name}
+                )
+            except BuildError as error:
+                output = "".join(line.get("stream", "") for line in error.build_log)
+                raise RuntimeError(f"{image} can't be built:\n{output}") from error
             shutil.rmtree(context)
     client.close()
 
@@ -87,6 +93,15 @@ def _java(context: Path, _: Path) -> None:
     shutil.copytree(jars.fetch(LabPaths.of_user().cache), context / "libs")
 
 
+def _connect(context: Path, cache: Path) -> None:
+    """Debezium's own jars go into a folder of plugins, which Connect loads by a class loader of its own."""
+    _java(context, cache)
+    plugin = context / "plugin"
+    plugin.mkdir()
+    for jar in (jar for pattern in PLUGIN for jar in (context / "libs").glob(pattern)):
+        jar.rename(plugin / jar.name)
+
+
 def _python(context: Path, cache: Path) -> None:
     wheels = cache / "wheels"
     lock = ROOT / "labservices" / "requirements.lock"
@@ -100,4 +115,4 @@ def _python(context: Path, cache: Path) -> None:
     shutil.copytree(wheels, context / "wheels")
 
 
-FILLINGS = {"postgres": _postgres, "kafka": _java, "connect": _java, "python": _python}
+FILLINGS = {"postgres": _postgres, "kafka": _java, "connect": _connect, "python": _python}

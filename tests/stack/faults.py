@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,6 +22,8 @@ OUTAGES = {"kill": COMPONENTS, "pause": COMPONENTS, "stop": COMPONENTS}
 AT_ONCE = {"rewind": SERVICES, "forget": SERVICES}
 NEEDS = {"rewind": {"kafka"}, "forget": {"kafka", "connect"}}
 """What must be up for what is done at once, beside the service that it is done to."""
+
+LOG_LINES = 5000
 
 Ask = Callable[[], httpx.Response]
 
@@ -124,11 +125,11 @@ class Wrecker:
         return [str(fault) for _, fault in self._to_heal.values()] + list(self._owed)
 
     def _start(self, name: str) -> None:
-        log = self.lab.paths.log(name)
         self._logs_kept += 1
-        with suppress(OSError):
+        with suppress(OSError, LabError):
             self.logs.mkdir(parents=True, exist_ok=True)
-            shutil.copy(log, self.logs / f"{name}.{self._logs_kept:04d}.log")
+            log = self.lab.backend.log(name, LOG_LINES)
+            (self.logs / f"{name}.{self._logs_kept:04d}.log").write_text(log, encoding="utf-8")
         self.lab.backend.launch(name)
 
     # --- what is done at once

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -35,6 +36,9 @@ from labstack.waiting import wait_until
 
 LAB_LABEL = "saga-lab.lab"
 COMPONENT_LABEL = "saga-lab.component"
+SHARED_LABEL = "saga-lab.shared"
+LOOK_INTERVAL = 0.5
+"""Seconds between two looks at a container that is starting."""
 FOLDER_LABEL = "saga-lab.folder"
 """The folder of the lab's state: when that is gone, so is the owner."""
 
@@ -174,6 +178,10 @@ class ContainerBackend:
             if component.volume:
                 engine().volumes.create(full_name, labels=self._labels)
                 container.with_volume_mapping(full_name, component.volume, "rw")
+            if component.shared_volume:
+                shared = f"saga-lab-shared-{name}"
+                engine().volumes.create(shared, labels={SHARED_LABEL: name})
+                container.with_volume_mapping(shared, component.shared_volume, "rw")
             container.with_kwargs(
                 labels={**self._labels, COMPONENT_LABEL: name},
                 hostname=name,
@@ -207,8 +215,15 @@ class ContainerBackend:
         if self._container(name) is None:
             raise NotRunning(f"{name} was not started.", next_step=f"`lab start {name}` starts it")
 
+        look_again = 0.0
+
         def still_alive() -> None:
+            nonlocal look_again
             meanwhile()
+            # The engine's answer costs more than the component's own.
+            if time.monotonic() < look_again:
+                return
+            look_again = time.monotonic() + LOOK_INTERVAL
             found = self._container(name)
             if found is None or found.status not in ("running", "paused", "created", "restarting"):
                 raise ComponentFailed(
@@ -217,7 +232,7 @@ class ContainerBackend:
                     next_step="`lab doctor` checks this machine; local mode needs no Docker: LAB_MODE=local",
                 )
 
-        if not wait_until(component.is_ready, component.timeout, interval=0.05, meanwhile=still_alive):
+        if not wait_until(component.is_ready, component.timeout, interval=0.1, meanwhile=still_alive):
             raise ComponentFailed(
                 f"{name} runs, but did not become ready within {component.timeout:.0f} s.",
                 log=self.log(name, 15),

@@ -48,6 +48,8 @@ class Component(ABC):
         What to start instead of the image's own program. Empty for that.
     volume : str
         Where its data lie in the container; they outlive it. Empty for what has none.
+    shared_volume : str
+        Where the volume lies that this component has in common with those of other labs. Empty for none.
     after : tuple of str
         Whose names it looks up at its start: their containers are started before it.
     restarts : bool
@@ -63,6 +65,7 @@ class Component(ABC):
     inner_port: int
     entry_point: tuple[str, ...] = ()
     volume: str = ""
+    shared_volume: str = ""
     after: tuple[str, ...] = ()
     restarts: bool = False
     timeout: float = 60

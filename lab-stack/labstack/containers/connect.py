@@ -12,17 +12,21 @@ from labstack.paths import CONFIG
 from labstack.templates import fill
 
 OWN_NAMES = {
-    "bootstrap.servers",
-    "group.id",
-    "config.storage.topic",
-    "offset.storage.topic",
-    "status.storage.topic",
-    "key.converter",
-    "value.converter",
-    "offset.flush.interval.ms",
-    "task.shutdown.graceful.timeout.ms",
+    "bootstrap.servers": "BOOTSTRAP_SERVERS",
+    "group.id": "GROUP_ID",
+    "config.storage.topic": "CONFIG_STORAGE_TOPIC",
+    "offset.storage.topic": "OFFSET_STORAGE_TOPIC",
+    "status.storage.topic": "STATUS_STORAGE_TOPIC",
+    "key.converter": "KEY_CONVERTER",
+    "value.converter": "VALUE_CONVERTER",
+    "offset.flush.interval.ms": "OFFSET_FLUSH_INTERVAL_MS",
+    "task.shutdown.graceful.timeout.ms": "SHUTDOWN_TIMEOUT",
+    "rest.advertised.host.name": "ADVERTISED_HOST_NAME",
+    "rest.advertised.port": "ADVERTISED_PORT",
 }
-"""What the image takes by variables of their own, whose defaults would win over ``CONNECT_...``."""
+"""Properties that the image takes by variables of their own, whose defaults would win over ``CONNECT_...``."""
+ARCHIVE = "/kafka/logs"
+"""One of the image's volumes, where its user may write."""
 
 
 class Connect(Component):
@@ -44,7 +48,9 @@ class Connect(Component):
     after = ("kafka",)
     restarts = True
     timeout = 90
-    grace = 6
+    # When it ends for the first time, Java writes down which classes it has loaded.
+    grace = 20
+    shared_volume = ARCHIVE
 
     def __init__(self, site: Site, kafka: Kafka) -> None:
         super().__init__(site)
@@ -69,7 +75,7 @@ class Connect(Component):
                 "PORT": self.inner_port,
             },
         )
-        container.with_envs(**worker_variables(properties), **java_options("connect"))
+        container.with_envs(**worker_variables(properties), **java_options("connect", f"{ARCHIVE}/classes.jsa"))
 
     def is_ready(self) -> bool:
         """Whether its REST interface answers from the worker's own group, not only from the socket."""
@@ -84,6 +90,5 @@ def worker_variables(properties: str) -> dict[str, str]:
     lines = [line for line in properties.splitlines() if "=" in line and not line.startswith("#")]
     variables = {}
     for name, _, value in (line.partition("=") for line in lines):
-        variable = name.upper().replace(".", "_")
-        variables[variable if name in OWN_NAMES else f"CONNECT_{variable}"] = value
+        variables[OWN_NAMES.get(name, f"CONNECT_{name.upper().replace('.', '_')}")] = value
     return variables

@@ -108,6 +108,16 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def refused(what: str, said: str) -> LabError:
+    """Say what follows from what the engine said when `what` was tried."""
+    if "port is already allocated" in said or "address already in use" in said:
+        advice = "end that program, or run `lab down` and `lab up`, which gives it another port"
+        return PortTaken(f"{what}: {said}", next_step=advice)
+    if "no space left" in said:
+        return StorageTrouble(f"{what}: {said}", next_step="free some space (`docker system df` shows where it went)")
+    return LabError(f"{what}: the Docker engine says: {said}", next_step="run `lab doctor`")
+
+
 @contextmanager
 def speaking_plainly(what: str) -> Iterator[None]:
     """Turn the engine's errors into the lab's: `what` was tried.
@@ -121,16 +131,6 @@ def speaking_plainly(what: str) -> Iterator[None]:
     except ImageNotFound as error:
         raise LabError(f"{what}: {error.explanation}", next_step="`lab prefetch` fetches every image") from error
     except APIError as error:
-        said = str(error.explanation or error)
-        if "port is already allocated" in said or "address already in use" in said:
-            raise PortTaken(
-                f"{what}: {said}",
-                next_step="end that program, or run `lab down` and `lab up`, which gives it another port",
-            ) from error
-        if "no space left" in said:
-            raise StorageTrouble(
-                f"{what}: {said}", next_step="free some space (`docker system df` shows where it went)"
-            ) from error
-        raise LabError(f"{what}: the Docker engine says: {said}", next_step="run `lab doctor`") from error
+        raise refused(what, str(error.explanation or error)) from error
     except (DockerException, RequestException) as error:
         raise away(engine_address(), error) from error

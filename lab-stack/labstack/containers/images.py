@@ -13,7 +13,7 @@ from pathlib import Path
 import docker
 from docker.errors import BuildError, ImageNotFound
 
-from labstack.containers.engine import engine, speaking_plainly
+from labstack.containers.engine import engine, refused, speaking_plainly
 from labstack.errors import ComponentFailed, DownloadFailed, LabError
 from labstack.paths import CONFIG
 from labstack.versions import VERSIONS
@@ -76,7 +76,7 @@ def pull(name: str, tell: Callable[[str], None] = lambda text: None) -> None:
         with speaking_plainly(f"the image {wanted} can't be pulled"):
             for line in engine().api.pull(repository, tag=tag, stream=True, decode=True):
                 if error := line.get("error"):
-                    raise LabError(f"the image {wanted} can't be pulled: {error}")
+                    raise refused(f"the image {wanted} can't be pulled", error)
                 detail = line.get("progressDetail") or {}
                 if line.get("status") == "Downloading" and detail.get("total"):
                     layers[line["id"]] = (detail["current"], detail["total"])

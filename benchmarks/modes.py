@@ -1,0 +1,128 @@
+"""What container mode costs beside local mode: time to ready, and memory, in turn on the same machine.
+
+It needs a Docker engine: ``python -m tests.containers python -m benchmarks modes`` brings one along.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.carrying import carry
+from benchmarks.own_lab import own_lab
+from labstack.containers.engine import engine
+from labstack.lab import Lab
+from labstack.local.process import memory
+from labstack.mode import MODES, Mode
+from labstack.progress import Progress
+from labstack.state import ProcessId
+
+FROM = ("empty data folder", "stopped with data")
+
+
+def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
+    """Start and stop a lab in each mode, in turn, and look at the memory of each after the same orders.
+
+    Parameters
+    ----------
+    quick : bool
+        One round, few orders: to see that it works, not to learn a figure.
+    tell : Console
+        Told how far it is.
+    """
+    rounds, orders = (1, 20) if quick else (3, 250)
+    starts: list[dict[str, Any]] = []
+    sizes: dict[Mode, dict[str, int]] = {}
+    with ExitStack() as stack:
+        labs = {mode: stack.enter_context(own_lab(mode)) for mode in MODES}
+        for lab in labs.values():
+            # Java's archives are made when it ends for the first time.
+            lab.up(lambda _: None)
+            lab.down(purge=True)
+        for number in range(1, rounds + 1):
+            for begin in FROM:
+                for mode, lab in labs.items():
+                    seconds, stages = _start(lab)
+                    tell.print(f"round {number}, {begin}, {mode}: ready in {seconds:.2f} s")
+                    starts.append({"mode": mode, "from": begin, "ready_s": seconds, "stages": stages})
+                    if number == rounds and begin == FROM[-1]:
+                        carry(lab.endpoints, 25.0, orders / 25.0)
+                        sizes[mode] = {name: _memory(lab, name) for name in lab.backend.components()}
+                    lab.down(purge=begin == FROM[-1])
+    total = {mode: sum(parts.values()) for mode, parts in sizes.items()}
+    return {
+        "quick": quick,
+        "images": {name: os.environ.get(f"LAB_IMAGE_{name.upper()}", "official") for name in ("kafka", "connect")},
+        "orders": orders,
+        "starts": starts,
+        "ready": [_summary(starts, begin) for begin in FROM],
+        "memory_bytes": sizes,
+        "memory_ratio": total["containers"] / total["local"],
+    }
+
+
+def _start(lab: Lab) -> tuple[float, list[dict[str, Any]]]:
+    seen: list[Progress] = []
+    begin = time.perf_counter()
+    lab.up(seen.append)
+    seconds = time.perf_counter() - begin
+    return seconds, [{"name": s.name, "began_s": s.began, "ended_s": s.seconds} for s in seen[-1].stages]
+
+
+def _memory(lab: Lab, name: str) -> int:
+    """PSS of a component's processes, in bytes, counted alike in both modes."""
+    component = lab.backend.inspect(name)
+    if component.container:
+        return _pss_in(engine().containers.get(component.container).id)
+    return memory(ProcessId.of(component.pid)) or 0 if component.pid else 0
+
+
+def _pss_in(container: str) -> int:
+    """PSS of every process that the system counts to a container."""
+    total = 0
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if container in Path(f"/proc/{process.pid}/cgroup").read_text():
+                total += process.memory_full_info().pss
+    return total
+
+
+def _summary(starts: list[dict[str, Any]], begin: str) -> dict[str, Any]:
+    seconds = {m: [s["ready_s"] for s in starts if (s["mode"], s["from"]) == (m, begin)] for m in MODES}
+    pairs = zip(seconds["containers"], seconds["local"], strict=True)
+    return {
+        "from": begin,
+        **{f"{mode}_ready_s": statistics.median(values) for mode, values in seconds.items()},
+        "ratio": statistics.median(inside / outside for inside, outside in pairs),
+    }
+
+
+def show(results: dict[str, Any], console: Console) -> None:
+    """Print the tables."""
+    console.print("images: " + ", ".join(f"{name} {image}" for name, image in results["images"].items()))
+    table = Table("start from", "local (s)", "containers (s)", "ratio (2 at most)", title="Ready: medians")
+    for row in results["ready"]:
+        ready = (f"{row['local_ready_s']:.2f}", f"{row['containers_ready_s']:.2f}", f"{row['ratio']:.2f}")
+        table.add_row(row["from"], *ready)
+    console.print(table)
+    last = [start for start in results["starts"] if start["mode"] == "containers"][-1]
+    table = Table("stage", "began (s)", "took (s)", title=f"Stages of the last start in containers, {last['from']}")
+    for stage in last["stages"]:
+        table.add_row(stage["name"], f"{stage['began_s']:.2f}", f"{stage['ended_s'] - stage['began_s']:.2f}")
+    console.print(table)
+    sizes = results["memory_bytes"]
+    table = Table("component", "local (MB)", "containers (MB)", title=f"Memory (PSS) after {results['orders']} orders")
+    for name, size in sizes["local"].items():
+        table.add_row(name, f"{size / 1e6:.0f}", f"{sizes['containers'][name] / 1e6:.0f}")
+    total = [f"{sum(sizes[mode].values()) / 1e6:.0f}" for mode in ("local", "containers")]
+    table.add_row("in all", *total, style="bold")
+    console.print(table)
+    console.print(f"containers take {results['memory_ratio']:.2f} of local mode's memory (1.15 at most)")

@@ -1,0 +1,168 @@
+"""What the Docker engine and a registry may do to a lab: the real ones, of their own.
+
+python -m tests.containers pytest tests/stack/test_engine_troubles.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import platformdirs
+import pytest
+
+from labstack import LabError
+from labstack.containers import engine as engines
+from labstack.containers import images
+from labstack.containers.engine import engine_address
+from labstack.containers.lock import lock
+from labstack.errors import DownloadFailed, EngineAway
+from labstack.ports import choose
+from labstack.waiting import wait_until
+from tests.containers.engine import SUPERVISOR, engine, programs, restart
+from tests.stack.labs import ROOT, Grounds
+from tests.stack.one_order import ended, place
+
+pytestmark = pytest.mark.skipif(
+    SUPERVISOR not in os.environ, reason="for an engine of its own: python -m tests.containers pytest ..."
+)
+CACHE = Path(platformdirs.user_cache_path("saga-lab")) / "standins"
+LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry of images that runs."""
+
+    folder: Path
+    port: int
+
+    @property
+    def repository(self) -> str:
+        return f"localhost:{self.port}/python"
+
+
+@contextmanager
+def serving(folder: Path, port: int, inside: Callable[[Sequence[str]], Sequence[str]] = lambda c: c) -> Iterator[None]:
+    """Run Debian's registry on what lies in a folder."""
+    config = folder / "config.json"
+    where = {"filesystem": {"rootdirectory": str(folder / "images")}, "delete": {"enabled": True}}
+    config.write_text(json.dumps({"version": 0.1, "storage": where, "http": {"addr": f"127.0.0.1:{port}"}}))
+    program = str(programs(CACHE) / "usr/bin/docker-registry")
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(inside([program, "serve", str(config)]), stdout=log, stderr=log)
+    try:
+        ask = [sys.executable, "-c", f"import socket; socket.create_connection(('127.0.0.1', {port}))"]
+        assert wait_until(lambda: subprocess.run(inside(ask), stderr=subprocess.DEVNULL).returncode == 0, 20)
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry with one image, for this kind of machine (tag `one`), and as it were for ARM, too (tag `both`)."""
+    registry = Registry(tmp_path_factory.mktemp("registry"), choose(5000, set()))
+    client = engines.engine()
+    with serving(registry.folder, registry.port):
+        image = client.images.get(images.image("python"))
+        image.tag(registry.repository, "one")
+        for line in client.api.push(registry.repository, "one", stream=True, decode=True):
+            assert "error" not in line, line
+        manifests = f"http://{registry.repository.replace('/', '/v2/')}/manifests"
+        one = httpx.get(f"{manifests}/one", headers={"Accept": MANIFEST})
+        entry = {"mediaType": MANIFEST, "size": len(one.content), "digest": one.headers["Docker-Content-Digest"]}
+        kinds = [{**entry, "platform": {"os": "linux", "architecture": kind}} for kind in ("amd64", "arm64")]
+        both = {"schemaVersion": 2, "mediaType": LIST, "manifests": kinds}
+        httpx.put(f"{manifests}/both", content=json.dumps(both), headers={"Content-Type": LIST}).raise_for_status()
+        yield registry
+        client.images.remove(f"{registry.repository}:one")
+
+
+def versions(folder: Path, image: str) -> Path:
+    file = folder / "versions.toml"
+    file.write_text(f'[images.python]\nimage = "{image}"\n', encoding="utf-8")
+    return file
+
+
+def test_a_lock_writes_what_the_registry_said_and_a_pull_keeps_to_it(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Digest and platforms are the registry's own; the image is then pulled by that digest, and by no other."""
+    file = versions(tmp_path, f"{registry.repository}:both")
+    (locked,) = lock(file)
+    entry = tomllib.loads(file.read_text())["images"]["python"]
+    answer = httpx.head(f"http://{registry.repository.replace('/', '/v2/')}/manifests/both", headers={"Accept": LIST})
+    assert entry["digest"] == locked.digest == answer.headers["Docker-Content-Digest"]
+    assert entry["platforms"] == ["linux/amd64", "linux/arm64"]
+    monkeypatch.delenv("LAB_IMAGE_PYTHON")
+    monkeypatch.setitem(images.VERSIONS["images"], "python", entry)
+    images.pull("python")
+    assert images.missing(["python"]) == []
+    engines.engine().images.remove(images.image("python"))
+    monkeypatch.setitem(images.VERSIONS["images"], "python", {**entry, "digest": "sha256:" + "0" * 64})
+    with pytest.raises(DownloadFailed, match="sha256:0000"):
+        images.pull("python")
+
+
+def test_an_image_for_one_kind_of_machine_is_not_locked(registry: Registry, tmp_path: Path) -> None:
+    """What the registry has for Intel and AMD only is refused by name, and nothing is written."""
+    file = versions(tmp_path, f"{registry.repository}:one")
+    before = file.read_text()
+    with pytest.raises(LabError, match=r"one is not there for linux/arm64"):
+        lock(file)
+    assert file.read_text() == before
+
+
+def test_a_disk_that_fills_up_while_an_image_is_pulled(
+    registry: Registry, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The message names the image and says what is full and how to look; nothing was started."""
+    home = Path(tempfile.mkdtemp(prefix="saga-lab-engine-"))  # short, as the name of a socket has to be
+    request.addfinalizer(lambda: shutil.rmtree(home, ignore_errors=True))
+    with engine(CACHE, home, size="40m") as small, serving(registry.folder, registry.port, small.inside):
+        every = {f"LAB_IMAGE_{name.upper()}": f"{registry.repository}:one" for name in images.IMAGES}
+        failed = subprocess.run(
+            small.inside([sys.executable, "-m", "labstack.cli", "up"]),
+            env={**os.environ, **small.environment, **every, "XDG_STATE_HOME": str(tmp_path), "LAB_NAME": "full"},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert failed.returncode == 1
+    assert f"{registry.repository}:one" in failed.stderr
+    assert "no space left" in failed.stderr
+    assert "docker system df" in failed.stderr
+
+
+def test_docker_restarts_under_a_lab(shared: Grounds) -> None:
+    """Its containers have ended: `status` says so, and `up` brings the lab back with its data."""
+    lab = shared.lab
+    order = place(lab)
+    assert ended(lab, order) == ("COMPLETED", None)
+    restart(int(os.environ[SUPERVISOR]), engine_address())
+    assert lab.status(memory=False).state in ("stopped", "degraded")
+    shared.must("up")
+    assert ended(lab, order) == ("COMPLETED", None)
+    assert ended(lab, place(lab)) == ("COMPLETED", None)
+
+
+def test_an_engine_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told what the engine speaks, and what the lab needs."""
+    monkeypatch.setattr(engines, "OLDEST_API", (99, 0))
+    monkeypatch.setattr(engines, "_clients", {})
+    with pytest.raises(EngineAway, match=r"speaks API 1\.\d+; the lab needs 99\.0"):
+        engines.engine()
