@@ -5,11 +5,10 @@ The notebooks, the verbs and the tests see only this, so they can't tell which o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
-from labstack.errors import UnknownComponent
 from labstack.progress import Progress
 from labstack.services import ServiceEntry
 
@@ -59,25 +58,6 @@ class Endpoints:
             "connect": self.connect,
             "databases": dict(self.databases),
         }
-
-
-Part = TypeVar("Part")
-
-
-def named(name: str, parts: Mapping[str, Part]) -> Part:
-    """Return the component of that name.
-
-    Raises
-    ------
-    UnknownComponent
-        There is none of that name; says which there are.
-    """
-    try:
-        return parts[name]
-    except KeyError:
-        raise UnknownComponent(
-            f"The lab has no component {name!r}.", next_step=f"use one of {', '.join(parts)}"
-        ) from None
 
 
 class Backend(Protocol):

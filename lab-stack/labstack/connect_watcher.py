@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from labstack import http
 from labstack.paths import CONFIG
 from labstack.relay import connector_name
 
@@ -32,8 +31,3 @@ def environment(connect_url: str, databases: Mapping[str, str], host: str, port:
         "HTTP_HOST": host,
         "HTTP_PORT": str(port),
     }
-
-
-def answers(port: int) -> bool:
-    """Whether the watcher shows its metrics on this machine's `port`."""
-    return http.answers(f"http://127.0.0.1:{port}/metrics")

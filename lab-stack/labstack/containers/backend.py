@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from typing import Any
 
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 from testcontainers.core.container import DockerContainer
 
-from labstack.backend import ComponentState, ComponentStatus, Endpoints, named
-from labstack.claims import PortClaims
+from labstack.backend import ComponentState, ComponentStatus
+from labstack.backend_base import BackendBase
 from labstack.containers.component import Component, Site
 from labstack.containers.connect import Connect
 from labstack.containers.connect_watcher import ConnectWatcher
@@ -26,12 +24,10 @@ from labstack.containers.kafka import Kafka
 from labstack.containers.postgres import Postgres
 from labstack.containers.service import Service
 from labstack.databases import password
-from labstack.errors import ComponentFailed, EngineAway, LabError, NotRunning, StorageTrouble
-from labstack.paths import LabPaths
+from labstack.errors import ComponentFailed, EngineAway, LabError, NotRunning
 from labstack.port_plan import planned_ports
 from labstack.progress import Progress
-from labstack.services import ServiceEntry
-from labstack.state import ComponentRecord, StateStore, me
+from labstack.state import ComponentRecord, me
 from labstack.waiting import wait_until
 
 LAB_LABEL = "saga-lab.lab"
@@ -43,56 +39,27 @@ FOLDER_LABEL = "saga-lab.folder"
 """The folder of the lab's state: when that is gone, so is the owner."""
 
 
-class ContainerBackend:
-    """The components of one lab as containers.
-
-    Parameters
-    ----------
-    paths : LabPaths
-        Folders of the lab.
-    store : StateStore
-        Its state file. Changing verbs expect the caller to hold the store's lock.
-    services : tuple of ServiceEntry
-        Which services there are.
-    """
+class ContainerBackend(BackendBase[Component]):
+    """The components of one lab as containers."""
 
     mode = "containers"
 
-    def __init__(self, paths: LabPaths, store: StateStore, services: tuple[ServiceEntry, ...]) -> None:
-        self.paths = paths
-        self.store = store
-        self.services = services
-        self.lab_id = store.lab_id
-        self._ports: dict[str, int] = dict(store.read().ports)
-        self._writing = threading.Lock()
+    @property
+    def lab_id(self) -> str:
+        return self.store.lab_id
 
-    @cached_property
-    def _components(self) -> dict[str, Component]:
+    def _make_components(self) -> list[Component]:
         site = Site(self.lab_id, self._ports, password(self.paths), self.store.read().switches)
         databases = [Postgres(site, service) for service in self.services]
         kafka = Kafka(site)
         connect = Connect(site, kafka)
-        parts: list[Component] = [
+        return [
             *databases,
             kafka,
             connect,
             ConnectWatcher(site, connect, databases),
             *(Service(site, s, database, kafka) for s, database in zip(self.services, databases, strict=True)),
         ]
-        return {part.name: part for part in parts}
-
-    def component(self, name: str) -> Component:
-        """Return a component by name.
-
-        Raises
-        ------
-        UnknownComponent
-            There is none of that name; says which there are.
-        """
-        return named(name, self._components)
-
-    def components(self) -> list[str]:
-        return list(self._components)
 
     # -- before a start --------------------------------------------------------------------------------------------
 
@@ -112,13 +79,13 @@ class ContainerBackend:
     def _choose_ports(self, progress: Progress) -> None:
         kept = self.store.read().ports if any(found.status == "running" for found in self._containers()) else {}
         usual = {part.name: part.usual_port for part in self._components.values()}
-        with planned_ports(usual, kept, PortClaims(self.lab_id), progress) as chosen:
+        with planned_ports(usual, kept, self._claims, progress) as chosen:
             self._ports.update(chosen)
             with self._writing:
                 state = self.store.read()
                 state.ports = dict(self._ports)
                 self.store.write(state)
-            PortClaims(self.lab_id).hold(self._ports.values(), [me()])
+            self._claims.hold(self._ports.values(), [me()])
 
     @property
     def _labels(self) -> dict[str, str]:
@@ -258,7 +225,7 @@ class ContainerBackend:
         with speaking_plainly(f"{name} can't be stopped"), contextlib.suppress(NotFound):
             if found.status == "paused":
                 found.unpause()
-            found.stop(timeout=self.component(name).grace)
+            found.stop(timeout=int(self.component(name).grace))
 
     def kill(self, name: str) -> None:
         found = self._running(name)
@@ -296,20 +263,6 @@ class ContainerBackend:
         used = _memory(found) if memory and state in ("running", "paused") else None
         return ComponentStatus(state, container=found.name, rss_bytes=used, log=log)
 
-    def endpoints(self) -> Endpoints:
-        parts = self._components
-        if not all(name in self._ports for name in parts):
-            return Endpoints()
-        kafka, connect = parts["kafka"], parts["connect"]
-        assert isinstance(kafka, Kafka)
-        assert isinstance(connect, Connect)
-        return Endpoints(
-            services={name: part.url for name, part in parts.items() if isinstance(part, Service)},
-            databases={part.service.name: part.url for part in parts.values() if isinstance(part, Postgres)},
-            kafka=kafka.address,
-            connect=connect.url,
-        )
-
     def database_for_connect(self, service: str) -> str:
         databases = {part.service.name: part for part in self._components.values() if isinstance(part, Postgres)}
         return databases[service].inner_url
@@ -324,21 +277,13 @@ class ContainerBackend:
     # -- the whole lab ---------------------------------------------------------------------------------------------
 
     def down(self) -> None:
-        services = [name for name, part in self._components.items() if isinstance(part, Service)]
-        databases = [name for name, part in self._components.items() if isinstance(part, Postgres)]
-        with ThreadPoolExecutor(8) as pool:
-            for group in ([*services, ConnectWatcher.name], ["connect"], ["kafka"], databases):
-                list(pool.map(self._end, group))
-            # Whatever carries this lab's label, known or not.
-            with speaking_plainly("the lab's containers can't be removed"):
-                list(pool.map(self._remove, self._containers()))
-                for network in engine().networks.list(filters={"label": f"{LAB_LABEL}={self.lab_id}"}):
-                    network.remove()
-        state = self.store.read()
-        state.components = dict.fromkeys(self._components, ComponentRecord(None, stopped_on_purpose=True))
-        with contextlib.suppress(StorageTrouble):
-            self.store.write(state)
-        PortClaims(self.lab_id).release()
+        self._end_in_order(self._end)
+        # Whatever carries this lab's label, known or not.
+        with speaking_plainly("the lab's containers can't be removed"), ThreadPoolExecutor(8) as pool:
+            list(pool.map(self._remove, self._containers()))
+            for network in engine().networks.list(filters={"label": f"{LAB_LABEL}={self.lab_id}"}):
+                network.remove()
+        self._note_the_end()
 
     def purge(self) -> None:
         with speaking_plainly("the lab's volumes can't be removed"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from testcontainers.core.container import DockerContainer
 
+from labstack import roles
 from labstack.containers.images import image
 
 
@@ -33,13 +34,11 @@ class Site:
     switches: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-class Component(ABC):
+class Component(roles.Component):
     """One program of the stack, in a container.
 
     Attributes
     ----------
-    name : str
-        As in ``lab status``; the others of the lab's network reach it by this name.
     usual_port : int
         The port on 127.0.0.1 that it gets if that is free.
     inner_port : int
@@ -54,13 +53,8 @@ class Component(ABC):
         Whose names it looks up at its start: their containers are started before it.
     restarts : bool
         Whether the engine starts it again when it ends with an error; not after a stop or a kill.
-    timeout : float
-        Seconds after which a start has failed.
-    grace : int
-        Seconds between asking it to end and making it.
     """
 
-    name: str
     usual_port: int
     inner_port: int
     entry_point: tuple[str, ...] = ()
@@ -68,16 +62,10 @@ class Component(ABC):
     shared_volume: str = ""
     after: tuple[str, ...] = ()
     restarts: bool = False
-    timeout: float = 60
-    grace: int = 5
 
     def __init__(self, site: Site) -> None:
+        super().__init__(site)
         self.site = site
-
-    @property
-    def port(self) -> int:
-        """The port on 127.0.0.1 that clients connect to."""
-        return self.site.ports[self.name]
 
     @property
     def image(self) -> str:
@@ -89,7 +77,3 @@ class Component(ABC):
     @abstractmethod
     def configure(self, container: DockerContainer) -> None:
         """Give the container what its image asks for: variables, command, files."""
-
-    @abstractmethod
-    def is_ready(self) -> bool:
-        """Ask it whether it serves; no exception, no long wait."""

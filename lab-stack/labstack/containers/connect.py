@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from testcontainers.core.container import DockerContainer
 
-from labstack import http
+from labstack import roles
 from labstack.containers.component import Component, Site
 from labstack.containers.jvm import java_options
 from labstack.containers.kafka import Kafka
@@ -29,7 +29,7 @@ ARCHIVE = "/kafka/logs"
 """One of the image's volumes, where its user may write."""
 
 
-class Connect(Component):
+class Connect(roles.ConnectWorker, Component):
     """One worker in distributed mode.
 
     Parameters
@@ -40,7 +40,6 @@ class Connect(Component):
         Its broker.
     """
 
-    name = "connect"
     image_name = "connect"
     usual_port = 8083
     inner_port = 8083
@@ -55,10 +54,6 @@ class Connect(Component):
     def __init__(self, site: Site, kafka: Kafka) -> None:
         super().__init__(site)
         self.kafka = kafka
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     @property
     def inner_url(self) -> str:
@@ -76,10 +71,6 @@ class Connect(Component):
             },
         )
         container.with_envs(**worker_variables(properties), **java_options("connect", f"{ARCHIVE}/classes.jsa"))
-
-    def is_ready(self) -> bool:
-        """Whether its REST interface answers from the worker's own group, not only from the socket."""
-        return http.answers(f"{self.url}/connectors")
 
 
 def worker_variables(properties: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from testcontainers.core.container import DockerContainer
 
-from labstack import connect_watcher
+from labstack import connect_watcher, roles
 from labstack.containers.component import Component, Site
 from labstack.containers.connect import Connect
 from labstack.containers.images import services_image
@@ -15,7 +15,7 @@ from labstack.containers.postgres import Postgres
 PROGRAM = "/opt/saga-lab/watcher.py"
 
 
-class ConnectWatcher(Component):
+class ConnectWatcher(roles.Watcher, Component):
     """What restarts a connector whose task has failed.
 
     Parameters
@@ -28,7 +28,6 @@ class ConnectWatcher(Component):
         Those behind the connectors.
     """
 
-    name = connect_watcher.NAME
     usual_port = connect_watcher.USUAL_PORT
     inner_port = 8000
     entry_point = ("python", PROGRAM)
@@ -47,7 +46,3 @@ class ConnectWatcher(Component):
         variables = connect_watcher.environment(self.connect.inner_url, urls, "0.0.0.0", self.inner_port)
         container.with_envs(**variables)
         container.with_copy_into_container(connect_watcher.PROGRAM.read_bytes(), PROGRAM, 0o644)
-
-    def is_ready(self) -> bool:
-        """Whether it shows its metrics."""
-        return connect_watcher.answers(self.port)

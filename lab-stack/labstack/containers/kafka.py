@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from testcontainers.core.container import DockerContainer
 
-from labstack import broker
+from labstack import roles
 from labstack.containers.component import Component
 from labstack.containers.jvm import java_options
 from labstack.paths import CONFIG
@@ -15,20 +15,13 @@ INNER_PORT = 19092
 """Where the other containers reach it; clients on this machine come in by the published port."""
 
 
-class Kafka(Component):
+class Kafka(roles.Broker, Component):
     """The broker."""
 
-    name = "kafka"
     image_name = "kafka"
     usual_port = 9092
     inner_port = 9092
     volume = "/var/lib/kafka/data"
-    grace = 8
-
-    @property
-    def address(self) -> str:
-        """Bootstrap server, for this machine."""
-        return f"127.0.0.1:{self.port}"
 
     @property
     def inner_address(self) -> str:
@@ -47,7 +40,3 @@ class Kafka(Component):
         )
         container.with_copy_into_container(properties.encode(), "/mnt/shared/config/server.properties", 0o644)
         container.with_envs(CLUSTER_ID=CLUSTER_ID, **java_options("kafka"))
-
-    def is_ready(self) -> bool:
-        """Whether it answers a metadata request."""
-        return broker.answers(self.address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from testcontainers.core.container import DockerContainer
 
+from labstack import roles
 from labstack.containers.component import Component, Site
 from labstack.databases import USER, answers, database_url
 from labstack.paths import CONFIG
@@ -13,7 +14,7 @@ from labstack.templates import fill
 SETTINGS = "/etc/saga-lab"
 
 
-class Postgres(Component):
+class Postgres(roles.Database, Component):
     """One PostgreSQL server.
 
     Parameters

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import httpx
 from testcontainers.core.container import DockerContainer
 
-from labstack import http
+from labstack import roles
 from labstack.containers.component import Component, Site
 from labstack.containers.images import services_image
 from labstack.containers.kafka import Kafka
@@ -14,7 +13,7 @@ from labstack.services import ServiceEntry
 from labstack.settings import service_environment
 
 
-class Service(Component):
+class Service(roles.ShopService, Component):
     """One of the four services.
 
     Parameters
@@ -30,7 +29,6 @@ class Service(Component):
     """
 
     inner_port = 8000
-    grace = 4
 
     def __init__(self, site: Site, service: ServiceEntry, database: Postgres, kafka: Kafka) -> None:
         super().__init__(site)
@@ -44,10 +42,6 @@ class Service(Component):
     def image(self) -> str:
         return services_image()
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
     def configure(self, container: DockerContainer) -> None:
         container.with_command([self.name])
         container.with_envs(
@@ -60,11 +54,3 @@ class Service(Component):
                 switches=self.site.switches.get(self.name, {}),
             )
         )
-
-    def is_ready(self) -> bool:
-        """Whether it serves, with its database and the broker in reach."""
-        try:
-            answer = http.get(f"{self.url}/healthz/ready", timeout=2)
-        except httpx.HTTPError:
-            return False
-        return answer.status_code == 200 and answer.json().get("status") == "ready"

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 
 import psutil
 
 from labstack import ports
-from labstack.backend import ComponentStatus, Endpoints, named
-from labstack.claims import PortClaims
+from labstack.backend import ComponentStatus
+from labstack.backend_base import BackendBase
 from labstack.errors import (
     ComponentFailed,
     NotRunning,
     PortTaken,
-    StorageTrouble,
     log_of_a_death,
     log_tail,
 )
@@ -30,62 +26,28 @@ from labstack.local.kafka import Kafka
 from labstack.local.postgres import Postgres
 from labstack.local.programs import prepare_programs
 from labstack.local.service import Service
-from labstack.paths import LabPaths
 from labstack.port_plan import planned_ports
 from labstack.progress import Progress
-from labstack.services import ServiceEntry
-from labstack.state import ComponentRecord, LabState, StateStore, me, remove_tree
+from labstack.state import ComponentRecord, LabState, me, remove_tree
 from labstack.waiting import wait_until
 
 
-class LocalBackend:
-    """The components of one lab as local processes.
-
-    Parameters
-    ----------
-    paths : LabPaths
-        Folders of the lab.
-    store : StateStore
-        Its state file. Changing verbs expect the caller to hold the store's lock.
-    services : tuple of ServiceEntry
-        Which services there are.
-    """
+class LocalBackend(BackendBase[Component]):
+    """The components of one lab as local processes."""
 
     mode = "local"
 
-    def __init__(self, paths: LabPaths, store: StateStore, services: tuple[ServiceEntry, ...]) -> None:
-        self.paths = paths
-        self.store = store
-        self.services = services
-        self._ports: dict[str, int] = dict(store.read().ports)
-        self._writing = threading.Lock()
-
-    @cached_property
-    def _components(self) -> dict[str, Component]:
+    def _make_components(self) -> list[Component]:
         site = Site(self.paths, self._ports, self.store.read().switches)
         databases = [Postgres(site, service) for service in self.services]
         connect = Connect(site)
-        parts: list[Component] = [
+        return [
             *databases,
             Kafka(site),
             connect,
             ConnectWatcher(site, connect, databases),
             *(Service(site, s, database) for s, database in zip(self.services, databases, strict=True)),
         ]
-        return {part.name: part for part in parts}
-
-    def component(self, name: str) -> Component:
-        """Return a component by name.
-
-        Raises
-        ------
-        UnknownComponent
-            There is none of that name; says which there are.
-        """
-        return named(name, self._components)
-
-    def components(self) -> list[str]:
-        return list(self._components)
 
     def prepare(self, progress: Progress) -> None:
         prepare_programs(self.paths, self.store.read().lab_id, progress)
@@ -103,10 +65,6 @@ class LocalBackend:
                 state.ports = dict(self._ports)
                 self.store.write(state)
                 self._claim(state)
-
-    @property
-    def _claims(self) -> PortClaims:
-        return PortClaims(self.store.lab_id)
 
     def _claim(self, state: LabState) -> None:
         """Hold this lab's ports for as long as any part of it lives, and whoever starts it now."""
@@ -225,20 +183,6 @@ class LocalBackend:
             log=log,
         )
 
-    def endpoints(self) -> Endpoints:
-        parts = self._components
-        if not all(key in self._ports for part in parts.values() for key in part.ports):
-            return Endpoints()
-        kafka, connect = parts["kafka"], parts["connect"]
-        assert isinstance(kafka, Kafka)
-        assert isinstance(connect, Connect)
-        return Endpoints(
-            services={name: part.url for name, part in parts.items() if isinstance(part, Service)},
-            databases={part.service.name: part.url for part in parts.values() if isinstance(part, Postgres)},
-            kafka=kafka.address,
-            connect=connect.url,
-        )
-
     def database_for_connect(self, service: str) -> str:
         return self.endpoints().databases[service]
 
@@ -246,22 +190,10 @@ class LocalBackend:
         return log_tail(self.component(name).log, lines)
 
     def down(self) -> None:
-        order = (
-            [n for n in self._components if isinstance(self._components[n], Service | ConnectWatcher)],
-            ["connect"],
-            ["kafka"],
-        )
-        databases = [n for n in self._components if isinstance(self._components[n], Postgres)]
-        with ThreadPoolExecutor(8) as pool:
-            for group in (*order, databases):
-                list(pool.map(self._end, group))
+        self._end_in_order(self._end)
         process.destroy(process.strays(self.store.read().lab_id))
         process.destroy(process.working_in(self.paths.state / "data"))
-        state = self.store.read()
-        state.components = dict.fromkeys(self._components, ComponentRecord(None, stopped_on_purpose=True))
-        with contextlib.suppress(StorageTrouble):
-            self.store.write(state)
-        self._claims.release()
+        self._note_the_end()
 
     def purge(self) -> None:
         for folder in ("data", "config", "logs"):

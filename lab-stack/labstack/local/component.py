@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from labstack import roles
 from labstack.local.process import Command
 from labstack.paths import LabPaths
 
@@ -31,33 +32,21 @@ class Site:
     switches: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-class Component(ABC):
-    """One program of the stack.
+class Component(roles.Component):
+    """One program of the stack, as a process.
 
     Attributes
     ----------
-    name : str
-        As in ``lab status``.
     ports : mapping
         The ports it listens on, by port name, and the usual number of each.
-    timeout : float
-        Seconds after which a start has failed.
-    grace : float
-        Seconds between asking it to end and making it.
     """
 
-    name: str
     ports: Mapping[str, int] = MappingProxyType({})
-    timeout: float = 40
-    grace: float = 5
+    timeout = 40
 
     def __init__(self, site: Site) -> None:
+        super().__init__(site)
         self.site = site
-
-    @property
-    def port(self) -> int:
-        """The port that clients connect to."""
-        return self.site.ports[self.name]
 
     @property
     def log(self) -> Path:
@@ -66,7 +55,3 @@ class Component(ABC):
     @abstractmethod
     def prepare(self) -> Command:
         """Write what it needs (data folder, configuration), and tell how to start it."""
-
-    @abstractmethod
-    def is_ready(self) -> bool:
-        """Ask it whether it serves; no exception, no long wait."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from labstack import http
+from labstack import roles
 from labstack.local.component import Component, Site
 from labstack.local.kafka import java_command
 from labstack.local.process import Command
@@ -12,7 +12,7 @@ from labstack.paths import CONFIG
 from labstack.templates import fill_into
 
 
-class Connect(Component):
+class Connect(roles.ConnectWorker, Component):
     """One worker in distributed mode.
 
     Parameters
@@ -23,7 +23,6 @@ class Connect(Component):
         More flags for Java, such as those of a training run.
     """
 
-    name = "connect"
     ports = MappingProxyType({"connect": 8083})
     timeout = 60
     grace = 6
@@ -32,10 +31,6 @@ class Connect(Component):
         super().__init__(site)
         self._java_extra = java_extra
         self._archived = archived
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     def prepare(self) -> Command:
         properties = fill_into(
@@ -56,7 +51,3 @@ class Connect(Component):
             extra=self._java_extra,
             archived=self._archived,
         )
-
-    def is_ready(self) -> bool:
-        """Whether its REST interface answers from the worker's own group, not only from the socket."""
-        return http.answers(f"{self.url}/connectors")

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 from types import MappingProxyType
 
-from labstack import connect_watcher
+from labstack import connect_watcher, roles
 from labstack.local.component import Component, Site
 from labstack.local.connect import Connect
 from labstack.local.postgres import Postgres
 from labstack.local.process import Command
 
 
-class ConnectWatcher(Component):
+class ConnectWatcher(roles.Watcher, Component):
     """What restarts a connector whose task has failed.
 
     Parameters
@@ -26,7 +26,6 @@ class ConnectWatcher(Component):
         Those behind the connectors.
     """
 
-    name = connect_watcher.NAME
     ports = MappingProxyType({connect_watcher.NAME: connect_watcher.USUAL_PORT})
 
     def __init__(self, site: Site, connect: Connect, databases: Sequence[Postgres]) -> None:
@@ -38,7 +37,3 @@ class ConnectWatcher(Component):
         urls = {database.service.name: database.url for database in self.databases}
         variables = connect_watcher.environment(self.connect.url, urls, "127.0.0.1", self.port)
         return Command([sys.executable, str(connect_watcher.PROGRAM)], cwd=self.site.paths.state, env=variables)
-
-    def is_ready(self) -> bool:
-        """Whether it shows its metrics."""
-        return connect_watcher.answers(self.port)

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from types import MappingProxyType
 
+from labstack import roles
 from labstack.errors import ComponentFailed
 from labstack.local.component import Component, Site
 from labstack.local.jars import DIGEST, class_path
@@ -53,7 +54,7 @@ def java_command(
     )
 
 
-class Kafka(Component):
+class Kafka(roles.Broker, Component):
     """The broker.
 
     Parameters
@@ -64,19 +65,12 @@ class Kafka(Component):
         More flags for Java, such as those of a training run.
     """
 
-    name = "kafka"
     ports = MappingProxyType({"kafka": 9092, "kafka-controller": 9093})
-    grace = 8
 
     def __init__(self, site: Site, java_extra: tuple[str, ...] = (), archived: bool = True) -> None:
         super().__init__(site)
         self._java_extra = java_extra
         self._archived = archived
-
-    @property
-    def address(self) -> str:
-        """Bootstrap server."""
-        return f"127.0.0.1:{self.port}"
 
     def prepare(self) -> Command:
         data = self.site.paths.data(self.name)
@@ -129,9 +123,3 @@ class Kafka(Component):
         for name in STORAGE_FILES:
             if (data / name).exists():
                 shutil.copy(data / name, template / name)
-
-    def is_ready(self) -> bool:
-        """Whether it answers a metadata request."""
-        from labstack.broker import answers
-
-        return answers(self.address)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 
+from labstack import roles
 from labstack.databases import USER, database_url, password
 from labstack.errors import ComponentFailed, ProgramMissing, StorageTrouble
 from labstack.local import identity
@@ -92,7 +93,7 @@ def make_template(paths: LabPaths) -> Path:
     return template
 
 
-class Postgres(Component):
+class Postgres(roles.Database, Component):
     """The database server of one service.
 
     Parameters
@@ -104,7 +105,6 @@ class Postgres(Component):
     """
 
     timeout = 20
-    grace = 5
 
     def __init__(self, site: Site, service: ServiceEntry) -> None:
         super().__init__(site)

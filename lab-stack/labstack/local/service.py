@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 
-import httpx
-
-from labstack import http
+from labstack import roles
 from labstack.local.component import Component, Site
 from labstack.local.postgres import Postgres
 from labstack.local.process import Command
@@ -15,7 +13,7 @@ from labstack.services import ServiceEntry
 from labstack.settings import service_environment
 
 
-class Service(Component):
+class Service(roles.ShopService, Component):
     """One of the four services.
 
     Parameters
@@ -28,18 +26,12 @@ class Service(Component):
         Its database.
     """
 
-    grace = 4
-
     def __init__(self, site: Site, service: ServiceEntry, database: Postgres) -> None:
         super().__init__(site)
         self.service = service
         self.database = database
         self.name = service.name
         self.ports = {service.name: service.port}
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     def prepare(self) -> Command:
         return Command(
@@ -53,11 +45,3 @@ class Service(Component):
                 switches=self.site.switches.get(self.name, {}),
             ),
         )
-
-    def is_ready(self) -> bool:
-        """Whether it serves, with its database and the broker in reach."""
-        try:
-            answer = http.get(f"{self.url}/healthz/ready", timeout=2)
-        except httpx.HTTPError:
-            return False
-        return answer.status_code == 200 and answer.json().get("status") == "ready"

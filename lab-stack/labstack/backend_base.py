@@ -1,0 +1,97 @@
+"""What both back ends do alike."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Generic, TypeVar
+
+from labstack.backend import Endpoints
+from labstack.claims import PortClaims
+from labstack.errors import StorageTrouble, UnknownComponent
+from labstack.paths import LabPaths
+from labstack.roles import ENDING, Broker, Component, ConnectWorker, Database, ShopService
+from labstack.services import ServiceEntry
+from labstack.state import ComponentRecord, StateStore
+
+Part = TypeVar("Part", bound=Component)
+
+
+class BackendBase(ABC, Generic[Part]):
+    """The components of one lab.
+
+    Parameters
+    ----------
+    paths : LabPaths
+        Folders of the lab.
+    store : StateStore
+        Its state file. Changing verbs expect the caller to hold the store's lock.
+    services : tuple of ServiceEntry
+        Which services there are.
+    """
+
+    def __init__(self, paths: LabPaths, store: StateStore, services: tuple[ServiceEntry, ...]) -> None:
+        self.paths = paths
+        self.store = store
+        self.services = services
+        self._ports: dict[str, int] = dict(store.read().ports)
+        self._writing = threading.Lock()
+
+    @abstractmethod
+    def _make_components(self) -> list[Part]:
+        """Make all components, in the order of a start."""
+
+    @cached_property
+    def _components(self) -> dict[str, Part]:
+        return {part.name: part for part in self._make_components()}
+
+    def component(self, name: str) -> Part:
+        """Return a component by name.
+
+        Raises
+        ------
+        UnknownComponent
+            There is none of that name; says which there are.
+        """
+        try:
+            return self._components[name]
+        except KeyError:
+            raise UnknownComponent(
+                f"The lab has no component {name!r}.", next_step=f"use one of {', '.join(self._components)}"
+            ) from None
+
+    def components(self) -> list[str]:
+        return list(self._components)
+
+    @property
+    def _claims(self) -> PortClaims:
+        return PortClaims(self.store.lab_id)
+
+    def endpoints(self) -> Endpoints:
+        parts = list(self._components.values())
+        if not all(part.name in self._ports for part in parts):
+            return Endpoints()
+        return Endpoints(
+            services={part.name: part.url for part in parts if isinstance(part, ShopService)},
+            databases={part.service.name: part.url for part in parts if isinstance(part, Database)},
+            kafka=next(part.address for part in parts if isinstance(part, Broker)),
+            connect=next(part.url for part in parts if isinstance(part, ConnectWorker)),
+        )
+
+    def _end_in_order(self, end: Callable[[str], None]) -> None:
+        """End all components, those of a kind at once."""
+        with ThreadPoolExecutor(8) as pool:
+            for kinds in ENDING:
+                list(pool.map(end, [name for name, part in self._components.items() if part.kind in kinds]))
+
+    def _note_the_end(self) -> None:
+        """Write down that nothing runs, and give the ports back."""
+        state = self.store.read()
+        state.components = dict.fromkeys(self._components, ComponentRecord(None, stopped_on_purpose=True))
+        with contextlib.suppress(StorageTrouble):
+            self.store.write(state)
+        self._claims.release()
