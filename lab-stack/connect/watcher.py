@@ -67,7 +67,7 @@ class Watcher:
 
     def __init__(self, connect: str, databases: dict[str, str]) -> None:
         self._connect = connect
-        self._connectors = [Connector(name, url) for name, url in databases.items()]
+        self.connectors = [Connector(name, url) for name, url in databases.items()]
 
     def look(self, now: float) -> None:
         """Look at every connector once, and restart what has failed.
@@ -81,7 +81,7 @@ class Watcher:
             errors = self._errors()
         except (OSError, ValueError, LookupError):
             return  # the worker is away, or forms its group
-        for connector in self._connectors:
+        for connector in self.connectors:
             error = errors.get(connector.name)
             if error is not None:
                 self._mend(connector, error, now)
@@ -146,6 +146,7 @@ def main() -> None:
     # The first process of a container doesn't end by a signal that it has no handler for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     watcher = Watcher(os.environ["CONNECT_URL"], json.loads(os.environ["DATABASES"]))
+    print(f"watching {', '.join(connector.name for connector in watcher.connectors)}", flush=True)
     start_http_server(int(os.environ["HTTP_PORT"]), os.environ["HTTP_HOST"])
     while True:
         watcher.look(time.monotonic())

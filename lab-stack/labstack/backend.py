@@ -49,6 +49,7 @@ class Endpoints:
     databases: dict[str, str] = field(default_factory=dict)
     kafka: str = ""
     connect: str = ""
+    watcher: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return the names of ``lab status --json``."""

@@ -14,7 +14,7 @@ from labstack.backend import Endpoints
 from labstack.claims import PortClaims
 from labstack.errors import StorageTrouble, UnknownComponent
 from labstack.paths import LabPaths
-from labstack.roles import ENDING, Broker, Component, ConnectWorker, Database, ShopService
+from labstack.roles import ENDING, Broker, Component, ConnectWorker, Database, ShopService, Watcher
 from labstack.services import ServiceEntry
 from labstack.state import ComponentRecord, StateStore
 
@@ -80,6 +80,7 @@ class BackendBase(ABC, Generic[Part]):
             databases={part.service.name: part.url for part in parts if isinstance(part, Database)},
             kafka=next(part.address for part in parts if isinstance(part, Broker)),
             connect=next(part.url for part in parts if isinstance(part, ConnectWorker)),
+            watcher=next(part.url for part in parts if isinstance(part, Watcher)),
         )
 
     def _end_in_order(self, end: Callable[[str], None]) -> None:

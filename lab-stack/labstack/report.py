@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from labstack import connect_watcher
 from labstack.backend import ComponentState
 from labstack.progress import Progress, Stage
 from labstack.settings import written
@@ -52,6 +53,7 @@ def status_rows(status: LabStatus) -> list[Row]:
     if status.state != "stopped" and where.kafka:
         databases = {f"{service}-db": url.rsplit("@", 1)[-1] for service, url in where.databases.items()}
         addresses = {**where.services, **databases, "kafka": where.kafka, "connect": where.connect}
+        addresses[connect_watcher.NAME] = where.watcher
     rows = []
     for name, component in status.components.items():
         memory = f"{component.rss_bytes / 1e6:.0f} MB" if component.rss_bytes else ""

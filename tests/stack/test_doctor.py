@@ -168,7 +168,7 @@ def test_a_fifth_service_is_an_entry(grounds: Grounds, tmp_path: Path) -> None:
     assert (topics.partitions, len(topics.names)) == (4, 10)
     lab = Lab(paths=grounds.paths, services=services)
     assert {"loyalty", "loyalty-db"} <= set(lab.status().components)
-    assert len(lab.backend.components()) == 12
+    assert len(lab.backend.components()) == 13
     grounds.paths.make()
     state = lab._store.read()
     state.ports = {key: 20000 + n for n, key in enumerate(k for c in lab.backend._components.values() for k in c.ports)}  # type: ignore[attr-defined]

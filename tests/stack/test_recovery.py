@@ -119,10 +119,12 @@ def test_a_compensation_hindered_by_an_outage_is_done_after_it(shared: Grounds) 
     """Payment's database goes away between the capture and the refund: nothing is given up, the money comes back."""
     lab = shared.lab
     lab.reset()
-    lab.switch_on("shipping", "slow-handler", 3)
+    lab.switch_on("shipping", "slow-handler", 5)
     try:
         order = place(lab, destination="tristan-da-cunha")
-        assert wait_until(lambda: effects(lab, order) == ["capture"], 20)
+        # The capture's event has left payment's outbox, and shipping works on it.
+        assert wait_until(lambda: read_order(lab, order)["status"] == "PAID", 20)
+        assert effects(lab, order) == ["capture"]
         lab.stop("payment-db")
         waits = f"{lab.endpoints.services['payment']}/manage/consumer"
         assert wait_until(lambda: httpx.get(waits, timeout=5).json()["state"] == "waiting for the database", 30)

@@ -31,7 +31,7 @@ def lose_the_slot(grounds: Grounds, service: str) -> None:
 
 def restarts(grounds: Grounds, service: str) -> float:
     """Return how often the watcher has restarted a service's connector."""
-    metrics = httpx.get(f"http://127.0.0.1:{grounds.state()['ports']['connect-watcher']}/metrics").text
+    metrics = httpx.get(f"{grounds.lab.endpoints.watcher}/metrics").text
     (family,) = [f for f in text_string_to_metric_families(metrics) if f.name == "connect_watcher_restarts"]
     counted = {s.labels["connector"]: s.value for s in family.samples if s.name.endswith("_total")}
     return counted.get(f"{service}-outbox", 0)
