@@ -89,7 +89,9 @@ def _prove(
     """Keep up the highest rate that held in a try; where it does not hold, the next lower one, and so on."""
     proof = []
     for rate in sorted((one.rate for one, _ in tries if one.holds), reverse=True):
+        # What an overload before has left (rows, dead rows, a backlog) is not what this rate is measured with.
         lab_is_at_rest(lab)
+        lab.reset()
         proof.append(_try(lab, rate, seconds, tell))
         if proof[-1][0].holds:
             break
