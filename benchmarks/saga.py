@@ -56,7 +56,7 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
                 latency = carry(lab.endpoints, MODEST, modest_seconds)
                 tell.print(f"{consumers} consumer(s) per service, {MODEST:.0f}/s: {_brief(latency)}")
                 tries = _search(lab, RATES[:1] if quick else RATES, 4.0 if quick else 20.0, tell)
-                proof = _prove(lab, tries, 6.0 if quick else 120.0, tell)
+            proof = _prove(lab, consumers, tries, 6.0 if quick else 120.0, tell)
             runs.append(
                 {
                     "consumers": consumers,
@@ -84,7 +84,7 @@ def _search(
 
 
 def _prove(
-    lab: Lab, tries: list[tuple[Carried, dict[str, float]]], seconds: float, tell: Console
+    lab: Lab, consumers: int, tries: list[tuple[Carried, dict[str, float]]], seconds: float, tell: Console
 ) -> list[tuple[Carried, dict[str, float]]]:
     """Keep up the highest rate that held in a try; where it does not hold, the next lower one, and so on."""
     proof = []
@@ -92,7 +92,8 @@ def _prove(
         # What an overload before has left (rows, dead rows, a backlog) is not what this rate is measured with.
         lab_is_at_rest(lab)
         lab.reset()
-        proof.append(_try(lab, rate, seconds, tell))
+        with more_consumers(lab, consumers - 1):
+            proof.append(_try(lab, rate, seconds, tell))
         if proof[-1][0].holds:
             break
     return proof
