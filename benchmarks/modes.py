@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,10 @@ from rich.table import Table
 
 from benchmarks.carrying import carry
 from benchmarks.own_lab import own_lab
+from benchmarks.start import stages_of, start_lab
 from labstack.containers.engine import engine
 from labstack.lab import Lab
-from labstack.local.process import memory
 from labstack.mode import MODES, Mode
-from labstack.progress import Progress
-from labstack.state import ProcessId
 
 FROM = ("empty data folder", "stopped with data")
 
@@ -50,9 +47,9 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
         for number in range(1, rounds + 1):
             for begin in FROM:
                 for mode, lab in labs.items():
-                    seconds, stages = _start(lab)
+                    seconds, stages = start_lab(lab)
                     tell.print(f"round {number}, {begin}, {mode}: ready in {seconds:.2f} s")
-                    starts.append({"mode": mode, "from": begin, "ready_s": seconds, "stages": stages})
+                    starts.append({"mode": mode, "from": begin, "ready_s": seconds, "stages": stages_of(stages)})
                     if number == rounds and begin == FROM[-1]:
                         carry(lab.endpoints, 25.0, orders / 25.0)
                         sizes[mode] = {name: _memory(lab, name) for name in lab.backend.components()}
@@ -69,20 +66,12 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
     }
 
 
-def _start(lab: Lab) -> tuple[float, list[dict[str, Any]]]:
-    seen: list[Progress] = []
-    begin = time.perf_counter()
-    lab.up(seen.append)
-    seconds = time.perf_counter() - begin
-    return seconds, [{"name": s.name, "began_s": s.began, "ended_s": s.seconds} for s in seen[-1].stages]
-
-
 def _memory(lab: Lab, name: str) -> int:
     """PSS of a component's processes, in bytes, counted alike in both modes."""
-    component = lab.backend.inspect(name)
-    if component.container:
+    component = lab.backend.inspect(name, memory=True)
+    if component.container:  # what its engine counts is something else
         return _pss_in(engine().containers.get(component.container).id)
-    return memory(ProcessId.of(component.pid)) or 0 if component.pid else 0
+    return component.rss_bytes or 0
 
 
 def _pss_in(container: str) -> int:

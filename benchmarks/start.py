@@ -58,15 +58,15 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
                     reference = _start_bare(bare, twice=data != "empty data folder")
                 if data == "empty data folder":
                     lab.down(purge=True)
-                seconds, stages = _start_lab(lab)
+                seconds, stages = start_lab(lab)
                 lab.down()
                 starts.append(
-                    {"from": data, "ready_s": seconds, "bare_first_event_s": reference, "stages": _stages(stages)}
+                    {"from": data, "ready_s": seconds, "bare_first_event_s": reference, "stages": stages_of(stages)}
                 )
                 tell.print(
                     f"round {number}, {data}: ready in {seconds:.2f} s, bare relay's first event in {reference:.2f} s"
                 )
-        _start_lab(lab)
+        start_lab(lab)
         running = _look_at_running(lab, orders, idle, tell)
     return {"quick": quick, "starts": starts, "ready": _summaries(starts), **running}
 
@@ -83,14 +83,16 @@ def _start_bare(bare: BareRelay, *, twice: bool) -> float:
     return seconds
 
 
-def _start_lab(lab: Lab) -> tuple[float, list[Stage]]:
+def start_lab(lab: Lab) -> tuple[float, list[Stage]]:
+    """Start a lab; return the seconds until it was ready, and its stages."""
     seen: list[Progress] = []
     begin = time.perf_counter()
     lab.up(seen.append)
     return time.perf_counter() - begin, seen[-1].stages
 
 
-def _stages(stages: list[Stage]) -> list[dict[str, Any]]:
+def stages_of(stages: list[Stage]) -> list[dict[str, Any]]:
+    """Return stages as they are written to JSON."""
     return [{"name": stage.name, "began_s": stage.began, "ended_s": stage.seconds} for stage in stages]
 
 

@@ -55,10 +55,8 @@ def notebooks(long: bool) -> list[list[str]]:
 
 def containers(long: bool) -> list[list[str]]:
     """Return the commands that check container mode, on an engine of its own; tests and notebooks are local mode's."""
-    tests, notebooks = (
-        ["test_container_mode", "test_engine_troubles", "test_reset"],
-        ["01-one-order.ipynb", "03-compensations.ipynb"],
-    )
+    tests = ["test_container_mode", "test_engine_troubles", "test_reset"]
+    notebooks = ["01-one-order.ipynb", "03-compensations.ipynb"]
     if long:
         tests += ["test_switches", "test_dead_letters", "test_recovery", "test_relay", "test_resend", "test_referee"]
     what = [*(f"tests/stack/{name}.py" for name in tests), *(f"notebooks/{name}" for name in notebooks)]

@@ -17,11 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import platformdirs
-
 from labstack.containers.images import IMAGES, image, missing, pull
 from labstack.errors import LabError
-from tests.containers.engine import CannotRun, engine
+from tests.containers.engine import CACHE, CannotRun, engine
 from tests.containers.standins import STANDINS, build_all
 
 SKIPPED = 77
@@ -36,12 +34,11 @@ def main(command: list[str]) -> int:
     if there := images_of_this_machine():
         print(f"container mode, on this machine's engine, with {', '.join(there)}", flush=True)
         return subprocess.run(command, env={**os.environ, "LAB_MODE": "containers"}).returncode
-    cache = Path(platformdirs.user_cache_path("saga-lab")) / "standins"
-    cache.mkdir(parents=True, exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="saga-lab-engine-"))
     try:
-        with engine(cache, home) as running:
-            build_all(running, cache)
+        with engine(CACHE, home) as running:
+            build_all(running, CACHE)
             print(
                 f"container mode, on STAND-INS with the real programs inside: {', '.join(STANDINS.values())}",
                 flush=True,

@@ -17,7 +17,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
+
 from labstack.waiting import wait_until
+
+CACHE = Path(platformdirs.user_cache_path("saga-lab")) / "standins"
+"""Where the engine's programs, and what the stand-ins are made of, are kept."""
 
 PACKAGES = ("docker.io", "containerd", "runc", "mmdebstrap", "iptables", "docker-registry")
 IPTABLES_NEEDS = (

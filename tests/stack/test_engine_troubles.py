@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import platformdirs
 import pytest
 
 from labstack import LabError
@@ -29,14 +28,13 @@ from labstack.containers.lock import lock
 from labstack.errors import DownloadFailed, EngineAway
 from labstack.ports import choose
 from labstack.waiting import wait_until
-from tests.containers.engine import SUPERVISOR, engine, programs, restart
+from tests.containers.engine import CACHE, SUPERVISOR, engine, programs, restart
 from tests.stack.labs import ROOT, Grounds
 from tests.stack.one_order import ended, place
 
 pytestmark = pytest.mark.skipif(
     SUPERVISOR not in os.environ, reason="for an engine of its own: python -m tests.containers pytest ..."
 )
-CACHE = Path(platformdirs.user_cache_path("saga-lab")) / "standins"
 LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
