@@ -16,6 +16,7 @@ from labstack.paths import DATASETS
 from labstack.waiting import wait_until
 
 TERMINAL = ("COMPLETED", "CANCELLED")
+LAST_EVENTS = ("OrderCompleted", "OrderCancelled")
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,17 @@ def tell(where: Endpoints, order: dict[str, Any]) -> Story:
     return Story(order, answer.json()["items"], _events(where, order_id))
 
 
-def _events(where: Endpoints, order_id: str) -> list[tuple[str, str]]:
-    records = broker.read_all(where.kafka, [f"{service}.events" for service in where.services])
-    return [(record.topic, record.type) for record in records if record.key == order_id]
+def _events(where: Endpoints, order_id: str, timeout: float = 5) -> list[tuple[str, str]]:
+    """Read the order's records, the one of its end included: its row is a moment ahead of it."""
+    found: list[tuple[str, str]] = []
+
+    def complete() -> bool:
+        records = broker.read_all(where.kafka, [f"{service}.events" for service in where.services])
+        found[:] = [(record.topic, record.type) for record in records if record.key == order_id]
+        return any(type_ in LAST_EVENTS for _, type_ in found)
+
+    wait_until(complete, timeout)
+    return found
 
 
 def show(where: Endpoints, watch: Callable[[StreamOrder, Story], None]) -> None:

@@ -47,7 +47,10 @@ def test_a_life(grounds: Grounds) -> None:
     for part in (*COMPONENTS, "order-outbox connector", "canary"):
         assert part in up.stderr
     assert grounds.status()["state"] == "ready"
-    assert "COMPLETED" in grounds.must("demo")
+    told = grounds.must("demo")
+    assert "COMPLETED" in told
+    # Each of the eight stories has its end among its events.
+    assert len(re.findall(r"\b(OrderCompleted|OrderCancelled)\b", told)) == 8
     before = grounds.pids()
     grounds.must("up")
     assert grounds.pids() == before
