@@ -1,0 +1,84 @@
+"""YAML's scalars, read as Kubernetes and istiod read them.
+
+Both read YAML by the rules of Go's yaml.v2, which differ from PyYAML's: ``y`` and ``n`` are booleans, ``1e3`` is a number,
+a date and ``1:30`` are strings. A checker that read them otherwise would wave through what a cluster refuses.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+TAG = "tag:yaml.org,2002:"
+BOOLEANS = {
+    form: value
+    for value, words in ((True, ("y", "yes", "true", "on")), (False, ("n", "no", "false", "off")))
+    for word in words
+    for form in (word, word.capitalize(), word.upper())
+}
+NULLS = {"", "~", "null", "Null", "NULL"}
+NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+INTEGER = re.compile(r"[-+]?(0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)")
+FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+INT64, UINT64 = -(2**63), 2**64
+
+Scalar = str | int | float | bool | None
+
+
+def read(text: str, *, plain: bool, tag: str | None) -> Scalar:
+    """Return the value of a scalar.
+
+    Parameters
+    ----------
+    text : str
+        The scalar as it stands, quotes and escapes already undone.
+    plain : bool
+        Whether it stands without quotes, so that its looks decide its type.
+    tag : str or None
+        A tag such as ``tag:yaml.org,2002:str`` where one is written.
+
+    Raises
+    ------
+    ValueError
+        The tag is not one of YAML's scalars, does not fit the text, or the number is not finite. Its text says which.
+    """
+    if tag == TAG + "str" or (tag is None and not plain) or tag == "!":
+        return text
+    value = _by_looks(text)
+    if tag is None:
+        return value
+    kind = tag.removeprefix(TAG)
+    if tag == kind or kind not in {"int", "float", "bool", "null", "timestamp"}:
+        raise ValueError(f"the tag `{tag.replace(TAG, '!!')}` means nothing to Istio; leave it out")
+    if kind == "timestamp":
+        return text
+    if kind == "float" and type(value) is int:
+        return float(value)
+    if {"int": int, "float": float, "bool": bool, "null": type(None)}[kind] is not type(value):
+        raise ValueError(f"`{text[:40]}` is no {kind}, which its tag says it is")
+    return value
+
+
+def _by_looks(text: str) -> Scalar:
+    if text in BOOLEANS:
+        return BOOLEANS[text]
+    if text in NULLS:
+        return None
+    if NOT_FINITE.fullmatch(text):
+        raise ValueError(f"`{text}` is no number that Kubernetes can hold; put it in quotes if it is meant as text")
+    if text[0] not in "+-.0123456789":
+        return text
+    number = text.replace("_", "") if text[0] != "." else text
+    if len(number) < 80 and INTEGER.fullmatch(number):
+        integer = _integer(number)
+        if INT64 <= integer < UINT64:
+            return integer
+    if FLOAT.fullmatch(number) and math.isfinite(real := float(number)):
+        return real
+    return text
+
+
+def _integer(number: str) -> int:
+    if number.lstrip("+-").startswith("0") and number.lstrip("+-").isdigit():
+        return int(number, 8)  # 010 is eight
+    return int(number, 0)

@@ -1,0 +1,75 @@
+"""YAML's grammar errors, in words that say what was seen and what to do.
+
+The parser's own sentences ("did not find expected '-' indicator") speak of its states; a learner sees a line. What the
+parser says stays as the last resort.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+GLUED = re.compile(r"\s*(- +)?[\w.-]+:[^\s/]")
+
+
+def in_words(error: yaml.YAMLError, text: str) -> tuple[int, int, str]:
+    """Return line and column (counted from 1) of a parser's error, and what is wrong there."""
+    mark: Any = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    if mark is None:
+        found = UNPRINTABLE.search(text)
+        at = found.start() if found else 0
+        line_start = text.rfind("\n", 0, at) + 1
+        what = f"the control character U+{ord(found.group()):04X}, which YAML doesn't allow" if found else str(error)
+        return text.count("\n", 0, at) + 1, at - line_start + 1, what
+    said = str(getattr(error, "problem", "") or "")
+    context = str(getattr(error, "context", "") or "")
+    begun: Any = getattr(error, "context_mark", None)
+    lines = text.split("\n")
+    if "simple key" in context and begun is not None:
+        mark = begun
+    before = next((n for n in range(min(mark.line, len(lines)) - 1, -1, -1) if lines[n].strip()), None)
+    if "mapping values are not allowed" in said and before is not None and GLUED.match(lines[before]):
+        column = len(lines[before]) - len(lines[before].lstrip()) + 1
+        return before + 1, column, f"`{lines[before].strip()[:60]}` has no space after its `:`"
+    source = lines[mark.line] if mark.line < len(lines) else ""
+    words = _words(said, context, source, mark.column, begun)
+    return mark.line + 1, mark.column + 1, words
+
+
+def _words(said: str, context: str, source: str, column: int, begun: Any) -> str:
+    here = source[column : column + 1]
+    seen = f"`{source.strip()[:60]}`" if source.strip() else "the end of the text"
+    opened = f"line {begun.line + 1}" if begun is not None else "an earlier line"
+    if "\t" in source[: column + 1] and not source[: column + 1].strip():
+        return "a tab; YAML is indented by spaces only"
+    if "alias" in context:
+        return 'a `*` without quotes names an anchor in YAML; write it as "*"'
+    if "anchor" in context:
+        return "a `&` without quotes sets an anchor in YAML; put the text in quotes"
+    if "cannot start" in said:
+        return f"`{here}` can't begin a value; put the text in quotes"
+    if "quoted scalar" in context:
+        if "escape" in said:
+            return f"{seen} has a backslash that YAML doesn't know inside double quotes; use single quotes"
+        return f"the quote that opens on {opened} is never closed"
+    if "flow" in context and ("'}'" in said or "']'" in said):
+        bracket = "}" if "mapping" in context else "]"
+        return (
+            f"{seen} where `,` or `{bracket}` is expected: what opens on {opened} isn't closed, or a comma is missing"
+        )
+    if "simple key" in context:
+        return f"{seen} has no `:` after it (with a space), so it is no field; a line before it may be indented wrongly"
+    if "mapping values are not allowed" in said:
+        return f"{seen} has a `:` where none can stand: the line is indented wrongly, or quotes are missing"
+    if "sequence entries are not allowed" in said:
+        return f"{seen} begins a list where none can stand; put it on a line of its own, indented"
+    if "block mapping" in context or "block collection" in context:
+        kind = "fields" if "mapping" in context else "list items"
+        return f"{seen} is not indented as the other {kind} from {opened} on are, or is none of them"
+    if "node content" in said or "node" in context:
+        return f"{seen} has `{here}` where a value is expected" if here.strip() else f"{seen}: a value is missing"
+    return f"{seen}: {said}"
