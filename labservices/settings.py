@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     order_deadline_seconds: float = Field(
         default=30.0, gt=0, le=86400, description="an order that is not completed by then is called off"
     )
+    service_version: Literal["v1", "v2"] = Field(
+        default="v1", description="which of two versions it is, where a service has two: v2 is the canary"
+    )
     teaching_switches: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
         description="what the lab does wrong on purpose: SWITCH or SWITCH=VALUE, with commas between",

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from labservices.inventory.domain import Status
 from labservices.inventory.tables import products, reservations, stock_movements
+from labservices.settings import Settings
 from labservices.shared.database import Database
 from labservices.shared.fields import NameInPath
 from labservices.shared.ids import uuid7
@@ -64,7 +65,7 @@ class Reservation(BaseModel):
 _products = select(products, (products.c.on_hand - products.c.reserved).label("available"))
 
 
-def make_router(database: Database) -> APIRouter:
+def make_router(database: Database, settings: Settings) -> APIRouter:
     """Make the routes, on a database."""
     router = APIRouter(prefix="/inventory", tags=["inventory"])
 

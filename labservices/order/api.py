@@ -10,7 +10,9 @@ from sqlalchemy import select
 
 from labservices.order import commands
 from labservices.order.domain import Status, TooLate
+from labservices.order.pricing import PRICING
 from labservices.order.tables import order_history, orders
+from labservices.settings import Settings
 from labservices.shared.database import Database
 from labservices.shared.fields import Name, NameFilter
 from labservices.shared.paging import Cursor, Limit, Page, read_page
@@ -76,16 +78,17 @@ class StatusChange(BaseModel):
 Key = Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
 
 
-def make_router(database: Database) -> APIRouter:
+def make_router(database: Database, settings: Settings) -> APIRouter:
     """Make the routes, on a database."""
     router = APIRouter(tags=["orders"])
+    price = PRICING[settings.service_version]
 
     @router.post("/orders", status_code=201, responses={200: {"model": Order}, **answers(409)})
     def place_order(request: NewOrder, response: Response, idempotency_key: Key = None) -> Order:
         """Take an order. Sent again with the same `Idempotency-Key`, it answers the same order with `200`."""
         with database.transaction() as tx:
             try:
-                order, is_new = commands.place(tx, request.model_dump(), idempotency_key)
+                order, is_new = commands.place(tx, request.model_dump(), idempotency_key, price)
             except commands.UnknownSkus as error:
                 errors = [(f"#/items/{line}/sku", "no such product") for line in error.lines]
                 raise Problem(422, "unknown-sku", "the order names products that don't exist", errors) from None

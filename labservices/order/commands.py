@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from labservices.order import domain
 from labservices.order.domain import Change, Status
 from labservices.order.handlers import change_status, facts, lock_order
+from labservices.order.pricing import Price, listed_price
 from labservices.order.tables import idempotency_keys, order_history, orders
 from labservices.shared.database import Transaction
 from labservices.shared.events import CANCELLED_BY_CUSTOMER, Line, OrderCancelRequested, OrderCreated
@@ -32,7 +33,9 @@ _ADD_ORDER = orders.insert().returning(orders)
 _ADD_TO_HISTORY = order_history.insert()
 
 
-def place(tx: Transaction, request: dict[str, Any], key: str | None) -> tuple[Row[Any], bool]:
+def place(
+    tx: Transaction, request: dict[str, Any], key: str | None, price: Price = listed_price
+) -> tuple[Row[Any], bool]:
     """Take an order: the order, its first status and its event, all in one transaction.
 
     Parameters
@@ -43,6 +46,8 @@ def place(tx: Transaction, request: dict[str, Any], key: str | None) -> tuple[Ro
         ``customer_id``, ``destination`` and ``items`` (each with ``sku`` and ``quantity``), checked already.
     key
         The client's idempotency key: the same request with the same key makes no second order.
+    price
+        What a piece costs, given its listed price and how many are ordered.
 
     Returns
     -------
@@ -54,7 +59,7 @@ def place(tx: Transaction, request: dict[str, Any], key: str | None) -> tuple[Ro
     UnknownSkus, KeyTaken
         Nothing is changed then.
     """
-    items, currency = _price(tx, request["items"])
+    items, currency = _price(tx, request["items"], price)
     order_id = uuid7()
     if key is not None and (earlier := _claim(tx, key, request, order_id)):
         return earlier, False
@@ -101,14 +106,17 @@ def read_order(tx: Transaction, order_id: UUID) -> Row[Any] | None:
 _FIND_PRODUCTS = text("SELECT sku, unit_price_cents, currency FROM catalogue WHERE sku = ANY(:skus)")
 
 
-def _price(tx: Transaction, wanted: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+def _price(tx: Transaction, wanted: list[dict[str, Any]], price: Price) -> tuple[list[dict[str, Any]], str]:
     """Put today's prices to the lines."""
     skus = {line["sku"] for line in wanted}
     known = {row.sku: row for row in tx.execute(_FIND_PRODUCTS, {"skus": list(skus)})}
     unknown = [number for number, line in enumerate(wanted) if line["sku"] not in known]
     if unknown:
         raise UnknownSkus(unknown)
-    items = [Line(**line, unit_price_cents=known[line["sku"]].unit_price_cents).model_dump() for line in wanted]
+    items = []
+    for line in wanted:
+        cents = price(known[line["sku"]].unit_price_cents, line["quantity"])
+        items.append(Line(**line, unit_price_cents=cents).model_dump())
     return items, known[wanted[0]["sku"]].currency
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Row, select
 
 from labservices.payment.domain import Status
 from labservices.payment.tables import accounts, ledger_entries, payments
+from labservices.settings import Settings
 from labservices.shared.database import Database, Transaction
 from labservices.shared.fields import NameInPath
 from labservices.shared.ids import uuid7
@@ -66,7 +67,7 @@ class Deposit(BaseModel):
 _payments = select(payments).where(payments.c.status != Status.TOMBSTONE)
 
 
-def make_router(database: Database) -> APIRouter:
+def make_router(database: Database, settings: Settings) -> APIRouter:
     """Make the routes, on a database."""
     router = APIRouter(prefix="/payments", tags=["payments"])
 

@@ -120,7 +120,7 @@ def serve(runtime: Runtime) -> int:
         yield
         runtime.stop()
 
-    app = make_app(runtime.service, runtime.database, runtime.consumer, lifespan)
+    app = make_app(runtime.service, runtime.settings, runtime.database, runtime.consumer, lifespan)
     config = uvicorn.Config(
         app,
         host=runtime.settings.http_host,

@@ -33,7 +33,7 @@ class Service:
     handlers
         What it does upon each event that concerns it; all others it lets pass.
     make_router
-        Makes its HTTP API.
+        Makes its HTTP API, on its database and with its settings.
     every_second
         What it looks after by itself, if anything: called about once a second while it runs.
     """
@@ -42,7 +42,7 @@ class Service:
     tables: MetaData
     load_opening_data: Callable[[Connection, Path], None]
     handlers: Mapping[type[Event], Handler]
-    make_router: "Callable[[Database], APIRouter]"
+    make_router: "Callable[[Database, Settings], APIRouter]"
     every_second: Callable[[Database, Settings], object] | None = None
 
     @property

@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
+from labservices.settings import Settings
 from labservices.shared import metrics, parking, problems
 from labservices.shared.consumer import EventConsumer
 from labservices.shared.database import Database
@@ -29,7 +30,9 @@ CHECK_SECONDS = 1.0
 """How long a health check waits for an answer."""
 
 
-def make_app(service: Service, database: Database, consumer: EventConsumer, lifespan: Lifespan[FastAPI]) -> FastAPI:
+def make_app(
+    service: Service, settings: Settings, database: Database, consumer: EventConsumer, lifespan: Lifespan[FastAPI]
+) -> FastAPI:
     """Make a service's HTTP app: its own API, and what every service has."""
     app = FastAPIOffline(  # the pages under /docs come from here, not from a network that a workshop may not have
         title=f"Saga Lab: {service.name} service",
@@ -41,20 +44,25 @@ def make_app(service: Service, database: Database, consumer: EventConsumer, life
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     problems.install(app)
-    app.include_router(service.make_router(database), responses=problems.answers(400, 422, 503))
+    app.include_router(service.make_router(database, settings), responses=problems.answers(400, 422, 503))
     app.include_router(_health(database, consumer))
     app.include_router(_management(database, consumer), include_in_schema=False)
     app.add_middleware(Patience)
-    app.add_middleware(Telemetry)
+    app.add_middleware(Telemetry, version=settings.service_version)
     _describe_problems(app)
     return app
 
 
 class Telemetry:
-    """Counts and times each request, and runs it in a span that continues the caller's trace."""
+    """Counts and times each request, and runs it in a span that continues the caller's trace.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Each answer says which version gave it, and repeats the request's `x-request-id`, by which it is found in the
+    gateway's log.
+    """
+
+    def __init__(self, app: ASGIApp, version: str) -> None:
         self._app = app
+        self._version = version.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
@@ -69,11 +77,12 @@ class Telemetry:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-service-version", self._version), *request_id]
             await send(message)
 
-        traceparent = next(
-            (value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None
-        )
+        headers = dict(scope["headers"])
+        request_id = [(b"x-request-id", headers[b"x-request-id"])] if b"x-request-id" in headers else []
+        traceparent = headers[b"traceparent"].decode("latin-1") if b"traceparent" in headers else None
         try:
             with span(f"{method} {scope['path']}", SpanKind.SERVER, traceparent):
                 await self._app(scope, receive, note_status)

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 
+from labservices.settings import Settings
 from labservices.shared.database import Database
 from labservices.shared.paging import Cursor, Limit, Page, read_page
 from labservices.shared.problems import answers, not_found
@@ -32,7 +33,7 @@ class Shipment(BaseModel):
 _shipments = select(shipments).where(shipments.c.status != Status.TOMBSTONE)
 
 
-def make_router(database: Database) -> APIRouter:
+def make_router(database: Database, settings: Settings) -> APIRouter:
     """Make the routes, on a database."""
     router = APIRouter(prefix="/shipping", tags=["shipping"])
 

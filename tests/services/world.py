@@ -54,7 +54,7 @@ class Party:
         self.runtime = Runtime(service, settings, teaching.parts_for(service, settings))
         make_schema(self.runtime.database.engine, service, datasets)
         self.runtime.database.schema_made.set()
-        app = make_app(service, self.runtime.database, self.runtime.consumer, _nothing_to_start)
+        app = make_app(service, settings, self.runtime.database, self.runtime.consumer, _nothing_to_start)
         self.served = Served(app)
         self.http = self.served.client
 
