@@ -1,7 +1,7 @@
 """YAML's scalars, read as Kubernetes and istiod read them.
 
-Both read YAML by the rules of Go's yaml.v2, which differ from PyYAML's: ``y`` and ``n`` are booleans, ``1e3`` is a number,
-a date and ``1:30`` are strings. A checker that read them otherwise would wave through what a cluster refuses.
+Both follow Go's yaml.v2, which differs from PyYAML: ``y`` and ``n`` are booleans, ``1e3`` is a number, ``80.0`` the integer
+80, a date and ``1:30`` are strings. A checker that read them otherwise would wave through what a cluster refuses.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _by_looks(text: str) -> Scalar:
         if INT64 <= integer < UINT64:
             return integer
     if FLOAT.fullmatch(number) and math.isfinite(real := float(number)):
-        return real
+        return int(real) if real.is_integer() and abs(real) < 2**63 else real
     return text
 
 

@@ -1,7 +1,7 @@
 """YAML text into plain values, with the line of every key and list item, within bounds.
 
-PyYAML (libyaml where it is there) reads the text and resolves its grammar; the tree is built here, since its own composer
-forgets lines, takes duplicate keys silently, and follows a YAML bomb as far as memory goes.
+PyYAML (libyaml where it is there) reads the text and resolves its grammar; the tree is built here, since its own
+composer forgets lines, takes duplicate keys silently, and follows a YAML bomb as far as memory goes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,6 @@
+"""Istio's own schemas, and the check of a document against them."""
+
+from labstack.mesh.schema.check import check_schema
+from labstack.mesh.schema.data import KINDS, about
+
+__all__ = ["KINDS", "about", "check_schema"]

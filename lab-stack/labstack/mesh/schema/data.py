@@ -1,0 +1,62 @@
+"""The schemas that are shipped, and where each field's name occurs in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+KINDS = ("DestinationRule", "Gateway", "ServiceEntry", "VirtualService")
+Schema = dict[str, Any]
+
+
+@cache
+def shipped() -> dict[str, Any]:
+    """Return the whole of the generated data."""
+    data: dict[str, Any] = json.loads(files(__package__).joinpath("networking.json").read_text(encoding="utf-8"))
+    return data
+
+
+def about() -> dict[str, str]:
+    """Return where the schemas come from: module, version, licence, and the script that wrote them."""
+    return dict(shipped()["about"])
+
+
+def api_versions(kind: str) -> list[str]:
+    """Return the apiVersions that `kind` is served in, such as ``networking.istio.io/v1``."""
+    data = shipped()
+    return [f"{data['group']}/{version}" for version in data["kinds"][kind]["versions"]]
+
+
+def schema_of(kind: str) -> Schema:
+    """Return the schema of a kind."""
+    found: Schema = shipped()["kinds"][kind]["schema"]
+    return found
+
+
+def nodes(schema: Schema, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Schema]]:
+    """Give each node of a schema with its path; ``[]`` stands for a list's items, ``*`` for a map's values."""
+    yield path, schema
+    for name, inner in schema.get("properties", {}).items():
+        yield from nodes(inner, (*path, name))
+    if isinstance(schema.get("items"), dict):
+        yield from nodes(schema["items"], (*path, "[]"))
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from nodes(schema["additionalProperties"], (*path, "*"))
+
+
+@cache
+def homes(kind: str) -> dict[str, list[tuple[str, ...]]]:
+    """Return, for each name of a field, the paths of the mappings that it belongs in."""
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for path, schema in nodes(schema_of(kind)):
+        for name in schema.get("properties", {}):
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def written(path: tuple[str, ...]) -> str:
+    """Return a schema's path as people write it: ``spec.http[].route[]``."""
+    return ".".join(path).replace(".[]", "[]") or "the document"

@@ -1,0 +1,59 @@
+"""How a message names what was seen, and what somebody probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+from typing import Any
+
+
+def seen(value: Any) -> str:
+    """Return what was seen, as a noun: ``the number 5``, ``the text `foo```, ``a list``."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return f"the boolean {str(value).lower()}"
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return f"the text `{short(value)}`" if value else "an empty text"
+    return "a list" if isinstance(value, list) else "a mapping"
+
+
+def short(text: str, limit: int = 60) -> str:
+    """Return `text` on one line, and no longer than `limit`."""
+    line = text.replace("\n", "\\n")
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def plain(name: str) -> str:
+    """Return a name without what people get wrong most: capitals, `_` and `-`."""
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def likeness(one: str, other: str) -> float:
+    """Return how alike two names are, from 0 to 1."""
+    return SequenceMatcher(None, plain(one[:200]), plain(other)).ratio()
+
+
+def closest(name: str, candidates: Iterable[str], cutoff: float = 0.7) -> str | None:
+    """Return the candidate that `name` was probably meant to be, or None where none is close."""
+    best, score = None, cutoff
+    for candidate in candidates:
+        matcher = SequenceMatcher(None, plain(name[:200]), plain(candidate))
+        if matcher.real_quick_ratio() >= score and (ratio := matcher.ratio()) >= score and (not best or ratio > score):
+            best, score = candidate, ratio
+    return best
+
+
+def did_you_mean(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return ``; did you mean `x`?``, or nothing where no candidate is close."""
+    meant = closest(name, candidates, cutoff)
+    return f"; did you mean `{meant}`?" if meant is not None else ""
+
+
+def listed(names: Iterable[str], limit: int = 30) -> str:
+    """Return names in backticks, separated by commas; those after the first `limit` are only counted."""
+    every = list(names)
+    text = ", ".join(f"`{short(name)}`" for name in every[:limit])
+    return f"{text} and {len(every) - limit} more" if len(every) > limit else text

@@ -1,0 +1,115 @@
+"""Write what Istio's YAML may hold into `lab-stack/labstack/mesh/schema/`: python tools/make_istio_schemas.py [FOLDER]
+
+The schemas are those of the custom resource definitions that the Go module istio.io/api ships, in the version that the
+lab's Istio was built with. Go fetches both by its own client and checks their sums; descriptions are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ISTIO = "istio.io/istio@v0.0.0-20260306174214-6991a379e1fc"  # the commit that is released as 1.29.1
+RELEASE = "1.29.1"
+SCRIPT = "tools/make_istio_schemas.py"
+LICENCE = "Apache-2.0"
+DEFINITIONS = "kubernetes/customresourcedefinitions.gen.yaml"
+GROUP = "networking.istio.io"
+KINDS = ("DestinationRule", "Gateway", "ServiceEntry", "VirtualService")
+NO_SCHEMA = {"description", "example", "externalDocs", "title"}
+FOLDER = Path(__file__).resolve().parent.parent / "lab-stack" / "labstack" / "mesh" / "schema"
+
+
+def go(*arguments: str) -> dict[str, Any]:
+    """Return the JSON object that a command of Go prints, run where no module is."""
+    with tempfile.TemporaryDirectory() as nowhere:
+        done = subprocess.run(
+            ["go", *arguments],
+            cwd=nowhere,
+            capture_output=True,
+            text=True,
+            # Istio's own module stands in no checksum database under this version.
+            env={**os.environ, "GOFLAGS": "-modcacherw", "GONOSUMDB": "istio.io/istio"},
+        )
+    if done.returncode:
+        raise SystemExit(f"go {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def api_module() -> dict[str, Any]:
+    """Download the istio.io/api that Istio's own go.mod requires, and return what Go says of it."""
+    required = Path(go("list", "-m", "-json", ISTIO)["GoMod"]).read_text(encoding="utf-8")
+    found = re.search(r"^\s*istio\.io/api (v\S+)", required, re.MULTILINE)
+    if not found:
+        raise SystemExit(f"{ISTIO} requires no istio.io/api")
+    return go("mod", "download", "-json", f"istio.io/api@{found.group(1)}")
+
+
+def bare(schema: Any) -> Any:
+    """Return a schema without its prose; a property may have the name of a keyword, and stays."""
+    if isinstance(schema, list):
+        return [bare(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: {name: bare(inner) for name, inner in value.items()} if key == "properties" else bare(value)
+        for key, value in schema.items()
+        if key not in NO_SCHEMA
+    }
+
+
+def schemas(definitions: str) -> dict[str, Any]:
+    """Return, for each kind, the versions that are served and their schema, which must be one and the same."""
+    kinds = {}
+    for definition in yaml.safe_load_all(definitions):
+        spec = definition["spec"]
+        if spec["group"] != GROUP or spec["names"]["kind"] not in KINDS:
+            continue
+        served = [version for version in spec["versions"] if version["served"]]
+        of_version = [bare(version["schema"]["openAPIV3Schema"]) for version in served]
+        if any(schema != of_version[0] for schema in of_version):
+            raise SystemExit(f"{spec['names']['kind']}: its versions differ; teach {SCRIPT} and the checker about that")
+        of_version[0]["properties"].pop("status", None)
+        kinds[spec["names"]["kind"]] = {"versions": [version["name"] for version in served], "schema": of_version[0]}
+    if set(kinds) != set(KINDS):
+        raise SystemExit(f"{DEFINITIONS} lacks {sorted(set(KINDS) - set(kinds))}")
+    return dict(sorted(kinds.items()))
+
+
+def main(folder: Path = FOLDER) -> None:
+    """Write the schemas and their provenance into `folder`."""
+    if shutil.which("go") is None:
+        raise SystemExit("Go is not on PATH: install it, then run this again")
+    module = api_module()
+    text = (Path(module["Dir"]) / DEFINITIONS).read_text(encoding="utf-8")
+    data = {
+        "about": {
+            "what": "OpenAPI schemas of Istio's custom resources, without their descriptions",
+            "istio": RELEASE,
+            "module": module["Path"],
+            "version": module["Version"],
+            "sum": module["Sum"],
+            "file": DEFINITIONS,
+            "licence": LICENCE,
+            "script": SCRIPT,
+        },
+        "group": GROUP,
+        "kinds": schemas(text),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    written = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    (folder / "networking.json").write_text(written + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:2]))
