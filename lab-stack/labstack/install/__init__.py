@@ -1,0 +1,7 @@
+"""Programs that no package registry ships: found, fetched or built, checked, and kept in the cache."""
+
+from labstack.install.catalogue import Entry, entry, names
+from labstack.install.installing import WAYS, install
+from labstack.install.store import Program, find_program
+
+__all__ = ["WAYS", "Entry", "Program", "entry", "find_program", "install", "names"]

@@ -1,0 +1,143 @@
+"""What can be installed, and how: the tables ``[programs.NAME]`` of the versions file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from labstack.errors import UnknownComponent
+from labstack.versions import VERSIONS
+
+
+@dataclass(frozen=True)
+class OnPath:
+    """How a program that is already on this machine is known to be the right one.
+
+    Attributes
+    ----------
+    command : str
+        Its name on PATH.
+    ask : tuple of str
+        Arguments that make it print its version; none where it can't.
+    accepts : str
+        The version that it must print, or the beginning of one, up to a dot: ``1.29`` takes 1.29.1, not 1.290.
+    """
+
+    command: str
+    ask: tuple[str, ...] = ()
+    accepts: str = ""
+
+
+@dataclass(frozen=True)
+class InImage:
+    """Where a program lies in its official image.
+
+    Attributes
+    ----------
+    image : str
+        Repository and tag.
+    digest : str
+        Of the list of all platforms' images, as a registry said it; empty until one was asked.
+    path : str
+        The file or folder of the image that is unpacked.
+    """
+
+    image: str
+    digest: str
+    path: str
+
+
+@dataclass(frozen=True)
+class ByGo:
+    """How Go builds a program.
+
+    Attributes
+    ----------
+    kind : {'install', 'build'}
+        ``go install MODULE/PACKAGE@VERSION``; or ``go mod download``, then ``go build ./PACKAGE`` in the module's
+        folder, as a module needs whose ``go.mod`` replaces others.
+    module, package, version : str
+        The package is relative to the module; empty for the module itself.
+    minimum : str
+        The oldest Go that will do.
+    flags : tuple of str
+        For the compiler.
+    environment : mapping
+        Added to the caller's.
+    disk, memory : int
+        Bytes that the build takes at its peak.
+    takes : str
+        How long, and of what, for whoever waits.
+    """
+
+    kind: Literal["install", "build"]
+    module: str
+    package: str
+    version: str
+    minimum: str
+    flags: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    disk: int = 1_000_000_000
+    memory: int = 1_000_000_000
+    takes: str = "some minutes"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One program, and the ways to it that there are.
+
+    Attributes
+    ----------
+    name, version : str
+        What it is called in the lab, and which one is installed.
+    program : str
+        The file that is started, relative to the folder that an install makes.
+    on_path, in_image, by_go : optional
+        The ways; `None` where there is none.
+    """
+
+    name: str
+    version: str
+    program: str
+    on_path: OnPath | None = None
+    in_image: InImage | None = None
+    by_go: ByGo | None = None
+
+
+def names(versions: Mapping[str, Any] = VERSIONS) -> list[str]:
+    """Return the names of what can be installed."""
+    return sorted(versions.get("programs", {}))
+
+
+def entry(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
+    """Return what the versions file says of a program.
+
+    ``LAB_INSTALL_IMAGE_ISTIOD`` and so on name another image, such as a mirror's; the digest stays, unless the variable
+    has one.
+
+    Raises
+    ------
+    UnknownComponent
+        There is no such program.
+    """
+    table = versions.get("programs", {}).get(name)
+    if table is None:
+        raise UnknownComponent(
+            f"The lab has no program {name!r} to install.", next_step=f"there are: {', '.join(names(versions))}"
+        )
+    path, go = table.get("on_path"), table.get("go")
+    return Entry(
+        name=name,
+        version=table["version"],
+        program=table["program"],
+        on_path=OnPath(**{**path, "ask": tuple(path.get("ask", ()))}) if path else None,
+        in_image=_in_image(name, table) if "image" in table else None,
+        by_go=ByGo(**{**go, "flags": tuple(go.get("flags", ()))}) if go else None,
+    )
+
+
+def _in_image(name: str, table: Mapping[str, str]) -> InImage:
+    image, at, digest = os.environ.get(f"LAB_INSTALL_IMAGE_{name.upper()}", table["image"]).partition("@")
+    return InImage(image, digest if at else table.get("digest", ""), table["path"])

@@ -1,0 +1,79 @@
+"""``lab install``: get a program that no package registry ships."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+
+import click
+
+from labstack.install.catalogue import entry, names
+from labstack.install.installing import NAMES, WAYS, install
+from labstack.install.store import find_program
+from labstack.paths import LabPaths
+from labstack.progress import Progress
+
+EVERY = 60.0
+"""Seconds between two lines of how far a long stage is, where there is no terminal."""
+
+
+@click.command("install")
+@click.argument("name", required=False)
+@click.option("--from", "way", type=click.Choice(WAYS), help="Try this way only (default: all, in this order).")
+@click.option("--list", "listing", is_flag=True, help="List the programs and whether each is here.")
+@click.option("--lock", is_flag=True, help="First ask the registry for the image's digest, and hold it to that.")
+@click.option("--keep", is_flag=True, help="Keep what a build by Go has downloaded and compiled.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else.")
+def install_command(name: str | None, way: str | None, listing: bool, lock: bool, keep: bool, as_json: bool) -> None:
+    """Get a program that no package registry ships: from PATH, from its official image, or built by Go.
+
+    What is installed already is checked, and mended if it is damaged.
+    """
+    paths = LabPaths.of_user()
+    if listing or name is None:
+        _list(paths, as_json)
+        return
+    wanted = entry(name)
+    if lock:
+        from labstack.containers.lock import lock_program
+
+        wanted = lock_program(name)
+    from labstack.cli import _stages
+
+    with _stages(quiet=as_json) as listener:
+        program = install(wanted, paths, Progress(_and_now_and_then(listener)), ways=(way,) if way else WAYS, keep=keep)
+    if as_json:
+        click.echo(json.dumps(program.to_json()))
+    else:
+        click.echo(f"{program.name} {program.version} is there: {program.path} (from {program.origin})")
+
+
+def _list(paths: LabPaths, as_json: bool) -> None:
+    found = {name: find_program(name, paths) for name in names()}
+    if as_json:
+        click.echo(json.dumps({name: program and program.to_json() for name, program in found.items()}))
+        return
+    for name, program in found.items():
+        wanted = entry(name)
+        has = {"path": wanted.on_path, "image": wanted.in_image, "go": wanted.by_go}
+        ways = ", or ".join(NAMES[way] for way in WAYS if has[way])
+        where = f"{program.path} (from {program.origin})" if program else f"not installed; to be had from {ways}"
+        click.echo(f"{name:<12} {program.version if program else wanted.version:<10} {where}")
+
+
+def _and_now_and_then(listener: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Let a listener that has no terminal hear how far a long stage is, once a minute."""
+    told = time.monotonic()
+
+    def listen(progress: Progress) -> None:
+        nonlocal told
+        listener(progress)
+        stage = progress.stages[-1] if progress.stages else None
+        if stage and stage.seconds is None and stage.note and time.monotonic() - told > EVERY:
+            told = time.monotonic()
+            if not sys.stderr.isatty():
+                click.echo(f"{stage.name}: {stage.note}", err=True)
+
+    return listen

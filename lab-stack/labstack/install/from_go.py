@@ -1,0 +1,240 @@
+"""A program built from its source by Go, in the lab's cache: version and flags are those of the versions file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import psutil
+
+from labstack.errors import ComponentFailed, ProgramMissing, StorageTrouble
+from labstack.install.catalogue import ByGo
+from labstack.install.store import Program, Store
+from labstack.paths import writable_folder
+from labstack.state import remove_tree
+
+CALLERS = ("GOPATH", "GOCACHE", "GOMODCACHE")
+"""Folders that are used where the caller has named them; they are then the caller's to keep."""
+
+NOT_OURS = ("GOOS", "GOARCH", "GOFLAGS", "GO111MODULE", "GOWORK")
+"""What a caller may have set for programs of their own, and what would build another one here."""
+
+GRACE = 5.0
+"""Seconds that Go has to end in good order."""
+
+LAST_LINES = 15
+
+
+def from_go(store: Store, tell: Callable[[str], None], *, keep: bool = False) -> Program:
+    """Build a program with Go and install it.
+
+    An interrupted build goes on where it was: what was downloaded and compiled stays until the build has succeeded.
+
+    Parameters
+    ----------
+    store : Store
+        Of the program.
+    tell : callable
+        Told how far it has come, in words.
+    keep : bool
+        Whether to keep what was downloaded and compiled afterwards, too.
+
+    Raises
+    ------
+    ProgramMissing
+        The program is not built by Go; or there is no Go, or too old a one.
+    StorageTrouble
+        There is too little disk or memory.
+    ComponentFailed
+        The build failed; the error has its last lines.
+    """
+    how = store.entry.by_go
+    if how is None:
+        raise ProgramMissing("it is not built by Go")
+    version = go_version(how)
+    folders = {
+        "GOPATH": os.environ.get("GOPATH", str(store.build / "gopath")),
+        "GOCACHE": os.environ.get("GOCACHE", str(store.build / "gocache")),
+    }
+    _check_room(how, writable_folder(Path(folders["GOCACHE"])))
+    with store.growing() as growing:
+        grown = growing / "files"
+        grown.mkdir()
+        scratch = growing / "scratch"
+        scratch.mkdir()
+        folders["GOTMPDIR"] = str(scratch)
+        go = _Go(environment(how, folders, grown), tell, how.takes)
+        if how.kind == "install":
+            go.run(["install", "-v", *how.flags, f"{_package(how)}@{how.version}"], growing)
+        else:
+            told = json.loads(go.run(["mod", "download", "-json", f"{how.module}@{how.version}"], growing))
+            target = grown / store.entry.program
+            go.run(["build", "-v", *how.flags, "-o", str(target), f"./{how.package}"], Path(told["Dir"]))
+        if not (grown / store.entry.program).is_file():
+            made = ", ".join(sorted(path.name for path in grown.iterdir())) or "nothing"
+            raise ComponentFailed(
+                f"Go built {made}, not {store.entry.program}.", next_step="correct lab-stack/versions.toml"
+            )
+        program = store.put(grown, "go", f"{_package(how)}@{how.version}, {version}")
+    if not keep:
+        remove_build(store)
+    return program
+
+
+def go_version(how: ByGo) -> str:
+    """Return the version of the Go on PATH, as ``go1.26.8``.
+
+    Raises
+    ------
+    ProgramMissing
+        There is none, it says nothing, or it is too old.
+    """
+    go = shutil.which("go")
+    if go is None:
+        raise ProgramMissing(f"there is no Go on PATH; {how.minimum} or newer is needed")
+    try:
+        said = subprocess.run([go, "version"], capture_output=True, text=True, timeout=30, cwd=os.sep).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ProgramMissing(f"{go} does not run: {error}") from error
+    found = re.search(r"\bgo(\d+)\.(\d+)(\.\d+)?", said)
+    if found is None:
+        raise ProgramMissing(f"{go} does not say its version, but {said.strip()[:80]!r}")
+    major, minor = (int(part) for part in how.minimum.split(".")[:2])
+    if (int(found[1]), int(found[2])) < (major, minor):
+        raise ProgramMissing(f"{go} is {found[0]}; {how.minimum} or newer is needed")
+    return found[0]
+
+
+def environment(how: ByGo, folders: Mapping[str, str], bin_folder: Path) -> dict[str, str]:
+    """Return the environment of a build: the caller's, without what would build something else."""
+    mine = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
+    return {
+        **mine,
+        **how.environment,
+        **folders,
+        "GOBIN": str(bin_folder),
+        "GOFLAGS": "-buildvcs=false",
+        "GOWORK": "off",
+        "GOTOOLCHAIN": "local",  # no other Go is fetched
+    }
+
+
+def remove_build(store: Store) -> None:
+    """Remove what a build has downloaded and compiled; Go keeps downloaded modules read-only."""
+    for folder, _, _ in os.walk(store.build):
+        with contextlib.suppress(OSError):
+            os.chmod(folder, stat.S_IRWXU)
+    remove_tree(store.build)
+
+
+def _package(how: ByGo) -> str:
+    return f"{how.module}/{how.package}" if how.package else how.module
+
+
+def _check_room(how: ByGo, folder: Path) -> None:
+    begun = any(folder.iterdir())  # then much of it is on the disk already
+    free = shutil.disk_usage(folder).free
+    if not begun and free < how.disk:
+        raise StorageTrouble(
+            f"{folder} has {free / 1e9:.1f} GB free; the build takes {how.disk / 1e9:.1f} GB",
+            next_step="free some space, or point XDG_CACHE_HOME to a larger disk",
+        )
+    memory = psutil.virtual_memory().available
+    if memory < how.memory:
+        raise StorageTrouble(
+            f"{memory / 1e9:.1f} GB of memory are free; the build takes {how.memory / 1e9:.1f} GB",
+            next_step="`lab down` and close other programs, then try again",
+        )
+
+
+class _Go:
+    """Runs Go with its lines told, and ended with all that it started when this ends."""
+
+    def __init__(self, environment: dict[str, str], tell: Callable[[str], None], takes: str) -> None:
+        self._environment = environment
+        self._tell = tell
+        self._takes = takes
+        self._began = time.monotonic()
+        self._packages = self._modules = 0
+
+    def run(self, arguments: list[str], folder: Path) -> str:
+        """Run ``go ARGUMENTS`` in a folder and return what it printed on standard output."""
+        self._say("starting")
+        last: list[str] = []
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+            with self._running(arguments, folder, output.fileno()) as process:
+                assert process.stderr is not None
+                for line in process.stderr:
+                    last = [*last[-LAST_LINES:], line.rstrip()]
+                    self._count(line)
+            output.seek(0)
+            printed = output.read()
+        if process.returncode != 0:
+            raise ComponentFailed(
+                f"`go {arguments[0]}` failed after {self._minutes()}",
+                log="\n".join(text[:400] for text in [*last[-LAST_LINES:], *printed.splitlines()[-3:]]),
+                next_step="read what Go says; check the network (GOPROXY). What was compiled is kept",
+            )
+        return printed
+
+    @contextlib.contextmanager
+    def _running(self, arguments: list[str], folder: Path, stdout: int) -> Iterator[subprocess.Popen[str]]:
+        process = subprocess.Popen(
+            ["go", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=self._environment,
+            cwd=folder,
+            start_new_session=True,
+        )
+        try:
+            with contextlib.suppress(psutil.Error, OSError):
+                psutil.Process(process.pid).nice(10)  # the machine stays usable meanwhile
+            yield process
+            process.wait()
+        finally:
+            _end_group(process)
+
+    def _count(self, line: str) -> None:
+        if line.startswith("go: "):
+            self._modules += line.startswith("go: downloading ")
+        else:
+            self._packages += 1
+        self._say(line.split()[-1] if self._packages and line.split() else "downloading")
+
+    def _say(self, what: str) -> None:
+        self._tell(
+            f"{self._minutes()} of {self._takes}: {self._modules} modules downloaded, "
+            f"{self._packages} packages compiled, {what[:60]}"
+        )
+
+    def _minutes(self) -> str:
+        seconds = time.monotonic() - self._began
+        return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """End Go and its compilers; they are a session of their own, so nothing else is met."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stderr is not None:
+        process.stderr.close()

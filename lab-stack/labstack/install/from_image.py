@@ -1,0 +1,133 @@
+"""A program out of its official image, without Docker: manifest, layers, the one path that is wanted."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from labstack.errors import DownloadFailed, ProgramMissing
+from labstack.install.layers import LARGEST_UNPACKED, Unpacking
+from labstack.install.registry import Blob, Manifest, Registry
+from labstack.install.store import Program, Store
+from labstack.install.trouble import Refused
+from labstack.state import remove_tree
+
+ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an image may take at most, in bytes: a layer as it is sent, and as it is once unpacked."""
+
+    layer: int = 2 << 30
+    unpacked: int = LARGEST_UNPACKED
+
+
+def this_platform() -> str:
+    """Return this machine's platform as images name it: ``linux/amd64``."""
+    machine = platform.machine()
+    return f"{sys.platform}/{ARCHITECTURES.get(machine.lower(), machine)}"
+
+
+def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None = None) -> Program:
+    """Install a program from its official image.
+
+    Parameters
+    ----------
+    store : Store
+        Of the program.
+    tell : callable
+        Told how far it has come, in words.
+    limits : Limits, optional
+        What is refused as too large.
+
+    Raises
+    ------
+    ProgramMissing
+        There is no image, its digest is not known, or there is none for this machine.
+    DownloadFailed
+        The registry can't be reached. What was fetched is kept, and the next try goes on from there.
+    Refused
+        What came is not what the digest says, or has something harmful in it.
+    StorageTrouble
+        The disk is full.
+    """
+    limits = limits or Limits()
+    where = store.entry.in_image
+    if where is None:
+        raise ProgramMissing("it has no official image")
+    if not sys.platform.startswith("linux"):
+        raise ProgramMissing("images hold programs for Linux, and this machine runs something else")
+    if not where.digest:
+        raise ProgramMissing(
+            f"the digest of {where.image} was never read from its registry, and nothing is installed without one",
+            next_step=f"`lab install {store.entry.name} --lock` reads it, writes it into lab-stack/versions.toml, and "
+            "holds the registry to it from then on",
+        )
+    registry = Registry(where.image)
+    manifest = for_this_machine(registry, registry.manifest(where.digest))
+    layers = [Blob.of(descriptor) for descriptor in manifest.parts("layers")]
+    with store.growing() as growing:
+        grown = growing / "files"
+        grown.mkdir()
+        unpacking = Unpacking(where.path, grown, limits.unpacked)
+        for number, layer in reversed(list(enumerate(layers, 1))):
+            if layer.size > limits.layer:
+                raise Refused(
+                    f"The layer {layer.digest} of {where.image} is said to be {layer.size / 1e6:.1f} MB; "
+                    f"more than {limits.layer / 1e6:.1f} MB is refused."
+                )
+            of = f"layer {number} of {len(layers)}"
+            file = registry.fetch(layer, store.downloads, partial(_tell_bytes, tell, of, layer.size))
+            tell(f"{of}: unpacking")
+            unpacking.layer(file, layer.media_type)
+            file.unlink()
+            if unpacking.complete:
+                break
+        program = grown / store.entry.program
+        if not program.is_file():
+            raise DownloadFailed(
+                f"{where.image} has no {where.path} with {store.entry.program}; it may be laid out anew",
+                next_step="correct the path in lab-stack/versions.toml",
+            )
+        if not os.access(program, os.X_OK):
+            raise Refused(f"{where.path} of {where.image} is not a program: it is not executable.")
+        installed = store.put(grown, "image", f"{where.image}@{where.digest}")
+    remove_tree(store.downloads)
+    return installed
+
+
+def _tell_bytes(tell: Callable[[str], None], of: str, size: int, done: int) -> None:
+    tell(f"{of}: {done / 1e6:.0f} of {size / 1e6:.0f} MB")
+
+
+def for_this_machine(registry: Registry, top: Manifest) -> Manifest:
+    """Return the manifest of this machine's platform.
+
+    Raises
+    ------
+    ProgramMissing
+        The image is not there for it.
+    """
+    wanted, there = this_platform(), platforms(registry, top)
+    if wanted not in there:
+        known = ", ".join(sorted(there)) or "no platform"
+        raise ProgramMissing(f"{registry.image} is there for {known}, not for {wanted}")
+    return registry.manifest(there[wanted]) if top.is_index else top
+
+
+def platforms(registry: Registry, top: Manifest) -> dict[str, str]:
+    """Return the platforms that an image is there for, as ``os/architecture``, and each one's digest."""
+    if not top.is_index:
+        config = registry.json_blob(Blob.of(top.content.get("config")))
+        return {f"{config.get('os')}/{config.get('architecture')}": top.digest} if isinstance(config, dict) else {}
+    found: dict[str, str] = {}
+    for descriptor in top.parts("manifests"):
+        kind = descriptor.get("platform") if isinstance(descriptor, dict) else None
+        if isinstance(kind, dict) and kind.get("os") != "unknown":  # such a one is an attestation
+            found.setdefault(f"{kind.get('os')}/{kind.get('architecture')}", Blob.of(descriptor).digest)
+    return found

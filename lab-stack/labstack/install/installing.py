@@ -1,0 +1,110 @@
+"""``lab install NAME``: the ways to a program, one after the other, until one leads there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from labstack.errors import LabError, ProgramMissing
+from labstack.install.catalogue import Entry
+from labstack.install.from_go import from_go
+from labstack.install.from_image import from_image
+from labstack.install.on_path import look
+from labstack.install.store import Program, Store
+from labstack.install.trouble import Refused
+from labstack.paths import LabPaths
+from labstack.progress import Progress
+from labstack.state import remove_tree
+
+WAYS = ("path", "image", "go")
+"""In the order in which they are tried."""
+
+NAMES = {"path": "PATH", "image": "its official image", "go": "its source, by Go"}
+
+
+def install(
+    wanted: Entry, paths: LabPaths, progress: Progress, *, ways: Sequence[str] = WAYS, keep: bool = False
+) -> Program:
+    """Make sure that a program is there and whole; what is installed already is checked only.
+
+    Parameters
+    ----------
+    wanted : Entry
+        The program.
+    paths : LabPaths
+        Where the cache is.
+    progress : Progress
+        Told what is tried, and how far that is.
+    ways : sequence of {'path', 'image', 'go'}
+        The ways to try, in this order. With one way only, what was installed by another is replaced.
+    keep : bool
+        Whether to keep what a build by Go has downloaded and compiled.
+
+    Raises
+    ------
+    ProgramMissing
+        No way leads to it; the message has each, and why.
+    Refused
+        What a registry sent is not what it should be.
+    StorageTrouble
+        The cache can't be written.
+    LabBusy
+        Another lab has been installing it for very long.
+    """
+    store = Store(wanted, paths)
+    obstacles: list[tuple[str, LabError]] = []
+    with store.locked(progress.say):
+        if (there := _whole(store, progress)) is not None and (len(ways) > 1 or there.source in ways):
+            return there
+        for way in ways:
+            try:
+                with progress.stage(f"{wanted.name} {wanted.version} from {NAMES[way]}") as stage:
+                    return _take(way, store, paths, partial(progress.note, stage), keep)
+            except Refused:
+                raise
+            except LabError as error:
+                if type(error) is LabError:
+                    raise
+                obstacles.append((way, error))
+                progress.say(f"not from {NAMES[way]}: {error.problem}")
+    raise _nowhere(wanted, obstacles)
+
+
+def _whole(store: Store, progress: Progress) -> Program | None:
+    """Return what is installed if every file of it is as recorded."""
+    if not store.folder.exists():
+        return None
+    with progress.stage(f"checking {store.entry.name} {store.entry.version}") as stage:
+        damaged = store.damaged()
+        found = None if damaged else store.find()
+        if found is None:
+            progress.note(stage, f"damaged: {', '.join(damaged[:3]) or store.entry.program}; it is installed again")
+            return None
+        pinned = store.entry.in_image
+        if found.source == "image" and pinned and pinned.digest and not found.origin.endswith(f"@{pinned.digest}"):
+            progress.note(stage, "from another image than the versions file has; it is installed again")
+            return None
+        progress.note(stage, f"as recorded, from {found.origin}")
+        return found
+
+
+def _take(way: str, store: Store, paths: LabPaths, tell: Callable[[str], None], keep: bool) -> Program:
+    if way == "image":
+        return from_image(store, tell)
+    if way == "go":
+        return from_go(store, tell, keep=keep)
+    program = look(store.entry, paths)
+    remove_tree(store.folder)  # else the lab would take what is installed
+    return program
+
+
+def _nowhere(wanted: Entry, obstacles: Sequence[tuple[str, LabError]]) -> LabError:
+    tried = "\n".join(f"    from {NAMES[way]}: {error.problem.rstrip('.')}" for way, error in obstacles)
+    steps = [f"{NAMES[way]}: {error.next_step}" for way, error in obstacles if error.next_step]
+    command = wanted.on_path.command if wanted.on_path else wanted.name
+    steps.append(f"or put a {command} of version {wanted.version} on PATH yourself")
+    return ProgramMissing(
+        f"{wanted.name} {wanted.version} could not be installed:\n{tried}",
+        log=next((error.log for _, error in obstacles if error.log), ""),
+        next_step="\n    ".join(steps),
+    )

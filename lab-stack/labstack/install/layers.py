@@ -1,0 +1,245 @@
+"""Unpacks one file or folder out of an image's layers, and nothing else; what is not harmless is refused.
+
+https://github.com/opencontainers/image-spec/blob/main/layer.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from labstack.errors import StorageTrouble
+from labstack.install.trouble import Refused
+
+GZIPPED = ("application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip")
+PLAIN = ("application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar")
+LARGEST_UNPACKED = 4 << 30
+"""Bytes of a layer after decompression: the images that are installed have less, a bomb has more."""
+
+LARGEST_HEADER = 1 << 20
+"""Bytes of an extended header, which tarfile holds in memory."""
+
+WHITEOUT = ".wh."
+OPAQUE = ".wh..wh..opq"
+
+
+class Unpacking:
+    """Takes a file or folder out of layers, given from the uppermost down.
+
+    An upper layer hides what it replaces or removes in the lower ones, so that a single file needs no layer below the
+    one that it is in.
+
+    Parameters
+    ----------
+    path : str
+        Of the file or folder in the image. A file lands in `target` under its own name, a folder's content in `target`
+        itself.
+    target : Path
+        An empty folder.
+    largest : int
+        Bytes that a layer may have after decompression.
+    """
+
+    def __init__(self, path: str, target: Path, largest: int = LARGEST_UNPACKED) -> None:
+        self.wanted = PurePosixPath(path.strip("/"))
+        self.target = target
+        self.complete = False
+        self._largest = largest
+        self._is_file = False
+        self._taken: set[PurePosixPath] = set()
+        self._hidden: set[PurePosixPath] = set()  # these, and all in them
+        self._emptied: set[PurePosixPath] = set()  # all in these
+
+    def layer(self, file: Path, media_type: str) -> None:
+        """Unpack what is wanted of a layer, whose SHA-256 was checked.
+
+        Raises
+        ------
+        Refused
+            The layer is damaged, too large, of a kind that can't be read, or has something harmful in it.
+        StorageTrouble
+            The disk is full.
+        """
+        if media_type.endswith("zstd"):
+            raise Refused(f"The layer {file.name} is packed with zstd ({media_type}), which can't be read here.")
+        if media_type not in (*GZIPPED, *PLAIN):
+            raise Refused(f"The layer {file.name} is of a kind that can't be read here: {media_type[:100]!r}.")
+        hidden, emptied, taken = set(self._hidden), set(self._emptied), set(self._taken)
+        try:
+            with _reading(file, media_type in GZIPPED, self._largest) as archive:
+                for member in archive:
+                    archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header in memory
+                    self._take(archive, member, hidden, emptied, taken)
+        except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+            raise Refused(f"The layer {file.name} can't be unpacked: {error}.") from error
+        except OSError as error:
+            raise StorageTrouble(
+                f"The lab can't unpack to {self.target}: {error.strerror or error}.", next_step="free some space"
+            ) from error
+        self._hidden, self._emptied, self._taken = hidden, emptied, taken
+        self.complete = self._is_file or _covered(self.wanted, hidden, emptied) or self.wanted in emptied
+
+    def _take(
+        self,
+        archive: tarfile.TarFile,
+        member: tarfile.TarInfo,
+        hidden: set[PurePosixPath],
+        emptied: set[PurePosixPath],
+        taken: set[PurePosixPath],
+    ) -> None:
+        name = _name(member.name)
+        if name.name.startswith(WHITEOUT):
+            if name.name == OPAQUE:
+                emptied.add(name.parent)
+            elif not name.name.startswith(WHITEOUT * 2):
+                hidden.add(name.parent / name.name.removeprefix(WHITEOUT))
+            return
+        if name in self.wanted.parents and not member.isdir():
+            hidden.add(name)  # a link or file in the way: what lower layers have below it is not seen
+        if name != self.wanted and self.wanted not in name.parents:
+            return
+        if name in self._taken or _covered(name, self._hidden, self._emptied):
+            return
+        if name == self.wanted and not (member.isdir() or member.isreg()):
+            raise Refused(f"{name} of the image is {_kind(member)}, neither a file nor a folder.")
+        if not member.isdir():
+            hidden.add(name)
+        taken.add(name)
+        self._unpack(archive, member, name)
+
+    def _unpack(self, archive: tarfile.TarFile, member: tarfile.TarInfo, name: PurePosixPath) -> None:
+        if name == self.wanted and member.isreg():
+            self._is_file = True
+            place = self.target / name.name
+        else:
+            place = self.target / name.relative_to(self.wanted)
+        self._make_parents(place, name)
+        if member.isdir():
+            if place.is_symlink() or not place.is_dir():
+                place.unlink(missing_ok=True)
+                place.mkdir(mode=0o755)
+            return
+        if place.is_dir() and not place.is_symlink():
+            raise Refused(f"{name} of the image is a folder and {_kind(member)} in one layer.")
+        place.unlink(missing_ok=True)
+        if member.issym():
+            os.symlink(self._inside(member.linkname, name), place)
+        elif member.islnk():
+            os.link(self._unpacked(member.linkname, name), place, follow_symlinks=False)
+        elif member.isreg() and not member.issparse():
+            content = archive.extractfile(member)
+            assert content is not None
+            with content, place.open("xb") as file:
+                shutil.copyfileobj(content, file, 1 << 20)
+            # No set-user-ID bits, and nobody but the owner may change it.
+            place.chmod(0o755 if member.mode & 0o111 else 0o644)
+        else:
+            raise Refused(f"{name} of the image is {_kind(member)}; only files, folders and links are unpacked.")
+
+    def _make_parents(self, place: Path, name: PurePosixPath) -> None:
+        folder = self.target
+        for part in place.relative_to(self.target).parts[:-1]:
+            folder = folder / part
+            if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+                raise Refused(f"{name} of the image lies behind a link.")
+            folder.mkdir(exist_ok=True, mode=0o755)
+
+    def _inside(self, link: str, name: PurePosixPath) -> str:
+        """Return a symbolic link that can't lead out of the tree, whatever other links there are.
+
+        It may go up first, no further than to the top of the tree, and then only down.
+        """
+        parts = PurePosixPath(link).parts
+        up = next((i for i, part in enumerate(parts) if part != ".."), len(parts))
+        depth = len(name.relative_to(self.wanted).parts) - 1
+        if not parts or link.startswith("/") or ".." in parts[up:] or up > depth:
+            raise Refused(f"{name} of the image is a link out of the tree that is unpacked: {link[:200]!r}.")
+        return link
+
+    def _unpacked(self, link: str, name: PurePosixPath) -> Path:
+        source = _name(link)
+        if self.wanted not in source.parents:
+            raise Refused(f"{name} of the image is a hard link out of the tree that is unpacked: {link[:200]!r}.")
+        place = self.target / source.relative_to(self.wanted)
+        for folder in (place, *place.parents):
+            if folder == self.target:
+                break
+            if folder.is_symlink():
+                raise Refused(f"{name} of the image is a hard link to what lies behind a link: {link[:200]!r}.")
+        if not place.is_file():
+            raise Refused(f"{name} of the image is a hard link to what is not there: {link[:200]!r}.")
+        return place
+
+
+def _name(raw: str) -> PurePosixPath:
+    """Return a name as counted from the image's root.
+
+    Some builders, Istio's among them, begin names with a slash; every container runtime reads these from the image's
+    root, never from the machine's.
+    """
+    name = PurePosixPath(raw.lstrip("/"))
+    if ".." in name.parts or "\0" in raw:
+        raise Refused(f"A layer has a name that leads out of the image: {raw[:200]!r}.")
+    return name
+
+
+def _covered(name: PurePosixPath, hidden: set[PurePosixPath], emptied: set[PurePosixPath]) -> bool:
+    return not hidden.isdisjoint((name, *name.parents)) or not emptied.isdisjoint(name.parents)
+
+
+def _kind(member: tarfile.TarInfo) -> str:
+    kinds = {
+        tarfile.SYMTYPE: "a symbolic link",
+        tarfile.LNKTYPE: "a hard link",
+        tarfile.CHRTYPE: "a device",
+        tarfile.BLKTYPE: "a device",
+        tarfile.FIFOTYPE: "a pipe",
+    }
+    return "a sparse file" if member.issparse() else kinds.get(member.type, f"something of type {member.type!r}")
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a tar; extended ones are read into memory, so their size is bounded."""
+
+    @classmethod
+    def frombuf(cls, *arguments: Any, **keywords: Any) -> _Header:
+        header: _Header = super().frombuf(*arguments, **keywords)
+        extended = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
+        if header.type in (*extended, tarfile.GNUTYPE_LONGLINK) and header.size > LARGEST_HEADER:
+            raise Refused(f"A layer has a header of {header.size} bytes; that is too large.")
+        return header
+
+
+class _Bounded(io.RawIOBase):
+    """Reads from another stream, and no more than so many bytes."""
+
+    def __init__(self, source: BinaryIO | gzip.GzipFile, largest: int) -> None:
+        self._source, self._left, self._largest = source, largest, largest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._source.read(len(buffer))
+        self._left -= len(piece)
+        if self._left < 0:
+            raise Refused(f"A layer is larger than {self._largest / 1e6:.0f} MB once it is unpacked.")
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+@contextlib.contextmanager
+def _reading(file: Path, gzipped: bool, largest: int) -> Iterator[tarfile.TarFile]:
+    with contextlib.ExitStack() as stack:
+        packed = stack.enter_context(file.open("rb"))
+        plain = stack.enter_context(gzip.GzipFile(fileobj=packed)) if gzipped else packed
+        bounded = io.BufferedReader(_Bounded(plain, largest), 1 << 18)
+        yield stack.enter_context(tarfile.open(fileobj=bounded, mode="r|", tarinfo=_Header))

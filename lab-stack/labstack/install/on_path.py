@@ -1,0 +1,101 @@
+"""A program that is on this machine already: used where it lies, if it is the right version."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from labstack.errors import LabError, ProgramMissing, StorageTrouble
+from labstack.install.catalogue import Entry
+from labstack.install.store import Program
+from labstack.paths import LabPaths, write_atomically
+
+PATIENCE = 20.0
+"""Seconds that a program may take to print its version."""
+
+
+def on_path(wanted: Entry, paths: LabPaths) -> Program | None:
+    """Return the program on PATH if there is one, and it is a version that will do."""
+    try:
+        return look(wanted, paths)
+    except LabError:
+        return None
+
+
+def look(wanted: Entry, paths: LabPaths) -> Program:
+    """Return the program on PATH.
+
+    Raises
+    ------
+    ProgramMissing
+        It isn't there, or is another version; says which.
+    """
+    rule = wanted.on_path
+    if rule is None:
+        raise ProgramMissing("not looked for there: the lab could not tell whether it is the right one")
+    found = shutil.which(rule.command)
+    if found is None:
+        raise ProgramMissing(f"there is no {rule.command} on PATH")
+    path = Path(found).resolve()
+    if not rule.ask:
+        return Program(wanted.name, "unknown", path, "path", found)
+    version = _remembered(wanted, path, paths)
+    if not re.match(rf"{re.escape(rule.accepts)}(?![0-9])", version):
+        raise ProgramMissing(f"{found} is {version or 'of a version it does not tell'}; {rule.accepts} is needed")
+    return Program(wanted.name, version, path, "path", found)
+
+
+def _remembered(wanted: Entry, path: Path, paths: LabPaths) -> str:
+    """Ask the program only if the file has changed since it was last asked."""
+    memory = paths.cache / "programs" / wanted.name / "on-path.json"
+    seen = path.stat()
+    asked = [str(path), seen.st_size, seen.st_mtime_ns, wanted.version]
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        known = json.loads(memory.read_text(encoding="utf-8"))
+        if known["asked"] == asked:
+            return str(known["version"])
+    version = _ask(wanted, path)
+    with contextlib.suppress(OSError, StorageTrouble):  # then it is asked again
+        memory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomically(memory, json.dumps({"asked": asked, "version": version}))
+    return version
+
+
+def _ask(wanted: Entry, path: Path) -> str:
+    assert wanted.on_path is not None
+    try:
+        said = subprocess.run(
+            [path, *wanted.on_path.ask],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE,
+            cwd=os.sep,
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ProgramMissing(f"{path} does not say its version: {error}") from error
+    if told := re.search(r"(?<![\w.])v?(\d+\.\d+(\.\d+)?[\w.+-]*)", re.sub(r"go\d\S*", "", said)):
+        return told.group(1)
+    return wanted.version if _is_that_build(wanted, path) else ""
+
+
+def _is_that_build(wanted: Entry, path: Path) -> bool:
+    """Whether Go noted in the file that it was built from this very version of the module.
+
+    A program that was built with ``go install`` often can't tell its version, but Go writes it down: ``mod``, module,
+    version.
+    """
+    if wanted.by_go is None:
+        return False
+    note = f"mod\t{wanted.by_go.module}\t{wanted.by_go.version}\t".encode()
+    if path.stat().st_size == 0:
+        return False  # it can't be mapped
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(note) >= 0

@@ -1,0 +1,257 @@
+"""Where installed programs lie: whole and noted down with their SHA-256, or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from labstack.errors import LabBusy, StorageTrouble
+from labstack.install.catalogue import Entry, entry
+from labstack.paths import LabPaths, writable_folder
+from labstack.state import remove_tree
+
+RECORD = "record.json"
+FILES = "files"
+GROWING = ".growing-"
+"""How the folders begin that are not whole yet, or not needed any more."""
+
+LOCK_WAIT = 3600.0
+"""Seconds that an install waits for another one of the same program, which may be a build on a slow machine."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that can be started.
+
+    Attributes
+    ----------
+    name, version : str
+        Which one.
+    path : Path
+        Of the file that is started.
+    source : str
+        ``path``, ``image`` or ``go``.
+    origin : str
+        The image by digest, the module by version, or the place on PATH.
+    sha256 : str
+        Of the file; empty for one on PATH, which the lab doesn't own.
+    """
+
+    name: str
+    version: str
+    path: Path
+    source: str
+    origin: str
+    sha256: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "path": str(self.path)}
+
+
+class Store:
+    """What is installed of one program, in the cache that all labs of a user share.
+
+    Parameters
+    ----------
+    wanted : Entry
+        The program.
+    paths : LabPaths
+        Where the cache is.
+    """
+
+    def __init__(self, wanted: Entry, paths: LabPaths) -> None:
+        self.entry = wanted
+        self.home = paths.cache / "programs" / wanted.name
+        self.folder = self.home / wanted.version
+
+    @property
+    def downloads(self) -> Path:
+        """Where layers lie while they grow."""
+        return self.home / "downloads"
+
+    @property
+    def build(self) -> Path:
+        """Where Go builds."""
+        return self.home / "build"
+
+    def find(self) -> Program | None:
+        """Return the installed program if its file has the recorded size and time; it is not read."""
+        record = self._record()
+        if record is None:
+            return None
+        try:
+            path = self.folder / FILES / self.entry.program
+            note = record["files"][self.entry.program]
+            seen = path.stat()
+            if (seen.st_size, seen.st_mtime_ns) != (note["size"], note["mtime_ns"]) or not os.access(path, os.X_OK):
+                return None
+            return Program(
+                self.entry.name, self.entry.version, path, record["source"], record["origin"], note["sha256"]
+            )
+        except (OSError, LookupError, TypeError):
+            return None
+
+    def damaged(self) -> list[str]:
+        """Return the installed files whose content is not the recorded one; every file is read."""
+        record = self._record()
+        if record is None:
+            return [RECORD]
+        try:
+            notes: dict[str, dict[str, Any]] = record["files"]
+            return [name for name, note in notes.items() if not _is_good(self.folder / FILES / name, note["sha256"])]
+        except (LookupError, TypeError, AttributeError):
+            return [RECORD]
+
+    def _record(self) -> dict[str, Any] | None:
+        try:
+            record = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    @contextlib.contextmanager
+    def growing(self) -> Iterator[Path]:
+        """Give a folder to fill, on the same file system as its place; nothing of it stays unless it was put there."""
+        folder = Path(tempfile.mkdtemp(prefix=GROWING, dir=writable_folder(self.home)))
+        try:
+            yield folder
+        finally:
+            remove_tree(folder)
+
+    def put(self, grown: Path, source: str, origin: str) -> Program:
+        """Make what lies in `grown` the installed program, in one step; what was there before goes.
+
+        Raises
+        ------
+        StorageTrouble
+            The disk is full, or the folder can't be written.
+        """
+        with _storing(self.home), tempfile.TemporaryDirectory(prefix=GROWING, dir=self.home) as temporary:
+            whole = Path(temporary) / "whole"
+            whole.mkdir()
+            os.rename(grown, whole / FILES)
+            files = {str(path.relative_to(whole / FILES)): _note(path) for path in _files(whole / FILES)}
+            record = {
+                "name": self.entry.name,
+                "version": self.entry.version,
+                "source": source,
+                "origin": origin,
+                "installed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "files": files,
+            }
+            with (whole / RECORD).open("w", encoding="utf-8") as file:
+                json.dump(record, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            _sync(whole)
+            if self.folder.exists():
+                os.rename(self.folder, Path(temporary) / "before")
+            os.rename(whole, self.folder)
+            _sync(self.home)
+        program = self.find()
+        assert program is not None, f"{self.folder} was just written"
+        return program
+
+    def sweep(self) -> None:
+        """Remove what an install that was killed has left; to be called under the lock."""
+        for left in self.home.glob(f"{GROWING}*"):
+            remove_tree(left)
+
+    @contextlib.contextmanager
+    def locked(self, waiting: Callable[[str], None]) -> Iterator[None]:
+        """Keep other installs of this program away.
+
+        Raises
+        ------
+        LabBusy
+            Another one has gone on for very long.
+        """
+        lock = FileLock(writable_folder(self.home) / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waiting(f"another lab is installing {self.entry.name}; waiting for it")
+            try:
+                lock.acquire(timeout=LOCK_WAIT)
+            except Timeout:
+                raise LabBusy(
+                    f"Another lab has been installing {self.entry.name} for {LOCK_WAIT / 60:.0f} minutes.",
+                    next_step="see whether it still goes on; ending its process frees the lock",
+                ) from None
+        try:
+            self.sweep()
+            yield
+        finally:
+            lock.release()
+
+
+def find_program(name: str, paths: LabPaths) -> Program | None:
+    """Return a program if it is there: installed, else the right version of it on PATH; takes milliseconds.
+
+    A file on PATH is asked for its version once; the answer is kept for as long as the file stays the same.
+
+    Parameters
+    ----------
+    name : str
+        As in ``lab install NAME``.
+    paths : LabPaths
+        Where the cache is.
+
+    Raises
+    ------
+    UnknownComponent
+        There is no such program.
+    """
+    from labstack.install.on_path import on_path
+
+    wanted = entry(name)
+    return Store(wanted, paths).find() or on_path(wanted, paths)
+
+
+@contextlib.contextmanager
+def _storing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageTrouble(
+            f"The lab can't write to {folder}: {error.strerror or error}.",
+            next_step="free some space, or point XDG_CACHE_HOME to a folder that you can write",
+        ) from error
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _note(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
+    seen = path.stat()
+    return {"sha256": sha256, "size": seen.st_size, "mtime_ns": seen.st_mtime_ns}
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_good(path: Path, sha256: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
