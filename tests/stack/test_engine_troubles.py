@@ -12,8 +12,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,10 +26,10 @@ from labstack.containers.engine import engine_address
 from labstack.containers.lock import lock
 from labstack.errors import DownloadFailed, EngineAway
 from labstack.ports import choose
-from labstack.waiting import wait_until
-from tests.containers.engine import CACHE, SUPERVISOR, engine, programs, restart
+from tests.containers.engine import CACHE, SUPERVISOR, engine, restart
 from tests.stack.labs import ROOT, Grounds
 from tests.stack.one_order import ended, place
+from tests.stack.registry import serving
 
 pytestmark = pytest.mark.skipif(
     SUPERVISOR not in os.environ, reason="for an engine of its own: python -m tests.containers pytest ..."
@@ -49,24 +48,6 @@ class Registry:
     @property
     def repository(self) -> str:
         return f"localhost:{self.port}/python"
-
-
-@contextmanager
-def serving(folder: Path, port: int, inside: Callable[[Sequence[str]], Sequence[str]] = lambda c: c) -> Iterator[None]:
-    """Run Debian's registry on what lies in a folder."""
-    config = folder / "config.json"
-    where = {"filesystem": {"rootdirectory": str(folder / "images")}, "delete": {"enabled": True}}
-    config.write_text(json.dumps({"version": 0.1, "storage": where, "http": {"addr": f"127.0.0.1:{port}"}}))
-    program = str(programs(CACHE) / "usr/bin/docker-registry")
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(inside([program, "serve", str(config)]), stdout=log, stderr=log)
-    try:
-        ask = [sys.executable, "-c", f"import socket; socket.create_connection(('127.0.0.1', {port}))"]
-        assert wait_until(lambda: subprocess.run(inside(ask), stderr=subprocess.DEVNULL).returncode == 0, 20)
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 @pytest.fixture(scope="module")

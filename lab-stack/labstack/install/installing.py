@@ -7,9 +7,6 @@ from functools import partial
 
 from labstack.errors import LabError, ProgramMissing
 from labstack.install.catalogue import Entry
-from labstack.install.from_go import from_go
-from labstack.install.from_image import from_image
-from labstack.install.on_path import look
 from labstack.install.store import Program, Store
 from labstack.install.trouble import Refused
 from labstack.paths import LabPaths
@@ -66,7 +63,8 @@ def install(
                 if type(error) is LabError:
                     raise
                 obstacles.append((way, error))
-                progress.say(f"not from {NAMES[way]}: {error.problem}")
+                hint = f" ({error.next_step})" if way != ways[-1] and error.next_step else ""
+                progress.say(f"not from {NAMES[way]}: {error.problem}{hint}")
     raise _nowhere(wanted, obstacles)
 
 
@@ -89,10 +87,17 @@ def _whole(store: Store, progress: Progress) -> Program | None:
 
 
 def _take(way: str, store: Store, paths: LabPaths, tell: Callable[[str], None], keep: bool) -> Program:
+    # Imported here: whoever only asks whether a program is there doesn't wait for a client of registries.
     if way == "image":
+        from labstack.install.from_image import from_image
+
         return from_image(store, tell)
     if way == "go":
+        from labstack.install.from_go import from_go
+
         return from_go(store, tell, keep=keep)
+    from labstack.install.on_path import look
+
     program = look(store.entry, paths)
     remove_tree(store.folder)  # else the lab would take what is installed
     return program
@@ -100,7 +105,7 @@ def _take(way: str, store: Store, paths: LabPaths, tell: Callable[[str], None], 
 
 def _nowhere(wanted: Entry, obstacles: Sequence[tuple[str, LabError]]) -> LabError:
     tried = "\n".join(f"    from {NAMES[way]}: {error.problem.rstrip('.')}" for way, error in obstacles)
-    steps = [f"{NAMES[way]}: {error.next_step}" for way, error in obstacles if error.next_step]
+    steps = [f"to have it from {NAMES[way]}, {error.next_step}" for way, error in obstacles if error.next_step]
     command = wanted.on_path.command if wanted.on_path else wanted.name
     steps.append(f"or put a {command} of version {wanted.version} on PATH yourself")
     return ProgramMissing(

@@ -156,13 +156,14 @@ class Registry:
                 if len(raw) > LARGEST_MANIFEST:
                     raise Refused(f"The manifest of {self.image} is larger than {LARGEST_MANIFEST / 1e6:.0f} MB.")
             media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        if media_type not in (*INDEXES, *MANIFESTS):  # a log-in page of this network, say
+            raise DownloadFailed(
+                f"what the registry has for {self.image} is no image that is known here: {media_type[:100]!r}",
+                next_step="check the network and the image's name, then run the same command again",
+            )
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
         if reference.startswith("sha256:") and digest != reference:
             raise Refused(f"The registry sent a manifest with digest {digest} for {self.image}, not {reference}.")
-        if media_type not in (*INDEXES, *MANIFESTS):
-            raise Refused(
-                f"What the registry has for {self.image} is no image that is known here: {media_type[:100]!r}."
-            )
         try:
             content = json.loads(raw)
         except ValueError:
