@@ -1,0 +1,184 @@
+"""What a route does with a request: pass it on, redirect it, or answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.route.v3 import route_components_pb2
+from google.protobuf.duration_pb2 import Duration
+
+from labstack.mesh.translate.destinations import Destinations
+from labstack.mesh.translate.faults import exact_percent, whole_percent
+from labstack.mesh.translate.headers import operations
+from labstack.mesh.translate.retries import retry_policy
+
+Route = route_components_pb2.Route
+Action = route_components_pb2.RouteAction
+Redirect = route_components_pb2.RedirectAction
+Spec = Mapping[str, Any]
+
+REDIRECT_CODES = {
+    0: Redirect.MOVED_PERMANENTLY,
+    301: Redirect.MOVED_PERMANENTLY,
+    302: Redirect.FOUND,
+    303: Redirect.SEE_OTHER,
+    307: Redirect.TEMPORARY_REDIRECT,
+    308: Redirect.PERMANENT_REDIRECT,
+}
+
+
+def redirect(target: route_components_pb2.Route, spec: Spec, port: int) -> None:
+    """Let a route redirect. A code that Envoy doesn't know leaves it without anything to do."""
+    code = REDIRECT_CODES.get(spec.get("redirectCode", 0))
+    if code is None:
+        return
+    action = target.redirect
+    action.host_redirect = spec.get("authority", "")
+    action.path_redirect = spec.get("uri", "")
+    action.response_code = code
+    if spec.get("scheme"):
+        action.scheme_redirect = spec["scheme"]
+    new_port = port if spec.get("derivePort") == "FROM_REQUEST_PORT" else spec.get("port", 0)
+    # The port that a scheme implies is not written out.
+    if new_port != {"http": 80, "https": 443}.get(spec.get("scheme") or "http"):
+        action.port_redirect = new_port
+
+
+def direct_response(target: route_components_pb2.Route, spec: Spec) -> None:
+    """Let a route answer by itself."""
+    target.direct_response.status = spec.get("status", 0)
+    body = spec.get("body")
+    if body is None:
+        return
+    target.direct_response.body.SetInParent()
+    if "string" in body:
+        target.direct_response.body.inline_string = body["string"]
+    elif "bytes" in body:
+        target.direct_response.body.inline_bytes = body["bytes"]
+
+
+def forward(target: route_components_pb2.Route, spec: Spec, destinations: Destinations, authority: str) -> None:
+    """Let a route pass requests on.
+
+    Parameters
+    ----------
+    target : Route
+        Is changed.
+    spec : mapping
+        The HTTPRoute.
+    destinations : Destinations
+        Where its destinations lead.
+    authority : str
+        The host that its header operations set; empty for none.
+    """
+    action = target.route
+    # Istio has no time-out unless one is given, also where Envoy would have one.
+    timeout = spec.get("timeout", Duration())
+    action.timeout.CopyFrom(timeout)
+    action.max_grpc_timeout.CopyFrom(timeout)
+    if "rewrite" in spec:
+        _rewrite(action, spec["rewrite"])
+        authority = spec["rewrite"].get("authority") or authority
+    if authority:
+        action.host_rewrite_literal = authority
+    _mirror(action, spec, destinations)
+    routes = spec.get("route", [])
+    if len(routes) == 1:
+        _single(target, routes[0], destinations)
+    else:
+        _weighted(action, routes, destinations)
+    hashed = len(routes) == 1 and destinations.hash(routes[0].get("destination", {})) is not None
+    policy = retry_policy(spec.get("retries"), hashed=hashed)
+    if policy is not None:
+        action.retry_policy.CopyFrom(policy)
+
+
+def _rewrite(action: route_components_pb2.RouteAction, rewrite: Spec) -> None:
+    if "uriRegexRewrite" in rewrite:
+        regex = rewrite["uriRegexRewrite"]
+        action.regex_rewrite.pattern.regex = regex.get("match", "")
+        action.regex_rewrite.substitution = regex.get("rewrite", "")
+    elif rewrite.get("uri"):
+        action.prefix_rewrite = rewrite["uri"]
+
+
+def _mirror(action: route_components_pb2.RouteAction, spec: Spec, destinations: Destinations) -> None:
+    """Add the mirrors; of all requests where no percentage is given, and none where it is 0."""
+    mirrors: list[tuple[Spec | None, base_pb2.RuntimeFractionalPercent | None]] = []
+    if "mirror" in spec:
+        mirrors.append((spec["mirror"], _mirror_fraction(spec)))
+    for each in spec.get("mirrors", []):
+        mirrors.append((each.get("destination"), _fraction(each.get("percentage"))))
+    for destination, fraction in mirrors:
+        if destination is not None and fraction is not None:
+            action.request_mirror_policies.add(
+                cluster=destinations.cluster(destination),
+                runtime_fraction=fraction,
+                trace_sampled={"value": False},
+                disable_shadow_host_suffix_append=True,
+            )
+
+
+def _mirror_fraction(spec: Spec) -> base_pb2.RuntimeFractionalPercent | None:
+    old = spec.get("mirrorPercent", spec.get("mirror_percent"))
+    if "mirrorPercentage" in spec or old is None:
+        return _fraction(spec.get("mirrorPercentage"))
+    return base_pb2.RuntimeFractionalPercent(default_value=whole_percent(old)) if old > 0 else None
+
+
+def _fraction(percentage: Spec | None) -> base_pb2.RuntimeFractionalPercent | None:
+    if percentage is None:
+        return base_pb2.RuntimeFractionalPercent(default_value=whole_percent(100))
+    value = percentage.get("value", 0)
+    return base_pb2.RuntimeFractionalPercent(default_value=exact_percent(value)) if value > 0 else None
+
+
+def _single(target: route_components_pb2.Route, each: Spec, destinations: Destinations) -> None:
+    """Pass on to the only destination; its weight means nothing."""
+    action, destination = target.route, each.get("destination", {})
+    action.cluster = destinations.cluster(destination)
+    if "headers" in each:
+        own = operations(each["headers"])
+        own.apply(target)
+        # The route's own rewrite of the host comes before its destination's.
+        if own.authority and not action.host_rewrite_literal:
+            action.host_rewrite_literal = own.authority
+    _add_hash(action, destinations.hash(destination))
+
+
+def _weighted(action: route_components_pb2.RouteAction, routes: list[Spec], destinations: Destinations) -> None:
+    """Spread over several destinations; those of weight 0 are left out."""
+    action.weighted_clusters.SetInParent()
+    for each in routes:
+        if not each.get("weight", 0):
+            continue
+        destination = each.get("destination", {})
+        cluster = action.weighted_clusters.clusters.add(
+            name=destinations.cluster(destination), weight={"value": each["weight"] % 2**32}
+        )
+        if "headers" in each:
+            own = operations(each["headers"])
+            own.apply(cluster)
+            if own.authority:
+                cluster.host_rewrite_literal = own.authority
+        _add_hash(action, destinations.hash(destination))
+
+
+def _add_hash(action: route_components_pb2.RouteAction, settings: Spec | None) -> None:
+    """Say what of a request decides over its endpoint."""
+    settings = settings or {}
+    if "httpHeaderName" in settings:
+        action.hash_policy.add(header={"header_name": settings["httpHeaderName"]})
+    elif "httpCookie" in settings:
+        cookie = settings["httpCookie"]
+        policy = action.hash_policy.add(cookie={"name": cookie.get("name", ""), "path": cookie.get("path", "")})
+        if "ttl" in cookie:
+            policy.cookie.ttl.CopyFrom(cookie["ttl"])
+        for attribute in cookie.get("attributes", []):
+            policy.cookie.attributes.add(name=attribute.get("name", ""), value=attribute.get("value", ""))
+    elif "useSourceIp" in settings:
+        action.hash_policy.add(connection_properties={"source_ip": settings["useSourceIp"]})
+    elif "httpQueryParameterName" in settings:
+        action.hash_policy.add(query_parameter={"name": settings["httpQueryParameterName"]})

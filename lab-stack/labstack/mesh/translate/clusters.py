@@ -1,0 +1,130 @@
+"""Clusters: one for each port of each service, one more for each subset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import config_source_pb2
+from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct
+
+from labstack.mesh.translate.connection_pools import apply_connection_pool
+from labstack.mesh.translate.destination_rules import Rule
+from labstack.mesh.translate.endpoints import localities
+from labstack.mesh.translate.load_balancers import apply_load_balancer
+from labstack.mesh.translate.outliers import apply_outlier_detection
+from labstack.mesh.translate.policies import policy_for
+from labstack.mesh.translate.services import Endpoint, Port, Service
+
+Cluster = cluster_pb2.Cluster
+
+CONNECT_TIMEOUT = Duration(seconds=10)
+DNS_REFRESH = Duration(seconds=60)
+DNS_JITTER = Duration(nanos=100_000_000)
+DNS_QUERIES = 100
+TYPES = {"NONE": Cluster.EDS, "STATIC": Cluster.EDS, "DNS": Cluster.STRICT_DNS, "DNS_ROUND_ROBIN": Cluster.LOGICAL_DNS}
+
+
+def cluster_name(host: str, port: int, subset: str = "") -> str:
+    """Return the name that Istio gives to the cluster of a port of a service, or of one of its subsets."""
+    return f"outbound|{port}|{subset}|{host}"
+
+
+def black_hole() -> cluster_pb2.Cluster:
+    """Return the cluster that takes what leads nowhere."""
+    name = "BlackHoleCluster"
+    return Cluster(name=name, alt_stat_name=name + ";", type=Cluster.STATIC, connect_timeout=CONNECT_TIMEOUT)
+
+
+def clusters_of(service: Service, endpoints: list[Endpoint], rule: Rule | None) -> list[cluster_pb2.Cluster]:
+    """Return all clusters of a service under the DestinationRule that holds for it."""
+    result = []
+    for port in service.ports:
+        if port.protocol == "udp":
+            continue
+        here = [each for each in endpoints if each.service_port.number == port.number]
+        whole = _cluster(service, port, here, rule, None, TYPES[service.resolution])
+        if whole is None:
+            continue
+        result.append(whole)
+        for subset in rule.subsets if rule else ():
+            labels = subset.get("labels", {}).items()
+            chosen = [each for each in here if labels <= each.labels.items()]
+            # A subset resolves as the service does, unless either of them passes connections through.
+            kind = Cluster.ORIGINAL_DST if _passes_through(subset) else whole.type
+            if (cluster := _cluster(service, port, chosen, rule, subset, kind)) is not None:
+                result.append(cluster)
+    return result
+
+
+def _passes_through(subset: Mapping[str, Any]) -> bool:
+    policy: Mapping[str, Any] = subset.get("trafficPolicy", {})
+    return policy.get("loadBalancer", {}).get("simple") == "PASSTHROUGH"
+
+
+def _cluster(
+    service: Service,
+    port: Port,
+    endpoints: list[Endpoint],
+    rule: Rule | None,
+    subset: Mapping[str, Any] | None,
+    kind: int,
+) -> cluster_pb2.Cluster | None:
+    """Return a cluster; None where DNS has nothing to resolve."""
+    subset_name = (subset or {}).get("name", "")
+    name = cluster_name(service.host, port.number, subset_name)
+    cluster = Cluster(
+        name=name, alt_stat_name=name + ";", type=kind, connect_timeout=CONNECT_TIMEOUT, common_lb_config={}
+    )
+    if kind in (Cluster.STRICT_DNS, Cluster.LOGICAL_DNS):
+        if not endpoints:
+            return None
+        _resolve(cluster)
+        cluster.load_assignment.cluster_name = name
+        cluster.load_assignment.endpoints.extend(localities(endpoints))
+    if kind == Cluster.ORIGINAL_DST and service.resolution == "NONE" and port.target:
+        cluster.original_dst_lb_config.upstream_port_override.value = port.target
+    policy = policy_for(rule, port.number, subset)
+    apply_connection_pool(cluster, policy, http2=port.speaks_http2)
+    apply_outlier_detection(cluster, policy.get("outlierDetection"))
+    apply_load_balancer(cluster, policy.get("loadBalancer", {}))
+    if cluster.type == Cluster.EDS:
+        cluster.eds_cluster_config.service_name = name
+        cluster.eds_cluster_config.eds_config.CopyFrom(over_ads())
+    _describe(cluster, service, rule, subset_name)
+    return cluster
+
+
+def _resolve(cluster: cluster_pb2.Cluster) -> None:
+    cluster.dns_lookup_family = Cluster.V4_ONLY
+    cluster.dns_refresh_rate.CopyFrom(DNS_REFRESH)
+    cluster.dns_jitter.CopyFrom(DNS_JITTER)
+    cluster.respect_dns_ttl = True
+    resolver = cares_dns_resolver_pb2.CaresDnsResolverConfig(udp_max_queries={"value": DNS_QUERIES})
+    cluster.typed_dns_resolver_config.name = "envoy.network.dns_resolver.cares"
+    cluster.typed_dns_resolver_config.typed_config.Pack(resolver)
+
+
+def over_ads() -> config_source_pb2.ConfigSource:
+    """Return where Envoy gets a named resource: from the stream that brought the reference, with all the time it needs."""
+    return config_source_pb2.ConfigSource(
+        ads={}, initial_fetch_timeout=Duration(), resource_api_version=config_source_pb2.V3
+    )
+
+
+def _describe(cluster: cluster_pb2.Cluster, service: Service, rule: Rule | None, subset: str) -> None:
+    """Note where the cluster comes from, for whoever reads Envoy's configuration."""
+    notes: dict[str, Any] = {}
+    if service.external and not subset:
+        notes["external"] = True
+    if rule is not None:
+        notes["config"] = rule.config.origin
+    if subset:
+        notes["subset"] = subset
+    if notes:
+        metadata = Struct()
+        metadata.update(notes)
+        cluster.metadata.filter_metadata["istio"].CopyFrom(metadata)

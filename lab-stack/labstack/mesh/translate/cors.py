@@ -1,0 +1,33 @@
+"""CORS: which pages of other origins a browser lets call the service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from envoy.extensions.filters.http.cors.v3 import cors_pb2
+
+from labstack.mesh.translate.faults import whole_percent
+from labstack.mesh.translate.matches import string_matcher
+
+
+def cors_policy(policy: Mapping[str, Any]) -> cors_pb2.CorsPolicy:
+    """Return Envoy's CORS policy. A preflight that doesn't match is passed on to the service, unless it is to be ignored."""
+    result = cors_pb2.CorsPolicy(
+        allow_methods=",".join(policy.get("allowMethods", [])),
+        allow_headers=",".join(policy.get("allowHeaders", [])),
+        expose_headers=",".join(policy.get("exposeHeaders", [])),
+        filter_enabled={"default_value": whole_percent(100)},
+    )
+    result.forward_not_matching_preflights.value = policy.get("unmatchedPreflights") != "IGNORE"
+    if "allowOrigins" in policy:
+        matchers = (string_matcher(each) for each in policy["allowOrigins"])
+        result.allow_origin_string_match.extend(each for each in matchers if each is not None)
+    else:
+        for origin in policy.get("allowOrigin", []):
+            result.allow_origin_string_match.add(exact=origin)
+    if "allowCredentials" in policy:
+        result.allow_credentials.value = policy["allowCredentials"]
+    if "maxAge" in policy:
+        result.max_age = str(policy["maxAge"].seconds)
+    return result

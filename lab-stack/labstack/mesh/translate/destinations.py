@@ -1,0 +1,60 @@
+"""Destinations of routes: the cluster that each leads to, and the consistent hash that picks an endpoint there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from labstack.mesh.translate.clusters import cluster_name
+from labstack.mesh.translate.destination_rules import DestinationRules
+from labstack.mesh.translate.gateways import NAMESPACE
+from labstack.mesh.translate.hosts import full_name
+from labstack.mesh.translate.policies import hash_for
+from labstack.mesh.translate.services import Service, Services
+
+
+@dataclass(frozen=True)
+class Destinations:
+    """Where the destinations of one VirtualService lead.
+
+    Attributes
+    ----------
+    services, rules
+        What is known.
+    namespace : str
+        The VirtualService's; its short host names are meant there.
+    port : int
+        The gateway's port; used where neither the destination nor its service says one.
+    """
+
+    services: Services
+    rules: DestinationRules
+    namespace: str
+    port: int
+
+    def host(self, destination: Mapping[str, Any]) -> str:
+        """Return the full name of a destination's host."""
+        return full_name(destination.get("host", ""), self.namespace)
+
+    def service(self, destination: Mapping[str, Any]) -> Service | None:
+        """Return the service that a destination means, or None where there is none."""
+        return self.services.found_from(self.host(destination), self.namespace, NAMESPACE)
+
+    def cluster(self, destination: Mapping[str, Any]) -> str:
+        """Return the name of a destination's cluster, whether there is one or not."""
+        host = self.host(destination)
+        if not host:
+            return "UnknownService"
+        port, service = self.port, self.service(destination)
+        if "port" in destination:
+            port = destination["port"].get("number", 0)
+        elif service is not None and len(service.ports) == 1:
+            port = service.ports[0].number
+        return cluster_name(host, port, destination.get("subset", ""))
+
+    def hash(self, destination: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return the consistent hash that holds for a destination, or None."""
+        service = self.services.seen.get(self.host(destination))
+        rule = self.rules.rule_for(service, NAMESPACE) if service is not None else None
+        return hash_for(rule, destination)

@@ -1,0 +1,69 @@
+"""Endpoints: where the requests of a cluster go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from envoy.config.core.v3 import address_pb2, base_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+
+from labstack.mesh.translate.services import UNIX, Endpoint
+
+Locality = endpoint_components_pb2.LocalityLbEndpoints
+
+
+def localities(endpoints: Iterable[Endpoint]) -> list[endpoint_components_pb2.LocalityLbEndpoints]:
+    """Return endpoints grouped by place, in order of the places' names."""
+    groups: dict[str, endpoint_components_pb2.LocalityLbEndpoints] = {}
+    for each in endpoints:
+        group = groups.setdefault(each.locality, Locality(locality=_locality(each.locality)))
+        group.lb_endpoints.append(
+            endpoint_components_pb2.LbEndpoint(
+                endpoint={"address": address_of(each.address, each.port)},
+                load_balancing_weight={"value": each.weight},
+                metadata={},
+            )
+        )
+        group.load_balancing_weight.value = min(group.load_balancing_weight.value + each.weight, 2**32 - 1)
+    return [groups[name] for name in sorted(groups)]
+
+
+def load_assignment(
+    name: str, endpoints: Iterable[Endpoint], *, ordered: bool
+) -> endpoint_pb2.ClusterLoadAssignment:
+    """Return what a cluster's name is resolved to; `ordered` puts the nearer places first."""
+    result = endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=localities(endpoints))
+    if ordered:
+        fail_over(result)
+    return result
+
+
+def fail_over(assignment: endpoint_pb2.ClusterLoadAssignment) -> None:
+    """Number the places by nearness to the gateway, without gaps; 0 is used until it fails.
+
+    The gateway is nowhere: its region, zone and subzone are empty.
+    """
+    distances = [_distance(group.locality) for group in assignment.endpoints]
+    ranks = {distance: rank for rank, distance in enumerate(sorted(set(distances)))}
+    for group, distance in zip(assignment.endpoints, distances, strict=True):
+        group.priority = ranks[distance]
+
+
+def _distance(locality: base_pb2.Locality) -> int:
+    if locality.region:
+        return 3
+    if locality.zone:
+        return 2
+    return 1 if locality.sub_zone else 0
+
+
+def _locality(text: str) -> base_pb2.Locality:
+    region, zone, sub_zone = [*text.split("/"), "", ""][:3]
+    return base_pb2.Locality(region=region, zone=zone, sub_zone=sub_zone)
+
+
+def address_of(address: str, port: int) -> address_pb2.Address:
+    """Return an address for Envoy; without a port it is the path of a Unix socket."""
+    if not port:
+        return address_pb2.Address(pipe={"path": address.removeprefix(UNIX)})
+    return address_pb2.Address(socket_address={"address": address, "port_value": port})

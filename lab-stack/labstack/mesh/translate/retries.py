@@ -1,0 +1,71 @@
+"""Retries: what is tried again, how often, and where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from envoy.config.route.v3 import route_components_pb2
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
+
+Policy = route_components_pb2.RetryPolicy
+
+# Istio's defaults. They retry what surely was not served; a 503 from the service itself is none of them.
+ATTEMPTS = 2
+RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
+HOST_ATTEMPTS = 5
+# The status codes that Go's net/http has a text for, by which istiod tells a code from a condition.
+STATUS_CODES = frozenset(
+    [*range(100, 104), *range(200, 209), 226, *range(300, 306), 307, 308, *range(400, 419)]
+    + [*range(421, 427), 428, 429, 431, 451, *range(500, 509), 510, 511]
+)
+
+
+def retry_policy(retries: Mapping[str, Any] | None, *, hashed: bool) -> route_components_pb2.RetryPolicy | None:
+    """Return Envoy's retry policy; None where retries are turned off, by attempts of 0.
+
+    Parameters
+    ----------
+    retries : mapping or None
+        What the route says; None means Istio's default.
+    hashed : bool
+        Whether a consistent hash picks the endpoint, so that a retry goes to the same one.
+    """
+    attempts = ATTEMPTS if retries is None else retries.get("attempts", 0)
+    retries = retries or {}
+    if attempts <= 0:
+        return None
+    policy = Policy(
+        num_retries={"value": attempts}, retry_on=RETRY_ON, host_selection_retry_max_attempts=HOST_ATTEMPTS
+    )
+    if retries.get("retryOn"):
+        policy.retry_on, codes = _conditions(retries["retryOn"])
+        policy.retriable_status_codes.extend(codes)
+    if "perTryTimeout" in retries:
+        policy.per_try_timeout.CopyFrom(retries["perTryTimeout"])
+    if retries.get("retryIgnorePreviousHosts", not hashed):
+        predicate = policy.retry_host_predicate.add(name="envoy.retry_host_predicates.previous_hosts")
+        predicate.typed_config.Pack(previous_hosts_pb2.PreviousHostsPredicate())
+    if retries.get("retryRemoteLocalities"):
+        policy.retry_priority.name = "envoy.retry_priorities.previous_priorities"
+        config = previous_priorities_config_pb2.PreviousPrioritiesConfig(update_frequency=2)
+        policy.retry_priority.typed_config.Pack(config)
+    if "backoff" in retries:
+        policy.retry_back_off.base_interval.CopyFrom(retries["backoff"])
+    return policy
+
+
+def _conditions(retry_on: str) -> tuple[str, list[int]]:
+    """Split conditions from status codes, which Envoy takes apart; codes need a condition that turns them on."""
+    conditions, codes = [], []
+    for part in filter(None, (part.strip() for part in retry_on.split(","))):
+        if re.fullmatch(r"[+-]?[0-9]+", part) and int(part) in STATUS_CODES:
+            codes.append(int(part))
+        else:
+            conditions.append(part)
+    text = ",".join(conditions)
+    if codes and "retriable-status-codes" not in text:
+        text += ",retriable-status-codes"
+    return text, codes

@@ -1,0 +1,246 @@
+"""What a field may hold, and how it is read: the words that `supported` is written in.
+
+Reading follows istiod, which reads YAML as protobuf's JSON: null means absent, integers may come as text, an enumeration by name or
+number, a duration in Go's form, and of a "oneof" only one field may be there.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from google.protobuf.duration_pb2 import Duration
+
+from labstack.mesh import durations
+from labstack.mesh.documents import Document
+from labstack.mesh.errors import Problem
+from labstack.mesh.words import did_you_mean, seen
+
+Path = tuple[str | int, ...]
+
+
+@dataclass
+class Reader:
+    """Collects what is wrong with one document while it is read.
+
+    Attributes
+    ----------
+    invalid : list of Problem
+        Values that istiod can't read either.
+    unsupported : list of Problem
+        Fields that the translator doesn't do.
+    """
+
+    document: Document
+    invalid: list[Problem] = field(default_factory=list)
+    unsupported: list[Problem] = field(default_factory=list)
+
+    def refuse(self, path: Path, expected: str, value: Any) -> None:
+        """Note a value that can't be read."""
+        self.invalid.append(self.document.problem(path, f"{seen(value)}; {expected} is expected"))
+
+
+class Shape(Protocol):
+    """Something that a field may hold."""
+
+    def read(self, value: Any, path: Path, reader: Reader) -> Any:
+        """Return the value as the translator works with it; None where it can't be read, which the reader then knows."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A string."""
+
+    def read(self, value: Any, path: Path, reader: Reader) -> str | None:
+        if isinstance(value, str):
+            return value
+        return reader.refuse(path, "a text (put it in quotes)", value)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """True or false."""
+
+    def read(self, value: Any, path: Path, reader: Reader) -> bool | None:
+        if isinstance(value, bool):
+            return value
+        return reader.refuse(path, "true or false", value)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An integer within the bounds of its protobuf type."""
+
+    low: int
+    high: int
+
+    def read(self, value: Any, path: Path, reader: Reader) -> int | None:
+        number = value
+        if isinstance(value, str) and value.removeprefix("-").isdecimal():
+            number = int(value)
+        if isinstance(number, int) and not isinstance(number, bool) and self.low <= number <= self.high:
+            return number
+        return reader.refuse(path, f"an integer from {self.low} to {self.high}", value)
+
+
+INT32 = Whole(-(2**31), 2**31 - 1)
+UINT32 = Whole(0, 2**32 - 1)
+UINT64 = Whole(0, 2**64 - 1)
+
+
+@dataclass(frozen=True)
+class Real:
+    """A number."""
+
+    def read(self, value: Any, path: Path, reader: Reader) -> float | None:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(value, str):
+            try:
+                return float(value)
+            except ValueError:
+                pass
+        return reader.refuse(path, "a number", value)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A duration, such as ``1.5s``."""
+
+    def read(self, value: Any, path: Path, reader: Reader) -> Duration | None:
+        length = durations.nanoseconds(value) if isinstance(value, str) else None
+        if length is None:
+            return reader.refuse(path, f"a duration such as {durations.EXAMPLES}", value)
+        result = Duration()
+        result.FromNanoseconds(length)
+        return result
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """Bytes, written in base64."""
+
+    def read(self, value: Any, path: Path, reader: Reader) -> bytes | None:
+        try:
+            return base64.b64decode(value, validate=True)
+        except (TypeError, ValueError, binascii.Error):
+            return reader.refuse(path, "bytes in base64", value)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some names; protobuf takes their numbers, too, which count from 0 unless `numbers` says otherwise.
+
+    `refused` are names that Istio has and the translator doesn't do.
+    """
+
+    names: tuple[str, ...]
+    refused: tuple[str, ...] = ()
+
+    def read(self, value: Any, path: Path, reader: Reader) -> str | None:
+        name = value
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(self.names):
+            name = self.names[value]
+        if name in self.refused:
+            reader.unsupported.append(reader.document.problem(path, f"the translator doesn't do `{name}`"))
+            return None
+        if name in self.names:
+            return str(name)
+        return reader.refuse(path, "one of " + ", ".join(self.names), value)
+
+
+@dataclass(frozen=True)
+class Protocols:
+    """The name of a protocol, in letters of any size.
+
+    `done` and `refused` are those that Istio has, in small letters; the translator does the first and not the second.
+    """
+
+    done: frozenset[str]
+    refused: frozenset[str]
+
+    def read(self, value: Any, path: Path, reader: Reader) -> str | None:
+        if isinstance(value, str) and value.lower() in self.refused:
+            reader.unsupported.append(reader.document.problem(path, f"the translator doesn't do `{value}` here"))
+        elif isinstance(value, str) and value.lower() in self.done:
+            return value
+        else:
+            reader.refuse(path, "one of " + ", ".join(sorted(self.done)).upper(), value)
+        return None
+
+
+@dataclass(frozen=True)
+class Many:
+    """A list."""
+
+    item: Shape
+
+    def read(self, value: Any, path: Path, reader: Reader) -> list[Any] | None:
+        if not isinstance(value, list):
+            return reader.refuse(path, "a list", value)
+        return [self.item.read(item, (*path, index), reader) for index, item in enumerate(value)]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A mapping from names to values."""
+
+    item: Shape
+
+    def read(self, value: Any, path: Path, reader: Reader) -> dict[str, Any] | None:
+        if not isinstance(value, dict):
+            return reader.refuse(path, "a mapping", value)
+        return {key: self.item.read(item, (*path, key), reader) for key, item in value.items()}
+
+
+LABELS_SHAPE = Table(Text())
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A field that Istio has and the translator doesn't do."""
+
+    instead: str = ""
+
+    def read(self, value: Any, path: Path, reader: Reader) -> None:
+        hint = f"; {self.instead}" if self.instead else ""
+        reader.unsupported.append(reader.document.problem(path, f"the translator doesn't do `{path[-1]}`{hint}"))
+
+
+@dataclass(frozen=True)
+class Message:
+    """An object with fields.
+
+    Parameters
+    ----------
+    fields : mapping
+        Each field's shape.
+    one_of : tuple of tuples, optional
+        Groups of fields of which at most one may be there.
+    """
+
+    fields: Mapping[str, Shape]
+    one_of: tuple[tuple[str, ...], ...] = ()
+
+    def read(self, value: Any, path: Path, reader: Reader) -> dict[str, Any] | None:
+        if not isinstance(value, dict):
+            return reader.refuse(path, "a mapping of fields", value)
+        result = {}
+        for name, item in value.items():
+            if name not in self.fields:
+                hint = did_you_mean(name, self.fields)
+                reader.unsupported.append(
+                    reader.document.problem((*path, name), f"the translator knows no field `{name}` here{hint}")
+                )
+            elif item is not None:
+                result[name] = self.fields[name].read(item, (*path, name), reader)
+        for group in self.one_of:
+            there = [name for name in group if name in result]
+            if len(there) > 1:
+                reader.invalid.append(
+                    reader.document.problem((*path, there[1]), f"stands beside `{there[0]}`; only one of them can be")
+                )
+        return result

@@ -1,0 +1,322 @@
+"""A real istiod, run from files without Kubernetes, and what it tells the lab's gateway.
+
+It answers one configuration after the other. Each is put into an empty folder together with markers of all four kinds;
+once every marker shows in the answer, and a second connection is answered alike, the answer holds all of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import grpc
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+from google.protobuf.message import Message
+
+from labstack.mesh.translate.resources import Resources
+
+KINDS: dict[str, type[Message]] = {
+    "clusters": cluster_pb2.Cluster,
+    "endpoints": endpoint_pb2.ClusterLoadAssignment,
+    "listeners": listener_pb2.Listener,
+    "routes": route_pb2.RouteConfiguration,
+}
+URL = {kind: f"type.googleapis.com/{message.DESCRIPTOR.full_name}" for kind, message in KINDS.items()}
+KIND = {url: kind for kind, url in URL.items()}
+
+MARKER = "marker.invalid"
+MARKER_PORT = 64999
+
+SETTINGS = {
+    "ENABLE_CA_SERVER": "false",
+    "PILOT_CERT_PROVIDER": "none",
+    "PILOT_ENABLE_METADATA_EXCHANGE": "false",
+    "PILOT_ENABLE_ALPN_FILTER": "false",
+    "PILOT_ENABLE_TELEMETRY_LABEL": "false",  # the given cases were made without these labels
+    "PILOT_DEBOUNCE_AFTER": "10ms",
+    "POD_NAMESPACE": "istio-system",
+}
+MESH = """\
+enableAutoMtls: false
+enableTracing: false
+ingressControllerMode: "OFF"
+defaultConfig:
+  discoveryAddress: 127.0.0.1:{port}
+"""
+
+
+class Refused(Exception):
+    """istiod did not take the configuration; carries the line of its log."""
+
+
+def find() -> Path | None:
+    """Return the istiod to test against, or None: LAB_ISTIOD, PATH, or what the lab has installed."""
+    if named := os.environ.get("LAB_ISTIOD"):
+        return Path(named)
+    if on_path := shutil.which("pilot-discovery"):
+        return Path(on_path)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return max(cache.glob("saga-lab/programs/istiod/*/pilot-discovery"), default=None)
+
+
+def _free_ports(number: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class Gateway:
+    """One connection of a gateway to istiod's aggregated discovery service: it asks for all four kinds, as Envoy does."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._asked: queue.SimpleQueue[discovery_pb2.DiscoveryRequest | None] = queue.SimpleQueue()
+        self._nonces: dict[str, str] = {}
+        self._names: dict[str, list[str]] = {}
+        self.seen: dict[str, dict[str, Message]] = {}
+        self._arrived: queue.SimpleQueue[discovery_pb2.DiscoveryResponse | grpc.RpcError] = queue.SimpleQueue()
+        self._call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).StreamAggregatedResources(  # type: ignore[no-untyped-call]
+            iter(self._asked.get, None)
+        )
+        first = self._request("clusters")
+        first.node.id = "router~10.0.0.1~ingress.default~default.svc.cluster.local"
+        first.node.metadata.update({"INSTANCE_IPS": "10.0.0.1", "LABELS": {"istio": "ingressgateway"}})
+        self._asked.put(first)
+        self._asked.put(self._request("listeners"))
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            for response in self._call:
+                self._arrived.put(response)
+        except grpc.RpcError as error:
+            self._arrived.put(error)
+
+    def _request(self, kind: str, version: str = "") -> discovery_pb2.DiscoveryRequest:
+        return discovery_pb2.DiscoveryRequest(
+            type_url=URL[kind],
+            resource_names=self._names.get(kind, []),
+            response_nonce=self._nonces.get(kind, ""),
+            version_info=version,
+        )
+
+    def _subscribe(self, kind: str, names: Iterable[str]) -> None:
+        wanted = sorted(names)
+        if self._names.get(kind) == wanted:
+            return
+        self._names[kind] = wanted
+        self.seen[kind] = {name: message for name, message in self.seen.get(kind, {}).items() if name in wanted}
+        if wanted:
+            self._asked.put(self._request(kind))
+
+    def take(self, timeout: float) -> bool:
+        """Take one answer and acknowledge it; False where none has come in time."""
+        try:
+            response = self._arrived.get(timeout=timeout)
+        except queue.Empty:
+            return False
+        if isinstance(response, grpc.RpcError):
+            raise response
+        kind = KIND[response.type_url]
+        new = {}
+        for packed in response.resources:
+            message = KINDS[kind]()
+            packed.Unpack(message)
+            new[_name(message)] = message
+        whole = kind in ("clusters", "listeners")
+        self.seen[kind] = new if whole else {**self.seen.get(kind, {}), **new}
+        self._nonces[kind] = response.nonce
+        self._asked.put(self._request(kind, response.version_info))
+        if kind == "clusters":
+            self._subscribe("endpoints", (n for n, c in new.items() if c.type == cluster_pb2.Cluster.EDS))  # type: ignore[attr-defined]
+        if kind == "listeners":
+            self._subscribe("routes", _route_names(new.values()))
+        return True
+
+    def complete(self) -> bool:
+        """Say whether every named resource has been answered."""
+        return {"clusters", "listeners"} <= self.seen.keys() and all(
+            set(self._names.get(kind, [])) <= self.seen.get(kind, {}).keys() for kind in ("endpoints", "routes")
+        )
+
+    def close(self) -> None:
+        """End the connection."""
+        self._asked.put(None)
+        self._call.cancel()
+
+
+def _name(message: Message) -> str:
+    return str(getattr(message, "name", "") or getattr(message, "cluster_name", ""))
+
+
+def _route_names(listeners: Iterable[Message]) -> set[str]:
+    names = set()
+    for listener in listeners:
+        for chain in listener.filter_chains:  # type: ignore[attr-defined]
+            for each in chain.filters:
+                manager = http_connection_manager_pb2.HttpConnectionManager()
+                if each.typed_config.Unpack(manager):
+                    names.add(manager.rds.route_config_name)
+    return names
+
+
+def _markers(number: int) -> str:
+    """One resource of each kind, in a namespace of their own, that shows in the answer and in nothing else."""
+    host, name = f"m{number}.{MARKER}", f"m{number}"
+    meta = f"metadata: {{name: {name}, namespace: default}}"
+    return f"""\
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+{meta}
+spec: {{hosts: [{host}], resolution: STATIC, ports: [{{number: 1, name: http, protocol: HTTP}}], endpoints: [{{address: 127.9.9.9}}]}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+{meta}
+spec: {{host: {host}, subsets: [{{name: {name}}}]}}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+{meta}
+spec: {{servers: [{{port: {{number: {MARKER_PORT}, name: {name}, protocol: HTTP}}, bind: 127.9.9.9, hosts: [{host}]}}]}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+{meta}
+spec: {{hosts: [{host}], gateways: [{name}], http: [{{name: {name}, directResponse: {{status: 200}}}}]}}
+"""
+
+
+def _marked(seen: dict[str, dict[str, Message]], number: int) -> bool:
+    name = f"outbound|1||m{number}.{MARKER}"
+    if name not in seen["clusters"] or f"outbound|1|m{number}|m{number}.{MARKER}" not in seen["clusters"]:
+        return False
+    if not seen["endpoints"][name].endpoints:  # type: ignore[attr-defined]
+        return False
+    route = seen.get("routes", {}).get(f"http.{MARKER_PORT}.127.9.9.9")
+    return route is not None and any(host.domains == [f"m{number}.{MARKER}"] for host in route.virtual_hosts)  # type: ignore[attr-defined]
+
+
+def _without_markers(seen: dict[str, dict[str, Message]]) -> Resources:
+    def ours(name: str) -> bool:
+        return MARKER in name or str(MARKER_PORT) in name
+
+    kept = {kind: [m for name, m in sorted(seen.get(kind, {}).items()) if not ours(name)] for kind in KINDS}
+    return Resources(**kept)  # type: ignore[arg-type]
+
+
+class Istiod:
+    """A running istiod with a folder of its own; ends with the `with` block."""
+
+    def __init__(self, program: Path) -> None:
+        self._program = program
+        self._numbers = itertools.count(1)
+
+    def __enter__(self) -> Istiod:
+        self._root = Path(tempfile.mkdtemp(prefix="lab-istiod-"))
+        self._folder = self._root / "config"
+        self._folder.mkdir()
+        grpc_port, http_port, monitoring = _free_ports(3)
+        (self._root / "mesh.yaml").write_text(MESH.format(port=grpc_port))
+        self._log_path = self._root / "log"
+        self._process = subprocess.Popen(
+            [
+                *(str(self._program), "discovery", "--registries=", f"--configDir={self._folder}"),
+                *(f"--meshConfig={self._root / 'mesh.yaml'}", "--clusterID=lab", f"--grpcAddr=127.0.0.1:{grpc_port}"),
+                *(f"--httpAddr=127.0.0.1:{http_port}", "--httpsAddr=", "--secureGRPCAddr="),
+                *(f"--monitoringAddr=127.0.0.1:{monitoring}", "--ctrlz_port=0"),
+            ],
+            env={**os.environ, **SETTINGS},
+            cwd=self._root,
+            stdout=self._log_path.open("wb"),
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            self._channel = grpc.insecure_channel(f"127.0.0.1:{grpc_port}")
+            grpc.channel_ready_future(self._channel).result(timeout=30)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._channel.close()
+        self._end()
+
+    def _end(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    @contextmanager
+    def _gateway(self) -> Iterator[Gateway]:
+        gateway = Gateway(self._channel)
+        try:
+            yield gateway
+        finally:
+            gateway.close()
+
+    def answer(self, text: str) -> Resources:
+        """Return what istiod makes of a configuration, its lists in order of names.
+
+        Raises
+        ------
+        Refused
+            istiod's own validation did not let it in.
+        """
+        self._put("")
+        return self._put(text)
+
+    def _put(self, text: str) -> Resources:
+        number = next(self._numbers)
+        read_from = self._log_path.stat().st_size
+        new = self._root / "new"
+        new.write_text(_markers(number) + "---\n" + text)
+        new.rename(self._folder / "config.yaml")
+        with self._gateway() as gateway:
+            self._wait(gateway, number, read_from)
+        last: Resources | None = None
+        while True:
+            with self._gateway() as gateway:
+                now = self._wait(gateway, number, read_from)
+            if last is not None and now.to_json() == last.to_json():
+                return now
+            last = now
+
+    def _wait(self, gateway: Gateway, number: int, read_from: int) -> Resources:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            # A refused folder brings no answer at all, only a line in the log.
+            if not gateway.take(timeout=0.2):
+                for line in self._log(read_from).splitlines():
+                    if "Failed to parse" in line or "unable to reload" in line:
+                        raise Refused(line)
+            if gateway.complete() and _marked(gateway.seen, number):
+                return _without_markers(gateway.seen)
+        raise TimeoutError(f"istiod did not show marker {number}: {self._log(read_from)[-2000:]}")
+
+    def _log(self, read_from: int) -> str:
+        with self._log_path.open("rb") as file:
+            file.seek(read_from)
+            return file.read().decode(errors="replace")
