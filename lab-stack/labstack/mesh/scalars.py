@@ -1,7 +1,7 @@
 """YAML's scalars, read as Kubernetes and istiod read them.
 
-Both follow Go's yaml.v2, which differs from PyYAML: ``y`` and ``n`` are booleans, ``1e3`` is a number, ``80.0`` the integer
-80, a date and ``1:30`` are strings. A checker that read them otherwise would wave through what a cluster refuses.
+Both follow Go's yaml.v2, which differs from PyYAML: ``y`` and ``n`` are booleans, ``1e3`` is a number, ``80.0`` the
+integer 80, a date and ``1:30`` are strings. A checker that read them otherwise would let through what a cluster won't.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A document against the schema of its kind: each field that isn't as Kubernetes would take it.
 
-The walk is written here rather than left to a library of JSON Schema: custom resources use a small part of that language,
-and what a learner needs (which of two fields is one too many, what `yes` became, where a misplaced field belongs) is more
-than "not valid under any of the given schemas". The tests hold its verdict equal to that of `jsonschema`.
+The walk is written here rather than left to a library of JSON Schema: custom resources use a small part of that
+language, and what a learner needs (which of two fields is one too many, what `yes` became, where a misplaced field
+belongs) is more than "not valid under any of the given schemas". The tests hold its verdict equal to that of
+`jsonschema`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ STATUS = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 def check_schema(document: Document) -> list[Problem]:
     """Return what is wrong with a document by the schema of its kind, in the order of its lines.
 
-    Fields that Istio knows and the lab's translator doesn't are no matter here. Names of other objects aren't looked up.
+    Fields that Istio knows and the lab's translator doesn't are no matter here, nor are the names of other objects.
     """
     if wrong := _kind_problem(document):
         return [wrong]

@@ -1,7 +1,7 @@
 """The rules that the schemas carry beside their types, each as a named check.
 
-A cluster evaluates these rules in CEL, a small language of expressions. There are few of them, so each is written here as
-a function, found by the digest of its text: a rule that a new Istio brings or changes has no function, which a test tells.
+A cluster evaluates these rules in CEL, a small language of expressions. There are few of them, so each is written here
+as a function, found by the digest of its text. A rule that a new Istio brings or changes has none, which a test tells.
 """
 
 from __future__ import annotations

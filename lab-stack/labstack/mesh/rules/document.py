@@ -1,0 +1,24 @@
+"""The rules of each kind."""
+
+from __future__ import annotations
+
+from labstack.mesh.documents import Document
+from labstack.mesh.rules.destination_rule import destination_rule
+from labstack.mesh.rules.findings import Findings
+from labstack.mesh.rules.gateway import gateway
+from labstack.mesh.rules.service_entry import service_entry
+from labstack.mesh.rules.virtual_service import virtual_service
+
+RULES = {
+    "DestinationRule": destination_rule,
+    "Gateway": gateway,
+    "ServiceEntry": service_entry,
+    "VirtualService": virtual_service,
+}
+
+
+def check_rules(document: Document) -> Findings:
+    """Return what Istio's rules say of a document that its schema has nothing against."""
+    findings = Findings(document)
+    RULES[document.kind](document.spec, findings)
+    return findings

@@ -1,0 +1,66 @@
+"""Names: hosts, labels and ports, by the rules of DNS as Istio takes them."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address, ip_network
+
+LABEL = re.compile(r"[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?")
+FIRST_LABEL = re.compile(rf"\*|(\*-?)?{LABEL.pattern}")
+DOMAIN = "cluster.local"
+HTTP = {"http", "http2", "http_proxy", "grpc", "grpc-web"}
+TLS = {"https", "tls"}
+PROTOCOLS = HTTP | TLS | {"tcp", "udp", "mongo", "redis", "mysql"}
+
+
+def is_label(text: str) -> bool:
+    """Tell whether `text` is one label of a DNS name."""
+    return len(text) <= 63 and LABEL.fullmatch(text) is not None
+
+
+def is_host(text: str, *, star: bool = False) -> bool:
+    """Tell whether `text` is a DNS name; with `star` its first label may be, or begin with, a ``*``."""
+    if not text or len(text) > 255:
+        return False
+    first, *rest = text.removesuffix(".").split(".")
+    good = FIRST_LABEL.fullmatch(first) is not None and len(first) <= 63 if star else is_label(first)
+    return good and all(is_label(label) for label in rest)
+
+
+def is_address(text: str) -> bool:
+    """Tell whether `text` is an IP address."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+def is_range(text: str) -> bool:
+    """Tell whether `text` is an IP address or a range such as 10.0.0.0/8."""
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def full(host: str, namespace: str) -> str:
+    """Return the host that a short name means in a namespace: ``order`` is ``order.default.svc.cluster.local``.
+
+    A name with a dot, an address and ``*`` stand for themselves, as in Istio (pilot/pkg/model, ResolveShortnameToFQDN).
+    """
+    if not host or "." in host or host == "*" or is_address(host):
+        return host
+    return f"{host}.{namespace}.svc.{DOMAIN}"
+
+
+def covers(pattern: str, host: str) -> bool:
+    """Tell whether hosts that `pattern` stands for include one that `host` stands for; either may begin with ``*``."""
+    if pattern[:1] == "*" and host[:1] == "*":
+        return pattern[1:].endswith(host[1:]) or host[1:].endswith(pattern[1:])
+    if pattern[:1] == "*":
+        return host.endswith(pattern[1:])
+    if host[:1] == "*":
+        return pattern.endswith(host[1:])
+    return pattern == host

@@ -1,0 +1,236 @@
+"""The syntax of RE2, the engine of Envoy and of Istio's own check.
+
+Python's engine takes what RE2 doesn't have (lookaround, backreferences, possessive repetition) and refuses what it has
+(``\\pL``, ``\\z``, ``(?i)`` in the middle), so it can't be the judge.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+LONGEST = 1024  # Istio's own limit
+REPEATS = 1000
+COUNT = re.compile(r"\{([0-9]+)(,([0-9]*))?\}")
+FLAGS = re.compile(r"\(\?([imsU]*)(-([imsU]+))?([:)])")
+NAME = re.compile(r"\(\?P?<([A-Za-z0-9_]+)>")
+CLASS_NAME = re.compile(r"\[:(\^?)([^:\]]*):\]")
+CLASS_NAMES = {
+    "alnum",
+    "alpha",
+    "ascii",
+    "blank",
+    "cntrl",
+    "digit",
+    "graph",
+    "lower",
+    "print",
+    "punct",
+    "space",
+    "upper",
+    "word",
+    "xdigit",
+}
+PROPERTY = re.compile(r"[pP](\{\^?([A-Za-z_]+)\}|([A-Z]))")
+GENERAL = (
+    "C Cc Cf Co Cs L Ll Lm Lo Lt Lu M Mc Me Mn N Nd Nl No P Pc Pd Pe Pf Pi Po Ps S Sc Sk Sm So Z Zl Zp Zs"  # categories
+)
+HEX = re.compile(r"x(\{([0-9A-Fa-f]{1,8})\}|[0-9A-Fa-f]{2})")
+OCTAL = re.compile(r"0[0-7]{0,2}|[1-7][0-7]{1,2}")
+FOREIGN = {
+    "(?=": "a look ahead",
+    "(?!": "a negative look ahead",
+    "(?<=": "a look behind",
+    "(?<!": "a negative look behind",
+    "(?>": "an atomic group",
+    "(?#": "a comment",
+    "(?(": "a condition",
+    "(?P=": "a backreference",
+    "(?P>": "a recursion",
+    "(?R": "a recursion",
+    "(?|": "a branch reset",
+    "(?&": "a recursion",
+}
+
+
+def complaint(text: str) -> str | None:
+    """Return what RE2 has against a regular expression, or None where it takes it."""
+    if not text:
+        return "an empty regular expression"
+    if len(text.encode()) > LONGEST:
+        return f"a regular expression of {len(text.encode())} bytes where Istio takes at most {LONGEST}"
+    try:
+        _Scanner(text).scan()
+    except _Refused as refused:
+        place = f" at character {refused.at + 1}" if refused.at is not None else ""
+        return f"`{text[:80]}` is no regular expression of RE2: {refused.why}{place}"
+    return None
+
+
+class _Refused(Exception):
+    def __init__(self, why: str, at: int | None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.at = at
+
+
+@dataclass
+class _Scanner:
+    text: str
+    at: int = 0
+    atom: bool = False  # something stands before that can be repeated
+    repeated: bool = False  # and it was, so a further `*` would be possessive
+    weight: int = 1  # how often the last atom is repeated at most
+    heaviest: int = 1
+    groups: list[tuple[int, int]] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+
+    def scan(self) -> None:
+        while self.at < len(self.text):
+            self.step(self.text[self.at])
+        if self.groups:
+            raise _Refused("a `(` that is never closed", self.groups[-1][0])
+
+    def step(self, char: str) -> None:
+        if char == "(":
+            self.open()
+        elif char == ")":
+            if not self.groups:
+                raise _Refused("a `)` without its `(`", self.at)
+            inner = self.heaviest
+            _, outer = self.groups.pop()
+            self.heaviest = max(outer, inner)
+            self.take(1, inner)
+        elif char == "[":
+            self.character_class()
+        elif char in "*+?":
+            self.repeat(1, 1)
+        elif char == "{" and (count := COUNT.match(self.text, self.at)):
+            self.count(count)
+        elif char == "|":
+            self.at += 1
+            self.atom = self.repeated = False
+        elif char == "\\":
+            self.escape()
+        else:
+            self.take(1)
+
+    def take(self, length: int, weight: int = 1) -> None:
+        self.at += length
+        self.atom, self.repeated, self.weight = True, False, weight
+
+    def open(self) -> None:
+        rest = self.text[self.at :]
+        if not rest.startswith("(?"):
+            self.groups.append((self.at, self.heaviest))
+            self.at += 1
+        elif name := NAME.match(rest):
+            if name[1] in self.names:
+                raise _Refused(f"the name `{name[1]}` stands twice", self.at)
+            self.names.add(name[1])
+            self.groups.append((self.at, self.heaviest))
+            self.at += name.end()
+        elif flags := FLAGS.match(rest):
+            if flags[4] == ":":
+                self.groups.append((self.at, self.heaviest))
+            self.at += flags.end()
+            if flags[4] == ")":
+                self.repeated = False
+                return
+        else:
+            found = [what for start, what in FOREIGN.items() if rest.startswith(start)]
+            raise _Refused(f"it doesn't have {found[0]}" if found else f"`{rest[:4]}` begins no group", self.at)
+        self.heaviest, self.atom, self.repeated = 1, False, False
+
+    def count(self, count: re.Match[str]) -> None:
+        least = int(count[1][:9])
+        most = least if count[2] is None else int(count[3][:9]) if count[3] else None
+        if least > REPEATS or (most or 0) > REPEATS:
+            raise _Refused(f"`{count[0]}` repeats more than {REPEATS} times", self.at)
+        if most is not None and most < least:
+            raise _Refused(f"`{count[0]}` counts backwards", self.at)
+        self.repeat(len(count[0]), max(least if most is None else most, 1))
+
+    def repeat(self, length: int, times: int) -> None:
+        sign = self.text[self.at : self.at + length]
+        if not self.atom:
+            raise _Refused(f"`{sign}` with nothing before it to repeat", self.at)
+        if self.repeated:
+            raise _Refused(f"`{sign}` after a repetition; it doesn't have possessive ones", self.at)
+        self.weight *= times
+        if self.weight > REPEATS:
+            raise _Refused(f"repetitions inside repetitions come to more than {REPEATS}", self.at)
+        self.heaviest = max(self.heaviest, self.weight)
+        self.at += length
+        if self.text[self.at : self.at + 1] == "?":
+            self.at += 1
+        self.repeated = True
+
+    def escape(self, *, inside: bool = False) -> str | None:
+        """Step over an escape; return the character that it stands for, or None for a whole class of them."""
+        start, self.at = self.at, self.at + 1
+        if self.at >= len(self.text):
+            raise _Refused("a `\\` at the end", start)
+        char = self.text[self.at]
+        if char == "Q" and not inside:
+            end = self.text.find("\\E", self.at)
+            length = (end if end >= 0 else len(self.text)) - self.at - 1
+            self.at = len(self.text) if end < 0 else end + 2
+            if length:
+                self.take(0)
+            return None
+        if char in "dDsSwW":
+            self.take(1)
+            return None
+        if char in "AzbB" and not inside:
+            self.take(1)
+            return None
+        if prop := PROPERTY.match(self.text, self.at):
+            name = prop[2] or prop[3]
+            if name not in GENERAL.split() and (len(name) < 3 or not name[0].isupper()):
+                raise _Refused(f"`\\{prop[0]}` is no class of characters", start)
+            self.take(prop.end() - prop.start())
+            return None
+        if (number := HEX.match(self.text, self.at)) or (number := OCTAL.match(self.text, self.at)):
+            digits = number[0].lstrip("x{").rstrip("}") or "0"
+            value = int(digits, 16 if number[0][0] == "x" else 8)
+            if value > 0x10FFFF:
+                raise _Refused(f"`\\{number[0]}` is no character", start)
+            self.take(len(number[0]))
+            return chr(value)
+        if char.isdigit():
+            raise _Refused(f"it doesn't have backreferences such as `\\{char}`", start)
+        if char in "aftnrv" or (char.isascii() and not char.isalnum()):
+            self.take(1)
+            return {"a": "\a", "f": "\f", "t": "\t", "n": "\n", "r": "\r", "v": "\v"}.get(char, char)
+        raise _Refused(f"it doesn't know `\\{char}`", start)
+
+    def character_class(self) -> None:
+        start = self.at
+        self.at += 2 if self.text[self.at + 1 : self.at + 2] == "^" else 1
+        first = True
+        while first or self.text[self.at : self.at + 1] != "]":
+            first = False
+            if self.at >= len(self.text):
+                raise _Refused("a `[` that is never closed", start)
+            if self.text.startswith("[:", self.at) and (named := CLASS_NAME.match(self.text, self.at)):
+                if named[2] not in CLASS_NAMES:
+                    raise _Refused(f"`{named[0]}` is no class of characters", self.at)
+                self.at += len(named[0])
+                continue
+            place = self.at
+            low = self.one_of_class()
+            rest = self.text[self.at : self.at + 2]
+            if low is not None and len(rest) == 2 and rest[0] == "-" and rest[1] != "]":
+                self.at += 1
+                high = self.one_of_class()
+                if high is None or high < low:
+                    raise _Refused(f"`{self.text[place : self.at]}` is no range", place)
+        self.at += 1
+        self.take(0)
+
+    def one_of_class(self) -> str | None:
+        if self.text[self.at] == "\\":
+            return self.escape(inside=True)
+        self.at += 1
+        return self.text[self.at - 1]
