@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import Any
 
+FEW = 300
+
 
 def seen(value: Any) -> str:
     """Return what was seen, as a noun: ``the number 5``, ``the text `foo```, ``a list``."""
@@ -39,7 +41,10 @@ def likeness(one: str, other: str) -> float:
 def closest(name: str, candidates: Iterable[str], cutoff: float = 0.7) -> str | None:
     """Return the candidate that `name` was probably meant to be, or None where none is close."""
     best, score = None, cutoff
-    for candidate in candidates:
+    every = list(candidates)
+    if len(every) > FEW:  # comparing takes its time: of many, only those that begin alike
+        every = [candidate for candidate in every if plain(candidate)[:2] == plain(name)[:2]][:FEW]
+    for candidate in every:
         matcher = SequenceMatcher(None, plain(name[:200]), plain(candidate))
         if matcher.real_quick_ratio() >= score and (ratio := matcher.ratio()) >= score and (not best or ratio > score):
             best, score = candidate, ratio

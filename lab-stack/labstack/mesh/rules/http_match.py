@@ -1,4 +1,4 @@
-"""What Istio asks of the match of an HTTP route, and which match leaves nothing for another."""
+"""What Istio asks of the match of an HTTP route."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from labstack.mesh.words import short
 HEADER = re.compile(r"[-_A-Za-z0-9]+")
 PSEUDO = {":method", ":scheme", ":authority", ":path", ":status"}
 CLAIMS = re.compile(r"@request\.auth\.claims[.\[]")
-NOT_CONDITIONS = {"name", "statPrefix", "ignoreUriCase"}
-FORMS = ("exact", "prefix", "regex")
 
 
 def http_match(match: dict[str, Any], path: Path, found: Findings) -> None:
@@ -55,45 +53,3 @@ def string_match(form: dict[str, Any], path: Path, found: Findings, *, empty_pre
         found.wrong((*path, "prefix"), "an empty prefix; for `is there` write {} instead")
     if "regex" in form and (wrong := complaint(form["regex"])):
         found.wrong((*path, "regex"), wrong)
-
-
-def takes_everything(match: dict[str, Any]) -> bool:
-    """Tell whether a match leaves no request for what comes after it."""
-    conditions = {
-        name: value for name, value in match.items() if name not in NOT_CONDITIONS and value not in ({}, [], "")
-    }
-    if not conditions:
-        return True
-    uri = conditions.get("uri", {})
-    return set(conditions) == {"uri"} and (uri.get("prefix") in {"/", ""} or uri.get("regex") == ".*")
-
-
-def same_or_wider(earlier: dict[str, Any], later: dict[str, Any]) -> bool:
-    """Tell whether every request of `later` is taken by `earlier`; regexes are only compared as texts."""
-    if takes_everything(earlier):
-        return True
-    ours = {name: value for name, value in earlier.items() if name not in NOT_CONDITIONS}
-    theirs = {name: value for name, value in later.items() if name not in NOT_CONDITIONS}
-    ignore = earlier.get("ignoreUriCase", False)
-    if later.get("ignoreUriCase", False) and not ignore:
-        return False
-    for name, value in ours.items():
-        if value in ({}, [], ""):
-            continue
-        other = theirs.get(name)
-        if name == "uri" and isinstance(other, dict) and not ignore:
-            if not _uri_covers(value, other):
-                return False
-        elif other != value:
-            return False
-    return True
-
-
-def _uri_covers(earlier: dict[str, str], later: dict[str, str]) -> bool:
-    if earlier == later:
-        return True
-    prefix = earlier.get("prefix")
-    if not prefix:
-        return False
-    text = later.get("exact", later.get("prefix", ""))
-    return text.startswith(prefix)

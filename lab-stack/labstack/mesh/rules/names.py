@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
 LABEL = re.compile(r"[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?")
@@ -64,3 +65,37 @@ def covers(pattern: str, host: str) -> bool:
     if host[:1] == "*":
         return pattern.endswith(host[1:])
     return pattern == host
+
+
+class Hosts:
+    """Hosts to look others up in; thousands of them don't slow it down."""
+
+    def __init__(self) -> None:
+        self._exact: dict[str, None] = {}
+        self._endings: dict[str, str] = {}
+
+    def add(self, host: str) -> None:
+        """Put a host, or a pattern that begins with ``*``, among them."""
+        if host[:1] == "*":
+            self._endings[host[1:]] = host
+        else:
+            self._exact[host] = None
+
+    def wildcard(self, host: str) -> str | None:
+        """Return the most specific pattern that stands for `host`, or None."""
+        text = host.removeprefix("*")
+        return next((self._endings[text[at:]] for at in range(len(text) + 1) if text[at:] in self._endings), None)
+
+    def find(self, host: str) -> str | None:
+        """Return one that `covers` the host, or None."""
+        if host in self._exact:
+            return host
+        if (pattern := self.wildcard(host)) is not None:
+            return pattern
+        if host[:1] == "*":
+            return next((one for one in (*self._exact, *self._endings.values()) if covers(one, host)), None)
+        return None
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._exact
+        yield from self._endings.values()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from labstack.mesh.rules.findings import Findings, Path
-from labstack.mesh.rules.http_match import http_match, same_or_wider, takes_everything
+from labstack.mesh.rules.http_match import http_match
 from labstack.mesh.rules.http_route import http_route
-from labstack.mesh.rules.names import covers, is_address, is_host, is_label
+from labstack.mesh.rules.names import Hosts, is_address, is_host, is_label
+from labstack.mesh.rules.taken import Taken
 from labstack.mesh.words import short
 
 MESH = "mesh"
@@ -58,7 +59,7 @@ def _gateways(gateways: list[str], found: Findings) -> None:
 
 
 def _hosts(hosts: list[str], at_gateway: bool, found: Findings) -> None:
-    good: list[str] = []
+    good = Hosts()
     for index, host in enumerate(hosts):
         path: Path = ("spec", "hosts", index)
         if not is_host(host, star=True) and not is_address(host):
@@ -66,28 +67,19 @@ def _hosts(hosts: list[str], at_gateway: bool, found: Findings) -> None:
         elif host == "*" and not at_gateway:
             found.wrong(path, "`*` goes with gateways only; without one, name the hosts")
         else:
-            twin = next((other for other in good if covers(other, host)), None)
-            if twin is not None:
-                found.wrong(path, f"`{host}` is covered by `{twin}` in the same list; keep one of them")
-            good.append(host)
+            if (twin := good.find(host)) is not None:
+                found.wrong(path, f"`{host}` and `{twin}` overlap in one list; keep one of them")
+            good.add(host)
 
 
 def _unreachable(routes: list[dict[str, Any]], found: Findings) -> None:
-    taken: list[tuple[dict[str, Any], Path]] = []
+    taken = Taken()
     for index, route in enumerate(routes):
         path: Path = ("spec", "http", index)
-        matches = route.get("match") or [{}]
-        for number, match in enumerate(matches):
+        for number, match in enumerate(route.get("match") or [{}]):
             place = (*path, "match", number) if route.get("match") else path
-            blocker = next((where for earlier, where in taken if same_or_wider(earlier, match)), None)
-            if blocker is not None:
+            if blocker := taken.by(match):
                 line = found.document.line(*blocker)
-                everything = takes_everything(dict(taken_match(taken, blocker)))
-                why = "takes every request" if everything else "takes the same requests"
+                why = "takes every request" if blocker == taken.everything else "takes the same requests"
                 found.doubtful(place, f"is never reached: what stands on line {line} {why} before it")
-            taken.append((match, place))
-
-
-def taken_match(taken: list[tuple[dict[str, Any], Path]], place: Path) -> dict[str, Any]:
-    """Return the match that stands at `place`."""
-    return next(match for match, where in taken if where == place)
+            taken.add(match, place)

@@ -1,0 +1,136 @@
+"""What a set of documents offers to each other: services, subsets and gateways, found as Istio finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from labstack.mesh.documents import Document
+from labstack.mesh.rules.names import DOMAIN, Hosts, covers, full
+
+GATEWAY_NAMESPACE = "default"  # the namespace of the lab's gateway, as its node id says
+ROOT_NAMESPACE = "istio-system"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One host of a ServiceEntry.
+
+    Parameters
+    ----------
+    host : str
+        As the entry has it.
+    document : Document
+        The entry.
+    ports : dict of int to str
+        Number and name of each port.
+    labels : list of dict, or None
+        The labels of each endpoint; None where they aren't known (DNS without endpoints, a workload selector).
+    """
+
+    host: str
+    document: Document
+    ports: dict[int, str]
+    labels: list[dict[str, str]] | None
+
+
+class Registry:
+    """The services, DestinationRules and Gateways of a set of documents.
+
+    Built from whatever is readable: a document with a mistake elsewhere still has its host, so that one typo isn't
+    reported as ten broken references.
+
+    Parameters
+    ----------
+    documents : sequence of Document
+        All that are, or would be, in force together.
+    """
+
+    def __init__(self, documents: Sequence[Document]) -> None:
+        self.services: dict[str, list[Service]] = {}
+        self.rules: dict[tuple[str, str], list[Document]] = {}
+        self.gateways: dict[tuple[str, str], Document] = {}
+        self.delegates: set[tuple[str, str]] = set()
+        self._service_hosts = Hosts()
+        self._rule_hosts: dict[str, Hosts] = {}
+        for document in documents:
+            self._add(document)
+
+    def _add(self, document: Document) -> None:
+        spec, namespace = document.spec, document.namespace
+        if document.kind == "ServiceEntry":
+            for host in texts(spec.get("hosts")):
+                found = Service(host, document, _ports(spec), _labels(spec))
+                self.services.setdefault(host, []).append(found)
+                self._service_hosts.add(host)
+        elif document.kind == "DestinationRule" and isinstance(spec.get("host"), str):
+            host = full(spec["host"], namespace)
+            self.rules.setdefault((namespace, host), []).append(document)
+            self._rule_hosts.setdefault(namespace, Hosts()).add(host)
+        elif document.kind == "Gateway":
+            self.gateways[namespace, document.name] = document
+        elif document.kind == "VirtualService" and not spec.get("hosts"):
+            self.delegates.add((namespace, document.name))
+
+    def service(self, host: str) -> list[Service]:
+        """Return the services of a full host: by its name, else by the most specific wildcard.
+
+        For a host that begins with ``*``, as a DestinationRule's may, all that it stands for.
+        """
+        if host in self.services:
+            return self.services[host]
+        if host[:1] == "*":
+            return [one for name, ones in self.services.items() if covers(host, name) for one in ones]
+        wild = self._service_hosts.wildcard(host)
+        return self.services[wild] if wild is not None else []
+
+    def rules_for(self, host: str) -> list[Document]:
+        """Return the DestinationRules that the gateway takes for a full host.
+
+        Istio looks in the namespace of the proxy, then in the service's, then in the root one, and takes all rules of
+        the first in which it finds the host, or else its most specific wildcard.
+        """
+        services = self.service(host)
+        for namespace in (GATEWAY_NAMESPACE, *(one.document.namespace for one in services), ROOT_NAMESPACE):
+            if (namespace, host) in self.rules:
+                return self.rules[namespace, host]
+            wild = self._rule_hosts.get(namespace, Hosts()).wildcard(host)
+            if wild is not None:
+                return self.rules[namespace, wild]
+        return []
+
+    def shown(self, namespace: str) -> list[str]:
+        """Return the known hosts as a writer in `namespace` would write them, short ones short."""
+        suffix = f".{namespace}.svc.{DOMAIN}"
+        return sorted(host.removesuffix(suffix) for host in self.services)
+
+
+def subsets(rules: Iterable[Document]) -> Iterator[tuple[str, dict[str, Any], Document, int]]:
+    """Give each subset of some DestinationRules: its name, itself, its rule, and its place in there."""
+    for rule in rules:
+        for index, subset in enumerate(mappings(rule.spec.get("subsets"))):
+            if isinstance(subset.get("name"), str):
+                yield subset["name"], subset, rule, index
+
+
+def texts(value: Any) -> list[str]:
+    """Return the texts of a list; nothing where it is none."""
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def mappings(value: Any) -> list[dict[str, Any]]:
+    """Return the mappings of a list; nothing where it is none."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _ports(spec: dict[str, Any]) -> dict[int, str]:
+    ports = mappings(spec.get("ports"))
+    return {port["number"]: str(port.get("name", "")) for port in ports if isinstance(port.get("number"), int)}
+
+
+def _labels(spec: dict[str, Any]) -> list[dict[str, str]] | None:
+    endpoints = mappings(spec.get("endpoints"))
+    if not endpoints:
+        return None
+    return [labels if isinstance(labels := endpoint.get("labels"), dict) else {} for endpoint in endpoints]
