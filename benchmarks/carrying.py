@@ -120,7 +120,7 @@ def carry(where: Endpoints, rate: float, seconds: float, seed: int = 1) -> Carri
                 carried.record.setdefault(order_id, at)
 
     with watching(where.kafka, ["order.events"], take):
-        with helper(place_orders, where.services["order"], rate, seconds, seed) as load:
+        with helper(place_orders, where.client("order"), rate, seconds, seed) as load:
             carried.sent = load.result(seconds + 60)
         wait_for_all(lambda: len(carried.record), len(carried.accepted), PATIENCE)
     carried.took = time.monotonic() - begin

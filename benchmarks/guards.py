@@ -58,7 +58,7 @@ def _drain(lab: Lab, seconds: float) -> float:
     with watching(lab.endpoints.kafka, ["order.events"], take):
         for url in services:
             http.request("POST", f"{url}/manage/consumer/pause", timeout=15).raise_for_status()
-        with helper(place_orders, lab.endpoints.services["order"], RATE, seconds, 1) as load:
+        with helper(place_orders, lab.endpoints.client("order"), RATE, seconds, 1) as load:
             accepted = {one.order_id for one in load.result(seconds + 60) if one.status == 201}
         began = time.monotonic()
         for url in services:

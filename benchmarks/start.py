@@ -122,7 +122,7 @@ def _look_at_running(lab: Lab, orders: int, idle: float, tell: Console) -> dict[
         begin = time.perf_counter()
         lab.reset()
         resets.append(time.perf_counter() - begin)
-    left = httpx.get(f"{lab.endpoints.services['order']}/orders", timeout=5).json()["items"]
+    left = httpx.get(f"{lab.endpoints.client('order')}/orders", timeout=5).json()["items"]
     if left:
         raise RuntimeError(f"{len(left)} orders are still there after the reset")
     return {

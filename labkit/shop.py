@@ -1,4 +1,4 @@
-"""The shop, as a customer and its shopkeeper reach it: over HTTP."""
+"""The shop, as a customer and its shopkeeper reach it: over HTTP, through the gateway."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from labkit.waiting import wait_until
 from labstack import Lab
 
 TERMINAL = ("COMPLETED", "CANCELLED")
+VERSION_HEADER = "x-service-version"
 SHOWN_HEADERS = ("content-type", "location", "retry-after")
 
 
@@ -103,11 +104,11 @@ class Shop:
         self.last: Exchange | None = None
 
     def origin(self, service: str) -> str:
-        """Return the address that serves a service's paths: the one place that knows."""
-        services = self._lab.endpoints.services
-        if service not in services:
+        """Return where requests for a service go: the gateway, as for every client."""
+        where = self._lab.endpoints
+        if service not in where.services:
             raise ShopAway("The lab is not running.", next_step="run `lab.up()`")
-        return services[service]
+        return where.client(service)
 
     def request(
         self, method: str, service: str, path: str, *, headers: dict[str, str] | None = None, **arguments: Any
@@ -123,8 +124,8 @@ class Shop:
             answer = self._http.request(method, self.origin(service) + path, headers=headers, **arguments)
         except httpx.HTTPError as error:
             raise ShopAway(
-                f"The {service} service doesn't answer ({type(error).__name__}).",
-                next_step=f"`lab` shows how it is, `lab.start('{service}')` starts it",
+                f"The gateway doesn't answer ({type(error).__name__}).",
+                next_step="`lab` shows how it is, `lab.start('envoy')` starts it",
             ) from None
         self.last = Exchange(answer, self._aliases)
         if answer.status_code < 400:
@@ -132,8 +133,10 @@ class Shop:
         document = self._aliases.tidy(answer.json()) if "json" in answer.headers.get("content-type", "") else {}
         document.setdefault("status", answer.status_code)
         if answer.status_code >= 500:
+            # What a service says carries its version; the gateway speaks where there is no service to do so.
+            who = f"The {service} service" if VERSION_HEADER in answer.headers else f"The gateway, for {service},"
             raise ShopAway(
-                f"The {service} service answered {answer.status_code}: {document.get('detail', answer.text[:200])}",
+                f"{who} answered {answer.status_code}: {document.get('detail', answer.text[:200])}",
                 next_step="`lab` shows which part is missing",
             )
         raise {404: NotFound, 409: Conflict}.get(answer.status_code, Refused)(document)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from labstack import roles
+from labstack.mesh.addresses import Addresses
 from labstack.progress import Progress
 from labstack.services import ServiceEntry
 
@@ -50,13 +52,26 @@ class Endpoints:
     kafka: str = ""
     connect: str = ""
     watcher: str = ""
+    gateway: str = ""
+    envoy_admin: str = ""
+    istiod: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Further versions of services, by the component's name, those that somebody has started."""
+
+    def client(self, service: str) -> str:
+        """Return where a client sends its requests for a service: the gateway's origin."""
+        return self.gateway or self.services[service]
 
     def to_json(self) -> dict[str, object]:
         """Return the names of ``lab status --json``."""
         return {
+            **({"gateway": self.gateway} if self.gateway else {}),
             **self.services,
+            **self.versions,
             "kafka": self.kafka,
             "connect": self.connect,
+            **({"envoy-admin": self.envoy_admin} if self.envoy_admin else {}),
+            **({"istiod": self.istiod} if self.istiod else {}),
             "databases": dict(self.databases),
         }
 
@@ -72,6 +87,15 @@ class Backend(Protocol):
 
     def components(self) -> list[str]:
         """Return the names of all components, in the order of a start."""
+
+    def required(self) -> list[str]:
+        """Return the names of those without which the lab is not whole."""
+
+    def component(self, name: str) -> roles.Component:
+        """Return a component by name."""
+
+    def addresses(self) -> Addresses:
+        """Return where the services and the gateway are, as the mesh has to know it."""
 
     def launch(self, name: str) -> None:
         """Start a component if it isn't running; don't wait for it."""

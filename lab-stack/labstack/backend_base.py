@@ -13,8 +13,21 @@ from typing import Generic, TypeVar
 from labstack.backend import Endpoints
 from labstack.claims import PortClaims
 from labstack.errors import StorageTrouble, UnknownComponent
+from labstack.mesh.addresses import Addresses, Instance, placed
+from labstack.mesh.documents import Document
+from labstack.mesh.store import MeshStore
 from labstack.paths import LabPaths
-from labstack.roles import ENDING, Broker, Component, ConnectWorker, Database, ShopService, Watcher
+from labstack.roles import (
+    ENDING,
+    Broker,
+    Component,
+    ConnectWorker,
+    ControlPlane,
+    Database,
+    Gateway,
+    ShopService,
+    Watcher,
+)
 from labstack.services import ServiceEntry
 from labstack.state import ComponentRecord, StateStore
 
@@ -67,20 +80,49 @@ class BackendBase(ABC, Generic[Part]):
     def components(self) -> list[str]:
         return list(self._components)
 
+    def required(self) -> list[str]:
+        return [name for name, part in self._components.items() if not part.optional]
+
+    def _is_wanted(self, part: Component) -> bool:
+        """Whether a component should run; an optional one only after somebody has started it."""
+        record = self.store.read().components.get(part.name)
+        return not part.optional or (record is not None and not record.stopped_on_purpose)
+
+    def addresses(self) -> Addresses:
+        instances: dict[str, list[Instance]] = {service.name: [] for service in self.services}
+        for part in self._components.values():
+            if isinstance(part, ShopService) and self._is_wanted(part):
+                instances[part.service.name].append(Instance(part.version, *part.place))
+        gateway = next(part for part in self._components.values() if isinstance(part, Gateway))
+        bind, port = gateway.listens
+        return Addresses(port, bind, {name: tuple(found) for name, found in instances.items()})
+
     @property
     def _claims(self) -> PortClaims:
         return PortClaims(self.store.lab_id)
+
+    def mesh_documents(self) -> list[Document]:
+        """Return the mesh's configuration as it is in force on this machine."""
+        return placed(MeshStore(self.paths).read(), self.addresses())
 
     def endpoints(self) -> Endpoints:
         parts = list(self._components.values())
         if not all(part.name in self._ports for part in parts):
             return Endpoints()
         return Endpoints(
-            services={part.name: part.url for part in parts if isinstance(part, ShopService)},
+            services={part.name: part.url for part in parts if isinstance(part, ShopService) and not part.optional},
+            versions={
+                part.name: part.url
+                for part in parts
+                if isinstance(part, ShopService) and part.optional and self._is_wanted(part)
+            },
             databases={part.service.name: part.url for part in parts if isinstance(part, Database)},
             kafka=next(part.address for part in parts if isinstance(part, Broker)),
             connect=next(part.url for part in parts if isinstance(part, ConnectWorker)),
             watcher=next(part.url for part in parts if isinstance(part, Watcher)),
+            gateway=next(part.url for part in parts if isinstance(part, Gateway)),
+            envoy_admin=next(part.admin_url for part in parts if isinstance(part, Gateway)),
+            istiod=next((part.url for part in parts if isinstance(part, ControlPlane)), ""),
         )
 
     def _end_in_order(self, end: Callable[[str], None]) -> None:

@@ -18,7 +18,10 @@ from rich.text import Text
 
 from labservices.settings import SWITCHES
 from labstack.errors import LabError, NotRunning
+from labstack.install.commands import install_command
 from labstack.lab import Lab
+from labstack.mesh.commands import mesh
+from labstack.mesh.verbs import VERBS
 from labstack.mode import MODES
 from labstack.progress import Progress
 from labstack.report import COLOURS, SIGNS, STATE_COLOURS, status_rows
@@ -326,6 +329,12 @@ def doctor(lab: Lab, as_json: bool) -> None:
         Console().print(table)
     if any(finding.verdict == "problem" for finding in findings):
         sys.exit(1)
+
+
+main.add_command(install_command)
+main.add_command(mesh)
+for verb in VERBS:
+    mesh.add_command(verb)
 
 
 @main.group()

@@ -57,7 +57,7 @@ def place(where: Endpoints, order: StreamOrder) -> dict[str, Any]:
         "items": [{"sku": line.sku, "quantity": line.quantity} for line in order.items],
     }
     try:
-        answer = http.request("POST", f"{where.services['order']}/orders", json=body, timeout=10)
+        answer = http.request("POST", f"{where.client('order')}/orders", json=body, timeout=10)
     except (httpx.HTTPError, KeyError) as error:
         raise NotRunning(f"The order service can't be reached ({error}).", next_step="run `lab up`") from error
     if answer.status_code != 201:
@@ -77,7 +77,7 @@ def follow(where: Endpoints, order_id: str, timeout: float = 30) -> dict[str, An
     DemoFailed
         It did not within `timeout` seconds; tells its status.
     """
-    url = f"{where.services['order']}/orders/{order_id}"
+    url = f"{where.client('order')}/orders/{order_id}"
 
     def ended() -> dict[str, Any] | None:
         order: dict[str, Any] = http.get(url, timeout=5).json()
@@ -96,7 +96,7 @@ def follow(where: Endpoints, order_id: str, timeout: float = 30) -> dict[str, An
 def tell(where: Endpoints, order: dict[str, Any]) -> Story:
     """Collect an order's history and its records."""
     order_id = order["order_id"]
-    answer = http.get(f"{where.services['order']}/orders/{order_id}/history", timeout=5)
+    answer = http.get(f"{where.client('order')}/orders/{order_id}/history", timeout=5)
     return Story(order, answer.json()["items"], _events(where, order_id))
 
 

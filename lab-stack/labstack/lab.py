@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labstack import broker, canary, connect_watcher, dead_letters, referee, report
 from labstack.backend import Backend, Endpoints
@@ -22,6 +23,8 @@ from labstack.errors import EngineAway, LabError, NotRunning, PortTaken, Storage
 from labstack.findings import Finding
 from labstack.local import process
 from labstack.local.backend import LocalBackend
+from labstack.mesh.choice import choose_control_plane
+from labstack.mesh.store import MeshStore
 from labstack.mode import asked_for, choose_mode
 from labstack.paths import LabPaths
 from labstack.progress import Progress
@@ -34,6 +37,9 @@ from labstack.settings import checked_switch
 from labstack.state import Phase, StateStore, me
 from labstack.status import LabStatus, State, look_at
 from labstack.waiting import wait_until
+
+if TYPE_CHECKING:
+    from labstack.mesh.mesh import Mesh
 
 LOCK_WAIT = 180.0
 """Seconds that a verb waits for another process which is changing the same lab."""
@@ -104,6 +110,7 @@ class Lab:
         choice = choose_mode(self.wanted_mode)
         progress.say(str(choice))
         state.mode = choice.mode
+        state.control_plane = choose_control_plane(choice.mode, self.paths)
         self._store.write(state)
 
     def _something_runs(self) -> bool:
@@ -151,6 +158,13 @@ class Lab:
     def _repr_html_(self) -> str:
         return report.status_html(self.status())
 
+    @property
+    def mesh(self) -> Mesh:
+        """The gateway's configuration: what steers it, and how to change it; see `labstack.mesh.mesh`."""
+        from labstack.mesh.mesh import Mesh  # what it needs takes a third of a second
+
+        return Mesh(self)
+
     # -- the whole lab ---------------------------------------------------------------------------------------------
 
     def up(self, listener: Callable[[Progress], None] | None = None) -> LabStatus:
@@ -179,6 +193,8 @@ class Lab:
                 self._set_phase("ready")
                 return
             before = {n for n in backend.components() if backend.inspect(n).state in ("running", "paused")}
+            if not before:
+                MeshStore(self.paths).forget()
             try:
                 for name in before:
                     if backend.inspect(name).state == "paused":
@@ -248,6 +264,8 @@ class Lab:
         """
         progress = Progress(report.notebook_listener())
         self._end_what_would_crash()
+        self._end_further_versions()
+        self._forget_mesh()
         if not look_at(self._store.read(), self.backend, memory=False).healthy:
             self._bring_up(progress, renew_slots=True)
         with self._store.exclusive(LOCK_WAIT, progress.say):
@@ -255,6 +273,23 @@ class Lab:
             reset_data(self.endpoints, [service.name for service in self.services])
         for service in self.switches:
             self.switch_off(service)
+
+    def _end_further_versions(self) -> None:
+        """End what only somebody's wish had started."""
+        backend = self.backend
+        for name in backend.components():
+            if name not in backend.required() and backend.inspect(name).state != "stopped":
+                self.stop(name)
+
+    def _forget_mesh(self) -> None:
+        """Go back to the lab's own mesh configuration: now where the gateway runs, else at its next start."""
+        store = MeshStore(self.paths)
+        if store.is_own:
+            return
+        try:
+            self.mesh.reset()
+        except LabError:
+            store.forget()
 
     def _end_what_would_crash(self) -> None:
         """End the services that were switched to crash, and turn that off: they would do so in the middle of a
@@ -310,11 +345,13 @@ class Lab:
             backend.launch(name)
             backend.await_ready(name)
             self._await_relay(name)
+            self._tell_gateway(name)
 
     def stop(self, name: str) -> None:
         """End a component in good order."""
         with self._changing_component():
             self.backend.stop(name)
+            self._tell_gateway(name)
 
     def kill(self, name: str) -> None:
         """End a component at once, as a crash would (SIGKILL)."""
@@ -414,6 +451,11 @@ class Lab:
                 backend.launch(service)
                 backend.await_ready(service)
 
+    def _tell_gateway(self, name: str) -> None:
+        """After a start or stop of a further version of a service, let the mesh know of it."""
+        if name not in self.backend.required():
+            self.mesh.refresh()
+
     def _await_relay(self, name: str) -> None:
         """After a start of Connect, wait until its connectors' tasks run again."""
         if name != "connect":
@@ -425,6 +467,18 @@ class Lab:
                 relay.await_task(service.name, self.endpoints.databases[service.name])
 
     # -- keeping the state file ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Keep others from changing this running lab for the length of the block; within itself it may be asked again.
+
+        Raises
+        ------
+        NotRunning, LabBusy
+            It does not run, or somebody else changes it for long.
+        """
+        with self._changing_component():
+            yield
 
     @contextlib.contextmanager
     def _changing_component(self) -> Iterator[None]:
@@ -474,7 +528,7 @@ class _Start:
             # An interruption may come at any point, also before every job was handed over; the others must hear of it,
             # or they would wait for parts that never start.
             try:
-                for name in self.backend.components():
+                for name in self.backend.required():
                     jobs.append(pool.submit(self._component, name))
                 for service in services:
                     jobs.append(pool.submit(self._connector, service))

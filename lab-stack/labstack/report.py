@@ -10,6 +10,7 @@ from typing import Any
 
 from labstack import connect_watcher
 from labstack.backend import ComponentState
+from labstack.mesh.choice import NAMES
 from labstack.progress import Progress, Stage
 from labstack.settings import written
 from labstack.status import LabStatus
@@ -54,11 +55,14 @@ def status_rows(status: LabStatus) -> list[Row]:
         databases = {f"{service}-db": url.rsplit("@", 1)[-1] for service, url in where.databases.items()}
         addresses = {**where.services, **databases, "kafka": where.kafka, "connect": where.connect}
         addresses[connect_watcher.NAME] = where.watcher
+        addresses |= {"istiod": where.istiod, "envoy": where.gateway, **where.versions}
     rows = []
     for name, component in status.components.items():
         memory = f"{component.rss_bytes / 1e6:.0f} MB" if component.rss_bytes else ""
         complaint = status.complaints.get(name, "")
         note = complaint if complaint and complaint != component.state else addresses.get(name, "")
+        if name == "envoy" and name not in status.complaints:
+            note += f" (steered by {NAMES[status.control_plane]})"
         if on := status.switches.get(name):
             note += f" (switched: {', '.join(written(switch, value) for switch, value in on.items())})"
         if kept := status.retained.get(name):

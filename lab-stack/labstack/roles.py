@@ -9,11 +9,33 @@ from typing import Literal, Protocol
 import httpx
 
 from labstack import broker, connect_watcher, http
-from labstack.services import ServiceEntry
+from labstack.errors import ComponentFailed
+from labstack.mesh.envoy_admin import EnvoyAdmin
+from labstack.ports import accepts
+from labstack.services import FIRST_VERSION, ServiceEntry
+from labstack.waiting import wait_until
 
-Kind = Literal["database", "broker", "relay", "watcher", "service"]
-ENDING: tuple[tuple[Kind, ...], ...] = (("service", "watcher"), ("relay",), ("broker",), ("database",))
+ENVOY_ADMIN = "envoy-admin"
+"""The name of the port of Envoy's administration."""
+
+Kind = Literal["database", "broker", "relay", "watcher", "service", "gateway", "control plane"]
+ENDING: tuple[tuple[Kind, ...], ...] = (
+    ("gateway", "service", "watcher"),
+    ("relay", "control plane"),
+    ("broker",),
+    ("database",),
+)
 """The order of an end: what writes goes before what it writes to."""
+
+
+ENVOY_OPTIONS = (
+    # One worker: what a circuit breaker or a load balancer does is then the same for every request.
+    *("--concurrency", "1"),
+    # The access log is there when a notebook looks for it.
+    *("--file-flush-interval-msec", "50"),
+    *("--log-level", "warning"),
+    *("--drain-time-s", "1", "--parent-shutdown-time-s", "2"),
+)
 
 
 class HasPorts(Protocol):
@@ -37,12 +59,15 @@ class Component(ABC):
         Seconds after which a start has failed.
     grace : float
         Seconds between asking it to end and making it.
+    optional : bool
+        Whether it runs only where somebody has started it by its name.
     """
 
     name: str
     kind: Kind
     timeout: float = 60
     grace: float = 5
+    optional: bool = False
 
     def __init__(self, site: HasPorts) -> None:
         self._ports = site.ports
@@ -55,6 +80,9 @@ class Component(ABC):
     @abstractmethod
     def is_ready(self) -> bool:
         """Ask it whether it serves; no exception, no long wait."""
+
+    def settle(self) -> None:  # noqa: B027 - most have nothing to do here
+        """Give it what it can only take once it serves."""
 
 
 class Database(Component):
@@ -116,12 +144,91 @@ class Watcher(HttpComponent):
         return http.answers(f"{self.url}/metrics")
 
 
+class Gateway(HttpComponent):
+    """Envoy: where clients come in."""
+
+    name = "envoy"
+    kind = "gateway"
+    timeout = 30
+    grace = 3
+
+    @property
+    def admin_url(self) -> str:
+        """Envoy's own administration, for programs on this machine."""
+        return f"http://127.0.0.1:{self._ports[ENVOY_ADMIN]}"
+
+    @property
+    @abstractmethod
+    def listens(self) -> tuple[str, int]:
+        """The address that the gateway binds to, empty for every one, and its port there."""
+
+    @abstractmethod
+    def access_log(self, lines: int) -> str:
+        """Return the last lines of its access log."""
+
+    def is_ready(self) -> bool:
+        """Whether it has its configuration, and listens."""
+        return EnvoyAdmin(self.admin_url).is_ready() and accepts(self.port)
+
+
+class ControlPlane(HttpComponent):
+    """istiod: makes Envoy's configuration out of Istio's.
+
+    Its own readiness answers 503 for ever where there is no Kubernetes, so the interface that lists its configuration
+    is asked instead. It starts with an empty folder: what lay there before it listened, it misses at times.
+    """
+
+    name = "istiod"
+    kind = "control plane"
+    timeout = 30
+    grace = 3
+
+    def is_ready(self) -> bool:
+        """Whether it answers."""
+        return http.answers(f"{self.url}/debug/configz")
+
+    @abstractmethod
+    def place(self, configuration: str) -> None:
+        """Put a configuration, as one YAML text, into the folder that it reads."""
+
+    @abstractmethod
+    def configuration(self) -> str:
+        """Return what it has to have now."""
+
+    def settle(self) -> None:
+        """Give it its configuration, and see that it has read it."""
+        wanted = self.configuration().count("\nkind: ")
+
+        def has_it() -> bool:
+            self.place(self.configuration())
+            return bool(wait_until(lambda: self.resources() >= wanted, 1, interval=0.01))
+
+        if not wait_until(has_it, 10):
+            raise ComponentFailed(
+                f"istiod runs, but has read {self.resources()} of {wanted} resources.",
+                next_step="`lab logs istiod` tells why; `lab mesh reset` goes back to the lab's own configuration",
+            )
+
+    def resources(self) -> int:
+        """Return how many resources it has read."""
+        try:
+            return len(http.get(f"{self.url}/debug/configz", timeout=2).json() or ())
+        except (httpx.HTTPError, ValueError):
+            return 0
+
+
 class ShopService(HttpComponent):
-    """One of the four services."""
+    """One of the four services; some of them can run in a second version, too."""
 
     kind = "service"
     grace = 4
     service: ServiceEntry
+    version: str = FIRST_VERSION
+
+    @property
+    @abstractmethod
+    def place(self) -> tuple[str, int]:
+        """IP address and port, as the gateway reaches it."""
 
     def is_ready(self) -> bool:
         """Whether it serves, with its database and the broker in reach."""

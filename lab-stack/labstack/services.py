@@ -8,6 +8,9 @@ from pathlib import Path
 
 from labstack.paths import CONFIG
 
+FIRST_VERSION = "v1"
+"""The version that every service runs in."""
+
 
 @dataclass(frozen=True)
 class ServiceEntry:
@@ -17,6 +20,8 @@ class ServiceEntry:
     port: int
     database_port: int
     paths: tuple[str, ...]
+    versions: dict[str, int] = field(default_factory=dict)
+    """Further versions that can run beside the first, each with the port that it listens on."""
 
     @property
     def database(self) -> str:
@@ -32,6 +37,11 @@ def load_services(file: Path = CONFIG / "services.toml") -> tuple[ServiceEntry, 
     """Read the list of services."""
     raw = tomllib.loads(file.read_text(encoding="utf-8"))
     return tuple(ServiceEntry(**{**entry, "paths": tuple(entry["paths"])}) for entry in raw["service"])
+
+
+def instance_name(service: ServiceEntry, version: str) -> str:
+    """Return the name of the component that runs this version of a service."""
+    return service.name if version == FIRST_VERSION else f"{service.name}-{version}"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from labservices.settings import SWITCHES, Settings, parse_switches
 from labstack.errors import LabError
+from labstack.services import FIRST_VERSION
 
 
 def service_environment(
@@ -17,6 +18,7 @@ def service_environment(
     port: int,
     datasets: Path | str,
     host: str = "127.0.0.1",
+    version: str = FIRST_VERSION,
     switches: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Return the environment that starts a service with these settings; names that services don't know are an error."""
@@ -26,6 +28,7 @@ def service_environment(
         "HTTP_HOST": host,
         "HTTP_PORT": str(port),
         "DATASETS_DIR": str(datasets),
+        "SERVICE_VERSION": version,
         "TEACHING_SWITCHES": ",".join(written(name, value) for name, value in switches.items()),
     }
     unknown = {name for name in environment if name.lower() not in Settings.model_fields}

@@ -66,6 +66,8 @@ class LabState:
     components: dict[str, ComponentRecord] = field(default_factory=dict)
     switches: dict[str, dict[str, str]] = field(default_factory=dict)
     """Teaching switches that are on, and their values, by service."""
+    control_plane: str = "translator"
+    """What steers the gateway: ``istiod``, or the lab's ``translator``."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

@@ -10,6 +10,7 @@ import httpx
 
 from labstack import http
 from labstack.backend import Backend, ComponentStatus, Endpoints
+from labstack.ports import accepts, port_of
 from labstack.relay import Relay, connector_name, retained_bytes, slot_is_read
 from labstack.state import LabState
 
@@ -41,6 +42,8 @@ class LabStatus:
     retained : dict
         Bytes of write-ahead log that a database keeps for Debezium, by component; only where nobody reads it, or where
         it is more than `MUCH_LOG`.
+    control_plane : str
+        What steers the gateway: ``istiod`` or ``translator``; empty where nothing is known of the lab.
     """
 
     mode: str
@@ -50,6 +53,7 @@ class LabStatus:
     complaints: dict[str, str]
     switches: dict[str, dict[str, str]] = field(default_factory=dict)
     retained: dict[str, int] = field(default_factory=dict)
+    control_plane: str = ""
 
     @property
     def healthy(self) -> bool:
@@ -80,20 +84,32 @@ class LabStatus:
             for name, component in self.components.items()
         }
         endpoints = {} if self.state == "stopped" else self.endpoints.to_json()
-        return {"mode": self.mode, "state": self.state, "endpoints": endpoints, "components": components}
+        return {
+            "mode": self.mode,
+            "state": self.state,
+            "control_plane": self.control_plane,
+            "endpoints": endpoints,
+            "components": components,
+        }
 
 
 def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
     """Look at every component; asks all of them at once and waits for none longer than two seconds."""
-    names = backend.components()
+    names, required = backend.components(), set(backend.required())
     with ThreadPoolExecutor(12) as pool:
         components = dict(zip(names, pool.map(lambda n: backend.inspect(n, memory=memory), names), strict=True))
+        # Of what runs only where somebody has started it, nobody has to know until then.
+        components = {n: c for n, c in components.items() if n in required or c.state != "stopped"}
+        names = list(components)
         where = backend.endpoints()
         complaints: dict[str, str] = {n: c.state for n, c in components.items() if c.state != "running"}
         retained: dict[str, int] = {}
         if len(complaints) < len(names) and where.connect:
-            asked = [n for n in where.services if n not in complaints]
-            answers = pool.map(lambda n: _ask_service(where.services[n]), asked)
+            urls = {**where.services, **where.versions}
+            asked = [n for n in urls if n in components and n not in complaints]
+            answers = pool.map(lambda n: _ask_service(urls[n]), asked)
+            if "envoy" in components and "envoy" not in complaints and not accepts(port_of(where.gateway)):
+                complaints["envoy"] = "has no configuration to listen with; `lab mesh reset` gives it the lab's own"
             reachable = [s for s in where.databases if f"{s}-db" not in complaints]
             slots = pool.map(lambda s: slot_is_read(where.databases[s]), reachable)
             tasks = pool.submit(_ask_relay, where, list(where.services)) if "connect" not in complaints else None
@@ -105,7 +121,8 @@ def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
             if tasks and (complaint := tasks.result() or _unread(unread)):
                 complaints["connect"] = complaint
     overall = _overall(state, components, complaints)
-    return LabStatus(backend.mode, overall, where, components, complaints, state.switches, retained)
+    steers = state.control_plane if "envoy" in components else ""
+    return LabStatus(backend.mode, overall, where, components, complaints, state.switches, retained, steers)
 
 
 def _overall(state: LabState, components: dict[str, ComponentStatus], complaints: dict[str, str]) -> State:

@@ -98,7 +98,7 @@ class Crowd:
 
     async def _order_all(self) -> None:
         began = time.monotonic()
-        where = self.lab.endpoints.services["order"]
+        where = self.lab.endpoints.client("order")
         # A connection for each call: a pool of them can jam for good when its server freezes and dies.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         async with (

@@ -29,7 +29,7 @@ from labstack.waiting import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 COMPONENTS = (
     *("order-db", "inventory-db", "payment-db", "shipping-db", "kafka", "connect", "connect-watcher"),
-    *("order", "inventory", "payment", "shipping"),
+    *("order", "inventory", "payment", "shipping", "envoy"),
 )
 
 

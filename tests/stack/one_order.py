@@ -14,19 +14,19 @@ from tests.stack.orders import TERMINAL
 def place(lab: Lab, customer: str = "ada", destination: str = "lisbon", sku: str = "earl-grey") -> str:
     """Order two packs of something, which has to be accepted; returns the order's id."""
     body = {"customer_id": customer, "destination": destination, "items": [{"sku": sku, "quantity": 2}]}
-    answer = httpx.post(f"{lab.endpoints.services['order']}/orders", json=body, timeout=10)
+    answer = httpx.post(f"{lab.endpoints.client('order')}/orders", json=body, timeout=10)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["order_id"])
 
 
 def cancel(lab: Lab, order_id: str) -> int:
     """Call an order off; returns the HTTP status."""
-    return httpx.post(f"{lab.endpoints.services['order']}/orders/{order_id}/cancel", timeout=10).status_code
+    return httpx.post(f"{lab.endpoints.client('order')}/orders/{order_id}/cancel", timeout=10).status_code
 
 
 def read_order(lab: Lab, order_id: str) -> dict[str, Any]:
     """Return an order as the order service tells it."""
-    answer = httpx.get(f"{lab.endpoints.services['order']}/orders/{order_id}", timeout=10)
+    answer = httpx.get(f"{lab.endpoints.client('order')}/orders/{order_id}", timeout=10)
     answer.raise_for_status()
     order: dict[str, Any] = answer.json()
     return order
@@ -41,7 +41,7 @@ def ended(lab: Lab, order_id: str, timeout: float = 30) -> tuple[str, str | None
 
 def payment(lab: Lab, order_id: str) -> dict[str, Any]:
     """Return the payment of an order; empty where there is none yet."""
-    answer = httpx.get(f"{lab.endpoints.services['payment']}/payments", params={"order_id": order_id}, timeout=10)
+    answer = httpx.get(f"{lab.endpoints.client('payment')}/payments", params={"order_id": order_id}, timeout=10)
     answer.raise_for_status()
     return next(iter(answer.json()["items"]), {})
 

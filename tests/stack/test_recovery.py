@@ -93,7 +93,7 @@ def test_a_service_without_its_database(shared: Grounds, service: str) -> None:
         "payment": "/payments",
         "shipping": "/shipping/shipments",
     }
-    url = lab.endpoints.services[service] + paths[service]
+    url = lab.endpoints.client(service) + paths[service]
     pids = shared.pids()
     lab.stop(f"{service}-db")
     answer = httpx.get(url, timeout=10)

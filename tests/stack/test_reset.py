@@ -121,7 +121,7 @@ def _make_it_crash(lab: Lab) -> None:
     line = {"sku": "rooibos", "quantity": 1}
     with contextlib.suppress(httpx.HTTPError):
         body = {"customer_id": "ada", "destination": "rome", "items": [line]}
-        httpx.post(f"{lab.endpoints.services['order']}/orders", json=body, timeout=10)
+        httpx.post(f"{lab.endpoints.client('order')}/orders", json=body, timeout=10)
     with psycopg.connect(lab.endpoints.databases["order"], connect_timeout=5) as connection:
         connection.execute("UPDATE orders SET created_at = now() - interval '1 hour'")
     lab.start("order")  # it will call the late order off within a second

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
+from docker.types import IPAMConfig, IPAMPool
 from testcontainers.core.container import DockerContainer
 
 from labstack.backend import ComponentState, ComponentStatus
@@ -19,7 +21,9 @@ from labstack.containers.component import Component, Site
 from labstack.containers.connect import Connect
 from labstack.containers.connect_watcher import ConnectWatcher
 from labstack.containers.engine import engine, speaking_plainly
+from labstack.containers.envoy import Envoy
 from labstack.containers.images import IMAGES, image, missing, pull, services_image
+from labstack.containers.istiod import Istiod
 from labstack.containers.kafka import Kafka
 from labstack.containers.postgres import Postgres
 from labstack.containers.service import Service
@@ -33,6 +37,8 @@ from labstack.waiting import wait_until
 LAB_LABEL = "saga-lab.lab"
 COMPONENT_LABEL = "saga-lab.component"
 SHARED_LABEL = "saga-lab.shared"
+FIRST_ADDRESS = 10
+"""Where in the lab's network the components' addresses begin; those before it are the engine's."""
 LOOK_INTERVAL = 0.5
 """Seconds between two looks at a container that is starting."""
 FOLDER_LABEL = "saga-lab.folder"
@@ -49,16 +55,32 @@ class ContainerBackend(BackendBase[Component]):
         return self.store.lab_id
 
     def _make_components(self) -> list[Component]:
-        site = Site(self.lab_id, self._ports, password(self.paths), self.store.read().switches)
+        site = Site(
+            self.lab_id,
+            self._ports,
+            password(self.paths),
+            self.store.read().switches,
+            self._address,
+            self.log,
+            self._put,
+        )
         databases = [Postgres(site, service) for service in self.services]
         kafka = Kafka(site)
         connect = Connect(site, kafka)
+        istiod = Istiod(site, self.mesh_documents)
         return [
             *databases,
             kafka,
             connect,
             ConnectWatcher(site, connect, databases),
             *(Service(site, s, database, kafka) for s, database in zip(self.services, databases, strict=True)),
+            istiod,
+            Envoy(site, istiod),
+            *(
+                Service(site, service, database, kafka, version)
+                for service, database in zip(self.services, databases, strict=True)
+                for version in service.versions
+            ),
         ]
 
     # -- before a start --------------------------------------------------------------------------------------------
@@ -79,6 +101,7 @@ class ContainerBackend(BackendBase[Component]):
     def _choose_ports(self, progress: Progress) -> None:
         kept = self.store.read().ports if any(found.status == "running" for found in self._containers()) else {}
         usual = {part.name: part.usual_port for part in self._components.values()}
+        usual |= {name: mine for part in self._components.values() for name, (mine, _) in part.more_ports.items()}
         with planned_ports(usual, kept, self._claims, progress) as chosen:
             self._ports.update(chosen)
             with self._writing:
@@ -97,8 +120,33 @@ class ContainerBackend(BackendBase[Component]):
 
     def _make_network(self) -> None:
         with speaking_plainly("the lab's network can't be made"):
-            if not engine().networks.list(names=[f"^{self._network_name}$"]):
-                engine().networks.create(self._network_name, driver="bridge", labels=self._labels)
+            if engine().networks.list(names=[f"^{self._network_name}$"]):
+                return
+            # A container keeps its address only in a network whose range was asked for. So the engine is asked for any
+            # network first, to see a range that it holds for free, and then for that one.
+            for _ in range(5):
+                trial = engine().networks.create(self._network_name, driver="bridge", labels=self._labels)
+                trial.reload()
+                subnet = trial.attrs["IPAM"]["Config"][0]["Subnet"]
+                trial.remove()
+                pool = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)])
+                with contextlib.suppress(APIError):  # another network has taken it meanwhile
+                    engine().networks.create(self._network_name, driver="bridge", labels=self._labels, ipam=pool)
+                    return
+            raise LabError(
+                "Docker gave the lab no network of its own.", next_step="run `lab up` again, or use LAB_MODE=local"
+            )
+
+    def _address(self, name: str) -> str:
+        """Return the IP address of a component: always the same, so that what the gateway knows of it stays true."""
+        with speaking_plainly("the lab's network can't be looked at"):
+            network = engine().networks.list(names=[f"^{self._network_name}$"])[0]
+            subnet = ipaddress.ip_network(network.attrs["IPAM"]["Config"][0]["Subnet"])
+        return str(subnet[FIRST_ADDRESS + self.components().index(name)])
+
+    def _put(self, name: str, folder: str, archive: bytes) -> None:
+        with speaking_plainly(f"the files of {name} can't be written"):
+            self._running(name).put_archive(folder, archive)
 
     # -- one component ---------------------------------------------------------------------------------------------
 
@@ -141,7 +189,9 @@ class ContainerBackend(BackendBase[Component]):
         container = DockerContainer(component.image)
         try:
             container.with_name(full_name)
-            container.ports = {f"{component.inner_port}/tcp": ("127.0.0.1", component.port)}  # type: ignore[dict-item]
+            published = [(component.inner_port, component.port)]
+            published += [(inner, self._ports[name]) for name, (_, inner) in component.more_ports.items()]
+            container.ports = {f"{inner}/tcp": ("127.0.0.1", port) for inner, port in published}  # type: ignore[misc]
             if component.volume:
                 engine().volumes.create(full_name, labels=self._labels)
                 container.with_volume_mapping(full_name, component.volume, "rw")
@@ -154,7 +204,11 @@ class ContainerBackend(BackendBase[Component]):
                 hostname=name,
                 entrypoint=list(component.entry_point) or None,
                 network=self._network_name,
-                networking_config={self._network_name: engine().api.create_endpoint_config(aliases=[name])},
+                networking_config={
+                    self._network_name: engine().api.create_endpoint_config(
+                        aliases=[name], ipv4_address=self._address(name)
+                    )
+                },
                 restart_policy={"Name": "on-failure"} if component.restarts else None,
             )
             component.configure(container)
@@ -205,6 +259,7 @@ class ContainerBackend(BackendBase[Component]):
                 log=self.log(name, 15),
                 next_step="a tired machine may need another try: `lab up`; local mode needs no Docker: LAB_MODE=local",
             )
+        component.settle()
 
     def _running(self, name: str) -> Container:
         found = self._container(name)

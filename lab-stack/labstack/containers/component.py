@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from testcontainers.core.container import DockerContainer
 
@@ -32,6 +33,12 @@ class Site:
     ports: Mapping[str, int]
     password: str
     switches: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    address: Callable[[str], str] = lambda name: ""
+    """The IP address of a component's container in the lab's network."""
+    log: Callable[[str, int], str] = lambda name, lines: ""
+    """The last lines that a component's container has written."""
+    put: Callable[[str, str, bytes], None] = lambda name, folder, archive: None
+    """Unpacks a tar archive into a folder of a component's container."""
 
 
 class Component(roles.Component):
@@ -43,6 +50,8 @@ class Component(roles.Component):
         The port on 127.0.0.1 that it gets if that is free.
     inner_port : int
         The port that it listens on in its container.
+    more_ports : mapping
+        Further ports by name: the usual one on 127.0.0.1, and the one in its container.
     entry_point : tuple of str
         What to start instead of the image's own program. Empty for that.
     volume : str
@@ -57,6 +66,7 @@ class Component(roles.Component):
 
     usual_port: int
     inner_port: int
+    more_ports: Mapping[str, tuple[int, int]] = MappingProxyType({})
     entry_point: tuple[str, ...] = ()
     volume: str = ""
     shared_volume: str = ""

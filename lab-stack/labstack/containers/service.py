@@ -9,7 +9,7 @@ from labstack.containers.component import Component, Site
 from labstack.containers.images import services_image
 from labstack.containers.kafka import Kafka
 from labstack.containers.postgres import Postgres
-from labstack.services import ServiceEntry
+from labstack.services import FIRST_VERSION, ServiceEntry, instance_name
 from labstack.settings import service_environment
 
 
@@ -26,24 +26,35 @@ class Service(roles.ShopService, Component):
         Its database.
     kafka : Kafka
         The broker.
+    version : str
+        Which version of it.
     """
 
     inner_port = 8000
 
-    def __init__(self, site: Site, service: ServiceEntry, database: Postgres, kafka: Kafka) -> None:
+    def __init__(
+        self, site: Site, service: ServiceEntry, database: Postgres, kafka: Kafka, version: str = FIRST_VERSION
+    ) -> None:
         super().__init__(site)
         self.service = service
         self.database = database
         self.kafka = kafka
-        self.name = service.name
-        self.usual_port = service.port
+        self.version = version
+        self.name = instance_name(service, version)
+        self.optional = version != FIRST_VERSION
+        self.usual_port = service.versions.get(version, service.port)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Its container."""
+        return self.site.address(self.name), self.inner_port
 
     @property
     def image(self) -> str:
         return services_image()
 
     def configure(self, container: DockerContainer) -> None:
-        container.with_command([self.name])
+        container.with_command([self.service.name])
         container.with_envs(
             **service_environment(
                 database_url=self.database.inner_url,
@@ -51,6 +62,7 @@ class Service(roles.ShopService, Component):
                 host="0.0.0.0",
                 port=self.inner_port,
                 datasets="/app/datasets",
-                switches=self.site.switches.get(self.name, {}),
+                version=self.version,
+                switches=self.site.switches.get(self.service.name, {}),
             )
         )

@@ -22,6 +22,8 @@ from labstack.local import process
 from labstack.local.component import Component, Site
 from labstack.local.connect import Connect
 from labstack.local.connect_watcher import ConnectWatcher
+from labstack.local.envoy import Envoy
+from labstack.local.istiod import Istiod
 from labstack.local.kafka import Kafka
 from labstack.local.postgres import Postgres
 from labstack.local.programs import prepare_programs
@@ -41,12 +43,20 @@ class LocalBackend(BackendBase[Component]):
         site = Site(self.paths, self._ports, self.store.read().switches)
         databases = [Postgres(site, service) for service in self.services]
         connect = Connect(site)
+        istiod = Istiod(site, self.mesh_documents) if self.store.read().control_plane == "istiod" else None
         return [
             *databases,
             Kafka(site),
             connect,
             ConnectWatcher(site, connect, databases),
             *(Service(site, s, database) for s, database in zip(self.services, databases, strict=True)),
+            *([istiod] if istiod else []),
+            Envoy(site, istiod, self.mesh_documents),
+            *(
+                Service(site, service, database, version)
+                for service, database in zip(self.services, databases, strict=True)
+                for version in service.versions
+            ),
         ]
 
     def prepare(self, progress: Progress) -> None:
@@ -122,6 +132,7 @@ class LocalBackend(BackendBase[Component]):
                 log=log_of_a_death(component.log),
                 next_step=f"the whole log is in {component.log}; a tired machine may need another try: `lab up`",
             )
+        component.settle()
 
     def _process(self, name: str) -> process.ProcessId:
         self.component(name)

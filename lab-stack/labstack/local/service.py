@@ -9,7 +9,7 @@ from labstack.local.component import Component, Site
 from labstack.local.postgres import Postgres
 from labstack.local.process import Command
 from labstack.paths import DATASETS
-from labstack.services import ServiceEntry
+from labstack.services import FIRST_VERSION, ServiceEntry, instance_name
 from labstack.settings import service_environment
 
 
@@ -23,25 +23,35 @@ class Service(roles.ShopService, Component):
     service : ServiceEntry
         Which one.
     database : Postgres
-        Its database.
+        Its database, which all its versions share.
+    version : str
+        Which version of it.
     """
 
-    def __init__(self, site: Site, service: ServiceEntry, database: Postgres) -> None:
+    def __init__(self, site: Site, service: ServiceEntry, database: Postgres, version: str = FIRST_VERSION) -> None:
         super().__init__(site)
         self.service = service
         self.database = database
-        self.name = service.name
-        self.ports = {service.name: service.port}
+        self.version = version
+        self.name = instance_name(service, version)
+        self.optional = version != FIRST_VERSION
+        self.ports = {self.name: service.versions.get(version, service.port)}
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """This machine itself."""
+        return "127.0.0.1", self.port
 
     def prepare(self) -> Command:
         return Command(
-            [sys.executable, "-m", "labservices", self.name],
+            [sys.executable, "-m", "labservices", self.service.name],
             cwd=self.site.paths.state,
             env=service_environment(
                 database_url=self.database.url,
                 kafka=f"127.0.0.1:{self.site.ports['kafka']}",
                 port=self.port,
                 datasets=DATASETS,
-                switches=self.site.switches.get(self.name, {}),
+                version=self.version,
+                switches=self.site.switches.get(self.service.name, {}),
             ),
         )

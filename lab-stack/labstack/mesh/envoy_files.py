@@ -1,0 +1,277 @@
+"""Envoy's configuration as files: how the translator's resources reach it, without a control plane that runs.
+
+Envoy watches each file and reads it anew when another one takes its place. Clusters come before the routes that use
+them, and go after them, so that no request meets a route to nowhere.
+
+Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/overview/xds_api (filesystem subscriptions)
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from envoy.config.accesslog.v3.accesslog_pb2 import AccessLog
+from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.core.v3.config_source_pb2 import V3
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.extensions.access_loggers.file.v3.file_pb2 import FileAccessLog
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
+    HttpConnectionManager,
+)
+from envoy.service.discovery.v3.discovery_pb2 import DiscoveryResponse
+from google.protobuf.json_format import MessageToJson, Parse, ParseError
+from google.protobuf.message import Message
+
+from labstack.errors import ComponentFailed
+from labstack.mesh.access_log import log_format
+from labstack.mesh.envoy_admin import EnvoyAdmin
+from labstack.mesh.errors import InvalidMesh
+from labstack.mesh.translate import Translation
+from labstack.mesh.xds_folder import XdsFolder
+from labstack.paths import write_atomically
+from labstack.waiting import wait_until
+
+ACT_SECONDS = 5.0
+"""So long Envoy may take to take a configuration that it has called valid."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What Envoy is given: each kind by name."""
+
+    clusters: Mapping[str, Cluster]
+    listeners: Mapping[str, Listener]
+    routes: Mapping[str, RouteConfiguration]
+
+
+class EnvoyFiles:
+    """The files that one Envoy reads.
+
+    Parameters
+    ----------
+    folder : XdsFolder
+        Where they are.
+    access_log : str
+        Where Envoy writes its access log.
+    envoy : Path
+        The program, which also judges a configuration before it is used.
+    """
+
+    def __init__(self, folder: XdsFolder, access_log: str, envoy: Path) -> None:
+        self.folder = folder
+        self.access_log = access_log
+        self.envoy = envoy
+
+    # -- making them -----------------------------------------------------------------------------------------------
+
+    def resources(self, translation: Translation) -> Resources:
+        """Return what Envoy is given for a translation: the same, but read from files, and with an access log."""
+        endpoints = {one.cluster_name: one for one in translation.endpoints}
+        return Resources(
+            {one.name: with_endpoints(one, endpoints) for one in translation.clusters},
+            {one.name: self._from_files(one) for one in translation.listeners},
+            {one.name: one for one in translation.routes},
+        )
+
+    def _from_files(self, listener: Listener) -> Listener:
+        changed = Listener()
+        changed.CopyFrom(listener)
+        for manager in connection_managers(changed):
+            with manager as http:
+                http.rds.config_source.Clear()
+                http.rds.config_source.resource_api_version = V3
+                source = http.rds.config_source.path_config_source
+                source.path = str(self.folder.routes(http.rds.route_config_name))
+                if self.access_log:
+                    http.access_log.append(json_access_log(self.access_log))
+        return changed
+
+    def validate(self, resources: Resources) -> None:
+        """Ask Envoy itself whether it would take this.
+
+        Raises
+        ------
+        InvalidMesh
+            It would not; says why, in Envoy's words.
+        ComponentFailed
+            Envoy could not be asked.
+        """
+        bootstrap = Bootstrap()
+        bootstrap.static_resources.clusters.extend(resources.clusters.values())
+        for listener in resources.listeners.values():
+            inline = bootstrap.static_resources.listeners.add()
+            inline.CopyFrom(listener)
+            for manager in connection_managers(inline):
+                with manager as http:
+                    name = http.rds.route_config_name
+                    http.ClearField("rds")
+                    http.route_config.CopyFrom(resources.routes[name])
+        candidate = self.folder.path / "candidate.json"
+        write_atomically(candidate, MessageToJson(bootstrap, preserving_proto_field_name=True, indent=None))
+        argv = [str(self.envoy), "--mode", "validate", "--log-level", "error", "--config-path", str(candidate)]
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ComponentFailed(
+                f"Envoy can't judge the configuration: {error}.", next_step="`lab doctor` checks this machine"
+            ) from error
+        finally:
+            candidate.unlink(missing_ok=True)
+        if done.returncode:
+            said = [line.partition("] [")[2] or line for line in (done.stderr + done.stdout).splitlines() if line]
+            raise InvalidMesh(
+                "Envoy does not take what this translates to: " + " ".join(said)[-600:],
+                next_step="mend the field that Envoy names; what was in force stays so",
+            )
+
+    # -- putting them into effect ----------------------------------------------------------------------------------
+
+    def write(self, resources: Resources) -> None:
+        """Write every file, for an Envoy that does not run yet."""
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        for stale in self.folder.path.glob("*.json"):
+            stale.unlink()
+        version = new_version()
+        for name, route in resources.routes.items():
+            swap(self.folder.routes(name), [route], version)
+        swap(self.folder.clusters, resources.clusters.values(), version)
+        swap(self.folder.listeners, resources.listeners.values(), version)
+
+    def read(self) -> Resources:
+        """Return what the files hold now; a file that somebody has removed or damaged holds nothing."""
+        routes = [route for path in self.folder.path.glob("routes-*.json") for route in resources_in(path)]
+        return Resources(
+            {one.name: one for one in resources_in(self.folder.clusters)},
+            {one.name: one for one in resources_in(self.folder.listeners)},
+            {one.name: one for one in routes},
+        )
+
+    def swap(self, new: Resources, before: Resources, admin: EnvoyAdmin) -> None:
+        """Put `new` into the place of `before` under a running Envoy, without a request lost; returns when it acts.
+
+        Raises
+        ------
+        ComponentFailed
+            Envoy did not take it in time.
+        """
+        version = new_version()
+        gone = [name for name in before.clusters if name not in new.clusters]
+        if new.clusters != before.clusters:
+            both = {**before.clusters, **new.clusters}
+            swap(self.folder.clusters, both.values(), version)
+            self._await(lambda: admin.versions().clusters == version and not admin.warming(), "clusters", admin)
+        fresh = [name for name in new.routes if name not in before.routes]
+        changed = [name for name, r in new.routes.items() if name in before.routes and r != before.routes[name]]
+        for name in (*fresh, *changed):
+            swap(self.folder.routes(name), [new.routes[name]], version)
+        if new.listeners != before.listeners:
+            swap(self.folder.listeners, new.listeners.values(), version)
+            self._await(lambda: admin.versions().listeners == version, "listeners", admin)
+        if fresh or changed:
+            self._await(lambda: have(admin, (*fresh, *changed), version), "routes", admin)
+        if gone:
+            version = new_version()
+            swap(self.folder.clusters, new.clusters.values(), version)
+            self._await(lambda: admin.versions().clusters == version, "clusters", admin)
+        for name in before.routes:
+            if name not in new.routes:
+                self.folder.routes(name).unlink(missing_ok=True)
+
+    def _await(self, acts: Callable[[], bool], what: str, admin: EnvoyAdmin) -> None:
+        refused = admin.rejections()
+        if not wait_until(lambda: acts() or admin.rejections() > refused, ACT_SECONDS, interval=0.005) or not acts():
+            raise ComponentFailed(
+                f"Envoy did not take its new {what}.",
+                next_step="`lab logs envoy` tells why; `lab mesh reset` goes back to the lab's own configuration",
+            )
+
+
+def have(admin: EnvoyAdmin, names: Iterable[str], version: str) -> bool:
+    """Whether Envoy has this version of every one of these routes."""
+    routes = admin.versions().routes
+    return all(routes.get(name) == version for name in names)
+
+
+class _Unpacked:
+    """An HTTP connection manager of a listener, unpacked for a change and packed again behind it."""
+
+    def __init__(self, packed: Message) -> None:
+        self._packed = packed
+        self._http = HttpConnectionManager()
+
+    def __enter__(self) -> HttpConnectionManager:
+        self._packed.Unpack(self._http)
+        return self._http
+
+    def __exit__(self, *_: object) -> None:
+        self._packed.Pack(self._http, deterministic=True)
+
+
+def connection_managers(listener: Listener) -> list[_Unpacked]:
+    """Return the HTTP connection managers of a listener, each to be used as a context."""
+    return [
+        _Unpacked(filter_.typed_config)
+        for chain in listener.filter_chains
+        for filter_ in chain.filters
+        if filter_.typed_config.Is(HttpConnectionManager.DESCRIPTOR)
+    ]
+
+
+def with_endpoints(cluster: Cluster, endpoints: Mapping[str, ClusterLoadAssignment]) -> Cluster:
+    """Return a cluster that holds its endpoints itself, instead of asking for them."""
+    if cluster.type != Cluster.EDS:
+        return cluster
+    changed = Cluster()
+    changed.CopyFrom(cluster)
+    service = cluster.eds_cluster_config.service_name or cluster.name
+    changed.ClearField("eds_cluster_config")
+    changed.type = Cluster.STATIC
+    if service in endpoints:
+        changed.load_assignment.CopyFrom(endpoints[service])
+    changed.load_assignment.cluster_name = service
+    return changed
+
+
+def json_access_log(path: str) -> AccessLog:
+    """Return the access log that istiod makes of `lab-stack/istio/mesh.yaml`."""
+    settings = FileAccessLog(path=path)
+    settings.log_format.json_format.update(log_format())
+    log = AccessLog(name="envoy.access_loggers.file")
+    log.typed_config.Pack(settings, deterministic=True)
+    return log
+
+
+def new_version() -> str:
+    """Return a version that no configuration had before."""
+    return str(time.time_ns())
+
+
+def resources_in(path: Path) -> list[Any]:
+    """Return the resources of a file."""
+    try:
+        response = Parse(path.read_text(encoding="utf-8"), DiscoveryResponse())
+    except (OSError, ParseError):
+        return []
+    found = []
+    for packed in response.resources:
+        kind = next(kind for kind in (Cluster, Listener, RouteConfiguration) if packed.Is(kind.DESCRIPTOR))
+        resource = kind()
+        packed.Unpack(resource)
+        found.append(resource)
+    return found
+
+
+def swap(path: Path, resources: Iterable[Message] | Sequence[Message], version: str) -> None:
+    """Write a file of resources, and put it into its place."""
+    response = DiscoveryResponse(version_info=version)
+    for resource in resources:
+        response.resources.add().Pack(resource, deterministic=True)
+    write_atomically(path, MessageToJson(response, preserving_proto_field_name=True, indent=None))

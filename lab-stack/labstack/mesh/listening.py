@@ -1,0 +1,50 @@
+"""Whether the gateway can listen where a Gateway says; Envoy itself would only write it into its log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from labstack import ports
+from labstack.mesh.documents import Document
+from labstack.mesh.errors import InvalidMesh
+
+
+def require_free_ports(new: Sequence[Document], before: Sequence[Document], *, bound_here: bool) -> None:
+    """Refuse a Gateway on a port of this machine that somebody else has.
+
+    Parameters
+    ----------
+    new, before : sequence of Document
+        What is to be in force, and what is, both with the lab's ports.
+    bound_here : bool
+        Whether the gateway listens on this machine, and not in a container of its own.
+
+    Raises
+    ------
+    InvalidMesh
+        Names each such port, its place, and who has it.
+    """
+    if not bound_here:
+        return
+    held = {port for _, _, port in _servers(before)}
+    taken = [
+        document.problem(
+            ("spec", "servers", number, "port", "number"),
+            f"port {port} is taken by {ports.who_listens(port)}; choose another",
+        )
+        for document, number, port in _servers(new)
+        if port not in held and not ports.is_free(port)
+    ]
+    if taken:
+        raise InvalidMesh(
+            "The gateway can't listen there.", problems=taken, next_step="use a free port, or end that program"
+        )
+
+
+def _servers(documents: Sequence[Document]) -> Iterator[tuple[Document, int, int]]:
+    for document in documents:
+        servers = document.spec.get("servers") if document.kind == "Gateway" else None
+        for number, server in enumerate(servers if isinstance(servers, list) else ()):
+            port = server.get("port", {}).get("number") if isinstance(server, dict) else None
+            if isinstance(port, int):
+                yield document, number, port

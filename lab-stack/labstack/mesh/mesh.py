@@ -1,0 +1,223 @@
+"""The mesh of a lab: look at what steers its gateway, and change it, while clients go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labstack.errors import LabError, NotRunning
+from labstack.local.envoy import Envoy
+from labstack.mesh import describe
+from labstack.mesh.access_log import parse_lines
+from labstack.mesh.addresses import placed, service_entries
+from labstack.mesh.check import require_valid
+from labstack.mesh.choice import NAMES
+from labstack.mesh.documents import Document, Problem, load, read
+from labstack.mesh.envoy_admin import EnvoyAdmin
+from labstack.mesh.listening import require_free_ports
+from labstack.mesh.steering import ByIstiod, ByTranslator, Steering
+from labstack.mesh.store import MeshStore, dump, key, merged, own_configuration
+from labstack.roles import ControlPlane, Gateway
+
+if TYPE_CHECKING:
+    from labstack.lab import Lab
+
+LOG_LINES = 400
+"""Lines of istiod's log in which a refusal is looked for."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What an apply has done.
+
+    Attributes
+    ----------
+    changes : dict
+        ``created``, ``configured`` or ``unchanged``, by ``Kind/name``.
+    warnings : list of Problem
+        What is valid and probably not meant.
+    control_plane : str
+        What has put it into effect.
+    """
+
+    changes: dict[str, str]
+    warnings: list[Problem]
+    control_plane: str
+
+    def __repr__(self) -> str:
+        lines = [f"{name} {change}" for name, change in self.changes.items()]
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
+
+
+class Mesh:
+    """The gateway's configuration.
+
+    Parameters
+    ----------
+    lab : Lab
+        The lab that it belongs to.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._store = MeshStore(lab.paths)
+
+    @property
+    def control_plane(self) -> str:
+        """What steers the gateway, in words."""
+        return NAMES["istiod" if self._istiod() else "translator"]
+
+    # -- changing it -----------------------------------------------------------------------------------------------
+
+    def apply(self, what: str | Path, *, force: bool = False) -> Applied:
+        """Put Istio resources into force beside the others, each in the place of the one of its name.
+
+        Parameters
+        ----------
+        what : str or Path
+            YAML text, or a file of it.
+        force : bool
+            Put into force what names a host, a subset or a gateway that isn't there, to see what that does.
+
+        Returns
+        -------
+        Applied
+            Returned when the gateway acts upon it.
+
+        Raises
+        ------
+        InvalidYaml, InvalidMesh, Unsupported
+            Something is wrong with it; each problem has its file, line and field. What was in force stays so.
+        NotRunning
+            The gateway or its control plane does not run.
+        """
+        new = read(what) if isinstance(what, Path) else load(what)
+        before = self._store.read()
+        known = [*service_entries(self._lab.backend.addresses()), *before]
+        warnings = require_valid(new, known, force=force)
+        after = merged(before, new)
+        with self._lab.changing():
+            self._put(after, before)
+            self._store.write(after)
+        had = {key(document): document.data for document in before}
+        changes = {f"{one.kind}/{one.name}": _change(one, had.get(key(one))) for one in new}
+        return Applied(changes, warnings, self.control_plane)
+
+    def reset(self) -> None:
+        """Go back to the lab's own configuration, as it is at the course's start."""
+        with self._lab.changing():
+            self._put(own_configuration(), self._store.read())
+            self._store.forget()
+
+    def forget(self) -> None:
+        """Let the gateway's next start begin with the lab's own configuration."""
+        self._store.forget()
+
+    def refresh(self) -> None:
+        """Tell the gateway of services that have come or gone; does nothing where it doesn't run."""
+        if self._missing():
+            return
+        documents = self._store.read()
+        self._put(documents, documents)
+
+    def _put(self, after: Sequence[Document], before: Sequence[Document]) -> None:
+        if missing := self._missing():
+            raise NotRunning(
+                f"{' and '.join(missing)} does not run, so nothing would come of it.",
+                next_step=f"`lab start {missing[0]}` starts it",
+            )
+        addresses = self._lab.backend.addresses()
+        new, had = placed(after, addresses), placed(before, addresses)
+        require_free_ports(new, had, bound_here=bool(addresses.bind))
+        steering = self._steering()
+        steering.judge(new)
+        snapshot = self._admin().configuration()
+        steering.put(new, had)
+        describe.keep(self._lab.paths, snapshot)
+
+    def _steering(self) -> Steering:
+        backend = self._lab.backend
+        if istiod := self._istiod():
+            return ByIstiod(istiod.place, lambda: backend.log(istiod.name, LOG_LINES), self._admin())
+        envoy = backend.component(Gateway.name)
+        assert isinstance(envoy, Envoy)
+        return ByTranslator(envoy.files, self._admin())
+
+    def _istiod(self) -> ControlPlane | None:
+        backend = self._lab.backend
+        if ControlPlane.name not in backend.components():
+            return None
+        found = backend.component(ControlPlane.name)
+        assert isinstance(found, ControlPlane)
+        return found
+
+    def _gateway(self) -> Gateway:
+        found = self._lab.backend.component(Gateway.name)
+        assert isinstance(found, Gateway)
+        return found
+
+    def _admin(self) -> EnvoyAdmin:
+        return EnvoyAdmin(self._gateway().admin_url)
+
+    def _missing(self) -> list[str]:
+        backend = self._lab.backend
+        needed = [Gateway.name, *([ControlPlane.name] if self._istiod() else [])]
+        return [name for name in needed if backend.inspect(name).state != "running"]
+
+    # -- looking at it ---------------------------------------------------------------------------------------------
+
+    def documents(self) -> list[Document]:
+        """Return the Istio resources that are in force, as they were written."""
+        return self._store.read()
+
+    def show(self, name: str | None = None) -> str:
+        """Return what is in force as YAML: all of it, or one resource by ``Kind/name`` (or its name alone).
+
+        Raises
+        ------
+        LabError
+            There is none of that name; says which there are.
+        """
+        documents = self._store.read()
+        if name is None:
+            return dump(documents)
+        wanted = [one for one in documents if name.lower() in (one.name, f"{one.kind}/{one.name}".lower())]
+        if not wanted:
+            there = ", ".join(f"{one.kind}/{one.name}" for one in documents)
+            raise LabError(f"Nothing called {name!r} is in force.", next_step=f"name one of {there}")
+        return dump(wanted)
+
+    def routes(self) -> list[describe.Route]:
+        """Return the routes that Envoy has now, in the order in which it tries them."""
+        return describe.routes(self._admin().configuration())
+
+    def diff(self) -> str:
+        """Return what the last change became in Envoy: its clusters, endpoints, listeners and routes before and after,
+        as a unified diff; empty where nothing changed.
+        """
+        return describe.difference(describe.kept(self._lab.paths), self._admin().configuration())
+
+    def configuration(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return Envoy's configuration: clusters, endpoints, listeners and routes, each by name."""
+        return self._admin().configuration()
+
+    def statistics(self, pattern: str = "") -> dict[str, int]:
+        """Return Envoy's counters and gauges whose names match a regular expression."""
+        return self._admin().statistics(pattern)
+
+    def access_log(self, lines: int = 200) -> list[dict[str, Any]]:
+        """Return the gateway's last requests, oldest first; see `labstack.mesh.access_log.FLAGS` for the flags."""
+        return parse_lines(self._gateway().access_log(lines))
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{one.kind}/{one.name}" for one in self._store.read())
+        own = "the lab's own configuration" if self._store.is_own else "changed by `apply`"
+        return f"Mesh steered by {self.control_plane}, {own}: {kinds}"
+
+
+def _change(document: Document, before: dict[str, Any] | None) -> str:
+    if before is None:
+        return "created"
+    return "unchanged" if before.get("spec") == document.data.get("spec") else "configured"

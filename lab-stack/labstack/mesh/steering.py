@@ -1,0 +1,108 @@
+"""What steers the gateway: one interface, two ways.
+
+Real istiod makes Envoy's configuration and streams it. Where istiod isn't, the lab's translator makes the same
+configuration, and Envoy reads it from files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from labstack.errors import ComponentFailed
+from labstack.mesh import istiod
+from labstack.mesh.documents import Document
+from labstack.mesh.envoy_admin import EnvoyAdmin
+from labstack.mesh.envoy_files import ACT_SECONDS, EnvoyFiles
+from labstack.mesh.errors import InvalidMesh
+from labstack.mesh.store import dump
+from labstack.mesh.translate import translate
+from labstack.waiting import wait_until
+
+
+class Steering(Protocol):
+    """Puts a configuration into effect."""
+
+    def judge(self, new: Sequence[Document]) -> None:
+        """Refuse what can't be put into effect; changes nothing."""
+
+    def put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
+        """Put `new` into the place of `before`, and return when Envoy acts upon it; where that fails, `before` acts."""
+
+
+class ByTranslator:
+    """The lab's translator, and files.
+
+    Parameters
+    ----------
+    files : EnvoyFiles
+        What Envoy reads.
+    admin : EnvoyAdmin
+        Envoy itself.
+    """
+
+    def __init__(self, files: EnvoyFiles, admin: EnvoyAdmin) -> None:
+        self._files = files
+        self._admin = admin
+
+    def judge(self, new: Sequence[Document]) -> None:
+        self._files.validate(self._files.resources(translate(new)))
+
+    def put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
+        had = self._files.read()
+        try:
+            self._files.swap(self._files.resources(translate(new)), had, self._admin)
+        except ComponentFailed:
+            self._files.write(had)
+            raise
+
+
+class ByIstiod:
+    """Real istiod.
+
+    Parameters
+    ----------
+    place : callable
+        Puts a YAML text into istiod's folder.
+    log : callable
+        Returns the end of istiod's log.
+    admin : EnvoyAdmin
+        The Envoy that it steers.
+    """
+
+    def __init__(self, place: Callable[[str], None], log: Callable[[], str], admin: EnvoyAdmin) -> None:
+        self._place = place
+        self._log = log
+        self._admin = admin
+
+    def judge(self, new: Sequence[Document]) -> None:
+        """Nothing: istiod itself judges what it is given, and goes on with what it had."""
+
+    def put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
+        versions, rejections, refusals = self._admin.versions(), self._admin.rejections(), self._refusals()
+        known = {versions.clusters, versions.listeners, *versions.routes.values()}
+
+        def acts() -> bool:
+            now = self._admin.versions()
+            return now.clusters not in known and {now.clusters} == {now.listeners, *now.routes.values()}
+
+        def is_refused() -> bool:
+            return self._admin.rejections() > rejections or self._refusals() > refusals
+
+        self._place(dump(new))
+        # Each time that istiod reads its folder, all that Envoy has gets one new version.
+        wait_until(acts, 0.5, interval=0.005)
+        if wait_until(lambda: acts() or is_refused(), ACT_SECONDS, interval=0.05) and not is_refused():
+            return
+        said = self._last_refusal() if self._refusals() > refusals else "Envoy did not take it; see `lab logs envoy`"
+        self._place(dump(before))
+        raise InvalidMesh(
+            f"istiod does not take this: {said}", next_step="mend what it names; what was in force stays so"
+        )
+
+    def _refusals(self) -> int:
+        return sum(istiod.REFUSAL in line for line in self._log().splitlines())
+
+    def _last_refusal(self) -> str:
+        lines = [line for line in self._log().splitlines() if istiod.REFUSAL in line]
+        return lines[-1].split(istiod.REFUSAL, 1)[1].split(": ", 1)[-1]

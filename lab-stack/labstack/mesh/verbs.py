@@ -1,0 +1,97 @@
+"""`lab mesh apply | show | diff | reset | routes | log`: the verbs of a running lab's mesh in a shell."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from labstack.lab import Lab
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, nothing else.")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--force", is_flag=True, help="Apply it although it names what isn't there, to see what that does.")
+@as_json
+@click.pass_obj
+def apply(lab: Lab, file: Path, force: bool, as_json: bool) -> None:
+    """Put the Istio resources of FILE (- for standard input) into force; returns when the gateway acts upon them."""
+    applied = lab.mesh.apply(sys.stdin.read() if str(file) == "-" else file, force=force)
+    for warning in applied.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if as_json:
+        click.echo(json.dumps({"changes": applied.changes, "control_plane": applied.control_plane}))
+        return
+    for name, change in applied.changes.items():
+        click.echo(f"{name} {change}")
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.pass_obj
+def show(lab: Lab, name: str | None) -> None:
+    """Print what is in force as YAML: all of it, or one resource by KIND/NAME."""
+    click.echo(lab.mesh.show(name), nl=False)
+
+
+@click.command()
+@click.pass_obj
+def diff(lab: Lab) -> None:
+    """Show what the last change became in Envoy: its clusters, endpoints, listeners and routes, before and after."""
+    click.echo(lab.mesh.diff() or "Envoy's configuration is as it was before the last change.")
+
+
+@click.command()
+@click.pass_obj
+def reset(lab: Lab) -> None:
+    """Go back to the lab's own configuration."""
+    lab.mesh.reset()
+    click.echo("The gateway acts upon the lab's own configuration.")
+
+
+@click.command()
+@as_json
+@click.pass_obj
+def routes(lab: Lab, as_json: bool) -> None:
+    """List Envoy's routes, in the order in which it tries them."""
+    found = lab.mesh.routes()
+    if as_json:
+        click.echo(json.dumps([route.to_json() for route in found]))
+        return
+    table = Table(box=None)
+    for column in ("route", "hosts", "match", "to", "policy"):
+        table.add_column(column, overflow="fold")
+    for route in found:
+        table.add_row(route.name, route.hosts, route.match, route.to, route.policy)
+    Console().print(table)
+    click.echo(f"Steered by {lab.mesh.control_plane}.")
+
+
+@click.command()
+@click.option("-n", "--lines", default=20, show_default=True, help="How many requests.")
+@as_json
+@click.pass_obj
+def log(lab: Lab, lines: int, as_json: bool) -> None:
+    """Show the gateway's last requests, with Envoy's response flags."""
+    entries = lab.mesh.access_log(lines)
+    if as_json:
+        click.echo(json.dumps(entries))
+        return
+    table = Table(box=None)
+    columns = ("method", "path", "response_code", "response_flags", "duration", "attempts", "route_name")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for entry in entries:
+        table.add_row(*("" if entry.get(column) is None else str(entry[column]) for column in columns))
+    Console().print(table)
+
+
+VERBS = (apply, show, diff, reset, routes, log)
