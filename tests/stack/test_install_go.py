@@ -1,0 +1,192 @@
+"""Programs built by Go from real, small modules, as istiod is; skipped loudly where Go or its modules can't be had."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from labstack.errors import ProgramMissing
+from labstack.install import Entry, Program, install
+from labstack.install.catalogue import ByGo
+from labstack.install.from_go import from_go, remove_build
+from labstack.install.store import GROWING, Store
+from labstack.paths import LabPaths
+from labstack.progress import Progress
+from labstack.waiting import wait_until
+
+HELLO = Entry(
+    "hello",
+    "1",
+    "hello",
+    by_go=ByGo("install", "golang.org/x/example/hello", "", "v0.0.0-20250915201037-7f05d217867b", "1.19"),
+)
+TOMLV = Entry(
+    "tomlv",
+    "1.4.0",
+    "tomlv",
+    by_go=ByGo("build", "github.com/BurntSushi/toml", "cmd/tomlv", "v1.4.0", "1.18", ("-trimpath", "-ldflags=-s -w")),
+)
+
+
+INTERRUPTIBLE = """
+import pathlib, sys
+from labstack.cli import main
+from labstack.paths import LabPaths
+from tests.stack.test_install_go import HELLO, by_go
+
+@main.command()
+def build():
+    by_go(HELLO, LabPaths(*map(pathlib.Path, sys.argv[1:])))
+
+main(["build"])
+"""
+"""A command of the lab that builds, to be interrupted as the lab's own are."""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Folders of a caller, with Go's own library compiled once for all tests; gone at the end."""
+    if not shutil.which("go"):
+        pytest.skip("NOT TESTED: there is no Go on this machine")
+    folder = tmp_path_factory.mktemp("go")
+    folders = {"GOPATH": str(folder / "path"), "GOCACHE": str(folder / "cache")}
+    for one in (HELLO, TOMLV):
+        assert one.by_go is not None
+        got = subprocess.run(
+            ["go", "mod", "download", f"{one.by_go.module}@{one.by_go.version}"],
+            env={**os.environ, **folders},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        if got.returncode:
+            pytest.skip(f"NOT TESTED: Go's modules can't be fetched: {got.stderr[-300:]}")
+    yield folders
+    remove_build(Store(replace(HELLO, name="go"), LabPaths(folder, folder)))
+    subprocess.run(["go", "clean", "-modcache"], env={**os.environ, **folders}, check=True, cwd=folder)
+
+
+@pytest.fixture
+def paths(tmp_path: Path, shared: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> LabPaths:
+    """Folders of a lab of its own; the caller has named folders for Go."""
+    for name, folder in shared.items():
+        monkeypatch.setenv(name, folder)
+    return LabPaths(tmp_path / "state", tmp_path / "cache")
+
+
+def by_go(wanted: Entry, paths: LabPaths, progress: Progress | None = None) -> Program:
+    return install(wanted, paths, progress or Progress(), ways=["go"])
+
+
+def test_go_installs_a_program(paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs, with module and Go version noted; what a caller has set for other programs makes no difference."""
+    for name, value in {"GOOS": "plan9", "GOARCH": "arm", "GOFLAGS": "-mod=vendor", "GO111MODULE": "off"}.items():
+        monkeypatch.setenv(name, value)
+    told: list[str] = []
+    progress = Progress(lambda seen: told.extend(stage.note for stage in seen.stages))
+    program = by_go(HELLO, paths, progress)
+    assert subprocess.run([program.path], capture_output=True, text=True, check=True).stdout == "Hello, world!\n"
+    assert program.source == "go"
+    assert program.origin.startswith("golang.org/x/example/hello@v0.0.0-20250915201037-7f05d217867b, go1.")
+    assert Store(HELLO, paths).damaged() == []
+    assert any("packages compiled" in note for note in told)
+    assert not Store(HELLO, paths).build.exists()
+
+
+def test_go_builds_a_program_in_its_modules_folder(paths: LabPaths, tmp_path: Path) -> None:
+    """A module that can't be installed by `go install` is downloaded, and built where it lies, with its flags."""
+    program = by_go(TOMLV, paths)
+    good = tmp_path / "good.toml"
+    good.write_text("a = 1\n")
+    assert subprocess.run([program.path, good], capture_output=True).returncode == 0
+    good.write_text("a = \n")
+    assert subprocess.run([program.path, good], capture_output=True).returncode == 1
+    assert b"/cmd/tomlv\n" in program.path.read_bytes()
+    assert str(tmp_path).encode() not in program.path.read_bytes()  # -trimpath
+
+
+def test_a_build_of_the_labs_own_goes_on_and_is_tidied(paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without folders of the caller, all lies in the lab's cache: kept if asked for, else removed, read-only or not."""
+    for name in ("GOPATH", "GOCACHE", "GOMODCACHE"):
+        monkeypatch.delenv(name, raising=False)
+    store = Store(HELLO, paths)
+    from_go(store, lambda text: None, keep=True)
+    module = next(store.build.glob("gopath/pkg/mod/golang.org/x/example/hello@*"))
+    assert not module.stat().st_mode & 0o200
+    told: list[str] = []
+    from_go(store, told.append)
+    assert " 0 modules downloaded, 0 packages compiled" in told[-1].replace("1 packages", "0 packages")
+    assert not store.build.exists()
+    assert store.find() is not None
+
+
+def test_a_module_that_is_not_there(paths: LabPaths) -> None:
+    """What Go says of it is in the message, and nothing is installed."""
+    assert HELLO.by_go is not None
+    wanted = replace(HELLO, by_go=replace(HELLO.by_go, version="v0.0.0-20250915201037-000000000000"))
+    with pytest.raises(ProgramMissing, match="`go install` failed") as failed:
+        by_go(wanted, paths)
+    assert "golang.org/x/example/hello@v0.0.0-20250915201037-000000000000" in failed.value.log
+    assert "GOPROXY" in failed.value.next_step
+    assert Store(wanted, paths).find() is None
+
+
+def test_without_a_network(paths: LabPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no module can be fetched, the message has Go's own words and what to look at."""
+    monkeypatch.setenv("GOPROXY", "off")
+    monkeypatch.setenv("GOPATH", str(tmp_path / "empty"))
+    with pytest.raises(ProgramMissing, match="`go install` failed") as failed:
+        by_go(HELLO, paths)
+    assert "GOPROXY=off" in failed.value.log
+    assert "check the network" in failed.value.next_step
+
+
+def test_a_build_that_makes_something_else(paths: LabPaths) -> None:
+    """What was built under another name than the one that is started is told."""
+    with pytest.raises(ProgramMissing, match=r"Go built hello, not howdy"):
+        by_go(replace(HELLO, program="howdy"), paths)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_build_that_is_stopped_ends_all_of_go(
+    how: signal.Signals, paths: LabPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C ends Go and its compilers; nothing counts as installed, and the next build goes on and succeeds."""
+    monkeypatch.setenv("GOCACHE", str(tmp_path / "cold"))
+    argv = [sys.executable, "-c", INTERRUPTIBLE, str(paths.state), str(paths.cache)]
+    with subprocess.Popen(argv, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True) as process:
+        family = psutil.Process(process.pid)
+
+        def compiling() -> list[psutil.Process]:
+            below = family.children(recursive=True) if process.poll() is None else []
+            return below if any(one.name() in ("compile", "asm", "link") for one in below) else []
+
+        below = wait_until(lambda: process.poll() is not None or _alive(compiling), 60)
+        assert process.poll() is None, process.communicate()
+        assert isinstance(below, list)
+        assert all(one.nice() == 10 for one in below if one.is_running() and one.name() == "compile")
+        process.send_signal(how)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert not [one for one in below if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    store = Store(HELLO, paths)
+    assert store.find() is None
+    assert not list(store.home.glob(f"{GROWING}*"))
+    assert by_go(HELLO, paths).path.is_file()
+
+
+def _alive(look: object) -> list[psutil.Process]:
+    try:
+        return look()  # type: ignore[operator]
+    except psutil.Error:
+        return []

@@ -1,0 +1,304 @@
+"""What `lab install` does where there is no image to take: PATH, Go that is absent or too old, no way at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from labstack.errors import LabBusy, ProgramMissing, StorageTrouble, UnknownComponent
+from labstack.install import Entry, entry, find_program, install, names
+from labstack.install import store as stores
+from labstack.install.catalogue import ByGo, InImage
+from labstack.install.from_go import from_go
+from labstack.install.store import Store
+from labstack.paths import LabPaths
+from labstack.progress import Progress
+
+COMMAND = [
+    sys.executable,
+    "-c",
+    "from labstack.cli import main; from labstack.install.commands import install_command as i; "
+    "main.add_command(i); main()",
+    "install",
+]
+HELLO = ByGo("install", "golang.org/x/example/hello", "", "v0.0.0-20250915201037-7f05d217867b", "1.19")
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> LabPaths:
+    """Folders of a lab of its own."""
+    return LabPaths(tmp_path / "state", tmp_path / "cache")
+
+
+@pytest.fixture
+def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is the whole of PATH, but for what a shell script needs."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", os.pathsep.join([str(folder), "/usr/bin", "/bin"]))
+    return folder
+
+
+def script(folder: Path, name: str, *lines: str) -> Path:
+    program = folder / name
+    program.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    program.chmod(0o755)
+    return program
+
+
+def on_path(paths: LabPaths, wanted: Entry) -> str:
+    return install(wanted, paths, Progress(), ways=["path"]).version
+
+
+ISTIOD = replace(entry("istiod"), in_image=None, by_go=None)
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ('client version: version.BuildInfo{Version:"1.29.1", GolangVersion:"go1.26.8"}', "1.29.1"),
+        ("1.29.4-distroless", "1.29.4-distroless"),
+        ("v1.29", "1.29"),
+    ],
+)
+def test_a_program_on_path_of_the_right_version_is_used_where_it_lies(
+    said: str, version: str, bin_folder: Path, paths: LabPaths
+) -> None:
+    """It is not copied, and is asked for its version once only, until it changes."""
+    program = script(bin_folder, "pilot-discovery", f"echo x >>{bin_folder}/asked", f"echo '{said}'")
+    found = install(ISTIOD, paths, Progress())
+    assert (found.version, found.path, found.source) == (version, program, "path")
+    assert not Store(ISTIOD, paths).folder.exists()
+    assert install(ISTIOD, paths, Progress()) == found == find_program("istiod", paths)
+    assert (bin_folder / "asked").read_text() == "x\n"
+    script(bin_folder, "pilot-discovery", "echo 1.30.0")
+    assert find_program("istiod", paths) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "seen"),
+    [
+        ("echo 1.30.2", "is 1.30.2"),
+        ("echo 1.290.1", "is 1.290.1"),
+        ('echo \'Version:"unknown", GolangVersion:"go1.29.1"\'', "a version it does not tell"),
+        ("exit 1", "a version it does not tell"),
+    ],
+)
+def test_a_program_on_path_of_another_version_is_not_used(
+    line: str, seen: str, bin_folder: Path, paths: LabPaths
+) -> None:
+    """What was seen there is told, and what would do."""
+    script(bin_folder, "pilot-discovery", line)
+    with pytest.raises(ProgramMissing, match=rf"{seen}.*; 1\.29 is needed"):
+        on_path(paths, ISTIOD)
+    assert find_program("istiod", paths) is None
+
+
+def test_a_program_that_go_has_noted_the_version_in(bin_folder: Path, paths: LabPaths) -> None:
+    """One that can't tell its version counts if Go wrote into it that it is this version of the module."""
+    how = entry("istiod").by_go
+    assert how is not None
+    note = f"# mod\t{how.module}\t{how.version}\th1:x"
+    wanted = replace(ISTIOD, by_go=how)
+    script(bin_folder, "pilot-discovery", "echo unknown", note.replace("20260306", "20260307"))
+    with pytest.raises(ProgramMissing, match="does not tell"):
+        on_path(paths, wanted)
+    script(bin_folder, "pilot-discovery", "echo unknown", note)
+    assert on_path(paths, wanted) == wanted.version
+
+
+def test_a_program_that_does_not_answer(bin_folder: Path, paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up after a while, and nothing of it is left running."""
+    monkeypatch.setattr("labstack.install.on_path.PATIENCE", 0.3)
+    script(bin_folder, "pilot-discovery", f"echo $$ >{bin_folder}/pid", "exec sleep 60")
+    with pytest.raises(ProgramMissing, match="does not say its version"):
+        on_path(paths, ISTIOD)
+    pid = int((bin_folder / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_go_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, paths: LabPaths) -> None:
+    """It is told that there is none, and which is needed."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ProgramMissing, match=r"no Go on PATH; 1\.19 or newer"):
+        from_go(Store(Entry("hello", "1", "hello", by_go=HELLO), paths), lambda text: None)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("echo go version go1.17.13 linux/amd64", r"go is go1\.17\.13; 1\.19 or newer is needed"),
+        ("echo 'the game of Go'", r"does not say its version, but 'the game of Go'"),
+        ("exit 1", r"does not say its version, but ''"),
+    ],
+)
+def test_go_that_will_not_do(line: str, message: str, bin_folder: Path, paths: LabPaths) -> None:
+    """Too old, or something else with that name: it is told what was seen, and nothing is begun."""
+    script(bin_folder, "go", line)
+    store = Store(Entry("hello", "1", "hello", by_go=HELLO), paths)
+    with pytest.raises(ProgramMissing, match=message):
+        from_go(store, lambda text: None)
+    assert not store.home.exists()
+
+
+@pytest.mark.parametrize("what", ["disk", "memory"])
+def test_too_little_room_for_a_build(what: str, bin_folder: Path, paths: LabPaths) -> None:
+    """Disk and memory are looked at before anything is fetched."""
+    script(bin_folder, "go", "echo go version go1.26 linux/amd64")
+    how = replace(HELLO, disk=1 << 60) if what == "disk" else replace(HELLO, memory=1 << 60)
+    with pytest.raises(StorageTrouble, match=r"the build takes 1152921504\.6 GB"):
+        from_go(Store(Entry("hello", "1", "hello", by_go=how), paths), lambda text: None)
+
+
+def test_without_any_way_the_message_has_them_all(
+    bin_folder: Path, paths: LabPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each way that was tried, why it failed, and what to do about it."""
+    script(bin_folder, "go", "echo go version go1.17 linux/amd64")
+    wanted = entry("istiod")
+    assert wanted.in_image is not None
+    wanted = replace(wanted, in_image=replace(wanted.in_image, digest=""))
+    with pytest.raises(ProgramMissing) as failed:
+        install(wanted, paths, Progress())
+    message = str(failed.value)
+    for part in (
+        "from PATH: there is no pilot-discovery on PATH",
+        "from its official image: the digest of istio/pilot:1.29.1 was never read",
+        "from its source, by Go:",
+        "go is go1.17; 1.25 or newer is needed",
+        "`lab install istiod --lock`",
+        "put a pilot-discovery of version 1.29.1 on PATH yourself",
+    ):
+        assert part in message
+    assert find_program("istiod", paths) is None
+
+
+def test_ways_are_tried_in_the_order_that_is_asked_for(bin_folder: Path, paths: LabPaths) -> None:
+    """Each is a stage of its own, and what a way lacks is told before the next one."""
+    script(bin_folder, "pilot-discovery", "echo 1.29.1")
+    progress = Progress()
+    wanted = replace(ISTIOD, in_image=InImage("istio/pilot:1", "", "x"))
+    assert install(wanted, paths, progress, ways=["image", "path"]).source == "path"
+    assert [stage.failed for stage in progress.stages] == [True, False]
+    assert len(progress.notes) == 1
+    assert "`lab install istiod --lock`" in progress.notes[0]
+
+
+def test_a_way_that_is_named_replaces_what_came_by_another(bin_folder: Path, paths: LabPaths) -> None:
+    """What is installed is used as long as any way will do, and goes when PATH is asked for."""
+    store = Store(ISTIOD, paths)
+    with store.growing() as growing:
+        (growing / "files").mkdir()
+        script(growing / "files", "pilot-discovery", "echo 1.29.1")
+        installed = store.put(growing / "files", "go", "here")
+    script(bin_folder, "pilot-discovery", "echo 1.29.1")
+    assert install(ISTIOD, paths, Progress()) == installed == find_program("istiod", paths)
+    assert install(ISTIOD, paths, Progress(), ways=["path"]).source == "path"
+    found = find_program("istiod", paths)
+    assert found is not None
+    assert found.source == "path"
+
+
+def test_looking_whether_a_program_is_there_is_quick(bin_folder: Path, paths: LabPaths) -> None:
+    """It reads no program: 200 MB of it make no difference, and a look takes less than five milliseconds."""
+    store = Store(ISTIOD, paths)
+    with store.growing() as growing:
+        (growing / "files").mkdir()
+        script(growing / "files", "pilot-discovery", "echo 1.29.1")
+        os.truncate(growing / "files/pilot-discovery", 200_000_000)
+        store.put(growing / "files", "go", "here")
+    took = []
+    for _ in range(20):
+        began = time.perf_counter()
+        assert find_program("istiod", paths) is not None
+        took.append(time.perf_counter() - began)
+    assert sorted(took)[10] < 0.005
+
+
+def test_an_unknown_program() -> None:
+    """It is told which there are."""
+    with pytest.raises(UnknownComponent, match="'istoid'") as unknown:
+        entry("istoid")
+    assert unknown.value.next_step == f"there are: {', '.join(names())}"
+
+
+def test_every_entry_of_the_versions_file_can_be_read() -> None:
+    """Each has at least one way, a version, and no digest that is not one."""
+    for name in names():
+        one = entry(name)
+        assert one.version
+        assert one.on_path or one.in_image or one.by_go
+        if one.in_image:
+            assert one.in_image.digest == "" or len(one.in_image.digest) == len("sha256:") + 64
+
+
+def test_a_mirror_is_held_to_the_pinned_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable names another registry; the digest stays, unless the variable has one of its own."""
+    table = {"version": "1", "program": "it", "image": "a/it:1", "digest": "sha256:1", "path": "it"}
+    versions = {"programs": {"it": table}}
+    assert entry("it", versions).in_image == InImage("a/it:1", "sha256:1", "it")
+    monkeypatch.setenv("LAB_INSTALL_IMAGE_IT", "mirror:5000/it:1")
+    assert entry("it", versions).in_image == InImage("mirror:5000/it:1", "sha256:1", "it")
+    monkeypatch.setenv("LAB_INSTALL_IMAGE_IT", "mirror:5000/it:1@sha256:2")
+    assert entry("it", versions).in_image == InImage("mirror:5000/it:1", "sha256:2", "it")
+
+
+def test_an_install_that_goes_on_for_too_long(paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for it is told in the end, and what to do."""
+    monkeypatch.setattr(stores, "LOCK_WAIT", 0.2)
+    done = threading.Event()
+    held = threading.Event()
+
+    def hold() -> None:
+        with Store(ISTIOD, paths).locked(lambda text: None):
+            held.set()
+            done.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        assert held.wait(10)
+        told: list[str] = []
+        with pytest.raises(LabBusy, match="has been installing istiod"), Store(ISTIOD, paths).locked(told.append):
+            pass
+        assert told == ["another lab is installing istiod; waiting for it"]
+    finally:
+        done.set()
+        holder.join()
+
+
+def test_a_cache_that_can_not_be_written(paths: LabPaths) -> None:
+    """It is told which folder, and what to do; no way is tried."""
+    paths.cache.parent.mkdir(exist_ok=True)
+    paths.cache.write_text("a file where the folder should be")
+    with pytest.raises(StorageTrouble, match="can't write to") as failed:
+        install(ISTIOD, paths, Progress())
+    assert "XDG_CACHE_HOME" in failed.value.next_step
+
+
+def test_the_command_lists_and_tells(bin_folder: Path, tmp_path: Path) -> None:
+    """`--list` says what is there and how the rest is to be had; `--json` prints one object and nothing else."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "c"), "XDG_STATE_HOME": str(tmp_path / "s")}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+
+    assert "istiod       1.29.1     not installed; to be had from PATH, or its official image" in run("--list").stdout
+    program = script(bin_folder, "pilot-discovery", "echo 1.29.7")
+    installed = run("istiod", "--from", "path", "--json")
+    assert json.loads(installed.stdout)["path"] == str(program)
+    assert "done" in installed.stderr
+    assert json.loads(run("--list", "--json").stdout)["istiod"]["source"] == "path"
+    assert f"{program} (from {program})" in run().stdout
+    unknown = run("postgres")
+    assert unknown.returncode == 1
+    assert "there are: istiod" in unknown.stderr
