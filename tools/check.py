@@ -99,6 +99,7 @@ def main() -> int:
             "XDG_STATE_HOME": folder,
             "LAB_NAME": "check",
             "LAB_MODE": "local",
+            "LAB_CONTROL_PLANE": "translator",
             "SAGA_LAB_SEED": str(arguments.seed),
             "SAGA_LAB_LONG": "1" if arguments.long else "",
             "SAGA_LAB_CHECK": run,

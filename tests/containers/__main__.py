@@ -45,6 +45,7 @@ def main(command: list[str]) -> int:
             )
             images = {f"LAB_IMAGE_{name.upper()}": image for name, image in STANDINS.items()}
             environment = {**os.environ, **running.environment, **images, "LAB_MODE": "containers"}
+            environment.pop("LAB_CONTROL_PLANE", None)
             return subprocess.run(running.inside(command), env=environment).returncode
     except CannotRun as reason:
         print(f"SKIPPED: container mode can't be tried here: {reason}", file=sys.stderr, flush=True)

@@ -29,8 +29,13 @@ from labstack.waiting import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 COMPONENTS = (
     *("order-db", "inventory-db", "payment-db", "shipping-db", "kafka", "connect", "connect-watcher"),
-    *("order", "inventory", "payment", "shipping", "envoy"),
+    *("order", "inventory", "payment", "shipping"),
+    *(("istiod",) if os.environ.get("LAB_MODE") == "containers" else ()),
+    "envoy",
 )
+# What most people have in local mode; `test_mesh.py` runs on istiod, too, where that is.
+CONTROL_PLANE = "istiod" if os.environ.get("LAB_MODE") == "containers" else "translator"
+os.environ.setdefault("LAB_CONTROL_PLANE", CONTROL_PLANE)
 
 
 class Grounds:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,11 +55,17 @@ def registry_program() -> Path:
 
 
 @contextmanager
-def serving(folder: Path, port: int, inside: Callable[[Sequence[str]], Sequence[str]] = lambda c: c) -> Iterator[None]:
-    """Run the registry on what lies in a folder."""
+def serving(
+    folder: Path,
+    port: int,
+    inside: Callable[[Sequence[str]], Sequence[str]] = lambda c: c,
+    settings: Mapping[str, Any] | None = None,
+) -> Iterator[None]:
+    """Run the registry on what lies in a folder, with further settings of its configuration file."""
     config = folder / "config.json"
     where = {"filesystem": {"rootdirectory": str(folder / "images")}, "delete": {"enabled": True}}
-    config.write_text(json.dumps({"version": 0.1, "storage": where, "http": {"addr": f"127.0.0.1:{port}"}}))
+    listen = {"addr": f"127.0.0.1:{port}"}
+    config.write_text(json.dumps({"version": 0.1, "storage": where, "http": listen, **(settings or {})}))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(inside([str(registry_program()), "serve", str(config)]), stdout=log, stderr=log)
     try:

@@ -1,0 +1,91 @@
+"""Requests through the gateway, and what came of them."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+
+@dataclass
+class Answers:
+    """What a number of requests was answered with.
+
+    Attributes
+    ----------
+    statuses : Counter
+        HTTP statuses; 0 where there was no answer.
+    versions : Counter
+        Which version of the service answered; empty where none did.
+    seconds : list of float
+        How long each took.
+    """
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    versions: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+
+    def add(self, status: int, version: str, seconds: float) -> None:
+        self.statuses[status] += 1
+        self.versions[version] += 1
+        self.seconds.append(seconds)
+
+
+def ask(origin: str, path: str, times: int, *, at_once: int = 1, headers: dict[str, str] | None = None) -> Answers:
+    """Send a number of GET requests, so many at once, and return what was answered."""
+    answers = Answers()
+    lock = threading.Lock()
+    with httpx.Client(
+        base_url=origin, timeout=20, trust_env=False, limits=httpx.Limits(max_connections=None)
+    ) as client:
+
+        def one(_: int) -> None:
+            began = time.monotonic()
+            try:
+                answer = client.get(path, headers=headers)
+                status, version = answer.status_code, answer.headers.get("x-service-version", "")
+            except httpx.HTTPError:
+                status, version = 0, ""
+            with lock:
+                answers.add(status, version, time.monotonic() - began)
+
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(one, range(times)))
+    return answers
+
+
+@contextmanager
+def asking(origin: str, path: str) -> Iterator[Answers]:
+    """Send one GET request after the other for the length of the block, over a connection that stays."""
+    answers, ended = Answers(), threading.Event()
+
+    def run() -> None:
+        with httpx.Client(base_url=origin, timeout=20, trust_env=False) as client:
+            while not ended.is_set():
+                began = time.monotonic()
+                try:
+                    answer = client.get(path)
+                    status, version = answer.status_code, answer.headers.get("x-service-version", "")
+                except httpx.HTTPError:
+                    status, version = 0, ""
+                answers.add(status, version, time.monotonic() - began)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        ended.set()
+        thread.join(25)
+
+
+def plausible(hits: int, times: int, share: float) -> bool:
+    """Whether so many hits are within what a share of all requests gives in 99.99% of all runs."""
+    return abs(hits - times * share) <= 3.9 * math.sqrt(times * share * (1 - share)) + 1
