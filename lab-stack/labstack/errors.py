@@ -97,16 +97,16 @@ class DemoFailed(LabError):
     """An order did not end as it should."""
 
 
-def log_tail(path: Path, lines: int = 15) -> str:
-    """Return the last lines of a log file, or an empty string where there is none."""
+def log_tail(path: Path, lines: int = 15, width: int = 400) -> str:
+    """Return the last lines of a log file, each cut off at `width`, or an empty string where there is none."""
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
-            file.seek(max(0, file.tell() - 400 * lines - 64_000))
+            file.seek(max(0, file.tell() - width * lines - 64_000))
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    return "\n".join(line[:400] for line in text.splitlines()[-lines:])
+    return "\n".join(line[:width] for line in text.splitlines()[-lines:])
 
 
 CAUSE = re.compile(r"\b(ERROR|FATAL|CRITICAL)\b|Exception\b|Error:")

@@ -118,7 +118,7 @@ def test_ids_go_all_the_way(steered: Grounds) -> None:
 
     def traces() -> set[str]:
         records = broker.read_all(steered.lab.endpoints.kafka, ["order.events"])
-        return {r.headers["traceparent"].split("-")[1] for r in records if r.key == order_id}
+        return {str(r.headers["traceparent"]).split("-")[1] for r in records if r.key == order_id}
 
     assert wait_until(traces, 10) == {trace}
 
@@ -202,12 +202,12 @@ def test_events_reach_either_version(steered: Grounds) -> None:
 def test_faults_are_injected_as_often_as_said(steered: Grounds) -> None:
     """A delay of 0.3 s holds every request up; an abort of 25% fails that share; the access log flags both."""
     lab = steered.lab
-    rule = "match: [{{uri: {{prefix: /orders}}}}]\n    route: [{{destination: {{host: order, subset: v1}}}}]\n    fault: {}"
-    lab.mesh.apply(routed("  - " + rule.format("{delay: {fixedDelay: 0.3s, percentage: {value: 100}}}")))
+    rule = "  - match: [{uri: {prefix: /orders}}]\n    route: [{destination: {host: order, subset: v1}}]\n    fault: "
+    lab.mesh.apply(routed(rule + "{delay: {fixedDelay: 0.3s, percentage: {value: 100}}}"))
     slow = ask(lab.endpoints.gateway, "/orders?limit=1", 10)
     assert slow.statuses == {200: 10}
     assert min(slow.seconds) >= 0.3
-    lab.mesh.apply(routed("  - " + rule.format("{abort: {httpStatus: 418, percentage: {value: 25}}}")))
+    lab.mesh.apply(routed(rule + "{abort: {httpStatus: 418, percentage: {value: 25}}}"))
     failing = ask(lab.endpoints.gateway, "/orders?limit=1", 400, at_once=4)
     assert plausible(failing.statuses[418], 400, 0.25), failing.statuses
     assert failing.statuses[200] + failing.statuses[418] == 400
@@ -236,7 +236,7 @@ def test_a_timeout_ends_the_wait(steered: Grounds) -> None:
 
 
 def test_a_circuit_breaker_overflows(steered: Grounds) -> None:
-    """With one connection and one place in the queue, all but two of twenty at once are refused, flagged and counted."""
+    """One connection and one place in the queue: all but two of twenty at once are refused, flagged and counted."""
     lab = steered.lab
     lab.mesh.apply("""
 apiVersion: networking.istio.io/v1
@@ -358,9 +358,7 @@ def test_nothing_bad_gets_in(steered: Grounds, text: str, error: type[LabError],
 
 
 def test_force_shows_what_a_broken_reference_does(steered: Grounds, tmp_path: Path) -> None:
-    """`lab mesh apply` refuses a subset that isn't there, with exit status 1; with --force requests fail as in a cluster,
-    and the log says why.
-    """
+    """`lab mesh apply` refuses a subset that isn't there; with --force requests fail, and the log says why."""
     file = tmp_path / "broken.yaml"
     file.write_text(split(0, 1).replace("subset: v2", "subset: v9"))
     refused = steered.run("mesh", "apply", str(file))
@@ -375,7 +373,8 @@ def test_force_shows_what_a_broken_reference_does(steered: Grounds, tmp_path: Pa
 def test_a_megabyte_of_routes(steered: Grounds) -> None:
     """A configuration of 1 MB acts within some seconds, and is gone after a reset."""
     rules = "".join(
-        f"  - match: [{{uri: {{exact: /page/{number}}}}}]\n    directResponse: {{status: 299, body: {{string: '{'x' * 300}'}}}}\n"
+        f"  - match: [{{uri: {{exact: /page/{number}}}}}]\n"
+        f"    directResponse: {{status: 299, body: {{string: '{'x' * 350}'}}}}\n"
         for number in range(2500)
     )
     text = routed(rules, "pages")
@@ -457,7 +456,7 @@ def test_without_its_control_plane_the_gateway_goes_on(steered: Grounds) -> None
 
 
 def test_an_emptied_folder(steered: Grounds) -> None:
-    """Whoever empties the folder of the gateway's configuration: status says it or nothing happened; `lab up` mends it."""
+    """Where somebody has emptied the gateway's folder, status says so or nothing happens; `lab up` mends it."""
     lab = steered.lab
     if IN_CONTAINERS:
         pytest.skip("the folder is inside the container")

@@ -58,7 +58,7 @@ class Envoy(roles.Gateway, Component):
         return XdsFolder(self.site.paths.config(self.name))
 
     def access_log(self, lines: int) -> str:
-        return log_tail(access_log_file(self.site), lines)
+        return log_tail(access_log_file(self.site), lines, width=4000)
 
     def prepare(self) -> Command:
         # Envoy goes on writing where it finds a file; a new start has a new one, as with every component's log.
