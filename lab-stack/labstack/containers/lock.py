@@ -63,9 +63,9 @@ def resolve(name: str, image: str, table: str = "images") -> LockedImage:
     from labstack.install.from_image import platforms
     from labstack.install.registry import Registry
 
-    registry = Registry(image)
-    top = registry.manifest(registry.image.tag)
-    return LockedImage(name, image, top.digest, tuple(sorted(platforms(registry, top))), table)
+    with Registry(image) as registry:
+        top = registry.manifest(registry.image.tag)
+        return LockedImage(name, image, top.digest, tuple(sorted(platforms(registry, top))), table)
 
 
 def lock(file: Path = VERSIONS_FILE) -> list[LockedImage]:

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from labstack.errors import DownloadFailed, ProgramMissing
 from labstack.install.layers import LARGEST_UNPACKED, Unpacking
-from labstack.install.registry import Blob, Manifest, Registry
+from labstack.install.manifests import Blob, Manifest
+from labstack.install.registry import Registry
 from labstack.install.store import Program, Store
 from labstack.install.trouble import Refused
 from labstack.state import remove_tree
@@ -68,26 +70,12 @@ def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None 
             next_step=f"`lab install {store.entry.name} --lock` reads it, writes it into lab-stack/versions.toml, and "
             "holds the registry to it from then on",
         )
-    registry = Registry(where.image)
-    manifest = for_this_machine(registry, registry.manifest(where.digest))
-    layers = [Blob.of(descriptor) for descriptor in manifest.parts("layers")]
-    with store.growing() as growing:
+    with Registry(where.image) as registry, store.growing() as growing:
+        manifest = for_this_machine(registry, registry.manifest(where.digest))
         grown = growing / "files"
         grown.mkdir()
         unpacking = Unpacking(where.path, grown, limits.unpacked)
-        for number, layer in reversed(list(enumerate(layers, 1))):
-            if layer.size > limits.layer:
-                raise Refused(
-                    f"The layer {layer.digest} of {where.image} is said to be {layer.size / 1e6:.1f} MB; "
-                    f"more than {limits.layer / 1e6:.1f} MB is refused."
-                )
-            of = f"layer {number} of {len(layers)}"
-            file = registry.fetch(layer, store.downloads, partial(_tell_bytes, tell, of, layer.size))
-            tell(f"{of}: unpacking")
-            unpacking.layer(file, layer.media_type)
-            file.unlink()
-            if unpacking.complete:
-                break
+        _unpack(registry, manifest, unpacking, store.downloads, limits, tell)
         program = grown / store.entry.program
         if not program.is_file():
             raise DownloadFailed(
@@ -99,6 +87,31 @@ def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None 
         installed = store.put(grown, "image", f"{where.image}@{where.digest}")
     remove_tree(store.downloads)
     return installed
+
+
+def _unpack(
+    registry: Registry,
+    manifest: Manifest,
+    unpacking: Unpacking,
+    downloads: Path,
+    limits: Limits,
+    tell: Callable[[str], None],
+) -> None:
+    """Fetch layers from the uppermost down, until all that is wanted is there."""
+    layers = [Blob.of(descriptor) for descriptor in manifest.parts("layers")]
+    for number, layer in reversed(list(enumerate(layers, 1))):
+        if layer.size > limits.layer:
+            raise Refused(
+                f"The layer {layer.digest} of {registry.image} is said to be {layer.size / 1e6:.1f} MB; "
+                f"more than {limits.layer / 1e6:.1f} MB is refused."
+            )
+        of = f"layer {number} of {len(layers)}"
+        file = registry.fetch(layer, downloads, partial(_tell_bytes, tell, of, layer.size))
+        tell(f"{of}: unpacking")
+        unpacking.layer(file, layer.media_type)
+        file.unlink()
+        if unpacking.complete:
+            break
 
 
 def _tell_bytes(tell: Callable[[str], None], of: str, size: int, done: int) -> None:

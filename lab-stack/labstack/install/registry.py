@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,9 @@ from oras import defaults
 from urllib3.exceptions import HTTPError
 
 from labstack.errors import DownloadFailed, StorageTrouble
+from labstack.install.manifests import INDEXES, MANIFESTS, Blob, Manifest
 from labstack.install.trouble import Refused
 
-INDEXES = (defaults.default_index_media_type, defaults.docker_manifest_list_media_type)
-MANIFESTS = (defaults.default_manifest_media_type, defaults.docker_manifest_media_type)
 LARGEST_MANIFEST = 4_000_000
 """Bytes; the distribution specification asks registries to take at least this much, and real ones are far smaller."""
 
@@ -36,67 +34,6 @@ TRIES = 5
 """How often a layer's download goes on where it was cut before it is given up."""
 
 CHUNK = 1 << 18
-
-
-@dataclass(frozen=True)
-class Blob:
-    """A part of an image, as a manifest names it.
-
-    Attributes
-    ----------
-    digest : str
-        ``sha256:`` and 64 hexadecimal digits.
-    size : int
-        Bytes.
-    media_type : str
-        What it says to be.
-    """
-
-    digest: str
-    size: int
-    media_type: str
-
-    @classmethod
-    def of(cls, descriptor: Any) -> Blob:
-        """Read a descriptor; refused where it isn't one."""
-        try:
-            blob = cls(str(descriptor["digest"]), int(descriptor["size"]), str(descriptor.get("mediaType", "")))
-        except (LookupError, TypeError, ValueError, AttributeError):
-            raise Refused(f"A manifest names a part without digest or size: {str(descriptor)[:200]}.") from None
-        if not re.fullmatch(r"sha256:[0-9a-f]{64}", blob.digest) or blob.size < 0:
-            raise Refused(f"A manifest names a part by {blob.digest[:100]!r}, {blob.size} bytes; a SHA-256 is needed.")
-        return blob
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a registry has under a tag or digest.
-
-    Attributes
-    ----------
-    digest : str
-        Of its bytes as they came.
-    media_type : str
-        As the registry said it.
-    content : dict
-        The JSON object.
-    """
-
-    digest: str
-    media_type: str
-    content: dict[str, Any]
-
-    @property
-    def is_index(self) -> bool:
-        """Whether it lists an image for each platform."""
-        return self.media_type in INDEXES
-
-    def parts(self, key: str) -> list[Any]:
-        """Return a list of the manifest; refused where it has none."""
-        found = self.content.get(key)
-        if not isinstance(found, list):
-            raise Refused(f"The manifest {self.digest} has no list of {key}.")
-        return found
 
 
 class _Client(oras.provider.Registry):
@@ -113,7 +50,7 @@ class _Patient(requests.adapters.HTTPAdapter):
 
 
 class Registry:
-    """One repository of a registry.
+    """One repository of a registry; a context, which closes its connections.
 
     Parameters
     ----------
@@ -137,6 +74,16 @@ class Registry:
         self._client.session.trust_env = not on_this_machine  # no proxy in between
         for scheme in ("http://", "https://"):
             self._client.session.mount(scheme, _Patient())
+        self._answers: list[requests.Response] = []
+        self._client.session.hooks["response"].append(lambda answer, **_: self._answers.append(answer))
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for answer in self._answers:  # refusals among them, which oras leaves open
+            answer.close()
+        self._client.session.close()
 
     def manifest(self, reference: str) -> Manifest:
         """Return what is under a tag or a digest; under a digest nothing but what has it.
