@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from labstack.mesh.documents import Document
 from labstack.mesh.errors import InvalidMesh, Problem
 from labstack.mesh.references import check_references, duplicates
 from labstack.mesh.registry import Registry
 from labstack.mesh.rules import check_rules
-from labstack.mesh.schema import check_schema
+from labstack.mesh.schema import KINDS, check_schema
+from labstack.mesh.words import closest
 
 
 @dataclass
@@ -44,10 +45,11 @@ def check(new: Sequence[Document], in_force: Sequence[Document] = ()) -> Checked
         breaks (a subset taken away, say) is.
     """
     checked = Checked(duplicates(new))
-    sound = []
+    sound, unsound = [], []
     for document in new:
         if wrong := check_schema(document):
             checked.problems += wrong
+            unsound.append(_as_meant(document))
             continue
         sound.append(document)
         findings = check_rules(document)
@@ -55,7 +57,7 @@ def check(new: Sequence[Document], in_force: Sequence[Document] = ()) -> Checked
         checked.warnings += findings.warnings
     replaced = {_key(document) for document in new}
     kept = [document for document in in_force if _key(document) not in replaced]
-    registry, before = Registry([*kept, *new]), Registry(in_force)
+    registry, before = Registry([*kept, *sound, *unsound], unsound), Registry(in_force)
     for document in sound:
         findings = check_references(document, registry)
         checked.broken += findings.problems
@@ -98,6 +100,11 @@ def require_valid(new: Sequence[Document], in_force: Sequence[Document] = (), *,
         problems=problems,
         next_step=f"mend {problems[0].file} line {problems[0].line}{force_hint}",
     )
+
+
+def _as_meant(document: Document) -> Document:
+    meant = closest(document.kind, KINDS)
+    return replace(document, data={**document.data, "kind": meant}) if meant else document
 
 
 def _key(document: Document) -> tuple[str, str, str]:

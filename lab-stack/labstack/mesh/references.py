@@ -82,7 +82,8 @@ def _destination(target: dict[str, Any], path: Path, found: Findings, registry: 
     host = full(target["host"], found.document.namespace)
     services = registry.service(host)
     if not services:
-        found.wrong((*path, "host"), _unknown_host(target["host"], host, found, registry))
+        if not registry.unsure_of_hosts:
+            found.wrong((*path, "host"), _unknown_host(target["host"], host, found, registry))
         return
     ports = {number: name for service in services for number, name in service.ports.items()}
     number = target.get("port", {}).get("number")
@@ -99,8 +100,8 @@ def _destination(target: dict[str, Any], path: Path, found: Findings, registry: 
 
 def _subset(target: dict[str, Any], host: str, path: Path, found: Findings, registry: Registry) -> None:
     rules = registry.rules_for(host)
-    known = [name for name, *_ in subsets(rules)]
-    if target["subset"] in known:
+    known = list(dict.fromkeys(name for name, *_ in subsets(rules)))
+    if target["subset"] in known or registry.unsure_of_subsets(host):
         return
     shown, subset = short(target["host"]), short(target["subset"])
     if not rules:
@@ -173,7 +174,8 @@ def _destination_rule(found: Findings, registry: Registry) -> None:
     host = full(spec["host"], document.namespace)
     services = registry.service(host)
     if not services and not is_address(host):
-        found.wrong(("spec", "host"), _unknown_host(spec["host"], host, found, registry))
+        if not registry.unsure_of_hosts:
+            found.wrong(("spec", "host"), _unknown_host(spec["host"], host, found, registry))
         return
     _second_rule(host, found, registry)
     spaces = {GATEWAY_NAMESPACE, ROOT_NAMESPACE, *(one.document.namespace for one in services)}

@@ -38,16 +38,26 @@ class Service:
 class Registry:
     """The services, DestinationRules and Gateways of a set of documents.
 
-    Built from whatever is readable: a document with a mistake elsewhere still has its host, so that one typo isn't
-    reported as ten broken references.
+    Built from whatever is readable, so that one typo isn't reported as ten broken references: a document with a mistake
+    elsewhere still has its host, and where its host or subsets can't be told, nobody is blamed for naming them.
 
     Parameters
     ----------
     documents : sequence of Document
         All that are, or would be, in force together.
+    unsound : sequence of Document, optional
+        Those of them that their schema is against.
+
+    Attributes
+    ----------
+    unsure_of_hosts : bool
+        A ServiceEntry among the unsound ones has no readable host.
     """
 
-    def __init__(self, documents: Sequence[Document]) -> None:
+    def __init__(self, documents: Sequence[Document], unsound: Sequence[Document] = ()) -> None:
+        self.unsure_of_hosts = any(one.kind == "ServiceEntry" and not texts(one.spec.get("hosts")) for one in unsound)
+        rules = [(one.spec.get("host"), one.namespace) for one in unsound if one.kind == "DestinationRule"]
+        self._unsure = {full(host, namespace) if isinstance(host, str) else "" for host, namespace in rules}
         self.services: dict[str, list[Service]] = {}
         self.rules: dict[tuple[str, str], list[Document]] = {}
         self.gateways: dict[tuple[str, str], Document] = {}
@@ -99,6 +109,10 @@ class Registry:
             if wild is not None:
                 return self.rules[namespace, wild]
         return []
+
+    def unsure_of_subsets(self, host: str) -> bool:
+        """Tell whether a DestinationRule that can't be read may have given `host` its subsets."""
+        return any(not one or covers(one, host) for one in self._unsure)
 
     def shown(self, namespace: str) -> list[str]:
         """Return the known hosts as a writer in `namespace` would write them, short ones short."""

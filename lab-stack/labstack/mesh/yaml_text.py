@@ -17,7 +17,7 @@ from labstack.mesh.errors import InvalidYaml, Problem
 from labstack.mesh.yaml_words import in_words
 
 SIZE_LIMIT = 4 * 2**20  # bytes
-NODE_LIMIT = 500_000
+NODE_LIMIT = 300_000
 ALIAS_LIMIT = 20_000  # nodes that come from aliases, all expansions together
 DEPTH_LIMIT = 64
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

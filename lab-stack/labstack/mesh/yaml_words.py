@@ -36,6 +36,8 @@ def in_words(error: yaml.YAMLError, text: str) -> tuple[int, int, str]:
         column = len(lines[before]) - len(lines[before].lstrip()) + 1
         return before + 1, column, f"`{lines[before].strip()[:60]}` has no space after its `:`"
     source = lines[mark.line] if mark.line < len(lines) else ""
+    if "simple key" in context and GLUED.match(source):
+        return mark.line + 1, mark.column + 1, f"`{source.strip()[:60]}` has no space after its `:`"
     words = _words(said, context, source, mark.column, begun)
     return mark.line + 1, mark.column + 1, words
 

@@ -82,10 +82,10 @@ class Walk:
             hint = f"a duration is expected, such as {durations.EXAMPLES}"
         elif "enum" in schema:
             hint = f"one of {listed(schema['enum'])} is expected"
-        elif expected == "string" and isinstance(value, bool | int | float):
-            hint += f', in quotes: "{str(value).lower()}"'
-            if isinstance(value, bool):
-                hint += " (YAML takes yes, no, on and off without quotes for booleans)"
+        elif expected == "string" and isinstance(value, bool):
+            hint += ", in quotes (YAML takes y, n, yes, no, on and off without quotes for booleans)"
+        elif expected == "string" and isinstance(value, int | float):
+            hint += f', in quotes: "{value}"'
         elif expected in {"integer", "number", "boolean"} and isinstance(value, str):
             hint += ", without quotes" if _is_number(value) or value in {"true", "false"} else ""
         elif expected == "array" and isinstance(value, str):
@@ -115,7 +115,7 @@ class Walk:
         for name in schema.get("required", ()):
             if name not in value and name not in meant:
                 example = EXAMPLES.get((properties or {}).get(name, {}).get("type", ""), "")
-                self.add((*path, name), f"is missing; it must be there{', ' + example if example else ''}")
+                self.add((*path, name), f"is missing; {example or 'it'} must be there")
         if len(value) > schema.get("maxProperties", len(value)):
             self.add(path, f"{len(value)} entries where at most {schema['maxProperties']} are allowed")
         for part in [schema, *schema.get("allOf", ())]:
@@ -136,7 +136,7 @@ class Walk:
 
     def _one_of(self, schema: Schema, value: dict[str, Any], path: Path) -> None:
         names = alternatives(schema)
-        present = sorted((name for name in names if name in value), key=lambda name: self.document.line(*path, name))
+        present = [name for name in value if name in names]
         if len(present) > 1:
             both = "both" if len(present) == 2 else "all of"
             together = " and ".join(f"`{name}`" for name in present)

@@ -1,0 +1,300 @@
+"""YAML's text becomes documents that know their lines, within bounds."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from labstack.errors import LabError
+from labstack.mesh import yaml_text
+from labstack.mesh.check import check
+from labstack.mesh.documents import Document, field_path, load, read
+from labstack.mesh.errors import InvalidMesh, InvalidYaml, MeshError, Problem
+from tests.mesh.typos import VALID, YAML, Slip, slipped
+
+CASES = sorted((Path(__file__).parent / "cases").glob("*/input.yaml"))
+SECONDS = 20.0  # far above what anything here takes, for machines that are busy
+HEAD = "apiVersion: v1\nkind: Any\nmetadata: {name: a}\nspec:\n"
+
+
+def spec(text: str) -> Any:
+    """Return what becomes of one value in a document's spec."""
+    (document,) = load(f"{HEAD}  it: {text}\n")
+    return document.spec["it"]
+
+
+def refused(text: str) -> Problem:
+    """Return the one problem that loading `text` ends with."""
+    with pytest.raises(InvalidYaml) as caught:
+        load(text)
+    (problem,) = caught.value.problems
+    return problem
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.parent.name)
+def test_every_key_and_item_has_its_line(case: Path) -> None:
+    """The line that a document gives for a key is a line of the file on which that key stands."""
+    lines = case.read_text(encoding="utf-8").split("\n")
+    documents = read(case)
+    assert len(documents) >= 3
+    for document in documents:
+        for path, line in document.lines.items():
+            if path and isinstance(path[-1], str):
+                assert f"{path[-1]}:" in lines[line - 1], (path, line)
+        value: Any = document.data
+        assert document.kind == value["kind"]
+
+
+def test_a_document_says_what_it_is() -> None:
+    """Kind, apiVersion, name, namespace and spec are at hand, and the namespace is default where none is written."""
+    (document,) = load(HEAD + "  b: [1]\n", "my.yaml")
+    assert (document.kind, document.api_version, document.name) == ("Any", "v1", "a")
+    assert (document.namespace, document.spec, document.file) == ("default", {"b": [1]}, "my.yaml")
+
+
+def test_a_missing_field_has_the_line_of_what_should_hold_it() -> None:
+    """The line of a path that isn't there is that of its nearest ancestor."""
+    (document,) = load(HEAD + "  b:\n  - c: 1\n")
+    assert document.line("spec", "b", 0, "d", "e") == 6
+    assert document.line("spec", "b", 7) == 5
+    assert document.line("status") == 1
+
+
+def test_empty_documents_are_left_out() -> None:
+    """Separators, comments and nothing at all make no documents."""
+    assert load("") == []
+    assert load("---\n# nothing\n---\n...\n") == []
+    assert [document.name for document in load(f"---\n{HEAD}---\n---\n{HEAD}")] == ["a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("yes", True),
+        ("Off", False),
+        ("n", False),
+        ("on", True),
+        ("~", None),
+        ("", None),
+        ("80", 80),
+        ("80.0", 80),
+        ("1e3", 1000),
+        ("0.5", 0.5),
+        ("010", 8),
+        ("0x1F", 31),
+        ("0b11", 3),
+        ("1_000", 1000),
+        ("-3", -3),
+        ("1:30", "1:30"),
+        ("2026-01-31", "2026-01-31"),
+        ("4s", "4s"),
+        ("'80'", "80"),
+        ('"yes"', "yes"),
+        ("!!str 80", "80"),
+        ("!!float 80", 80),
+        ("18446744073709551615", 2**64 - 1),
+        ("08", 8),
+    ],
+)
+def test_scalars_are_read_as_kubernetes_reads_them(text: str, value: object) -> None:
+    """A scalar becomes what the YAML of Kubernetes and istiod makes of it, which isn't always what PyYAML does."""
+    found = spec(text)
+    assert found == value
+    assert isinstance(found, bool) == isinstance(value, bool)
+
+
+@pytest.mark.parametrize("text", [".inf", "-.Inf", ".nan", "!!int x", "!!binary aGk=", "!mine 1", "!!set {a}"])
+def test_what_kubernetes_cannot_hold_is_refused(text: str) -> None:
+    """Numbers without end and tags of one's own are refused on their line."""
+    assert refused(f"{HEAD}  it: {text}\n").line == 5
+
+
+def test_keys_are_texts() -> None:
+    """A key that YAML takes for a number or a boolean is the text that JSON would make of it."""
+    (document,) = load(f"{HEAD}  1: a\n  yes: b\n")
+    assert document.spec == {"1": "a", "true": "b"}
+    assert "name of a field" in refused(f"{HEAD}  [a]: b\n").message
+
+
+def test_aliases_and_merges_are_followed() -> None:
+    """An alias is what its anchor is, `<<` gives way to what stands beside it, and lines are those of the anchor."""
+    (document,) = load(f"{HEAD}  one: &one {{a: 1, b: 2}}\n  two: *one\n  three: {{<<: *one, b: 3}}\n")
+    assert document.spec["two"] == {"a": 1, "b": 2}
+    assert document.spec["three"] == {"a": 1, "b": 3}
+    assert document.line("spec", "two") == 6
+    assert document.line("spec", "two", "a") == 5
+
+
+def bomb(levels: int) -> str:
+    """Return a text of some hundred bytes that grows to 9 to the power of `levels` values."""
+    names = "abcdefghijklmnop"[:levels]
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]" for before, name in pairwise(names)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (bomb(12), "aliases grow to more than"),
+        ("a: &a [x]\n" + "b: {" + ", ".join(f"k{n}: *a" for n in range(30_000)) + "}", "aliases grow to more than"),
+        ("a: &a [*a]", "no anchor `&a` that ends before it"),
+        ("[" * 1_000_000, "nested more than"),
+        ("{a: " * 100_000, "nested more than"),
+        ("- " * 500_000, "nested more than"),
+        ("? " * 500_000, "nested more than"),
+        ("".join(f"k{n}: v\n" for n in range(100_000)) + "k1: v\n", "stands twice"),
+        ("- 1\n" * 900_000, "more than 300,000 values"),
+        ("'" + "a" * 1_000_000, "never closed"),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_text_that_is_too_much_is_refused_quickly(text: str, message: str) -> None:
+    """A YAML bomb, a deep nest and an endless list end with a message, long before memory or patience do."""
+    began = time.monotonic()
+    assert message in refused(text).message
+    assert time.monotonic() - began < SECONDS
+
+
+def test_a_nest_of_aliases_is_as_deep_as_what_it_names() -> None:
+    """Aliases don't get around the limit of depth."""
+    lines = ["a0: &a0 [1]"] + [f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 80)]
+    assert "nests more than" in refused("\n".join(lines)).message
+
+
+def test_a_file_of_a_megabyte_is_read() -> None:
+    """Thousands of valid documents in one text of a megabyte are all there, within seconds."""
+    text = "\n---\n".join([VALID] * (2**20 // len(VALID)))
+    began = time.monotonic()
+    documents = load(text)
+    assert len(documents) == 5 * (2**20 // len(VALID))
+    assert documents[-1].line("spec") == text.count("\n") - VALID[VALID.rindex("spec:") :].count("\n") + 1
+    assert time.monotonic() - began < SECONDS
+
+
+def test_what_is_bigger_than_the_limit_is_refused(tmp_path: Path) -> None:
+    """A text or a file above the limit is refused with its size, unread."""
+    text = "# " + "x" * yaml_text.SIZE_LIMIT
+    with pytest.raises(InvalidYaml, match=f"{len(text):,} bytes"):
+        load(text)
+    (tmp_path / "big.yaml").write_text(text)
+    with pytest.raises(InvalidYaml, match=f"{len(text):,} bytes"):
+        read(tmp_path / "big.yaml")
+
+
+@pytest.mark.parametrize("slip", YAML, ids=lambda slip: slip.new[:40])
+def test_a_slip_of_yaml_is_named(slip: Slip) -> None:
+    """A slip in YAML's grammar, or in a document's head, is named with line, field and what was seen."""
+    text, line = slipped(slip)
+    with pytest.raises(InvalidYaml) as caught:
+        check_all(text)
+    found = [(problem.line, problem.field) for problem in caught.value.problems if slip.message in problem.message]
+    assert (line, slip.field) in found, str(caught.value)
+
+
+def check_all(text: str) -> None:
+    """Load a text and check it; a problem of its head may be found by either."""
+    problems = check(load(text)).problems
+    if problems:
+        raise InvalidYaml("the check says no", problems=problems)
+
+
+def test_documents_that_are_no_objects_are_named() -> None:
+    """A list or a bare text where an object belongs is named, and so is everything that a head lacks."""
+    assert refused("- a\n- b").message.startswith("a list where an object")
+    assert refused("\n\nhello").line == 3
+    with pytest.raises(InvalidYaml) as caught:
+        load("a: 1\n---\nkind: [x]\napiVersion: v1\nmetadata: 5\n")
+    fields = [(problem.line, problem.field) for problem in caught.value.problems]
+    assert fields == [(1, "apiVersion"), (1, "kind"), (1, "metadata"), (3, "kind"), (5, "metadata")]
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    """A missing file, a folder and a file that is no text each have their message."""
+    with pytest.raises(InvalidYaml, match="No such file"):
+        read(tmp_path / "none.yaml")
+    with pytest.raises(InvalidYaml, match="can't be read"):
+        read(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"a: b\nc: caf\xe9\n")
+    with pytest.raises(InvalidYaml, match=r"latin:2: the byte 0xe9, which is not UTF-8"):
+        read(tmp_path / "latin.yaml", "latin")
+
+
+def test_a_mark_of_byte_order_is_no_matter(tmp_path: Path) -> None:
+    """A file that an editor begins with a byte order mark is read as any other."""
+    (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbf" + HEAD.encode())
+    assert [document.name for document in read(tmp_path / "bom.yaml")] == ["a"]
+
+
+def test_errors_number_their_problems_and_stop_at_twenty() -> None:
+    """The text of an error has its problems numbered, at most twenty, how many more there are, and a next step."""
+    problems = [Problem("f.yaml", number, "spec.a[0]", "bad") for number in range(1, 26)]
+    text = str(InvalidMesh("it is bad.", problems=problems, next_step="mend it"))
+    assert "1. f.yaml:1: spec.a[0]: bad" in text
+    assert "20. f.yaml:20" in text
+    assert "21. " not in text
+    assert "and 5 more" in text
+    assert text.endswith("Next step: mend it")
+    assert issubclass(MeshError, LabError)
+
+
+def test_paths_are_written_as_people_write_them() -> None:
+    """A path has dots and brackets, and quotes where a key has dots itself."""
+    assert field_path(("spec", "http", 0, "match", 1, "headers", "x-a")) == "spec.http[0].match[1].headers.x-a"
+    assert field_path(("metadata", "labels", "app.kubernetes.io/name")) == 'metadata.labels["app.kubernetes.io/name"]'
+
+
+def only_mesh_errors(text: str) -> list[Document]:
+    """Load and check a text; anything but a MeshError goes through, and so does taking too long."""
+    began = time.monotonic()
+    documents = []
+    with suppress(MeshError):
+        documents = load(text)
+        check(documents, documents)
+    assert time.monotonic() - began < SECONDS
+    return documents
+
+
+WORDS = ["a", "kind", "spec", "1", "yes", "x-y", "*a", "&a", "!t", "<<", "|", ">", "'", '"', "# c", "%YAML 1.1", "\t"]
+PIECES = st.sampled_from(
+    [*WORDS, ": ", ":", "- ", "\n", "\n  ", "\n    ", ", ", "[", "]", "{", "}", "---\n", "...\n", "? "]
+)
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_random_bytes_raise_nothing_but_mesh_errors(tmp_path: Path, raw: bytes) -> None:
+    """Whatever bytes a file has, reading it gives documents or a MeshError."""
+    (tmp_path / "any.yaml").write_bytes(raw)
+    with suppress(MeshError):
+        read(tmp_path / "any.yaml")
+
+
+@given(st.lists(PIECES, max_size=40).map("".join))
+@settings(max_examples=400, deadline=None)
+def test_random_yaml_raises_nothing_but_mesh_errors(text: str) -> None:
+    """Whatever YAML's signs are thrown together, loading gives documents or a MeshError with a place in the text."""
+    only_mesh_errors(text)
+    only_mesh_errors(HEAD + "  it: " + text)
+
+
+@given(st.integers(0, len(VALID)), st.integers(0, 6), st.lists(PIECES, max_size=3).map("".join))
+@settings(max_examples=300, deadline=None)
+def test_a_valid_text_with_a_piece_changed_raises_nothing_but_mesh_errors(at: int, less: int, more: str) -> None:
+    """A valid configuration with something cut out and put in gives documents or a MeshError."""
+    only_mesh_errors(VALID[:at] + more + VALID[at + less :])
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_quoted_texts_survive(text: str) -> None:
+    """Any text that stands in quotes comes back as it went in."""
+    dumped = yaml.safe_dump({"it": text}, default_style='"', width=10_000)
+    assert load(HEAD + "  " + dumped)[0].spec["it"] == text

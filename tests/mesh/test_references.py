@@ -1,0 +1,316 @@
+"""What can't work is found before it is applied: Istio's own rules, and names of what isn't there."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labstack.mesh.check import check, require_valid
+from labstack.mesh.documents import Document, load, read
+from labstack.mesh.errors import InvalidMesh
+from labstack.mesh.references import gateway_key
+from labstack.mesh.rules.names import covers, full, is_host
+from labstack.mesh.rules.regexes import complaint
+from tests.mesh.typos import PROBLEMS, VALID, WARNINGS, Slip, slipped
+
+CASES = sorted((Path(__file__).parent / "cases").glob("*/input.yaml"))
+SHIPPED = Path(__file__).resolve().parents[2] / "lab-stack" / "istio"
+
+
+def problems(text: str) -> list[str]:
+    """Return what is wrong with a text."""
+    return [str(problem) for problem in check(load(text)).problems]
+
+
+def warnings(text: str) -> list[str]:
+    """Return what is doubtful about a text that is valid."""
+    checked = check(load(text))
+    assert checked.problems == []
+    return [str(warning) for warning in checked.warnings]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.parent.name)
+def test_what_istiod_took_is_valid(case: Path) -> None:
+    """The inputs that real istiod was given have no problem, and a warning only where a route is truly out of reach."""
+    checked = check(read(case, "input.yaml"))
+    assert checked.problems == []
+    expected = ["input.yaml:45"] if case.parent.name == "04-retries-timeout" else []
+    assert [str(warning).partition(": ")[0] for warning in checked.warnings] == expected
+
+
+def test_the_valid_configuration_is_silent() -> None:
+    """The configuration that the slips are made in has neither problem nor warning."""
+    checked = check(load(VALID))
+    assert (checked.problems, checked.warnings) == ([], [])
+
+
+def test_there_are_enough_slips() -> None:
+    """The table has the sixty slips and more that a workshop makes."""
+    assert len(PROBLEMS) >= 60
+
+
+@pytest.mark.parametrize("slip", PROBLEMS, ids=lambda slip: slip.new[:40])
+def test_a_slip_is_named(slip: Slip) -> None:
+    """A learner's slip is named with its line, its field, and what was seen or meant."""
+    text, line = slipped(slip)
+    found = check(load(text)).problems
+    assert any(
+        (problem.line, problem.field) == (line, slip.field) and slip.message in problem.message for problem in found
+    ), [str(problem) for problem in found]
+    with pytest.raises(InvalidMesh) as caught:
+        require_valid(load(text, "shop.yaml"))
+    assert f"shop.yaml:{line}: {slip.field}: " in str(caught.value)
+    assert "Next step: " in str(caught.value)
+
+
+@pytest.mark.parametrize("slip", WARNINGS, ids=lambda slip: slip.new[:40])
+def test_what_does_nothing_is_warned_of(slip: Slip) -> None:
+    """What is valid and will not do what its writer wants is no problem, but a warning with its line and field."""
+    text, line = slipped(slip)
+    checked = check(load(text))
+    assert checked.problems == []
+    found = [(one.line, one.field) for one in checked.warnings if slip.message in one.message]
+    assert (line, slip.field) in found, [str(one) for one in checked.warnings]
+    assert set(map(str, require_valid(load(text)))) == set(map(str, checked.warnings))
+
+
+def split() -> tuple[list[Document], list[Document]]:
+    """Return the services and the rest of the valid configuration, as two files."""
+    every = load(VALID, "lab.yaml")
+    return every[:2], every[2:]
+
+
+def test_what_is_in_force_counts() -> None:
+    """A file that names what only the configuration in force has is valid together with that, and not alone."""
+    services, rest = split()
+    assert check(rest, services).problems == []
+    assert {problem.field for problem in check(rest).problems} >= {"spec.host"}
+
+
+def test_a_file_that_takes_away_what_others_use_is_refused() -> None:
+    """Taking a subset away that a route in force uses is a problem, on the line of that route."""
+    services, rest = split()
+    changed = load(VALID.split("---\n")[3].replace("  - name: v2\n    labels: {version: v2}\n", ""), "new.yaml")
+    assert [document.kind for document in changed] == ["DestinationRule"]
+    found = check(changed, [*services, *rest]).problems
+    assert [(problem.file, problem.field) for problem in found] == [
+        ("lab.yaml", "spec.http[0].route[1].destination.subset")
+    ]
+
+
+def test_faults_of_what_is_in_force_are_no_matter() -> None:
+    """What was broken before doesn't keep another file from being applied."""
+    services, rest = split()
+    broken = load(VALID.replace("subset: v2", "subset: v9"), "lab.yaml")[4:]
+    assert check(rest[:1], [*services, *rest[:2], *broken]).problems == []
+
+
+def test_force_lets_broken_references_pass_and_nothing_else() -> None:
+    """With force a host that isn't there is only warned of; a misspelt field or a bad weight still is a problem."""
+    unknown = VALID.replace("{host: order}", "{host: nowhere}")
+    assert any("nowhere" in str(warning) for warning in require_valid(load(unknown), force=True))
+    for old, new in (("weight: 80", "wieght: 80"), ("weight: 80", "weight: -80")):
+        with pytest.raises(InvalidMesh, match="weight"):
+            require_valid(load(VALID.replace(old, new)), force=True)
+
+
+def test_one_mistake_is_not_reported_as_many() -> None:
+    """Where a document is misspelt, nobody is blamed for naming what it holds."""
+    for old, new in (
+        ("  subsets:", "  subset:"),
+        ("kind: Gateway", "kind: Gatway"),
+        ("kind: DestinationRule", "kind: Destinationrule"),
+        ("  hosts: [order.default", "  host: [order.default"),
+    ):
+        found = problems(VALID.replace(old, new))
+        assert len([line for line in found if "is missing" not in line]) == 1, found
+
+
+SECOND = """\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: order-too}
+spec:
+  host: order.default.svc.cluster.local
+"""
+
+
+def test_two_rules_for_one_host_are_told_apart() -> None:
+    """A second DestinationRule is a problem where Istio would drop a part of it, and else a warning."""
+    assert (
+        "a trafficPolicy" in problems(f"{VALID}---\n{SECOND}  trafficPolicy: {{loadBalancer: {{simple: RANDOM}}}}\n")[0]
+    )
+    assert "`v1`" in problems(f"{VALID}---\n{SECOND}  subsets: [{{name: v1, labels: {{version: v1}}}}]\n")[0]
+    assert (
+        "adds the two together"
+        in warnings(f"{VALID}---\n{SECOND}  subsets: [{{name: v3, labels: {{app: order}}}}]\n")[0]
+    )
+
+
+def test_a_duplicate_names_both_places() -> None:
+    """Two documents of one kind, namespace and name are a problem that names the lines of both."""
+    one, two = load(VALID, "a.yaml"), load(SECOND.replace("order-too", "order"), "b.yaml")
+    found = [str(problem) for problem in check([*one, *two]).problems]
+    assert "b.yaml:3: metadata.name" in found[0]
+    assert "a.yaml:39" in found[0]
+
+
+ROUTES = """\
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: more}
+spec:
+  hosts: ["shop.lab.test"]
+  gateways: [lab-gateway]
+  http:
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reached"),
+    [
+        ("", "{uri: {prefix: /a}}", False),
+        ("{uri: {prefix: /}}", "{uri: {exact: /a}}", False),
+        ("{uri: {regex: .*}}", "{uri: {exact: /a}}", False),
+        ("{uri: {prefix: /a}}", "{uri: {prefix: /ab}}", False),
+        ("{uri: {prefix: /a}}", "{uri: {exact: /a/b}, method: {exact: GET}}", False),
+        ("{uri: {prefix: /a}, name: one}", "{name: two, uri: {prefix: /a}}", False),
+        ("{uri: {prefix: /a}, method: {exact: GET}}", "{uri: {prefix: /a}}", True),
+        ("{uri: {prefix: /ab}}", "{uri: {prefix: /a}}", True),
+        ("{uri: {prefix: /a}}", "{uri: {prefix: /AB}, ignoreUriCase: true}", True),
+        ("{uri: {prefix: /a}, headers: {x: {}}}", "{uri: {prefix: /a}, headers: {y: {}}}", True),
+        ("{headers: {x: {exact: a}}}", "", True),
+    ],
+)
+def test_a_route_out_of_reach_is_warned_of(first: str, second: str, reached: bool) -> None:
+    """A route is said to be out of reach exactly where an earlier one takes all that it could get."""
+    text = f"{VALID}---\n{ROUTES}"
+    for match in (first, second):
+        text += f"  - route: [{{destination: {{host: order}}}}]\n    match: [{match}]\n"
+    assert any("is never reached" in line for line in warnings(text)) != reached
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("^(.*?;)?(user=jason)(;.*)?$", ""),
+        ("/order/[0-9]+", ""),
+        (r"\pL+\p{Greek}(?i)abc(?P<n>x)(?<m>y)[[:alpha:]]\z", ""),
+        ("a{2,}b{,3}{", ""),
+        ("x{1000}", ""),
+        ("x{1001}", "more than 1000"),
+        ("(a{500}){3}", "more than 1000"),
+        ("(?=a)", "a look ahead"),
+        ("(?<=a)b", "a look behind"),
+        ("(?>a)", "an atomic group"),
+        (r"(a)\1", "backreferences"),
+        ("a++", "possessive"),
+        ("a**", "possessive"),
+        ("*", "nothing before it"),
+        ("(", "never closed"),
+        (")", "without its"),
+        ("[a", "never closed"),
+        ("[b-a]", "no range"),
+        (r"\Z", "doesn't know"),
+        ("a\\", "at the end"),
+        ("", "empty"),
+        ("a" * 1025, "1025 bytes"),
+    ],
+)
+def test_regular_expressions_are_those_of_re2(text: str, wrong: str) -> None:
+    """A regular expression is refused where RE2 refuses it, with what it lacks, and taken where RE2 takes it."""
+    found = complaint(text)
+    assert (found is None) == (wrong == "")
+    assert wrong in (found or "")
+
+
+TOKENS = [
+    *"abz09_-^$.|()[]{}*+?\\,:=!<>PQEi ",
+    *(
+        "(?:",
+        "(?i)",
+        "(?P<n>",
+        "(?<m>",
+        "(?=",
+        "(?!",
+        "(?<=",
+        "[^",
+        "[a-z]",
+        "\\d",
+        "\\1",
+        "\\12",
+        "\\pL",
+        "\\p{Greek}",
+    ),
+    *("\\x{41}", "\\z", "\\Z", "{2}", "{2,}", "{3,1000}", "{1001}", "{500}", "[[:alpha:]]", "[[:foo:]]", "*?", "++"),
+    *("\\Q", "\\E", "(?-i)", "(?i-s:", "\\b", "é", "\\é", "[a-\\d]", "[\\d-z]", "(?#", "\\0", "\\8", "\\_", "\\u"),
+]
+
+
+@given(st.lists(st.sampled_from(TOKENS), min_size=1, max_size=8).map("".join))
+@settings(max_examples=1000, deadline=None)
+def test_the_verdict_on_regular_expressions_is_that_of_re2(text: str) -> None:
+    """For texts thrown together at random, the check says no exactly where the real RE2 does."""
+    re2 = pytest.importorskip("re2", reason="NOT TRIED: google-re2 is not installed, so RE2 itself was not asked")
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = 2**28
+    try:
+        re2.compile(text, options)
+        taken = True
+    except re2.error:
+        taken = False
+    assert (complaint(text) is None) == taken
+
+
+def test_names_mean_what_istio_takes_them_for() -> None:
+    """A short host is one of its own namespace, a gateway may be one of another, and wildcards match as Istio's do."""
+    assert full("order", "shop") == "order.shop.svc.cluster.local"
+    assert full("order.lab", "shop") == "order.lab"
+    assert full("10.0.0.1", "shop") == "10.0.0.1"
+    assert full("*", "shop") == "*"
+    assert gateway_key("front", "shop") == ("shop", "front")
+    assert gateway_key("lab/front", "shop") == ("lab", "front")
+    assert gateway_key("./front", "shop") == ("shop", "front")
+    assert gateway_key("front.lab.svc.cluster.local", "shop") == ("lab", "front")
+    assert covers("*.com", "foo.com")
+    assert covers("*", "*.com")
+    assert not covers("*.foo.com", "foo.com")
+    assert is_host("*-a.foo.com", star=True)
+    assert not is_host("*.foo.com")
+    assert not is_host("a_b")
+
+
+def test_an_error_shows_twenty_problems() -> None:
+    """Of many problems twenty are shown, the others counted, and the first is the next step."""
+    text = VALID + "".join(f"---\n{SECOND.replace('order-too', f'r{n}').replace('host:', 'hots:')}" for n in range(30))
+    with pytest.raises(InvalidMesh) as caught:
+        require_valid(load(text, "many.yaml"))
+    assert len(caught.value.problems) >= 30
+    assert "\n20. " in str(caught.value)
+    assert "\n21. " not in str(caught.value)
+    assert f"and {len(caught.value.problems) - 20} more" in str(caught.value)
+    assert f"mend many.yaml line {caught.value.problems[0].line}" in str(caught.value)
+
+
+def test_thousands_of_documents_are_checked_in_seconds() -> None:
+    """A configuration of a megabyte, all of it valid, is checked in some seconds."""
+    gateway = VALID.split("---\n")[2]
+    text = "---\n".join([gateway, *(copy_of(number) for number in range(2**20 // len(VALID)))])
+    began = time.monotonic()
+    checked = check(load(text))
+    assert checked.problems == []
+    assert time.monotonic() - began < 20
+
+
+def copy_of(number: int) -> str:
+    """Return the valid configuration, its Gateway aside, under names of its own."""
+    parts = [part for part in VALID.split("---\n") if "kind: Gateway" not in part]
+    text = "---\n".join(parts)
+    for name in ("order", "payment", "shop"):
+        text = text.replace(f"name: {name}", f"name: {name}{number}").replace(f"host: {name}", f"host: {name}{number}")
+    return text.replace("[order.", f"[order{number}.").replace("[payment.", f"[payment{number}.")
