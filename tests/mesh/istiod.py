@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
@@ -62,7 +62,7 @@ defaultConfig:
 
 
 class Refused(Exception):
-    """istiod did not take the configuration; carries the line of its log."""
+    """istiod did not take the configuration; carries what its log says."""
 
 
 def find() -> Path | None:
@@ -84,7 +84,7 @@ def _free_ports(number: int) -> list[int]:
 
 
 class Gateway:
-    """One connection of a gateway to istiod's aggregated discovery service: it asks for all four kinds, as Envoy does."""
+    """One connection of a gateway to istiod: it asks for all four kinds of resources, as Envoy does."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._asked: queue.SimpleQueue[discovery_pb2.DiscoveryRequest | None] = queue.SimpleQueue()
@@ -92,7 +92,7 @@ class Gateway:
         self._names: dict[str, list[str]] = {}
         self.seen: dict[str, dict[str, Message]] = {}
         self._arrived: queue.SimpleQueue[discovery_pb2.DiscoveryResponse | grpc.RpcError] = queue.SimpleQueue()
-        self._call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).StreamAggregatedResources(  # type: ignore[no-untyped-call]
+        self._call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).StreamAggregatedResources(
             iter(self._asked.get, None)
         )
         first = self._request("clusters")
@@ -145,7 +145,7 @@ class Gateway:
         self._nonces[kind] = response.nonce
         self._asked.put(self._request(kind, response.version_info))
         if kind == "clusters":
-            self._subscribe("endpoints", (n for n, c in new.items() if c.type == cluster_pb2.Cluster.EDS))  # type: ignore[attr-defined]
+            self._subscribe("endpoints", (n for n, c in new.items() if c.type == cluster_pb2.Cluster.EDS))
         if kind == "listeners":
             self._subscribe("routes", _route_names(new.values()))
         return True
@@ -169,7 +169,7 @@ def _name(message: Message) -> str:
 def _route_names(listeners: Iterable[Message]) -> set[str]:
     names = set()
     for listener in listeners:
-        for chain in listener.filter_chains:  # type: ignore[attr-defined]
+        for chain in listener.filter_chains:
             for each in chain.filters:
                 manager = http_connection_manager_pb2.HttpConnectionManager()
                 if each.typed_config.Unpack(manager):
@@ -185,7 +185,11 @@ def _markers(number: int) -> str:
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 {meta}
-spec: {{hosts: [{host}], resolution: STATIC, ports: [{{number: 1, name: http, protocol: HTTP}}], endpoints: [{{address: 127.9.9.9}}]}}
+spec:
+  hosts: [{host}]
+  resolution: STATIC
+  ports: [{{number: 1, name: http, protocol: HTTP}}]
+  endpoints: [{{address: 127.9.9.9}}]
 ---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -208,10 +212,10 @@ def _marked(seen: dict[str, dict[str, Message]], number: int) -> bool:
     name = f"outbound|1||m{number}.{MARKER}"
     if name not in seen["clusters"] or f"outbound|1|m{number}|m{number}.{MARKER}" not in seen["clusters"]:
         return False
-    if not seen["endpoints"][name].endpoints:  # type: ignore[attr-defined]
+    if not seen["endpoints"][name].endpoints:
         return False
     route = seen.get("routes", {}).get(f"http.{MARKER_PORT}.127.9.9.9")
-    return route is not None and any(host.domains == [f"m{number}.{MARKER}"] for host in route.virtual_hosts)  # type: ignore[attr-defined]
+    return route is not None and any(host.domains == [f"m{number}.{MARKER}"] for host in route.virtual_hosts)
 
 
 def _without_markers(seen: dict[str, dict[str, Message]]) -> Resources:
@@ -219,7 +223,7 @@ def _without_markers(seen: dict[str, dict[str, Message]]) -> Resources:
         return MARKER in name or str(MARKER_PORT) in name
 
     kept = {kind: [m for name, m in sorted(seen.get(kind, {}).items()) if not ours(name)] for kind in KINDS}
-    return Resources(**kept)  # type: ignore[arg-type]
+    return Resources(**kept)
 
 
 class Istiod:
@@ -233,40 +237,61 @@ class Istiod:
         self._root = Path(tempfile.mkdtemp(prefix="lab-istiod-"))
         self._folder = self._root / "config"
         self._folder.mkdir()
-        grpc_port, http_port, monitoring = _free_ports(3)
-        (self._root / "mesh.yaml").write_text(MESH.format(port=grpc_port))
         self._log_path = self._root / "log"
-        self._process = subprocess.Popen(
-            [
-                *(str(self._program), "discovery", "--registries=", f"--configDir={self._folder}"),
-                *(f"--meshConfig={self._root / 'mesh.yaml'}", "--clusterID=lab", f"--grpcAddr=127.0.0.1:{grpc_port}"),
-                *(f"--httpAddr=127.0.0.1:{http_port}", "--httpsAddr=", "--secureGRPCAddr="),
-                *(f"--monitoringAddr=127.0.0.1:{monitoring}", "--ctrlz_port=0"),
-            ],
-            env={**os.environ, **SETTINGS},
-            cwd=self._root,
-            stdout=self._log_path.open("wb"),
-            stderr=subprocess.STDOUT,
-        )
         try:
-            self._channel = grpc.insecure_channel(f"127.0.0.1:{grpc_port}")
-            grpc.channel_ready_future(self._channel).result(timeout=30)
+            for _ in range(3):  # between being found free and being used, a port may be taken by another
+                if self._start():
+                    return self
+            raise RuntimeError(f"istiod does not start: {self._log(0)[-2000:]}")
         except BaseException:
             self._end()
             raise
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._channel.close()
+    def _start(self) -> bool:
+        port, http_port, monitoring = _free_ports(3)
+        (self._root / "mesh.yaml").write_text(MESH.format(port=port))
+        with self._log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(str(self._program), "discovery", "--registries=", f"--configDir={self._folder}"),
+                    *(f"--meshConfig={self._root / 'mesh.yaml'}", "--clusterID=lab", f"--grpcAddr=127.0.0.1:{port}"),
+                    *(f"--httpAddr=127.0.0.1:{http_port}", "--httpsAddr=", "--secureGRPCAddr="),
+                    *(f"--monitoringAddr=127.0.0.1:{monitoring}", "--ctrlz_port=0"),
+                ],
+                env={**os.environ, **SETTINGS},
+                cwd=self._root,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        ready = grpc.channel_ready_future(self._channel)
+        deadline = time.monotonic() + 60
+        while self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                ready.result(timeout=0.2)
+            except grpc.FutureTimeoutError:
+                continue
+            return True
+        ready.cancel()
+        self._stop()
+        return False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._end()
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
+        self._channel.close()
         self._process.terminate()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _end(self) -> None:
+        self._stop()
         shutil.rmtree(self._root, ignore_errors=True)
 
     @contextmanager
@@ -309,9 +334,9 @@ class Istiod:
         while time.monotonic() < deadline:
             # A refused folder brings no answer at all, only a line in the log.
             if not gateway.take(timeout=0.2):
-                for line in self._log(read_from).splitlines():
-                    if "Failed to parse" in line or "unable to reload" in line:
-                        raise Refused(line)
+                log = self._log(read_from)
+                if (start := log.find("Failed to parse")) >= 0:
+                    raise Refused(log[start : start + 600])
             if gateway.complete() and _marked(gateway.seen, number):
                 return _without_markers(gateway.seen)
         raise TimeoutError(f"istiod did not show marker {number}: {self._log(read_from)[-2000:]}")

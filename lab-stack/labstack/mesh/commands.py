@@ -21,8 +21,8 @@ def mesh() -> None:
 def translate(ctx: click.Context, files: tuple[Path, ...]) -> None:
     """Print what the lab's translator makes of FILES, as one JSON object: clusters, endpoints, listeners, routes.
 
-    No lab needs to run. What istiod would take in silence, such as a host that isn't there, is a warning; what the translator doesn't
-    do is refused.
+    No lab needs to run. What istiod would take in silence, such as a host that isn't there, is a warning; what the
+    translator doesn't do is refused.
     """
     # Protobuf's messages take a while to load, so only the command that needs them pays for it.
     from labstack.mesh.documents import read

@@ -49,10 +49,7 @@ def redirect(target: route_components_pb2.Route, spec: Spec, port: int) -> None:
 def direct_response(target: route_components_pb2.Route, spec: Spec) -> None:
     """Let a route answer by itself."""
     target.direct_response.status = spec.get("status", 0)
-    body = spec.get("body")
-    if body is None:
-        return
-    target.direct_response.body.SetInParent()
+    body = spec.get("body", {})
     if "string" in body:
         target.direct_response.body.inline_string = body["string"]
     elif "bytes" in body:

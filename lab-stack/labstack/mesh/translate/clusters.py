@@ -109,7 +109,7 @@ def _resolve(cluster: cluster_pb2.Cluster) -> None:
 
 
 def over_ads() -> config_source_pb2.ConfigSource:
-    """Return where Envoy gets a named resource: from the stream that brought the reference, with all the time it needs."""
+    """Return where Envoy gets a named resource: from the stream that brought its name, however long it takes."""
     return config_source_pb2.ConfigSource(
         ads={}, initial_fetch_timeout=Duration(), resource_api_version=config_source_pb2.V3
     )

@@ -116,7 +116,9 @@ def read_configs(documents: Sequence[Document]) -> Configs:
             next_step="take those fields out, or let a real istiod steer: lab install istiod",
         )
     if invalid:
-        raise InvalidMesh("The configuration can't be read.", problems=invalid, next_step="mend the lines that are named")
+        raise InvalidMesh(
+            "The configuration can't be read.", problems=invalid, next_step="mend the lines that are named"
+        )
     lists = {
         "Gateway": configs.gateways,
         "VirtualService": configs.virtual_services,
@@ -133,7 +135,9 @@ def _read(document: Document, reader: Reader) -> Config | None:
         reader.unsupported.append(document.problem(path, message))
 
     if document.kind not in KINDS:
-        refuse(("kind",), f"the translator does {listed(KINDS)}, not `{document.kind}`{did_you_mean(document.kind, KINDS)}")
+        refuse(
+            ("kind",), f"the translator does {listed(KINDS)}, not `{document.kind}`{did_you_mean(document.kind, KINDS)}"
+        )
         return None
     if document.api_version not in API_VERSIONS:
         refuse(("apiVersion",), f"`{document.api_version}` where one of {listed(sorted(API_VERSIONS))} is expected")

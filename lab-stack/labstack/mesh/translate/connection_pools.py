@@ -66,9 +66,7 @@ def _keep_alive(cluster: cluster_pb2.Cluster, keep_alive: Settings) -> None:
         probes.keepalive_interval.value = keep_alive["interval"].seconds
 
 
-def _options(
-    tcp: Settings, http: Settings, *, http2: bool
-) -> http_protocol_options_pb2.HttpProtocolOptions | None:
+def _options(tcp: Settings, http: Settings, *, http2: bool) -> http_protocol_options_pb2.HttpProtocolOptions | None:
     """Return the protocol's options; None where Envoy's own HTTP/1.1 will do."""
     options = http_protocol_options_pb2.HttpProtocolOptions()
     as_client = http.get("useClientProtocol", False)

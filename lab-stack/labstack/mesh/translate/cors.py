@@ -12,7 +12,7 @@ from labstack.mesh.translate.matches import string_matcher
 
 
 def cors_policy(policy: Mapping[str, Any]) -> cors_pb2.CorsPolicy:
-    """Return Envoy's CORS policy. A preflight that doesn't match is passed on to the service, unless it is to be ignored."""
+    """Return Envoy's CORS policy. A preflight that doesn't match is passed on, unless it is to be ignored."""
     result = cors_pb2.CorsPolicy(
         allow_methods=",".join(policy.get("allowMethods", [])),
         allow_headers=",".join(policy.get("allowHeaders", [])),

@@ -28,9 +28,7 @@ def localities(endpoints: Iterable[Endpoint]) -> list[endpoint_components_pb2.Lo
     return [groups[name] for name in sorted(groups)]
 
 
-def load_assignment(
-    name: str, endpoints: Iterable[Endpoint], *, ordered: bool
-) -> endpoint_pb2.ClusterLoadAssignment:
+def load_assignment(name: str, endpoints: Iterable[Endpoint], *, ordered: bool) -> endpoint_pb2.ClusterLoadAssignment:
     """Return what a cluster's name is resolved to; `ordered` puts the nearer places first."""
     result = endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=localities(endpoints))
     if ordered:

@@ -22,7 +22,9 @@ GRPC_STATUS = {
 
 def exact_percent(value: float) -> percent_pb2.FractionalPercent:
     """Return a percentage with four digits behind the point; what is finer is cut off."""
-    return percent_pb2.FractionalPercent(numerator=int(value * 10_000) % 2**32, denominator=percent_pb2.FractionalPercent.MILLION)
+    return percent_pb2.FractionalPercent(
+        numerator=int(value * 10_000) % 2**32, denominator=percent_pb2.FractionalPercent.MILLION
+    )
 
 
 def whole_percent(value: int) -> percent_pb2.FractionalPercent:

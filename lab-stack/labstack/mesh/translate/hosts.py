@@ -25,7 +25,7 @@ def is_address(host: str) -> bool:
 
 
 def full_name(host: str, namespace: str) -> str:
-    """Return the full name of a host as written in an object of `namespace`: a name without a dot is a service beside it."""
+    """Return the full name of a host written in `namespace`: a name without a dot is a service beside it."""
     if not host or host == "*" or "." in host or is_address(host):
         return host
     return ".".join(part for part in (host, namespace, "svc", DOMAIN) if part)
@@ -62,7 +62,7 @@ def intersection(hosts: Iterable[str], others: Iterable[str]) -> list[str]:
 
 
 def specificity(host: str) -> tuple[bool, int, str]:
-    """Return what to sort by to have the most specific first: plain before wildcard, long before short, then by letters."""
+    """Return what sorts the most specific first: plain before wildcard, long before short, then by letters."""
     return is_wildcard(host), -len(host), host
 
 

@@ -54,7 +54,7 @@ def _chain(name: str, opening: Opening) -> listener_components_pb2.FilterChain:
 
 
 def _manager(name: str, opening: Opening) -> http_connection_manager_pb2.HttpConnectionManager:
-    """Return the connection manager as Istio sets it up for a gateway at the edge: it trusts nothing that a client says of itself."""
+    """Return the connection manager as Istio has it at the edge: it trusts nothing that a client says of itself."""
     manager = Manager(
         stat_prefix=f"outbound_{name};",
         rds={"config_source": over_ads(), "route_config_name": opening.route_name},

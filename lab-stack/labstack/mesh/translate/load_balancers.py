@@ -43,7 +43,8 @@ def is_locality_aware(settings: Mapping[str, Any]) -> bool:
 
 
 def _warm_up(
-    config: cluster_pb2.Cluster.RoundRobinLbConfig | cluster_pb2.Cluster.LeastRequestLbConfig, settings: Mapping[str, Any]
+    config: cluster_pb2.Cluster.RoundRobinLbConfig | cluster_pb2.Cluster.LeastRequestLbConfig,
+    settings: Mapping[str, Any],
 ) -> None:
     """Let a new endpoint's share grow slowly; the newer of the two ways to say so wins."""
     if "warmup" in settings:

@@ -11,8 +11,8 @@ from envoy.config.cluster.v3 import cluster_pb2, outlier_detection_pb2
 def apply_outlier_detection(cluster: cluster_pb2.Cluster, settings: Mapping[str, Any] | None) -> None:
     """Set a cluster's outlier detection.
 
-    Envoy would judge by success rates, too; Istio turns that off. A threshold of 0 turns its own check off. `consecutiveErrors`, which
-    is deprecated, means nothing any more.
+    Envoy would judge by success rates, too; Istio turns that off. A threshold of 0 turns its own check off.
+    `consecutiveErrors`, which is deprecated, means nothing any more.
     """
     if settings is None:
         return

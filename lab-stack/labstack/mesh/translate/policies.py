@@ -43,7 +43,7 @@ def policy_for(rule: Rule | None, port: int, subset: Mapping[str, Any] | None = 
 
 
 def hash_for(rule: Rule | None, destination: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the consistent hash for a route's destination: the subset's, else that of the rule; for the port before for all."""
+    """Return the consistent hash for a route's destination: the subset's, else the rule's; in each the port's first."""
     if rule is None:
         return None
     subset = rule.subset(destination.get("subset", ""))

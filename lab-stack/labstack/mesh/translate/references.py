@@ -48,7 +48,9 @@ class _Checks:
             host = full_name(config.spec.get("host", ""), config.namespace)
             if not any(is_subset(known, host) for known in self._services.seen):
                 known = did_you_mean(host, self._services.seen)
-                yield config.problem(("host",), f"no ServiceEntry has the host `{host}`, so the rule has no effect{known}")
+                yield config.problem(
+                    ("host",), f"no ServiceEntry has the host `{host}`, so the rule has no effect{known}"
+                )
 
     def _bindings(self, config: Config) -> Iterator[Problem]:
         """Yield the gateways of a VirtualService that aren't there, or have no server for its hosts."""
@@ -81,7 +83,9 @@ class _Checks:
             return
         numbers = [port.number for port in service.ports]
         if "port" in destination and destination["port"].get("number", 0) not in numbers:
-            message = f"`{host}` has no port {destination['port'].get('number', 0)}; it has {', '.join(map(str, numbers))}"
+            message = (
+                f"`{host}` has no port {destination['port'].get('number', 0)}; it has {', '.join(map(str, numbers))}"
+            )
             yield config.problem((*path, "port"), message)
         if "port" not in destination and len(numbers) > 1:
             yield config.problem(path, f"`{host}` has several ports; without one, that of the gateway is taken")

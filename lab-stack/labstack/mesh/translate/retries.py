@@ -18,8 +18,10 @@ RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-statu
 HOST_ATTEMPTS = 5
 # The status codes that Go's net/http has a text for, by which istiod tells a code from a condition.
 STATUS_CODES = frozenset(
-    [*range(100, 104), *range(200, 209), 226, *range(300, 306), 307, 308, *range(400, 419)]
-    + [*range(421, 427), 428, 429, 431, 451, *range(500, 509), 510, 511]
+    (
+        *(*range(100, 104), *range(200, 209), 226, *range(300, 306), 307, 308),
+        *(*range(400, 419), *range(421, 427), 428, 429, 431, 451, *range(500, 509), 510, 511),
+    )
 )
 
 
@@ -37,9 +39,7 @@ def retry_policy(retries: Mapping[str, Any] | None, *, hashed: bool) -> route_co
     retries = retries or {}
     if attempts <= 0:
         return None
-    policy = Policy(
-        num_retries={"value": attempts}, retry_on=RETRY_ON, host_selection_retry_max_attempts=HOST_ATTEMPTS
-    )
+    policy = Policy(num_retries={"value": attempts}, retry_on=RETRY_ON, host_selection_retry_max_attempts=HOST_ATTEMPTS)
     if retries.get("retryOn"):
         policy.retry_on, codes = _conditions(retries["retryOn"])
         policy.retriable_status_codes.extend(codes)

@@ -55,7 +55,7 @@ class Router:
         )
 
     def _hosts(self, servers: list[Server]) -> dict[str, _Host]:
-        """Return the virtual hosts of all servers. A host that several VirtualServices serve gets the routes of all, in their order."""
+        """Return the virtual hosts of all servers; one that several VirtualServices serve gets the routes of all."""
         result: dict[str, _Host] = {}
         made: dict[tuple[str, str, str], list[route_components_pb2.Route]] = {}
         for server in servers:

@@ -123,7 +123,7 @@ class Services:
     endpoints: dict[tuple[str, str], list[Endpoint]] = field(default_factory=lambda: defaultdict(list))
 
     def found_from(self, host: str, namespace: str, gateway_namespace: str) -> Service | None:
-        """Return the service that a route of `namespace` means: the one beside it, where the gateway sees that, else any."""
+        """Return the service that a route of `namespace` means: the one beside it, if the gateway sees it, else any."""
         beside = self.by_host_and_namespace.get((host, namespace))
         if beside is not None and beside.visible_to(gateway_namespace):
             return beside

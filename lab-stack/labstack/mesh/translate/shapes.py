@@ -1,7 +1,7 @@
 """What a field may hold, and how it is read: the words that `supported` is written in.
 
-Reading follows istiod, which reads YAML as protobuf's JSON: null means absent, integers may come as text, an enumeration by name or
-number, a duration in Go's form, and of a "oneof" only one field may be there.
+Reading follows istiod, which reads YAML as protobuf's JSON: null means absent, integers may come as text, an
+enumeration by name or number, a duration in Go's form, and of a "oneof" only one field may be there.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Shape(Protocol):
     """Something that a field may hold."""
 
     def read(self, value: Any, path: Path, reader: Reader) -> Any:
-        """Return the value as the translator works with it; None where it can't be read, which the reader then knows."""
+        """Return the value as the translator works with it; None where it can't be read, which the reader notes."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Text:
     def read(self, value: Any, path: Path, reader: Reader) -> str | None:
         if isinstance(value, str):
             return value
-        return reader.refuse(path, "a text (put it in quotes)", value)
+        reader.refuse(path, "a text (put it in quotes)", value)
+        return None
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Flag:
     def read(self, value: Any, path: Path, reader: Reader) -> bool | None:
         if isinstance(value, bool):
             return value
-        return reader.refuse(path, "true or false", value)
+        reader.refuse(path, "true or false", value)
+        return None
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class Whole:
             number = int(value)
         if isinstance(number, int) and not isinstance(number, bool) and self.low <= number <= self.high:
             return number
-        return reader.refuse(path, f"an integer from {self.low} to {self.high}", value)
+        reader.refuse(path, f"an integer from {self.low} to {self.high}", value)
+        return None
 
 
 INT32 = Whole(-(2**31), 2**31 - 1)
@@ -103,7 +106,8 @@ class Real:
                 return float(value)
             except ValueError:
                 pass
-        return reader.refuse(path, "a number", value)
+        reader.refuse(path, "a number", value)
+        return None
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ class Span:
     def read(self, value: Any, path: Path, reader: Reader) -> Duration | None:
         length = durations.nanoseconds(value) if isinstance(value, str) else None
         if length is None:
-            return reader.refuse(path, f"a duration such as {durations.EXAMPLES}", value)
+            reader.refuse(path, f"a duration such as {durations.EXAMPLES}", value)
+            return None
         result = Duration()
         result.FromNanoseconds(length)
         return result
@@ -127,7 +132,8 @@ class Bytes:
         try:
             return base64.b64decode(value, validate=True)
         except (TypeError, ValueError, binascii.Error):
-            return reader.refuse(path, "bytes in base64", value)
+            reader.refuse(path, "bytes in base64", value)
+            return None
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,8 @@ class Choice:
             return None
         if name in self.names:
             return str(name)
-        return reader.refuse(path, "one of " + ", ".join(self.names), value)
+        reader.refuse(path, "one of " + ", ".join(self.names), value)
+        return None
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,8 @@ class Many:
 
     def read(self, value: Any, path: Path, reader: Reader) -> list[Any] | None:
         if not isinstance(value, list):
-            return reader.refuse(path, "a list", value)
+            reader.refuse(path, "a list", value)
+            return None
         return [self.item.read(item, (*path, index), reader) for index, item in enumerate(value)]
 
 
@@ -192,7 +200,8 @@ class Table:
 
     def read(self, value: Any, path: Path, reader: Reader) -> dict[str, Any] | None:
         if not isinstance(value, dict):
-            return reader.refuse(path, "a mapping", value)
+            reader.refuse(path, "a mapping", value)
+            return None
         return {key: self.item.read(item, (*path, key), reader) for key, item in value.items()}
 
 
@@ -227,7 +236,8 @@ class Message:
 
     def read(self, value: Any, path: Path, reader: Reader) -> dict[str, Any] | None:
         if not isinstance(value, dict):
-            return reader.refuse(path, "a mapping of fields", value)
+            reader.refuse(path, "a mapping of fields", value)
+            return None
         result = {}
         for name, item in value.items():
             if name not in self.fields:

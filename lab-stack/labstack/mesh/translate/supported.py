@@ -14,6 +14,7 @@ from labstack.mesh.translate.shapes import (
     Protocols,
     Real,
     Refused,
+    Shape,
     Span,
     Table,
     Text,
@@ -34,7 +35,9 @@ ANY_PROTOCOL = Protocols(HTTP | OTHERS | {""}, frozenset())
 
 SERVER = Message(
     {
-        "port": Message({"number": UINT32, "name": TEXT, "protocol": HTTP_ONLY, "targetPort": Refused("Istio ignores it")}),
+        "port": Message(
+            {"number": UINT32, "name": TEXT, "protocol": HTTP_ONLY, "targetPort": Refused("Istio ignores it")}
+        ),
         "bind": TEXT,
         "hosts": TEXTS,
         "name": TEXT,
@@ -98,7 +101,12 @@ RETRIES = Message(
 FAULT = Message(
     {
         "delay": Message(
-            {"percent": INT32, "percentage": PERCENT, "fixedDelay": SPAN, "exponentialDelay": Refused("use fixedDelay")},
+            {
+                "percent": INT32,
+                "percentage": PERCENT,
+                "fixedDelay": SPAN,
+                "exponentialDelay": Refused("use fixedDelay"),
+            },
         ),
         "abort": Message(
             {"percentage": PERCENT, "httpStatus": INT32, "grpcStatus": TEXT, "http2Error": Refused("use httpStatus")},
@@ -218,7 +226,7 @@ OUTLIER_DETECTION = Message(
         "minHealthPercent": INT32,
     }
 )
-POLICY = {
+POLICY: dict[str, Shape] = {
     "loadBalancer": LOAD_BALANCER,
     "connectionPool": CONNECTION_POOL,
     "outlierDetection": OUTLIER_DETECTION,

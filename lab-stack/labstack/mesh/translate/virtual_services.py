@@ -69,9 +69,7 @@ def bound_to(configs: Iterable[Config], gateway: str, namespace: str) -> list[Co
     return [config for rank in ranks for config in rank]
 
 
-def routes_of(
-    config: Config, caller: Caller, destinations: Destinations
-) -> list[route_components_pb2.Route]:
+def routes_of(config: Config, caller: Caller, destinations: Destinations) -> list[route_components_pb2.Route]:
     """Return the routes that a VirtualService makes for a gateway, up to the first that takes everything."""
     result = []
     for spec in config.spec.get("http", []):

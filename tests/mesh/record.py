@@ -1,0 +1,39 @@
+"""Records what a real istiod makes of the cases in tests/mesh/cases.
+
+    python -m tests.mesh.record [NAME...]
+
+writes clusters, endpoints, listeners and routes beside each input.yaml, as protobuf's JSON, in the order of names.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tests.mesh.istiod import Istiod, Refused, find
+
+CASES = Path(__file__).parent / "cases"
+
+
+def main(names: list[str]) -> None:
+    """Record the named cases, or all."""
+    program = find()
+    if program is None:
+        sys.exit("There is no istiod: set LAB_ISTIOD, or run `lab install istiod`.")
+    with Istiod(program) as istiod:
+        for case in sorted(CASES.iterdir()):
+            if names and case.name not in names:
+                continue
+            try:
+                answer = istiod.answer((case / "input.yaml").read_text())
+            except Refused as error:
+                print(f"{case.name}: refused: {error}")
+                continue
+            for kind, resources in answer.to_json().items():
+                (case / f"{kind}.json").write_text(json.dumps(resources, indent=1, sort_keys=True) + "\n")
+            print(case.name)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
