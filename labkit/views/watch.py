@@ -41,7 +41,7 @@ class Passing:
     Attributes
     ----------
     row : bool
-        Its row was seen in the outbox.
+        Its row was seen in the outbox, or its record has shown that there was one.
     record : bool
         Its record was seen in the topic.
     changed : float
@@ -191,6 +191,9 @@ class Watch:
             event.record, event.changed = True, time.monotonic()
             lane = self.lanes[service]
             lane.records += 1
+            if not event.row:  # a record proves its row, which may be gone already, or not looked at yet
+                event.row = True
+                lane.rows += 1
             lane.waiting.pop(event_id, None)
             lane.latest.appendleft(event)
         return 1
