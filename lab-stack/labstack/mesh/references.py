@@ -7,7 +7,16 @@ from typing import Any
 
 from labstack.mesh.documents import Document
 from labstack.mesh.errors import Problem
-from labstack.mesh.registry import GATEWAY_NAMESPACE, ROOT_NAMESPACE, Registry, Service, mappings, subsets, texts
+from labstack.mesh.registry import (
+    GATEWAY_NAMESPACE,
+    ROOT_NAMESPACE,
+    Registry,
+    Service,
+    at_gateway,
+    mappings,
+    subsets,
+    texts,
+)
 from labstack.mesh.rules.findings import Findings, Path
 from labstack.mesh.rules.names import Hosts, full, is_address
 from labstack.mesh.words import did_you_mean, listed, short
@@ -84,6 +93,13 @@ def _destination(target: dict[str, Any], path: Path, found: Findings, registry: 
     if not services:
         if not registry.unsure_of_hosts:
             found.wrong((*path, "host"), _unknown_host(target["host"], host, found, registry))
+        return
+    if not any(at_gateway(service.document) for service in services):
+        entry = services[0].document
+        spaces = listed(entry.spec["exportTo"])
+        what = f"the ServiceEntry `{entry.name}` of `{short(target['host'])}`"
+        message = f"{what} is exported to {spaces}, so not to the gateway"
+        found.wrong((*path, "host"), message)
         return
     ports = {number: name for service in services for number, name in service.ports.items()}
     number = target.get("port", {}).get("number")
@@ -198,7 +214,7 @@ def _destination_rule(found: Findings, registry: Registry) -> None:
 
 def _second_rule(host: str, found: Findings, registry: Registry) -> None:
     document = found.document
-    first = registry.rules[document.namespace, host][0]
+    first = next(iter(registry.rules.get((document.namespace, host), [])), document)
     if first is document or "workloadSelector" in document.spec or "workloadSelector" in first.spec:
         return
     shown = short(document.spec["host"])

@@ -74,7 +74,7 @@ class Registry:
                 found = Service(host, document, _ports(spec), _labels(spec))
                 self.services.setdefault(host, []).append(found)
                 self._service_hosts.add(host)
-        elif document.kind == "DestinationRule" and isinstance(spec.get("host"), str):
+        elif document.kind == "DestinationRule" and isinstance(spec.get("host"), str) and at_gateway(document):
             host = full(spec["host"], namespace)
             self.rules.setdefault((namespace, host), []).append(document)
             self._rule_hosts.setdefault(namespace, Hosts()).add(host)
@@ -118,6 +118,13 @@ class Registry:
         """Return the known hosts as a writer in `namespace` would write them, short ones short."""
         suffix = f".{namespace}.svc.{DOMAIN}"
         return sorted(host.removesuffix(suffix) for host in self.services)
+
+
+def at_gateway(document: Document) -> bool:
+    """Tell whether the gateway sees a document, by its exportTo: no list, ``*``, or the gateway's namespace in it."""
+    spaces = texts(document.spec.get("exportTo"))
+    own = document.namespace == GATEWAY_NAMESPACE
+    return not spaces or "*" in spaces or GATEWAY_NAMESPACE in spaces or (own and "." in spaces)
 
 
 def subsets(rules: Iterable[Document]) -> Iterator[tuple[str, dict[str, Any], Document, int]]:
