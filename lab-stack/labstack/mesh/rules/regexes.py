@@ -176,6 +176,7 @@ class _Scanner:
             end = self.text.find("\\E", self.at)
             length = (end if end >= 0 else len(self.text)) - self.at - 1
             self.at = len(self.text) if end < 0 else end + 2
+            self.repeated = False
             if length:
                 self.take(0)
             return None
