@@ -104,6 +104,11 @@ def read_configs(documents: Sequence[Document]) -> Configs:
         unsupported += reader.unsupported
         if config is None:
             continue
+        if not config.namespace:
+            message = (
+                "no namespace; istiod that reads files takes none for the empty one, where a cluster takes `default`"
+            )
+            configs.warnings.append(document.problem(("metadata",), message))
         key = (document.kind, config.namespace, config.name)
         if key in latest:
             message = f"a second {document.kind} of this name; istiod takes only the last"

@@ -20,7 +20,7 @@ def cors_policy(policy: Mapping[str, Any]) -> cors_pb2.CorsPolicy:
         filter_enabled={"default_value": whole_percent(100)},
     )
     result.forward_not_matching_preflights.value = policy.get("unmatchedPreflights") != "IGNORE"
-    if "allowOrigins" in policy:
+    if policy.get("allowOrigins"):
         matchers = (string_matcher(each) for each in policy["allowOrigins"])
         result.allow_origin_string_match.extend(each for each in matchers if each is not None)
     else:

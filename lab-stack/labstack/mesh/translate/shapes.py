@@ -81,7 +81,9 @@ class Whole:
 
     def read(self, value: Any, path: Path, reader: Reader) -> int | None:
         number = value
-        if isinstance(value, str) and value.removeprefix("-").isdecimal():
+        if isinstance(value, str) and value.removeprefix("-").isdecimal() and len(value) < 30:
+            number = int(value)
+        if isinstance(value, float) and value.is_integer():
             number = int(value)
         if isinstance(number, int) and not isinstance(number, bool) and self.low <= number <= self.high:
             return number
@@ -194,15 +196,25 @@ class Many:
 
 @dataclass(frozen=True)
 class Table:
-    """A mapping from names to values."""
+    """A mapping from names to values; `refused` is how names begin that mean something which the translator doesn't do."""
 
     item: Shape
+    refused: str | None = None
 
     def read(self, value: Any, path: Path, reader: Reader) -> dict[str, Any] | None:
         if not isinstance(value, dict):
             reader.refuse(path, "a mapping", value)
             return None
-        return {key: self.item.read(item, (*path, key), reader) for key, item in value.items()}
+        for key in value:
+            if self.refused is not None and key.lower().startswith(self.refused):
+                reader.unsupported.append(
+                    reader.document.problem((*path, key), f"the translator doesn't do `{self.refused}`")
+                )
+        # A name without a value has the empty one of its type.
+        empty: Any = {} if isinstance(self.item, Message) else "" if isinstance(self.item, Text) else 0
+        return {
+            key: empty if item is None else self.item.read(item, (*path, key), reader) for key, item in value.items()
+        }
 
 
 LABELS_SHAPE = Table(Text())

@@ -51,6 +51,7 @@ GATEWAY = Message({"servers": Many(SERVER), "selector": LABELS})
 
 STRING_MATCH = Message({"exact": TEXT, "prefix": TEXT, "regex": TEXT}, one_of=(("exact", "prefix", "regex"),))
 DESTINATION = Message({"host": TEXT, "subset": TEXT, "port": PORT})
+CLAIMS = "@request.auth.claims"
 PERCENT = Message({"value": REAL})
 HEADER_OPERATIONS = Message({"set": LABELS, "add": LABELS, "remove": TEXTS})
 HEADERS = Message({"request": HEADER_OPERATIONS, "response": HEADER_OPERATIONS})
@@ -62,8 +63,8 @@ MATCH = Message(
         "scheme": STRING_MATCH,
         "method": STRING_MATCH,
         "authority": STRING_MATCH,
-        "headers": Table(STRING_MATCH),
-        "withoutHeaders": Table(STRING_MATCH),
+        "headers": Table(STRING_MATCH, refused=CLAIMS),
+        "withoutHeaders": Table(STRING_MATCH, refused=CLAIMS),
         "queryParams": Table(STRING_MATCH),
         "ignoreUriCase": FLAG,
         "port": UINT32,

@@ -1,0 +1,63 @@
+"""The translator against a real istiod, wherever there is one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labstack.mesh.documents import load
+from labstack.mesh.translate import translate
+from tests.mesh.fuzz import comparable, configuration, disagreements
+from tests.mesh.istiod import Istiod, find
+from tests.services.luck import SEED
+
+CASES = sorted((Path(__file__).parent / "cases").iterdir())
+PROGRAM = find()
+# The short run draws its seeds by the day; the long one always takes the same thousand.
+SEEDS = range(1000) if os.environ.get("SAGA_LAB_LONG") else range(SEED, SEED + 60)
+
+pytestmark = [
+    pytest.mark.skipif(
+        PROGRAM is None,
+        reason="no istiod here: set LAB_ISTIOD or run `lab install istiod`; the translator is NOT compared",
+    ),
+    pytest.mark.timeout(3600),
+]
+
+
+@pytest.fixture(scope="module")
+def istiod() -> Iterator[Istiod]:
+    """Run an istiod for all tests of this module."""
+    assert PROGRAM is not None
+    with Istiod(PROGRAM) as running:
+        yield running
+
+
+def test_random_configurations_become_the_same(istiod: Istiod) -> None:
+    """Every resource of each random configuration is what istiod makes of it."""
+    wrong = {number: "\n".join(lines[:40]) for number, lines in disagreements(SEEDS, istiod) if lines}
+    assert not wrong, f"seeds {list(wrong)} of {SEEDS}; first: {next(iter(wrong.values()))}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_recorded_answers_are_istiods(case: Path, istiod: Istiod) -> None:
+    """What stands beside each case is what istiod answers today."""
+    answer = istiod.answer((case / "input.yaml").read_text()).to_json()
+    assert answer == {kind: json.loads((case / f"{kind}.json").read_text()) for kind in answer}
+
+
+def test_a_difference_would_be_seen(istiod: Istiod) -> None:
+    """Two configurations that differ don't pass for one."""
+    ours = comparable(translate(load(configuration(1))).to_json())
+    theirs = comparable(istiod.answer(configuration(2)).to_json())
+    assert ours != theirs
+
+
+def test_a_seed_makes_the_same_configuration_every_time() -> None:
+    """What was found by number is found again."""
+    assert configuration(7) == configuration(7)
+    assert configuration(7) != configuration(8)

@@ -1,0 +1,164 @@
+"""What the translator doesn't do, or can't read, is refused, by name and line; it never fails otherwise."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labstack.mesh.documents import load
+from labstack.mesh.errors import InvalidMesh, MeshError, Unsupported
+from labstack.mesh.translate import translate
+from tests.mesh.strategies import configurations
+from tests.services.luck import tries
+
+HEAD = """\
+apiVersion: networking.istio.io/v1
+kind: {kind}
+metadata:
+  name: it
+  namespace: default
+spec:
+"""
+
+# Kind, spec, line of the document, and the field that is refused there.
+REFUSED = [
+    (
+        "Gateway",
+        "servers:\n- port: {number: 443, name: s, protocol: HTTP}\n  hosts: ['*']\n  tls:\n    mode: SIMPLE",
+        10,
+        "spec.servers[0].tls",
+    ),
+    (
+        "Gateway",
+        "servers:\n- port:\n    number: 443\n    name: s\n    protocol: HTTPS\n  hosts: ['*']",
+        11,
+        "spec.servers[0].port.protocol",
+    ),
+    ("Gateway", "servers:\n- port: {number: 1, name: s, protocol: TCP}", 8, "spec.servers[0].port.protocol"),
+    ("VirtualService", "hosts: [a.test]\ntcp:\n- route: [{destination: {host: a}}]", 8, "spec.tcp"),
+    ("VirtualService", "hosts: [a.test]\ntls: []", 8, "spec.tls"),
+    ("VirtualService", "hosts: [a.test]\nhttp:\n- delegate: {name: b}", 9, "spec.http[0].delegate"),
+    (
+        "VirtualService",
+        "http:\n- fault:\n    abort: {http2Error: x}",
+        9,
+        "spec.http[0].fault.abort.http2Error",
+    ),
+    (
+        "VirtualService",
+        "http:\n- match:\n  - headers:\n      '@request.auth.claims.group': {exact: a}",
+        10,
+        'spec.http[0].match[0].headers["@request.auth.claims.group"]',
+    ),
+    ("VirtualService", "http:\n- match:\n  - uri: {prefx: /}", 9, "spec.http[0].match[0].uri.prefx"),
+    ("VirtualService", "http:\n- retry:\n    attempts: 3", 8, "spec.http[0].retry"),
+    ("DestinationRule", "host: a\ntrafficPolicy:\n  tls: {mode: DISABLE}", 9, "spec.trafficPolicy.tls"),
+    (
+        "DestinationRule",
+        "host: a\ntrafficPolicy:\n  loadBalancer:\n    localityLbSetting:\n      failover: []",
+        11,
+        "spec.trafficPolicy.loadBalancer.localityLbSetting.failover",
+    ),
+    ("DestinationRule", "host: a\nworkloadSelector: {}", 8, "spec.workloadSelector"),
+    ("ServiceEntry", "hosts: [a]\nworkloadSelector: {labels: {}}", 8, "spec.workloadSelector"),
+    ("ServiceEntry", "hosts: ['*.a']\nresolution: DYNAMIC_DNS", 8, "spec.resolution"),
+    ("ServiceEntry", "hosts: [a]\nendpoints:\n- address: 127.0.0.1\n  network: x", 10, "spec.endpoints[0].network"),
+    ("EnvoyFilter", "configPatches: []", 2, "kind"),
+    ("Sidecar", "egress: []", 2, "kind"),
+    ("VirtualServise", "hosts: [a]", 2, "kind"),
+]
+
+
+def _text(kind: str, spec: str) -> str:
+    return HEAD.format(kind=kind) + "".join(f"  {line}\n" for line in spec.splitlines())
+
+
+@pytest.mark.parametrize(("kind", "spec", "line", "field"), REFUSED, ids=lambda part: str(part)[:40])
+def test_what_the_translator_does_not_do_is_refused(kind: str, spec: str, line: int, field: str) -> None:
+    """The error names file, line and field of what is not done."""
+    with pytest.raises(Unsupported) as refusal:
+        translate(load(_text(kind, spec), "it.yaml"))
+    assert [(each.line, each.field) for each in refusal.value.problems] == [(line, field)]
+    assert f"it.yaml:{line}: {field}" in str(refusal.value)
+
+
+def test_every_reason_is_named_at_once() -> None:
+    """Whoever mends a file learns of all that isn't done in one go, over all documents."""
+    text = "---\n".join(_text(kind, spec) for kind, spec, _, _ in REFUSED)
+    with pytest.raises(Unsupported) as refusal:
+        translate(load(text))
+    assert [each.field for each in refusal.value.problems] == [field for _, _, _, field in REFUSED]
+
+
+def test_a_misspelt_field_is_told_its_right_name() -> None:
+    """Where a known field is close, the refusal says so."""
+    with pytest.raises(Unsupported, match="did you mean `prefix`"):
+        translate(load(_text("VirtualService", "http: [{match: [{uri: {prefx: /}}]}]")))
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("annotations: {networking.istio.io/traffic-distribution: PreferClose}", "annotations"),
+        ("labels: {istio.io/persistent-session: cookie}", "labels"),
+        ("namspace: default", "namespace"),
+    ],
+)
+def test_metadata_that_steers_is_refused(where: str, reason: str) -> None:
+    """Annotations and labels by which istiod steers, and unknown metadata, are not passed over."""
+    text = _text("ServiceEntry", "hosts: [a.test]").replace("  name: it\n", f"  name: it\n  {where}\n")
+    with pytest.raises(Unsupported, match=reason):
+        translate(load(text))
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "field"),
+    [
+        ("VirtualService", "hosts: a.test", "spec.hosts"),
+        ("VirtualService", "http: [{route: [{weight: heavy}]}]", "spec.http[0].route[0].weight"),
+        ("VirtualService", "http: [{route: [{weight: 80.5}]}]", "spec.http[0].route[0].weight"),
+        ("VirtualService", "http: [{timeout: 5}]", "spec.http[0].timeout"),
+        ("VirtualService", "http: [{timeout: 5 seconds}]", "spec.http[0].timeout"),
+        ("VirtualService", "http: [{match: [{ignoreUriCase: maybe}]}]", "spec.http[0].match[0].ignoreUriCase"),
+        ("VirtualService", "http: [{match: [{uri: {exact: /a, prefix: /b}}]}]", "spec.http[0].match[0].uri.prefix"),
+        ("VirtualService", "http: [null]", "spec.http[0]"),
+        ("ServiceEntry", "resolution: SOMEHOW", "spec.resolution"),
+        ("ServiceEntry", "ports: [{number: -1}]", "spec.ports[0].number"),
+        ("ServiceEntry", "ports: [{protocol: SMOKE}]", "spec.ports[0].protocol"),
+    ],
+)
+def test_what_istiod_could_not_read_either_is_refused(kind: str, spec: str, field: str) -> None:
+    """A value of the wrong type is named with its field, and what is expected."""
+    with pytest.raises(InvalidMesh, match=r"expected|only one") as refusal:
+        translate(load(_text(kind, spec)))
+    assert [each.field for each in refusal.value.problems] == [field]
+
+
+ODD: list[Any] = [None, {}, [], "", "a", "1s", "*", 0, -1, 7, 2**40, 1.5, True, False, {"exact": "a"}, [{}], ["a"]]
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for key, item in items for place in ((value, key), *_places(item))]
+
+
+@tries(60, shrink=False)
+@given(configurations(), st.integers(0, 2**32))
+def test_whatever_is_written_is_translated_or_refused(text: str, chance: int) -> None:
+    """However a configuration is damaged, the translator answers, or says in its own words why it doesn't."""
+    luck = random.Random(chance)
+    documents = list(yaml.safe_load_all(text))
+    for _ in range(luck.randint(1, 6)):
+        parent, key = luck.choice(_places([document["spec"] for document in documents])[len(documents) :])
+        parent[key] = luck.choice(ODD)
+    problems = ["none"]
+    try:
+        translate(load(yaml.safe_dump_all(documents)))
+    except MeshError as refusal:
+        problems = [str(problem) for problem in refusal.problems]
+    assert problems

@@ -1,0 +1,75 @@
+"""What istiod takes in silence, and hardly anyone means, is a warning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labstack.mesh.documents import load, read
+from labstack.mesh.translate import translate
+
+CASES = Path(__file__).parent / "cases"
+BROKEN = (CASES / "45-broken-references" / "input.yaml").read_text()
+
+
+def _warnings(case: str) -> list[tuple[str, str]]:
+    return [(each.field, each.message) for each in translate(read(CASES / case / "input.yaml")).warnings]
+
+
+def test_a_sound_configuration_has_no_warnings() -> None:
+    """The lab's own four services give no cause for any."""
+    assert _warnings("14-four-services") == []
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("spec.gateways[1]", "there is no Gateway `default/no-gateway`"),
+        ("spec.gateways[2]", "there is no Gateway `other/lab-gateway`"),
+        ("spec.http[0].route[0].destination.host", "no ServiceEntry has the host `nowhere.default.svc.cluster.local`"),
+        ("spec.http[1].route[0].destination.subset", "no DestinationRule has a subset `v9`"),
+        ("spec.http[2].route[0].destination.port", "has no port 81; it has 8000"),
+        ("spec.http[3].mirror.host", "no ServiceEntry has the host `nowhere.example.com`"),
+        ("spec.http[4].route[1].destination.host", "no ServiceEntry has the host `nowhere.default.svc.cluster.local`"),
+        ("spec.host", "no ServiceEntry has the host `nowhere.default.svc.cluster.local`, so the rule has no effect"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_named(field: str, message: str) -> None:
+    """Each has its own warning, at the field that says it."""
+    found = [each for each in _warnings("45-broken-references") if each[0] == field]
+    assert len(found) == 1
+    assert message in found[0][1]
+
+
+def test_a_warning_names_its_line() -> None:
+    """File and line lead to the reference."""
+    warnings = translate(load(BROKEN, "broken.yaml")).warnings
+    lines = BROKEN.splitlines()
+    subset = next(each for each in warnings if each.field.endswith("subset"))
+    assert "v9" in lines[subset.line - 1]
+    assert str(subset).startswith(f"broken.yaml:{subset.line}: ")
+
+
+@pytest.mark.parametrize(
+    ("case", "field", "message"),
+    [
+        ("38-gateway-of-others", "spec.selector", "selects no gateway"),
+        ("52-duplicate-names", "metadata.name", "takes only the last"),
+        ("57-no-namespace", "metadata", "no namespace"),
+        ("34-wildcard-hosts", "spec.gateways[0]", "no server of the Gateway `default/wild`"),
+        ("32-port-level-settings", "spec.http[3].route[0].destination", "several ports"),
+    ],
+)
+def test_what_has_no_effect_or_another_than_it_seems_is_named(case: str, field: str, message: str) -> None:
+    """A Gateway for others, a name given twice, hosts that no server takes."""
+    assert any(message in text for name, text in _warnings(case) if name == field)
+
+
+def test_a_virtual_service_without_a_gateway_is_named() -> None:
+    """Istio then means the sidecars, of which the lab has none."""
+    text = (
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a, namespace: default}\n"
+        "spec: {hosts: [a.test], http: [{directResponse: {status: 200}}]}\n"
+    )
+    assert "names no gateway" in translate(load(text)).warnings[0].message
