@@ -278,6 +278,7 @@ kind: DestinationRule
 metadata: {name: order}
 spec:
   host: order
+  subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]
   trafficPolicy:
     outlierDetection: {consecutive5xxErrors: 3, interval: 0.2s, baseEjectionTime: 60s, maxEjectionPercent: 50}
 """)
@@ -333,10 +334,10 @@ def test_two_edits_at_once_are_both_in_force(steered: Grounds) -> None:
 @pytest.mark.parametrize(
     ("text", "error", "words"),
     [
-        (split(70, 30).replace("weight: 30", "wieght: 30"), InvalidMesh, ["<text>:12", "wieght", "weight"]),
-        (split(70, 30).replace("subset: v2", "subset: v3"), InvalidMesh, ["<text>:12", "v3", "v1", "v2"]),
+        (split(70, 30).replace("weight: 30", "wieght: 30"), InvalidMesh, ["<text>:14", "wieght", "weight"]),
+        (split(70, 30).replace("subset: v2", "subset: v3"), InvalidMesh, ["<text>:14", "v3", "v1", "v2"]),
         (split(70, 30).replace("host: order, subset: v2", "host: ordre"), InvalidMesh, ["ordre", "order"]),
-        (split(70, 30).replace("weight: 30", "weight: -1"), InvalidMesh, ["<text>:12", "-1"]),
+        (split(70, 30).replace("weight: 30", "weight: -1"), InvalidMesh, ["<text>:14", "-1"]),
         (split(70, 30).replace("  http:", "\thttp:"), InvalidYaml, ["<text>:8"]),
         (
             "a: &a [x,x,x,x,x,x,x,x,x]\n"
@@ -521,4 +522,4 @@ def test_one_verb_after_the_other(steered: Grounds, tmp_path: Path) -> None:
     assert "weighted_clusters" in must("mesh", "diff")
     ask(steered.lab.endpoints.gateway, "/orders?limit=1", 1)
     assert wait_until(lambda: "/orders?limit=1" in must("mesh", "log", "--json"), 5)
-    assert "response_flags" in must("mesh", "log")
+    assert "flags" in must("mesh", "log")

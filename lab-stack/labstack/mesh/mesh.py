@@ -94,11 +94,11 @@ class Mesh:
             The gateway or its control plane does not run.
         """
         new = read(what) if isinstance(what, Path) else load(what)
-        before = self._store.read()
-        known = [*service_entries(self._lab.backend.addresses()), *before]
-        warnings = require_valid(new, known, force=force)
-        after = merged(before, new)
         with self._lab.changing():
+            before = self._store.read()
+            known = [*service_entries(self._lab.backend.addresses()), *before]
+            warnings = require_valid(new, known, force=force)
+            after = merged(before, new)
             self._put(after, before)
             self._store.write(after)
         had = {key(document): document.data for document in before}

@@ -14,6 +14,18 @@ from rich.table import Table
 if TYPE_CHECKING:
     from labstack.lab import Lab
 
+COLUMNS = {
+    "method": "method",
+    "path": "path",
+    "response_code": "code",
+    "response_flags": "flags",
+    "duration": "ms",
+    "attempts": "tries",
+    "route_name": "route",
+    "service_version": "version",
+}
+"""Fields of the access log that a table shows, and their titles."""
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, nothing else.")
 
 
@@ -86,11 +98,10 @@ def log(lab: Lab, lines: int, as_json: bool) -> None:
         click.echo(json.dumps(entries))
         return
     table = Table(box=None)
-    columns = ("method", "path", "response_code", "response_flags", "duration", "attempts", "route_name")
-    for column in columns:
+    for column in COLUMNS.values():
         table.add_column(column, overflow="fold")
     for entry in entries:
-        table.add_row(*("" if entry.get(column) is None else str(entry[column]) for column in columns))
+        table.add_row(*("" if entry.get(field) is None else str(entry[field]) for field in COLUMNS))
     Console().print(table)
 
 
