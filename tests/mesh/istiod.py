@@ -8,37 +8,21 @@ from __future__ import annotations
 
 import itertools
 import os
-import queue
 import shutil
 import socket
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import grpc  # type: ignore[import-untyped]
-from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.endpoint.v3 import endpoint_pb2
-from envoy.config.listener.v3 import listener_pb2
-from envoy.config.route.v3 import route_pb2
-from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
-from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf.message import Message
 
 from labstack.mesh.translate.resources import Resources
-
-KINDS: dict[str, type[Message]] = {
-    "clusters": cluster_pb2.Cluster,
-    "endpoints": endpoint_pb2.ClusterLoadAssignment,
-    "listeners": listener_pb2.Listener,
-    "routes": route_pb2.RouteConfiguration,
-}
-URL = {kind: f"type.googleapis.com/{message.DESCRIPTOR.full_name}" for kind, message in KINDS.items()}
-KIND = {url: kind for kind, url in URL.items()}
+from tests.mesh.ads import KINDS, Gateway
 
 MARKER = "marker.invalid"
 MARKER_PORT = 64999
@@ -83,102 +67,8 @@ def _free_ports(number: int) -> list[int]:
     return ports
 
 
-class Gateway:
-    """One connection of a gateway to istiod: it asks for all four kinds of resources, as Envoy does."""
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._asked: queue.SimpleQueue[discovery_pb2.DiscoveryRequest | None] = queue.SimpleQueue()
-        self._nonces: dict[str, str] = {}
-        self._names: dict[str, list[str]] = {}
-        self.seen: dict[str, dict[str, Message]] = {}
-        self._arrived: queue.SimpleQueue[discovery_pb2.DiscoveryResponse | grpc.RpcError] = queue.SimpleQueue()
-        self._call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).StreamAggregatedResources(
-            iter(self._asked.get, None)
-        )
-        first = self._request("clusters")
-        first.node.id = "router~10.0.0.1~ingress.default~default.svc.cluster.local"
-        first.node.metadata.update({"INSTANCE_IPS": "10.0.0.1", "LABELS": {"istio": "ingressgateway"}})
-        self._asked.put(first)
-        self._asked.put(self._request("listeners"))
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        try:
-            for response in self._call:
-                self._arrived.put(response)
-        except grpc.RpcError as error:
-            self._arrived.put(error)
-
-    def _request(self, kind: str, version: str = "") -> discovery_pb2.DiscoveryRequest:
-        return discovery_pb2.DiscoveryRequest(
-            type_url=URL[kind],
-            resource_names=self._names.get(kind, []),
-            response_nonce=self._nonces.get(kind, ""),
-            version_info=version,
-        )
-
-    def _subscribe(self, kind: str, names: Iterable[str]) -> None:
-        wanted = sorted(names)
-        if self._names.get(kind) == wanted:
-            return
-        self._names[kind] = wanted
-        self.seen[kind] = {name: message for name, message in self.seen.get(kind, {}).items() if name in wanted}
-        if wanted:
-            self._asked.put(self._request(kind))
-
-    def take(self, timeout: float) -> bool:
-        """Take one answer and acknowledge it; False where none has come in time."""
-        try:
-            response = self._arrived.get(timeout=timeout)
-        except queue.Empty:
-            return False
-        if isinstance(response, grpc.RpcError):
-            raise response
-        kind = KIND[response.type_url]
-        new = {}
-        for packed in response.resources:
-            message = KINDS[kind]()
-            packed.Unpack(message)
-            new[_name(message)] = message
-        whole = kind in ("clusters", "listeners")
-        self.seen[kind] = new if whole else {**self.seen.get(kind, {}), **new}
-        self._nonces[kind] = response.nonce
-        self._asked.put(self._request(kind, response.version_info))
-        if kind == "clusters":
-            self._subscribe("endpoints", (n for n, c in new.items() if c.type == cluster_pb2.Cluster.EDS))
-        if kind == "listeners":
-            self._subscribe("routes", _route_names(new.values()))
-        return True
-
-    def complete(self) -> bool:
-        """Say whether every named resource has been answered."""
-        return {"clusters", "listeners"} <= self.seen.keys() and all(
-            set(self._names.get(kind, [])) <= self.seen.get(kind, {}).keys() for kind in ("endpoints", "routes")
-        )
-
-    def close(self) -> None:
-        """End the connection."""
-        self._asked.put(None)
-        self._call.cancel()
-
-
-def _name(message: Message) -> str:
-    return str(getattr(message, "name", "") or getattr(message, "cluster_name", ""))
-
-
-def _route_names(listeners: Iterable[Message]) -> set[str]:
-    names = set()
-    for listener in listeners:
-        for chain in listener.filter_chains:
-            for each in chain.filters:
-                manager = http_connection_manager_pb2.HttpConnectionManager()
-                if each.typed_config.Unpack(manager):
-                    names.add(manager.rds.route_config_name)
-    return names
-
-
 def _markers(number: int) -> str:
-    """One resource of each kind, in a namespace of their own, that shows in the answer and in nothing else."""
+    """Return a resource of each kind that shows in the answer, and changes nothing else in it."""
     host, name = f"m{number}.{MARKER}", f"m{number}"
     meta = f"metadata: {{name: {name}, namespace: default}}"
     return f"""\

@@ -196,7 +196,7 @@ class Many:
 
 @dataclass(frozen=True)
 class Table:
-    """A mapping from names to values; `refused` is how names begin that mean something which the translator doesn't do."""
+    """A mapping from names to values; names that begin with `refused` mean something that the translator doesn't do."""
 
     item: Shape
     refused: str | None = None

@@ -11,7 +11,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from labstack.mesh.documents import Document
 from labstack.mesh.errors import Problem
 from labstack.mesh.translate.clusters import black_hole, clusters_of
-from labstack.mesh.translate.configs import Configs, read_configs
+from labstack.mesh.translate.configs import read_configs
 from labstack.mesh.translate.destination_rules import DestinationRules, read_rules
 from labstack.mesh.translate.endpoints import load_assignment
 from labstack.mesh.translate.gateways import NAMESPACE, merge
@@ -67,7 +67,7 @@ def translate(documents: Sequence[Document]) -> Translation:
         endpoints=sorted(_endpoints(services, rules, clusters), key=lambda each: each.cluster_name),
         listeners=sorted(listeners_of(merged), key=lambda each: each.name),
         routes=sorted(Router(configs.virtual_services, services, rules).configurations(merged), key=lambda r: r.name),
-        warnings=[*configs.warnings, *_warnings(configs, services, rules)],
+        warnings=[*configs.warnings, *broken_references(configs, services, rules)],
     )
 
 
@@ -105,7 +105,3 @@ def _endpoints(
         ordered = "outlierDetection" in policy and is_locality_aware(policy.get("loadBalancer", {}))
         result.append(load_assignment(cluster.name, chosen, ordered=ordered))
     return result
-
-
-def _warnings(configs: Configs, services: Services, rules: DestinationRules) -> list[Problem]:
-    return broken_references(configs, services, rules)
