@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -28,6 +29,17 @@ DNS_QUERIES = 100
 TYPES = {"NONE": Cluster.EDS, "STATIC": Cluster.EDS, "DNS": Cluster.STRICT_DNS, "DNS_ROUND_ROBIN": Cluster.LOGICAL_DNS}
 
 
+@dataclass(frozen=True)
+class Made:
+    """A cluster, and what it was made of."""
+
+    cluster: cluster_pb2.Cluster
+    service: Service
+    port: Port
+    rule: Rule | None
+    subset: Mapping[str, Any] | None
+
+
 def cluster_name(host: str, port: int, subset: str = "") -> str:
     """Return the name that Istio gives to the cluster of a port of a service, or of one of its subsets."""
     return f"outbound|{port}|{subset}|{host}"
@@ -39,7 +51,7 @@ def black_hole() -> cluster_pb2.Cluster:
     return Cluster(name=name, alt_stat_name=name + ";", type=Cluster.STATIC, connect_timeout=CONNECT_TIMEOUT)
 
 
-def clusters_of(service: Service, endpoints: list[Endpoint], rule: Rule | None) -> list[cluster_pb2.Cluster]:
+def clusters_of(service: Service, endpoints: list[Endpoint], rule: Rule | None) -> list[Made]:
     """Return all clusters of a service under the DestinationRule that holds for it."""
     result = []
     for port in service.ports:
@@ -49,14 +61,14 @@ def clusters_of(service: Service, endpoints: list[Endpoint], rule: Rule | None) 
         whole = _cluster(service, port, here, rule, None, TYPES[service.resolution])
         if whole is None:
             continue
-        result.append(whole)
+        result.append(Made(whole, service, port, rule, None))
         for subset in rule.subsets if rule else ():
             labels = subset.get("labels", {}).items()
             chosen = [each for each in here if labels <= each.labels.items()]
             # A subset resolves as the service does, unless either of them passes connections through.
             kind = Cluster.ORIGINAL_DST if _passes_through(subset) else whole.type
             if (cluster := _cluster(service, port, chosen, rule, subset, kind)) is not None:
-                result.append(cluster)
+                result.append(Made(cluster, service, port, rule, subset))
     return result
 
 

@@ -10,7 +10,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 
 from labstack.mesh.documents import Document
 from labstack.mesh.errors import Problem
-from labstack.mesh.translate.clusters import black_hole, clusters_of
+from labstack.mesh.translate.clusters import Made, black_hole, clusters_of
 from labstack.mesh.translate.configs import read_configs
 from labstack.mesh.translate.destination_rules import DestinationRules, read_rules
 from labstack.mesh.translate.endpoints import load_assignment
@@ -21,7 +21,7 @@ from labstack.mesh.translate.policies import policy_for
 from labstack.mesh.translate.references import broken_references
 from labstack.mesh.translate.resources import Resources
 from labstack.mesh.translate.routes import Router
-from labstack.mesh.translate.services import Services, read_services
+from labstack.mesh.translate.services import Service, Services, read_services
 
 
 @dataclass
@@ -61,47 +61,31 @@ def translate(documents: Sequence[Document]) -> Translation:
     services = read_services(configs.service_entries, NAMESPACE)
     rules = read_rules(configs.destination_rules)
     merged = merge(configs.gateways, services)
-    clusters = _clusters(services, rules)
+    made = [cluster for service in services.seen.values() for cluster in _clusters(service, services, rules)]
+    clusters = [*(each.cluster for each in made), black_hole()]
+    endpoints = [_endpoints(each, services) for each in made if each.cluster.type == cluster_pb2.Cluster.EDS]
     return Translation(
         clusters=sorted(clusters, key=lambda each: each.name),
-        endpoints=sorted(_endpoints(services, rules, clusters), key=lambda each: each.cluster_name),
+        endpoints=sorted(endpoints, key=lambda each: each.cluster_name),
         listeners=sorted(listeners_of(merged), key=lambda each: each.name),
         routes=sorted(Router(configs.virtual_services, services, rules).configurations(merged), key=lambda r: r.name),
         warnings=[*configs.warnings, *broken_references(configs, services, rules)],
     )
 
 
-def _clusters(services: Services, rules: DestinationRules) -> list[cluster_pb2.Cluster]:
-    made = [
-        cluster
-        for service in services.seen.values()
-        for cluster in clusters_of(
-            service, services.endpoints[service.host, service.namespace], rules.rule_for(service, NAMESPACE)
-        )
+def _clusters(service: Service, services: Services, rules: DestinationRules) -> list[Made]:
+    endpoints = services.endpoints[service.host, service.namespace]
+    return clusters_of(service, endpoints, rules.rule_for(service, NAMESPACE))
+
+
+def _endpoints(made: Made, services: Services) -> endpoint_pb2.ClusterLoadAssignment:
+    """Return the endpoints of a cluster that asks for them by its name."""
+    labels = (made.subset or {}).get("labels", {}).items()
+    chosen = [
+        each
+        for each in services.endpoints[made.service.host, made.service.namespace]
+        if each.service_port.name == made.port.name and each.resolved and labels <= each.labels.items()
     ]
-    return [*made, black_hole()]
-
-
-def _endpoints(
-    services: Services, rules: DestinationRules, clusters: Sequence[cluster_pb2.Cluster]
-) -> list[endpoint_pb2.ClusterLoadAssignment]:
-    """Return the endpoints of all clusters that ask for them by name."""
-    result = []
-    for cluster in clusters:
-        if cluster.type != cluster_pb2.Cluster.EDS:
-            continue
-        _, number, subset_name, host = cluster.name.split("|")
-        service = services.seen[host]
-        port = next(each for each in service.ports if each.number == int(number))
-        rule = rules.rule_for(service, NAMESPACE)
-        subset = rule.subset(subset_name) if rule is not None else None
-        labels = (subset or {}).get("labels", {}).items()
-        chosen = [
-            each
-            for each in services.endpoints[service.host, service.namespace]
-            if each.service_port.name == port.name and each.resolved and labels <= each.labels.items()
-        ]
-        policy = policy_for(rule, port.number, subset)
-        ordered = "outlierDetection" in policy and is_locality_aware(policy.get("loadBalancer", {}))
-        result.append(load_assignment(cluster.name, chosen, ordered=ordered))
-    return result
+    policy = policy_for(made.rule, made.port.number, made.subset)
+    ordered = "outlierDetection" in policy and is_locality_aware(policy.get("loadBalancer", {}))
+    return load_assignment(made.cluster.name, chosen, ordered=ordered)
