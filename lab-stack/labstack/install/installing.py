@@ -64,7 +64,7 @@ def install(
                     raise
                 obstacles.append((way, error))
                 hint = f" ({error.next_step})" if way != ways[-1] and error.next_step else ""
-                progress.say(f"not from {NAMES[way]}: {error.problem}{hint}")
+                progress.say(f"not from {NAMES[way]}: {_clause(error)}{hint}")
     raise _nowhere(wanted, obstacles)
 
 
@@ -103,8 +103,14 @@ def _take(way: str, store: Store, paths: LabPaths, tell: Callable[[str], None], 
     return program
 
 
+def _clause(error: LabError) -> str:
+    """Return what went wrong as a part of a sentence."""
+    problem = error.problem.rstrip(".")
+    return problem[0].lower() + problem[1:] if problem.startswith(("The ", "What ")) else problem
+
+
 def _nowhere(wanted: Entry, obstacles: Sequence[tuple[str, LabError]]) -> LabError:
-    tried = "\n".join(f"    from {NAMES[way]}: {error.problem.rstrip('.')}" for way, error in obstacles)
+    tried = "\n".join(f"    from {NAMES[way]}: {_clause(error)}" for way, error in obstacles)
     steps = [f"to have it from {NAMES[way]}, {error.next_step}" for way, error in obstacles if error.next_step]
     command = wanted.on_path.command if wanted.on_path else wanted.name
     steps.append(f"or put a {command} of version {wanted.version} on PATH yourself")

@@ -105,7 +105,7 @@ class Registry:
             media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         if media_type not in (*INDEXES, *MANIFESTS):  # a log-in page of this network, say
             raise DownloadFailed(
-                f"what the registry has for {self.image} is no image that is known here: {media_type[:100]!r}",
+                f"What the registry has for {self.image} is no image that is known here: {media_type[:100]!r}",
                 next_step="check the network and the image's name, then run the same command again",
             )
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
@@ -208,7 +208,7 @@ class Registry:
                         sha256.update(piece)
                         tell(done)
                 if done < blob.size:
-                    raise _Cut(f"the registry ended the layer {blob.digest} of {self.image} after {done} bytes")
+                    raise _Cut(f"The registry ended the layer {blob.digest} of {self.image} after {done} bytes")
         return f"sha256:{sha256.hexdigest()}" == blob.digest
 
     @contextlib.contextmanager
@@ -217,13 +217,13 @@ class Registry:
             answer = self._client.do_request(f"{self._client.prefix}://{url}", headers=headers, stream=True)
         except (requests.RequestException, ValueError) as error:
             raise DownloadFailed(
-                f"the registry of {self.image} can't be asked: {_plainly(error)}",
+                f"The registry of {self.image} can't be asked: {_plainly(error)}",
                 next_step="check the network (a proxy is taken from HTTPS_PROXY), then run the same command again",
             ) from error
         with answer:
             if answer.status_code not in (200, 206):
                 raise DownloadFailed(
-                    f"the registry of {self.image} answers {answer.status_code} {answer.reason} "
+                    f"The registry of {self.image} answers {answer.status_code} {answer.reason} "
                     f"to {url.split('/', 1)[1]}",
                     next_step="check the image's name, then run the same command again",
                 )
@@ -231,7 +231,7 @@ class Registry:
                 yield answer
             except (HTTPError, requests.RequestException) as error:
                 raise _Cut(
-                    f"the connection to the registry of {self.image} was cut: {_plainly(error)}",
+                    f"The connection to the registry of {self.image} was cut: {_plainly(error)}",
                     next_step="run the same command again; it goes on where this one was cut",
                 ) from error
 

@@ -153,7 +153,8 @@ class Store:
                 json.dump(record, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
-            _sync(whole)
+            for folder in (whole, *(path for path in whole.rglob("*") if path.is_dir() and not path.is_symlink())):
+                _sync(folder)
             if self.folder.exists():
                 os.rename(self.folder, Path(temporary) / "before")
             os.rename(whole, self.folder)
