@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 import grpc  # type: ignore[import-untyped]
+import yaml
 from google.protobuf.message import Message
 
 from labstack.mesh.translate.resources import Resources
@@ -96,6 +97,15 @@ kind: VirtualService
 {meta}
 spec: {{hosts: [{host}], gateways: [{name}], http: [{{name: {name}, directResponse: {{status: 200}}}}]}}
 """
+
+
+def _in_namespaces(text: str) -> str:
+    documents = [document for document in yaml.safe_load_all(text) if document]
+    if all(document["metadata"].get("namespace") for document in documents):
+        return text
+    for document in documents:
+        document["metadata"].setdefault("namespace", "default")
+    return yaml.safe_dump_all(documents)
 
 
 def _marked(seen: dict[str, dict[str, Message]], number: int) -> bool:
@@ -195,13 +205,15 @@ class Istiod:
     def answer(self, text: str) -> Resources:
         """Return what istiod makes of a configuration, its lists in order of names.
 
+        An object without a namespace gets `default`, as it would in a cluster; istiod that reads files leaves it empty.
+
         Raises
         ------
         Refused
             istiod's own validation did not let it in.
         """
         self._put("")
-        return self._put(text)
+        return self._put(_in_namespaces(text))
 
     def _put(self, text: str) -> Resources:
         number = next(self._numbers)

@@ -56,7 +56,6 @@ def test_a_warning_names_its_line() -> None:
     [
         ("38-gateway-of-others", "spec.selector", "selects no gateway"),
         ("52-duplicate-names", "metadata.name", "takes only the last"),
-        ("57-no-namespace", "metadata", "no namespace"),
         ("34-wildcard-hosts", "spec.gateways[0]", "no server of the Gateway `default/wild`"),
         ("32-port-level-settings", "spec.http[3].route[0].destination", "several ports"),
     ],

@@ -40,8 +40,8 @@ class Config:
 
     @property
     def namespace(self) -> str:
-        """The namespace as istiod has it that reads files: empty where none is written."""
-        return str(self.document.data["metadata"].get("namespace") or "")
+        """The namespace; where none is written, the one that an object gets in a cluster."""
+        return self.document.namespace
 
     @property
     def age(self) -> tuple[datetime, str, str]:
@@ -104,11 +104,6 @@ def read_configs(documents: Sequence[Document]) -> Configs:
         unsupported += reader.unsupported
         if config is None:
             continue
-        if not config.namespace:
-            message = (
-                "no namespace; istiod that reads files takes none for the empty one, where a cluster takes `default`"
-            )
-            configs.warnings.append(document.problem(("metadata",), message))
         key = (document.kind, config.namespace, config.name)
         if key in latest:
             message = f"a second {document.kind} of this name; istiod takes only the last"

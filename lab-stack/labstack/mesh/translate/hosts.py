@@ -28,7 +28,7 @@ def full_name(host: str, namespace: str) -> str:
     """Return the full name of a host written in `namespace`: a name without a dot is a service beside it."""
     if not host or host == "*" or "." in host or is_address(host):
         return host
-    return ".".join(part for part in (host, namespace, "svc", DOMAIN) if part)
+    return f"{host}.{namespace}.svc.{DOMAIN}"
 
 
 def gateway_name(gateway: str, namespace: str) -> str:
