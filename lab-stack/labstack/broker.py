@@ -6,7 +6,7 @@ import logging
 import operator
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -42,6 +42,9 @@ PASSING = {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
 }
 """Answers of a broker that will soon give a better one."""
+
+HAS_MEMBERS = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
+"""Answers to whoever speaks for a group that speaks for itself."""
 
 QUICK: dict[str, Any] = {
     "broker.address.family": "v4",
@@ -184,10 +187,24 @@ def assigned(address: str, groups: Iterable[str]) -> dict[str, set[tuple[str, in
 
 
 def commit_offsets(address: str, group: str, offsets: dict[tuple[str, int], int]) -> None:
-    """Set a group's offsets; the group must have no members."""
+    """Set a group's offsets; the group must have no members. One that was killed counts until its session has ended.
+
+    Raises
+    ------
+    BrokerAway
+        The broker gives no answer, or the group has a member that goes on.
+    """
     wanted = [TopicPartition(topic, p, offset) for (topic, p), offset in offsets.items()]
     with _member(address, group) as consumer:
-        _patiently(lambda: consumer.commit(offsets=wanted, asynchronous=False))
+        try:
+            _patiently(lambda: consumer.commit(offsets=wanted, asynchronous=False), HAS_MEMBERS)
+        except KafkaException as error:
+            if error.args[0].code() not in HAS_MEMBERS:
+                raise
+            raise BrokerAway(
+                f"The consumer group {group} has members that go on reading.",
+                next_step=f"end further consumers of {group}, such as those that were started with --consumer-only",
+            ) from error
 
 
 @contextmanager
@@ -207,14 +224,14 @@ def _member(address: str, group: str) -> Iterator[Consumer]:
         consumer.close()
 
 
-def _patiently(ask: Callable[[], T]) -> T:
-    """Ask again while the broker says that it isn't ready for this question."""
+def _patiently(ask: Callable[[], T], also: Collection[int] = ()) -> T:
+    """Ask again while the broker says that it isn't ready for this question, or one of the errors `also`."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             return ask()
         except KafkaException as error:
-            if error.args[0].code() not in PASSING or time.monotonic() > deadline:
+            if error.args[0].code() not in {*PASSING, *also} or time.monotonic() > deadline:
                 raise
         time.sleep(0.02)
 

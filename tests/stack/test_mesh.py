@@ -298,6 +298,8 @@ spec:
     assert wait_until(ejected, 20) == 1
     after = ask(lab.endpoints.gateway, "/orders?limit=1", 40)
     assert (after.statuses, after.versions) == ({200: 40}, {"v1": 40})
+    # The killed consumer is in its group until its session ends, and a reset waits for that.
+    steered.must("reset")
 
 
 def test_no_request_fails_while_the_configuration_changes(steered: Grounds) -> None:
