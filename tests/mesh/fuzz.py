@@ -26,7 +26,7 @@ from tests.mesh.strategies import configurations
 JSON = dict[str, list[dict[str, Any]]]
 
 # Hypothesis begins with the simplest example of all; the later ones are random.
-EXAMPLES = 3
+EXAMPLES = 2
 
 
 def configuration(number: int) -> str:

@@ -46,6 +46,8 @@ def _endpoint(draw: st.DrawFn, ports: list[JSON], resolution: str) -> JSON:
         addresses += ["backend.example.com", "order-db"]
     elif len(ports) == 1 and draw(st.integers(0, 15)) == 0:
         return {"address": "unix:///tmp/order.sock"}
+    elif draw(st.integers(0, 99)) == 0:
+        addresses = ["10.0.0.1"]  # the gateway's own
     own = {port["name"]: draw(st.integers(1, 65535)) for port in ports if draw(st.booleans())}
     return given(
         {

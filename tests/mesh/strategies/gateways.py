@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.mesh.strategies.words import JSON, document, given, sometimes
 
 PROTOCOLS = ("HTTP", "HTTP", "HTTP", "http", "HTTP2", "GRPC", "GRPC-Web")
-BINDS = (None, None, "127.0.0.1", "127.0.0.2")
+BINDS = (None, None, None, "127.0.0.1", "127.0.0.1", "127.0.0.2", "::1")
 HOSTS = (
     "*",
     "*.test",
@@ -16,6 +16,7 @@ HOSTS = (
     "*/a.test",
     "./*",
     "./b.test",
+    "B.Test",
     "default/*.test",
     "shop/*",
     "order.default.svc.cluster.local",

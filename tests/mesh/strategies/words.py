@@ -14,7 +14,7 @@ SERVICES = (
     "payment.default.svc.cluster.local",
     "order.shop.svc.cluster.local",
     "api.example.com",
-    "files.example.com",
+    "Files.example.com",
     "*.wild.example.com",
 )
 SHORT = ("order", "payment", "stock")
