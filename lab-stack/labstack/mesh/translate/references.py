@@ -10,7 +10,7 @@ from labstack.mesh.translate import gateways
 from labstack.mesh.translate.configs import Config, Configs
 from labstack.mesh.translate.destination_rules import DestinationRules
 from labstack.mesh.translate.destinations import Destinations
-from labstack.mesh.translate.hosts import full_name, gateway_name, intersection, is_subset
+from labstack.mesh.translate.hosts import full_name, gateway_name, intersection, is_subset, is_wildcard
 from labstack.mesh.translate.services import Services
 from labstack.mesh.translate.shapes import Path
 from labstack.mesh.translate.virtual_services import hosts_of
@@ -46,7 +46,8 @@ class _Checks:
     def rules(self) -> Iterator[Problem]:
         for config in self._configs.destination_rules:
             host = full_name(config.spec.get("host", ""), config.namespace)
-            if not any(is_subset(known, host) for known in self._services.seen):
+            seen = self._services.seen
+            if host not in seen and not (is_wildcard(host) and any(is_subset(known, host) for known in seen)):
                 known = did_you_mean(host, self._services.seen)
                 yield config.problem(
                     ("host",), f"no ServiceEntry has the host `{host}`, so the rule has no effect{known}"

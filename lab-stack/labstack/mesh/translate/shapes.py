@@ -140,7 +140,7 @@ class Bytes:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some names; protobuf takes their numbers, too, which count from 0 unless `numbers` says otherwise.
+    """One of some names; protobuf takes their numbers, too, which count from 0.
 
     `refused` are names that Istio has and the translator doesn't do.
     """
