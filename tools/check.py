@@ -55,7 +55,7 @@ def notebooks(long: bool) -> list[list[str]]:
 
 def containers(long: bool) -> list[list[str]]:
     """Return the commands that check container mode, on an engine of its own; tests and notebooks are local mode's."""
-    tests = ["test_container_mode", "test_engine_troubles", "test_reset"]
+    tests = ["test_container_mode", "test_engine_troubles", "test_reset", "test_mesh"]
     notebooks = ["01-one-order.ipynb", "03-compensations.ipynb"]
     if long:
         tests += ["test_switches", "test_dead_letters", "test_recovery", "test_relay", "test_resend", "test_referee"]
@@ -67,7 +67,8 @@ SUITES = [
     Suite("lint", lambda _: [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]),
     Suite("repo", lambda _: [[*PYTEST, "tests/repo", "tests/datasets"]]),
     Suite("services", lambda _: [[*PYTEST, "tests/services"]]),
-    Suite("prefetch", lambda _: [[*LAB, "prefetch"]]),
+    Suite("prefetch", lambda _: [[*LAB, "prefetch"], [PYTHON, "-m", "tests.mesh.get_istiod"]]),
+    Suite("mesh", lambda _: [[*PYTEST, "tests/mesh"]]),
     Suite("stack", lambda _: [[*PYTEST, "tests/stack"]]),
     Suite("containers", containers),
     Suite("labkit", lambda _: [[*LAB, "up"], [*PYTEST, "tests/labkit"], [*LAB, "down", "--purge"]]),

@@ -15,10 +15,12 @@ from pathlib import Path
 import docker
 from docker.errors import BuildError
 
+from labstack.install import find_program
 from labstack.local import jars
+from labstack.local.envoy import find_envoy
 from labstack.local.java import find_java
 from labstack.paths import LabPaths
-from tests.containers.engine import Engine, programs, with_programs
+from tests.containers.engine import CannotRun, Engine, programs, with_programs
 
 HERE = Path(__file__).resolve().parent / "images"
 ROOT = HERE.parent.parent.parent
@@ -27,6 +29,8 @@ STANDINS = {
     "postgres": "lab-standin/postgres:16.14",
     "kafka": "lab-standin/kafka:4.3.1",
     "connect": "lab-standin/debezium-connect:3.7.0",
+    "envoy": "lab-standin/envoy:1.40.0",
+    "istiod": "lab-standin/istio-pilot:1.29.1",
     "python": "lab-standin/python:3.11",
 }
 """The image that stands in for each image of ``lab-stack/versions.toml``."""
@@ -115,4 +119,22 @@ def _python(context: Path, cache: Path) -> None:
     shutil.copytree(wheels, context / "wheels")
 
 
-FILLINGS = {"postgres": _postgres, "kafka": _java, "connect": _connect, "python": _python}
+def _envoy(context: Path, _: Path) -> None:
+    shutil.copy(find_envoy(), context / "envoy")
+
+
+def _istiod(context: Path, _: Path) -> None:
+    program = find_program("istiod", LabPaths.of_user())
+    if program is None:
+        raise CannotRun("istiod is not here to put into its image: `lab install istiod`")
+    shutil.copy(program.path, context / "pilot-discovery")
+
+
+FILLINGS = {
+    "postgres": _postgres,
+    "kafka": _java,
+    "connect": _connect,
+    "envoy": _envoy,
+    "istiod": _istiod,
+    "python": _python,
+}
