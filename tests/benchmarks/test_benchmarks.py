@@ -56,6 +56,17 @@ def test_relay_measures_every_hop_and_every_reference(tmp_path: Path) -> None:
     assert "psycopg" in results["polling_ms"]
 
 
+def test_gateway_measures_its_cost_and_its_changes(tmp_path: Path) -> None:
+    """`gateway` gives latencies with and without it, the time until a change acts, and no request fails meanwhile."""
+    results = _run("gateway", tmp_path)
+    assert "translator" in results["planes"]
+    for plane in results["planes"].values():
+        for name in ("direct_ms", "through_ms", "apply_to_answer_ms", "edit_to_answer_ms"):
+            assert 0 < plane[name]["p50"] <= plane[name]["p95"]
+        assert plane["failed_meanwhile"] == 0
+        assert plane["requests_meanwhile"] > 0
+
+
 def test_saga_carries_orders_with_one_consumer_and_with_two(tmp_path: Path) -> None:
     """`saga` gives latency, tries and the kept-up rate for each number of consumers, and loses no order."""
     results = _run("saga", tmp_path)

@@ -1,0 +1,215 @@
+"""What the gateway costs and how quick a change of its configuration acts, under each control plane that is here.
+
+1. The same requests, 200 a second, to the service itself and through the gateway, second by second in turn.
+2. A hundred changes of a route, one after the other: the time from `lab.mesh.apply`, and from the moment in which the control
+   plane is handed the checked configuration, to the first answer that shows it; asked over a connection that stays.
+3. The requests that failed meanwhile: a second client asks the order service all the time.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.figures import Latency
+from benchmarks.own_lab import own_lab
+from labstack.install import find_program
+from labstack.lab import Lab
+from labstack.mesh.steering import ByIstiod, ByTranslator
+from labstack.paths import LabPaths
+
+RATE = 200.0
+"""Requests per second in the first part."""
+
+PATH = "/inventory/products/earl-grey"
+PROBE = "/benchmark"
+ROUTE = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: benchmark}}
+spec:
+  hosts: ["*"]
+  gateways: [lab-gateway]
+  http:
+  - match: [{{uri: {{exact: {path}}}}}]
+    directResponse: {{status: 200, body: {{string: "{number}"}}}}
+"""
+
+
+def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
+    """Measure each control plane that is on this machine, one after the other."""
+    planes = ["translator", *(["istiod"] if find_program("istiod", LabPaths.of_user()) else [])]
+    seconds, changes = (2, 5) if quick else (15, 100)
+    return {"quick": quick, "planes": {plane: _measure_one(plane, seconds, changes, tell) for plane in planes}}
+
+
+def _measure_one(plane: str, seconds: int, changes: int, tell: Console) -> dict[str, Any]:
+    with patch.dict(os.environ, {"LAB_CONTROL_PLANE": plane}), own_lab() as lab:
+        lab.up()
+        tell.print(f"{plane}: {seconds} s to the service and {seconds} s through the gateway, in turn")
+        direct, through = _compare(lab, seconds)
+        tell.print(f"{plane}: {changes} changes")
+        called, handed, answered, failed = _change(lab, changes)
+    added = Latency.of(through).p50 - Latency.of(direct).p50
+    return {
+        "direct_ms": Latency.of(direct),
+        "through_ms": Latency.of(through),
+        "added_p50_ms": added,
+        "apply_to_answer_ms": Latency.of(called),
+        "edit_to_answer_ms": Latency.of(handed),
+        "requests_meanwhile": answered,
+        "failed_meanwhile": failed,
+    }
+
+
+def _compare(lab: Lab, seconds: int) -> tuple[list[float], list[float]]:
+    """Send requests at a steady rate, one second to the one and one to the other; return how long each took."""
+    took: dict[str, list[float]] = {}
+    urls = (lab.endpoints.services["inventory"], lab.endpoints.gateway)
+    connections = {url: _connection(url) for url in urls}
+    for url in urls:  # warm, before anything counts
+        _send(connections[url], int(RATE / 4))
+    for _ in range(seconds):
+        for url in urls:
+            took.setdefault(url, []).extend(_send(connections[url], int(RATE)))
+    return took[urls[0]], took[urls[1]]
+
+
+def _connection(url: str) -> http.client.HTTPConnection:
+    place = urlsplit(url)
+    return http.client.HTTPConnection(place.hostname or "", place.port or 0, timeout=10)
+
+
+def _send(connection: http.client.HTTPConnection, times: int) -> list[float]:
+    took = []
+    due = time.perf_counter()
+    for _ in range(times):
+        time.sleep(max(0.0, due - time.perf_counter()))
+        due += 1 / RATE
+        began = time.perf_counter()
+        status, _ = _get(connection, PATH)
+        took.append(time.perf_counter() - began)
+        if status != 200:
+            raise RuntimeError(f"{PATH} was answered with {status}")
+    return took
+
+
+def _get(connection: http.client.HTTPConnection, path: str) -> tuple[int, bytes]:
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+def _change(lab: Lab, changes: int) -> tuple[list[float], list[float], int, int]:
+    """Change a route again and again; return the seconds from the call, those from the control plane, and how many
+    requests of a client on another route were answered and failed meanwhile.
+    """
+    called, handed = [], []
+    moment: list[float] = []
+
+    with _client(lab.endpoints.gateway) as (answered, failed):
+        for number in range(changes):
+            began = time.perf_counter()
+            with _watching(lab.endpoints.gateway, str(number)) as seen, _noted(moment):
+                lab.mesh.apply(ROUTE.format(path=PROBE, number=number))
+            called.append(seen[0] - began)
+            handed.append(seen[0] - moment[-1])
+    return called, handed, len(answered), len(failed)
+
+
+@contextmanager
+def _noted(moment: list[float]) -> Iterator[None]:
+    """Note down when a control plane is handed a configuration."""
+
+    def noting(original: Any) -> Any:
+        def put(self: Any, *arguments: Any) -> Any:
+            moment.append(time.perf_counter())
+            return original(self, *arguments)
+
+        return put
+
+    with ExitStack() as stack:
+        for steering in (ByTranslator, ByIstiod):
+            stack.enter_context(patch.object(steering, "put", noting(steering.put)))
+        yield
+
+
+@contextmanager
+def _watching(gateway: str, wanted: str) -> Iterator[list[float]]:
+    """Ask for the changing route all the time; at the end of the block the moment of the first new answer is there."""
+    seen: list[float] = []
+    given_up = time.perf_counter() + 20
+
+    def ask() -> None:
+        connection = _connection(gateway)
+        while not seen and time.perf_counter() < given_up:
+            if _get(connection, PROBE)[1].decode() == wanted:
+                seen.append(time.perf_counter())
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    yield seen
+    thread.join()
+    if not seen:
+        raise RuntimeError("a change did not act within 20 s")
+
+
+@contextmanager
+def _client(gateway: str) -> Iterator[tuple[list[int], list[int]]]:
+    """Ask the order service fifty times a second for the length of the block; collect what was answered and failed."""
+    answered: list[int] = []
+    failed: list[int] = []
+    ended = threading.Event()
+
+    def ask() -> None:
+        connection = _connection(gateway)
+        while not ended.wait(0.02):
+            try:
+                status, _ = _get(connection, "/orders?limit=1")
+            except (OSError, http.client.HTTPException):
+                status = 0
+                with suppress(OSError):
+                    connection.close()
+            answered.append(status)
+            if status != 200:
+                failed.append(status)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield answered, failed
+    finally:
+        ended.set()
+        thread.join()
+
+
+def show(results: dict[str, Any], console: Console) -> None:
+    """Print the tables."""
+    table = Table("control plane", "", "n", "p50", "p95", "p99", "most", title="Milliseconds")
+    rows = {
+        "direct_ms": "to the service itself",
+        "through_ms": "through the gateway",
+        "apply_to_answer_ms": "from `apply` to the answer that shows it",
+        "edit_to_answer_ms": "from the edit to the answer that shows it",
+    }
+    for plane, found in results["planes"].items():
+        for key, words in rows.items():
+            table.add_row(plane, words, *found[key].cells())
+    console.print(table)
+    for plane, found in results["planes"].items():
+        console.print(
+            f"{plane}: the gateway adds {found['added_p50_ms']:.2f} ms at the median (1.5 at most); a change acts within "
+            f"{found['edit_to_answer_ms'].p95:.0f} ms (p95; 150 at most); {found['failed_meanwhile']} of "
+            f"{found['requests_meanwhile']} requests failed meanwhile"
+        )
