@@ -1,8 +1,8 @@
 """What the gateway costs and how quick a change of its configuration acts, under each control plane that is here.
 
 1. The same requests, 200 a second, to the service itself and through the gateway, second by second in turn.
-2. A hundred changes of a route, one after the other: the time from `lab.mesh.apply`, and from the moment in which the control
-   plane is handed the checked configuration, to the first answer that shows it; asked over a connection that stays.
+2. A hundred changes of a route, one after the other: the time from `lab.mesh.apply`, and from the moment in which the
+   control plane is handed the checked configuration, to the first answer that shows it.
 3. The requests that failed meanwhile: a second client asks the order service all the time.
 """
 
@@ -209,7 +209,7 @@ def show(results: dict[str, Any], console: Console) -> None:
     console.print(table)
     for plane, found in results["planes"].items():
         console.print(
-            f"{plane}: the gateway adds {found['added_p50_ms']:.2f} ms at the median (1.5 at most); a change acts within "
-            f"{found['edit_to_answer_ms'].p95:.0f} ms (p95; 150 at most); {found['failed_meanwhile']} of "
+            f"{plane}: the gateway adds {found['added_p50_ms']:.2f} ms at the median (1.5 at most); a change acts "
+            f"within {found['edit_to_answer_ms'].p95:.0f} ms (p95; 150 at most); {found['failed_meanwhile']} of "
             f"{found['requests_meanwhile']} requests failed meanwhile"
         )

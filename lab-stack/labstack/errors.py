@@ -11,6 +11,7 @@ LabError
 ├── StorageTrouble      a folder that can't be written, a full disk
 ├── ComponentFailed     a component died or never became ready; carries the end of its log
 ├── BrokerAway          the broker gives no answer, or a bad one
+├── MeshError           an Istio configuration that can't be put into force (labstack.mesh.errors)
 ├── RelayFailed         Debezium's connector did not come up, or an event did not come through
 └── DemoFailed          an order did not end as it should
 """
