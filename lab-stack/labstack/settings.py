@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +22,10 @@ def service_environment(
     version: str = FIRST_VERSION,
     switches: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """Return the environment that starts a service with these settings; names that services don't know are an error."""
+    """Return the environment that starts a service with these settings; names that services don't know are an error.
+
+    A setting that the lab leaves open, such as ``ORDER_DEADLINE_SECONDS``, is what the caller's environment says.
+    """
     environment = {
         "DATABASE_URL": database_url,
         "KAFKA_BOOTSTRAP_SERVERS": kafka,
@@ -34,7 +38,8 @@ def service_environment(
     unknown = {name for name in environment if name.lower() not in Settings.model_fields}
     if unknown:
         raise LookupError(f"labservices.settings.Settings has no {', '.join(sorted(unknown))}")
-    return environment
+    open_ones = {name.upper() for name in Settings.model_fields} - set(environment)
+    return {**{name: os.environ[name] for name in open_ones if name in os.environ}, **environment}
 
 
 def written(switch: str, value: str) -> str:
