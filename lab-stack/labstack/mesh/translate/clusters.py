@@ -14,7 +14,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from labstack.mesh.translate.connection_pools import apply_connection_pool
 from labstack.mesh.translate.destination_rules import Rule
-from labstack.mesh.translate.endpoints import localities
+from labstack.mesh.translate.endpoints import Place, localities
 from labstack.mesh.translate.load_balancers import apply_load_balancer
 from labstack.mesh.translate.outliers import apply_outlier_detection
 from labstack.mesh.translate.policies import policy_for
@@ -51,23 +51,23 @@ def black_hole() -> cluster_pb2.Cluster:
     return Cluster(name=name, alt_stat_name=name + ";", type=Cluster.STATIC, connect_timeout=CONNECT_TIMEOUT)
 
 
-def clusters_of(service: Service, endpoints: list[Endpoint], rule: Rule | None) -> list[Made]:
-    """Return all clusters of a service under the DestinationRule that holds for it."""
+def clusters_of(service: Service, endpoints: list[Endpoint], rule: Rule | None, here: Place) -> list[Made]:
+    """Return all clusters of a service under the DestinationRule that holds for it; `here` is where the gateway is."""
     result = []
     for port in service.ports:
         if port.protocol == "udp":
             continue
-        here = [each for each in endpoints if each.service_port.number == port.number]
-        whole = _cluster(service, port, here, rule, None, TYPES[service.resolution])
+        served = [each for each in endpoints if each.service_port.number == port.number]
+        whole = _cluster(service, port, served, rule, None, TYPES[service.resolution], here)
         if whole is None:
             continue
         result.append(Made(whole, service, port, rule, None))
         for subset in rule.subsets if rule else ():
             labels = subset.get("labels", {}).items()
-            chosen = [each for each in here if labels <= each.labels.items()]
+            chosen = [each for each in served if labels <= each.labels.items()]
             # A subset resolves as the service does, unless either of them passes connections through.
             kind = Cluster.ORIGINAL_DST if _passes_through(subset) else whole.type
-            if (cluster := _cluster(service, port, chosen, rule, subset, kind)) is not None:
+            if (cluster := _cluster(service, port, chosen, rule, subset, kind, here)) is not None:
                 result.append(Made(cluster, service, port, rule, subset))
     return result
 
@@ -84,6 +84,7 @@ def _cluster(
     rule: Rule | None,
     subset: Mapping[str, Any] | None,
     kind: int,
+    here: Place,
 ) -> cluster_pb2.Cluster | None:
     """Return a cluster; None where DNS has nothing to resolve."""
     subset_name = (subset or {}).get("name", "")
@@ -102,7 +103,7 @@ def _cluster(
     policy = policy_for(rule, port.number, subset)
     apply_connection_pool(cluster, policy, http2=port.speaks_http2)
     apply_outlier_detection(cluster, policy.get("outlierDetection"))
-    apply_load_balancer(cluster, policy.get("loadBalancer", {}))
+    apply_load_balancer(cluster, policy.get("loadBalancer", {}), here)
     if cluster.type == Cluster.EDS:
         cluster.eds_cluster_config.service_name = name
         cluster.eds_cluster_config.eds_config.CopyFrom(over_ads())

@@ -10,6 +10,7 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from labstack.mesh.translate.services import UNIX, Endpoint
 
 Locality = endpoint_components_pb2.LocalityLbEndpoints
+Place = tuple[str, str, str]  # region, zone and subzone
 
 
 def localities(endpoints: Iterable[Endpoint]) -> list[endpoint_components_pb2.LocalityLbEndpoints]:
@@ -28,31 +29,22 @@ def localities(endpoints: Iterable[Endpoint]) -> list[endpoint_components_pb2.Lo
     return [groups[name] for name in sorted(groups)]
 
 
-def load_assignment(name: str, endpoints: Iterable[Endpoint], *, ordered: bool) -> endpoint_pb2.ClusterLoadAssignment:
-    """Return what a cluster's name is resolved to; `ordered` puts the nearer places first."""
-    result = endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=localities(endpoints))
-    if ordered:
-        fail_over(result)
-    return result
+def load_assignment(name: str, endpoints: Iterable[Endpoint]) -> endpoint_pb2.ClusterLoadAssignment:
+    """Return what a cluster's name is resolved to."""
+    return endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=localities(endpoints))
 
 
-def fail_over(assignment: endpoint_pb2.ClusterLoadAssignment) -> None:
-    """Number the places by nearness to the gateway, without gaps; 0 is used until it fails.
-
-    The gateway is nowhere: its region, zone and subzone are empty.
-    """
-    distances = [_distance(group.locality) for group in assignment.endpoints]
+def fail_over(assignment: endpoint_pb2.ClusterLoadAssignment, here: Place) -> None:
+    """Number the places by nearness to `here`, without gaps; 0 is used until it fails."""
+    distances = [_distance(group.locality, here) for group in assignment.endpoints]
     ranks = {distance: rank for rank, distance in enumerate(sorted(set(distances)))}
     for group, distance in zip(assignment.endpoints, distances, strict=True):
         group.priority = ranks[distance]
 
 
-def _distance(locality: base_pb2.Locality) -> int:
-    if locality.region:
-        return 3
-    if locality.zone:
-        return 2
-    return 1 if locality.sub_zone else 0
+def _distance(locality: base_pb2.Locality, here: Place) -> int:
+    there = (locality.region, locality.zone, locality.sub_zone)
+    return next((3 - level for level in range(3) if there[level] != here[level]), 0)
 
 
 def _locality(text: str) -> base_pb2.Locality:

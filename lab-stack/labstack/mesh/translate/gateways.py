@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labstack.mesh.translate.configs import Config
-from labstack.mesh.translate.services import Services
+from labstack.mesh.translate.endpoints import Place
+from labstack.mesh.translate.services import TOPOLOGY, Services
 
 # The lab's gateway, as it presents itself to a control plane.
 NAMESPACE = "default"
@@ -126,6 +127,13 @@ def labels_of_gateway(services: Services) -> Mapping[str, str]:
     """Return the gateway's labels; a service that claims the gateway's address for its own gives it its labels."""
     own = [each for endpoints in services.endpoints.values() for each in endpoints if each.address == ADDRESS]
     return own[0].labels if own else LABELS
+
+
+def place_of_gateway(services: Services) -> Place:
+    """Return the region, zone and subzone of the gateway; it has none unless a service gives it its labels."""
+    labels = labels_of_gateway(services)
+    region, zone, sub_zone = (labels.get(name, "") for name in TOPOLOGY)
+    return region, zone, sub_zone
 
 
 def _listening_port(port: int, services: Services) -> int:

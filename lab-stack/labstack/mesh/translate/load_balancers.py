@@ -7,18 +7,20 @@ from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
 
-from labstack.mesh.translate.endpoints import fail_over
+from labstack.mesh.translate.endpoints import Place, fail_over
 
 Cluster = cluster_pb2.Cluster
 
 RING_SIZE = 1024
 
 
-def apply_load_balancer(cluster: cluster_pb2.Cluster, settings: Mapping[str, Any]) -> None:
-    """Set a cluster's load balancing; Istio's default is the endpoint with the fewest requests under way."""
-    # Without outlier detection Envoy never knew that a nearer endpoint fails, so nothing is put in order of nearness.
-    if cluster.HasField("load_assignment") and cluster.HasField("outlier_detection") and is_locality_aware(settings):
-        fail_over(cluster.load_assignment)
+def apply_load_balancer(cluster: cluster_pb2.Cluster, settings: Mapping[str, Any], here: Place) -> None:
+    """Set a cluster's load balancing; Istio's default is the endpoint with the fewest requests under way.
+
+    `here` is where the gateway is.
+    """
+    if cluster.HasField("load_assignment") and is_ordered(cluster, settings):
+        fail_over(cluster.load_assignment, here)
     simple = settings.get("simple", "UNSPECIFIED")
     if cluster.type == Cluster.ORIGINAL_DST or simple == "PASSTHROUGH":
         cluster.type = Cluster.ORIGINAL_DST
@@ -37,9 +39,12 @@ def apply_load_balancer(cluster: cluster_pb2.Cluster, settings: Mapping[str, Any
         _hash(cluster, settings["consistentHash"])
 
 
-def is_locality_aware(settings: Mapping[str, Any]) -> bool:
-    """Say whether nearer endpoints come first, as they do unless somebody turns it off."""
-    return bool(settings.get("localityLbSetting", {}).get("enabled", True))
+def is_ordered(cluster: cluster_pb2.Cluster, settings: Mapping[str, Any]) -> bool:
+    """Say whether nearer endpoints come first, as they do unless somebody turns it off.
+
+    Without outlier detection Envoy would never know that they fail, so then all are alike.
+    """
+    return cluster.HasField("outlier_detection") and settings.get("localityLbSetting", {}).get("enabled", True)
 
 
 def _warm_up(

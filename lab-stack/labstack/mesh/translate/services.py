@@ -14,6 +14,7 @@ from labstack.mesh.translate.hosts import is_address
 CLUSTER_ID = "lab"
 UNIX = "unix://"
 DRAINING = "istio.io/draining"
+TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
 HTTP2 = {"http2", "grpc", "grpc-web"}
 
 
@@ -232,6 +233,5 @@ def _locality_label(labels: Mapping[str, str]) -> str:
 
 
 def _augmented(labels: Mapping[str, str], locality: str) -> dict[str, str]:
-    names = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
-    places = dict(zip(names, locality.split("/"), strict=False))
+    places = dict(zip(TOPOLOGY, locality.split("/"), strict=False))
     return {**labels, **{k: v for k, v in places.items() if v}, "topology.istio.io/cluster": CLUSTER_ID}

@@ -13,10 +13,10 @@ from labstack.mesh.errors import Problem
 from labstack.mesh.translate.clusters import Made, black_hole, clusters_of
 from labstack.mesh.translate.configs import read_configs
 from labstack.mesh.translate.destination_rules import DestinationRules, read_rules
-from labstack.mesh.translate.endpoints import load_assignment
-from labstack.mesh.translate.gateways import NAMESPACE, merge
+from labstack.mesh.translate.endpoints import Place, fail_over, load_assignment
+from labstack.mesh.translate.gateways import NAMESPACE, merge, place_of_gateway
 from labstack.mesh.translate.listeners import listeners_of
-from labstack.mesh.translate.load_balancers import is_locality_aware
+from labstack.mesh.translate.load_balancers import is_ordered
 from labstack.mesh.translate.policies import policy_for
 from labstack.mesh.translate.references import broken_references
 from labstack.mesh.translate.resources import Resources
@@ -61,9 +61,10 @@ def translate(documents: Sequence[Document]) -> Translation:
     services = read_services(configs.service_entries, NAMESPACE)
     rules = read_rules(configs.destination_rules)
     merged = merge(configs.gateways, services)
-    made = [cluster for service in services.seen.values() for cluster in _clusters(service, services, rules)]
+    here = place_of_gateway(services)
+    made = [cluster for service in services.seen.values() for cluster in _clusters(service, services, rules, here)]
     clusters = [*(each.cluster for each in made), black_hole()]
-    endpoints = [_endpoints(each, services) for each in made if each.cluster.type == cluster_pb2.Cluster.EDS]
+    endpoints = [_endpoints(each, services, here) for each in made if each.cluster.type == cluster_pb2.Cluster.EDS]
     return Translation(
         clusters=sorted(clusters, key=lambda each: each.name),
         endpoints=sorted(endpoints, key=lambda each: each.cluster_name),
@@ -73,12 +74,12 @@ def translate(documents: Sequence[Document]) -> Translation:
     )
 
 
-def _clusters(service: Service, services: Services, rules: DestinationRules) -> list[Made]:
+def _clusters(service: Service, services: Services, rules: DestinationRules, here: Place) -> list[Made]:
     endpoints = services.endpoints[service.host, service.namespace]
-    return clusters_of(service, endpoints, rules.rule_for(service, NAMESPACE))
+    return clusters_of(service, endpoints, rules.rule_for(service, NAMESPACE), here)
 
 
-def _endpoints(made: Made, services: Services) -> endpoint_pb2.ClusterLoadAssignment:
+def _endpoints(made: Made, services: Services, here: Place) -> endpoint_pb2.ClusterLoadAssignment:
     """Return the endpoints of a cluster that asks for them by its name."""
     labels = (made.subset or {}).get("labels", {}).items()
     chosen = [
@@ -87,5 +88,7 @@ def _endpoints(made: Made, services: Services) -> endpoint_pb2.ClusterLoadAssign
         if each.service_port.name == made.port.name and each.resolved and labels <= each.labels.items()
     ]
     policy = policy_for(made.rule, made.port.number, made.subset)
-    ordered = "outlierDetection" in policy and is_locality_aware(policy.get("loadBalancer", {}))
-    return load_assignment(made.cluster.name, chosen, ordered=ordered)
+    result = load_assignment(made.cluster.name, chosen)
+    if is_ordered(made.cluster, policy.get("loadBalancer", {})):
+        fail_over(result, here)
+    return result
