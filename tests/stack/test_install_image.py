@@ -33,13 +33,7 @@ OTHER = "arm64" if HERE == "amd64" else "amd64"
 SCRIPT = b"#!/bin/sh\necho tool 1.2.3\n"
 TOOL = Member("usr/local/bin/tool", SCRIPT, mode=0o755)
 TREE = Member("opt/tool/bin/tool", SCRIPT, mode=0o755)
-COMMAND = [
-    sys.executable,
-    "-c",
-    "from labstack.cli import main; from labstack.install.commands import install_command as i; "
-    "main.add_command(i); main()",
-    "install",
-]
+COMMAND = [sys.executable, "-m", "labstack.cli", "install"]
 
 
 @pytest.fixture(scope="module")

@@ -22,13 +22,7 @@ from labstack.install.store import Store
 from labstack.paths import LabPaths
 from labstack.progress import Progress
 
-COMMAND = [
-    sys.executable,
-    "-c",
-    "from labstack.cli import main; from labstack.install.commands import install_command as i; "
-    "main.add_command(i); main()",
-    "install",
-]
+COMMAND = [sys.executable, "-m", "labstack.cli", "install"]
 HELLO = ByGo("install", "golang.org/x/example/hello", "", "v0.0.0-20250915201037-7f05d217867b", "1.19")
 
 
