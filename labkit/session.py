@@ -16,6 +16,7 @@ from labkit.look import Look
 from labkit.shop import Shop
 from labstack import Lab
 from labstack.findings import Finding
+from labstack.mesh.choice import NAMES
 from labstack.progress import Progress
 from labstack.report import in_notebook, stages_html
 
@@ -75,14 +76,16 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     shop, look = Shop(lab, aliases), Look(lab, aliases)
     tasks = Tasks(lab, shop, look, notebook)
     solved, all_of_them = tasks.score()
-    area.end(f"<small>Exercises solved in this notebook: {solved} of {all_of_them}</small>")
+    steers = NAMES[status.control_plane]
+    score = f"Exercises solved in this notebook: {solved} of {all_of_them}"
+    area.end(f"<small>{score}. The gateway is steered by {steers}.</small>")
     print(f"The lab is {status.state}: {_parts(lab)}.")
     return Session(lab, shop, look, tasks)
 
 
 def _parts(lab: Lab) -> str:
-    services = list(lab.endpoints.services)
-    return f"{len(services)} services ({', '.join(services)}), {len(services)} databases, Debezium and Kafka"
+    names = list(lab.endpoints.services)
+    return f"{len(names)} services ({', '.join(names)}), {len(names)} databases, Debezium, Kafka and the gateway"
 
 
 def _set_tables() -> None:
