@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal, Protocol
@@ -174,8 +175,7 @@ class Gateway(HttpComponent):
 class ControlPlane(HttpComponent):
     """istiod: makes Envoy's configuration out of Istio's.
 
-    Its own readiness answers 503 for ever where there is no Kubernetes, so the interface that lists its configuration
-    is asked instead. It starts with an empty folder: what lay there before it listened, it misses at times.
+    It starts with an empty folder: what lay there before it listened, it misses at times.
     """
 
     name = "istiod"
@@ -184,8 +184,12 @@ class ControlPlane(HttpComponent):
     grace = 3
 
     def is_ready(self) -> bool:
-        """Whether it answers."""
-        return http.answers(f"{self.url}/debug/configz")
+        """Whether it answers at all: its own readiness is 503 for ever where there is no Kubernetes."""
+        try:
+            http.get(f"{self.url}/ready", timeout=2)
+        except httpx.HTTPError:
+            return False
+        return True
 
     @abstractmethod
     def place(self, configuration: str) -> None:
@@ -209,11 +213,15 @@ class ControlPlane(HttpComponent):
                 next_step="`lab logs istiod` tells why; `lab mesh reset` goes back to the lab's own configuration",
             )
 
+    @abstractmethod
+    def listing(self) -> str:
+        """Return its own list of the resources that it has read, as JSON; empty where it gives none."""
+
     def resources(self) -> int:
         """Return how many resources it has read."""
         try:
-            return len(http.get(f"{self.url}/debug/configz", timeout=2).json() or ())
-        except (httpx.HTTPError, ValueError):
+            return len(json.loads(self.listing()) or ())
+        except ValueError:
             return 0
 
 

@@ -62,6 +62,7 @@ class ContainerBackend(BackendBase[Component]):
             self.store.read().switches,
             self._address,
             self.log,
+            self._run,
             self._put,
         )
         databases = [Postgres(site, service) for service in self.services]
@@ -143,6 +144,11 @@ class ContainerBackend(BackendBase[Component]):
             network = engine().networks.list(names=[f"^{self._network_name}$"])[0]
             subnet = ipaddress.ip_network(network.attrs["IPAM"]["Config"][0]["Subnet"])
         return str(subnet[FIRST_ADDRESS + self.components().index(name)])
+
+    def _run(self, name: str, command: list[str]) -> str:
+        with speaking_plainly(f"{name} can't be asked"):
+            printed, _ = self._running(name).exec_run(command, demux=True).output
+        return (printed or b"").decode(errors="replace")
 
     def _put(self, name: str, folder: str, archive: bytes) -> None:
         with speaking_plainly(f"the files of {name} can't be written"):

@@ -37,6 +37,8 @@ class Site:
     """The IP address of a component's container in the lab's network."""
     log: Callable[[str, int], str] = lambda name, lines: ""
     """The last lines that a component's container has written."""
+    run: Callable[[str, list[str]], str] = lambda name, command: ""
+    """Runs a command in a component's container, and returns what it printed."""
     put: Callable[[str, str, bytes], None] = lambda name, folder, archive: None
     """Unpacks a tar archive into a folder of a component's container."""
 

@@ -52,6 +52,9 @@ class Istiod(roles.ControlPlane, Component):
             archive.addfile(entry, io.BytesIO(content))
         self.site.put(self.name, FOLDER, buffer.getvalue())
 
+    def listing(self) -> str:
+        return self.site.run(self.name, ["pilot-discovery", "request", "GET", istiod.LISTING])
+
     def configure(self, container: DockerContainer) -> None:
         values: dict[str, object] = {"DISCOVERY": f"{self.name}:{DISCOVERY_PORT}", "ACCESS_LOG": STDOUT}
         container.with_copy_into_container(fill(ISTIO / "mesh.yaml", values).encode(), MESH, 0o644)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 
-from labstack import roles
+import httpx
+
+from labstack import http, roles
 from labstack.install import find_program
 from labstack.local.component import Component, Site
 from labstack.local.process import Command
@@ -52,6 +54,12 @@ class Istiod(roles.ControlPlane, Component):
         whole = self._home / "in-force.yaml"
         write_atomically(whole, configuration)
         whole.replace(self._folder / whole.name)
+
+    def listing(self) -> str:
+        try:
+            return http.get(f"{self.url}{istiod.LISTING}", timeout=2).text
+        except httpx.HTTPError:
+            return ""
 
     def prepare(self) -> Command:
         program = find_program(self.name, self.site.paths)

@@ -25,6 +25,9 @@ ENVIRONMENT = MappingProxyType(
     }
 )
 
+LISTING = "/debug/configz"
+"""Where it lists the resources that it has read; only for who asks from its own machine or container."""
+
 REFUSAL = "unable to reload file configuration"
 """What its log says when it goes on with what it had."""
 
