@@ -25,20 +25,6 @@ def is_free(port: int) -> bool:
     return True
 
 
-def port_of(url: str) -> int:
-    """Return the port of a URL that names one."""
-    return int(url.rsplit(":", 1)[1].split("/", 1)[0])
-
-
-def accepts(port: int) -> bool:
-    """Whether somebody on this machine takes connections on `port`."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-    except OSError:
-        return False
-
-
 def choose(usual: int, taken: set[int]) -> int:
     """Return `usual` if it is free and not in `taken`, else a free port from the fallback range.
 

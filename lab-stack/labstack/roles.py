@@ -12,7 +12,6 @@ import httpx
 from labstack import broker, connect_watcher, http
 from labstack.errors import ComponentFailed
 from labstack.mesh.envoy_admin import EnvoyAdmin
-from labstack.ports import accepts
 from labstack.services import FIRST_VERSION, ServiceEntry
 from labstack.waiting import wait_until
 
@@ -169,7 +168,7 @@ class Gateway(HttpComponent):
 
     def is_ready(self) -> bool:
         """Whether it has its configuration, and listens."""
-        return EnvoyAdmin(self.admin_url).is_ready() and accepts(self.port)
+        return EnvoyAdmin(self.admin_url).listens()
 
 
 class ControlPlane(HttpComponent):

@@ -10,7 +10,7 @@ import httpx
 
 from labstack import http
 from labstack.backend import Backend, ComponentStatus, Endpoints
-from labstack.ports import accepts, port_of
+from labstack.mesh.envoy_admin import EnvoyAdmin
 from labstack.relay import Relay, connector_name, retained_bytes, slot_is_read
 from labstack.state import LabState
 
@@ -108,7 +108,7 @@ def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
             urls = {**where.services, **where.versions}
             asked = [n for n in urls if n in components and n not in complaints]
             answers = pool.map(lambda n: _ask_service(urls[n]), asked)
-            if "envoy" in components and "envoy" not in complaints and not accepts(port_of(where.gateway)):
+            if "envoy" in components and "envoy" not in complaints and not EnvoyAdmin(where.envoy_admin).listens():
                 complaints["envoy"] = "has no configuration to listen with; `lab mesh reset` gives it the lab's own"
             reachable = [s for s in where.databases if f"{s}-db" not in complaints]
             slots = pool.map(lambda s: slot_is_read(where.databases[s]), reachable)

@@ -53,9 +53,16 @@ class EnvoyAdmin:
             ) from error
         return answer
 
-    def is_ready(self) -> bool:
-        """Whether it has its first configuration; no exception."""
-        return http.answers(f"{self.url}/ready")
+    def listens(self) -> bool:
+        """Whether it has a configuration, and that gives it something to listen on; no exception.
+
+        A connection to its port tells less: Docker takes one for a container in which nobody listens.
+        """
+        try:
+            statuses = self._get("/listeners", format="json").json().get("listener_statuses")
+        except (NotRunning, ValueError):
+            return False
+        return bool(statuses) and http.answers(f"{self.url}/ready")
 
     def versions(self) -> Versions:
         """Return which versions of its configuration it has taken."""
