@@ -19,6 +19,8 @@ ENVIRONMENT = MappingProxyType(
         "PILOT_CERT_PROVIDER": "none",
         "PILOT_ENABLE_METADATA_EXCHANGE": "false",
         "PILOT_ENABLE_ALPN_FILTER": "false",
+        # Envoy then has what the translator makes, to the letter.
+        "PILOT_ENABLE_TELEMETRY_LABEL": "false",
         # A learner's edit acts at once, not after the 100 ms in which a cluster gathers changes.
         "PILOT_DEBOUNCE_AFTER": "10ms",
         "POD_NAMESPACE": "istio-system",
