@@ -7,15 +7,12 @@ can hold the same lab.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labstack import broker, canary, connect_watcher, dead_letters, referee, report
+from labstack import dead_letters, referee, report
 from labstack.backend import Backend, Endpoints
-from labstack.course_start import keep_course_start
 from labstack.dead_letters import DeadLetter
 from labstack.demo import Story, show
 from labstack.doctor import examine
@@ -29,14 +26,14 @@ from labstack.mode import asked_for, choose_mode
 from labstack.paths import LabPaths
 from labstack.progress import Progress
 from labstack.referee import Verdict
-from labstack.relay import Relay, connector_name, database_is_prepared
+from labstack.relay import Relay
 from labstack.resend import resend
-from labstack.reset import reset_data, resume_consumers
-from labstack.services import ServiceEntry, load_services, load_topics
+from labstack.reset import reset_data
+from labstack.services import ServiceEntry, load_services
 from labstack.settings import checked_switch
+from labstack.starting import Start
 from labstack.state import Phase, StateStore, me
 from labstack.status import LabStatus, State, look_at
-from labstack.waiting import wait_until
 
 if TYPE_CHECKING:
     from labstack.mesh.mesh import Mesh
@@ -201,7 +198,7 @@ class Lab:
                         backend.resume(name)
                 try:
                     backend.prepare(progress)
-                    _Start(self, backend, progress, renew_slots=renew_slots).run()
+                    Start(self.services, backend, progress, renew_slots=renew_slots).run()
                 except LabError as error:
                     if not lost_its_port(error):
                         raise
@@ -209,7 +206,7 @@ class Lab:
                     progress.say("a port was taken by somebody else meanwhile; starting again with others")
                     self._take_back(backend, before)
                     backend.prepare(progress)
-                    _Start(self, backend, progress, renew_slots=renew_slots).run()
+                    Start(self.services, backend, progress, renew_slots=renew_slots).run()
             except BaseException:
                 self._take_back(backend, before)
                 raise
@@ -508,99 +505,3 @@ class Lab:
 def lost_its_port(error: LabError) -> bool:
     """Whether a component failed since somebody else listens on its port."""
     return isinstance(error, PortTaken) or "address already in use" in error.log.lower()
-
-
-class _Start:
-    """One start of a lab: everything at once, each part waiting only for what it needs."""
-
-    def __init__(self, lab: Lab, backend: Backend, progress: Progress, *, renew_slots: bool) -> None:
-        self.lab = lab
-        self.backend = backend
-        self.progress = progress
-        self.renew_slots = renew_slots
-        self._failed = threading.Event()
-        self._reachable: dict[str, threading.Event] = {n: threading.Event() for n in (*backend.components(), "topics")}
-
-    def run(self) -> None:
-        services = self.lab.services
-        jobs: list[Future[None]] = []
-        with ThreadPoolExecutor(24) as pool:
-            # An interruption may come at any point, also before every job was handed over; the others must hear of it,
-            # or they would wait for parts that never start.
-            try:
-                for name in self.backend.required():
-                    jobs.append(pool.submit(self._component, name))
-                for service in services:
-                    jobs.append(pool.submit(self._connector, service))
-                wait(jobs, return_when=FIRST_EXCEPTION)
-                if self._failed.is_set():
-                    # The others give up at once; only when all have, the first cause is sure to be among them.
-                    wait(jobs, timeout=10)
-                self._raise_first({job for job in jobs if job.done()})
-            except BaseException:
-                self._failed.set()
-                raise
-        fresh = [keep_course_start(url) for url in self.backend.endpoints().databases.values()]
-        with self.progress.stage("a canary event through outbox, Debezium and Kafka into each service"):
-            self._canary(clean=all(fresh))
-
-    def _raise_first(self, done: set[Future[None]]) -> None:
-        errors = [error for job in done if (error := job.exception())]
-        for error in sorted(errors, key=lambda e: isinstance(e, _GivenUp)):
-            raise error
-
-    def _check(self) -> None:
-        if self._failed.is_set():
-            raise _GivenUp("Another part failed.")
-
-    def _wait_for(self, *names: str) -> None:
-        for name in names:
-            wait_until(self._reachable[name].is_set, 120, meanwhile=self._check)
-
-    def _component(self, name: str) -> None:
-        label = name
-        try:
-            if name in {service.name for service in self.lab.services}:
-                self._wait_for("topics")
-            elif name == connect_watcher.NAME:
-                # Nothing waits for it, so it takes no time from what the canary waits for.
-                self._wait_for(*(service.name for service in self.lab.services))
-            with self.progress.stage(label):
-                self.backend.launch(name)
-                self.backend.await_ready(name, self._check)
-            if name == "kafka":
-                broker.make_topics(self.backend.endpoints().kafka, load_topics(self.lab.services))
-                self._reachable["topics"].set()
-            self._reachable[name].set()
-        except BaseException:
-            self._failed.set()
-            raise
-
-    def _connector(self, service: ServiceEntry) -> None:
-        try:
-            self._wait_for(service.database, "connect")
-            with self.progress.stage(f"{connector_name(service.name)} connector"):
-                url = self.backend.endpoints().databases[service.name]
-                wait_until(lambda: database_is_prepared(url), 60, meanwhile=self._check)
-                relay = Relay(self.backend.endpoints().connect)
-                relay.register(service.name, self.backend.database_for_connect(service.name), self._check)
-                if self.renew_slots and relay.is_lost(service.name, url):
-                    relay.renew(service.name, url, self._check)
-                relay.await_task(service.name, url, self._check)
-        except BaseException:
-            self._failed.set()
-            raise
-
-    def _canary(self, *, clean: bool) -> None:
-        where = self.backend.endpoints()
-        resume_consumers(where)
-        flight = canary.let_go(where.kafka, where.databases)
-        canary.watch(where.kafka, flight, 40)
-        canary.wait_for_services(where.kafka, flight, where.services, 30)
-        if clean:
-            # A new lab begins with empty topics.
-            broker.delete_records(where.kafka, {key: offset + 1 for key, offset in flight.seen.items()})
-
-
-class _GivenUp(LabError):
-    """This part stopped waiting, because another one failed."""

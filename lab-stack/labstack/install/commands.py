@@ -40,9 +40,9 @@ def install_command(name: str | None, way: str | None, listing: bool, lock: bool
         from labstack.containers.lock import lock_program
 
         wanted = lock_program(name)
-    from labstack.cli import _stages
+    from labstack.commands.printing import stages
 
-    with _stages(quiet=as_json) as listener:
+    with stages(quiet=as_json) as listener:
         program = install(wanted, paths, Progress(_and_now_and_then(listener)), ways=(way,) if way else WAYS, keep=keep)
     if as_json:
         click.echo(json.dumps(program.to_json()))

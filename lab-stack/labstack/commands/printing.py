@@ -1,0 +1,93 @@
+"""What the verbs of the `lab` command print: the stages of a start, and how the lab is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from labstack.errors import NotRunning
+from labstack.lab import Lab
+from labstack.progress import Progress
+from labstack.report import COLOURS, SIGNS, STATE_COLOURS, status_rows
+from labstack.status import LabStatus
+
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else."
+)
+
+
+def running(lab: Lab) -> Lab:
+    """Return the lab, if it runs; raises NotRunning."""
+    if lab.status(memory=False).state == "stopped":
+        raise NotRunning("The lab is not running.", next_step="`lab up` starts it")
+    return lab
+
+
+@contextlib.contextmanager
+def stages(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """Show stages as they happen: a live table on a terminal, a line for each elsewhere."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        told: set[int] = set()
+        said: list[str] = []
+
+        def listen(progress: Progress) -> None:
+            for note in progress.notes[len(said) :]:
+                said.append(note)
+                click.echo(note, err=True)
+            for number, (stage, line) in enumerate(zip(progress.stages, progress.lines(), strict=True)):
+                if stage.seconds is not None and number not in told:
+                    told.add(number)
+                    click.echo(line, err=True)
+
+        yield listen
+        return
+    with Live(console=console, refresh_per_second=12, transient=False) as live:
+        yield lambda progress: live.update(_stage_table(progress))
+
+
+def _stage_table(progress: Progress) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    for note in progress.notes:
+        table.add_row("", Text(note, style="yellow"), "")
+    for stage in progress.stages:
+        sign = (
+            Text("✗", style="red")
+            if stage.failed
+            else Text("✓", style="green")
+            if stage.seconds is not None
+            else Text("…")
+        )
+        seconds = f"{stage.seconds - stage.began:.1f} s" if stage.seconds is not None else ""
+        table.add_row(sign, Text(stage.name).append(f"  {stage.note}" if stage.note else "", style="dim"), seconds)
+    return table
+
+
+def show_status(status: LabStatus, as_json: bool) -> None:
+    """Print how the lab is, as a table or as JSON."""
+    if as_json:
+        click.echo(json.dumps(status.to_json()))
+        return
+    console = Console()
+    title = Text("Lab: ").append(status.state, style=STATE_COLOURS[status.state]).append(f" ({status.mode} mode)")
+    console.print(title)
+    table = Table(box=None, padding=(0, 1))
+    for column in ("component", "state", "memory", "where, or what is wrong"):
+        table.add_column(column, justify="right" if column == "memory" else "left", overflow="fold")
+    for row in status_rows(status):
+        sign = Text(f"{SIGNS[row.state]} ", style=COLOURS[row.state])
+        table.add_row(sign.append(row.name, style="default"), row.state, row.memory, row.note)
+    console.print(table)
+    if status.rss_bytes:
+        console.print(f" {status.rss_bytes / 1e6:.0f} MB in all")
+    if complaint := status.complaints.get("lab"):
+        console.print(Text(complaint, style="red"), soft_wrap=True)
+    elif status.state == "stopped":
+        console.print("Start it with `lab up`.")

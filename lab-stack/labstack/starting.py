@@ -1,0 +1,127 @@
+"""One start of a lab: everything at once, each part waiting only for what it needs."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+
+from labstack import broker, canary, connect_watcher
+from labstack.backend import Backend
+from labstack.course_start import keep_course_start
+from labstack.errors import LabError
+from labstack.progress import Progress
+from labstack.relay import Relay, connector_name, database_is_prepared
+from labstack.reset import resume_consumers
+from labstack.services import ServiceEntry, load_topics
+from labstack.waiting import wait_until
+
+
+class Start:
+    """One start.
+
+    Parameters
+    ----------
+    services : tuple of ServiceEntry
+        Which services there are.
+    backend : Backend
+        What runs the components.
+    progress : Progress
+        Told of each stage.
+    renew_slots : bool
+        Whether a connector whose replication slot is lost gets a new one.
+    """
+
+    def __init__(
+        self, services: tuple[ServiceEntry, ...], backend: Backend, progress: Progress, *, renew_slots: bool
+    ) -> None:
+        self.services = services
+        self.backend = backend
+        self.progress = progress
+        self.renew_slots = renew_slots
+        self._failed = threading.Event()
+        self._reachable: dict[str, threading.Event] = {n: threading.Event() for n in (*backend.components(), "topics")}
+
+    def run(self) -> None:
+        """Start what isn't running, and return when a canary has gone the whole way; raises what failed first."""
+        services = self.services
+        jobs: list[Future[None]] = []
+        with ThreadPoolExecutor(24) as pool:
+            # An interruption may come at any point, also before every job was handed over; the others must hear of it,
+            # or they would wait for parts that never start.
+            try:
+                for name in self.backend.required():
+                    jobs.append(pool.submit(self._component, name))
+                for service in services:
+                    jobs.append(pool.submit(self._connector, service))
+                wait(jobs, return_when=FIRST_EXCEPTION)
+                if self._failed.is_set():
+                    # The others give up at once; only when all have, the first cause is sure to be among them.
+                    wait(jobs, timeout=10)
+                self._raise_first({job for job in jobs if job.done()})
+            except BaseException:
+                self._failed.set()
+                raise
+        fresh = [keep_course_start(url) for url in self.backend.endpoints().databases.values()]
+        with self.progress.stage("a canary event through outbox, Debezium and Kafka into each service"):
+            self._canary(clean=all(fresh))
+
+    def _raise_first(self, done: set[Future[None]]) -> None:
+        errors = [error for job in done if (error := job.exception())]
+        for error in sorted(errors, key=lambda e: isinstance(e, _GivenUp)):
+            raise error
+
+    def _check(self) -> None:
+        if self._failed.is_set():
+            raise _GivenUp("Another part failed.")
+
+    def _wait_for(self, *names: str) -> None:
+        for name in names:
+            wait_until(self._reachable[name].is_set, 120, meanwhile=self._check)
+
+    def _component(self, name: str) -> None:
+        label = name
+        try:
+            if name in {service.name for service in self.services}:
+                self._wait_for("topics")
+            elif name == connect_watcher.NAME:
+                # Nothing waits for it, so it takes no time from what the canary waits for.
+                self._wait_for(*(service.name for service in self.services))
+            with self.progress.stage(label):
+                self.backend.launch(name)
+                self.backend.await_ready(name, self._check)
+            if name == "kafka":
+                broker.make_topics(self.backend.endpoints().kafka, load_topics(self.services))
+                self._reachable["topics"].set()
+            self._reachable[name].set()
+        except BaseException:
+            self._failed.set()
+            raise
+
+    def _connector(self, service: ServiceEntry) -> None:
+        try:
+            self._wait_for(service.database, "connect")
+            with self.progress.stage(f"{connector_name(service.name)} connector"):
+                url = self.backend.endpoints().databases[service.name]
+                wait_until(lambda: database_is_prepared(url), 60, meanwhile=self._check)
+                relay = Relay(self.backend.endpoints().connect)
+                relay.register(service.name, self.backend.database_for_connect(service.name), self._check)
+                if self.renew_slots and relay.is_lost(service.name, url):
+                    relay.renew(service.name, url, self._check)
+                relay.await_task(service.name, url, self._check)
+        except BaseException:
+            self._failed.set()
+            raise
+
+    def _canary(self, *, clean: bool) -> None:
+        where = self.backend.endpoints()
+        resume_consumers(where)
+        flight = canary.let_go(where.kafka, where.databases)
+        canary.watch(where.kafka, flight, 40)
+        canary.wait_for_services(where.kafka, flight, where.services, 30)
+        if clean:
+            # A new lab begins with empty topics.
+            broker.delete_records(where.kafka, {key: offset + 1 for key, offset in flight.seen.items()})
+
+
+class _GivenUp(LabError):
+    """This part stopped waiting, because another one failed."""
