@@ -12,6 +12,7 @@ from labstack import http
 from labstack.backend import Backend, ComponentStatus, Endpoints
 from labstack.mesh.envoy_admin import EnvoyAdmin
 from labstack.relay import Relay, connector_name, retained_bytes, slot_is_read
+from labstack.roles import Gateway
 from labstack.state import LabState
 
 State = Literal["ready", "starting", "degraded", "stopped"]
@@ -78,19 +79,14 @@ class LabStatus:
                     "complaint": self.complaints.get(name),
                     "switches": self.switches.get(name),
                     "retained_wal_bytes": self.retained.get(name),
+                    "control_plane": self.control_plane if name == Gateway.name else None,
                 }.items()
                 if value is not None
             }
             for name, component in self.components.items()
         }
         endpoints = {} if self.state == "stopped" else self.endpoints.to_json()
-        return {
-            "mode": self.mode,
-            "state": self.state,
-            "control_plane": self.control_plane,
-            "endpoints": endpoints,
-            "components": components,
-        }
+        return {"mode": self.mode, "state": self.state, "endpoints": endpoints, "components": components}
 
 
 def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
@@ -108,8 +104,14 @@ def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
             urls = {**where.services, **where.versions}
             asked = [n for n in urls if n in components and n not in complaints]
             answers = pool.map(lambda n: _ask_service(urls[n]), asked)
-            if "envoy" in components and "envoy" not in complaints and not EnvoyAdmin(where.envoy_admin).listens():
-                complaints["envoy"] = "has no configuration to listen with; `lab mesh reset` gives it the lab's own"
+            if (
+                Gateway.name in components
+                and Gateway.name not in complaints
+                and not EnvoyAdmin(where.envoy_admin).listens()
+            ):
+                complaints[Gateway.name] = (
+                    "has no configuration to listen with; `lab mesh reset` gives it the lab's own"
+                )
             reachable = [s for s in where.databases if f"{s}-db" not in complaints]
             slots = pool.map(lambda s: slot_is_read(where.databases[s]), reachable)
             tasks = pool.submit(_ask_relay, where, list(where.services)) if "connect" not in complaints else None
@@ -121,7 +123,7 @@ def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
             if tasks and (complaint := tasks.result() or _unread(unread)):
                 complaints["connect"] = complaint
     overall = _overall(state, components, complaints)
-    steers = state.control_plane if "envoy" in components else ""
+    steers = state.control_plane if Gateway.name in components else ""
     return LabStatus(backend.mode, overall, where, components, complaints, state.switches, retained, steers)
 
 

@@ -75,10 +75,11 @@ def test_status_says_what_steers(steered: Grounds) -> None:
     """`lab status` names the control plane and the gateway's address, as text and as JSON; so does the mesh itself."""
     named = {"istiod": "istiod 1.29.1", "translator": "the lab's translator"}
     status = steered.status()
-    assert f"steered by {named[status['control_plane']]}" in " ".join(steered.must("status").split())
-    assert steered.lab.mesh.control_plane == named[status["control_plane"]]
+    steers = status["components"]["envoy"]["control_plane"]
+    assert f"steered by {named[steers]}" in " ".join(steered.must("status").split())
+    assert steered.lab.mesh.control_plane == named[steers]
     assert status["endpoints"]["gateway"] == steered.lab.endpoints.gateway
-    assert ("istiod" in status["components"]) == (status["control_plane"] == "istiod")
+    assert ("istiod" in status["components"]) == (steers == "istiod")
 
 
 def test_one_origin_for_all_four(steered: Grounds) -> None:
