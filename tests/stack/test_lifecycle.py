@@ -69,15 +69,17 @@ def test_status_keeps_its_contract(shared: Grounds) -> None:
     assert set(status) == {"mode", "state", "endpoints", "components"}
     assert (status["mode"], status["state"]) == ("local", "ready")
     where = status["endpoints"]
-    assert set(where) == {"order", "inventory", "payment", "shipping", "kafka", "connect", "databases"}
+    services = {"order", "inventory", "payment", "shipping"}
+    assert set(where) == {*services, "gateway", "envoy-admin", "kafka", "connect", "databases"}
     assert set(where["databases"]) == {"order", "inventory", "payment", "shipping"}
-    for url in (*(where[name] for name in ("order", "inventory", "payment", "shipping", "connect")),):
+    for url in (where[name] for name in (*services, "gateway", "envoy-admin", "connect")):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
     for url in where["databases"].values():
         assert re.fullmatch(r"postgresql://\S+:\S+@127\.0\.0\.1:\d+/\w+", url)
     assert set(status["components"]) == set(COMPONENTS)
-    for component in status["components"].values():
-        assert {"state", "pid", "rss_bytes", "log"} == set(component)
+    for name, component in status["components"].items():
+        assert {"state", "pid", "rss_bytes", "log"} == set(component) - {"control_plane"}
+        assert ("control_plane" in component) == (name == "envoy")
         assert component["state"] == "running"
         assert psutil.pid_exists(component["pid"])
         assert 5e6 < component["rss_bytes"] < 1e9
