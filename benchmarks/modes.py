@@ -1,6 +1,7 @@
 """What container mode costs beside local mode: time to ready, and memory, in turn on the same machine.
 
-It needs istiod (`lab install istiod`) and a Docker engine: ``python -m tests.containers python -m benchmarks modes`` brings one along.
+It needs istiod (`lab install istiod`) and a Docker engine, which ``python -m tests.containers python -m benchmarks
+modes`` brings along.
 """
 
 from __future__ import annotations
