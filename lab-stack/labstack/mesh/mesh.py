@@ -111,10 +111,6 @@ class Mesh:
             self._put(own_configuration(), self._store.read())
             self._store.forget()
 
-    def forget(self) -> None:
-        """Let the gateway's next start begin with the lab's own configuration."""
-        self._store.forget()
-
     def refresh(self) -> None:
         """Tell the gateway of services that have come or gone; does nothing where it doesn't run."""
         if self._missing():
