@@ -13,9 +13,11 @@ from labstack import connect_watcher, ports
 from labstack.errors import LabError
 from labstack.findings import NEEDED_DISK, NEEDED_MEMORY, Finding
 from labstack.local import jars, process
+from labstack.local.envoy import Envoy, find_envoy
 from labstack.local.identity import for_postgres
 from labstack.local.java import find_java
 from labstack.local.postgres import programs
+from labstack.mesh.choice import NAMES, choose_control_plane
 from labstack.mode import ModeChoice, checked_mode, choose_mode
 from labstack.paths import LabPaths, writable_folder
 from labstack.services import ServiceEntry
@@ -71,6 +73,7 @@ def _of_processes(paths: LabPaths) -> list[tuple[str, Callable[[], Finding]]]:
     return [
         ("Java", _java),
         ("PostgreSQL", lambda: _postgres(paths)),
+        ("gateway", lambda: _gateway(paths)),
         ("memory", _memory),
         ("cache", lambda: _cache(paths)),
         ("leftovers", lambda: _leftovers(paths)),
@@ -113,11 +116,16 @@ def _postgres(paths: LabPaths) -> Finding:
     return Finding("PostgreSQL", "ok", f"{folder}, runs {how}")
 
 
+def _gateway(paths: LabPaths) -> Finding:
+    envoy = find_envoy()
+    return Finding("gateway", "ok", f"Envoy ({envoy}), steered by {NAMES[choose_control_plane('local', paths)]}")
+
+
 def _memory() -> Finding:
     available = psutil.virtual_memory().available
     seen = f"{available / 1e9:.1f} GB available"
     if available < NEEDED_MEMORY:
-        advice = "close other programs: the lab wants about 0.9 GB, JupyterLab with a notebook 0.3 GB"
+        advice = "close other programs: the lab wants about 1 GB, JupyterLab with a notebook 0.3 GB"
         return Finding("memory", "warning", seen, advice)
     return Finding("memory", "ok", seen)
 
@@ -150,7 +158,7 @@ def _cache(paths: LabPaths) -> Finding:
 
 def _ports(paths: LabPaths, services: tuple[ServiceEntry, ...]) -> Finding:
     own = set(StateStore(paths).read().ports.values())
-    usual = {"kafka": 9092, "connect": 8083, connect_watcher.NAME: connect_watcher.USUAL_PORT}
+    usual = {"kafka": 9092, "connect": 8083, connect_watcher.NAME: connect_watcher.USUAL_PORT, **Envoy.ports}
     for service in services:
         usual |= {service.name: service.port, service.database: service.database_port}
     taken = {n: p for n, p in usual.items() if p not in own and not ports.is_free(p)}

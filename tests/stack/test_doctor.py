@@ -26,7 +26,19 @@ from labstack.templates import fill
 from labstack.versions import VERSIONS
 from tests.stack.labs import ROOT, Grounds
 
-CHECKS = ["mode", "Python", "Java", "PostgreSQL", "memory", "cache", "leftovers", "disk", "ports", "datasets"]
+CHECKS = [
+    "mode",
+    "Python",
+    "Java",
+    "PostgreSQL",
+    "gateway",
+    "memory",
+    "cache",
+    "leftovers",
+    "disk",
+    "ports",
+    "datasets",
+]
 
 
 def finding(lab: Lab, check: str) -> doctor.Finding:
@@ -60,7 +72,7 @@ def test_little_memory(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(500_000_000))
     found = finding(grounds.lab, "memory")
     assert (found.verdict, found.seen) == ("warning", "0.5 GB available")
-    assert "0.9 GB" in found.advice
+    assert "1 GB" in found.advice
 
 
 def test_little_disk(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +180,7 @@ def test_a_fifth_service_is_an_entry(grounds: Grounds, tmp_path: Path) -> None:
     assert (topics.partitions, len(topics.names)) == (4, 10)
     lab = Lab(paths=grounds.paths, services=services)
     assert {"loyalty", "loyalty-db"} <= set(lab.status().components)
-    assert len(lab.backend.components()) == 13
+    assert len(lab.backend.required()) == 14
     grounds.paths.make()
     state = lab._store.read()
     state.ports = {key: 20000 + n for n, key in enumerate(k for c in lab.backend._components.values() for k in c.ports)}  # type: ignore[attr-defined]
