@@ -19,6 +19,7 @@ from labkit.aliases import Aliases
 from labkit.errors import KitError, QueryFailed, ShopAway
 from labkit.records import RecordView
 from labkit.shop import Order
+from labkit.traffic import meaning
 from labkit.views.flow import Flow
 from labkit.waiting import wait_until
 from labstack import Lab, broker
@@ -29,6 +30,9 @@ QUERY_SECONDS = 15
 ROW_TIMES = """
     SELECT id::text, extract(epoch FROM created_at)::float8 FROM outbox WHERE aggregateid::text = ANY(%s)
 """
+
+ROUTE_COLUMNS = ["name", "match", "to", "policy"]
+ISTIO_RETRIES = "2 retries on connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 
 Orders = Order | str | Sequence[Order | str]
 """One order or several: themselves, their ids, or their short names."""
@@ -279,16 +283,31 @@ class Look:
         return {name: value for name, value in sorted(answer.json().items()) if "password" not in name}
 
     def metric(self, service: str, name: str, **labels: str) -> int:
-        """Return what a service has counted since it was started: a metric's sum over all labels that are not given."""
-        try:
-            text = httpx.get(f"{self._lab.endpoints.services[service]}/metrics", timeout=10).raise_for_status().text
-        except httpx.HTTPError as error:
-            raise ShopAway(
-                f"The {service} service shows no metrics ({type(error).__name__}).",
-                next_step=f"`lab` shows how it is, `lab.start('{service}')` starts it",
-            ) from None
+        """Return what a service has counted since it was started: a metric's sum over all labels that are not given.
+
+        A further version is named as the lab names it: ``order-v2``.
+        """
+        text = self._asked(service, "/metrics").text
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         return int(sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items()))
+
+    def consumer(self, service: str) -> dict[str, Any]:
+        """Return what a service, or a further version of one, says of its consumer: state, group, its partitions."""
+        document: dict[str, Any] = self._asked(service, "/manage/consumer").json()
+        return document
+
+    def _asked(self, name: str, path: str) -> httpx.Response:
+        where = self._lab.endpoints
+        url = {**where.services, **where.versions}.get(name)
+        try:
+            if url is None:
+                raise httpx.ConnectError("it is not there")
+            return httpx.get(url + path, timeout=10).raise_for_status()
+        except httpx.HTTPError as error:
+            raise ShopAway(
+                f"{name} does not answer at {path} ({type(error).__name__}).",
+                next_step=f"`lab` shows how it is, `lab.start('{name}')` starts it",
+            ) from None
 
     def waits(self, orders: Orders) -> pd.DataFrame:
         """Return when each outbox row of these orders was made, and when its record came: what `waits_chart` draws."""
@@ -300,6 +319,34 @@ class Look:
                 found = db.execute(ROW_TIMES, [list(keys)]).fetchall()
             rows += [(service, made, came.get(event_id)) for event_id, made in found]
         return pd.DataFrame(sorted(rows, key=lambda row: row[1]), columns=["service", "row", "record"])
+
+    # -- the gateway -----------------------------------------------------------------------------------------------
+
+    def routes(self) -> pd.DataFrame:
+        """Return the routes that Envoy has now, in the order in which it tries them: the first that matches counts.
+
+        Where a route has the retries that Istio gives to all that say nothing of them, `policy` says so in short.
+        """
+        routes = pd.DataFrame([route.to_json() for route in self._lab.mesh.routes()], columns=ROUTE_COLUMNS)
+        return routes.assign(policy=routes.policy.str.replace(ISTIO_RETRIES, "Istio's 2 retries", regex=False))
+
+    def gateway_log(self, lines: int = 10) -> pd.DataFrame:
+        """Return the gateway's last requests, the newest last: what was answered, by which version, after how many
+        tries, and what the response flags say.
+        """
+        rows = [
+            {
+                "method": entry["method"],
+                "path": self.aliases.tidy(entry["path"]),
+                "status": entry["response_code"],
+                "version": entry["service_version"] or "-",
+                "tries": entry["attempts"] or 0,
+                "flag": entry["response_flags"],
+                "meaning": meaning(entry["response_flags"]),
+            }
+            for entry in self._lab.mesh.access_log(lines)
+        ]
+        return pd.DataFrame(rows, columns=["method", "path", "status", "version", "tries", "flag", "meaning"])
 
     def flow(self, seconds: float = 60) -> Flow:
         """Watch rows of the four outbox tables become records in Kafka, live, for some seconds."""

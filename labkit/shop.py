@@ -12,11 +12,11 @@ import httpx
 
 from labkit.aliases import Aliases
 from labkit.errors import Conflict, NotFound, Refused, ShopAway
+from labkit.traffic import VERSION_HEADER, Traffic, send
 from labkit.waiting import wait_until
 from labstack import Lab
 
 TERMINAL = ("COMPLETED", "CANCELLED")
-VERSION_HEADER = "x-service-version"
 SHOWN_HEADERS = ("content-type", "location", "retry-after")
 
 
@@ -141,8 +141,54 @@ class Shop:
             )
         raise {404: NotFound, 409: Conflict}.get(answer.status_code, Refused)(document)
 
+    def traffic(
+        self,
+        times: int,
+        path: str = "/orders?limit=1",
+        *,
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
+        body: Any = None,
+        at_once: int = 1,
+    ) -> Traffic:
+        """Send the same request again and again through the gateway; whatever is answered is counted, and no error.
+
+        Parameters
+        ----------
+        times : int
+            How many requests.
+        path : str
+            With its query.
+        method : str
+            The HTTP method.
+        headers : dict, optional
+            Further headers.
+        body : object, optional
+            What to send as JSON.
+        at_once : int
+            How many are on their way at the same time.
+
+        Returns
+        -------
+        Traffic
+            Who answered, what, and in how long.
+
+        Examples
+        --------
+        >>> shop.traffic(60)
+        60 × GET /orders?limit=1: 60 × 200 from v1
+        """
+        log = self._lab.mesh.access_log
+        options: dict[str, Any] = {"method": method, "headers": headers, "body": body, "at_once": at_once}
+        return send(self.origin("order"), log, times, path, **options)
+
     def place_order(
-        self, customer_id: str, destination: str, items: dict[str, int] | list[dict[str, Any]], key: str | None = None
+        self,
+        customer_id: str,
+        destination: str,
+        items: dict[str, int] | list[dict[str, Any]],
+        key: str | None = None,
+        headers: dict[str, str] | None = None,
     ) -> Order:
         """Order something.
 
@@ -154,10 +200,12 @@ class Shop:
             How many of each sku; or the lines as the API takes them.
         key : str, optional
             Idempotency key: sent again with the same key, it is still one order.
+        headers : dict, optional
+            Further headers.
         """
         lines = items if isinstance(items, list) else [{"sku": s, "quantity": n} for s, n in items.items()]
         body = {"customer_id": customer_id, "destination": destination, "items": lines}
-        headers = {"Idempotency-Key": key} if key else None
+        headers = {**(headers or {}), **({"Idempotency-Key": key} if key else {})}
         return self._order(self.request("POST", "order", "/orders", json=body, headers=headers))
 
     def order(self, order: Order | str) -> Order:

@@ -15,6 +15,7 @@ NOTEBOOKS = {
     "04": "duplicates",
     "05": "dead_letters",
     "06": "dual_write",
+    "07": "routing",
 }
 """The module of each notebook's exercises."""
 

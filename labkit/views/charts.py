@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from labkit.views.colours import BLUE, GREY, ORANGE
+from labkit.views.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+
+if TYPE_CHECKING:
+    from labkit.traffic import Traffic
+
+VERSIONS = {"v1": (BLUE, "o"), "v2": (ORANGE, "^")}
+FAILURES = ((VERMILION, "X"), (PURPLE, "s"), (GREEN, "D"), (ORANGE, "v"))
 
 
 def show(figure: Any, alt: str) -> None:
@@ -28,14 +35,10 @@ def waits_chart(waits: pd.DataFrame, title: str = "Outbox rows and their records
     title : str
         Above the chart.
     """
-    import matplotlib.pyplot as plt
-
     zero = waits["row"].min()
     rows, records = (sorted(waits[column].dropna() - zero) for column in ("row", "record"))
     end = max([*rows, *records]) + 0.3
-    figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
-    figure.patch.set_alpha(0)
-    axes.set_facecolor("none")
+    figure, axes = _canvas()
     for times, colour, style, label in (
         (rows, ORANGE, "-", "rows committed"),
         (records, BLUE, "--", "records in Kafka"),
@@ -43,12 +46,6 @@ def waits_chart(waits: pd.DataFrame, title: str = "Outbox rows and their records
         counts = list(range(len(times) + 1))
         axes.step([0, *times, end], [*counts, counts[-1]], where="post", color=colour, ls=style, lw=2.5, label=label)
     axes.set(title=title, xlabel="seconds since the first row", ylabel="how many", xlim=(0, end), ylim=(0, None))
-    for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
-        text.set_color(GREY)
-    axes.tick_params(colors=GREY)
-    axes.grid(color=GREY, alpha=0.3)
-    for spine in axes.spines.values():
-        spine.set_color(GREY)
     axes.legend(loc="upper left", labelcolor=GREY, framealpha=0)
     longest = max((waits["record"] - waits["row"]).dropna(), default=0.0)
     show(
@@ -56,3 +53,48 @@ def waits_chart(waits: pd.DataFrame, title: str = "Outbox rows and their records
         f"Two rising steps over {end:.0f} seconds: {len(rows)} outbox rows committed, {len(records)} records in Kafka. "
         f"The longest wait of a row was {longest:.1f} seconds.",
     )
+
+
+def traffic_chart(traffic: Traffic, title: str) -> None:
+    """Draw a dot for each request: who answered, what, and in how long.
+
+    Parameters
+    ----------
+    traffic : Traffic
+        From `shop.traffic(...)`.
+    title : str
+        Above the chart.
+    """
+    figure, axes = _canvas()
+    failures = itertools.cycle(FAILURES)
+    said = []
+    for who, status, count in traffic.table().itertuples(index=False):
+        dots = [(n, a.seconds) for n, a in enumerate(traffic.answers, 1) if (a.version, a.status) == (who, status)]
+        colour, mark = VERSIONS[who] if who in VERSIONS and status < 400 else next(failures)
+        label = f"{status} from {who}: {count}"
+        axes.plot(*zip(*dots, strict=True), mark, color=colour, ms=5, mew=0, label=label)
+        typical = sorted(seconds for _, seconds in dots)[len(dots) // 2]
+        said.append(f"{count} answers {status} from {who}, half of them within {_duration(typical)}")
+    axes.set(title=title, xlabel="request", ylabel="seconds", ylim=(0, 1.08 * traffic.slowest))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), labelcolor=GREY, framealpha=0)
+    show(figure, f"A dot for each of {len(traffic.answers)} requests: {'; '.join(said)}.")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} seconds" if seconds >= 0.1 else f"{1000 * seconds:.0f} milliseconds"
+
+
+def _canvas() -> tuple[Any, Any]:
+    """Return a figure with one chart, without a ground of its own, in a grey that both themes show."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes.set_facecolor("none")
+    for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+        text.set_color(GREY)
+    axes.tick_params(colors=GREY)
+    axes.grid(color=GREY, alpha=0.3)
+    for spine in axes.spines.values():
+        spine.set_color(GREY)
+    return figure, axes

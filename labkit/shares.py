@@ -1,0 +1,70 @@
+"""Shares and chance: whether so many of so many can be what a share gives.
+
+The interval is Clopper and Pearson's: the shares under which neither as few hits as were seen nor as many are too
+unlikely, by the binomial distribution itself and no approximation of it (https://doi.org/10.1093/biomet/26.4.404).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+CONFIDENCE = 0.9999
+"""A measured share misses the true one by chance once in ten thousand times, at most."""
+
+
+def is_plausible(hits: int, times: int, share: float, confidence: float = CONFIDENCE) -> bool:
+    """Whether so many hits can come of a share.
+
+    Parameters
+    ----------
+    hits, times : int
+        How many of how many.
+    share : float
+        From 0 to 1.
+    confidence : float
+        How sure one wants to be before one says no.
+    """
+    _require(hits, times)
+    tail = (1 - confidence) / 2
+    return at_most(hits, times, share) > tail and at_least(hits, times, share) > tail
+
+
+def interval(hits: int, times: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the lowest and the highest share of which so many hits can come."""
+    _require(hits, times)
+    tail = (1 - confidence) / 2
+    low = 0.0 if hits == 0 else _turn(lambda share: at_least(hits, times, share) > tail)
+    high = 1.0 if hits == times else _turn(lambda share: at_most(hits, times, share) <= tail)
+    return low, high
+
+
+def at_most(hits: int, times: int, share: float) -> float:
+    """Return how probable it is that at most so many hits come of a share."""
+    return math.fsum(_exactly(k, times, share) for k in range(hits + 1))
+
+
+def at_least(hits: int, times: int, share: float) -> float:
+    """Return how probable it is that at least so many hits come of a share."""
+    return math.fsum(_exactly(k, times, share) for k in range(hits, times + 1))
+
+
+def _exactly(hits: int, times: int, share: float) -> float:
+    if share in (0, 1):
+        return float(hits == times * share)
+    ways = math.lgamma(times + 1) - math.lgamma(hits + 1) - math.lgamma(times - hits + 1)
+    return math.exp(ways + hits * math.log(share) + (times - hits) * math.log1p(-share))
+
+
+def _turn(is_beyond: Callable[[float], bool]) -> float:
+    """Find the share from which on it is so, by halving."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_beyond(middle) else (middle, high)
+    return high
+
+
+def _require(hits: int, times: int) -> None:
+    if not 0 <= hits <= times or times == 0:
+        raise ValueError(f"{hits} hits of {times} are no share: there must be one request at least")

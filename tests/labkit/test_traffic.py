@@ -1,0 +1,153 @@
+"""Many requests and what came of them, on a real lab; shares and chance, by the binomial distribution."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from labkit import Session
+from labkit.shares import at_least, at_most, interval, is_plausible
+from labkit.traffic import Answer, Share, Traffic, meaning
+
+RULE = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: order}
+spec:
+  hosts: ["*"]
+  gateways: [lab-gateway]
+  http:
+  - match: [{uri: {prefix: /orders}}]
+    route: [{destination: {host: order, subset: v1}}]
+    fault: {abort: {httpStatus: 418, percentage: {value: 100}}}
+"""
+
+
+@pytest.fixture
+def aborting(session: Session) -> Iterator[Session]:
+    """A lab whose gateway answers each request for orders with 418."""
+    session.lab.mesh.apply(RULE)
+    yield session
+    session.lab.mesh.reset()
+
+
+def made_up(*answers: tuple[int, str, float]) -> Traffic:
+    """Make traffic of answers that nobody gave."""
+    return Traffic("GET /", [Answer(*one, trace=str(n)) for n, one in enumerate(answers)], lambda _: [])
+
+
+def test_traffic_tells_who_answered_what(session: Session) -> None:
+    """Ten requests are ten answers of v1, ten lines in the access log, and one line of text."""
+    sent = session.shop.traffic(10, at_once=3)
+    assert repr(sent) == "10 × GET /orders?limit=1: 10 × 200 from v1"
+    assert (sent.statuses, sent.versions, sent.shares()) == ({200: 10}, {"v1": 10}, {"v1": 1.0})
+    assert sent.table().values.tolist() == [["v1", 200, 10]]
+    assert sent.flags().values.tolist() == [[200, "-", "-", 1, 10]]
+    assert 0 < sent.fastest <= sent.slowest < 10
+
+
+def test_a_path_without_route_is_the_gateways_answer(session: Session) -> None:
+    """Where no rule matches, the gateway answers 404, and its log has the flag and what it means."""
+    sent = session.shop.traffic(3, "/nowhere")
+    assert sent.versions == {"gateway": 3}
+    assert sent.flags().values.tolist() == [[404, "NR", "no route matches the request", 0, 3]]
+
+
+def test_the_log_tells_requests_apart(aborting: Session) -> None:
+    """Each traffic finds its own lines in the access log, also when others were sent later, and much later."""
+    first = aborting.shop.traffic(2)
+    aborting.shop.traffic(5, "/inventory/products?limit=1")
+    assert first.flags().values.tolist() == [[418, "FI", "a fault was injected: an abort", 0, 2]]
+    last = aborting.look.gateway_log(1).to_dict("records")
+    assert last == [
+        {
+            "method": "GET",
+            "path": "/inventory/products?limit=1",
+            "status": 200,
+            "version": "v1",
+            "tries": 1,
+            "flag": "-",
+            "meaning": "-",
+        }
+    ]
+
+
+def test_a_body_is_sent(session: Session) -> None:
+    """A POST with a body makes an order; a broken one is counted, and raises nothing."""
+    body: dict[str, Any] = {"customer_id": "ada", "destination": "rome", "items": [{"sku": "rooibos", "quantity": 1}]}
+    assert session.shop.traffic(1, "/orders", method="POST", body=body).statuses == {201: 1}
+    assert session.shop.traffic(2, "/orders", method="POST", body={}).statuses == {422: 2}
+
+
+def test_routes_are_in_envoys_order(session: Session) -> None:
+    """The four routes of the lab are a table, and Istio's own retries stand in it in short."""
+    routes = session.look.routes()
+    assert routes.to.tolist() == ["inventory v1", "order v1", "payment v1", "shipping v1"]
+    assert set(routes.policy) == {"timeout 10s; Istio's 2 retries"}
+
+
+def test_a_version_that_is_not_there_is_named(session: Session) -> None:
+    """Asking v2 for its counters while it doesn't run says so, and how to start it."""
+    from labkit.errors import ShopAway
+
+    with pytest.raises(ShopAway, match=r"(?s)order-v2 .*lab.start\('order-v2'\)"):
+        session.look.metric("order-v2", "events_total")
+
+
+def test_a_chart_has_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chart's alt text says who answered how often, what, and how quickly; nothing is echoed."""
+    from labkit.views import charts
+
+    said: list[str] = []
+    monkeypatch.setattr(charts, "show", lambda figure, alt: said.append(alt))
+    made_up((200, "v1", 0.01), (200, "v1", 0.02), (504, "gateway", 1.5)).chart()
+    assert said == [
+        "A dot for each of 3 requests: 1 answers 504 from gateway, half of them within 1.5 seconds; "
+        "2 answers 200 from v1, half of them within 20 milliseconds."
+    ]
+
+
+def test_a_share_says_what_it_speaks_for() -> None:
+    """Within the interval it says so and nothing that differs from run to run; outside it says what was measured."""
+    assert repr(Share("v2", 33, 300, 0.1)) == "v2: 10% of 300 requests: within the 99.99% interval"
+    far = Share("v2", 100, 300, 0.1)
+    assert not far
+    assert repr(far).startswith("v2: 10% of 300 requests: no, it was 100 (33.3%); that speaks for 23.")
+    assert made_up((200, "v1", 0.1), (503, "gateway", 0.1)).share(503, 0.5)
+
+
+def test_the_interval_is_exact() -> None:
+    """At its ends the tails hold what is left of the confidence; none and all reach to 0 and to 1."""
+    low, high = interval(30, 300, 0.95)
+    assert (round(low, 4), round(high, 4)) == (0.0685, 0.1397)
+    assert at_least(30, 300, low) == pytest.approx(0.025)
+    assert at_most(30, 300, high) == pytest.approx(0.025)
+    assert interval(0, 50)[0] == 0.0
+    assert interval(50, 50)[1] == 1.0
+    assert is_plausible(0, 50, 0)
+    assert not is_plausible(1, 50, 0)
+
+
+def test_chance_is_let_through_and_a_wrong_share_is_not() -> None:
+    """Of 500 honest dice at 95% about 5% are called wrong, at most; a die that is half as heavy again nearly always."""
+    dice = random.Random(7)
+    rolls = [sum(dice.random() < 0.3 for _ in range(400)) for _ in range(500)]
+    assert sum(not is_plausible(hits, 400, 0.3, 0.95) for hits in rolls) <= 0.05 * 500 + 15
+    assert all(is_plausible(hits, 400, 0.3) for hits in rolls)
+    heavy = [sum(dice.random() < 0.45 for _ in range(400)) for _ in range(100)]
+    assert sum(not is_plausible(hits, 400, 0.3) for hits in heavy) > 90
+
+
+def test_no_share_of_nothing() -> None:
+    """Where nothing was sent there is no share."""
+    with pytest.raises(ValueError, match="one request"):
+        interval(0, 0)
+
+
+def test_several_flags_are_all_spelled_out() -> None:
+    """A line with two flags has both meanings; an unknown flag stands for itself."""
+    assert meaning("URX,UT") == "all retries are used up; the service took too long"
+    assert meaning("XYZ") == "XYZ"
