@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -22,7 +21,9 @@ import grpc  # type: ignore[import-untyped]
 import yaml
 from google.protobuf.message import Message
 
+from labstack.install import find_program
 from labstack.mesh.translate.resources import Resources
+from labstack.paths import LabPaths
 from tests.mesh.ads import KINDS, Gateway
 
 MARKER = "marker.invalid"
@@ -51,13 +52,11 @@ class Refused(Exception):
 
 
 def find() -> Path | None:
-    """Return the istiod to test against, or None: LAB_ISTIOD, PATH, or what the lab has installed."""
+    """Return the istiod to test against, or None: LAB_ISTIOD, else what the lab itself would run."""
     if named := os.environ.get("LAB_ISTIOD"):
         return Path(named)
-    if on_path := shutil.which("pilot-discovery"):
-        return Path(on_path)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return max(cache.glob("saga-lab/programs/istiod/*/pilot-discovery"), default=None)
+    program = find_program("istiod", LabPaths.of_user())
+    return program.path if program else None
 
 
 def _free_ports(number: int) -> list[int]:
