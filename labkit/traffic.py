@@ -150,7 +150,7 @@ class Traffic:
         Parameters
         ----------
         who : str or int
-            ``v1``, ``v2`` or ``gateway``; or a status.
+            ``v1``, ``v2`` or ``gateway``; or a status; or a response flag, such as ``DI``.
         expected : float
             From 0 to 1.
 
@@ -159,8 +159,16 @@ class Traffic:
         >>> shop.traffic(400, at_once=4).share("v2", 0.1)
         v2: 10% of 400 requests: within the 99.99% interval
         """
-        hits = self.statuses.get(who, 0) if isinstance(who, int) else self.versions.get(who, 0)
+        if isinstance(who, int):
+            hits = self.statuses.get(who, 0)
+        else:
+            hits = len(self.flagged(who).answers) if who in FLAGS else self.versions.get(who, 0)
         return Share(str(who), hits, len(self.answers), expected)
+
+    def flagged(self, flag: str) -> Traffic:
+        """Return those of these requests that have a response flag in the access log."""
+        traces = {line["traceparent"] for line in self.log() if flag in line["response_flags"].split(",")}
+        return Traffic(self.what, [answer for answer in self.answers if answer.trace in traces], self._log)
 
     def log(self, timeout: float = 10) -> list[dict[str, Any]]:
         """Return the access log's lines of these requests, waiting for those that are still to be written."""

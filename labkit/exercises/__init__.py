@@ -16,6 +16,7 @@ NOTEBOOKS = {
     "05": "dead_letters",
     "06": "dual_write",
     "07": "routing",
+    "08": "resilience",
 }
 """The module of each notebook's exercises."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from labkit.exercises.base import Bench
@@ -61,3 +63,49 @@ def put_back(bench: Bench) -> str:
     if not getattr(bench.given, "v2_was_running", True):
         bench.lab.stop("order-v2")
     return "The gateway has its own rules again."
+
+
+@contextmanager
+def frozen_order(bench: Bench) -> Iterator[None]:
+    """Freeze the order service for the length of the block."""
+    bench.lab.pause("order")
+    try:
+        yield
+    finally:
+        bench.lab.resume("order")
+
+
+@contextmanager
+def tried(bench: Bench, text: str) -> Iterator[None]:
+    """Put YAML into force for the length of the block, and then what was in force before."""
+    before = bench.lab.mesh.show()
+    bench.lab.mesh.apply(text, force=True)
+    try:
+        yield
+    finally:
+        bench.lab.mesh.reset()
+        bench.lab.mesh.apply(before, force=True)
+
+
+@contextmanager
+def locked_orders(bench: Bench) -> Iterator[None]:
+    """Keep everybody from writing orders for the length of the block, as the building of an index does."""
+    with bench.look.connect("order") as db:
+        db.execute("LOCK TABLE orders IN SHARE MODE")
+        yield
+
+
+def waiting_inserts(bench: Bench) -> int:
+    """Return how many transactions wait in order's database to write a new row."""
+    query = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT%'"
+    return len(bench.look.sql("order", query))
+
+
+def orders_since(bench: Bench, newest: str, customer: str) -> int:
+    """Return how many orders a customer has placed since an order."""
+    return sum(order.order_id > newest for order in bench.shop.orders(customer_id=customer))
+
+
+def newest_order(bench: Bench) -> str:
+    """Return the id of the newest order; empty where there is none."""
+    return next((order.order_id for order in bench.shop.orders(limit="1")), "")

@@ -61,6 +61,8 @@ def test_the_log_tells_requests_apart(aborting: Session) -> None:
     first = aborting.shop.traffic(2)
     aborting.shop.traffic(5, "/inventory/products?limit=1")
     assert first.flags().values.tolist() == [[418, "FI", "a fault was injected: an abort", 0, 2]]
+    assert (len(first.flagged("FI").answers), first.flagged("DI").answers) == (2, [])
+    assert first.share("FI", 1)
     last = aborting.look.gateway_log(1).to_dict("records")
     assert last == [
         {
