@@ -72,10 +72,11 @@ def traffic_chart(traffic: Traffic, title: str) -> None:
         dots = [(n, a.seconds) for n, a in enumerate(traffic.answers, 1) if (a.version, a.status) == (who, status)]
         colour, mark = VERSIONS[who] if who in VERSIONS and status < 400 else next(failures)
         label = f"{status} from {who}: {count}"
-        axes.plot(*zip(*dots, strict=True), mark, color=colour, ms=5, mew=0, label=label)
+        axes.plot(*zip(*dots, strict=True), mark, color=colour, ms=6 if mark == "X" else 5, mew=0, label=label)
         typical = sorted(seconds for _, seconds in dots)[len(dots) // 2]
         said.append(f"{count} answers {status} from {who}, half of them within {_duration(typical)}")
-    axes.set(title=title, xlabel="request", ylabel="seconds", ylim=(0, 1.08 * traffic.slowest))
+    axes.set(title=title, xlabel="request", ylabel="seconds", ylim=(-0.04 * traffic.slowest, 1.08 * traffic.slowest))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), labelcolor=GREY, framealpha=0)
     show(figure, f"A dot for each of {len(traffic.answers)} requests: {'; '.join(said)}.")
 
