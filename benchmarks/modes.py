@@ -56,7 +56,7 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
                     starts.append({"mode": mode, "from": begin, "ready_s": seconds, "stages": stages_of(stages)})
                     if number == rounds and begin == FROM[-1]:
                         carry(lab.endpoints, 25.0, orders / 25.0)
-                        sizes[mode] = {name: _memory(lab, name) for name in lab.backend.components()}
+                        sizes[mode] = {name: _memory(lab, name) for name in lab.backend.required()}
                     lab.down(purge=begin == FROM[-1])
     total = {mode: sum(parts.values()) for mode, parts in sizes.items()}
     return {

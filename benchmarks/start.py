@@ -155,7 +155,7 @@ def _attach(lab: Lab) -> tuple[float, float]:
 def cpu_seconds(backend: Backend) -> dict[str, float]:
     """Return the CPU time that each component's process tree has used."""
     used = {}
-    for name in backend.components():
+    for name in backend.required():
         pid = backend.inspect(name).pid
         family = process.tree(process.ProcessId.of(pid)) if pid else []
         used[name] = sum(sum(one.cpu_times()[:2]) for one in family if one.is_running())
