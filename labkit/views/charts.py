@@ -73,8 +73,9 @@ def traffic_chart(traffic: Traffic, title: str) -> None:
         colour, mark = VERSIONS[who] if who in VERSIONS and status < 400 else next(failures)
         label = f"{status} from {who}: {count}"
         axes.plot(*zip(*dots, strict=True), mark, color=colour, ms=6 if mark == "X" else 5, mew=0, label=label)
-        typical = sorted(seconds for _, seconds in dots)[len(dots) // 2]
-        said.append(f"{count} answers {status} from {who}, half of them within {_duration(typical)}")
+        waits = sorted(seconds for _, seconds in dots)
+        half, last = _duration(waits[len(waits) // 2]), _duration(waits[-1])
+        said.append(f"{count} answers {status} from {who}, half of them within {half}, the last in {last}")
     axes.set(title=title, xlabel="request", ylabel="seconds", ylim=(-0.04 * traffic.slowest, 1.08 * traffic.slowest))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), labelcolor=GREY, framealpha=0)

@@ -107,8 +107,8 @@ def test_a_chart_has_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(charts, "show", lambda figure, alt: said.append(alt))
     made_up((200, "v1", 0.01), (200, "v1", 0.02), (504, "gateway", 1.5)).chart()
     assert said == [
-        "A dot for each of 3 requests: 1 answers 504 from gateway, half of them within 1.5 seconds; "
-        "2 answers 200 from v1, half of them within 20 milliseconds."
+        "A dot for each of 3 requests: 1 answers 504 from gateway, half of them within 1.5 seconds, the last in "
+        "1.5 seconds; 2 answers 200 from v1, half of them within 20 milliseconds, the last in 20 milliseconds."
     ]
 
 
