@@ -71,6 +71,8 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
         for name, component in status.components.items():
             if component.state == "paused":
                 lab.resume(name)
+            elif name in lab.endpoints.versions and component.state == "failed":
+                lab.stop(name)  # nobody wants a further version back that a lesson has killed
         status = lab.up(area.stages)
     aliases = Aliases()
     shop, look = Shop(lab, aliases), Look(lab, aliases)

@@ -13,3 +13,12 @@ def test_a_notebook_begins_whatever_was_left(session: Session) -> None:
     session.lab.stop("shipping")
     shop = begin("00", session.lab).shop
     assert shop.follow(shop.place_order("ada", "rome", {"rooibos": 1})).status == "COMPLETED"
+
+
+def test_a_killed_second_version_is_not_missed(session: Session) -> None:
+    """A further version that a lesson has killed does not make the next notebook begin degraded."""
+    session.lab.start("order-v2")
+    session.lab.kill("order-v2")
+    lab = begin("00", session.lab).lab
+    assert lab.status(memory=False).state == "ready"
+    assert not lab.endpoints.versions
