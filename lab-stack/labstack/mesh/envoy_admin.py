@@ -24,11 +24,12 @@ SECTIONS = {
 
 @dataclass(frozen=True)
 class Versions:
-    """Which version of each kind of configuration Envoy has; empty where it has none yet."""
+    """Which version of each kind of configuration Envoy has, empty where it has none, and how many it has refused."""
 
     clusters: str = ""
     listeners: str = ""
     routes: dict[str, str] = field(default_factory=dict)
+    rejected: int = 0
 
 
 class EnvoyAdmin:
@@ -65,28 +66,28 @@ class EnvoyAdmin:
         return bool(statuses) and http.answers(f"{self.url}/ready")
 
     def versions(self) -> Versions:
-        """Return which versions of its configuration it has taken."""
+        """Return which versions of its configuration it has taken, and how often it has refused one."""
         clusters = listeners = ""
         routes: dict[str, str] = {}
-        for line in self._get("/stats", filter=r"(cds|lds|rds\..*)\.version_text").text.splitlines():
+        rejected = 0
+        pattern = r"(cds|lds|rds\..*)\.(version_text|update_rejected)$"
+        for line in self._get("/stats", filter=pattern).text.splitlines():
             name, _, value = line.partition(": ")
             value = value.strip('"')
-            if name == "cluster_manager.cds.version_text":
+            if name.endswith(".update_rejected"):
+                rejected += int(value)
+            elif name == "cluster_manager.cds.version_text":
                 clusters = value
             elif name == "listener_manager.lds.version_text":
                 listeners = value
             elif ".rds." in name:
                 routes[name.split(".rds.", 1)[1].removesuffix(".version_text")] = value
-        return Versions(clusters, listeners, routes)
+        return Versions(clusters, listeners, routes, rejected)
 
     def statistics(self, pattern: str) -> dict[str, int]:
         """Return the counters and gauges whose names match a regular expression."""
         answer = self._get("/stats", format="json", filter=pattern).json()
         return {one["name"]: one["value"] for one in answer["stats"] if isinstance(one.get("value"), int)}
-
-    def rejections(self) -> int:
-        """Return how many configurations it has refused so far."""
-        return sum(self.statistics(r"(cds|lds|rds\..*)\.update_rejected$").values())
 
     def warming(self) -> int:
         """Return how many clusters are known, and not usable yet."""

@@ -79,7 +79,7 @@ class ByIstiod:
         """Nothing: istiod itself judges what it is given, and goes on with what it had."""
 
     def put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
-        versions, rejections, refusals = self._admin.versions(), self._admin.rejections(), self._refusals()
+        versions, refusals = self._admin.versions(), self._refusals()
         known = {versions.clusters, versions.listeners, *versions.routes.values()}
 
         def acts() -> bool:
@@ -87,11 +87,11 @@ class ByIstiod:
             return now.clusters not in known and {now.clusters} == {now.listeners, *now.routes.values()}
 
         def is_refused() -> bool:
-            return self._admin.rejections() > rejections or self._refusals() > refusals
+            return self._admin.versions().rejected > versions.rejected or self._refusals() > refusals
 
         self._place(dump(new))
         # Each time that istiod reads its folder, all that Envoy has gets one new version.
-        wait_until(acts, 0.5, interval=0.005)
+        wait_until(acts, 0.5, interval=0.015)
         if wait_until(lambda: acts() or is_refused(), ACT_SECONDS, interval=0.05) and not is_refused():
             return
         said = self._last_refusal() if self._refusals() > refusals else "Envoy did not take it; see `lab logs envoy`"
