@@ -39,7 +39,7 @@ from labstack.mesh.xds_folder import XdsFolder
 from labstack.paths import write_atomically
 from labstack.waiting import wait_until
 
-ACT_SECONDS = 5.0
+ACT_SECONDS = 20.0
 """So long Envoy may take to take a configuration that it has called valid."""
 
 

@@ -92,10 +92,16 @@ class ByIstiod:
         self._place(dump(new))
         # Each time that istiod reads its folder, all that Envoy has gets one new version.
         wait_until(acts, 0.5, interval=0.015)
-        if wait_until(lambda: acts() or is_refused(), ACT_SECONDS, interval=0.05) and not is_refused():
+        settled = wait_until(lambda: acts() or is_refused(), ACT_SECONDS, interval=0.05)
+        if settled and not is_refused():
             return
-        said = self._last_refusal() if self._refusals() > refusals else "Envoy did not take it; see `lab logs envoy`"
+        said = self._last_refusal() if self._refusals() > refusals else "Envoy refuses it; see `lab logs envoy`"
         self._place(dump(before))
+        if not settled:
+            raise ComponentFailed(
+                f"The gateway has not got its new configuration from istiod within {ACT_SECONDS:.0f} s.",
+                next_step="`lab status` and `lab logs istiod` tell why; what was in force stays so",
+            )
         raise InvalidMesh(
             f"istiod does not take this: {said}", next_step="mend what it names; what was in force stays so"
         )
