@@ -72,5 +72,5 @@ def test_a_metric_is_summed_over_its_labels(session: Session) -> None:
 
 def test_a_service_that_is_down_shows_no_metrics(without_payment: Session) -> None:
     """The error names the service and the next step."""
-    with pytest.raises(ShopAway, match=r"payment service shows no metrics(.|\n)*lab\.start\('payment'\)"):
+    with pytest.raises(ShopAway, match=r"payment does not answer at /metrics(.|\n)*lab\.start\('payment'\)"):
         without_payment.look.metric("payment", "events_total")
