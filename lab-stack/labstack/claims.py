@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from labstack.paths import beside
 from labstack.state import ProcessId
 
 SHARED = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
@@ -70,7 +71,7 @@ class PortClaims:
         """Note that this lab holds these ports for as long as one of these processes lives."""
         self._make()
         content = {"ports": sorted(ports), "processes": [[one.pid, one.born] for one in processes]}
-        temporary = self._file.with_name(f".{self._file.name}.{os.getpid()}")
+        temporary = beside(self._file)
         with contextlib.suppress(OSError):
             temporary.write_text(json.dumps(content), encoding="utf-8")
             temporary.chmod(0o644)

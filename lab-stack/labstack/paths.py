@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,11 +91,16 @@ class LabPaths:
             writable_folder(folder)
 
 
+def beside(path: Path) -> Path:
+    """Return a hidden name beside `path` that no other process, and no other thread of this one, uses."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+
+
 def writable_folder(folder: Path) -> Path:
     """Make `folder` if it is missing, and prove that a file can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe = folder / f".probe-{os.getpid()}"
+        probe = beside(folder / "probe")
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
@@ -107,7 +113,7 @@ def writable_folder(folder: Path) -> Path:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` so that a reader sees the old file or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = beside(path)
     try:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)

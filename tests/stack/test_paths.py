@@ -1,0 +1,23 @@
+"""The lab's files, written by several at once."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from labstack.paths import writable_folder, write_atomically
+
+
+def test_threads_of_one_process_do_not_take_each_others_files(tmp_path: Path) -> None:
+    """Eight threads that prove one folder and write one file all succeed, and a reader sees one text whole."""
+    texts = [f"{number}" * 5000 for number in range(8)]
+
+    def work(text: str) -> str:
+        for _ in range(100):
+            write_atomically(writable_folder(tmp_path) / "file", text)
+        return (tmp_path / "file").read_text(encoding="utf-8")
+
+    with ThreadPoolExecutor(len(texts)) as pool:
+        seen = list(pool.map(work, texts))
+    assert set(seen) <= set(texts)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
