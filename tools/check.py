@@ -59,6 +59,7 @@ def containers(long: bool) -> list[list[str]]:
     notebooks = ["01-one-order.ipynb", "03-compensations.ipynb"]
     if long:
         tests += ["test_switches", "test_dead_letters", "test_recovery", "test_relay", "test_resend", "test_referee"]
+        notebooks += ["07-routing-and-canary.ipynb", "08-resilience-at-the-gateway.ipynb"]
     what = [*(f"tests/stack/{name}.py" for name in tests), *(f"notebooks/{name}" for name in notebooks)]
     return [[PYTHON, "-m", "tests.containers", *PYTEST, "--nbval", *what]]
 

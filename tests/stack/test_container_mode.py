@@ -66,6 +66,18 @@ def test_every_component_is_a_container_that_only_this_machine_reaches(shared: G
         assert name in network["Aliases"]
 
 
+def test_the_name_of_a_stopped_component_is_unknown_at_once(shared: Grounds) -> None:
+    """Whoever asks for it is told so: nobody outside the lab is asked, whose answer never comes without a network."""
+    ask = "import socket\ntry: socket.getaddrinfo('payment-db', 5432)\nexcept socket.gaierror: print('unknown')"
+    shared.lab.stop("payment-db")
+    try:
+        order = engine().containers.get(shared.status()["components"]["order"]["container"])
+        answer = order.exec_run(["timeout", "5", "python", "-c", ask]).output.decode()
+    finally:
+        shared.lab.start("payment-db")
+    assert answer.strip() == "unknown"
+
+
 def test_no_program_runs_as_root(shared: Grounds) -> None:
     """The services run as a user of their own; so do the broker, Connect, and each PostgreSQL server."""
     for name in COMPONENTS:

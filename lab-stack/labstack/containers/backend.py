@@ -208,6 +208,10 @@ class ContainerBackend(BackendBase[Component]):
             container.with_kwargs(
                 labels={**self._labels, COMPONENT_LABEL: name},
                 hostname=name,
+                # The lab's containers need no name of the world outside, but the engine asks there for a stopped one's:
+                # 10 s of silence without a network. Nobody is to be asked there now; old engines don't tell that.
+                dns=["127.0.0.1"],
+                dns_opt=["timeout:1", "attempts:1"],
                 entrypoint=list(component.entry_point) or None,
                 network=self._network_name,
                 networking_config={
