@@ -59,6 +59,11 @@ def client_settings(service: Service, settings: Settings) -> dict[str, Any]:
     }
 
 
+def producer_settings(service: Service, settings: Settings) -> dict[str, Any]:
+    """Say how a producer reaches the broker, and that it puts a key where Kafka's Java clients, and Debezium, do."""
+    return client_settings(service, settings) | {"partitioner": "murmur2_random"}
+
+
 class EventConsumer:
     """The consumer loop of one service, in a thread of its own.
 

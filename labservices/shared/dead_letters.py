@@ -29,13 +29,13 @@ class DeadLetters:
     ----------
     service
         Its name; the topic is ``SERVICE.dlq``.
-    client_settings
+    producer_settings
         How the broker is reached.
     """
 
-    def __init__(self, service: str, client_settings: dict[str, Any]) -> None:
+    def __init__(self, service: str, producer_settings: dict[str, Any]) -> None:
         self._service = service
-        self._settings = client_settings
+        self._settings = producer_settings
         self._producer: Producer | None = None
 
     def send(self, parked: Parked) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, Table
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from labservices.settings import Settings
-from labservices.shared.consumer import EventConsumer, client_settings
+from labservices.shared.consumer import EventConsumer, producer_settings
 from labservices.shared.database import Database, DatabaseAway, Transaction
 from labservices.shared.dead_letters import DeadLetters
 from labservices.shared.handling import Call, EventHandling, call_handler
@@ -50,7 +50,7 @@ class Runtime:
     def __init__(self, service: Service, settings: Settings, parts: Parts | None = None) -> None:
         parts = parts or Parts()
         outbox = parts.outbox(service.name, service.tables.tables["outbox"])
-        dead_letters = DeadLetters(service.name, client_settings(service, settings))
+        dead_letters = DeadLetters(service.name, producer_settings(service, settings))
         self.service = service
         self.settings = settings
         self.prepare = parts.prepare

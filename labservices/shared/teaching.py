@@ -34,7 +34,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.sql.dml import ReturningInsert
 
 from labservices.settings import SWITCHES, Settings
-from labservices.shared.consumer import EventConsumer, client_settings
+from labservices.shared.consumer import EventConsumer, producer_settings
 from labservices.shared.database import Database, Transaction
 from labservices.shared.events import Event, InventoryReserved, OrderCreated, PaymentCompleted
 from labservices.shared.handling import Call
@@ -61,7 +61,7 @@ def parts_for(service: Service, settings: Settings) -> Parts:
                 call = functools.partial(without_guards, parts.call)
                 parts = replace(parts, transaction=UnguardedTransaction, prepare=drop_unique_keys, call=call)
             case "dual-write":
-                sender = Sender(client_settings(service, settings), crash=value)
+                sender = Sender(producer_settings(service, settings), crash=value)
                 parts = replace(parts, outbox=NoOutbox, database=functools.partial(DualWriting, sender=sender))
             case "offset-first":
                 parts = replace(parts, consumer=OffsetFirst)

@@ -180,3 +180,4 @@ def test_the_same_again_in_a_later_minor_version_changes_nothing(shared: Grounds
     assert rows(of_inbox=False) == before
     assert lab.dead_letters() == []
     assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
+    lab.reset()

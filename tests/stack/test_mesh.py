@@ -268,7 +268,10 @@ spec:
 
 
 def test_a_dead_endpoint_is_ejected(steered: Grounds) -> None:
-    """With v2 killed, half of the requests fail at first; once it is ejected none does, and Envoy counts it."""
+    """With v2 killed, half of the requests fail at first; once it is ejected none does, and Envoy counts it.
+
+    A killed container's address answers nothing, so the rule says how long a connection may take.
+    """
     lab = steered.lab
     lab.start("order-v2")
     lab.mesh.apply("""
@@ -279,6 +282,7 @@ spec:
   host: order
   subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]
   trafficPolicy:
+    connectionPool: {tcp: {connectTimeout: 0.2s}}
     outlierDetection: {consecutive5xxErrors: 3, interval: 0.2s, baseEjectionTime: 60s, maxEjectionPercent: 50}
 """)
     lab.mesh.apply(

@@ -76,7 +76,19 @@ def test_a_changed_partitioner_is_caught() -> None:
 
 def test_every_record_lies_where_its_key_belongs(shared: Grounds) -> None:
     """Debezium leaves the partition to Kafka's partitioner: no order has a stray record in any topic."""
+    shared.lab.reset()  # tests before may have written records by hand
     shared.lab.demo()
     records = broker.read_all(shared.lab.endpoints.kafka, [service.events_topic for service in shared.lab.services])
     assert len(records) > 20
     assert strays(records) == []
+
+
+def test_an_event_that_is_written_twice_lies_where_debezium_would_put_it(shared: Grounds) -> None:
+    """A service that sends to Kafka by itself chooses its partitions as everybody does."""
+    shared.lab.reset()
+    shared.lab.switch_on("order", "dual-write")
+    shared.lab.demo()
+    records = broker.read_all(shared.lab.endpoints.kafka, ["order.events"])
+    assert len(records) > 5
+    assert strays(records) == []
+    shared.lab.reset()
