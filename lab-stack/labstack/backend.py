@@ -57,6 +57,23 @@ class Endpoints:
     istiod: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     """Further versions of services, by the component's name, those that somebody has started."""
+    observers: dict[str, str] = field(default_factory=dict)
+    """Those of Prometheus, Jaeger and Grafana that this lab has."""
+
+    @property
+    def prometheus(self) -> str:
+        """Where Prometheus listens; empty where the lab has none."""
+        return self.observers.get("prometheus", "")
+
+    @property
+    def jaeger(self) -> str:
+        """Where Jaeger answers questions; empty where the lab has none."""
+        return self.observers.get("jaeger", "")
+
+    @property
+    def grafana(self) -> str:
+        """Where Grafana listens; empty where the lab has none."""
+        return self.observers.get("grafana", "")
 
     def client(self, service: str) -> str:
         """Return where a client sends its requests for a service: the gateway's origin."""
@@ -72,6 +89,7 @@ class Endpoints:
             "connect": self.connect,
             **({"envoy-admin": self.envoy_admin} if self.envoy_admin else {}),
             **({"istiod": self.istiod} if self.istiod else {}),
+            **self.observers,
             "databases": dict(self.databases),
         }
 
@@ -90,6 +108,9 @@ class Backend(Protocol):
 
     def required(self) -> list[str]:
         """Return the names of those without which the lab is not whole."""
+
+    def observers(self) -> list[str]:
+        """Return the names of those that only watch; the lab is whole without them."""
 
     def component(self, name: str) -> roles.Component:
         """Return a component by name."""

@@ -25,6 +25,7 @@ from labstack.roles import (
     ControlPlane,
     Database,
     Gateway,
+    Observer,
     ShopService,
     Watcher,
 )
@@ -81,7 +82,10 @@ class BackendBase(ABC, Generic[Part]):
         return list(self._components)
 
     def required(self) -> list[str]:
-        return [name for name, part in self._components.items() if not part.optional]
+        return [n for n, part in self._components.items() if not part.optional and not isinstance(part, Observer)]
+
+    def observers(self) -> list[str]:
+        return [name for name, part in self._components.items() if isinstance(part, Observer)]
 
     def _is_wanted(self, part: Component) -> bool:
         """Whether a component should run; an optional one only after somebody has started it."""
@@ -123,6 +127,7 @@ class BackendBase(ABC, Generic[Part]):
             gateway=next(part.url for part in parts if isinstance(part, Gateway)),
             envoy_admin=next(part.admin_url for part in parts if isinstance(part, Gateway)),
             istiod=next((part.url for part in parts if isinstance(part, ControlPlane)), ""),
+            observers={part.name: part.url for part in parts if isinstance(part, Observer)},
         )
 
     def _end_in_order(self, end: Callable[[str], None]) -> None:

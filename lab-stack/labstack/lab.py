@@ -23,6 +23,7 @@ from labstack.local.backend import LocalBackend
 from labstack.mesh.choice import choose_control_plane
 from labstack.mesh.store import MeshStore
 from labstack.mode import asked_for, choose_mode
+from labstack.observers import choose_observers, is_observed
 from labstack.paths import LabPaths
 from labstack.progress import Progress
 from labstack.referee import Verdict
@@ -108,6 +109,8 @@ class Lab:
         progress.say(str(choice))
         state.mode = choice.mode
         state.control_plane = choose_control_plane(choice.mode, self.paths)
+        state.observed = is_observed()
+        state.observers = choose_observers(choice.mode, self.paths) if state.observed else []
         self._store.write(state)
 
     def _something_runs(self) -> bool:
@@ -186,7 +189,8 @@ class Lab:
             self._settle_mode(progress)
             state, backend = self._store.read(), self.backend
             self._set_phase("starting")
-            if state.phase == "ready" and look_at(state, backend, memory=False).healthy:
+            now = look_at(state, backend, memory=False)
+            if state.phase == "ready" and now.healthy and not now.complaints:
                 self._set_phase("ready")
                 return
             before = {n for n in backend.components() if backend.inspect(n).state in ("running", "paused")}
@@ -263,7 +267,8 @@ class Lab:
         self._end_what_would_crash()
         self._end_further_versions()
         self._forget_mesh()
-        if not look_at(self._store.read(), self.backend, memory=False).healthy:
+        now = look_at(self._store.read(), self.backend, memory=False)
+        if not now.healthy or now.complaints:
             self._bring_up(progress, renew_slots=True)
         with self._store.exclusive(LOCK_WAIT, progress.say):
             self._set_phase("ready")
@@ -275,7 +280,7 @@ class Lab:
         """End what only somebody's wish had started."""
         backend = self.backend
         for name in backend.components():
-            if name not in backend.required() and backend.inspect(name).state != "stopped":
+            if backend.component(name).optional and backend.inspect(name).state != "stopped":
                 self.stop(name)
 
     def _forget_mesh(self) -> None:
@@ -450,7 +455,7 @@ class Lab:
 
     def _tell_gateway(self, name: str) -> None:
         """After a start or stop of a further version of a service, let the mesh know of it."""
-        if name not in self.backend.required():
+        if self.backend.component(name).optional:
             self.mesh.refresh()
 
     def _await_relay(self, name: str) -> None:

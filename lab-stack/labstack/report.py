@@ -55,7 +55,7 @@ def status_rows(status: LabStatus) -> list[Row]:
         databases = {f"{service}-db": url.rsplit("@", 1)[-1] for service, url in where.databases.items()}
         addresses = {**where.services, **databases, "kafka": where.kafka, "connect": where.connect}
         addresses[connect_watcher.NAME] = where.watcher
-        addresses |= {"istiod": where.istiod, "envoy": where.gateway, **where.versions}
+        addresses |= {"istiod": where.istiod, "envoy": where.gateway, **where.versions, **where.observers}
     rows = []
     for name, component in status.components.items():
         memory = f"{component.rss_bytes / 1e6:.0f} MB" if component.rss_bytes else ""

@@ -17,10 +17,12 @@ from labstack.waiting import wait_until
 
 ENVOY_ADMIN = "envoy-admin"
 """The name of the port of Envoy's administration."""
+JAEGER_OTLP = "jaeger-otlp"
+"""The name of the port where Jaeger takes spans, as OTLP over HTTP."""
 
-Kind = Literal["database", "broker", "relay", "watcher", "service", "gateway", "control plane"]
+Kind = Literal["database", "broker", "relay", "watcher", "service", "gateway", "control plane", "observer"]
 ENDING: tuple[tuple[Kind, ...], ...] = (
-    ("gateway", "service", "watcher"),
+    ("gateway", "service", "watcher", "observer"),
     ("relay", "control plane"),
     ("broker",),
     ("database",),
@@ -222,6 +224,51 @@ class ControlPlane(HttpComponent):
             return len(json.loads(self.listing()) or ())
         except ValueError:
             return 0
+
+
+class Observer(HttpComponent):
+    """What watches the lab. Nothing of the lab waits for it, or is worse for its absence.
+
+    Attributes
+    ----------
+    ready_path : str
+        What it answers with 200 once it serves.
+    """
+
+    kind = "observer"
+    timeout = 30
+    grace = 3
+    ready_path: str
+
+    def is_ready(self) -> bool:
+        """Whether it says so."""
+        return http.answers(f"{self.url}{self.ready_path}")
+
+
+class Prometheus(Observer):
+    """Collects the metrics of everything else, once a second."""
+
+    name = "prometheus"
+    ready_path = "/-/ready"
+
+
+class Jaeger(Observer):
+    """Keeps the traces."""
+
+    name = "jaeger"
+    ready_path = "/api/services"
+
+    @property
+    def otlp_url(self) -> str:
+        """Where programs on this machine send their spans."""
+        return f"http://127.0.0.1:{self._ports[JAEGER_OTLP]}"
+
+
+class Grafana(Observer):
+    """Draws what Prometheus has."""
+
+    name = "grafana"
+    ready_path = "/api/health"
 
 
 class ShopService(HttpComponent):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
@@ -43,6 +44,16 @@ class Start:
 
     def run(self) -> None:
         """Start what isn't running, and return when a canary has gone the whole way; raises what failed first."""
+        with ThreadPoolExecutor(3) as watching:
+            for name in self.backend.observers():
+                watching.submit(self._observer, name)
+            try:
+                self._start_what_is_needed()
+            except BaseException:
+                self._failed.set()
+                raise
+
+    def _start_what_is_needed(self) -> None:
         services = self.services
         jobs: list[Future[None]] = []
         with ThreadPoolExecutor(24) as pool:
@@ -96,6 +107,20 @@ class Start:
         except BaseException:
             self._failed.set()
             raise
+
+    def _observer(self, name: str) -> None:
+        """Start what only watches; the lab runs without it, too."""
+        with contextlib.suppress(_GivenUp):
+            # Nothing waits for it, so it takes no time from what the canary waits for.
+            self._wait_for(*(service.name for service in self.services))
+            try:
+                with self.progress.stage(name):
+                    self.backend.launch(name)
+                    self.backend.await_ready(name, self._check)
+            except _GivenUp:
+                self.backend.stop(name)
+            except LabError as error:
+                self.progress.say(f"the lab runs without {name}: {error.problem}")
 
     def _connector(self, service: ServiceEntry) -> None:
         try:

@@ -68,6 +68,10 @@ class LabState:
     """Teaching switches that are on, and their values, by service."""
     control_plane: str = "translator"
     """What steers the gateway: ``istiod``, or the lab's ``translator``."""
+    observed: bool = False
+    """Whether the lab's parts tell what they do, in metrics and spans."""
+    observers: list[str] = field(default_factory=list)
+    """Those of Prometheus, Jaeger and Grafana that the lab has."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

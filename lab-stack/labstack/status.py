@@ -37,7 +37,8 @@ class LabStatus:
     components : dict
         ComponentStatus by name.
     complaints : dict
-        What is wrong, by component: process, readiness, or connector's task.
+        What is wrong, by component: process, readiness, or connector's task. What watches the lab is among them, but
+        the lab is ready without it.
     switches : dict
         Teaching switches that are on, and their values, by service.
     retained : dict
@@ -91,11 +92,12 @@ class LabStatus:
 
 def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
     """Look at every component; asks all of them at once and waits for none longer than two seconds."""
-    names, required = backend.components(), set(backend.required())
+    names, observers = backend.components(), set(backend.observers())
+    expected = {*backend.required(), *observers}
     with ThreadPoolExecutor(12) as pool:
         components = dict(zip(names, pool.map(lambda n: backend.inspect(n, memory=memory), names), strict=True))
         # Of what runs only where somebody has started it, nobody has to know until then.
-        components = {n: c for n, c in components.items() if n in required or c.state != "stopped"}
+        components = {n: c for n, c in components.items() if n in expected or c.state != "stopped"}
         names = list(components)
         where = backend.endpoints()
         complaints: dict[str, str] = {n: c.state for n, c in components.items() if c.state != "running"}
@@ -103,6 +105,9 @@ def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
         if len(complaints) < len(names) and where.connect:
             urls = {**where.services, **where.versions}
             asked = [n for n in urls if n in components and n not in complaints]
+            for name, ready in zip(observers, pool.map(lambda n: backend.component(n).is_ready(), observers), strict=True):
+                if not ready:
+                    complaints.setdefault(name, "does not answer")
             answers = pool.map(lambda n: _ask_service(urls[n]), asked)
             if (
                 Gateway.name in components
@@ -122,7 +127,8 @@ def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
             retained = {f"{service}-db": size for service, size in told.items()}
             if tasks and (complaint := tasks.result() or _unread(unread)):
                 complaints["connect"] = complaint
-    overall = _overall(state, components, complaints)
+    serious = {name: complaint for name, complaint in complaints.items() if name not in observers}
+    overall = _overall(state, components, serious)
     steers = state.control_plane if Gateway.name in components else ""
     return LabStatus(backend.mode, overall, where, components, complaints, state.switches, retained, steers)
 
