@@ -62,6 +62,10 @@ class Settings(BaseSettings):
     http_port: int | None = Field(
         default=None, ge=1, le=65535, description="the port of the HTTP API (a consumer-only process needs none)"
     )
+    otel_exporter_otlp_endpoint: str = Field(
+        default="", pattern=r"^(https?://.+)?$", description="where spans go, as OTLP over HTTP; empty for nowhere"
+    )
+    spans_file: str = Field(default="", description="the file that spans go to where no such endpoint is set")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="how much is logged")
     consumer_session_timeout_ms: int = Field(
         default=3000, ge=1000, description="after so long without a heartbeat the broker gives the partitions to others"

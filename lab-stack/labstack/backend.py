@@ -112,6 +112,12 @@ class Backend(Protocol):
     def observers(self) -> list[str]:
         """Return the names of those that only watch; the lab is whole without them."""
 
+    def spans(self, service: str) -> str:
+        """Return the spans that a service has written to its file, where there is no Jaeger.
+
+        A line for each export: OTLP's ``ExportTraceServiceRequest`` in JSON. Empty where it has written none.
+        """
+
     def component(self, name: str) -> roles.Component:
         """Return a component by name."""
 

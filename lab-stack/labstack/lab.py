@@ -347,13 +347,13 @@ class Lab:
             backend.launch(name)
             backend.await_ready(name)
             self._await_relay(name)
-            self._tell_gateway(name)
+            self._tell_of_versions(name)
 
     def stop(self, name: str) -> None:
         """End a component in good order."""
         with self._changing_component():
             self.backend.stop(name)
-            self._tell_gateway(name)
+            self._tell_of_versions(name)
 
     def kill(self, name: str) -> None:
         """End a component at once, as a crash would (SIGKILL)."""
@@ -453,10 +453,15 @@ class Lab:
                 backend.launch(service)
                 backend.await_ready(service)
 
-    def _tell_gateway(self, name: str) -> None:
-        """After a start or stop of a further version of a service, let the mesh know of it."""
-        if self.backend.component(name).optional:
-            self.mesh.refresh()
+    def _tell_of_versions(self, name: str) -> None:
+        """After a start or stop of a further version of a service, let the mesh and Prometheus know of it."""
+        backend = self.backend
+        if not backend.component(name).optional:
+            return
+        self.mesh.refresh()
+        for observer in backend.observers():
+            if backend.inspect(observer).state == "running":
+                backend.component(observer).settle()
 
     def _await_relay(self, name: str) -> None:
         """After a start of Connect, wait until its connectors' tasks run again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from labstack.errors import LabError, ProgramMissing
 from labstack.paths import LabPaths
@@ -40,6 +41,22 @@ def choose_observers(mode: str, paths: LabPaths) -> list[str]:
     from labstack.install import find_program
 
     return [name for name in NAMES if find_program(name, paths)]
+
+
+def program(name: str, paths: LabPaths) -> Path:
+    """Return the program of an observer.
+
+    Raises
+    ------
+    ProgramMissing
+        It was there when the lab was started, and is gone.
+    """
+    from labstack.install import find_program
+
+    found = find_program(name, paths)
+    if found is None:
+        raise missing(name)
+    return found.path
 
 
 def missing(name: str) -> ProgramMissing:

@@ -73,6 +73,9 @@ class LabPaths:
     def log(self, component: str) -> Path:
         return self.state / "logs" / f"{component}.log"
 
+    def spans(self, component: str) -> Path:
+        return self.state / "data" / "spans" / f"{component}.jsonl"
+
     def make(self) -> None:
         """Make the folders, readable by their owner only.
 

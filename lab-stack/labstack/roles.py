@@ -18,7 +18,8 @@ from labstack.waiting import wait_until
 ENVOY_ADMIN = "envoy-admin"
 """The name of the port of Envoy's administration."""
 JAEGER_OTLP = "jaeger-otlp"
-"""The name of the port where Jaeger takes spans, as OTLP over HTTP."""
+JAEGER_OTLP_GRPC = "jaeger-otlp-grpc"
+"""The names of the ports where Jaeger takes spans, as OTLP over HTTP and over gRPC."""
 
 Kind = Literal["database", "broker", "relay", "watcher", "service", "gateway", "control plane", "observer"]
 ENDING: tuple[tuple[Kind, ...], ...] = (
@@ -250,6 +251,10 @@ class Prometheus(Observer):
 
     name = "prometheus"
     ready_path = "/-/ready"
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Tell it which instances of the services there are now; it takes note within a second."""
 
 
 class Jaeger(Observer):

@@ -21,6 +21,8 @@ def service_environment(
     host: str = "127.0.0.1",
     version: str = FIRST_VERSION,
     switches: Mapping[str, str] = MappingProxyType({}),
+    otlp_endpoint: str = "",
+    spans_file: Path | str = "",
 ) -> dict[str, str]:
     """Return the environment that starts a service with these settings; names that services don't know are an error.
 
@@ -34,6 +36,8 @@ def service_environment(
         "DATASETS_DIR": str(datasets),
         "SERVICE_VERSION": version,
         "TEACHING_SWITCHES": ",".join(written(name, value) for name, value in switches.items()),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": otlp_endpoint,
+        "SPANS_FILE": str(spans_file),
     }
     unknown = {name for name in environment if name.lower() not in Settings.model_fields}
     if unknown:

@@ -105,9 +105,8 @@ def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
         if len(complaints) < len(names) and where.connect:
             urls = {**where.services, **where.versions}
             asked = [n for n in urls if n in components and n not in complaints]
-            for name, ready in zip(observers, pool.map(lambda n: backend.component(n).is_ready(), observers), strict=True):
-                if not ready:
-                    complaints.setdefault(name, "does not answer")
+            watching = [n for n in observers if n not in complaints]
+            ready = pool.map(lambda n: backend.component(n).is_ready(), watching)
             answers = pool.map(lambda n: _ask_service(urls[n]), asked)
             if (
                 Gateway.name in components
@@ -120,6 +119,9 @@ def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
             reachable = [s for s in where.databases if f"{s}-db" not in complaints]
             slots = pool.map(lambda s: slot_is_read(where.databases[s]), reachable)
             tasks = pool.submit(_ask_relay, where, list(where.services)) if "connect" not in complaints else None
+            complaints.update(
+                {n: "does not answer" for n, is_ready in zip(watching, ready, strict=True) if not is_ready}
+            )
             complaints.update({n: answer for n, answer in zip(asked, answers, strict=True) if answer})
             kept = pool.map(lambda s: retained_bytes(where.databases[s]), reachable)
             unread = [s for s, is_read in zip(reachable, slots, strict=True) if not is_read]

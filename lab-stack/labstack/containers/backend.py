@@ -15,6 +15,7 @@ from docker.models.containers import Container
 from docker.types import IPAMConfig, IPAMPool
 from testcontainers.core.container import DockerContainer
 
+from labstack import observers
 from labstack.backend import ComponentState, ComponentStatus
 from labstack.backend_base import BackendBase
 from labstack.containers.component import Component, Site
@@ -22,13 +23,16 @@ from labstack.containers.connect import Connect
 from labstack.containers.connect_watcher import ConnectWatcher
 from labstack.containers.engine import engine, speaking_plainly
 from labstack.containers.envoy import Envoy
+from labstack.containers.grafana import Grafana
 from labstack.containers.images import IMAGES, image, missing, pull, services_image
 from labstack.containers.istiod import Istiod
+from labstack.containers.jaeger import Jaeger
 from labstack.containers.kafka import Kafka
 from labstack.containers.postgres import Postgres
+from labstack.containers.prometheus import Prometheus
 from labstack.containers.service import Service
 from labstack.databases import password
-from labstack.errors import ComponentFailed, EngineAway, LabError, NotRunning
+from labstack.errors import ComponentFailed, DownloadFailed, EngineAway, LabError, NotRunning
 from labstack.port_plan import planned_ports
 from labstack.progress import Progress
 from labstack.state import ComponentRecord, me
@@ -55,15 +59,18 @@ class ContainerBackend(BackendBase[Component]):
         return self.store.lab_id
 
     def _make_components(self) -> list[Component]:
+        state = self.store.read()
         site = Site(
             self.lab_id,
             self._ports,
             password(self.paths),
-            self.store.read().switches,
+            state.switches,
             self._address,
             self.log,
             self._run,
             self._put,
+            state.observed,
+            tuple(state.observers),
         )
         databases = [Postgres(site, service) for service in self.services]
         kafka = Kafka(site)
@@ -82,22 +89,47 @@ class ContainerBackend(BackendBase[Component]):
                 for service, database in zip(self.services, databases, strict=True)
                 for version in service.versions
             ),
+            *self._observers(site),
         ]
+
+    def _observers(self, site: Site) -> list[Component]:
+        made: dict[str, Callable[[], Component]] = {
+            Prometheus.name: lambda: Prometheus(site, self.addresses),
+            Jaeger.name: lambda: Jaeger(site),
+            Grafana.name: lambda: Grafana(site),
+        }
+        return [make() for name, make in made.items() if name in site.observers]
 
     # -- before a start --------------------------------------------------------------------------------------------
 
     def prepare(self, progress: Progress) -> None:
         with progress.stage("images") as stage:
-            progress.note(stage, ", ".join(image(name) for name in IMAGES))
-            if absent := missing(IMAGES):
+            wanted = [name for name in IMAGES if name not in observers.NAMES]
+            wanted += [name for name in self.observers() if self.component(name).image == image(name)]
+            progress.note(stage, ", ".join(image(name) for name in wanted))
+            if absent := missing(wanted):
                 progress.say(_needs())
             for name in absent:
-                with progress.stage(f"pulling {image(name)}") as pulling:
-                    pull(name, lambda text, pulling=pulling: progress.note(pulling, text))  # type: ignore[misc]
+                try:
+                    with progress.stage(f"pulling {image(name)}") as pulling:
+                        pull(name, lambda text, pulling=pulling: progress.note(pulling, text))  # type: ignore[misc]
+                except DownloadFailed as error:
+                    if name not in observers.NAMES:
+                        raise
+                    self._do_without(name)
+                    progress.say(f"the lab runs without {name}: {error.problem}")
         with progress.stage("the services' image"):
             services_image()
         self._choose_ports(progress)
         self._make_network()
+
+    def _do_without(self, observer: str) -> None:
+        """Leave an observer out of this lab until its next start."""
+        with self._writing:
+            state = self.store.read()
+            state.observers = [name for name in state.observers if name != observer]
+            self.store.write(state)
+        del self._components  # they are made anew
 
     def _choose_ports(self, progress: Progress) -> None:
         kept = self.store.read().ports if any(found.status == "running" for found in self._containers()) else {}
@@ -331,6 +363,9 @@ class ContainerBackend(BackendBase[Component]):
     def database_for_connect(self, service: str) -> str:
         databases = {part.service.name: part for part in self._components.values() if isinstance(part, Postgres)}
         return databases[service].inner_url
+
+    def spans(self, service: str) -> str:
+        return self._run(service, ["cat", Service.spans_file])
 
     def log(self, name: str, lines: int) -> str:
         found = self._container(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -41,6 +41,10 @@ class Site:
     """Runs a command in a component's container, and returns what it printed."""
     put: Callable[[str, str, bytes], None] = lambda name, folder, archive: None
     """Unpacks a tar archive into a folder of a component's container."""
+    observed: bool = False
+    """Whether the components tell what they do, in metrics and spans."""
+    observers: Collection[str] = ()
+    """Those of Prometheus, Jaeger and Grafana that there are."""
 
 
 class Component(roles.Component):

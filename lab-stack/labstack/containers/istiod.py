@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Callable, Sequence
 
 from testcontainers.core.container import DockerContainer
 
 from labstack import roles
 from labstack.containers.component import Component, Site
+from labstack.containers.files import archive
 from labstack.mesh import istiod
 from labstack.mesh.documents import Document
 from labstack.mesh.store import ISTIO, dump
@@ -44,13 +43,7 @@ class Istiod(roles.ControlPlane, Component):
         return dump(self._configuration())
 
     def place(self, configuration: str) -> None:
-        content = configuration.encode()
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as archive:
-            entry = tarfile.TarInfo("in-force.yaml")
-            entry.size, entry.mode = len(content), 0o644
-            archive.addfile(entry, io.BytesIO(content))
-        self.site.put(self.name, FOLDER, buffer.getvalue())
+        self.site.put(self.name, FOLDER, archive("in-force.yaml", configuration))
 
     def listing(self) -> str:
         return self.site.run(self.name, ["pilot-discovery", "request", "GET", istiod.LISTING])

@@ -7,6 +7,7 @@ from testcontainers.core.container import DockerContainer
 from labstack import roles
 from labstack.containers.component import Component, Site
 from labstack.containers.images import services_image
+from labstack.containers.jaeger import OTLP_PORT, Jaeger
 from labstack.containers.kafka import Kafka
 from labstack.containers.postgres import Postgres
 from labstack.services import FIRST_VERSION, ServiceEntry, instance_name
@@ -31,6 +32,7 @@ class Service(roles.ShopService, Component):
     """
 
     inner_port = 8000
+    spans_file = "/tmp/spans.jsonl"
 
     def __init__(
         self, site: Site, service: ServiceEntry, database: Postgres, kafka: Kafka, version: str = FIRST_VERSION
@@ -64,5 +66,14 @@ class Service(roles.ShopService, Component):
                 datasets="/app/datasets",
                 version=self.version,
                 switches=self.site.switches.get(self.service.name, {}),
+                **self._spans_go_to(),
             )
         )
+
+    def _spans_go_to(self) -> dict[str, str]:
+        """Spans go to Jaeger where there is one, else to a file; both as OTLP."""
+        if not self.site.observed:
+            return {}
+        if Jaeger.name in self.site.observers:
+            return {"otlp_endpoint": f"http://{Jaeger.name}:{OTLP_PORT}"}
+        return {"spans_file": self.spans_file}

@@ -23,11 +23,14 @@ class OnPath:
         Arguments that make it print its version; none where it can't.
     accepts : str
         The version that it must print, or the beginning of one, up to a dot: ``1.29`` takes 1.29.1, not 1.290.
+    minimum : str
+        Instead, the oldest that will do.
     """
 
     command: str
     ask: tuple[str, ...] = ()
     accepts: str = ""
+    minimum: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,25 @@ class InImage:
     image: str
     digest: str
     path: str
+
+
+@dataclass(frozen=True)
+class InDebian:
+    """A package of Debian, or of what descends from it.
+
+    Attributes
+    ----------
+    package : str
+        Its name.
+    files : tuple of str
+        The programs that are taken out of it; nothing of it is installed on the machine.
+    minimum : str
+        The oldest version that will do; each release has its own.
+    """
+
+    package: str
+    files: tuple[str, ...]
+    minimum: str
 
 
 @dataclass(frozen=True)
@@ -94,7 +116,7 @@ class Entry:
         What it is called in the lab, and which one is installed.
     program : str
         The file that is started, relative to the folder that an install makes.
-    on_path, in_image, by_go : optional
+    on_path, in_image, in_debian, by_go : optional
         The ways; `None` where there is none.
     """
 
@@ -103,6 +125,7 @@ class Entry:
     program: str
     on_path: OnPath | None = None
     in_image: InImage | None = None
+    in_debian: InDebian | None = None
     by_go: ByGo | None = None
 
 
@@ -127,13 +150,14 @@ def entry(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
         raise UnknownComponent(
             f"The lab has no program {name!r} to install.", next_step=f"there are: {', '.join(names(versions))}"
         )
-    path, go = table.get("on_path"), table.get("go")
+    path, debian, go = (table.get(way) for way in ("on_path", "debian", "go"))
     return Entry(
         name=name,
         version=table["version"],
         program=table["program"],
         on_path=OnPath(**{**path, "ask": tuple(path.get("ask", ()))}) if path else None,
         in_image=_in_image(name, table) if "image" in table else None,
+        in_debian=InDebian(**{**debian, "files": tuple(debian["files"])}) if debian else None,
         by_go=ByGo(**{**go, "flags": tuple(go.get("flags", ()))}) if go else None,
     )
 

@@ -27,7 +27,7 @@ EVERY = 60.0
 @click.option("--keep", is_flag=True, help="Keep what a build by Go has downloaded and compiled.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else.")
 def install_command(name: str | None, way: str | None, listing: bool, lock: bool, keep: bool, as_json: bool) -> None:
-    """Get a program that no package registry ships: from PATH, from its official image, or built by Go.
+    """Get a program that no Python package brings: from PATH, its official image, Debian's package, or built by Go.
 
     What is installed already is checked, and mended if it is damaged.
     """
@@ -57,7 +57,7 @@ def _list(paths: LabPaths, as_json: bool) -> None:
         return
     for name, program in found.items():
         wanted = entry(name)
-        has = {"path": wanted.on_path, "image": wanted.in_image, "go": wanted.by_go}
+        has = {"path": wanted.on_path, "image": wanted.in_image, "debian": wanted.in_debian, "go": wanted.by_go}
         ways = ", or ".join(NAMES[way] for way in WAYS if has[way])
         where = f"{program.path} (from {program.origin})" if program else f"not installed; to be had from {ways}"
         click.echo(f"{name:<12} {program.version if program else wanted.version:<10} {where}")

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 from labstack.errors import LabError, ProgramMissing, StorageTrouble
-from labstack.install.catalogue import Entry
+from labstack.install.catalogue import Entry, OnPath
 from labstack.install.store import Program
 from labstack.paths import LabPaths, write_atomically
 
@@ -46,9 +46,29 @@ def look(wanted: Entry, paths: LabPaths) -> Program:
     if not rule.ask:
         return Program(wanted.name, "unknown", path, "path", found)
     version = _remembered(wanted, path, paths)
-    if not re.match(rf"{re.escape(rule.accepts)}(?![0-9])", version):
-        raise ProgramMissing(f"{found} is {version or 'of a version it does not tell'}; {rule.accepts} is needed")
+    if not _will_do(rule, version):
+        needed = f"{rule.minimum} or newer" if rule.minimum else rule.accepts
+        raise ProgramMissing(f"{found} is {version or 'of a version it does not tell'}; {needed} is needed")
     return Program(wanted.name, version, path, "path", found)
+
+
+def _will_do(rule: OnPath, version: str) -> bool:
+    if rule.minimum:
+        return is_at_least(version, rule.minimum)
+    return re.match(rf"{re.escape(rule.accepts)}(?![0-9])", version) is not None
+
+
+def is_at_least(version: str, minimum: str) -> bool:
+    """Return whether a version is a minimum or newer; what comes after its numbers does not count.
+
+    A Debian package's epoch (``1:``) is no part of the version.
+    """
+    numbers = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
+    return numbers is not None and _numbers(numbers[1]) >= _numbers(minimum)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 def _remembered(wanted: Entry, path: Path, paths: LabPaths) -> str:

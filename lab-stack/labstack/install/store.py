@@ -40,9 +40,9 @@ class Program:
     path : Path
         Of the file that is started.
     source : str
-        ``path``, ``image`` or ``go``.
+        ``path``, ``image``, ``debian`` or ``go``.
     origin : str
-        The image by digest, the module by version, or the place on PATH.
+        The image by digest, the package or module by version, or the place on PATH.
     sha256 : str
         Of the file; empty for one on PATH, which the lab doesn't own.
     """
@@ -95,9 +95,7 @@ class Store:
             seen = path.stat()
             if (seen.st_size, seen.st_mtime_ns) != (note["size"], note["mtime_ns"]) or not os.access(path, os.X_OK):
                 return None
-            return Program(
-                self.entry.name, self.entry.version, path, record["source"], record["origin"], note["sha256"]
-            )
+            return Program(self.entry.name, record["version"], path, record["source"], record["origin"], note["sha256"])
         except (OSError, LookupError, TypeError):
             return None
 
@@ -128,8 +126,10 @@ class Store:
         finally:
             remove_tree(folder)
 
-    def put(self, grown: Path, source: str, origin: str) -> Program:
+    def put(self, grown: Path, source: str, origin: str, version: str = "") -> Program:
         """Make what lies in `grown` the installed program, in one step; what was there before goes.
+
+        Its version is the wanted one, unless another is named.
 
         Raises
         ------
@@ -143,7 +143,7 @@ class Store:
             files = {str(path.relative_to(whole / FILES)): _note(path) for path in _files(whole / FILES)}
             record = {
                 "name": self.entry.name,
-                "version": self.entry.version,
+                "version": version or self.entry.version,
                 "source": source,
                 "origin": origin,
                 "installed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -23,10 +23,13 @@ from labstack.local.component import Component, Site
 from labstack.local.connect import Connect
 from labstack.local.connect_watcher import ConnectWatcher
 from labstack.local.envoy import Envoy
+from labstack.local.grafana import Grafana
 from labstack.local.istiod import Istiod
+from labstack.local.jaeger import Jaeger
 from labstack.local.kafka import Kafka
 from labstack.local.postgres import Postgres
 from labstack.local.programs import prepare_programs
+from labstack.local.prometheus import Prometheus
 from labstack.local.service import Service
 from labstack.port_plan import planned_ports
 from labstack.progress import Progress
@@ -40,10 +43,11 @@ class LocalBackend(BackendBase[Component]):
     mode = "local"
 
     def _make_components(self) -> list[Component]:
-        site = Site(self.paths, self._ports, self.store.read().switches)
+        state = self.store.read()
+        site = Site(self.paths, self._ports, state.switches, state.observed, tuple(state.observers))
         databases = [Postgres(site, service) for service in self.services]
         connect = Connect(site)
-        istiod = Istiod(site, self.mesh_documents) if self.store.read().control_plane == "istiod" else None
+        istiod = Istiod(site, self.mesh_documents) if state.control_plane == "istiod" else None
         return [
             *databases,
             Kafka(site),
@@ -57,7 +61,16 @@ class LocalBackend(BackendBase[Component]):
                 for service, database in zip(self.services, databases, strict=True)
                 for version in service.versions
             ),
+            *self._observers(site),
         ]
+
+    def _observers(self, site: Site) -> list[Component]:
+        made: dict[str, Callable[[], Component]] = {
+            Prometheus.name: lambda: Prometheus(site, self.addresses),
+            Jaeger.name: lambda: Jaeger(site),
+            Grafana.name: lambda: Grafana(site),
+        }
+        return [make() for name, make in made.items() if name in site.observers]
 
     def prepare(self, progress: Progress) -> None:
         prepare_programs(self.paths, self.store.read().lab_id, progress)
@@ -196,6 +209,13 @@ class LocalBackend(BackendBase[Component]):
 
     def database_for_connect(self, service: str) -> str:
         return self.endpoints().databases[service]
+
+    def spans(self, service: str) -> str:
+        self.component(service)
+        try:
+            return self.paths.spans(service).read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
 
     def log(self, name: str, lines: int) -> str:
         return log_tail(self.component(name).log, lines)

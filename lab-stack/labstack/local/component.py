@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +30,10 @@ class Site:
     paths: LabPaths
     ports: Mapping[str, int]
     switches: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    observed: bool = False
+    """Whether the components tell what they do, in metrics and spans."""
+    observers: Collection[str] = ()
+    """Those of Prometheus, Jaeger and Grafana that there are."""
 
 
 class Component(roles.Component):

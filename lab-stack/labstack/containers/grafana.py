@@ -1,0 +1,34 @@
+"""Grafana, from the official image."""
+
+from __future__ import annotations
+
+from testcontainers.core.container import DockerContainer
+
+from labstack import grafana, roles
+from labstack.containers.component import Component
+from labstack.containers.jaeger import Jaeger
+from labstack.containers.prometheus import Prometheus
+
+HOME = "/etc/grafana/lab"
+
+
+class Grafana(roles.Grafana, Component):
+    """What draws the dashboards."""
+
+    image_name = "grafana"
+    usual_port = 3000
+    inner_port = 3000
+    timeout = 60
+
+    def configure(self, container: DockerContainer) -> None:
+        values = {
+            "HOST": "0.0.0.0",
+            "PORT": self.inner_port,
+            "HOME": HOME,
+            "DATA": "/var/lib/grafana",
+            "PROMETHEUS": f"http://{Prometheus.name}:{Prometheus.inner_port}",
+            "JAEGER": f"http://{Jaeger.name}:{Jaeger.inner_port}",
+        }
+        for name, text in grafana.files(values).items():
+            container.with_copy_into_container(text.encode(), f"{HOME}/{name}", 0o644)
+        container.with_envs(GF_PATHS_CONFIG=f"{HOME}/grafana.ini")

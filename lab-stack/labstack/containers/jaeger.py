@@ -1,0 +1,45 @@
+"""Jaeger, from the official image."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from testcontainers.core.container import DockerContainer
+
+from labstack import roles
+from labstack.containers.component import Component
+from labstack.paths import CONFIG
+from labstack.templates import fill
+
+CONFIGURATION = "/etc/jaeger/lab.yaml"
+OTLP_PORT = 4318
+OTLP_GRPC_PORT = 4317
+
+
+class Jaeger(roles.Jaeger, Component):
+    """What keeps the traces, in memory."""
+
+    image_name = "jaeger"
+    usual_port = 16686
+    inner_port = 16686
+    more_ports = MappingProxyType(
+        {roles.JAEGER_OTLP: (4318, OTLP_PORT), roles.JAEGER_OTLP_GRPC: (4317, OTLP_GRPC_PORT)}
+    )
+
+    @property
+    def inner_otlp_url(self) -> str:
+        """Where the other containers send their spans."""
+        return f"http://{self.name}:{OTLP_PORT}"
+
+    def configure(self, container: DockerContainer) -> None:
+        configuration = fill(
+            CONFIG / self.name / "config.yaml",
+            {
+                "HTTP": f"0.0.0.0:{self.inner_port}",
+                "GRPC": "127.0.0.1:16685",
+                "OTLP_HTTP": f"0.0.0.0:{OTLP_PORT}",
+                "OTLP_GRPC": f"0.0.0.0:{OTLP_GRPC_PORT}",
+            },
+        )
+        container.with_copy_into_container(configuration.encode(), CONFIGURATION, 0o644)
+        container.with_command(["--config", CONFIGURATION])

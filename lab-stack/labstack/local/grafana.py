@@ -1,0 +1,38 @@
+"""Grafana as a plain process, where somebody has it."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from labstack import grafana, observers, roles
+from labstack.local.component import Component
+from labstack.local.process import Command
+from labstack.paths import writable_folder, write_atomically
+
+
+class Grafana(roles.Grafana, Component):
+    """What draws the dashboards."""
+
+    ports = MappingProxyType({roles.Grafana.name: 3000})
+
+    def prepare(self) -> Command:
+        program = observers.program(self.name, self.site.paths)
+        home, data = self.site.paths.config(self.name), self.site.paths.data(self.name)
+        values = {
+            "HOST": "127.0.0.1",
+            "PORT": self.port,
+            "HOME": home,
+            "DATA": data,
+            "PROMETHEUS": self._url(roles.Prometheus.name),
+            "JAEGER": self._url(roles.Jaeger.name),
+        }
+        for name, text in grafana.files(values).items():
+            writable_folder((home / name).parent)
+            write_atomically(home / name, text)
+        # Its own pages and defaults lie beside the program, wherever that is.
+        options = ["server", "--homepath", str(program.resolve().parent.parent), "--config", str(home / "grafana.ini")]
+        return Command([str(program), *options], cwd=self.site.paths.state)
+
+    def _url(self, observer: str) -> str:
+        """Where it finds another observer; a lab without that one has its usual address there, and nobody answers."""
+        return f"http://127.0.0.1:{self.site.ports.get(observer, 1)}"

@@ -1,0 +1,55 @@
+"""Prometheus as a plain process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MappingProxyType
+
+from labstack import observers, prometheus, roles
+from labstack.local.component import Component, Site
+from labstack.local.process import Command
+from labstack.mesh.addresses import Addresses
+from labstack.paths import writable_folder, write_atomically
+from labstack.templates import fill_into
+
+
+class Prometheus(roles.Prometheus, Component):
+    """What collects the metrics.
+
+    Parameters
+    ----------
+    site : Site
+        Where the lab runs.
+    addresses : callable
+        Returns where the services' instances are.
+    """
+
+    ports = MappingProxyType({roles.Prometheus.name: 9090})
+
+    def __init__(self, site: Site, addresses: Callable[[], Addresses]) -> None:
+        super().__init__(site)
+        self._addresses = addresses
+        self._home = site.paths.config(self.name)
+
+    def settle(self) -> None:
+        write_atomically(self._home / prometheus.TARGETS, prometheus.targets(self._addresses()))
+
+    def prepare(self) -> Command:
+        program = observers.program(self.name, self.site.paths)
+        ports = self.site.ports
+        writable_folder(self._home)
+        self.settle()
+        configuration = fill_into(
+            prometheus.FOLDER / "prometheus.yml",
+            self._home / "prometheus.yml",
+            {
+                "RULES": prometheus.FOLDER / prometheus.RULES,
+                "SERVICES": self._home / prometheus.TARGETS,
+                "GATEWAY": f"127.0.0.1:{ports[roles.ENVOY_ADMIN]}",
+                "RELAY": f"127.0.0.1:{ports[roles.Watcher.name]}",
+                "OWN": f"127.0.0.1:{self.port}",
+            },
+        )
+        data = self.site.paths.data(self.name)
+        options = prometheus.options(str(configuration), str(data), f"127.0.0.1:{self.port}")
+        return Command([str(program), *options], cwd=self.site.paths.state)
