@@ -45,6 +45,19 @@ class Suite:
 
     name: str
     commands: Callable[[bool], list[list[str]]]
+    observed: bool = False
+    """Whether Prometheus and Jaeger run beside the lab: what has no need of them is tested without."""
+
+
+def prefetch(long: bool) -> list[list[str]]:
+    """Return the commands that fetch, or build, what no package registry ships."""
+    consequences = {
+        "istiod": "nothing is held against it",
+        "prometheus": "what it collects is not tested",
+        "jaeger": "what it keeps is not tested",
+    }
+    get = [[PYTHON, "-m", "tests.get_program", name, then] for name, then in consequences.items()]
+    return [[*LAB, "prefetch"], *get]
 
 
 def notebooks(long: bool) -> list[list[str]]:
@@ -68,12 +81,13 @@ SUITES = [
     Suite("lint", lambda _: [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]),
     Suite("repo", lambda _: [[*PYTEST, "tests/repo", "tests/datasets"]]),
     Suite("services", lambda _: [[*PYTEST, "tests/services"]]),
-    Suite("prefetch", lambda _: [[*LAB, "prefetch"], [PYTHON, "-m", "tests.mesh.get_istiod"]]),
+    Suite("prefetch", prefetch),
     Suite("mesh", lambda _: [[*PYTEST, "tests/mesh"]]),
     Suite("stack", lambda _: [[*PYTEST, "tests/stack"]]),
     Suite("containers", containers),
-    Suite("labkit", lambda _: [[*LAB, "up"], [*PYTEST, "tests/labkit"], [*LAB, "down", "--purge"]]),
-    Suite("notebooks", notebooks),
+    Suite("observability", lambda _: [[*PYTEST, "tests/observability"]], observed=True),
+    Suite("labkit", lambda _: [[*LAB, "up"], [*PYTEST, "tests/labkit"], [*LAB, "down", "--purge"]], observed=True),
+    Suite("notebooks", notebooks, observed=True),
     Suite("benchmarks", lambda _: [[*PYTEST, "tests/benchmarks"]]),
 ]
 
@@ -123,6 +137,7 @@ def run_suite(suite: Suite, environment: dict[str, str], *, long: bool) -> tuple
     print(f"\n=== {suite.name}", flush=True)
     began = time.monotonic()
     statuses = set()
+    environment = {**environment, "LAB_OBSERVABILITY": "auto" if suite.observed else "off"}
     for command in suite.commands(long):
         print("$", " ".join(Path(word).name if word == PYTHON else word for word in command), flush=True)
         done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)
