@@ -19,6 +19,8 @@ from labstack.local.java import find_java
 from labstack.local.postgres import programs
 from labstack.mesh.choice import NAMES, choose_control_plane
 from labstack.mode import ModeChoice, checked_mode, choose_mode
+from labstack.observers import NAMES as NAMES_OF_OBSERVERS
+from labstack.observers import choose_observers, is_observed
 from labstack.paths import LabPaths, writable_folder
 from labstack.services import ServiceEntry
 from labstack.state import StateStore
@@ -74,6 +76,7 @@ def _of_processes(paths: LabPaths) -> list[tuple[str, Callable[[], Finding]]]:
         ("Java", _java),
         ("PostgreSQL", lambda: _postgres(paths)),
         ("gateway", lambda: _gateway(paths)),
+        ("watching", lambda: _watching(paths)),
         ("memory", _memory),
         ("cache", lambda: _cache(paths)),
         ("leftovers", lambda: _leftovers(paths)),
@@ -119,6 +122,19 @@ def _postgres(paths: LabPaths) -> Finding:
 def _gateway(paths: LabPaths) -> Finding:
     envoy = find_envoy()
     return Finding("gateway", "ok", f"Envoy ({envoy}), steered by {NAMES[choose_control_plane('local', paths)]}")
+
+
+def _watching(paths: LabPaths) -> Finding:
+    if not is_observed():
+        return Finding("watching", "ok", "nothing: LAB_OBSERVABILITY says so")
+    there = choose_observers("local", paths)
+    wanted = [name for name in NAMES_OF_OBSERVERS if name not in there]
+    seen = f"by {', '.join(there) or 'nobody'}; not on this machine: {', '.join(wanted) or 'nothing'}"
+    # Grafana comes by its image only, and the notebooks draw its dashboards themselves.
+    if needed := [name for name in wanted if name != "grafana"]:
+        advice = f"{' and '.join(f'`lab install {name}`' for name in needed)}, if you want metrics and traces"
+        return Finding("watching", "warning", seen, advice)
+    return Finding("watching", "ok", seen)
 
 
 def _memory() -> Finding:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labstack import dead_letters, referee, report
+from labstack import dead_letters, observers, referee, report
 from labstack.backend import Backend, Endpoints
 from labstack.dead_letters import DeadLetter
 from labstack.demo import Story, show
@@ -23,7 +23,6 @@ from labstack.local.backend import LocalBackend
 from labstack.mesh.choice import choose_control_plane
 from labstack.mesh.store import MeshStore
 from labstack.mode import asked_for, choose_mode
-from labstack.observers import choose_observers, is_observed
 from labstack.paths import LabPaths
 from labstack.progress import Progress
 from labstack.referee import Verdict
@@ -109,9 +108,11 @@ class Lab:
         progress.say(str(choice))
         state.mode = choice.mode
         state.control_plane = choose_control_plane(choice.mode, self.paths)
-        state.observed = is_observed()
-        state.observers = choose_observers(choice.mode, self.paths) if state.observed else []
+        state.observed = observers.is_observed()
+        state.observers = observers.choose_observers(choice.mode, self.paths) if state.observed else []
         self._store.write(state)
+        if absent := [name for name in observers.NAMES if state.observed and name not in state.observers]:
+            progress.say(f"without {' and '.join(absent)}: not on this machine; `lab install NAME` gets it")
 
     def _something_runs(self) -> bool:
         backend = self.backend
