@@ -36,9 +36,11 @@ def main() -> int:
     from labservices.shared import runtime, teaching, tracing  # late, so that a wrong call is answered at once
 
     service = importlib.import_module(f"labservices.{arguments.service}").service
-    tracing.set_up(arguments.service)
+    tracing.set_up(arguments.service, settings)
     run = runtime.consume if arguments.consumer_only else runtime.serve
-    return run(runtime.Runtime(service, settings, teaching.parts_for(service, settings)))
+    status = run(runtime.Runtime(service, settings, teaching.parts_for(service, settings)))
+    tracing.shut_down()
+    return status
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from labservices.order.api import make_router
 from labservices.order.deadline import call_off_late_orders
+from labservices.order.gauges import GAUGES
 from labservices.order.handlers import HANDLERS
 from labservices.order.opening import load_opening_data
 from labservices.order.tables import metadata
 from labservices.shared.service import Service
 
-service = Service("order", metadata, load_opening_data, HANDLERS, make_router, call_off_late_orders)
+service = Service("order", metadata, load_opening_data, HANDLERS, make_router, call_off_late_orders, GAUGES)

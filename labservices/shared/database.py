@@ -12,7 +12,7 @@ from sqlalchemy import Connection, CursorResult, Engine, Executable, Row, Table,
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from labservices.shared import steps
+from labservices.shared import metrics, steps
 from labservices.shared.events import Event
 from labservices.shared.outbox import Outbox
 
@@ -30,6 +30,7 @@ class Transaction:
     def __init__(self, connection: Connection, outbox: Outbox, cause: UUID | None) -> None:
         self.connection = connection
         self.cause = cause
+        self.said: list[Event] = []
         self._outbox = outbox
 
     def execute(self, statement: Executable, values: Any = None) -> CursorResult[Any]:
@@ -55,7 +56,9 @@ class Transaction:
 
         ``because_of`` is the id of the event that led to it, where that is not the one that is being handled.
         """
-        return self._outbox.add(self.connection, said, because_of or self.cause)
+        event_id = self._outbox.add(self.connection, said, because_of or self.cause)
+        self.said.append(said)
+        return event_id
 
 
 class Database:
@@ -95,7 +98,10 @@ class Database:
             raise DatabaseAway("the tables have not been made yet")
         try:
             with self.engine.begin() as connection:
-                yield self._make_transaction(connection, self._outbox, cause)
+                tx = self._make_transaction(connection, self._outbox, cause)
+                yield tx
+            for said in tx.said:
+                metrics.count_published(said)
         except (DBAPIError, PoolTimeout) as error:
             # PostgreSQL tells the end of a transaction that stood still in an error of another class.
             is_away = isinstance(error, OperationalError | InterfaceError | PoolTimeout) or error.connection_invalidated

@@ -13,20 +13,19 @@ An event that can't be handled is parked, and so is what comes behind it (see ``
 """
 
 import logging
+import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from enum import StrEnum
 
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import Span
 
-from labservices.shared import metrics, parking
+from labservices.shared import event_spans, metrics, parking
 from labservices.shared.database import Database, DatabaseAway, Transaction
 from labservices.shared.dead_letters import BrokerAway, DeadLetters
 from labservices.shared.inbox import Admission, Inbox
 from labservices.shared.parking import Failure, Parked, State
 from labservices.shared.record import Envelope, Record, event_type, open_record
 from labservices.shared.service import Handler, Service
-from labservices.shared.tracing import span
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +83,7 @@ class EventHandling:
             else:
                 envelope, handler = found
                 name = envelope.event.type()
-                with metrics.EVENT_DURATION.labels(name).time():
-                    outcome = self._in_one_transaction(envelope, handler)
+                outcome = self._in_one_transaction(envelope, handler)
         except DatabaseAway:
             raise
         except Exception as error:
@@ -143,16 +141,26 @@ class EventHandling:
         return (open_record(record, kind), handler) if kind and handler else None
 
     def _in_one_transaction(self, envelope: Envelope, handler: Handler) -> Outcome:
-        with self._span(envelope), self._database.transaction(cause=envelope.event_id) as tx:
-            match self._inbox.admit(tx.connection, envelope):
-                case Admission.NEW:
-                    self._call(handler, tx, envelope)
-                    return Outcome.HANDLED
-                case Admission.DUPLICATE:
-                    return Outcome.DUPLICATE
-                case Admission.BEHIND:
-                    parking.park(tx.connection, envelope.record, State.BEHIND)
-                    return Outcome.BEHIND
+        kind = envelope.event.type()
+        with event_spans.handling(self._service.name, envelope) as span:
+            metrics.count_way(envelope.event.topic, envelope.made, envelope.record.written)
+            begin = time.perf_counter()
+            try:
+                with self._database.transaction(cause=envelope.event_id) as tx:
+                    return _noted(span, self._admit(tx, envelope, handler))
+            finally:
+                metrics.EVENT_DURATION.labels(kind).observe(time.perf_counter() - begin, metrics.exemplar())
+
+    def _admit(self, tx: Transaction, envelope: Envelope, handler: Handler) -> Outcome:
+        match self._inbox.admit(tx.connection, envelope):
+            case Admission.NEW:
+                self._call(handler, tx, envelope)
+                return Outcome.HANDLED
+            case Admission.DUPLICATE:
+                return Outcome.DUPLICATE
+            case Admission.BEHIND:
+                parking.park(tx.connection, envelope.record, State.BEHIND)
+                return Outcome.BEHIND
 
     def _try_again(self, tx: Transaction, parked: Parked) -> Outcome:
         """Handle a parked record, in the transaction that holds it."""
@@ -161,18 +169,20 @@ class EventHandling:
         if found:
             envelope, handler = found
             outcome = Outcome.DUPLICATE
-            with self._span(envelope):
+            with event_spans.handling(self._service.name, envelope) as span:
                 tx.cause = envelope.event_id
                 if self._inbox.admit(tx.connection, envelope, is_its_turn=True) is Admission.NEW:
                     self._call(handler, tx, envelope)
                     outcome = Outcome.HANDLED
+                _noted(span, outcome)
         parking.remove(tx.connection, parked.parking_id)
         return outcome
 
     def _bury(self, tx: Transaction, parked: Parked) -> Outcome:
         """Send a record to the dead-letter topic; it is noted as dead only when the broker has it."""
         try:
-            self._dead_letters.send(parked)
+            with event_spans.burial(self._service.name, parked.record):
+                self._dead_letters.send(parked)
         except BrokerAway as error:
             log.warning("a dead letter waits for the broker: %s", error)
             parking.put_off(tx.connection, parked.parking_id)
@@ -180,8 +190,10 @@ class EventHandling:
         parking.note_dead(tx.connection, parked.parking_id)
         return Outcome.DEAD
 
-    def _span(self, envelope: Envelope) -> AbstractContextManager[Span]:
-        return span(f"{self._service.name} handles {envelope.event.type()}", SpanKind.CONSUMER, envelope.traceparent)
+
+def _noted(span: Span, outcome: Outcome) -> Outcome:
+    span.set_attribute("event.outcome", outcome.value)
+    return outcome
 
 
 def log_failure(record: Record, error: Exception, failure: Failure) -> None:

@@ -4,6 +4,7 @@ import secrets
 import threading
 import time
 import uuid
+from datetime import UTC, datetime
 
 _lock = threading.Lock()
 _last = 0
@@ -22,3 +23,8 @@ def uuid7() -> uuid.UUID:
         _last = ticks = max(ticks, _last + 1)
     value = (ticks >> 12) << 80 | 0x7 << 76 | (ticks & 0xFFF) << 64 | 0b10 << 62 | secrets.randbits(62)
     return uuid.UUID(int=value)
+
+
+def made_at(identifier: uuid.UUID) -> datetime | None:
+    """Return the moment at which an id of version 7 was made, to the millisecond; None for an id of another version."""
+    return datetime.fromtimestamp((identifier.int >> 80) / 1000, UTC) if identifier.version == 7 else None

@@ -1,6 +1,19 @@
-"""What Prometheus may read of a service. Every label has few values, whatever the outside sends."""
+"""What Prometheus may read of a service (docs/metrics.md). Every label has few values, whatever the outside sends.
 
-from prometheus_client import Counter, Histogram
+The histograms carry exemplars: the trace of one of those that were counted, where it is recorded.
+"""
+
+import time
+from datetime import UTC, datetime
+
+from opentelemetry import trace
+from prometheus_client import Counter, Histogram, disable_created_metrics
+
+from labservices.shared import events
+from labservices.shared.events import Event, OrderCancelled, OrderCompleted
+from labservices.shared.ids import made_at
+
+disable_created_metrics()  # when each series began: twice the bytes, and Prometheus 2 makes series of them
 
 HTTP_REQUESTS = Counter("http_requests_total", "HTTP requests answered", ["method", "route", "status"])
 HTTP_DURATION = Histogram(
@@ -19,6 +32,71 @@ EVENT_DURATION = Histogram(
     ["type"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
 )
+WAYS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+RELAY = Histogram(
+    "event_relay_seconds", "Time from an outbox row to its record, by the record's reader", ["topic"], buckets=WAYS
+)
+DELIVERY = Histogram(
+    "event_delivery_seconds", "Time from an outbox row until a handler has its event", ["topic"], buckets=WAYS
+)
 
 # outcome: as above, and dead (given up, and sent to the dead-letter topic)
 PARKED = Counter("parked_records_total", "Tries of parked records", ["outcome"])
+
+OUTBOX = Counter("outbox_events_total", "Events of committed transactions", ["type"])
+COMPENSATIONS = Counter("saga_compensations_total", "Steps undone for an order", ["type"])
+SAGA_ORDERS = Counter("saga_orders_total", "Orders that have come to their end", ["outcome", "reason"])
+SAGA_DURATION = Histogram(
+    "saga_duration_seconds",
+    "Time from an order to its end",
+    ["outcome"],
+    buckets=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60),
+)
+
+UNDOING = {events.InventoryReleased, events.PaymentRefunded, events.ShipmentCancelled}
+REASONS = {
+    events.INSUFFICIENT_STOCK,
+    events.UNKNOWN_CUSTOMER,
+    events.INSUFFICIENT_FUNDS,
+    events.NO_CARRIER,
+    events.CANCELLED_BY_CUSTOMER,
+    events.DEADLINE_EXCEEDED,
+    events.ORDER_CANCELLED,
+}
+
+
+def exemplar() -> dict[str, str] | None:
+    """Name the trace that runs now, if it is recorded."""
+    context = trace.get_current_span().get_span_context()
+    return {"trace_id": f"{context.trace_id:032x}"} if context.is_valid and context.trace_flags.sampled else None
+
+
+def count_published(said: Event) -> None:
+    """Count an event whose transaction is committed."""
+    kind = said.type()
+    OUTBOX.labels(kind).inc()
+    if type(said) in UNDOING:
+        COMPENSATIONS.labels(kind).inc()
+    elif isinstance(said, OrderCompleted):
+        _count_end(said, "completed", "")
+    elif isinstance(said, OrderCancelled):
+        _count_end(said, "cancelled", said.reason if said.reason in REASONS else "other")
+
+
+def _count_end(said: Event, outcome: str, reason: str) -> None:
+    SAGA_ORDERS.labels(outcome, reason).inc()
+    SAGA_DURATION.labels(outcome).observe(since(made_at(said.order_id)), exemplar())
+
+
+def since(moment: datetime | None) -> float:
+    """Return the seconds since a moment; none where the clock was set back meanwhile, or nobody knows the moment."""
+    return max(0.0, time.time() - moment.timestamp()) if moment else 0.0
+
+
+def count_way(topic: str, made: datetime | None, recorded: datetime | None) -> None:
+    """Note how long an event has been on its way, from its outbox row to its record and to here."""
+    if made is None:
+        return
+    if recorded is not None:
+        RELAY.labels(topic).observe(max(0.0, (recorded - made).total_seconds()), exemplar())
+    DELIVERY.labels(topic).observe(max(0.0, (datetime.now(UTC) - made).total_seconds()))

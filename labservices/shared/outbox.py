@@ -27,10 +27,22 @@ from sqlalchemy import (
     func,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import UserDefinedType
 
+from labservices.shared.event_spans import to_outbox
 from labservices.shared.events import Event
 from labservices.shared.ids import uuid7
 from labservices.shared.tracing import current_traceparent
+
+
+class LogPosition(UserDefinedType[str]):
+    """PostgreSQL's ``pg_lsn``: a place in the write-ahead log, as ``16/B374D848``."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """Name the type in SQL."""
+        return "pg_lsn"
 
 
 def outbox_table(metadata: MetaData, service: str) -> Table:
@@ -59,6 +71,10 @@ def outbox_table(metadata: MetaData, service: str) -> Table:
         Column("traceparent", Text, CheckConstraint("traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'")),
         Column("causation_id", Uuid),
         Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+        # Where in the write-ahead log it stands, or rather right before that: the relay is beyond it once the slot is.
+        Column(
+            "wal_position", LogPosition, nullable=False, server_default=func.pg_current_wal_insert_lsn(), index=True
+        ),
         UniqueConstraint("aggregateid", "type"),
     )
 
@@ -88,20 +104,21 @@ class Outbox:
             The new event's id.
         """
         event_id = uuid7()
-        connection.execute(
-            self._insert,
-            {
-                "id": event_id,
-                "aggregatetype": self._service,
-                "aggregateid": event.order_id,
-                "type": event.type(),
-                "payload": event.model_dump(mode="json"),
-                "dataschema": event.dataschema(),
-                "source": f"urn:sagalab:{self._service}",
-                "traceparent": self.traceparent(),
-                "causation_id": cause,
-            },
-        )
+        with to_outbox(event, event_id):
+            connection.execute(
+                self._insert,
+                {
+                    "id": event_id,
+                    "aggregatetype": self._service,
+                    "aggregateid": event.order_id,
+                    "type": event.type(),
+                    "payload": event.model_dump(mode="json"),
+                    "dataschema": event.dataschema(),
+                    "source": f"urn:sagalab:{self._service}",
+                    "traceparent": self.traceparent(),
+                    "causation_id": cause,
+                },
+            )
         return event_id
 
     def traceparent(self) -> str | None:

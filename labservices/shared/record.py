@@ -7,10 +7,11 @@ import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
-from confluent_kafka import Message
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from pydantic import ValidationError
 
 from labservices.shared.events import EVENTS, Event
@@ -36,6 +37,8 @@ class Record:
     key: str | None
     value: bytes | None
     headers: Mapping[str, str] = field(default_factory=dict)
+    written: datetime | None = None
+    """The record's own time, where it is known."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,14 @@ class Envelope:
     event_id: UUID
     event: Event
     traceparent: str | None
+
+    @property
+    def made(self) -> datetime | None:
+        """When the outbox row was made that the event comes from, if its record says so."""
+        try:
+            return datetime.fromisoformat(self.record.headers["ce_time"]).astimezone(UTC)
+        except (KeyError, ValueError, OverflowError):
+            return None
 
 
 def read_message(message: Message) -> Record:
@@ -64,7 +75,16 @@ def read_message(message: Message) -> Record:
         key=None if message.key() is None else _text(message.key()),
         value=message.value(),
         headers={name: _text(value) for name, value in headers if value is not None},
+        written=_time_of(message),
     )
+
+
+def _time_of(message: Message) -> datetime | None:
+    kind, milliseconds = message.timestamp()
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC) if kind != TIMESTAMP_NOT_AVAILABLE else None
+    except (OverflowError, ValueError, OSError):  # whoever has written the record could write anything
+        return None
 
 
 def _text(value: Any) -> str:

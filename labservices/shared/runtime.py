@@ -11,6 +11,8 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client import REGISTRY
+from prometheus_client.core import GaugeMetricFamily
 from sqlalchemy import Engine, Table
 from sqlalchemy.exc import InterfaceError, OperationalError
 
@@ -18,8 +20,10 @@ from labservices.settings import Settings
 from labservices.shared.consumer import EventConsumer, producer_settings
 from labservices.shared.database import Database, DatabaseAway, Transaction
 from labservices.shared.dead_letters import DeadLetters
+from labservices.shared.gauges import OF_ALL, Gauges, in_database
 from labservices.shared.handling import Call, EventHandling, call_handler
 from labservices.shared.inbox import Inbox
+from labservices.shared.lag import Lag
 from labservices.shared.outbox import Outbox
 from labservices.shared.schema import make_schema
 from labservices.shared.service import Service
@@ -53,6 +57,7 @@ class Runtime:
         dead_letters = DeadLetters(service.name, producer_settings(service, settings))
         self.service = service
         self.settings = settings
+        self.client_settings = client_settings(service, settings)
         self.prepare = parts.prepare
         self.database = parts.database(settings.database_url, outbox, parts.transaction)
         self.handling = EventHandling(service, self.database, parts.inbox(service.name), dead_letters, parts.call)
@@ -78,6 +83,16 @@ class Runtime:
                 log.debug("later: %s", error)
             except Exception:
                 log.exception("what is done every second was not done")
+
+    def measure(self) -> list[GaugeMetricFamily]:
+        """Look up what is told as a gauge.
+
+        Raises
+        ------
+        DatabaseAway
+            When the database can't be reached.
+        """
+        return in_database(self.database, (*OF_ALL, *self.service.gauges))
 
     def stop(self) -> None:
         """End the consumer, and close the connections."""
@@ -120,6 +135,8 @@ def serve(runtime: Runtime) -> int:
         yield
         runtime.stop()
 
+    gauges = Gauges([runtime.measure, Lag(runtime.service.name, runtime.service.topics, runtime.client_settings).look])
+    REGISTRY.register(gauges)
     app = make_app(runtime.service, runtime.settings, runtime.database, runtime.consumer, lifespan)
     config = uvicorn.Config(
         app,

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, MetaData
 from labservices.settings import Settings
 from labservices.shared.database import Database, Transaction
 from labservices.shared.events import Event
+from labservices.shared.gauges import Gauge
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -36,6 +37,8 @@ class Service:
         Makes its HTTP API, on its database and with its settings.
     every_second
         What it looks after by itself, if anything: called about once a second while it runs.
+    gauges
+        What is measured in its database, beside what is measured in all.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Service:
     handlers: Mapping[type[Event], Handler]
     make_router: "Callable[[Database, Settings], APIRouter]"
     every_second: Callable[[Database, Settings], object] | None = None
+    gauges: tuple[Gauge, ...] = ()
 
     @property
     def topics(self) -> list[str]:

@@ -1,33 +1,77 @@
-"""Traces: one order is one trace, through all four services.
+"""Traces: one order is one trace, through all four services (docs/tracing.md).
 
 A trace goes on where its ``traceparent`` (W3C Trace Context) is handed on: from the HTTP request to the outbox row,
 from the row to the record's header, from the header to the handler's span, and from there into the next outbox row.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
+
+from labservices.settings import Settings
+from labservices.shared.exporting import make_exporter
 
 _propagator = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("labservices")
+_processor: BatchSpanProcessor | None = None
+
+SEND_EVERY_MS = 200
+"""Milliseconds between two exports of what was recorded."""
+
+QUEUE = 4096
+"""Spans that wait for an export at most; while nobody takes them, the oldest are dropped."""
 
 
-def set_up(service: str) -> None:
-    """Record spans from now on, in this process, in the service's name."""
-    trace.set_tracer_provider(TracerProvider(resource=Resource({"service.name": service})))
+def set_up(service: str, settings: Settings | None = None) -> None:
+    """Record spans from now on, in this process, in the service's name, and send them to where the settings say."""
+    global _processor
+    provider = TracerProvider(resource=Resource({"service.name": service}))
+    if settings and (exporter := make_exporter(settings)):
+        _processor = BatchSpanProcessor(exporter, max_queue_size=QUEUE, schedule_delay_millis=SEND_EVERY_MS)
+        provider.add_span_processor(_processor)
+    trace.set_tracer_provider(provider)
+
+
+def shut_down(patience: float = 0.4) -> None:
+    """Send what is recorded, if that goes quickly."""
+    if _processor:
+        last = threading.Thread(target=_processor.shutdown, name="last spans", daemon=True)
+        last.start()
+        last.join(patience)
 
 
 @contextmanager
-def span(name: str, kind: SpanKind, traceparent: str | None) -> Iterator[Span]:
-    """Run a block in a span that goes on where ``traceparent`` comes from, or begins a trace where there is none."""
-    parent = _propagator.extract({"traceparent": traceparent} if traceparent else {})
-    with _tracer.start_as_current_span(name, context=parent, kind=kind) as current:
+def span(
+    name: str,
+    kind: SpanKind,
+    parent: Context | None = None,
+    attributes: dict[str, AttributeValue] | None = None,
+) -> Iterator[Span]:
+    """Run a block in a span.
+
+    Parameters
+    ----------
+    name, kind, attributes
+        Of the span. OpenTelemetry's semantic conventions have names for most attributes.
+    parent
+        Where it goes on (see `coming_from`); by default in the span that runs now.
+    """
+    with _tracer.start_as_current_span(name, context=parent, kind=kind, attributes=attributes) as current:
         yield current
+
+
+def coming_from(traceparent: str | None) -> Context:
+    """Read where a trace comes from; where nothing comes, or nothing that can be read, a new trace begins."""
+    return _propagator.extract({"traceparent": traceparent} if traceparent else {}, context=Context())
 
 
 def current_traceparent() -> str | None:
@@ -35,3 +79,38 @@ def current_traceparent() -> str | None:
     carrier: dict[str, str] = {}
     _propagator.inject(carrier)
     return carrier.get("traceparent")
+
+
+def note_foreign_span(
+    service: str,
+    name: str,
+    span_id: int,
+    parent: SpanContext,
+    times: tuple[int, int],
+    attributes: dict[str, AttributeValue],
+) -> None:
+    """Record a span of somebody who records none.
+
+    Parameters
+    ----------
+    service
+        In whose name.
+    name, span_id, attributes
+        Of the span. Whoever records it again under the same id, with the same content, records the same span.
+    parent
+        The span that it goes on from.
+    times
+        Its begin and its end, in nanoseconds since 1970.
+    """
+    if _processor:
+        context = SpanContext(parent.trace_id, span_id, is_remote=False, trace_flags=parent.trace_flags)
+        resource = Resource({"service.name": service})
+        _processor.on_end(
+            ReadableSpan(name, context, parent, resource, attributes, start_time=times[0], end_time=times[1])
+        )
+
+
+def context_of(trace_id: int, span_id: int, flags: TraceFlags) -> Context:
+    """Return the context of a span that another process has recorded."""
+    there = SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
+    return trace.set_span_in_context(NonRecordingSpan(there), Context())

@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 from fastapi_offline import FastAPIOffline
-from opentelemetry.trace import SpanKind
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from opentelemetry.trace import Span, SpanKind, StatusCode
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
@@ -19,9 +20,12 @@ from labservices.shared.consumer import EventConsumer
 from labservices.shared.database import Database
 from labservices.shared.problems import Problem, ProblemDetails, not_found
 from labservices.shared.service import Service
-from labservices.shared.tracing import span
+from labservices.shared.tracing import coming_from, span
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+UNTRACED = ("/metrics", "/healthz/", "/manage/")
+"""Paths that are asked again and again by what watches a service; nobody looks for them among the traces."""
 
 ANSWER_SECONDS = 5.0
 """How long a request may take; a database that was stopped, not ended, would keep it for ever."""
@@ -70,6 +74,7 @@ class Telemetry:
             await self._app(scope, receive, send)
             return
         status = 500
+        traced: dict[str, str] | None = None
         begin = time.perf_counter()
         method = scope["method"] if scope["method"] in METHODS else "other"
 
@@ -84,12 +89,28 @@ class Telemetry:
         request_id = [(b"x-request-id", headers[b"x-request-id"])] if b"x-request-id" in headers else []
         traceparent = headers[b"traceparent"].decode("latin-1") if b"traceparent" in headers else None
         try:
-            with span(f"{method} {scope['path']}", SpanKind.SERVER, traceparent):
+            if scope["path"].startswith(UNTRACED):
                 await self._app(scope, receive, note_status)
+                return
+            with span(method, SpanKind.SERVER, coming_from(traceparent)) as current:
+                await self._app(scope, receive, note_status)
+                traced = metrics.exemplar()
+                _describe(current, method, _route(scope), status)
         finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
-            metrics.HTTP_REQUESTS.labels(method, route, status).inc()
-            metrics.HTTP_DURATION.labels(method, route).observe(time.perf_counter() - begin)
+            metrics.HTTP_REQUESTS.labels(method, _route(scope), status).inc()
+            metrics.HTTP_DURATION.labels(method, _route(scope)).observe(time.perf_counter() - begin, traced)
+
+
+def _route(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", "unmatched")
+
+
+def _describe(current: Span, method: str, route: str, status: int) -> None:
+    """Say in a request's span what it was about. Source: OpenTelemetry's semantic conventions for HTTP."""
+    current.update_name(f"{method} {route}")
+    current.set_attributes({"http.request.method": method, "http.route": route, "http.response.status_code": status})
+    if status >= 500:
+        current.set_status(StatusCode.ERROR)
 
 
 class Patience:
@@ -176,9 +197,10 @@ def _health(database: Database, consumer: EventConsumer) -> APIRouter:
         return {"status": status, "checks": checks, "consumer": consumer.state()["state"]}
 
     @router.get("/metrics", response_class=Response)
-    async def read_metrics() -> Response:
-        """Give the metrics as Prometheus reads them."""
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    async def read_metrics(request: Request) -> Response:
+        """Give the metrics as Prometheus reads them, with exemplars for those who ask for OpenMetrics."""
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(REGISTRY), media_type=media_type)
 
     return router
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from collections.abc import Iterator
 from functools import partial
 from random import Random
@@ -55,7 +56,7 @@ class RawRecord:
     """A record as Kafka's client gives it."""
 
     def __init__(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        place = {"topic": topic, "partition": 0, "offset": next(NEXT_OFFSET)}
+        place = {"topic": topic, "partition": 0, "offset": next(NEXT_OFFSET), "timestamp": (1, time.time_ns() // 10**6)}
         for name, part in {**place, "key": key, "value": value, "headers": headers}.items():
             setattr(self, name, partial(lambda it: it, part))
 

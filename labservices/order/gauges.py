@@ -1,0 +1,24 @@
+"""What is measured of orders that have not come to their end."""
+
+from labservices.order.domain import Status
+from labservices.shared.gauges import Gauge
+
+OPEN = (Status.PENDING, Status.RESERVED, Status.PAID, Status.CANCELLING)
+_IS_OPEN = f"status IN ({', '.join(repr(status.value) for status in OPEN)})"
+
+GAUGES = (
+    Gauge(
+        "saga_open_orders",
+        "Orders that have not come to their end",
+        ("status",),
+        f"SELECT status, count(*) FROM orders WHERE {_IS_OPEN} GROUP BY status",
+        tuple((status.value,) for status in OPEN),
+    ),
+    Gauge(
+        "saga_oldest_open_order_age_seconds",
+        "Age of the oldest order that has not come to its end",
+        (),
+        "SELECT coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(created_at))), 0) "
+        f"FROM orders WHERE {_IS_OPEN}",
+    ),
+)

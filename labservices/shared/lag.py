@@ -1,0 +1,82 @@
+"""How far a consumer group is behind: for each partition, the end of the log less the committed offset.
+
+The broker is asked, not the consumer: a consumer that is paused, slow or gone is the one whose lag is wanted.
+"""
+
+from concurrent.futures import Future
+from typing import Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+from prometheus_client.core import GaugeMetricFamily
+
+from labservices.shared.gauges import Gauge, family
+
+PATIENCE = 2.0
+LAG = Gauge("consumer_lag_records", "Records that the service's group has not done yet", ("topic", "partition"), "")
+
+
+class Lag:
+    """Asks the broker for the lag of one group.
+
+    Parameters
+    ----------
+    group
+        Its name.
+    topics
+        What it consumes.
+    client_settings
+        How the broker is reached.
+    """
+
+    def __init__(self, group: str, topics: list[str], client_settings: dict[str, Any]) -> None:
+        self._group = group
+        self._topics = topics
+        self._settings = client_settings
+        self._admin: AdminClient | None = None
+        self._partitions: list[TopicPartition] = []
+
+    def look(self) -> list[GaugeMetricFamily]:
+        """Ask for it.
+
+        Raises
+        ------
+        KafkaException
+            The broker gives no answer.
+        """
+        if self._admin is None:
+            self._admin = AdminClient(self._settings)
+        if not self._partitions:
+            known = self._admin.list_topics(timeout=PATIENCE).topics
+            there = [(name, known[name]) for name in self._topics if name in known and not known[name].error]
+            self._partitions = [TopicPartition(name, number) for name, topic in there for number in topic.partitions]
+        try:
+            samples = self._samples(self._admin)
+        except KafkaException:
+            self._partitions = []  # the topics may have been made anew
+            raise
+        return [family(LAG, samples)]
+
+    def _samples(self, admin: AdminClient) -> list[tuple[tuple[str, ...], float]]:
+        if not self._partitions:
+            return []
+        ends = admin.list_offsets(dict.fromkeys(self._partitions, OffsetSpec.latest()), request_timeout=PATIENCE)
+        wanted = [ConsumerGroupTopicPartitions(self._group, self._partitions)]
+        (answer,) = admin.list_consumer_group_offsets(wanted, request_timeout=PATIENCE).values()
+        done = {_place(one): one.offset for one in _result(answer).topic_partitions or []}
+        # Where a group has committed nothing yet, it begins with the oldest record.
+        new = [one for one in self._partitions if done.get(_place(one), -1) < 0]
+        begins = admin.list_offsets(dict.fromkeys(new, OffsetSpec.earliest()), request_timeout=PATIENCE) if new else {}
+        done |= {_place(partition): _result(begin).offset for partition, begin in begins.items()}
+        return [
+            ((str(one.topic), str(one.partition)), max(0.0, float(_result(end).offset - done[_place(one)])))
+            for one, end in ends.items()
+        ]
+
+
+def _place(partition: TopicPartition) -> tuple[str, int]:
+    return partition.topic, partition.partition
+
+
+def _result(future: "Future[Any]") -> Any:
+    return future.result(PATIENCE)
