@@ -1,6 +1,6 @@
 """Get a program that tests are held against: `lab install NAME`, or exit status 77 where it can't be had.
 
-    python -m tests.get_program istiod "nothing is held against it"
+python -m tests.get_program istiod "nothing is held against it"
 """
 
 from __future__ import annotations

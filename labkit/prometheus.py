@@ -1,0 +1,203 @@
+"""What Prometheus answers, as tables: a small client of its HTTP API.
+
+Source: Prometheus' manual, "HTTP API".
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import pandas as pd
+
+from labkit.errors import KitError, QueryFailed
+
+PATIENCE = 5.0
+"""Seconds that an answer may take."""
+
+NAME = "__name__"
+
+
+class NoPrometheus(KitError):
+    """There is no Prometheus in this lab, or it doesn't answer."""
+
+
+class Prometheus:
+    """Asks one Prometheus.
+
+    Parameters
+    ----------
+    url : str
+        Where it listens; empty where the lab has none.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def query(self, expression: str, at: float | None = None) -> pd.DataFrame:
+        """Return what an expression is at one moment: a row for each series, its labels and its ``value``.
+
+        Parameters
+        ----------
+        expression : str
+            PromQL.
+        at : float, optional
+            Seconds since 1970; now by default.
+
+        Raises
+        ------
+        QueryFailed
+            Prometheus doesn't take the expression; has its own words.
+        NoPrometheus
+            There is none, or it doesn't answer.
+        """
+        parameters = {"query": expression} | ({"time": f"{at:.3f}"} if at is not None else {})
+        data = self._ask("query", parameters)
+        if data["resultType"] in ("scalar", "string"):
+            return pd.DataFrame([{"value": float(data["result"][1])}])
+        if data["resultType"] == "matrix":
+            raise QueryFailed(
+                f"{expression} is a range of samples for each series.",
+                next_step="put a function around it, such as rate(...) or increase(...)",
+            )
+        rows = [{**series["metric"], "value": float(series["value"][1])} for series in data["result"]]
+        columns = list(dict.fromkeys(name for row in rows for name in row if name != "value"))
+        table = pd.DataFrame(rows, columns=[*columns, "value"])
+        return table.sort_values(columns).reset_index(drop=True) if columns else table
+
+    def number(self, expression: str, at: float | None = None) -> float:
+        """Return what an expression is, where it has one value.
+
+        Raises
+        ------
+        QueryFailed
+            It has none, or several.
+        """
+        table = self.query(expression, at)
+        if len(table) != 1:
+            raise QueryFailed(
+                f"{expression} has {len(table) or 'no'} values, and one is wanted.",
+                next_step="sum(...) makes one of several; `look.promql` shows them all",
+            )
+        return float(table["value"][0])
+
+    def query_range(self, expression: str, start: float, end: float, step: float) -> pd.DataFrame:
+        """Return what an expression was over a time: a row for each moment, a column for each series.
+
+        Parameters
+        ----------
+        expression : str
+            PromQL.
+        start, end : float
+            Seconds since 1970.
+        step : float
+            Seconds between two moments.
+
+        Returns
+        -------
+        DataFrame
+            Its index are moments in UTC. A column is named by the labels in which its series differs from the others.
+        """
+        parameters = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
+        series = self._ask("query_range", parameters)["result"]
+        columns = {}
+        for name, one in zip(names([one["metric"] for one in series]), series, strict=True):
+            moments = pd.to_datetime([moment for moment, _ in one["values"]], unit="s", utc=True)
+            columns[name] = pd.Series([float(value) for _, value in one["values"]], index=moments)
+        return pd.DataFrame(columns).sort_index()
+
+    def exemplars(self, expression: str, seconds: float = 300) -> pd.DataFrame:
+        """Return the last exemplars of a histogram: labels, ``value``, ``trace_id`` and ``time``, the newest last."""
+        now = time.time()
+        parameters = {"query": expression, "start": f"{now - seconds:.3f}", "end": f"{now:.3f}"}
+        rows = [
+            {**series["seriesLabels"], "value": float(one["value"]), **one["labels"], "time": one["timestamp"]}
+            for series in self._ask("query_exemplars", parameters)
+            for one in series["exemplars"]
+        ]
+        table = pd.DataFrame(rows)
+        return table.sort_values("time").reset_index(drop=True) if rows else table
+
+    def targets(self) -> pd.DataFrame:
+        """Return whom it asks for metrics: ``job``, ``service``, ``version``, ``state`` and the last error."""
+        found = self._ask("targets", {"state": "active"})["activeTargets"]
+        rows = [
+            {
+                "job": one["labels"]["job"],
+                "service": one["labels"].get("service", ""),
+                "version": one["labels"].get("version", ""),
+                "state": one["health"],
+                "error": one["lastError"],
+            }
+            for one in found
+        ]
+        columns = ["job", "service", "version", "state", "error"]
+        return pd.DataFrame(rows, columns=columns).sort_values(columns[:3]).reset_index(drop=True)
+
+    def alerts(self) -> pd.DataFrame:
+        """Return the alerts that are pending or firing: ``alert``, ``state``, ``severity`` and ``summary``."""
+        rows = [
+            {
+                "alert": one["labels"]["alertname"],
+                "state": one["state"],
+                "severity": one["labels"].get("severity", ""),
+                "summary": one["annotations"].get("summary", ""),
+            }
+            for one in self._ask("alerts", {})["alerts"]
+        ]
+        columns = ["alert", "state", "severity", "summary"]
+        return pd.DataFrame(rows, columns=columns).sort_values(columns).reset_index(drop=True)
+
+    def rules(self) -> pd.DataFrame:
+        """Return its alerting rules: ``alert``, ``state``, ``expression`` and for how many seconds it has to hold."""
+        rows = [
+            {"alert": one["name"], "state": one["state"], "expression": one["query"], "for": one["duration"]}
+            for group in self._ask("rules", {"type": "alert"})["groups"]
+            for one in group["rules"]
+        ]
+        return pd.DataFrame(rows, columns=["alert", "state", "expression", "for"])
+
+    def _ask(self, what: str, parameters: dict[str, str]) -> Any:
+        if not self.url:
+            raise NoPrometheus(
+                "There is no Prometheus in this lab.",
+                next_step="`lab install prometheus` gets it (seconds on Debian and Ubuntu); `lab down` and `lab up` "
+                "take it in",
+            )
+        try:
+            answer = httpx.post(f"{self.url}/api/v1/{what}", data=parameters, timeout=PATIENCE, trust_env=False)
+            if answer.status_code == 405:  # what takes no expression is only read
+                answer = httpx.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=PATIENCE, trust_env=False)
+            document = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise NoPrometheus(
+                f"Prometheus doesn't answer ({type(error).__name__}).",
+                next_step="`lab` shows how it is, `lab.start('prometheus')` starts it; orders go on without it",
+            ) from None
+        if document["status"] != "success":
+            raise QueryFailed(
+                f"Prometheus says: {document.get('error', answer.status_code)}",
+                next_step="mend the expression; its place is given as line:column",
+            )
+        return document["data"]
+
+
+def names(series: Sequence[dict[str, str]]) -> list[str]:
+    """Return a name for each of some series: the labels in which it differs from the others, or else its own name."""
+    keys = list(dict.fromkeys(key for labels in series for key in labels if key != NAME))
+    differing = [key for key in keys if len({labels.get(key) for labels in series}) > 1]
+    several = len({labels.get(NAME) for labels in series}) > 1
+    made = []
+    for labels in series:
+        parts = [labels[NAME]] if several and NAME in labels else []
+        parts += [labels[key] for key in differing if labels.get(key)]
+        made.append(" ".join(parts) or labels.get(NAME, "") or "value")
+    return made
+
+
+def is_number(value: float) -> bool:
+    """Whether a sample has a value that can be drawn: a share of nothing is not a number."""
+    return math.isfinite(value)

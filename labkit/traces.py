@@ -1,0 +1,296 @@
+"""Traces: read from Jaeger where the lab has it, else from the files that the services write.
+
+Both hold spans in OpenTelemetry's terms. Source: OpenTelemetry specification, "Trace"; OTLP, "JSON Protobuf Encoding".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import httpx
+import pandas as pd
+
+from labkit.errors import KitError
+
+PATIENCE = 5.0
+"""Seconds that an answer may take."""
+
+KINDS = {0: "", 1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
+ERROR = 2
+"""OTLP's status code of a span that has failed."""
+
+RELAY = "debezium"
+
+
+class NoTraces(KitError):
+    """Nobody keeps traces in this lab, or who keeps them doesn't answer."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """One span.
+
+    Attributes
+    ----------
+    trace_id, span_id, parent_id : str
+        Hexadecimal; a span without a parent is the first of its trace.
+    service, name, kind : str
+        Who has done what, and ``server``, ``producer``, ``consumer`` or ``internal``.
+    start, end : int
+        Nanoseconds since 1970.
+    attributes : dict
+        What else is known of it.
+    failed : bool
+        Whether it ended in an error.
+    error : str
+        Which one.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    service: str
+    name: str
+    kind: str
+    start: int
+    end: int
+    attributes: dict[str, Any] = field(default_factory=dict)
+    failed: bool = False
+    error: str = ""
+
+    @property
+    def milliseconds(self) -> float:
+        """How long it took."""
+        return (self.end - self.start) / 1e6
+
+    @property
+    def label(self) -> str:
+        """Its name, with the service's where the name doesn't say it."""
+        return self.name if self.name.startswith(self.service) else f"{self.service}: {self.name}"
+
+
+class Trace:
+    """All spans of one trace, in the order in which they began.
+
+    Parameters
+    ----------
+    spans : iterable of Span
+        Of one trace; of a span that several have recorded, one is kept.
+    """
+
+    def __init__(self, spans: Iterable[Span]) -> None:
+        unique = {span.span_id: span for span in spans}
+        self.spans = sorted(unique.values(), key=lambda span: (span.start, -span.end))
+        self._by_id = unique
+
+    @property
+    def trace_id(self) -> str:
+        return self.spans[0].trace_id
+
+    @property
+    def roots(self) -> list[Span]:
+        """The spans whose parent nobody has recorded: one, in a trace that is whole."""
+        return [span for span in self.spans if span.parent_id not in self._by_id]
+
+    @property
+    def milliseconds(self) -> float:
+        """From its first beginning to its last end."""
+        return (max(span.end for span in self.spans) - self.spans[0].start) / 1e6
+
+    def children(self, of: Span) -> list[Span]:
+        """Return the spans that went on from one, in the order in which they began."""
+        return [span for span in self.spans if span.parent_id == of.span_id]
+
+    def edges(self) -> set[tuple[str, str]]:
+        """Return which span went on from which, by their labels: parent, child."""
+        pairs = ((self._by_id.get(span.parent_id), span) for span in self.spans)
+        return {(parent.label, child.label) for parent, child in pairs if parent}
+
+    def table(self) -> pd.DataFrame:
+        """Return a row for each span: when it began (ms after the first), how long it took, whose it is, what it is."""
+        zero = self.spans[0].start
+        rows = [
+            {
+                "begins (ms)": round((span.start - zero) / 1e6, 1),
+                "takes (ms)": round(span.milliseconds, 1),
+                "service": span.service,
+                "span": span.name,
+                "error": span.error.split("\n")[0] if span.failed else "",
+            }
+            for _, span in self.walk()
+        ]
+        return pd.DataFrame(rows)
+
+    def walk(self) -> list[tuple[int, Span]]:
+        """Return every span with its depth, each before what went on from it."""
+        found: list[tuple[int, Span]] = []
+
+        def visit(span: Span, depth: int) -> None:
+            found.append((depth, span))
+            for child in self.children(span):
+                visit(child, depth + 1)
+
+        for root in self.roots:
+            visit(root, 0)
+        return found
+
+    def tree(self) -> str:
+        """Return which span went on from which, as indented text; names and failures, no times."""
+
+        def lines(span: Span, depth: int) -> list[str]:
+            below = sorted(self.children(span), key=lambda child: child.label)
+            mark = "  ✗" if span.failed else ""
+            return ["  " * depth + span.label + mark, *(line for child in below for line in lines(child, depth + 1))]
+
+        return "\n".join(line for root in self.roots for line in lines(root, 0))
+
+    def slowest(self) -> Span:
+        """Return the span that took longest by itself: without the time in which its children were at work."""
+        return max(self.spans, key=self.own_milliseconds)
+
+    def own_milliseconds(self, span: Span) -> float:
+        """Return how long a span took, without what its children did within it."""
+        covered, upto = 0, span.start
+        for child in self.children(span):
+            begin, end = max(child.start, upto), min(child.end, span.end)
+            if end > begin:
+                covered += end - begin
+                upto = end
+        return (span.end - span.start - covered) / 1e6
+
+
+class Source(Protocol):
+    """Where traces are kept."""
+
+    def of_order(self, order_id: str) -> list[Trace]:
+        """Return the traces in which an order is spoken of, the oldest first."""
+
+    def trace(self, trace_id: str) -> Trace | None:
+        """Return one trace, if it is there."""
+
+
+class JaegerSource:
+    """Asks Jaeger, over its HTTP API.
+
+    Parameters
+    ----------
+    url : str
+        Where it listens.
+    """
+
+    SERVICES = ("order", "inventory", "payment", "shipping")
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def of_order(self, order_id: str) -> list[Trace]:
+        ids: set[str] = set()
+        for service in self.SERVICES:
+            tags = json.dumps({"order.id": order_id})
+            found = self._ask("/api/traces", {"service": service, "tags": tags, "limit": "50"})
+            ids |= {trace["traceID"] for trace in found}
+        traces = [trace for one in ids if (trace := self.trace(one))]
+        return sorted(traces, key=lambda trace: trace.spans[0].start)
+
+    def trace(self, trace_id: str) -> Trace | None:
+        found = self._ask(f"/api/traces/{trace_id}", {}, absent=404)
+        spans = [span for trace in found for span in _of_jaeger(trace)]
+        return Trace(spans) if spans else None
+
+    def _ask(self, path: str, parameters: dict[str, str], absent: int = 0) -> list[dict[str, Any]]:
+        try:
+            answer = httpx.get(self.url + path, params=parameters, timeout=PATIENCE, trust_env=False)
+            if answer.status_code == absent:
+                return []
+            found: list[dict[str, Any]] = answer.raise_for_status().json()["data"] or []
+        except (httpx.HTTPError, ValueError, LookupError) as error:
+            raise NoTraces(
+                f"Jaeger doesn't answer ({type(error).__name__}).",
+                next_step="`lab` shows how it is, `lab.start('jaeger')` starts it; orders go on without it",
+            ) from None
+        return found
+
+
+class FileSource:
+    """Reads the files that the services write where there is no Jaeger.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the text of every file.
+    """
+
+    def __init__(self, read: Callable[[], Iterable[str]]) -> None:
+        self._read = read
+
+    def of_order(self, order_id: str) -> list[Trace]:
+        spans = self._spans()
+        ids = {span.trace_id for span in spans if span.attributes.get("order.id") == order_id}
+        traces = [Trace(span for span in spans if span.trace_id == one) for one in ids]
+        return sorted(traces, key=lambda trace: trace.spans[0].start)
+
+    def trace(self, trace_id: str) -> Trace | None:
+        spans = [span for span in self._spans() if span.trace_id == trace_id]
+        return Trace(spans) if spans else None
+
+    def _spans(self) -> list[Span]:
+        return [span for text in self._read() for line in text.splitlines() for span in _of_line(line)]
+
+
+def _of_line(line: str) -> Iterable[Span]:
+    """Read a line of a file; one that is not whole yet is left for the next look."""
+    try:
+        request = json.loads(line)
+    except ValueError:
+        return
+    for resource in request.get("resourceSpans", []):
+        service = _attributes(resource["resource"].get("attributes", []))["service.name"]
+        for scope in resource["scopeSpans"]:
+            for span in scope["spans"]:
+                failed = span.get("status", {}).get("code") == ERROR
+                yield Span(
+                    span["traceId"],
+                    span["spanId"],
+                    span.get("parentSpanId", ""),
+                    str(service),
+                    span["name"],
+                    KINDS.get(span.get("kind", 0), ""),
+                    int(span["startTimeUnixNano"]),
+                    int(span["endTimeUnixNano"]),
+                    _attributes(span.get("attributes", [])),
+                    failed,
+                    span.get("status", {}).get("message", "") if failed else "",
+                )
+
+
+def _attributes(pairs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Read OTLP's list of attributes; a 64-bit number is text there."""
+    read = {}
+    for pair in pairs:
+        ((kind, value),) = pair["value"].items()
+        read[pair["key"]] = int(value) if kind == "intValue" else value
+    return read
+
+
+def _of_jaeger(trace: dict[str, Any]) -> Iterable[Span]:
+    for span in trace["spans"]:
+        tags = {tag["key"]: tag["value"] for tag in span["tags"]}
+        parents = [one["spanID"] for one in span.get("references", []) if one["refType"] == "CHILD_OF"]
+        start = span["startTime"] * 1000  # Jaeger's API has microseconds
+        failed = tags.get("otel.status_code") == "ERROR" or tags.get("error") is True
+        yield Span(
+            span["traceID"],
+            span["spanID"],
+            parents[0] if parents else "",
+            trace["processes"][span["processID"]]["serviceName"],
+            span["operationName"],
+            str(tags.get("span.kind", "internal")),
+            start,
+            start + span["duration"] * 1000,
+            tags,
+            failed,
+            str(tags.get("otel.status_description", "")) if failed else "",
+        )
