@@ -22,6 +22,7 @@ from labkit.shop import Order
 from labkit.traffic import meaning
 from labkit.views.flow import Flow
 from labkit.waiting import wait_until
+from labkit.watching import Watching
 from labstack import Lab, broker
 from labstack.relay import connector_name
 
@@ -38,7 +39,7 @@ Orders = Order | str | Sequence[Order | str]
 """One order or several: themselves, their ids, or their short names."""
 
 
-class Look:
+class Look(Watching):
     """Shows what is in the databases, in the topics and in the relay.
 
     Parameters

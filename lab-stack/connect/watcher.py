@@ -6,6 +6,8 @@ task that starts just when its database shuts down ends for good. Such a one is 
 1, 2, 4 ... 60 seconds, while its replication slot is there. Without the slot it stays failed: Debezium would make a new
 one, and the events in between would be lost in silence. Mending that is for a person.
 
+It also shows what PostgreSQL tells of each replication slot, since nobody else looks at all four.
+
 Runs by itself, with the services' own libraries only. Settings come by environment:
 
 CONNECT_URL
@@ -18,6 +20,7 @@ HTTP_HOST, HTTP_PORT
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -35,6 +38,23 @@ LONGEST_WAIT = 60.0
 
 RESTARTS = Counter("connect_watcher_restarts", "Restarts of connectors whose task had failed.", ["connector"])
 LEFT = Gauge("connect_watcher_left_failed", "Whether a connector is left failed, for lack of its slot.", ["connector"])
+TASK = Gauge("connect_task_running", "Whether a connector's task runs.", ["connector"])
+ACTIVE = Gauge("postgres_replication_slot_active", "Whether somebody reads the slot.", ["database"])
+RETAINED = Gauge(
+    "postgres_replication_slot_retained_wal_bytes", "Log that PostgreSQL keeps for the slot's reader.", ["database"]
+)
+UNCONFIRMED = Gauge(
+    "postgres_replication_slot_unconfirmed_wal_bytes", "Log that the slot's reader has not confirmed.", ["database"]
+)
+OF_SLOTS = (ACTIVE, RETAINED, UNCONFIRMED)
+
+SUFFIX = "-outbox"
+IMPATIENT = "-c statement_timeout=1000 -c tcp_user_timeout=2000"
+OF_SLOT = """
+    SELECT active::int, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::float8,
+        pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::float8
+    FROM pg_replication_slots WHERE slot_name = 'outbox'
+"""
 
 Slot = Literal["usable", "gone", "unknown"]
 # A proxy of the machine's surroundings has no part in this.
@@ -52,6 +72,30 @@ class Connector:
     not_before: float = 0.0
     seen: str = ""
     """What was said of it last, so that it is not said again and again."""
+    _connection: psycopg.Connection[Any] | None = None
+
+    @property
+    def service(self) -> str:
+        """Whose outbox it reads."""
+        return self.name.removesuffix(SUFFIX)
+
+    def slot(self) -> tuple[float, ...] | None:
+        """Return the values of `OF_SLOTS`; None where its database does not answer, or has no slot."""
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = psycopg.connect(self.database, connect_timeout=1, autocommit=True, options=IMPATIENT)
+            return self._connection.execute(OF_SLOT).fetchone()
+        except psycopg.Error:
+            self._connection = None
+            return None
+
+
+@dataclass(frozen=True)
+class State:
+    """How Connect says that a connector is: its task's state, and the first line of its error, if it has failed."""
+
+    task: str
+    error: str
 
 
 class Watcher:
@@ -77,10 +121,18 @@ class Watcher:
         now : float
             Seconds, by a clock that only moves on.
         """
+        for connector in self.connectors:
+            self._tell_of_slot(connector)
         try:
-            errors = self._errors()
+            states = self._states()
         except (OSError, ValueError, LookupError):
-            return  # the worker is away, or forms its group
+            states = None  # the worker is away, or forms its group
+        for connector in self.connectors:
+            told = (states or {}).get(connector.name)
+            TASK.labels(connector.name).set(told is not None and told.task == "RUNNING")
+        if states is None:
+            return
+        errors = {name: state.error for name, state in states.items() if state.error}
         for connector in self.connectors:
             error = errors.get(connector.name)
             if error is not None:
@@ -113,15 +165,28 @@ class Watcher:
             connector.seen = text
             print(time.strftime("%Y-%m-%dT%H:%M:%S%z"), text, flush=True)
 
-    def _errors(self) -> dict[str, str]:
-        """Return the first line of each failed connector's error, by name."""
-        failed = {}
+    def _tell_of_slot(self, connector: Connector) -> None:
+        """Show what PostgreSQL tells of a slot; of a database that is away, nothing is known."""
+        row = connector.slot()
+        for gauge, value in zip(OF_SLOTS, row or (None,) * len(OF_SLOTS), strict=True):
+            if value is not None:
+                gauge.labels(connector.service).set(value)
+            else:
+                with contextlib.suppress(KeyError):
+                    gauge.remove(connector.service)
+
+    def _states(self) -> dict[str, State]:
+        """Return how each connector is, by name."""
+        states = {}
         for name, entry in self._ask("GET", "/connectors?expand=status").items():
-            for part in (entry["status"]["connector"], *entry["status"]["tasks"]):
+            tasks = entry["status"]["tasks"]
+            error = ""
+            for part in (entry["status"]["connector"], *tasks):
                 if part["state"] == "FAILED":
                     causes = [line for line in part.get("trace", "").splitlines() if not line.startswith("\t")]
-                    failed[name] = causes[-1] if causes else "no reason given"
-        return failed
+                    error = causes[-1] if causes else "no reason given"
+            states[name] = State(tasks[0]["state"] if tasks else "MISSING", error)
+        return states
 
     def _ask(self, method: str, path: str) -> Any:
         request = urllib.request.Request(self._connect + path, method=method)

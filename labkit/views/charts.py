@@ -38,7 +38,7 @@ def waits_chart(waits: pd.DataFrame, title: str = "Outbox rows and their records
     zero = waits["row"].min()
     rows, records = (sorted(waits[column].dropna() - zero) for column in ("row", "record"))
     end = max([*rows, *records]) + 0.3
-    figure, axes = _canvas()
+    figure, axes = canvas()
     for times, colour, style, label in (
         (rows, ORANGE, "-", "rows committed"),
         (records, BLUE, "--", "records in Kafka"),
@@ -65,7 +65,7 @@ def traffic_chart(traffic: Traffic, title: str) -> None:
     title : str
         Above the chart.
     """
-    figure, axes = _canvas()
+    figure, axes = canvas()
     failures = itertools.cycle(FAILURES)
     said = []
     for who, status, count in traffic.table().itertuples(index=False):
@@ -86,7 +86,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} seconds" if seconds >= 0.1 else f"{1000 * seconds:.0f} milliseconds"
 
 
-def _canvas() -> tuple[Any, Any]:
+def canvas() -> tuple[Any, Any]:
     """Return a figure with one chart, without a ground of its own, in a grey that both themes show."""
     import matplotlib.pyplot as plt
 

@@ -1,0 +1,158 @@
+"""What a notebook sees of the lab through Prometheus and Jaeger: metrics, alerts, traces, timelines."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from labkit.aliases import Aliases
+from labkit.errors import KitError
+from labkit.prometheus import Prometheus
+from labkit.shop import Order
+from labkit.traces import FileSource, JaegerSource, NoTraces, Source
+from labkit.views.chart import chart
+from labkit.views.timeline import Timeline, steps_of
+from labkit.views.waterfall import Waterfall
+from labkit.waiting import wait_until
+from labstack import Lab, broker
+from labstack.state import StateStore
+
+QUIET = 0.6
+"""Seconds without a new span after which a trace is taken for whole; services send theirs every 0.2 s."""
+
+
+class Watching:
+    """The part of `Look` that asks what watches the lab."""
+
+    _lab: Lab
+    aliases: Aliases
+
+    def _id(self, order: Order | str) -> str:
+        return order.order_id if isinstance(order, Order) else self.aliases.id(order)
+
+    @abstractmethod
+    def wait_for_rest(self, orders: Any, without: str | None = None, timeout: float = 30) -> None:
+        """Wait until nothing is in flight for these orders."""
+
+    @property
+    def prometheus(self) -> Prometheus:
+        """The client of this lab's Prometheus; a lab without one says so when it is asked."""
+        return Prometheus(self._lab.endpoints.prometheus)
+
+    def promql(self, expression: str, at: float | None = None) -> pd.DataFrame:
+        """Return what a PromQL expression is now: a row for each series, its labels and its ``value``.
+
+        Raises
+        ------
+        QueryFailed
+            Prometheus doesn't take it; has Prometheus' own words.
+        NoPrometheus
+            The lab has none, or it doesn't answer.
+        """
+        return self.prometheus.query(expression, at)
+
+    def number(self, expression: str, at: float | None = None) -> float:
+        """Return what a PromQL expression is now, where it has one value."""
+        return self.prometheus.number(expression, at)
+
+    def targets(self) -> pd.DataFrame:
+        """Return whom Prometheus asks for metrics, and whether they answer."""
+        return self.prometheus.targets()
+
+    def alerts(self) -> pd.DataFrame:
+        """Return the alerts that are pending or firing."""
+        return self.prometheus.alerts()
+
+    def exemplars(self, expression: str, seconds: float = 300) -> pd.DataFrame:
+        """Return a histogram's exemplars of the last seconds, each with the trace that it comes from."""
+        return self.prometheus.exemplars(expression, seconds)
+
+    def chart(
+        self,
+        expressions: str | Mapping[str, str],
+        *,
+        seconds: float = 60,
+        marks: Mapping[str, float] | Sequence[tuple[str, float]] = (),
+        title: str = "",
+        unit: str = "",
+    ) -> None:
+        """Draw PromQL over the last seconds; `marks` are moments (``time.time()``) by what happened then."""
+        chart(self.prometheus, expressions, seconds=seconds, marks=marks, title=title, unit=unit)
+
+    def now(self, metric: str = "up") -> float:
+        """Wait until Prometheus has asked everybody once more, and return the moment: what comes counts from here."""
+        moment = time.time()
+        newest = f'min(timestamp({metric}{{job="services"}}))'
+        wait_until(lambda: self.number(newest) > moment, 10, what="Prometheus to look at the services once more")
+        return time.time()
+
+    # -- traces ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _traces(self) -> Source:
+        endpoints = self._lab.endpoints
+        if endpoints.jaeger:
+            return JaegerSource(endpoints.jaeger)
+        if not StateStore(self._lab.paths).read().observed:
+            raise NoTraces(
+                "This lab keeps no traces: it was started with LAB_OBSERVABILITY=off.",
+                next_step="`lab down`, unset LAB_OBSERVABILITY, `lab up`",
+            )
+        names = [*endpoints.services, *endpoints.versions]
+        return FileSource(lambda: [self._lab.backend.spans(name) for name in names])
+
+    def traces(self, order: Order | str, timeout: float = 20) -> list[Waterfall]:
+        """Return the traces in which an order is spoken of, the oldest first: one, unless something has cut it."""
+        order_id = self._id(order)
+        self.wait_for_rest(order, timeout=timeout)
+        source = self._traces
+        before, since = -1, time.monotonic()
+
+        def is_quiet() -> list[Any]:
+            nonlocal before, since
+            found = source.of_order(order_id)
+            count = sum(len(trace.spans) for trace in found)
+            if count != before:
+                before, since = count, time.monotonic()
+            return found if time.monotonic() - since > QUIET else []
+
+        found = wait_until(is_quiet, timeout, what=f"the spans of {self.aliases.tidy(order_id)}", interval=0.15)
+        return [Waterfall(trace, self.aliases) for trace in found]
+
+    def trace(self, what: Order | str, timeout: float = 20) -> Waterfall:
+        """Return the trace of an order, or the one with a trace id.
+
+        Raises
+        ------
+        NoTraces
+            Nobody keeps traces, or who keeps them doesn't answer.
+        WaitedTooLong
+            There is none.
+        """
+        if isinstance(what, str) and len(what) == 32 and not what.startswith("order"):
+            found = wait_until(partial(self._traces.trace, what), timeout, what=f"the trace {what}")
+            assert found is not None  # else the wait has raised
+            return Waterfall(found, self.aliases)
+        return self.traces(what, timeout)[0]
+
+    # -- the order's way ---------------------------------------------------------------------------------------------
+
+    def timeline(self, order: Order | str) -> Timeline:
+        """Return what happened to an order, when and where: from outbox rows, records and inboxes."""
+        order_id = self._id(order)
+        endpoints = self._lab.endpoints
+        times: dict[str, list[datetime]] = defaultdict(list)
+        for record in broker.read_all(endpoints.kafka, [f"{service}.events" for service in endpoints.services]):
+            if record.key == order_id:
+                times[record.headers.get("ce_id") or ""].append(datetime.fromtimestamp(record.time / 1000, UTC))
+        steps = steps_of(order_id, endpoints.databases, times)
+        if not steps:
+            raise KitError(f"There is no order {order!r}.", next_step="`list(shop.orders())` shows which there are")
+        return Timeline(str(self.aliases.tidy(order_id, "order_id")), steps)
