@@ -150,6 +150,7 @@ class Shop:
         headers: dict[str, str] | None = None,
         body: Any = None,
         at_once: int = 1,
+        per_second: float | None = None,
     ) -> Traffic:
         """Send the same request again and again through the gateway; whatever is answered is counted, and no error.
 
@@ -167,6 +168,8 @@ class Shop:
             What to send as JSON.
         at_once : int
             How many are on their way at the same time.
+        per_second : float, optional
+            How many are begun in a second; as many as possible by default.
 
         Returns
         -------
@@ -180,6 +183,7 @@ class Shop:
         """
         log = self._lab.mesh.access_log
         options: dict[str, Any] = {"method": method, "headers": headers, "body": body, "at_once": at_once}
+        options["per_second"] = per_second
         return send(self.origin("order"), log, times, path, **options)
 
     def place_order(

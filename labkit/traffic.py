@@ -209,13 +209,17 @@ def send(
     headers: Mapping[str, str] | None = None,
     body: Any = None,
     at_once: int = 1,
+    per_second: float | None = None,
     timeout: float = 30,
 ) -> Traffic:
     """Send the same request again and again, and return what came of it; see `Shop.traffic`."""
     limits = httpx.Limits(max_connections=None)
     with httpx.Client(base_url=origin, timeout=timeout, trust_env=False, limits=limits) as client:
+        first = time.monotonic()
 
-        def one(_: int) -> Answer:
+        def one(number: int) -> Answer:
+            if per_second:
+                time.sleep(max(0.0, first + number / per_second - time.monotonic()))
             trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
             began = time.monotonic()
             try:

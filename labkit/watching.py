@@ -124,7 +124,11 @@ class Watching:
             return found if time.monotonic() - since > QUIET else []
 
         found = wait_until(is_quiet, timeout, what=f"the spans of {self.aliases.tidy(order_id)}", interval=0.15)
-        return [Waterfall(trace, self.aliases) for trace in found]
+        return [Waterfall(trace) for trace in found]
+
+    def traces_so_far(self, order: Order | str) -> list[Waterfall]:
+        """Return the traces in which an order is spoken of, as far as they are there now."""
+        return [Waterfall(trace) for trace in self._traces.of_order(self._id(order))]
 
     def trace(self, what: Order | str, timeout: float = 20) -> Waterfall:
         """Return the trace of an order, or the one with a trace id.
@@ -139,7 +143,7 @@ class Watching:
         if isinstance(what, str) and len(what) == 32 and not what.startswith("order"):
             found = wait_until(partial(self._traces.trace, what), timeout, what=f"the trace {what}")
             assert found is not None  # else the wait has raised
-            return Waterfall(found, self.aliases)
+            return Waterfall(found)
         return self.traces(what, timeout)[0]
 
     # -- the order's way ---------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ NOTEBOOKS = {
     "06": "dual_write",
     "07": "routing",
     "08": "resilience",
+    "09": "metrics",
+    "10": "tracing",
 }
 """The module of each notebook's exercises."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from labkit.aliases import Aliases
 from labkit.traces import RELAY, Span, Trace
 from labkit.views.colours import GREY, SERVICES, SKY, VERMILION
 from labkit.views.svg import Picture
@@ -23,13 +22,10 @@ class Waterfall:
     ----------
     trace : Trace
         What is shown.
-    aliases : Aliases
-        Names for ids.
     """
 
-    def __init__(self, trace: Trace, aliases: Aliases) -> None:
+    def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self._aliases = aliases
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.trace, name)
@@ -69,7 +65,7 @@ class Waterfall:
         return picture
 
     def _tip(self, span: Span) -> str:
-        facts = [f"{name}: {self._aliases.tidy(value, name)}" for name, value in sorted(span.attributes.items())]
+        facts = [f"{name}: {value}" for name, value in sorted(span.attributes.items())]
         return "\n".join([f"{span.label}, {span.milliseconds:.2f} ms", *([span.error] if span.failed else []), *facts])
 
     def save(self, path: str | Path) -> Path:

@@ -65,6 +65,20 @@ REASONS = {
 }
 
 
+def show_from_zero(service: str) -> None:
+    """Begin the counters of what a service may say at 0: an increase is seen only where there was a number before."""
+    for kind in events.EVENTS.values():
+        if kind.topic == f"{service}.events":
+            OUTBOX.labels(kind.type())
+            if kind in UNDOING:
+                COMPENSATIONS.labels(kind.type())
+            if kind is OrderCompleted:
+                SAGA_ORDERS.labels("completed", "")
+            if kind is OrderCancelled:
+                for reason in sorted(REASONS - {events.ORDER_CANCELLED}):
+                    SAGA_ORDERS.labels("cancelled", reason)
+
+
 def exemplar() -> dict[str, str] | None:
     """Name the trace that runs now, if it is recorded."""
     context = trace.get_current_span().get_span_context()

@@ -36,6 +36,8 @@ COMPONENTS = (
 # What most people have in local mode; `test_mesh.py` runs on istiod, too, where that is.
 CONTROL_PLANE = "istiod" if os.environ.get("LAB_MODE") == "containers" else "translator"
 os.environ.setdefault("LAB_CONTROL_PLANE", CONTROL_PLANE)
+# What watches a lab is looked at in tests/observability.
+os.environ.setdefault("LAB_OBSERVABILITY", "off")
 
 
 class Grounds:

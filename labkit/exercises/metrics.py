@@ -1,0 +1,310 @@
+"""The exercises of notebook 09."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import pandas as pd
+
+from labkit.errors import KitError, QueryFailed
+from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
+from labkit.waiting import wait_until
+
+HANDLED = "event_handling_seconds_bucket"
+SLOWED = ("inventory", "payment", "shipping")
+
+
+def order(bench: Bench, customer: str, sku: str = "earl-grey", quantity: int = 1) -> str:
+    """Place an order, and follow it to its end."""
+    placed = bench.shop.place_order(customer, "lisbon", {sku: quantity})
+    return bench.shop.follow(placed).order_id
+
+
+class PromqlExercise(Exercise):
+    """Asks for an expression; the check runs it, and what it should have been, at the same moment."""
+
+    expected: str
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        if not isinstance(answer, str):
+            return wrong("The answer is a PromQL expression, as text.")
+        moment = bench.look.now()
+        try:
+            found = bench.look.promql(answer, at=moment)
+        except QueryFailed as error:
+            return wrong(error.problem)
+        except KitError as error:
+            return untouched(f"{error.problem} {error.next_step}")
+        wanted = bench.look.promql(self.expected, at=moment)
+        return self.compare(found, wanted)
+
+    def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
+        """Say what the learner's series are, beside what they should be."""
+        raise NotImplementedError
+
+
+def series(table: pd.DataFrame, label: str) -> dict[str, float]:
+    """Return the values of a table, by a label."""
+    return dict(zip(table[label], table["value"], strict=True)) if label in table else {}
+
+
+class WhyOrdersFail(PromqlExercise):
+    """Aggregate away what is not asked for."""
+
+    name = "why-orders-fail"
+    title = "PromQL: how many orders were cancelled since the services were started, by reason"
+    tip = (
+        'The counter is saga_orders_total. Choose with {outcome="cancelled"}, and keep one label: sum by (reason) '
+        "(...)."
+    )
+    answer = """answer = 'sum by (reason) (saga_orders_total{outcome="cancelled"})'"""
+    why = (
+        "A counter has a series for each combination of labels, and for each process that counts. sum by (reason) "
+        "adds up "
+        "all that differ in something else. Without `by` even the reasons are added up; without sum every process "
+        "has a line of its own, and the day that a second order service runs you would see each reason twice."
+    )
+    mistakes = (
+        Wrong("answer = 'sum(saga_orders_total{outcome=\"cancelled\"})'", "label"),
+        Wrong("answer = 'sum by (reason) (saga_orders_total)'", "completed"),
+        Wrong("answer = 'saga_orders_total{outcome=\"cancelled\"}'", "sum"),
+        Wrong("answer = 'sum by (reason saga_orders_total'", "parse error"),
+    )
+    expected = 'sum by (reason) (saga_orders_total{outcome="cancelled"})'
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        for customer in ("nobody", "nobody", "ada"):
+            order(bench, customer, "first-snow-white", 200 if customer == "ada" else 1)
+        return "Three orders were placed that could not be carried out.", {}
+
+    def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
+        if "reason" not in found:
+            return wrong(
+                "Your series have no label `reason` any more: what was added up is one number. Keep the label."
+            )
+        if set(found.columns) != {"reason", "value"}:
+            return wrong(
+                "Each process has a line of its own, with all its labels. Add them up with a sum by what is asked."
+            )
+        if "" in set(found.reason) or found.reason.isna().any():
+            return wrong(
+                "There is a line without a reason: those are the orders that were completed. Choose the others only."
+            )
+        if series(found, "reason") != series(wanted, "reason"):
+            return wrong(f"Your numbers are {series(found, 'reason')}, and not the counts of cancelled orders.")
+        return right(f"{len(found)} reasons, {found.value.sum():.0f} orders.")
+
+
+class ShareOfErrors(PromqlExercise):
+    """A ratio of two rates."""
+
+    name = "share-of-errors"
+    title = "PromQL: which share of the order service's answers in the last 5 minutes was a 4xx (from 0 to 1)"
+    tip = 'Two sums of rates, one divided by the other. status=~"4.." takes every status that begins with a 4.'
+    answer = """
+        answer = '''
+            sum(rate(http_requests_total{service="order", status=~"4.."}[5m]))
+            / sum(rate(http_requests_total{service="order"}[5m]))
+        '''
+    """
+    why = (
+        "First the rate of each series, then the sum, then the quotient. rate before sum: it has to see when a counter "
+        "begins anew at a restart. sum before the quotient: a division pairs series with equal labels, and those of a "
+        "404 find no partner."
+    )
+    mistakes = (
+        Wrong('answer = \'sum(rate(http_requests_total{service="order", status=~"4.."}[5m]))\'', "divided"),
+        Wrong(
+            'answer = \'rate(http_requests_total{service="order", status=~"4.."}[5m])'
+            ' / rate(http_requests_total{service="order"}[5m])\'',
+            "partner",
+        ),
+        Wrong("answer = 0.25", "as text"),
+    )
+    expected = (
+        'sum(rate(http_requests_total{service="order", status=~"4.."}[5m]))'
+        ' / sum(rate(http_requests_total{service="order"}[5m]))'
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        bench.shop.traffic(1, "/orders/no-order")
+        bench.look.now()  # a series that has just begun has no growth yet
+        bench.shop.traffic(30)
+        bench.shop.traffic(10, "/orders/no-order")
+        bench.look.now()
+        return "30 good requests and 10 bad ones were sent.", {}
+
+    def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
+        if len(found) != 1:
+            return wrong(
+                f"Your expression has {len(found)} values. A division pairs series with equal labels, and a 200 is no "
+                f"partner "
+                "of a 404: add up each side first."
+            )
+        share, truth = float(found.value[0]), float(wanted.value[0])
+        if not math.isclose(share, truth, rel_tol=0.03):
+            return wrong(f"That is {share:.3f}, and the share is {truth:.3f}. Are the 4xx divided by all answers?")
+        return right(f"{share:.1%} of the answers.")
+
+
+class SlowestTwentieth(PromqlExercise):
+    """A quantile of histograms that were added up."""
+
+    name = "slowest-twentieth"
+    title = "PromQL: within how many seconds 95% of the events of the last 5 minutes were handled, by service"
+    tip = (
+        "histogram_quantile(0.95, sum by (service, le) (rate(event_handling_seconds_bucket[5m])))? Say why `le` is "
+        "there."
+    )
+    answer = """
+        answer = 'histogram_quantile(0.95, sum by (service, le) (rate(event_handling_seconds_bucket[5m])))'
+    """
+    why = (
+        "The buckets of many series may be added up, since they are counts: that is what histograms are for. "
+        "Quantiles may "
+        "not: the mean of four 95% is nobody's 95%. `le` has to survive the sum, because it says which bucket is which."
+    )
+    mistakes = (
+        Wrong("answer = 'histogram_quantile(0.95, sum by (service) (rate(event_handling_seconds_bucket[5m])))'", "le"),
+        Wrong(
+            "answer = 'avg by (service) (histogram_quantile(0.95, rate(event_handling_seconds_bucket[5m])))'",
+            "quantiles",
+        ),
+        Wrong(
+            "answer = 'histogram_quantile(95, sum by (service, le) (rate(event_handling_seconds_bucket[5m])))'", "0.95"
+        ),
+    )
+    expected = f"histogram_quantile(0.95, sum by (service, le) (rate({HANDLED}[5m])))"
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        for _ in range(5):
+            order(bench, "ada")
+        bench.look.now()
+        return "Five orders went through all four services.", {}
+
+    def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
+        mine, truth = series(found, "service"), series(wanted, "service")
+        if not mine:
+            return wrong("Nothing comes of it. histogram_quantile has to know each bucket's edge: keep the label le.")
+        if any(math.isinf(value) for value in mine.values()):
+            return wrong("A quantile of 95 is more than all of them: it is written as 0.95.")
+        if set(mine) != set(truth) or not all(math.isclose(mine[one], truth[one], rel_tol=0.02) for one in truth):
+            return wrong("That is something else. Are buckets added up, or quantiles? Only the former may be.")
+        return right("One line for each service, from all its buckets.")
+
+
+class WhoIsSlow(Exercise):
+    """Find the slow one, by metrics alone."""
+
+    name = "who-is-slow"
+    title = "Orders take far too long today. Which service is slow?"
+    tip = (
+        "The time of a handler is event_handling_seconds; its sum divided by its count is the mean. By service, "
+        "please. "
+        "Or look at which lag grows first."
+    )
+    answer = """
+        took = "sum by (service) (rate(event_handling_seconds_{}[1m]))"
+        means = look.promql(took.format("sum") + " / " + took.format("count"))
+        answer = means.service[means.value.idxmax()]
+    """
+    why = (
+        "Everybody's orders are slow, but only one service's handlers are. The others wait, and a service that waits "
+        "looks "
+        "idle in its own numbers. That is why RED is asked of each service by itself."
+    )
+    mistakes = (
+        Wrong("answer = 'order'", "handlers"),
+        Wrong(
+            "answer = next(one for one in ('inventory', 'payment', 'shipping') if one not in lab.switches)", "handlers"
+        ),
+        Wrong("answer = 'debezium'", "four services"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        heal(bench)
+        bench.lab.switch_on(random.choice(SLOWED), "slow-handler", "0.4")
+        for _ in range(3):
+            order(bench, "ada")
+        bench.look.now()
+        return "One of the services has become slow, and three orders went through.", {}
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        if answer not in bench.lab.endpoints.services:
+            return wrong(f"{answer!r} is none of the four services.")
+        slow = [service for service, on in bench.lab.switches.items() if "slow-handler" in on]
+        if not slow:
+            return untouched("Nobody is slow any more: run the setup again.")
+        if answer not in slow:
+            return wrong(f"The handlers of {answer} take no longer than usual. Compare the means of all four.")
+        return right(f"It is {answer}: 0.4 seconds for each event.")
+
+    def cleanup(self, bench: Bench) -> str:
+        heal(bench)
+        return "Every service is as quick as it can be."
+
+
+def heal(bench: Bench) -> None:
+    """Turn every slow handler off."""
+    for service, on in list(bench.lab.switches.items()):
+        if "slow-handler" in on:
+            bench.lab.switch_off(service, "slow-handler")
+
+
+class WhichDiskFills(Exercise):
+    """Read alerts: one fault, several symptoms."""
+
+    name = "which-disk-fills"
+    title = "Something was broken, and several alerts come of it. Which of them tells that a disk may fill up?"
+    tip = (
+        "look.alerts() shows what fires; look.prometheus.rules() has every expression. Which one is about the "
+        "write-ahead log?"
+    )
+    answer = """
+        wait_until(lambda: "SlotRetainsWal" in set(look.alerts().alert), 30)
+        answer = "SlotRetainsWal"
+    """
+    why = (
+        "Connect is down. That its tasks don't run is the cause; that orders are stuck is what customers feel; that "
+        "PostgreSQL keeps its log for a reader that doesn't come is what kills the database tomorrow. Good alerts tell "
+        "of each, and say which page to turn to."
+    )
+    mistakes = (
+        Wrong("answer = 'DebeziumNotConnected'", "cause"),
+        Wrong("answer = 'TargetDown'", "does not fire"),
+        Wrong("answer = 'OrdersStuck'", "customers"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        bench.lab.stop("connect")
+        bench.shop.place_order("ada", "lisbon", {"earl-grey": 1})
+
+        def several() -> bool:
+            alerts = bench.look.alerts()
+            return {"SlotRetainsWal", "DebeziumNotConnected"} <= set(alerts.alert[alerts.state == "firing"])
+
+        wait_until(several, 40, what="the alerts to fire")
+        return "Something was broken. The alerts fire.", {}
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        firing = set(bench.look.alerts().alert)
+        if answer == "OrdersStuck":
+            return wrong("That is what customers feel. Which one speaks of PostgreSQL's log?")
+        if answer not in firing:
+            return wrong(
+                f"{answer} does not fire. look.alerts() shows what does: {', '.join(sorted(firing)) or 'nothing'}."
+            )
+        if answer == "DebeziumNotConnected":
+            return wrong("That one tells the cause. Which one tells what grows because of it?")
+        if answer != "SlotRetainsWal":
+            return wrong("Look at its expression: is it about the write-ahead log?")
+        return right("Nobody reads the slots, so PostgreSQL keeps its log, up to 512 MB. Then it gives the slots up.")
+
+    def cleanup(self, bench: Bench) -> str:
+        bench.lab.start("connect")
+        return "Connect runs, and the rows that waited are on their way."
+
+
+EXERCISES = (WhyOrdersFail(), ShareOfErrors(), SlowestTwentieth(), WhoIsSlow(), WhichDiskFills())

@@ -1,0 +1,107 @@
+"""Each alert is made to fire by a real fault, and is gone when that is healed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from labkit import Session
+from labkit.shop import Shop
+from labkit.waiting import wait_until
+
+pytestmark = pytest.mark.needs("prometheus")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How to break something so that an alert fires, and how to heal it."""
+
+    breaks: Callable[[Session], object]
+    heals: Callable[[Session], object]
+
+
+def doomed_orders(session: Session) -> None:
+    for _ in range(6):
+        session.shop.place_order("nobody", "lisbon", {"earl-grey": 1})
+
+
+def good_orders(session: Session) -> None:
+    for _ in range(12):
+        session.shop.place_order("ada", "lisbon", {"earl-grey": 1})
+
+
+def wait_for_payment(session: Session) -> None:
+    session.lab.stop("payment")
+    session.shop.place_order("ada", "lisbon", {"earl-grey": 1})
+
+
+def poison(session: Session) -> None:
+    session.lab.switch_on("payment", "poison-next")
+    session.shop.place_order("ada", "lisbon", {"earl-grey": 1})
+
+
+def replay(session: Session) -> None:
+    session.lab.switch_off("payment")
+    for letter in session.lab.dead_letters():
+        session.lab.replay(letter.id)
+
+
+def slow_payment(session: Session) -> None:
+    session.lab.switch_on("payment", "slow-handler", "1")
+    send(session.shop, 80)
+
+
+def send(shop: Shop, times: int) -> None:
+    body = {"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 1}]}
+    shop.traffic(times, "/orders", method="POST", body=body, at_once=2)
+
+
+def start(name: str) -> Callable[[Session], object]:
+    return lambda session: session.lab.start(name)
+
+
+def stop(name: str) -> Callable[[Session], object]:
+    return lambda session: session.lab.stop(name)
+
+
+FAULTS = {
+    "TargetDown": Fault(stop("shipping"), start("shipping")),
+    "DebeziumNotConnected": Fault(stop("connect"), start("connect")),
+    "SlotRetainsWal": Fault(stop("connect"), start("connect")),
+    "SagaFailing": Fault(doomed_orders, good_orders),
+    "OrdersStuck": Fault(wait_for_payment, start("payment")),
+    "DeadLetters": Fault(poison, replay),
+    "ConsumerLagGrowing": Fault(slow_payment, lambda session: session.lab.switch_off("payment")),
+}
+
+
+@contextmanager
+def broken(fault: Fault, session: Session) -> Iterator[None]:
+    try:
+        fault.breaks(session)
+        yield
+    finally:
+        fault.heals(session)
+
+
+def test_every_alert_has_its_fault(session: Session) -> None:
+    """There is a fault for each alert, and at rest none fires."""
+    assert set(session.look.prometheus.rules().alert) == set(FAULTS)
+    wait_until(lambda: session.look.alerts().empty, 60)
+
+
+@pytest.mark.parametrize("alert", FAULTS)
+def test_it_fires_and_heals(session: Session, alert: str) -> None:
+    """The alert fires within half a minute of a real fault, and is gone within a minute of its healing."""
+
+    def firing() -> bool:
+        alerts = session.look.alerts()
+        return bool(((alerts.alert == alert) & (alerts.state == "firing")).any())
+
+    wait_until(lambda: not firing(), 60)
+    with broken(FAULTS[alert], session):
+        wait_until(firing, 30, what=f"{alert} to fire")
+    wait_until(lambda: not firing(), 60, what=f"{alert} to be resolved")

@@ -1,0 +1,161 @@
+"""Prometheus at work: whom it asks, what it finds, and that nobody waits for it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from labkit import Session
+from labkit.errors import QueryFailed
+from labkit.prometheus import NoPrometheus
+from labkit.waiting import wait_until
+from labstack import Lab
+from tests.observability.traffic import orders_end, shop_goes_on
+
+pytestmark = pytest.mark.needs("prometheus")
+JOBS = {"services", "gateway", "relay", "prometheus"}
+
+
+def test_everybody_is_asked(session: Session) -> None:
+    """Within seconds of a start every target answers, each service under its own name and version."""
+    look = session.look
+    wait_until(lambda: set(look.targets().state) == {"up"}, 15)
+    targets = look.targets()
+    assert set(targets.job) == JOBS
+    services = targets[targets.job == "services"]
+    assert dict(zip(services.service, services.version, strict=True)) == dict.fromkeys(
+        session.lab.endpoints.services, "v1"
+    )
+
+
+def test_a_further_version_comes_and_goes(session: Session) -> None:
+    """A version that is started is asked within seconds, and forgotten when it is ended: no alert is raised by that."""
+    lab, _, look, _ = session
+
+    def versions() -> set[str]:
+        targets = look.targets()
+        return set(targets[(targets.service == "order") & (targets.state == "up")].version)
+
+    lab.start("order-v2")
+    wait_until(lambda: versions() == {"v1", "v2"}, 15)
+    lab.stop("order-v2")
+    wait_until(lambda: versions() == {"v1"}, 15)
+    assert "order-v2" not in lab.status(memory=False).components
+
+
+def test_what_was_counted_is_what_was_done(fresh: Session) -> None:
+    """Orders, their ends and reasons, undone steps and events add up to what the shop tells."""
+    _, shop, look, _ = fresh
+    look.now()
+    names = ['saga_orders_total{outcome="completed"}', 'saga_orders_total{reason="unknown_customer"}']
+    names += ["saga_compensations_total", 'outbox_events_total{type="OrderCreated"}', "saga_duration_seconds_count"]
+    before = [look.number(f"sum({name}) or vector(0)") for name in names]
+    orders = [shop.place_order("ada", "lisbon", {"earl-grey": 1}) for _ in range(3)]
+    orders.append(shop.place_order("nobody", "lisbon", {"earl-grey": 1}))
+    assert [shop.follow(order).status for order in orders] == ["COMPLETED"] * 3 + ["CANCELLED"]
+    look.wait_for_rest(orders)
+    look.now()
+    after = [look.number(f"sum({name}) or vector(0)") for name in names]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [3, 1, 1, 4, 4]
+
+
+def test_exemplars_lead_to_traces(session: Session) -> None:
+    """A histogram has exemplars, and each names the trace of an order."""
+    shop, look = session.shop, session.look
+    order = shop.place_order("ada", "lisbon", {"earl-grey": 1})
+    assert shop.follow(order).status == "COMPLETED"
+    look.now()
+    found = look.exemplars("saga_duration_seconds_bucket", seconds=30)
+    assert len(found)
+    assert set(found.trace_id.str.len()) == {32}
+
+
+def test_a_slip_shows_prometheus_own_words(session: Session) -> None:
+    """Who mistypes PromQL reads what Prometheus says of it, with the place."""
+    with pytest.raises(QueryFailed, match=r"Prometheus says: .*1:10: parse error"):
+        session.look.promql("rate(foo[30")
+    with pytest.raises(QueryFailed, match="a range of samples"):
+        session.look.promql("up[5s]")
+
+
+def test_the_lag_of_a_consumer_that_rests(session: Session) -> None:
+    """A consumer that is paused falls behind by as many records as come, and is at 0 again when it has caught up."""
+    lab, shop, look, _ = session
+    lag = "sum(service:consumer_lag_records:sum{service='payment'})"
+    wait_until(lambda: look.number(lag) == 0, 15)
+    lab.pause("payment")
+    orders = [shop.place_order("ada", "lisbon", {"earl-grey": 1}) for _ in range(8)]
+    lab.resume("payment")
+    assert {shop.follow(order).status for order in orders} == {"COMPLETED"}
+    wait_until(lambda: look.number(lag) == 0, 15)
+
+
+def test_outbox_rows_wait_where_the_relay_is_away(session: Session) -> None:
+    """While Connect is ended, rows wait and grow old, and the slots have no reader; afterwards none waits."""
+    lab, shop, look, _ = session
+    lab.stop("connect")
+    orders = [shop.place_order("ada", "lisbon", {"earl-grey": 1}) for _ in range(3)]
+    wait_until(lambda: look.number('outbox_waiting_rows{service="order"}') == 3, 15)
+    wait_until(lambda: look.number('outbox_waiting_age_seconds{service="order"}') > 1, 15)
+    wait_until(lambda: look.number("sum(postgres_replication_slot_active)") == 0, 15)
+    lab.start("connect")
+    orders_end(shop, orders)
+    wait_until(lambda: look.number("sum(outbox_waiting_rows)") == 0, 15)
+    wait_until(lambda: look.number("sum(postgres_replication_slot_active)") == 4, 15)
+
+
+@pytest.mark.parametrize("verb", ["kill", "pause"])
+def test_orders_do_not_notice(session: Session, verb: str) -> None:
+    """With Prometheus killed, or silent, orders come to their end as ever; the lab is ready, and says what is wrong."""
+    lab, shop, look, _ = session
+    getattr(lab, verb)("prometheus")
+    shop_goes_on(shop)
+    status = lab.status(memory=False)
+    assert status.state == "ready"
+    assert "prometheus" in status.complaints
+    with pytest.raises(NoPrometheus, match="doesn't answer"):
+        look.promql("up")
+    lab.up()
+    wait_until(lambda: set(look.targets().state) == {"up"}, 20)
+
+
+def test_what_is_not_there_says_how_to_get_it(session: Session) -> None:
+    """Without Prometheus a question is answered with the way to it."""
+    from labkit.prometheus import Prometheus
+
+    with pytest.raises(NoPrometheus, match="no Prometheus in this lab") as raised:
+        Prometheus("").query("up")
+    assert "lab install prometheus" in raised.value.next_step
+
+
+def test_gauges_of_what_is_away_are_left_out(session: Session) -> None:
+    """A service whose database is stopped shows its counters at once, and no gauge that it can't know."""
+    lab, _, look, _ = session
+    lab.pause("payment-db")
+    try:
+
+        def is_left_out() -> bool:
+            look.now()
+            return look.promql('parked_records_current{service="payment"}').empty
+
+        wait_until(is_left_out, 20)
+        begin = time.monotonic()
+        assert look.metric("payment", "events_total") >= 0
+        assert time.monotonic() - begin < 2
+    finally:
+        lab.resume("payment-db")
+    wait_until(lambda: not look.promql('parked_records_current{service="payment"}').empty, 15)
+
+
+def test_observability_off(lab: Lab) -> None:
+    """A lab that is started with LAB_OBSERVABILITY=off has nobody that watches it."""
+    from tests.stack.labs import Grounds
+
+    grounds = Grounds("dark", environment={"LAB_OBSERVABILITY": "off"})
+    try:
+        grounds.must("up")
+        assert grounds.lab.backend.observers() == []
+        assert not grounds.lab.endpoints.prometheus
+    finally:
+        grounds.close()

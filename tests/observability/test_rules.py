@@ -1,0 +1,64 @@
+"""The rules, as Prometheus' own tool sees them: whole, tried on made-up series, and all of them tried."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from labstack.install import find_program
+from labstack.paths import LabPaths
+from labstack.prometheus import FOLDER, RULES
+
+CASES = sorted((FOLDER / "tests").glob("*.yml"))
+pytestmark = pytest.mark.needs("prometheus")
+
+
+def promtool() -> str:
+    found = find_program("prometheus", LabPaths.of_user())
+    beside = found.path.parent / "promtool" if found else None
+    program = str(beside) if beside and beside.exists() else shutil.which("promtool")
+    return program or pytest.skip("there is no promtool beside Prometheus")
+
+
+def rules() -> list[dict[str, str]]:
+    files = [yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob(RULES))]
+    return [rule for file in files for group in file["groups"] for rule in group["rules"]]
+
+
+def test_prometheus_takes_the_rules() -> None:
+    """Each file of rules is one that Prometheus loads."""
+    files = sorted(str(path) for path in FOLDER.glob(RULES))
+    done = subprocess.run([promtool(), "check", "rules", *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_rules_say_what_they_should(case: Path) -> None:
+    """On series that are written down, each rule fires when it should, and not before."""
+    done = subprocess.run([promtool(), "test", "rules", str(case)], capture_output=True, text=True, cwd=case.parent)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alert_is_tried_both_ways() -> None:
+    """For each alert there is a moment at which it fires, and one at which it doesn't."""
+    tried: dict[str, set[bool]] = {}
+    for case in CASES:
+        for test in yaml.safe_load(case.read_text())["tests"]:
+            for one in test.get("alert_rule_test", []):
+                tried.setdefault(one["alertname"], set()).add(bool(one.get("exp_alerts")))
+    assert tried == {rule["alert"]: {True, False} for rule in rules() if "alert" in rule}
+
+
+def test_each_alert_teaches() -> None:
+    """An alert says how bad it is, what is so, and what to do; a recorded series has a name with three parts."""
+    for rule in rules():
+        if "record" in rule:
+            assert re.fullmatch(r"[a-z]+:[a-z0-9_]+:[a-z0-9_]+", rule["record"])
+        else:
+            assert rule["labels"]["severity"] in ("page", "ticket")  # type: ignore[index]
+            assert len(rule["annotations"]["description"]) > 60  # type: ignore[index]

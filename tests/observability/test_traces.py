@@ -1,0 +1,199 @@
+"""One order, one trace: its edges, in a real Jaeger, and in the files where there is none."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from labkit import Session, begin
+from labkit.traces import NoTraces
+from labkit.waiting import wait_until
+from labservices.shared.event_spans import relay_span_id
+from tests.observability.traffic import shop_goes_on
+from tests.stack.labs import Grounds
+
+
+def way(service: str, event: str, *readers: str) -> set[tuple[str, str]]:
+    """Return the edges of an event's way: to the outbox, through the relay, to whoever handles it."""
+    row, relay = f"{service}: {event} to outbox", f"debezium: {event} relayed"
+    return {(row, relay), *((relay, f"{reader} handles {event}") for reader in readers)}
+
+
+def says(service: str, upon: str, event: str) -> tuple[str, str]:
+    """Return the edge from a handling to what is said by it."""
+    return f"{service} handles {upon}", f"{service}: {event} to outbox"
+
+
+BEGIN = {("order: POST /orders", "order: OrderCreated to outbox"), *way("order", "OrderCreated", "inventory")}
+RESERVED = {
+    says("inventory", "OrderCreated", "InventoryReserved"),
+    *way("inventory", "InventoryReserved", "order", "payment"),
+}
+HAPPY = {
+    *BEGIN,
+    *RESERVED,
+    says("payment", "InventoryReserved", "PaymentCompleted"),
+    *way("payment", "PaymentCompleted", "order", "shipping"),
+    says("shipping", "PaymentCompleted", "ShipmentScheduled"),
+    *way("shipping", "ShipmentScheduled", "order"),
+    says("order", "ShipmentScheduled", "OrderCompleted"),
+    *way("order", "OrderCompleted", "inventory", "shipping"),
+}
+COMPENSATED = {
+    *BEGIN,
+    *RESERVED,
+    says("payment", "InventoryReserved", "PaymentFailed"),
+    *way("payment", "PaymentFailed", "inventory", "order", "shipping"),
+    says("inventory", "PaymentFailed", "InventoryReleased"),
+    *way("inventory", "InventoryReleased", "order"),
+}
+
+
+@pytest.fixture(scope="module", params=["jaeger", "files"])
+def traced(request: pytest.FixtureRequest) -> Iterator[Session]:
+    """A lab that has Jaeger, and one that has none."""
+    if request.param == "jaeger":
+        from labstack.install import find_program
+        from labstack.paths import LabPaths
+
+        if find_program("jaeger", LabPaths.of_user()) is None:
+            pytest.skip("jaeger is not on this machine: `lab install jaeger`")
+        grounds = Grounds("traced")
+    else:
+        grounds = without_jaeger()
+    try:
+        grounds.must("up")
+        yield begin("10", grounds.lab)
+    finally:
+        grounds.close()
+
+
+def without_jaeger() -> Grounds:
+    """Make a lab with a cache of its own, in which everything is but Jaeger."""
+    from labstack.paths import LabPaths
+
+    cache = Path(tempfile.mkdtemp(prefix="saga-lab-test-cache-"))
+    (cache / "saga-lab" / "programs").mkdir(parents=True)
+    for there in LabPaths.of_user().cache.iterdir():
+        if there.is_dir() and there.name != "programs":
+            os.symlink(there, cache / "saga-lab" / there.name)
+    return Grounds("untraced", cache=cache)
+
+
+def test_a_happy_order(traced: Session) -> None:
+    """An order that completes is one trace, with these edges and no others, from one root."""
+    order = traced.shop.place_order("ada", "lisbon", {"earl-grey": 2})
+    assert traced.shop.follow(order).status == "COMPLETED"
+    traces = traced.look.traces(order)
+    assert len(traces) == 1
+    assert traces[0].edges() >= HAPPY
+    assert {(a, b) for a, b in traces[0].edges() if a != "gateway: ingress"} == HAPPY
+    assert len(traces[0].roots) == 1
+
+
+def test_a_compensated_order(traced: Session) -> None:
+    """An order that can't be paid is one trace, its way back included."""
+    order = traced.shop.place_order("nobody", "lisbon", {"earl-grey": 2})
+    assert traced.shop.follow(order).status == "CANCELLED"
+    (trace,) = traced.look.traces(order)
+    back = way("order", "OrderCancelled") | {("order handles PaymentFailed", "order: OrderCancelled to outbox")}
+    assert trace.edges() >= COMPENSATED
+    unexpected = trace.edges() - COMPENSATED - back
+    assert all("OrderCancelled" in a + b or a.startswith("gateway") for a, b in unexpected), unexpected
+
+
+def test_a_dead_lettered_order(traced: Session) -> None:
+    """Each try of an event that can't be handled is a failed span below the relay's, and so is the burial."""
+    lab, shop, look, _ = traced
+    lab.switch_on("payment", "poison-next")
+    order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
+    wait_until(lambda: [letter for letter in lab.dead_letters() if letter.order_id == order.order_id], 30)
+    try:
+        trace = look._traces.of_order(order.order_id)[0]
+        tries = [span for span in trace.spans if span.name == "payment handles InventoryReserved"]
+        relay = next(span for span in trace.spans if span.name == "InventoryReserved relayed")
+        assert len(tries) == 5
+        assert all(span.failed and "Poisoned" in span.error for span in tries)
+        assert {span.attributes["event.outcome"] for span in tries} == {"failed"}
+
+        def burials() -> list[str]:
+            spans = look._traces.of_order(order.order_id)[0].spans
+            return [span.parent_id for span in spans if span.name == "payment gives up"]
+
+        wait_until(lambda: burials() == [relay.span_id], 10)
+        assert {span.parent_id for span in tries} == {relay.span_id}
+    finally:
+        lab.switch_off("payment")
+        for letter in lab.dead_letters():
+            lab.replay(letter.id)
+    assert shop.follow(order).status in ("COMPLETED", "CANCELLED")
+
+
+def test_the_relay_s_span_is_the_row_s_and_the_record_s(traced: Session) -> None:
+    """Though several services record it, it is there once: from its row's moment to its record's."""
+    shop, look = traced.shop, traced.look
+    order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
+    assert shop.follow(order).status == "COMPLETED"
+    record = look.record(order, "InventoryReserved").record
+    (trace,) = look.traces(order)
+    (span,) = [span for span in trace.spans if span.name == "InventoryReserved relayed"]
+    event_id = record.headers["ce_id"] or ""
+    assert span.span_id == f"{relay_span_id(event_id):016x}"
+    made = datetime.fromisoformat(record.headers["ce_time"] or "").timestamp()
+    assert abs(span.start / 1e9 - made) < 1e-5
+    assert abs(span.end / 1e6 - max(record.time, made * 1000)) < 1
+
+
+def test_a_duplicate_is_marked(traced: Session) -> None:
+    """An event that comes a second time is a second span of each reader, and says that it was a duplicate."""
+    shop, look = traced.shop, traced.look
+    order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
+    assert shop.follow(order).status == "COMPLETED"
+    look.wait_for_rest(order)
+    traced.lab.resend(order.order_id)
+
+    def outcomes() -> list[str]:
+        (trace,) = look._traces.of_order(order.order_id)
+        found = [span for span in trace.spans if span.name == "inventory handles OrderCreated"]
+        return sorted(span.attributes["event.outcome"] for span in found)
+
+    wait_until(lambda: outcomes() == ["duplicate", "handled"], 15)
+
+
+def test_a_trace_that_is_cut(traced: Session) -> None:
+    """Where a service hands no traceparent on, what comes after is a trace of its own."""
+    lab, shop, look, _ = traced
+    lab.switch_on("payment", "strip-traceparent")
+    try:
+        order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
+        assert shop.follow(order).status == "COMPLETED"
+        traces = look.traces(order)
+        assert len(traces) > 1
+        assert ("payment handles InventoryReserved", "payment: PaymentCompleted to outbox") in traces[0].edges()
+        assert {root.label for trace in traces[1:] for root in trace.roots} == {
+            "order handles PaymentCompleted",
+            "shipping handles PaymentCompleted",
+        }
+    finally:
+        lab.switch_off("payment")
+
+
+@pytest.mark.parametrize("verb", ["kill", "pause"])
+def test_orders_do_not_notice(traced: Session, verb: str) -> None:
+    """With Jaeger killed, or silent, orders come to their end as ever; afterwards there are traces again."""
+    lab, shop, look, _ = traced
+    if not lab.endpoints.jaeger:
+        pytest.skip("there is no Jaeger in this lab")
+    getattr(lab, verb)("jaeger")
+    shop_goes_on(shop)
+    with pytest.raises(NoTraces, match="doesn't answer"):
+        look._traces.trace("0" * 32)
+    lab.up()
+    order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
+    assert shop.follow(order).status == "COMPLETED"
+    assert look.trace(order).edges() >= HAPPY
