@@ -101,13 +101,18 @@ class Prometheus:
         DataFrame
             Its index are moments in UTC. A column is named by the labels in which its series differs from the others.
         """
+        lines = self.lines(expression, start, end, step)
+        columns = zip(names([labels for labels, _ in lines]), (line for _, line in lines), strict=True)
+        return pd.DataFrame(dict(columns)).sort_index()
+
+    def lines(self, expression: str, start: float, end: float, step: float) -> list[tuple[dict[str, str], pd.Series]]:
+        """Return what an expression was over a time, as `query_range` does: labels and values of each series."""
         parameters = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
-        series = self._ask("query_range", parameters)["result"]
-        columns = {}
-        for name, one in zip(names([one["metric"] for one in series]), series, strict=True):
+        found = []
+        for one in self._ask("query_range", parameters)["result"]:
             moments = pd.to_datetime([moment for moment, _ in one["values"]], unit="s", utc=True)
-            columns[name] = pd.Series([float(value) for _, value in one["values"]], index=moments)
-        return pd.DataFrame(columns).sort_index()
+            found.append((one["metric"], pd.Series([float(value) for _, value in one["values"]], index=moments)))
+        return found
 
     def exemplars(self, expression: str, seconds: float = 300) -> pd.DataFrame:
         """Return the last exemplars of a histogram: labels, ``value``, ``trace_id`` and ``time``, the newest last."""

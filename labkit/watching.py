@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from labkit import dashboards
 from labkit.aliases import Aliases
 from labkit.errors import KitError
 from labkit.prometheus import Prometheus
@@ -86,11 +87,16 @@ class Watching:
         """Draw PromQL over the last seconds; `marks` are moments (``time.time()``) by what happened then."""
         chart(self.prometheus, expressions, seconds=seconds, marks=marks, title=title, unit=unit)
 
+    def dashboard(self, name: str, minutes: float = 5) -> None:
+        """Draw one of Grafana's dashboards: ``saga``, ``services``, ``relay`` or ``gateway``."""
+        dashboards.draw(name, self.prometheus, minutes)
+
     def now(self, metric: str = "up") -> float:
         """Wait until Prometheus has asked everybody once more, and return the moment: what comes counts from here."""
         moment = time.time()
-        newest = f'min(timestamp({metric}{{job="services"}}))'
-        wait_until(lambda: self.number(newest) > moment, 10, what="Prometheus to look at the services once more")
+        # A Prometheus that was just started begins to ask after five seconds.
+        newest = f'min(timestamp({metric}{{job="services"}})) > {moment:.3f}'
+        wait_until(lambda: len(self.promql(newest)), 20, what="Prometheus to look at the services once more")
         return time.time()
 
     # -- traces ----------------------------------------------------------------------------------------------------

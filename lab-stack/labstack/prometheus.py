@@ -33,6 +33,8 @@ def options(configuration: str, data: str, listen: str) -> list[str]:
         # A lesson looks back over minutes; a lab that is left running for days must not fill the disk.
         "--storage.tsdb.retention.time=6h",
         "--storage.tsdb.retention.size=512MB",
+        # A series whose process is gone is gone within seconds, not minutes: everybody is asked every second.
+        "--query.lookback-delta=10s",
         f"--web.listen-address={listen}",
         "--web.enable-lifecycle",
         "--enable-feature=exemplar-storage",

@@ -1,0 +1,70 @@
+"""Each panel of each dashboard shows something, once there was something to show."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from labkit import Session, dashboards
+from labkit.prometheus import is_number
+from labkit.waiting import wait_until
+from labstack import Lab
+
+pytestmark = pytest.mark.needs("prometheus")
+
+
+@pytest.fixture(scope="module")
+def loaded() -> list[str]:
+    """What was done already for all panels; once is enough."""
+    return []
+
+
+def make_load(session: Session) -> None:
+    """Do everything that a panel shows: orders good and bad, duplicates, and requests that are answered with 4xx."""
+    _, shop, look, _ = session
+    look.now()
+    orders = [shop.place_order(customer, "lisbon", {"earl-grey": 1}) for customer in ("ada", "nobody") * 6]
+    shop.traffic(40, at_once=2)
+    shop.traffic(1, "/orders/no-order")
+    look.now()
+    shop.traffic(10, "/orders/no-order")
+    for order in orders:
+        shop.follow(order)
+    look.wait_for_rest(orders)
+    session.lab.resend(orders[0].order_id)
+    look.now()
+
+
+@pytest.mark.parametrize("name", dashboards.names())
+def test_every_query_has_data(session: Session, loaded: list[str], name: str) -> None:
+    """After a load, each query of each panel has a number in a real Prometheus."""
+    if not loaded:
+        make_load(session)
+        loaded.append("done")
+    _, panels = dashboards.panels(name)
+
+    def silent() -> list[str]:
+        now = time.time()
+        found = []
+        for panel in panels:
+            for legend, expression in panel.queries:
+                lines = session.look.prometheus.lines(dashboards.filled(expression, 1, 120), now - 120, now, 1)
+                if not any(is_number(value) for _, line in lines for value in line):
+                    found.append(f"{panel.title}: {legend}: {expression}")
+        return found
+
+    wait_until(lambda: not silent() or None, 20, what=f"data for {silent()}")
+
+
+def test_the_same_as_text(session: Session) -> None:
+    """A dashboard's text has a line for each series of each panel that has data."""
+    table = dashboards.text("relay", session.look.prometheus, minutes=2)
+    assert set(table[table.panel == "Slots with a reader"].series) == set(session.lab.endpoints.databases)
+
+
+def test_a_dashboard_that_is_not_there(lab: Lab) -> None:
+    """Who mistypes its name is told which there are."""
+    with pytest.raises(Exception, match="There is no dashboard 'sage'") as raised:
+        dashboards.panels("sage")
+    assert "saga" in str(raised.value)

@@ -1,0 +1,489 @@
+#!/usr/bin/env python3
+"""Write Grafana's dashboards, lab-stack/grafana/dashboards/*.json, from the descriptions below.
+
+    python tools/make_dashboards.py            write them
+    python tools/make_dashboards.py --check    write nothing; exit status 1 if one would change
+
+A dashboard is a list of rows, a row a list of panels, a panel a title, a sentence and its queries. Everything else is
+the same for all of them, and stands once. The classic schema is written, which file provisioning reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from grafana_foundation_sdk.builders import dashboard as builder
+from grafana_foundation_sdk.builders import prometheus, stat, timeseries
+from grafana_foundation_sdk.builders.common import VizLegendOptions
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.common import LegendDisplayMode, LegendPlacement, LineInterpolation, VisibilityMode
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    DashboardLinkType,
+    DataSourceRef,
+    DynamicConfigValue,
+    GridPos,
+)
+from grafana_foundation_sdk.models.dashboard import FieldColor as Colour
+from grafana_foundation_sdk.models.dashboard import FieldColorModeId as ColourMode
+
+from labkit.views.colours import SERVICES
+
+FOLDER = Path(__file__).resolve().parents[1] / "lab-stack" / "grafana" / "dashboards"
+SOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")
+SHOP = 'route!~"/metrics|/healthz.*|/manage.*"'
+"""Of the requests that a service answers, those of customers and shopkeepers."""
+
+WIDE = 24
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel.
+
+    Attributes
+    ----------
+    title, description : str
+        What it shows, and how to read it.
+    queries : mapping
+        PromQL by the legend's text, in which ``{{label}}`` stands for a label.
+    unit : str
+        Grafana's name of the unit.
+    number : bool
+        Whether the newest value is shown as a number, instead of a chart.
+    exemplars : bool
+        Whether dots that lead to traces are drawn.
+    """
+
+    title: str
+    description: str
+    queries: Mapping[str, str]
+    unit: str = "short"
+    number: bool = False
+    exemplars: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """Panels side by side, all as wide as each other."""
+
+    panels: Sequence[Panel]
+    height: int = 8
+
+
+@dataclass(frozen=True)
+class Board:
+    """One dashboard."""
+
+    uid: str
+    title: str
+    description: str
+    rows: Sequence[Row] = field(default_factory=tuple)
+
+
+def quantile(q: float, histogram: str, by: str, more: str = "") -> str:
+    """Return the PromQL of a quantile, by some labels."""
+    labels = f"{by}, le" if by else "le"
+    return f"histogram_quantile({q}, sum by ({labels}) (rate({histogram}_bucket{{{more}}}[$__rate_interval])))"
+
+
+SAGA = Board(
+    "saga",
+    "Saga",
+    "What becomes of orders: how many come to which end, how long that takes, and what is on its way.",
+    [
+        Row(
+            [
+                Panel(
+                    "Orders completed in the last minute",
+                    "Orders that went the whole way, from the request to the parcel.",
+                    {"completed": 'sum(increase(saga_orders_total{outcome="completed"}[1m]))'},
+                    number=True,
+                ),
+                Panel(
+                    "Orders cancelled in the last minute",
+                    "Orders that were undone, whatever the reason. The row below has the reasons.",
+                    {"cancelled": 'sum(increase(saga_orders_total{outcome="cancelled"}[1m]))'},
+                    number=True,
+                ),
+                Panel(
+                    "Orders on their way",
+                    "Orders that are neither completed nor cancelled. A number that stays is somebody's trouble.",
+                    {"open": "sum(max by (status) (saga_open_orders))"},
+                    number=True,
+                ),
+                Panel(
+                    "Oldest order on its way",
+                    "An order takes a tenth of a second; after 30 s it is called off.",
+                    {"age": "max(saga_oldest_open_order_age_seconds)"},
+                    "s",
+                    number=True,
+                ),
+            ],
+            4,
+        ),
+        Row(
+            [
+                Panel(
+                    "Ends of orders",
+                    "How many orders a second come to their end, by outcome and reason.",
+                    {"{{outcome}} {{reason}}": "sum by (outcome, reason) (rate(saga_orders_total[$__rate_interval]))"},
+                    "ops",
+                ),
+                Panel(
+                    "From the order to its end",
+                    "Half of the orders take less than the lower line, one in twenty more than the upper. A dot is "
+                    "one order: "
+                    "it leads to its trace.",
+                    {
+                        "median, {{outcome}}": quantile(0.5, "saga_duration_seconds", "outcome"),
+                        "95%, {{outcome}}": quantile(0.95, "saga_duration_seconds", "outcome"),
+                    },
+                    "s",
+                    exemplars=True,
+                ),
+            ]
+        ),
+        Row(
+            [
+                Panel(
+                    "Orders on their way, by status",
+                    "Where orders wait: PENDING for inventory, RESERVED for payment, PAID for shipping, CANCELLING "
+                    "for what undoes.",
+                    {"{{status}}": "max by (status) (saga_open_orders)"},
+                ),
+                Panel(
+                    "Steps undone",
+                    "Compensations a second: stock released, money refunded, shipments cancelled.",
+                    {"{{type}}": "sum by (type) (rate(saga_compensations_total[$__rate_interval]))"},
+                    "ops",
+                ),
+            ]
+        ),
+    ],
+)
+
+SERVICES_RED = Board(
+    "services",
+    "Services (RED)",
+    "Rate, errors and duration of each service: of its requests, and of the events that it handles.",
+    [
+        Row(
+            [
+                Panel(
+                    "Requests",
+                    "Rate: requests a second that each service answers, without health checks.",
+                    {"{{service}}": f"sum by (service) (rate(http_requests_total{{{SHOP}}}[$__rate_interval]))"},
+                    "reqps",
+                ),
+                Panel(
+                    "Share of errors",
+                    "Errors: the share of answers that say it was the service's fault (5xx), or the client's (4xx).",
+                    {
+                        f"{{{{service}}}} {name}": (
+                            f"sum by (service) (rate(http_requests_total{{{SHOP}"
+                            f',status=~"{codes}"}}[$__rate_interval])) '
+                            f"/ sum by (service) (rate(http_requests_total{{{SHOP}}}[$__rate_interval]))"
+                        )
+                        for name, codes in (("5xx", "5.."), ("4xx", "4.."))
+                    },
+                    "percentunit",
+                ),
+                Panel(
+                    "Duration of requests",
+                    "Duration: within which time 95% of the answers came.",
+                    {"{{service}}": quantile(0.95, "http_request_duration_seconds", "service", SHOP)},
+                    "s",
+                    exemplars=True,
+                ),
+            ]
+        ),
+        Row(
+            [
+                Panel(
+                    "Events",
+                    "Events a second that each service takes from Kafka and has to do with.",
+                    {
+                        "{{service}}": 'sum by (service) (rate(events_total{outcome!="ignored"}[$__rate_interval]))',
+                    },
+                    "ops",
+                ),
+                Panel(
+                    "Events that were no success",
+                    "Duplicates that the inbox has stopped, failures that are tried again, and what waits behind them.",
+                    {
+                        "{{service}} {{outcome}}": (
+                            "sum by (service, outcome) "
+                            '(rate(events_total{outcome=~"duplicate|failed|behind"}[$__rate_interval]))'
+                        )
+                    },
+                    "ops",
+                ),
+                Panel(
+                    "Duration of handling",
+                    "Within which time 95% of the events were handled, the transaction included.",
+                    {"{{service}}": quantile(0.95, "event_handling_seconds", "service")},
+                    "s",
+                    exemplars=True,
+                ),
+            ]
+        ),
+        Row(
+            [
+                Panel(
+                    "Parked records",
+                    "Records that could not be handled: tried again, waiting behind one that is, or given up (dead).",
+                    {"{{service}} {{state}}": "max by (service, state) (parked_records_current)"},
+                ),
+                Panel(
+                    "Memory",
+                    "What each service occupies.",
+                    {"{{service}} {{version}}": 'process_resident_memory_bytes{job="services"}'},
+                    "bytes",
+                ),
+                Panel(
+                    "CPU",
+                    "Cores that each service keeps busy.",
+                    {"{{service}} {{version}}": 'rate(process_cpu_seconds_total{job="services"}[$__rate_interval])'},
+                ),
+            ]
+        ),
+    ],
+)
+
+RELAY = Board(
+    "relay",
+    "Relay (outbox, Debezium, Kafka)",
+    "From the outbox row to the handler: what waits, for how long, and what PostgreSQL keeps for the relay.",
+    [
+        Row(
+            [
+                Panel(
+                    "Outbox rows that wait",
+                    "Rows that the relay has not taken yet. At rest there are none.",
+                    {"{{service}}": "max by (service) (outbox_waiting_rows)"},
+                ),
+                Panel(
+                    "Age of the oldest that waits",
+                    "For how long the relay has been away, as its rows see it.",
+                    {"{{service}}": "max by (service) (outbox_waiting_age_seconds)"},
+                    "s",
+                ),
+                Panel(
+                    "Connectors that run",
+                    "1 where Debezium's task runs, 0 where it doesn't.",
+                    {"{{connector}}": "connect_task_running"},
+                ),
+            ]
+        ),
+        Row(
+            [
+                Panel(
+                    "From the row to the record",
+                    "Within which time 95% of the outbox rows were in Kafka.",
+                    {"{{topic}}": quantile(0.95, "event_relay_seconds", "topic")},
+                    "s",
+                    exemplars=True,
+                ),
+                Panel(
+                    "From the row to a handler",
+                    "Within which time 95% of the events had reached whoever handles them.",
+                    {"{{topic}}": quantile(0.95, "event_delivery_seconds", "topic")},
+                    "s",
+                ),
+                Panel(
+                    "Consumer lag",
+                    "Records that a service's group has still to do.",
+                    {"{{service}}": "sum by (service) (max by (service, topic, partition) (consumer_lag_records))"},
+                ),
+            ]
+        ),
+        Row(
+            [
+                Panel(
+                    "Events written",
+                    "Events a second that committed transactions have left in the outbox.",
+                    {"{{service}}": "sum by (service) (rate(outbox_events_total[$__rate_interval]))"},
+                    "ops",
+                ),
+                Panel(
+                    "Log kept for the slot",
+                    "Write-ahead log that PostgreSQL keeps since its reader might ask for it. At 512 MB it gives the "
+                    "slot up.",
+                    {"{{database}}": "postgres_replication_slot_retained_wal_bytes"},
+                    "bytes",
+                ),
+                Panel(
+                    "Slots with a reader",
+                    "1 where Debezium reads the slot, 0 where nobody does.",
+                    {"{{database}}": "postgres_replication_slot_active"},
+                ),
+            ]
+        ),
+    ],
+)
+
+TO_SERVICES = 'job="gateway", service!=""'
+
+
+def to_services(metric: str) -> str:
+    """Return the PromQL of a rate, for those of the gateway's destinations that requests have ever been sent to."""
+    rate = f"sum by (service, version) (rate({metric}{{{TO_SERVICES}}}[$__rate_interval]))"
+    return f"{rate} and on (service, version) (envoy_cluster_upstream_rq_total{{{TO_SERVICES}}} > 0)"
+
+
+GATEWAY = Board(
+    "gateway",
+    "Gateway",
+    "What Envoy sees of the requests: what comes in, what goes to which service, what is held back.",
+    [
+        Row(
+            [
+                Panel(
+                    "Answers to clients",
+                    "Answers a second, by the first digit of their status. Those of the gateway itself are among them.",
+                    {
+                        "{{envoy_response_code_class}}xx": (
+                            "sum by (envoy_response_code_class) (rate(envoy_http_downstream_rq_xx"
+                            '{envoy_http_conn_manager_prefix!="admin"}[$__rate_interval]))'
+                        )
+                    },
+                    "reqps",
+                ),
+                Panel(
+                    "Requests to services",
+                    "Requests a second that the gateway has sent on, by where to.",
+                    {"{{service}} {{version}}": to_services("envoy_cluster_upstream_rq_total")},
+                    "reqps",
+                ),
+                Panel(
+                    "Duration upstream",
+                    "Within which time 95% of the services' answers came, as the gateway has measured it.",
+                    {
+                        "{{service}} {{version}}": (
+                            "histogram_quantile(0.95, sum by (service, version, le) "
+                            f"(rate(envoy_cluster_upstream_rq_time_bucket{{{TO_SERVICES}}}[$__rate_interval])))"
+                        )
+                    },
+                    "ms",
+                ),
+            ]
+        ),
+        Row(
+            [
+                Panel(
+                    "Connections of clients",
+                    "Connections that are open at the gateway.",
+                    {"open": 'sum(envoy_http_downstream_cx_active{envoy_http_conn_manager_prefix!="admin"})'},
+                ),
+                Panel(
+                    "Tried again",
+                    "Retries a second, by where to. A storm of them begins here.",
+                    {"{{service}} {{version}}": to_services("envoy_cluster_upstream_rq_retry")},
+                    "reqps",
+                ),
+                Panel(
+                    "Held back",
+                    "Requests a second that a circuit breaker has refused.",
+                    {"{{service}} {{version}}": to_services("envoy_cluster_upstream_rq_pending_overflow")},
+                    "reqps",
+                ),
+            ]
+        ),
+    ],
+)
+
+BOARDS = (SAGA, SERVICES_RED, RELAY, GATEWAY)
+
+
+def build(board: Board) -> str:
+    """Return a dashboard as JSON."""
+    made = (
+        builder.Dashboard(board.title)
+        .uid(board.uid)
+        .description(board.description)
+        .tags(["saga-lab"])
+        .time("now-5m", "now")
+        .refresh("5s")
+        .timezone("browser")
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .link(
+            builder.DashboardLink("The other dashboards")
+            .type(DashboardLinkType.DASHBOARDS)
+            .tags(["saga-lab"])
+            .as_dropdown(True)
+            .include_vars(True)
+            .keep_time(True)
+        )
+    )
+    y = number = 0
+    for row in board.rows:
+        width = WIDE // len(row.panels)
+        for place, panel in enumerate(row.panels):
+            number += 1
+            position = GridPos(h=row.height, w=width, x=place * width, y=y)
+            made = made.with_panel(_panel(panel).id(number).grid_pos(position))
+        y += row.height
+    return JSONEncoder(sort_keys=True, indent=2).encode(made.build()) + "\n"
+
+
+def _panel(panel: Panel) -> timeseries.Panel | stat.Panel:
+    made = stat.Panel() if panel.number else _chart()
+    made = made.title(panel.title).description(panel.description).unit(panel.unit).datasource(SOURCE).min(0)
+    for letter, (legend, expression) in zip("ABCDEF", panel.queries.items(), strict=False):
+        made = made.with_target(
+            prometheus.Dataquery()
+            .ref_id(letter)
+            .expr(expression)
+            .legend_format(legend)
+            .exemplar(panel.exemplars)
+            .range()
+        )
+    return made
+
+
+def _chart() -> timeseries.Panel:
+    made = (
+        timeseries.Panel()
+        .line_width(2)
+        .fill_opacity(8)
+        .line_interpolation(LineInterpolation.LINEAR)
+        .show_points(VisibilityMode.NEVER)
+        .legend(
+            VizLegendOptions()
+            .display_mode(LegendDisplayMode.LIST)
+            .placement(LegendPlacement.BOTTOM)
+            .show_legend(True)
+            .calcs(["lastNotNull"])
+        )
+    )
+    for service, colour in SERVICES.items():
+        fixed = Colour(mode=ColourMode.FIXED, fixed_color=colour)
+        made = made.override_by_regexp(f".*{service}.*", [DynamicConfigValue(id_val="color", value=fixed)])
+    return made
+
+
+def main() -> int:
+    """Run the command line, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if something would change")
+    arguments = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    changed = [b for b in BOARDS if not _file(b).exists() or _file(b).read_text(encoding="utf-8") != build(b)]
+    for board in changed:
+        print(f"{_file(board).name}: changed")
+        if not arguments.check:
+            _file(board).write_text(build(board), encoding="utf-8")
+    return 1 if changed and arguments.check else 0
+
+
+def _file(board: Board) -> Path:
+    return FOLDER / f"{board.uid}.json"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
