@@ -74,7 +74,9 @@ def show_from_zero(service: str) -> None:
                 COMPENSATIONS.labels(kind.type())
             if kind is OrderCompleted:
                 SAGA_ORDERS.labels("completed", "")
+                SAGA_DURATION.labels("completed")
             if kind is OrderCancelled:
+                SAGA_DURATION.labels("cancelled")
                 for reason in sorted(REASONS - {events.ORDER_CANCELLED}):
                     SAGA_ORDERS.labels("cancelled", reason)
 

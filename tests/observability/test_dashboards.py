@@ -21,7 +21,7 @@ def loaded() -> list[str]:
 
 
 def make_load(session: Session) -> None:
-    """Do everything that a panel shows: orders good and bad, duplicates, and requests that are answered with 4xx."""
+    """Do everything that a panel shows: orders good and bad, duplicates, and requests that end in 4xx and 5xx."""
     _, shop, look, _ = session
     look.now()
     orders = [shop.place_order(customer, "lisbon", {"earl-grey": 1}) for customer in ("ada", "nobody") * 6]
@@ -33,7 +33,12 @@ def make_load(session: Session) -> None:
         shop.follow(order)
     look.wait_for_rest(orders)
     session.lab.resend(orders[0].order_id)
+    session.lab.stop("payment-db")
+    shop.traffic(1, "/payments?limit=1")
     look.now()
+    shop.traffic(5, "/payments?limit=1")
+    look.now()
+    session.lab.start("payment-db")
 
 
 @pytest.mark.parametrize("name", dashboards.names())
