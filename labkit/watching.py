@@ -91,11 +91,12 @@ class Watching:
         """Draw one of Grafana's dashboards: ``saga``, ``services``, ``relay`` or ``gateway``."""
         dashboards.draw(name, self.prometheus, minutes)
 
-    def now(self, metric: str = "up") -> float:
+    def now(self) -> float:
         """Wait until Prometheus has asked everybody once more, and return the moment: what comes counts from here."""
         moment = time.time()
-        # A Prometheus that was just started begins to ask after five seconds.
-        newest = f'min(timestamp({metric}{{job="services"}})) > {moment:.3f}'
+        # A Prometheus that was just started begins to ask after five seconds, and not everybody at once.
+        asked = 'timestamp(up{job="services"})'
+        newest = f"min({asked}) > {moment:.3f} and count({asked}) >= {len(self._lab.endpoints.services)}"
         wait_until(lambda: len(self.promql(newest)), 20, what="Prometheus to look at the services once more")
         return time.time()
 

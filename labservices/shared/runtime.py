@@ -18,7 +18,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from labservices.settings import Settings
 from labservices.shared import metrics
-from labservices.shared.consumer import EventConsumer, producer_settings
+from labservices.shared.consumer import EventConsumer, client_settings, producer_settings
 from labservices.shared.database import Database, DatabaseAway, Transaction
 from labservices.shared.dead_letters import DeadLetters
 from labservices.shared.gauges import OF_ALL, Gauges, in_database
@@ -58,7 +58,7 @@ class Runtime:
         dead_letters = DeadLetters(service.name, producer_settings(service, settings))
         self.service = service
         self.settings = settings
-        self.producer_settings = producer_settings(service, settings)
+        self.client_settings = client_settings(service, settings)
         self.prepare = parts.prepare
         self.database = parts.database(settings.database_url, outbox, parts.transaction)
         self.handling = EventHandling(service, self.database, parts.inbox(service.name), dead_letters, parts.call)
@@ -136,7 +136,7 @@ def serve(runtime: Runtime) -> int:
         yield
         runtime.stop()
 
-    gauges = Gauges([runtime.measure, Lag(runtime.service.name, runtime.service.topics, runtime.producer_settings).look])
+    gauges = Gauges([runtime.measure, Lag(runtime.service.name, runtime.service.topics, runtime.client_settings).look])
     REGISTRY.register(gauges)
     metrics.show_from_zero(runtime.service.name)
     app = make_app(runtime.service, runtime.settings, runtime.database, runtime.consumer, lifespan)
