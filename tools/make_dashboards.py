@@ -324,6 +324,29 @@ RELAY = Board(
                 ),
             ]
         ),
+        Row(
+            [
+                Panel(
+                    "Debezium behind its database",
+                    "Time from the last commit that Debezium has read until it read it, by Debezium's own account.",
+                    {"{{database}}": "clamp_min(debezium_behind_source_seconds, 0)"},
+                    "s",
+                ),
+                Panel(
+                    "Records into Kafka",
+                    "Records a second that the broker has taken in, by topic.",
+                    {"{{topic}}": "rate(kafka_topic_messages_in_total[$__rate_interval])"},
+                    "ops",
+                ),
+                Panel(
+                    "The broker's answers",
+                    "Within which time 99% of the latest requests were answered. A fetch waits for records: half a "
+                    "second is its rest.",
+                    {"{{request}}": "kafka_request_p99_seconds"},
+                    "s",
+                ),
+            ]
+        ),
     ],
 )
 

@@ -16,6 +16,7 @@ from labstack.errors import StorageTrouble, UnknownComponent
 from labstack.mesh.addresses import Addresses, Instance, placed
 from labstack.mesh.documents import Document
 from labstack.mesh.store import MeshStore
+from labstack.observers import Watched
 from labstack.paths import LabPaths
 from labstack.roles import (
     ENDING,
@@ -58,6 +59,21 @@ class BackendBase(ABC, Generic[Part]):
     @abstractmethod
     def _make_components(self) -> list[Part]:
         """Make all components, in the order of a start."""
+
+    def _observers(
+        self,
+        site: Watched,
+        prometheus: Callable[..., Part],
+        jaeger: Callable[..., Part],
+        grafana: Callable[..., Part],
+    ) -> list[Part]:
+        """Make those observers that there are."""
+        made: dict[str, Callable[[], Part]] = {
+            "prometheus": lambda: prometheus(site, self.addresses),
+            "jaeger": lambda: jaeger(site),
+            "grafana": lambda: grafana(site),
+        }
+        return [make() for name, make in made.items() if name in site.observers]
 
     @cached_property
     def _components(self) -> dict[str, Part]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from labstack.errors import LabError, ProgramMissing
@@ -10,6 +12,46 @@ from labstack.paths import LabPaths
 
 NAMES = ("prometheus", "jaeger", "grafana")
 CHOICES = ("auto", "off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """Where components run that may be watched.
+
+    Parameters
+    ----------
+    observed : bool
+        Whether they tell what they do, in metrics and spans.
+    observers : collection of str
+        Those of Prometheus, Jaeger and Grafana that there are.
+    """
+
+    observed: bool = False
+    observers: Collection[str] = ()
+
+    @property
+    def has_prometheus(self) -> bool:
+        """Whether somebody reads metrics."""
+        return "prometheus" in self.observers
+
+    @property
+    def has_jaeger(self) -> bool:
+        """Whether somebody takes spans. Services write theirs to a file otherwise; the gateway tells of none then."""
+        return "jaeger" in self.observers
+
+    def spans_go_to(self, collector: str, file: str) -> dict[str, str]:
+        """Return where a service's spans go, as settings of the service.
+
+        Parameters
+        ----------
+        collector : str
+            URL at which Jaeger takes them.
+        file : str
+            What they are written to where there is none.
+        """
+        if not self.observed:
+            return {}
+        return {"otlp_endpoint": collector} if self.has_jaeger else {"spans_file": file}
 
 
 def is_observed() -> bool:

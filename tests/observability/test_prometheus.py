@@ -14,7 +14,7 @@ from labstack import Lab
 from tests.observability.traffic import orders_end, shop_goes_on
 
 pytestmark = pytest.mark.needs("prometheus")
-JOBS = {"services", "gateway", "relay", "prometheus"}
+JOBS = {"services", "gateway", "relay", "kafka", "connect", "prometheus"}
 
 
 def test_everybody_is_asked(session: Session) -> None:
@@ -27,6 +27,21 @@ def test_everybody_is_asked(session: Session) -> None:
     assert dict(zip(services.service, services.version, strict=True)) == dict.fromkeys(
         session.lab.endpoints.services, "v1"
     )
+
+
+@pytest.mark.parametrize("component", ["kafka", "connect"])
+def test_java_is_seen_into_after_each_start(session: Session, component: str) -> None:
+    """A broker or worker that was killed and started again shows its metrics again."""
+    lab, _, look, _ = session
+
+    def state() -> str:
+        targets = look.targets()
+        return " ".join(targets[targets.job == component].state)
+
+    lab.kill(component)
+    wait_until(lambda: state() == "down", 15)
+    lab.start(component)
+    wait_until(lambda: state() == "up", 15)
 
 
 def test_a_further_version_comes_and_goes(session: Session) -> None:

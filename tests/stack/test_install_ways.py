@@ -295,4 +295,4 @@ def test_the_command_lists_and_tells(bin_folder: Path, tmp_path: Path) -> None:
     assert f"{program} (from {program})" in run().stdout
     unknown = run("postgres")
     assert unknown.returncode == 1
-    assert "there are: istiod" in unknown.stderr
+    assert "there are: grafana, istiod, jaeger, prometheus" in unknown.stderr

@@ -69,8 +69,8 @@ class ContainerBackend(BackendBase[Component]):
             self.log,
             self._run,
             self._put,
-            state.observed,
-            tuple(state.observers),
+            observed=state.observed,
+            observers=tuple(state.observers),
         )
         databases = [Postgres(site, service) for service in self.services]
         kafka = Kafka(site)
@@ -89,16 +89,8 @@ class ContainerBackend(BackendBase[Component]):
                 for service, database in zip(self.services, databases, strict=True)
                 for version in service.versions
             ),
-            *self._observers(site),
+            *self._observers(site, Prometheus, Jaeger, Grafana),
         ]
-
-    def _observers(self, site: Site) -> list[Component]:
-        made: dict[str, Callable[[], Component]] = {
-            Prometheus.name: lambda: Prometheus(site, self.addresses),
-            Jaeger.name: lambda: Jaeger(site),
-            Grafana.name: lambda: Grafana(site),
-        }
-        return [make() for name, make in made.items() if name in site.observers]
 
     # -- before a start --------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -11,10 +11,11 @@ from testcontainers.core.container import DockerContainer
 
 from labstack import roles
 from labstack.containers.images import image
+from labstack.observers import Watched
 
 
 @dataclass(frozen=True)
-class Site:
+class Site(Watched):
     """Where components run.
 
     Parameters
@@ -41,10 +42,6 @@ class Site:
     """Runs a command in a component's container, and returns what it printed."""
     put: Callable[[str, str, bytes], None] = lambda name, folder, archive: None
     """Unpacks a tar archive into a folder of a component's container."""
-    observed: bool = False
-    """Whether the components tell what they do, in metrics and spans."""
-    observers: Collection[str] = ()
-    """Those of Prometheus, Jaeger and Grafana that there are."""
 
 
 class Component(roles.Component):

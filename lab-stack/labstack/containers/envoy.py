@@ -9,6 +9,7 @@ from testcontainers.core.container import DockerContainer
 from labstack import roles
 from labstack.containers.component import Component, Site
 from labstack.containers.istiod import DISCOVERY_PORT, Istiod
+from labstack.containers.jaeger import OTLP_PORT, Jaeger
 from labstack.mesh.addresses import GATEWAY_PORT
 from labstack.mesh.bootstrap import by_istiod
 
@@ -44,6 +45,10 @@ class Envoy(roles.Gateway, Component):
         return self.site.log(self.name, lines)
 
     def configure(self, container: DockerContainer) -> None:
-        text = by_istiod("0.0.0.0", ADMIN_PORT, self.site.address(self.istiod.name), DISCOVERY_PORT)
+        text = by_istiod(
+            ("0.0.0.0", ADMIN_PORT),
+            (self.site.address(self.istiod.name), DISCOVERY_PORT),
+            (Jaeger.name, OTLP_PORT) if self.site.has_jaeger else None,
+        )
         container.with_copy_into_container(text.encode(), BOOTSTRAP, 0o644)
         container.with_command(["envoy", "--config-path", BOOTSTRAP, *roles.ENVOY_OPTIONS])

@@ -49,7 +49,11 @@ class Istiod(roles.ControlPlane, Component):
         return self.site.run(self.name, ["pilot-discovery", "request", "GET", istiod.LISTING])
 
     def configure(self, container: DockerContainer) -> None:
-        values: dict[str, object] = {"DISCOVERY": f"{self.name}:{DISCOVERY_PORT}", "ACCESS_LOG": STDOUT}
+        values: dict[str, object] = {
+            "TRACING": str(self.site.has_jaeger).lower(),
+            "DISCOVERY": f"{self.name}:{DISCOVERY_PORT}",
+            "ACCESS_LOG": STDOUT,
+        }
         container.with_copy_into_container(fill(ISTIO / "mesh.yaml", values).encode(), MESH, 0o644)
         # The folder has to be there when it starts.
         container.with_copy_into_container(b"", f"{FOLDER}/README", 0o644)

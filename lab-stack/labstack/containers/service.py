@@ -66,14 +66,6 @@ class Service(roles.ShopService, Component):
                 datasets="/app/datasets",
                 version=self.version,
                 switches=self.site.switches.get(self.service.name, {}),
-                **self._spans_go_to(),
+                **self.site.spans_go_to(f"http://{Jaeger.name}:{OTLP_PORT}", self.spans_file),
             )
         )
-
-    def _spans_go_to(self) -> dict[str, str]:
-        """Spans go to Jaeger where there is one, else to a file; both as OTLP."""
-        if not self.site.observed:
-            return {}
-        if Jaeger.name in self.site.observers:
-            return {"otlp_endpoint": f"http://{Jaeger.name}:{OTLP_PORT}"}
-        return {"spans_file": self.spans_file}

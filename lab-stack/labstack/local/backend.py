@@ -44,7 +44,7 @@ class LocalBackend(BackendBase[Component]):
 
     def _make_components(self) -> list[Component]:
         state = self.store.read()
-        site = Site(self.paths, self._ports, state.switches, state.observed, tuple(state.observers))
+        site = Site(self.paths, self._ports, state.switches, observed=state.observed, observers=tuple(state.observers))
         databases = [Postgres(site, service) for service in self.services]
         connect = Connect(site)
         istiod = Istiod(site, self.mesh_documents) if state.control_plane == "istiod" else None
@@ -61,16 +61,8 @@ class LocalBackend(BackendBase[Component]):
                 for service, database in zip(self.services, databases, strict=True)
                 for version in service.versions
             ),
-            *self._observers(site),
+            *self._observers(site, Prometheus, Jaeger, Grafana),
         ]
-
-    def _observers(self, site: Site) -> list[Component]:
-        made: dict[str, Callable[[], Component]] = {
-            Prometheus.name: lambda: Prometheus(site, self.addresses),
-            Jaeger.name: lambda: Jaeger(site),
-            Grafana.name: lambda: Grafana(site),
-        }
-        return [make() for name, make in made.items() if name in site.observers]
 
     def prepare(self, progress: Progress) -> None:
         prepare_programs(self.paths, self.store.read().lab_id, progress)
@@ -146,6 +138,7 @@ class LocalBackend(BackendBase[Component]):
                 next_step=f"the whole log is in {component.log}; a tired machine may need another try: `lab up`",
             )
         component.settle()
+        component.began(record.process.pid)
 
     def _process(self, name: str) -> process.ProcessId:
         self.component(name)

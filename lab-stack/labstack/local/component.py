@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from labstack import roles
 from labstack.local.process import Command
+from labstack.observers import Watched
 from labstack.paths import LabPaths
 
 
 @dataclass(frozen=True)
-class Site:
+class Site(Watched):
     """Where components run: folders, and who listens on which port.
 
     Parameters
@@ -30,10 +31,6 @@ class Site:
     paths: LabPaths
     ports: Mapping[str, int]
     switches: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    observed: bool = False
-    """Whether the components tell what they do, in metrics and spans."""
-    observers: Collection[str] = ()
-    """Those of Prometheus, Jaeger and Grafana that there are."""
 
 
 class Component(roles.Component):
@@ -55,6 +52,9 @@ class Component(roles.Component):
     @property
     def log(self) -> Path:
         return self.site.paths.log(self.name)
+
+    def began(self, pid: int) -> None:
+        """Do what can only be done to the living program, once it serves."""
 
     @abstractmethod
     def prepare(self) -> Command:

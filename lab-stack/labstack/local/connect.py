@@ -4,33 +4,20 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from labstack import roles
-from labstack.local.component import Component, Site
+from labstack import jmx, roles
+from labstack.local.java_component import JavaComponent
 from labstack.local.kafka import java_command
 from labstack.local.process import Command
 from labstack.paths import CONFIG
 from labstack.templates import fill_into
 
 
-class Connect(roles.ConnectWorker, Component):
-    """One worker in distributed mode.
+class Connect(roles.ConnectWorker, JavaComponent):
+    """One worker in distributed mode."""
 
-    Parameters
-    ----------
-    site : Site
-        Where the lab runs.
-    java_extra : tuple of str
-        More flags for Java, such as those of a training run.
-    """
-
-    ports = MappingProxyType({"connect": 8083})
+    ports = MappingProxyType({"connect": 8083, jmx.port_name("connect"): 9405})
     timeout = 60
     grace = 6
-
-    def __init__(self, site: Site, java_extra: tuple[str, ...] = (), archived: bool = True) -> None:
-        super().__init__(site)
-        self._java_extra = java_extra
-        self._archived = archived
 
     def prepare(self) -> Command:
         properties = fill_into(

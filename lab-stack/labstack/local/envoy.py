@@ -51,7 +51,14 @@ class Envoy(roles.Gateway, Component):
         """The files that it reads when the translator steers it."""
         from labstack.mesh.envoy_files import EnvoyFiles  # Envoy's protobufs take a third of a second
 
-        return EnvoyFiles(self._folder, str(access_log_file(self.site)), find_envoy())
+        return EnvoyFiles(
+            self._folder, str(access_log_file(self.site)), find_envoy(), traces=self._collector is not None
+        )
+
+    @property
+    def _collector(self) -> tuple[str, int] | None:
+        """Where spans are taken."""
+        return ("127.0.0.1", self.site.ports[roles.JAEGER_OTLP]) if self.site.has_jaeger else None
 
     @property
     def _folder(self) -> XdsFolder:
@@ -63,14 +70,14 @@ class Envoy(roles.Gateway, Component):
     def prepare(self) -> Command:
         # Envoy goes on writing where it finds a file; a new start has a new one, as with every component's log.
         access_log_file(self.site).unlink(missing_ok=True)
-        admin_port = self.site.ports[roles.ENVOY_ADMIN]
+        admin = "127.0.0.1", self.site.ports[roles.ENVOY_ADMIN]
         writable_folder(self._folder.path)
         if self.istiod:
-            text = by_istiod("127.0.0.1", admin_port, "127.0.0.1", self.istiod.discovery_port)
+            text = by_istiod(admin, ("127.0.0.1", self.istiod.discovery_port), self._collector)
         else:
             from labstack.mesh.translate import translate
 
-            text = by_files("127.0.0.1", admin_port, self._folder)
+            text = by_files(admin, self._folder, self._collector)
             self.files.write(self.files.resources(translate(self._configuration())))
         bootstrap = self._folder.path / "bootstrap.yaml"
         write_atomically(bootstrap, text)

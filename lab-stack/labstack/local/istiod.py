@@ -72,6 +72,7 @@ class Istiod(roles.ControlPlane, Component):
             ISTIO / "mesh.yaml",
             self._home / "mesh.yaml",
             {
+                "TRACING": str(self.site.has_jaeger).lower(),
                 "DISCOVERY": f"127.0.0.1:{self.discovery_port}",
                 "ACCESS_LOG": self.site.paths.log("envoy-access"),
             },

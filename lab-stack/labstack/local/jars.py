@@ -16,6 +16,7 @@ from labstack.versions import VERSIONS
 
 JARS: dict[str, str] = VERSIONS["maven"]["jars"]
 THREADS = 8
+AGENT = next(coordinate for coordinate in JARS if coordinate.startswith("io.prometheus.jmx:"))
 DIGEST = hashlib.sha256(json.dumps(JARS, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -27,6 +28,22 @@ def jar_folder(cache: Path) -> Path:
 def class_path(cache: Path) -> str:
     """Return the class path, always in the same order, as the start-up archive needs it."""
     return os.pathsep.join(str(jar_folder(cache) / _file_name(c)) for c in sorted(JARS))
+
+
+def agent(cache: Path) -> Path:
+    """Return where the agent lies that shows JMX to Prometheus; containers need it alone, and it is fetched for them.
+
+    Raises
+    ------
+    DownloadFailed
+        As for `fetch`.
+    """
+    jar = jar_folder(cache) / _file_name(AGENT)
+    if not _is_good(jar, JARS[AGENT]):
+        _trust_what_the_system_trusts()
+        writable_folder(jar.parent)
+        _fetch_one(AGENT, jar.parent, cache / "downloads")
+    return jar
 
 
 def damaged(cache: Path) -> list[str]:

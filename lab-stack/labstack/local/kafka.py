@@ -8,11 +8,11 @@ import subprocess
 from pathlib import Path
 from types import MappingProxyType
 
-from labstack import roles
+from labstack import jmx, roles
 from labstack.errors import ComponentFailed
-from labstack.local.component import Component, Site
 from labstack.local.jars import DIGEST, class_path
 from labstack.local.java import find_java
+from labstack.local.java_component import JavaComponent
 from labstack.local.process import Command
 from labstack.paths import CONFIG, LabPaths
 from labstack.state import remove_tree
@@ -54,23 +54,10 @@ def java_command(
     )
 
 
-class Kafka(roles.Broker, Component):
-    """The broker.
+class Kafka(roles.Broker, JavaComponent):
+    """The broker."""
 
-    Parameters
-    ----------
-    site : Site
-        Where the lab runs.
-    java_extra : tuple of str
-        More flags for Java, such as those of a training run.
-    """
-
-    ports = MappingProxyType({"kafka": 9092, "kafka-controller": 9093})
-
-    def __init__(self, site: Site, java_extra: tuple[str, ...] = (), archived: bool = True) -> None:
-        super().__init__(site)
-        self._java_extra = java_extra
-        self._archived = archived
+    ports = MappingProxyType({"kafka": 9092, "kafka-controller": 9093, jmx.port_name("kafka"): 9404})
 
     def prepare(self) -> Command:
         data = self.site.paths.data(self.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import MappingProxyType
 
-from labstack import observers, prometheus, roles
+from labstack import jmx, observers, prometheus, roles
 from labstack.local.component import Component, Site
 from labstack.local.process import Command
 from labstack.mesh.addresses import Addresses
@@ -47,6 +47,8 @@ class Prometheus(roles.Prometheus, Component):
                 "SERVICES": self._home / prometheus.TARGETS,
                 "GATEWAY": f"127.0.0.1:{ports[roles.ENVOY_ADMIN]}",
                 "RELAY": f"127.0.0.1:{ports[roles.Watcher.name]}",
+                "BROKER": f"127.0.0.1:{ports[jmx.port_name(roles.Broker.name)]}",
+                "WORKER": f"127.0.0.1:{ports[jmx.port_name(roles.ConnectWorker.name)]}",
                 "OWN": f"127.0.0.1:{self.port}",
             },
         )

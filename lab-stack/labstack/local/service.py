@@ -53,14 +53,8 @@ class Service(roles.ShopService, Component):
                 datasets=DATASETS,
                 version=self.version,
                 switches=self.site.switches.get(self.service.name, {}),
-                **self._spans_go_to(),
+                **self.site.spans_go_to(
+                    f"http://127.0.0.1:{self.site.ports.get(roles.JAEGER_OTLP)}", str(self.site.paths.spans(self.name))
+                ),
             ),
         )
-
-    def _spans_go_to(self) -> dict[str, str]:
-        """Spans go to Jaeger where there is one, else to a file; both as OTLP."""
-        if not self.site.observed:
-            return {}
-        if roles.Jaeger.name in self.site.observers:
-            return {"otlp_endpoint": f"http://127.0.0.1:{self.site.ports[roles.JAEGER_OTLP]}"}
-        return {"spans_file": str(self.site.paths.spans(self.name))}

@@ -42,7 +42,7 @@ FLAGS = {
 
 def log_format() -> dict[str, str]:
     """Return the fields of a line, each with Envoy's command for it."""
-    mesh = yaml.safe_load(fill(ISTIO / "mesh.yaml", {"DISCOVERY": "", "ACCESS_LOG": ""}))
+    mesh = yaml.safe_load(fill(ISTIO / "mesh.yaml", {"TRACING": "false", "DISCOVERY": "", "ACCESS_LOG": ""}))
     fields: dict[str, str] = json.loads(mesh["accessLogFormat"])
     return fields
 

@@ -20,23 +20,64 @@ HTTP2 = {
 }
 
 
-def _base(admin_host: str, admin_port: int) -> dict[str, Any]:
-    text = fill(CONFIG / "envoy" / "bootstrap.yaml", {"ADMIN_HOST": admin_host, "ADMIN_PORT": admin_port})
+COLLECTOR = "trace-collector"
+"""The name of the cluster to which Envoy's spans go."""
+
+Address = tuple[str, int]
+"""Host and port."""
+
+
+def _base(admin: Address, collector: Address | None) -> dict[str, Any]:
+    text = fill(CONFIG / "envoy" / "bootstrap.yaml", {"ADMIN_HOST": admin[0], "ADMIN_PORT": admin[1]})
     base: dict[str, Any] = yaml.safe_load(text)
+    base["static_resources"] = {"clusters": []}
+    if collector:
+        base["static_resources"]["clusters"].append(_cluster(COLLECTOR, "STRICT_DNS", collector))
+        base["tracing"] = {"http": _tracer(collector)}
     return base
 
 
-def by_istiod(admin_host: str, admin_port: int, istiod_address: str, istiod_port: int) -> str:
+def _cluster(name: str, discovery: str, where: Address) -> dict[str, Any]:
+    socket = {"address": where[0], "port_value": where[1]}
+    endpoint = {"endpoint": {"address": {"socket_address": socket}}}
+    return {
+        "name": name,
+        "type": discovery,
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+
+
+def _tracer(collector: Address) -> dict[str, Any]:
+    """Return how Envoy sends its spans: as OTLP over HTTP, in the name of the gateway.
+
+    It stands in the bootstrap, and holds for every listener that traces and names no tracer of its own; so the same
+    serves whoever steers Envoy.
+    """
+    uri = {"uri": f"http://{collector[0]}:{collector[1]}/v1/traces", "cluster": COLLECTOR, "timeout": "1s"}
+    return {
+        "name": "envoy.tracers.opentelemetry",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
+            "service_name": "gateway",
+            "http_service": {"http_uri": uri},
+        },
+    }
+
+
+def by_istiod(admin: Address, istiod: Address, collector: Address | None = None) -> str:
     """Return the bootstrap of an Envoy that istiod configures, over one stream (ADS).
 
     Parameters
     ----------
-    admin_host, admin_port
+    admin : (str, int)
         Where Envoy's administration listens.
-    istiod_address, istiod_port
+    istiod : (str, int)
         IP address and port of istiod's discovery service.
+    collector : (str, int), optional
+        Where spans are taken as OTLP over HTTP.
     """
-    bootstrap = _base(admin_host, admin_port)
+    bootstrap = _base(admin, collector)
     ads = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
     # An istiod that comes back is found at once, not after the half minute that gRPC's back-off grows to.
     retry = {"retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
@@ -50,25 +91,15 @@ def by_istiod(admin_host: str, admin_port: int, istiod_address: str, istiod_port
             "grpc_services": [{"envoy_grpc": {"cluster_name": "istiod", "retry_policy": retry}}],
         },
     }
-    socket = {"address": istiod_address, "port_value": istiod_port}
-    endpoint = {"endpoint": {"address": {"socket_address": socket}}}
-    bootstrap["static_resources"] = {
-        "clusters": [
-            {
-                "name": "istiod",
-                "type": "STATIC",
-                "connect_timeout": "1s",
-                "typed_extension_protocol_options": HTTP2,
-                "load_assignment": {"cluster_name": "istiod", "endpoints": [{"lb_endpoints": [endpoint]}]},
-            }
-        ]
-    }
+    bootstrap["static_resources"]["clusters"].append(
+        {**_cluster("istiod", "STATIC", istiod), "typed_extension_protocol_options": HTTP2}
+    )
     return yaml.safe_dump(bootstrap, sort_keys=False)
 
 
-def by_files(admin_host: str, admin_port: int, folder: XdsFolder) -> str:
+def by_files(admin: Address, folder: XdsFolder, collector: Address | None = None) -> str:
     """Return the bootstrap of an Envoy that reads the translator's files in `folder`."""
-    bootstrap = _base(admin_host, admin_port)
+    bootstrap = _base(admin, collector)
     bootstrap["dynamic_resources"] = {
         name: {"path_config_source": {"path": str(path)}, "resource_api_version": "V3"}
         for name, path in (("cds_config", folder.clusters), ("lds_config", folder.listeners))

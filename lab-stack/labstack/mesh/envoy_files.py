@@ -63,12 +63,15 @@ class EnvoyFiles:
         Where Envoy writes its access log.
     envoy : Path
         The program, which also judges a configuration before it is used.
+    traces : bool
+        Whether Envoy traces every request; where its spans go is said in its bootstrap.
     """
 
-    def __init__(self, folder: XdsFolder, access_log: str, envoy: Path) -> None:
+    def __init__(self, folder: XdsFolder, access_log: str, envoy: Path, *, traces: bool = False) -> None:
         self.folder = folder
         self.access_log = access_log
         self.envoy = envoy
+        self.traces = traces
 
     # -- making them -----------------------------------------------------------------------------------------------
 
@@ -92,6 +95,8 @@ class EnvoyFiles:
                 source.path = str(self.folder.routes(http.rds.route_config_name))
                 if self.access_log:
                     http.access_log.append(json_access_log(self.access_log))
+                if self.traces:
+                    http.tracing.random_sampling.value = 100
         return changed
 
     def validate(self, resources: Resources) -> None:

@@ -1,0 +1,89 @@
+"""What docs/metrics.md says of the metrics is what is shown."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from labkit import Session
+from labstack.waiting import wait_until
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
+ROW = re.compile(r"\| `(\w+)` \| (counter|gauge|histogram) \|([\w, ]*)\|")
+OF_PYTHON = ("python_", "process_")
+Families = dict[str, tuple[str, frozenset[str]]]
+"""Type and labels, by name."""
+
+
+def documented(job: str) -> Families:
+    """Read the table of a job."""
+    section = re.search(rf"^## [^\n]*job `{job}`\n(.*?)(?=^## )", DOCS.read_text(encoding="utf-8"), re.M | re.S)
+    assert section, job
+    return {
+        name: (kind, frozenset(filter(None, (label.strip() for label in labels.split(",")))))
+        for name, kind, labels in ROW.findall(section[1])
+    }
+
+
+def shown(*urls: str) -> Families:
+    """Read what is shown; of a family without samples nobody knows the labels."""
+    found: Families = {}
+    for url in urls:
+        for family in text_string_to_metric_families(httpx.get(url).text):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+            found[name] = (family.type, found.get(name, ("", frozenset()))[1] | labels)
+    return found
+
+
+def test_the_services_metrics_are_documented(session: Session) -> None:
+    """Every metric of the four services stands in the table, with its type and labels, and no other does."""
+    shop = session.shop
+    for customer in ("ada", "nobody"):
+        shop.follow(shop.place_order(customer, "lisbon", {"earl-grey": 1}))
+    urls = [f"{url}/metrics" for url in session.lab.endpoints.services.values()]
+    there = documented("services")
+
+    def differences() -> Families:
+        now = {name: what for name, what in shown(*urls).items() if not name.startswith(OF_PYTHON)}
+        # Nothing was parked, so nobody knows by which labels that is counted.
+        return dict(set(now.items()) ^ set((there | {"parked_records_total": ("counter", frozenset())}).items()))
+
+    assert wait_until(lambda: not differences(), 10), differences()
+
+
+def test_the_relays_metrics_are_documented(session: Session) -> None:
+    """Every metric of the connect-watcher stands in the table, with its type and labels, and no other does."""
+    now = shown(f"http://127.0.0.1:{session.lab.backend.component('connect-watcher').port}/metrics")
+    ours = {name: what for name, what in now.items() if not name.startswith(OF_PYTHON)}
+    # There is none until a connector was left failed, or restarted.
+    for name in ("connect_watcher_left_failed", "connect_watcher_restarts_total"):
+        ours[name] = documented("relay")[name]
+    assert ours == documented("relay")
+
+
+@pytest.mark.parametrize("job", ["kafka", "connect", "gateway"])
+@pytest.mark.needs("prometheus")
+def test_what_prometheus_keeps_of_the_others_is_documented(session: Session, job: str) -> None:
+    """Each metric of the table is in Prometheus, with these labels; of Java's agent no other is."""
+    session.shop.follow(session.shop.place_order("ada", "lisbon", {"earl-grey": 1}))
+    session.look.now()
+    for name, (kind, labels) in documented(job).items():
+        series = session.look.promql(f'{name}{"_count" if kind == "histogram" else ""}{{job="{job}"}}')
+        assert labels <= set(series.columns), name
+    if job != "gateway":
+        names = session.look.promql(f'count by (__name__) ({{job="{job}", __name__=~"(kafka|connect|debezium)_.*"}})')
+        assert set(names["__name__"]) == set(documented(job))
+
+
+def test_every_alert_is_documented() -> None:
+    """The table of alerts has those of the rules, and no others."""
+    rules = yaml.safe_load((DOCS.parents[1] / "lab-stack/prometheus/alerting.rules.yml").read_text(encoding="utf-8"))
+    names = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+    section = DOCS.read_text(encoding="utf-8").split("## Rules")[1]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.M)) == names
