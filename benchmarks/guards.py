@@ -32,7 +32,7 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
     found: dict[str, list[float]] = {"with": [], "without": []}
     with own_lab() as lab:
         lab.up()
-        _drain(lab, seconds)  # warms up what is compiled as it is used
+        drain(lab, seconds)  # warms up what is compiled as it is used
         for number in range(rounds):
             ways = ("with", "without") if number % 2 == 0 else ("without", "with")
             for way in ways:
@@ -40,13 +40,13 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
                 for service in lab.endpoints.services if way == "without" else ():
                     lab.switch_on(service, "inbox-off")
                     lab.switch_on(service, "guards-off")
-                found[way].append(_drain(lab, seconds))
+                found[way].append(drain(lab, seconds))
                 tell.print(f"round {number + 1}, {way} inbox and guards: {found[way][-1]:.1f} orders/s")
     ratios = [one / other for one, other in zip(found["with"], found["without"], strict=True)]
     return {"quick": quick, "orders_per_s": found, "ratios": ratios, "ratio": median(ratios)}
 
 
-def _drain(lab: Lab, seconds: float) -> float:
+def drain(lab: Lab, seconds: float) -> float:
     """Place orders while nobody consumes, then let everybody consume; return the orders per second of the latter."""
     completed: set[str] = set()
 

@@ -20,7 +20,11 @@ from labkit.errors import KitError, QueryFailed, ShopAway
 from labkit.records import RecordView
 from labkit.shop import Order
 from labkit.traffic import meaning
+from labkit.views.feed import Feed
 from labkit.views.flow import Flow
+from labkit.views.positions import Positions
+from labkit.views.stream import EventStream
+from labkit.views.system_map import SystemMap
 from labkit.waiting import wait_until
 from labkit.watching import Watching
 from labstack import Lab, broker
@@ -58,6 +62,7 @@ class Look(Watching):
     def __init__(self, lab: Lab, aliases: Aliases) -> None:
         self._lab = lab
         self.aliases = aliases
+        self._reading: Feed | None = None
 
     # -- databases -------------------------------------------------------------------------------------------------
 
@@ -352,3 +357,24 @@ class Look(Watching):
     def flow(self, seconds: float = 60) -> Flow:
         """Watch rows of the four outbox tables become records in Kafka, live, for some seconds."""
         return Flow(self._lab.endpoints, self.aliases, seconds)
+
+    # -- live views ------------------------------------------------------------------------------------------------
+
+    @property
+    def _feed(self) -> Feed:
+        """What happens, for all live views of this kernel."""
+        if self._reading is None:
+            self._reading = Feed(self._lab)
+        return self._reading
+
+    def map(self) -> SystemMap:
+        """Show the system map: the diagram, in which events light up what they pass. It goes on while it is shown."""
+        return SystemMap(self._feed, self.aliases)
+
+    def stream(self) -> EventStream:
+        """Show the records as they come into Kafka, in a table with filters. It goes on while it is shown."""
+        return EventStream(self._feed, self.aliases)
+
+    def positions(self) -> Positions:
+        """Show outbox, write-ahead log and topic side by side. It goes on while it is shown."""
+        return Positions(self._feed, self._lab, self.aliases)

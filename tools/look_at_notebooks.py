@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def main() -> int:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for theme in arguments.theme or list(THEMES):
-            with jupyterlab(theme) as address:
+            with jupyterlab(theme, notebooks) as address:
                 for notebook in notebooks:
                     page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
                     found = look(page, address, notebook, arguments.folder, theme)
@@ -77,11 +77,11 @@ def main() -> int:
 
 
 @contextmanager
-def jupyterlab(theme: str) -> Iterator[str]:
+def jupyterlab(theme: str, notebooks: Iterable[Path]) -> Iterator[str]:
     """Run JupyterLab on a copy of the notebooks with settings of its own; yields its address with `{}` for a path."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        copy_notebooks(work / "lab" / "notebooks")
+        copy_notebooks(notebooks, work / "lab" / "notebooks")
         for name in COPIED:
             shutil.copytree(ROOT / name, work / "lab" / name, ignore=shutil.ignore_patterns("__pycache__"))
         settings = {
@@ -124,10 +124,10 @@ def jupyterlab(theme: str) -> Iterator[str]:
             server.wait(30)
 
 
-def copy_notebooks(folder: Path) -> None:
-    """Copy the notebooks without their outputs, so that what the pictures show was run just now."""
+def copy_notebooks(notebooks: Iterable[Path], folder: Path) -> None:
+    """Copy notebooks without their outputs, so that what the pictures show was run just now."""
     folder.mkdir(parents=True)
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
+    for path in notebooks:
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells:
             if cell.cell_type == "code":

@@ -10,6 +10,8 @@ import html
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labkit.views.keep import keep
+
 TEXT = "var(--jp-ui-font-color1, #333)"
 FAINT = "var(--jp-border-color2, #bbb)"
 FONT = "font-family:var(--jp-ui-font-family, sans-serif);font-size:12px"
@@ -113,7 +115,5 @@ class Picture:
         return "".join(marks)
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture to a file, in colours of its own instead of JupyterLab's."""
-        target = Path(path)
-        target.write_text(self.svg(), encoding="utf-8")
-        return target
+        """Write the picture to an SVG or PNG file, in colours of its own instead of JupyterLab's."""
+        return keep(self.svg(), path)

@@ -195,7 +195,7 @@ class Timeline:
             picture.line((picture.x(end), y), there, colour, dash=dash, arrow=True)
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture to an SVG file."""
+        """Write the picture to an SVG or PNG file."""
         return self.picture().save(path)
 
     def __repr__(self) -> str:

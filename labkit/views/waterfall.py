@@ -69,7 +69,7 @@ class Waterfall:
         return "\n".join([f"{span.label}, {span.milliseconds:.2f} ms", *([span.error] if span.failed else []), *facts])
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture to an SVG file."""
+        """Write the picture to an SVG or PNG file."""
         return self.picture().save(path)
 
     def __repr__(self) -> str:

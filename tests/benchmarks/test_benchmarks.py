@@ -85,6 +85,16 @@ def test_guards_compares_both_ways(tmp_path: Path) -> None:
     assert results["ratio"] > 0
 
 
+def test_seeing_measures_its_cost_and_how_soon(tmp_path: Path) -> None:
+    """`seeing` gives throughput and memory watched and not, and how long records took to be in a view."""
+    results = _run("seeing", tmp_path)
+    assert all(figure > 0 for way in ("on", "off") for figure in results["orders_per_s"][way])
+    assert results["ratio"] > 0
+    for view in results["views"].values():
+        assert view["arrived_ms"]["n"] == view["told_ms"]["n"] > 0
+        assert 0 < view["arrived_ms"]["p50"] <= view["told_ms"]["p50"]
+
+
 def test_percentiles_are_values_of_the_sample() -> None:
     """Percentiles are nearest ranks; an empty sample has none."""
     latency = Latency.of([number / 1000 for number in range(1, 101)])

@@ -32,6 +32,7 @@ CHECKS = [
     "Java",
     "PostgreSQL",
     "gateway",
+    "watching",
     "memory",
     "cache",
     "leftovers",

@@ -1,0 +1,342 @@
+"""What happens in the lab, as it happens: read from databases, topics and Envoy, and handed to every view that lives.
+
+One feed serves all views of a kernel. It reads while somebody listens, and ends its threads with the last listener. It
+holds nothing up: it takes no lock in a database, joins no consumer group, and what is away is tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import httpx
+import psycopg
+
+from labkit.views.bounded import Bounded
+from labstack import Lab, broker, canary
+from labstack.backend import Endpoints
+from labstack.errors import LabError
+
+ROWS_EVERY = 0.1
+"""Seconds between two looks at the databases."""
+REQUESTS_EVERY = 0.2
+STATES_EVERY = 1.0
+AGAIN_AFTER = 0.5
+"""Seconds until what was away is asked again."""
+REMEMBERED = 20_000
+"""Events whose order is known, for the inboxes, which don't name it."""
+
+# What was committed since the snapshot before: exact, however long a transaction took.
+NEWS = """
+    WITH now AS (SELECT pg_current_snapshot()::text AS snapshot)
+    SELECT now.snapshot, news.* FROM now LEFT JOIN (
+        SELECT 'row', id::text, type, aggregateid::text, extract(epoch FROM created_at)::float8
+        FROM outbox WHERE created_at > clock_timestamp() - interval '10 min'
+            AND NOT pg_visible_in_snapshot(xmin::text::xid8, %(before)s::pg_snapshot)
+        UNION ALL
+        SELECT 'handled', event_id::text, type, NULL, extract(epoch FROM handled_at)::float8
+        FROM inbox WHERE handled_at > clock_timestamp() - interval '10 min'
+            AND NOT pg_visible_in_snapshot(xmin::text::xid8, %(before)s::pg_snapshot)
+    ) AS news ON true ORDER BY 6
+"""
+REQUESTS = r"^cluster\.outbound\|8000\|.*\.upstream_rq_total$"
+DESTINATION = re.compile(r"\|(\w+)\.default\.")
+
+Stage = Literal["request", "row", "record", "handled", "given up"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Something that happened.
+
+    Attributes
+    ----------
+    stage : str
+        A request went to a service; a row was committed to its outbox; a record of it came into Kafka; it has handled
+        an event; it has given one up.
+    service : str
+        Whose.
+    type, order_id, event_id : str
+        Of the event; empty where nobody knows.
+    at : float
+        When, by the lab's own clocks: seconds since 1970.
+    times : int
+        How often, for requests.
+    record : Record, optional
+        What was read from Kafka.
+    """
+
+    stage: Stage
+    service: str
+    type: str = ""
+    order_id: str = ""
+    event_id: str = ""
+    at: float = 0.0
+    times: int = 1
+    record: broker.Record | None = None
+
+
+@dataclass(frozen=True)
+class States:
+    """How the parts of the lab are.
+
+    Attributes
+    ----------
+    components : dict
+        State by name: running, paused, stopped or failed.
+    scraped, traced : frozenset of str
+        Services that Prometheus gets metrics from, and those that Jaeger has spans of.
+    """
+
+    components: dict[str, str] = field(default_factory=dict)
+    scraped: frozenset[str] = frozenset()
+    traced: frozenset[str] = frozenset()
+
+
+Listener = Callable[[list[Seen], States | None], None]
+"""Is told what is new; called from the feed's threads."""
+
+
+class Feed:
+    """Reads what happens, for as long as somebody listens.
+
+    Parameters
+    ----------
+    lab : Lab
+        The running lab.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._listeners: list[Listener] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._orders: Bounded[str, str] = Bounded(REMEMBERED)
+        self.trouble: dict[str, str] = {}
+        """What is away, by where it was looked for."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it reads."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def listen(self, listener: Listener) -> None:
+        """Tell a listener from now on: what is committed after this returns, it hears."""
+        with self._lock:
+            self._listeners.append(listener)
+            if len(self._listeners) == 1:
+                self._begin()
+
+    def leave(self, listener: Listener) -> None:
+        """Tell it no longer. With the last one the reading ends."""
+        with self._lock:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+            ending = [] if self._listeners else self._threads
+            if ending:
+                self._stop.set()
+        for thread in ending:
+            if thread is not threading.current_thread():
+                thread.join(5)
+
+    def _begin(self) -> None:
+        self._stop = threading.Event()
+        where = self._lab.endpoints
+        readers = [_Rows(self, where, service) for service in where.services]
+        work: list[tuple[str, Callable[[], None], float]] = [
+            *((f"{reader.service}-db", reader.look, ROWS_EVERY) for reader in readers),
+            ("kafka", _Records(self, where, self._stop).look, 0.0),
+            ("envoy", _Requests(self, self._lab).look, REQUESTS_EVERY),
+            ("lab", _Parts(self, self._lab).look, STATES_EVERY),
+        ]
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(self._stop, *one), name=f"labkit-feed-{one[0]}", daemon=True)
+            for one in work
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _repeat(self, stop: threading.Event, name: str, look: Callable[[], None], every: float) -> None:
+        """Look again and again; what is away is told, and tried again."""
+        while not stop.is_set():
+            began = time.monotonic()
+            try:
+                look()
+                self.trouble.pop(name, None)
+                # A look at a long table costs more, and is taken less often.
+                wait = max(every, 3 * (time.monotonic() - began)) if every else 0.0
+            except (psycopg.Error, LabError, httpx.HTTPError, OSError) as error:
+                self.trouble[name] = f"{name} does not answer: {str(error).strip().splitlines()[0]}"
+                wait = AGAIN_AFTER
+            stop.wait(wait)
+        with contextlib.suppress(Exception):
+            look.__self__.close()  # type: ignore[attr-defined]  # all of them are methods of readers
+
+    def tell(self, seen: list[Seen], states: States | None = None) -> None:
+        """Hand something to every listener."""
+        for one in seen:
+            if one.order_id and one.event_id:
+                self._orders[one.event_id] = one.order_id
+        for listener in list(self._listeners):
+            listener(seen, states)
+
+    def order_of(self, event_id: str) -> str:
+        """Return the order that an event is about; empty where its row and record were not seen."""
+        return self._orders.get(event_id, "")
+
+
+class _Reader:
+    """Reads one source."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+
+    def look(self) -> None:
+        """Look once, and tell what is new."""
+
+    def close(self) -> None:
+        """Leave the source."""
+
+
+class _Rows(_Reader):
+    """The outbox and the inbox of one service."""
+
+    def __init__(self, feed: Feed, where: Endpoints, service: str) -> None:
+        super().__init__(feed)
+        self.service = service
+        self._url = where.databases[service]
+        self._database: psycopg.Connection[Any] | None = None
+        self._before = ""
+        with contextlib.suppress(psycopg.Error):
+            self._before = self._snapshot()
+
+    def _connection(self) -> psycopg.Connection[Any]:
+        if self._database is None or self._database.closed:
+            self._database = psycopg.connect(
+                self._url, autocommit=True, connect_timeout=2, options="-c statement_timeout=3000"
+            )
+        return self._database
+
+    def _snapshot(self) -> str:
+        row = self._connection().execute("SELECT pg_current_snapshot()::text").fetchone()
+        return str(row[0]) if row else ""
+
+    def look(self) -> None:
+        if not self._before:
+            self._before = self._snapshot()
+        found = self._connection().execute(NEWS, {"before": self._before}).fetchall()
+        self._before = found[0][0]
+        news = [
+            Seen(stage, self.service, kind, order or self.feed.order_of(event), event, at)
+            for _, stage, event, kind, order, at in found
+            if stage and kind != canary.TYPE
+        ]
+        if news:
+            self.feed.tell(news)
+
+    def close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+
+
+class _Records(_Reader):
+    """The topics of the events, and of the dead letters."""
+
+    def __init__(self, feed: Feed, where: Endpoints, stop: threading.Event) -> None:
+        super().__init__(feed)
+        self._kafka = where.kafka
+        self._stop = stop
+        self._topics = [f"{service}.{kind}" for service in where.services for kind in ("events", "dlq")]
+        self._start: dict[tuple[str, int], int] | None = None
+        with contextlib.suppress(LabError):
+            self._start = self._ends()
+
+    def _ends(self) -> dict[tuple[str, int], int]:
+        return broker.end_offsets(self._kafka, broker.partitions(self._kafka, self._topics))
+
+    def look(self) -> None:
+        """Read until the end; the consumer goes on by itself when its broker comes back."""
+        if self._start is None:
+            self._start = self._ends()
+        with broker.reading(self._kafka, self._start) as consumer:
+            while not self._stop.is_set():
+                news = []
+                record = broker.poll(consumer, 0.05)
+                while record is not None:
+                    news += self._seen(record)
+                    record = broker.poll(consumer, 0.0) if len(news) < 200 else None
+                if news:
+                    self.feed.tell(news)
+
+    def _seen(self, record: broker.Record) -> list[Seen]:
+        if record.type == canary.TYPE:
+            return []
+        service, _, kind = record.topic.partition(".")
+        stage: Stage = "record" if kind == "events" else "given up"
+        event = record.headers.get("ce_id") or ""
+        return [Seen(stage, service, record.type, record.key or "", event, record.time / 1000, record=record)]
+
+
+class _Requests(_Reader):
+    """What the gateway has sent to each service, by Envoy's own counters."""
+
+    def __init__(self, feed: Feed, lab: Lab) -> None:
+        super().__init__(feed)
+        self._lab = lab
+        self._before: dict[str, int] | None = None
+        with contextlib.suppress(LabError, httpx.HTTPError):
+            self._before = self._counted()
+
+    def _counted(self) -> dict[str, int]:
+        counted: dict[str, int] = {}
+        for name, value in self._lab.mesh.statistics(REQUESTS).items():
+            if match := DESTINATION.search(name):
+                counted[match[1]] = counted.get(match[1], 0) + value
+        return counted
+
+    def look(self) -> None:
+        now = self._counted()
+        before, self._before = self._before, now
+        if before is None:
+            return
+        # A counter that fell is that of an Envoy which was started anew.
+        more = {service: n - before.get(service, 0) if n >= before.get(service, 0) else n for service, n in now.items()}
+        news = [Seen("request", service, at=time.time(), times=n) for service, n in more.items() if n]
+        if news:
+            self.feed.tell(news)
+
+
+class _Parts(_Reader):
+    """The states of the components, and whom Prometheus and Jaeger hear from."""
+
+    def __init__(self, feed: Feed, lab: Lab) -> None:
+        super().__init__(feed)
+        self._lab = lab
+        self._looks = 0
+        self._names: list[str] = []
+
+    def look(self) -> None:
+        # Which there are is asked now and then only: the whole status takes ten times as long.
+        if self._looks % 10 == 0:
+            self._names = list(self._lab.status(memory=False).components)
+        self._looks += 1
+        backend = self._lab.backend
+        states: dict[str, str] = {name: backend.inspect(name).state for name in self._names}
+        where = self._lab.endpoints.observers
+        scraped: frozenset[str] = frozenset()
+        traced: frozenset[str] = frozenset()
+        with contextlib.suppress(httpx.HTTPError, ValueError, KeyError, TypeError):
+            if "prometheus" in where:
+                asked = {"query": 'up{job="services"} == 1'}
+                answer = httpx.get(f"{where['prometheus']}/api/v1/query", params=asked, timeout=1).json()
+                scraped = frozenset(one["metric"]["service"] for one in answer["data"]["result"])
+        with contextlib.suppress(httpx.HTTPError, ValueError, KeyError, TypeError):
+            if "jaeger" in where:
+                traced = frozenset(httpx.get(f"{where['jaeger']}/api/services", timeout=1).json()["data"] or ())
+        self.feed.tell([], States(states, scraped, traced))

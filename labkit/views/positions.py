@@ -1,0 +1,284 @@
+"""Outbox, write-ahead log and topic side by side: how far an event is, as positions in three places."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import psycopg
+
+from labkit.aliases import Aliases
+from labkit.views.colours import BLUE, GREEN, GREY, ORANGE, SERVICES, VERMILION
+from labkit.views.feed import Feed, Seen, States
+from labkit.views.live import PAGE, LiveView, Page
+from labstack import Lab, broker
+from labstack.errors import LabError
+
+ROWS = 3
+"""Outbox rows that are shown of each service."""
+
+OFFSETS_EVERY = 1.0
+"""Seconds between two questions to the broker."""
+
+SHORTEST = 4096
+"""Bytes of the log that the ruler shows at least."""
+
+POSITIONS = """
+    SELECT pg_current_wal_lsn() - '0/0'::pg_lsn, pg_current_wal_lsn()::text,
+        confirmed_flush_lsn - '0/0'::pg_lsn, confirmed_flush_lsn::text, restart_lsn::text,
+        sent_lsn - '0/0'::pg_lsn, active
+    FROM (SELECT 1) AS one LEFT JOIN pg_replication_slots ON slot_name = 'outbox'
+        LEFT JOIN pg_stat_replication ON pid = active_pid
+"""
+NEWEST = """
+    SELECT type, aggregateid::text, wal_position - '0/0'::pg_lsn, wal_position::text FROM outbox
+    WHERE type <> 'Canary' ORDER BY wal_position DESC LIMIT %s
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """An outbox row, and where in the log it stands."""
+
+    type: str
+    order_id: str
+    at: int
+    lsn: str
+
+
+@dataclass
+class Place:
+    """Where one service's events are.
+
+    Attributes
+    ----------
+    end, confirmed, sent : int, optional
+        Bytes of the log written, confirmed by the relay and sent to it; None where there is no slot, or no reader.
+    end_lsn, confirmed_lsn, restart_lsn : str
+        The same as PostgreSQL writes it, and where the log begins that it keeps for the slot.
+    active : bool
+        Whether somebody reads the slot.
+    rows : list of Row
+        The newest outbox rows, the newest first.
+    offsets : dict
+        Next offset of each partition of its topic.
+    behind : dict
+        Records that each reader has still to do.
+    away : str
+        Why nothing is known of its database.
+    """
+
+    end: int = 0
+    end_lsn: str = "-"
+    confirmed: int | None = None
+    confirmed_lsn: str = "-"
+    restart_lsn: str = "-"
+    sent: int | None = None
+    active: bool = False
+    rows: list[Row] = field(default_factory=list)
+    offsets: dict[int, int] = field(default_factory=dict)
+    behind: dict[str, int] = field(default_factory=dict)
+    away: str = ""
+
+    @property
+    def taken(self) -> int:
+        """How far the relay is: what was sent to it while it is there, else what it has confirmed."""
+        return self.sent if self.sent is not None else (self.confirmed or 0)
+
+
+class PositionsPage(Page):
+    """The view's part in the page."""
+
+    _esm = (PAGE / "live.js").read_text(encoding="utf-8") + (PAGE / "positions.js").read_text(encoding="utf-8")
+
+
+class Positions(LiveView):
+    """Outbox rows, the write-ahead log with its slot, and the topic's offsets, for each service.
+
+    Parameters
+    ----------
+    feed : Feed
+        What happens.
+    lab : Lab
+        The running lab.
+    aliases : Aliases
+        Names for the orders.
+    """
+
+    page_class = PositionsPage
+    pulse = 0.4
+
+    def __init__(self, feed: Feed, lab: Lab, aliases: Aliases) -> None:
+        self._where = lab.endpoints
+        self._aliases = aliases
+        self.places = {service: Place() for service in self._where.services}
+        self._databases: dict[str, psycopg.Connection[Any]] = {}
+        self._offsets_at = 0.0
+        self.look()
+        super().__init__(feed)
+
+    def take(self, seen: list[Seen], states: States | None) -> None:
+        """What happens only says that it is time to look."""
+
+    def look(self) -> None:
+        """Look now."""
+        for service, place in self.places.items():
+            try:
+                self._look_at_log(service, place)
+                place.away = ""
+            except psycopg.Error as error:
+                place.away = f"{service}-db does not answer: {str(error).strip().splitlines()[0]}"
+                place.sent, place.active = None, False
+        if time.monotonic() - self._offsets_at > OFFSETS_EVERY:
+            self._offsets_at = time.monotonic()
+            with contextlib.suppress(LabError):
+                self._look_at_topics()
+
+    def _look_at_log(self, service: str, place: Place) -> None:
+        database = self._databases.get(service)
+        if database is None or database.closed:
+            url = self._where.databases[service]
+            database = psycopg.connect(url, autocommit=True, connect_timeout=1, options="-c statement_timeout=2000")
+            self._databases[service] = database
+        found = database.execute(POSITIONS).fetchone()
+        assert found is not None  # it has one row, whatever there is
+        end, place.end_lsn, confirmed, confirmed_lsn, restart_lsn, sent, active = found
+        place.end = int(end)
+        place.confirmed = None if confirmed is None else int(confirmed)
+        place.sent = None if sent is None else int(sent)
+        place.confirmed_lsn, place.restart_lsn = confirmed_lsn or "-", restart_lsn or "-"
+        place.active = bool(active)
+        rows = database.execute(NEWEST, [ROWS]).fetchall()
+        place.rows = [Row(kind, order, int(at), lsn) for kind, order, at, lsn in rows]
+
+    def _look_at_topics(self) -> None:
+        kafka = self._where.kafka
+        topics = {f"{service}.events": service for service in self.places}
+        ends = broker.end_offsets(kafka, broker.partitions(kafka, topics))
+        committed = {reader: broker.committed_offsets(kafka, reader) for reader in self.places}
+        for topic, service in topics.items():
+            mine = {partition: end for (name, partition), end in ends.items() if name == topic}
+            self.places[service].offsets = mine
+            self.places[service].behind = {
+                reader: sum(max(0, end - committed[reader].get((topic, p), 0)) for p, end in mine.items())
+                for reader in self.places
+                if any((topic, p) in committed[reader] for p in mine)
+            }
+
+    # -- showing ---------------------------------------------------------------------------------------------------
+
+    def table(self) -> pd.DataFrame:
+        """Return a row for each service: the newest outbox row, the positions in the log, and in the topic."""
+        with self._lock:
+            rows = [
+                {
+                    "service": service,
+                    "newest row": place.rows[0].type if place.rows else "-",
+                    "stands at": place.rows[0].lsn if place.rows else "-",
+                    "slot confirmed": place.confirmed_lsn,
+                    "log ends": place.end_lsn,
+                    "unconfirmed bytes": place.end - (place.confirmed or 0) if place.confirmed is not None else None,
+                    "reader": "yes" if place.active else "no",
+                    "topic's records": sum(place.offsets.values()),
+                    "behind": ", ".join(f"{reader} {n}" for reader, n in place.behind.items()),
+                }
+                for service, place in self.places.items()
+            ]
+        return pd.DataFrame(rows)
+
+    def text(self) -> str:
+        return self.table().to_string(index=False)
+
+    @property
+    def alt(self) -> str:
+        """The picture in words."""
+        told = []
+        for service, place in self.places.items():
+            waiting = sum(row.at > place.taken for row in place.rows)
+            behind = ", ".join(f"{reader} {n} behind" for reader, n in place.behind.items())
+            reader = "is read" if place.active else "has no reader"
+            told.append(f"{service}: slot {reader}, {waiting} of the newest rows wait, {behind}")
+        return "Positions. " + ". ".join(told) + "."
+
+    def html(self) -> str:
+        """Draw it."""
+        body = "".join(self._row(service, place) for service, place in self.places.items())
+        heads = ("service", "outbox: newest rows", "write-ahead log, its newest end at the right", "topic", "readers")
+        head = "".join(f"<th>{one}</th>" for one in heads)
+        legend = (
+            f"<small><span style='color:{ORANGE}'>◌</span> row that waits &nbsp; "
+            f"<span style='color:{BLUE}'>●</span> row that the relay has taken &nbsp; "
+            f"<span style='color:{GREEN}'>▲</span> confirmed by the slot's reader &nbsp; "
+            f"<span style='color:{VERMILION}'>▼</span> sent to it &nbsp; │ end of the log</small>"
+        )
+        return (
+            f"<figure class='lk-positions' role='img' aria-label='{html.escape(self.alt, quote=True)}' "
+            f"style='margin:0'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{legend}</figure>"
+        )
+
+    def _row(self, service: str, place: Place) -> str:
+        rows = "<br>".join(self._outbox_row(row, place) for row in place.rows) or "-"
+        offsets = " ".join(f"p{p}:<b>{end}</b>" for p, end in sorted(place.offsets.items()))
+        behind = "<br>".join(
+            f"{html.escape(reader)}: {'up to date' if n == 0 else f'<b>{n} behind</b>'}"
+            for reader, n in place.behind.items()
+        )
+        colour = SERVICES.get(service, GREY)
+        return (
+            f"<tr><td><b><span style='color:{colour}'>■</span> {html.escape(service)}</b></td><td>{rows}</td>"
+            f"<td>{self._ruler(place)}</td><td>{html.escape(service)}.events<br>{offsets}</td><td>{behind}</td></tr>"
+        )
+
+    def _outbox_row(self, row: Row, place: Place) -> str:
+        colour, sign = (ORANGE, "◌") if row.at > place.taken else (BLUE, "●")
+        words = f"{row.type} · {self._aliases.known(row.order_id)}"
+        return f"<span style='color:{colour}'>{sign}</span> {html.escape(words)} <small>{row.lsn}</small>"
+
+    def _ruler(self, place: Place) -> str:
+        if place.away:
+            return f"✕ {html.escape(place.away)}"
+        if place.confirmed is None:
+            return "✕ there is no slot: nobody would know from where to read"
+        span = max(place.end - place.confirmed, SHORTEST) * 1.1
+        width = 300
+
+        def x(at: int) -> float:
+            return 8 + (width - 16) * max(0.0, 1 - (place.end - at) / span)
+
+        marks = "".join(
+            f"<circle cx='{x(row.at):.1f}' cy='22' r='4' fill='{ORANGE if row.at > place.taken else BLUE}'/>"
+            for row in place.rows
+            if place.end - row.at < span
+        )
+        sent = f"<text x='{x(place.sent):.1f}' y='14' fill='{VERMILION}'>▼</text>" if place.sent is not None else ""
+        behind = place.end - place.confirmed
+        told = f"{behind:,} bytes unconfirmed" + ("" if place.active else " · <b>nobody reads the slot</b>")
+        return (
+            f"<svg width='{width}' height='36' style='font-size:11px;text-anchor:middle'>"
+            f"<line x1='8' y1='22' x2='{width - 8}' y2='22' stroke='{GREY}' stroke-width='2'/>"
+            f"<line x1='{width - 8}' y1='12' x2='{width - 8}' y2='32' stroke='{GREY}' stroke-width='2'/>{marks}{sent}"
+            f"<text x='{x(place.confirmed):.1f}' y='35' fill='{GREEN}'>▲</text></svg><br>"
+            f"<small>{place.confirmed_lsn} … {place.end_lsn} · {told}</small>"
+        )
+
+    def batch(self) -> dict[str, Any] | None:
+        self.look()
+        return {"html": self.html()}
+
+    def whole(self) -> dict[str, Any]:
+        return {"html": self.html()}
+
+    def stop(self) -> None:
+        super().stop()
+        for database in self._databases.values():
+            database.close()
+
+    def __repr__(self) -> str:
+        return (
+            "Outbox, write-ahead log and topic side by side: where each service's newest events are.\n"
+            "positions.table() gives the numbers."
+        )

@@ -1,0 +1,204 @@
+"""The system map: the diagram of the lab, in which every event lights up the boxes and arrows that it passes."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any
+
+from labkit.aliases import Aliases
+from labkit.views import map_drawing
+from labkit.views.colours import SERVICES
+from labkit.views.feed import Feed, Seen, States
+from labkit.views.keep import keep
+from labkit.views.live import PAGE, LiveView, Page
+from labkit.views.map_drawing import BOXES
+from labkit.views.timeline import UNDOING
+
+TOLD = 6
+"""Happenings that are told in words, below the picture."""
+
+Way = str
+"""``on``, or ``back`` for what undoes an order."""
+
+
+class MapPage(Page):
+    """The map's part in the page."""
+
+    _esm = (PAGE / "live.js").read_text(encoding="utf-8") + (PAGE / "system_map.js").read_text(encoding="utf-8")
+
+
+class SystemMap(LiveView):
+    """The diagram, live.
+
+    What is drawn was seen: requests in Envoy's counters, rows in the outbox tables, records in the topics, handled
+    events in the inboxes, states of processes or containers, and whom Prometheus and Jaeger hear from.
+
+    Parameters
+    ----------
+    feed : Feed
+        What happens.
+    aliases : Aliases
+        Names for the orders.
+    """
+
+    page_class = MapPage
+
+    def __init__(self, feed: Feed, aliases: Aliases) -> None:
+        self._aliases = aliases
+        self.passed: Counter[str] = Counter()
+        """How often something has passed each arrow, on its way on or back."""
+        self.back: Counter[str] = Counter()
+        """How much of that was on the way back."""
+        self.given_up = 0
+        self.states = States()
+        self._lit: Counter[tuple[str, Way]] = Counter()
+        self._told: deque[tuple[str, Way]] = deque(maxlen=TOLD)
+        self._changed = True
+        super().__init__(feed)
+
+    # -- taking in -------------------------------------------------------------------------------------------------
+
+    def take(self, seen: list[Seen], states: States | None) -> None:
+        for one in seen:
+            way = "back" if one.type in UNDOING else "on"
+            for arrow in _passes(one, way):
+                self.passed[arrow] += one.times
+                self.back[arrow] += one.times if way == "back" else 0
+                self._lit[arrow, way] += one.times
+            self.given_up += one.stage == "given up"
+            self._told.appendleft((self._words(one, way), way))
+        if states is not None and states != self.states:
+            self.states, self._changed = states, True
+
+    def _words(self, one: Seen, way: Way) -> str:
+        sign = "↩ " if way == "back" else ""
+        order = f"{self._aliases.known(one.order_id)} · " if one.order_id else ""
+        match one.stage:
+            case "request":
+                return f"{one.times} request{'s' * (one.times > 1)}: client → gateway → {one.service}"
+            case "row":
+                return f"{sign}{order}{one.type}: committed by {one.service}"
+            case "record":
+                return f"{sign}{order}{one.type}: outbox → Debezium → Kafka"
+            case "handled":
+                return f"{sign}{order}{one.type}: handled by {one.service}"
+            case "given up":
+                return f"✝ {order}{one.type or 'a record'}: given up by {one.service}"
+
+    # -- showing ---------------------------------------------------------------------------------------------------
+
+    def notes(self) -> dict[str, str]:
+        """Return what stands below each box's name."""
+        passed = self.passed
+        notes = {"Gateway": _count(passed["User>Gateway"], "request"), "Debezium": ""}
+        notes["Debezium"] = _count(passed["Debezium>Kafka"], "record")
+        notes["Kafka"] = " · ".join(
+            [
+                *(f"{service}.events {passed[f'{_name(service)}Outbox>Debezium']}" for service in SERVICES),
+                f"dead letters {self.given_up}",
+            ]
+        )
+        for service in SERVICES:
+            api = f"{_name(service)}API"
+            heard = passed[f"Kafka>{api}:forward"] + passed[f"Kafka>{api}:undo"]
+            notes[api] = f"{heard} handled"
+            notes[f"{_name(service)}Outbox"] = _count(passed[f"{api}>{_name(service)}Outbox"], "row")
+        return notes
+
+    def off(self) -> dict[str, str]:
+        """Return the boxes that are greyed out, and the word that says why."""
+        known = self.states.components
+        words = {
+            box.id: known.get(box.component, "not here")
+            for box in BOXES
+            if box.component and known and known.get(box.component, "not here") != "running"
+        }
+        signs = {"paused": "❚❚ paused", "stopped": "■ stopped", "failed": "✕ failed"}
+        return {box: signs.get(word, f"○ {word}") for box, word in words.items()}
+
+    def dead(self) -> dict[str, bool]:
+        """Return for the arrows of metrics and traces whether nothing comes there."""
+        dead = {}
+        for service in SERVICES:
+            dead[f"{_name(service)}API>Prometheus"] = service not in self.states.scraped
+            dead[f"{_name(service)}API>Jaeger"] = service not in self.states.traced
+        off = self.off()
+        dead["Prometheus>Grafana"] = "Grafana" in off or "Prometheus" in off
+        return dead
+
+    @property
+    def alt(self) -> str:
+        """The picture in words."""
+        off = ", ".join(f"{box} {word[2:]}" for box, word in self.off().items()) or "none"
+        records, back = self.passed["Debezium>Kafka"], self.back["Debezium>Kafka"]
+        return (
+            "The system: client, gateway, four services with database and outbox, Debezium, Kafka, Prometheus, "
+            f"Grafana, Jaeger. Seen so far: {records} records, {back} of them on the way back, "
+            f"{self.given_up} given up. Not running: {off}."
+        )
+
+    def svg(self) -> str:
+        """Draw it as it is now."""
+        with self._lock:
+            return map_drawing.draw(self.notes(), self.off(), self.dead(), self.alt)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture to an SVG or PNG file."""
+        style = (PAGE / "views.css").read_text(encoding="utf-8")
+        return keep(self.svg().replace("<defs>", f"<style>{style}</style><defs>", 1), path)
+
+    def text(self) -> str:
+        with self._lock:
+            notes, off = self.notes(), self.off()
+            lines = [f"{box.name:<18} {off.get(box.id) or notes.get(box.id, ''):<20}".rstrip() for box in BOXES]
+            return "\n".join([*lines, "", *(words for words, _ in self._told)])
+
+    def batch(self) -> dict[str, Any] | None:
+        lit = [[arrow, way, times] for (arrow, way), times in self._lit.items()]
+        self._lit.clear()
+        if not lit and not self._changed:
+            return None
+        self._changed = False
+        return {"lit": lit, **self._now()}
+
+    def whole(self) -> dict[str, Any]:
+        return {"svg": map_drawing.draw(self.notes(), self.off(), self.dead(), self.alt), **self._now()}
+
+    def _now(self) -> dict[str, Any]:
+        return {
+            "notes": self.notes(),
+            "off": self.off(),
+            "dead": self.dead(),
+            "alt": self.alt,
+            "told": [list(one) for one in self._told],
+        }
+
+    def __repr__(self) -> str:
+        return (
+            "The system map: events light up what they pass, on the way back in another colour; what is off is grey."
+            "\nprint(map.text()) says in words what it has seen."
+        )
+
+
+def _passes(one: Seen, way: Way) -> list[str]:
+    """Return the arrows that something passes when it is seen."""
+    name = _name(one.service)
+    match one.stage:
+        case "request":
+            return ["User>Gateway", "Gateway>VirtualService", f"VirtualService>{name}API"]
+        case "row":
+            return [f"{name}API>{name}DB", f"{name}API>{name}Outbox"]
+        case "record":
+            return [f"{name}Outbox>Debezium", "Debezium>Kafka"]
+        case "handled":
+            return [f"Kafka>{name}API:{'undo' if way == 'back' else 'forward'}"]
+    return []
+
+
+def _name(service: str) -> str:
+    return service.capitalize()
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

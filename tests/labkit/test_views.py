@@ -1,0 +1,232 @@
+"""The live views: what they show is what has happened, and nothing of them is left when nobody looks."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit import Session
+from labkit.shop import Order
+from labkit.views import map_drawing, stream
+from labkit.views.feed import Seen
+from labkit.views.live import LiveView
+from labkit.views.positions import Positions
+from labkit.views.stream import EventStream
+from labkit.views.system_map import SystemMap, _passes
+from labkit.waiting import wait_until
+from labstack import broker
+
+DIAGRAM = Path(__file__).resolve().parents[2] / "docs" / "architecture.mmd"
+ARROW = re.compile(r"^ +(\w+) -\.?->\|[^|]+\| (\w+)$", re.M)
+SERVICES = ("order", "inventory", "payment", "shipping")
+
+
+def threads() -> list[str]:
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("labkit"))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(session: Session) -> Iterator[None]:
+    """After each test no view's thread is left."""
+    yield
+    wait_until(lambda: threads() == [], 10, what="the views' threads to end")
+
+
+@pytest.fixture
+def live(session: Session) -> Iterator[SystemMap]:
+    """A map of a lab in which nothing is on its way."""
+    session.lab.check(wait_for_rest=15)
+    view = session.look.map()
+    yield view
+    view.stop()
+
+
+def orders_of(session: Session) -> list[Order]:
+    """Place orders of which some fail, and wait until everybody has heard everything."""
+    shop = session.shop
+    orders = [shop.place_order(who, "lisbon", {"earl-grey": 1}) for who in ("ada", "nobody", "grace", "nobody")]
+    orders.append(shop.place_order("ada", "tristan-da-cunha", {"earl-grey": 1}))
+    for order in orders:
+        shop.follow(order)
+    session.look.wait_for_rest(orders)
+    return orders
+
+
+def counted(session: Session, service: str, query: str, orders: list[Order]) -> int:
+    with session.look.connect(service) as db:
+        row = db.execute(query.encode(), [[order.order_id for order in orders]]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_the_map_is_the_diagram() -> None:
+    """Each box and each arrow of docs/architecture.mmd is on the map."""
+    text = DIAGRAM.read_text(encoding="utf-8")
+    drawn = set(re.findall(r"^ +(\w+)\[", text, re.M))
+    assert {box.id for box in map_drawing.BOXES} == drawn
+    assert set(ARROW.findall(text)) == {arrow.ends for arrow in map_drawing.ARROWS}
+
+
+def test_every_event_is_on_the_map_once(session: Session, live: SystemMap) -> None:
+    """Rows, records and handled events of some orders are counted once each, at the arrows that they have passed."""
+    orders = orders_of(session)
+    ids = {order.order_id for order in orders}
+    rows = {
+        s: counted(session, s, "SELECT count(*) FROM outbox WHERE aggregateid::text = ANY(%s)", orders)
+        for s in SERVICES
+    }
+    records = [r for r in broker.read_all(session.lab.endpoints.kafka, session.look.topics) if r.key in ids]
+    events = [record.headers["ce_id"] for record in records]
+    with_inbox: dict[str, int] = {}
+    for service in SERVICES:
+        with session.look.connect(service) as db:
+            row = db.execute("SELECT count(*) FROM inbox WHERE event_id::text = ANY(%s)", [events]).fetchone()
+            assert row is not None
+            with_inbox[service] = row[0]
+
+    def seen() -> tuple[dict[str, int], int, dict[str, int]]:
+        passed = live.passed
+        return (
+            {s: passed[f"{s.capitalize()}API>{s.capitalize()}Outbox"] for s in SERVICES},
+            passed["Debezium>Kafka"],
+            {
+                s: passed[f"Kafka>{s.capitalize()}API:forward"] + passed[f"Kafka>{s.capitalize()}API:undo"]
+                for s in SERVICES
+            },
+        )
+
+    wait_until(lambda: seen() == (rows, len(records), with_inbox), 10)
+    assert live.passed["User>Gateway"] >= len(orders)
+    assert live.back["Kafka>InventoryAPI:undo"] >= 3  # two could not pay, and one nobody could bring
+
+
+def test_what_stops_is_greyed_out(session: Session, live: SystemMap) -> None:
+    """A stopped, a paused and a killed part are grey, each with its word, and no longer once they run."""
+    lab = session.lab
+    for verb, heal, word in (("stop", "start", "stopped"), ("pause", "resume", "paused"), ("kill", "start", "failed")):
+        getattr(lab, verb)("payment")
+        wait_until(lambda word=word: word in live.off().get("PaymentAPI", ""), 10)  # type: ignore[misc]
+        assert word in live.svg()
+        assert word in live.alt
+        getattr(lab, heal)("payment")
+        wait_until(lambda: "PaymentAPI" not in live.off(), 10)
+
+
+def test_it_goes_on_while_a_database_is_away(session: Session, live: SystemMap) -> None:
+    """The others are followed meanwhile, what is away is told, and afterwards nothing is missing or counted twice."""
+    lab = session.lab
+    lab.stop("shipping-db")
+    feed = session.look._feed
+    wait_until(lambda: "shipping-db" in feed.trouble, 10)
+    session.shop.place_order("ada", "lisbon", {"earl-grey": 1})
+    wait_until(lambda: live.passed["PaymentAPI>PaymentOutbox"] == 1, 10)
+    lab.start("shipping-db")
+    wait_until(lambda: live.passed["ShippingAPI>ShippingOutbox"] == 1, 30)
+    wait_until(lambda: live.passed["OrderAPI>OrderOutbox"] == 2, 30)
+    assert "shipping-db" not in feed.trouble
+
+
+def test_a_view_ends_when_no_page_shows_it(session: Session) -> None:
+    """With its last page a view stops listening, and with the last view the feed; a page that comes back starts "
+    "both."""
+    views: list[LiveView] = [session.look.map(), session.look.stream()]
+    feed = session.look._feed
+    for view in views:
+        view._from_page(None, {"kind": "here", "view": "a"}, None)
+        view._from_page(None, {"kind": "here", "view": "b"}, None)
+        view._from_page(None, {"kind": "gone", "view": "a"}, None)
+        assert view.live
+    views[0]._from_page(None, {"kind": "gone", "view": "b"}, None)
+    assert [view.live for view in views] == [False, True]
+    assert feed.running
+    views[1]._from_page(None, {"kind": "gone", "view": "b"}, None)
+    wait_until(lambda: not feed.running, 10)
+    views[0]._from_page(None, {"kind": "here", "view": "c"}, None)
+    assert views[0].live
+    assert feed.running
+    views[0].stop()
+
+
+def test_the_stream_shows_and_filters(session: Session) -> None:
+    """Each record is in the table once, with its headers and payload behind it, and the filters choose."""
+    view = session.look.stream()
+    orders = orders_of(session)
+    ids = {order.order_id for order in orders}
+    records = [r for r in broker.read_all(session.lab.endpoints.kafka, session.look.topics) if r.key in ids]
+    wait_until(lambda: view.count == len(records), 10)
+    table = view.table()
+    assert sorted(zip(table.topic, table.partition, table.offset, strict=True)) == sorted(
+        (record.topic, str(record.partition), str(record.offset)) for record in records
+    )
+    assert set(view.table(type="PaymentFailed").topic) == {"payment.events"}
+    assert set(view.table(order=orders[0].alias).order) == {orders[0].alias}
+    (line, *_) = view.whole()["lines"]
+    assert "ce_type: OrderCreated" in line["whole"]
+    assert '"customer_id"' in line["whole"]
+    view.stop()
+
+
+def test_what_is_left_open_for_a_night_does_not_grow(session: Session) -> None:
+    """Fifty thousand events later a view keeps what it kept before, and tells the page a bounded batch."""
+    shown: EventStream = session.look.stream()
+    live: SystemMap = session.look.map()
+    order = orders_of(session)[0]
+    (record, *_) = [
+        r for r in broker.read_all(session.lab.endpoints.kafka, session.look.topics) if r.key == order.order_id
+    ]
+    event = Seen("record", "order", "OrderCreated", order.order_id, "e", record.time / 1000, record=record)
+    for view in (shown, live):
+        for _ in range(500):
+            view._hear([event] * 100, None)
+    with shown._lock, live._lock:
+        assert shown.count >= 50_000
+        assert len(shown.table()) == stream.KEPT
+        assert len((shown.batch() or {"lines": ()})["lines"]) <= stream.AT_ONCE
+        assert len(live._told) < 10
+        assert len((live.batch() or {"lit": ()})["lit"]) <= len(map_drawing.ARROWS) * 2
+    shown.stop()
+    live.stop()
+
+
+def test_positions_are_those_of_postgresql_and_kafka(session: Session) -> None:
+    """Without a relay a row waits beyond the slot's position; with it, it is taken, and the topic has one more."""
+    lab, shop, look, _ = session
+    lab.check(wait_for_rest=15)
+    view: Positions = look.positions()
+    try:
+        lab.stop("connect")
+        order = shop.place_order("ada", "lisbon", {"earl-grey": 1})
+
+        def newest() -> Any:
+            view.look()
+            place = view.places["order"]
+            return place.rows[0], place
+
+        row, place = newest()
+        assert (row.type, row.order_id) == ("OrderCreated", order.order_id)
+        assert not place.active
+        assert row.at > place.taken
+        assert "nobody reads the slot" in view.html()
+        before = sum(place.offsets.values())
+        lab.start("connect")
+        wait_until(lambda: newest()[1].active and newest()[0].at <= newest()[1].taken, 30)
+        wait_until(lambda: sum(newest()[1].offsets.values()) >= before + 1, 30)
+        assert set(view.places["order"].behind) == {"inventory", "payment", "shipping"}
+        assert view.table().service.tolist() == list(SERVICES)
+    finally:
+        view.stop()
+        shop.follow(order)
+
+
+def test_every_arrow_that_can_light_up_is_on_the_map() -> None:
+    """No happening asks for an arrow that is not drawn."""
+    drawn = {arrow.id for arrow in map_drawing.ARROWS}
+    for stage in ("request", "row", "record", "handled", "given up"):
+        for service in SERVICES:
+            for way in ("on", "back"):
+                assert set(_passes(Seen(stage, service), way)) <= drawn
