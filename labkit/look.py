@@ -28,6 +28,7 @@ from labkit.views.system_map import SystemMap
 from labkit.waiting import wait_until
 from labkit.watching import Watching
 from labstack import Lab, broker
+from labstack.doors import Pages
 from labstack.relay import connector_name
 
 QUERY_SECONDS = 15
@@ -357,6 +358,10 @@ class Look(Watching):
     def flow(self, seconds: float = 60) -> Flow:
         """Watch rows of the four outbox tables become records in Kafka, live, for some seconds."""
         return Flow(self._lab.endpoints, self.aliases, seconds)
+
+    def pages(self) -> Pages:
+        """Return links to the web pages of the lab: Prometheus, Jaeger, Grafana, Envoy, and the services' APIs."""
+        return Pages(self._lab.endpoints)
 
     # -- live views ------------------------------------------------------------------------------------------------
 

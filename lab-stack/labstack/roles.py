@@ -14,6 +14,7 @@ from labstack.errors import ComponentFailed
 from labstack.mesh.envoy_admin import EnvoyAdmin
 from labstack.services import FIRST_VERSION, ServiceEntry
 from labstack.waiting import wait_until
+from labstack.web_prefix import base_path
 
 ENVOY_ADMIN = "envoy-admin"
 """The name of the port of Envoy's administration."""
@@ -264,6 +265,11 @@ class Jaeger(Observer):
     ready_path = "/api/services"
 
     @property
+    def url(self) -> str:
+        """Where its pages and its API are."""
+        return f"{super().url}{base_path(self.port)}"
+
+    @property
     def otlp_url(self) -> str:
         """Where programs on this machine send their spans."""
         return f"http://127.0.0.1:{self._ports[JAEGER_OTLP]}"
@@ -274,6 +280,11 @@ class Grafana(Observer):
 
     name = "grafana"
     ready_path = "/api/health"
+
+    @property
+    def url(self) -> str:
+        """Where its pages and its API are."""
+        return f"{super().url}{base_path(self.port)}"
 
 
 class ShopService(HttpComponent):

@@ -141,15 +141,18 @@ class _View:
 
 
 def in_database(database: "Database", gauges: Iterable[Gauge]) -> list[GaugeMetricFamily]:
-    """Ask a database for all of these gauges, in one transaction.
+    """Ask a database for all of these gauges, each in a transaction of its own: none holds on to a table.
 
     Raises
     ------
     DatabaseAway
         It gives no answer.
     """
-    with database.transaction() as tx:
-        return [family(gauge, gauge.samples(tx.connection)) for gauge in gauges]
+    found = []
+    for gauge in gauges:
+        with database.transaction() as tx:
+            found.append(family(gauge, gauge.samples(tx.connection)))
+    return found
 
 
 def family(gauge: Gauge, samples: Iterable[Sample]) -> GaugeMetricFamily:

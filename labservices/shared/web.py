@@ -1,6 +1,7 @@
 """The HTTP side that all services have: the app, its health, its metrics, and the handles for its management."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,9 @@ UNTRACED = ("/metrics", "/healthz/", "/manage/")
 ANSWER_SECONDS = 5.0
 """How long a request may take; a database that was stopped, not ended, would keep it for ever."""
 
+PREFIX = re.compile(r"(/[\w.~@%-]+)+/?")
+"""A path below which a proxy may show a service."""
+
 CHECK_SECONDS = 1.0
 """How long a health check waits for an answer."""
 
@@ -51,10 +55,31 @@ def make_app(
     app.include_router(service.make_router(database, settings), responses=problems.answers(400, 422, 503))
     app.include_router(_health(database, consumer))
     app.include_router(_management(database, consumer), include_in_schema=False)
+    app.add_middleware(BehindPrefix)
     app.add_middleware(Patience)
     app.add_middleware(Telemetry, version=settings.service_version)
     _describe_problems(app)
     return app
+
+
+class BehindPrefix:
+    """Lets the pages under /docs find their parts where a proxy shows the service below a path of its own.
+
+    The proxy tells that path in `X-Forwarded-Prefix`, as jupyter-server-proxy does.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on."""
+        if scope["type"] == "http":
+            prefix = dict(scope["headers"]).get(b"x-forwarded-prefix", b"").decode("latin-1")
+            if PREFIX.fullmatch(prefix):
+                root = prefix.rstrip("/")
+                # In place, since who stands outside looks for the route in it.
+                scope.update(root_path=root, path=root + scope["path"])
+        await self._app(scope, receive, send)
 
 
 class Telemetry:

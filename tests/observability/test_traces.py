@@ -113,6 +113,23 @@ def test_the_gateway_traces_whoever_steers_it() -> None:
         grounds.close()
 
 
+@pytest.mark.needs("jaeger")
+def test_jaeger_below_a_hubs_path() -> None:
+    """On a hub Jaeger is below the hub's path, and traces are read there all the same."""
+    grounds = Grounds("hub", environment={"JUPYTERHUB_SERVICE_PREFIX": "/user/ada/"})
+    try:
+        grounds.must("up")
+        with pytest.MonkeyPatch.context() as there:
+            there.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/ada/")
+            session = begin("10", grounds.lab)
+            assert "/user/ada/proxy/absolute/" in session.lab.endpoints.jaeger
+            order = session.shop.place_order("ada", "lisbon", {"earl-grey": 2})
+            assert session.shop.follow(order).status == "COMPLETED"
+            assert session.look.trace(order).edges() >= HAPPY
+    finally:
+        grounds.close()
+
+
 def test_a_compensated_order(traced: Session) -> None:
     """An order that can't be paid is one trace, its way back included."""
     order = traced.shop.place_order("nobody", "lisbon", {"earl-grey": 2})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 
 import httpx
@@ -78,6 +79,34 @@ def test_nothing_of_before_comes_after(shared: Grounds) -> None:
     after = Customer(lab, customer.orders[:10]).begin()
     after.wait()
     after.assert_all_ended_as_expected()
+
+
+def test_a_reader_does_not_hold_a_reset_up(shared: Grounds) -> None:
+    """Somebody who reads the tables in another order, in one transaction, lets a reset through once he is done."""
+    lab = shared.lab
+    failed: list[BaseException] = []
+
+    def reset() -> None:
+        try:
+            lab.reset()
+        except BaseException as error:
+            failed.append(error)
+
+    url = lab.endpoints.databases["payment"]
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'TRUNCATE%'"
+    with psycopg.connect(url) as reader, psycopg.connect(url, autocommit=True) as watcher:
+        reader.execute("SELECT count(*) FROM outbox")
+        resetting = threading.Thread(target=reset)
+        resetting.start()
+        assert wait_until(lambda: watcher.execute(waits).fetchone() == (1,), 20)
+        # Each waits for the other now. PostgreSQL ends one of them: whichever that is, the reset comes through.
+        with contextlib.suppress(psycopg.errors.DeadlockDetected):
+            reader.execute("SELECT count(*) FROM inbox")
+        reader.rollback()
+        resetting.join(60)
+    assert not resetting.is_alive()
+    assert failed == []
+    assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
 
 
 def test_orders_placed_meanwhile_are_gone_or_whole(shared: Grounds) -> None:

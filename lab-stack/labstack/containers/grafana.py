@@ -8,6 +8,7 @@ from labstack import grafana, roles
 from labstack.containers.component import Component
 from labstack.containers.jaeger import Jaeger
 from labstack.containers.prometheus import Prometheus
+from labstack.web_prefix import base_path
 
 HOME = "/etc/grafana/lab"
 
@@ -26,8 +27,9 @@ class Grafana(roles.Grafana, Component):
             "PORT": self.inner_port,
             "HOME": HOME,
             "DATA": "/var/lib/grafana",
+            "BASE": base_path(self.port),
             "PROMETHEUS": f"http://{Prometheus.name}:{Prometheus.inner_port}",
-            "JAEGER": f"http://{Jaeger.name}:{Jaeger.inner_port}",
+            "JAEGER": f"http://{Jaeger.name}:{Jaeger.inner_port}{base_path(self.site.ports.get(Jaeger.name, 1))}",
         }
         for name, text in grafana.files(values).items():
             container.with_copy_into_container(text.encode(), f"{HOME}/{name}", 0o644)

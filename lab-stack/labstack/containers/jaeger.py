@@ -10,6 +10,7 @@ from labstack import roles
 from labstack.containers.component import Component
 from labstack.paths import CONFIG
 from labstack.templates import fill
+from labstack.web_prefix import base_path
 
 CONFIGURATION = "/etc/jaeger/lab.yaml"
 OTLP_PORT = 4318
@@ -35,6 +36,7 @@ class Jaeger(roles.Jaeger, Component):
         configuration = fill(
             CONFIG / self.name / "config.yaml",
             {
+                "BASE": base_path(self.port) or "/",
                 "HTTP": f"0.0.0.0:{self.inner_port}",
                 "GRPC": "127.0.0.1:16685",
                 "OTLP_HTTP": f"0.0.0.0:{OTLP_PORT}",

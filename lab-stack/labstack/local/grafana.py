@@ -8,6 +8,7 @@ from labstack import grafana, observers, roles
 from labstack.local.component import Component
 from labstack.local.process import Command
 from labstack.paths import writable_folder, write_atomically
+from labstack.web_prefix import base_path
 
 
 class Grafana(roles.Grafana, Component):
@@ -23,6 +24,7 @@ class Grafana(roles.Grafana, Component):
             "PORT": self.port,
             "HOME": home,
             "DATA": data,
+            "BASE": base_path(self.port),
             "PROMETHEUS": self._url(roles.Prometheus.name),
             "JAEGER": self._url(roles.Jaeger.name),
         }
@@ -35,4 +37,5 @@ class Grafana(roles.Grafana, Component):
 
     def _url(self, observer: str) -> str:
         """Where it finds another observer; a lab without that one has its usual address there, and nobody answers."""
-        return f"http://127.0.0.1:{self.site.ports.get(observer, 1)}"
+        port = self.site.ports.get(observer, 1)
+        return f"http://127.0.0.1:{port}{base_path(port) if observer == roles.Jaeger.name else ''}"

@@ -9,6 +9,7 @@ from labstack.local.component import Component
 from labstack.local.process import Command
 from labstack.paths import CONFIG
 from labstack.templates import fill_into
+from labstack.web_prefix import base_path
 
 GRPC = "jaeger-grpc"
 
@@ -26,6 +27,7 @@ class Jaeger(roles.Jaeger, Component):
             CONFIG / self.name / "config.yaml",
             self.site.paths.config(self.name) / "config.yaml",
             {
+                "BASE": base_path(self.port) or "/",
                 "HTTP": f"127.0.0.1:{self.port}",
                 "GRPC": f"127.0.0.1:{self.site.ports[GRPC]}",
                 "OTLP_HTTP": f"127.0.0.1:{self.site.ports[roles.JAEGER_OTLP]}",

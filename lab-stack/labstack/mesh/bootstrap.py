@@ -34,6 +34,9 @@ def _base(admin: Address, collector: Address | None) -> dict[str, Any]:
     if collector:
         base["static_resources"]["clusters"].append(_cluster(COLLECTOR, "STRICT_DNS", collector))
         base["tracing"] = {"http": _tracer(collector)}
+        # By default spans wait for four others, or five seconds.
+        soon = {"tracing.opentelemetry.min_flush_spans": 1}
+        base["layered_runtime"] = {"layers": [{"name": "lab", "static_layer": soon}]}
     return base
 
 

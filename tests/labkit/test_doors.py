@@ -1,0 +1,142 @@
+"""The doors to the lab's web pages, in a real JupyterLab below a hub's path."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+
+from labkit import Session
+from labstack.backend import Endpoints
+from labstack.doors import DOORS, PREFIX, Pages, answer, pages_of
+from labstack.waiting import wait_until
+
+BASE = "/user/ada/"
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A JupyterLab below /user/ada/, as a hub starts it."""
+    home = tmp_path_factory.mktemp("jupyter")
+    token = secrets.token_hex(16)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (home / "log").open("wb")
+    server = subprocess.Popen(
+        [str(Path(sys.executable).with_name("jupyter")), "lab", "--no-browser", "--ServerApp.ip=127.0.0.1"]
+        + [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.base_url={BASE}"]
+        + [f"--ServerApp.root_dir={home}"]
+        + (["--allow-root"] if os.geteuid() == 0 else []),
+        env={**os.environ, "JUPYTER_TOKEN": token, "JUPYTER_CONFIG_DIR": str(home), "JUPYTER_RUNTIME_DIR": str(home)},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    log.close()
+    address = f"http://127.0.0.1:{port}"
+    try:
+        with httpx.Client(
+            base_url=address, headers={"Authorization": f"token {token}"}, follow_redirects=True, timeout=30
+        ) as client:
+
+            def serves() -> bool:
+                try:
+                    return client.get(f"{BASE}api").status_code == 200
+                except httpx.HTTPError:
+                    return False
+
+            assert wait_until(serves, 60), (home / "log").read_text()[-2000:]
+            yield client
+    finally:
+        doors = psutil.Process(server.pid).children(recursive=True)
+        server.terminate()
+        server.wait(30)
+        assert psutil.wait_procs(doors, 10)[1] == []
+
+
+def test_the_launcher_has_them() -> None:
+    """jupyter-server-proxy finds an entry for each door, with a title and a command."""
+    found = {entry.name: entry.load()() for entry in entry_points(group="jupyter_serverproxy_servers")}
+    assert {f"{PREFIX}{name}" for name in DOORS} <= set(found)
+    for name, door in DOORS.items():
+        entry = found[f"{PREFIX}{name}"]
+        assert entry["launcher_entry"]["title"] == door.title
+        assert entry["command"][-2:] == [name, "{port}"]
+
+
+def test_prometheus_is_behind_its_door(session: Session, jupyter: httpx.Client) -> None:
+    """The door leads to Prometheus' page below the hub's path, or says that it has none; its API answers there."""
+    url = session.lab.endpoints.prometheus
+    if not url:
+        pytest.skip("prometheus is not on this machine: `lab install prometheus`")
+    page = jupyter.get(f"{BASE}saga-prometheus/")
+    assert page.status_code == 200
+    if httpx.get(url, follow_redirects=True).status_code == 200:
+        assert page.url.path.startswith(f"{BASE}proxy/")
+    else:
+        assert "shows no page" in page.text
+        assert url in page.text
+    asked = jupyter.get(f"{BASE}proxy/{urlsplit(url).port}/api/v1/query", params={"query": "up"})
+    assert asked.json()["status"] == "success"
+
+
+def test_envoy_is_behind_its_door(session: Session, jupyter: httpx.Client) -> None:
+    """The door leads to Envoy's administration."""
+    page = jupyter.get(f"{BASE}saga-envoy/")
+    assert page.status_code == 200
+    assert "config_dump" in page.text
+
+
+def test_the_apis_find_their_parts_below_a_hubs_path(session: Session, jupyter: httpx.Client) -> None:
+    """The list names the four services; each one's page asks for scripts and description below the hub's path."""
+    listed = jupyter.get(f"{BASE}saga-api-docs/")
+    links = dict(re.findall(r'<a href="\.\./([^"]+)">(\w+)</a>', listed.text))
+    assert sorted(links.values()) == ["inventory", "order", "payment", "shipping"]
+    for link, service in links.items():
+        page = jupyter.get(f"{BASE}{link}")
+        assert page.status_code == 200
+        below = f"{BASE}{link.removesuffix('docs')}"
+        parts = re.findall(r'(?:src=|href=|url: )["\']([^"\']+)["\']', page.text)
+        assert parts
+        for part in parts:
+            assert part.startswith(below), part
+            assert jupyter.get(part).status_code == 200
+        described = jupyter.get(f"{below}openapi.json").json()
+        assert service in described["info"]["title"]
+
+
+def test_a_door_without_a_room_says_what_to_do() -> None:
+    """Where the lab does not run, or has no such page, the door says so and how to get it."""
+    status, _, page = answer("prometheus", Endpoints())
+    assert status == 200
+    assert "lab up" in page
+    _, _, page = answer("grafana", Endpoints(services={"order": "http://127.0.0.1:1"}))
+    assert "lab install grafana" in page
+
+
+def test_what_knows_its_path_is_asked_for_all_of_it() -> None:
+    """A page that a hub has told its path is linked with that whole path."""
+    services = {"order": "http://127.0.0.1:1"}
+    where = Endpoints(services=services, observers={"jaeger": "http://127.0.0.1:7/user/a/proxy/absolute/7"})
+    assert pages_of(where, "jaeger") == {"Jaeger": "proxy/absolute/7/search"}
+    assert "shows no page" in answer("jaeger", where)[2]
+
+
+def test_a_notebook_links_to_them(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`look.pages()` has a link to each page, below a hub's path where there is a hub."""
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", BASE)
+    pages = Pages(session.lab.endpoints)
+    assert {"Envoy", "order (API)", "shipping (API)"} <= set(pages.urls)
+    assert all(url.startswith(f"{BASE}proxy/") for url in pages.urls.values())
+    assert "order (API)" in repr(pages)
