@@ -137,15 +137,22 @@ class Trace:
             visit(root, 0)
         return found
 
-    def tree(self) -> str:
-        """Return which span went on from which, as indented text; names and failures, no times."""
+    def tree(self, below: str = "") -> str:
+        """Return which span went on from which, as indented text; names and failures, no times.
+
+        Parameters
+        ----------
+        below : str
+            The label of the span at which it begins; by default the whole trace.
+        """
 
         def lines(span: Span, depth: int) -> list[str]:
             below = sorted(self.children(span), key=lambda child: child.label)
             mark = "  ✗" if span.failed else ""
             return ["  " * depth + span.label + mark, *(line for child in below for line in lines(child, depth + 1))]
 
-        return "\n".join(line for root in self.roots for line in lines(root, 0))
+        begins = [span for span in self.spans if span.label == below] if below else self.roots
+        return "\n".join(line for first in begins for line in lines(first, 0))
 
     def slowest(self) -> Span:
         """Return the span that took longest by itself: without the time in which its children were at work."""
