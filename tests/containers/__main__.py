@@ -20,7 +20,7 @@ from pathlib import Path
 from labstack.containers.images import IMAGES, image, missing, pull
 from labstack.errors import LabError
 from tests.containers.engine import CACHE, CannotRun, engine
-from tests.containers.standins import STANDINS, build_all
+from tests.containers.standins import build_all, standins
 
 SKIPPED = 77
 
@@ -40,10 +40,10 @@ def main(command: list[str]) -> int:
         with engine(CACHE, home) as running:
             build_all(running, CACHE)
             print(
-                f"container mode, on STAND-INS with the real programs inside: {', '.join(STANDINS.values())}",
+                f"container mode, on STAND-INS with the real programs inside: {', '.join(standins().values())}",
                 flush=True,
             )
-            images = {f"LAB_IMAGE_{name.upper()}": image for name, image in STANDINS.items()}
+            images = {f"LAB_IMAGE_{name.upper()}": image for name, image in standins().items()}
             environment = {**os.environ, **running.environment, **images, "LAB_MODE": "containers"}
             environment.pop("LAB_CONTROL_PLANE", None)
             return subprocess.run(running.inside(command), env=environment).returncode

@@ -31,10 +31,22 @@ STANDINS = {
     "connect": "lab-standin/debezium-connect:3.7.0",
     "envoy": "lab-standin/envoy:1.40.0",
     "istiod": "lab-standin/istio-pilot:1.29.1",
+    "prometheus": "lab-standin/prometheus:2.42",
+    "jaeger": "lab-standin/jaeger:2.13.0",
     "python": "lab-standin/python:3.11",
 }
 """The image that stands in for each image of ``lab-stack/versions.toml``."""
 PLUGIN = ("debezium-*.jar", "postgresql-*.jar")
+
+
+OBSERVERS = ("prometheus", "jaeger")
+"""What a lab can do without: their stand-ins are made where the programs are."""
+
+
+def standins() -> dict[str, str]:
+    """Return the stand-ins that can be had on this machine."""
+    absent = {name for name in OBSERVERS if find_program(name, LabPaths.of_user()) is None}
+    return {name: image for name, image in STANDINS.items() if name not in absent}
 
 
 def build_all(engine: Engine, cache: Path) -> None:
@@ -45,7 +57,7 @@ def build_all(engine: Engine, cache: Path) -> None:
         archive = base_system(cache)
         repository, tag = BASE.split(":")
         client.api.import_image(str(archive), repository=repository, tag=tag)
-    for name, image in STANDINS.items():
+    for name, image in standins().items():
         if image not in there:
             context = engine.home / "contexts" / name
             shutil.rmtree(context, ignore_errors=True)
@@ -124,10 +136,22 @@ def _envoy(context: Path, _: Path) -> None:
 
 
 def _istiod(context: Path, _: Path) -> None:
-    program = find_program("istiod", LabPaths.of_user())
+    _program(context, "istiod", "pilot-discovery")
+
+
+def _prometheus(context: Path, _: Path) -> None:
+    _program(context, "prometheus", "prometheus")
+
+
+def _jaeger(context: Path, _: Path) -> None:
+    _program(context, "jaeger", "jaeger")
+
+
+def _program(context: Path, name: str, called: str) -> None:
+    program = find_program(name, LabPaths.of_user())
     if program is None:
-        raise CannotRun("istiod is not here to put into its image: `lab install istiod`")
-    shutil.copy(program.path, context / "pilot-discovery")
+        raise CannotRun(f"{name} is not here to put into its image: `lab install {name}`")
+    shutil.copy(program.path, context / called)
 
 
 FILLINGS = {
@@ -136,5 +160,7 @@ FILLINGS = {
     "connect": _connect,
     "envoy": _envoy,
     "istiod": _istiod,
+    "prometheus": _prometheus,
+    "jaeger": _jaeger,
     "python": _python,
 }

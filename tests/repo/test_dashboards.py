@@ -15,7 +15,15 @@ with warnings.catch_warnings():  # Grafana's files want the schema that its libr
     warnings.simplefilter("ignore", DeprecationWarning)
     from tools import make_dashboards
 
-PLACES = {"HOST": "127.0.0.1", "PORT": 3000, "HOME": "/h", "DATA": "/d", "BASE": "", "PROMETHEUS": "http://p", "JAEGER": "http://j"}
+PLACES = {
+    "HOST": "127.0.0.1",
+    "PORT": 3000,
+    "HOME": "/h",
+    "DATA": "/d",
+    "BASE": "",
+    "PROMETHEUS": "http://p",
+    "JAEGER": "http://j",
+}
 BOARDS = {board.uid: board for board in make_dashboards.BOARDS}
 
 

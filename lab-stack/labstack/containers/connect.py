@@ -5,6 +5,7 @@ from __future__ import annotations
 from testcontainers.core.container import DockerContainer
 
 from labstack import roles
+from labstack.containers.agent import add_agent
 from labstack.containers.component import Component, Site
 from labstack.containers.jvm import java_options
 from labstack.containers.kafka import Kafka
@@ -70,7 +71,10 @@ class Connect(roles.ConnectWorker, Component):
                 "PORT": self.inner_port,
             },
         )
-        container.with_envs(**worker_variables(properties), **java_options("connect", f"{ARCHIVE}/classes.jsa"))
+        # Java makes no archive of classes while an agent looks on.
+        archive = "" if self.site.has_prometheus else f"{ARCHIVE}/classes.jsa"
+        container.with_envs(**worker_variables(properties), **java_options("connect", archive))
+        add_agent(container, self.site, self.name)
 
 
 def worker_variables(properties: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from testcontainers.core.container import DockerContainer
 
 from labstack import roles
+from labstack.containers.agent import add_agent
 from labstack.containers.component import Component
 from labstack.containers.jvm import java_options
 from labstack.paths import CONFIG
@@ -40,3 +41,4 @@ class Kafka(roles.Broker, Component):
         )
         container.with_copy_into_container(properties.encode(), "/mnt/shared/config/server.properties", 0o644)
         container.with_envs(CLUSTER_ID=CLUSTER_ID, **java_options("kafka"))
+        add_agent(container, self.site, self.name)

@@ -8,6 +8,7 @@ from testcontainers.core.container import DockerContainer
 
 from labstack import prometheus, roles
 from labstack.containers import connect_watcher, envoy
+from labstack.containers.agent import PORT as AGENT_PORT
 from labstack.containers.component import Component, Site
 from labstack.containers.files import archive
 from labstack.mesh.addresses import Addresses
@@ -47,6 +48,8 @@ class Prometheus(roles.Prometheus, Component):
                 "SERVICES": f"{FOLDER}/{prometheus.TARGETS}",
                 "GATEWAY": f"{roles.Gateway.name}:{envoy.ADMIN_PORT}",
                 "RELAY": f"{roles.Watcher.name}:{connect_watcher.ConnectWatcher.inner_port}",
+                "BROKER": f"{roles.Broker.name}:{AGENT_PORT}",
+                "WORKER": f"{roles.ConnectWorker.name}:{AGENT_PORT}",
                 "OWN": f"127.0.0.1:{self.inner_port}",
             },
         )
