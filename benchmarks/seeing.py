@@ -108,13 +108,8 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
 
 def _memory(lab: Lab) -> int:
     """PSS of all components but Grafana, in bytes."""
-    total = 0
-    for name, status in lab.status(memory=False).components.items():
-        if status.pid and name != "grafana":
-            process = psutil.Process(status.pid)
-            for one in (process, *process.children(recursive=True)):
-                total += one.memory_full_info().pss
-    return total
+    found = lab.status(memory=True).components.items()
+    return sum(status.rss_bytes or 0 for name, status in found if name != "grafana")
 
 
 def _views(lab: Lab, rate: float, seconds: float) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from opentelemetry.util.types import AttributeValue
 
 from labservices.settings import Settings
 from labservices.shared.exporting import make_exporter
+from labservices.shared.sampling import Budget
 
 _propagator = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("labservices")
@@ -34,7 +35,7 @@ QUEUE = 4096
 def set_up(service: str, settings: Settings | None = None) -> None:
     """Record spans from now on, in this process, in the service's name, and send them to where the settings say."""
     global _processor
-    provider = TracerProvider(resource=Resource({"service.name": service}))
+    provider = TracerProvider(resource=Resource({"service.name": service}), sampler=Budget())
     if settings and (exporter := make_exporter(settings)):
         _processor = BatchSpanProcessor(exporter, max_queue_size=QUEUE, schedule_delay_millis=SEND_EVERY_MS)
         provider.add_span_processor(_processor)

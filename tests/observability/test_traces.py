@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime
@@ -71,6 +72,8 @@ def traced(request: pytest.FixtureRequest) -> Iterator[Session]:
         yield begin("10", grounds.lab)
     finally:
         grounds.close()
+        if request.param == "files":
+            shutil.rmtree(grounds.paths.cache.parent)
 
 
 def without_jaeger() -> Grounds:

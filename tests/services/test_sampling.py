@@ -1,0 +1,41 @@
+"""Which requests are traced."""
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import SpanKind
+
+from labservices.shared.sampling import Budget
+from labservices.shared.tracing import coming_from
+
+FROM_GATEWAY = coming_from("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+
+
+def sampled(provider: TracerProvider, method: str, times: int) -> int:
+    """Return how many of some requests are traced."""
+    tracer = provider.get_tracer("test")
+    spans = [tracer.start_span(method, context=FROM_GATEWAY, kind=SpanKind.SERVER) for _ in range(times)]
+    return sum(span.get_span_context().trace_flags.sampled for span in spans)
+
+
+def test_a_flood_is_not_traced_beyond_its_budget() -> None:
+    """So many requests at once are traced, and no more; those of another method have a budget of their own."""
+    provider = TracerProvider(sampler=Budget(per_second=0.001, at_once=10))
+    assert sampled(provider, "GET", 50) == 10
+    assert sampled(provider, "POST", 5) == 5
+
+
+def test_a_budget_fills_again() -> None:
+    """After a pause there is budget again."""
+    provider = TracerProvider(sampler=Budget(per_second=1e9, at_once=3))
+    assert [sampled(provider, "POST", 3) for _ in range(3)] == [3, 3, 3]
+
+
+def test_what_comes_of_a_request_does_as_it_did() -> None:
+    """A span below a traced request is traced, however many there are; below an untraced one none is."""
+    tracer = TracerProvider(sampler=Budget(per_second=0.001, at_once=1)).get_tracer("test")
+    for expected in (True, False):
+        request = tracer.start_span("POST", context=FROM_GATEWAY, kind=SpanKind.SERVER)
+        here = trace.set_span_in_context(request)
+        below = [tracer.start_span("row", context=here, kind=SpanKind.PRODUCER) for _ in range(5)]
+        assert {span.get_span_context().trace_flags.sampled for span in (request, *below)} == {expected}
+        assert {span.get_span_context().trace_id for span in below} == {request.get_span_context().trace_id}
