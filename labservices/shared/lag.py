@@ -6,7 +6,7 @@ The broker is asked, not the consumer: a consumer that is paused, slow or gone i
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from prometheus_client.core import GaugeMetricFamily
 
@@ -34,6 +34,7 @@ class Lag:
         self._topics = topics
         self._settings = client_settings
         self._admin: AdminClient | None = None
+        self._member: Consumer | None = None
         self._partitions: list[TopicPartition] = []
 
     def look(self) -> list[GaugeMetricFamily]:
@@ -44,26 +45,27 @@ class Lag:
         KafkaException
             The broker gives no answer.
         """
-        if self._admin is None:
+        if self._admin is None or self._member is None:
             self._admin = AdminClient(self._settings)
+            # It speaks for the group without joining it. The admin client could ask for a group's offsets, too, but
+            # ends the whole process (confluent-kafka 2.16) when a broker that is just back doesn't know the group yet.
+            self._member = Consumer(self._settings | {"group.id": self._group, "enable.auto.commit": False})
         if not self._partitions:
             known = self._admin.list_topics(timeout=PATIENCE).topics
             there = [(name, known[name]) for name in self._topics if name in known and not known[name].error]
             self._partitions = [TopicPartition(name, number) for name, topic in there for number in topic.partitions]
         try:
-            samples = self._samples(self._admin)
+            samples = self._samples(self._admin, self._member)
         except KafkaException:
             self._partitions = []  # the topics may have been made anew
             raise
         return [family(LAG, samples)]
 
-    def _samples(self, admin: AdminClient) -> list[tuple[tuple[str, ...], float]]:
+    def _samples(self, admin: AdminClient, member: Consumer) -> list[tuple[tuple[str, ...], float]]:
         if not self._partitions:
             return []
         ends = admin.list_offsets(dict.fromkeys(self._partitions, OffsetSpec.latest()), request_timeout=PATIENCE)
-        wanted = [ConsumerGroupTopicPartitions(self._group, self._partitions)]
-        (answer,) = admin.list_consumer_group_offsets(wanted, request_timeout=PATIENCE).values()
-        done = {_place(one): one.offset for one in _result(answer).topic_partitions or []}
+        done = {_place(one): one.offset for one in member.committed(self._partitions, timeout=PATIENCE)}
         # Where a group has committed nothing yet, it begins with the oldest record.
         new = [one for one in self._partitions if done.get(_place(one), -1) < 0]
         begins = admin.list_offsets(dict.fromkeys(new, OffsetSpec.earliest()), request_timeout=PATIENCE) if new else {}
