@@ -272,7 +272,8 @@ class WhichDiskFills(Exercise):
     )
     mistakes = (
         Wrong("answer = 'DebeziumNotConnected'", "cause"),
-        Wrong("answer = 'TargetDown'", "does not fire"),
+        Wrong("answer = 'TargetDown'", "cause"),
+        Wrong("answer = 'ConsumerLagGrowing'", "does not fire"),
         Wrong("answer = 'OrdersStuck'", "customers"),
     )
 
@@ -291,6 +292,8 @@ class WhichDiskFills(Exercise):
         firing = set(bench.look.alerts().alert)
         if answer == "OrdersStuck":
             return wrong("That is what customers feel. Which one speaks of PostgreSQL's log?")
+        if answer == "TargetDown":
+            return wrong("That Connect gives no metrics either tells the cause. Which one speaks of PostgreSQL's log?")
         if answer not in firing:
             return wrong(
                 f"{answer} does not fire. look.alerts() shows what does: {', '.join(sorted(firing)) or 'nothing'}."
