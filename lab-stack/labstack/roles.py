@@ -258,16 +258,20 @@ class Prometheus(Observer):
         """Tell it which instances of the services there are now; it takes note within a second."""
 
 
-class Jaeger(Observer):
-    """Keeps the traces."""
-
-    name = "jaeger"
-    ready_path = "/api/services"
+class SeenBelowPath(Observer):
+    """An observer whose pages must know below which path a hub shows them."""
 
     @property
     def url(self) -> str:
         """Where its pages and its API are."""
         return f"{super().url}{base_path(self.port)}"
+
+
+class Jaeger(SeenBelowPath):
+    """Keeps the traces."""
+
+    name = "jaeger"
+    ready_path = "/api/services"
 
     @property
     def otlp_url(self) -> str:
@@ -275,16 +279,11 @@ class Jaeger(Observer):
         return f"http://127.0.0.1:{self._ports[JAEGER_OTLP]}"
 
 
-class Grafana(Observer):
+class Grafana(SeenBelowPath):
     """Draws what Prometheus has."""
 
     name = "grafana"
     ready_path = "/api/health"
-
-    @property
-    def url(self) -> str:
-        """Where its pages and its API are."""
-        return f"{super().url}{base_path(self.port)}"
 
 
 class ShopService(HttpComponent):

@@ -30,6 +30,11 @@ UNSEEN_FOR = 150.0
 PAGE = Path(__file__).parent / "page"
 
 
+def script(name: str) -> str:
+    """Return the script of a view's part in the page, behind what all of them have in common."""
+    return "".join((PAGE / file).read_text(encoding="utf-8") for file in ("live.js", name))
+
+
 class Page(anywidget.AnyWidget):
     """A view's part in the page.
 
@@ -63,7 +68,6 @@ class LiveView(ABC):
         self._page: Page | None = None
         self._pages: set[str] = set()
         self._spoken = time.monotonic()
-        self._sent = 0.0
         self._stopped = threading.Event()
         self._news = threading.Event()
         self._sender: threading.Thread | None = None
@@ -126,9 +130,8 @@ class LiveView(ABC):
                 trouble = sorted(self._feed.trouble.values())
                 self._page.send({"kind": "batch", "trouble": trouble, **(batch or {})})
             if time.monotonic() - self._spoken > UNSEEN_FOR:
-                self._stopped.set()
-                self._feed.leave(self._hear)
-                break
+                self._pages.clear()  # a page that comes back is a new one
+                self.stop()
             self._stopped.wait(BATCH_EVERY)
         if self._page is not None:
             self._page.send({"kind": "over"})

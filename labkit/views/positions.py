@@ -14,7 +14,7 @@ import psycopg
 from labkit.aliases import Aliases
 from labkit.views.colours import BLUE, GREEN, GREY, ORANGE, SERVICES, VERMILION
 from labkit.views.feed import Feed, Seen, States
-from labkit.views.live import PAGE, LiveView, Page
+from labkit.views.live import LiveView, Page, script
 from labstack import Lab, broker
 from labstack.errors import LabError
 
@@ -93,7 +93,7 @@ class Place:
 class PositionsPage(Page):
     """The view's part in the page."""
 
-    _esm = (PAGE / "live.js").read_text(encoding="utf-8") + (PAGE / "positions.js").read_text(encoding="utf-8")
+    _esm = script("positions.js")
 
 
 class Positions(LiveView):

@@ -13,7 +13,7 @@ import pandas as pd
 from labkit.aliases import Aliases
 from labkit.records import RecordView
 from labkit.views.feed import Feed, Seen, States
-from labkit.views.live import PAGE, LiveView, Page
+from labkit.views.live import LiveView, Page, script
 from labkit.views.timeline import UNDOING
 
 KEPT = 500
@@ -45,7 +45,7 @@ class Line:
 class StreamPage(Page):
     """The table's part in the page."""
 
-    _esm = (PAGE / "live.js").read_text(encoding="utf-8") + (PAGE / "stream.js").read_text(encoding="utf-8")
+    _esm = script("stream.js")
 
 
 class EventStream(LiveView):

@@ -11,7 +11,7 @@ from labkit.views import map_drawing
 from labkit.views.colours import SERVICES
 from labkit.views.feed import Feed, Seen, States
 from labkit.views.keep import keep
-from labkit.views.live import PAGE, LiveView, Page
+from labkit.views.live import PAGE, LiveView, Page, script
 from labkit.views.map_drawing import BOXES
 from labkit.views.timeline import UNDOING
 
@@ -25,7 +25,7 @@ Way = str
 class MapPage(Page):
     """The map's part in the page."""
 
-    _esm = (PAGE / "live.js").read_text(encoding="utf-8") + (PAGE / "system_map.js").read_text(encoding="utf-8")
+    _esm = script("system_map.js")
 
 
 class SystemMap(LiveView):

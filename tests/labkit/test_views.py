@@ -12,6 +12,7 @@ import pytest
 
 from labkit import Session
 from labkit.shop import Order
+from labkit.views import live as live_views
 from labkit.views import map_drawing, stream
 from labkit.views.feed import Seen
 from labkit.views.live import LiveView
@@ -150,6 +151,18 @@ def test_a_view_ends_when_no_page_shows_it(session: Session) -> None:
     assert views[0].live
     assert feed.running
     views[0].stop()
+
+
+def test_a_page_that_slept_finds_its_view_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view of which no page has spoken for long ends; when the same page speaks again, it goes on."""
+    monkeypatch.setattr(live_views, "UNSEEN_FOR", 0.2)
+    view = session.look.map()
+    view._from_page(None, {"kind": "here", "view": "a"}, None)
+    wait_until(lambda: not view.live, 10)
+    monkeypatch.undo()
+    view._from_page(None, {"kind": "here", "view": "a"}, None)
+    assert view.live
+    view.stop()
 
 
 def test_the_stream_shows_and_filters(session: Session) -> None:
