@@ -17,6 +17,7 @@ from rich.text import Text
 from labstack.commands.images import images, sweep
 from labstack.commands.printing import as_json, running, show_status, stages
 from labstack.commands.repairs import dead_letters, outbox, switch
+from labstack.commands.scenarios import scenario
 from labstack.errors import LabError
 from labstack.install.commands import install_command
 from labstack.lab import Lab
@@ -213,7 +214,7 @@ def prefetch(lab: Lab) -> None:
     click.echo("Every program is there.")
 
 
-for group in (dead_letters, outbox, switch, images, sweep, install_command, mesh):
+for group in (dead_letters, outbox, switch, scenario, images, sweep, install_command, mesh):
     main.add_command(group)
 for verb in VERBS:
     mesh.add_command(verb)

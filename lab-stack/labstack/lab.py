@@ -276,6 +276,7 @@ class Lab:
             reset_data(self.endpoints, [service.name for service in self.services])
         for service in self.switches:
             self.switch_off(service)
+        self.paths.scenario_file.unlink(missing_ok=True)
 
     def _end_further_versions(self) -> None:
         """End what only somebody's wish had started."""

@@ -64,6 +64,11 @@ class LabPaths:
     def lock_file(self) -> Path:
         return self.state / "lab.lock"
 
+    @property
+    def scenario_file(self) -> Path:
+        """What the scenario that is on has to remember."""
+        return self.state / "scenario.json"
+
     def data(self, component: str) -> Path:
         return self.state / "data" / component
 

@@ -1,0 +1,207 @@
+"""What a scenario can do: place orders, break parts, and mend them again."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psycopg
+from confluent_kafka import Producer
+
+from labstack import broker, http
+from labstack.errors import BrokerAway, DemoFailed
+from labstack.scenarios.stage import NotSeen, Stage
+from labstack.scenarios.verbs import verb
+
+AT_ONCE = 4
+"""Requests of a scenario that are on their way at the same time."""
+
+
+# -- customers -----------------------------------------------------------------------------------------------------
+
+
+@verb("deed", "order {name!r}: {customer} to {destination}[, {items}][, {times} times]")
+def order(
+    stage: Stage,
+    name: str,
+    *,
+    customer: str = "ada",
+    destination: str = "lisbon",
+    items: dict[str, int] | None = None,
+    times: int = 1,
+) -> None:
+    """Place orders through the gateway, one after the other, and remember them by name."""
+    lines = [{"sku": sku, "quantity": n} for sku, n in (items or {"earl-grey": 1}).items()]
+    body = {"customer_id": customer, "destination": destination, "items": lines}
+    url = f"{stage.lab.endpoints.client('order')}/orders"
+    for _ in range(times):
+        answer = http.request("POST", url, json=body, timeout=15)
+        if answer.status_code != 201:
+            raise DemoFailed(
+                f"Scenario {stage.scenario}: the order was answered {answer.status_code}: {answer.text[:200]}",
+                next_step="`lab` shows which part is missing; `lab reset` brings everything back",
+            )
+        stage.orders.setdefault(name, []).append(answer.json()["order_id"])
+        stage.keep()
+
+
+@verb("deed", "the customer calls {name!r} off")
+def cancel(stage: Stage, name: str) -> None:
+    """Call orders off, as their customer would."""
+    for order_id in stage.ids(name):
+        url = f"{stage.lab.endpoints.client('order')}/orders/{order_id}/cancel"
+        if (answer := http.request("POST", url, timeout=15)).status_code != 202:
+            raise NotSeen(f"Scenario {stage.scenario}: the cancel was answered {answer.status_code}, not 202.")
+
+
+@verb("deed", "{times} requests {name!r}: {method} {path}")
+def requests(
+    stage: Stage,
+    name: str,
+    *,
+    path: str = "/orders?limit=1",
+    method: str = "GET",
+    times: int = 20,
+    timeout: float = 15,
+) -> None:
+    """Send requests through the gateway, whatever comes of them, and count what they are answered."""
+    body = {"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 1}]}
+    with httpx.Client(base_url=stage.lab.endpoints.client("order"), timeout=timeout, trust_env=False) as client:
+
+        def send(_: int) -> str:
+            try:
+                return str(client.request(method, path, json=body if method == "POST" else None).status_code)
+            except httpx.HTTPError:
+                return "0"
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            stage.answers[name] = Counter(pool.map(send, range(times)))
+    stage.keep()
+
+
+# -- components ----------------------------------------------------------------------------------------------------
+
+
+@verb("fault", "lab stop {component}")
+def stop(stage: Stage, component: str) -> None:
+    """End a component in good order."""
+    stage.lab.stop(component)
+
+
+@verb("fault", "lab kill {component}")
+def kill(stage: Stage, component: str) -> None:
+    """End a component as a crash would."""
+    stage.lab.kill(component)
+
+
+@verb("fault", "lab pause {component}")
+def pause(stage: Stage, component: str) -> None:
+    """Freeze a component."""
+    stage.lab.pause(component)
+
+
+@verb("deed", "lab resume {component}")
+def resume(stage: Stage, component: str) -> None:
+    """Let a frozen component go on."""
+    stage.lab.resume(component)
+
+
+@verb("deed", "lab start {component}")
+def start(stage: Stage, component: str) -> None:
+    """Start a component."""
+    stage.lab.start(component)
+
+
+@verb("fault", "lab switch on {service} {switch}[={value}]")
+def switch_on(stage: Stage, service: str, *, switch: str, value: str = "") -> None:
+    """Make a service do something wrong."""
+    stage.lab.switch_on(service, switch, value)
+
+
+@verb("deed", "lab switch off {service}")
+def switch_off(stage: Stage, service: str) -> None:
+    """Let a service do everything right again."""
+    stage.lab.switch_off(service)
+
+
+# -- the gateway ---------------------------------------------------------------------------------------------------
+
+
+@verb("fault", "lab mesh apply, with:\n{yaml}")
+def mesh(stage: Stage, yaml: str) -> None:
+    """Put Istio resources into force."""
+    stage.lab.mesh.apply(yaml)
+
+
+@verb("deed", "lab mesh reset")
+def mesh_reset(stage: Stage, _: bool) -> None:
+    """Go back to the lab's own mesh configuration."""
+    stage.lab.mesh.reset()
+
+
+# -- databases and topics ------------------------------------------------------------------------------------------
+
+
+@verb("fault", "in {service}'s database[, {times} times]: {statement}")
+def sql(stage: Stage, service: str, *, statement: str, times: int = 1) -> None:
+    """Run one statement in a service's database, each time in a transaction of its own."""
+    with psycopg.connect(stage.lab.endpoints.databases[service], connect_timeout=5, autocommit=True) as connection:
+        for _ in range(times):
+            ids = {name: [uuid.UUID(one) for one in there] for name, there in stage.orders.items()}
+            connection.execute(statement.encode(), ids or None)
+
+
+@verb("fault", "copy the {type} of {name!r} into {topic} with the partitioner {partitioner}")
+def copy_records(stage: Stage, name: str, *, topic: str, type: str, partitioner: str) -> None:
+    """Send records of orders once more, key, headers and value as they are, by a producer with another partitioner."""
+    kafka = stage.lab.endpoints.kafka
+    wanted = set(stage.ids(name))
+
+    def found() -> list[broker.Record]:
+        return [r for r in broker.read_all(kafka, [topic]) if r.key in wanted and r.type == type]
+
+    stage.see(f"{type} of {name}", found, lambda records: len(records) >= len(wanted))
+    producer = Producer({"bootstrap.servers": kafka, "partitioner": partitioner})
+    for record in found():
+        headers: list[tuple[str, str | bytes | None]] = [(key, value) for key, value in record.headers.items()]
+        producer.produce(topic, record.value, record.key, headers=headers)
+    if left := producer.flush(15):
+        raise BrokerAway(f"{left} records were not taken by the broker.", next_step="look at `lab status`")
+
+
+@verb("deed", "send {service}'s dead letters back: lab dead-letters replay")
+def replay(stage: Stage, service: str) -> None:
+    """Send every dead letter of a service back to it."""
+    for letter in stage.lab.dead_letters():
+        if letter.service == service and (again := stage.lab.replay(letter.id)):
+            raise NotSeen(f"Scenario {stage.scenario}: {again.id} failed again: {again.error}")
+
+
+@verb("deed", "drop {service}'s dead letters: lab dead-letters discard")
+def discard(stage: Stage, service: str) -> None:
+    """Drop every dead letter of a service."""
+    for letter in stage.lab.dead_letters():
+        if letter.service == service:
+            stage.lab.discard(letter.id)
+
+
+@verb("deed", "lab outbox resend, for {name!r}")
+def resend(stage: Stage, name: str) -> None:
+    """Let every event of orders come once more."""
+    for order_id in stage.ids(name):
+        stage.lab.resend(order_id)
+
+
+@verb("deed", "lab reset")
+def reset(stage: Stage, _: bool) -> None:
+    """Bring the lab back to the course's start."""
+    stage.lab.reset()
+
+
+@verb("deed", "remember {name!r}: {query}")
+def remember(stage: Stage, name: str, *, service: str, query: str) -> None:
+    """Keep a number from a database, against which `grown` looks."""
+    stage.baselines[name] = float(stage.rows(service, query)[0][0])
+    stage.keep()

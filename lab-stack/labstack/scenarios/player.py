@@ -1,0 +1,184 @@
+"""Play a scenario: break, prove that it is broken, heal, prove that it is healed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from labstack import demo
+from labstack.errors import LabError, NotRunning
+from labstack.lab import Lab
+from labstack.scenarios.model import Scenario, Step, load_scenario
+from labstack.scenarios.stage import NotSeen, ScenarioOn, Stage
+from labstack.services import load_services
+
+Tell = Callable[[str], None]
+"""Hears of each step, in words, before it is done."""
+
+
+@dataclass
+class Report:
+    """What playing a scenario, or healing it, has done.
+
+    Attributes
+    ----------
+    scenario : str
+        Which.
+    steps : list of (str, float)
+        Each step in words, and the seconds that it took.
+    """
+
+    scenario: str
+    steps: list[tuple[str, float]] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """How long all of it took."""
+        return sum(seconds for _, seconds in self.steps)
+
+    def __repr__(self) -> str:
+        lines = [f"{words}  ({seconds:.1f} s)" for words, seconds in self.steps]
+        return "\n".join([f"{self.scenario}:", *(f"  {line}" for line in lines)])
+
+
+class Player:
+    """Plays scenarios in a lab.
+
+    Parameters
+    ----------
+    lab : Lab
+        The lab; it has to run.
+    tell : callable, optional
+        Hears of each step before it is done.
+    patience : float, optional
+        Seconds that a step waits at most for what it wants to see.
+    """
+
+    def __init__(self, lab: Lab, tell: Tell = lambda _: None, patience: float | None = None) -> None:
+        self._lab = lab
+        self._tell = tell
+        self._patience = patience
+
+    @property
+    def on(self) -> str | None:
+        """The name of the scenario that is on, if one is."""
+        stage = Stage.of(self._lab)
+        return stage.scenario if stage else None
+
+    def run(self, scenario: Scenario, *, leave_out: Iterable[str] = ()) -> Report:
+        """Break what the scenario breaks, and return when its proof was seen; it stays broken until it is healed.
+
+        Parameters
+        ----------
+        scenario : Scenario
+            Which.
+        leave_out : iterable of str
+            Kinds of steps of `inject` that are not done, to see that the proof fails without them.
+
+        Raises
+        ------
+        ScenarioOn
+            Another one is on.
+        NotSeen
+            The fault had no effect.
+        LabError
+            The lab is not whole, or lacks what the scenario needs.
+        """
+        self._require(scenario)
+        stage = Stage(self._lab, scenario.name)
+        if self._patience is not None:
+            stage.patience = self._patience
+        stage.keep()
+        report = Report(scenario.name)
+        without = set(leave_out)
+        self._do(stage, [step for step in scenario.inject if step.verb.kind not in without], report)
+        self._do(stage, scenario.proof, report)
+        return report
+
+    def heal(self) -> Report:
+        """Heal the scenario that is on, and return when nothing of it is left: every part serves, an order completes,
+        and every invariant of the saga holds.
+
+        Raises
+        ------
+        ScenarioOn
+            None is on.
+        NotSeen
+            The healing left something; says what. `lab reset` always works.
+        """
+        stage = Stage.of(self._lab)
+        if stage is None:
+            raise ScenarioOn("No scenario is on.", next_step="`lab scenario run NAME` plays one")
+        scenario = load_scenario(stage.scenario)
+        report = Report(scenario.name)
+        stage.healing = True
+        stage.keep()
+        self._do(stage, scenario.heal, report)
+        self._do(stage, scenario.healed, report)
+        self._timed("every part serves, nothing is left, an order completes, every invariant holds", report, stage)
+        stage.forget()
+        return report
+
+    # -- the steps -------------------------------------------------------------------------------------------------
+
+    def _do(self, stage: Stage, steps: Iterable[Step], report: Report) -> None:
+        for step in steps:
+            words = str(step)
+            self._tell(words)
+            began = time.monotonic()
+            step.verb.run(stage, step.arguments)
+            report.steps.append((words, time.monotonic() - began))
+
+    def _timed(self, words: str, report: Report, stage: Stage) -> None:
+        self._tell(words)
+        began = time.monotonic()
+        _nothing_is_left(stage)
+        report.steps.append((words, time.monotonic() - began))
+
+    def _require(self, scenario: Scenario) -> None:
+        status = self._lab.status(memory=False)
+        if status.state == "stopped":
+            raise NotRunning("The lab is not running.", next_step="`lab up` starts it")
+        if on := self.on:
+            raise ScenarioOn(
+                f"The scenario {on} is on.",
+                next_step="`lab scenario heal` heals it, `lab reset` brings everything back to the course's start",
+            )
+        if missing := [name for name in scenario.needs if name not in self._lab.backend.components()]:
+            raise LabError(
+                f"{scenario.name} needs {', '.join(missing)}, which this lab does not have.",
+                next_step=f"`lab install {missing[0]}`, then `lab down` and `lab up`",
+            )
+        if status.state != "ready":
+            what = "; ".join(f"{name}: {complaint}" for name, complaint in status.complaints.items())
+            raise LabError(
+                f"The lab is {status.state}, so nobody could tell what the scenario did. {what}".strip(),
+                next_step="`lab reset` heals it",
+            )
+
+
+def _nothing_is_left(stage: Stage) -> None:
+    """Hold what must be so after every healing."""
+    lab = stage.lab
+    stage.see("every part serves", lambda: lab.status(memory=False), lambda status: status.state == "ready")
+    left = {
+        "switches": lab.switches,
+        "dead letters": [letter.id for letter in lab.dead_letters()],
+        "further versions": list(lab.endpoints.versions),
+    }
+    if some := {name: what for name, what in left.items() if what}:
+        raise NotSeen(
+            f"Scenario {stage.scenario}: the healing left {some}.", next_step="`lab reset` brings everything back"
+        )
+    placed = demo.place(lab.endpoints, demo.orders_of_the_show()[0])
+    if (order := demo.follow(lab.endpoints, placed["order_id"], 40))["status"] != "COMPLETED":
+        raise NotSeen(
+            f"Scenario {stage.scenario}: afterwards an order ended as {order['status']} ({order['failure_reason']}).",
+            next_step="`lab reset` brings everything back",
+        )
+    stage.see(
+        f"every invariant in {len(load_services())} services",
+        lambda: [verdict.name for verdict in lab.check(10) if not verdict.holds],
+        lambda names: names == [],
+    )

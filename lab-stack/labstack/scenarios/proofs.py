@@ -1,0 +1,234 @@
+"""What a scenario can wait to see. Each looks at the system: a database, a topic, the gateway, a process."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from labstack import broker, http
+from labstack.demo import TERMINAL
+from labstack.relay import Relay, connector_name, retained_bytes
+from labstack.scenarios.stage import Stage
+from labstack.scenarios.verbs import verb
+
+
+def _within(at_least: float, at_most: float | None) -> Callable[[float], bool]:
+    return lambda number: number >= at_least and (at_most is None or number <= at_most)
+
+
+def _order(stage: Stage, order_id: str) -> dict[str, Any]:
+    """Ask the order service itself: the gateway may be what is broken."""
+    answer: dict[str, Any] = http.get(f"{stage.lab.endpoints.services['order']}/orders/{order_id}", timeout=5).json()
+    return answer
+
+
+@verb("proof", "every order {name!r} is {status}[: {reason}]")
+def reaches(stage: Stage, name: str, *, status: str, reason: str = "") -> None:
+    """Orders reach a status, and have failed for this reason, if one is named."""
+
+    def probe() -> list[tuple[str, str]]:
+        found = [_order(stage, one) for one in stage.ids(name)]
+        return sorted((one["status"], one["failure_reason"] or "") for one in found)
+
+    stage.see(
+        f"{name} {status} {reason}".strip(),
+        probe,
+        lambda found: all(s == status and reason in ("", r) for s, r in found),
+    )
+
+
+@verb("proof", "every order {name!r} is COMPLETED or CANCELLED")
+def ended(stage: Stage, name: str) -> None:
+    """Orders have come to their end, whichever."""
+    stage.see(
+        f"the end of {name}",
+        lambda: sorted(_order(stage, one)["status"] for one in stage.ids(name)),
+        lambda found: set(found) <= set(TERMINAL),
+    )
+
+
+@verb("proof", "in {service}'s database, {query} is[ {equals}][ {at_least} or more]")
+def rows(stage: Stage, service: str, *, query: str, equals: Any = None, at_least: float | None = None) -> None:
+    """The first column of a query's only row is, or reaches, a value."""
+
+    def wanted(found: list[tuple[Any, ...]]) -> bool:
+        if not found:
+            return False
+        value = found[0][0]
+        return value == equals if at_least is None else value is not None and float(value) >= at_least
+
+    stage.see(f"{query} in {service}'s database", lambda: stage.rows(service, query), wanted)
+
+
+@verb("proof", "{name!r} has grown by {by}: {query}")
+def grown(stage: Stage, name: str, *, service: str, query: str, by: float) -> None:
+    """A remembered number has grown by so much, at least."""
+    before = stage.baselines[name]
+    stage.see(
+        f"{name} grown by {by:g}",
+        lambda: float(stage.rows(service, query)[0][0]) - before,
+        lambda growth: growth >= by,
+    )
+
+
+@verb("proof", "{component} is {state}")
+def component(stage: Stage, component: str, *, state: str) -> None:
+    """A component is ``running``, ``paused``, ``stopped`` or ``failed``."""
+    backend = stage.lab.backend
+    stage.see(f"{component} {state}", lambda: backend.inspect(component).state, lambda found: found == state)
+
+
+@verb("proof", "the connector of {service} is {state}")
+def connector(stage: Stage, service: str, *, state: str) -> None:
+    """A connector's task is in a state, such as FAILED."""
+    relay, name = Relay(stage.lab.endpoints.connect), connector_name(service)
+
+    def probe() -> str:
+        states = relay.task_states()
+        return next((found for key, found in states.items() if key in (service, name)), "")
+
+    stage.see(f"connector of {service} {state}", probe, lambda found: found == state)
+
+
+@verb("proof", "PostgreSQL keeps[ {at_least} bytes or more][ {at_most} bytes or less] of log for {service}'s slot")
+def retains(stage: Stage, service: str, *, at_least: int = 0, at_most: int | None = None) -> None:
+    """The slot of a service's outbox keeps so many bytes of write-ahead log."""
+    url = stage.lab.endpoints.databases[service]
+    stage.see(f"retained log of {service}", lambda: retained_bytes(url), _within(at_least, at_most))
+
+
+@verb("proof", "{service} is[ {at_least} or more][ {at_most} or less] records behind in {topic}")
+def lags(stage: Stage, service: str, *, topic: str, at_least: int = 0, at_most: int | None = None) -> None:
+    """A service's consumer group is so many records behind in a topic."""
+    kafka = stage.lab.endpoints.kafka
+
+    def probe() -> int:
+        ends = broker.end_offsets(kafka, broker.partitions(kafka, [topic]))
+        done = broker.committed_offsets(kafka, service)
+        return sum(end - done.get(place, 0) for place, end in ends.items())
+
+    stage.see(f"lag of {service} in {topic}", probe, _within(at_least, at_most))
+
+
+@verb("proof", "{service} has given up {count} record(s)[, and {behind} or more wait behind]")
+def dead_letters(stage: Stage, service: str, *, count: int, behind: int = 0) -> None:
+    """A service has given up so many records, and so many wait behind them, at least."""
+
+    def probe() -> tuple[int, int]:
+        letters = [letter for letter in stage.lab.dead_letters() if letter.service == service]
+        return len(letters), sum(letter.behind for letter in letters)
+
+    stage.see(f"dead letters of {service}", probe, lambda found: found[0] == count and found[1] >= behind)
+
+
+@verb("proof", "of the requests {name!r},[ {at_least} or more][ {at_most} or less] were answered {status}")
+def answered(stage: Stage, name: str, *, status: int, at_least: int = 1, at_most: int | None = None) -> None:
+    """So many requests were answered with a status; 0 is no answer in time."""
+
+    wanted = _within(at_least, at_most)
+    patience, stage.patience = stage.patience, 0.0  # the answers are there, and won't change
+    try:
+        stage.see(f"answers {status} to {name}", lambda: stage.answers[name][str(status)], wanted)
+    finally:
+        stage.patience = patience
+
+
+@verb("proof", "Envoy counts {statistic}:[ {at_least} or more][ {at_most} or less]")
+def envoy(stage: Stage, statistic: str, *, at_least: int = 0, at_most: int | None = None) -> None:
+    """The sum of Envoy's counters whose names match a regular expression."""
+    wanted = _within(at_least, at_most)
+    stage.see(f"Envoy's {statistic}", lambda: sum(stage.lab.mesh.statistics(statistic).values()), wanted)
+
+
+@verb("proof", "{service} has handled {at_least} events or more with the outcome {outcome}")
+def outcomes(stage: Stage, service: str, *, outcome: str, at_least: int) -> None:
+    """A service's own counter of events: ``handled``, ``duplicate``, ``ignored`` ... since its process began."""
+    url = f"{stage.lab.endpoints.services[service]}/metrics"
+
+    def probe() -> float:
+        families = text_string_to_metric_families(http.get(url).text)
+        samples = [sample for family in families for sample in family.samples if sample.name == "events_total"]
+        return sum(sample.value for sample in samples if sample.labels["outcome"] == outcome)
+
+    stage.see(f"{service}'s events with the outcome {outcome}", probe, _within(at_least, None))
+
+
+@verb(
+    "proof",
+    "in the gateway's log, {at_least} or more requests for {path}[ were tried {tries} times][ took {took} s]"
+    "[ with the flag {flag}]",
+)
+def logged(stage: Stage, path: str, *, at_least: int = 1, tries: int = 0, took: float = 0, flag: str = "") -> None:
+    """Requests in the gateway's access log of a path, with so many tries, so many seconds, or a response flag."""
+
+    def matches(line: dict[str, Any]) -> bool:
+        return (
+            str(line.get("path", "")).startswith(path)
+            and int(line.get("attempts") or 0) >= tries
+            and float(line.get("duration") or 0) >= took * 1000
+            and (not flag or flag in str(line.get("response_flags")).split(","))
+        )
+
+    def probe() -> int:
+        return sum(matches(line) for line in stage.lab.mesh.access_log(400))
+
+    stage.see(f"the gateway's log of {path}", probe, lambda found: found >= at_least)
+
+
+@verb("proof", "{at_least} of the orders {name!r} or more have records in several partitions of {topic}")
+def scattered(stage: Stage, name: str, *, topic: str, at_least: int = 1) -> None:
+    """The records of one key lie in more than one partition of a topic."""
+    wanted = set(stage.ids(name))
+
+    def probe() -> int:
+        places: dict[str, set[int]] = defaultdict(set)
+        for record in broker.read_all(stage.lab.endpoints.kafka, [topic]):
+            if record.key in wanted:
+                places[record.key].add(record.partition)
+        return sum(len(found) > 1 for found in places.values())
+
+    stage.see(f"keys in several partitions of {topic}", probe, lambda found: found >= at_least)
+
+
+@verb("proof", "the records of {name!r} belong to {count} traces")
+def traces(stage: Stage, name: str, *, count: int) -> None:
+    """The records of each order name so many traces; one that names none counts as a trace of its own."""
+    ids = stage.ids(name)
+    topics = [f"{service}.events" for service in stage.lab.endpoints.services]
+
+    def probe() -> int:
+        found: dict[str, set[str]] = defaultdict(set)
+        for record in broker.read_all(stage.lab.endpoints.kafka, topics):
+            if record.key in ids:
+                parent = record.headers.get("traceparent") or f"-none of {record.headers.get('ce_id')}"
+                found[record.key].add(parent.split("-")[1])
+        return max((len(traces) for traces in found.values()), default=0)
+
+    stage.see(f"traces of {name}", probe, lambda found: found == count or (count > 1 and found > count))
+
+
+@verb("proof", "the alert {alert} fires")
+def fires(stage: Stage, alert: str) -> None:
+    """Prometheus has an alert firing; passes unseen where the lab has no Prometheus."""
+    url = stage.lab.endpoints.prometheus
+    if not url:
+        return
+
+    def probe() -> list[str]:
+        found = http.get(f"{url}/api/v1/alerts").json()["data"]["alerts"]
+        return sorted({one["labels"]["alertname"] for one in found if one["state"] == "firing"})
+
+    stage.see(f"alert {alert}", probe, lambda names: alert in names)
+
+
+@verb("proof", "the referee says that this is violated: {invariant}")
+def violated(stage: Stage, invariant: str) -> None:
+    """The referee finds an invariant of the saga violated."""
+
+    def probe() -> list[str]:
+        return [verdict.name for verdict in stage.lab.check(5) if verdict.holds is False]
+
+    stage.see(f"{invariant} violated", probe, lambda names: invariant in names)

@@ -1,0 +1,177 @@
+"""The instructors' scenarios: each proves its fault and its healing, and fails loudly when either had no effect."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labstack.errors import LabError, NotRunning
+from labstack.scenarios import Player, Scenario, load_scenario, load_scenarios
+from labstack.scenarios.model import CHAPTERS, FOLDER, ScenarioError
+from labstack.scenarios.stage import NotSeen, ScenarioOn
+from labstack.scenarios.verbs import VERBS
+from tests.stack.conftest import SEED
+from tests.stack.labs import ROOT, Grounds
+
+ALL = load_scenarios()
+LONG = bool(os.environ.get("SAGA_LAB_LONG"))
+SHOWN = list(ALL) if LONG else random.Random(SEED).sample(list(ALL), 4)
+FAULTY = [name for name, one in ALL.items() if any(step.verb.kind == "fault" for step in one.inject)]
+MISSED = FAULTY if LONG else random.Random(SEED).sample(FAULTY, 2)
+SILENT = {"deadline-passed": 45.0}
+"""Seconds after which what is missing is missed, where that takes longer than the others' 4."""
+
+WHOLE = """
+title = "A test"
+chapter = "business"
+notebook = "03-compensations"
+minutes = 1
+story = "Nothing."
+say = []
+watch = []
+inject = [{ stop = "payment" }]
+proof = [{ component = "payment", state = "stopped" }]
+heal = [{ start = "payment" }]
+"""
+
+
+@pytest.fixture
+def whole(shared: Grounds) -> Iterator[Grounds]:
+    """Give the shared lab as at the course's start, and leave it so."""
+    shared.lab.reset()
+    yield shared
+    shared.lab.reset()
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_it_proves_itself(whole: Grounds, name: str) -> None:
+    """The fault is seen, and after the healing every part serves, an order completes, every invariant holds."""
+    player = Player(whole.lab)
+    player.run(ALL[name])
+    assert player.on == name
+    player.heal()
+    assert player.on is None
+
+
+@pytest.mark.parametrize("name", MISSED)
+def test_it_fails_without_its_fault(whole: Grounds, name: str) -> None:
+    """Where everything is done but the fault, the scenario says that it was not seen."""
+    with pytest.raises((NotSeen, LabError)):
+        Player(whole.lab, patience=SILENT.get(name, 4.0)).run(ALL[name], leave_out=["fault"])
+
+
+def test_a_healing_that_leaves_something_is_told(whole: Grounds, tmp_path: Path) -> None:
+    """A healing that does not heal is an error that says what was not seen; `lab reset` heals it and forgets it."""
+    bad = write(tmp_path, WHOLE.replace('{ start = "payment" }', '{ order = "next" }'))
+    player = Player(whole.lab, patience=3)
+    player.run(bad)
+    # What heals is read from the lab's own folder of scenarios; this one is not there.
+    with pytest.raises(ScenarioError, match="no scenario 'test'"):
+        player.heal()
+    whole.lab.reset()
+    assert player.on is None
+    assert whole.lab.status(memory=False).state == "ready"
+
+
+def test_one_at_a_time(whole: Grounds) -> None:
+    """While one is on another is refused, and so is a healing when none is on."""
+    player = Player(whole.lab)
+    with pytest.raises(ScenarioOn, match="No scenario is on"):
+        player.heal()
+    player.run(ALL["no-stock"])
+    with pytest.raises(ScenarioOn, match="no-stock is on"):
+        player.run(ALL["card-declined"])
+    player.heal()
+
+
+def test_the_command_runs_and_heals(whole: Grounds) -> None:
+    """`run` in one process and `heal` in another; with --json both print JSON only; a broken lab is refused."""
+    ran = json.loads(whole.must("scenario", "run", "card-declined", "--json"))
+    assert ran["run"]["scenario"] == "card-declined"
+    assert len(ran["run"]["steps"]) == len(ALL["card-declined"].inject) + len(ALL["card-declined"].proof)
+    healed = json.loads(whole.must("scenario", "heal", "--json"))
+    assert "every invariant holds" in healed["heal"]["steps"][-1][0]
+    whole.lab.stop("shipping")
+    refused = whole.run("scenario", "run", "card-declined")
+    assert refused.returncode == 1
+    assert "degraded" in refused.stderr
+    assert "lab reset" in refused.stderr
+
+
+def test_without_a_lab(grounds: Grounds) -> None:
+    """`list` and `show` need no running lab; `run` says how to get one; a wrong name names the right ones."""
+    listed = json.loads(grounds.must("scenario", "list", "--json"))
+    assert [one["name"] for one in listed] == list(ALL)
+    assert "Speak" not in grounds.must("scenario", "show", "retry-storm")
+    with pytest.raises(NotRunning):
+        Player(grounds.lab).run(ALL["no-stock"])
+    wrong = grounds.run("scenario", "show", "nothing")
+    assert wrong.returncode == 1
+    assert "retry-storm" in wrong.stderr
+
+
+def test_there_are_enough() -> None:
+    """At least twenty, in every chapter, each with speaker notes, something to watch, and a notebook of the course."""
+    assert len(ALL) >= 20
+    assert {one.chapter for one in ALL.values()} == set(CHAPTERS)
+    for one in ALL.values():
+        assert one.say, one.name
+        assert one.watch, one.name
+        assert 1 <= one.minutes <= 15
+        assert (ROOT / "notebooks" / f"{one.notebook}.ipynb").exists(), one.notebook
+
+
+def test_what_a_step_says_about_itself() -> None:
+    """Every step of every scenario tells in words what it does, without gaps."""
+    for one in ALL.values():
+        for words in [str(step) for part in (one.inject, one.proof, one.heal, one.healed) for step in part]:
+            assert words.strip()
+            assert "None" not in words
+
+
+def test_every_verb_is_used() -> None:
+    """A verb that no scenario uses would be one that no test tries."""
+    used = {
+        step.verb.name
+        for one in ALL.values()
+        for part in ("inject", "proof", "heal", "healed")
+        for step in getattr(one, part)
+    }
+    assert used == set(VERBS)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (('chapter = "business"', 'chapter = "buisness"'), "no chapter 'buisness'"),
+        (("minutes = 1\n", ""), "has no minutes"),
+        (("story", "storey"), "nobody knows storey"),
+        (("stop =", "stopp ="), "exactly one verb"),
+        (('{ stop = "payment" }', '{ stop = "payment", how = "hard" }'), r"inject, step 1 \(stop\): nobody knows how"),
+        ((', state = "stopped"', ""), "component wants state"),
+        (('[{ start = "payment" }]', "[]"), "heal is empty"),
+        (('title = "A test"', "title = "), "is no TOML"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, change: tuple[str, str], says: str) -> None:
+    """What is wrong in a file is named, with its place and what could stand there, before anything is done."""
+    assert change[0] in WHOLE
+    with pytest.raises(ScenarioError, match=says) as refused:
+        write(tmp_path, WHOLE.replace(*change))
+    assert refused.value.next_step
+
+
+def test_names_come_from_the_files() -> None:
+    """A scenario is called as its file, without the number; no two have the same name."""
+    assert len(ALL) == len(list(FOLDER.glob("*.toml")))
+    assert load_scenario("no-stock").title == ALL["no-stock"].title
+
+
+def write(folder: Path, text: str) -> Scenario:
+    (folder / "01-test.toml").write_text(text, encoding="utf-8")
+    return load_scenario("test", folder)
