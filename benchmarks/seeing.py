@@ -116,7 +116,7 @@ def _views(lab: Lab, rate: float, seconds: float) -> dict[str, Any]:
     """Let a map and a stream listen while orders are placed, and return how long the records took to be seen."""
     feed, aliases = Feed(lab), Aliases()
     shown, live = Timed(feed, aliases), SystemMap(feed, aliases)
-    shown._widget(), live._widget()  # their pages are made, so batches are too
+    shown.widget(), live.widget()  # their pages are made, so batches are too
     cpu, began = psutil.Process().cpu_times(), time.monotonic()
     with helper(place_orders, lab.endpoints.client("order"), rate, seconds, 1) as load:
         load.result(seconds + 60)

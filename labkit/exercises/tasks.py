@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 from labkit.errors import KitError
 from labkit.exercises import course
 from labkit.exercises.base import Bench, Exercise, Verdict, untouched
+from labkit.exercises.hand_in import table, write_report
 from labkit.exercises.progress import ProgressBook
 from labkit.look import Look
 from labkit.shop import Shop
@@ -93,14 +95,24 @@ class Tasks:
 
     def progress(self) -> pd.DataFrame:
         """Return a table of all exercises of the course: which are solved, and after how many attempts."""
-        entries = self._book.entries()
-        rows = []
-        for notebook, exercises in course().items():
-            for exercise in exercises:
-                entry = entries.get(exercise.name, {})
-                state = "✓ solved" if entry.get("solved_at") else "… tried" if entry.get("attempts") else "○ open"
-                rows.append((notebook, exercise.name, exercise.title, state, entry.get("attempts", 0)))
-        return pd.DataFrame(rows, columns=["notebook", "exercise", "title", "state", "attempts"])
+        return table(self._book.entries()).drop(columns="solved_at")
+
+    def report(self, path: str | Path = "saga-lab-progress.html", who: str = "") -> Path:
+        """Write the progress as a page (``.html``) or a table (``.csv``), to be handed in; return where it is.
+
+        Parameters
+        ----------
+        path : str or Path
+            Where to; its ending says in which form.
+        who : str
+            Your name, if it should stand there.
+
+        Raises
+        ------
+        KitError
+            The ending is another one, or the file can't be written.
+        """
+        return write_report(self._book.entries(), path, who)
 
     def score(self) -> tuple[int, int]:
         """Return how many of this notebook's exercises are solved, and how many there are."""

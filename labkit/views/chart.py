@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -55,6 +56,13 @@ def chart(
         Prometheus doesn't take an expression, or has nothing for any of them.
     """
     asked = {"": expressions} if isinstance(expressions, str) else dict(expressions)
+    drawn, now = read(prometheus, asked, seconds)
+    draw(drawn, [(what, when - now) for what, when in dict(marks).items()], title or _title(asked), unit)
+    return drawn
+
+
+def read(prometheus: Prometheus, asked: Mapping[str, str], seconds: float) -> tuple[pd.DataFrame, float]:
+    """Ask for expressions over the last seconds; return a column for each line, and the moment that was now."""
     now = time.time()
     step = max(1.0, seconds / POINTS)
     tables = []
@@ -71,8 +79,7 @@ def chart(
             next_step="look.promql(...) of a part of it tells where the series get lost; a rate takes two samples",
         )
     drawn.index = pd.Index([round(moment.timestamp() - now, 1) for moment in drawn.index], name="seconds")
-    draw(drawn, [(what, when - now) for what, when in dict(marks).items()], title or _title(asked), unit)
-    return drawn
+    return drawn, now
 
 
 def _title(asked: Mapping[str, str]) -> str:
@@ -83,6 +90,11 @@ def _title(asked: Mapping[str, str]) -> str:
 def draw(drawn: pd.DataFrame, marks: Sequence[tuple[str, float]], title: str, unit: str) -> None:
     """Draw a table: a line for each column, over an index of seconds."""
     figure, axes = canvas()
+    show(figure, plot(axes, drawn, marks, title, unit))
+
+
+def plot(axes: Any, drawn: pd.DataFrame, marks: Sequence[tuple[str, float]], title: str, unit: str) -> str:
+    """Draw a table into a chart that is there, and return what it shows in words."""
     for number, column in enumerate(drawn.columns):
         colour, stroke = LINES[number % len(LINES)]
         line = drawn[column].dropna()
@@ -103,4 +115,4 @@ def draw(drawn: pd.DataFrame, marks: Sequence[tuple[str, float]], title: str, un
     ]
     moments = "".join(f" Marked: {what}." for what, _ in marks)
     span = abs(drawn.index[0] - drawn.index[-1])
-    show(figure, f"{title}, {unit or 'values'} over {span:.0f} seconds: {'; '.join(said)}.{moments}")
+    return f"{title}, {unit or 'values'} over {span:.0f} seconds: {'; '.join(said)}.{moments}"

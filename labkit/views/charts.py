@@ -91,6 +91,12 @@ def canvas() -> tuple[Any, Any]:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
+    in_both_themes(figure, axes)
+    return figure, axes
+
+
+def in_both_themes(figure: Any, axes: Any) -> None:
+    """Give a chart no ground of its own, and a grey that the light and the dark theme show."""
     figure.patch.set_alpha(0)
     axes.set_facecolor("none")
     for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
@@ -99,4 +105,3 @@ def canvas() -> tuple[Any, Any]:
     axes.grid(color=GREY, alpha=0.3)
     for spine in axes.spines.values():
         spine.set_color(GREY)
-    return figure, axes

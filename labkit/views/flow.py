@@ -148,7 +148,7 @@ class Flow:
         )
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        from ipywidgets import HTML  # type: ignore[import-untyped]
+        from ipywidgets import HTML
 
         if self._widget is None:
             self._widget = HTML(self.html())

@@ -154,7 +154,8 @@ class LiveView(ABC):
             if self._page is not None:
                 self._page.send({"kind": "whole", "view": who, **whole})
 
-    def _widget(self) -> Page:
+    def widget(self) -> Page:
+        """Return its part in the page, to be put beside others."""
         if self._page is None:
             with self._lock:
                 made = self.page_class(state=self.whole())
@@ -163,7 +164,7 @@ class LiveView(ABC):
         return self._page
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        shown: Any = self._widget()._repr_mimebundle_()
+        shown: Any = self.widget()._repr_mimebundle_()
         # anywidget gives data, or data and metadata.
         data = shown[0] if isinstance(shown, tuple) else shown
         return {**data, "text/plain": repr(self)}

@@ -1,0 +1,88 @@
+"""The report of a learner's progress, for whoever wants to hand it in."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from labkit.errors import KitError
+from labkit.exercises import course
+from labstack.paths import write_atomically
+
+COLUMNS = ["notebook", "exercise", "title", "state", "attempts", "solved_at"]
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; }
+:root { color-scheme: light dark; }
+table { border-collapse: collapse; width: 100%; margin-bottom: 2em; }
+th, td { text-align: left; padding: 0.3em 0.8em; border-top: 1px solid #8888; }
+meter { width: 12em; }
+"""
+
+
+def table(entries: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Return a row for each exercise of the course: what became of it, after how many attempts, and when.
+
+    Parameters
+    ----------
+    entries : mapping
+        What the `ProgressBook` has noted.
+    """
+    rows = []
+    for notebook, exercises in course().items():
+        for exercise in exercises:
+            entry = entries.get(exercise.name, {})
+            state = "✓ solved" if entry.get("solved_at") else "… tried" if entry.get("attempts") else "○ open"
+            attempts, solved_at = entry.get("attempts", 0), entry.get("solved_at") or ""
+            rows.append((notebook, exercise.name, exercise.title, state, attempts, solved_at))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def write_report(entries: Mapping[str, Mapping[str, Any]], path: str | Path, who: str = "") -> Path:
+    """Write the report as a page (``.html``) or a table (``.csv``), and return where it is.
+
+    Parameters
+    ----------
+    entries : mapping
+        What the `ProgressBook` has noted.
+    path : str or Path
+        Where to; its ending says in which form.
+    who : str
+        Whose progress it is.
+
+    Raises
+    ------
+    KitError
+        The ending is another one, or the file can't be written.
+    """
+    path = Path(path)
+    if path.suffix not in (".html", ".csv"):
+        raise KitError(
+            f"A report can't be written as {path.suffix or 'a file without an ending'}.",
+            next_step="give it the ending .html, to be read, or .csv, to be counted",
+        )
+    if not path.parent.is_dir():
+        raise KitError(f"There is no folder {path.parent}.", next_step="make it first, or name another")
+    found = table(entries)
+    write_atomically(path, found.to_csv(index=False) if path.suffix == ".csv" else _page(found, who))
+    return path
+
+
+def _page(found: pd.DataFrame, who: str) -> str:
+    solved, every = int((found["state"] == "✓ solved").sum()), len(found)
+    title = f"Saga Lab: {html.escape(who)}" if who else "Saga Lab"
+    parts = [
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
+        f"<style>{STYLE}</style></head><body><h1>{title}</h1><p>{solved} of {every} exercises solved; written on "
+        f"{datetime.now(UTC):%d %B %Y, %H:%M} UTC.</p>",
+    ]
+    for notebook, rows in found.groupby("notebook"):
+        done = int((rows["state"] == "✓ solved").sum())
+        words = f"{done} of {len(rows)}"
+        parts.append(f'<h2>Notebook {notebook} <meter max="{len(rows)}" value="{done}">{words}</meter> {words}</h2>')
+        parts.append(rows.drop(columns="notebook").to_html(index=False, border=0))
+    return "\n".join([*parts, "</body></html>\n"])

@@ -1,0 +1,170 @@
+"""The control room as it is shown: the scenarios as buttons, speaker notes, the map and a chart beside them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import threading
+import time
+from collections.abc import Callable
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import ipywidgets as widgets
+
+from labkit.errors import KitError
+from labkit.views.chart import plot, read
+from labkit.views.charts import in_both_themes
+from labkit.views.colours import BLUE, GREEN, VERMILION
+from labstack.errors import LabError
+from labstack.scenarios import Scenario
+
+if TYPE_CHECKING:
+    from labkit.control_room import ControlRoom
+
+CHART_EVERY = 3.0
+"""Seconds between two drawings of the chart, which take a tenth of a second each."""
+
+CHART_FOR = 900.0
+"""Seconds after the last click for which the chart is drawn."""
+
+WORDS = {
+    "idle": ("All is well.", GREEN),
+    "breaking": ("Breaking it ...", VERMILION),
+    "broken": ("It is broken, and that was seen.", VERMILION),
+    "healing": ("Healing it ...", BLUE),
+    "resetting": ("Bringing everything back to the course's start ...", BLUE),
+}
+
+
+LIST = "margin:0.2em 0 0.6em;line-height:1.35"
+
+
+class Desk:
+    """The widgets of a control room.
+
+    Parameters
+    ----------
+    room : ControlRoom
+        What they show, and what their buttons drive.
+    """
+
+    def __init__(self, room: ControlRoom) -> None:
+        self._room = room
+        self._closed = threading.Event()
+        self.widget = self._build()
+        self.refresh()
+        self._drawer = threading.Thread(target=self._keep_drawing, name="labkit-control-room", daemon=True)
+        self._drawer.start()
+
+    def close(self) -> None:
+        """Draw no longer, and let the map listen no longer."""
+        self._closed.set()
+        self._map.stop()
+        self._drawer.join(5)
+
+    def _build(self) -> widgets.Widget:
+        self._map = self._room.look.map()
+        self.pick = {name: self._button_of(one) for name, one in self._room.scenarios.items()}
+        shelves = []
+        for chapter, ones in groupby(self._room.scenarios.values(), key=lambda one: one.chapter):
+            title = widgets.HTML(f"<b>{html.escape(chapter.capitalize())}</b>")
+            shelves += [title, *(self.pick[one.name] for one in ones)]
+        shelf = widgets.VBox(shelves, layout={"width": "270px", "min_width": "270px", "max_height": "980px"})
+        shelf.layout.overflow = "auto"
+        self._card = widgets.HTML()
+        self.run_button = self._big("▶ Break it", "danger", self._room.run)
+        self.heal_button = self._big("✚ Heal it", "success", self._room.heal)
+        self.reset_button = self._big("⟲ Reset everything", "", self._room.reset)
+        self._state = widgets.HTML()
+        self.steps = widgets.HTML()
+        self._chart = widgets.HTML()
+        buttons = widgets.HBox([self.run_button, self.heal_button, self.reset_button])
+        desk = [self._card, buttons, self._state, self.steps, self._chart, self._map.widget()]
+        return widgets.HBox([shelf, widgets.VBox(desk, layout={"flex": "1 1 auto", "padding": "0 0 0 16px"})])
+
+    def _button_of(self, one: Scenario) -> widgets.Button:
+        button = widgets.Button(
+            description=f"{one.name.replace('-', ' ')} · {one.minutes} min",
+            tooltip=one.title,
+            layout={"width": "250px", "min_height": "28px"},
+        )
+        button.style.text_align = "left"
+        button.on_click(lambda _: self._room.choose(one.name))
+        return button
+
+    def _big(self, words: str, style: str, deed: Callable[[], object]) -> widgets.Button:
+        """Make a button that does something in the background, so that the page stays alive."""
+        button = widgets.Button(description=words, button_style=style, layout={"width": "210px", "height": "52px"})
+        button.style.font_weight = "bold"
+        button.style.font_size = "17px"
+
+        def work() -> None:
+            try:
+                deed()
+            except (KitError, LabError):
+                self.refresh()  # the room has it in its log
+
+        button.on_click(lambda _: threading.Thread(target=work, name="labkit-deed", daemon=True).start())
+        return button
+
+    def refresh(self) -> None:
+        """Show how things are now."""
+        room = self._room
+        idle, broken = room.phase == "idle", room.phase == "broken"
+        self.run_button.disabled = not idle
+        self.heal_button.disabled = not broken
+        self.reset_button.disabled = not (idle or broken)
+        for name, button in self.pick.items():
+            button.disabled = not idle
+            button.style.font_weight = "bold" if name == room.chosen.name else "normal"
+            button.button_style = "info" if name == room.chosen.name else ""
+        self._card.value = card(room.chosen)
+        words, colour = WORDS[room.phase]
+        self._state.value = f'<div role="status" style="color:{colour};font-size:1.15em"><b>{words}</b></div>'
+        steps = "\n".join(room.log[-9:])
+        self.steps.value = f'<pre style="margin:0;white-space:pre-wrap;min-height:9em">{html.escape(steps)}</pre>'
+
+    def _keep_drawing(self) -> None:
+        """Draw the chart again and again, while somebody is at work here and the map's page is open."""
+        while not self._closed.wait(CHART_EVERY):
+            if self._map.live and time.monotonic() - self._room.touched < CHART_FOR:
+                self._chart.value = self._drawn()
+
+    def _drawn(self) -> str:
+        """Draw what the chosen scenario wants to have watched; empty where there is nothing to draw."""
+        asked = self._room.chosen.charts
+        if not asked:
+            return ""
+        from matplotlib.figure import Figure
+
+        try:
+            drawn, now = read(self._room.look.prometheus, asked, 120)
+        except (KitError, LabError) as nothing:
+            return f"<i>{html.escape(str(nothing).splitlines()[0])}</i>"
+        figure = Figure(figsize=(8, 2.4), layout="constrained")
+        axes = figure.subplots()
+        in_both_themes(figure, axes)
+        marks = [(what, when - now) for what, when in self._room.marks.items() if now - when < 120]
+        alt = plot(axes, drawn, marks, next(iter(asked)), "")
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=96)
+        picture = base64.b64encode(file.getvalue()).decode()
+        return f'<img alt="{html.escape(alt)}" style="max-width:100%" src="data:image/png;base64,{picture}">'
+
+
+def card(one: Scenario) -> str:
+    """Return what an instructor has to know of a scenario, as HTML."""
+
+    def listed(title: str, lines: tuple[str, ...]) -> str:
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+        return f'<div style="flex:1 1 280px"><b>{title}</b><ul style="{LIST}">{items}</ul></div>'
+
+    return (
+        f'<div style="line-height:1.35"><span style="font-size:1.5em">{html.escape(one.title)}</span> '
+        f"&nbsp;{one.minutes} minutes · notebook {html.escape(one.notebook)}"
+        f'<p style="font-size:1.1em;margin:0.4em 0;line-height:1.35">{html.escape(one.story)}</p>'
+        f'<div style="display:flex;flex-wrap:wrap;gap:1em">{listed("Say", one.say)}{listed("Watch", one.watch)}</div>'
+        "</div>"
+    )

@@ -1,0 +1,75 @@
+"""The report of the progress: what was solved stands in it, as a page and as a table."""
+
+from __future__ import annotations
+
+import csv
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from labkit.errors import KitError
+from labkit.exercises import course
+from labkit.exercises.hand_in import write_report
+from labkit.exercises.progress import ProgressBook
+
+NAMES = [exercise.name for exercises in course().values() for exercise in exercises]
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> ProgressBook:
+    """A book in which one exercise is solved at the second attempt, and one was tried."""
+    book = ProgressBook(tmp_path / "lab")
+    book.note_outcome(NAMES[0], "wrong")
+    book.note_outcome(NAMES[0], "right")
+    book.note_outcome(NAMES[1], "wrong")
+    return book
+
+
+def test_the_table_has_a_row_for_each_exercise(book: ProgressBook, tmp_path: Path) -> None:
+    """Every exercise of the course stands in the CSV file once, with its attempts and when it was solved."""
+    path = write_report(book.entries(), tmp_path / "progress.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["exercise"] for row in rows] == NAMES
+    assert (rows[0]["state"], rows[0]["attempts"]) == ("✓ solved", "2")
+    assert rows[0]["solved_at"]
+    assert (rows[1]["state"], rows[2]["state"]) == ("… tried", "○ open")
+
+
+def test_the_page_counts_and_is_whole(book: ProgressBook, tmp_path: Path) -> None:
+    """The page says how many are solved, by notebook; a name that is markup stays text."""
+    path = write_report(book.entries(), tmp_path / "progress.html", who="Ada <b>Moreau</b>")
+    text = path.read_text(encoding="utf-8")
+    assert f"1 of {len(NAMES)} exercises solved" in text
+    assert "Ada &lt;b&gt;Moreau&lt;/b&gt;" in text
+    assert text.count("<h2>") == len(course())
+    parser = Tags()
+    parser.feed(text)
+    assert parser.open == []
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("a.pdf", "as .pdf"), ("a", "without an ending"), ("no/a.csv", "no folder")]
+)
+def test_what_cannot_be_written_is_told(tmp_path: Path, name: str, says: str) -> None:
+    """Another ending, or a folder that is not there, is refused with what to do, and nothing is written."""
+    with pytest.raises(KitError, match=says) as refused:
+        write_report({}, tmp_path / name)
+    assert refused.value.next_step
+    assert list(tmp_path.iterdir()) == []
+
+
+class Tags(HTMLParser):
+    """Finds tags that are not closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
