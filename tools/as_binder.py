@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -161,14 +162,12 @@ def build(home: Path, *, quick: bool = False) -> Image:
         copy_programs(home)
     own(home, image.account)
     binder = image.repository / "binder"
-    subprocess.run(
-        [sys.executable, "-m", "venv", home / "env"],
-        check=True,
-        cwd=home,
-        env=image.environment,
-        **identity(image.account),
-    )
-    image.run([image.python, "-m", "pip", "install", "--quiet", *pip_words(binder / "environment.yml")], cwd=binder)
+    image.run([reachable_python(image), "-m", "venv", home / "env"], cwd=home)
+    pip: list[str | Path] = [image.python, "-m", "pip", "install"]
+    if quick:
+        image.run([*pip, "--quiet", f"uv=={version('uv')}"])
+        pip = [image.python.parent / "uv", "pip", "install", "--python", image.python]
+    image.run([*pip, "--quiet", *pip_words(binder / "environment.yml")], cwd=binder)
     image.run(["./binder/postBuild"])
     return image
 
