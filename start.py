@@ -24,6 +24,9 @@ ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("SAGA_LAB_VENV", ROOT / ".venv"))
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 LOCK = ROOT / "requirements.lock"
+OFFLINE = ROOT.parent / "offline"
+"""Packages and programs of a bundle (tools/make_bundle.py): taken instead of the network where it is there."""
+
 FIRST_NOTEBOOK = "notebooks/00-start-here.ipynb"
 
 
@@ -100,7 +103,15 @@ def install() -> None:
     # uv takes seconds where pip takes minutes; pip goes on where uv isn't to be had, or fails.
     if not ((uv := find_uv(python)) and fill([uv, "pip", "install", "--python", python], check=False)):
         fill([python, "-m", "pip", "install"], check=True)
+    if (OFFLINE / "programs").is_dir():
+        subprocess.run([python, "-m", "labstack.offline", OFFLINE / "programs"], check=True)
     mark.write_text(wanted)
+
+
+def from_where() -> list[str | Path]:
+    """Return pip's options that say where packages come from: the bundle, where there is one."""
+    wheels = OFFLINE / "wheels"
+    return ["--no-index", "--find-links", wheels] if wheels.is_dir() else []
 
 
 def fill(pip: list[str | Path], *, check: bool) -> bool:
@@ -110,7 +121,7 @@ def fill(pip: list[str | Path], *, check: bool) -> bool:
     locked: list[str | Path] = ["--require-hashes", "-r", LOCK]
     project: list[str | Path] = ["--no-deps", "-e", ROOT]
     return all(
-        subprocess.run([*pip, "--quiet", *what], check=check, cwd=ROOT, env=env).returncode == 0
+        subprocess.run([*pip, "--quiet", *from_where(), *what], check=check, cwd=ROOT, env=env).returncode == 0
         for what in (locked, project)
     )
 
@@ -139,7 +150,8 @@ def find_uv(python: Path) -> str | None:
     if uv := shutil.which("uv"):
         return uv
     pinned = next((line.split()[0] for line in LOCK.read_text().splitlines() if line.startswith("uv==")), "uv")
-    if subprocess.run([python, "-m", "pip", "install", "--quiet", pinned], capture_output=True).returncode == 0:
+    pip = [python, "-m", "pip", "install", "--quiet", *from_where()]
+    if subprocess.run([*pip, pinned], capture_output=True).returncode == 0:
         return str(BIN / "uv")
     return None
 

@@ -1,0 +1,84 @@
+"""A room without a network: what the bundle holds is all that a machine needs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labstack.offline import take_programs
+
+ROOT = Path(__file__).resolve().parents[2]
+ALONE = ["unshare", "--net", "sh", "-ec", 'ip link set lo up && exec "$@"', "alone"]
+
+
+def can_be_alone() -> bool:
+    """Whether a process can be cut off from every network but loopback."""
+    if not all(map(shutil.which, ("unshare", "ip"))):
+        return False
+    return subprocess.run([*ALONE, "true"], capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A bundle, made as an instructor makes it."""
+    folder = tmp_path_factory.mktemp("stick") / "bundle"
+    subprocess.run([sys.executable, "tools/make_bundle.py", folder], cwd=ROOT, check=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_every_file_has_its_sum(bundle: Path) -> None:
+    """SHA256SUMS names every file of packages and programs, with the sum that it has."""
+    offline = bundle / "offline"
+    lines = (offline / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    sums = {name: sum_ for sum_, name in (line.split("  ", 1) for line in lines)}
+    there = {str(path.relative_to(offline)) for path in offline.rglob("*") if path.is_file() and not path.is_symlink()}
+    assert set(sums) == there - {"SHA256SUMS"}
+    some = max(sums, key=lambda name: (offline / name).stat().st_size)
+    assert hashlib.sha256((offline / some).read_bytes()).hexdigest() == sums[some]
+
+
+@pytest.mark.skipif(not can_be_alone(), reason="this machine lets nobody cut a process off from the network")
+def test_it_starts_without_a_network(bundle: Path, tmp_path: Path) -> None:
+    """With a fresh home and no network at all: installed, started, orders carried through, ended."""
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "VIRTUAL_ENV", "PIP_", "UV_", "LAB_"))},
+        "HOME": str(tmp_path),
+        "LAB_MODE": "local",
+        "LAB_CONTROL_PLANE": "translator",
+        "LAB_OBSERVABILITY": "off",
+    }
+    python = str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}")
+    done = subprocess.run(
+        [*ALONE, python, "saga-lab/start.py", "--show"],
+        cwd=bundle,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "COMPLETED" in done.stdout
+    assert "files of programs were taken from the bundle" in done.stdout
+    assert "downloading" not in done.stderr
+
+
+def test_what_is_there_stays(tmp_path: Path) -> None:
+    """Taking programs from a bundle twice copies nothing the second time, and never overwrites."""
+    bundle, cache = tmp_path / "programs", tmp_path / "cache"
+    (bundle / "jars").mkdir(parents=True)
+    (bundle / "jars" / "a.jar").write_text("new")
+    (bundle / "jars" / "b.jar").write_text("b")
+    (cache / "jars").mkdir(parents=True)
+    (cache / "jars" / "a.jar").write_text("mine")
+    assert take_programs(bundle, cache) == 1
+    assert take_programs(bundle, cache) == 0
+    assert (cache / "jars" / "a.jar").read_text() == "mine"
+    assert sorted(path.name for path in (cache / "jars").iterdir()) == ["a.jar", "b.jar"]
