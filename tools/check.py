@@ -77,6 +77,12 @@ def containers(long: bool) -> list[list[str]]:
     return [[PYTHON, "-m", "tests.containers", *PYTEST, "--nbval", *what]]
 
 
+def browser(long: bool) -> list[list[str]]:
+    """Return the commands that look at notebooks in a real JupyterLab in a real browser."""
+    get = [PYTHON, "-m", "tools.get_chromium"]
+    return [get, [*LAB, "up"], [*PYTEST, "tests/browser"], [*LAB, "down", "--purge"]]
+
+
 SUITES = [
     Suite("lint", lambda _: [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]),
     Suite("repo", lambda _: [[*PYTEST, "tests/repo", "tests/datasets"]]),
@@ -88,6 +94,8 @@ SUITES = [
     Suite("observability", lambda _: [[*PYTEST, "tests/observability"]], observed=True),
     Suite("labkit", lambda _: [[*LAB, "up"], [*PYTEST, "tests/labkit"], [*LAB, "down", "--purge"]], observed=True),
     Suite("notebooks", notebooks, observed=True),
+    Suite("browser", browser, observed=True),
+    Suite("binder", lambda _: [[*PYTEST, "-s", "tests/binder"]]),
     Suite("benchmarks", lambda _: [[*PYTEST, "tests/benchmarks"]]),
 ]
 

@@ -31,9 +31,11 @@ import nbformat
 from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from tools.get_chromium import chromium  # noqa: E402
+
 COPIED = ("docs", "datasets", "labservices", "lab-stack")
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -62,8 +64,10 @@ def main() -> int:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     notebooks = arguments.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
     trouble = 0
+    if not (where := chromium()):
+        parser.error("there is no Chromium on this machine; `python -m tools.get_chromium` may get one")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=where, args=FLAGS)
         for theme in arguments.theme or list(THEMES):
             with jupyterlab(theme, notebooks) as address:
                 for notebook in notebooks:

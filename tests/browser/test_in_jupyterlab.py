@@ -1,0 +1,99 @@
+"""Notebooks in a real JupyterLab in a real browser: run, clicked, restarted in the middle, and gone on with."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from labkit import begin
+from labstack import Lab
+from tests.browser.conftest import LONG, PICTURES, SAMPLE
+from tools.look_at_notebooks import PROMPTS, TROUBLE, finished, look, menu
+
+BROKEN_WIDGET = re.compile("Error displaying widget|Loading widget|Widget not found", re.I)
+SECONDS = 1000
+ROOM = "control-room.ipynb"
+
+
+def opened(page: Page, address: str, name: str) -> int:
+    """Open a notebook, wait for its kernel, and return how many code cells it has."""
+    page.goto(address.format(f"notebooks/{name}"))
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60 * SECONDS)
+    page.locator("#jp-bottom-panel, .jp-StatusBar-Widget").get_by_text("| Idle").first.wait_for(timeout=60 * SECONDS)
+    return len(page.evaluate(PROMPTS))
+
+
+def keep_picture(page: Page, name: str) -> None:
+    """Keep a picture where somebody wants to look at it (SAGA_LAB_PICTURES)."""
+    if PICTURES.name:
+        page.screenshot(path=PICTURES / f"{name}.png")
+
+
+@pytest.mark.parametrize("notebook", SAMPLE, ids=lambda path: path.stem)
+def test_it_runs_and_survives_a_restart(page: Page, address: str, notebook: Path, tmp_path: Path) -> None:
+    """Half-way through, the kernel is restarted; run from the top, no cell shows an error or writes to stderr."""
+    said = look(page, address, notebook, PICTURES if PICTURES.name else tmp_path, "light")
+    assert said == []
+    assert not BROKEN_WIDGET.search(page.locator(".jp-Notebook").inner_text())
+
+
+def test_the_map_moves_and_a_record_opens(page: Page, address: str) -> None:
+    """In notebook 01 a click on a record of the stream shows its headers, and a filter leaves only what fits."""
+    cells = opened(page, address, "01-one-order.ipynb")
+    menu(page, "Run", "Run All Cells")
+    finished(page, cells)
+    rows = page.locator(".lk-rows tbody tr")
+    expect(rows.first).to_be_visible()
+    rows.first.click()
+    expect(page.locator(".lk-record")).to_contain_text("ce_id")
+    page.locator(".lk-filters input").nth(1).fill("PaymentCompleted")
+    expect(page.locator(".lk-rows tbody tr:visible").first).to_contain_text("PaymentCompleted")
+    assert page.locator(".lk-rows tbody tr:visible").filter(has_text="OrderCreated").count() == 0
+    keep_picture(page, "01-stream")
+
+
+def test_a_killed_kernel_goes_on(page: Page, address: str) -> None:
+    """The kernel is killed while the map is shown: the lab goes on, and a run from the top shows the map again."""
+    cells = opened(page, address, "00-start-here.ipynb")
+    menu(page, "Run", "Run All Cells")
+    finished(page, cells)
+    expect(page.locator(".lk-map").first).to_be_visible()
+    menu(page, "Kernel", "Shut Down Kernel")
+    assert Lab().status(memory=False).state == "ready"
+    menu(page, "Kernel", "Restart Kernel and Run All Cells…")
+    page.locator(".jp-Dialog button.jp-mod-accept").click()
+    page.wait_for_function(
+        f"() => ({PROMPTS})().filter(p => /\\\\d/.test(p)).length < {cells // 2}", timeout=60 * SECONDS
+    )
+    finished(page, cells)
+    assert page.evaluate(TROUBLE) == []
+    session = begin("00")
+    session.shop.follow(session.shop.place_order("ada", "lisbon", {"earl-grey": 1}))
+    expect(page.locator(".lk-told").first).to_contain_text("OrderCompleted", timeout=20 * SECONDS)
+    keep_picture(page, "00-map")
+
+
+def test_the_control_room_breaks_and_heals(page: Page, address: str) -> None:
+    """Clicks alone: pick a scenario, break it, see that it is broken, heal it, reset."""
+    opened(page, address, ROOM)
+    page.locator(".jp-CodeCell").nth(0).click()
+    for _ in range(2):
+        page.keyboard.press("Shift+Enter")
+        page.keyboard.press("Escape")
+        page.locator(".jp-CodeCell").nth(1).click()
+    big = page.get_by_role("button", name="Break it")
+    expect(big).to_be_visible(timeout=60 * SECONDS)
+    page.get_by_role("button", name="connect killed" if LONG else "no carrier").click()
+    big.click()
+    state = page.locator("[role=status]")
+    expect(state).to_contain_text("It is broken, and that was seen", timeout=90 * SECONDS)
+    expect(big).to_be_disabled()
+    keep_picture(page, "control-room")
+    page.get_by_role("button", name="Heal it").click()
+    expect(state).to_contain_text("All is well", timeout=120 * SECONDS)
+    page.get_by_role("button", name="Reset everything").click()
+    expect(page.locator("pre", has_text="reset in")).to_be_visible(timeout=120 * SECONDS)
+    assert page.evaluate(TROUBLE) == []
