@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -70,3 +71,17 @@ def test_the_lab_can_prefetch() -> None:
     from labstack.cli import main
 
     assert "prefetch" in main.commands
+
+
+def test_the_devcontainer_does_what_the_readme_says() -> None:
+    """The file for Codespaces is JSON with comments, and each of its commands is one that is there."""
+    from labstack.cli import main
+
+    text = (ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8")
+    said = json.loads("\n".join(line for line in text.splitlines() if not line.lstrip().startswith("//")))
+    made, shown = said["onCreateCommand"].split(" && "), said["postAttachCommand"].split(" && ")
+    assert made[0] == "python3 start.py env"
+    verbs = [command.split()[1] for command in [*made[1:], shown[0]]]
+    assert set(verbs) <= set(main.commands)
+    assert (ROOT / shown[1].split()[-1]).exists()
+    assert said["containerEnv"]["LAB_MODE"] == "local"

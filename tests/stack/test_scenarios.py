@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,8 @@ FAULTY = [name for name, one in ALL.items() if any(step.verb.kind == "fault" for
 MISSED = FAULTY if LONG else random.Random(SEED).sample(FAULTY, 2)
 SILENT = {"deadline-passed": 45.0}
 """Seconds after which what is missing is missed, where that takes longer than the others' 4."""
+
+METRIC = re.compile(r"\b[a-z]+(?:[_:][a-z0-9_:]+)+\b(?!\()")
 
 WHOLE = """
 title = "A test"
@@ -164,6 +167,16 @@ def test_a_bad_file_is_refused(tmp_path: Path, change: tuple[str, str], says: st
     with pytest.raises(ScenarioError, match=says) as refused:
         write(tmp_path, WHOLE.replace(*change))
     assert refused.value.next_step
+
+
+def test_charts_ask_for_what_there_is() -> None:
+    """Every metric in a scenario's charts stands in the table of metrics, or is recorded by a rule."""
+    told = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rules = (ROOT / "lab-stack" / "prometheus" / "recording.rules.yml").read_text(encoding="utf-8")
+    for one in ALL.values():
+        for expression in one.charts.values():
+            for name in METRIC.findall(re.sub(r"\{[^}]*\}|\[[^\]]*\]|by ?\([^)]*\)", "", expression)):
+                assert f"`{name.removesuffix('_bucket')}`" in told or f"record: {name}" in rules, (one.name, name)
 
 
 def test_names_come_from_the_files() -> None:
