@@ -200,10 +200,3 @@ def resend(stage: Stage, name: str) -> None:
 def reset(stage: Stage, _: bool) -> None:
     """Bring the lab back to the course's start."""
     stage.lab.reset()
-
-
-@verb("deed", "remember {name!r}: {query}")
-def remember(stage: Stage, name: str, *, service: str, query: str) -> None:
-    """Keep a number from a database, against which `grown` looks."""
-    stage.baselines[name] = float(stage.rows(service, query)[0][0])
-    stage.keep()

@@ -63,17 +63,6 @@ def rows(stage: Stage, service: str, *, query: str, equals: Any = None, at_least
     stage.see(f"{query} in {service}'s database", lambda: stage.rows(service, query), wanted)
 
 
-@verb("proof", "{name!r} has grown by {by}: {query}")
-def grown(stage: Stage, name: str, *, service: str, query: str, by: float) -> None:
-    """A remembered number has grown by so much, at least."""
-    before = stage.baselines[name]
-    stage.see(
-        f"{name} grown by {by:g}",
-        lambda: float(stage.rows(service, query)[0][0]) - before,
-        lambda growth: growth >= by,
-    )
-
-
 @verb("proof", "{component} is {state}")
 def component(stage: Stage, component: str, *, state: str) -> None:
     """A component is ``running``, ``paused``, ``stopped`` or ``failed``."""

@@ -52,7 +52,6 @@ class Stage:
     scenario: str
     orders: dict[str, list[str]] = field(default_factory=dict)
     answers: dict[str, Counter[str]] = field(default_factory=dict)
-    baselines: dict[str, float] = field(default_factory=dict)
     healing: bool = False
     patience: float = PATIENCE
 
@@ -64,7 +63,7 @@ class Stage:
         try:
             said = json.loads(lab.paths.scenario_file.read_text(encoding="utf-8"))
             answers = {name: Counter(counts) for name, counts in said["answers"].items()}
-            return cls(lab, said["scenario"], said["orders"], answers, said["baselines"], said["healing"])
+            return cls(lab, said["scenario"], said["orders"], answers, said["healing"])
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -75,7 +74,7 @@ class Stage:
 
     def keep(self) -> None:
         """Write down how far it is."""
-        names = ("scenario", "orders", "answers", "baselines", "healing")
+        names = ("scenario", "orders", "answers", "healing")
         write_atomically(self.lab.paths.scenario_file, json.dumps({name: getattr(self, name) for name in names}))
 
     def forget(self) -> None:
