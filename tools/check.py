@@ -86,6 +86,7 @@ def browser(long: bool) -> list[list[str]]:
 SUITES = [
     Suite("lint", lambda _: [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]),
     Suite("repo", lambda _: [[*PYTEST, "tests/repo", "tests/datasets"]]),
+    Suite("book", lambda _: [[*PYTEST, "tests/book"]]),
     Suite("services", lambda _: [[*PYTEST, "tests/services"]]),
     Suite("prefetch", prefetch),
     Suite("mesh", lambda _: [[*PYTEST, "tests/mesh"]]),

@@ -1,0 +1,62 @@
+"""Every environment variable that the lab itself reads, with what it does.
+
+The services have variables of their own, which the lab gives them: `labservices.settings.Settings`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An environment variable.
+
+    Attributes
+    ----------
+    does : str
+        What it decides.
+    values : str
+        What it can be.
+    default : str
+        What holds where it is not set.
+    """
+
+    does: str
+    values: str
+    default: str
+
+
+VARIABLES = {
+    "LAB_NAME": Variable("which of your labs a verb means", "letters, digits, `-` and `_`, at most 40", "`default`"),
+    "LAB_MODE": Variable(
+        "what a start uses", "`local`, `containers` or `auto`", "`auto`: containers where Docker answers"
+    ),
+    "LAB_CONTROL_PLANE": Variable(
+        "who steers the gateway", "`istiod`, `translator` or `auto`", "`auto`: istiod where it is, else the translator"
+    ),
+    "LAB_OBSERVABILITY": Variable("whether the next start brings what watches the lab", "`auto` or `off`", "`auto`"),
+    "LAB_IMAGE_NAME": Variable(
+        "the image of a component in container mode, such as `LAB_IMAGE_POSTGRES`",
+        "an image, with tag or digest",
+        "that of `lab-stack/versions.toml`",
+    ),
+    "LAB_INSTALL_IMAGE_NAME": Variable(
+        "the image that `lab install` takes a program out of, such as `LAB_INSTALL_IMAGE_ISTIOD`",
+        "an image, with tag or digest",
+        "that of `lab-stack/versions.toml`",
+    ),
+    "DOCKER_HOST": Variable("Docker's engine", "its address", "that of Docker's current context"),
+    "JAVA_HOME": Variable("a Java to run Kafka and Debezium, where there is no wheel with one", "a folder", "none"),
+    "GOPATH": Variable("where a build by `lab install` keeps what Go downloads", "a folder", "in the lab's cache"),
+    "GOCACHE": Variable("where such a build keeps what it has compiled", "a folder", "in the lab's cache"),
+    "JUPYTERHUB_SERVICE_PREFIX": Variable(
+        "below which path a hub shows the lab's web pages; the hub sets it", "a path", "none: a laptop"
+    ),
+    "BINDER_SERVICE_HOST": Variable("says that this is Binder, which has no Docker; Binder sets it", "a host", "none"),
+    "BINDER_LAUNCH_HOST": Variable("the same", "a host", "none"),
+    "BINDER_REPO_URL": Variable("the same", "an address", "none"),
+    "XDG_STATE_HOME": Variable("where labs keep state, data and logs", "a folder", "`~/.local/state`"),
+    "XDG_CACHE_HOME": Variable("where programs are kept that were downloaded", "a folder", "`~/.cache`"),
+}
+"""All variables by name; `NAME` within one stands for a component's or program's name in capitals."""

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.book.site import Site
+from tools.make_book import build
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
+    """The book, built once for all tests: Sphinx's exit status, and the folder."""
+    folder = tmp_path_factory.mktemp("book") / "book"
+    return build(folder), folder
+
+
+@pytest.fixture(scope="session")
+def site(built: tuple[int, Path]) -> Site:
+    """The book's pages, read."""
+    return Site.read(built[1])

@@ -1,0 +1,159 @@
+"""The book, built once and then read as a browser would: nothing leads nowhere, nothing is missing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nbformat
+import yaml
+
+from labkit.exercises import course
+from labservices.settings import SWITCHES, Settings
+from labstack import Lab
+from labstack.cli import main
+from labstack.variables import VARIABLES
+from tests.book.site import Site
+from tools.book.reference.metrics import documented, rules
+from tools.book.reference.verbs import commands
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def is_external(target: str) -> bool:
+    return bool(urlsplit(target).scheme) or target.startswith("//")
+
+
+def test_it_is_built_without_a_warning(built: tuple[int, Path]) -> None:
+    """Sphinx has nothing to complain of: it takes each warning for an error."""
+    assert built[0] == 0
+    assert (built[1] / "index.html").is_file()
+
+
+def test_every_link_within_the_book_resolves(site: Site) -> None:
+    """Each link to a page leads to one that is there, and each anchor to something that has its name."""
+    links = [(page, target) for page, found in site.pages.items() for target in found.links if not is_external(target)]
+    assert len(links) > 1000
+    assert [(page, target, wrong) for page, target in links if (wrong := site.broken(page, target))] == []
+
+
+def test_links_out_of_the_book_are_well_formed(site: Site) -> None:
+    """A link to somewhere else is https, names a host, and none is to this machine."""
+    for page, found in site.pages.items():
+        for target in filter(is_external, found.links):
+            assert re.fullmatch(r"https://[\w-]+(\.[\w-]+)+(/\S*)?", target), (page, target)
+
+
+def test_a_page_is_shown_without_network(site: Site) -> None:
+    """Pictures, scripts and styles lie in the book; none is fetched from anywhere else."""
+    for page, found in site.pages.items():
+        for target in found.loaded:
+            assert not is_external(target) or target.startswith("data:"), (page, target)
+            assert target.startswith("data:") or not site.broken(page, target), (page, target)
+    styles = "".join(path.read_text(encoding="utf-8") for path in site.folder.rglob("*.css"))
+    assert not re.search(r"@import|url\(\s*['\"]?(https?:)?//", styles)
+
+
+def test_every_notebook_has_a_page_with_its_outputs(site: Site) -> None:
+    """Each notebook of the course is a page, with each code cell and each output that it was saved with."""
+    assert len(NOTEBOOKS) > 10
+    for path in NOTEBOOKS:
+        page = site.pages[f"notebooks/{path.stem}.html"]
+        cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        assert page.sources == len(cells), path.name
+        assert page.outputs == sum(bool(cell.outputs) for cell in cells), path.name
+
+
+def test_every_page_of_the_docs_is_there(site: Site) -> None:
+    """Each Markdown file of docs/ is a page, and the table of contents leads to it, and to each notebook."""
+    toc = {
+        site.folder.joinpath(target).resolve() for target in site.pages["index.html"].links if not is_external(target)
+    }
+    pages = [*(f"docs/{path.stem}.html" for path in (ROOT / "docs").glob("*.md"))]
+    pages += [f"notebooks/{path.stem}.html" for path in NOTEBOOKS]
+    assert [page for page in pages if page not in site.pages or (site.folder / page).resolve() not in toc] == []
+
+
+def test_every_picture_has_a_text(site: Site) -> None:
+    """Each picture says in words what it shows."""
+    pictures = [(page, one) for page, found in site.pages.items() for one in found.pictures]
+    assert len(pictures) > 20
+    assert [(page, one["src"]) for page, one in pictures if len(one.get("alt", "")) < 30] == []
+
+
+def test_no_diagram_is_left_as_code(site: Site) -> None:
+    """Mermaid's diagrams are pictures, one for the light theme and one for the dark."""
+    for page, found in site.pages.items():
+        if page.startswith("notebooks/"):
+            assert "flowchart LR" not in found.text
+            classes = [one.get("class", "").split() for one in found.pictures]
+            assert sum("only-light" in names for names in classes) == sum("only-dark" in names for names in classes)
+
+
+def test_every_verb_is_in_the_reference(site: Site) -> None:
+    """Each verb of the command has its place, with its usage."""
+    page = site.pages["reference/verbs.html"]
+    names = [name for name, _ in commands(main, "lab")]
+    assert len(names) > 30
+    assert [name for name in names if name.replace(" ", "-") not in page.ids or name not in page.text] == []
+
+
+def test_every_event_is_in_the_reference(site: Site) -> None:
+    """Each event and each topic of the contracts has its place, and each field stands there."""
+    contracts = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text(encoding="utf-8"))
+    page = site.pages["reference/events.html"]
+    for name in contracts["components"]["messages"]:
+        assert f"event-{name.lower()}" in page.ids
+        assert set(contracts["components"]["schemas"][name]["properties"]) <= set(page.words)
+    assert {channel["address"] for channel in contracts["channels"].values()} <= set(page.words)
+
+
+def test_every_metric_is_in_the_reference(site: Site) -> None:
+    """Each metric of the docs' tables stands there, and each rule and alert."""
+    page = site.pages["reference/metrics.html"]
+    rows = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    names = {name for name, *_ in documented(ROOT)}
+    assert names == set(re.findall(r"^\| `(\w+)` \| (?:counter|gauge|histogram) ", rows, re.M))
+    recorded = {rule["record"] for rule in rules(ROOT, "recording")}
+    assert (names | recorded) - set(page.words) == set()
+    assert {f"alert-{rule['alert'].lower()}" for rule in rules(ROOT, "alerting")} <= page.ids
+
+
+def test_every_setting_is_in_the_reference(site: Site) -> None:
+    """Each environment variable of the lab and the services stands there, and each teaching switch."""
+    words = set(site.pages["reference/settings.html"].words)
+    assert {*VARIABLES, *(name.upper() for name in Settings.model_fields), *SWITCHES} - words == set()
+
+
+def test_every_exercise_is_in_the_reference(site: Site) -> None:
+    """Each exercise of the course stands there by its name."""
+    words = set(site.pages["reference/exercises.html"].words)
+    assert {exercise.name for exercises in course().values() for exercise in exercises} - words == set()
+
+
+def test_every_scenario_is_in_the_reference(site: Site) -> None:
+    """Each scenario's file has its place; without files there is no such page."""
+    files = list((ROOT / "lab-stack" / "scenarios").glob("*.toml"))
+    assert ("reference/scenarios.html" in site.pages) == bool(files)
+    if files:
+        assert {f"scenario-{path.stem}" for path in files} <= site.pages["reference/scenarios.html"].ids
+
+
+def test_every_method_is_in_the_reference(site: Site) -> None:
+    """Each public method of Lab has its place."""
+    ids = site.pages["reference/python.html"].ids
+    methods = [name for name in vars(Lab) if not name.startswith("_")]
+    assert [name for name in methods if f"labstack.Lab.{name}" not in ids] == []
+    assert {"labkit.shop.Shop.place_order", "labkit.look.Look.sql", "labkit.look.Look.promql"} <= ids
+
+
+def test_the_glossary_is_an_alphabet_of_short_entries() -> None:
+    """Terms stand in alphabetical order, each once, each with one to three sentences."""
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    entries = [entry.partition("\n") for entry in text.split("\n## ")[1:]]
+    terms = [term.lower() for term, _, _ in entries]
+    assert len(terms) > 50
+    assert terms == sorted(set(terms))
+    assert [term for term, _, words in entries if not 1 <= len(re.findall(r"[.;:](?:\s|$)", words)) <= 5] == []

@@ -1,0 +1,186 @@
+"""The cheat sheet does what it says: every snippet of docs/cheatsheet.md is run here, in its order, on a real lab."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from confluent_kafka import Producer
+
+from labkit import Session, begin, wait_until
+from labkit.exercises import course
+from labservices.order.domain import Status
+from labstack import Lab
+
+ROOT = Path(__file__).resolve().parents[2]
+SHEET = (ROOT / "docs" / "cheatsheet.md").read_text(encoding="utf-8")
+METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+RUN = ("sh", "python", "sql", "promql")
+
+
+def snippets(language: str) -> list[str]:
+    """Return the fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", SHEET, re.M | re.S)
+
+
+def commands(verb: str) -> list[list[str]]:
+    """Return the words of the commands of the block that begins with this one."""
+    (block,) = [block for block in snippets("sh") if block.startswith(f"lab {verb}")]
+    return [line.partition("#")[0].split()[1:] for line in block.splitlines()]
+
+
+def run(*words: str) -> str:
+    """Run the `lab` command as a shell would, from the repository's root; returns what it printed."""
+    command = [sys.executable, "-m", "labstack.cli", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, f"lab {' '.join(words)}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture
+def tidy(running_lab: Lab) -> Iterator[Lab]:
+    """The lab as at the course's start, before and after; it runs again if a snippet has ended it."""
+    running_lab.reset()
+    yield running_lab
+    running_lab.up()
+    running_lab.reset()
+
+
+def test_every_block_is_run_or_a_picture() -> None:
+    """There is no block but those of a language that is run here, and one drawing of the states."""
+    languages = re.findall(r"^```(\w+)$", SHEET, re.M)
+    assert set(languages) == {*RUN, "text"}
+    assert languages.count("text") == 1
+    assert SHEET.count("```") == 2 * len(languages)
+
+
+def test_the_commands_look_and_heal(tidy: Lab) -> None:
+    """What looks at the lab, breaks it and heals it: each command does it, and in the end all is well."""
+    for words in commands("up") + commands("stop"):
+        run(*words)
+    assert tidy.status().state == "ready"
+    assert tidy.switches == {}
+
+
+def test_the_commands_for_dead_letters(tidy: Lab) -> None:
+    """A dead letter is listed, shown and handled once its cause is gone; a hopeless one is discarded."""
+    shop = begin("00", tidy).shop
+    tidy.switch_on("payment", "poison-next")
+    order = shop.place_order("ada", "lisbon", {"earl-grey": 1})
+    (poisoned,) = wait_until(tidy.dead_letters, 60)
+    tidy.switch_off("payment")
+    producer = Producer({"bootstrap.servers": tidy.endpoints.kafka})
+    producer.produce("order.events", "{", str(uuid.uuid4()), headers={"ce_type": "OrderCreated"})
+    producer.flush(10)
+    wait_until(lambda: len(tidy.dead_letters()) > 1, 60)
+    hopeless = [letter for letter in tidy.dead_letters() if letter.id != poisoned.id]
+    for words in commands("dead-letters"):
+        for letter in hopeless if "discard" in words else [poisoned]:
+            run(*({"ID": letter.id, "ORDER": order.order_id}.get(word, word) for word in words))
+    assert tidy.dead_letters() == []
+    assert shop.follow(order, 60).status in ("COMPLETED", "CANCELLED")
+
+
+def test_the_commands_for_the_gateway(tidy: Lab) -> None:
+    """Routes, resources, log and differences are shown; the lab's own configuration is back in the end."""
+    begin("00", tidy).shop.products()
+    said = {words[1]: run(*words) for words in commands("mesh")}
+    assert "/orders" in said["routes"]
+    assert "kind: VirtualService" in said["show"]
+    assert "/inventory/products" in said["log"]
+
+
+def test_the_snippets_of_python(tidy: Lab) -> None:
+    """Each line runs in its turn, in one namespace, as in a notebook; what waited was cancelled."""
+    names: dict[str, Any] = {}
+    for block in snippets("python"):
+        exec(compile(ast.parse(block), "docs/cheatsheet.md", "exec"), names)
+    assert names["shop"].order(names["order"]).status == "COMPLETED"
+    assert names["shop"].order(names["waiting"]).status == "CANCELLED"
+
+
+def test_what_else_is_said_of_python(session: Session) -> None:
+    """The methods that stand in the prose are there."""
+    parts = {"lab": session.lab, "shop": session.shop, "look": session.look, "tasks": session.tasks}
+    said = re.findall(r"`(lab|shop|look|tasks)\.(\w+)\(", SHEET)
+    assert len(said) > 5
+    assert [name for part, name in said if not callable(getattr(parts[part], name, None))] == []
+    named = set(re.findall(r"tasks\.\w+\(\"([\w-]+)\"", SHEET))
+    assert named <= {exercise.name for exercise in course()["01"]}
+
+
+def test_the_snippets_of_sql(session: Session) -> None:
+    """Each query is one that PostgreSQL answers, in the service that is named, or in all."""
+    session.shop.follow(session.shop.place_order("ada", "lisbon", {"earl-grey": 1}))
+    (block,) = snippets("sql")
+    found = re.findall(r"-- (\w+): [^\n]+\n(.+?);\n", block, re.S)
+    assert len(found) == block.count("-- ") == block.count(";\n")
+    for service, query in found:
+        for one in session.lab.endpoints.services if service == "any" else [service]:
+            rows = session.look.sql(one, query)
+            assert len(rows) or "parked_records" in query, query
+
+
+def test_the_metrics_of_promql_are_documented() -> None:
+    """Each metric that a query names is one of the tables in docs/metrics.md."""
+    known = set(re.findall(r"^\| `(\w+)` \|", METRICS, re.M))
+    (block,) = snippets("promql")
+    for line in block.splitlines():
+        bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\b(?:by) \([^)]*\)|#.*", "", line)
+        names = {re.sub(r"_bucket$", "", name) for name in re.findall(r"\b[a-z]+(?:_[a-z0-9]+)+\b", bare)}
+        assert names - known <= {"histogram_quantile"}, line
+        assert names & known, line
+
+
+def test_the_snippets_of_promql(session: Session) -> None:
+    """Prometheus takes each query, where the lab has one."""
+    if not session.lab.endpoints.prometheus:
+        pytest.skip("the lab has no Prometheus: `lab install prometheus`")
+    session.shop.follow(session.shop.place_order("ada", "lisbon", {"earl-grey": 1}))
+    session.look.now()
+    (block,) = snippets("promql")
+    for line in block.splitlines():
+        session.look.promql(line)
+
+
+def test_the_orders_that_fail(tidy: Lab) -> None:
+    """Each order of the table fails with that event, for that reason."""
+    shop, look = begin("00", tidy)[1:3]
+    table = re.findall(r"^\| [^|]*`([\w-]+)`[^|]* \| `(\w+Failed)` \| `(\w+)` \|$", SHEET, re.M)
+    assert len(table) == 3
+    usual = {"customer": "ada", "destination": "lisbon", "sku": "earl-grey"}
+    kinds = {"first-snow-white": "sku", "broke-bob": "customer", "tristan-da-cunha": "destination"}
+    for what, event, reason in table:
+        order = {**usual, kinds[what]: what}
+        ended = shop.follow(shop.place_order(order["customer"], order["destination"], {order["sku"]: 1}))
+        assert (ended.status, ended.failure_reason) == ("CANCELLED", reason)
+        assert event in set(look.events(look.records(ended)).type)
+
+
+def test_topics_types_and_states_are_all_there() -> None:
+    """The tables have each topic and event type of the contracts, each header, and each state of an order."""
+    contracts = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text(encoding="utf-8"))
+    rows = dict(re.findall(r"^\| `(\w+\.events)` \|(.*)\|$", SHEET, re.M))
+    told = {topic: set(re.findall(r"`(\w+)`", row)) for topic, row in rows.items()}
+    assert told == {channel["address"]: set(channel["messages"]) for channel in contracts["channels"].values()}
+    headers = SHEET.split("Headers: ")[1].split("\n")[0]
+    assert set(re.findall(r"`([\w-]+)`", headers)) == set(contracts["components"]["schemas"]["Headers"]["properties"])
+    (states,) = snippets("text")
+    assert set(re.findall(r"[A-Z]{4,}", states)) == {status.value for status in Status}
+
+
+def test_the_commands_of_the_end(tidy: Lab) -> None:
+    """The lab ends, and its data with it; `lab up` brings a new one."""
+    for words in commands("down"):
+        run(*words)
+    assert tidy.status().state == "stopped"
+    tidy.up()
+    assert tidy.status().state == "ready"

@@ -1,0 +1,88 @@
+"""Mermaid's diagrams as pictures, without a browser and without network: mermaidx runs Mermaid itself in QuickJS."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+FENCED = re.compile(r"^```mermaid\n(?P<source>.*?)^```$", re.M | re.S)
+SPOKEN = re.compile(r"^\s*accDescr: (?P<text>.+)$", re.M)
+FOLDER = "diagrams"
+"""The book's folder of diagrams."""
+
+DARK = {
+    "#ECECFF": "#2c2f45",
+    "#9370DB": "#9d8cdb",
+    "#333333": "#d8dadd",
+    "#333": "#d8dadd",
+    "rgba(232,232,232, 0.8)": "rgba(40,42,46,0.85)",
+    "rgba(232, 232, 232, 0.5)": "rgba(40,42,46,0.85)",
+    "black": "#d8dadd",
+}
+"""Mermaid's colours, and what stands for them on a dark page."""
+
+
+@dataclass
+class Diagrams:
+    """Makes the pictures of a book, each once.
+
+    Attributes
+    ----------
+    cache : Path
+        The folder that keeps pictures from one build to the next.
+    pictures : dict
+        SVG by path, from the book's root.
+    """
+
+    cache: Path
+    pictures: dict[str, str] = field(default_factory=dict)
+
+    def replace(self, text: str, up: str) -> str:
+        """Return a Markdown text with a picture in the place of each diagram; `up` leads to the book's root."""
+        return FENCED.sub(lambda found: self._picture(found["source"], up), text)
+
+    def _picture(self, source: str, up: str) -> str:
+        spoken = SPOKEN.search(source)
+        if not spoken:
+            raise ValueError(f"this diagram has no accDescr:\n{source}")
+        name = hashlib.sha256(source.encode()).hexdigest()[:12]
+        light, dark = f"{FOLDER}/{name}.svg", f"{FOLDER}/{name}-dark.svg"
+        if light not in self.pictures:
+            self.pictures[light] = drawn(source, self.cache)
+            self.pictures[dark] = darkened(self.pictures[light])
+        blocks = [(light, "only-light"), (dark, "only-dark")]
+        return "\n\n".join(
+            f"```{{image}} {up}{path}\n:alt: {spoken['text']}\n:class: diagram {theme}\n```" for path, theme in blocks
+        )
+
+
+def drawn(source: str, cache: Path) -> str:
+    """Return a diagram as SVG; it takes a second or two, so each is kept in this folder."""
+    key = hashlib.sha256(f"{metadata.version('mermaidx')} {source}".encode()).hexdigest()
+    kept = cache / f"{key}.svg"
+    if not kept.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(draw(source), encoding="utf-8")
+        unfinished.replace(kept)
+    return kept.read_text(encoding="utf-8")
+
+
+def draw(source: str) -> str:
+    """Return a diagram as SVG."""
+    import mermaidx
+
+    svg: str = mermaidx.render(source).svg()
+    # A file of its own has no page to fill: it says how wide it is.
+    width = re.search(r"max-width: ([\d.]+)px", svg)
+    return svg.replace('width="100%"', f'width="{width[1]}"', 1) if width else svg
+
+
+def darkened(svg: str) -> str:
+    """Return a diagram in colours for a dark page."""
+    colours = sorted(DARK, key=len, reverse=True)
+    return re.sub("|".join(rf"{re.escape(colour)}(?![\w-])" for colour in colours), lambda found: DARK[found[0]], svg)

@@ -1,0 +1,162 @@
+"""Gather what the book is made of: pages, notebooks with their stored outputs, pictures, reference, code."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import nbformat
+
+from tools.book.diagrams import Diagrams
+from tools.book.links import FENCE, Linker, shown_at
+from tools.book.reference import pages as reference_pages
+
+BOOK = "docs/book"
+"""What only the book needs: its first page, its settings, its style."""
+
+FIRST_DOCS = ["architecture", "mesh", "metrics", "tracing", "views", "containers", "installing"]
+"""The order of those pages that have one; others follow by name."""
+
+OF_THEIR_OWN = ["cheatsheet", "glossary"]
+"""Pages of the docs that stand in another part of the book."""
+
+FURTHER = ["datasets/README.md"]
+LANGUAGES = {
+    ".py": "python",
+    ".toml": "toml",
+    ".yaml": "yaml",
+    ".yml": "yaml",
+    ".json": "json",
+    ".js": "javascript",
+    ".properties": "properties",
+    ".sh": "bash",
+    "Dockerfile": "docker",
+}
+
+
+def gather(root: Path, into: Path) -> list[str]:
+    """Write the book's sources.
+
+    Parameters
+    ----------
+    root : Path
+        The repository.
+    into : Path
+        The folder; what is in it is removed.
+
+    Returns
+    -------
+    list of str
+        The pages, by path from that folder.
+    """
+    shutil.rmtree(into, ignore_errors=True)
+    notebooks = sorted(path.relative_to(root).as_posix() for path in (root / "notebooks").glob("*.ipynb"))
+    docs = [*(path.relative_to(root).as_posix() for path in sorted((root / "docs").glob("*.md"))), *FURTHER]
+    pictures = [path.relative_to(root).as_posix() for path in sorted((root / "docs" / "images").iterdir())]
+    linker, diagrams = Linker(root, {*notebooks, *docs, *pictures}), Diagrams(root / "build" / "diagrams")
+    reference = reference_pages(root)
+    for path in docs:
+        put(into / path, markdown((root / path).read_text(encoding="utf-8"), path, linker, diagrams))
+    for path in notebooks:
+        put(into / path, notebook(root / path, path, linker, diagrams))
+    for path in pictures:
+        put(into / path, (root / path).read_bytes())
+    for path, text in reference.items():
+        put(into / path, linker.rewrite(text, path))
+    for path, svg in diagrams.pictures.items():
+        put(into / path, svg)
+    shown = [show(root, path, into) for path in with_contents(root, linker.shown)]
+    put(into / "index.md", first_page(root, notebooks, docs, list(reference)))
+    shutil.copytree(root / BOOK, into, dirs_exist_ok=True, ignore=shutil.ignore_patterns("index.md", "__pycache__"))
+    return ["index.md", *notebooks, *docs, *reference, *shown]
+
+
+def put(path: Path, content: str | bytes) -> None:
+    """Write a file, and the folders that it needs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def markdown(text: str, page: str, linker: Linker, diagrams: Diagrams) -> str:
+    """Return a page's Markdown as the book needs it."""
+    return linker.rewrite(diagrams.replace(text, "../" * page.count("/")), page)
+
+
+def notebook(path: Path, page: str, linker: Linker, diagrams: Diagrams) -> str:
+    """Return a notebook as the book needs it: links that work, pictures for diagrams, alt text where MyST-NB looks."""
+    found = nbformat.read(path, as_version=4)
+    for cell in found.cells:
+        if cell.cell_type == "markdown":
+            cell.source = markdown(cell.source, page, linker, diagrams)
+        elif spoken := alt_texts(cell):
+            cell.metadata["mystnb"] = {"image": {"alt": " ".join(spoken)}}
+    return str(nbformat.writes(found))
+
+
+def alt_texts(cell: nbformat.NotebookNode) -> list[str]:
+    """Return the alt texts of a cell's pictures."""
+    outputs = [output for output in cell.outputs if output.output_type in ("display_data", "execute_result")]
+    return [spoken["alt"] for output in outputs for spoken in output.metadata.values() if "alt" in spoken]
+
+
+def with_contents(root: Path, shown: set[str]) -> list[str]:
+    """Return these files and folders, and the files that the folders list."""
+    within = {path for folder in shown if (root / folder).is_dir() for path in files_of(root, folder)}
+    return sorted(shown | within)
+
+
+def files_of(root: Path, folder: str) -> list[str]:
+    """Return the files of a folder that belong to the project."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", folder],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode == 0:
+        return sorted(listed.stdout.split())
+    found = (path.relative_to(root) for path in (root / folder).rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in found if "__pycache__" not in path.parts)
+
+
+def show(root: Path, path: str, into: Path) -> str:
+    """Write the page that shows a file, or lists a folder; returns it."""
+    folder = (root / path).is_dir()
+    page = shown_at(path, folder=folder)
+    if folder:
+        names = [name for name in files_of(root, path) if (root / name).stat().st_size]
+        body = "\n".join(f"- [`{name.removeprefix(path + '/')}`]({name.removeprefix(path + '/')}.md)" for name in names)
+    else:
+        body = fenced(
+            (root / path).read_text(encoding="utf-8"), LANGUAGES.get(Path(path).suffix or Path(path).name, "text")
+        )
+    put(into / page, f"---\norphan: true\n---\n\n# `{path}`\n\n{body}\n")
+    return page
+
+
+def fenced(text: str, language: str) -> str:
+    """Return a text as a fenced block, within a fence that it does not have itself."""
+    longest = max((len(found[2]) for line in text.splitlines() if (found := FENCE.match(line))), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def first_page(root: Path, notebooks: list[str], docs: list[str], reference: list[str]) -> str:
+    """Return the first page: its words, and the table of contents of everything."""
+    known = [f"docs/{name}.md" for name in FIRST_DOCS]
+    own = [f"docs/{name}.md" for name in OF_THEIR_OWN if f"docs/{name}.md" in docs]
+    rest = [path for path in docs if path not in known and path not in own]
+    parts = {
+        "The course": notebooks,
+        "At hand": own,
+        "Reference": reference,
+        "The lab": [*(path for path in known if path in docs), *rest],
+    }
+    trees = [toctree(caption, paths) for caption, paths in parts.items()]
+    return (root / BOOK / "index.md").read_text(encoding="utf-8") + "\n" + "\n\n".join(trees) + "\n"
+
+
+def toctree(caption: str, paths: list[str]) -> str:
+    """Return a part of the table of contents."""
+    return "\n".join(["```{toctree}", f":caption: {caption}", ":hidden:", "", *paths, "```"])

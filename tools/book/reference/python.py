@@ -1,0 +1,40 @@
+"""The page of the Python API: what a notebook works with, from the docstrings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tools.book.reference.markdown import join
+
+OPENING = """
+# Python
+
+What a notebook works with. `from labkit import begin, wait_until`, then `lab, shop, look, tasks = begin("01")`.
+"""
+SESSION = "labkit.session.Session"
+PARTS = {
+    "To begin": ("function", ["labkit.begin", "labkit.wait_until"]),
+    "What begin returns": ("class", [SESSION]),
+    "lab: start, break, heal": ("class", ["labstack.Lab"]),
+    "lab.mesh: steer the gateway": ("class", ["labstack.mesh.mesh.Mesh"]),
+    "shop: order, pay, cancel": ("class", ["labkit.shop.Shop", "labkit.shop.Order"]),
+    "look: see inside": ("class", ["labkit.look.Look"]),
+    "tasks: the exercises": ("class", ["labkit.exercises.tasks.Tasks"]),
+}
+"""What the page documents; Sphinx's autodoc reads the docstrings while the book is built."""
+
+
+def page(root: Path) -> str:
+    """Return the page."""
+    parts = []
+    for title, (kind, names) in PARTS.items():
+        lines = [line for name in names for line in directive(kind, name)]
+        parts += [f"## {title}", "\n".join(["```{eval-rst}", *lines, "```"])]
+    return join(OPENING, *parts)
+
+
+def directive(kind: str, name: str) -> list[str]:
+    """Return the lines that let autodoc document one object; a class with its methods, unless it is a tuple's."""
+    options = ["   :members:", "   :inherited-members:", "   :member-order: bysource"] if kind == "class" else []
+    options = ["   :exclude-members: lab, shop, look, tasks"] if name == SESSION else options
+    return [f".. auto{kind}:: {name}", *options, ""]
