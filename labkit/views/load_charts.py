@@ -49,7 +49,7 @@ def workers_chart(teams: Mapping[str, Workers], title: str, marked: str = "") ->
     Parameters
     ----------
     teams : mapping
-        Workers that have finished, by what is to be called them.
+        Workers that have finished, by what their rows are called; of several, such as ``of 4``, after a number.
     title : str
         Above the chart.
     marked : str
@@ -65,14 +65,14 @@ def workers_chart(teams: Mapping[str, Workers], title: str, marked: str = "") ->
                 if one.worker == number:
                     colour = ORANGE if one.record.key == marked else BLUE
                     axes.barh(len(rows), one.ended - one.began, left=one.began, height=0.7, color=colour, ec="white")
-            rows.append(f"{name}, {place + 1}" if len(teams) > 1 else f"worker {place + 1}")
-        said.append(f"{name}: {len(team.assigned)} workers, {len(team.handled)} records in {team.seconds:.1f} seconds")
+            rows.append(f"{place + 1} {name}" if len(teams) > 1 else f"worker {place + 1}")
+        said.append(f"{len(team.assigned)} handle {len(team.handled)} records in {team.seconds:.1f} seconds")
     figure.set_size_inches(8, max(2.0, 0.9 + 0.24 * len(rows)))
-    axes.set(title=title, xlabel="seconds", yticks=range(len(rows)), yticklabels=rows)
+    axes.set(title=title, xlabel="seconds", xlim=(0, None), yticks=range(len(rows)), yticklabels=rows)
     axes.tick_params(axis="y", labelsize=8)
     axes.invert_yaxis()
     also = f" The records of {marked} are drawn in another colour." if marked else ""
-    show(figure, f"A row for each worker, a bar for each record. {'; '.join(said)}.{also}")
+    show(figure, f"A row for each worker, a bar for each record it handled; {'; '.join(said)}.{also}")
 
 
 def stays_chart(stays: Mapping[float, pd.DataFrame], title: str) -> None:
