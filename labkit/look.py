@@ -216,6 +216,31 @@ class Look(Watching):
         assert view is not None  # wait_until raises instead
         return view
 
+    def offsets(self, group: str, topic: str) -> pd.DataFrame:
+        """Return where a consumer group is in a topic: a row for each partition.
+
+        Parameters
+        ----------
+        group : str
+            Its name. A service's group is called as the service is.
+        topic : str
+            Which topic.
+
+        Returns
+        -------
+        DataFrame
+            ``partition``; ``start``, the offset of the oldest record; ``committed``, up to which the group has done
+            everything, not a number where it has committed nothing; ``end``, the offset of the next record.
+        """
+        kafka = self._lab.endpoints.kafka
+        which = broker.partitions(kafka, [topic])
+        if not which:
+            raise KitError(f"There is no topic {topic!r}.", next_step=f"the shop's are {', '.join(self.topics)}")
+        done = broker.committed_offsets(kafka, group)
+        starts, ends = broker.start_offsets(kafka, which), broker.end_offsets(kafka, which)
+        rows = [(place[1], starts[place], done.get(place), ends[place]) for place in sorted(ends)]
+        return pd.DataFrame(rows, columns=["partition", "start", "committed", "end"])
+
     def events(self, views: Iterable[RecordView]) -> pd.DataFrame:
         """Return records as a table: which topic, whose, what, and the event that led to it."""
         rows = [

@@ -12,6 +12,7 @@ import httpx
 
 from labkit.aliases import Aliases
 from labkit.errors import Conflict, NotFound, Refused, ShopAway
+from labkit.load import Load, place_orders
 from labkit.traffic import VERSION_HEADER, Traffic, send
 from labkit.waiting import wait_until
 from labstack import Lab
@@ -185,6 +186,32 @@ class Shop:
         options: dict[str, Any] = {"method": method, "headers": headers, "body": body, "at_once": at_once}
         options["per_second"] = per_second
         return send(self.origin("order"), log, times, path, **options)
+
+    def load(self, count: int, per_second: float, *, evenly: bool = False, seed: int = 12) -> Load:
+        """Place many orders, as many customers would: each when it is due, whether or not others were answered.
+
+        Parameters
+        ----------
+        count : int
+            How many orders, out of ``datasets/streams/load.csv``.
+        per_second : float
+            How many in a second, on average.
+        evenly : bool
+            Whether one comes exactly so long after the other; by default they come by chance.
+        seed : int
+            Of the chance: the same seed gives the same moments.
+
+        Returns
+        -------
+        Load
+            What was answered; its ``orders`` are the orders' ids.
+
+        Examples
+        --------
+        >>> shop.load(40, per_second=10)
+        40 orders, 10 a second: 40 × 201
+        """
+        return place_orders(self.origin("order"), count, per_second, evenly=evenly, seed=seed)
 
     def place_order(
         self,

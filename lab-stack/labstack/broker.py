@@ -26,9 +26,9 @@ from labstack.services import TopicPlan
 T = TypeVar("T")
 
 # librdkafka tells of every refused connection on stderr; the callers know, since they ask and wait.
-_quiet = logging.getLogger("labstack.broker")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
+quiet = logging.getLogger("labstack.broker")
+quiet.addHandler(logging.NullHandler())
+quiet.propagate = False
 
 
 PATIENCE = 15.0
@@ -71,7 +71,7 @@ def admin(address: str) -> Iterator[AdminClient]:
             "socket.timeout.ms": 10000,
             **QUICK,
         },
-        logger=_quiet,
+        logger=quiet,
     )
     with _speaking_plainly(address):
         yield client
@@ -215,7 +215,7 @@ def _member(address: str, group: str) -> Iterator[Consumer]:
     that has just come back says that it doesn't yet know the group.
     """
     consumer = Consumer(
-        {"bootstrap.servers": address, "group.id": group, "enable.auto.commit": False, **QUICK}, logger=_quiet
+        {"bootstrap.servers": address, "group.id": group, "enable.auto.commit": False, **QUICK}, logger=quiet
     )
     try:
         with _speaking_plainly(address):
@@ -256,7 +256,7 @@ def reading(address: str, start: dict[tuple[str, int], int]) -> Iterator[Consume
             "fetch.wait.max.ms": 50,
             **QUICK,
         },
-        logger=_quiet,
+        logger=quiet,
     )
     consumer.assign([TopicPartition(topic, p, offset) for (topic, p), offset in start.items()])
     try:

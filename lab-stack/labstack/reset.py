@@ -4,7 +4,7 @@
 2. In each database, in one transaction: tables back to the course's start, and one canary per partition into the
    outbox. In the log, all that came before the reset lies before the canaries, and all that comes after behind them.
 3. When Debezium has brought the canaries to Kafka, everything before them is there, too: each group's offset moves
-   behind them, and the records up to them are deleted.
+   behind them, and the records up to them are deleted. Topics that learners made to practise are deleted, too.
 4. The consumers join again.
 """
 
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import psycopg
 
-from labstack import broker, canary, http
+from labstack import broker, canary, http, practice
 from labstack.backend import Endpoints
 from labstack.course_start import bring_back
 from labstack.errors import LabError
@@ -45,6 +45,7 @@ def reset_data(where: Endpoints, services: list[str]) -> None:
             cut = {**start, **{key: offset + 1 for key, offset in flight.seen.items()}}
             list(pool.map(lambda s: _move_group(where.kafka, s, flight.seen), services))
             broker.delete_records(where.kafka, cut)
+            practice.delete_all(where.kafka)
         finally:
             list(pool.map(lambda s: _manage(where.services[s], "resume"), services))
         list(pool.map(lambda s: _await_consumer(where.services[s]), services))

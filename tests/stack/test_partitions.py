@@ -6,31 +6,12 @@ from collections.abc import Iterable
 
 import pytest
 
+from labkit.partitions import MASK, murmur2, partition_of
 from labstack import broker, canary
 from labstack.broker import Record
 from tests.stack.labs import Grounds
 
 PARTITIONS = 4
-MASK = 0xFFFFFFFF
-
-
-def murmur2(key: bytes) -> int:
-    """Compute the hash by which Kafka's producer chooses a partition, as an unsigned number."""
-    mix, length = 0x5BD1E995, len(key)
-    whole = length - length % 4
-    state = 0x9747B28C ^ length
-    for at in range(0, whole, 4):
-        word = int.from_bytes(key[at : at + 4], "little") * mix & MASK
-        state = (state * mix & MASK) ^ ((word ^ word >> 24) * mix & MASK)
-    if rest := key[whole:]:
-        state = (state ^ int.from_bytes(rest, "little")) * mix & MASK
-    state = (state ^ state >> 13) * mix & MASK
-    return state ^ state >> 15
-
-
-def partition_of(key: str) -> int:
-    """Tell in which partition of a topic the records with this key belong."""
-    return (murmur2(key.encode()) & 0x7FFFFFFF) % PARTITIONS
 
 
 def strays(records: Iterable[Record]) -> list[str]:

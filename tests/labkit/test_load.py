@@ -1,0 +1,207 @@
+"""Loads of orders, samples beside them, and topics to practise with, on a real lab."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+
+import pandas as pd
+import pytest
+
+from labkit import Session, wait_until
+from labkit.errors import KitError
+from labkit.load import Load, Placed, moments
+from labkit.partitions import partition_of
+from labkit.practice import MOST_WORKERS, Practice
+from labkit.sampling import Samples
+from labkit.views import load_charts
+from labstack import broker, practice
+
+
+@pytest.fixture
+def bench(session: Session) -> Iterator[Practice]:
+    """Topics to practise with; none is left behind."""
+    made = Practice(session.lab)
+    yield made
+    made.clean()
+    assert practice_topics(session) == []
+
+
+def practice_topics(session: Session) -> list[str]:
+    with broker.admin(session.lab.endpoints.kafka) as client:
+        return [name for name in client.list_topics(timeout=10).topics if name.startswith(practice.PREFIX)]
+
+
+# -- orders ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_load_is_orders_that_can_be_carried_out(session: Session) -> None:
+    """Each order of a load is taken, each by an id of its own, and each is completed."""
+    load = session.shop.load(6, per_second=12)
+    assert repr(load) == "6 orders, 12 a second: 6 × 201"
+    assert len(set(load.orders)) == 6
+    assert {session.shop.follow(order).status for order in load.orders} == {"COMPLETED"}
+
+
+def test_a_load_does_not_wait_for_answers(session: Session) -> None:
+    """While the order service is frozen all orders are sent when they are due, and their waiting is counted."""
+    session.lab.pause("order")
+    waking = threading.Timer(1.5, session.lab.resume, ["order"])
+    waking.start()
+    load = session.shop.load(8, per_second=16, evenly=True)
+    waking.join()
+    assert load.statuses == {201: 8}
+    first_answer = min(one.answered for one in load.placed)
+    assert sum(one.sent < first_answer for one in load.placed) > 1
+    assert all(one.due <= one.sent + 0.05 and one.sent <= one.answered for one in load.placed)
+    session.look.wait_for_rest(load.orders)
+
+
+@pytest.mark.parametrize(("count", "per_second"), [(0, 1), (401, 40), (10, 41), (10, 0), (100, 1)])
+def test_a_load_is_bounded(session: Session, count: int, per_second: float) -> None:
+    """What would be too many, too quick or too long is refused, with the bounds."""
+    with pytest.raises(KitError, match=r"at most 400 orders, 40 a second, for 90 s"):
+        session.shop.load(count, per_second)
+
+
+def test_moments_are_chance_that_can_be_repeated() -> None:
+    """The same seed gives the same moments, within the time; evenly they have the same distance."""
+    some = moments(50, 5, evenly=False, seed=1)
+    assert some == moments(50, 5, evenly=False, seed=1) == sorted(some)
+    assert some != moments(50, 5, evenly=False, seed=2)
+    assert 0 <= some[0] < some[-1] <= 10
+    assert len({round(b - a, 3) for a, b in itertools.pairwise(some)}) > 20
+    assert moments(4, 2, evenly=True, seed=1) == [0, 0.5, 1, 1.5]
+
+
+def test_waiting_counts_from_when_an_order_was_due() -> None:
+    """An order that could be sent only late has waited all the same."""
+    late = Placed(due=10, sent=12, answered=12.5, status=201, order_id="a")
+    lost = Placed(due=11, sent=11, answered=11.1, status=0, order_id="")
+    load = Load([late, lost], 1)
+    assert (late.seconds, load.orders, load.statuses) == (2.5, ["a"], {0: 1, 201: 1})
+
+
+# -- samples ---------------------------------------------------------------------------------------------------------
+
+
+def test_samples_are_taken_until_the_block_ends() -> None:
+    """A question is asked again and again, and no more afterwards; what fails is left out."""
+    asked = itertools.count()
+
+    def probe() -> float:
+        number = next(asked)
+        if number == 1:
+            raise KitError("away")
+        return float(number)
+
+    with Samples(probe, every=0.01) as samples:
+        wait_until(lambda: next(asked) > 20)
+    seen = samples.table()
+    assert seen.value.is_monotonic_increasing
+    assert 1 not in seen.value.tolist()
+    assert len(samples.table()) == len(seen)
+
+
+def test_the_mean_is_over_time() -> None:
+    """A value counts for as long as it was the last known, and several are added up."""
+    samples = Samples(lambda: 0)
+    samples._seen = [(100.0, 4.0), (101.0, 0.0), (104.0, 9.0)]
+    assert samples.mean() == 1.0
+    samples._seen = [(100.0, {"0": 1.0, "1": 3.0}), (101.0, {"0": 0.0, "1": 0.0})]
+    assert samples.mean() == 4.0
+    assert list(samples.table().columns) == ["0", "1"]
+    assert samples.began == 100.0
+
+
+def test_no_sample_says_why() -> None:
+    """Where every question failed the last failure is told."""
+
+    def away() -> float:
+        raise KitError("The database is away.")
+
+    with Samples(away, every=0.01) as samples:
+        wait_until(lambda: samples._error)
+    with pytest.raises(KitError, match="The database is away"):
+        samples.table()
+
+
+# -- topics to practise with -----------------------------------------------------------------------------------------
+
+
+def test_records_lie_where_their_keys_say(bench: Practice) -> None:
+    """Keys are put where Debezium would put them, also after partitions were added; given places are kept."""
+    keys = [f"key-{number}" for number in range(20)]
+    topic = bench.topic(3)
+    bench.write(topic, [(key, "a") for key in keys])
+    assert {r.key: r.partition for r in bench.read(topic)} == {key: partition_of(key, 3) for key in keys}
+    bench.grow(topic, 5)
+    bench.write(topic, [(key, "b") for key in keys])
+    after = {r.key: r.partition for r in bench.read(topic) if r.value == b"b"}
+    assert after == {key: partition_of(key, 5) for key in keys}
+    bench.write(topic, [(None, "c"), (None, "c")], partitions=[4, 1])
+    assert sorted(r.partition for r in bench.read(topic) if r.value == b"c") == [1, 4]
+
+
+@pytest.mark.parametrize(("number", "busy"), [(1, 1), (3, 3), (6, 4)])
+def test_workers_share_every_partition(bench: Practice, number: int, busy: int) -> None:
+    """Each record is handled once; more workers than partitions are idle."""
+    topic = bench.topic(4)
+    bench.write(topic, [(None, str(n)) for n in range(12)], partitions=[n % 4 for n in range(12)])
+    with bench.workers(topic, number, lambda record: None) as team:
+        table = team.finish(12)
+    assert sorted(int(one.record.value or b"") for one in team.handled) == list(range(12))
+    assert (table.records > 0).sum() == busy
+    assert sorted(itertools.chain(*table.partitions)) == [0, 1, 2, 3]
+
+
+def test_workers_are_bounded(bench: Practice) -> None:
+    """None, and more than a laptop should bear, are refused."""
+    for number in (0, MOST_WORKERS + 1):
+        with pytest.raises(KitError, match="1 to 12"), bench.workers("practice-none", number, print):
+            pass
+
+
+def test_a_reset_takes_practice_topics_away(session: Session, bench: Practice) -> None:
+    """After a reset there is none, and the shop's topics are there; none of the shop's can be removed by hand."""
+    topic = bench.topic()
+    bench.write(topic, [("a", "b")])
+    session.lab.reset()
+    assert practice_topics(session) == []
+    bench.remove(topic)  # it is gone already
+    with pytest.raises(ValueError, match=r"order\.events"):
+        bench.remove("order.events")
+    assert session.shop.load(1, 1).statuses == {201: 1}
+
+
+def test_offsets_tell_where_a_group_is(session: Session, bench: Practice) -> None:
+    """Start, committed and end by partition; not a number where nothing was committed; an unknown topic is named."""
+    topic, group = bench.topic(2), bench.group()
+    bench.write(topic, [(None, "x")] * 5, partitions=[0, 0, 0, 1, 1])
+    broker.commit_offsets(session.lab.endpoints.kafka, group, {(topic, 0): 2})
+    places = session.look.offsets(group, topic)
+    assert places.fillna(-1).values.tolist() == [[0, 0, 2, 3], [1, 0, -1, 2]]
+    with pytest.raises(KitError, match="no topic 'nothing'"):
+        session.look.offsets(group, "nothing")
+
+
+# -- charts ----------------------------------------------------------------------------------------------------------
+
+
+def test_charts_have_a_text(bench: Practice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each chart says in words what it shows."""
+    said: list[str] = []
+    monkeypatch.setattr(load_charts, "show", lambda figure, alt: said.append(alt))
+    topic = bench.topic(2)
+    bench.write(topic, [("acme", "x")] * 3)
+    with bench.workers(topic, 2, lambda record: time.sleep(0.01)) as team:
+        team.finish(3)
+    load_charts.workers_chart({"all": team}, "work", marked="acme")
+    load_charts.lag_chart(pd.DataFrame({"0": [0, 3, 0], "1": [0, 1, 0]}, index=[0.0, 1.0, 2.0]), {"back": 1.0}, "lag")
+    load_charts.stays_chart({2: pd.DataFrame({"came": [5.0, 6.0], "seconds": [0.5, 0.5]})}, "stays")
+    assert said[0].startswith("A row for each worker, a bar for each record it handled; 2 handle 3 records in ")
+    assert said[0].endswith("The records of acme are drawn in another colour.")
+    assert said[1].endswith("at most 3 in partition 0; at most 1 in partition 1; none at the end of it.")
+    assert said[2].endswith("at 2 a second half of them within 0.5 seconds.")
