@@ -78,7 +78,7 @@ class Look(Watching):
         >>> with look.connect("order") as db:
         ...     db.execute("INSERT INTO ...")
         """
-        databases = self._lab.endpoints.databases
+        databases = {**self._lab.endpoints.databases, **self._lab.guests.databases}
         if service not in databases:
             raise KitError(f"There is no database of {service!r}.", next_step=f"it is one of {', '.join(databases)}")
         try:
@@ -305,7 +305,7 @@ class Look(Watching):
 
     def _asked(self, name: str, path: str) -> httpx.Response:
         where = self._lab.endpoints
-        url = {**where.services, **where.versions}.get(name)
+        url = {**where.services, **where.versions, **self._lab.guests.urls}.get(name)
         try:
             if url is None:
                 raise httpx.ConnectError("it is not there")
