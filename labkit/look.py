@@ -178,7 +178,7 @@ class Look(Watching):
     @property
     def topics(self) -> list[str]:
         """The topics of the events."""
-        return [f"{service}.events" for service in self._lab.endpoints.services]
+        return [f"{service}.events" for service in [*self._lab.endpoints.services, *self._lab.guests.names]]
 
     def take(
         self, n: int, orders: Orders | None = None, topic: str | None = None, timeout: float = 30
