@@ -67,7 +67,8 @@ class Guests:
     def databases(self) -> dict[str, str]:
         """The libpq URL of each guest's database, for programs on this machine."""
         urls = self._lab.endpoints.databases
-        return {name: _in_server(urls[one.host], name) for name, one in self._store.read().guests.items()}
+        guests = self._store.read().guests
+        return {name: _in_server(urls[one.host], name) for name, one in guests.items() if one.host in urls}
 
     @property
     def urls(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from labkit.errors import KitError
 from labstack import Lab
+from labstack.errors import ComponentFailed
 
 FOLDER = Path("work")
 """Where the files of guests are, from the folder of the notebook on."""
@@ -78,13 +79,15 @@ class Guest:
         Raises
         ------
         KitError
-            There is no file.
-        LabError
-            It died; shows the end of its log.
+            There is no file, or its process has died; shows the end of its log.
         """
         if not self.file.exists():
             raise KitError(f"There is no {self.file.as_posix()}.", next_step="run the cell that writes it")
-        self._lab.guests.start(self.name, self.file)
+        try:
+            self._lab.guests.start(self.name, self.file)
+        except ComponentFailed as error:
+            mend = f"mend {self.file.as_posix()}, and start it again"
+            raise KitError(error.problem, log=error.log, next_step=mend) from None
 
     def stop(self) -> None:
         """End its process in good order."""

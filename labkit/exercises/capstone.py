@@ -19,9 +19,8 @@ from labkit.capstone.referee import (
     paid_once,
     settle,
 )
-from labkit.errors import WaitedTooLong
+from labkit.errors import KitError, WaitedTooLong
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
-from labstack.errors import LabError
 
 MINE = f'from labkit.capstone import Guest\nloyalty = Guest(lab, "{NAME}")'
 
@@ -42,7 +41,7 @@ class Mend(Exercise):
             return untouched(f"{loyalty.file.as_posix()} is still the draft.")
         try:
             loyalty.start()
-        except LabError:
+        except KitError:
             return wrong(f"It does not start: {trials.last_error(bench.lab)}")
         try:
             return self.tried(bench, loyalty)
