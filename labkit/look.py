@@ -78,7 +78,7 @@ class Look(Watching):
         >>> with look.connect("order") as db:
         ...     db.execute("INSERT INTO ...")
         """
-        databases = self._lab.endpoints.databases
+        databases = {**self._lab.endpoints.databases, **self._lab.guests.databases}
         if service not in databases:
             raise KitError(f"There is no database of {service!r}.", next_step=f"it is one of {', '.join(databases)}")
         try:
@@ -178,7 +178,7 @@ class Look(Watching):
     @property
     def topics(self) -> list[str]:
         """The topics of the events."""
-        return [f"{service}.events" for service in self._lab.endpoints.services]
+        return [f"{service}.events" for service in [*self._lab.endpoints.services, *self._lab.guests.names]]
 
     def take(
         self, n: int, orders: Orders | None = None, topic: str | None = None, timeout: float = 30
@@ -330,7 +330,7 @@ class Look(Watching):
 
     def _asked(self, name: str, path: str) -> httpx.Response:
         where = self._lab.endpoints
-        url = {**where.services, **where.versions}.get(name)
+        url = {**where.services, **where.versions, **self._lab.guests.urls}.get(name)
         try:
             if url is None:
                 raise httpx.ConnectError("it is not there")

@@ -112,8 +112,10 @@ class Watching:
                 "This lab keeps no traces: it was started with LAB_OBSERVABILITY=off.",
                 next_step="`lab down`, unset LAB_OBSERVABILITY, `lab up`",
             )
-        names = [*endpoints.services, *endpoints.versions]
-        return FileSource(lambda: [self._lab.backend.spans(name) for name in names])
+        names, guests = [*endpoints.services, *endpoints.versions], self._lab.guests
+        return FileSource(
+            lambda: [*(self._lab.backend.spans(name) for name in names), *(guests.spans(name) for name in guests.names)]
+        )
 
     def traces(self, order: Order | str, timeout: float = 20) -> list[Waterfall]:
         """Return the traces in which an order is spoken of, the oldest first: one, unless something has cut it."""

@@ -22,6 +22,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from labstack.errors import BrokerAway, RelayFailed
 from labstack.services import TopicPlan
+from labstack.waiting import wait_until
 
 T = TypeVar("T")
 
@@ -127,6 +128,38 @@ def make_topics(address: str, plan: TopicPlan) -> None:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
+
+
+def delete_topics(address: str, prefixes: Iterable[str]) -> None:
+    """Delete the topics whose names begin like this, and wait until they are gone."""
+    begins = tuple(prefixes)
+    with admin(address) as client:
+
+        def there() -> list[str]:
+            return [name for name in client.list_topics(timeout=10).topics if name.startswith(begins)]
+
+        found = there()
+        for future in (client.delete_topics(found, request_timeout=15) if found else {}).values():
+            try:
+                future.result(PATIENCE)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+        wait_until(lambda: not there(), PATIENCE)
+
+
+def forget_group(address: str, group: str) -> None:
+    """Delete a consumer group with its offsets; a member that was killed counts until its session has ended."""
+    with admin(address) as client:
+
+        def ask() -> None:
+            client.delete_consumer_groups([group], request_timeout=10)[group].result(PATIENCE)
+
+        try:
+            _patiently(ask, {KafkaError.NON_EMPTY_GROUP})
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+                raise
 
 
 def partitions(address: str, topics: Iterable[str]) -> list[TopicPartition]:

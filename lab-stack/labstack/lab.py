@@ -18,6 +18,7 @@ from labstack.demo import Story, show
 from labstack.doctor import examine
 from labstack.errors import EngineAway, LabError, NotRunning, PortTaken, StorageTrouble, UnknownComponent
 from labstack.findings import Finding
+from labstack.guests import Guests
 from labstack.local import process
 from labstack.local.backend import LocalBackend
 from labstack.mesh.choice import choose_control_plane
@@ -166,6 +167,11 @@ class Lab:
 
         return Mesh(self)
 
+    @property
+    def guests(self) -> Guests:
+        """Services that somebody adds to this lab, such as a learner's own; see `labstack.guests`."""
+        return Guests(self)
+
     # -- the whole lab ---------------------------------------------------------------------------------------------
 
     def up(self, listener: Callable[[Progress], None] | None = None) -> LabStatus:
@@ -247,6 +253,7 @@ class Lab:
             # A disk that is full must not keep the lab from ending.
             with contextlib.suppress(StorageTrouble):
                 self._set_phase("stopping")
+            self.guests.end_all(forget=purge)
             self.backend.down()
             if purge:
                 self.backend.purge()
@@ -271,6 +278,7 @@ class Lab:
         now = look_at(self._store.read(), self.backend, memory=False)
         if not now.healthy or now.complaints:
             self._bring_up(progress, renew_slots=True)
+        self.guests.see_off()
         with self._store.exclusive(LOCK_WAIT, progress.say):
             self._set_phase("ready")
             reset_data(self.endpoints, [service.name for service in self.services])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, LiteralString
 
 import httpx
@@ -211,9 +211,48 @@ class Relay:
             if not wait_until(lambda m=method, u=url: accepted(m, u), 20, interval=0.1, meanwhile=meanwhile):  # type: ignore[misc]
                 raise self._refused(service, f"{method} {url} was not accepted")
         with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
-            connection.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+            connection.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
+                "WHERE database = current_database()"
+            )
             connection.execute("SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')")
         accepted("PUT", f"{connector}/resume")
+
+    def connectors_of(self, databases: Collection[str]) -> list[str]:
+        """Return the names of the connectors that read one of these databases.
+
+        Raises
+        ------
+        RelayFailed
+            Connect doesn't answer.
+        """
+        try:
+            answer = http.get(f"{self._url}/connectors", params={"expand": "info"}, timeout=10).raise_for_status()
+        except httpx.HTTPError as error:
+            raise RelayFailed(f"Connect does not tell its connectors: {error}.", next_step="`lab reset`") from error
+        found = {name: entry["info"]["config"] for name, entry in answer.json().items()}
+        return [name for name, config in found.items() if config.get("database.dbname") in databases]
+
+    def forget(self, connector: str) -> None:
+        """Remove a connector, and the position that it has stored: the next of its name begins anew.
+
+        Raises
+        ------
+        RelayFailed
+            Connect did not let go of it.
+        """
+        url = f"{self._url}/connectors/{connector}"
+
+        def accepted(method: str, path: str) -> bool:
+            try:
+                status = http.request(method, url + path, timeout=10).status_code
+            except httpx.HTTPError:
+                return False
+            return status < 400 or status == 404
+
+        for method, path in (("PUT", "/stop"), ("DELETE", "/offsets"), ("DELETE", "")):
+            if not wait_until(lambda m=method, p=path: accepted(m, p), 20, interval=0.1):  # type: ignore[misc]
+                raise RelayFailed(f"Connect does not let go of {connector}.", next_step="look at `lab logs connect`")
 
     def _refused(self, service: str, why: str) -> RelayFailed:
         return RelayFailed(

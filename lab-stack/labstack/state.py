@@ -54,6 +54,16 @@ class ComponentRecord:
 
 
 @dataclass
+class GuestRecord:
+    """What is known of a guest (see `labstack.guests`)."""
+
+    host: str
+    """The service in whose database server its database is."""
+    port: int = 0
+    """Where it shows its metrics; none before its first start."""
+
+
+@dataclass
 class LabState:
     """The content of ``state.json``."""
 
@@ -72,6 +82,8 @@ class LabState:
     """Whether the lab's parts tell what they do, in metrics and spans."""
     observers: list[str] = field(default_factory=list)
     """Those of Prometheus, Jaeger and Grafana that the lab has."""
+    guests: dict[str, GuestRecord] = field(default_factory=dict)
+    """Services that somebody has added, by name."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -86,6 +98,7 @@ class LabState:
             )
             for name, record in raw["components"].items()
         }
+        raw["guests"] = {name: GuestRecord(**record) for name, record in raw.get("guests", {}).items()}
         return cls(**raw)
 
 

@@ -20,6 +20,7 @@ NOTEBOOKS = {
     "09": "metrics",
     "10": "tracing",
     "12": "load",
+    "13": "capstone",
 }
 """The module of each notebook's exercises."""
 

@@ -42,7 +42,10 @@ class Attempt:
 
 
 @pytest.fixture
-def attempt(session: Session, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Attempt]:
+def attempt(
+    session: Session, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Attempt]:
+    monkeypatch.chdir(tmp_path)  # what a learner writes lies beside the notebook
     attempt = Attempt(request.param, session, tmp_path)
     yield attempt
     attempt.tasks.cleanup(attempt.exercise.name)

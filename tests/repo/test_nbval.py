@@ -23,10 +23,11 @@ ROOT = Path(__file__).resolve().parents[2]
         ("2026-11-22T17:31:02.5+01:00|x", "TIME|x"),
         ("3 outbox rows, order-1, offset 17, 2026-11-22", "3 outbox rows, order-1, offset 17, 2026-11-22"),
         ("12:30:01", "12:30:01"),
+        ("Overwriting work/loyalty.py", "Writing work/loyalty.py"),
     ],
 )
 def test_notebooks_are_compared_but_for_ids_and_times(text: str, stays: str) -> None:
-    """The sanitizer that nbval is given hides UUIDs and RFC 3339 times, and nothing else."""
+    """The sanitizer that nbval is given hides UUIDs, RFC 3339 times and whether a file was there, and nothing else."""
     sanitizer = configparser.RawConfigParser()
     assert sanitizer.read(ROOT / "tests" / "nbval_sanitize.cfg")
     for section in sanitizer.sections():

@@ -1,0 +1,265 @@
+"""Guests: services that somebody adds to a running lab, such as a learner in the course's last notebook.
+
+A guest has a name, and all that is its own is called after it: a database NAME in the server of one of the lab's
+services, a process that runs its file (``labservices/guest.py``), and whatever it makes itself: replication slots in
+that database, connectors that read it, topics ``NAME...``. Nothing of the lab waits for a guest. A reset of the lab
+sees all of them off, and leaves nothing of what was theirs; an end of the lab ends their processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import psycopg
+from psycopg import sql
+
+from labstack import broker, http, ports
+from labstack.claims import PortClaims
+from labstack.errors import ComponentFailed, LabError, NotRunning, UnknownComponent, log_of_a_death, log_tail
+from labstack.local import process
+from labstack.observers import Watched
+from labstack.paths import DATASETS
+from labstack.relay import Relay
+from labstack.roles import Jaeger
+from labstack.settings import service_environment
+from labstack.state import GuestRecord, ProcessId, StateStore
+from labstack.waiting import wait_until
+
+if TYPE_CHECKING:
+    from labstack.lab import Lab
+
+USUAL_PORT = 8121
+TIMEOUT = 60
+"""Seconds after which a start has failed."""
+GRACE = 3
+"""Seconds between asking a guest to end and making it."""
+NAME = re.compile(r"[a-z][a-z0-9]{1,29}")
+TAKEN = {"postgres", "template0", "template1", "connect", "kafka", "envoy", "istiod", "prometheus", "jaeger", "grafana"}
+
+
+class Guests:
+    """The guests of one lab, each by its name.
+
+    Parameters
+    ----------
+    lab : Lab
+        The lab, which runs.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._store = StateStore(lab.paths)
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all guests that were invited."""
+        return list(self._store.read().guests)
+
+    @property
+    def databases(self) -> dict[str, str]:
+        """The libpq URL of each guest's database, for programs on this machine."""
+        urls = self._lab.endpoints.databases
+        guests = self._store.read().guests
+        return {name: _in_server(urls[one.host], name) for name, one in guests.items() if one.host in urls}
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where each guest that was started shows its metrics."""
+        return {name: f"http://127.0.0.1:{one.port}" for name, one in self._store.read().guests.items() if one.port}
+
+    def database_for_connect(self, name: str) -> str:
+        """Return the libpq URL of a guest's database, as Connect reaches it."""
+        return _in_server(self._lab.backend.database_for_connect(self._record(name).host), name)
+
+    def runs(self, name: str) -> bool:
+        """Whether a guest's process lives."""
+        return bool(self._processes(name))
+
+    def log(self, name: str, lines: int = 40) -> str:
+        """Return the end of a guest's log."""
+        return log_tail(self._lab.paths.log(name), lines)
+
+    def spans(self, name: str) -> str:
+        """Return the spans that a guest has written to its file, where there is no Jaeger."""
+        try:
+            return self._lab.paths.spans(name).read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    # -- coming and going ------------------------------------------------------------------------------------------
+
+    def invite(self, name: str, host: str = "shipping") -> None:
+        """Give a guest an empty database, unless it has one.
+
+        Parameters
+        ----------
+        name : str
+            A word of small letters and digits that nobody in the lab is called.
+        host : str
+            The service in whose database server its database is.
+
+        Raises
+        ------
+        LabError
+            It can't be called so, or there is no such service.
+        """
+        known = self._lab.endpoints.databases
+        if not NAME.fullmatch(name) or name in TAKEN or name in known:
+            raise LabError(f"A guest can't be called {name!r}.", next_step="use a new word of small letters, up to 30")
+        with self._lab.changing():
+            if host not in known:
+                raise UnknownComponent(f"There is no service {host!r}.", next_step=f"use one of {', '.join(known)}")
+            state = self._store.read()
+            record = state.guests.setdefault(name, GuestRecord(host))
+            self._store.write(state)
+            with psycopg.connect(known[record.host], autocommit=True, connect_timeout=5) as connection:
+                if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchall():
+                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+
+    def start(self, name: str, file: Path) -> None:
+        """Run a guest's file, and return when it reads its topics; one that runs already ends first.
+
+        Raises
+        ------
+        ComponentFailed
+            It died, or reads nothing; carries the end of its log.
+        """
+        self._record(name)
+        with self._lab.changing():
+            self._end(name)
+            state = self._store.read()
+            with PortClaims(self._store.lab_id).choosing() as others:
+                state.guests[name].port = port = ports.choose(USUAL_PORT, {*others, *state.ports.values()})
+                self._store.write(state)
+            environment = service_environment(
+                database_url=self.databases[name],
+                kafka=self._lab.endpoints.kafka,
+                port=port,
+                datasets=DATASETS,
+                **self._spans_go_to(name),  # type: ignore[arg-type]
+            )
+            command = process.Command(
+                [sys.executable, "-m", "labservices.guest", name, str(file.resolve())],
+                cwd=self._lab.paths.state,
+                env=environment,
+            )
+            marker = f"{self._store.lab_id}/{_component(name)}"
+            identity = process.spawn(command, self._lab.paths.log(name), marker)
+        self._await_ready(name, identity, f"http://127.0.0.1:{port}")
+
+    def stop(self, name: str) -> None:
+        """End a guest's process in good order; one that doesn't run is fine."""
+        self._record(name)
+        with self._lab.changing():
+            self._end(name)
+
+    def kill(self, name: str) -> None:
+        """End a guest's process at once (SIGKILL)."""
+        self._record(name)
+        if not self.runs(name):
+            raise NotRunning(f"{name} is not running.")
+        process.destroy(self._processes(name))
+
+    def see_off(self) -> None:
+        """End every guest, and remove what was theirs: connectors, databases with their slots, topics, groups."""
+        guests = self._store.read().guests
+        if not guests:
+            return
+        where = self._lab.endpoints
+        with self._lab.changing():
+            for name in guests:
+                self._end(name)
+            relay = Relay(where.connect)
+            for connector in relay.connectors_of(guests):
+                relay.forget(connector)
+            for name, record in guests.items():
+                _drop_database(where.databases[record.host], name)
+                broker.forget_group(where.kafka, name)
+                self._lab.paths.spans(name).unlink(missing_ok=True)
+            broker.delete_topics(where.kafka, [f"{name}." for name in guests])
+            self._forget()
+
+    def end_all(self, *, forget: bool) -> None:
+        """End the processes of all guests, whatever else runs; with `forget` nobody was ever invited."""
+        with contextlib.suppress(LabError):
+            for name in self.names:
+                self._end(name)
+            if forget:
+                self._forget()
+
+    def _forget(self) -> None:
+        state = self._store.read()
+        state.guests = {}
+        self._store.write(state)
+
+    def _record(self, name: str) -> GuestRecord:
+        guests = self._store.read().guests
+        if name not in guests:
+            raise UnknownComponent(f"The lab has no guest {name!r}.", next_step=f'lab.guests.invite("{name}")')
+        return guests[name]
+
+    # -- its process -----------------------------------------------------------------------------------------------
+
+    def _processes(self, name: str) -> list[psutil.Process]:
+        return process.strays(self._store.lab_id, _component(name))
+
+    def _end(self, name: str) -> None:
+        for one in self._processes(name):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.end(ProcessId.of(one.pid), signal.SIGTERM, GRACE)
+
+    def _spans_go_to(self, name: str) -> dict[str, str]:
+        state = self._store.read()
+        watched = Watched(observed=state.observed, observers=state.observers)
+        jaeger = self._lab.backend.component(Jaeger.name) if watched.has_jaeger else None
+        collector = jaeger.otlp_url if isinstance(jaeger, Jaeger) else ""
+        return watched.spans_go_to(collector, str(self._lab.paths.spans(name)))
+
+    def _await_ready(self, name: str, identity: ProcessId, url: str) -> None:
+        log, kafka = self._lab.paths.log(name), self._lab.endpoints.kafka
+
+        def still_alive() -> None:
+            if not process.alive(identity):
+                raise ComponentFailed(f"{name} died while it was starting.", log=log_of_a_death(log, 8))
+
+        def reads() -> bool:
+            return http.answers(f"{url}/metrics") and bool(broker.assigned(kafka, [name])[name])
+
+        if not wait_until(reads, TIMEOUT, meanwhile=still_alive):
+            raise ComponentFailed(f"{name} runs, and reads no topic after {TIMEOUT} s.", log=log_of_a_death(log, 8))
+
+
+def _component(name: str) -> str:
+    return f"guest-{name}"
+
+
+def _in_server(url: str, database: str) -> str:
+    return f"{url.rpartition('/')[0]}/{database}"
+
+
+def _drop_database(server: str, name: str) -> None:
+    """Drop a database, and before it its replication slots, whoever reads them."""
+    with psycopg.connect(server, autocommit=True, connect_timeout=5) as connection:
+
+        def is_free() -> bool:
+            connection.execute(
+                "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = %s AND active",
+                [name],
+            )
+            with contextlib.suppress(psycopg.errors.ObjectInUse):
+                connection.execute(
+                    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [name]
+                )
+            return not connection.execute("SELECT FROM pg_replication_slots WHERE database = %s", [name]).fetchall()
+
+        if not wait_until(is_free, 15):
+            raise LabError(f"The replication slot of {name} can't be dropped.", next_step="run `lab reset` again")
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))

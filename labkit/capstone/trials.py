@@ -1,0 +1,113 @@
+"""What the capstone's checks do to a loyalty service: duplicates, refunds, crashes, a database that refuses."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+
+from labkit.capstone.guest import Guest
+from labkit.capstone.loyalty import NAME
+from labkit.capstone.referee import PATIENCE, TOPIC, settle
+from labkit.look import Look
+from labkit.shop import Shop
+from labkit.waiting import wait_until
+from labstack import Lab
+
+NOWHERE = "concordia-station"
+"""No carrier goes there: an order is paid, and then refunded."""
+
+HEAL = "DROP FUNCTION IF EXISTS refuse() CASCADE; DROP SEQUENCE IF EXISTS refused"
+REFUSE = """
+    CREATE SEQUENCE refused;
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM nextval('refused');  -- a sequence is not rolled back
+        RAISE EXCEPTION 'the check refuses every new row for a moment';
+    END $$;
+"""
+
+
+def one_order(shop: Shop, destination: str = "lisbon") -> str:
+    """Place an order, follow it to its end, and return its id."""
+    return shop.follow(shop.place_order("grace", destination, {"earl-grey": 2})).order_id
+
+
+def send_again(lab: Lab, look: Look, orders: Collection[str]) -> None:
+    """Let every event of some orders come once more, and wait until they are in their topics."""
+
+    def records() -> Counter[str | None]:
+        return Counter(view.record.headers.get("ce_id") for view in look.records(list(orders)))
+
+    before = records()
+    for order in orders:
+        lab.resend(order)
+    wait_until(lambda: all(records()[one] > many for one, many in before.items()), PATIENCE, what="them to come again")
+
+
+@contextmanager
+def refusing(look: Look, table: str) -> Iterator[Callable[[], bool]]:
+    """Have a table of loyalty's refuse every new row for the length of the block.
+
+    Yields what tells whether it has refused one.
+    """
+    with look.connect(NAME) as db:
+        db.execute(HEAL)
+        db.execute(REFUSE)
+        db.execute(f"CREATE TRIGGER refuse BEFORE INSERT ON {table} EXECUTE FUNCTION refuse()".encode())
+    try:
+        yield lambda: bool(look.sql(NAME, "SELECT is_called FROM refused").is_called.item())
+    finally:
+        with look.connect(NAME) as db:
+            db.execute(HEAL)
+
+
+@contextmanager
+def refused_once(shop: Shop, look: Look, table: str) -> Iterator[str]:
+    """Place an order that loyalty fails at, since a table refuses its row; yields the order, while it is so."""
+    with refusing(look, table) as has_refused:
+        order = one_order(shop)
+        wait_until(has_refused, PATIENCE, what=f"{NAME} to write into {table} for a new order")
+        yield order
+
+
+def left_behind(look: Look, order: str) -> tuple[int, int]:
+    """Return how many rows of an order loyalty has in ``points``, and how many in its outbox."""
+    booked = look.sql(NAME, "SELECT FROM points WHERE order_id = %(order)s", order=order)
+    said = look.sql(NAME, "SELECT FROM outbox WHERE aggregateid = %(order)s", order=order)
+    return len(booked), len(said)
+
+
+def all_at_once(lab: Lab, shop: Shop, look: Look, loyalty: Guest) -> list[str]:
+    """Try everything on a service, and return the orders by which it is judged."""
+    orders = [one_order(shop), one_order(shop, NOWHERE), one_order(shop)]
+    settle(lab, look, orders)
+    for table in ("points", "outbox"):
+        with refused_once(shop, look, table) as order:
+            orders.append(order)
+    settle(lab, look, orders)
+    loyalty.kill()
+    orders += [one_order(shop, NOWHERE), one_order(shop)]
+    send_again(lab, look, orders)
+    loyalty.start()
+    settle(lab, look, orders)
+    return orders
+
+
+def last_error(lab: Lab) -> str:
+    """Return the last line of loyalty's log that names an exception."""
+    lines = [line for line in lab.guests.log(NAME, 200).splitlines() if re.match(r"[A-Za-z_][\w.]*: ", line)]
+    return lines[-1] if lines else "its log names no error"
+
+
+__all__ = [
+    "NOWHERE",
+    "TOPIC",
+    "all_at_once",
+    "last_error",
+    "left_behind",
+    "one_order",
+    "refused_once",
+    "send_again",
+]

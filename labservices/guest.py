@@ -1,0 +1,158 @@
+"""A service that is one file: somebody writes what is done upon which event, and this module does the rest.
+
+``python -m labservices.guest NAME FILE`` runs it. FILE is Python and has
+
+* ``HANDLERS``: what is done upon which event, such as ``{PaymentCompleted: on_paid}``. A handler is called with an open
+  transaction of the service's own database (psycopg), with the event, and with the event's id; after it, the
+  transaction is committed.
+* ``GAUGES``, if it likes: what is measured in its database (see ``shared/gauges.py``).
+
+The events come from the consumer of the four services: an offset is committed after the handler's transaction, so an
+event comes at least once. An event that can't be handled holds its partition, and is tried until it can be. What the
+four services have beyond that, an inbox, an outbox, guards, is left to the file.
+"""
+
+import logging
+import os
+import runpy
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from prometheus_client import REGISTRY, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from sqlalchemy import MetaData
+
+from labservices.settings import Settings, SettingsError, read_settings
+from labservices.shared import event_spans, metrics, tracing
+from labservices.shared.consumer import EventConsumer, client_settings
+from labservices.shared.database import DatabaseAway, make_engine
+from labservices.shared.events import Event
+from labservices.shared.gauges import Gauge, Gauges, family
+from labservices.shared.handling import EventHandling, Outcome
+from labservices.shared.lag import Lag
+from labservices.shared.record import InvalidRecord, Record
+from labservices.shared.service import Service
+
+log = logging.getLogger(__name__)
+
+GuestHandler = Callable[[psycopg.Connection[Any], Event, UUID], object]
+
+
+class NotHandled(DatabaseAway):
+    """A handler has failed. For the consumer it is as if the database were away: it comes again with the event."""
+
+
+class GuestHandling(EventHandling):
+    """Calls the handlers of a file, each in one transaction; there is no inbox, and nothing is parked.
+
+    Parameters
+    ----------
+    service
+        Its name and its handlers.
+    url
+        Of its database.
+    """
+
+    def __init__(self, service: Service, url: str) -> None:
+        self._service = service
+        self._url = url
+
+    def handle(self, record: Record) -> Outcome:
+        """Handle one record.
+
+        Raises
+        ------
+        NotHandled
+            The handler has failed, or the database is away. What the transaction did is rolled back.
+        """
+        try:
+            found = self._find_handler(record)
+        except InvalidRecord as error:
+            log.warning("%s at offset %d of %s is no event: %s", record.key, record.offset, record.topic, error)
+            return Outcome.IGNORED
+        if found is None:
+            return Outcome.IGNORED
+        envelope, handler = found
+        kind = envelope.event.type()
+        call: Any = handler
+        try:
+            with event_spans.handling(self._service.name, envelope), psycopg.connect(self._url) as transaction:
+                call(transaction, envelope.event, envelope.event_id)
+        except Exception as error:
+            log.exception("%s of order %s can't be handled, and is tried again", kind, envelope.event.order_id)
+            metrics.EVENTS.labels(kind, Outcome.FAILED.value).inc()
+            raise NotHandled(f"{kind}: {error!r}") from error
+        metrics.EVENTS.labels(kind, Outcome.HANDLED.value).inc()
+        return Outcome.HANDLED
+
+    def try_parked(self) -> None:
+        """Do nothing: nothing is parked."""
+
+    def seconds_until_due(self) -> None:
+        """Tell that nothing is parked."""
+
+
+def read_service(name: str, file: str) -> tuple[Service, tuple[Gauge, ...]]:
+    """Read what a file says that its service does, and measures.
+
+    Raises
+    ------
+    LookupError
+        It has no ``HANDLERS``.
+    """
+    found = runpy.run_path(file, run_name=name)
+    handlers: Mapping[type[Event], Any] | None = found.get("HANDLERS")
+    if not handlers:
+        raise LookupError(f"{file} has no HANDLERS, which say what is done upon which event")
+    service = Service(name, MetaData(), lambda *_: None, handlers, lambda *_: None)  # type: ignore[arg-type]
+    return service, tuple(found.get("GAUGES", ()))
+
+
+def run(service: Service, gauges: tuple[Gauge, ...], settings: Settings) -> None:
+    """Run a service until it is told to end."""
+    engine = make_engine(settings.database_url)
+
+    def measure() -> list[GaugeMetricFamily]:
+        with engine.connect() as connection:
+            return [family(gauge, gauge.samples(connection)) for gauge in gauges]
+
+    lag = Lag(service.name, service.topics, client_settings(service, settings))
+    REGISTRY.register(Gauges([measure, lag.look]))
+    told_to_end = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told_to_end.set())
+    consumer = EventConsumer(service, settings, GuestHandling(service, settings.database_url))
+    start_http_server(settings.http_port or 0, settings.http_host)
+    consumer.start()
+    while not told_to_end.wait(0.2):  # a wait without end would not let Python run its signal handlers everywhere
+        pass
+    consumer.stop()
+
+
+def main() -> int:
+    """Run the command line, and return the exit status."""
+    if len(sys.argv) != 3:
+        print("usage: python -m labservices.guest NAME FILE", file=sys.stderr)
+        return 2
+    name, file = sys.argv[1:]
+    logging.basicConfig(level="INFO", format=f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s")
+    try:
+        settings = read_settings()
+    except SettingsError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    tracing.set_up(name, settings)
+    run(*read_service(name, file), settings)
+    tracing.shut_down()
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    logging.shutdown()
+    os._exit(status)  # as in __main__.py

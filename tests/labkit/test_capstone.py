@@ -1,0 +1,177 @@
+"""The capstone: its referee finds each fault, its solutions fit together, and a reset leaves nothing of a guest."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import nbformat
+import psycopg
+import pytest
+
+from labkit import Session
+from labkit.capstone import Guest, trials
+from labkit.capstone.loyalty import CONNECTOR, DRAFT, NAME, ROUTER, TABLES, build
+from labkit.capstone.referee import Seen, each_said, none_kept, one_trace, paid_once, referee, settle
+from labkit.errors import KitError
+from labkit.exercises.capstone import EXERCISES, GiveBack, OnceOnly, OneTransaction, SameTrace, TellTheNumber
+from labkit.exercises.tasks import Tasks
+from labstack import broker
+from labstack.errors import LabError
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "13-capstone.ipynb"
+TRACE, OTHER = "a" * 32, "b" * 32
+AS_IT_SHOULD_BE = Seen(
+    captured={"good": 1780, "bad": 890, "unpaid": 0},
+    refunded={"good": 0, "bad": 890, "unpaid": 0},
+    bookings={"good": [17], "bad": [8, -8], "unpaid": []},
+    said={
+        "good": Counter(PointsAwarded=1),
+        "bad": Counter(PointsAwarded=1, PointsTakenBack=1),
+        "unpaid": Counter(),
+    },
+    traceparents={"good": [f"00-{TRACE}-{'c' * 16}-01"], "bad": [f"00-{OTHER}-{'c' * 16}-01"] * 2, "unpaid": []},
+    traces={"good": TRACE, "bad": OTHER},
+    total=17,
+)
+TWICE = {"good": [17, 17], "bad": [8, -8], "unpaid": []}
+FAULTS = {
+    "twice": (replace(AS_IT_SHOULD_BE, bookings=TWICE), "paid once, points once", "more than once: good"),
+    "never": (replace(AS_IT_SHOULD_BE, bookings={**TWICE, "good": []}), "paid once, points once", "no points: good"),
+    "other": (replace(AS_IT_SHOULD_BE, bookings={**TWICE, "good": [18]}), "paid once, points once", "another number"),
+    "kept": (replace(AS_IT_SHOULD_BE, bookings={**TWICE, "bad": [8]}), "no points for refunds", "all the same: bad"),
+    "unpaid": (replace(AS_IT_SHOULD_BE, bookings={**TWICE, "unpaid": [3]}), "no points for refunds", "unpaid"),
+    "too much": (replace(AS_IT_SHOULD_BE, bookings={**TWICE, "bad": [8, -8, -8]}), "no points for refunds", "more"),
+    "silent": (
+        replace(AS_IT_SHOULD_BE, said={**AS_IT_SHOULD_BE.said, "good": Counter()}),
+        "each booking is said",
+        "without its event: good",
+    ),
+    "invented": (
+        replace(AS_IT_SHOULD_BE, said={**AS_IT_SHOULD_BE.said, "unpaid": Counter(PointsAwarded=1)}),
+        "each booking is said",
+        "without its booking: unpaid",
+    ),
+    "untraced": (
+        replace(AS_IT_SHOULD_BE, traceparents={**AS_IT_SHOULD_BE.traceparents, "good": [""]}),
+        "one order, one trace",
+        "without a traceparent: good",
+    ),
+    "other trace": (
+        replace(AS_IT_SHOULD_BE, traces={"good": OTHER, "bad": OTHER}),
+        "one order, one trace",
+        "another trace than their order: good",
+    ),
+}
+RULES = (paid_once, none_kept, each_said, one_trace)
+
+
+@pytest.fixture
+def tasks(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tasks:
+    """The exercises, with a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    return Tasks(session.lab, session.shop, session.look, "13")
+
+
+def test_the_rules_hold_where_all_is_as_it_should_be() -> None:
+    """Points once, taken back with the money, said, and in the order's trace: no rule has anything against it."""
+    assert all(rule(AS_IT_SHOULD_BE).holds for rule in RULES)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_breaks_its_rule(fault: str) -> None:
+    """Each fault breaks the rule that is there for it, and the order is named."""
+    seen, name, says = FAULTS[fault]
+    broken = {verdict.name: verdict.says for verdict in (rule(seen) for rule in RULES) if not verdict.holds}
+    assert says in broken[name]
+
+
+def test_the_notebook_builds_what_the_checks_build() -> None:
+    """Tables, draft and connector in the notebook's cells are those that a check makes where they are missing."""
+    cells = {cell.id: cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
+    assert TABLES.strip() in cells["tables"]
+    assert cells["draft"].partition("\n")[2].strip() == DRAFT.strip()
+    names = {"loyalty": type("Guest", (), {"connection": {}})}
+    exec(f"{cells['reads']}\n{cells['writes']}", names)
+    assert names["reads"] | names["writes"] == CONNECTOR | ROUTER
+
+
+def test_the_solutions_fit_together(session: Session, tasks: Tasks) -> None:
+    """The first five solutions one after another, and the inbox in the second handler, too: then all rules hold."""
+    loyalty = build(session.lab, session.look)
+    names = {"lab": session.lab, "look": session.look}
+    for exercise in (OnceOnly, GiveBack, SameTrace, TellTheNumber, OneTransaction):
+        exec(exercise.answer, dict(names))
+        ast.parse(loyalty.code)
+    refunded = "def on_refunded(db, event, event_id):"
+    assert "5 of 5" not in (said := tasks.check("the-referee").message)
+    assert "more points taken back" in said
+    loyalty.edit(refunded, f"{refunded}\n    if not is_new(db, event_id):\n        return")
+    verdict = tasks.check("the-referee")
+    assert verdict.outcome == "right", verdict.message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("HANDLERS =", "HANDLERS := ", "SyntaxError"),
+        ("HANDLERS = {PaymentCompleted: on_paid}", "", "no HANDLERS"),
+        ("    book(db, event, points)\n", "    bok(db, event, points)\n", "NameError"),
+    ],
+)
+def test_what_does_not_run_is_told(session: Session, tasks: Tasks, old: str, new: str, says: str) -> None:
+    """Whoever has mistyped something reads the error in the check's message."""
+    build(session.lab, session.look).edit(old, new)
+    verdict = tasks.check("once-only")
+    assert verdict.outcome == "wrong"
+    assert says in verdict.message
+
+
+def test_a_part_that_is_not_there_is_not_edited(tasks: Tasks) -> None:
+    """An edit that doesn't fit changes nothing, and says so."""
+    loyalty = Guest(tasks._bench.lab, NAME)
+    loyalty.write(DRAFT)
+    with pytest.raises(KitError, match="has this no times"):
+        loyalty.edit("def nothing_of_this():", "pass")
+    assert loyalty.code == DRAFT
+
+
+@pytest.mark.parametrize("name", ["order", "postgres", "Loyalty", "my-service", "x"])
+def test_a_guest_is_called_like_nobody_else(session: Session, name: str) -> None:
+    """A guest's name is a new word that can name a database, a slot and a topic."""
+    with pytest.raises(LabError, match="can't be called"):
+        session.lab.guests.invite(name)
+
+
+def test_a_reset_leaves_nothing_of_a_guest(session: Session, tasks: Tasks) -> None:
+    """Process, connector, slot, database, topics and group of a guest are gone after a reset; a new one begins anew."""
+    lab, look = session.lab, session.look
+    loyalty = build(lab, look)
+    loyalty.start()
+    order = trials.one_order(session.shop)
+    settle(lab, look, [order])
+    assert referee(lab, look).holds.any()
+    host = lab.endpoints.databases["shipping"]
+    lab.reset()
+    assert not loyalty.runs
+    assert lab.guests.names == []
+    assert len(httpx.get(f"{lab.endpoints.connect}/connectors").json()) == len(lab.endpoints.services)
+    with psycopg.connect(host) as connection:
+        assert connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == [("outbox",)]
+        assert connection.execute("SELECT FROM pg_database WHERE datname = %s", [NAME]).fetchall() == []
+    assert broker.partitions(lab.endpoints.kafka, [f"{NAME}.events"]) == []
+    assert broker.committed_offsets(lab.endpoints.kafka, NAME) == {}
+    assert loyalty.code == DRAFT, "what the learner has written stays"
+    build(lab, look).start()
+    again = trials.one_order(session.shop)
+    settle(lab, look, [again])
+    assert [view.record.key for view in look.records(topic=f"{NAME}.events")] == [again]
+    lab.reset()
+
+
+def test_there_are_enough_exercises() -> None:
+    """Inbox, compensation, trace, metric, transaction, and all at once."""
+    assert len(EXERCISES) == 6
