@@ -12,6 +12,7 @@ from labstack.course_start import keep_course_start
 from labstack.errors import LabError
 from labstack.progress import Progress
 from labstack.relay import Relay, connector_name, database_is_prepared
+from labstack.replication import put_back
 from labstack.reset import resume_consumers
 from labstack.services import ServiceEntry, load_topics
 from labstack.waiting import wait_until
@@ -29,7 +30,8 @@ class Start:
     progress : Progress
         Told of each stage.
     renew_slots : bool
-        Whether a connector whose replication slot is lost gets a new one.
+        Whether what Debezium reads the databases through is put back first, and a connector whose replication slot is
+        lost gets a new one.
     """
 
     def __init__(
@@ -103,6 +105,9 @@ class Start:
             if name == "kafka":
                 broker.make_topics(self.backend.endpoints().kafka, load_topics(self.services))
                 self._reachable["topics"].set()
+            if self.renew_slots and name in {service.database for service in self.services}:
+                endpoints = self.backend.endpoints().databases
+                put_back(next(endpoints[service.name] for service in self.services if service.database == name))
             self._reachable[name].set()
         except BaseException:
             self._failed.set()

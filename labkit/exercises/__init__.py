@@ -19,6 +19,7 @@ NOTEBOOKS = {
     "08": "resilience",
     "09": "metrics",
     "10": "tracing",
+    "11": "debezium",
 }
 """The module of each notebook's exercises."""
 
