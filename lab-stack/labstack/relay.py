@@ -189,12 +189,14 @@ class Relay:
         return config if answer.status_code == 200 else None
 
     def is_lost(self, service: str, database_url: str) -> bool:
-        """Whether a connector can't go on by itself: its slot is gone, or its log can't be decoded, or its task has
-        failed.
+        """Whether a connector can't go on by itself: its slot is gone, its log can't be decoded, somebody has stopped
+        it, or its task has failed.
         """
         if not slot_is_usable(database_url) or not can_be_decoded(database_url):
             return True
-        return self.task_states().get(connector_name(service)) == "FAILED"
+        answer = http.get(f"{self._url}/connectors/{connector_name(service)}/status", timeout=10)
+        state = answer.json().get("connector", {}).get("state")
+        return state in ("STOPPED", "PAUSED") or self.task_states().get(connector_name(service)) == "FAILED"
 
     def renew(self, service: str, database_url: str, meanwhile: Callable[[], None] | None = None) -> None:
         """Give a connector a new slot and let it forget how far it was: what was lost with the old slot does not come.

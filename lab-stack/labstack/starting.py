@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from labstack import broker, canary, connect_watcher
 from labstack.backend import Backend
 from labstack.course_start import keep_course_start
-from labstack.errors import LabError
+from labstack.errors import LabError, RelayFailed
 from labstack.progress import Progress
 from labstack.relay import Relay, connector_name, database_is_prepared
 from labstack.replication import put_back
@@ -135,12 +135,22 @@ class Start:
                 wait_until(lambda: database_is_prepared(url), 60, meanwhile=self._check)
                 relay = Relay(self.backend.endpoints().connect)
                 relay.register(service.name, self.backend.database_for_connect(service.name), self._check)
-                if self.renew_slots and relay.is_lost(service.name, url):
-                    relay.renew(service.name, url, self._check)
+                if self.renew_slots:
+                    self._mend(relay, service.name, url)
                 relay.await_task(service.name, url, self._check)
         except BaseException:
             self._failed.set()
             raise
+
+    def _mend(self, relay: Relay, service: str, url: str) -> None:
+        """Let a connector go on, with a new slot where it must: also one whose two memories don't agree, which shows
+        only when it tries.
+        """
+        if not relay.is_lost(service, url):
+            with contextlib.suppress(RelayFailed):
+                relay.await_task(service, url, self._check, timeout=30)
+                return
+        relay.renew(service, url, self._check)
 
     def _canary(self, *, clean: bool) -> None:
         where = self.backend.endpoints()
