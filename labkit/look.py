@@ -16,6 +16,7 @@ from psycopg.rows import tuple_row
 from labkit import records as kafka_records
 from labkit import sides
 from labkit.aliases import Aliases
+from labkit.decoding import Decoding
 from labkit.errors import KitError, QueryFailed, ShopAway
 from labkit.records import RecordView
 from labkit.shop import Order
@@ -44,7 +45,7 @@ Orders = Order | str | Sequence[Order | str]
 """One order or several: themselves, their ids, or their short names."""
 
 
-class Look(Watching):
+class Look(Watching, Decoding):
     """Shows what is in the databases, in the topics and in the relay.
 
     Parameters

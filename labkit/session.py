@@ -15,6 +15,7 @@ from labkit.exercises.tasks import Tasks
 from labkit.look import Look
 from labkit.shop import Shop
 from labstack import Lab
+from labstack.errors import RelayFailed
 from labstack.findings import Finding
 from labstack.mesh.choice import NAMES
 from labstack.progress import Progress
@@ -64,7 +65,7 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     """
     _set_tables()
     lab = lab or Lab()
-    area = _Area()
+    area, trouble = _Area(), ""
     status = lab.status(memory=False)
     if not status.healthy:
         area.show("".join(_finding_html(finding) for finding in lab.doctor() if finding.verdict != "ok"))
@@ -73,7 +74,12 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
                 lab.resume(name)
             elif name in lab.endpoints.versions and component.state == "failed":
                 lab.stop(name)  # nobody wants a further version back that a lesson has killed
-        status = lab.up(area.stages)
+        try:
+            status = lab.up(area.stages)
+        except RelayFailed as error:
+            # What a connector has lost, only a reset may give up. Whoever can't go on needs `lab` for that.
+            trouble = f"\n{error.problem}\n`lab.reset()` brings everything back to the course's start."
+            status = lab.status(memory=False)
     aliases = Aliases()
     shop, look = Shop(lab, aliases), Look(lab, aliases)
     tasks = Tasks(lab, shop, look, notebook)
@@ -81,7 +87,7 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     steers = NAMES[status.control_plane]
     score = f"Exercises solved in this notebook: {solved} of {all_of_them}"
     area.end(f"<small>{score}. The gateway is steered by {steers}.</small>")
-    print(f"The lab is {status.state}: {_parts(lab)}.")
+    print(f"The lab is {status.state}: {_parts(lab)}.{trouble}")
     return Session(lab, shop, look, tasks)
 
 

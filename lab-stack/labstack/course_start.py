@@ -9,6 +9,9 @@ from psycopg import sql
 
 SCHEMA = "course_start"
 
+PUBLICATION_SHAPE = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = 'outbox'"
+KEPT_SHAPE = f"SELECT obj_description(to_regnamespace('{SCHEMA}'), 'pg_namespace')"
+
 
 def tables(connection: psycopg.Connection) -> list[str]:
     """Return the names of the service's tables."""
@@ -30,7 +33,21 @@ def keep_course_start(database_url: str) -> bool:
             connection.execute(
                 sql.SQL("CREATE TABLE {}.{} AS TABLE public.{}").format(sql.Identifier(SCHEMA), name, name)
             )
+        told = connection.execute(PUBLICATION_SHAPE).fetchone()
+        comment = sql.SQL("COMMENT ON SCHEMA {} IS {}")
+        connection.execute(comment.format(sql.Identifier(SCHEMA), sql.Literal(told[0] if told else None)))
     return True
+
+
+def shape(connection: psycopg.Connection) -> str | None:
+    """Return what the service has noted, as a comment on its publication, of the shape of its tables; None where
+    nobody knows.
+    """
+    for question in (PUBLICATION_SHAPE, KEPT_SHAPE):
+        row = connection.execute(question).fetchone()
+        if row and row[0]:
+            return str(row[0])
+    return None
 
 
 def bring_back(connection: psycopg.Connection) -> None:

@@ -28,6 +28,7 @@ from labstack.paths import LabPaths
 from labstack.progress import Progress
 from labstack.referee import Verdict
 from labstack.relay import Relay
+from labstack.replication import put_back
 from labstack.resend import resend
 from labstack.reset import reset_data
 from labstack.services import ServiceEntry, load_services
@@ -278,6 +279,9 @@ class Lab:
         now = look_at(self._store.read(), self.backend, memory=False)
         if not now.healthy or now.complaints:
             self._bring_up(progress, renew_slots=True)
+        else:
+            for url in self.endpoints.databases.values():
+                put_back(url)
         self.guests.see_off()
         with self._store.exclusive(LOCK_WAIT, progress.say):
             self._set_phase("ready")

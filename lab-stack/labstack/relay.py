@@ -14,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from labstack import http
 from labstack.errors import RelayFailed
 from labstack.paths import CONFIG
+from labstack.replication import can_be_decoded
 from labstack.templates import fill
 from labstack.waiting import wait_until
 
@@ -188,8 +189,14 @@ class Relay:
         return config if answer.status_code == 200 else None
 
     def is_lost(self, service: str, database_url: str) -> bool:
-        """Whether a connector can't go on by itself: its slot is gone, or its task has failed."""
-        return not slot_is_usable(database_url) or self.task_states().get(connector_name(service)) == "FAILED"
+        """Whether a connector can't go on by itself: its slot is gone, its log can't be decoded, somebody has stopped
+        it, or its task has failed.
+        """
+        if not slot_is_usable(database_url) or not can_be_decoded(database_url):
+            return True
+        answer = http.get(f"{self._url}/connectors/{connector_name(service)}/status", timeout=10)
+        state = answer.json().get("connector", {}).get("state")
+        return state in ("STOPPED", "PAUSED") or self.task_states().get(connector_name(service)) == "FAILED"
 
     def renew(self, service: str, database_url: str, meanwhile: Callable[[], None] | None = None) -> None:
         """Give a connector a new slot and let it forget how far it was: what was lost with the old slot does not come.
@@ -210,11 +217,11 @@ class Relay:
         for method, url in (("PUT", f"{connector}/stop"), ("DELETE", f"{connector}/offsets")):
             if not wait_until(lambda m=method, u=url: accepted(m, u), 20, interval=0.1, meanwhile=meanwhile):  # type: ignore[misc]
                 raise self._refused(service, f"{method} {url} was not accepted")
+        # Its reader's process ends a moment after its connection.
+        wait_until(lambda: not slot_is_read(database_url), 20, interval=0.1, meanwhile=meanwhile)
         with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
-            connection.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
-                "WHERE database = current_database()"
-            )
+            mine = "FROM pg_replication_slots WHERE slot_name = 'outbox'"
+            connection.execute(f"SELECT pg_drop_replication_slot(slot_name) {mine}")
             connection.execute("SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')")
         accepted("PUT", f"{connector}/resume")
 

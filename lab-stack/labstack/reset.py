@@ -21,6 +21,11 @@ from labstack.course_start import bring_back
 from labstack.errors import LabError
 from labstack.waiting import wait_until
 
+IDLERS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND state_change < now() - interval '2 s'
+"""
+
 TRIES = 5
 """So often the data are brought back at most, when somebody's transaction and the reset wait for each other."""
 
@@ -87,15 +92,23 @@ def _bring_back(database_url: str, service: str) -> set[str]:
     for left in range(TRIES - 1, -1, -1):
         try:
             with psycopg.connect(database_url, connect_timeout=10) as connection:
-                connection.execute("SET LOCAL lock_timeout = '10s'")
+                connection.execute("SET LOCAL lock_timeout = '5s'")
                 bring_back(connection)
                 canary.lay(connection, service, canaries)
                 break
-        except psycopg.errors.DeadlockDetected:
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable) as error:
             # Whoever reads several tables in one transaction can stand in the way of emptying them all.
             if not left:
                 raise
+            if isinstance(error, psycopg.errors.LockNotAvailable):
+                _end_idlers(database_url)
     return {event_id for event_id, _ in canaries}
+
+
+def _end_idlers(database_url: str) -> None:
+    """End who has begun a transaction and does nothing in it: a lesson that was broken off keeps its locks for ever."""
+    with psycopg.connect(database_url, autocommit=True, connect_timeout=10) as connection:
+        connection.execute(IDLERS)
 
 
 def _move_group(kafka: str, group: str, seen: dict[tuple[str, int], int]) -> None:

@@ -9,9 +9,10 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from labstack import broker, canary, connect_watcher
 from labstack.backend import Backend
 from labstack.course_start import keep_course_start
-from labstack.errors import LabError
+from labstack.errors import LabError, RelayFailed
 from labstack.progress import Progress
 from labstack.relay import Relay, connector_name, database_is_prepared
+from labstack.replication import put_back
 from labstack.reset import resume_consumers
 from labstack.services import ServiceEntry, load_topics
 from labstack.waiting import wait_until
@@ -29,7 +30,8 @@ class Start:
     progress : Progress
         Told of each stage.
     renew_slots : bool
-        Whether a connector whose replication slot is lost gets a new one.
+        Whether what Debezium reads the databases through is put back first, and a connector whose replication slot is
+        lost gets a new one.
     """
 
     def __init__(
@@ -103,6 +105,9 @@ class Start:
             if name == "kafka":
                 broker.make_topics(self.backend.endpoints().kafka, load_topics(self.services))
                 self._reachable["topics"].set()
+            if self.renew_slots and name in {service.database for service in self.services}:
+                endpoints = self.backend.endpoints().databases
+                put_back(next(endpoints[service.name] for service in self.services if service.database == name))
             self._reachable[name].set()
         except BaseException:
             self._failed.set()
@@ -130,12 +135,22 @@ class Start:
                 wait_until(lambda: database_is_prepared(url), 60, meanwhile=self._check)
                 relay = Relay(self.backend.endpoints().connect)
                 relay.register(service.name, self.backend.database_for_connect(service.name), self._check)
-                if self.renew_slots and relay.is_lost(service.name, url):
-                    relay.renew(service.name, url, self._check)
+                if self.renew_slots:
+                    self._mend(relay, service.name, url)
                 relay.await_task(service.name, url, self._check)
         except BaseException:
             self._failed.set()
             raise
+
+    def _mend(self, relay: Relay, service: str, url: str) -> None:
+        """Let a connector go on, with a new slot where it must: also one whose two memories don't agree, which shows
+        only when it tries.
+        """
+        if not relay.is_lost(service, url):
+            with contextlib.suppress(RelayFailed):
+                relay.await_task(service, url, self._check, timeout=30)
+                return
+        relay.renew(service, url, self._check)
 
     def _canary(self, *, clean: bool) -> None:
         where = self.backend.endpoints()

@@ -19,6 +19,7 @@ NOTEBOOKS = {
     "08": "resilience",
     "09": "metrics",
     "10": "tracing",
+    "11": "debezium",
     "12": "load",
     "13": "capstone",
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from labkit import Session, begin
+import pytest
+
+from labkit import Session, begin, wait_until
 from labstack import http
 
 
@@ -22,3 +24,17 @@ def test_a_killed_second_version_is_not_missed(session: Session) -> None:
     lab = begin("00", session.lab).lab
     assert lab.status(memory=False).state == "ready"
     assert not lab.endpoints.versions
+
+
+def test_a_notebook_begins_without_a_slot(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the relay can't go on by itself a notebook begins all the same, says so, and `lab.reset()` mends it."""
+    session.lab.stop("connect")
+    with session.look.connect("payment") as db:
+        db.autocommit = True
+        wait_until(lambda: db.execute("SELECT 1 FROM pg_replication_slots WHERE active").fetchone() is None)
+        db.execute("SELECT pg_drop_replication_slot('outbox')")
+    lab, shop, *_ = begin("00", session.lab)
+    assert "The lab is degraded" in (said := capsys.readouterr().out)
+    assert "lab.reset()" in said
+    lab.reset()
+    assert shop.follow(shop.place_order("ada", "rome", {"rooibos": 1})).status == "COMPLETED"

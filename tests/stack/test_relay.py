@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from prometheus_client.parser import text_string_to_metric_families
 
 from labstack import LabError, broker, canary
+from labstack.replication import can_be_decoded
 from labstack.waiting import wait_until
 from tests.stack.labs import ROOT, Grounds
 from tests.stack.one_order import ended, place
@@ -73,6 +74,31 @@ def test_a_failed_task_is_restarted_until_it_runs(shared: Grounds) -> None:
     assert ended(lab, place(lab), 60) == ("COMPLETED", None)
     assert wait_until(lambda: lab.status(memory=False).state == "ready", 20)
     assert "payment-outbox has failed; restart 2 in a row" in lab.logs("connect-watcher")
+
+
+def test_rows_of_a_time_without_the_publication_are_mended_by_reset(shared: Grounds) -> None:
+    """Rows written while the publication was away can't be decoded, even once it is back. A reset heals it."""
+    lab = shared.lab
+    lab.reset()
+    url = lab.endpoints.databases["payment"]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER PUBLICATION outbox RENAME TO hidden")
+        connection.execute("UPDATE accounts SET balance_cents = balance_cents")
+        connection.execute("ALTER PUBLICATION hidden RENAME TO outbox")
+        assert wait_until(lambda: not can_be_decoded(url), 20)
+    lab.reset()
+    assert can_be_decoded(url)
+    assert ended(lab, place(lab), 60) == ("COMPLETED", None)
+
+
+def test_a_message_in_the_log_does_not_stop_the_relay(shared: Grounds) -> None:
+    """What somebody says into the log itself is no event: Debezium would wait for ever for a topic to put it into."""
+    lab = shared.lab
+    lab.reset()
+    with psycopg.connect(lab.endpoints.databases["payment"], autocommit=True) as connection:
+        connection.execute("SELECT pg_logical_emit_message(false, 'somebody', 'hello')")
+        connection.execute("SELECT pg_logical_emit_message(true, '', 'hello')")
+    assert ended(lab, place(lab), 60) == ("COMPLETED", None)
 
 
 def test_records_keep_the_contract(shared: Grounds) -> None:

@@ -173,3 +173,38 @@ def test_a_reset_heals(shared: Grounds, broken: str) -> None:
     customer = Customer(lab, Customer(lab).orders[:10]).begin()
     customer.wait()
     customer.assert_all_ended_as_expected()
+
+
+def test_what_debezium_reads_through_is_put_back(shared: Grounds) -> None:
+    """After a reset there are the publication, the slot and the settings that the services have made, and no others;
+    a service starts with them, and orders go round.
+    """
+    lab = shared.lab
+    lab.up()
+    with psycopg.connect(lab.endpoints.databases["payment"], autocommit=True) as payment:
+        payment.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '64MB'")
+        payment.execute("SELECT pg_create_logical_replication_slot('forgotten', 'pgoutput')")
+        payment.execute("DROP PUBLICATION outbox")
+        payment.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    with psycopg.connect(lab.endpoints.databases["shipping"], autocommit=True) as shipping:
+        shipping.execute("ALTER PUBLICATION outbox SET (publish = 'update')")
+    lab.reset()
+    with psycopg.connect(lab.endpoints.databases["payment"], autocommit=True) as payment:
+        assert payment.execute("SHOW max_slot_wal_keep_size").fetchone() == ("512MB",)
+        assert payment.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == [("outbox",)]
+        assert payment.execute("SELECT pubname FROM pg_publication").fetchall() == [("outbox",)]
+    lab.restart("payment")
+    assert len(lab.demo()) > 0
+    assert lab.status(memory=False).state == "ready"
+
+
+def test_a_transaction_that_was_left_open_does_not_stop_a_reset(shared: Grounds) -> None:
+    """A reset ends whoever holds a lock and does nothing."""
+    lab = shared.lab
+    lab.up()
+    with psycopg.connect(lab.endpoints.databases["order"]) as left_open:
+        left_open.execute("LOCK TABLE outbox IN ROW EXCLUSIVE MODE")
+        lab.reset()
+        with pytest.raises(psycopg.OperationalError):
+            left_open.execute("SELECT 1")
+    assert lab.status(memory=False).state == "ready"

@@ -1,0 +1,77 @@
+"""What Debezium reads a database through, brought back to what the service's schema has made: for `lab reset`.
+
+Lessons take these apart: they change or drop the publication, leave slots behind that nobody reads, and let PostgreSQL
+keep less of its log. The relay's own slot is another matter, since a new one begins at the end of the log; see
+`labstack.relay.Relay.renew`.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+
+from labstack.course_start import shape
+from labstack.errors import LabError
+
+AS_MADE = """
+    SELECT (SELECT array_agg(pubname::text) FROM pg_publication) = ARRAY['outbox']
+       AND (SELECT pubinsert AND NOT (pubupdate OR pubdelete OR pubtruncate OR puballtables) FROM pg_publication)
+       AND (SELECT array_agg(prrelid) FROM pg_publication_rel WHERE prqual IS NULL AND prattrs IS NULL)
+           = ARRAY['public.outbox'::regclass::oid]
+"""
+FORGOTTEN = """
+    SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name <> 'outbox' AND NOT active
+"""
+PEEK = """
+    SELECT count(*) FROM pg_logical_slot_peek_binary_changes(
+        'outbox', NULL, NULL, 'proto_version', '1', 'publication_names', 'outbox')
+"""
+
+
+def put_back(database_url: str) -> None:
+    """Put back a database's publication and settings, and drop the slots that nobody reads, but for the relay's own.
+
+    Raises
+    ------
+    LabError
+        PostgreSQL refuses, or does not answer.
+    """
+    try:
+        with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
+            connection.execute("ALTER SYSTEM RESET ALL")
+            connection.execute("SELECT pg_reload_conf()")
+            connection.execute(FORGOTTEN)
+            if connection.execute(AS_MADE).fetchone() != (True,):
+                with connection.transaction():
+                    _make_publication(connection)
+    except psycopg.Error as error:
+        raise LabError(
+            f"What Debezium reads a database through can't be put back: {error}",
+            next_step="look at `lab status`, then run `lab reset` again",
+        ) from error
+
+
+def _make_publication(connection: psycopg.Connection) -> None:
+    """Make the publication anew, as labservices/shared/schema.py does, with the shape of the tables as its comment."""
+    kept = shape(connection)
+    for (name,) in connection.execute("SELECT pubname FROM pg_publication").fetchall():
+        connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))
+    connection.execute("CREATE PUBLICATION outbox FOR TABLE public.outbox WITH (publish = 'insert')")
+    connection.execute(sql.SQL("COMMENT ON PUBLICATION outbox IS {}").format(sql.Literal(kept)))
+
+
+def can_be_decoded(database_url: str) -> bool:
+    """Whether the log from the relay's slot on can be decoded at all.
+
+    PostgreSQL decodes a row with the catalogue of the time when the row was written. Rows of a time without the
+    publication stand in the way for ever, also once it is back. A slot that is being read, or is not there, tells
+    nothing of that.
+    """
+    try:
+        with psycopg.connect(database_url, autocommit=True, connect_timeout=2) as connection:
+            connection.execute(PEEK)
+    except psycopg.errors.UndefinedObject as error:
+        return "publication" not in str(error)
+    except psycopg.Error:
+        return True
+    return True

@@ -1,0 +1,49 @@
+"""What logical decoding gives, and what Connect notes of it, on a real lab."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from labkit import Session, pgoutput, wait_until
+from labkit.exercises.outbox import INSERT
+
+PEEK = """
+    SELECT xid, data FROM pg_logical_slot_peek_binary_changes(
+        'test_' || pg_backend_pid(), NULL, NULL, 'proto_version', '1', 'publication_names', 'outbox')
+"""
+
+
+def test_messages_are_taken_apart(session: Session) -> None:
+    """A committed row is an INSERT between BEGIN and COMMIT, with its columns; a rolled-back one is nothing."""
+    key = str(uuid.uuid4())
+    with session.look.connect("order") as eye:
+        eye.autocommit = True
+        eye.execute("SELECT pg_create_logical_replication_slot('test_' || pg_backend_pid(), 'pgoutput', true)")
+        with session.look.connect("order") as db:
+            db.execute(INSERT, [uuid.uuid4(), key, "Regretted"])
+            db.rollback()
+            db.execute(INSERT, [uuid.uuid4(), key, "Kept"])
+        told = pgoutput.read(eye.execute(PEEK))
+        shown = session.look.messages(eye.execute(PEEK), "type", "traceparent")
+    mine = [message for message in told if message.row.get("aggregateid") == key]
+    assert [message.row["type"] for message in mine] == ["Kept"]
+    assert mine[0].row["traceparent"] is None
+    around = [message.name for message in told if message.transaction == mine[0].transaction]
+    assert [name for name in around if name != "RELATION"] == ["BEGIN", "INSERT", "COMMIT"]
+    assert "Kept" in set(shown.type)
+
+
+def test_other_bytes_are_told_as_such() -> None:
+    """What is no message of pgoutput raises an error that says so."""
+    with pytest.raises(ValueError, match="no message of pgoutput"):
+        pgoutput.read([("1", b"?????")])
+
+
+def test_what_connect_has_noted_is_read_from_its_topic(session: Session) -> None:
+    """The last note names a place in the log at or behind the row that came last."""
+    order = session.shop.follow(session.shop.place_order("ada", "rome", {"rooibos": 1}))
+    query = "SELECT (max(wal_position) - '0/0'::pg_lsn)::bigint AS place FROM outbox WHERE aggregateid = %(order)s"
+    place = int(session.look.sql("order", query, order=order).place.item())
+    assert wait_until(lambda: session.look.noted("order").get("lsn", 0) >= place)
