@@ -62,9 +62,10 @@ def test_every_block_is_run_or_a_picture() -> None:
     assert SHEET.count("```") == 2 * len(languages)
 
 
-def test_the_commands_look_and_heal(tidy: Lab) -> None:
+@pytest.mark.parametrize("block", ["up", "stop"])
+def test_the_commands_look_and_heal(tidy: Lab, block: str) -> None:
     """What looks at the lab, breaks it and heals it: each command does it, and in the end all is well."""
-    for words in commands("up") + commands("stop"):
+    for words in commands(block):
         run(*words)
     assert tidy.status().state == "ready"
     assert tidy.switches == {}
