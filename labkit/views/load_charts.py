@@ -40,7 +40,7 @@ def lag_chart(lag: pd.DataFrame, marks: Mapping[str, float], title: str) -> None
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), labelcolor=GREY, framealpha=0)
     most = "; ".join(f"at most {lag[column].max():.0f} in partition {column}" for column in lag.columns)
-    show(figure, f"Records that wait, over {lag.index[-1]:.0f} seconds: {most}; none at the end of it.")
+    show(figure, f"Records that wait, over {lag.index[-1]:.0f} seconds: {most}; {lag.iloc[-1].sum():.0f} at the end.")
 
 
 def workers_chart(teams: Mapping[str, Workers], title: str, marked: str = "") -> None:

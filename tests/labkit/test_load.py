@@ -203,5 +203,5 @@ def test_charts_have_a_text(bench: Practice, monkeypatch: pytest.MonkeyPatch) ->
     load_charts.stays_chart({2: pd.DataFrame({"came": [5.0, 6.0], "seconds": [0.5, 0.5]})}, "stays")
     assert said[0].startswith("A row for each worker, a bar for each record it handled; 2 handle 3 records in ")
     assert said[0].endswith("The records of acme are drawn in another colour.")
-    assert said[1].endswith("at most 3 in partition 0; at most 1 in partition 1; none at the end of it.")
+    assert said[1].endswith("at most 3 in partition 0; at most 1 in partition 1; 0 at the end.")
     assert said[2].endswith("at 2 a second half of them within 0.5 seconds.")
