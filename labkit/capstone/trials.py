@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from labkit.capstone.guest import Guest
 from labkit.capstone.loyalty import NAME
-from labkit.capstone.referee import PATIENCE, TOPIC, settle
+from labkit.capstone.referee import HEARS, PATIENCE, settle
 from labkit.look import Look
 from labkit.shop import Shop
 from labkit.waiting import wait_until
@@ -17,6 +17,9 @@ from labstack import Lab
 
 NOWHERE = "concordia-station"
 """No carrier goes there: an order is paid, and then refunded."""
+
+ERROR = re.compile(r"(\w+\.)+[A-Z]\w*: |\w*(Error|Exception): ")
+"""How the last line of a stack of calls begins."""
 
 HEAL = "DROP FUNCTION IF EXISTS refuse() CASCADE; DROP SEQUENCE IF EXISTS refused"
 REFUSE = """
@@ -35,10 +38,10 @@ def one_order(shop: Shop, destination: str = "lisbon") -> str:
 
 
 def send_again(lab: Lab, look: Look, orders: Collection[str]) -> None:
-    """Let every event of some orders come once more, and wait until they are in their topics."""
+    """Let every event of some orders come once more, and wait until loyalty's are in their topic."""
 
     def records() -> Counter[str | None]:
-        return Counter(view.record.headers.get("ce_id") for view in look.records(list(orders)))
+        return Counter(view.record.headers.get("ce_id") for view in look.records(list(orders), HEARS))
 
     before = records()
     for order in orders:
@@ -97,13 +100,12 @@ def all_at_once(lab: Lab, shop: Shop, look: Look, loyalty: Guest) -> list[str]:
 
 def last_error(lab: Lab) -> str:
     """Return the last line of loyalty's log that names an exception."""
-    lines = [line for line in lab.guests.log(NAME, 200).splitlines() if re.match(r"[A-Za-z_][\w.]*: ", line)]
+    lines = [line for line in lab.guests.log(NAME, 200).splitlines() if ERROR.match(line)]
     return lines[-1] if lines else "its log names no error"
 
 
 __all__ = [
     "NOWHERE",
-    "TOPIC",
     "all_at_once",
     "last_error",
     "left_behind",
