@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 from labkit import Session, begin  # noqa: E402
 from tools.get_chromium import chromium  # noqa: E402
 from tools.look_at_notebooks import FLAGS, jupyterlab, menu  # noqa: E402
+from tools.save_notebooks import METADATA  # noqa: E402
 
 TARGET = ROOT / "docs" / "images" / "lab-in-action.gif"
 Story = list[tuple[float, Callable[[], object]]]
@@ -33,7 +34,7 @@ Story = list[tuple[float, Callable[[], object]]]
 
 PER_SECOND = 5
 WIDTH = 860
-COLOURS = 48
+COLOURS = 96
 CELLS = ['from labkit import begin\nlab, shop, look, tasks = begin("00")', "look.map()"]
 
 
@@ -51,7 +52,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
             notebook = Path(folder) / "live.ipynb"
             cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
-            nbformat.write(nbformat.v4.new_notebook(cells=cells), notebook)
+            nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=METADATA), notebook)
             with jupyterlab("light", [notebook]) as address:
                 browser = playwright.chromium.launch(executable_path=where, args=FLAGS)
                 page = browser.new_page(viewport={"width": 1280, "height": 1100})
@@ -108,7 +109,12 @@ def save(frames: list[Image.Image], target: Path) -> None:
     """Write the frames as a GIF, small enough for a README."""
     height = round(frames[0].height * WIDTH / frames[0].width)
     small = [frame.resize((WIDTH, height), Image.Resampling.LANCZOS) for frame in frames]
-    palette = small[len(small) // 2].quantize(COLOURS)
+    # One palette for all: of moments in which different things are lit.
+    some = small[:: max(1, len(small) // 8)]
+    together = Image.new("RGB", (WIDTH, height * len(some)))
+    for number, frame in enumerate(some):
+        together.paste(frame, (0, number * height))
+    palette = together.quantize(COLOURS)
     drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in small]
     target.parent.mkdir(parents=True, exist_ok=True)
     drawn[0].save(target, save_all=True, append_images=drawn[1:], duration=1000 // PER_SECOND, loop=0, optimize=True)

@@ -157,10 +157,17 @@ def mesh_reset(stage: Stage, _: bool) -> None:
 @verb("fault", "in {service}'s database[, {times} times]: {statement}")
 def sql(stage: Stage, service: str, *, statement: str, times: int = 1) -> None:
     """Run one statement in a service's database, each time in a transaction of its own."""
-    with psycopg.connect(stage.lab.endpoints.databases[service], connect_timeout=5, autocommit=True) as connection:
-        for _ in range(times):
-            ids = {name: [uuid.UUID(one) for one in there] for name, there in stage.orders.items()}
-            connection.execute(statement.encode(), ids or None)
+    ids = {name: [uuid.UUID(one) for one in there] for name, there in stage.orders.items()}
+    try:
+        url = stage.lab.endpoints.databases[service]
+        with psycopg.connect(url, connect_timeout=5, autocommit=True) as connection:
+            for _ in range(times):
+                connection.execute(statement.encode(), ids or None)
+    except psycopg.Error as error:
+        raise LabError(
+            f"Scenario {stage.scenario}: {service}'s database does not take it: {str(error).splitlines()[0]}",
+            next_step="`lab reset` brings everything back to the course's start",
+        ) from error
 
 
 @verb("fault", "copy the {type} of {name!r} into {topic} with the partitioner {partitioner}")
