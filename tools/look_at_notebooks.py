@@ -102,6 +102,7 @@ def jupyterlab(theme: str, notebooks: Iterable[Path]) -> Iterator[str]:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         token = secrets.token_hex(16)
+        log = (work / "server.log").open("wb")
         server = subprocess.Popen(
             [str(Path(sys.executable).parent / "jupyter"), "lab", "--no-browser", "--ServerApp.ip=127.0.0.1"]
             + [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={work / 'lab'}"]
@@ -113,7 +114,7 @@ def jupyterlab(theme: str, notebooks: Iterable[Path]) -> Iterator[str]:
                 "JUPYTERLAB_WORKSPACES_DIR": str(work / "workspaces"),
                 "JUPYTER_CONFIG_DIR": str(work / "config"),
             },
-            stdout=(work / "server.log").open("wb"),
+            stdout=log,
             stderr=subprocess.STDOUT,
         )
         try:
@@ -126,6 +127,7 @@ def jupyterlab(theme: str, notebooks: Iterable[Path]) -> Iterator[str]:
         finally:
             server.terminate()
             server.wait(30)
+            log.close()
 
 
 def copy_notebooks(notebooks: Iterable[Path], folder: Path) -> None:
@@ -160,9 +162,7 @@ def look(page: Page, address: str, notebook: Path, folder: Path, theme: str) -> 
         finished(page, cells // 2)
         menu(page, "Kernel", "Restart Kernel and Run All Cells…")
         page.locator(".jp-Dialog button.jp-mod-accept").click()
-        page.wait_for_function(
-            f"() => ({PROMPTS})().filter(p => /\\\\d/.test(p)).length < {cells // 2}", timeout=60_000
-        )
+        page.wait_for_function(f"() => ({PROMPTS})().filter(p => /\\d/.test(p)).length < {cells // 2}", timeout=60_000)
     finished(page, cells)
     take_pictures(page, folder, f"{notebook.stem}-{theme}")
     said: list[str] = page.evaluate(TROUBLE)

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from labkit import begin
-from labstack import Lab
 from tests.browser.conftest import LONG, PICTURES, SAMPLE
 from tools.look_at_notebooks import PROMPTS, TROUBLE, finished, look, menu
 
@@ -53,27 +51,6 @@ def test_the_map_moves_and_a_record_opens(page: Page, address: str) -> None:
     expect(page.locator(".lk-rows tbody tr:visible").first).to_contain_text("PaymentCompleted")
     assert page.locator(".lk-rows tbody tr:visible").filter(has_text="OrderCreated").count() == 0
     keep_picture(page, "01-stream")
-
-
-def test_a_killed_kernel_goes_on(page: Page, address: str) -> None:
-    """The kernel is killed while the map is shown: the lab goes on, and a run from the top shows the map again."""
-    cells = opened(page, address, "00-start-here.ipynb")
-    menu(page, "Run", "Run All Cells")
-    finished(page, cells)
-    expect(page.locator(".lk-map").first).to_be_visible()
-    menu(page, "Kernel", "Shut Down Kernel")
-    assert Lab().status(memory=False).state == "ready"
-    menu(page, "Kernel", "Restart Kernel and Run All Cells…")
-    page.locator(".jp-Dialog button.jp-mod-accept").click()
-    page.wait_for_function(
-        f"() => ({PROMPTS})().filter(p => /\\\\d/.test(p)).length < {cells // 2}", timeout=60 * SECONDS
-    )
-    finished(page, cells)
-    assert page.evaluate(TROUBLE) == []
-    session = begin("00")
-    session.shop.follow(session.shop.place_order("ada", "lisbon", {"earl-grey": 1}))
-    expect(page.locator(".lk-told").first).to_contain_text("OrderCompleted", timeout=20 * SECONDS)
-    keep_picture(page, "00-map")
 
 
 def test_the_control_room_breaks_and_heals(page: Page, address: str) -> None:
