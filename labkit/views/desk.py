@@ -76,7 +76,7 @@ class Desk:
         self._card = widgets.HTML()
         self.run_button = self._big("▶ Break it", "danger", self._room.run)
         self.heal_button = self._big("✚ Heal it", "success", self._room.heal)
-        self.reset_button = self._big("⟲ Reset everything", "", self._room.reset)
+        self.reset_button = self._big("⟲ Reset", "", self._room.reset)
         self._state = widgets.HTML()
         self.steps = widgets.HTML()
         self._chart = widgets.HTML()

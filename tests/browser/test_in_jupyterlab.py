@@ -71,6 +71,6 @@ def test_the_control_room_breaks_and_heals(page: Page, address: str) -> None:
     keep_picture(page, "control-room")
     page.get_by_role("button", name="Heal it").click()
     expect(state).to_contain_text("All is well", timeout=120 * SECONDS)
-    page.get_by_role("button", name="Reset everything").click()
+    page.get_by_role("button", name="⟲ Reset").click()
     expect(page.locator("pre", has_text="reset in")).to_be_visible(timeout=120 * SECONDS)
     assert page.evaluate(TROUBLE) == []
