@@ -54,7 +54,7 @@ class Linker:
     def _name(self, page: str) -> Callable[[re.Match[str]], str]:
         def replaced(found: re.Match[str]) -> str:
             path = found["path"]
-            if not (self.root / path).is_file() or path.endswith((".ipynb", ".png")):
+            if not (self.root / path).is_file() or path.endswith((".ipynb", ".png", ".gif")):
                 return found[0]
             where = os.path.relpath(path, PurePosixPath(page).parent) if path in self.pages else self._show(path, page)
             return f"[`{path}`]({where})"
