@@ -13,7 +13,15 @@ from confluent_kafka import Producer
 from labstack import broker, http
 from labstack.errors import BrokerAway, DemoFailed, LabError
 from labstack.scenarios.stage import NotSeen, Stage
-from labstack.scenarios.verbs import verb
+from labstack.scenarios.verbs import Kind, verb
+
+VERBS_OF_THE_LAB: tuple[tuple[Kind, str], ...] = (
+    ("fault", "stop"),
+    ("fault", "kill"),
+    ("fault", "pause"),
+    ("deed", "resume"),
+    ("deed", "start"),
+)
 
 AT_ONCE = 4
 """Requests of a scenario that are on their way at the same time."""
@@ -84,34 +92,18 @@ def requests(
 # -- components ----------------------------------------------------------------------------------------------------
 
 
-@verb("fault", "lab stop {component}")
-def stop(stage: Stage, component: str) -> None:
-    """End a component in good order."""
-    stage.lab.stop(component)
+def _of_the_lab(kind: Kind, name: str) -> None:
+    """Make a verb of the lab that changes one component a verb of the scenarios."""
+
+    def does(stage: Stage, component: str) -> None:
+        getattr(stage.lab, name)(component)
+
+    does.__name__ = name
+    verb(kind, f"lab {name} {{component}}")(does)
 
 
-@verb("fault", "lab kill {component}")
-def kill(stage: Stage, component: str) -> None:
-    """End a component as a crash would."""
-    stage.lab.kill(component)
-
-
-@verb("fault", "lab pause {component}")
-def pause(stage: Stage, component: str) -> None:
-    """Freeze a component."""
-    stage.lab.pause(component)
-
-
-@verb("deed", "lab resume {component}")
-def resume(stage: Stage, component: str) -> None:
-    """Let a frozen component go on."""
-    stage.lab.resume(component)
-
-
-@verb("deed", "lab start {component}")
-def start(stage: Stage, component: str) -> None:
-    """Start a component."""
-    stage.lab.start(component)
+for _kind, _name in VERBS_OF_THE_LAB:
+    _of_the_lab(_kind, _name)
 
 
 @verb("deed", "lab start {component}, which says what is wrong")
