@@ -163,7 +163,9 @@ def build(lab: Lab, look: Look) -> Guest:
         if not db.execute("SELECT FROM pg_replication_slots WHERE slot_name = 'loyalty_outbox'").fetchall():
             db.execute(SLOT)
     url = f"{lab.endpoints.connect}/connectors/{NAME}-outbox"
-    if http.get(url).status_code == 404:
+    known = http.get(url)
+    # A lab that was started again may have its databases at other ports.
+    if known.status_code == 404 or not loyalty.connection.items() <= known.json()["config"].items():
 
         def put() -> bool:
             config = {**CONNECTOR, **ROUTER, **loyalty.connection}
