@@ -126,7 +126,7 @@ def test_what_does_not_run_is_told(session: Session, tasks: Tasks, old: str, new
     """Whoever has mistyped something reads the error in the check's message."""
     build(session.lab, session.look).edit(old, new)
     verdict = tasks.check("once-only")
-    assert verdict.outcome == "wrong"
+    assert verdict.outcome == "wrong", verdict
     assert says in verdict.message
 
 
