@@ -124,6 +124,7 @@ def test_the_solutions_fit_together(session: Session, tasks: Tasks) -> None:
 )
 def test_what_does_not_run_is_told(session: Session, tasks: Tasks, old: str, new: str, says: str) -> None:
     """Whoever has mistyped something reads the error in the check's message."""
+    tasks.setup("once-only")
     build(session.lab, session.look).edit(old, new)
     verdict = tasks.check("once-only")
     assert verdict.outcome == "wrong", verdict
