@@ -53,7 +53,8 @@ def main() -> int:
 def download(wheels: Path) -> None:
     """Fetch every locked package, held to its hash, and what the project itself is built with."""
     pip: list[str | Path] = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", wheels]
-    subprocess.run([*pip, "--require-hashes", "-r", ROOT / "requirements.lock"], check=True)
+    # The lock is complete: what its packages ask for, with extras and all, stands in it.
+    subprocess.run([*pip, "--no-deps", "--require-hashes", "-r", ROOT / "requirements.lock"], check=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     # An editable install wants `editables`, too (hatchling's documentation, "Environment", "Dev mode").
     subprocess.run([*pip, *project["build-system"]["requires"], "editables"], check=True)
