@@ -24,7 +24,7 @@ WANTED = 1.8e9
 """So much may everything take, JupyterLab and one kernel included, so that a longer session has room."""
 
 LONG = bool(os.environ.get("SAGA_LAB_LONG"))
-COURSE = "notebooks/[01]*.ipynb" if LONG else "notebooks/0[01]*.ipynb"
+COURSE = "notebooks/[01]*.ipynb" if LONG else "notebooks/00*.ipynb"
 FIRST_ORDER = """
 from labkit import begin
 lab, shop, look, tasks = begin("00")
@@ -108,7 +108,7 @@ def test_the_course_fits_into_binders_memory(launched: tuple[Image, str, Watch])
     print(f"peak {watch.peak / 1e6:.0f} MB, of which {largest(watch.at_the_peak)}")
     assert done.returncode == 0, done.stdout[-4000:]
     assert answers(address)
-    assert watch.looks > 20
+    assert watch.looks > 10
     assert watch.peak > 400e6  # else nothing was seen
     assert watch.peak < WANTED
 
