@@ -11,6 +11,7 @@ from typing import Any, Literal
 from labkit.errors import KitError
 from labkit.look import Look
 from labkit.views.desk import Desk
+from labkit.views.live import bundle
 from labstack import Lab
 from labstack.errors import LabError
 from labstack.scenarios import Player, Report, Scenario, load_scenario, load_scenarios
@@ -171,6 +172,4 @@ class ControlRoom:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         if self._desk is None:
             self._desk = Desk(self)
-        shown: Any = self._desk.widget._repr_mimebundle_()
-        data = shown[0] if isinstance(shown, tuple) else shown
-        return {**data, "text/plain": repr(self)}
+        return bundle(self._desk.widget, repr(self))

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import pwd
-import re
 import secrets
 import shutil
 import subprocess
@@ -32,9 +31,6 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "/user/ada-saga-lab-x1y2z3/"
 """Binder serves each launch below a path of its own."""
-
-KEPT = re.compile(r"LANG$|LC_ALL$|TZ$|PIP_|UV_|SSL_|OPENBLAS_|\w*_proxy$", re.I)
-"""What of the environment an image gets: certificates, mirrors, languages."""
 
 SUITABLE = "import ensurepip, sys; assert sys.version_info >= (3, 11)"
 

@@ -164,7 +164,12 @@ class LiveView(ABC):
         return self._page
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        shown: Any = self.widget()._repr_mimebundle_()
-        # anywidget gives data, or data and metadata.
-        data = shown[0] if isinstance(shown, tuple) else shown
-        return {**data, "text/plain": repr(self)}
+        return bundle(self.widget(), repr(self))
+
+
+def bundle(widget: Any, words: str) -> dict[str, Any]:
+    """Return what a cell shows for a widget, with words that stay the same from run to run as its text."""
+    shown = widget._repr_mimebundle_()
+    # anywidget gives data, or data and metadata.
+    data = shown[0] if isinstance(shown, tuple) else shown
+    return {**data, "text/plain": words}

@@ -14,6 +14,7 @@ from rich.text import Text
 from labstack.commands.printing import as_json
 from labstack.lab import Lab
 from labstack.scenarios import Player, Report, Scenario, load_scenario, load_scenarios
+from labstack.scenarios.player import AFTERWARDS
 
 
 @click.group()
@@ -60,7 +61,7 @@ def as_text(scenario: Scenario) -> str:
         "Inject": scenario.inject,
         "Proof": scenario.proof,
         "Heal": scenario.heal,
-        "Healed": (*scenario.healed, "every part serves, nothing is left, an order completes, every invariant holds"),
+        "Healed": (*scenario.healed, AFTERWARDS),
     }.items():
         parts += ["", title, *("  - " + str(line).replace("\n", "\n    ") for line in lines)]
     return "\n".join(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -149,12 +148,11 @@ def mesh_reset(stage: Stage, _: bool) -> None:
 @verb("fault", "in {service}'s database[, {times} times]: {statement}")
 def sql(stage: Stage, service: str, *, statement: str, times: int = 1) -> None:
     """Run one statement in a service's database, each time in a transaction of its own."""
-    ids = {name: [uuid.UUID(one) for one in there] for name, there in stage.orders.items()}
     try:
         url = stage.lab.endpoints.databases[service]
         with psycopg.connect(url, connect_timeout=5, autocommit=True) as connection:
             for _ in range(times):
-                connection.execute(statement.encode(), ids or None)
+                connection.execute(statement.encode(), stage.parameters or None)
     except psycopg.Error as error:
         raise LabError(
             f"Scenario {stage.scenario}: {service}'s database does not take it: {str(error).splitlines()[0]}",

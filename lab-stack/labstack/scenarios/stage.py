@@ -90,12 +90,16 @@ class Stage:
             raise LabError(f"The scenario has no order {name!r}; it has {there}.", next_step="mend its file")
         return self.orders[name]
 
+    @property
+    def parameters(self) -> dict[str, list[uuid.UUID]]:
+        """What ``%(NAME)s`` stands for in a scenario's SQL: the ids of the orders called NAME."""
+        return {name: [uuid.UUID(one) for one in there] for name, there in self.orders.items()}
+
     def rows(self, service: str, query: str) -> list[tuple[Any, ...]]:
         """Ask a service's database; ``%(NAME)s`` in the query is the list of ids of the orders called NAME."""
-        ids = {name: [uuid.UUID(one) for one in there] for name, there in self.orders.items()}
         with psycopg.connect(self.lab.endpoints.databases[service], connect_timeout=5) as connection:
             connection.read_only = True
-            return connection.execute(query.encode(), ids).fetchall()
+            return connection.execute(query.encode(), self.parameters).fetchall()
 
     def see(self, what: str, probe: Callable[[], Any], wanted: Callable[[Any], bool]) -> None:
         """Wait until the answer of `probe` is as wanted.
