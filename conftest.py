@@ -1,8 +1,18 @@
-"""Whoever runs `pytest --nbval notebooks/` by hand finds the lab afterwards as it was before: running, or not."""
+"""Whoever runs `pytest --nbval notebooks/` by hand finds the lab afterwards as it was before: running, or not.
+
+And what fails is noted for `tools/check.py`, which tells it once more at its end, where it is found.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
+
 import pytest
+
+TOLD = 14
+"""So many lines of a failure are told again, its last ones."""
 
 _was_stopped = pytest.StashKey[bool]()
 
@@ -22,3 +32,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         from labstack import Lab
 
         Lab().down()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note a failure in the file that `tools/check.py` has named."""
+    if report.failed and (file := os.environ.get("SAGA_LAB_FAILURES")):
+        plain = re.sub(r"\x1b\[\d*m", "", report.longreprtext)
+        lines = [line for line in plain.splitlines() if line.strip()]
+        with Path(file).open("a", encoding="utf-8") as notes:
+            print(f"--- {report.nodeid} ({report.when})", *lines[-TOLD:], sep="\n", file=notes)

@@ -196,7 +196,7 @@ def copy_programs(home: Path) -> None:
     here = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "saga-lab"
     if here.is_dir():
         shutil.copytree(
-            here, home / ".cache" / "saga-lab", symlinks=True, ignore=shutil.ignore_patterns("*istiod*", ".*")
+            here, home / ".cache" / "saga-lab", symlinks=True, ignore=shutil.ignore_patterns("*istiod*", "standins", ".*")
         )
 
 

@@ -128,11 +128,13 @@ def main() -> int:
             "SAGA_LAB_SEED": str(arguments.seed),
             "SAGA_LAB_LONG": "1" if arguments.long else "",
             "SAGA_LAB_CHECK": run,
+            "SAGA_LAB_FAILURES": f"{folder}/failures",
         }
         try:
             results = [run_suite(suite, environment, long=arguments.long) for suite in chosen]
         finally:
             left = end_leftovers(run)
+            print(failures(Path(folder, "failures")))
     report(results)
     if left:
         print(f"left behind by the tests, and ended now: {', '.join(left)}", file=sys.stderr)
@@ -178,6 +180,11 @@ def started_by(run: str) -> list[psutil.Process]:
             if ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
+
+
+def failures(noted: Path) -> str:
+    """Return what pytest has noted of each failure (see conftest.py), since the suites' own words are far above."""
+    return f"\nwhat failed, in brief\n{noted.read_text(encoding='utf-8')}" if noted.exists() else ""
 
 
 def report(results: list[tuple[str, str, float]]) -> None:

@@ -20,7 +20,8 @@ AS_MADE = """
            = ARRAY['public.outbox'::regclass::oid]
 """
 FORGOTTEN = """
-    SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name <> 'outbox' AND NOT active
+    SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+    WHERE slot_name <> 'outbox' AND NOT active AND coalesce(database, current_database()) = current_database()
 """
 PEEK = """
     SELECT count(*) FROM pg_logical_slot_peek_binary_changes(

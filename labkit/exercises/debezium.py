@@ -16,7 +16,7 @@ END = "SELECT pg_current_wal_lsn()::text AS place"
 DISTANCE = "SELECT pg_wal_lsn_diff(%(b)s::pg_lsn, %(a)s::pg_lsn)::bigint AS bytes"
 OTHER_SLOTS = """
     SELECT slot_name, confirmed_flush_lsn::text AS confirmed FROM pg_replication_slots
-    WHERE slot_name <> 'outbox' AND NOT temporary
+    WHERE slot_name <> 'outbox' AND NOT temporary AND database = current_database()
 """
 OWN_SLOT = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'outbox'"
 PUBLISHED = """

@@ -84,7 +84,7 @@ def test_nothing_is_left_to_fetch(image: Image) -> None:
     again = inside(image, image.python.parent / "lab", "prefetch")
     assert again.returncode == 0, again.stdout
     assert "download" not in again.stdout
-    assert all(path.stat().st_uid == image.account.uid for path in (image.home / ".cache").rglob("*"))
+    assert all(path.lstat().st_uid == image.account.uid for path in (image.home / ".cache").rglob("*"))
 
 
 def test_the_first_order_comes_soon(launched: tuple[Image, str, Watch]) -> None:

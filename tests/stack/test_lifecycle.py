@@ -99,15 +99,11 @@ def test_demo_with_json_prints_one_order(shared: Grounds) -> None:
     assert {"order_id", "customer_id", "items", "total_cents", "version"} <= set(order)
 
 
-def test_attaching_is_quick_and_starts_nothing(shared: Grounds) -> None:
-    """A second process sees the running lab within a second of its own work, and starts no process for it."""
+def test_attaching_starts_nothing(shared: Grounds) -> None:
+    """A second process sees the running lab, and starts no process for it; `benchmarks start` tells how quickly."""
     before = {process.pid for process in shared.processes()}
-    code = (
-        "import time, json; began = time.process_time(); from labstack import Lab; lab = Lab(); text = repr(lab);"
-        "print(json.dumps([time.process_time() - began, text, lab.endpoints.kafka]))"
-    )
-    seconds, text, kafka = json.loads(python(code, shared.environment))
-    assert seconds < 1
+    code = "import json; from labstack import Lab; lab = Lab(); print(json.dumps([repr(lab), lab.endpoints.kafka]))"
+    text, kafka = json.loads(python(code, shared.environment))
     assert text.startswith("Lab: ready")
     assert kafka == shared.lab.endpoints.kafka
     assert {process.pid for process in shared.processes()} - before == set()
