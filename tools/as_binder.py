@@ -195,9 +195,8 @@ def copy_programs(home: Path) -> None:
     """Copy downloaded programs, so that trying it again takes no network; the lab checks them as it always does."""
     here = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "saga-lab"
     if here.is_dir():
-        shutil.copytree(
-            here, home / ".cache" / "saga-lab", symlinks=True, ignore=shutil.ignore_patterns("*istiod*", "standins", ".*")
-        )
+        unwanted = shutil.ignore_patterns("*istiod*", "standins", ".*")
+        shutil.copytree(here, home / ".cache" / "saga-lab", symlinks=True, ignore=unwanted)
 
 
 def own(folder: Path, account: Account) -> None:

@@ -48,7 +48,6 @@ HAS_MEMBERS = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, Kafk
 """Answers to whoever speaks for a group that speaks for itself."""
 
 QUICK: dict[str, Any] = {
-    "broker.address.family": "v4",
     "reconnect.backoff.ms": 20,
     "reconnect.backoff.max.ms": 200,
 }

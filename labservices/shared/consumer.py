@@ -52,7 +52,6 @@ def client_settings(service: Service, settings: Settings) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "client.id": service.name,
-        "broker.address.family": "v4",
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 500,
         "socket.timeout.ms": 5000,

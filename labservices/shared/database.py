@@ -94,14 +94,31 @@ class Database:
         DatabaseAway
             When the database is not there, goes away, or has no time.
         """
+        with self._away_told(), self.engine.begin() as connection:
+            tx = self._make_transaction(connection, self._outbox, cause)
+            yield tx
+        for said in tx.said:
+            metrics.count_published(said)
+
+    @contextmanager
+    def statements(self) -> Iterator[Connection]:
+        """Run a block of statements that only read, each a transaction by itself, at a third of the round trips.
+
+        Raises
+        ------
+        DatabaseAway
+            When the database is not there, goes away, or has no time.
+        """
+        with self._away_told(), self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def _away_told(self) -> Iterator[None]:
+        """Tell whatever shows that the database is away as that."""
         if not self.schema_made.is_set():
             raise DatabaseAway("the tables have not been made yet")
         try:
-            with self.engine.begin() as connection:
-                tx = self._make_transaction(connection, self._outbox, cause)
-                yield tx
-            for said in tx.said:
-                metrics.count_published(said)
+            yield
         except (DBAPIError, PoolTimeout) as error:
             # PostgreSQL tells the end of a transaction that stood still in an error of another class.
             is_away = isinstance(error, OperationalError | InterfaceError | PoolTimeout) or error.connection_invalidated

@@ -141,18 +141,15 @@ class _View:
 
 
 def in_database(database: "Database", gauges: Iterable[Gauge]) -> list[GaugeMetricFamily]:
-    """Ask a database for all of these gauges, each in a transaction of its own: none holds on to a table.
+    """Ask a database for all of these gauges, each statement by itself: none holds on to a table.
 
     Raises
     ------
     DatabaseAway
         It gives no answer.
     """
-    found = []
-    for gauge in gauges:
-        with database.transaction() as tx:
-            found.append(family(gauge, gauge.samples(tx.connection)))
-    return found
+    with database.statements() as connection:
+        return [family(gauge, gauge.samples(connection)) for gauge in gauges]
 
 
 def family(gauge: Gauge, samples: Iterable[Sample]) -> GaugeMetricFamily:

@@ -25,8 +25,8 @@ _propagator = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("labservices")
 _processor: BatchSpanProcessor | None = None
 
-SEND_EVERY_MS = 200
-"""Milliseconds between two exports of what was recorded."""
+SEND_EVERY_MS = 500
+"""Milliseconds between two exports of what was recorded; each costs a busy service some 3 ms."""
 
 QUEUE = 4096
 """Spans that wait for an export at most; while nobody takes them, the oldest are dropped."""

@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -12,6 +13,8 @@ from fastapi_offline import FastAPIOffline
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.exposition import ALLOWUTF8
+from prometheus_client.openmetrics.exposition import generate_latest as encode_openmetrics
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
@@ -225,6 +228,9 @@ def _health(database: Database, consumer: EventConsumer) -> APIRouter:
     async def read_metrics(request: Request) -> Response:
         """Give the metrics as Prometheus reads them, with exemplars for those who ask for OpenMetrics."""
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        if media_type.startswith("application/openmetrics-text"):
+            # Escaping would look at each letter of each name, a third of the time. Here is nothing to escape.
+            encode = partial(encode_openmetrics, escaping=ALLOWUTF8)
         return Response(encode(REGISTRY), media_type=media_type)
 
     return router

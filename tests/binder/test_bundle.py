@@ -13,16 +13,9 @@ from pathlib import Path
 import pytest
 
 from labstack.offline import take_programs
+from tests.alone import ALONE, needs_to_be_alone
 
 ROOT = Path(__file__).resolve().parents[2]
-ALONE = ["unshare", "--net", "sh", "-ec", 'ip link set lo up && exec "$@"', "alone"]
-
-
-def can_be_alone() -> bool:
-    """Whether a process can be cut off from every network but loopback."""
-    if not all(map(shutil.which, ("unshare", "ip"))):
-        return False
-    return subprocess.run([*ALONE, "true"], capture_output=True).returncode == 0
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +39,9 @@ def test_every_file_has_its_sum(bundle: Path) -> None:
 
 
 @pytest.mark.skipif(not os.environ.get("SAGA_LAB_LONG"), reason="takes minutes: in .ci/long")
-@pytest.mark.skipif(not can_be_alone(), reason="this machine lets nobody cut a process off from the network")
+@needs_to_be_alone
 def test_it_installs_without_a_network(bundle: Path, tmp_path: Path) -> None:
-    """With a fresh home and no network at all everything is installed, and no program is left to fetch."""
+    """With a fresh home and no network at all everything is installed, nothing is left to fetch, and an order ends."""
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "VIRTUAL_ENV", "PIP_", "UV_", "LAB_"))},
         "HOME": str(tmp_path),
@@ -58,7 +51,9 @@ def test_it_installs_without_a_network(bundle: Path, tmp_path: Path) -> None:
     }
     python = str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}")
     said = ""
-    for command in ([python, "saga-lab/start.py", "env"], ["saga-lab/.venv/bin/lab", "prefetch"]):
+    lab = "saga-lab/.venv/bin/lab"
+    an_order = f"{lab} up && {lab} demo; status=$?; {lab} down --purge; exit $status"  # in one network
+    for command in ([python, "saga-lab/start.py", "env"], [lab, "prefetch"], ["sh", "-c", an_order]):
         done = subprocess.run(
             [*ALONE, *command], cwd=bundle, env=environment, capture_output=True, text=True, timeout=400
         )

@@ -19,6 +19,7 @@ from labstack.errors import LabError, PortTaken
 from labstack.paths import CONFIG, DATASETS
 from labstack.services import load_services
 from labstack.waiting import wait_until
+from tests.alone import ALONE, needs_to_be_alone
 from tests.stack.labs import COMPONENTS, ROOT, Grounds, finish
 
 MakeGrounds = Callable[..., Grounds]
@@ -322,6 +323,20 @@ def test_a_read_only_folder(grounds: Grounds) -> None:
     script = 'mount -t tmpfs -o ro none "$STATE"; $LAB status --json; $LAB up'
     done = in_private_mounts(grounds, script)
     assert_clear(done, str(grounds.home), "XDG_STATE_HOME", "Read-only")
+
+
+# --- no network
+
+
+@needs_to_be_alone
+def test_no_network_at_all(grounds: Grounds) -> None:
+    """On a machine that has no interface but loopback, as a laptop in a train, an order comes to its end."""
+    command = [*ALONE, "sh", "-c", "$LAB up && $LAB demo --json && $LAB down"]
+    environment = {**grounds.environment, "LAB": f"{sys.executable} -m labstack.cli"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"status": "COMPLETED"' in done.stdout
+    grounds.assert_nothing_runs()
 
 
 # --- other users
