@@ -12,6 +12,7 @@ import httpx
 from labstack import broker, connect_watcher, http
 from labstack.errors import ComponentFailed
 from labstack.mesh.envoy_admin import EnvoyAdmin
+from labstack.mesh.istiod import RESOURCES, SERVICES
 from labstack.services import FIRST_VERSION, ServiceEntry
 from labstack.waiting import wait_until
 from labstack.web_prefix import base_path
@@ -203,27 +204,39 @@ class ControlPlane(HttpComponent):
         """Return what it has to have now."""
 
     def settle(self) -> None:
-        """Give it its configuration, and see that it has read it."""
+        """Give it its configuration, and see that it has read it, and made services of its service entries."""
         wanted = self.configuration().count("\nkind: ")
+        entries = self.configuration().count("\nkind: ServiceEntry")
 
         def has_it() -> bool:
             self.place(self.configuration())
-            return bool(wait_until(lambda: self.resources() >= wanted, 1, interval=0.01))
+            if wait_until(lambda: self.resources() >= wanted and self.services() >= entries, 1, interval=0.01):
+                return True
+            self.place("")  # what it has read, it does not take for new; so it forgets it first
+            return False
 
         if not wait_until(has_it, 10):
             raise ComponentFailed(
-                f"istiod runs, but has read {self.resources()} of {wanted} resources.",
+                f"istiod runs, but has read {self.resources()} of {wanted} resources, "
+                f"and knows {self.services()} of {entries} services.",
                 next_step="`lab logs istiod` tells why; `lab mesh reset` goes back to the lab's own configuration",
             )
 
     @abstractmethod
-    def listing(self) -> str:
-        """Return its own list of the resources that it has read, as JSON; empty where it gives none."""
+    def listing(self, path: str) -> str:
+        """Return one of its own lists (``RESOURCES`` or ``SERVICES``), as JSON; empty where it gives none."""
 
     def resources(self) -> int:
         """Return how many resources it has read."""
+        return self._count(RESOURCES)
+
+    def services(self) -> int:
+        """Return how many services it knows of them, and so gives to Envoy as clusters."""
+        return self._count(SERVICES)
+
+    def _count(self, path: str) -> int:
         try:
-            return len(json.loads(self.listing()) or ())
+            return len(json.loads(self.listing(path)) or ())
         except ValueError:
             return 0
 

@@ -45,8 +45,8 @@ class Istiod(roles.ControlPlane, Component):
     def place(self, configuration: str) -> None:
         self.site.put(self.name, FOLDER, archive("in-force.yaml", configuration))
 
-    def listing(self) -> str:
-        return self.site.run(self.name, ["pilot-discovery", "request", "GET", istiod.LISTING])
+    def listing(self, path: str) -> str:
+        return self.site.run(self.name, ["pilot-discovery", "request", "GET", path])
 
     def configure(self, container: DockerContainer) -> None:
         values: dict[str, object] = {

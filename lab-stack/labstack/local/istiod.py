@@ -55,9 +55,9 @@ class Istiod(roles.ControlPlane, Component):
         write_atomically(whole, configuration)
         whole.replace(self._folder / whole.name)
 
-    def listing(self) -> str:
+    def listing(self, path: str) -> str:
         try:
-            return http.get(f"{self.url}{istiod.LISTING}", timeout=2).text
+            return http.get(f"{self.url}{path}", timeout=2).text
         except httpx.HTTPError:
             return ""
 

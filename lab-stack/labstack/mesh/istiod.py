@@ -27,8 +27,8 @@ ENVIRONMENT = MappingProxyType(
     }
 )
 
-LISTING = "/debug/configz"
-"""Where it lists the resources that it has read; only for who asks from its own machine or container."""
+RESOURCES, SERVICES = "/debug/configz", "/debug/registryz"
+"""Where it lists what it has read, and the services that it knows; only for who asks from its machine or container."""
 
 REFUSAL = "unable to reload file configuration"
 """What its log says when it goes on with what it had."""
