@@ -16,6 +16,7 @@ from labstack.install import find_program
 from labstack.mesh.errors import InvalidMesh, InvalidYaml, Unsupported
 from labstack.mesh.store import ISTIO
 from labstack.paths import LabPaths
+from labstack.roles import ControlPlane
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds
 from tests.stack.one_order import ended, place
@@ -459,6 +460,19 @@ def test_without_its_control_plane_the_gateway_goes_on(steered: Grounds) -> None
     lab.start("order-v2")
     lab.mesh.apply(split(0, 1))
     assert ask(lab.endpoints.gateway, "/orders?limit=1", 10).versions == {"v2": 10}
+
+
+def test_istiod_is_told_until_it_knows_the_services(steered: Grounds) -> None:
+    """istiod that knows no service of what it has read, as happens at a start, is given all of it once more."""
+    if steered.lab.mesh.control_plane == "the lab's translator":
+        pytest.skip("the translator is no program that runs")
+    control_plane = steered.lab.backend.component(ControlPlane.name)
+    assert isinstance(control_plane, ControlPlane)
+    control_plane.place("")
+    assert wait_until(lambda: control_plane.services() == 0, 5)
+    control_plane.settle()
+    assert control_plane.services() == 4
+    assert ask(steered.lab.endpoints.gateway, "/orders?limit=1", 10).statuses == {200: 10}
 
 
 def test_an_emptied_folder(steered: Grounds) -> None:
