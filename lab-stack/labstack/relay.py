@@ -72,6 +72,11 @@ def retained_bytes(database_url: str) -> int:
 WAL_STATUS: LiteralString = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'outbox'"
 
 
+CONFIRMED: LiteralString = (
+    "SELECT pg_wal_lsn_diff(confirmed_flush_lsn, '0/0')::bigint FROM pg_replication_slots WHERE slot_name = 'outbox'"
+)
+
+
 def slot_is_usable(database_url: str) -> bool:
     """Whether the slot is there and PostgreSQL still has the log from its position on."""
     status = _ask(database_url, WAL_STATUS)
@@ -224,6 +229,50 @@ class Relay:
             connection.execute(f"SELECT pg_drop_replication_slot(slot_name) {mine}")
             connection.execute("SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')")
         accepted("PUT", f"{connector}/resume")
+
+    def correct_position(self, service: str, database_url: str, meanwhile: Callable[[], None] | None = None) -> None:
+        """Let a connector go on from its slot's position, where Connect has stored one that the log has not come to.
+
+        Such a position is another database's: of one restored from an older copy, or of another lab's that had this
+        one's port while both were starting. Debezium would pass over all that comes until the log is that long.
+
+        Raises
+        ------
+        RelayFailed
+            Connect did not take the other position.
+        """
+        partition = self._position_beyond(service, database_url)
+        if partition is None:
+            return
+        confirmed = _ask(database_url, CONFIRMED)
+        offset = {"lsn": confirmed, "lsn_proc": confirmed, "lsn_commit": confirmed}
+        body = {"offsets": [{"partition": partition, "offset": offset}]}
+        connector = f"{self._url}/connectors/{connector_name(service)}"
+
+        def accepted(method: str, path: str) -> bool:
+            try:
+                sent = {"json": body} if method == "PATCH" else {}
+                return http.request(method, connector + path, timeout=10, **sent).status_code < 400
+            except httpx.HTTPError:
+                return False
+
+        for method, path in (("PUT", "/stop"), ("PATCH", "/offsets"), ("PUT", "/resume")):
+            if not wait_until(lambda m=method, p=path: accepted(m, p), 20, interval=0.1, meanwhile=meanwhile):  # type: ignore[misc]
+                raise self._refused(service, f"{method} {path} was not accepted")
+
+    def _position_beyond(self, service: str, database_url: str) -> dict[str, Any] | None:
+        """Return the partition, as Connect calls it, whose stored position lies beyond the log's end; else None."""
+        end = _ask(database_url, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint")
+        try:
+            answer = http.get(f"{self._url}/connectors/{connector_name(service)}/offsets", timeout=10)
+            stored = answer.json()["offsets"]
+        except (httpx.HTTPError, ValueError, LookupError):
+            return None
+        for entry in stored if isinstance(end, int) else ():
+            if entry["offset"] and entry["offset"].get("lsn", 0) > end:
+                partition: dict[str, Any] = entry["partition"]
+                return partition
+        return None
 
     def connectors_of(self, databases: Collection[str]) -> list[str]:
         """Return the names of the connectors that read one of these databases.

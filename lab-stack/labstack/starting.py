@@ -138,6 +138,7 @@ class Start:
                 if self.renew_slots:
                     self._mend(relay, service.name, url)
                 relay.await_task(service.name, url, self._check)
+                relay.correct_position(service.name, url, self._check)
         except BaseException:
             self._failed.set()
             raise

@@ -16,7 +16,7 @@ from labstack import LabError, broker, canary
 from labstack.replication import can_be_decoded
 from labstack.waiting import wait_until
 from tests.stack.labs import ROOT, Grounds
-from tests.stack.one_order import ended, place
+from tests.stack.one_order import ended, place, read_order
 
 ASYNCAPI = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text(encoding="utf-8"))
 
@@ -89,6 +89,25 @@ def test_rows_of_a_time_without_the_publication_are_mended_by_reset(shared: Grou
     lab.reset()
     assert can_be_decoded(url)
     assert ended(lab, place(lab), 60) == ("COMPLETED", None)
+
+
+def test_a_position_of_another_database_is_corrected(shared: Grounds) -> None:
+    """A connector whose stored position its database's log has not come to yet, as another lab's, would pass over all
+    that comes. The next start lets it go on from its slot's, and nothing that was said meanwhile is lost.
+    """
+    connector = f"{shared.lab.endpoints.connect}/connectors/shipping-outbox"
+    httpx.put(f"{connector}/stop").raise_for_status()
+    (stored,) = httpx.get(f"{connector}/offsets").json()["offsets"]
+    far = {**stored["offset"], "lsn": 2**40, "lsn_proc": 2**40, "lsn_commit": 2**40}
+    body = {"offsets": [{"partition": stored["partition"], "offset": far}]}
+    assert wait_until(lambda: httpx.patch(f"{connector}/offsets", json=body, timeout=20).status_code == 200, 20)
+    httpx.put(f"{connector}/resume").raise_for_status()
+    order = place(shared.lab)
+    assert wait_until(lambda: read_order(shared.lab, order)["status"] == "PAID", 20)
+    shared.lab.down()
+    shared.lab.up()
+    assert ended(shared.lab, order) == ("COMPLETED", None)
+    assert all(verdict.holds for verdict in shared.lab.check(wait_for_rest=20))
 
 
 def test_a_message_in_the_log_does_not_stop_the_relay(shared: Grounds) -> None:
