@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, LiteralString
 
 import httpx
@@ -17,6 +17,9 @@ from labstack.paths import CONFIG
 from labstack.replication import can_be_decoded
 from labstack.templates import fill
 from labstack.waiting import wait_until
+
+Step = tuple[str, str, dict[str, Any] | None]
+"""A request about a connector: its method, the path below the connector's, and its body."""
 
 PASSING = {404, 409, 500, 503}
 """Answers of Connect while it is still forming its group, or the connector is just being made."""
@@ -211,24 +214,14 @@ class Relay:
         RelayFailed
             Connect did not let go of the old position.
         """
-        connector = f"{self._url}/connectors/{connector_name(service)}"
-
-        def accepted(method: str, url: str) -> bool:
-            try:
-                return http.request(method, url, timeout=10).status_code < 400
-            except httpx.HTTPError:
-                return False
-
-        for method, url in (("PUT", f"{connector}/stop"), ("DELETE", f"{connector}/offsets")):
-            if not wait_until(lambda m=method, u=url: accepted(m, u), 20, interval=0.1, meanwhile=meanwhile):  # type: ignore[misc]
-                raise self._refused(service, f"{method} {url} was not accepted")
+        self._tell(connector_name(service), (("PUT", "/stop", None), ("DELETE", "/offsets", None)), meanwhile)
         # Its reader's process ends a moment after its connection.
         wait_until(lambda: not slot_is_read(database_url), 20, interval=0.1, meanwhile=meanwhile)
         with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
             mine = "FROM pg_replication_slots WHERE slot_name = 'outbox'"
             connection.execute(f"SELECT pg_drop_replication_slot(slot_name) {mine}")
             connection.execute("SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')")
-        accepted("PUT", f"{connector}/resume")
+        self._tell(connector_name(service), (("PUT", "/resume", None),), meanwhile)
 
     def correct_position(self, service: str, database_url: str, meanwhile: Callable[[], None] | None = None) -> None:
         """Let a connector go on from its slot's position, where Connect has stored one that the log has not come to.
@@ -247,18 +240,8 @@ class Relay:
         confirmed = _ask(database_url, CONFIRMED)
         offset = {"lsn": confirmed, "lsn_proc": confirmed, "lsn_commit": confirmed}
         body = {"offsets": [{"partition": partition, "offset": offset}]}
-        connector = f"{self._url}/connectors/{connector_name(service)}"
-
-        def accepted(method: str, path: str) -> bool:
-            try:
-                sent = {"json": body} if method == "PATCH" else {}
-                return http.request(method, connector + path, timeout=10, **sent).status_code < 400
-            except httpx.HTTPError:
-                return False
-
-        for method, path in (("PUT", "/stop"), ("PATCH", "/offsets"), ("PUT", "/resume")):
-            if not wait_until(lambda m=method, p=path: accepted(m, p), 20, interval=0.1, meanwhile=meanwhile):  # type: ignore[misc]
-                raise self._refused(service, f"{method} {path} was not accepted")
+        steps = (("PUT", "/stop", None), ("PATCH", "/offsets", body), ("PUT", "/resume", None))
+        self._tell(connector_name(service), steps, meanwhile)
 
     def _position_beyond(self, service: str, database_url: str) -> dict[str, Any] | None:
         """Return the partition, as Connect calls it, whose stored position lies beyond the log's end; else None."""
@@ -297,18 +280,40 @@ class Relay:
         RelayFailed
             Connect did not let go of it.
         """
-        url = f"{self._url}/connectors/{connector}"
+        steps = (("PUT", "/stop", None), ("DELETE", "/offsets", None), ("DELETE", "", None))
+        self._tell(connector, steps, gone_is_well=True)
 
-        def accepted(method: str, path: str) -> bool:
+    def _tell(
+        self,
+        connector: str,
+        steps: Iterable[Step],
+        meanwhile: Callable[[], None] | None = None,
+        gone_is_well: bool = False,
+    ) -> None:
+        """Take a connector through some steps, each as soon as Connect accepts it.
+
+        Raises
+        ------
+        RelayFailed
+            Connect did not accept one within 20 s.
+        """
+        last = ["no answer"]
+
+        def accepted(method: str, path: str, body: dict[str, Any] | None) -> bool:
             try:
-                status = http.request(method, url + path, timeout=10).status_code
-            except httpx.HTTPError:
+                answer = http.request(method, f"{self._url}/connectors/{connector}{path}", timeout=10, json=body)
+            except httpx.HTTPError as error:
+                last[0] = str(error) or type(error).__name__
                 return False
-            return status < 400 or status == 404
+            last[0] = f"{answer.status_code} {answer.text[:500]}"
+            return answer.status_code < 400 or (gone_is_well and answer.status_code == 404)
 
-        for method, path in (("PUT", "/stop"), ("DELETE", "/offsets"), ("DELETE", "")):
-            if not wait_until(lambda m=method, p=path: accepted(m, p), 20, interval=0.1):  # type: ignore[misc]
-                raise RelayFailed(f"Connect does not let go of {connector}.", next_step="look at `lab logs connect`")
+        for step in steps:
+            if not wait_until(lambda s=step: accepted(*s), 20, interval=0.1, meanwhile=meanwhile):  # type: ignore[misc]
+                raise RelayFailed(
+                    f"Connect did not accept {step[0]} {step[1] or '/'} for the connector {connector}: {last[0]}",
+                    next_step="look at `lab logs connect`",
+                )
 
     def _refused(self, service: str, why: str) -> RelayFailed:
         return RelayFailed(
