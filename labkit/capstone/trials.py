@@ -89,7 +89,7 @@ def all_at_once(lab: Lab, shop: Shop, look: Look, loyalty: Guest) -> list[str]:
     for table in ("points", "outbox"):
         with refused_once(shop, look, table) as order:
             orders.append(order)
-    settle(lab, look, orders)
+        settle(lab, look, orders)  # or the next table refuses this order's second try, and not the next order
     loyalty.kill()
     orders += [one_order(shop, NOWHERE), one_order(shop)]
     send_again(lab, look, orders)

@@ -426,6 +426,7 @@ loyalty.edit('''
                 return wrong(
                     "The points were refused, and the event was there all the same: it says what it did not do."
                 )
+            settle(bench.lab, bench.look, orders)  # or the next table refuses this order's second try
         seen = seen_of(bench, *orders)
         if broken := first_broken(paid_once(seen), each_said(seen)):
             return wrong(f"A table refused a row for a moment, and afterwards there is {broken}.")
