@@ -472,7 +472,8 @@ def test_istiod_is_told_until_it_knows_the_services(steered: Grounds) -> None:
     assert wait_until(lambda: control_plane.services() == 0, 5)
     control_plane.settle()
     assert control_plane.services() == 4
-    assert ask(steered.lab.endpoints.gateway, "/orders?limit=1", 10).statuses == {200: 10}
+    gateway = steered.lab.endpoints.gateway  # whose listener was taken away, too
+    assert wait_until(lambda: ask(gateway, "/orders?limit=1", 10).statuses == {200: 10}, 10)
 
 
 def test_an_emptied_folder(steered: Grounds) -> None:
