@@ -9,11 +9,13 @@ LabError
     ├── QueryFailed     PostgreSQL does not take a query
     └── WaitedTooLong   something did not happen in time; tells what was seen last
 
-In a notebook they show their message and no stack of calls: it is the message that helps.
+In a notebook they show their message and no stack of calls: it is the message that helps. A name that is not there,
+since a cell was left out, gets its advice below Python's own words.
 """
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import Any
 
 from labstack.errors import LabError
@@ -65,3 +67,28 @@ class QueryFailed(KitError):
 
 class WaitedTooLong(KitError):
     """Something did not happen in time."""
+
+
+def advise_on_names(shell: Any) -> None:
+    """Let a NameError of a cell say what to do: whoever skips a cell, or restarts the kernel, meets it first.
+
+    Parameters
+    ----------
+    shell : IPython.core.interactiveshell.InteractiveShell
+        The notebook's shell.
+    """
+
+    def explain(
+        shell: Any, kind: type[NameError], error: NameError, trace: TracebackType | None, tb_offset: int | None = None
+    ) -> None:
+        where = trace
+        while where and where.tb_next:
+            where = where.tb_next
+        if where and where.tb_frame.f_globals is shell.user_ns and error.name:
+            error.add_note(
+                f"If a cell above makes `{error.name}`, it has not run since this kernel was started. "
+                "Choose Run, then Run All Above Selected Cell, and run this cell again."
+            )
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+
+    shell.set_custom_exc((NameError,), explain)

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
+from IPython import get_ipython
 
 from labkit.aliases import Aliases
+from labkit.errors import advise_on_names
 from labkit.exercises.tasks import Tasks
 from labkit.look import Look
 from labkit.shop import Shop
@@ -64,6 +66,8 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
         lab, shop, look, tasks.
     """
     _set_tables()
+    if in_notebook():
+        advise_on_names(get_ipython())
     lab = lab or Lab()
     area, trouble = _Area(), ""
     status = lab.status(memory=False)

@@ -1,0 +1,32 @@
+"""What a cell says when something is missing, in a real kernel."""
+
+from __future__ import annotations
+
+import nbformat
+from nbclient import NotebookClient
+
+SET_UP = "from labkit.errors import advise_on_names\nadvise_on_names(get_ipython())"
+DEEPER = "import json\ndef answer(pairs):\n    return nobody\njson.loads('{}', object_pairs_hook=answer)"
+
+
+def said(*cells: str) -> str:
+    """Run cells in a kernel of their own, and return what the last one's error shows."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, allow_errors=True, timeout=60).execute()
+    (error,) = (output for output in notebook.cells[-1].outputs if output.output_type == "error")
+    assert error.ename == "NameError"
+    return "\n".join(error.traceback)
+
+
+def test_a_cell_that_was_left_out_is_missed_by_name() -> None:
+    """A name that no cell has made yet is told, with what to choose from the menu; also one that a function misses."""
+    for cell, name in [("order.status", "order"), (DEEPER, "nobody")]:
+        told = said(SET_UP, cell)
+        assert f"makes `{name}`" in told
+        assert "Run All Above" in told
+
+
+def test_a_fault_elsewhere_gets_no_such_advice() -> None:
+    """Where a module's own code misses a name, no cell can help."""
+    told = said(SET_UP, "import sys, types\nodd = types.ModuleType('odd')\nexec('def f(): g', odd.__dict__)\nodd.f()")
+    assert "Run All Above" not in told
