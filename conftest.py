@@ -1,6 +1,7 @@
 """Whoever runs `pytest --nbval notebooks/` by hand finds the lab afterwards as it was before: running, or not.
 
-And what fails is noted for `tools/check.py`, which tells it once more at its end, where it is found.
+And what fails is noted for `tools/check.py`, which tells it once more at its end, where it is found; of the tests that
+are marked `sampled` its short form runs a part, chosen by the seed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import pytest
 
 TOLD = 14
 """So many lines of a failure are told again, its last ones."""
+
+TURNS = 3
+"""After so many seeds in a row every sampled test has had its turn."""
 
 _was_stopped = pytest.StashKey[bool]()
 
@@ -32,6 +36,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         from labstack import Lab
 
         Lab().down()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the sampled tests whose turn it is not, in `tools/check.py`'s short form; by hand all run."""
+    if not os.environ.get("SAGA_LAB_CHECK") or os.environ.get("SAGA_LAB_LONG"):
+        return
+    sampled = [item for item in items if item.get_closest_marker("sampled")]
+    turn = int(os.environ["SAGA_LAB_SEED"]) % TURNS
+    waiting = {item for number, item in enumerate(sampled) if number % TURNS != turn}
+    config.hook.pytest_deselected(items=list(waiting))
+    items[:] = [item for item in items if item not in waiting]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
