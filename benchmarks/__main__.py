@@ -1,4 +1,4 @@
-"""Run a benchmark: ``python -m benchmarks start|relay|saga|guards|modes|gateway|seeing [--json FILE] [--quick]``."""
+"""Run a benchmark: ``python -m benchmarks NAME [--json FILE] [--quick]``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rich.console import Console
 
 from benchmarks.figures import machine, write_json
 
+NAMES = ["start", "relay", "saga", "guards", "modes", "gateway", "seeing", "course"]
+
 
 @click.command()
-@click.argument(
-    "name", metavar="BENCHMARK", type=click.Choice(["start", "relay", "saga", "guards", "modes", "gateway", "seeing"])
-)
+@click.argument("name", metavar="BENCHMARK", type=click.Choice(NAMES))
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there, too.")
 @click.option("--quick", is_flag=True, help="A short run, to see that it works; its figures mean nothing.")
 def main(name: str, file: Path | None, quick: bool) -> None:

@@ -1,0 +1,115 @@
+"""How long the course takes: its cells as a machine runs them, and its notebooks as a person reads them.
+
+The notebooks are run as `pytest --nbval notebooks/` does, in one go on a lab that has never run, so the first of them
+starts it. What a person needs is reckoned from that, for the guard that holds the stated minutes against it: everything
+before the exercises is read once, each code cell looked at, each guess thought about, each run waited for.
+
+Sources
+-------
+Reading: 238 words a minute, silently, in English (M. Brysbaert, "How many words do we read per minute? A review and
+meta-analysis of reading rate", Journal of Memory and Language 109, 2019).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+WORDS_PER_MINUTE = 238
+LOOK_SECONDS = 10
+"""For a code cell and what it says: a guess of this course, as the next one is."""
+GUESS_SECONDS = 30
+
+
+def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
+    """Run the course, or its first notebook, and reckon with what was measured.
+
+    Raises
+    ------
+    RuntimeError
+        A notebook did not pass: its seconds would mean nothing.
+    """
+    notebooks = COURSE[:1] if quick else COURSE
+    with tempfile.TemporaryDirectory(prefix="saga-lab-benchmark-") as folder:
+        report = Path(folder, "report.xml")
+        environment = {**os.environ, "XDG_STATE_HOME": folder, "LAB_NAME": "course"}
+        command = [sys.executable, "-m", "pytest", "-q", "--nbval", f"--junitxml={report}", *map(str, notebooks)]
+        began = time.monotonic()
+        try:
+            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        finally:
+            subprocess.run([sys.executable, "-m", "labstack.cli", "down", "--purge"], env=environment, check=True)
+        spent = time.monotonic() - began
+        if done.returncode:
+            raise RuntimeError(done.stdout[-3000:])
+        seconds = cell_seconds(report)
+    return {
+        "quick": quick,
+        "seconds_in_all": spent,
+        "notebooks": [
+            {
+                "name": path.stem,
+                "seconds": sum(seconds[path.stem].values()),
+                "minutes": minutes_to_read(nbformat.read(path, as_version=4), sum(seconds[path.stem].values())),
+            }
+            for path in notebooks
+        ],
+        "slowest_cells": Counter(
+            {f"{name}, {cell}": took for name, cells in seconds.items() for cell, took in cells.items()}
+        ).most_common(5),
+    }
+
+
+def cell_seconds(report: Path) -> dict[str, dict[str, float]]:
+    """Return the seconds of each cell of each notebook, from pytest's report in JUnit's XML."""
+    found: dict[str, dict[str, float]] = {}
+    for case in ET.parse(report).getroot().iter("testcase"):
+        notebook = Path(case.attrib["classname"].replace(".ipynb", "").replace(".", "/")).name
+        found.setdefault(notebook, {})[case.attrib["name"]] = float(case.attrib["time"])
+    return found
+
+
+def minutes_to_read(notebook: Any, seconds: float) -> float:
+    """Return the minutes that a person needs to read a notebook and run it, its exercises left out.
+
+    Parameters
+    ----------
+    notebook : nbformat.NotebookNode
+        The notebook.
+    seconds : float
+        What a machine needs for all its cells.
+    """
+    before = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and "## Exercises" in cell.source:
+            break
+        before.append(cell)
+    words = sum(len(cell.source.split()) for cell in before if cell.cell_type == "markdown")
+    looks = sum(cell.cell_type == "code" for cell in before)
+    guesses = sum(cell.source.count("> **Predict.**") for cell in before)
+    return words / WORDS_PER_MINUTE + (looks * LOOK_SECONDS + guesses * GUESS_SECONDS + seconds) / 60
+
+
+def show(results: dict[str, Any], console: Console) -> None:
+    """Print the table that docs/instructors.md has."""
+    table = Table("notebook", "seconds of running", "minutes to read and run, reckoned", title="The course")
+    for row in results["notebooks"]:
+        table.add_row(row["name"], f"{row['seconds']:.0f}", f"{row['minutes']:.0f}")
+    console.print(table)
+    console.print(f"pytest --nbval: {results['seconds_in_all'] / 60:.1f} minutes for all of it (15 at most)")
+    for cell, seconds in results["slowest_cells"]:
+        console.print(f"{seconds:6.1f} s  {cell}")
