@@ -11,13 +11,15 @@ from typing import Any
 import httpx
 
 from labkit.aliases import Aliases
-from labkit.errors import Conflict, NotFound, Refused, ShopAway
+from labkit.errors import Conflict, NotFound, Refused, ShopAway, WaitedTooLong
 from labkit.load import Load, place_orders
 from labkit.traffic import VERSION_HEADER, Traffic, send
-from labkit.waiting import wait_until
-from labstack import Lab
+from labstack import Lab, waiting
 
 TERMINAL = ("COMPLETED", "CANCELLED")
+BACK = {"stopped": "start", "failed": "start", "paused": "resume"}
+"""What brings a component back, by its state."""
+
 SHOWN_HEADERS = ("content-type", "location", "retry-after")
 
 
@@ -257,14 +259,29 @@ class Shop:
         return self._order(self.request("POST", "order", f"/orders/{self.id(order)}/cancel"))
 
     def follow(self, order: Order | str, timeout: float = 40) -> Order:
-        """Wait until an order is COMPLETED or CANCELLED, and return it."""
+        """Wait until an order is COMPLETED or CANCELLED, and return it.
+
+        Raises
+        ------
+        WaitedTooLong
+            It was neither in time; says how it was then, and which parts of the lab were not running.
+        """
         seen: list[Order] = []
 
         def ended() -> bool:
             seen[:] = [self.order(order)]
             return seen[0].status in TERMINAL
 
-        wait_until(ended, timeout, what=f"the end of {self._aliases.name(self.id(order), 'order')}")
+        if not waiting.wait_until(ended, timeout):
+            components = self._lab.status(memory=False).components
+            away = [name for name, status in components.items() if status.state != "running"]
+            where = f"Not running: {', '.join(away)}." if away else "Every part of the lab runs."
+            start = " or ".join([f"`lab.{BACK[components[name].state]}({name!r})`" for name in away])
+            raise WaitedTooLong(
+                f"Waited {timeout:g} s for the end of {seen[0].alias}; it is still {seen[0].status}. {where}",
+                next_step=f"{start or '`lab.check()` tells what the order waits for'}; "
+                "`lab.reset()` brings everything back to the course's start",
+            )
         return seen[0]
 
     def products(self) -> list[dict[str, Any]]:

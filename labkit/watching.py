@@ -26,7 +26,7 @@ from labstack import Lab, broker
 from labstack.state import StateStore
 
 QUIET = 0.6
-"""Seconds without a new span after which a trace is taken for whole; services send theirs every 0.2 s."""
+"""Seconds without a new span after which a trace is taken for whole; services send theirs every 0.5 s."""
 
 
 class Watching:

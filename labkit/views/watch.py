@@ -89,10 +89,11 @@ class Watch:
         self._events: dict[str, Passing] = {}
         self._lock = threading.Lock()
         self._databases: dict[str, psycopg.Connection[Any]] = {}
-        # What was there before is no part of it: the beginning is fixed here, before the caller goes on.
-        self._since: dict[str, datetime] = {service: self._now(service) for service in self.lanes}
+        # What was there before is no part of it: the beginning is fixed here, before the caller goes on. The topics'
+        # comes first: a row between the two moments would wait for ever for a record that nobody reads.
         topics = [f"{service}.events" for service in self.lanes]
         self._start = broker.end_offsets(where.kafka, broker.partitions(where.kafka, topics))
+        self._since: dict[str, datetime] = {service: self._now(service) for service in self.lanes}
         self._began = dict(self._since)
         self._thread = threading.Thread(target=self._run, name="labkit-watch", daemon=True)
         self._thread.start()

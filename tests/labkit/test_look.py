@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from datetime import datetime
 
 import pytest
 from confluent_kafka import Producer
@@ -13,6 +14,7 @@ from labkit.aliases import Aliases
 from labkit.errors import KitError, QueryFailed, WaitedTooLong
 from labkit.exercises.progress import ProgressBook
 from labkit.views.flow import Flow
+from labkit.views.watch import Watch
 
 
 def test_rows_come_with_short_names(session: Session) -> None:
@@ -127,6 +129,22 @@ def test_the_view_sees_what_happens(session: Session) -> None:
     assert "aria-label='Outbox flow. order: 4 outbox rows" in flow.html()
     flow.stop()
     assert flow.text().splitlines()[1].split() == ["order", "4", "→", "4", "0"]
+
+
+def test_a_view_that_begins_amid_an_order_waits_for_nothing(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order that goes its way while the view fixes its beginning does not leave rows there that wait for ever."""
+    look_at_clock = Watch._now
+
+    def with_an_order(watch: Watch, service: str) -> datetime:
+        now = look_at_clock(watch, service)
+        if service == "order":
+            session.look.wait_for_rest(session.shop.follow(session.shop.place_order("ada", "rome", {"rooibos": 1})))
+        return now
+
+    monkeypatch.setattr(Watch, "_now", with_an_order)
+    flow = session.look.flow(20)
+    flow.wait(records=3)
+    flow.stop()
 
 
 def test_the_view_ends(session: Session) -> None:

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from labkit import Session
-from labkit.errors import Conflict, NotFound, Refused, ShopAway
+from labkit.errors import Conflict, NotFound, Refused, ShopAway, WaitedTooLong
 from labkit.shop import Shop
 
 
@@ -95,3 +95,17 @@ def test_the_exchange_shows_the_wire(session: Session) -> None:
     assert "HTTP/1.1 201 Created" in shown
     assert f"location: /orders/{order.alias}" in shown
     assert order.order_id not in shown
+
+
+def test_an_order_that_does_not_end_says_what_is_away(session: Session) -> None:
+    """Waiting in vain names the order's status, the parts that don't run, and what brings them back."""
+    session.lab.stop("payment")
+    try:
+        order = session.shop.place_order("ada", "rome", {"rooibos": 1})
+        with pytest.raises(WaitedTooLong, match=rf"{order.alias}; it is still (PENDING|RESERVED)") as caught:
+            session.shop.follow(order, timeout=2)
+        assert "Not running: payment." in str(caught.value)
+        assert "`lab.start('payment')`" in str(caught.value)
+    finally:
+        session.lab.start("payment")
+    assert session.shop.follow(order).status == "COMPLETED"
