@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 
@@ -15,25 +14,55 @@ EVERY = 0.5
 """Seconds between two looks."""
 
 
-def bounded_cgroup(name: str, limit: int) -> Path | None:
-    """Make a cgroup with so many bytes of memory at most, or return None where that can't be done."""
-    group = CGROUP / name
-    try:
-        group.mkdir()
-        (group / "memory.limit_in_bytes").write_text(str(limit))
-        # Where cgroup v1 is not mounted, the folder is a folder, and nothing more.
-        bound = int((group / "memory.limit_in_bytes").read_text())
-    except (OSError, ValueError):
-        remove_cgroup(group)
-        return None
-    return group if bound == limit else None
+class Bound:
+    """A cgroup in which no more memory than the limit can be had: the kernel ends what asks for more.
 
+    Attributes
+    ----------
+    group : Path
+        Its folder; whatever writes its own process id into *cgroup.procs* there is bound, and its children are.
 
-def remove_cgroup(group: Path | None) -> None:
-    """Remove a cgroup in which nothing runs any more."""
-    if group:
+    Raises
+    ------
+    OSError
+        This user, or this machine, can make none.
+    """
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.group = CGROUP / name
+        self.group.mkdir()
+        try:
+            (self.group / "memory.limit_in_bytes").write_text(str(limit))
+            # Where cgroup v1 is not mounted, the folder is a folder, and nothing more.
+            if int((self.group / "memory.limit_in_bytes").read_text()) != limit:
+                raise OSError(f"{CGROUP} bounds nothing")
+        except (OSError, ValueError):
+            self.remove()
+            raise
+
+    @property
+    def members(self) -> set[int]:
+        """The ids of the processes in it."""
+        return {int(line) for line in (self.group / "cgroup.procs").read_text().split()}
+
+    @property
+    def ended(self) -> int:
+        """How many processes the kernel has ended, because there was no memory left."""
+        lines = (self.group / "memory.oom_control").read_text().splitlines()
+        return int(dict(line.split() for line in lines)["oom_kill"])
+
+    def remove(self) -> None:
+        """Remove it; nothing may run in it any more."""
         with suppress(OSError):
-            os.rmdir(group)
+            os.rmdir(self.group)
+
+
+def bounded(name: str, limit: int) -> Bound | None:
+    """Return a cgroup with so many bytes of memory at most, or None where that can't be done."""
+    try:
+        return Bound(name, limit)
+    except (OSError, ValueError):
+        return None
 
 
 class Watch(threading.Thread):
@@ -45,25 +74,32 @@ class Watch(threading.Thread):
         The most that was seen, in bytes.
     at_the_peak : dict
         What took it then, by program.
+    unbound : set of str
+        Programs that were seen outside the bound, if there is one: their memory counts, but nothing limits it.
     """
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, bound: Bound | None) -> None:
         super().__init__(name="memory-watch", daemon=True)
-        self._image = image
+        self._image, self._bound = image, bound
         self._over = threading.Event()
         self.peak = 0
         self.at_the_peak: dict[str, int] = {}
+        self.unbound: set[str] = set()
         self.looks = 0
 
     def run(self) -> None:
         """Look until it is stopped."""
         while not self._over.wait(EVERY):
             by_program: dict[str, int] = {}
-            for process in self._image.processes():
+            processes = self._image.processes()
+            members = self._bound.members if self._bound else {process.pid for process in processes}
+            for process in processes:
                 with suppress(psutil.Error, OSError):
                     info = process.memory_full_info()
                     size = getattr(info, "pss", 0) or info.rss
                     by_program[process.name()] = by_program.get(process.name(), 0) + size
+                    if process.pid not in members and process.is_running():
+                        self.unbound.add(process.name())
             self.looks += 1
             if sum(by_program.values()) > self.peak:
                 self.peak, self.at_the_peak = sum(by_program.values()), by_program

@@ -7,14 +7,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from labstack.waiting import wait_until
-from tests.binder.memory import Watch, bounded_cgroup, remove_cgroup
+from tests.binder.memory import Bound, Watch, bounded
 from tools.as_binder import Image, build, end, jupyterlab
 
 LIMIT = 2 * 1024**3
@@ -25,6 +25,7 @@ WANTED = 1.8e9
 
 LONG = bool(os.environ.get("SAGA_LAB_LONG"))
 COURSE = "notebooks/[01]*.ipynb" if LONG else "notebooks/00*.ipynb"
+SECONDS = 3600 if LONG else 600
 FIRST_ORDER = """
 from labkit import begin
 lab, shop, look, tasks = begin("00")
@@ -46,22 +47,37 @@ def image() -> Iterator[Image]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class Launch:
+    """JupyterLab in the image, as Binder has it: all that is started beside it shares what memory it may take."""
+
+    image: Image
+    address: str
+    watch: Watch
+    bound: Bound | None
+
+    def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run a command in the image, within the same bound."""
+        return inside(self.image, *command, bound=self.bound)
+
+
 @pytest.fixture
-def launched(image: Image) -> Iterator[tuple[Image, str, Watch]]:
+def launched(image: Image) -> Iterator[Launch]:
     """JupyterLab in the image, bounded to what Binder gives where that can be done, and watched."""
-    group = bounded_cgroup(f"saga-lab-{os.getpid()}", LIMIT)
-    started, address = jupyterlab(image, group)
-    watch = Watch(image)
+    bound = bounded(f"saga-lab-{os.getpid()}", LIMIT)
+    started, address = jupyterlab(image, bound.group if bound else None)
+    watch = Watch(image, bound)
     watch.start()
     try:
         assert wait_until(lambda: answers(address), 60, interval=0.2)
-        yield image, address, watch
+        yield Launch(image, address, watch, bound)
     finally:
         watch.stop()
         image.run([image.python.parent / "lab", "down", "--purge"])
         end(image, started)
         assert image.processes() == []
-        remove_cgroup(group)
+        if bound:
+            bound.remove()
 
 
 def answers(address: str) -> bool:
@@ -71,10 +87,11 @@ def answers(address: str) -> bool:
         return False
 
 
-def inside(image: Image, *command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command in the image, beside JupyterLab."""
-    started = image.begin([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    out, _ = started.communicate(timeout=1500)
+def inside(image: Image, *command: str | Path, bound: Bound | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command in the image."""
+    words, group = [str(word) for word in command], bound.group if bound else None
+    started = image.begin(words, group, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    out, _ = started.communicate(timeout=SECONDS)
     return subprocess.CompletedProcess(command, started.returncode, out.decode(errors="replace"))
 
 
@@ -87,11 +104,10 @@ def test_nothing_is_left_to_fetch(image: Image) -> None:
     assert all(path.lstat().st_uid == image.account.uid for path in (image.home / ".cache").rglob("*"))
 
 
-def test_the_first_order_comes_soon(launched: tuple[Image, str, Watch]) -> None:
+def test_the_first_order_comes_soon(launched: Launch) -> None:
     """From a lab that has never run to the first order seen on the map: within a minute."""
-    image, _, _ = launched
     began = time.monotonic()
-    done = inside(image, image.python, "-c", FIRST_ORDER)
+    done = launched.run(launched.image.python, "-c", FIRST_ORDER)
     seconds = time.monotonic() - began
     assert done.returncode == 0, done.stdout
     print(f"first order on the map after {seconds:.1f} s")
@@ -99,18 +115,22 @@ def test_the_first_order_comes_soon(launched: tuple[Image, str, Watch]) -> None:
     assert seconds < 120
 
 
-def test_the_course_fits_into_binders_memory(launched: tuple[Image, str, Watch]) -> None:
+@pytest.mark.timeout(SECONDS)
+def test_the_course_fits_into_binders_memory(launched: Launch) -> None:
     """Notebooks pass below the hub's path, with JupyterLab open, and all of it never takes more than 1.8 GB."""
-    image, address, watch = launched
+    image, watch = launched.image, launched.watch
     notebooks = sorted(path.relative_to(image.repository) for path in image.repository.glob(COURSE))
     assert notebooks
-    done = inside(image, image.python, "-m", "pytest", "-q", "--nbval", *notebooks)
-    print(f"peak {watch.peak / 1e6:.0f} MB, of which {largest(watch.at_the_peak)}")
+    done = launched.run(image.python, "-m", "pytest", "-q", "--nbval", *notebooks)
+    print(f"{'bounded' if launched.bound else 'watched only'}: peak {watch.peak / 1e6:.0f} MB", end="")
+    print(f", of which {largest(watch.at_the_peak)}")
     assert done.returncode == 0, done.stdout[-4000:]
-    assert answers(address)
+    assert answers(launched.address)
     assert watch.looks > 10
     assert watch.peak > 400e6  # else nothing was seen
     assert watch.peak < WANTED
+    assert watch.unbound == set()
+    assert not launched.bound or launched.bound.ended == 0
 
 
 def largest(by_program: dict[str, int]) -> str:
