@@ -70,7 +70,7 @@ class Timed(EventStream):
 
 def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
     """Measure both ways in turn, then the views."""
-    rounds, drains, seconds = (1, 1, 1.0) if quick else (5, 4, 5.0)
+    rounds, drains, seconds = (1, 1, 1.0) if quick else (5, 3, 5.0)
     found: dict[str, list[float]] = {"on": [], "off": []}
     sizes: dict[str, list[float]] = {"on": [], "off": []}
     before = os.environ.get(SWITCH)

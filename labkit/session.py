@@ -15,6 +15,7 @@ from labkit.aliases import Aliases
 from labkit.errors import advise_on_names
 from labkit.exercises.tasks import Tasks
 from labkit.look import Look
+from labkit.mending import bring_back
 from labkit.shop import Shop
 from labstack import Lab
 from labstack.errors import RelayFailed
@@ -73,17 +74,12 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     status = lab.status(memory=False)
     if not status.healthy:
         area.show("".join(_finding_html(finding) for finding in lab.doctor() if finding.verdict != "ok"))
-        for name, component in status.components.items():
-            if component.state == "paused":
-                lab.resume(name)
-            elif name in lab.endpoints.versions and component.state == "failed":
-                lab.stop(name)  # nobody wants a further version back that a lesson has killed
         try:
-            status = lab.up(area.stages)
+            bring_back(lab, area.stages)
         except RelayFailed as error:
             # What a connector has lost, only a reset may give up. Whoever can't go on needs `lab` for that.
             trouble = f"\n{error.problem}\n`lab.reset()` brings everything back to the course's start."
-            status = lab.status(memory=False)
+        status = lab.status(memory=False)
     aliases = Aliases()
     shop, look = Shop(lab, aliases), Look(lab, aliases)
     tasks = Tasks(lab, shop, look, notebook)

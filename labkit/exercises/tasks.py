@@ -15,6 +15,7 @@ from labkit.exercises.base import Bench, Exercise, Verdict, untouched
 from labkit.exercises.hand_in import table, write_report
 from labkit.exercises.progress import ProgressBook
 from labkit.look import Look
+from labkit.mending import bring_back
 from labkit.shop import Shop
 from labstack import Lab
 
@@ -36,8 +37,12 @@ class Tasks:
         self._book = ProgressBook(lab.paths.state)
 
     def setup(self, name: str) -> SimpleNamespace:
-        """Prepare an exercise, and return what it gives."""
+        """Prepare an exercise, and return what it gives; parts of the lab that were left stopped are brought back."""
         exercise = self._exercise(name)
+        components = self._bench.lab.status(memory=False).components.values()
+        away = any(component.state != "running" for component in components)
+        if away and (back := bring_back(self._bench.lab)):
+            print(f"Brought back, since the exercise needs it: {', '.join(back)}.")
         message, facts = exercise.setup(self._bench)
         self._book.note_setup(name, facts)
         print(message)

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, S
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
-PER_SECOND = 20.0
+PER_SECOND = 5.0
 AT_ONCE = 100.0
 """Traces of each method, on and on, and after a pause."""
 

@@ -7,6 +7,7 @@ from the row to the record's header, from the header to the handler's span, and 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -35,7 +36,7 @@ QUEUE = 4096
 def set_up(service: str, settings: Settings | None = None) -> None:
     """Record spans from now on, in this process, in the service's name, and send them to where the settings say."""
     global _processor
-    provider = TracerProvider(resource=Resource({"service.name": service}), sampler=Budget())
+    provider = TracerProvider(resource=_named(service), sampler=Budget())
     if settings and (exporter := make_exporter(settings)):
         _processor = BatchSpanProcessor(exporter, max_queue_size=QUEUE, schedule_delay_millis=SEND_EVERY_MS)
         provider.add_span_processor(_processor)
@@ -105,10 +106,14 @@ def note_foreign_span(
     """
     if _processor:
         context = SpanContext(parent.trace_id, span_id, is_remote=False, trace_flags=parent.trace_flags)
-        resource = Resource({"service.name": service})
         _processor.on_end(
-            ReadableSpan(name, context, parent, resource, attributes, start_time=times[0], end_time=times[1])
+            ReadableSpan(name, context, parent, _named(service), attributes, start_time=times[0], end_time=times[1])
         )
+
+
+@cache
+def _named(service: str) -> Resource:
+    return Resource({"service.name": service})
 
 
 def context_of(trace_id: int, span_id: int, flags: TraceFlags) -> Context:

@@ -114,6 +114,7 @@ def test_the_solutions_fit_together(session: Session, tasks: Tasks) -> None:
     assert verdict.outcome == "right", verdict.message
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [

@@ -38,3 +38,15 @@ def test_a_notebook_begins_without_a_slot(session: Session, capsys: pytest.Captu
     assert "lab.reset()" in said
     lab.reset()
     assert shop.follow(shop.place_order("ada", "rome", {"rooibos": 1})).status == "COMPLETED"
+
+
+def test_an_exercise_begins_with_every_part(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    """Parts that were left stopped or paused are brought back by an exercise's setup, which says so."""
+    session.lab.stop("inventory")
+    session.lab.pause("shipping")
+    session.tasks.setup("who-is-told")
+    assert "Brought back, since the exercise needs it: inventory, shipping." in capsys.readouterr().out
+    session.tasks.cleanup("who-is-told")
+    session.tasks.setup("who-is-told")
+    assert "Brought back" not in capsys.readouterr().out
+    session.tasks.cleanup("who-is-told")

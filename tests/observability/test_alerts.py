@@ -93,6 +93,7 @@ def test_every_alert_has_its_fault(session: Session) -> None:
     wait_until(lambda: session.look.alerts().empty, 60)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("alert", FAULTS)
 def test_it_fires_and_heals(session: Session, alert: str) -> None:
     """The alert fires within half a minute of a real fault, and is gone within a minute of its healing."""

@@ -116,6 +116,7 @@ def test_the_gateway_traces_whoever_steers_it() -> None:
         grounds.close()
 
 
+@pytest.mark.sampled
 @pytest.mark.needs("jaeger")
 def test_jaeger_below_a_hubs_path() -> None:
     """On a hub Jaeger is below the hub's path, and traces are read there all the same."""
@@ -220,6 +221,7 @@ def test_a_trace_that_is_cut(traced: Session) -> None:
         lab.switch_off("payment")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("verb", ["kill", "pause"])
 def test_orders_do_not_notice(traced: Session, verb: str) -> None:
     """With Jaeger killed, or silent, orders come to their end as ever; afterwards there are traces again."""

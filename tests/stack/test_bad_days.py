@@ -45,6 +45,7 @@ def assert_clear(done: subprocess.CompletedProcess[str], *words: str) -> None:
 # --- starters that don't live
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda how: how.name)
 def test_an_interrupted_start_ends_all(grounds: Grounds, how: signal.Signals) -> None:
     """Ctrl-C, a `kill` and a closed terminal during a start end everything that it had started."""
@@ -67,6 +68,7 @@ def test_an_impatient_interrupt_ends_all(grounds: Grounds) -> None:
     grounds.assert_nothing_runs()
 
 
+@pytest.mark.sampled
 def test_up_goes_on_after_a_crashed_starter(grounds: Grounds) -> None:
     """A starter that was killed leaves a lab that says so, that `lab doctor` notices, and that `lab up` completes."""
     up = half_started(grounds)
@@ -115,6 +117,7 @@ def test_a_damaged_state_file(grounds: Grounds, damage: str) -> None:
     assert grounds.state()["phase"] == "stopped"
 
 
+@pytest.mark.sampled
 def test_down_with_a_damaged_state_file_ends_the_lab(grounds: Grounds) -> None:
     """With the state file of a running lab destroyed, `lab down` still ends every process, and the data stay."""
     grounds.must("up")
@@ -230,6 +233,7 @@ BREAKS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("part", BREAKS)
 def test_a_part_that_dies_while_starting(grounds: Grounds, tmp_path: Path, part: str) -> None:
     """A start that a part spoils says which part, shows the end of its log and the next step, and leaves no process."""
@@ -300,6 +304,7 @@ def test_a_full_disk(grounds: Grounds, megabytes: int) -> None:
     grounds.assert_nothing_runs()
 
 
+@pytest.mark.sampled
 @needs_namespace
 def test_a_disk_that_fills_up(grounds: Grounds) -> None:
     """On a disk that filled up while the lab ran, `lab status` tells and `lab down` ends everything."""
@@ -342,6 +347,7 @@ def test_no_network_at_all(grounds: Grounds) -> None:
 # --- other users
 
 
+@pytest.mark.sampled
 @pytest.mark.skipif(
     os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "setpriv"))),
     reason="runs the lab as another user, which takes root",

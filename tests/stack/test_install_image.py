@@ -409,6 +409,7 @@ def istiod(registry: Registry, size: int) -> str:
     return registry.index({HERE: registry.image([program], architecture=HERE)}, tag="istiod")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_an_install_that_is_interrupted_leaves_nothing_half(
     how: signal.Signals, registry: Registry, tmp_path: Path

@@ -268,6 +268,7 @@ spec:
     lab.resume("order")
 
 
+@pytest.mark.sampled
 def test_a_dead_endpoint_is_ejected(steered: Grounds) -> None:
     """With v2 killed, half of the requests fail at first; once it is ejected none does, and Envoy counts it.
 
@@ -306,6 +307,7 @@ spec:
     steered.must("reset")
 
 
+@pytest.mark.sampled
 def test_no_request_fails_while_the_configuration_changes(steered: Grounds) -> None:
     """A hundred changes of weights, subsets and endpoints under load, and each request is answered with 200."""
     lab = steered.lab
@@ -364,6 +366,7 @@ def test_nothing_bad_gets_in(steered: Grounds, text: str, error: type[LabError],
     assert ask(steered.lab.endpoints.gateway, "/orders?limit=1", 3).versions == {"v1": 3}
 
 
+@pytest.mark.sampled
 def test_force_shows_what_a_broken_reference_does(steered: Grounds, tmp_path: Path) -> None:
     """`lab mesh apply` refuses a subset that isn't there; with --force requests fail, and the log says why."""
     file = tmp_path / "broken.yaml"
@@ -377,6 +380,7 @@ def test_force_shows_what_a_broken_reference_does(steered: Grounds, tmp_path: Pa
     assert ask(steered.lab.endpoints.gateway, "/orders?limit=1", 3).statuses == {200: 3}
 
 
+@pytest.mark.sampled
 def test_a_megabyte_of_routes(steered: Grounds) -> None:
     """A configuration of 1 MB acts within some seconds, and is gone after a reset."""
     rules = "".join(
@@ -526,6 +530,7 @@ spec:
         lab.mesh.apply(text)
 
 
+@pytest.mark.sampled
 def test_one_verb_after_the_other(steered: Grounds, tmp_path: Path) -> None:
     """show, diff, routes and log print what is so, in a shell, as text and as JSON."""
     must: Callable[..., str] = steered.must

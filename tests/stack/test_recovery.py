@@ -28,6 +28,7 @@ def health(lab: Lab, service: str) -> tuple[int, dict[str, Any]]:
     return answer.status_code, answer.json()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_connectors_outlive_their_databases(shared: Grounds, how: str) -> None:
     """All databases away until the connectors have noticed, and back: their tasks read again by themselves."""
@@ -82,6 +83,7 @@ def test_orders_are_taken_while_only_kafka_is_away(shared: Grounds) -> None:
     assert wait_until(lambda: is_ready(lab), 30, interval=0.2)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_without_its_database(shared: Grounds, service: str) -> None:
     """It says 503 as a problem, readiness names the check, the others stay ready; it is back by itself."""
@@ -139,6 +141,7 @@ def test_a_compensation_hindered_by_an_outage_is_done_after_it(shared: Grounds) 
         lab.switch_off("shipping")
 
 
+@pytest.mark.sampled
 def test_a_service_that_froze_in_the_middle_of_an_event(shared: Grounds) -> None:
     """PostgreSQL ends its transaction, Kafka gives its partitions to others, and the event comes again."""
     lab = shared.lab

@@ -91,6 +91,7 @@ def test_rows_of_a_time_without_the_publication_are_mended_by_reset(shared: Grou
     assert ended(lab, place(lab), 60) == ("COMPLETED", None)
 
 
+@pytest.mark.sampled
 def test_a_position_of_another_database_is_corrected(shared: Grounds) -> None:
     """A connector whose stored position its database's log has not come to yet, as another lab's, would pass over all
     that comes. The next start lets it go on from its slot's, and nothing that was said meanwhile is lost.

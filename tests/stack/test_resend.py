@@ -56,6 +56,7 @@ def test_everything_comes_again_and_changes_nothing(shared: Grounds, destination
     assert len(effects(lab, order)) == (1 if destination == "lisbon" else 2)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("service", ["order", "payment"])
 def test_a_lost_slot_heals(shared: Grounds, service: str) -> None:
     """Orders whose events went down with a replication slot stand still, and `lab check` names them; sent again, they

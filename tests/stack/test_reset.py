@@ -159,6 +159,7 @@ def _make_it_crash(lab: Lab) -> None:
     lab.start("order")  # it will call the late order off within a second
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("broken", BREAKS)
 def test_a_reset_heals(shared: Grounds, broken: str) -> None:
     """A reset of a lab that lacks a part brings that back first, and then the data."""

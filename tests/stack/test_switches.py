@@ -48,6 +48,7 @@ def types(lab: Lab, order_id: str) -> list[str]:
 # --- turning them on and off
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_a_switch_is_seen_and_touches_one_service(shared: Grounds, lab: Lab, switch: str) -> None:
     """Status, repr and list name it where it is on; only that service was restarted, and all are ready."""
@@ -105,6 +106,7 @@ def test_several_switches_and_services(shared: Grounds, lab: Lab) -> None:
     assert "slow-handler=0.2" in lab.logs("order")
 
 
+@pytest.mark.sampled
 def test_reset_and_down_turn_all_off(shared: Grounds, lab: Lab) -> None:
     """After a `reset`, and after a `down` and an `up`, every service does it right, and takes orders."""
     for end, switches in ("reset", ("guards-off", "dual-write", "strip-traceparent")), ("down", ("offset-first",)):

@@ -1,0 +1,61 @@
+"""What a learner does to a notebook: each cell twice, only half of them, all of them in any order.
+
+Whatever fails then says what to do, and a reset brings everything back.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from labstack import Lab
+from tests.notebooks.conftest import NOTEBOOKS, ROOT
+
+SEED = int(os.environ.get("SAGA_LAB_SEED") or date.today().toordinal())
+LONG = bool(os.environ.get("SAGA_LAB_LONG"))
+WAYS = ("twice", "half", "shuffled")
+BAD_DAYS = [(path, way) for path in NOTEBOOKS for way in WAYS]
+TRIED = BAD_DAYS if LONG else random.Random(SEED).sample(BAD_DAYS, 1)
+SAYS_WHAT_TO_DO = ("Next step:", "Run All Above")
+
+
+def cells_of(path: Path, way: str) -> list[str]:
+    """Return the code of a notebook as somebody runs it who has begun with its first cell, and then goes astray."""
+    first, *rest = (cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    luck = random.Random(f"{SEED} {path.stem}")
+    then = {
+        "twice": [cell for cell in rest for _ in range(2)],
+        "half": [cell for cell in rest if luck.random() < 0.5],
+        "shuffled": luck.sample(rest, len(rest)),
+    }
+    return [first, *then[way]]
+
+
+def errors_of(cells: list[str]) -> list[Any]:
+    """Run cells in one kernel, as in a notebook of the course, and return every error that was shown."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    client = NotebookClient(notebook, allow_errors=True, timeout=180, resources={"metadata": {"path": str(ROOT / "notebooks")}})
+    client.execute()
+    outputs = [output for cell in notebook.cells for output in cell.outputs]
+    return [output for output in outputs if output.output_type == "error"]
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("path", "way"), TRIED, ids=lambda value: value.stem if isinstance(value, Path) else value)
+def test_a_notebook_says_what_to_do(path: Path, way: str) -> None:
+    """Each error has its next step, and after a reset the lab is ready and every invariant holds."""
+    errors = errors_of(cells_of(path, way))
+    for error in errors:
+        shown = "\n".join([error.evalue, *error.traceback])
+        assert any(words in shown for words in SAYS_WHAT_TO_DO), shown
+    lab = Lab()
+    lab.reset()
+    assert lab.status(memory=False).state == "ready"
+    assert all(verdict.holds for verdict in lab.check(wait_for_rest=30))
