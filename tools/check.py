@@ -68,13 +68,14 @@ def notebooks(long: bool) -> list[list[str]]:
 
 def containers(long: bool) -> list[list[str]]:
     """Return the commands that check container mode, on an engine of its own; tests and notebooks are local mode's."""
-    tests = ["test_container_mode", "test_engine_troubles", "test_reset", "test_mesh"]
-    notebooks = ["01-one-order.ipynb", "03-compensations.ipynb"]
+    names = ["test_container_mode", "test_engine_troubles", "test_reset", "test_mesh"]
     if long:
-        tests += ["test_switches", "test_dead_letters", "test_recovery", "test_relay", "test_resend", "test_referee"]
-        notebooks += ["07-routing-and-canary.ipynb", "08-resilience-at-the-gateway.ipynb"]
-    what = [*(f"tests/stack/{name}.py" for name in tests), *(f"notebooks/{name}" for name in notebooks)]
-    return [[PYTHON, "-m", "tests.containers", *PYTEST, "--nbval", *what]]
+        names += ["test_switches", "test_dead_letters", "test_recovery", "test_relay", "test_resend", "test_referee"]
+    tests = [f"tests/stack/{name}.py" for name in names]
+    on_engine = [PYTHON, "-m", "tests.containers", *PYTEST, "--nbval"]
+    if long:
+        return [[*on_engine, *tests], *([[*on_engine, "notebooks/"]] * 3)]
+    return [[*on_engine, *tests, "notebooks/01-one-order.ipynb", "notebooks/03-compensations.ipynb"]]
 
 
 def browser(long: bool) -> list[list[str]]:

@@ -1,7 +1,9 @@
 """What is measured, not counted: looked up in the database and at the broker while somebody reads the metrics.
 
-A scrape never waits for that. It gets what was seen last, a second ago at most, and makes a thread look again. What
-can't be seen, since the database or the broker is away, is left out: an old value would be a lie.
+A scrape never waits for that. It gets what was seen last, a second ago while there is little to do, and makes a thread
+look again. Where a look takes long, since the service or its database is busy, the next one comes later: looking takes
+a fiftieth of the time at most. What can't be seen, since the database or the broker is away, is left out: an old value
+would be a lie.
 """
 
 import threading
@@ -20,8 +22,14 @@ if TYPE_CHECKING:
 Sample = tuple[tuple[str, ...], float]
 """The values of the labels, and the value."""
 
-FRESH = 1.0
-"""Seconds for which a look is good enough."""
+FRESH = 0.5
+"""Seconds for which a look is good enough; a little less than from one scrape to the next."""
+
+SHARE = 0.02
+"""Of the time, that looking may take."""
+
+LATEST = 2.5
+"""Seconds after which it looks again, however long that takes."""
 
 STALE = 5.0
 """Seconds after which what was seen is not told any more."""
@@ -123,20 +131,23 @@ class _View:
         self._look = look
         self._seen: list[GaugeMetricFamily] = []
         self._at = float("-inf")
+        self._again_after = FRESH
         self._looking = threading.Lock()
 
     def families(self) -> list[GaugeMetricFamily]:
         age = time.monotonic() - self._at
-        if age > FRESH / 2 and self._looking.acquire(blocking=False):
+        if age > self._again_after and self._looking.acquire(blocking=False):
             threading.Thread(target=self._again, name="gauges", daemon=True).start()
         return self._seen if age < STALE else []
 
     def _again(self) -> None:
+        began = time.monotonic()
         try:
             seen = self._look()
         except Exception:  # what is away is told by its absence, and by the health checks
             seen = []
         self._seen, self._at = seen, time.monotonic()
+        self._again_after = min(max(FRESH, (self._at - began) / SHARE), LATEST)
         self._looking.release()
 
 
