@@ -10,13 +10,15 @@ LabError
     └── WaitedTooLong   something did not happen in time; tells what was seen last
 
 In a notebook they show their message and no stack of calls: it is the message that helps. A name that is not there,
-since a cell was left out, gets its advice below Python's own words.
+since a cell was left out, gets its advice below Python's own words, and so does a row that is there already.
 """
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import Any
+
+from psycopg.errors import UniqueViolation
 
 from labstack.errors import LabError
 
@@ -69,8 +71,8 @@ class WaitedTooLong(KitError):
     """Something did not happen in time."""
 
 
-def advise_on_names(shell: Any) -> None:
-    """Let a NameError of a cell say what to do: whoever skips a cell, or restarts the kernel, meets it first.
+def advise_on_cells(shell: Any) -> None:
+    """Let what comes of cells left out, or run twice, say what to do.
 
     Parameters
     ----------
@@ -79,16 +81,24 @@ def advise_on_names(shell: Any) -> None:
     """
 
     def explain(
-        shell: Any, kind: type[NameError], error: NameError, trace: TracebackType | None, tb_offset: int | None = None
+        shell: Any, kind: type[Exception], error: Exception, trace: TracebackType | None, tb_offset: int | None = None
     ) -> None:
-        where = trace
-        while where and where.tb_next:
-            where = where.tb_next
-        if where and where.tb_frame.f_globals is shell.user_ns and error.name:
+        if isinstance(error, UniqueViolation):
+            error.add_note(
+                "Has this cell run before? Run the cells above it once more, from the one that makes the key."
+            )
+        elif isinstance(error, NameError) and error.name and _innermost(trace) is shell.user_ns:
             error.add_note(
                 f"If a cell above makes `{error.name}`, it has not run since this kernel was started. "
                 "Choose Run, then Run All Above Selected Cell, and run this cell again."
             )
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
 
-    shell.set_custom_exc((NameError,), explain)
+    shell.set_custom_exc((NameError, UniqueViolation), explain)
+
+
+def _innermost(trace: TracebackType | None) -> dict[str, Any] | None:
+    """Return the names that the code knew that failed."""
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace.tb_frame.f_globals if trace else None

@@ -12,7 +12,7 @@ import pandas as pd
 from IPython import get_ipython
 
 from labkit.aliases import Aliases
-from labkit.errors import advise_on_names
+from labkit.errors import advise_on_cells
 from labkit.exercises.tasks import Tasks
 from labkit.look import Look
 from labkit.mending import bring_back
@@ -68,7 +68,7 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     """
     _set_tables()
     if in_notebook():
-        advise_on_names(get_ipython())
+        advise_on_cells(get_ipython())
     lab = lab or Lab()
     area, trouble = _Area(), ""
     status = lab.status(memory=False)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import nbformat
 from nbclient import NotebookClient
 
-SET_UP = "from labkit.errors import advise_on_names\nadvise_on_names(get_ipython())"
+SET_UP = "from labkit.errors import advise_on_cells\nadvise_on_cells(get_ipython())"
 DEEPER = "import json\ndef answer(pairs):\n    return nobody\njson.loads('{}', object_pairs_hook=answer)"
 
 
-def said(*cells: str) -> str:
-    """Run cells in a kernel of their own, and return what the last one's error shows."""
+def said(*cells: str, name: str = "NameError") -> str:
+    """Run cells in a kernel of their own, and return what the last one's error, of that name, shows."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, allow_errors=True, timeout=60).execute()
     (error,) = (output for output in notebook.cells[-1].outputs if output.output_type == "error")
-    assert error.ename == "NameError"
+    assert error.ename == name
     return "\n".join(error.traceback)
 
 
@@ -30,3 +30,11 @@ def test_a_fault_elsewhere_gets_no_such_advice() -> None:
     """Where a module's own code misses a name, no cell can help."""
     told = said(SET_UP, "import sys, types\nodd = types.ModuleType('odd')\nexec('def f(): g', odd.__dict__)\nodd.f()")
     assert "Run All Above" not in told
+
+
+def test_a_row_that_is_there_already_asks_whether_the_cell_has_run_before() -> None:
+    """What PostgreSQL says of a key that is taken is followed by what to run."""
+    told = said(
+        SET_UP, "from psycopg.errors import UniqueViolation\nraise UniqueViolation('taken')", name="UniqueViolation"
+    )
+    assert "Has this cell run before?" in told

@@ -23,7 +23,7 @@ LONG = bool(os.environ.get("SAGA_LAB_LONG"))
 WAYS = ("twice", "half", "shuffled")
 BAD_DAYS = [(path, way) for path in NOTEBOOKS for way in WAYS]
 TRIED = BAD_DAYS if LONG else random.Random(SEED).sample(BAD_DAYS, 1)
-SAYS_WHAT_TO_DO = ("Next step:", "Run All Above")
+SAYS_WHAT_TO_DO = ("Next step:", "Run All Above", "Run the cells above it")
 
 
 def cells_of(path: Path, way: str) -> list[str]:

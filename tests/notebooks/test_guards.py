@@ -11,6 +11,7 @@ from typing import Any
 
 import nbformat
 
+from benchmarks.course import minutes_to_read
 from labkit.exercises import course
 from labkit.exercises.base import Exercise
 
@@ -26,6 +27,10 @@ SECTIONS = [
     "## Reset",
     "## Next",
 ]
+GUIDE = (ROOT / "docs" / "instructors.md").read_text(encoding="utf-8")
+SECONDS = {number: float(seconds) for number, seconds in re.findall(r"^\| \[(\d\d)\]\(\S+\) \| (\d+) \|", GUIDE, re.M)}
+"""What running each notebook took, as `python -m benchmarks course` has measured it."""
+
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -90,6 +95,14 @@ def test_the_minutes_add_up(notebook: Any) -> None:
     total, reading, exercises = map(int, found.groups())
     assert total == reading + exercises
     assert 20 <= total <= 45
+
+
+def test_the_minutes_are_what_was_measured(path: Path, notebook: Any) -> None:
+    """Who reads at an ordinary pace, and waits for what docs/instructors.md has of running it, needs what is stated."""
+    found = re.search(r"\*\*Minutes:\*\* \d+ \((\d+) to read and run", words(notebook))
+    assert found
+    reckoned = minutes_to_read(notebook, SECONDS[path.stem[:2]])
+    assert reckoned <= int(found[1]) <= 2 * reckoned + 2
 
 
 def test_learners_guess_first(notebook: Any) -> None:
