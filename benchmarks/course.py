@@ -57,16 +57,17 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
         if done.returncode:
             raise RuntimeError(done.stdout[-3000:])
         seconds = cell_seconds(report)
+    totals = {path: sum(seconds[path.stem].values()) for path in notebooks}
     return {
         "quick": quick,
         "seconds_in_all": spent,
         "notebooks": [
             {
                 "name": path.stem,
-                "seconds": sum(seconds[path.stem].values()),
-                "minutes": minutes_to_read(nbformat.read(path, as_version=4), sum(seconds[path.stem].values())),
+                "seconds": total,
+                "minutes": minutes_to_read(nbformat.read(path, as_version=4), total),
             }
-            for path in notebooks
+            for path, total in totals.items()
         ],
         "slowest_cells": Counter(
             {f"{name}, {cell}": took for name, cells in seconds.items() for cell, took in cells.items()}
@@ -78,7 +79,7 @@ def cell_seconds(report: Path) -> dict[str, dict[str, float]]:
     """Return the seconds of each cell of each notebook, from pytest's report in JUnit's XML."""
     found: dict[str, dict[str, float]] = {}
     for case in ET.parse(report).getroot().iter("testcase"):
-        notebook = Path(case.attrib["classname"].replace(".ipynb", "").replace(".", "/")).name
+        notebook = case.attrib["classname"].removesuffix(".ipynb").rpartition(".")[2]
         found.setdefault(notebook, {})[case.attrib["name"]] = float(case.attrib["time"])
     return found
 

@@ -15,6 +15,7 @@ import pytest
 
 from labstack.waiting import wait_until
 from tests.binder.memory import Bound, Watch, bounded
+from tests.sample import LONG
 from tools.as_binder import Image, build, end, jupyterlab
 
 LIMIT = 2 * 1024**3
@@ -23,7 +24,6 @@ LIMIT = 2 * 1024**3
 WANTED = 1.8e9
 """So much may everything take, JupyterLab and one kernel included, so that a longer session has room."""
 
-LONG = bool(os.environ.get("SAGA_LAB_LONG"))
 COURSE = "notebooks/[01]*.ipynb" if LONG else "notebooks/00*.ipynb"
 SECONDS = 3600 if LONG else 600
 FIRST_ORDER = """

@@ -3,18 +3,16 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 
 import psutil
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.sample import LONG, SEED
 from tools.get_chromium import chromium
 from tools.look_at_notebooks import FLAGS, ROOT, WIDTH, jupyterlab
 
-SEED = int(os.environ.get("SAGA_LAB_SEED") or date.today().toordinal())
-LONG = bool(os.environ.get("SAGA_LAB_LONG"))
 ROOM = ROOT / "notebooks" / "instructor" / "control-room.ipynb"
 COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SAMPLE = COURSE if LONG else random.Random(SEED).sample(COURSE[:3], 1)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import textwrap
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,10 @@ from labkit.exercises import course
 from labkit.exercises.base import Exercise, Wrong
 from labkit.exercises.progress import ProgressBook
 from labkit.exercises.tasks import Tasks
+from tests.sample import LONG, SEED
 
-SEED = int(os.environ.get("SAGA_LAB_SEED") or date.today().toordinal())
 ALL = [exercise for exercises in course().values() for exercise in exercises]
-TRIED = ALL if os.environ.get("SAGA_LAB_LONG") else random.Random(SEED).sample(ALL, len(ALL) // 4)
+TRIED = ALL if LONG else random.Random(SEED).sample(ALL, len(ALL) // 4)
 """The day's exercises: a quarter, chosen by the seed; all of them in .ci/long."""
 
 MISTAKES = [(exercise, mistake) for exercise in TRIED for mistake in exercise.mistakes]

@@ -5,9 +5,7 @@ Whatever fails then says what to do, and a reset brings everything back.
 
 from __future__ import annotations
 
-import os
 import random
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,8 @@ from nbclient import NotebookClient
 
 from labstack import Lab
 from tests.notebooks.conftest import NOTEBOOKS, ROOT
+from tests.sample import LONG, SEED
 
-SEED = int(os.environ.get("SAGA_LAB_SEED") or date.today().toordinal())
-LONG = bool(os.environ.get("SAGA_LAB_LONG"))
 WAYS = ("twice", "half", "shuffled")
 BAD_DAYS = [(path, way) for path in NOTEBOOKS for way in WAYS]
 TRIED = BAD_DAYS if LONG else random.Random(SEED).sample(BAD_DAYS, 1)
@@ -41,7 +38,9 @@ def cells_of(path: Path, way: str) -> list[str]:
 def errors_of(cells: list[str]) -> list[Any]:
     """Run cells in one kernel, as in a notebook of the course, and return every error that was shown."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    client = NotebookClient(notebook, allow_errors=True, timeout=180, resources={"metadata": {"path": str(ROOT / "notebooks")}})
+    client = NotebookClient(
+        notebook, allow_errors=True, timeout=180, resources={"metadata": {"path": str(ROOT / "notebooks")}}
+    )
     client.execute()
     outputs = [output for cell in notebook.cells for output in cell.outputs]
     return [output for output in outputs if output.output_type == "error"]

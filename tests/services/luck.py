@@ -1,12 +1,11 @@
 """How much is left to chance: the seed, so that what was found is found again, and the number of tries."""
 
-import os
-from datetime import date
-
 from hypothesis import HealthCheck, Phase, settings
 
-SEED = int(os.environ.get("SAGA_LAB_SEED") or date.today().toordinal())
-LONG = 10 if os.environ.get("SAGA_LAB_LONG") else 1
+from tests import sample
+
+SEED = sample.SEED
+LONG = 10 if sample.LONG else 1
 
 
 def tries(number: int, *, steps: int = 50, shrink: bool = True) -> settings:

@@ -4,16 +4,14 @@ left.
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Iterator
-from datetime import date
 
 import pytest
 
+from tests.sample import LONG, SEED
 from tests.stack.labs import Grounds
 
-SEED = int(os.environ.get("SAGA_LAB_SEED") or date.today().toordinal())
 _made: list[Grounds] = []
 
 
@@ -32,7 +30,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     from tests.stack.labs import COMPONENTS
 
     if "victim" in metafunc.fixturenames:
-        every = metafunc.config.getoption("--all-kills", default=False) or bool(os.environ.get("SAGA_LAB_LONG"))
+        every = metafunc.config.getoption("--all-kills", default=False) or LONG
         victims = COMPONENTS if every else random.Random(SEED).sample(COMPONENTS, 2)
         metafunc.parametrize("victim", victims)
 

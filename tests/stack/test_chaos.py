@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.sample import LONG
 from tests.stack.chaos import REST, keep_evidence, soak
 from tests.stack.conftest import SEED
 from tests.stack.crowd import PATIENCE
 from tests.stack.labs import Grounds
 
-LONG = bool(os.environ.get("SAGA_LAB_LONG"))
 ORDERS = int(os.environ.get("SAGA_LAB_SOAK_ORDERS") or 10_000) if LONG else 300
 RATE = 10.0 if LONG else 6.0
 

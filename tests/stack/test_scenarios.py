@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 from collections.abc import Iterator
@@ -16,11 +15,11 @@ from labstack.scenarios import Player, Scenario, load_scenario, load_scenarios
 from labstack.scenarios.model import CHAPTERS, FOLDER, ScenarioError
 from labstack.scenarios.stage import NotSeen, ScenarioOn
 from labstack.scenarios.verbs import VERBS
+from tests.sample import LONG
 from tests.stack.conftest import SEED
 from tests.stack.labs import ROOT, Grounds
 
 ALL = load_scenarios()
-LONG = bool(os.environ.get("SAGA_LAB_LONG"))
 SHOWN = list(ALL) if LONG else random.Random(SEED).sample(list(ALL), 3)
 FAULTY = [name for name, one in ALL.items() if any(step.verb.kind == "fault" for step in one.inject)]
 MISSED = FAULTY if LONG else random.Random(SEED).sample(FAULTY, 1)
