@@ -62,13 +62,13 @@ class Aliases:
 
     def known(self, identifier: str) -> str:
         """Return the short name of an id that has one, else its end: for views that must not hand out numbers."""
-        return self._names.get(identifier, f"…{identifier[-6:]}")
+        return self._names.get(identifier, end(identifier))
 
     def id(self, name: str) -> str:
         """Return the id behind a short name; anything else comes back as it is."""
         return self._ids.get(name, name)
 
-    def tidy(self, value: Any, where: str = "") -> Any:
+    def tidy(self, value: Any, where: str = "", *, naming: bool = True) -> Any:
         """Put short names for the ids in a value: an id, a text, a JSON object, a list.
 
         Parameters
@@ -77,17 +77,28 @@ class Aliases:
             What holds ids. Anything else comes back as it is.
         where : str
             The column, header or member that holds it: tells what an id names.
+        naming : bool
+            Whether an id without a name gets one; else its end stands for it.
         """
         kind = KINDS.get(where, "id")
+
+        def short(identifier: UUID | str, kind: str) -> str:
+            return self.name(identifier, kind) if naming else self.known(str(identifier))
+
         if isinstance(value, UUID):
-            return self.name(value, kind)
+            return short(value, kind)
         if isinstance(value, dict):
-            return {key: self.tidy(member, key) for key, member in value.items()}
+            return {key: self.tidy(member, key, naming=naming) for key, member in value.items()}
         if isinstance(value, list | tuple):
-            return [self.tidy(member, where) for member in value]
+            return [self.tidy(member, where, naming=naming) for member in value]
         if not isinstance(value, str):
             return value
         if match := TRACEPARENT.fullmatch(value):
             trace, span, flags = match.groups()
-            return f"00-{self.name(trace, 'trace')}-{self.name(span, 'span')}-{flags}"
-        return UUID_TEXT.sub(lambda found: self.name(found.group(), kind if kind != "id" else "order"), value)
+            return f"00-{short(trace, 'trace')}-{short(span, 'span')}-{flags}"
+        return UUID_TEXT.sub(lambda found: short(found.group(), kind if kind != "id" else "order"), value)
+
+
+def end(identifier: str) -> str:
+    """Return the end of an id, which stands for one that has no name."""
+    return f"…{identifier[-6:]}"

@@ -10,7 +10,7 @@ LabError
     └── WaitedTooLong   something did not happen in time; tells what was seen last
 
 In a notebook they show their message and no stack of calls: it is the message that helps. A name that is not there,
-since a cell was left out, gets its advice below Python's own words, and so does a row that is there already.
+since a cell was left out, gets its advice below Python's own words, and so does what PostgreSQL refuses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from psycopg.errors import UniqueViolation
+import psycopg
+from psycopg.errors import DuplicateColumn, DuplicateObject, DuplicateTable, UniqueViolation
 
 from labstack.errors import LabError
 
@@ -83,10 +84,8 @@ def advise_on_cells(shell: Any) -> None:
     def explain(
         shell: Any, kind: type[Exception], error: Exception, trace: TracebackType | None, tb_offset: int | None = None
     ) -> None:
-        if isinstance(error, UniqueViolation):
-            error.add_note(
-                "Has this cell run before? Run the cells above it once more, from the one that makes the key."
-            )
+        if isinstance(error, psycopg.Error):
+            error.add_note(_advice_on(error))
         elif isinstance(error, NameError) and error.name and _innermost(trace) is shell.user_ns:
             error.add_note(
                 f"If a cell above makes `{error.name}`, it has not run since this kernel was started. "
@@ -94,7 +93,21 @@ def advise_on_cells(shell: Any) -> None:
             )
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
 
-    shell.set_custom_exc((NameError, UniqueViolation), explain)
+    shell.set_custom_exc((NameError, psycopg.Error), explain)
+
+
+def _advice_on(error: psycopg.Error) -> str:
+    """Return the next step for whoever was refused something by PostgreSQL."""
+    if isinstance(error, UniqueViolation):
+        return "Has this cell run before? Run the cells above it once more, from the one that makes the key."
+    if isinstance(error, DuplicateTable | DuplicateObject | DuplicateColumn):
+        return "Has this cell run before? What it makes is there already. Next step: go on with the cell below."
+    if isinstance(error, psycopg.OperationalError):
+        return "Next step: `lab` shows whether every database runs; `lab.up()` starts what does not."
+    return (
+        "If a cell above makes what is missing, it has not run. "
+        "Next step: choose Run, then Run All Above Selected Cell, and run this cell again."
+    )
 
 
 def _innermost(trace: TracebackType | None) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from labkit.aliases import Aliases
@@ -23,16 +24,18 @@ class RecordView:
         The record itself.
     aliases : Aliases
         Names for the ids.
+    naming : bool
+        Whether ids without a name get one; else their ends stand for them.
     """
 
-    def __init__(self, record: broker.Record, aliases: Aliases) -> None:
+    def __init__(self, record: broker.Record, aliases: Aliases, *, naming: bool = True) -> None:
         self.record = record
-        self._aliases = aliases
+        self._tidy = partial(aliases.tidy, naming=naming)
 
     @property
     def headers(self) -> dict[str, str | None]:
         """Its headers, with short names for the ids."""
-        return {name: self._aliases.tidy(value, name) for name, value in sorted(self.record.headers.items())}
+        return {name: self._tidy(value, name) for name, value in sorted(self.record.headers.items())}
 
     @property
     def value(self) -> Any:
@@ -42,13 +45,13 @@ class RecordView:
             document = json.loads(payload)
         except ValueError:
             document = payload.decode(errors="replace")
-        return self._aliases.tidy(document)
+        return self._tidy(document)
 
     def __repr__(self) -> str:
         width = max((len(name) for name in self.record.headers), default=0)
         headers = [f"  {name:<{width}}  {'-' if value is None else value}" for name, value in self.headers.items()]
         value = json.dumps(self.value, indent=2, ensure_ascii=False)
-        key = self._aliases.tidy(self.record.key, "key")
+        key = self._tidy(self.record.key, "key")
         return "\n".join([f"topic  {self.record.topic}", f"key    {key}", "headers", *headers, "value", value])
 
 

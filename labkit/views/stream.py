@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
 
-from labkit.aliases import Aliases
+from labkit.aliases import Aliases, end
 from labkit.records import RecordView
 from labkit.views.feed import Feed, Seen, States
 from labkit.views.live import LiveView, Page, script
 from labkit.views.timeline import UNDOING
+from labstack import broker
 
 KEPT = 500
 """Records that are kept; older ones only count."""
@@ -30,16 +32,26 @@ COLUMNS = ("time", "topic", "order", "type", "partition", "offset")
 
 @dataclass(frozen=True)
 class Line:
-    """One record of the table."""
+    """One record of the table; what it shows is made when it is asked for, since its order may get its name later."""
 
     number: int
-    cells: tuple[str, ...]
-    goes_back: bool
-    whole: str
+    seen: Seen
+    record: broker.Record
 
-    def to_page(self) -> dict[str, Any]:
-        """Return it as the page takes it."""
-        return {"n": self.number, "cells": self.cells, "back": self.goes_back, "whole": self.whole}
+    def cells(self, aliases: Aliases) -> tuple[str, ...]:
+        """Return what its columns show."""
+        seen, record = self.seen, self.record
+        clock = datetime.fromtimestamp(seen.at, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        order = aliases.known(seen.order_id) if seen.order_id else "-"
+        return (clock, record.topic, order, seen.type or "?", str(record.partition), str(record.offset))
+
+    def to_page(self, aliases: Aliases) -> dict[str, Any]:
+        """Return it as the page takes it, with the record's headers and payload."""
+        view = RecordView(self.record, aliases, naming=False)
+        headers = "\n".join(f"{name}: {'-' if value is None else value}" for name, value in view.headers.items())
+        value = json.dumps(view.value, indent=2, ensure_ascii=False)
+        whole = f"{headers}\n\n{value}"[:LONGEST]
+        return {"n": self.number, "cells": self.cells(aliases), "back": self.seen.type in UNDOING, "whole": whole}
 
 
 class StreamPage(Page):
@@ -67,37 +79,43 @@ class EventStream(LiveView):
         """Records seen, those among them that are no longer kept."""
         self._lines: deque[Line] = deque(maxlen=KEPT)
         self._new: deque[Line] = deque(maxlen=AT_ONCE)
+        self._nameless: deque[str] = deque(maxlen=AT_ONCE)
+        """Orders that the page was shown before whoever placed them had their names."""
         super().__init__(feed)
 
     def take(self, seen: list[Seen], states: States | None) -> None:
         for one in seen:
             if one.record is not None:
                 self.count += 1
-                line = self._line(one)
+                line = Line(self.count, one, one.record)
                 self._lines.append(line)
                 self._new.append(line)
 
-    def _line(self, one: Seen) -> Line:
-        record = one.record
-        assert record is not None
-        clock = datetime.fromtimestamp(one.at, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        order = self._aliases.known(one.order_id) if one.order_id else "-"
-        cells = (clock, record.topic, order, one.type or "?", str(record.partition), str(record.offset))
-        view = RecordView(record, self._aliases)
-        headers = "\n".join(f"{name}: {'-' if value is None else value}" for name, value in view.headers.items())
-        value = json.dumps(view.value, indent=2, ensure_ascii=False)
-        return Line(self.count, cells, one.type in UNDOING, f"{headers}\n\n{value}"[:LONGEST])
+    def _shown(self, lines: Iterable[Line]) -> list[dict[str, Any]]:
+        shown = []
+        for line in lines:
+            order = line.seen.order_id
+            if order and order not in self._nameless and self._aliases.known(order) == end(order):
+                self._nameless.append(order)
+            shown.append(line.to_page(self._aliases))
+        return shown
+
+    def _named(self) -> dict[str, str]:
+        """Return the names that orders have got since the page was shown them, by what it shows."""
+        named = {end(order): name for order in self._nameless if (name := self._aliases.known(order)) != end(order)}
+        if named:
+            self._nameless = deque((order for order in self._nameless if end(order) not in named), maxlen=AT_ONCE)
+        return named
 
     def batch(self) -> dict[str, Any] | None:
-        if not self._new:
-            return None
-        lines = [line.to_page() for line in self._new]
+        named = self._named()
+        lines = self._shown(self._new)
         self._new.clear()
-        return {"lines": lines, "count": self.count}
+        return {"lines": lines, "named": named, "count": self.count} if lines or named else None
 
     def whole(self) -> dict[str, Any]:
         self._new.clear()
-        return {"lines": [line.to_page() for line in list(self._lines)[-AT_ONCE:]], "count": self.count, "kept": KEPT}
+        return {"lines": self._shown(list(self._lines)[-AT_ONCE:]), "count": self.count, "kept": KEPT}
 
     def table(self, order: str = "", type: str = "", topic: str = "") -> pd.DataFrame:
         """Return the records that are kept, the newest last.
@@ -108,7 +126,7 @@ class EventStream(LiveView):
             Only those whose cell holds this.
         """
         with self._lock:
-            rows = [line.cells for line in self._lines]
+            rows = [line.cells(self._aliases) for line in self._lines]
         table = pd.DataFrame(rows, columns=list(COLUMNS))
         for column, wanted in (("order", order), ("type", type), ("topic", topic)):
             table = table[table[column].str.contains(wanted, regex=False)] if wanted else table

@@ -53,7 +53,7 @@ class SystemMap(LiveView):
         self.given_up = 0
         self.states = States()
         self._lit: Counter[tuple[str, Way]] = Counter()
-        self._told: deque[tuple[str, Way]] = deque(maxlen=TOLD)
+        self._told: deque[tuple[Seen, Way]] = deque(maxlen=TOLD)
         self._changed = True
         super().__init__(feed)
 
@@ -67,7 +67,7 @@ class SystemMap(LiveView):
                 self.back[arrow] += one.times if way == "back" else 0
                 self._lit[arrow, way] += one.times
             self.given_up += one.stage == "given up"
-            self._told.appendleft((self._words(one, way), way))
+            self._told.appendleft((one, way))
         if states is not None and states != self.states:
             self.states, self._changed = states, True
 
@@ -152,7 +152,7 @@ class SystemMap(LiveView):
         with self._lock:
             notes, off = self.notes(), self.off()
             lines = [f"{box.name:<18} {off.get(box.id) or notes.get(box.id, ''):<20}".rstrip() for box in BOXES]
-            return "\n".join([*lines, "", *(words for words, _ in self._told)])
+            return "\n".join([*lines, "", *(self._words(*told) for told in self._told)])
 
     def batch(self) -> dict[str, Any] | None:
         lit = [[arrow, way, times] for (arrow, way), times in self._lit.items()]
@@ -171,7 +171,7 @@ class SystemMap(LiveView):
             "off": self.off(),
             "dead": self.dead(),
             "alt": self.alt,
-            "told": [list(one) for one in self._told],
+            "told": [[self._words(one, way), way] for one, way in self._told],
         }
 
     def __repr__(self) -> str:

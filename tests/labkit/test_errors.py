@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 
 SET_UP = "from labkit.errors import advise_on_cells\nadvise_on_cells(get_ipython())"
@@ -32,9 +33,18 @@ def test_a_fault_elsewhere_gets_no_such_advice() -> None:
     assert "Run All Above" not in told
 
 
-def test_a_row_that_is_there_already_asks_whether_the_cell_has_run_before() -> None:
-    """What PostgreSQL says of a key that is taken is followed by what to run."""
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("UniqueViolation", "Run the cells above it"),
+        ("DuplicateTable", "go on with the cell below"),
+        ("UndefinedTable", "Run All Above"),
+        ("OperationalError", "`lab.up()`"),
+    ],
+)
+def test_what_postgresql_refuses_is_followed_by_what_to_do(name: str, says: str) -> None:
+    """A cell that ran twice, one that was left out, and a database that is away each have their next step."""
     told = said(
-        SET_UP, "from psycopg.errors import UniqueViolation\nraise UniqueViolation('taken')", name="UniqueViolation"
+        SET_UP, f"import psycopg.errors, psycopg as p\nraise (vars(p.errors) | vars(p))['{name}']('no')", name=name
     )
-    assert "Has this cell run before?" in told
+    assert says in told

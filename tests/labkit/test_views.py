@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from labkit import Session
+from labkit.aliases import Aliases
 from labkit.shop import Order
 from labkit.views import live as live_views
 from labkit.views import map_drawing, stream
@@ -182,6 +183,30 @@ def test_the_stream_shows_and_filters(session: Session) -> None:
     assert "ce_type: OrderCreated" in line["whole"]
     assert '"customer_id"' in line["whole"]
     view.stop()
+
+
+def test_a_record_that_is_quicker_than_the_answer_gets_its_order_s_name(session: Session) -> None:
+    """Whoever sees a record before the shop has answered hands out no name, and takes the one that the answer gives."""
+    view: EventStream = session.look.stream()
+    live: SystemMap = session.look.map()
+    order = session.shop.place_order("ada", "lisbon", {"earl-grey": 1})
+    wait_until(lambda: view.count >= 1, 20)
+    view.stop()
+    live.stop()
+    names = Aliases()
+    with view._lock, live._lock:
+        view._aliases = live._aliases = names
+        lines = view.whole()["lines"]
+        short = f"…{order.order_id[-6:]}"
+        assert {line["cells"][2] for line in lines} == {short}
+        assert all(short in line["whole"] for line in lines)
+        assert any(short in words for words, _ in live._now()["told"])
+        assert names.name(order.order_id, "order") == "order-1"
+        assert (view.batch() or {})["named"] == {short: "order-1"}
+        assert view.batch() is None
+        assert len(view.table(order="order-1")) == view.count
+        assert any("order-1" in words for words, _ in live._now()["told"])
+    session.shop.follow(order)
 
 
 def test_what_is_left_open_for_a_night_does_not_grow(session: Session) -> None:

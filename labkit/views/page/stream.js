@@ -53,6 +53,7 @@ function render({ model, el }) {
   function add(line) {
     const row = document.createElement("tr");
     row.tabIndex = 0;
+    row.line = line;
     if (line.back) row.className = "lk-back";
     for (const cell of line.cells) row.insertCell().textContent = cell;
     row.hidden = !fits(row);
@@ -61,7 +62,18 @@ function render({ model, el }) {
     body.prepend(row);
   }
 
+  function name(named) {
+    for (const row of body.rows) {
+      for (const [end, called] of Object.entries(named)) {
+        if (row.line.whole.includes(end)) row.line.whole = row.line.whole.replaceAll(end, called);
+        if (row.cells[place.order].textContent === end) row.cells[place.order].textContent = called;
+      }
+      row.hidden = !fits(row);
+    }
+  }
+
   function take(message) {
+    if (message.named && Object.keys(message.named).length) name(message.named);
     for (const line of message.lines || []) add(line);
     while (body.rows.length > kept) body.lastElementChild.remove();
     if (message.count !== undefined) {
