@@ -122,3 +122,28 @@ def log_of_a_death(path: Path, lines: int = 15) -> str:
     before, end = every[:-lines], every[-lines:]
     causes = [line for line in before if CAUSE.search(line)][:3]
     return "\n".join([*causes, "...", *end] if causes else end)
+
+
+BROKEN_CODE = re.compile(
+    r"^\s*(\w*(?:SyntaxError|IndentationError|TabError|NameError|ImportError|ModuleNotFoundError|"
+    r"AttributeError|TypeError)): ",
+    re.MULTILINE,
+)
+PLACE = re.compile(r'File "(?:[^"]*/)?(labservices/[^"]+)", line (\d+)')
+
+
+def advice_on_code(log: str, name: str) -> str:
+    """Return what to mend in a service's code and then to do, where the end of its log says that the code is at fault.
+
+    Parameters
+    ----------
+    log : str
+        The end of its log.
+    name : str
+        The component, as the lab calls it.
+    """
+    error, places = BROKEN_CODE.search(log), PLACE.findall(log)
+    if not error or not places:
+        return ""
+    file, line = places[-1]
+    return f"mend {file}, line {line}, or bring it back by `git checkout -- {file}`; then `lab start {name}`"

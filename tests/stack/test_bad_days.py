@@ -261,6 +261,23 @@ def test_a_service_that_dies_while_starting(grounds: Grounds, tmp_path: Path) ->
     grounds.assert_nothing_runs()
 
 
+def test_a_service_whose_code_is_broken(shared: Grounds, tmp_path: Path) -> None:
+    """A syntax error in a service's code is named with file and line, whoever starts it; mended, the service serves."""
+    shutil.copytree(ROOT / "labservices", tmp_path / "labservices", ignore=shutil.ignore_patterns("__pycache__"))
+    handlers = tmp_path / "labservices" / "payment" / "handlers.py"
+    whole = handlers.read_text()
+    handlers.write_text("def charge(:\n" + whole)
+    shared.lab.stop("payment")
+    before = shared.pids()
+    for verb in (("start", "payment"), ("up",), ("reset",)):
+        done = shared.run(*verb, PYTHONPATH=str(tmp_path))
+        assert_clear(done, "SyntaxError", "mend labservices/payment/handlers.py, line 1", "lab start payment")
+    assert before.items() <= shared.pids().items()
+    handlers.write_text(whole)
+    shared.must("start", "payment", PYTHONPATH=str(tmp_path))
+    assert shared.status()["state"] == "ready"
+
+
 def test_a_failed_up_keeps_what_ran(shared: Grounds, tmp_path: Path) -> None:
     """An `up` that can't bring back one part of a running lab leaves the others as they were."""
     stack = copied(tmp_path)

@@ -32,7 +32,7 @@ from labstack.containers.postgres import Postgres
 from labstack.containers.prometheus import Prometheus
 from labstack.containers.service import Service
 from labstack.databases import password
-from labstack.errors import ComponentFailed, DownloadFailed, EngineAway, LabError, NotRunning
+from labstack.errors import ComponentFailed, DownloadFailed, EngineAway, LabError, NotRunning, advice_on_code
 from labstack.port_plan import planned_ports
 from labstack.progress import Progress
 from labstack.state import ComponentRecord, me
@@ -281,10 +281,12 @@ class ContainerBackend(BackendBase[Component]):
             look_again = time.monotonic() + LOOK_INTERVAL
             found = self._container(name)
             if found is None or found.status not in ("running", "paused", "created", "restarting"):
+                log = self.log(name, 15)
                 raise ComponentFailed(
                     f"{name} died while it was starting.",
-                    log=self.log(name, 15),
-                    next_step="`lab doctor` checks this machine; local mode needs no Docker: LAB_MODE=local",
+                    log=log,
+                    next_step=advice_on_code(log, name)
+                    or "`lab doctor` checks this machine; local mode needs no Docker: LAB_MODE=local",
                 )
 
         if not wait_until(component.is_ready, component.timeout, interval=0.1, meanwhile=still_alive):

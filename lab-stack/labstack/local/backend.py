@@ -15,6 +15,7 @@ from labstack.errors import (
     ComponentFailed,
     NotRunning,
     PortTaken,
+    advice_on_code,
     log_of_a_death,
     log_tail,
 )
@@ -125,10 +126,12 @@ class LocalBackend(BackendBase[Component]):
         def still_alive() -> None:
             meanwhile()
             if not process.alive(record.process):
+                log = log_of_a_death(component.log)
                 raise ComponentFailed(
                     f"{name} died while it was starting.",
-                    log=log_of_a_death(component.log),
-                    next_step=f"the whole log is in {component.log}; `lab doctor` checks this machine",
+                    log=log,
+                    next_step=advice_on_code(log, name)
+                    or f"the whole log is in {component.log}; `lab doctor` checks this machine",
                 )
 
         if not wait_until(component.is_ready, component.timeout, interval=0.03, meanwhile=still_alive):
