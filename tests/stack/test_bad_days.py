@@ -298,10 +298,11 @@ needs_namespace = pytest.mark.skipif(
 )
 
 
-def in_private_mounts(grounds: Grounds, script: str) -> subprocess.CompletedProcess[str]:
+def in_private_mounts(grounds: Grounds, script: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a shell script in which mounts are nobody else's; `$LAB` is the lab's command."""
     command = ["unshare", "--mount", "sh", "-ec", script]
-    environment = {**grounds.environment, "LAB": f"{sys.executable} -m labstack.cli", "STATE": str(grounds.home)}
+    lab = {"LAB": f"{sys.executable} -m labstack.cli", "PYTHON": sys.executable, "STATE": str(grounds.home)}
+    environment = {**grounds.environment, **lab, **variables}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
     if "permission denied" in done.stderr and "mount:" in done.stderr:
         pytest.skip("this machine lets nobody mount a file system, not even in a namespace of its own")
@@ -336,6 +337,53 @@ def test_a_disk_that_fills_up(grounds: Grounds) -> None:
     done = in_private_mounts(grounds, script)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
     assert '"state": "stopped"' in done.stdout.splitlines()[-1]
+    grounds.assert_nothing_runs()
+
+
+LEARNER = """
+import os
+from labkit import begin
+from labstack.errors import LabError
+
+def said(what, *words):
+    try:
+        what()
+    except LabError as error:
+        assert "Next step: " in str(error), error
+        assert all(word in str(error) for word in words), error
+        return
+    raise AssertionError(f"{what} failed in nothing")
+
+def order_until_one_stays():
+    for _ in range(40):
+        shop.follow(shop.place_order("ada", "lisbon", {"earl-grey": 1}), timeout=20)
+
+lab, shop, look, tasks = begin("01")
+filler = os.environ["STATE"] + "/filler"
+with open(filler, "wb", buffering=0) as file:
+    try:
+        while file.write(bytes(1 << 20)):
+            pass
+    except OSError:
+        pass
+said(order_until_one_stays)
+said(lambda: begin("02"), "No space left", "free some space")
+said(lab.reset, "No space left", "free some space")
+os.remove(filler)
+lab.reset()
+print(shop.follow(shop.place_order("ada", "lisbon", {"earl-grey": 1})))
+assert all(verdict.holds for verdict in lab.check(wait_for_rest=30))
+"""
+
+
+@pytest.mark.sampled
+@needs_namespace
+def test_a_notebook_on_a_disk_that_fills_up(grounds: Grounds) -> None:
+    """A learner whose disk is full is told so, with the next step; with room again a reset brings everything back."""
+    mount = 'mount -t tmpfs -o size=1000m none "$STATE"'
+    done = in_private_mounts(grounds, f'{mount}; $LAB up; $PYTHON -c "$LEARNER"; $LAB down', LEARNER=LEARNER)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stdout + done.stderr
+    assert "COMPLETED" in done.stdout
     grounds.assert_nothing_runs()
 
 
