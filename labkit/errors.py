@@ -40,6 +40,9 @@ class Refused(KitError):
         The problem document (RFC 9457) that the service answered with.
     """
 
+    advice = "mend what the answer names, and run the cell again"
+    """What to do where nothing takes the error up; the error's own words are the shop's."""
+
     def __init__(self, problem: dict[str, Any]) -> None:
         details = [f"{error.get('pointer', '')}: {error.get('detail', '')}" for error in problem.get("errors", [])]
         said = "; ".join([str(problem.get("detail", "no details")), *details])
@@ -51,13 +54,20 @@ class Refused(KitError):
         """The HTTP status."""
         return int(self.document.get("status", 0))
 
+    def _render_traceback_(self) -> list[str]:
+        return [*super()._render_traceback_(), f"Next step: {self.advice}"]
+
 
 class NotFound(Refused):
     """There is no such thing."""
 
+    advice = "run the cells above once more, from the one that places the order: `lab.reset()` removes every order"
+
 
 class Conflict(Refused):
     """It can't be done any more, or a key was used before."""
+
+    advice = "run the cells above once more, from the one that places the order or makes the key"
 
 
 class ShopAway(KitError):

@@ -48,3 +48,12 @@ def test_what_postgresql_refuses_is_followed_by_what_to_do(name: str, says: str)
         SET_UP, f"import psycopg.errors, psycopg as p\nraise (vars(p.errors) | vars(p))['{name}']('no')", name=name
     )
     assert says in told
+
+
+@pytest.mark.parametrize(("name", "says"), [("NotFound", "places the order"), ("Conflict", "makes the key")])
+def test_what_the_shop_refuses_is_followed_by_what_to_do(name: str, says: str) -> None:
+    """An order that a reset has removed, and one that can't be undone, have their next step; it is no part of the
+    shop's own words.
+    """
+    raised = f"from labkit.errors import {name}\ngone = {name}({{'status': 4, 'title': 'No', 'detail': 'gone'}})\n"
+    assert says in said(raised + "assert str(gone) == '4 No: gone'\nraise gone", name=name)
