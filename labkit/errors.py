@@ -9,8 +9,8 @@ LabError
     ├── QueryFailed     PostgreSQL does not take a query
     └── WaitedTooLong   something did not happen in time; tells what was seen last
 
-In a notebook they show their message and no stack of calls: it is the message that helps. A name that is not there,
-since a cell was left out, gets its advice below Python's own words, and so does what PostgreSQL refuses.
+In a notebook they show their message and no stack of calls: it is the message that helps. Every other error gets its
+advice below Python's own words: most come of a cell that was left out, or ran twice, or of a part that does not run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
+import httpx
 import psycopg
 from psycopg.errors import DuplicateColumn, DuplicateObject, DuplicateTable, UniqueViolation
 
@@ -94,29 +95,32 @@ def advise_on_cells(shell: Any) -> None:
     def explain(
         shell: Any, kind: type[Exception], error: Exception, trace: TracebackType | None, tb_offset: int | None = None
     ) -> None:
-        if isinstance(error, psycopg.Error):
-            error.add_note(_advice_on(error))
-        elif isinstance(error, NameError) and error.name and _innermost(trace) is shell.user_ns:
-            error.add_note(
+        if not isinstance(error, LabError):
+            error.add_note(_advice_on(error, of_a_cell=_innermost(trace) is shell.user_ns))
+        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+
+    shell.set_custom_exc((Exception,), explain)
+
+
+def _advice_on(error: Exception, *, of_a_cell: bool) -> str:
+    """Return the next step after an error that is not the lab's own."""
+    match error:
+        case UniqueViolation():
+            return "Has this cell run before? Run the cells above it once more, from the one that makes the key."
+        case DuplicateTable() | DuplicateObject() | DuplicateColumn():
+            return "Has this cell run before? What it makes is there already. Next step: go on with the cell below."
+        case psycopg.OperationalError():
+            return "Next step: `lab` shows whether every database runs; `lab.up()` starts what does not."
+        case httpx.HTTPError():
+            return "Next step: `lab` shows whether what was asked runs; `lab.up()` starts what does not."
+        case NameError() if error.name and of_a_cell:
+            return (
                 f"If a cell above makes `{error.name}`, it has not run since this kernel was started. "
                 "Choose Run, then Run All Above Selected Cell, and run this cell again."
             )
-        shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
-
-    shell.set_custom_exc((NameError, psycopg.Error), explain)
-
-
-def _advice_on(error: psycopg.Error) -> str:
-    """Return the next step for whoever was refused something by PostgreSQL."""
-    if isinstance(error, UniqueViolation):
-        return "Has this cell run before? Run the cells above it once more, from the one that makes the key."
-    if isinstance(error, DuplicateTable | DuplicateObject | DuplicateColumn):
-        return "Has this cell run before? What it makes is there already. Next step: go on with the cell below."
-    if isinstance(error, psycopg.OperationalError):
-        return "Next step: `lab` shows whether every database runs; `lab.up()` starts what does not."
     return (
-        "If a cell above makes what is missing, it has not run. "
-        "Next step: choose Run, then Run All Above Selected Cell, and run this cell again."
+        "Has a cell above not run, or this one twice? Then choose Run, and Run All Above Selected Cell, and run this "
+        "cell again. Else mend what the message names."
     )
 
 

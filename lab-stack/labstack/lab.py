@@ -258,6 +258,7 @@ class Lab:
             self.backend.down()
             if purge:
                 self.backend.purge()
+                self._note_beginning()
             with contextlib.suppress(StorageTrouble):
                 self._set_phase("stopped", switches={})
 
@@ -285,6 +286,7 @@ class Lab:
         self.guests.see_off()
         with self._store.exclusive(LOCK_WAIT, progress.say):
             self._set_phase("ready")
+            self._note_beginning()
             reset_data(self.endpoints, [service.name for service in self.services])
         for service in self.switches:
             self.switch_off(service)
@@ -519,6 +521,16 @@ class Lab:
         state.phase, state.keeper = phase, me()
         state.switches = state.switches if switches is None else switches
         self._store.write(state)
+
+    def _note_beginning(self) -> None:
+        state = self._store.read()
+        state.beginnings += 1
+        self._store.write(state)
+
+    @property
+    def beginnings(self) -> int:
+        """How often the data went back to the course's start, by a reset or a purge."""
+        return self._store.read().beginnings
 
     @property
     def log_folder(self) -> Path:

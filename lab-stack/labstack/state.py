@@ -84,6 +84,8 @@ class LabState:
     """Those of Prometheus, Jaeger and Grafana that the lab has."""
     guests: dict[str, GuestRecord] = field(default_factory=dict)
     """Services that somebody has added, by name."""
+    beginnings: int = 0
+    """How often the data went back to the course's start."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

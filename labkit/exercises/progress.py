@@ -39,9 +39,14 @@ class ProgressBook:
         facts: dict[str, Any] | None = self.entries().get(name, {}).get("given")
         return facts
 
-    def note_setup(self, name: str, facts: dict[str, Any] | None) -> None:
-        """Note that an exercise was set up, or (None) cleaned up."""
-        self._change(name, given=facts)
+    def beginning(self, name: str) -> int | None:
+        """Return at which beginning of the lab's data an exercise was set up."""
+        beginning: int | None = self.entries().get(name, {}).get("beginning")
+        return beginning
+
+    def note_setup(self, name: str, facts: dict[str, Any] | None, beginning: int | None = None) -> None:
+        """Note that an exercise was set up, at which beginning of the lab's data, or (None) cleaned up."""
+        self._change(name, given=facts, beginning=beginning)
 
     def note_outcome(self, name: str, outcome: Outcome) -> None:
         """Note the outcome of a check; what was solved once stays solved."""

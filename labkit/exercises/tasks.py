@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,7 +45,7 @@ class Tasks:
         if away and (back := bring_back(self._bench.lab)):
             print(f"Brought back, since the exercise needs it: {', '.join(back)}.")
         message, facts = exercise.setup(self._bench)
-        self._book.note_setup(name, facts)
+        self._book.note_setup(name, facts, self._bench.lab.beginnings)
         print(message)
         return SimpleNamespace(**facts)
 
@@ -77,7 +78,20 @@ class Tasks:
         if exercise.needs_setup and facts is None:
             return untouched(f'First run tasks.setup("{exercise.name}").')
         bench = Bench(self._bench.lab, self._bench.shop, self._bench.look, SimpleNamespace(**(facts or {})))
-        return exercise.check(bench, answer)
+        outdated = self._book.beginning(exercise.name) not in (None, self._bench.lab.beginnings)
+        again = f'The lab was reset since the setup: run tasks.setup("{exercise.name}") once more.'
+        try:
+            verdict = exercise.check(bench, answer)
+        except (LookupError, KitError):
+            # What the setup gave is not there any more.
+            if not outdated:
+                raise
+            return untouched(again)
+        return (
+            replace(verdict, message=f"{verdict.message} {again}")
+            if outdated and verdict.outcome != "right"
+            else verdict
+        )
 
     def hint(self, name: str) -> None:
         """Print a hint."""

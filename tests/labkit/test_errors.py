@@ -28,9 +28,16 @@ def test_a_cell_that_was_left_out_is_missed_by_name() -> None:
 
 
 def test_a_fault_elsewhere_gets_no_such_advice() -> None:
-    """Where a module's own code misses a name, no cell can help."""
+    """Where a module's own code misses a name, no cell is said to make it."""
     told = said(SET_UP, "import sys, types\nodd = types.ModuleType('odd')\nexec('def f(): g', odd.__dict__)\nodd.f()")
-    assert "Run All Above" not in told
+    assert "makes `g`" not in told
+
+
+def test_whatever_fails_has_its_next_step() -> None:
+    """What a cell finds missing, since others were left out, and a part that does not answer, say what to run."""
+    assert "Run All Above" in said(SET_UP, "[][0]", name="IndexError")
+    told = said(SET_UP, "import httpx\nhttpx.get('http://127.0.0.1:1/')", name="ConnectError")
+    assert "`lab.up()`" in told
 
 
 @pytest.mark.parametrize(

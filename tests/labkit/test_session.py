@@ -50,3 +50,20 @@ def test_an_exercise_begins_with_every_part(session: Session, capsys: pytest.Cap
     session.tasks.setup("who-is-told")
     assert "Brought back" not in capsys.readouterr().out
     session.tasks.cleanup("who-is-told")
+
+
+def test_a_reset_between_setup_and_check_is_told(session: Session) -> None:
+    """A check whose setup was wiped away by a reset is no attempt and no error, and says to set it up once more."""
+    tasks = session.tasks
+    for name in ("past-the-inbox", "safe-to-retry"):
+        tasks.setup(name)
+    session.lab.reset()
+    for name in ("past-the-inbox", "safe-to-retry"):
+        before = tasks.progress().set_index("exercise").loc[name, "attempts"]
+        verdict = tasks.check(name)
+        assert verdict.outcome == "untouched"
+        assert f'run tasks.setup("{name}") once more' in verdict.message
+        assert tasks.progress().set_index("exercise").loc[name, "attempts"] == before
+    tasks.setup("past-the-inbox")
+    assert "once more" not in tasks.check("past-the-inbox").message
+    tasks.cleanup("past-the-inbox")
