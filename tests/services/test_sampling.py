@@ -5,7 +5,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind
 
 from labservices.shared.sampling import Budget
-from labservices.shared.tracing import coming_from
+from labservices.shared.tracing import coming_from, current_traceparent, span
 
 FROM_GATEWAY = coming_from("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 
@@ -39,3 +39,13 @@ def test_what_comes_of_a_request_does_as_it_did() -> None:
         below = [tracer.start_span("row", context=here, kind=SpanKind.PRODUCER) for _ in range(5)]
         assert {span.get_span_context().trace_flags.sampled for span in (request, *below)} == {expected}
         assert {span.get_span_context().trace_id for span in below} == {request.get_span_context().trace_id}
+
+
+def test_in_a_trace_that_nobody_records_no_span_is_made() -> None:
+    """What comes of an untraced request hands on what it was handed, as long as its block runs, and no longer."""
+    untraced = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+    with span("order handles PaymentCompleted", SpanKind.CONSUMER, coming_from(untraced)) as current:
+        assert not current.is_recording()
+        with span("OrderCompleted to outbox", SpanKind.PRODUCER):
+            assert current_traceparent() == untraced
+    assert current_traceparent() is None
