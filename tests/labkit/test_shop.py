@@ -47,13 +47,17 @@ def test_a_wrong_request_is_refused_with_its_place(session: Session) -> None:
 
 
 def test_a_completed_order_can_not_be_cancelled(session: Session) -> None:
-    """Cancelling a completed order is a conflict, and its message fits on one line of a notebook."""
+    """Cancelling a completed order is a conflict; what a notebook shows of it fits on a line, and one more says what to
+    do.
+    """
     order = session.shop.place_order("ada", "rome", {"rooibos": 1})
     session.shop.follow(order)
     with pytest.raises(Conflict, match="COMPLETED") as caught:
         session.shop.cancel(order)
     assert order.order_id not in str(caught.value)
-    assert len(caught.value._render_traceback_()) == 1
+    message, next_step = caught.value._render_traceback_()
+    assert "\n" not in message
+    assert "places the order" in next_step
 
 
 def test_what_is_not_there_is_not_found(session: Session) -> None:
