@@ -16,7 +16,8 @@ from pathlib import Path
 
 from labstack.waiting import wait_until
 
-PATIENCE = 5.0
+PATIENCE = 20.0
+"""Seconds that a Java may take for an answer: a busy laptop's Connect, which compiles as it starts, took over 5."""
 PROTOCOL = "1"
 
 
