@@ -8,6 +8,7 @@ measured. Both ways take turns in one lab; "without" is the teaching switches in
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -46,8 +47,18 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
     return {"quick": quick, "orders_per_s": found, "ratios": ratios, "ratio": median(ratios)}
 
 
-def drain(lab: Lab, seconds: float) -> float:
-    """Place orders while nobody consumes, then let everybody consume; return the orders per second of the latter."""
+def drain(lab: Lab, seconds: float, ready: Callable[[], object] = lambda: None) -> float:
+    """Place orders while nobody consumes, then let everybody consume; return the orders per second of the latter.
+
+    Parameters
+    ----------
+    lab : Lab
+        Running.
+    seconds : float
+        How long orders are placed.
+    ready : callable, optional
+        Called in between.
+    """
     completed: set[str] = set()
 
     def take(message: Message, at: float) -> None:
@@ -60,6 +71,7 @@ def drain(lab: Lab, seconds: float) -> float:
             http.request("POST", f"{url}/manage/consumer/pause", timeout=15).raise_for_status()
         with helper(place_orders, lab.endpoints.client("order"), RATE, seconds, 1) as load:
             accepted = {one.order_id for one in load.result(seconds + 60) if one.status == 201}
+        ready()
         began = time.monotonic()
         for url in services:
             http.request("POST", f"{url}/manage/consumer/resume", timeout=15).raise_for_status()

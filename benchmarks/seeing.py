@@ -1,8 +1,9 @@
 """What it costs to be watched, and how soon what happens is seen.
 
-Off and on: the same lab is started with LAB_OBSERVABILITY off and auto, in turn, and drains backlogs of orders as in
-`guards`. A start's figure is the median of its drains: on a shared machine two drains of one start differ by more than
-what is sought. Its memory (PSS) is read after that. Grafana is not counted: it is a person's, not the lab's.
+Off and on: two labs run at once, one with LAB_OBSERVABILITY=auto and one with off, each on a half of the processors of
+its own, and drain backlogs of orders at the same moments, as in `guards`. So what else this machine does hits both: one
+after the other, two drains of one and the same lab differ by more than what is sought. The halves are swapped from
+round to round. Memory (PSS) is read while both run. Grafana is not counted: it is a person's, not the lab's.
 
 Seen: a map and a stream listen, as in a notebook, while orders are placed at a calm rate and at one that makes 200
 events a second. What counts is the time from an outbox row's moment (``ce_time``, set in its transaction) until the
@@ -12,7 +13,12 @@ view has its record, and until the batch in which the page is told of it.
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 from typing import Any
@@ -70,29 +76,33 @@ class Timed(EventStream):
 
 def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
     """Measure both ways in turn, then the views."""
-    rounds, drains, seconds = (1, 1, 1.0) if quick else (5, 3, 5.0)
+    rounds, drains, seconds = (1, 1, 1.0) if quick else (4, 4, 3.0)
     found: dict[str, list[float]] = {"on": [], "off": []}
     sizes: dict[str, list[float]] = {"on": [], "off": []}
-    before = os.environ.get(SWITCH)
+    before, everywhere = os.environ.get(SWITCH), os.sched_getaffinity(0)
     try:
-        with own_lab() as lab:
+        with own_lab() as watched, own_lab() as unwatched:
             for number in range(rounds):
-                for way in ("on", "off") if number % 2 == 0 else ("off", "on"):
-                    os.environ[SWITCH] = "auto" if way == "on" else "off"
-                    lab.up()
-                    drain(lab, seconds)  # warms up what is compiled as it is used
-                    rates = [drain(lab, seconds) for _ in range(drains)]
-                    found[way].append(median(rates))
-                    sizes[way].append(_memory(lab) / 1e6)
-                    told = f"{found[way][-1]:.1f} orders/s ({', '.join(f'{rate:.1f}' for rate in rates)})"
-                    tell.print(f"round {number + 1}, {way}: {told}, {sizes[way][-1]:.0f} MB")
-                    lab.down()
+                halves = _halves(everywhere, swapped=number % 2 == 1)
+                with _both_up(Place(watched, "auto", halves[0]), Place(unwatched, "off", halves[1])) as places:
+                    for again in range(drains + 1):
+                        rates = _drain_at_once(places, seconds)
+                        if again:  # the first warms up what is compiled as it is used
+                            for way, rate in zip(("on", "off"), rates, strict=True):
+                                found[way].append(rate)
+                            told = f"{rates[0]:.1f} orders/s watched, {rates[1]:.1f} not"
+                            tell.print(f"round {number + 1}, drain {again}: {told}, {rates[0] / rates[1]:.2f}")
+                    for way, place in zip(("on", "off"), places, strict=True):
+                        sizes[way].append(_memory(place.lab) / 1e6)
+            os.sched_setaffinity(0, everywhere)
+            lab = watched
             os.environ[SWITCH] = "auto"
             lab.up()
             observers = sorted(lab.endpoints.observers)
             views = {name: _views(lab, rate, 3.0 if quick else 20.0) for name, rate in RATES.items()}
     finally:
-        os.environ.pop(SWITCH)
+        os.sched_setaffinity(0, everywhere)
+        os.environ.pop(SWITCH, None)
         if before is not None:
             os.environ[SWITCH] = before
     ratios = [on / off for on, off in zip(found["on"], found["off"], strict=True)]
@@ -107,6 +117,49 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
         "more_memory_mb": median(more),
         "views": views,
     }
+
+
+@dataclass(frozen=True)
+class Place:
+    """A lab, how it is watched, and the processors that it has."""
+
+    lab: Lab
+    observability: str
+    processors: set[int]
+
+    def up(self) -> None:
+        """Start it there: whatever a thread starts has the thread's processors."""
+        os.environ[SWITCH] = self.observability
+        os.sched_setaffinity(0, self.processors)
+        self.lab.up()
+
+    def drain(self, seconds: float, together: threading.Barrier) -> float:
+        """Drain a backlog there, and return the orders per second."""
+        os.sched_setaffinity(0, self.processors)
+        return drain(self.lab, seconds, together.wait)
+
+
+def _halves(processors: set[int], *, swapped: bool) -> tuple[set[int], set[int]]:
+    """Part the processors in two; a single one is shared."""
+    listed = sorted(processors)
+    first, second = set(listed[::2]), set(listed[1::2]) or set(listed)
+    return (second, first) if swapped else (first, second)
+
+
+@contextmanager
+def _both_up(*places: Place) -> Iterator[tuple[Place, ...]]:
+    for place in places:
+        place.up()
+    yield places
+    for place in places:
+        place.lab.down()
+
+
+def _drain_at_once(places: tuple[Place, ...], seconds: float) -> list[float]:
+    """Let all begin to consume at the same moment, and return the orders per second of each."""
+    together = threading.Barrier(len(places), timeout=120)
+    with ThreadPoolExecutor(len(places)) as pool:
+        return list(pool.map(lambda place: place.drain(seconds, together), places))
 
 
 def _memory(lab: Lab) -> int:
@@ -140,7 +193,7 @@ def _views(lab: Lab, rate: float, seconds: float) -> dict[str, Any]:
 
 def show(results: dict[str, Any], console: Console) -> None:
     """Print the tables."""
-    table = Table("round", "watched", "not watched", "ratio", title="Orders per second while a backlog drains")
+    table = Table("drain", "watched", "not watched", "ratio", title="Orders per second while a backlog drains")
     for number, ratio in enumerate(results["ratios"]):
         figures = (results["orders_per_s"][way][number] for way in ("on", "off"))
         table.add_row(str(number + 1), *(f"{figure:.1f}" for figure in figures), f"{ratio:.2f}")
