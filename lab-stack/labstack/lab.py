@@ -258,9 +258,8 @@ class Lab:
             self.backend.down()
             if purge:
                 self.backend.purge()
-                self._note_beginning()
             with contextlib.suppress(StorageTrouble):
-                self._set_phase("stopped", switches={})
+                self._set_phase("stopped", switches={}, data_anew=purge)
 
     def reset(self) -> None:
         """Bring the data back to the course's start, within seconds: opening data, empty topics, no lag, nothing in
@@ -285,8 +284,7 @@ class Lab:
                 put_back(url)
         self.guests.see_off()
         with self._store.exclusive(LOCK_WAIT, progress.say):
-            self._set_phase("ready")
-            self._note_beginning()
+            self._set_phase("ready", data_anew=True)
             reset_data(self.endpoints, [service.name for service in self.services])
         for service in self.switches:
             self.switch_off(service)
@@ -516,15 +514,13 @@ class Lab:
             raise NotRunning("The lab is not running.", next_step="`lab up` starts it")
         return self.endpoints
 
-    def _set_phase(self, phase: Phase, switches: dict[str, dict[str, str]] | None = None) -> None:
+    def _set_phase(
+        self, phase: Phase, switches: dict[str, dict[str, str]] | None = None, *, data_anew: bool = False
+    ) -> None:
         state = self._store.read()
         state.phase, state.keeper = phase, me()
         state.switches = state.switches if switches is None else switches
-        self._store.write(state)
-
-    def _note_beginning(self) -> None:
-        state = self._store.read()
-        state.beginnings += 1
+        state.beginnings += data_anew
         self._store.write(state)
 
     @property
