@@ -64,6 +64,24 @@ def test_connect_starts_without_one_of_the_databases(shared: Grounds) -> None:
     assert ended(lab, place(lab)) == ("COMPLETED", None)
 
 
+def test_a_slot_that_debezium_lets_go_for_a_moment(shared: Grounds) -> None:
+    """After its start Debezium opens each slot twice; the moment in between is nothing to complain of."""
+    lab = shared.lab
+    lab.reset()
+    lab.stop("connect")
+    order = place(lab)
+    lab.backend.launch("connect")
+    inventory = lab.endpoints.databases["inventory"]
+    with psycopg.connect(inventory, autocommit=True) as connection:
+        read = "SELECT active FROM pg_replication_slots WHERE slot_name = 'outbox'"
+        for now in (True, False):
+            assert wait_until(lambda n=now: connection.execute(read).fetchone() == (n,), 30, interval=0.002)  # type: ignore[misc]
+    relay = Relay(lab.endpoints.connect)
+    assert wait_until(lambda: set(relay.task_states().values()) == {"RUNNING"}, 5)
+    assert not lab.status(memory=False).complaints
+    assert ended(lab, order) == ("COMPLETED", None)
+
+
 def test_orders_are_taken_while_only_kafka_is_away(shared: Grounds) -> None:
     """Each service is degraded, not out of order; what was ordered meanwhile goes on when the broker is back."""
     lab = shared.lab
