@@ -83,8 +83,11 @@ class WaitedTooLong(KitError):
     """Something did not happen in time."""
 
 
-def advise_on_cells(shell: Any) -> None:
+def load_ipython_extension(shell: Any) -> None:
     """Let what comes of cells left out, or run twice, say what to do.
+
+    Every kernel of the lab's environment loads this as it starts (ipython_kernel_config.json): the cell that is left
+    out is the first one, as often as not.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ import pandas as pd
 from IPython import get_ipython
 
 from labkit.aliases import Aliases
-from labkit.errors import advise_on_cells
+from labkit.errors import load_ipython_extension
 from labkit.exercises.tasks import Tasks
 from labkit.look import Look
 from labkit.mending import bring_back
@@ -67,8 +67,8 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
         lab, shop, look, tasks.
     """
     _set_tables()
-    if in_notebook():
-        advise_on_cells(get_ipython())
+    if in_notebook():  # its kernel may be one of another environment's making
+        load_ipython_extension(get_ipython())
     lab = lab or Lab()
     area, trouble = _Area(), ""
     status = lab.status(memory=False)

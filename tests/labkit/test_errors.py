@@ -6,7 +6,6 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-SET_UP = "from labkit.errors import advise_on_cells\nadvise_on_cells(get_ipython())"
 DEEPER = "import json\ndef answer(pairs):\n    return nobody\njson.loads('{}', object_pairs_hook=answer)"
 
 
@@ -20,23 +19,25 @@ def said(*cells: str, name: str = "NameError") -> str:
 
 
 def test_a_cell_that_was_left_out_is_missed_by_name() -> None:
-    """A name that no cell has made yet is told, with what to choose from the menu; also one that a function misses."""
-    for cell, name in [("order.status", "order"), (DEEPER, "nobody")]:
-        told = said(SET_UP, cell)
+    """A name that no cell has made yet is told, with what to choose from the menu; also one that a function misses,
+    or the first cell makes.
+    """
+    for cell, name in [("order.status", "order"), (DEEPER, "nobody"), ("lab", "lab")]:
+        told = said(cell)
         assert f"makes `{name}`" in told
         assert "Run All Above" in told
 
 
 def test_a_fault_elsewhere_gets_no_such_advice() -> None:
     """Where a module's own code misses a name, no cell is said to make it."""
-    told = said(SET_UP, "import sys, types\nodd = types.ModuleType('odd')\nexec('def f(): g', odd.__dict__)\nodd.f()")
+    told = said("import sys, types\nodd = types.ModuleType('odd')\nexec('def f(): g', odd.__dict__)\nodd.f()")
     assert "makes `g`" not in told
 
 
 def test_whatever_fails_has_its_next_step() -> None:
     """What a cell finds missing, since others were left out, and a part that does not answer, say what to run."""
-    assert "Run All Above" in said(SET_UP, "[][0]", name="IndexError")
-    told = said(SET_UP, "import httpx\nhttpx.get('http://127.0.0.1:1/')", name="ConnectError")
+    assert "Run All Above" in said("[][0]", name="IndexError")
+    told = said("import httpx\nhttpx.get('http://127.0.0.1:1/')", name="ConnectError")
     assert "`lab.up()`" in told
 
 
@@ -51,9 +52,7 @@ def test_whatever_fails_has_its_next_step() -> None:
 )
 def test_what_postgresql_refuses_is_followed_by_what_to_do(name: str, says: str) -> None:
     """A cell that ran twice, one that was left out, and a database that is away each have their next step."""
-    told = said(
-        SET_UP, f"import psycopg.errors, psycopg as p\nraise (vars(p.errors) | vars(p))['{name}']('no')", name=name
-    )
+    told = said(f"import psycopg.errors, psycopg as p\nraise (vars(p.errors) | vars(p))['{name}']('no')", name=name)
     assert says in told
 
 
