@@ -61,8 +61,8 @@ class WhatTheShopKept(Exercise):
     name = "what-the-shop-kept"
     title = "Write the SQL that says what the shop kept of each order's money"
     tip = (
-        "Of one order the shop keeps its captures minus its refunds. CASE effect WHEN 'capture' THEN … gives each row "
-        "its sign; sum(…) and GROUP BY order_id do the rest. `= ANY(%(orders)s::uuid[])` picks the two orders."
+        "Of one order the shop keeps its captures minus its refunds. The amounts have no sign: how does a row get one "
+        "from its `effect`? (CASE … WHEN … can.) Then it is one sum for each order."
     )
     answer = '''
         answer = """
@@ -88,6 +88,10 @@ class WhatTheShopKept(Exercise):
         ),
         Wrong('answer = "SELECT order_id, sum(amount_cents) AS kept FROM ledger_entries"', "PostgreSQL"),
         Wrong('answer = "SELECT effect, amount_cents FROM ledger_entries"', "columns"),
+        Wrong(
+            'answer = "SELECT order_id, 0 AS kept FROM ledger_entries UNION ALL SELECT gen_random_uuid(), 0"',
+            "these two only",
+        ),
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
@@ -105,6 +109,8 @@ class WhatTheShopKept(Exercise):
         completed, undone = bench.given.orders
         total = bench.shop.order(completed).total_cents
         kept = {bench.shop.id(str(order)): kept for order, kept in zip(rows.order_id, rows.kept, strict=True)}
+        if not set(kept) <= set(bench.given.orders):
+            return wrong("There are other orders in it. Show these two only: WHERE picks them.")
         if len(kept) == len(rows) and kept.get(completed) == total and kept.get(undone) == 0:
             return right(f"{total} cents of the one that was completed, and nothing of the one that was undone.")
         if kept.get(undone) == 2 * total:
@@ -180,6 +186,7 @@ class StuckCancelling(Exercise):
     mistakes = (
         Wrong('answer = "ShipmentCancelled"', "never scheduled"),
         Wrong('answer = "InventoryReleased"', "has come"),
+        Wrong('answer = "payment"', "undoes nothing"),
         Wrong('answer = "OrderCancelled"', "last of all"),
         Wrong('answer = "PaymentRefunded"', "Make it come"),
     )
@@ -204,7 +211,9 @@ class StuckCancelling(Exercise):
             return wrong("That one comes last of all, from the order service itself. What is it waiting for?")
         if str(answer) in come:
             return wrong(f"{answer} has come: it stands among the answers. Which success has no undo there?")
-        return wrong("The shipment was never scheduled, so nobody owes its undo. Which success has none?")
+        if answer == "ShipmentCancelled":
+            return wrong("The shipment was never scheduled, so nobody owes its undo. Which success has none?")
+        return wrong(f"{answer} undoes nothing. Look at `type` in order_answers: which success has no undo beside it?")
 
     def cleanup(self, bench: Bench) -> str:
         bench.lab.start("payment")
@@ -316,6 +325,7 @@ class NeverOvertaken(Exercise):
         Wrong('answer = "payment"', "inventory.events"),
         Wrong('answer = "shipping"', "payment.events"),
         Wrong('answer = "order"', "takes the cancel itself"),
+        Wrong('answer = "Inventory"', "one name"),
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
@@ -336,8 +346,10 @@ class NeverOvertaken(Exercise):
             "payment": records["InventoryReserved"],
             "shipping": records["PaymentCompleted"],
         }
-        if str(answer) not in commands:
+        if answer == "order":
             return wrong("The order service takes the cancel itself. Which of the other three?")
+        if answer not in commands:
+            return wrong("Answer with one name: 'inventory', 'payment' or 'shipping'.")
         command = commands[answer]
         if command.place != cancel.place:
             return wrong(

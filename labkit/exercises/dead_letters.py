@@ -119,6 +119,7 @@ class ReadTheStory(Exercise):
     )
     mistakes = (
         Wrong('answer = ("inventory.dlq", 1)', "lies now"),
+        Wrong('answer = ("payment.events", 1)', "another topic"),
         Wrong('answer = ("order.events", 5)', "waiting"),
         Wrong('answer = "order.events"', "pair"),
     )
@@ -140,8 +141,10 @@ class ReadTheStory(Exercise):
         if not isinstance(answer, tuple | list) or len(answer) != 2:
             return wrong("The answer is a pair: (topic, attempts).")
         if answer[0] != topic:
-            return wrong("That is where it lies now. Where did inventory read it? One of its headers says so.")
-        if answer[1] != attempts:
+            if answer[0] == "inventory.dlq":
+                return wrong("That is where it lies now. Where did inventory read it? One of its headers says so.")
+            return wrong("Inventory read it from another topic. Its header dlq.topic says from which.")
+        if str(answer[1]) != str(attempts):
             return wrong("Look at dlq.attempts, and then at dlq.error: would waiting have helped?")
         return right(f"Inventory read it from {topic}, and gave it up after {attempts} attempt.")
 
@@ -295,7 +298,10 @@ class DiscardedByMistake(Exercise):
 
     name = "discarded-by-mistake"
     title = "Somebody has discarded the dead letter: let the order come to its end all the same"
-    tip = "The event stands in inventory's outbox still. `lab.resend` lets every event of an order come once more."
+    tip = (
+        "What inventory said stands as a row in its outbox still. In 04 you let every event of an order come once "
+        "more: who would handle it now, and who has done so already?"
+    )
     answer = "lab.resend(given.order)"
     why = (
         "Each outbox row of the order was deleted and inserted again with its own id, and Debezium made a record of "

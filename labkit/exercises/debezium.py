@@ -159,6 +159,14 @@ class WhoKeepsTheLog(Exercise):
             """,
             "relay's own",
         ),
+        Wrong(
+            """
+            lab.stop("connect")
+            with look.connect(given.service) as db:
+                db.execute("SELECT pg_drop_replication_slot('reporting')")
+            """,
+            "has to go on",
+        ),
     )
     asks_value = False
 
@@ -185,6 +193,8 @@ class WhoKeepsTheLog(Exercise):
                     "The cleanup brings the lab back to its start."
                 )
         others = bench.look.sql(bench.given.service, OTHER_SLOTS)
+        if unread := bench.lab.status(memory=False).complaints.get("connect"):
+            return wrong(f"The relay has to go on, and does not: connect: {unread}.")
         if not len(others):
             return right(f"The slot of a reporting tool in {bench.given.service}'s database is gone, and nothing else.")
         if others.confirmed.item() != bench.given.confirmed:
@@ -309,6 +319,15 @@ class PollWithoutLoss(Exercise):
             "passed over",
         ),
         Wrong('answer = "SELECT txid, id, said FROM polled.notes ORDER BY txid, id"', "again and again"),
+        Wrong(
+            """
+            answer = (
+                "SELECT txid, id, said FROM polled.notes WHERE txid > %(last)s::xid8"
+                " AND txid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY id"
+            )
+            """,
+            "by txid",
+        ),
         Wrong('answer = "SELECT id, said FROM polled.notes WHERE id > %(last)s ORDER BY id"', "txid"),
         Wrong('answer = "SELECT txid, id, said FROM polled.note"', "PostgreSQL"),
     )
@@ -324,10 +343,13 @@ class PollWithoutLoss(Exercise):
         slow, quick = bench.look.connect("order"), bench.look.connect("order")
         poller = _Poller(bench, str(answer))
         try:
-            slow.execute(SAY, ["slow"])
+            slow.execute(
+                "SELECT pg_current_xact_id()"
+            )  # slow is the older transaction; its row will be the younger one
             quick.execute(SAY, ["quick"])
             quick.commit()
             poller.poll()
+            slow.execute(SAY, ["slow"])
             slow.commit()
             wait_until(lambda: {"slow", "quick"} <= poller.poll(), 5)
         except QueryFailed as error:
@@ -342,7 +364,7 @@ class PollWithoutLoss(Exercise):
             quick.close()
         poller.poll()
         if len(poller.seen) > len(set(poller.seen)):
-            return wrong("It loses nothing, and tells the same again and again. Begin behind `last`.")
+            return wrong("It loses nothing, and tells the same again and again. Take only rows after `last`, by txid.")
         return right("slow began first and committed last, and both notes came, once each.")
 
     def cleanup(self, bench: Bench) -> str:

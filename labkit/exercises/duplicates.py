@@ -16,6 +16,8 @@ COMMAND = """
     WHERE aggregateid = %(order)s AND type = 'InventoryReserved'
 """
 PAID = "SELECT id FROM outbox WHERE aggregateid = %(order)s AND type = 'PaymentCompleted'"
+WISH = ("paris", [("silver-needle", 2)])
+"""What leslie wants, and where."""
 BALANCE = "SELECT balance_cents FROM accounts WHERE customer_id = %(customer)s"
 
 
@@ -127,6 +129,8 @@ class ThreeAnswers(Exercise):
         Wrong("answer = [201, 409, 409]", "no conflict"),
         Wrong("answer = [201, 200, 200]", "another order"),
         Wrong("answer = [201, 200, 422]", "by itself"),
+        Wrong("answer = [202, 200, 409]", "created"),
+        Wrong("answer = [201, 202, 409]", "at once"),
         Wrong("answer = 201", "list"),
     )
     needs_setup = False
@@ -134,6 +138,7 @@ class ThreeAnswers(Exercise):
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if not isinstance(answer, list | tuple) or len(answer) != 3:
             return wrong("The answer is a list of three status codes: [..., ..., ...].")
+        answer = [int(code) if str(code).isdigit() else code for code in answer]
         key, codes = f"three-answers-{uuid.uuid4()}", []
         for quantity in (1, 1, 2):
             try:
@@ -141,12 +146,18 @@ class ThreeAnswers(Exercise):
                 codes.append(bench.shop.last.answer.status_code if bench.shop.last else 0)
             except Conflict as refused:
                 codes.append(refused.status)
-        if list(answer) == codes:
+        if answer == codes:
             return right(f"It was just done: {', '.join(map(str, codes))}, and one order.")
         if answer[1] == 201:
             return wrong("201 says that something was created. What would be created the second time?")
         if answer[1] == 409:
             return wrong("The second request asks for the very same thing: that is no conflict, it is a repetition.")
+        if answer[0] != 201:
+            return wrong("The first request makes an order. Which code says that something was created?")
+        if answer[1] != 200:
+            return wrong(
+                "The second gets what is there already, at once: which code says no more than that all is well?"
+            )
         if answer[2] == 422:
             return wrong("422 says that a request is wrong by itself. This one would be fine under another key.")
         return wrong("The third asks for another order under the key of the first. Would you answer that with success?")
@@ -192,6 +203,15 @@ class SafeToRetry(Exercise):
             """,
             "three times",
         ),
+        Wrong(
+            """
+            from uuid import uuid4
+            key = str(uuid4())
+            for attempt in range(3):
+                shop.place_order("leslie", "paris", {"silver-needle": 1}, key=key)
+            """,
+            "not hers",
+        ),
     )
     asks_value = False
 
@@ -209,6 +229,11 @@ class SafeToRetry(Exercise):
         if len(new) > 1:
             why = "each request had a key of its own" if keys == len(new) else "they had no key"
             return wrong(f"Leslie gets {len(new)} parcels: {why}. (Set it up again for another try.)")
+        told = new[0].document
+        if (told["destination"], [(line["sku"], line["quantity"]) for line in told["items"]]) != WISH:
+            return wrong(
+                "One order, but not hers: two packs of silver-needle, to paris. (Set it up again for another try.)"
+            )
         repeated = self._repeated(bench) - bench.given.repeated
         if repeated < 2:
             return wrong("One order, but it was not asked for three times. Would your code be safe to run again?")
@@ -243,6 +268,16 @@ class PastTheInbox(Exercise):
     mistakes = (
         Wrong("lab.resend(given.order)", "same id"),
         Wrong(
+            """
+            lab.switch_on("payment", "inbox-off")
+            lab.resend(given.order)
+            from labkit import wait_until
+            wait_until(lambda: len(look.sql(
+                "payment", "SELECT 1 FROM ledger_entries WHERE order_id = %(order)s", order=given.order)) > 1)
+            """,
+            "while it is on",
+        ),
+        Wrong(
             '''
             with look.connect("payment") as db:
                 db.execute("""
@@ -270,7 +305,13 @@ class PastTheInbox(Exercise):
         if now["command"] != bench.given.command:
             bench.look.wait_for_rest(order)
         captures = list(bench.look.sql("payment", CHARGES, order=order).effect).count("capture")
-        if captures > 1 and len(bench.look.sql("payment", PAID, order=order)) > 1:
+        paid = len(bench.look.sql("payment", PAID, order=order))
+        if captures > 1 and paid > 1 and now["command"] == bench.given.command:
+            return wrong(
+                "Charged twice, but asked under the same id: the inbox was off, or had forgotten that id. Get past it "
+                "while it is on and knows. (Set it up again for another try.)"
+            )
+        if captures > 1 and paid > 1:
             return right(f"{captures} captures: payment took the new id for a new wish.")
         if captures > 1:
             return wrong("You wrote that entry yourself. Payment itself should charge twice, since it is asked twice.")
@@ -339,6 +380,19 @@ class CorrectTheCharge(Exercise):
             "balances-add-up",
         ),
         Wrong("shop.deposit(given.customer, given.amount_cents)", "money-matches-orders"),
+        Wrong(
+            '''
+            with look.connect("payment") as db:
+                db.execute("""
+                    UPDATE ledger_entries SET amount_cents = 0 WHERE entry_id IN (
+                        SELECT entry_id FROM ledger_entries WHERE order_id = %s ORDER BY at DESC LIMIT 1)""",
+                    [given.order])
+                db.execute("""
+                    UPDATE accounts SET balance_cents = balance_cents + %s
+                    WHERE customer_id = %s""", [given.amount_cents, given.customer])
+            ''',
+            "only added",
+        ),
     )
     asks_value = False
 
@@ -362,11 +416,13 @@ class CorrectTheCharge(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         given = bench.given
-        effects = list(bench.look.sql("payment", CHARGES, order=given.order).effect)
+        entries = bench.look.sql("payment", CHARGES, order=given.order)
+        effects = list(entries.effect)
         balance = bench.shop.account(given.customer)["balance_cents"]
-        if effects == ["capture", "capture"] and balance == given.balance:
+        charged = [given.amount_cents] * 2
+        if effects == ["capture", "capture"] and balance == given.balance and list(entries.amount_cents) == charged:
             return untouched("The order is still charged twice, and nothing was given back.")
-        if effects.count("capture") != 2:
+        if list(entries.amount_cents[entries.effect == "capture"]) != charged:
             return wrong("The ledger's rows are only added to: what was charged wrongly was charged, and must stay.")
         verdicts = {verdict.name: verdict for verdict in bench.lab.check(wait_for_rest=20)}
         money = verdicts["money-matches-orders"]

@@ -101,7 +101,8 @@ class WhereItWillLie(Exercise):
             )
         if list(answer) == [0, 1, 2, 3]:
             return wrong("Records without a key go round in turn. These have keys: hash them.")
-        return wrong(f"They lie in {found}. Is it murmur2, without its sign, and modulo four partitions?")
+        hits = sum(one == other for one, other in zip(answer, found, strict=True))
+        return wrong(f"{hits} of 4 are right. Is it murmur2, without its sign, and modulo four partitions?")
 
 
 class TwoProducers(PracticeExercise):
@@ -110,8 +111,8 @@ class TwoProducers(PracticeExercise):
     name = "two-producers"
     title = "A second program spoils the order of keys. Which partitioner must it have?"
     tip = (
-        "The first program writes as Debezium does. What it takes is called murmur2; librdkafka's manual "
-        "(CONFIGURATION.md, `partitioner`) has `murmur2` and `murmur2_random`; they differ only in records without key."
+        "The first program writes as Debezium does, whose hash you know from above. librdkafka's manual "
+        "(CONFIGURATION.md, `partitioner`) lists the values of that setting. Which of them hash in the same way?"
     )
     answer = 'answer = "murmur2_random"'
     why = (

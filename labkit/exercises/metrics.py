@@ -71,6 +71,7 @@ class WhyOrdersFail(PromqlExercise):
         Wrong("answer = 'sum by (reason) (saga_orders_total)'", "completed"),
         Wrong("answer = 'saga_orders_total{outcome=\"cancelled\"}'", "sum"),
         Wrong("answer = 'sum by (reason saga_orders_total'", "parse error"),
+        Wrong("answer = 'sum by (reason) (saga_orders_total{outcome=\"CANCELLED\"})'", "their values"),
     )
     expected = 'sum by (reason) (saga_orders_total{outcome="cancelled"})'
 
@@ -80,6 +81,10 @@ class WhyOrdersFail(PromqlExercise):
         return "Three orders were placed that could not be carried out.", {}
 
     def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
+        if not len(found):
+            return wrong(
+                "No series fits. look.promql('saga_orders_total') shows which labels there are, and their values."
+            )
         if "reason" not in found:
             return wrong(
                 "Your series have no label `reason` any more: what was added up is one number. Keep the label."
@@ -92,21 +97,25 @@ class WhyOrdersFail(PromqlExercise):
             return wrong(
                 "There is a line without a reason: those are the orders that were completed. Choose the others only."
             )
-        if series(found, "reason") != series(wanted, "reason"):
-            return wrong(f"Your numbers are {series(found, 'reason')}, and not the counts of cancelled orders.")
-        return right(f"{len(found)} reasons, {found.value.sum():.0f} orders.")
+        mine, truth = ({reason: n for reason, n in series(one, "reason").items() if n} for one in (found, wanted))
+        if mine != truth:
+            return wrong(f"Your numbers are {mine}, and not the counts of cancelled orders.")
+        return right(f"{len(mine)} reasons, {sum(mine.values()):.0f} orders.")
 
 
 class ShareOfErrors(PromqlExercise):
     """A ratio of two rates."""
 
     name = "share-of-errors"
-    title = "PromQL: which share of the order service's answers in the last 5 minutes was a 4xx (from 0 to 1)"
-    tip = 'Two sums of rates, one divided by the other. status=~"4.." takes every status that begins with a 4.'
+    title = "PromQL: which share of the answers to requests for orders was a 4xx in the last 5 minutes (from 0 to 1)"
+    tip = (
+        'Two sums of rates, one divided by the other. status=~"4.." takes every status that begins with a 4, and '
+        'route=~"/orders.*" the requests for orders.'
+    )
     answer = """
         answer = '''
-            sum(rate(http_requests_total{service="order", status=~"4.."}[5m]))
-            / sum(rate(http_requests_total{service="order"}[5m]))
+            sum(rate(http_requests_total{service="order", route=~"/orders.*", status=~"4.."}[5m]))
+            / sum(rate(http_requests_total{service="order", route=~"/orders.*"}[5m]))
         '''
     """
     why = (
@@ -121,11 +130,16 @@ class ShareOfErrors(PromqlExercise):
             ' / rate(http_requests_total{service="order"}[5m])\'',
             "partner",
         ),
+        Wrong(
+            'answer = \'sum(rate(http_requests_total{service="order", status=~"4.."}[5m]))'
+            ' / sum(rate(http_requests_total{service="order"}[5m]))\'',
+            "Prometheus itself",
+        ),
         Wrong("answer = 0.25", "as text"),
     )
     expected = (
-        'sum(rate(http_requests_total{service="order", status=~"4.."}[5m]))'
-        ' / sum(rate(http_requests_total{service="order"}[5m]))'
+        'sum(rate(http_requests_total{service="order", route=~"/orders.*", status=~"4.."}[5m]))'
+        ' / sum(rate(http_requests_total{service="order", route=~"/orders.*"}[5m]))'
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
@@ -145,7 +159,10 @@ class ShareOfErrors(PromqlExercise):
             )
         share, truth = float(found.value[0]), float(wanted.value[0])
         if not math.isclose(share, truth, rel_tol=0.03):
-            return wrong(f"That is {share:.3f}, and the share is {truth:.3f}. Are the 4xx divided by all answers?")
+            return wrong(
+                f"That is {share:.3f}, and the share is {truth:.3f}. Are the 4xx divided by all answers to requests "
+                "for orders, and by no others? (Prometheus itself asks for /metrics each second.)"
+            )
         return right(f"{share:.1%} of the answers.")
 
 
@@ -155,8 +172,8 @@ class SlowestTwentieth(PromqlExercise):
     name = "slowest-twentieth"
     title = "PromQL: within how many seconds 95% of the events of the last 5 minutes were handled, by service"
     tip = (
-        "histogram_quantile(0.95, sum by (service, le) (rate(event_handling_seconds_bucket[5m])))? Say why `le` is "
-        "there."
+        "From the inside: the rate of each bucket (event_handling_seconds_bucket), a sum that keeps two labels, and "
+        "histogram_quantile(0.95, ...) around it. Which label was asked for, and which does histogram_quantile need?"
     )
     answer = """
         answer = 'histogram_quantile(0.95, sum by (service, le) (rate(event_handling_seconds_bucket[5m])))'
@@ -168,6 +185,9 @@ class SlowestTwentieth(PromqlExercise):
     )
     mistakes = (
         Wrong("answer = 'histogram_quantile(0.95, sum by (service) (rate(event_handling_seconds_bucket[5m])))'", "le"),
+        Wrong(
+            "answer = 'histogram_quantile(0.95, sum by (le) (rate(event_handling_seconds_bucket[5m])))'", "one number"
+        ),
         Wrong(
             "answer = 'avg by (service) (histogram_quantile(0.95, rate(event_handling_seconds_bucket[5m])))'",
             "quantiles",
@@ -186,6 +206,8 @@ class SlowestTwentieth(PromqlExercise):
 
     def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
         mine, truth = series(found, "service"), series(wanted, "service")
+        if len(found) and "service" not in found:
+            return wrong("That is one number for all four services. Keep the label `service`, beside `le`.")
         if not mine:
             return wrong("Nothing comes of it. histogram_quantile has to know each bucket's edge: keep the label le.")
         if any(math.isinf(value) for value in mine.values()):

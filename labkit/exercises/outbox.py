@@ -131,6 +131,13 @@ class MeasureTheWait(Exercise):
     )
     mistakes = (
         Wrong('answer = "SELECT pg_current_wal_lsn()"', "a distance"),
+        Wrong(
+            """
+            answer = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn) FROM pg_replication_slots"
+            """,
+            "further back",
+        ),
+        Wrong('answer = "SELECT * FROM pg_replication_slots"', "one column"),
         Wrong('answer = "SELECT count(*) FROM outbox"', "bytes"),
         Wrong('answer = "SELECT retained FROM pg_replication_slots"', "PostgreSQL"),
     )
@@ -147,12 +154,23 @@ class MeasureTheWait(Exercise):
         except QueryFailed as error:
             return wrong(f"PostgreSQL does not take it: {error.problem}")
         after = bench.look.sql("order", RETAINED)
+        if found.shape != (1, 1):
+            return wrong("Wanted is one row with one column: the number of bytes.")
         try:
             number = int(found.iloc[0, 0])
-        except (ValueError, TypeError, IndexError):
-            return wrong("That is a position in the log. Wanted is a distance: from where the slot stands to its end.")
-        if before.min(axis=None) <= number <= after.max(axis=None):
+        except (ValueError, TypeError):
+            if "/" in str(found.iloc[0, 0]):
+                return wrong(
+                    "That is a position in the log. Wanted is a distance: from where the slot stands to the log's end."
+                )
+            return wrong("Wanted is a plain number: of bytes.")
+        if before.kept.item() <= number <= after.kept.item():
             return right("So much of the log PostgreSQL keeps, until Debezium has read it.")
+        if before.unread.item() <= number <= after.unread.item():
+            return wrong(
+                "That is what Debezium has not confirmed. The log is kept from further back: which other position "
+                "does the slot have?"
+            )
         return wrong(f"{number} is not it: wanted are bytes of log between the slot's restart_lsn and the log's end.")
 
     def cleanup(self, bench: Bench) -> str:
@@ -224,6 +242,7 @@ class WhoSetsTheKey(Exercise):
     mistakes = (
         Wrong('answer = "transforms.outbox.route.by.field"', "topic"),
         Wrong('answer = "aggregateid"', "column"),
+        Wrong('answer = "table.field.event.key"', "begins"),
         Wrong('answer = "slot.name"', "outbox"),
     )
     needs_setup = False
@@ -236,6 +255,8 @@ class WhoSetsTheKey(Exercise):
             return wrong(f"That one names {settings[answer]}, which chooses the topic. Which names the key's column?")
         if answer == "aggregateid":
             return wrong("That is the column. The answer is the name of the setting that names this column.")
+        if f"transforms.outbox.{answer}" in settings:
+            return wrong("That is its name inside the transformation. As the connector has it, it begins: transforms.")
         value = settings.get(str(answer))
         return wrong(
             f"Its value is {value}, which is no column for the key." if value else "The connector has no such setting."

@@ -178,8 +178,9 @@ class AFuse(Exercise):
     name = "a-fuse"
     title = "While the order service hangs, at most three requests wait for it; the others are refused at once"
     tip = (
-        "A DestinationRule `order` with a connectionPool: tcp.maxConnections and http.http1MaxPendingRequests. One "
-        "request has a connection each, the pending ones wait for one. It takes the old one's place, subsets and all."
+        "A DestinationRule `order` with a connectionPool: tcp.maxConnections and http.http1MaxPendingRequests. A "
+        "connection carries one request at a time, and what comes meanwhile is pending. Are both full, Envoy says no. "
+        "(What you apply takes the whole place of the old rule, so repeat its subsets.)"
     )
     answer = applied(f"{RULE_HEAD}{SUBSETS}]{POOL}{{tcp: {{maxConnections: 2}}, http: {{http1MaxPendingRequests: 1}}}}")
     why = (

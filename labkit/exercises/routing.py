@@ -120,6 +120,16 @@ class BetaTesters(Exercise):
             "alternatives",
         ),
         Wrong(
+            applied(
+                HEAD
+                + """
+  - match: [{headers: {x-beta: {}}, uri: {prefix: /orders}}]
+    route: [{destination: {host: order, subset: v2}}]"""
+                + V1
+            ),
+            "value",
+        ),
+        Wrong(
             applied(f"{HEAD}\n  - match: [{BETA}]\n    route: [{{destination: {{host: order, subset: v2}}}}]"),
             "all the others",
         ),
@@ -153,6 +163,9 @@ class BetaTesters(Exercise):
             return wrong("The testers get v1. Envoy takes the first rule that matches: which one do they meet first?")
         if (beta.versions, others.versions) != ({"v2": 20}, {"v1": 20}):
             return wrong(f"With the header: {beta}. Without: {others}. Chance has no part in this one.")
+        maybe = bench.shop.traffic(20, ASK, headers={"x-beta": "maybe"})
+        if maybe.versions != {"v1": 20}:
+            return wrong("`x-beta: maybe` gets v2, too. Ask for the header's value, not only whether it is there.")
         if set(paying.statuses) != {200}:
             return wrong("A tester who asks for her payments gets an error: your rule takes payment's requests, too.")
         return right("20 of 20 with the header got v2, 20 of 20 without it v1, and payment has its own requests.")

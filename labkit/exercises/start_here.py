@@ -54,6 +54,8 @@ class SoldOut(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         products = {product["sku"]: product for product in bench.shop.products()}
+        if isinstance(answer, list | tuple | set) and len(answer) == 1:
+            (answer,) = answer
         if answer not in products:
             return wrong("There is no such sku. The answer is a product's sku, as orders name it: 'earl-grey', say.")
         left = products[answer]["available"]
@@ -120,6 +122,13 @@ class AcceptedYetDoomed(Exercise):
     mistakes = (
         Wrong('shop.follow(shop.place_order("ada", "rome", {"earl-grey": 1}))', "went well"),
         Wrong('shop.follow(shop.place_order("ada", "rome", {"rooibos": 1000}))', "went well"),
+        Wrong(
+            """
+            order = shop.place_order("ada", "rome", {"earl-grey": 1})
+            shop.cancel(order)
+            """,
+            "yourself",
+        ),
     )
     asks_value = False
 
@@ -130,9 +139,11 @@ class AcceptedYetDoomed(Exercise):
         new = [bench.shop.follow(order) for order in _orders_since(bench, bench.given.before)]
         if not new:
             return untouched("There is no new order since the setup; one that was refused with 422 leaves none.")
-        failed = [order for order in new if order.status == "CANCELLED"]
+        failed = [order.failure_reason for order in new if order.status == "CANCELLED"]
+        if others := [reason for reason in failed if reason != "cancelled_by_customer"]:
+            return right(f"Accepted with 201, and CANCELLED later: {others[0]}.")
         if failed:
-            return right(f"Accepted with 201, and CANCELLED later: {failed[0].failure_reason}.")
+            return wrong("You called it off yourself. Which order fails without that?")
         return wrong("Your order went well. Who or what would make inventory, payment or shipping say no?")
 
 

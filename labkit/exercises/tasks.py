@@ -12,7 +12,7 @@ import pandas as pd
 
 from labkit.errors import KitError
 from labkit.exercises import course
-from labkit.exercises.base import Bench, Exercise, Verdict, untouched
+from labkit.exercises.base import Bench, Exercise, Verdict, untouched, wrong
 from labkit.exercises.hand_in import table, write_report
 from labkit.exercises.progress import ProgressBook
 from labkit.look import Look
@@ -78,6 +78,7 @@ class Tasks:
         if exercise.needs_setup and facts is None:
             return untouched(f'First run tasks.setup("{exercise.name}").')
         bench = Bench(self._bench.lab, self._bench.shop, self._bench.look, SimpleNamespace(**(facts or {})))
+        answer = _plain(answer)
         outdated = self._book.beginning(exercise.name) not in (None, self._bench.lab.beginnings)
         again = f'The lab was reset since the setup: run tasks.setup("{exercise.name}") once more.'
         try:
@@ -87,6 +88,14 @@ class Tasks:
             if not outdated:
                 raise
             return untouched(again)
+        except (TypeError, ValueError):
+            # A check compares the answer with what is right, which not every form lets it do.
+            if answer is None or isinstance(answer, str | int | float):
+                raise
+            return wrong(
+                f"Your answer is of the type {type(answer).__name__}, which is another form than the one that was "
+                "asked for: what is asked for stands at the end of the question."
+            )
         return (
             replace(verdict, message=f"{verdict.message} {again}")
             if outdated and verdict.outcome != "right"
@@ -148,3 +157,12 @@ class Tasks:
             here = ", ".join(exercise.name for exercise in course().get(self._notebook, ()))
             raise KitError(f"There is no exercise {name!r}.", next_step=f"in this notebook there are: {here}")
         return known[name]
+
+
+def _plain(answer: Any) -> Any:
+    """Return the one value that a column, or a table, of one value holds: it is what its learner means."""
+    return (
+        answer.to_numpy().item()
+        if isinstance(answer, pd.Series | pd.Index | pd.DataFrame) and answer.size == 1
+        else answer
+    )

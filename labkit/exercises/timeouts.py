@@ -13,6 +13,7 @@ TO_V1 = "\n    route: [{destination: {host: order, subset: v1}}]"
 GETS = "\n  - match: [{uri: {prefix: /orders}, method: {exact: GET}}]"
 ALL = "\n  - match: [{uri: {prefix: /orders}}]"
 CHAOS = '\n  - match: [{uri: {prefix: /orders}, headers: {x-chaos: {exact: "yes"}}}]'
+ANY_CHAOS = "\n  - match: [{uri: {prefix: /orders}, headers: {x-chaos: {}}}]"
 RETRIES = "\n    retries: {attempts: 5, perTryTimeout: 0.5s, retryOn: gateway-error}\n"
 TRIES = f"{HEAD}{ALL}{TO_V1}\n    timeout: 1.2s{RETRIES}"
 
@@ -62,6 +63,8 @@ class ReadsMayNotWait(Exercise):
     mistakes = (
         Wrong(applied(HEAD + ALL + "\n    timeout: 0.5s" + TO_V1), "POST was cut off"),
         Wrong(applied(HEAD + GETS + "\n    timeout: 0.5s" + TO_V1), "no rule"),
+        Wrong(applied(HEAD + GETS + "\n    timeout: 0.5s" + TO_V1 + ALL + TO_V1), "for ever"),
+        Wrong(applied(HEAD + GETS + "\n    timeout: 0.5s" + TO_V1 + ALL + "\n    timeout: 3s" + TO_V1), "timeout 3s"),
         Wrong(applied(HEAD + ALL + "\n    timeout: 10s" + TO_V1 + GETS + "\n    timeout: 0.5s" + TO_V1), "GET"),
     )
     asks_value = False
@@ -78,17 +81,28 @@ class ReadsMayNotWait(Exercise):
             with frozen_order(bench):
                 post = pool.submit(bench.shop.traffic, 1, nobody, method="POST")
                 gets = bench.shop.traffic(3, ASK, at_once=3)
-                if gets.statuses == {504: 3} and gets.slowest < 5:
+                if gets.statuses == {504: 3} and gets.fastest < 2:
                     bench.shop.traffic(2, ASK)  # a second more for the POST to be cut off in
             (posted,) = post.result().statuses
-        if gets.statuses != {504: 3} or gets.slowest >= 5:
+        if gets.statuses != {504: 3} or not 0.4 < gets.fastest < 2:
             return wrong(
-                f"While order was frozen, a GET had to wait {gets.slowest:.1f} s. Which rule does it meet first?"
+                f"While order was frozen, a GET had to wait {gets.fastest:.1f} s. Which rule does it meet first, and "
+                "is half a second what that says?"
             )
         if posted == 504:
             return wrong("GETs are given up in time. But a POST was cut off, too, and may have been carried out.")
         if "gateway" in bench.shop.traffic(1, nobody, method="POST").versions:
             return wrong("GETs are given up in time. But for a POST there is no rule any more.")
+        of_posts = next(
+            route.policy
+            for route in bench.lab.mesh.routes()
+            if route.match.startswith("/orders") and ("method" not in route.match or "method=POST" in route.match)
+        )
+        if not of_posts.startswith("timeout 10s"):
+            how_long = (
+                of_posts.partition(";")[0] if of_posts.startswith("timeout") else "no timeout, so it waits for ever"
+            )
+            return wrong(f"GETs are given up in time. But a POST shall have ten seconds, and its rule has {how_long}.")
         return right("GETs were given up after half a second; the POST waited, and got its answer from the service.")
 
     def cleanup(self, bench: Bench) -> str:
@@ -119,6 +133,16 @@ class OnlyForUs(Exercise):
             applied(HEAD + CHAOS + "\n    fault: {delay: {fixedDelay: 0.5s, percentage: {value: 30}}}" + TO_V1 + V1),
             "each",
         ),
+        Wrong(
+            applied(
+                HEAD + ANY_CHAOS + "\n    fault: {delay: {fixedDelay: 0.5s, percentage: {value: 100}}}" + TO_V1 + V1
+            ),
+            "value",
+        ),
+        Wrong(
+            applied(HEAD + CHAOS + "\n    fault: {delay: {fixedDelay: 2s, percentage: {value: 100}}}" + TO_V1 + V1),
+            "not by half a second",
+        ),
     )
     asks_value = False
 
@@ -130,19 +154,22 @@ class OnlyForUs(Exercise):
         if is_untouched(bench):
             return untouched("Nobody is held up.")
         ours = bench.shop.traffic(20, ASK, headers={"x-chaos": "yes"}, at_once=10)
-        others = bench.shop.traffic(20, ASK)
-        held, meant = (sum("DI" in line["response_flags"] for line in sent.log()) for sent in (others, ours))
-        if set(ours.statuses) | set(others.statuses) != {200}:
-            return wrong(f"Not all are answered well: {ours}; {others}.")
-        if held:
+        others = [bench.shop.traffic(10, ASK, headers=headers) for headers in (None, {"x-chaos": "no"})]
+        flags = ([line["response_flags"] for line in sent.log()] for sent in (*others, ours))
+        *held, meant = (sum("DI" in flag for flag in of_some) for of_some in flags)
+        if {status for sent in (*others, ours) for status in sent.statuses} != {200}:
+            return wrong(f"Not all are answered well: {ours}; {others[0]}.")
+        if held[1] and not held[0]:
+            return wrong("`x-chaos: no` is held up, too. Ask for the header's value, not only whether it is there.")
+        if any(held):
             return wrong("Everybody is held up. The fault belongs into a rule that asks for the header.")
         if not meant:
             return wrong("Nobody is held up, those with the header neither. A fault without a percentage never fires.")
         if meant < 20:
             return wrong(f"{meant} of 20 with the header were held up. It should be each of them.")
-        if ours.fastest < 0.45:
-            return wrong(f"They are held up, but by less than half a second: {ours.fastest:.2f} s.")
-        return right("20 of 20 with the header were held up by half a second (DI), 20 of 20 without it were not.")
+        if not 0.45 <= ours.fastest < 1.5:
+            return wrong(f"They are held up, but not by half a second: {ours.fastest:.2f} s.")
+        return right("20 of 20 with the header were held up by half a second (DI), 20 of 20 others were not.")
 
     def cleanup(self, bench: Bench) -> str:
         return put_back(bench)

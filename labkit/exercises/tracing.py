@@ -54,7 +54,7 @@ class WhoseChild(Exercise):
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if answer in ("inventory handles OrderCompleted", "shipping handles OrderCompleted"):
             return wrong("That is one of the two. What do both go on from?")
-        if answer != f"{RELAY}: OrderCompleted relayed":
+        if answer not in (f"{RELAY}: OrderCompleted relayed", "OrderCompleted relayed"):
             return wrong("Something stands between that and the handlers: who carries the row to them?")
         return right("The relay's span: from there the trace has two branches.")
 

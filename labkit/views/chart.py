@@ -102,7 +102,8 @@ def plot(axes: Any, drawn: pd.DataFrame, marks: Sequence[tuple[str, float]], tit
         axes.plot(line.index, line.to_numpy(), stroke, color=colour, lw=2, label=label)
     for what, when in marks:
         axes.axvline(when, color=VERMILION, ls="--", lw=1)
-        axes.annotate(what, (when, 1), xycoords=("data", "axes fraction"), color=VERMILION, fontsize=8, rotation=90)
+        beside = {"xytext": (-3, -3), "textcoords": "offset points", "ha": "right", "va": "top", "rotation": 90}
+        axes.annotate(what, (when, 1), xycoords=("data", "axes fraction"), color=VERMILION, fontsize=8, **beside)
     axes.set(title=title, xlabel="seconds before now", ylabel=unit)
     top = drawn.max().max()
     axes.set_ylim(min(0, drawn.min().min()) - 0.02 * abs(top), 1.1 * top or 1)

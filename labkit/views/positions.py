@@ -280,5 +280,5 @@ class Positions(LiveView):
     def __repr__(self) -> str:
         return (
             "Outbox, write-ahead log and topic side by side: where each service's newest events are.\n"
-            "positions.table() gives the numbers."
+            "Its table() gives the numbers: places.table(), if you called it places."
         )

@@ -177,7 +177,7 @@ class SystemMap(LiveView):
     def __repr__(self) -> str:
         return (
             "The system map: events light up what they pass, on the way back in another colour; what is off is grey."
-            "\nprint(map.text()) says in words what it has seen."
+            "\nIts text() says in words what it has seen: print(live.text()), if you called it live."
         )
 
 
