@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from labkit import Session
@@ -75,3 +76,13 @@ def test_typically_wrong(attempt: Attempt, mistake: Wrong) -> None:
     assert attempt.types(mistake.code) == "wrong", attempt.message
     assert mistake.says in attempt.message
     assert not attempt.tasks._book.solved(attempt.exercise.name)
+
+
+@pytest.mark.parametrize("attempt", [one for one in ALL if one.name == "sold-out"], ids=name_of, indirect=True)
+def test_an_answer_in_another_form(attempt: Attempt) -> None:
+    """A list or a column of one value is that value; what can't be compared is named by its type, and is no crash."""
+    products = pd.DataFrame(attempt.session.shop.products())
+    gone = products.sku[products.available == 0]
+    assert attempt.checked(gone) == attempt.checked(list(gone)) == "right"
+    assert attempt.checked(products) == "wrong"
+    assert "DataFrame" in attempt.message
