@@ -192,9 +192,9 @@ class WhoKeepsTheLog(Exercise):
                     f"The relay's own slot is gone from {service}, and with it what it had still to read. "
                     "The cleanup brings the lab back to its start."
                 )
+        if complaint := bench.lab.status(memory=False).complaints.get("connect"):
+            return wrong(f"The relay has to go on, and does not: connect: {complaint}.")
         others = bench.look.sql(bench.given.service, OTHER_SLOTS)
-        if unread := bench.lab.status(memory=False).complaints.get("connect"):
-            return wrong(f"The relay has to go on, and does not: connect: {unread}.")
         if not len(others):
             return right(f"The slot of a reporting tool in {bench.given.service}'s database is gone, and nothing else.")
         if others.confirmed.item() != bench.given.confirmed:
@@ -343,9 +343,8 @@ class PollWithoutLoss(Exercise):
         slow, quick = bench.look.connect("order"), bench.look.connect("order")
         poller = _Poller(bench, str(answer))
         try:
-            slow.execute(
-                "SELECT pg_current_xact_id()"
-            )  # slow is the older transaction; its row will be the younger one
+            # slow is the older transaction, and its row will be the younger one.
+            slow.execute("SELECT pg_current_xact_id()")
             quick.execute(SAY, ["quick"])
             quick.commit()
             poller.poll()
