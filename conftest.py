@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 TOLD = 14
 """So many lines of a failure are told again, its last ones."""
+
+STDERR = "The cell's stderr"
 
 TURNS = 3
 """After so many seeds in a row every sampled test has had its turn."""
@@ -49,10 +52,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in waiting]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what a notebook's failed cell wrote to stderr: nbval says only that there was something."""
+    report = yield
+    if report.failed:
+        outputs = getattr(item, "test_outputs", None) or []
+        said = "".join(one.text for one in outputs if one.get("name") == "stderr")
+        if said:
+            report.sections.append((STDERR, said))
+    return report
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Note a failure in the file that `tools/check.py` has named."""
     if report.failed and (file := os.environ.get("SAGA_LAB_FAILURES")):
-        plain = re.sub(r"\x1b\[\d*m", "", report.longreprtext)
-        lines = [line for line in plain.splitlines() if line.strip()]
+        told = [report.longreprtext, *(said for name, said in report.sections if name == STDERR)]
+        plain = re.sub(r"\x1b\[\d*m", "", "\n".join(told))
+        # The notebooks' areas for what differs: nbval names each of their updates, and leaves them out.
+        lines = [line for line in plain.splitlines() if line.strip() and "unhandled iopub msg" not in line]
         with Path(file).open("a", encoding="utf-8") as notes:
             print(f"--- {report.nodeid} ({report.when})", *lines[-TOLD:], sep="\n", file=notes)

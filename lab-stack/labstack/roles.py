@@ -66,6 +66,8 @@ class Component(ABC):
         Seconds between asking it to end and making it.
     optional : bool
         Whether it runs only where somebody has started it by its name.
+    remark : str
+        What a start that went well has to tell all the same; mostly nothing.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Component(ABC):
     timeout: float = 60
     grace: float = 5
     optional: bool = False
+    remark: str = ""
 
     def __init__(self, site: HasPorts) -> None:
         self._ports = site.ports

@@ -102,6 +102,8 @@ class Start:
             with self.progress.stage(label):
                 self.backend.launch(name)
                 self.backend.await_ready(name, self._check)
+            if remark := self.backend.component(name).remark:
+                self.progress.say(remark)
             if name == "kafka":
                 broker.make_topics(self.backend.endpoints().kafka, load_topics(self.services))
                 self._reachable["topics"].set()

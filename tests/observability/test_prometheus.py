@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from labkit.errors import QueryFailed
 from labkit.prometheus import NoPrometheus
 from labkit.waiting import wait_until
 from labstack import Lab
+from labstack.local import jars
 from tests.observability.traffic import orders_end, shop_goes_on
 
 pytestmark = pytest.mark.needs("prometheus")
@@ -42,6 +46,42 @@ def test_java_is_seen_into_after_each_start(session: Session, component: str) ->
     wait_until(lambda: state() == "down", 15)
     lab.start(component)
     wait_until(lambda: state() == "up", 15)
+
+
+@pytest.mark.parametrize("component", ["kafka", "connect"])
+def test_a_killed_java_leaves_no_socket(lab: Lab, component: str) -> None:
+    """Where the agent came in is removed, whoever killed Java: it would be in the way of another user's."""
+
+    def socket() -> Path:
+        return Path(f"/tmp/.java_pid{lab.status(memory=False).components[component].pid}")
+
+    killed_from_outside = socket()
+    assert killed_from_outside.exists()
+    os.kill(int(killed_from_outside.name.removeprefix(".java_pid")), signal.SIGKILL)
+    wait_until(lambda: lab.status(memory=False).components[component].state == "failed", 5)
+    lab.start(component)
+    assert not killed_from_outside.exists()
+    killed_by_the_lab = socket()
+    assert killed_by_the_lab.exists()
+    lab.kill(component)
+    assert not killed_by_the_lab.exists()
+    lab.start(component)
+
+
+def test_an_agent_that_is_not_taken_is_told(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A broker that shows no metrics serves all the same; the start says so, and nothing goes to stderr."""
+    said: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(jars, "agent", lambda cache: Path(__file__))  # no Java takes that for an agent
+        lab.kill("kafka")
+        lab.up(lambda progress: said.extend(progress.notes[len(said) :]))
+    assert [note.partition(":")[0] for note in said] == ["kafka shows no metrics"]
+    assert lab.status(memory=False).state == "ready"
+    assert capfd.readouterr().err == ""
+    lab.kill("kafka")
+    lab.up()
 
 
 def test_a_further_version_comes_and_goes(session: Session) -> None:

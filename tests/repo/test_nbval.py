@@ -35,6 +35,15 @@ def test_notebooks_are_compared_but_for_ids_and_times(text: str, stays: str) -> 
     assert text == stays
 
 
+def run_nbval(notebook: Path, cell: nbformat.NotebookNode) -> subprocess.CompletedProcess[str]:
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), notebook)
+    # What pytest finds by itself under notebooks/ is named since this notebook lies outside the project.
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pyproject.toml", "-p", "conftest"]
+    return subprocess.run(
+        [*command, "--nbval", str(notebook)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
 @pytest.mark.parametrize(("fact", "passes"), [("3 rows", True), ("4 rows", False)])
 def test_nbval_needs_no_flags(tmp_path: Path, fact: str, passes: bool) -> None:
     """With the project's settings alone, other ids and times are let pass and another fact is not."""
@@ -49,11 +58,17 @@ def test_nbval_needs_no_flags(tmp_path: Path, fact: str, passes: bool) -> None:
             )
         ],
     )
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "one.ipynb")
-    # The settings are named since this notebook lies outside the project; under notebooks/ pytest finds them itself.
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pyproject.toml"]
-    command += ["--nbval", str(tmp_path / "one.ipynb")]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    run = run_nbval(tmp_path / "one.ipynb", cell)
     assert run.returncode == (0 if passes else 1), run.stdout + run.stderr
     assert ("1 passed" if passes else "1 failed") in run.stdout
     assert passes or "mismatch 'stdout'" in run.stdout
+
+
+def test_unexpected_stderr_is_shown(tmp_path: Path) -> None:
+    """A cell that writes to stderr fails, and the report says what it wrote."""
+    cell = nbformat.v4.new_code_cell(
+        "import sys\nprint('kafka shows no', 'metrics', file=sys.stderr)", execution_count=1
+    )
+    run = run_nbval(tmp_path / "one.ipynb", cell)
+    assert run.returncode == 1
+    assert "kafka shows no metrics" in run.stdout

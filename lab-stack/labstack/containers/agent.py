@@ -6,8 +6,6 @@ could load it.
 
 from __future__ import annotations
 
-import logging
-
 from testcontainers.core.container import DockerContainer
 
 from labstack import jmx
@@ -21,18 +19,22 @@ PORT = 9404
 
 JAR, CONFIGURATION = "/opt/saga-lab/jmx.jar", "/opt/saga-lab/jmx.yml"
 
-log = logging.getLogger(__name__)
 
+def add_agent(container: DockerContainer, site: Watched, component: str) -> str:
+    """Let a container's Java show its MBeans, if there is a Prometheus.
 
-def add_agent(container: DockerContainer, site: Watched, component: str) -> None:
-    """Let a container's Java show its MBeans, if there is a Prometheus. Without the agent it starts all the same."""
+    Returns
+    -------
+    str
+        Why it shows none; it starts all the same. Empty otherwise.
+    """
     if not site.has_prometheus:
-        return
+        return ""
     try:
         jar = jars.agent(LabPaths.of_user().cache)
     except DownloadFailed as error:
-        log.warning("%s shows no metrics: %s", component, error.problem)
-        return
+        return f"{component} shows no metrics: {error.problem}"
     container.with_copy_into_container(jar.read_bytes(), JAR, 0o644)
     container.with_copy_into_container(jmx.configuration(component).read_bytes(), CONFIGURATION, 0o644)
     container.with_env("KAFKA_OPTS", f"-javaagent:{JAR}={jmx.arguments(f'0.0.0.0:{PORT}', CONFIGURATION)}")
+    return ""

@@ -74,7 +74,7 @@ class Connect(roles.ConnectWorker, Component):
         # Java makes no archive of classes while an agent looks on.
         archive = "" if self.site.has_prometheus else f"{ARCHIVE}/classes.jsa"
         container.with_envs(**worker_variables(properties), **java_options("connect", archive))
-        add_agent(container, self.site, self.name)
+        self.remark = add_agent(container, self.site, self.name)
 
 
 def worker_variables(properties: str) -> dict[str, str]:

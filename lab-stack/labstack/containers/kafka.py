@@ -41,4 +41,4 @@ class Kafka(roles.Broker, Component):
         )
         container.with_copy_into_container(properties.encode(), "/mnt/shared/config/server.properties", 0o644)
         container.with_envs(CLUSTER_ID=CLUSTER_ID, **java_options("kafka"))
-        add_agent(container, self.site, self.name)
+        self.remark = add_agent(container, self.site, self.name)

@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psutil
+
 from labstack.waiting import wait_until
 
 PATIENCE = 20.0
@@ -60,13 +62,29 @@ def load_agent(pid: int, jar: Path, arguments: str) -> None:
         raise NotLoaded(f"process {pid} answered {answer.strip()!r}")
 
 
+def remove_door(pid: int) -> None:
+    """Remove the socket that a Java leaves behind when it is killed.
+
+    It would be in the way of another user's Java that is given the same number, which can't remove it.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            return
+    with contextlib.suppress(OSError):
+        _door(pid).unlink()
+
+
+def _door(pid: int) -> Path:
+    """Return the socket at which a Java takes commands."""
+    # HotSpot's temporary folder: on Linux always this one, whatever TMPDIR says.
+    return Path("/tmp" if sys.platform == "linux" else tempfile.gettempdir()) / f".java_pid{pid}"
+
+
 def _listening(pid: int) -> Path:
     """Return the socket at which a Java takes commands; it begins to listen when it is asked to."""
-    # HotSpot's temporary folder: on Linux always this one, whatever TMPDIR says.
-    folder = Path("/tmp" if sys.platform == "linux" else tempfile.gettempdir())
-    door = folder / f".java_pid{pid}"
+    door = _door(pid)
     if not door.exists():
-        bell = folder / f".attach_pid{pid}"
+        bell = door.with_name(f".attach_pid{pid}")
         bell.touch(mode=0o600)
         try:
             os.kill(pid, signal.SIGQUIT)

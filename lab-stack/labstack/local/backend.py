@@ -96,6 +96,7 @@ class LocalBackend(BackendBase[Component]):
         # What an earlier life left behind (a database's backends whose parent was killed) would be in the way.
         if record:
             process.destroy([*process.strays(lab_id, name), *process.working_in(self.paths.data(name))])
+            self._tidy(name)
         for key in component.ports:
             self._wait_for_port(name, self._ports[key])
         identity = process.spawn(component.prepare(), component.log, f"{lab_id}/{name}")
@@ -162,9 +163,16 @@ class LocalBackend(BackendBase[Component]):
         if record and record.process and process.alive(record.process):
             how = signal.SIGINT if isinstance(component, Postgres) else signal.SIGTERM
             process.end(record.process, how, component.grace)
+        self._tidy(name)
+
+    def _tidy(self, name: str) -> None:
+        record = self.store.read().components.get(name)
+        if record and record.process:
+            self.component(name).ended(record.process.pid)
 
     def kill(self, name: str) -> None:
         process.destroy(process.tree(self._process(name)))
+        self._tidy(name)
 
     def pause(self, name: str) -> None:
         family = process.tree(self._process(name))

@@ -56,6 +56,9 @@ class Component(roles.Component):
     def began(self, pid: int) -> None:
         """Do what can only be done to the living program, once it serves."""
 
+    def ended(self, pid: int) -> None:
+        """Clear away what a program that was killed has left outside the lab's folders."""
+
     @abstractmethod
     def prepare(self) -> Command:
         """Write what it needs (data folder, configuration), and tell how to start it."""

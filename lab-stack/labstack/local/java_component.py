@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
 from labstack import jmx, ports
 from labstack.local import jars
-from labstack.local.agent import NotLoaded, load_agent
+from labstack.local.agent import NotLoaded, load_agent, remove_door
 from labstack.local.component import Component, Site
-
-log = logging.getLogger(__name__)
 
 
 class JavaComponent(Component):
@@ -32,6 +28,7 @@ class JavaComponent(Component):
 
     def began(self, pid: int) -> None:
         """Show its MBeans to Prometheus, if there is one. Without them it works as well, and TargetDown tells it."""
+        self.remark = ""
         port = self.site.ports.get(jmx.port_name(self.name))
         if not self.site.has_prometheus or port is None or not ports.is_free(port):
             return
@@ -42,4 +39,7 @@ class JavaComponent(Component):
                 jmx.arguments(f"127.0.0.1:{port}", str(jmx.configuration(self.name))),
             )
         except NotLoaded as error:
-            log.warning("%s shows no metrics: %s.", self.name, error)
+            self.remark = f"{self.name} shows no metrics: {error}."
+
+    def ended(self, pid: int) -> None:
+        remove_door(pid)
