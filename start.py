@@ -88,7 +88,9 @@ def run_lab(*, show_only: bool) -> int:
 
 def environment() -> dict[str, str]:
     """Return the environment in which the installed programs find each other."""
-    return {**os.environ, "VIRTUAL_ENV": str(VENV), "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
+    # A bundle has the programs of local mode, and no images.
+    mode = {"LAB_MODE": os.environ.get("LAB_MODE", "local")} if OFFLINE.is_dir() else {}
+    return {**os.environ, **mode, "VIRTUAL_ENV": str(VENV), "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 def install() -> None:

@@ -29,6 +29,7 @@ from tests.stack.labs import ROOT, Grounds
 CHECKS = [
     "mode",
     "Python",
+    "packages",
     "Java",
     "PostgreSQL",
     "gateway",
