@@ -9,7 +9,9 @@ import threading
 from pathlib import Path
 
 from labstack.claims import PortClaims
+from labstack.local import process
 from labstack.state import ProcessId, me
+from tests.stack.labs import Grounds
 
 
 def test_a_lab_sees_what_others_hold_not_what_it_holds_itself(tmp_path: Path) -> None:
@@ -69,3 +71,20 @@ def test_everybody_may_hold(tmp_path: Path) -> None:
     folder = tmp_path / "claims"
     with PortClaims("a", folder).choosing():
         assert os.stat(folder).st_mode & 0o7777 == 0o1777
+
+
+def test_a_part_comes_back_to_its_port(grounds: Grounds) -> None:
+    """A part of a living lab starts on its port again, whoever has noted that since; a part of a dead lab does not."""
+    grounds.must("up")
+    lab, later = grounds.lab, PortClaims("another-lab")
+    lab.stop("payment")
+    try:
+        later.hold(grounds.state()["ports"].values(), [me()])
+        lab.start("payment")
+        assert lab.status(memory=False).state == "ready"
+        process.destroy(grounds.processes())
+        refused = grounds.run("start", "order-db")
+        assert refused.returncode != 0
+        assert "another lab does" in refused.stderr
+    finally:
+        later.release()

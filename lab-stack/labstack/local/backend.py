@@ -103,7 +103,9 @@ class LocalBackend(BackendBase[Component]):
         self._note(name, ComponentRecord(identity))
 
     def _wait_for_port(self, name: str, port: int) -> None:
-        lent = port in self._claims.of_others()
+        # While a part of this lab lives, its ports are its own, whoever has noted them since.
+        lives = any(process.alive(record.process) for record in self.store.read().components.values())
+        lent = not lives and port in self._claims.of_others()
         if lent or not wait_until(lambda: ports.is_free(port), 3):
             holder = "another lab" if lent else ports.who_listens(port)
             raise PortTaken(
