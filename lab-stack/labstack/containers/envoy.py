@@ -48,7 +48,7 @@ class Envoy(roles.Gateway, Component):
         text = by_istiod(
             ("0.0.0.0", ADMIN_PORT),
             (self.site.address(self.istiod.name), DISCOVERY_PORT),
-            (Jaeger.name, OTLP_PORT) if self.site.has_jaeger else None,
+            (self.site.address(Jaeger.name), OTLP_PORT) if self.site.has_jaeger else None,
         )
         container.with_copy_into_container(text.encode(), BOOTSTRAP, 0o644)
         container.with_command(["envoy", "--config-path", BOOTSTRAP, *roles.ENVOY_OPTIONS])

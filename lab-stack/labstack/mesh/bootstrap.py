@@ -24,7 +24,7 @@ COLLECTOR = "trace-collector"
 """The name of the cluster to which Envoy's spans go."""
 
 Address = tuple[str, int]
-"""Host and port."""
+"""IP address and port."""
 
 
 def _base(admin: Address, collector: Address | None) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def _base(admin: Address, collector: Address | None) -> dict[str, Any]:
     base: dict[str, Any] = yaml.safe_load(text)
     base["static_resources"] = {"clusters": []}
     if collector:
-        base["static_resources"]["clusters"].append(_cluster(COLLECTOR, "STRICT_DNS", collector))
+        base["static_resources"]["clusters"].append(_cluster(COLLECTOR, collector))
         base["tracing"] = {"http": _tracer(collector)}
         # By default spans wait for four others, or five seconds.
         soon = {"tracing.opentelemetry.min_flush_spans": 1}
@@ -40,12 +40,13 @@ def _base(admin: Address, collector: Address | None) -> dict[str, Any]:
     return base
 
 
-def _cluster(name: str, discovery: str, where: Address) -> dict[str, Any]:
+def _cluster(name: str, where: Address) -> dict[str, Any]:
     socket = {"address": where[0], "port_value": where[1]}
     endpoint = {"endpoint": {"address": {"socket_address": socket}}}
     return {
         "name": name,
-        "type": discovery,
+        # Before Envoy has resolved each name that stands here, it does not ask for its configuration.
+        "type": "STATIC",
         "connect_timeout": "1s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
@@ -78,7 +79,7 @@ def by_istiod(admin: Address, istiod: Address, collector: Address | None = None)
     istiod : (str, int)
         IP address and port of istiod's discovery service.
     collector : (str, int), optional
-        Where spans are taken as OTLP over HTTP.
+        IP address and port where spans are taken as OTLP over HTTP; nobody needs to listen there yet.
     """
     bootstrap = _base(admin, collector)
     ads = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
@@ -95,7 +96,7 @@ def by_istiod(admin: Address, istiod: Address, collector: Address | None = None)
         },
     }
     bootstrap["static_resources"]["clusters"].append(
-        {**_cluster("istiod", "STATIC", istiod), "typed_extension_protocol_options": HTTP2}
+        {**_cluster("istiod", istiod), "typed_extension_protocol_options": HTTP2}
     )
     return yaml.safe_dump(bootstrap, sort_keys=False)
 

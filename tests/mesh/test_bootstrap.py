@@ -1,0 +1,25 @@
+"""What Envoy starts with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from labstack.mesh.bootstrap import by_files, by_istiod
+from labstack.mesh.xds_folder import XdsFolder
+
+ADMIN, ISTIOD, COLLECTOR = ("127.0.0.1", 9901), ("172.18.0.21", 15010), ("172.18.0.24", 4318)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [by_istiod(ADMIN, ISTIOD, COLLECTOR), by_files(ADMIN, XdsFolder(Path("xds")), COLLECTOR)],
+    ids=["istiod", "files"],
+)
+def test_the_gateway_waits_for_no_name(text: str) -> None:
+    """Jaeger starts last, and its name may be unknown until then: whoever the spans go to stands there by address."""
+    clusters = yaml.safe_load(text)["static_resources"]["clusters"]
+    assert clusters
+    assert {cluster["type"] for cluster in clusters} == {"STATIC"}
