@@ -160,6 +160,10 @@ def _number(axes: Any, value: float | None, unit: str) -> None:
 
 
 def _lines(axes: Any, table: pd.DataFrame, panel: Panel, seconds: float) -> None:
+    if panel.unit == "bytes":
+        table = table / 1e6
+    if table.empty:
+        axes.text(0.5, 0.5, "no data", ha="center", va="center", color=GREY, transform=axes.transAxes)
     for number, column in enumerate(table):
         colour, stroke = LINES[number % len(LINES)]
         owner = next((shade for service, shade in SERVICES.items() if service in str(column)), colour)
@@ -167,7 +171,7 @@ def _lines(axes: Any, table: pd.DataFrame, panel: Panel, seconds: float) -> None
         axes.plot(line.index, line.to_numpy(), stroke, color=owner, lw=1.6, label=str(column))
     axes.set_xlim(-seconds, 0)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel(UNITS.get(panel.unit, ""), color=GREY, fontsize=8)
+    axes.set_ylabel("megabytes" if panel.unit == "bytes" else UNITS.get(panel.unit, ""), color=GREY, fontsize=8)
     axes.tick_params(colors=GREY, labelsize=7)
     axes.grid(color=GREY, alpha=0.3)
     for spine in axes.spines.values():
