@@ -157,7 +157,7 @@ class Gateway(HttpComponent):
 
     name = "envoy"
     kind = "gateway"
-    timeout = 30
+    timeout = 60
     grace = 3
 
     @property
@@ -187,7 +187,7 @@ class ControlPlane(HttpComponent):
 
     name = "istiod"
     kind = "control plane"
-    timeout = 30
+    timeout = 60
     grace = 3
 
     def is_ready(self) -> bool:

@@ -43,7 +43,7 @@ class Component(roles.Component):
     """
 
     ports: Mapping[str, int] = MappingProxyType({})
-    timeout = 40
+    timeout = 75
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)

@@ -104,7 +104,7 @@ class Postgres(roles.Database, Component):
         Whose database it is.
     """
 
-    timeout = 20
+    timeout = 40
 
     def __init__(self, site: Site, service: ServiceEntry) -> None:
         super().__init__(site)
