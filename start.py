@@ -24,7 +24,6 @@ ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("SAGA_LAB_VENV", ROOT / ".venv"))
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 LOCK = ROOT / "requirements.lock"
-NEWER = "from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope"
 OFFLINE = ROOT.parent / "offline"
 """Packages and programs of a bundle (tools/make_bundle.py): taken instead of the network where it is there."""
 
@@ -117,7 +116,8 @@ def settle_opentelemetry(python: Path) -> None:
 
     Both packages own them, so whichever was installed last decides, which with uv is left to chance.
     """
-    if subprocess.run([python, "-c", NEWER], capture_output=True).returncode == 0:
+    check = "from labstack.local.packages import check; check()"
+    if subprocess.run([python, "-c", check], capture_output=True).returncode == 0:
         return
     pinned = next(line.split()[0] for line in LOCK.read_text().splitlines() if line.startswith("opentelemetry-proto=="))
     pip = [python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", *from_where()]

@@ -25,13 +25,15 @@ INTERVAL = 1.0
 """Seconds between two looks of Prometheus."""
 
 UNITS = {
-    "s": "seconds",
-    "ms": "milliseconds",
-    "bytes": "bytes",
-    "reqps": "requests per second",
-    "ops": "per second",
-    "percentunit": "share",
+    "s": ("seconds", 1.0),
+    "ms": ("milliseconds", 1.0),
+    "bytes": ("megabytes", 1e6),
+    "reqps": ("requests per second", 1.0),
+    "ops": ("per second", 1.0),
+    "percentunit": ("share", 1.0),
 }
+"""What a unit of Grafana's is called here, and how many of it make one."""
+NO_DATA = "no data"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,14 @@ class Panel:
     kind: str
     queries: list[tuple[str, str]]
     place: tuple[int, int, int, int]
+
+    @property
+    def unit_name(self) -> str:
+        return UNITS.get(self.unit, ("", 1.0))[0]
+
+    @property
+    def scale(self) -> float:
+        return UNITS.get(self.unit, ("", 1.0))[1]
 
 
 def names() -> list[str]:
@@ -96,12 +106,14 @@ def filled(expression: str, step: float, seconds: float) -> str:
 
 
 def series_of(panel: Panel, prometheus: Prometheus, seconds: float, now: float) -> pd.DataFrame:
-    """Return what a panel shows: a column for each line, by its legend; the index are seconds before now."""
+    """Return what a panel shows, in its ``unit_name``: a column for each line, by its legend; the index are seconds
+    before now.
+    """
     step = max(INTERVAL, seconds / 240)
     columns: dict[str, pd.Series] = {}
     for legend, expression in panel.queries:
         for labels, line in prometheus.lines(filled(expression, step, seconds), now - seconds, now, step):
-            columns[_named(legend, labels)] = line
+            columns[_named(legend, labels)] = line / panel.scale
     table = pd.DataFrame(columns).sort_index()
     table.index = pd.Index([moment.timestamp() - now for moment in table.index], name="seconds")
     return table
@@ -122,7 +134,7 @@ def text(name: str, prometheus: Prometheus, minutes: float = 5) -> pd.DataFrame:
         for column in table:
             line = table[column].dropna()
             value = line.iloc[-1] if len(line) else None
-            rows.append((panel.title, column, value, UNITS.get(panel.unit, "")))
+            rows.append((panel.title, column, value, panel.unit_name))
     return pd.DataFrame(rows, columns=["panel", "series", "value", "unit"])
 
 
@@ -149,21 +161,19 @@ def draw(name: str, prometheus: Prometheus, minutes: float = 5) -> None:
             _number(axes, next(iter(newest.values()), None), panel.unit)
         else:
             _lines(axes, table, panel, seconds)
-        said.append(f"{panel.title}: " + (", ".join(f"{k} {v:.3g}" for k, v in newest.items()) or "no data"))
+        said.append(f"{panel.title}: " + (", ".join(f"{k} {v:.3g}" for k, v in newest.items()) or NO_DATA))
     show(figure, f"Dashboard {title}, the last {minutes:g} minutes; newest values. {'; '.join(said)}.")
 
 
 def _number(axes: Any, value: float | None, unit: str) -> None:
     axes.axis("off")
-    written = "no data" if value is None else f"{value:.3g}{' s' if unit == 's' else ''}"
+    written = NO_DATA if value is None else f"{value:.3g}{' s' if unit == 's' else ''}"
     axes.text(0.5, 0.5, written, ha="center", va="center", fontsize=20, color=GREY, transform=axes.transAxes)
 
 
 def _lines(axes: Any, table: pd.DataFrame, panel: Panel, seconds: float) -> None:
-    if panel.unit == "bytes":
-        table = table / 1e6
     if table.empty:
-        axes.text(0.5, 0.5, "no data", ha="center", va="center", color=GREY, transform=axes.transAxes)
+        axes.text(0.5, 0.5, NO_DATA, ha="center", va="center", color=GREY, transform=axes.transAxes)
     for number, column in enumerate(table):
         colour, stroke = LINES[number % len(LINES)]
         owner = next((shade for service, shade in SERVICES.items() if service in str(column)), colour)
@@ -171,7 +181,7 @@ def _lines(axes: Any, table: pd.DataFrame, panel: Panel, seconds: float) -> None
         axes.plot(line.index, line.to_numpy(), stroke, color=owner, lw=1.6, label=str(column))
     axes.set_xlim(-seconds, 0)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel("megabytes" if panel.unit == "bytes" else UNITS.get(panel.unit, ""), color=GREY, fontsize=8)
+    axes.set_ylabel(panel.unit_name, color=GREY, fontsize=8)
     axes.tick_params(colors=GREY, labelsize=7)
     axes.grid(color=GREY, alpha=0.3)
     for spine in axes.spines.values():

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from labstack import broker
-from labstack.errors import RelayFailed
+from labstack.errors import CanaryLost, RelayFailed
 from labstack.waiting import wait_until
 
 TYPE = "Canary"
@@ -90,7 +90,7 @@ def watch(kafka: str, flight: Flight, timeout: float, meanwhile: Callable[[], No
 
     Raises
     ------
-    RelayFailed
+    CanaryLost
         Some did not come through; names their topics.
     """
     with broker.reading(kafka, flight.start) as consumer:
@@ -106,8 +106,9 @@ def watch(kafka: str, flight: Flight, timeout: float, meanwhile: Callable[[], No
         if wait_until(look, timeout, interval=0.001, meanwhile=meanwhile):
             return
     lost = sorted({topic for topic, _ in flight.missing})
-    raise RelayFailed(
+    raise CanaryLost(
         f"A canary event did not come from the outbox to {', '.join(lost)} within {timeout:.0f} s.",
+        tuple(topic.removesuffix(".events") for topic in lost),
         next_step="look at `lab status` (is Connect running, is each connector's task?) and `lab logs connect`",
     )
 

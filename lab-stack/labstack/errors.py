@@ -13,6 +13,7 @@ LabError
 ├── BrokerAway          the broker gives no answer, or a bad one
 ├── MeshError           an Istio configuration that can't be put into force (labstack.mesh.errors)
 ├── RelayFailed         Debezium's connector did not come up, or an event did not come through
+│   └── CanaryLost      the lab's own event did not: whose relay it is
 └── DemoFailed          an order did not end as it should
 """
 
@@ -92,6 +93,24 @@ class BrokerAway(LabError):
 
 class RelayFailed(LabError):
     """Debezium's connector did not come up, or an event did not come through."""
+
+
+class CanaryLost(RelayFailed):
+    """The lab's own event did not come through.
+
+    Parameters
+    ----------
+    problem : str
+        What was tried and what was seen.
+    services : tuple of str
+        From whose outboxes it did not come.
+    next_step : str
+        What to do about it.
+    """
+
+    def __init__(self, problem: str, services: tuple[str, ...], *, next_step: str) -> None:
+        super().__init__(problem, next_step=next_step)
+        self.services = services
 
 
 class DemoFailed(LabError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, LiteralString
 
 import httpx
@@ -222,6 +222,29 @@ class Relay:
             connection.execute(f"SELECT pg_drop_replication_slot(slot_name) {mine}")
             connection.execute("SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')")
         self._tell(connector_name(service), (("PUT", "/resume", None),), meanwhile)
+
+    def begin_anew(
+        self, services: Iterable[str], databases: Mapping[str, str], meanwhile: Callable[[], None] | None = None
+    ) -> None:
+        """Renew these services' connectors, and return when each reads its new slot.
+
+        Parameters
+        ----------
+        services : iterable of str
+            Whose.
+        databases : mapping
+            libpq URL by service.
+        meanwhile : callable, optional
+            Called while waiting; what it raises ends that.
+
+        Raises
+        ------
+        RelayFailed
+            One does not.
+        """
+        for service in services:
+            self.renew(service, databases[service], meanwhile)
+            self.await_task(service, databases[service], meanwhile)
 
     def correct_position(self, service: str, database_url: str, meanwhile: Callable[[], None] | None = None) -> None:
         """Let a connector go on from its slot's position, where Connect has stored one that the log has not come to.

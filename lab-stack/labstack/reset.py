@@ -5,6 +5,8 @@
    outbox. In the log, all that came before the reset lies before the canaries, and all that comes after behind them.
 3. When Debezium has brought the canaries to Kafka, everything before them is there, too: each group's offset moves
    behind them, and the records up to them are deleted. Topics that learners made to practise are deleted, too.
+   From where no canary has come, the relay begins anew: of what it had not read, nothing is to come any more. A
+   connector can look well and bring nothing, such as one that is restarted for ever since its log can't be decoded.
 4. The consumers join again.
 """
 
@@ -18,13 +20,17 @@ import psycopg
 from labstack import broker, canary, http, practice
 from labstack.backend import Endpoints
 from labstack.course_start import bring_back
-from labstack.errors import LabError
+from labstack.errors import CanaryLost, LabError
+from labstack.relay import Relay
 from labstack.waiting import wait_until
 
 IDLERS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND state_change < now() - interval '2 s'
 """
+
+PATIENCE = 30
+"""So many seconds a canary has until its relay begins anew. It takes one or two; ten on a busy machine."""
 
 TRIES = 5
 """So often the data are brought back at most, when somebody's transaction and the reset wait for each other."""
@@ -43,10 +49,19 @@ def reset_data(where: Endpoints, services: list[str]) -> None:
             list(pool.map(lambda s: _manage(where.services[s], "pause"), services))
             topics = [f"{service}.{kind}" for service in services for kind in ("events", "dlq")]
             start = broker.end_offsets(where.kafka, broker.partitions(where.kafka, topics))
-            flight = canary.Flight({key: offset for key, offset in start.items() if key[0].endswith(".events")})
-            laid = pool.map(lambda s: (f"{s}.events", _bring_back(where.databases[s], s)), services)
-            flight.ids = dict(laid)
-            canary.watch(where.kafka, flight, timeout=60)
+
+            def bring_back_and_watch(timeout: float) -> canary.Flight:
+                flight = canary.Flight({key: offset for key, offset in start.items() if key[0].endswith(".events")})
+                laid = pool.map(lambda s: (f"{s}.events", _bring_back(where.databases[s], s)), services)
+                flight.ids = dict(laid)
+                canary.watch(where.kafka, flight, timeout)
+                return flight
+
+            try:
+                flight = bring_back_and_watch(PATIENCE)
+            except CanaryLost as lost:
+                Relay(where.connect).begin_anew(lost.services, where.databases)
+                flight = bring_back_and_watch(2 * PATIENCE)
             cut = {**start, **{key: offset + 1 for key, offset in flight.seen.items()}}
             list(pool.map(lambda s: _move_group(where.kafka, s, flight.seen), services))
             broker.delete_records(where.kafka, cut)

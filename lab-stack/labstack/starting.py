@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from labstack import broker, canary, connect_watcher
 from labstack.backend import Backend
 from labstack.course_start import keep_course_start
-from labstack.errors import LabError, RelayFailed
+from labstack.errors import CanaryLost, LabError, RelayFailed
 from labstack.progress import Progress
 from labstack.relay import Relay, connector_name, database_is_prepared
 from labstack.replication import put_back
@@ -159,7 +159,14 @@ class Start:
         where = self.backend.endpoints()
         resume_consumers(where)
         flight = canary.let_go(where.kafka, where.databases)
-        canary.watch(where.kafka, flight, 40)
+        try:
+            canary.watch(where.kafka, flight, 40)
+        except CanaryLost as lost:
+            if not self.renew_slots:
+                raise
+            Relay(where.connect).begin_anew(lost.services, where.databases)
+            flight = canary.let_go(where.kafka, where.databases)
+            canary.watch(where.kafka, flight, 40)
         canary.wait_for_services(where.kafka, flight, where.services, 30)
         if clean:
             # A new lab begins with empty topics.

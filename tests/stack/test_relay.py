@@ -30,6 +30,17 @@ def lose_the_slot(grounds: Grounds, service: str) -> None:
         connection.execute("SELECT pg_drop_replication_slot('outbox')")
 
 
+def stand_beyond_the_log(grounds: Grounds, service: str) -> None:
+    """Give a service's connector a stored position that its database's log has not come to yet."""
+    connector = f"{grounds.lab.endpoints.connect}/connectors/{service}-outbox"
+    httpx.put(f"{connector}/stop").raise_for_status()
+    (stored,) = httpx.get(f"{connector}/offsets").json()["offsets"]
+    far = {**stored["offset"], "lsn": 2**40, "lsn_proc": 2**40, "lsn_commit": 2**40}
+    body = {"offsets": [{"partition": stored["partition"], "offset": far}]}
+    assert wait_until(lambda: httpx.patch(f"{connector}/offsets", json=body, timeout=20).status_code == 200, 20)
+    httpx.put(f"{connector}/resume").raise_for_status()
+
+
 def restarts(grounds: Grounds, service: str) -> float:
     """Return how often the watcher has restarted a service's connector."""
     metrics = httpx.get(f"{grounds.lab.endpoints.watcher}/metrics").text
@@ -96,18 +107,22 @@ def test_a_position_of_another_database_is_corrected(shared: Grounds) -> None:
     """A connector whose stored position its database's log has not come to yet, as another lab's, would pass over all
     that comes. The next start lets it go on from its slot's, and nothing that was said meanwhile is lost.
     """
-    connector = f"{shared.lab.endpoints.connect}/connectors/shipping-outbox"
-    httpx.put(f"{connector}/stop").raise_for_status()
-    (stored,) = httpx.get(f"{connector}/offsets").json()["offsets"]
-    far = {**stored["offset"], "lsn": 2**40, "lsn_proc": 2**40, "lsn_commit": 2**40}
-    body = {"offsets": [{"partition": stored["partition"], "offset": far}]}
-    assert wait_until(lambda: httpx.patch(f"{connector}/offsets", json=body, timeout=20).status_code == 200, 20)
-    httpx.put(f"{connector}/resume").raise_for_status()
+    stand_beyond_the_log(shared, "shipping")
     order = place(shared.lab)
     assert wait_until(lambda: read_order(shared.lab, order)["status"] == "PAID", 20)
     shared.lab.down()
     shared.lab.up()
     assert ended(shared.lab, order) == ("COMPLETED", None)
+    assert all(verdict.holds for verdict in shared.lab.check(wait_for_rest=20))
+
+
+@pytest.mark.sampled
+def test_a_reset_heals_a_relay_that_looks_well_and_brings_nothing(shared: Grounds) -> None:
+    """Where no canary comes from an outbox though its connector runs and reads, the reset lets the relay begin anew."""
+    stand_beyond_the_log(shared, "shipping")
+    assert wait_until(lambda: shared.lab.status(memory=False).state == "ready", 20)
+    shared.lab.reset()
+    assert ended(shared.lab, place(shared.lab)) == ("COMPLETED", None)
     assert all(verdict.holds for verdict in shared.lab.check(wait_for_rest=20))
 
 

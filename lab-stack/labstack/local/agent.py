@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from labstack.local.process import lives
 from labstack.waiting import wait_until
 
 PATIENCE = 20.0
@@ -68,7 +69,7 @@ def remove_door(pid: int) -> None:
     It would be in the way of another user's Java that is given the same number, which can't remove it.
     """
     with contextlib.suppress(psutil.NoSuchProcess):
-        if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        if lives(psutil.Process(pid)):
             return
     with contextlib.suppress(OSError):
         _door(pid).unlink()

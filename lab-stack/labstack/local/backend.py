@@ -72,9 +72,8 @@ class LocalBackend(BackendBase[Component]):
     def _choose_ports(self, progress: Progress) -> None:
         """Give every component its usual port if that is free, else another; while any runs, all keep their ports."""
         state = self.store.read()
-        running = {n for n, record in state.components.items() if process.alive(record.process)}
         usual = {key: number for part in self._components.values() for key, number in part.ports.items()}
-        with planned_ports(usual, state.ports if running else {}, self._claims, progress) as chosen:
+        with planned_ports(usual, state.ports if _lives(state) else {}, self._claims, progress) as chosen:
             self._ports.update(chosen)
             with self._writing:
                 state = self.store.read()
@@ -96,7 +95,8 @@ class LocalBackend(BackendBase[Component]):
         # What an earlier life left behind (a database's backends whose parent was killed) would be in the way.
         if record:
             process.destroy([*process.strays(lab_id, name), *process.working_in(self.paths.data(name))])
-            self._tidy(name)
+            if record.process:
+                component.ended(record.process.pid)
         for key in component.ports:
             self._wait_for_port(name, self._ports[key])
         identity = process.spawn(component.prepare(), component.log, f"{lab_id}/{name}")
@@ -104,8 +104,7 @@ class LocalBackend(BackendBase[Component]):
 
     def _wait_for_port(self, name: str, port: int) -> None:
         # While a part of this lab lives, its ports are its own, whoever has noted them since.
-        lives = any(process.alive(record.process) for record in self.store.read().components.values())
-        lent = not lives and port in self._claims.of_others()
+        lent = port in self._claims.of_others() and not _lives(self.store.read())
         if lent or not wait_until(lambda: ports.is_free(port), 3):
             holder = "another lab" if lent else ports.who_listens(port)
             raise PortTaken(
@@ -162,19 +161,17 @@ class LocalBackend(BackendBase[Component]):
     def _end(self, name: str) -> None:
         component = self.component(name)
         record = self.store.read().components.get(name)
-        if record and record.process and process.alive(record.process):
+        if not record or not record.process:
+            return
+        if process.alive(record.process):
             how = signal.SIGINT if isinstance(component, Postgres) else signal.SIGTERM
             process.end(record.process, how, component.grace)
-        self._tidy(name)
-
-    def _tidy(self, name: str) -> None:
-        record = self.store.read().components.get(name)
-        if record and record.process:
-            self.component(name).ended(record.process.pid)
+        component.ended(record.process.pid)
 
     def kill(self, name: str) -> None:
-        process.destroy(process.tree(self._process(name)))
-        self._tidy(name)
+        victim = self._process(name)
+        process.destroy(process.tree(victim))
+        self.component(name).ended(victim.pid)
 
     def pause(self, name: str) -> None:
         family = process.tree(self._process(name))
@@ -235,3 +232,8 @@ class LocalBackend(BackendBase[Component]):
     def purge(self) -> None:
         for folder in ("data", "config", "logs"):
             remove_tree(self.paths.state / folder)
+
+
+def _lives(state: LabState) -> bool:
+    """Whether any part of the lab lives."""
+    return any(process.alive(record.process) for record in state.components.values())

@@ -171,10 +171,10 @@ def end(identity: ProcessId, how: signal.Signals, grace: float) -> None:
 def destroy(processes: Sequence[psutil.Process]) -> None:
     """SIGKILL each, and wait until all are dead."""
     send(processes, signal.SIGKILL)
-    wait_until(lambda: not any(_lives(process) for process in processes), 5)
+    wait_until(lambda: not any(lives(process) for process in processes), 5)
 
 
-def _lives(process: psutil.Process) -> bool:
+def lives(process: psutil.Process) -> bool:
     """Whether a process can still do something; a zombie can't, however long its parent takes to notice."""
     reap()
     try:
