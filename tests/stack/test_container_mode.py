@@ -17,8 +17,10 @@ from labstack.containers import checks, images
 from labstack.containers.backend import COMPONENT_LABEL, FOLDER_LABEL, LAB_LABEL
 from labstack.containers.engine import engine
 from labstack.mode import choose_mode
+from labstack.ports import choose
 from labstack.state import StateStore
 from tests.stack.labs import COMPONENTS, ROOT, Grounds, python
+from tests.stack.one_order import ended, place
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("LAB_MODE") != "containers", reason="for container mode: python -m tests.containers pytest ..."
@@ -64,6 +66,19 @@ def test_every_component_is_a_container_that_only_this_machine_reaches(shared: G
         assert all(int(one["HostPort"]) in ports for one in bound)
         (network,) = container.attrs["NetworkSettings"]["Networks"].values()
         assert name in network["Aliases"]
+
+
+def test_a_container_that_publishes_another_port_than_the_lab_has_is_made_anew(shared: Grounds) -> None:
+    """The engine starts some by itself, with the ports of before, while the lab chooses: nobody would reach them."""
+    store = StateStore(shared.paths)
+    state = store.read()
+    before = state.ports["payment-db"]
+    state.ports["payment-db"] = choose(before, {before})
+    store.write(state)
+    shared.must("kill", "order")
+    shared.must("up")
+    assert f":{state.ports['payment-db']}/" in shared.lab.endpoints.databases["payment"]
+    assert ended(shared.lab, place(shared.lab)) == ("COMPLETED", None)
 
 
 def test_the_name_of_a_stopped_component_is_unknown_at_once(shared: Grounds) -> None:

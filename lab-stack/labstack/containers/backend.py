@@ -124,7 +124,8 @@ class ContainerBackend(BackendBase[Component]):
         del self._components  # they are made anew
 
     def _choose_ports(self, progress: Progress) -> None:
-        kept = self.store.read().ports if any(found.status == "running" for found in self._containers()) else {}
+        living = any(found.status in ("running", "paused", "restarting") for found in self._containers())
+        kept = self.store.read().ports if living else {}
         usual = {part.name: part.usual_port for part in self._components.values()}
         usual |= {name: mine for part in self._components.values() for name, (mine, _) in part.more_ports.items()}
         with planned_ports(usual, kept, self._claims, progress) as chosen:
@@ -201,7 +202,7 @@ class ContainerBackend(BackendBase[Component]):
     def launch(self, name: str) -> None:
         component = self.component(name)
         before = self._container(name)
-        if before is not None and before.status in ("running", "paused"):
+        if before is not None and before.status in ("running", "paused") and self._has_its_ports(before, component):
             return
         self._note(name, stopped_on_purpose=False)
         with speaking_plainly(f"{name} can't be started"):
@@ -212,6 +213,20 @@ class ContainerBackend(BackendBase[Component]):
                     wait_until(lambda other=other: self._is_up_or_unwanted(other), 20)  # type: ignore[misc]
                 container.start()
 
+    def _published(self, component: Component) -> dict[str, int]:
+        """Return the port on 127.0.0.1 by each of a component's own, as the engine writes those."""
+        published = {component.inner_port: component.port}
+        published |= {inner: self._ports[name] for name, (_, inner) in component.more_ports.items()}
+        return {f"{inner}/tcp": port for inner, port in published.items()}
+
+    def _has_its_ports(self, container: Container, component: Component) -> bool:
+        """Whether a container publishes the ports that the lab has now. After its own restart the engine starts some
+        containers by itself, with those of before, while the lab may be choosing others.
+        """
+        bindings = container.attrs["HostConfig"]["PortBindings"] or {}
+        has = {inner: int(places[0]["HostPort"]) for inner, places in bindings.items() if places}
+        return has == self._published(component)
+
     @contextlib.contextmanager
     def _described(self, component: Component) -> Iterator[DockerContainer]:
         """Describe a component's container to testcontainers."""
@@ -219,9 +234,8 @@ class ContainerBackend(BackendBase[Component]):
         container = DockerContainer(component.image)
         try:
             container.with_name(full_name)
-            published = [(component.inner_port, component.port)]
-            published += [(inner, self._ports[name]) for name, (_, inner) in component.more_ports.items()]
-            container.ports = {f"{inner}/tcp": ("127.0.0.1", port) for inner, port in published}  # type: ignore[misc]
+            published = self._published(component)
+            container.ports = {inner: ("127.0.0.1", port) for inner, port in published.items()}  # type: ignore[misc]
             if component.volume:
                 engine().volumes.create(full_name, labels=self._labels)
                 container.with_volume_mapping(full_name, component.volume, "rw")
