@@ -163,6 +163,7 @@ def test_the_state_file_of_a_dead_lab(grounds: Grounds) -> None:
 # --- ports
 
 
+@pytest.mark.sampled
 def test_a_taken_port_is_replaced(make_grounds: MakeGrounds) -> None:
     """Where a usual port is taken, the lab takes another, and says which and by whom."""
     usual = load_services()[0].port
@@ -250,6 +251,7 @@ def test_a_part_that_dies_while_starting(grounds: Grounds, tmp_path: Path, part:
         grounds.must("up")
 
 
+@pytest.mark.sampled
 def test_a_service_that_dies_while_starting(grounds: Grounds, tmp_path: Path) -> None:
     """A bad row in the data keeps the services from starting: the start names file and line, and leaves no process."""
     stack = copied(tmp_path)
@@ -261,6 +263,7 @@ def test_a_service_that_dies_while_starting(grounds: Grounds, tmp_path: Path) ->
     grounds.assert_nothing_runs()
 
 
+@pytest.mark.sampled
 def test_a_service_whose_code_is_broken(shared: Grounds, tmp_path: Path) -> None:
     """A syntax error in a service's code is named with file and line, whoever starts it; mended, the service serves."""
     shutil.copytree(ROOT / "labservices", tmp_path / "labservices", ignore=shutil.ignore_patterns("__pycache__"))

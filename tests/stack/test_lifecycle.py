@@ -190,6 +190,7 @@ def test_reset_of_a_stopped_lab(grounds: Grounds) -> None:
     assert "lab up" in done.stderr
 
 
+@pytest.mark.sampled
 def test_a_second_up_waits_and_attaches(grounds: Grounds) -> None:
     """Of two `lab up` at once one starts the lab, the other says that it waits, and both end with the same lab."""
     first = grounds.begin("up")

@@ -134,6 +134,7 @@ def test_a_service_without_its_database(shared: Grounds, service: str) -> None:
     assert wait_until(lambda: is_ready(lab), 60, interval=0.2)
 
 
+@pytest.mark.sampled
 def test_a_compensation_hindered_by_an_outage_is_done_after_it(shared: Grounds) -> None:
     """Payment's database goes away between the capture and the refund: nothing is given up, the money comes back."""
     lab = shared.lab
@@ -184,6 +185,7 @@ def test_a_service_that_froze_in_the_middle_of_an_event(shared: Grounds) -> None
         lab.switch_off("payment")
 
 
+@pytest.mark.sampled
 def test_an_order_that_stands_still_is_called_off(shared: Grounds) -> None:
     """With inventory down, the deadline makes the order CANCELLING; with inventory back it is CANCELLED, all undone."""
     lab = shared.lab
@@ -221,6 +223,7 @@ def test_the_log_kept_for_debezium_is_told(shared: Grounds) -> None:
     assert wait_until(lambda: lab.status(memory=False).retained == {}, 20)
 
 
+@pytest.mark.sampled
 def test_the_log_kept_for_debezium_is_bounded(shared: Grounds) -> None:
     """Beyond the bound PostgreSQL gives up the slot, not the disk: that is told, and a reset mends it."""
     lab = shared.lab

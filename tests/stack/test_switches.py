@@ -84,6 +84,7 @@ def test_all_switches_go_together(switches: list[str]) -> None:
     assert runtime.database._outbox.traceparent() is None
 
 
+@pytest.mark.sampled
 def test_several_switches_and_services(shared: Grounds, lab: Lab) -> None:
     """Switches add up, in one service and in several; each is turned off alone, or all of a service at once."""
     lab.switch_on("order", "strip-traceparent")
@@ -152,6 +153,7 @@ def test_inbox_off_alone_is_caught_by_the_guards(lab: Lab) -> None:
     assert effects(lab, order) == ["capture"]
 
 
+@pytest.mark.sampled
 def test_inbox_and_guards_off_charge_twice(shared: Grounds, lab: Lab) -> None:
     """The event that comes again takes the money again; `lab check` names it; a reset brings every guard back."""
     guards = rows(lab, "payment", UNIQUE_KEYS)
