@@ -25,7 +25,7 @@ from labkit.waiting import wait_until
 from labstack import Lab, broker
 from labstack.state import StateStore
 
-QUIET = 0.6
+QUIET = 1.0
 """Seconds without a new span after which a trace is taken for whole; services send theirs every 0.5 s."""
 
 
@@ -95,7 +95,7 @@ class Watching:
         """Wait until Prometheus has asked everybody once more, and return the moment: what comes counts from here."""
         moment = time.time()
         # A Prometheus that was just started begins to ask after five seconds, and not everybody at once.
-        asked = 'timestamp(up{job="services"})'
+        asked = '(timestamp(up{job="services"}) and up{job="services"} == 1)'
         newest = f"min({asked}) > {moment:.3f} and count({asked}) >= {len(self._lab.endpoints.services)}"
         wait_until(lambda: len(self.promql(newest)), 20, what="Prometheus to look at the services once more")
         return time.time()

@@ -35,6 +35,8 @@ from prometheus_client import Counter, Gauge, start_http_server
 
 INTERVAL = 1.0
 LONGEST_WAIT = 60.0
+STEADY = 10.0
+"""Seconds after which a task that was restarted counts as mended: some fail only after a while, each time."""
 
 RESTARTS = Counter("connect_watcher_restarts", "Restarts of connectors whose task had failed.", ["connector"])
 LEFT = Gauge("connect_watcher_left_failed", "Whether a connector is left failed, for lack of its slot.", ["connector"])
@@ -138,8 +140,9 @@ class Watcher:
             if error is not None:
                 self._mend(connector, error, now)
             elif now > connector.not_before:
-                connector.restarts, connector.seen = 0, ""
                 LEFT.labels(connector.name).set(0)
+                if now > connector.not_before + STEADY:
+                    connector.restarts, connector.seen = 0, ""
 
     def _mend(self, connector: Connector, error: str, now: float) -> None:
         if now < connector.not_before:

@@ -92,7 +92,7 @@ class LabStatus:
 
 
 def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
-    """Look at every component; asks all of them at once and waits for none longer than two seconds."""
+    """Look at every component; asks all of them at once, and waits for none longer than twice two seconds."""
     names, observers = backend.components(), set(backend.observers())
     expected = {*backend.required(), *observers}
     with ThreadPoolExecutor(12) as pool:
@@ -148,6 +148,11 @@ def _overall(state: LabState, components: dict[str, ComponentStatus], complaints
 
 
 def _ask_service(url: str) -> str:
+    # A busy machine misses the half second of a health check now and then; who is well says so when asked once more.
+    return _ask_once(url) and _ask_once(url)
+
+
+def _ask_once(url: str) -> str:
     try:
         answer = http.get(f"{url}/healthz/ready", timeout=2).json()
     except (httpx.HTTPError, ValueError):

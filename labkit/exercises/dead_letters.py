@@ -332,7 +332,7 @@ class DiscardedByMistake(Exercise):
             return len(seen) > 1 or bool(heard(bench, order.order_id))
 
         # What was sent again is on its way for a moment.
-        if waiting.wait_until(came_again, 2):
+        if waiting.wait_until(came_again, 5):
             return right(f"Payment has heard of it at last, and the order is {bench.shop.follow(order).status}.")
         if order.failure_reason == "cancelled_by_customer":
             return wrong("Now it is CANCELLING, and stays so: payment still owes an answer to what it never heard.")

@@ -15,24 +15,24 @@ ALL = "\n  - match: [{uri: {prefix: /orders}}]"
 CHAOS = '\n  - match: [{uri: {prefix: /orders}, headers: {x-chaos: {exact: "yes"}}}]'
 ANY_CHAOS = "\n  - match: [{uri: {prefix: /orders}, headers: {x-chaos: {}}}]"
 RETRIES = "\n    retries: {attempts: 5, perTryTimeout: 0.5s, retryOn: gateway-error}\n"
-TRIES = f"{HEAD}{ALL}{TO_V1}\n    timeout: 1.2s{RETRIES}"
+TRIES = f"{HEAD}{ALL}{TO_V1}\n    timeout: 1.4s{RETRIES}"
 
 
 class HowManyTries(Exercise):
     """The time-out is for all tries together."""
 
     name = "how-many-tries"
-    title = "timeout: 1.2s, attempts: 5, perTryTimeout: 0.5s: how often is a frozen service asked?"
-    tip = "Draw a line of 1.2 s. The first try begins at 0 and is given up at 0.5 s; the next begins then."
+    title = "timeout: 1.4s, attempts: 5, perTryTimeout: 0.5s: how often is a frozen service asked?"
+    tip = "Draw a line of 1.4 s. The first try begins at 0 and is given up at 0.5 s; the next begins then."
     answer = "answer = 3"
     why = (
-        "Tries begin at 0, 0.5 and 1.0 s, and at 1.2 s the time for all of them is up: the third is cut off, and the "
+        "Tries begin at 0, 0.5 and 1.0 s, and at 1.4 s the time for all of them is up: the third is cut off, and the "
         "other three that `attempts: 5` would allow never come. Write them together, or one of them is a lie."
     )
     mistakes = (
         Wrong("answer = 6", "if there were time"),
         Wrong("answer = 5", "if there were time"),
-        Wrong("answer = 2", "0.2 s"),
+        Wrong("answer = 2", "0.4 s"),
         Wrong("answer = 1", "given up"),
     )
     needs_setup = False
@@ -45,8 +45,8 @@ class HowManyTries(Exercise):
         if answer in (5, 6):
             return wrong("The first and five more: that would be 6, if there were time. `timeout` is for all together.")
         if answer == 2:
-            return wrong("Two are over after 1.0 s. There are 0.2 s left: enough for one more to begin.")
-        return wrong("A try is given up after 0.5 s, and the next begins. How often, until 1.2 s are over?")
+            return wrong("Two are over after 1.0 s. There are 0.4 s left: enough for one more to begin.")
+        return wrong("A try is given up after 0.5 s, and the next begins. How often, until 1.4 s are over?")
 
 
 class ReadsMayNotWait(Exercise):

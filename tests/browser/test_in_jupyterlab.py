@@ -13,6 +13,7 @@ from tools.look_at_notebooks import PROMPTS, TROUBLE, finished, idle, look, menu
 
 BROKEN_WIDGET = re.compile("Error displaying widget|Loading widget|Widget not found", re.I)
 SECONDS = 1000
+expect.set_options(timeout=30 * SECONDS)
 ROOM = "control-room.ipynb"
 
 

@@ -9,6 +9,7 @@ import pytest
 from labkit import Session
 from labkit.errors import Conflict, NotFound, Refused, ShopAway, WaitedTooLong
 from labkit.shop import Shop
+from tests.stack.one_order import without_deadline
 
 
 def test_an_order_goes_its_way(session: Session) -> None:
@@ -110,6 +111,7 @@ def test_an_order_that_does_not_end_says_what_is_away(session: Session) -> None:
             session.shop.follow(order, timeout=2)
         assert "Not running: payment." in str(caught.value)
         assert "`lab.start('payment')`" in str(caught.value)
+        without_deadline(session.lab)
     finally:
         session.lab.start("payment")
     assert session.shop.follow(order).status == "COMPLETED"

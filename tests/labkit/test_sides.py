@@ -8,6 +8,7 @@ import pytest
 
 from labkit import Session, wait_until
 from labkit.errors import ShopAway, WaitedTooLong
+from tests.stack.one_order import without_deadline
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def test_rest_comes_when_everyone_has_heard_everything(without_payment: Session)
     assert list(look.sides(order).status) == ["RESERVED", "RESERVED", "-", "-"]
     with pytest.raises(WaitedTooLong, match="everyone to have heard"):
         look.wait_for_rest(order, timeout=0.5)
+    without_deadline(lab)
     lab.start("payment")
     look.wait_for_rest(shop.follow(order))
     assert list(look.sides(order).status) == ["COMPLETED", "SHIPPED", "COMPLETED", "DISPATCHED"]

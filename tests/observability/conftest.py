@@ -31,9 +31,7 @@ def _watched() -> Iterator[Grounds]:
 @pytest.fixture
 def lab(_watched: Grounds) -> Lab:
     """The lab, every part of it running, and without orders in flight."""
-    status = _watched.lab.status(memory=False)
-    if status.state != "ready" or status.complaints or status.switches:
-        _watched.lab.reset()
+    _watched.make_ready()
     return _watched.lab
 
 

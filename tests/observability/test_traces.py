@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from labkit import Session, begin
-from labkit.traces import NoTraces
+from labkit.traces import NoTraces, Span
 from labkit.waiting import wait_until
 from labservices.shared.event_spans import relay_span_id
 from tests.observability.traffic import shop_goes_on
@@ -152,18 +152,16 @@ def test_a_dead_lettered_order(traced: Session) -> None:
     order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
     wait_until(lambda: [letter for letter in lab.dead_letters() if letter.order_id == order.order_id], 30)
     try:
-        trace = look._traces.of_order(order.order_id)[0]
-        tries = [span for span in trace.spans if span.name == "payment handles InventoryReserved"]
-        relay = next(span for span in trace.spans if span.name == "InventoryReserved relayed")
-        assert len(tries) == 5
+
+        def spans(name: str) -> list[Span]:
+            return [span for span in look._traces.of_order(order.order_id)[0].spans if span.name == name]
+
+        wait_until(lambda: len(spans("payment handles InventoryReserved")) == 5, 15)
+        tries = spans("payment handles InventoryReserved")
+        (relay,) = spans("InventoryReserved relayed")
         assert all(span.failed and "Poisoned" in span.error for span in tries)
         assert {span.attributes["event.outcome"] for span in tries} == {"failed"}
-
-        def burials() -> list[str]:
-            spans = look._traces.of_order(order.order_id)[0].spans
-            return [span.parent_id for span in spans if span.name == "payment gives up"]
-
-        wait_until(lambda: burials() == [relay.span_id], 10)
+        wait_until(lambda: [span.parent_id for span in spans("payment gives up")] == [relay.span_id], 15)
         assert {span.parent_id for span in tries} == {relay.span_id}
     finally:
         lab.switch_off("payment")

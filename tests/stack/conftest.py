@@ -49,8 +49,7 @@ def _shared() -> Iterator[Grounds]:
 @pytest.fixture
 def shared(_shared: Grounds) -> Grounds:
     """Give the lab that all tests share, ready; what the test before broke is mended."""
-    if _shared.lab.status(memory=False).state != "ready":
-        _shared.lab.reset()
+    _shared.make_ready()
     return _shared
 
 

@@ -101,6 +101,22 @@ class Grounds:
         assert done.returncode == 0, f"lab {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def make_ready(self) -> None:
+        """Mend what the test before has left, if anything."""
+        status = self.lab.status(memory=False)
+        if status.state != "ready" or status.complaints or status.switches:
+            self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Bring the lab to the course's start; one that can't be brought there is made anew, or all tests behind the
+        one that has broken it would fail, too.
+        """
+        try:
+            self.lab.reset()
+        except Exception:  # whatever it is, it is for that test to tell
+            self.must("down", "--purge")
+            self.must("up")
+
     def begin(self, *words: str, **variables: str) -> subprocess.Popen[str]:
         """Start `lab WORDS` in a session of its own, and return at once."""
         begun = subprocess.Popen(

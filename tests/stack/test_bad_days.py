@@ -461,7 +461,7 @@ def test_a_plain_user(make_grounds: MakeGrounds, tmp_path: Path) -> None:
             "LD_LIBRARY_PATH": f"{home}/base/lib",
         }
         command = ["unshare", "--mount", "sh", "-ec", script]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=540)
         assert done.returncode == 0, done.stdout + done.stderr
         assert '"COMPLETED"' in done.stdout
         assert '"state": "ready"' in done.stdout

@@ -146,7 +146,7 @@ def test_a_component_can_be_driven_alone(shared: Grounds, name: str) -> None:
     lab.restart(name)
     assert shared.pids() == {**others, name: shared.pids()[name]}
     assert shared.pids()[name] != first
-    assert wait_until(lambda: not lab.status(memory=False).complaints, 20, interval=0.1)
+    assert wait_until(lambda: not lab.status(memory=False).complaints, 60, interval=0.1)
 
 
 @pytest.mark.sampled

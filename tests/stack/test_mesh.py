@@ -40,12 +40,10 @@ def _steered(request: pytest.FixtureRequest) -> Iterator[Grounds]:
 
 
 @pytest.fixture
-def steered(_steered: Grounds) -> Iterator[Grounds]:
+def steered(_steered: Grounds) -> Grounds:
     """Give a running lab for each control plane, as at the course's start."""
-    if _steered.lab.status(memory=False).state != "ready":
-        _steered.lab.reset()
-    yield _steered
-    _steered.lab.reset()
+    _steered.begin_anew()
+    return _steered
 
 
 def routed(rules: str, name: str = "order") -> str:

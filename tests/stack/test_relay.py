@@ -16,7 +16,7 @@ from labstack import LabError, broker, canary
 from labstack.replication import can_be_decoded
 from labstack.waiting import wait_until
 from tests.stack.labs import ROOT, Grounds
-from tests.stack.one_order import ended, place, read_order
+from tests.stack.one_order import ended, place, read_order, without_deadline
 
 ASYNCAPI = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text(encoding="utf-8"))
 
@@ -84,7 +84,7 @@ def test_a_failed_task_is_restarted_until_it_runs(shared: Grounds) -> None:
             connection.execute("ALTER PUBLICATION hidden RENAME TO outbox")
     assert ended(lab, place(lab), 60) == ("COMPLETED", None)
     assert wait_until(lambda: lab.status(memory=False).state == "ready", 20)
-    assert "payment-outbox has failed; restart 2 in a row" in lab.logs("connect-watcher")
+    assert wait_until(lambda: "payment-outbox has failed; restart 2 in a row" in lab.logs("connect-watcher"), 20)
 
 
 def test_rows_of_a_time_without_the_publication_are_mended_by_reset(shared: Grounds) -> None:
@@ -110,6 +110,7 @@ def test_a_position_of_another_database_is_corrected(shared: Grounds) -> None:
     stand_beyond_the_log(shared, "shipping")
     order = place(shared.lab)
     assert wait_until(lambda: read_order(shared.lab, order)["status"] == "PAID", 20)
+    without_deadline(shared.lab)
     shared.lab.down()
     shared.lab.up()
     assert ended(shared.lab, order) == ("COMPLETED", None)
