@@ -34,9 +34,13 @@ def threads() -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _nothing_left(session: Session) -> Iterator[None]:
-    """After each test no view's thread is left."""
+    """After each test no view's thread is left; what a failed one leaves, is not for the next to answer for."""
     yield
-    wait_until(lambda: threads() == [], 10, what="the views' threads to end")
+    try:
+        wait_until(lambda: threads() == [], 10, what="the views' threads to end")
+    finally:
+        for listener in list(session.look._feed._listeners):
+            listener.__self__.stop()  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -179,8 +183,8 @@ def test_the_stream_shows_and_filters(session: Session) -> None:
     )
     assert set(view.table(type="PaymentFailed").topic) == {"payment.events"}
     assert set(view.table(order=orders[0].alias).order) == {orders[0].alias}
-    (line, *_) = view.whole()["lines"]
-    assert "ce_type: OrderCreated" in line["whole"]
+    # Which of several topics' records is read first, Kafka doesn't say.
+    line = next(one for one in view.whole()["lines"] if "ce_type: OrderCreated" in one["whole"])
     assert '"customer_id"' in line["whole"]
     view.stop()
 
