@@ -59,22 +59,21 @@ def test_a_path_without_route_is_the_gateways_answer(session: Session) -> None:
 def test_the_log_tells_requests_apart(aborting: Session) -> None:
     """Each traffic finds its own lines in the access log, also when others were sent later, and much later."""
     first = aborting.shop.traffic(2)
-    aborting.shop.traffic(5, "/inventory/products?limit=1")
+    second = aborting.shop.traffic(5, "/inventory/products?limit=1")
     assert first.flags().values.tolist() == [[418, "FI", "a fault was injected: an abort", 0, 2]]
     assert (len(first.flagged("FI").answers), first.flagged("DI").answers) == (2, [])
     assert first.share("FI", 1)
-    last = aborting.look.gateway_log(1).to_dict("records")
-    assert last == [
-        {
-            "method": "GET",
-            "path": "/inventory/products?limit=1",
-            "status": 200,
-            "version": "v1",
-            "tries": 1,
-            "flag": "-",
-            "meaning": "-",
-        }
-    ]
+    assert second.flags().values.tolist() == [[200, "-", "-", 1, 5]]
+    # Envoy writes a line some time after the answer, and its workers don't wait for each other.
+    assert {
+        "method": "GET",
+        "path": "/inventory/products?limit=1",
+        "status": 200,
+        "version": "v1",
+        "tries": 1,
+        "flag": "-",
+        "meaning": "-",
+    } in aborting.look.gateway_log(7).to_dict("records")
 
 
 def test_a_body_is_sent(session: Session) -> None:
