@@ -12,6 +12,8 @@ from labstack.paths import LabPaths
 
 NAMES = ("prometheus", "jaeger", "grafana")
 CHOICES = ("auto", "off")
+THRIFT = {"GOGC": "300"}
+"""Environment of those that are written in Go: with heaps this small they would collect garbage all the time."""
 
 
 @dataclass(frozen=True, kw_only=True)

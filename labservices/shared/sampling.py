@@ -18,7 +18,7 @@ from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
 PER_SECOND = 5.0
-AT_ONCE = 100.0
+AT_ONCE = 50.0
 """Traces of each method, on and on, and after a pause."""
 
 

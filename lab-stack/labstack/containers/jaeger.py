@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from testcontainers.core.container import DockerContainer
 
-from labstack import roles
+from labstack import observers, roles
 from labstack.containers.component import Component
 from labstack.paths import CONFIG
 from labstack.templates import fill
@@ -44,4 +44,5 @@ class Jaeger(roles.Jaeger, Component):
             },
         )
         container.with_copy_into_container(configuration.encode(), CONFIGURATION, 0o644)
+        container.with_envs(**observers.THRIFT)
         container.with_command(["--config", CONFIGURATION])

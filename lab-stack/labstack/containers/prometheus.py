@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from testcontainers.core.container import DockerContainer
 
-from labstack import prometheus, roles
+from labstack import observers, prometheus, roles
 from labstack.containers import connect_watcher, envoy
 from labstack.containers.agent import PORT as AGENT_PORT
 from labstack.containers.component import Component, Site
@@ -57,6 +57,7 @@ class Prometheus(roles.Prometheus, Component):
         files |= {path.name: path.read_text(encoding="utf-8") for path in prometheus.FOLDER.glob(prometheus.RULES)}
         for name, text in files.items():
             container.with_copy_into_container(text.encode(), f"{FOLDER}/{name}", 0o644)
+        container.with_envs(**observers.THRIFT)
         container.with_command(
             prometheus.options(f"{FOLDER}/prometheus.yml", self.volume, f"0.0.0.0:{self.inner_port}")
         )

@@ -34,4 +34,6 @@ class Jaeger(roles.Jaeger, Component):
                 "OTLP_GRPC": f"127.0.0.1:{self.site.ports[roles.JAEGER_OTLP_GRPC]}",
             },
         )
-        return Command([str(program), "--config", str(configuration)], cwd=self.site.paths.state)
+        return Command(
+            [str(program), "--config", str(configuration)], cwd=self.site.paths.state, env=observers.THRIFT
+        )

@@ -54,4 +54,4 @@ class Prometheus(roles.Prometheus, Component):
         )
         data = self.site.paths.data(self.name)
         options = prometheus.options(str(configuration), str(data), f"127.0.0.1:{self.port}")
-        return Command([str(program), *options], cwd=self.site.paths.state)
+        return Command([str(program), *options], cwd=self.site.paths.state, env=observers.THRIFT)
