@@ -34,6 +34,4 @@ class Jaeger(roles.Jaeger, Component):
                 "OTLP_GRPC": f"127.0.0.1:{self.site.ports[roles.JAEGER_OTLP_GRPC]}",
             },
         )
-        return Command(
-            [str(program), "--config", str(configuration)], cwd=self.site.paths.state, env=observers.THRIFT
-        )
+        return Command([str(program), "--config", str(configuration)], cwd=self.site.paths.state, env=observers.THRIFT)
