@@ -133,6 +133,15 @@ class Guests:
             It died, or reads nothing; carries the end of its log.
         """
         self._record(name)
+        try:
+            self._start(name, file)
+        except ComponentFailed as error:
+            # Somebody was quicker between our look at a port and its use, such as another lab's guest.
+            if "address already in use" not in error.log.lower():
+                raise
+            self._start(name, file)
+
+    def _start(self, name: str, file: Path) -> None:
         with self._lab.changing():
             self._end(name)
             state = self._store.read()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
+from labstack import ports
 from tests.stack.labs import Grounds
 
 QUIET = """
@@ -29,4 +31,23 @@ def test_an_end_of_the_lab_ends_its_guests(grounds: Grounds, tmp_path: Path) -> 
     grounds.assert_nothing_runs()
     assert guests.names == ["visitor"]
     grounds.must("down", "--purge")
+    assert guests.names == []
+
+
+def test_a_guest_whose_port_is_taken_meanwhile_starts_with_another(
+    shared: Grounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the choice of a port and its use another lab's guest may take it; this one then chooses again."""
+    file = tmp_path / "latecomer.py"
+    file.write_text(QUIET, encoding="utf-8")
+    guests = shared.lab.guests
+    guests.invite("latecomer", "order")
+    with socket.create_server(("127.0.0.1", 0)) as quicker:
+        taken, choose = quicker.getsockname()[1], ports.choose
+        answers = iter([taken])
+        monkeypatch.setattr(ports, "choose", lambda usual, others: next(answers, None) or choose(usual, others))
+        guests.start("latecomer", file)
+    assert guests.runs("latecomer")
+    assert guests.urls["latecomer"] != f"http://127.0.0.1:{taken}"
+    shared.lab.reset()
     assert guests.names == []
