@@ -117,6 +117,11 @@ class DemoFailed(LabError):
     """An order did not end as it should."""
 
 
+def lost_its_port(error: LabError) -> bool:
+    """Whether a component failed since somebody else listens on its port."""
+    return isinstance(error, PortTaken) or "address already in use" in error.log.lower()
+
+
 def log_tail(path: Path, lines: int = 15, width: int = 400) -> str:
     """Return the last lines of a log file, each cut off at `width`, or an empty string where there is none."""
     try:

@@ -21,7 +21,15 @@ from psycopg import sql
 
 from labstack import broker, http, ports
 from labstack.claims import PortClaims
-from labstack.errors import ComponentFailed, LabError, NotRunning, UnknownComponent, log_of_a_death, log_tail
+from labstack.errors import (
+    ComponentFailed,
+    LabError,
+    NotRunning,
+    UnknownComponent,
+    log_of_a_death,
+    log_tail,
+    lost_its_port,
+)
 from labstack.local import process
 from labstack.observers import Watched
 from labstack.paths import DATASETS
@@ -137,7 +145,7 @@ class Guests:
             self._start(name, file)
         except ComponentFailed as error:
             # Somebody was quicker between our look at a port and its use, such as another lab's guest.
-            if "address already in use" not in error.log.lower():
+            if not lost_its_port(error):
                 raise
             self._start(name, file)
 

@@ -16,7 +16,7 @@ from labstack.backend import Backend, Endpoints
 from labstack.dead_letters import DeadLetter
 from labstack.demo import Story, show
 from labstack.doctor import examine
-from labstack.errors import EngineAway, LabError, NotRunning, PortTaken, StorageTrouble, UnknownComponent
+from labstack.errors import EngineAway, LabError, NotRunning, StorageTrouble, UnknownComponent, lost_its_port
 from labstack.findings import Finding
 from labstack.guests import Guests
 from labstack.local import process
@@ -532,8 +532,3 @@ class Lab:
     def log_folder(self) -> Path:
         """Where the logs are."""
         return self.paths.state / "logs"
-
-
-def lost_its_port(error: LabError) -> bool:
-    """Whether a component failed since somebody else listens on its port."""
-    return isinstance(error, PortTaken) or "address already in use" in error.log.lower()
