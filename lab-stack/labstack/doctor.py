@@ -14,6 +14,7 @@ from labstack.errors import LabError
 from labstack.findings import NEEDED_DISK, NEEDED_MEMORY, Finding
 from labstack.local import jars, packages, process
 from labstack.local.envoy import Envoy, find_envoy
+from labstack.local.forking import is_fork_server
 from labstack.local.identity import for_postgres
 from labstack.local.java import find_java
 from labstack.local.postgres import programs
@@ -211,7 +212,9 @@ def _leftovers(paths: LabPaths) -> Finding:
     strays = [
         p
         for p in process.strays(state.lab_id)
-        if p.pid not in known and not known & {parent.pid for parent in p.parents()}
+        if p.pid not in known
+        and not known & {parent.pid for parent in p.parents()}
+        and not (known and is_fork_server(p))
     ]
     if strays:
         seen = f"{len(strays)} processes that the lab's state doesn't know, such as pid {strays[0].pid}"

@@ -138,7 +138,7 @@ class Relay:
                 raise self._refused(service, last[0])
             return answer.status_code < 400
 
-        if not wait_until(put, timeout, interval=0.05, meanwhile=meanwhile):
+        if not wait_until(put, timeout, meanwhile=meanwhile):
             raise self._refused(service, last[0])
 
     def await_task(
@@ -181,7 +181,7 @@ class Relay:
                 raise self._without_slot(service)
             return False
 
-        if not wait_until(runs, timeout, interval=0.05, meanwhile=meanwhile):
+        if not wait_until(runs, timeout, meanwhile=meanwhile):
             raise RelayFailed(
                 f"{name} does not read its replication slot after {timeout:.0f} s.",
                 next_step="look at `lab status` and `lab logs connect`",

@@ -134,7 +134,8 @@ class Start:
             self._wait_for(service.database, "connect")
             with self.progress.stage(f"{connector_name(service.name)} connector"):
                 url = self.backend.endpoints().databases[service.name]
-                wait_until(lambda: database_is_prepared(url), 60, meanwhile=self._check)
+                # Each look costs PostgreSQL a new process.
+                wait_until(lambda: database_is_prepared(url), 60, interval=0.1, meanwhile=self._check)
                 relay = Relay(self.backend.endpoints().connect)
                 relay.register(service.name, self.backend.database_for_connect(service.name), self._check)
                 if self.renew_slots:

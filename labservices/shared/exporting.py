@@ -9,10 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import requests
-from google.protobuf.json_format import MessageToDict
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
@@ -33,6 +29,10 @@ LARGEST_FILE = 20_000_000
 def make_exporter(settings: Settings) -> SpanExporter | None:
     """Make the exporter that the settings ask for; None where they ask for none."""
     if settings.otel_exporter_otlp_endpoint:
+        # Imported here and below: what a service does not use must not delay its start by a fifth.
+        import requests
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
         logging.getLogger("opentelemetry").addFilter(_Seldom())
         for name in ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk._shared_internal"):
             logging.getLogger(name).addFilter(_Seldom())
@@ -87,6 +87,9 @@ class SpanFile(SpanExporter):
 
 def as_json(spans: Sequence[ReadableSpan]) -> dict[str, Any]:
     """Return spans as OTLP's JSON has them."""
+    from google.protobuf.json_format import MessageToDict
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
     request: dict[str, Any] = MessageToDict(encode_spans(spans), use_integers_for_enums=True)
     for resource in request.get("resourceSpans", []):
         for scope in resource.get("scopeSpans", []):

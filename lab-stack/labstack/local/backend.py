@@ -24,6 +24,7 @@ from labstack.local.component import Component, Site
 from labstack.local.connect import Connect
 from labstack.local.connect_watcher import ConnectWatcher
 from labstack.local.envoy import Envoy
+from labstack.local.forking import ForkServer
 from labstack.local.grafana import Grafana
 from labstack.local.istiod import Istiod
 from labstack.local.jaeger import Jaeger
@@ -99,8 +100,11 @@ class LocalBackend(BackendBase[Component]):
                 component.ended(record.process.pid)
         for key in component.ports:
             self._wait_for_port(name, self._ports[key])
-        identity = process.spawn(component.prepare(), component.log, f"{lab_id}/{name}")
+        command, forks = component.prepare(), ForkServer(self.paths, lab_id)
+        spawn = forks.spawn if command.by_fork else process.spawn
+        identity = spawn(command, component.log, f"{lab_id}/{name}")
         self._note(name, ComponentRecord(identity))
+        forks.start()  # so that it imports the libraries while what the services wait for starts
 
     def _wait_for_port(self, name: str, port: int) -> None:
         # While a part of this lab lives, its ports are its own, whoever has noted them since.
@@ -136,7 +140,7 @@ class LocalBackend(BackendBase[Component]):
                     or f"the whole log is in {component.log}; `lab doctor` checks this machine",
                 )
 
-        if not wait_until(component.is_ready, component.timeout, interval=0.03, meanwhile=still_alive):
+        if not wait_until(component.is_ready, component.timeout, meanwhile=still_alive):
             raise ComponentFailed(
                 f"{name} runs, but did not become ready within {component.timeout:.0f} s.",
                 log=log_of_a_death(component.log),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 from labstack import jmx, roles
@@ -10,6 +11,11 @@ from labstack.local.kafka import java_command
 from labstack.local.process import Command
 from labstack.paths import CONFIG
 from labstack.templates import fill_into
+
+TIMER_SLACK = 1_000_000
+"""Nanoseconds. Debezium's queue waits in whole milliseconds and spins through the last one of each interval, in every
+task. With this slack its waits end a little late instead, and the spinning goes.
+"""
 
 
 class Connect(roles.ConnectWorker, JavaComponent):
@@ -30,7 +36,7 @@ class Connect(roles.ConnectWorker, JavaComponent):
                 "PORT": self.port,
             },
         )
-        return java_command(
+        command = java_command(
             self.site.paths,
             self.name,
             "org.apache.kafka.connect.cli.ConnectDistributed",
@@ -38,3 +44,4 @@ class Connect(roles.ConnectWorker, JavaComponent):
             extra=self._java_extra,
             archived=self._archived,
         )
+        return replace(command, timer_slack=TIMER_SLACK)

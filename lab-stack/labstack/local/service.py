@@ -57,4 +57,5 @@ class Service(roles.ShopService, Component):
                     f"http://127.0.0.1:{self.site.ports.get(roles.JAEGER_OTLP)}", str(self.site.paths.spans(self.name))
                 ),
             ),
+            by_fork=True,
         )

@@ -1,0 +1,171 @@
+"""Start services by forking: the libraries that all four import are imported once, and shared.
+
+A service that starts by itself spends two seconds of a processor on imports and holds 60 MB. A fork of this server has
+the libraries already. It is then what ``python -m labservices NAME`` would be: a session of its own, with its own
+environment, working directory, log, command line and mark, and with the services' code as it is on disk at that moment.
+
+The file runs by itself (``python fork_server.py SOCKET PADDING``) and imports nothing of the lab, since whatever it
+imports the services would share. It listens on an abstract Unix socket and answers only its own user.
+
+Linux only: elsewhere services are started as usual.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import struct
+import sys
+import traceback
+from typing import Any
+
+LIBRARIES = (
+    "confluent_kafka",
+    "fastapi",
+    "httptools",
+    "opentelemetry.sdk.trace.export",
+    "opentelemetry.trace.propagation.tracecontext",
+    "orjson",
+    "prometheus_client",
+    "psycopg",
+    "psycopg_pool",
+    "pydantic_settings",
+    "sqlalchemy.dialects.postgresql",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.lifespan.on",
+    "uvloop",
+)
+"""What the services import of others. Their own code is left out: a learner may have changed it since."""
+
+MARKER = b"SAGA_LAB="
+LARGEST_REQUEST = 1 << 20
+
+
+def main(name: str) -> None:
+    """Serve requests until a signal ends this process."""
+    mark = find_mark()
+    del sys.path[0]  # the folder of this file, which holds modules of the lab
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system forgets a child that has ended
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(f"\0{name}")
+    listener.listen(16)
+    for library in LIBRARIES:
+        with contextlib.suppress(ImportError):  # the service itself reports what it misses
+            importlib.import_module(library)
+    gc.collect()
+    gc.freeze()
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            if user_of(connection) != os.getuid():
+                continue
+            with contextlib.suppress(OSError, ValueError):
+                serve(connection, listener, mark)
+
+
+def serve(connection: socket.socket, listener: socket.socket, mark: tuple[int, int]) -> None:
+    """Fork for one request. The child says its number, and begins when whoever asked has taken note of it."""
+    data, (log,), _, _ = socket.recv_fds(connection, LARGEST_REQUEST, 1)
+    request = json.loads(data)
+    if os.fork():
+        os.close(log)
+        return
+    status = 1
+    try:
+        listener.close()
+        connection.sendall(str(os.getpid()).encode())
+        if not connection.recv(1):
+            os._exit(1)  # nobody waits for it any more
+        connection.close()
+        become(request, log, mark)
+        status = run(request["argv"])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
+
+
+def become(request: dict[str, Any], log: int, mark: tuple[int, int]) -> None:
+    """Turn a fork into the process that was asked for."""
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in (nothing, 0), (log, 1), (log, 2):
+        os.dup2(source, target)
+    os.close(log)
+    os.close(nothing)
+    os.chdir(request["cwd"])
+    os.umask(request["umask"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    sys.path[:0] = [request["cwd"], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.argv[:] = request["argv"]
+    write_memory(mark, request["mark"].encode())
+    set_command_line([sys.executable, "-m", *request["argv"]])
+
+
+def run(argv: list[str]) -> int:
+    """Run a module as ``python -m`` does, and return the exit status."""
+    try:
+        runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def user_of(connection: socket.socket) -> int:
+    """Return the user at the other end; see unix(7), SO_PEERCRED."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+# What ps(1) and the lab read of a process, /proc/PID/environ and /proc/PID/cmdline, is the memory that its program was
+# given at its start; see proc(5). A fork has its server's, so it writes its own there.
+
+
+def find_mark() -> tuple[int, int]:
+    """Return where the mark's value is in memory, and how long it is. It has to be the environment's last variable."""
+    variables = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")
+    number = 0
+    while address := variables[number]:
+        text = ctypes.string_at(address)
+        if text.startswith(MARKER):
+            return address + len(MARKER), len(text) - len(MARKER)
+        number += 1
+    raise SystemExit("the environment has no mark")
+
+
+def argument_memory() -> tuple[int, int]:
+    """Return where the command line is in memory, and how long it is: fields 48 and 49 of /proc/self/stat."""
+    with open("/proc/self/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    begin, end = int(fields[45]), int(fields[46])
+    return begin, end - begin
+
+
+def set_command_line(words: list[str]) -> None:
+    """Show these words as the command line, as setproctitle(3) does: up to the first NUL, if the last byte is none."""
+    address, size = argument_memory()
+    write_memory((address, size), " ".join(words).encode())
+    ctypes.memmove(address + size - 1, b".", 1)
+
+
+def write_memory(place: tuple[int, int], content: bytes) -> None:
+    """Write a text into memory that has room for it; what does not fit is cut off."""
+    address, size = place
+    ctypes.memmove(address, content[: size - 1].ljust(size, b"\0"), size)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,14 @@
+"""What a service imports at its start."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("library", ["requests", "google.protobuf"])
+def test_exporters_are_imported_only_where_spans_go_somewhere(library: str) -> None:
+    """The libraries that send spans, a fifth of all that is imported, stay out of a service that sends none."""
+    code = f"import sys; from labservices.shared import runtime, tracing; print({library!r} in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.returncode) == ("False", 0), done.stderr
