@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import httpx
 
@@ -16,6 +16,9 @@ from labstack.mesh.istiod import RESOURCES, SERVICES
 from labstack.services import FIRST_VERSION, ServiceEntry
 from labstack.waiting import wait_until
 from labstack.web_prefix import base_path
+
+if TYPE_CHECKING:
+    from labstack.mesh.envoy_files import EnvoyFiles
 
 ENVOY_ADMIN = "envoy-admin"
 """The name of the port of Envoy's administration."""
@@ -169,6 +172,11 @@ class Gateway(HttpComponent):
     @abstractmethod
     def listens(self) -> tuple[str, int]:
         """The address that the gateway binds to, empty for every one, and its port there."""
+
+    @property
+    @abstractmethod
+    def files(self) -> EnvoyFiles:
+        """The files that it reads when the translator steers it."""
 
     @abstractmethod
     def access_log(self, lines: int) -> str:

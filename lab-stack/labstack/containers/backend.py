@@ -75,15 +75,15 @@ class ContainerBackend(BackendBase[Component]):
         databases = [Postgres(site, service) for service in self.services]
         kafka = Kafka(site)
         connect = Connect(site, kafka)
-        istiod = Istiod(site, self.mesh_documents)
+        istiod = Istiod(site, self.mesh_documents) if state.control_plane == "istiod" else None
         return [
             *databases,
             kafka,
             connect,
             ConnectWatcher(site, connect, databases),
             *(Service(site, s, database, kafka) for s, database in zip(self.services, databases, strict=True)),
-            istiod,
-            Envoy(site, istiod),
+            *([istiod] if istiod else []),
+            Envoy(site, istiod, self.mesh_documents, self.paths.config(Envoy.name)),
             *(
                 Service(site, service, database, kafka, version)
                 for service, database in zip(self.services, databases, strict=True)
@@ -96,7 +96,8 @@ class ContainerBackend(BackendBase[Component]):
 
     def prepare(self, progress: Progress) -> None:
         with progress.stage("images") as stage:
-            wanted = [name for name in IMAGES if name not in observers.NAMES]
+            without = {*observers.NAMES, *(() if Istiod.name in self._components else (Istiod.name,))}
+            wanted = [name for name in IMAGES if name not in without]
             wanted += [name for name in self.observers() if self.component(name).image == image(name)]
             progress.note(stage, ", ".join(image(name) for name in wanted))
             if absent := missing(wanted):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from testcontainers.core.container import DockerContainer
 
@@ -10,11 +13,22 @@ from labstack import roles
 from labstack.containers.component import Component, Site
 from labstack.containers.istiod import DISCOVERY_PORT, Istiod
 from labstack.containers.jaeger import OTLP_PORT, Jaeger
+from labstack.local.envoy import find_envoy
 from labstack.mesh.addresses import GATEWAY_PORT
-from labstack.mesh.bootstrap import by_istiod
+from labstack.mesh.bootstrap import by_files, by_istiod
+from labstack.mesh.documents import Document
+from labstack.mesh.xds_folder import XdsFolder
+from labstack.paths import writable_folder
+
+if TYPE_CHECKING:
+    from labstack.mesh.envoy_files import EnvoyFiles
 
 BOOTSTRAP = "/etc/envoy/lab-bootstrap.yaml"
+SEEN_AS = XdsFolder(Path("/etc/envoy/lab"))
+"""Where the container has the translator's folder, which is mounted into it."""
+
 ADMIN_PORT = 9901
+STDOUT = "/dev/stdout"
 
 
 class Envoy(roles.Gateway, Component):
@@ -24,8 +38,12 @@ class Envoy(roles.Gateway, Component):
     ----------
     site : Site
         Where the lab runs.
-    istiod : Istiod
-        What steers it.
+    istiod : Istiod, optional
+        What steers it; without it, it reads the translator's files.
+    configuration : callable
+        Returns the documents that are in force.
+    folder : Path
+        Where the translator's files are on this machine.
     """
 
     image_name = "envoy"
@@ -33,22 +51,44 @@ class Envoy(roles.Gateway, Component):
     inner_port = GATEWAY_PORT
     more_ports = MappingProxyType({roles.ENVOY_ADMIN: (9901, ADMIN_PORT)})
 
-    def __init__(self, site: Site, istiod: Istiod) -> None:
+    def __init__(
+        self, site: Site, istiod: Istiod | None, configuration: Callable[[], Sequence[Document]], folder: Path
+    ) -> None:
         super().__init__(site)
         self.istiod = istiod
+        self._configuration = configuration
+        self._folder = folder
 
     @property
     def listens(self) -> tuple[str, int]:
         return "", self.inner_port
 
+    @property
+    def files(self) -> EnvoyFiles:
+        """The files that it reads when the translator steers it."""
+        from labstack.mesh.envoy_files import EnvoyFiles  # Envoy's protobufs take a third of a second
+
+        traces = self._collector is not None
+        return EnvoyFiles(XdsFolder(self._folder), STDOUT, find_envoy(), traces=traces, seen_as=SEEN_AS)
+
+    @property
+    def _collector(self) -> tuple[str, int] | None:
+        """Where spans are taken."""
+        return (self.site.address(Jaeger.name), OTLP_PORT) if self.site.has_jaeger else None
+
     def access_log(self, lines: int) -> str:
         return self.site.log(self.name, lines)
 
     def configure(self, container: DockerContainer) -> None:
-        text = by_istiod(
-            ("0.0.0.0", ADMIN_PORT),
-            (self.site.address(self.istiod.name), DISCOVERY_PORT),
-            (self.site.address(Jaeger.name), OTLP_PORT) if self.site.has_jaeger else None,
-        )
+        admin = ("0.0.0.0", ADMIN_PORT)
+        if self.istiod:
+            text = by_istiod(admin, (self.site.address(self.istiod.name), DISCOVERY_PORT), self._collector)
+        else:
+            from labstack.mesh.translate import translate
+
+            text = by_files(admin, SEEN_AS, self._collector)
+            writable_folder(self._folder).chmod(0o755)  # Envoy has a user of its own in its container
+            self.files.write(self.files.resources(translate(self._configuration())))
+            container.with_volume_mapping(str(self._folder), str(SEEN_AS.path), "ro")
         container.with_copy_into_container(text.encode(), BOOTSTRAP, 0o644)
         container.with_command(["envoy", "--config-path", BOOTSTRAP, *roles.ENVOY_OPTIONS])

@@ -65,10 +65,21 @@ class EnvoyFiles:
         The program, which also judges a configuration before it is used.
     traces : bool
         Whether Envoy traces every request; where its spans go is said in its bootstrap.
+    seen_as : XdsFolder, optional
+        The path by which Envoy itself reaches the folder, if that is another one, as in a container.
     """
 
-    def __init__(self, folder: XdsFolder, access_log: str, envoy: Path, *, traces: bool = False) -> None:
+    def __init__(
+        self,
+        folder: XdsFolder,
+        access_log: str,
+        envoy: Path,
+        *,
+        traces: bool = False,
+        seen_as: XdsFolder | None = None,
+    ) -> None:
         self.folder = folder
+        self._seen_as = seen_as or folder
         self.access_log = access_log
         self.envoy = envoy
         self.traces = traces
@@ -92,7 +103,7 @@ class EnvoyFiles:
                 http.rds.config_source.Clear()
                 http.rds.config_source.resource_api_version = V3
                 source = http.rds.config_source.path_config_source
-                source.path = str(self.folder.routes(http.rds.route_config_name))
+                source.path = str(self._seen_as.routes(http.rds.route_config_name))
                 if self.access_log:
                     http.access_log.append(json_access_log(self.access_log))
                 if self.traces:

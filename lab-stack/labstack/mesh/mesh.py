@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labstack.errors import LabError, NotRunning
-from labstack.local.envoy import Envoy
 from labstack.mesh import describe
 from labstack.mesh.access_log import parse_lines
 from labstack.mesh.addresses import placed, service_entries
@@ -138,7 +137,7 @@ class Mesh:
         if istiod := self._istiod():
             return ByIstiod(istiod.place, lambda: backend.log(istiod.name, LOG_LINES), self._admin())
         envoy = backend.component(Gateway.name)
-        assert isinstance(envoy, Envoy)
+        assert isinstance(envoy, Gateway)
         return ByTranslator(envoy.files, self._admin())
 
     def _istiod(self) -> ControlPlane | None:
