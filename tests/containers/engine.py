@@ -19,6 +19,7 @@ from pathlib import Path
 
 import platformdirs
 
+from labstack.install import apt
 from labstack.waiting import wait_until
 
 CACHE = Path(platformdirs.user_cache_path("saga-lab")) / "standins"
@@ -80,10 +81,7 @@ def programs(cache: Path) -> Path:
     for made in (growing, packages):
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
-    subprocess.run(
-        ["apt-get", "download", "-q", *PACKAGES, *IPTABLES_NEEDS], cwd=packages, check=True, capture_output=True
-    )
-    for package in packages.glob("*.deb"):
+    for package in apt.download([*PACKAGES, *IPTABLES_NEEDS], packages):
         subprocess.run(["dpkg-deb", "-x", package, growing], check=True)
     for name in ("iptables", "ip6tables"):  # else made by a script of the package
         (growing / "usr/sbin" / name).unlink(missing_ok=True)

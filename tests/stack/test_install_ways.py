@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -296,3 +297,27 @@ def test_the_command_lists_and_tells(bin_folder: Path, tmp_path: Path) -> None:
     unknown = run("postgres")
     assert unknown.returncode == 1
     assert "there are: grafana, istiod, jaeger, prometheus" in unknown.stderr
+
+
+def test_debian_s_package_comes_without_the_machine_s_lists(tmp_path: Path) -> None:
+    """Where apt has no lists, as on a new machine, they are fetched, and the machine still has none."""
+    if not shutil.which("apt-get"):
+        pytest.skip("NOT RUN: this is no Debian")
+    empty = tmp_path / "apt.conf"
+    empty.write_text(f'Dir::State::lists "{tmp_path}/no-lists";\n')
+    lines = (
+        "from pathlib import Path",
+        "from labstack.install import apt",
+        "print(*apt.download(['hostname'], Path.cwd()))",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        cwd=tmp_path,
+        env={**os.environ, "APT_CONFIG": str(empty)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).name.startswith("hostname_")
+    assert not list((tmp_path / "no-lists").glob("*Packages*"))
