@@ -1,75 +1,109 @@
-"""Whoever runs `pytest --nbval notebooks/` by hand finds the lab afterwards as it was before: running, or not.
+"""The hooks of the test suite: which tests run, in which order, with which lab, and what is printed meanwhile.
 
-And what fails is noted for `tools/check.py`, which tells it once more at its end, where it is found; of the tests that
-are marked `sampled` its short form runs a part, chosen by the seed.
+Each hook is one line of :mod:`tests.suite`. They also serve ``pytest --nbval notebooks/``, which finds the lab
+afterwards as it was before: running, or not.
 """
 
 from __future__ import annotations
 
 import os
-import re
+import shutil
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-TOLD = 14
-"""So many lines of a failure are told again, its last ones."""
+from tests.suite import evidence, schedule, selection
+from tests.suite.report import ProgressReport
+from tests.suite.seconds import Seconds, write
 
-STDERR = "The cell's stderr"
+if TYPE_CHECKING:
+    from labstack import Lab
 
-TURNS = 3
-"""After so many seeds in a row every sampled test has had its turn."""
-
-_was_stopped = pytest.StashKey[bool]()
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Look whether there is a lab already, if notebooks are about to run."""
-    option = session.config.option
-    if getattr(option, "nbval", False) or getattr(option, "nbval_lax", False):
-        from labstack import Lab
-
-        session.config.stash[_was_stopped] = Lab().status(memory=False).state == "stopped"
+_observability = pytest.StashKey[str | None]()
+_own_state = pytest.StashKey[str]()
+_progress = pytest.StashKey[ProgressReport]()
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End the lab that the notebooks have started."""
-    if session.config.stash.get(_was_stopped, False):
-        from labstack import Lab
+NBVAL = {
+    "nbval_sanitize_with": str(Path(__file__).parent / "tests" / "nbval_sanitize.cfg"),
+    "nbval_cell_timeout": 120.0,
+    "nbval_current_env": True,
+}
+"""How notebooks are compared, so that ``pytest --nbval notebooks/`` needs no other option."""
 
-        Lab().down()
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each worker a lab of its own, and the run a folder of its own for its labs."""
+    for name, value in NBVAL.items():
+        # Where the plugin is turned off there are no such options. What the command line says is left as it is.
+        if getattr(config.option, name, value) in (None, False, 2000):
+            setattr(config.option, name, value)
+    config.stash[_observability] = os.environ.get("LAB_OBSERVABILITY")
+    worker = getattr(config, "workerinput", None)
+    if worker:
+        os.environ["LAB_NAME"] = f"{os.environ.get('LAB_NAME') or 'test'}-{worker['workerid']}"
+    elif not getattr(config.option, "nbval", False) and not {"LAB_NAME", "XDG_STATE_HOME"} & set(os.environ):
+        # By hand, too, the tests leave the user's own lab alone.
+        config.stash[_own_state] = os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="saga-lab-pytest-")
+    if not worker and config.getoption("dist", "no") != "no" and os.environ.get("SAGA_LAB_CHECK"):
+        config.stash[_progress] = ProgressReport(config, Seconds.read())
+        config.pluginmanager.register(config.stash[_progress], "saga-lab-progress")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the sampled tests whose turn it is not, in `tools/check.py`'s short form; by hand all run."""
-    if not os.environ.get("SAGA_LAB_CHECK") or os.environ.get("SAGA_LAB_LONG"):
-        return
-    sampled = [item for item in items if item.get_closest_marker("sampled")]
-    turn = int(os.environ["SAGA_LAB_SEED"]) % TURNS
-    waiting = {item for number, item in enumerate(sampled) if number % TURNS != turn}
-    config.hook.pytest_deselected(items=list(waiting))
-    items[:] = [item for item in items if item not in waiting]
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the folder of the labs; write down what the tests took, if that is asked for (SAGA_LAB_RECORD)."""
+    if folder := config.stash.get(_own_state, None):
+        del os.environ["XDG_STATE_HOME"]
+        shutil.rmtree(folder, ignore_errors=True)
+    if (progress := config.stash.get(_progress, None)) and os.environ.get("SAGA_LAB_RECORD"):
+        write(progress.took)
+
+
+@pytest.hookimpl(wrapper=True)  # a wrapper comes before xdist's own hook, which reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """Choose the tests of this run, and group them by the lab that they share."""
+    seconds = Seconds.read()
+    chosen = selection.choose(items, config.args, seconds)
+    config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
+    groups = schedule.arrange(chosen, seconds)
+    if hasattr(config, "workerinput"):
+        for name, tests in groups:
+            for test in tests:
+                test.add_marker(pytest.mark.xdist_group(name))
+        items[:] = [test for _, tests in groups for test in tests]
+    else:
+        items[:] = sorted(chosen, key=lambda test: schedule.pool_of(test) or "")
+    return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Set what the test's lab runs beside; skip a notebook whose program cannot be had here."""
+    schedule.set_environment(item, item.config.stash[_observability])
+    if schedule.is_cell(item):
+        schedule.note_course_lab()
+        schedule.skip_without_program(item)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stop a shared lab after the last test of its group."""
+    schedule.release_labs(item, nextitem)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what a notebook's failed cell wrote to stderr: nbval says only that there was something."""
+    """Show what a failed test leaves: a cell's stderr, and the logs of the components that do not run."""
     report = yield
     if report.failed:
-        outputs = getattr(item, "test_outputs", None) or []
-        said = "".join(one.text for one in outputs if one.get("name") == "stderr")
-        if said:
-            report.sections.append((STDERR, said))
+        report.sections.extend(evidence.sections(item))
     return report
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note a failure in the file that `tools/check.py` has named."""
-    if report.failed and (file := os.environ.get("SAGA_LAB_FAILURES")):
-        told = [report.longreprtext, *(said for name, said in report.sections if name == STDERR)]
-        plain = re.sub(r"\x1b\[\d*m", "", "\n".join(told))
-        # The notebooks' areas for what differs: nbval names each of their updates, and leaves them out.
-        lines = [line for line in plain.splitlines() if line.strip() and "unhandled iopub msg" not in line]
-        with Path(file).open("a", encoding="utf-8") as notes:
-            print(f"--- {report.nodeid} ({report.when})", *lines[-TOLD:], sep="\n", file=notes)
+@pytest.fixture
+def course_lab() -> Lab:
+    """Give the lab named by LAB_NAME, with all that observes it; if a test starts it, it is stopped after the group."""
+    return schedule.start_course_lab()

@@ -3,7 +3,7 @@
 
     python3 start.py           install, start the lab, carry orders through it, open JupyterLab on the first notebook
     python3 start.py --show    the same without JupyterLab: ends the lab after the show (so it does without a terminal)
-    python3 start.py test      install, and run the whole test suite
+    python3 start.py test      install, and run the tests (`test SUITE`, `test --help`)
     python3 start.py env       install only
 
 Uses nothing but the standard library: it is what runs before anything is installed. The environment goes to `.venv`
@@ -57,7 +57,9 @@ def main() -> int:
         print(f"The environment is in {VENV}.")
         return 0
     if arguments.what == "test":
-        return subprocess.run([BIN / "python", "tools/check.py", *rest], cwd=ROOT, env=environment()).returncode
+        os.chdir(ROOT)
+        # In place of this process, so that a Ctrl-C or a `kill` reaches the tests.
+        os.execve(BIN / "python", [str(BIN / "python"), "tools/check.py", *rest], environment())
     return run_lab(show_only=arguments.show or not sys.stdout.isatty())
 
 

@@ -85,7 +85,7 @@ class Image:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if name in ("LANG", "LC_ALL", "TZ")
+            if name in ("LANG", "LC_ALL", "TZ", "SAGA_LAB_CHECK")
             or name.startswith(("PIP_", "SSL_", "OPENBLAS_"))
             or "proxy" in name.lower()
         }

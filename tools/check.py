@@ -1,12 +1,13 @@
-"""The whole test suite, suite by suite, with the minutes that each took: what `python3 start.py test` runs.
+"""Run the test suite: what ``python3 start.py test`` starts once everything is installed.
 
-    python tools/check.py                    everything, as .ci/run does
-    python tools/check.py lint notebooks     only these suites
-    python tools/check.py --long             more of everything, as .ci/long does: every kill, every exercise's
-    variants, repetitions
+    python tools/check.py                          every suite, in its short form
+    python tools/check.py stack notebooks          only these suites
+    python tools/check.py 'tests/stack/test_reset.py::test_x'   only this file or test
+    python tools/check.py --long                   with every variant, soak and repetition
+    python tools/check.py --sample 12              instead, so many minutes of what only --long has
 
-The labs that the tests start keep their state in a temporary folder, so that nobody's own lab is touched; programs
-come from the user's cache.
+pytest-xdist runs the tests side by side. The labs that they start keep their state in a temporary folder, so that no
+other lab on this machine is touched; programs come from the user's cache.
 """
 
 from __future__ import annotations
@@ -14,154 +15,201 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import psutil
-from rich.console import Console
-from rich.table import Table
 
 from labstack.local.process import MARKER
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
-PYTEST = [PYTHON, "-m", "pytest", "-q", "--durations=5"]
 LAB = [PYTHON, "-m", "labstack.cli"]
-SKIPPED = 77
-"""Exit status of what can't be tried on this machine, and says why."""
 
+SUITES: dict[str, list[str]] = {
+    "lint": ["tests/lint"],
+    "repo": ["tests/repo", "tests/datasets"],
+    "book": ["tests/book"],
+    "services": ["tests/services"],
+    "mesh": ["tests/mesh"],
+    "stack": ["tests/stack"],
+    "containers": ["tests/containers"],
+    "observability": ["tests/observability"],
+    "labkit": ["tests/labkit"],
+    "notebooks": ["notebooks", "tests/notebooks"],
+    "browser": ["tests/browser"],
+    "binder": ["tests/binder"],
+    "benchmarks": ["tests/benchmarks"],
+}
+"""What pytest is given for each suite."""
 
-@dataclass(frozen=True)
-class Suite:
-    """A named list of commands; the later ones run even if an earlier one fails."""
+WITHOUT_LAB = ("lint", "repo", "book", "services", "mesh")
+"""These suites need no program beyond Python's packages."""
 
-    name: str
-    commands: Callable[[bool], list[list[str]]]
-    observed: bool = False
-    """Whether Prometheus and Jaeger run beside the lab: what has no need of them is tested without."""
+OBSERVED = ("observability", "labkit", "notebooks", "containers", "browser", "binder")
+"""These suites look at what Prometheus collects, too."""
 
-
-def prefetch(long: bool) -> list[list[str]]:
-    """Return the commands that fetch, or build, what no package registry ships."""
-    consequences = {
-        "istiod": "nothing is held against it",
-        "prometheus": "what it collects is not tested",
-        "jaeger": "what it keeps is not tested",
-    }
-    get = [[PYTHON, "-m", "tests.get_program", name, then] for name, then in consequences.items()]
-    return [[*LAB, "prefetch"], *get]
-
-
-def notebooks(long: bool) -> list[list[str]]:
-    """Return the commands that check the notebooks on a lab that starts once."""
-    strict = [PYTHON, "-m", "pytest", "-q", "--nbval", "notebooks/"]
-    return [[*LAB, "up"], *([strict] * (3 if long else 1)), [*PYTEST, "tests/notebooks"], [*LAB, "down", "--purge"]]
-
-
-def containers(long: bool) -> list[list[str]]:
-    """Return the commands that check container mode, on an engine of its own; tests and notebooks are local mode's."""
-    names = ["test_container_mode", "test_engine_troubles", "test_reset", "test_mesh"]
-    if long:
-        names += ["test_switches", "test_dead_letters", "test_recovery", "test_relay", "test_resend", "test_referee"]
-    tests = [f"tests/stack/{name}.py" for name in names]
-    on_engine = [PYTHON, "-m", "tests.containers", *PYTEST, "--nbval"]
-    if long:
-        return [[*on_engine, *tests], *([[*on_engine, "notebooks/"]] * 3)]
-    return [[*on_engine, *tests, "notebooks/01-one-order.ipynb", "notebooks/03-compensations.ipynb"]]
-
-
-def browser(long: bool) -> list[list[str]]:
-    """Return the commands that look at notebooks in a real JupyterLab in a real browser."""
-    get = [PYTHON, "-m", "tools.get_chromium"]
-    return [get, [*LAB, "up"], [*PYTEST, "tests/browser"], [*LAB, "down", "--purge"]]
-
-
-SUITES = [
-    Suite("lint", lambda _: [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]),
-    Suite("repo", lambda _: [[*PYTEST, "tests/repo", "tests/datasets"]]),
-    Suite("book", lambda _: [[*PYTEST, "tests/book"]]),
-    Suite("services", lambda _: [[*PYTEST, "tests/services"]]),
-    Suite("prefetch", prefetch),
-    Suite("mesh", lambda _: [[*PYTEST, "tests/mesh"]]),
-    Suite("stack", lambda _: [[*PYTEST, "tests/stack"]]),
-    Suite("containers", containers),
-    Suite("observability", lambda _: [[*PYTEST, "tests/observability"]], observed=True),
-    Suite("labkit", lambda _: [[*LAB, "up"], [*PYTEST, "tests/labkit"], [*LAB, "down", "--purge"]], observed=True),
-    Suite("notebooks", notebooks, observed=True),
-    Suite("browser", browser, observed=True),
-    Suite("binder", lambda _: [[*PYTEST, "-s", "tests/binder"]]),
-    Suite("benchmarks", lambda _: [[*PYTEST, "tests/benchmarks"]]),
-]
+LAB_MEMORY = 1.2e9
+"""Bytes of memory that a worker's lab, its tests and its notebook take."""
 
 
 def main() -> int:
-    """Run the suites that are asked for, and return the exit status."""
+    """Run what the command line asks for, and return the exit status."""
+    arguments = parse()
+    # A `kill` ends the run in the same way as Ctrl-C: everything that was started is ended below.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    run = f"{os.getpid()}-{random.randrange(10**6)}"
+    suites = [name for name in SUITES if not arguments.what or name in arguments.what]
+    print(f"seed {arguments.seed} (repeat with --seed {arguments.seed})", flush=True)
+    folder = make_folder()
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(PYTHON).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "XDG_STATE_HOME": str(folder / "state"),
+        "TMPDIR": str(folder / "tmp"),
+        "LAB_NAME": "check",
+        "LAB_MODE": "local",
+        "LAB_CONTROL_PLANE": "translator",
+        "SAGA_LAB_SEED": str(arguments.seed),
+        "SAGA_LAB_LONG": "1" if arguments.long else "",
+        "SAGA_LAB_SAMPLE": str(arguments.sample or ""),
+        "SAGA_LAB_RECORD": "1" if arguments.record else "",
+        "SAGA_LAB_CHECK": run,
+    }
+    began = time.monotonic()
+    left: list[str] = []
+    try:
+        prepare(suites if suites or not arguments.what else list(SUITES), environment, long=arguments.long)
+        status = run_tests(command(arguments), environment)
+    except KeyboardInterrupt:
+        status = 130
+    finally:
+        left = [*end_leftovers(run), *(str(path) for path in leftover_folders(folder / "tmp"))]
+        remove(folder)
+        if left:
+            print(f"left behind by the tests, and removed now: {', '.join(left)}", file=sys.stderr)
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes in all")
+    print("all suites passed" if not status and not left else "SOME SUITES FAILED", flush=True)
+    return status or int(bool(left))
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(s.name for s in SUITES)}")
-    parser.add_argument("--long", action="store_true", help="every variant instead of a sample")
+    parser.add_argument(
+        "what", nargs="*", metavar="SUITE", help=f"of {', '.join(SUITES)}; or a file or test, as pytest names it"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--long", action="store_true", help="every variant, soak and repetition, too")
+    form.add_argument("--sample", type=float, metavar="MINUTES", help="a sample of what only --long has")
     parser.add_argument(
         "--seed", type=int, default=date.today().toordinal(), help="chooses the sample (default: the day)"
     )
+    parser.add_argument("--workers", type=int, help="how many tests run at once (default: by cores and memory)")
+    parser.add_argument("--record", action="store_true", help="write what each test took to tests/suite/seconds.json")
     arguments = parser.parse_args()
-    if unknown := set(arguments.suites) - {suite.name for suite in SUITES}:
-        parser.error(f"there is no suite {', '.join(sorted(unknown))}")
-    chosen = [suite for suite in SUITES if not arguments.suites or suite.name in arguments.suites]
-    # A stop from outside ends in order, too: what the tests started is ended below.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    print(f"seed {arguments.seed} (repeat with --seed {arguments.seed})", flush=True)
-    run = f"{os.getpid()}-{random.randrange(10**6)}"
-    with tempfile.TemporaryDirectory(prefix="saga-lab-check-") as folder:
-        environment = {
-            **os.environ,
-            "PATH": f"{Path(PYTHON).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-            "XDG_STATE_HOME": folder,
-            "LAB_NAME": "check",
-            "LAB_MODE": "local",
-            "LAB_CONTROL_PLANE": "translator",
-            "SAGA_LAB_SEED": str(arguments.seed),
-            "SAGA_LAB_LONG": "1" if arguments.long else "",
-            "SAGA_LAB_CHECK": run,
-            "SAGA_LAB_FAILURES": f"{folder}/failures",
-        }
-        try:
-            results = [run_suite(suite, environment, long=arguments.long) for suite in chosen]
-        finally:
-            left = end_leftovers(run)
-            print(failures(Path(folder, "failures")))
-    report(results)
-    if left:
-        print(f"left behind by the tests, and ended now: {', '.join(left)}", file=sys.stderr)
-    good = all(result != "FAILED" for _, result, _ in results) and not left
-    print("all suites passed" if good else "SOME SUITES FAILED", flush=True)
-    return 0 if good else 1
+    for word in arguments.what:
+        if word not in SUITES and not (ROOT / word.partition("::")[0]).exists():
+            parser.error(f"there is no suite and no file {word}; the suites are {', '.join(SUITES)}")
+    return arguments
 
 
-def run_suite(suite: Suite, environment: dict[str, str], *, long: bool) -> tuple[str, str, float]:
-    """Run one suite; returns its name, its result (`passed`, `SKIPPED` or `FAILED`), and the minutes."""
-    print(f"\n=== {suite.name}", flush=True)
-    began = time.monotonic()
-    statuses = set()
-    environment = {**environment, "LAB_OBSERVABILITY": "auto" if suite.observed else "off"}
-    for command in suite.commands(long):
-        print("$", " ".join(Path(word).name if word == PYTHON else word for word in command), flush=True)
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)
-        statuses.add(done.returncode)
-    result = "FAILED" if statuses - {0, SKIPPED} else "SKIPPED" if SKIPPED in statuses else "passed"
-    return suite.name, result, (time.monotonic() - began) / 60
+def command(arguments: argparse.Namespace) -> list[str]:
+    """Return pytest's command line."""
+    paths = [path for word in arguments.what or SUITES for path in SUITES.get(word, [word])]
+    parallel = ["-n", str(arguments.workers or workers()), "--dist", "loadgroup", "--no-loadscope-reorder"]
+    # Importing nbval takes two seconds at the start of every worker.
+    has_notebooks = any(path.startswith("notebooks") for path in paths)
+    return [
+        PYTHON,
+        "-m",
+        "pytest",
+        "-q",
+        "-rfEs",
+        *(["--nbval"] if has_notebooks else ["-p", "no:nbval"]),
+        *parallel,
+        *paths,
+    ]
+
+
+def run_tests(pytest: list[str], environment: dict[str, str]) -> int:
+    """Run pytest and return its exit status; at Ctrl-C it has half a minute to stop the labs of its tests."""
+    running = subprocess.Popen(pytest, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)
+    try:
+        return running.wait()
+    except BaseException:
+        with suppress(subprocess.TimeoutExpired, ProcessLookupError):
+            running.send_signal(signal.SIGINT)
+            running.wait(30)
+        raise
+
+
+def workers() -> int:
+    """Return how many tests run at once: one more than there are cores, if each can have a lab in memory."""
+    return max(1, min((os.cpu_count() or 1) + 1, int(psutil.virtual_memory().available // LAB_MEMORY), 8))
+
+
+def prepare(suites: list[str], environment: dict[str, str], *, long: bool) -> None:
+    """Fetch the programs that the suites need. The tests of a program that cannot be had here are skipped.
+
+    Raises
+    ------
+    SystemExit
+        What every lab needs cannot be fetched.
+    """
+    wanted: list[list[str]] = []
+    if "browser" in suites:
+        wanted.append([PYTHON, "-m", "tools.get_chromium"])
+    if long:
+        wanted += [[PYTHON, "-m", "tests.get_program", name] for name in ("istiod", "prometheus", "jaeger")]
+    elif set(suites) & set(OBSERVED):
+        wanted.append([PYTHON, "-m", "tests.get_program", "prometheus", "--not-built"])
+    running = [subprocess.Popen(one, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL) for one in wanted]
+    if set(suites) - set(WITHOUT_LAB):
+        fetched = subprocess.run([*LAB, "prefetch"], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)
+        if fetched.returncode:
+            raise SystemExit(fetched.returncode)
+    for one in running:
+        one.wait()
+
+
+def make_folder() -> Path:
+    """Make the folder of a run, for its labs and all temporary files, where other users can reach them."""
+    folder = Path(tempfile.mkdtemp(prefix="saga-lab-check-"))
+    folder.chmod(0o755)
+    for name, mode in ("state", 0o755), ("tmp", 0o1777):
+        (folder / name).mkdir()
+        (folder / name).chmod(mode)
+    return folder
+
+
+def remove(folder: Path) -> None:
+    """Remove the folder of a run, unless something is mounted in it: then the files may be those of another place."""
+    mounted = [
+        part.mountpoint for part in psutil.disk_partitions(all=True) if Path(part.mountpoint).is_relative_to(folder)
+    ]
+    if mounted:
+        print(f"{folder} stays, since these are mounted in it: {', '.join(mounted)}", file=sys.stderr)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def leftover_folders(folder: Path) -> list[Path]:
+    """Return the folders that tests have left among the temporary files; pytest removes its own later."""
+    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("pytest-of-")]
 
 
 def end_leftovers(run: str) -> list[str]:
-    """End every process that was started by this run and still lives; returns what they were.
+    """End every process that this run has started and that still lives; return what they were.
 
-    One that is on its way out, as Python's resource tracker is when its parent has just ended, is given a moment.
+    A process that is about to end, as Python's resource tracker is when its parent has just ended, gets three seconds.
     """
     _, alive = psutil.wait_procs(started_by(run), timeout=3)
     left = []
@@ -173,7 +221,7 @@ def end_leftovers(run: str) -> list[str]:
 
 
 def started_by(run: str) -> list[psutil.Process]:
-    """Return the living processes that this run started, itself left out."""
+    """Return the living processes that this run has started, itself left out."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
@@ -181,23 +229,6 @@ def started_by(run: str) -> list[psutil.Process]:
             if ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
-
-
-def failures(noted: Path) -> str:
-    """Return what pytest has noted of each failure (see conftest.py), since the suites' own words are far above."""
-    return f"\nwhat failed, in brief\n{noted.read_text(encoding='utf-8')}" if noted.exists() else ""
-
-
-def report(results: list[tuple[str, str, float]]) -> None:
-    """Print the table of minutes."""
-    table = Table(box=None)
-    for column in ("suite", "result", "minutes"):
-        table.add_column(column, justify="right" if column == "minutes" else "left")
-    for name, result, minutes in results:
-        table.add_row(name, result, f"{minutes:.1f}")
-    table.add_row("in all", "", f"{sum(minutes for *_, minutes in results):.1f}")
-    print()
-    Console(width=80).print(table)
 
 
 if __name__ == "__main__":

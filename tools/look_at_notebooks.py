@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -182,12 +182,15 @@ def kill_kernel(address: str, name: str) -> None:
     """End the process of a notebook's kernel as an out-of-memory killer does; its server starts another one."""
     sessions = httpx.get(address.replace("/lab/tree/{}", "/api/sessions"), timeout=10).raise_for_status().json()
     (kernel,) = (session["kernel"]["id"] for session in sessions if session["path"] == f"notebooks/{name}")
-    (process,) = (
-        process
-        for process in psutil.Process().children(recursive=True)
-        if any(f"kernel-{kernel}" in word for word in process.cmdline())
-    )
+    (process,) = (child for child in psutil.Process().children(recursive=True) if is_kernel(child, kernel))
     process.kill()
+
+
+def is_kernel(process: psutil.Process, kernel: str) -> bool:
+    """Return whether a process, which may end at any moment, is the kernel of this id."""
+    with suppress(psutil.Error):
+        return any(f"kernel-{kernel}" in word for word in process.cmdline())
+    return False
 
 
 def idle(page: Page) -> None:

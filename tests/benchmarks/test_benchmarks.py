@@ -28,7 +28,7 @@ def _run(name: str, folder: Path) -> dict[str, Any]:
     return results
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 def test_start_measures_stages_memory_and_the_bare_relay(tmp_path: Path) -> None:
     """`start` gives the time to ready from both states beside the bare relay's, every stage, and every cost."""
     results = _run("start", tmp_path)
@@ -42,7 +42,7 @@ def test_start_measures_stages_memory_and_the_bare_relay(tmp_path: Path) -> None
     assert results["unfinished"] == 0
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 def test_relay_measures_every_hop_and_every_reference(tmp_path: Path) -> None:
     """`relay` gives each hop's latency with both settings, the polling relay's, the floor's and the chain's."""
     results = _run("relay", tmp_path)
@@ -58,7 +58,6 @@ def test_relay_measures_every_hop_and_every_reference(tmp_path: Path) -> None:
     assert "psycopg" in results["polling_ms"]
 
 
-@pytest.mark.sampled
 def test_gateway_measures_its_cost_and_its_changes(tmp_path: Path) -> None:
     """`gateway` gives latencies with and without it, the time until a change acts, and no request fails meanwhile."""
     results = _run("gateway", tmp_path)
@@ -70,7 +69,7 @@ def test_gateway_measures_its_cost_and_its_changes(tmp_path: Path) -> None:
         assert plane["requests_meanwhile"] > 0
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 def test_saga_carries_orders_with_one_consumer_and_with_two(tmp_path: Path) -> None:
     """`saga` gives latency, tries and the kept-up rate for each number of consumers, and loses no order."""
     results = _run("saga", tmp_path)
@@ -82,7 +81,7 @@ def test_saga_carries_orders_with_one_consumer_and_with_two(tmp_path: Path) -> N
     assert results["five_hops_ms"]["n"] > 0
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 def test_guards_compares_both_ways(tmp_path: Path) -> None:
     """`guards` gives the throughput with and without inbox and guards, and loses no order."""
     results = _run("guards", tmp_path)
@@ -90,7 +89,7 @@ def test_guards_compares_both_ways(tmp_path: Path) -> None:
     assert results["ratio"] > 0
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 def test_seeing_measures_its_cost_and_how_soon(tmp_path: Path) -> None:
     """`seeing` gives throughput and memory watched and not, and how long records took to be in a view."""
     results = _run("seeing", tmp_path)
@@ -101,7 +100,7 @@ def test_seeing_measures_its_cost_and_how_soon(tmp_path: Path) -> None:
         assert 0 < view["arrived_ms"]["p50"] <= view["told_ms"]["p50"]
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 def test_course_measures_its_notebooks(tmp_path: Path) -> None:
     """`course` runs a notebook on a lab that it starts, and gives its seconds and the minutes that a person needs."""
     results = _run("course", tmp_path)

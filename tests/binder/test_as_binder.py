@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pytest
 
 from labstack.waiting import wait_until
 from tests.binder.memory import Bound, Watch, bounded
-from tests.sample import LONG
+from tests.suite.chance import LONG
 from tools.as_binder import Image, build, end, jupyterlab
 
 LIMIT = 2 * 1024**3
@@ -40,7 +41,7 @@ shown.stop()
 @pytest.fixture(scope="module")
 def image() -> Iterator[Image]:
     """The image, built once; nothing of it is left afterwards."""
-    home = Path("/tmp") / f"saga-lab-binder-{os.getpid()}"  # pytest's own folders are closed to others
+    home = Path(tempfile.gettempdir()) / f"saga-lab-binder-{os.getpid()}"  # pytest's own folders are closed to others
     try:
         yield build(home, quick=not LONG)
     finally:
@@ -104,6 +105,7 @@ def test_nothing_is_left_to_fetch(image: Image) -> None:
     assert all(path.lstat().st_uid == image.account.uid for path in (image.home / ".cache").rglob("*"))
 
 
+@pytest.mark.long
 def test_the_first_order_comes_soon(launched: Launch) -> None:
     """From a lab that has never run to the first order seen on the map: within a minute."""
     began = time.monotonic()

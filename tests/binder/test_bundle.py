@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from labstack.offline import take_programs
-from tests.alone import ALONE, needs_to_be_alone
+from tests.suite.no_network import ALONE, needs_to_be_alone
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,7 +38,7 @@ def test_every_file_has_its_sum(bundle: Path) -> None:
     assert hashlib.sha256((offline / some).read_bytes()).hexdigest() == sums[some]
 
 
-@pytest.mark.skipif(not os.environ.get("SAGA_LAB_LONG"), reason="takes minutes: in .ci/long")
+@pytest.mark.long
 @needs_to_be_alone
 def test_it_installs_without_a_network(bundle: Path, tmp_path: Path) -> None:
     """With a fresh home and no network at all everything is installed, nothing is left to fetch, and an order ends."""

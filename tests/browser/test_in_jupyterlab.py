@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import LONG, PICTURES, SAMPLE
+from tests.browser.conftest import PICTURES, SAMPLE
 from tools.look_at_notebooks import PROMPTS, TROUBLE, finished, idle, look, menu
 
 BROKEN_WIDGET = re.compile("Error displaying widget|Loading widget|Widget not found", re.I)
@@ -54,7 +54,9 @@ def test_the_map_moves_and_a_record_opens(page: Page, address: str) -> None:
     keep_picture(page, "01-stream")
 
 
-def test_the_control_room_breaks_and_heals(page: Page, address: str) -> None:
+@pytest.mark.long
+@pytest.mark.parametrize("scenario", ["no carrier", pytest.param("connect killed", marks=pytest.mark.long)])
+def test_the_control_room_breaks_and_heals(page: Page, address: str, scenario: str) -> None:
     """Clicks alone: pick a scenario, break it, see that it is broken, heal it, reset."""
     opened(page, address, ROOM)
     page.locator(".jp-CodeCell").nth(0).click()
@@ -64,7 +66,7 @@ def test_the_control_room_breaks_and_heals(page: Page, address: str) -> None:
         page.locator(".jp-CodeCell").nth(1).click()
     big = page.get_by_role("button", name="Break it")
     expect(big).to_be_visible(timeout=60 * SECONDS)
-    page.get_by_role("button", name="connect killed" if LONG else "no carrier").click()
+    page.get_by_role("button", name=scenario).click()
     big.click()
     state = page.locator("[role=status]")
     expect(state).to_contain_text("It is broken, and that was seen", timeout=90 * SECONDS)

@@ -20,7 +20,7 @@ from pathlib import Path
 from labstack.containers.images import IMAGES, image, missing, pull
 from labstack.errors import LabError
 from tests.containers.engine import CACHE, CannotRun, engine
-from tests.containers.standins import build_all, standins
+from tests.containers.standins import build_all, environment_for, standins
 
 SKIPPED = 77
 
@@ -43,9 +43,7 @@ def main(command: list[str]) -> int:
                 f"container mode, on STAND-INS with the real programs inside: {', '.join(standins().values())}",
                 flush=True,
             )
-            images = {f"LAB_IMAGE_{name.upper()}": image for name, image in standins().items()}
-            environment = {**os.environ, **running.environment, **images, "LAB_MODE": "containers"}
-            environment.pop("LAB_CONTROL_PLANE", None)
+            environment = {**os.environ, **environment_for(running)}
             return subprocess.run(running.inside(command), env=environment).returncode
     except CannotRun as reason:
         print(f"SKIPPED: container mode can't be tried here: {reason}", file=sys.stderr, flush=True)

@@ -39,14 +39,21 @@ STANDINS = {
 PLUGIN = ("debezium-*.jar", "postgresql-*.jar")
 
 
-OBSERVERS = ("prometheus", "jaeger")
+OPTIONAL = ("istiod", "prometheus", "jaeger")
 """What a lab can do without: their stand-ins are made where the programs are."""
 
 
 def standins() -> dict[str, str]:
     """Return the stand-ins that can be had on this machine."""
-    absent = {name for name in OBSERVERS if find_program(name, LabPaths.of_user()) is None}
+    absent = {name for name in OPTIONAL if find_program(name, LabPaths.of_user()) is None}
     return {name: image for name, image in STANDINS.items() if name not in absent}
+
+
+def environment_for(engine: Engine) -> dict[str, str]:
+    """Return the environment variables with which a lab runs in containers on this engine, from the stand-ins."""
+    images = {f"LAB_IMAGE_{name.upper()}": image for name, image in standins().items()}
+    steers = "istiod" if "istiod" in standins() else "translator"
+    return {**engine.environment, **images, "LAB_MODE": "containers", "LAB_CONTROL_PLANE": steers}
 
 
 def build_all(engine: Engine, cache: Path) -> None:
@@ -82,6 +89,8 @@ def base_system(cache: Path) -> Path:
     growing = archive.with_name("growing-debian.tar")
     subprocess.run(
         [
+            # It mounts /proc and /sys below its folder. In a namespace they vanish with it, even when it is killed.
+            *("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child"),
             *("mmdebstrap", "--quiet", "--variant=minbase", "--include=python3,python3-pip,tini"),
             '--aptopt=Acquire::Languages "none"',
             *(f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in ("doc", "man", "locale", "info")),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +12,14 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from confluent_kafka import Producer
 
 from labkit import Session, begin, wait_until
 from labkit.exercises import course
 from labservices.order.domain import Status
 from labstack import Lab
+from labstack.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SHEET = (ROOT / "docs" / "cheatsheet.md").read_text(encoding="utf-8")
@@ -38,10 +39,10 @@ def commands(verb: str) -> list[list[str]]:
 
 
 def run(*words: str) -> str:
-    """Run the `lab` command as a shell would, from the repository's root; returns what it printed."""
-    command = [sys.executable, "-m", "labstack.cli", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, f"lab {' '.join(words)}: {done.stdout}{done.stderr}"
+    """Run the `lab` command in this process, from the repository's root; return what it printed."""
+    with contextlib.chdir(ROOT):
+        done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, f"lab {' '.join(words)}: {done.output}"
     return done.stdout
 
 

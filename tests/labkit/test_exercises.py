@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +15,12 @@ from labkit.exercises import course
 from labkit.exercises.base import Exercise, Wrong
 from labkit.exercises.progress import ProgressBook
 from labkit.exercises.tasks import Tasks
-from tests.sample import LONG, SEED
+from tests.suite.chance import short_sample
 
 ALL = [exercise for exercises in course().values() for exercise in exercises]
-TRIED = ALL if LONG else random.Random(SEED).sample(ALL, len(ALL) // 8)
-"""The day's exercises: an eighth, chosen by the seed; all of them in .ci/long."""
-
-MISTAKES = [(exercise, mistake) for exercise in TRIED for mistake in exercise.mistakes]
+MISTAKES = [(exercise, mistake) for exercise in ALL for mistake in exercise.mistakes]
+TRIED, TRIED_MISTAKES = 4, 4
+"""So many exercises and mistakes does the short form try, chosen by the seed."""
 
 
 class Attempt:
@@ -62,7 +60,7 @@ def name_of(value: object) -> str:
     return value.name if isinstance(value, Exercise) else "mistake"
 
 
-@pytest.mark.parametrize("attempt", TRIED, ids=name_of, indirect=True)
+@pytest.mark.parametrize("attempt", short_sample(ALL, TRIED), ids=name_of, indirect=True)
 def test_untouched_then_solved(attempt: Attempt) -> None:
     """An exercise says that it was not attempted, and is right once its solution is typed."""
     assert attempt.checked() == "untouched"
@@ -70,7 +68,9 @@ def test_untouched_then_solved(attempt: Attempt) -> None:
     assert attempt.tasks._book.solved(attempt.exercise.name)
 
 
-@pytest.mark.parametrize(("attempt", "mistake"), MISTAKES, ids=name_of, indirect=["attempt"])
+@pytest.mark.parametrize(
+    ("attempt", "mistake"), short_sample(MISTAKES, TRIED_MISTAKES), ids=name_of, indirect=["attempt"]
+)
 def test_typically_wrong(attempt: Attempt, mistake: Wrong) -> None:
     """A typical wrong answer is not taken, and gets the message that points at its thought."""
     assert attempt.types(mistake.code) == "wrong", attempt.message

@@ -37,12 +37,14 @@ def istiod() -> Iterator[Istiod]:
         yield running
 
 
+@pytest.mark.long
 def test_random_configurations_become_the_same(istiod: Istiod) -> None:
     """Every resource of each random configuration is what istiod makes of it."""
     wrong = {number: "\n".join(lines[:40]) for number, lines in disagreements(SEEDS, istiod) if lines}
     assert not wrong, f"seeds {list(wrong)} of {SEEDS}; first: {next(iter(wrong.values()))}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_recorded_answers_are_istiods(case: Path, istiod: Istiod) -> None:
     """What stands beside each case is what istiod answers today."""
@@ -50,6 +52,7 @@ def test_the_recorded_answers_are_istiods(case: Path, istiod: Istiod) -> None:
     assert answer == {kind: json.loads((case / f"{kind}.json").read_text()) for kind in answer}
 
 
+@pytest.mark.long
 def test_a_difference_would_be_seen(istiod: Istiod) -> None:
     """Two configurations that differ don't pass for one."""
     ours = comparable(translate(load(configuration(1))).to_json())

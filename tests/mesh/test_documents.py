@@ -20,6 +20,7 @@ from labstack.mesh.check import check
 from labstack.mesh.documents import Document, field_path, load, read
 from labstack.mesh.errors import InvalidMesh, InvalidYaml, MeshError, Problem
 from tests.mesh.typos import VALID, YAML, Slip, slipped
+from tests.services.luck import LONG as MORE
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*/input.yaml"))
 SECONDS = 20.0  # far above what anything here takes, for machines that are busy
@@ -269,7 +270,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50 * MORE, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_bytes_raise_nothing_but_mesh_errors(tmp_path: Path, raw: bytes) -> None:
     """Whatever bytes a file has, reading it gives documents or a MeshError."""
     (tmp_path / "any.yaml").write_bytes(raw)
@@ -278,7 +279,7 @@ def test_random_bytes_raise_nothing_but_mesh_errors(tmp_path: Path, raw: bytes) 
 
 
 @given(st.lists(PIECES, max_size=40).map("".join))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100 * MORE, deadline=None)
 def test_random_yaml_raises_nothing_but_mesh_errors(text: str) -> None:
     """Whatever YAML's signs are thrown together, loading gives documents or a MeshError with a place in the text."""
     only_mesh_errors(text)
@@ -286,14 +287,14 @@ def test_random_yaml_raises_nothing_but_mesh_errors(text: str) -> None:
 
 
 @given(st.integers(0, len(VALID)), st.integers(0, 6), st.lists(PIECES, max_size=3).map("".join))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80 * MORE, deadline=None)
 def test_a_valid_text_with_a_piece_changed_raises_nothing_but_mesh_errors(at: int, less: int, more: str) -> None:
     """A valid configuration with something cut out and put in gives documents or a MeshError."""
     only_mesh_errors(VALID[:at] + more + VALID[at + less :])
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60 * MORE, deadline=None)
 def test_quoted_texts_survive(text: str) -> None:
     """Any text that stands in quotes comes back as it went in."""
     dumped = yaml.safe_dump({"it": text}, default_style='"', width=10_000)

@@ -18,6 +18,7 @@ from labstack.mesh.references import gateway_key
 from labstack.mesh.rules.names import covers, full, is_host
 from labstack.mesh.rules.regexes import complaint
 from tests.mesh.typos import PROBLEMS, VALID, WARNINGS, Slip, slipped
+from tests.services.luck import LONG as MORE
 
 GIVEN = ("01", "02", "04", "05", "07", "10", "11", "14")
 CASES = [path for path in sorted(Path(__file__).parent.glob("cases/*/input.yaml")) if path.parent.name[:2] in GIVEN]
@@ -284,7 +285,7 @@ TOKENS = [
 
 
 @given(st.lists(st.sampled_from(TOKENS), min_size=1, max_size=8).map("".join))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=250 * MORE, deadline=None)
 def test_the_verdict_on_regular_expressions_is_that_of_re2(text: str) -> None:
     """For texts thrown together at random, the check says no exactly where the real RE2 does."""
     re2 = pytest.importorskip("re2", reason="NOT TRIED: google-re2 is not installed, so RE2 itself was not asked")

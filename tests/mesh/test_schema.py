@@ -25,6 +25,7 @@ from labstack.mesh.schema.data import api_versions, nodes, schema_of
 from labstack.mesh.schema.rules import check_of
 from labstack.mesh.schema.walk import Walk, alternatives
 from tests.mesh.typos import VALID
+from tests.services.luck import LONG as MORE
 from tools import make_istio_schemas
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,7 +162,7 @@ def only(data: dict[str, Any]) -> tuple[Document, list[str]]:
 
 
 @given(st.sampled_from(NAMED), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80 * MORE, deadline=None)
 def test_a_misspelling_anywhere_is_named(spot: tuple[int, Path_], draw: st.DataObject) -> None:
     """A field misspelt at a random place is named with its line, its path and what may stand there."""
     number, path = spot
@@ -203,7 +204,7 @@ OF_OTHER_TYPE = {
 
 
 @given(st.sampled_from(SPOTS), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80 * MORE, deadline=None)
 def test_a_wrong_type_anywhere_is_named(spot: tuple[int, Path_], draw: st.DataObject) -> None:
     """A value of a wrong type at a random place is named with its line, its path, what it is and what it should be."""
     number, path = spot
@@ -261,7 +262,7 @@ FIELDS = sorted({name for spec in SPECS.values() for _, schema in nodes(spec) fo
 
 
 @given(st.sampled_from(SPOTS), st.sampled_from(SPOTS), STRANGE, st.sampled_from(FIELDS), st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=120 * MORE, deadline=None)
 def test_the_verdict_is_that_of_jsonschema(
     spot: tuple[int, Path_], other: tuple[int, Path_], value: Any, name: str, add: bool
 ) -> None:

@@ -15,11 +15,10 @@ from nbclient import NotebookClient
 
 from labstack import Lab
 from tests.notebooks.conftest import NOTEBOOKS, ROOT
-from tests.sample import LONG, SEED
+from tests.suite.chance import SEED, short_sample
 
 WAYS = ("twice", "half", "shuffled")
 BAD_DAYS = [(path, way) for path in NOTEBOOKS for way in WAYS]
-TRIED = BAD_DAYS if LONG else random.Random(SEED).sample(BAD_DAYS, 1)
 SAYS_WHAT_TO_DO = ("Next step:", "Run All Above", "Run the cells above it")
 
 
@@ -47,14 +46,15 @@ def errors_of(cells: list[str]) -> list[Any]:
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("path", "way"), TRIED, ids=lambda value: value.stem if isinstance(value, Path) else value)
-def test_a_notebook_says_what_to_do(path: Path, way: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "way"), short_sample(BAD_DAYS, 1), ids=lambda value: value.stem if isinstance(value, Path) else value
+)
+def test_a_notebook_says_what_to_do(course_lab: Lab, path: Path, way: str) -> None:
     """Each error has its next step, and after a reset the lab is ready and every invariant holds."""
     errors = errors_of(cells_of(path, way))
     for error in errors:
         shown = "\n".join([error.evalue, *error.traceback])
         assert any(words in shown for words in SAYS_WHAT_TO_DO), shown
-    lab = Lab()
-    lab.reset()
-    assert lab.status(memory=False).state == "ready"
-    assert all(verdict.holds for verdict in lab.check(wait_for_rest=30))
+    course_lab.reset()
+    assert course_lab.status(memory=False).state == "ready"
+    assert all(verdict.holds for verdict in course_lab.check(wait_for_rest=30))

@@ -1,12 +1,6 @@
-"""One lab that is watched, for all tests; each test heals what it broke, and at the end nothing is left."""
+"""The course's lab with everything that observes it; each test heals what it broke."""
 
 from __future__ import annotations
-
-import os
-
-os.environ["LAB_OBSERVABILITY"] = "auto"  # before labs are described
-
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,23 +10,18 @@ from labstack.install import find_program
 from tests.stack.labs import Grounds
 
 
-@pytest.fixture(scope="session")
-def _watched() -> Iterator[Grounds]:
-    grounds = Grounds("watched")
-    try:
-        grounds.must("up")
-        yield grounds
-    finally:
-        grounds.close()
-        assert grounds.processes() == []
-        assert not grounds.home.exists()
+@pytest.fixture
+def watched(course_lab: Lab) -> Grounds:
+    """The lab, all its components running, and without orders in flight."""
+    grounds = Grounds.of(course_lab)
+    grounds.make_ready()
+    return grounds
 
 
 @pytest.fixture
-def lab(_watched: Grounds) -> Lab:
-    """The lab, every part of it running, and without orders in flight."""
-    _watched.make_ready()
-    return _watched.lab
+def lab(watched: Grounds) -> Lab:
+    """The same, as the object that a notebook has."""
+    return watched.lab
 
 
 @pytest.fixture
@@ -43,20 +32,15 @@ def session(lab: Lab) -> Session:
 
 @pytest.fixture
 def fresh(lab: Lab) -> Session:
-    """The same, at the course's start."""
+    """The same, with its baseline data."""
     lab.reset()
     return begin("09", lab)
 
 
-@pytest.fixture
-def without(_watched: Grounds, request: pytest.FixtureRequest) -> None:
-    """Skip a test where a program can't be had that it is about, and say so."""
+@pytest.fixture(autouse=True)
+def _needs(request: pytest.FixtureRequest) -> None:
+    """Skip a test whose program is not on this machine, before anything else of it runs."""
     marker = request.node.get_closest_marker("needs")
     for name in marker.args if marker else ():
-        if find_program(name, _watched.paths) is None:
-            pytest.skip(f"{name} is not on this machine: `lab install {name}`")
-
-
-@pytest.fixture(autouse=True)
-def _needs(without: None) -> None:
-    """Look at each test's needs before anything else of it."""
+        if find_program(name, Lab().paths) is None:
+            pytest.skip(f"NOT RUN: there is no {name} on this machine; `lab install {name}` gets it")

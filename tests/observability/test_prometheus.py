@@ -16,6 +16,7 @@ from labkit.waiting import wait_until
 from labstack import Lab
 from labstack.local import jars
 from tests.observability.traffic import orders_end, shop_goes_on
+from tests.suite.chance import short_sample
 
 pytestmark = pytest.mark.needs("prometheus")
 JOBS = {"services", "gateway", "relay", "kafka", "connect", "prometheus"}
@@ -33,7 +34,7 @@ def test_everybody_is_asked(session: Session) -> None:
     )
 
 
-@pytest.mark.parametrize("component", ["kafka", "connect"])
+@pytest.mark.parametrize("component", short_sample(["kafka", "connect"], 1))
 def test_java_is_seen_into_after_each_start(session: Session, component: str) -> None:
     """A broker or worker that was killed and started again shows its metrics again."""
     lab, _, look, _ = session
@@ -48,7 +49,7 @@ def test_java_is_seen_into_after_each_start(session: Session, component: str) ->
     wait_until(lambda: state() == "up", 15)
 
 
-@pytest.mark.parametrize("component", ["kafka", "connect"])
+@pytest.mark.parametrize("component", short_sample(["kafka", "connect"], 1))
 def test_a_killed_java_leaves_no_socket(lab: Lab, component: str) -> None:
     """Where the agent came in is removed, whoever killed Java: it would be in the way of another user's."""
 
@@ -160,7 +161,7 @@ def test_outbox_rows_wait_where_the_relay_is_away(session: Session) -> None:
     wait_until(lambda: look.number("sum(postgres_replication_slot_active)") == 4, 15)
 
 
-@pytest.mark.parametrize("verb", ["kill", "pause"])
+@pytest.mark.parametrize("verb", short_sample(["kill", "pause"], 1))
 def test_orders_do_not_notice(session: Session, verb: str) -> None:
     """With Prometheus killed, or silent, orders come to their end as ever; the lab is ready, and says what is wrong."""
     lab, shop, look, _ = session
@@ -203,6 +204,7 @@ def test_gauges_of_what_is_away_are_left_out(session: Session) -> None:
     wait_until(lambda: not look.promql('parked_records_current{service="payment"}').empty, 15)
 
 
+@pytest.mark.long
 def test_observability_off(lab: Lab) -> None:
     """A lab that is started with LAB_OBSERVABILITY=off has nobody that watches it."""
     from tests.stack.labs import Grounds

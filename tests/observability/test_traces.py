@@ -17,6 +17,7 @@ from labkit.waiting import wait_until
 from labservices.shared.event_spans import relay_span_id
 from tests.observability.traffic import shop_goes_on
 from tests.stack.labs import Grounds
+from tests.suite.chance import short_sample
 
 
 def way(service: str, event: str, *readers: str) -> set[tuple[str, str]]:
@@ -55,7 +56,7 @@ COMPENSATED = {
 }
 
 
-@pytest.fixture(scope="module", params=["jaeger", "files"])
+@pytest.fixture(scope="module", params=[pytest.param("jaeger", marks=pytest.mark.long), "files"])
 def traced(request: pytest.FixtureRequest) -> Iterator[Session]:
     """A lab that has Jaeger, and one that has none."""
     if request.param == "jaeger":
@@ -102,6 +103,7 @@ def test_a_happy_order(traced: Session) -> None:
 
 
 @pytest.mark.needs("istiod", "jaeger")
+@pytest.mark.long
 def test_the_gateway_traces_whoever_steers_it() -> None:
     """Under istiod, too, an order's trace begins at the gateway."""
     grounds = Grounds("steered", environment={"LAB_CONTROL_PLANE": "istiod"})
@@ -116,8 +118,8 @@ def test_the_gateway_traces_whoever_steers_it() -> None:
         grounds.close()
 
 
-@pytest.mark.sampled
 @pytest.mark.needs("jaeger")
+@pytest.mark.long
 def test_jaeger_below_a_hubs_path() -> None:
     """On a hub Jaeger is below the hub's path, and traces are read there all the same."""
     grounds = Grounds("hub", environment={"JUPYTERHUB_SERVICE_PREFIX": "/user/ada/"})
@@ -219,8 +221,7 @@ def test_a_trace_that_is_cut(traced: Session) -> None:
         lab.switch_off("payment")
 
 
-@pytest.mark.sampled
-@pytest.mark.parametrize("verb", ["kill", "pause"])
+@pytest.mark.parametrize("verb", short_sample(["kill", "pause"], 1))
 def test_orders_do_not_notice(traced: Session, verb: str) -> None:
     """With Jaeger killed, or silent, orders come to their end as ever; afterwards there are traces again."""
     lab, shop, look, _ = traced

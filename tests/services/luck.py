@@ -2,10 +2,10 @@
 
 from hypothesis import HealthCheck, Phase, settings
 
-from tests import sample
+from tests.suite import chance
 
-SEED = sample.SEED
-LONG = 10 if sample.LONG else 1
+SEED = chance.SEED
+LONG = 10 if chance.LONG else 1
 
 
 def tries(number: int, *, steps: int = 50, shrink: bool = True) -> settings:

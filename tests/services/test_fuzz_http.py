@@ -78,7 +78,7 @@ def test_no_request_makes_a_service_fail(world: World, service: str) -> None:
     seen = set()
 
     @seed(SEED)
-    @tries(600)
+    @tries(200)
     @given(request=requests(calls(http.get("/openapi.json").json()), ids))
     def ask(request: dict[str, Any]) -> None:
         answer = http.request(**request)

@@ -142,7 +142,7 @@ def test_no_record_stops_a_consumer(
     seen = set()
 
     @seed(SEED)
-    @tries(150)
+    @tries(75)
     @given(record=records)
     def hand_over(record: RawRecord) -> None:
         world.reset()

@@ -11,6 +11,8 @@ import pytest
 from labservices.shared.events import OrderCompleted
 from tests.services.world import World, a_new_order
 
+UNKNOWN_ID = "0199d2c4-7a30-7c3e-8f4e-3f1c2b9d8e7a"
+
 
 def a_request(**other: Any) -> dict[str, Any]:
     return {"customer_id": "ada", "destination": "berlin", "items": [{"sku": "mug", "quantity": 2}]} | other
@@ -127,12 +129,12 @@ def test_an_empty_key_is_refused(world: World) -> None:
 @pytest.mark.parametrize(
     ("service", "path"),
     [
-        ("order", f"/orders/{uuid4()}"),
-        ("order", f"/orders/{uuid4()}/history"),
+        ("order", f"/orders/{UNKNOWN_ID}"),
+        ("order", f"/orders/{UNKNOWN_ID}/history"),
         ("inventory", "/inventory/products/cup"),
-        ("payment", f"/payments/{uuid4()}"),
+        ("payment", f"/payments/{UNKNOWN_ID}"),
         ("payment", "/payments/accounts/nobody"),
-        ("shipping", f"/shipping/shipments/{uuid4()}"),
+        ("shipping", f"/shipping/shipments/{UNKNOWN_ID}"),
         ("order", "/nothing/here"),
     ],
 )

@@ -59,7 +59,7 @@ def ask(operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode) -> No
     strategy = operation.as_strategy(generation_mode=mode)
 
     @seed(SEED)
-    @tries(25)
+    @tries(12)
     @given(case=strategy)
     def once(case: Case) -> None:
         case.call_and_validate(checks=CHECKS)

@@ -4,21 +4,15 @@ left.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.sample import LONG, SEED
-from tests.stack.labs import Grounds
+from tests.stack.labs import COMPONENTS, Grounds
+from tests.suite import schedule
+from tests.suite.chance import SEED, short_sample
 
 _made: list[Grounds] = []
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--all-kills", action="store_true", help="kill every component in turn, not two of them (also: SAGA_LAB_LONG=1)"
-    )
 
 
 def pytest_report_header() -> str:
@@ -26,31 +20,41 @@ def pytest_report_header() -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Let a test that asks for `victim` run for two components, chosen by the seed, or for all."""
-    from tests.stack.labs import COMPONENTS
-
+    """Run a test that asks for `victim` for one component, chosen by the seed; the long form has all of them."""
     if "victim" in metafunc.fixturenames:
-        every = metafunc.config.getoption("--all-kills", default=False) or LONG
-        victims = COMPONENTS if every else random.Random(SEED).sample(COMPONENTS, 2)
-        metafunc.parametrize("victim", victims)
+        metafunc.parametrize("victim", short_sample(COMPONENTS, 1))
+
+
+_running: list[Grounds] = []
+"""The lab that this worker's tests share, while it runs."""
+
+
+def _release() -> None:
+    _running.pop().close()
+
+
+def _start() -> Grounds:
+    if not _running:
+        grounds = Grounds("shared")
+        _made.append(grounds)
+        _running.append(grounds)
+        schedule.releases[schedule.PLAIN] = _release
+        grounds.must("up")
+    return _running[0]
 
 
 @pytest.fixture(scope="session")
-def _shared() -> Iterator[Grounds]:
-    grounds = Grounds("shared")
-    _made.append(grounds)
-    try:
-        grounds.must("up")
-        yield grounds
-    finally:
-        grounds.close()
+def _shared() -> Callable[[], Grounds]:
+    """Give the function that returns the shared lab; for the first test of a group it starts the lab."""
+    return _start
 
 
 @pytest.fixture
-def shared(_shared: Grounds) -> Grounds:
-    """Give the lab that all tests share, ready; what the test before broke is mended."""
-    _shared.make_ready()
-    return _shared
+def shared(_shared: Callable[[], Grounds]) -> Grounds:
+    """Give the lab that the tests of a group share, ready; what the test before broke is mended."""
+    grounds = _shared()
+    grounds.make_ready()
+    return grounds
 
 
 @pytest.fixture
@@ -79,6 +83,8 @@ def grounds(make_grounds: Callable[..., Grounds]) -> Grounds:
 def _nothing_is_left() -> Iterator[None]:
     """At the end of the session no process, listening port or folder of any lab of these tests is left."""
     yield
+    if release := schedule.releases.pop(schedule.PLAIN, None):
+        release()
     for grounds in _made:
         assert grounds.processes() == []
         assert grounds.in_docker() == []

@@ -19,8 +19,9 @@ from labstack.errors import LabError, PortTaken
 from labstack.paths import CONFIG, DATASETS
 from labstack.services import load_services
 from labstack.waiting import wait_until
-from tests.alone import ALONE, needs_to_be_alone
 from tests.stack.labs import COMPONENTS, ROOT, Grounds, finish
+from tests.suite.chance import short_sample
+from tests.suite.no_network import ALONE, needs_to_be_alone
 
 MakeGrounds = Callable[..., Grounds]
 
@@ -45,8 +46,9 @@ def assert_clear(done: subprocess.CompletedProcess[str], *words: str) -> None:
 # --- starters that don't live
 
 
-@pytest.mark.sampled
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda how: how.name)
+@pytest.mark.parametrize(
+    "how", short_sample([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], 1), ids=lambda how: how.name
+)
 def test_an_interrupted_start_ends_all(grounds: Grounds, how: signal.Signals) -> None:
     """Ctrl-C, a `kill` and a closed terminal during a start end everything that it had started."""
     up = half_started(grounds)
@@ -68,7 +70,6 @@ def test_an_impatient_interrupt_ends_all(grounds: Grounds) -> None:
     grounds.assert_nothing_runs()
 
 
-@pytest.mark.sampled
 def test_up_goes_on_after_a_crashed_starter(grounds: Grounds) -> None:
     """A starter that was killed leaves a lab that says so, that `lab doctor` notices, and that `lab up` completes."""
     up = half_started(grounds)
@@ -117,7 +118,6 @@ def test_a_damaged_state_file(grounds: Grounds, damage: str) -> None:
     assert grounds.state()["phase"] == "stopped"
 
 
-@pytest.mark.sampled
 def test_down_with_a_damaged_state_file_ends_the_lab(grounds: Grounds) -> None:
     """With the state file of a running lab destroyed, `lab down` still ends every process, and the data stay."""
     grounds.must("up")
@@ -163,7 +163,6 @@ def test_the_state_file_of_a_dead_lab(grounds: Grounds) -> None:
 # --- ports
 
 
-@pytest.mark.sampled
 def test_a_taken_port_is_replaced(make_grounds: MakeGrounds) -> None:
     """Where a usual port is taken, the lab takes another, and says which and by whom."""
     usual = load_services()[0].port
@@ -234,8 +233,7 @@ BREAKS = {
 }
 
 
-@pytest.mark.sampled
-@pytest.mark.parametrize("part", BREAKS)
+@pytest.mark.parametrize("part", short_sample(BREAKS, 1))
 def test_a_part_that_dies_while_starting(grounds: Grounds, tmp_path: Path, part: str) -> None:
     """A start that a part spoils says which part, shows the end of its log and the next step, and leaves no process."""
     stack = copied(tmp_path)
@@ -251,7 +249,6 @@ def test_a_part_that_dies_while_starting(grounds: Grounds, tmp_path: Path, part:
         grounds.must("up")
 
 
-@pytest.mark.sampled
 def test_a_service_that_dies_while_starting(grounds: Grounds, tmp_path: Path) -> None:
     """A bad row in the data keeps the services from starting: the start names file and line, and leaves no process."""
     stack = copied(tmp_path)
@@ -263,7 +260,6 @@ def test_a_service_that_dies_while_starting(grounds: Grounds, tmp_path: Path) ->
     grounds.assert_nothing_runs()
 
 
-@pytest.mark.sampled
 def test_a_service_whose_code_is_broken(shared: Grounds, tmp_path: Path) -> None:
     """A syntax error in a service's code is named with file and line, whoever starts it; mended, the service serves."""
     shutil.copytree(ROOT / "labservices", tmp_path / "labservices", ignore=shutil.ignore_patterns("__pycache__"))
@@ -313,7 +309,7 @@ def in_private_mounts(grounds: Grounds, script: str, **variables: str) -> subpro
 
 
 @needs_namespace
-@pytest.mark.parametrize("megabytes", [4, 60])
+@pytest.mark.parametrize("megabytes", [4, pytest.param(60, marks=pytest.mark.long)])
 def test_a_full_disk(grounds: Grounds, megabytes: int) -> None:
     """A disk too small for the lab, for whichever of its parts, gives a clear message, and nothing is left running."""
     mount = f'mount -t tmpfs -o size={megabytes}m none "$STATE"'
@@ -325,7 +321,6 @@ def test_a_full_disk(grounds: Grounds, megabytes: int) -> None:
     grounds.assert_nothing_runs()
 
 
-@pytest.mark.sampled
 @needs_namespace
 def test_a_disk_that_fills_up(grounds: Grounds) -> None:
     """On a disk that filled up while the lab ran, `lab status` tells and `lab down` ends everything."""
@@ -385,7 +380,6 @@ assert all(verdict.holds for verdict in lab.check(wait_for_rest=30))
 """
 
 
-@pytest.mark.sampled
 @needs_namespace
 def test_a_notebook_on_a_disk_that_fills_up(grounds: Grounds) -> None:
     """A learner whose disk is full is told so, with the next step; with room again a reset brings everything back."""
@@ -421,7 +415,6 @@ def test_no_network_at_all(grounds: Grounds) -> None:
 # --- other users
 
 
-@pytest.mark.sampled
 @pytest.mark.skipif(
     os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "setpriv"))),
     reason="runs the lab as another user, which takes root",

@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.sample import LONG
 from tests.stack.chaos import REST, keep_evidence, soak
-from tests.stack.conftest import SEED
 from tests.stack.crowd import PATIENCE
 from tests.stack.labs import Grounds
+from tests.suite.chance import LONG, SEED
 
 ORDERS = int(os.environ.get("SAGA_LAB_SOAK_ORDERS") or 10_000) if LONG else 300
 RATE = 10.0 if LONG else 6.0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120 + ORDERS / RATE * 1.5 + PATIENCE + 6 * REST)
 def test_a_soak(make_grounds: Callable[..., Grounds], capsys: pytest.CaptureFixture[str]) -> None:
     """Orders of all outcomes, and a fault every few seconds: afterwards nobody complains, the referee least of all."""

@@ -8,8 +8,6 @@ import sys
 import threading
 from pathlib import Path
 
-import pytest
-
 from labstack.claims import PortClaims
 from labstack.local import process
 from labstack.state import ProcessId, me
@@ -75,7 +73,6 @@ def test_everybody_may_hold(tmp_path: Path) -> None:
         assert os.stat(folder).st_mode & 0o7777 == 0o1777
 
 
-@pytest.mark.sampled
 def test_a_part_comes_back_to_its_port(grounds: Grounds) -> None:
     """A part of a living lab starts on its port again, whoever has noted that since; a part of a dead lab does not."""
     grounds.must("up")

@@ -70,7 +70,6 @@ def test_others_flow_and_the_referee_names_what_holds_the_order(poisoned: Poison
     assert read_order(lab, order)["status"] == "CANCELLING"
 
 
-@pytest.mark.sampled
 def test_the_commands_show_it_and_send_it_back(poisoned: Poisoned) -> None:
     """`list` and `show` tell what is known, `replay` fails while the cause is there, and mends it afterwards."""
     grounds, order, letter = poisoned
@@ -116,7 +115,6 @@ def test_a_discarded_dead_letter_lets_the_others_follow(poisoned: Poisoned) -> N
     assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
 
 
-@pytest.mark.sampled
 def test_what_can_not_be_done_is_said(poisoned: Poisoned, grounds: Grounds) -> None:
     """A dead letter that is not there, a service or database that is down, a lab that doesn't run: the next step."""
     there, _, letter = poisoned

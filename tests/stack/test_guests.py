@@ -17,7 +17,6 @@ HANDLERS = {PaymentCompleted: lambda db, event, event_id: None}
 """
 
 
-@pytest.mark.sampled
 def test_an_end_of_the_lab_ends_its_guests(grounds: Grounds, tmp_path: Path) -> None:
     """`lab down` ends a guest's process, and keeps its database; `lab down --purge` forgets the guest."""
     file = tmp_path / "visitor.py"

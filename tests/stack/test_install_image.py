@@ -27,6 +27,7 @@ from labstack.ports import choose
 from labstack.progress import Progress
 from labstack.waiting import wait_until
 from tests.stack.registry import LAYER, Member, Proxy, Registry, packed, serving
+from tests.suite.chance import short_sample
 
 HERE = this_platform().split("/")[1]
 OTHER = "arm64" if HERE == "amd64" else "amd64"
@@ -409,8 +410,7 @@ def istiod(registry: Registry, size: int) -> str:
     return registry.index({HERE: registry.image([program], architecture=HERE)}, tag="istiod")
 
 
-@pytest.mark.sampled
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", short_sample([signal.SIGKILL, signal.SIGINT], 1))
 def test_an_install_that_is_interrupted_leaves_nothing_half(
     how: signal.Signals, registry: Registry, tmp_path: Path
 ) -> None:

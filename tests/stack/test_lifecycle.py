@@ -7,7 +7,9 @@ import json
 import os
 import re
 import signal
+import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,6 +18,7 @@ from labstack import Lab
 from labstack.errors import NotRunning, UnknownComponent
 from labstack.waiting import wait_until
 from tests.stack.labs import COMPONENTS, Grounds, finish, python
+from tests.suite.chance import short_sample
 
 STATES = {"ready", "starting", "degraded", "stopped"}
 VERBS = ("start", "stop", "kill", "restart", "pause", "resume", "logs")
@@ -128,8 +131,7 @@ def test_logs_show_the_end(shared: Grounds) -> None:
     assert len(shared.must("logs", "kafka", "-n", "3").splitlines()) == 3
 
 
-@pytest.mark.sampled
-@pytest.mark.parametrize("name", COMPONENTS)
+@pytest.mark.parametrize("name", short_sample(COMPONENTS, 1))
 def test_a_component_can_be_driven_alone(shared: Grounds, name: str) -> None:
     """Paused, resumed, killed, started and restarted, a component is each time as told, and all others go on."""
     lab, others = shared.lab, {n: pid for n, pid in shared.pids().items() if n != name}
@@ -149,7 +151,6 @@ def test_a_component_can_be_driven_alone(shared: Grounds, name: str) -> None:
     assert wait_until(lambda: not lab.status(memory=False).complaints, 60, interval=0.1)
 
 
-@pytest.mark.sampled
 def test_stop_is_on_purpose(shared: Grounds) -> None:
     """A stopped component counts as stopped, not failed; can't be paused or killed; starts again, alone or by `up`."""
     assert "has ended" in shared.must("stop", "shipping")
@@ -162,6 +163,16 @@ def test_stop_is_on_purpose(shared: Grounds) -> None:
     shared.must("up")
     assert before.items() <= shared.pids().items()
     assert shared.status()["state"] == "ready"
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.environ.get("LAB_MODE") == "containers", reason="local mode on Linux sets it"
+)
+def test_connect_may_wake_a_millisecond_late(shared: Grounds) -> None:
+    """Connect has a timer slack of 1 ms, without which Debezium's queue spins; the others have the default."""
+    slack = {name: int(Path(f"/proc/{shared.pids()[name]}/timerslack_ns").read_text()) for name in ("connect", "kafka")}
+    assert slack["connect"] == 1_000_000
+    assert slack["kafka"] < 1_000_000
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -190,7 +201,6 @@ def test_reset_of_a_stopped_lab(grounds: Grounds) -> None:
     assert "lab up" in done.stderr
 
 
-@pytest.mark.sampled
 def test_a_second_up_waits_and_attaches(grounds: Grounds) -> None:
     """Of two `lab up` at once one starts the lab, the other says that it waits, and both end with the same lab."""
     first = grounds.begin("up")
@@ -206,7 +216,6 @@ def test_a_second_up_waits_and_attaches(grounds: Grounds) -> None:
     assert len(grounds.pids()) == len(COMPONENTS)
 
 
-@pytest.mark.sampled
 def test_two_labs_do_not_meet(shared: Grounds, make_grounds: object) -> None:
     """A lab of another name under the same HOME has its own ports, data and processes; ending it ends only it."""
     other = make_grounds("other", home=shared.home)  # type: ignore[operator]
@@ -243,7 +252,6 @@ def test_a_bad_name_is_refused() -> None:
         Lab("../other")
 
 
-@pytest.mark.sampled
 def test_a_started_lab_outlives_its_starter(grounds: Grounds) -> None:
     """A kernel that started the lab and is killed with its whole process group leaves a lab that goes on."""
     import os

@@ -15,6 +15,7 @@ from labstack.waiting import wait_until
 from tests.stack.labs import Grounds
 from tests.stack.one_order import effects, ended, place, read_order, without_deadline
 from tests.stack.orders import TERMINAL, Customer
+from tests.suite.chance import short_sample
 
 SERVICES = ("order", "inventory", "payment", "shipping")
 
@@ -29,8 +30,7 @@ def health(lab: Lab, service: str) -> tuple[int, dict[str, Any]]:
     return answer.status_code, answer.json()
 
 
-@pytest.mark.sampled
-@pytest.mark.parametrize("how", ["stop", "kill"])
+@pytest.mark.parametrize("how", short_sample(["stop", "kill"], 1))
 def test_connectors_outlive_their_databases(shared: Grounds, how: str) -> None:
     """All databases away until the connectors have noticed, and back: their tasks read again by themselves."""
     lab = shared.lab
@@ -110,8 +110,7 @@ def test_orders_are_taken_while_only_kafka_is_away(shared: Grounds) -> None:
     assert wait_until(lambda: is_ready(lab), 30, interval=0.2)
 
 
-@pytest.mark.sampled
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", short_sample(SERVICES, 1))
 def test_a_service_without_its_database(shared: Grounds, service: str) -> None:
     """It says 503 as a problem, readiness names the check, the others stay ready; it is back by itself."""
     lab = shared.lab
@@ -143,7 +142,6 @@ def test_a_service_without_its_database(shared: Grounds, service: str) -> None:
     assert wait_until(lambda: is_ready(lab), 60, interval=0.2)
 
 
-@pytest.mark.sampled
 def test_a_compensation_hindered_by_an_outage_is_done_after_it(shared: Grounds) -> None:
     """Payment's database goes away between the capture and the refund: nothing is given up, the money comes back."""
     lab = shared.lab
@@ -169,7 +167,6 @@ def test_a_compensation_hindered_by_an_outage_is_done_after_it(shared: Grounds) 
         lab.switch_off("shipping")
 
 
-@pytest.mark.sampled
 def test_a_service_that_froze_in_the_middle_of_an_event(shared: Grounds) -> None:
     """PostgreSQL ends its transaction, Kafka gives its partitions to others, and the event comes again."""
     lab = shared.lab
@@ -194,7 +191,6 @@ def test_a_service_that_froze_in_the_middle_of_an_event(shared: Grounds) -> None
         lab.switch_off("payment")
 
 
-@pytest.mark.sampled
 def test_an_order_that_stands_still_is_called_off(shared: Grounds) -> None:
     """With inventory down, the deadline makes the order CANCELLING; with inventory back it is CANCELLED, all undone."""
     lab = shared.lab
@@ -233,7 +229,7 @@ def test_the_log_kept_for_debezium_is_told(shared: Grounds) -> None:
     assert wait_until(lambda: lab.status(memory=False).retained == {}, 20)
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 def test_the_log_kept_for_debezium_is_bounded(shared: Grounds) -> None:
     """Beyond the bound PostgreSQL gives up the slot, not the disk: that is told, and a reset mends it."""
     lab = shared.lab

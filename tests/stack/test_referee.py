@@ -15,12 +15,13 @@ from tests.stack.labs import Grounds
 
 
 @pytest.fixture(scope="module")
-def seen(_shared: Grounds) -> Evidence:
+def seen(_shared: Callable[[], Grounds]) -> Evidence:
     """Give the evidence of a lab that has carried one order of each outcome, and rests."""
-    _shared.lab.reset()
-    _shared.lab.demo()
-    assert all(verdict.holds for verdict in _shared.lab.check(wait_for_rest=20))
-    return collect(_shared.lab.endpoints)
+    lab = _shared().lab
+    lab.reset()
+    lab.demo()
+    assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
+    return collect(lab.endpoints)
 
 
 def change(service: str, query: str, **values: object) -> Callable[[Evidence], None]:

@@ -102,7 +102,6 @@ def test_rows_of_a_time_without_the_publication_are_mended_by_reset(shared: Grou
     assert ended(lab, place(lab), 60) == ("COMPLETED", None)
 
 
-@pytest.mark.sampled
 def test_a_position_of_another_database_is_corrected(shared: Grounds) -> None:
     """A connector whose stored position its database's log has not come to yet, as another lab's, would pass over all
     that comes. The next start lets it go on from its slot's, and nothing that was said meanwhile is lost.
@@ -117,7 +116,7 @@ def test_a_position_of_another_database_is_corrected(shared: Grounds) -> None:
     assert all(verdict.holds for verdict in shared.lab.check(wait_for_rest=20))
 
 
-@pytest.mark.sampled
+@pytest.mark.long
 def test_a_reset_heals_a_relay_that_looks_well_and_brings_nothing(shared: Grounds) -> None:
     """Where no canary comes from an outbox though its connector runs and reads, the reset lets the relay begin anew."""
     stand_beyond_the_log(shared, "shipping")

@@ -14,6 +14,7 @@ from tests.stack.one_order import cancel, effects, ended, place, read_order
 from tests.stack.orders import TERMINAL
 from tests.stack.test_bad_days import assert_clear
 from tests.stack.test_relay import lose_the_slot
+from tests.suite.chance import short_sample
 
 NOBODY = "01890000-0000-7000-8000-000000000000"
 
@@ -56,8 +57,7 @@ def test_everything_comes_again_and_changes_nothing(shared: Grounds, destination
     assert len(effects(lab, order)) == (1 if destination == "lisbon" else 2)
 
 
-@pytest.mark.sampled
-@pytest.mark.parametrize("service", ["order", "payment"])
+@pytest.mark.parametrize("service", short_sample(["order", "payment"], 1))
 def test_a_lost_slot_heals(shared: Grounds, service: str) -> None:
     """Orders whose events went down with a replication slot stand still, and `lab check` names them; sent again, they
     go on.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +14,11 @@ from labstack.scenarios import Player, Scenario, load_scenario, load_scenarios
 from labstack.scenarios.model import CHAPTERS, FOLDER, ScenarioError
 from labstack.scenarios.stage import NotSeen, ScenarioOn
 from labstack.scenarios.verbs import VERBS
-from tests.sample import LONG
-from tests.stack.conftest import SEED
 from tests.stack.labs import ROOT, Grounds
+from tests.suite.chance import short_sample
 
 ALL = load_scenarios()
-SHOWN = list(ALL) if LONG else random.Random(SEED).sample(list(ALL), 3)
 FAULTY = [name for name, one in ALL.items() if any(step.verb.kind == "fault" for step in one.inject)]
-MISSED = FAULTY if LONG else random.Random(SEED).sample(FAULTY, 1)
 SILENT = {"deadline-passed": 45.0}
 """Seconds after which what is missing is missed, where that takes longer than the others' 4."""
 
@@ -50,7 +46,7 @@ def whole(shared: Grounds) -> Iterator[Grounds]:
     shared.lab.reset()
 
 
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", short_sample(ALL, 2))
 def test_it_proves_itself(whole: Grounds, name: str) -> None:
     """The fault is seen, and after the healing every part serves, an order completes, every invariant holds."""
     player = Player(whole.lab)
@@ -60,7 +56,7 @@ def test_it_proves_itself(whole: Grounds, name: str) -> None:
     assert player.on is None
 
 
-@pytest.mark.parametrize("name", MISSED)
+@pytest.mark.parametrize("name", short_sample(FAULTY, 1))
 def test_it_fails_without_its_fault(whole: Grounds, name: str) -> None:
     """Where everything is done but the fault, the scenario says that it was not seen."""
     with pytest.raises((NotSeen, LabError)):

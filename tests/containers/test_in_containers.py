@@ -1,0 +1,83 @@
+"""Container mode, on a Docker engine of its own: pytest runs again inside the engine's network, once per part.
+
+The tests themselves are those of ``tests/stack`` and the notebooks. Where no engine can be run, or a program for a
+stand-in image is missing, they are skipped, and the reason is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.containers.engine import CACHE, CannotRun, Engine, engine
+from tests.containers.standins import build_all, environment_for
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = {
+    "containers": ["tests/stack/test_container_mode.py"],
+    "gateway": ["tests/stack/test_mesh.py", "-k", "status or one_origin or weights or headers"],
+    "notebook": ["notebooks/01-one-order.ipynb"],
+}
+LONG = {
+    name: [f"tests/stack/test_{name}.py"]
+    for name in (
+        "engine_troubles",
+        "reset",
+        "mesh",
+        "switches",
+        "dead_letters",
+        "recovery",
+        "relay",
+        "resend",
+        "referee",
+    )
+} | {"course": ["notebooks/"]}
+SECONDS = 1800
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Engine]:
+    """Run a Docker engine that has the images."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix="saga-lab-engine-"))
+    try:
+        with engine(CACHE, home) as found:
+            build_all(found, CACHE)
+            yield found
+    except CannotRun as reason:
+        pytest.skip(f"NOT RUN: container mode cannot be tried here: {reason}")
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.mark.timeout(SECONDS + 300)
+@pytest.mark.parametrize("part", [*SHORT, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)])
+def test_container_mode(running: Engine, part: str, tmp_path: Path) -> None:
+    """The same tests and notebooks pass in container mode."""
+    pytest_again = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:xdist", "--nbval", *(SHORT | LONG)[part]]
+    environment = {
+        name: value
+        for name, value in {**os.environ, **environment_for(running)}.items()
+        if not name.startswith(("PYTEST_", "SAGA_LAB_RECORD")) and name != "SAGA_LAB_SAMPLE"
+    }
+    environment |= {"XDG_STATE_HOME": str(tmp_path), "LAB_NAME": f"containers-{part}"}
+    inner = subprocess.run(
+        running.inside(pytest_again),
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+    )
+    print(inner.stdout)
+    assert inner.returncode == 0, inner.stdout[-8000:]
+    assert " passed" in inner.stdout

@@ -1,0 +1,116 @@
+"""The test suite's own rules: what the short form leaves out has its turn, and tests that share a lab stay together."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.suite.report import command_again, suite_of
+from tests.suite.seconds import UNKNOWN, Seconds, plain_id, summarize
+
+Run = Callable[..., set[str]]
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = """
+import pytest
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", range(7))
+def test_long(number): pass
+
+def test_short(): pass
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run a file with seven long tests and a short one as the suite does; return the names of those that passed."""
+    file = tmp_path / "test_some.py"
+    file.write_text(TESTS)
+
+    def run(*names: str, **environment: str) -> set[str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SAGA_LAB_", "PYTEST_"))}
+        kept["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # importing every plugin takes four seconds
+        command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider"]
+        command += ["-p", "conftest", "-p", "pytest_timeout", "-p", "xdist.plugin"]
+        command += ["-c", "pyproject.toml", "--rootdir", str(tmp_path)]
+        done = subprocess.run(
+            [*command, *(f"{file}{name}" for name in names or [""])],
+            env={**kept, "XDG_STATE_HOME": str(tmp_path)} | environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        on_workers = re.findall(r"(\[gw\d\]) \[ *\d+%\] PASSED \S+::(\S+)", done.stdout)
+        return {" ".join(pair) for pair in on_workers} or set(re.findall(r"::(\S+) PASSED", done.stdout))
+
+    return run
+
+
+def test_the_short_form_leaves_out_long_tests(run: Run) -> None:
+    """Without an option only the short test runs; a long one runs when the command line names it."""
+    assert run() == {"test_short"}
+    assert run("::test_long[3]") == {"test_long[3]"}
+
+
+def test_the_long_form_has_every_test(run: Run) -> None:
+    """With SAGA_LAB_LONG all eight run."""
+    assert len(run(SAGA_LAB_LONG="1")) == 8
+
+
+def test_successive_samples_reach_every_long_test(run: Run) -> None:
+    """Samples of 0.6 s hold three tests of 0.2 s; three seeds in a row run each long test once, and no short one."""
+    samples = [run(SAGA_LAB_SAMPLE="0.0101", SAGA_LAB_SEED=str(seed)) for seed in (739946, 739947, 739948)]
+    assert sorted(map(len, samples)) == [1, 3, 3]
+    assert set.union(*samples) == {f"test_long[{number}]" for number in range(7)}
+
+
+def test_the_tests_of_a_group_run_on_one_worker(run: Run) -> None:
+    """With two workers the tests of one file, which is one group, run on the same of them."""
+    passed = run(SAGA_LAB_LONG="1", PYTEST_ADDOPTS="-n 2 --dist loadgroup --no-loadscope-reorder")
+    assert len({line.partition(" ")[0] for line in passed}) == 1
+    assert len(passed) == 8
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "plain"),
+    [
+        ("tests/a.py::test_x@lab 1", "tests/a.py::test_x"),
+        ("tests/a.py::test_x[a@b]@lab 1", "tests/a.py::test_x[a@b]"),
+        ("tests/a.py::test_x[a@b]", "tests/a.py::test_x[a@b]"),
+        ("notebooks/01.ipynb::Cell 3", "notebooks/01.ipynb::Cell 3"),
+    ],
+)
+def test_a_group_is_no_part_of_a_node_id(nodeid: str, plain: str) -> None:
+    """What xdist appends to a node id is removed, and nothing else."""
+    assert plain_id(nodeid) == plain
+
+
+def test_seconds_are_recorded_by_test_or_by_file() -> None:
+    """A slow test keeps its own seconds, the others of its file share their mean, unknown files have a default."""
+    took = {"a.py::slow": 7.04, "a.py::one": 0.2, "a.py::two": 0.4}
+    recorded = summarize(took, {"b.py": 1.5, "a.py": 9.0})
+    assert recorded == {"a.py": 0.3, "a.py::slow": 7.0, "b.py": 1.5}
+    seconds = Seconds(recorded)
+    assert [seconds.of(f"{name}@a group") for name in ("a.py::slow", "a.py::two", "b.py::x", "c.py::x")] == [
+        *(7.0, 0.3, 1.5, UNKNOWN)
+    ]
+
+
+def test_a_failure_names_the_command_that_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command has the test and the run's seed; of a notebook it names the whole, since a cell needs those above."""
+    monkeypatch.setenv("SAGA_LAB_SEED", "7")
+    assert command_again("tests/a.py::test_x[a b]") == "python3 start.py test 'tests/a.py::test_x[a b]' --seed 7"
+    assert command_again("notebooks/01.ipynb::Cell 3") == "python3 start.py test 'notebooks/01.ipynb' --seed 7"
+
+
+def test_suites_are_the_folders_of_tests() -> None:
+    """A test belongs to the suite of its folder, a cell to the notebooks."""
+    assert suite_of("tests/stack/test_a.py::test_x") == "stack"
+    assert suite_of("notebooks/instructor/room.ipynb::Cell 3") == "notebooks"
