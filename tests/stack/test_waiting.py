@@ -5,10 +5,10 @@ from __future__ import annotations
 from labstack.waiting import wait_until
 
 
-def probes(**options: float) -> int:
+def probes(interval: float | None = None) -> int:
     """Return how many probes a wait of half a second makes."""
     made: list[None] = []
-    assert not wait_until(lambda: made.append(None), 0.5, **options)
+    assert not wait_until(lambda: made.append(None), 0.5, interval=interval)
     return len(made)
 
 
