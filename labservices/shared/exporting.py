@@ -1,6 +1,7 @@
 """Where spans go: to a collector, as OTLP over HTTP, or to a file, as OTLP's JSON."""
 
 import base64
+import importlib
 import json
 import logging
 import os
@@ -22,6 +23,9 @@ PATIENCE = 2.0
 COMPLAIN_EVERY = 60.0
 """Seconds between two complaints of a collector that is away."""
 
+ENCODER = ("google.protobuf.json_format", "opentelemetry.exporter.otlp.proto.common.trace_encoder")
+"""What writes spans as JSON."""
+
 LARGEST_FILE = 20_000_000
 """Bytes; of a larger file the older half goes."""
 
@@ -29,7 +33,8 @@ LARGEST_FILE = 20_000_000
 def make_exporter(settings: Settings) -> SpanExporter | None:
     """Make the exporter that the settings ask for; None where they ask for none."""
     if settings.otel_exporter_otlp_endpoint:
-        # Imported here and below: what a service does not use must not delay its start by a fifth.
+        # Imported here and below: what a service does not use must not delay its start by a fifth. What it uses is
+        # imported before its first event, which would wait for it.
         import requests
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
@@ -56,6 +61,8 @@ class SpanFile(SpanExporter):
     """
 
     def __init__(self, path: Path) -> None:
+        for module in ENCODER:
+            importlib.import_module(module)
         self._path = path
         self._complained = False
 

@@ -29,7 +29,10 @@ from typing import Any
 LIBRARIES = (
     "confluent_kafka",
     "fastapi",
+    "google.protobuf.json_format",
     "httptools",
+    "opentelemetry.exporter.otlp.proto.common.trace_encoder",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "opentelemetry.sdk.trace.export",
     "opentelemetry.trace.propagation.tracecontext",
     "orjson",
