@@ -122,7 +122,7 @@ class ContainerBackend(BackendBase[Component]):
             state = self.store.read()
             state.observers = [name for name in state.observers if name != observer]
             self.store.write(state)
-        del self._components  # they are made anew
+        self.__dict__.pop("_components", None)  # a cached property; of two observers the first has emptied it already
 
     def _choose_ports(self, progress: Progress) -> None:
         living = any(found.status in ("running", "paused", "restarting") for found in self._containers())
