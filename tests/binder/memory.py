@@ -98,11 +98,16 @@ class Watch(threading.Thread):
                     info = process.memory_full_info()
                     size = getattr(info, "pss", 0) or info.rss
                     by_program[process.name()] = by_program.get(process.name(), 0) + size
-                    if process.pid not in members and process.is_running():
+                    if process.pid not in members and self._is_outside(process):
                         self.unbound.add(process.name())
             self.looks += 1
             if sum(by_program.values()) > self.peak:
                 self.peak, self.at_the_peak = sum(by_program.values()), by_program
+
+    def _is_outside(self, process: psutil.Process) -> bool:
+        """Return whether a process is outside the bound even now; one that ends leaves it a moment earlier."""
+        living = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return living and self._bound is not None and process.pid not in self._bound.members
 
     def stop(self) -> None:
         """Look no more."""

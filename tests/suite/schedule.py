@@ -45,7 +45,9 @@ def unit_of(item: pytest.Item) -> str:
     file = item.nodeid.partition("::")[0]
     if pool := pool_of(item):
         return f"{file} {pool}"
-    return item.nodeid if "make_grounds" in getattr(item, "fixturenames", ()) else file
+    if "make_grounds" not in getattr(item, "fixturenames", ()):
+        return file
+    return item.nodeid.translate({ord("["): "(", ord("]"): ")"})  # xdist does not expect brackets in a group's name
 
 
 def arrange(items: Sequence[pytest.Item], seconds: Seconds) -> list[tuple[str, list[pytest.Item]]]:

@@ -24,6 +24,7 @@ import socket
 import struct
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 LIBRARIES = (
@@ -54,7 +55,8 @@ LARGEST_REQUEST = 1 << 20
 def main(name: str) -> None:
     """Serve requests until a signal ends this process."""
     mark = find_mark()
-    del sys.path[0]  # the folder of this file, which holds modules of the lab
+    if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
+        del sys.path[0]  # it holds modules of the lab
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system forgets a child that has ended
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f"\0{name}")
@@ -62,6 +64,9 @@ def main(name: str) -> None:
     for library in LIBRARIES:
         with contextlib.suppress(ImportError):  # the service itself reports what it misses
             importlib.import_module(library)
+    for folder in python_path(os.environ):
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)  # a fork has the folders of whoever asks for it
     gc.collect()
     gc.freeze()
     while True:
@@ -110,10 +115,15 @@ def become(request: dict[str, Any], log: int, mark: tuple[int, int]) -> None:
     os.umask(request["umask"])
     os.environ.clear()
     os.environ.update(request["env"])
-    sys.path[:0] = [request["cwd"], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.path[:0] = [request["cwd"], *python_path(request["env"])]
     sys.argv[:] = request["argv"]
     write_memory(mark, request["mark"].encode())
     set_command_line([sys.executable, "-m", *request["argv"]])
+
+
+def python_path(environment: Mapping[str, str]) -> list[str]:
+    """Return the folders that an environment adds to Python's path."""
+    return [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder]
 
 
 def run(argv: list[str]) -> int:

@@ -58,9 +58,7 @@ class ForkServer:
             if (connection := self._connect()) is not None:
                 connection.close()
                 return
-            command = Command(
-                [sys.executable, str(PROGRAM), self._socket, ROOM], cwd=self._paths.state, env={"PYTHONPATH": ""}
-            )
+            command = Command([sys.executable, str(PROGRAM), self._socket, ROOM], cwd=self._paths.state)
             process.spawn(command, self._paths.log(NAME), f"{self._lab_id}/{NAME}{ROOM}")
             wait_until(self._listens, PATIENCE)
 
