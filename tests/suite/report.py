@@ -68,6 +68,8 @@ class ProgressReport:
             self._total = len(self._waiting)
             self._began = time.monotonic()
         self._print(f"{self._total} tests, about {minutes(self._expected())} min")
+        if os.environ.get("SAGA_LAB_SAMPLE"):
+            self._print("\n".join(["this sample of the long tests:", *(f"    {name}" for name in self._waiting)]))
         threading.Thread(target=self._beat, name="progress", daemon=True).start()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:

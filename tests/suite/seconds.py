@@ -38,6 +38,10 @@ class Seconds:
         own = self._recorded.get(plain)
         return self._recorded.get(plain.partition("::")[0], UNKNOWN) if own is None else own
 
+    def has(self, nodeid: str) -> bool:
+        """Return whether this very test was recorded."""
+        return plain_id(nodeid) in self._recorded
+
 
 def plain_id(nodeid: str) -> str:
     """Return a node id without the group that xdist appends to it.

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.suite.chance import LONG, SEED
+from tests.suite.schedule import pool_of
 from tests.suite.seconds import Seconds
 
 
@@ -54,6 +55,15 @@ def is_long(item: pytest.Item) -> bool:
     return item.get_closest_marker("long") is not None
 
 
+WITH_LAB = 20.0
+"""Seconds that a long test is expected to take that needs a lab and was not recorded yet."""
+
+
+def needs_lab(item: pytest.Item) -> bool:
+    """Return whether a test runs on a lab, be it shared or its own."""
+    return pool_of(item) is not None or "make_grounds" in getattr(item, "fixturenames", ())
+
+
 def sample(items: Sequence[pytest.Item], budget: float, seed: int, seconds: Seconds) -> set[pytest.Item]:
     """Return a sample of the long tests; the samples of successive seeds follow each other, so each test has its turn.
 
@@ -74,6 +84,8 @@ def sample(items: Sequence[pytest.Item], budget: float, seed: int, seconds: Seco
     filled = 0.0
     for item in tests:
         cost = seconds.of(item.nodeid)
+        if needs_lab(item) and not seconds.has(item.nodeid):
+            cost = max(cost, WITH_LAB)
         if windows[-1] and filled + cost > budget:
             windows.append([])
             filled = 0.0
