@@ -55,7 +55,7 @@ def test_the_map_moves_and_a_record_opens(page: Page, address: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scenario", ["no carrier", pytest.param("connect killed", marks=pytest.mark.long)])
+@pytest.mark.parametrize("scenario", ["no carrier", "connect killed"])
 def test_the_control_room_breaks_and_heals(page: Page, address: str, scenario: str) -> None:
     """Clicks alone: pick a scenario, break it, see that it is broken, heal it, reset."""
     opened(page, address, ROOM)

@@ -40,12 +40,17 @@ def is_cell(item: pytest.Item | None) -> bool:
     return item is not None and item.path.suffix == ".ipynb"
 
 
+def has_own_lab(item: pytest.Item) -> bool:
+    """Return whether a test starts a lab that no other test uses."""
+    return "make_grounds" in getattr(item, "fixturenames", ())
+
+
 def unit_of(item: pytest.Item) -> str:
     """Return the name of what stays together: a notebook, a file's tests that share a lab, a test with its own lab."""
     file = item.nodeid.partition("::")[0]
     if pool := pool_of(item):
         return f"{file} {pool}"
-    if "make_grounds" not in getattr(item, "fixturenames", ()):
+    if not has_own_lab(item):
         return file
     return item.nodeid.translate({ord("["): "(", ord("]"): ")"})  # xdist does not expect brackets in a group's name
 

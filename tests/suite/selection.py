@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.suite.chance import LONG, SEED
-from tests.suite.schedule import pool_of
+from tests.suite.schedule import has_own_lab, pool_of
 from tests.suite.seconds import Seconds
 
 
@@ -59,11 +59,6 @@ WITH_LAB = 20.0
 """Seconds that a long test is expected to take that needs a lab and was not recorded yet."""
 
 
-def needs_lab(item: pytest.Item) -> bool:
-    """Return whether a test runs on a lab, be it shared or its own."""
-    return pool_of(item) is not None or "make_grounds" in getattr(item, "fixturenames", ())
-
-
 def sample(items: Sequence[pytest.Item], budget: float, seed: int, seconds: Seconds) -> set[pytest.Item]:
     """Return a sample of the long tests; the samples of successive seeds follow each other, so each test has its turn.
 
@@ -84,7 +79,7 @@ def sample(items: Sequence[pytest.Item], budget: float, seed: int, seconds: Seco
     filled = 0.0
     for item in tests:
         cost = seconds.of(item.nodeid)
-        if needs_lab(item) and not seconds.has(item.nodeid):
+        if (pool_of(item) or has_own_lab(item)) and not seconds.has(item.nodeid):
             cost = max(cost, WITH_LAB)
         if windows[-1] and filled + cost > budget:
             windows.append([])

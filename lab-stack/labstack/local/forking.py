@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import socket
 import sys
 import threading
@@ -59,8 +58,8 @@ class ForkServer:
                 connection.close()
                 return
             command = Command([sys.executable, str(PROGRAM), self._socket, ROOM], cwd=self._paths.state)
-            process.spawn(command, self._paths.log(NAME), f"{self._lab_id}/{NAME}{ROOM}")
-            wait_until(self._listens, PATIENCE)
+            server = process.spawn(command, self._paths.log(NAME), f"{self._lab_id}/{NAME}{ROOM}")
+            wait_until(lambda: self._listens() or not process.alive(server), PATIENCE)
 
     def spawn(self, command: Command, log: Path, marker: str) -> ProcessId:
         """Start a Python module, by a fork where that can be done.
@@ -121,7 +120,6 @@ def is_fork_server(found: psutil.Process) -> bool:
 
 
 def _umask() -> int:
-    """Return this process's umask, which the system shows only when it is set."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+    """Return this process's umask. umask(2) would have to change it meanwhile, for all threads; see proc(5)."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next((int(line.split()[1], 8) for line in lines if line.startswith("Umask:")), 0o022)
