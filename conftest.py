@@ -36,7 +36,7 @@ NBVAL = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker a lab of its own, and the run a folder of its own for its labs."""
+    """Give each worker its own lab, and the run its own folder for the state of its labs."""
     for name, value in NBVAL.items():
         # Where the plugin is turned off there are no such options. What the command line says is left as it is.
         if getattr(config.option, name, value) in (None, False, 2000):

@@ -26,7 +26,7 @@ def server_of(grounds: Grounds) -> psutil.Process:
 
 
 def test_a_fork_looks_like_a_process_of_its_own(shared: Grounds) -> None:
-    """Each service has its own session, mark and command line, and the server is the parent of all four."""
+    """Each service has its own session, mark and command line, and the server is the parent of all four services."""
     pids = shared.pids()
     for name in SERVICES:
         service = psutil.Process(pids[name])
@@ -63,7 +63,7 @@ def test_a_setting_of_the_caller_reaches_a_fork(shared: Grounds) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which takes root")
 def test_another_user_is_not_served(shared: Grounds) -> None:
-    """Who is not the lab's user can start nothing through its server."""
+    """The server starts nothing for another user."""
     code = f"""
 import os, socket
 from labstack.local.forking import ForkServer

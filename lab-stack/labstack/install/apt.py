@@ -36,7 +36,7 @@ def download(packages: Sequence[str], folder: Path) -> list[Path]:
     Raises
     ------
     ProgramMissing
-        This is no Debian.
+        The system has no apt.
     DownloadFailed
         apt cannot fetch one of them.
     """

@@ -1,7 +1,7 @@
 """Start services by forking: the libraries that all four import are imported once, and shared.
 
 A service that starts by itself spends two seconds of a processor on imports and holds 60 MB. A fork of this server has
-the libraries already. It is then what ``python -m labservices NAME`` would be: a session of its own, with its own
+the libraries already. It is then what ``python -m labservices NAME`` would be: a separate session with its own
 environment, working directory, log, command line and mark, and with the services' code as it is on disk at that moment.
 
 The file runs by itself (``python fork_server.py SOCKET PADDING``) and imports nothing of the lab, since whatever it
@@ -66,7 +66,7 @@ def main(name: str) -> None:
             importlib.import_module(library)
     for folder in python_path(os.environ):
         with contextlib.suppress(ValueError):
-            sys.path.remove(folder)  # a fork has the folders of whoever asks for it
+            sys.path.remove(folder)  # a fork gets the folders of its request
     gc.collect()
     gc.freeze()
     while True:
@@ -79,7 +79,7 @@ def main(name: str) -> None:
 
 
 def serve(connection: socket.socket, listener: socket.socket, mark: tuple[int, int]) -> None:
-    """Fork for one request. The child says its number, and begins when whoever asked has taken note of it."""
+    """Fork for one request. The child sends its process id, and begins when the client has confirmed it."""
     data, (log,), _, _ = socket.recv_fds(connection, LARGEST_REQUEST, 1)
     request = json.loads(data)
     if os.fork():
@@ -90,7 +90,7 @@ def serve(connection: socket.socket, listener: socket.socket, mark: tuple[int, i
         listener.close()
         connection.sendall(str(os.getpid()).encode())
         if not connection.recv(1):
-            os._exit(1)  # nobody waits for it any more
+            os._exit(1)  # the client has stopped waiting
         connection.close()
         become(request, log, mark)
         status = run(request["argv"])
