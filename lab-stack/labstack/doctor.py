@@ -12,11 +12,11 @@ import psutil
 from labstack import connect_watcher, ports
 from labstack.errors import LabError
 from labstack.findings import NEEDED_DISK, NEEDED_MEMORY, Finding
-from labstack.local import jars, packages, process
+from labstack.local import jars, packages
 from labstack.local.envoy import Envoy, find_envoy
-from labstack.local.forking import is_fork_server
 from labstack.local.identity import for_postgres
 from labstack.local.java import find_java
+from labstack.local.leftovers import leftovers
 from labstack.local.postgres import programs
 from labstack.mesh.choice import NAMES, choose_control_plane
 from labstack.mode import ModeChoice, checked_mode, choose_mode
@@ -208,17 +208,10 @@ def _datasets() -> Finding:
 
 def _leftovers(paths: LabPaths) -> Finding:
     state = StateStore(paths).read()
-    known = {record.process.pid for record in state.components.values() if record.process}
-    strays = [
-        p
-        for p in process.strays(state.lab_id)
-        if p.pid not in known
-        and not known & {parent.pid for parent in p.parents()}
-        and not (known and is_fork_server(p))
-    ]
+    strays = leftovers(state)
     if strays:
         seen = f"{len(strays)} processes that the lab's state doesn't know, such as pid {strays[0].pid}"
-        return Finding("leftovers", "warning", seen, "`lab down` ends them")
+        return Finding("leftovers", "warning", seen, "`lab up` and `lab down` end them")
     if state.phase == "starting" and not (state.keeper and state.keeper.process()):
         seen = "an earlier start was cut off"
         return Finding("leftovers", "warning", seen, "`lab up` goes on from there, `lab down` ends what it left")

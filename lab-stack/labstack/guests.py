@@ -168,7 +168,7 @@ class Guests:
                 cwd=self._lab.paths.state,
                 env=environment,
             )
-            marker = f"{self._store.lab_id}/{_component(name)}"
+            marker = f"{self._store.lab_id}/{process.guest(name)}"
             identity = process.spawn(command, self._lab.paths.log(name), marker)
         self._await_ready(name, identity, f"http://127.0.0.1:{port}")
 
@@ -226,7 +226,7 @@ class Guests:
     # -- its process -----------------------------------------------------------------------------------------------
 
     def _processes(self, name: str) -> list[psutil.Process]:
-        return process.strays(self._store.lab_id, _component(name))
+        return process.strays(self._store.lab_id, process.guest(name))
 
     def _end(self, name: str) -> None:
         for one in self._processes(name):
@@ -252,10 +252,6 @@ class Guests:
 
         if not wait_until(reads, TIMEOUT, meanwhile=still_alive):
             raise ComponentFailed(f"{name} runs, and reads no topic after {TIMEOUT} s.", log=log_of_a_death(log, 8))
-
-
-def _component(name: str) -> str:
-    return f"guest-{name}"
 
 
 def _in_server(url: str, database: str) -> str:

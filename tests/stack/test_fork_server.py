@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from labstack.local.forking import is_fork_server
-from labstack.local.process import MARKER
+from labstack.local.process import MARKER, lives
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds, python
 from tests.stack.one_order import ended, place
@@ -43,7 +43,7 @@ def test_services_outlive_their_server(shared: Grounds) -> None:
     before = shared.pids()
     server = server_of(shared)
     server.kill()
-    assert wait_until(lambda: not server.is_running(), 10)
+    assert wait_until(lambda: not lives(server), 10)
     assert ended(shared.lab, place(shared.lab)) == ("COMPLETED", None)
     shared.lab.restart("shipping")
     after = shared.pids()

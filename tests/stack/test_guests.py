@@ -18,7 +18,7 @@ HANDLERS = {PaymentCompleted: lambda db, event, event_id: None}
 
 
 def test_an_end_of_the_lab_ends_its_guests(grounds: Grounds, tmp_path: Path) -> None:
-    """`lab down` ends a guest's process, and keeps its database; `lab down --purge` forgets the guest."""
+    """A guest that runs is no leftover; `lab down` ends its process and keeps its database, `--purge` forgets it."""
     file = tmp_path / "visitor.py"
     file.write_text(QUIET, encoding="utf-8")
     grounds.must("up")
@@ -26,6 +26,7 @@ def test_an_end_of_the_lab_ends_its_guests(grounds: Grounds, tmp_path: Path) -> 
     guests.invite("visitor", "order")
     guests.start("visitor", file)
     assert guests.runs("visitor")
+    assert next(one for one in grounds.lab.doctor() if one.check == "leftovers").verdict == "ok"
     grounds.must("down")
     grounds.assert_nothing_runs()
     assert guests.names == ["visitor"]

@@ -29,6 +29,7 @@ from labstack.local.grafana import Grafana
 from labstack.local.istiod import Istiod
 from labstack.local.jaeger import Jaeger
 from labstack.local.kafka import Kafka
+from labstack.local.leftovers import leftovers
 from labstack.local.postgres import Postgres
 from labstack.local.programs import prepare_programs
 from labstack.local.prometheus import Prometheus
@@ -67,7 +68,10 @@ class LocalBackend(BackendBase[Component]):
         ]
 
     def prepare(self, progress: Progress) -> None:
-        prepare_programs(self.paths, self.store.read().lab_id, progress)
+        state = self.store.read()
+        prepare_programs(self.paths, state.lab_id, progress)
+        # They would keep their ports and data folders from the parts that are started now.
+        process.destroy([one for found in leftovers(state) for one in process.tree(process.ProcessId.of(found.pid))])
         self._choose_ports(progress)
 
     def _choose_ports(self, progress: Progress) -> None:

@@ -116,8 +116,12 @@ def new_log(log: Path) -> BinaryIO:
 
 
 def environment(command: Command, marker: str) -> dict[str, str]:
-    """Return the environment of a process that a command starts; the marker is its last variable."""
-    return {**{k: v for k, v in os.environ.items() if k != MARKER}, **command.env, MARKER: marker}
+    """Return the environment of a process that a command starts; the marker is its last variable.
+
+    Python's ``PYTHONDONTWRITEBYTECODE`` is left out: the services' libraries would be compiled anew at every start.
+    """
+    unwanted = (MARKER, "PYTHONDONTWRITEBYTECODE")
+    return {**{k: v for k, v in os.environ.items() if k not in unwanted}, **command.env, MARKER: marker}
 
 
 PR_SET_TIMERSLACK = 29
@@ -160,6 +164,11 @@ def tree(identity: ProcessId) -> list[psutil.Process]:
     with contextlib.suppress(psutil.NoSuchProcess):
         return [process, *process.children(recursive=True)]
     return []
+
+
+def guest(name: str) -> str:
+    """Return how the mark of a guest's process names it, as the mark of a component has the component's name."""
+    return f"guest-{name}"
 
 
 def strays(lab_id: str, component: str | None = None) -> list[psutil.Process]:

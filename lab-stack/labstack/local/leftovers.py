@@ -1,0 +1,36 @@
+"""Processes of a lab that its state does not know, such as one whose starter was killed before it could note it."""
+
+from __future__ import annotations
+
+import contextlib
+
+import psutil
+
+from labstack.local import process
+from labstack.local.forking import is_fork_server
+from labstack.state import LabState
+
+
+def leftovers(state: LabState) -> list[psutil.Process]:
+    """Return the processes that carry the lab's mark and belong to nothing in its state.
+
+    Parameters
+    ----------
+    state : LabState
+        What the lab has noted of its processes.
+
+    Returns
+    -------
+    list of psutil.Process
+        Without the children of noted processes, guests, and the fork server of a lab that runs.
+    """
+    noted = [record.process for record in state.components.values() if record.process]
+    known = {one.pid for one in noted if process.alive(one)}
+    guests = {f"{state.lab_id}/{process.guest(name)}" for name in state.guests}
+    found = []
+    for one in process.strays(state.lab_id):
+        with contextlib.suppress(psutil.Error, OSError):
+            belongs = one.pid in known or known & {parent.pid for parent in one.parents()}
+            if not belongs and one.environ()[process.MARKER] not in guests and not (known and is_fork_server(one)):
+                found.append(one)
+    return found
