@@ -91,7 +91,9 @@ def environment() -> dict[str, str]:
     """Return the environment in which the installed programs find each other."""
     # A bundle has the programs of local mode, and no images.
     mode = {"LAB_MODE": os.environ.get("LAB_MODE", "local")} if OFFLINE.is_dir() else {}
-    return {**os.environ, **mode, "VIRTUAL_ENV": str(VENV), "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
+    # Without bytecode each of the lab's Python processes would compile the same files again, for two seconds.
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**own, **mode, "VIRTUAL_ENV": str(VENV), "PATH": f"{BIN}{os.pathsep}{own.get('PATH', '')}"}
 
 
 def install() -> None:

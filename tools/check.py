@@ -69,6 +69,7 @@ def main() -> int:
     suites = [name for name in SUITES if not arguments.what or name in arguments.what]
     print(f"seed {arguments.seed} (repeat with --seed {arguments.seed})", flush=True)
     folder = make_folder()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every Python process of the run compiles the same files
     environment = {
         **os.environ,
         "PATH": f"{Path(PYTHON).parent}{os.pathsep}{os.environ.get('PATH', '')}",

@@ -14,6 +14,7 @@ import pytest
 
 from labstack.offline import take_programs
 from tests.suite.no_network import ALONE, needs_to_be_alone
+from tools.make_bundle import write_sums
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,15 +28,30 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_every_file_has_its_sum(bundle: Path) -> None:
-    """SHA256SUMS names every file of packages and programs, with the sum that it has."""
-    offline = bundle / "offline"
-    lines = (offline / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+def assert_sums(folder: Path) -> None:
+    """Hold that SHA256SUMS names every file of a folder, with the sum that it has."""
+    lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     sums = {name: sum_ for sum_, name in (line.split("  ", 1) for line in lines)}
-    there = {str(path.relative_to(offline)) for path in offline.rglob("*") if path.is_file() and not path.is_symlink()}
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
     assert set(sums) == there - {"SHA256SUMS"}
-    some = max(sums, key=lambda name: (offline / name).stat().st_size)
-    assert hashlib.sha256((offline / some).read_bytes()).hexdigest() == sums[some]
+    some = max(sums, key=lambda name: (folder / name).stat().st_size)
+    assert hashlib.sha256((folder / some).read_bytes()).hexdigest() == sums[some]
+
+
+def test_the_sums_are_those_of_the_files(tmp_path: Path) -> None:
+    """SHA256SUMS names every file below a folder, however it is called, and no link."""
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / "a b.whl").write_bytes(b"a wheel")
+    (tmp_path / "ä.jar").write_bytes(b"a longer archive")
+    (tmp_path / "link").symlink_to("ä.jar")
+    write_sums(tmp_path)
+    assert_sums(tmp_path)
+
+
+@pytest.mark.long
+def test_every_file_of_a_bundle_has_its_sum(bundle: Path) -> None:
+    """SHA256SUMS names every file of packages and programs, with the sum that it has."""
+    assert_sums(bundle / "offline")
 
 
 @pytest.mark.long
