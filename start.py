@@ -109,23 +109,9 @@ def install() -> None:
     # uv takes seconds where pip takes minutes; pip goes on where uv isn't to be had, or fails.
     if not ((uv := find_uv(python)) and fill([uv, "pip", "install", "--python", python], check=False)):
         fill([python, "-m", "pip", "install"], check=True)
-    settle_opentelemetry(python)
     if (OFFLINE / "programs").is_dir():
         subprocess.run([python, "-m", "labstack.offline", OFFLINE / "programs"], check=True)
     mark.write_text(wanted)
-
-
-def settle_opentelemetry(python: Path) -> None:
-    """Let opentelemetry-proto's files win over the older copies that xds-protos brings of the same files.
-
-    Both packages own them, so whichever was installed last decides, which with uv is left to chance.
-    """
-    check = "from labstack.local.packages import check; check()"
-    if subprocess.run([python, "-c", check], capture_output=True).returncode == 0:
-        return
-    pinned = next(line.split()[0] for line in LOCK.read_text().splitlines() if line.startswith("opentelemetry-proto=="))
-    pip = [python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", *from_where()]
-    subprocess.run([*pip, pinned], check=True)
 
 
 def from_where() -> list[str | Path]:

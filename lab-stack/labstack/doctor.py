@@ -12,7 +12,7 @@ import psutil
 from labstack import connect_watcher, ports
 from labstack.errors import LabError
 from labstack.findings import NEEDED_DISK, NEEDED_MEMORY, Finding
-from labstack.local import jars, packages
+from labstack.local import jars
 from labstack.local.envoy import Envoy, find_envoy
 from labstack.local.identity import for_postgres
 from labstack.local.java import find_java
@@ -74,7 +74,6 @@ def _mode_of(paths: LabPaths, wanted: str | None) -> ModeChoice:
 
 def _of_processes(paths: LabPaths) -> list[tuple[str, Callable[[], Finding]]]:
     return [
-        ("packages", _packages),
         ("Java", _java),
         ("PostgreSQL", lambda: _postgres(paths)),
         ("gateway", lambda: _gateway(paths)),
@@ -107,11 +106,6 @@ def _python() -> Finding:
             "run the lab in WSL 2: the README's Windows part says how",
         )
     return Finding("Python", "ok", f"{version} in {sys.prefix}")
-
-
-def _packages() -> Finding:
-    packages.check()
-    return Finding("packages", "ok", f"{packages.PACKAGE}'s files are its own")
 
 
 def _java() -> Finding:

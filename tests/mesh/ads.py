@@ -7,19 +7,15 @@ import threading
 from collections.abc import Iterable
 
 import grpc  # type: ignore[import-untyped]
-from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.endpoint.v3 import endpoint_pb2
-from envoy.config.listener.v3 import listener_pb2
-from envoy.config.route.v3 import route_pb2
-from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
-from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf.message import Message
 
+from labstack.mesh.envoy_api import cluster_v3, discovery_v3, endpoint_v3, hcm_v3, listener_v3, route_v3
+
 KINDS: dict[str, type[Message]] = {
-    "clusters": cluster_pb2.Cluster,
-    "endpoints": endpoint_pb2.ClusterLoadAssignment,
-    "listeners": listener_pb2.Listener,
-    "routes": route_pb2.RouteConfiguration,
+    "clusters": cluster_v3.Cluster,
+    "endpoints": endpoint_v3.ClusterLoadAssignment,
+    "listeners": listener_v3.Listener,
+    "routes": route_v3.RouteConfiguration,
 }
 URL = {kind: f"type.googleapis.com/{message.DESCRIPTOR.full_name}" for kind, message in KINDS.items()}
 KIND = {url: kind for kind, url in URL.items()}
@@ -29,14 +25,17 @@ class Gateway:
     """One connection of a gateway to istiod: it asks for all four kinds of resources, as Envoy does."""
 
     def __init__(self, channel: grpc.Channel) -> None:
-        self._asked: queue.SimpleQueue[discovery_pb2.DiscoveryRequest | None] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[discovery_v3.DiscoveryRequest | None] = queue.SimpleQueue()
         self._nonces: dict[str, str] = {}
         self._names: dict[str, list[str]] = {}
         self.seen: dict[str, dict[str, Message]] = {}
-        self._arrived: queue.SimpleQueue[discovery_pb2.DiscoveryResponse | grpc.RpcError] = queue.SimpleQueue()
-        self._call = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).StreamAggregatedResources(
-            iter(self._asked.get, None)
+        self._arrived: queue.SimpleQueue[discovery_v3.DiscoveryResponse | grpc.RpcError] = queue.SimpleQueue()
+        stream = channel.stream_stream(
+            "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
+            request_serializer=discovery_v3.DiscoveryRequest.SerializeToString,
+            response_deserializer=discovery_v3.DiscoveryResponse.FromString,
         )
+        self._call = stream(iter(self._asked.get, None))
         first = self._request("clusters")
         first.node.id = "router~10.0.0.1~ingress.default~default.svc.cluster.local"
         first.node.metadata.update({"INSTANCE_IPS": "10.0.0.1", "LABELS": {"istio": "ingressgateway"}})
@@ -51,8 +50,8 @@ class Gateway:
         except grpc.RpcError as error:
             self._arrived.put(error)
 
-    def _request(self, kind: str, version: str = "") -> discovery_pb2.DiscoveryRequest:
-        return discovery_pb2.DiscoveryRequest(
+    def _request(self, kind: str, version: str = "") -> discovery_v3.DiscoveryRequest:
+        return discovery_v3.DiscoveryRequest(
             type_url=URL[kind],
             resource_names=self._names.get(kind, []),
             response_nonce=self._nonces.get(kind, ""),
@@ -87,7 +86,7 @@ class Gateway:
         self._nonces[kind] = response.nonce
         self._asked.put(self._request(kind, response.version_info))
         if kind == "clusters":
-            self._subscribe("endpoints", (n for n, c in new.items() if c.type == cluster_pb2.Cluster.EDS))
+            self._subscribe("endpoints", (n for n, c in new.items() if c.type == cluster_v3.Cluster.EDS))
         if kind == "listeners":
             self._subscribe("routes", _route_names(new.values()))
         return True
@@ -113,7 +112,7 @@ def _route_names(listeners: Iterable[Message]) -> set[str]:
     for listener in listeners:
         for chain in listener.filter_chains:
             for each in chain.filters:
-                manager = http_connection_manager_pb2.HttpConnectionManager()
+                manager = hcm_v3.HttpConnectionManager()
                 if each.typed_config.Unpack(manager):
                     names.add(manager.rds.route_config_name)
     return names

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import tomllib
+from collections import defaultdict
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +88,14 @@ def test_the_devcontainer_does_what_the_readme_says() -> None:
     assert set(verbs) <= set(main.commands)
     assert (ROOT / shown[1].split()[-1]).exists()
     assert said["containerEnv"]["LAB_MODE"] == "local"
+
+
+def test_no_file_belongs_to_two_packages() -> None:
+    """Every file of this installation belongs to one package, so that none can overwrite another's (their RECORDs)."""
+    owners: dict[str, set[str]] = defaultdict(set)
+    for package in distributions():
+        for file in package.files or ():
+            if "__pycache__" not in file.parts:
+                owners[str(file)].add(package.name)
+    assert len(owners) > 1000
+    assert {file: sorted(names) for file, names in owners.items() if len(names) > 1} == {}

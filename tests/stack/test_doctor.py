@@ -29,7 +29,6 @@ from tests.stack.labs import ROOT, Grounds
 CHECKS = [
     "mode",
     "Python",
-    "packages",
     "Java",
     "PostgreSQL",
     "gateway",

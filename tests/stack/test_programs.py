@@ -7,8 +7,6 @@ import importlib.util
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -246,20 +244,3 @@ def test_two_labs_prepare_one_after_the_other(grounds: Grounds) -> None:
     out, err = prefetch.communicate(timeout=60)
     assert prefetch.returncode == 0, err
     assert "Every program is there" in out
-
-
-def test_older_copies_of_a_package_are_told(tmp_path: Path) -> None:
-    """Where pip let xds-protos overwrite opentelemetry-proto's files, the check says so, and its command is pip's."""
-    older = tmp_path / "opentelemetry" / "proto" / "common" / "v1"
-    older.mkdir(parents=True)
-    for folder in (older, *older.parents[:3]):
-        (folder / "__init__.py").touch()
-    (older / "common_pb2.py").write_text("InstrumentationLibrary = object\n", encoding="utf-8")
-    command = [sys.executable, "-c", "from labstack.local import packages; packages.check()"]
-    there = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert there.returncode == 0, there.stderr
-    overwritten = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
-    )
-    assert "ProgramMissing: opentelemetry-proto's files were overwritten" in overwritten.stderr
-    assert "pip install --force-reinstall --no-deps opentelemetry-proto==" in overwritten.stderr

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from filelock import FileLock, Timeout
 
 from labstack.errors import LabBusy
-from labstack.local import jars, packages
+from labstack.local import jars
 from labstack.local.java import find_java
 from labstack.local.postgres import make_template
 from labstack.local.training import make_archives
@@ -55,7 +55,6 @@ def prepare_programs(paths: LabPaths, lab_id: str, progress: Progress, *, archiv
     """
     with _programs_locked(paths, progress):
         with progress.stage("programs") as stage:
-            packages.check()
             java = find_java()
             progress.note(stage, f"Java {java.version}")
             jars.fetch(

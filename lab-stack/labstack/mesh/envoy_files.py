@@ -15,24 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envoy.config.accesslog.v3.accesslog_pb2 import AccessLog
-from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap
-from envoy.config.cluster.v3.cluster_pb2 import Cluster
-from envoy.config.core.v3.config_source_pb2 import V3
-from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
-from envoy.config.listener.v3.listener_pb2 import Listener
-from envoy.config.route.v3.route_pb2 import RouteConfiguration
-from envoy.extensions.access_loggers.file.v3.file_pb2 import FileAccessLog
-from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
-    HttpConnectionManager,
-)
-from envoy.service.discovery.v3.discovery_pb2 import DiscoveryResponse
-from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from google.protobuf.message import Message
 
 from labstack.errors import ComponentFailed
+from labstack.mesh import envoy_api
 from labstack.mesh.access_log import log_format
 from labstack.mesh.envoy_admin import EnvoyAdmin
+from labstack.mesh.envoy_api import (
+    accesslog_v3,
+    bootstrap_v3,
+    cluster_v3,
+    core_v3,
+    discovery_v3,
+    endpoint_v3,
+    file_v3,
+    hcm_v3,
+    listener_v3,
+    route_v3,
+)
 from labstack.mesh.errors import InvalidMesh
 from labstack.mesh.translate import Translation
 from labstack.mesh.xds_folder import XdsFolder
@@ -47,9 +47,9 @@ ACT_SECONDS = 20.0
 class Resources:
     """What Envoy is given: each kind by name."""
 
-    clusters: Mapping[str, Cluster]
-    listeners: Mapping[str, Listener]
-    routes: Mapping[str, RouteConfiguration]
+    clusters: Mapping[str, cluster_v3.Cluster]
+    listeners: Mapping[str, listener_v3.Listener]
+    routes: Mapping[str, route_v3.RouteConfiguration]
 
 
 class EnvoyFiles:
@@ -95,13 +95,13 @@ class EnvoyFiles:
             {one.name: one for one in translation.routes},
         )
 
-    def _from_files(self, listener: Listener) -> Listener:
-        changed = Listener()
+    def _from_files(self, listener: listener_v3.Listener) -> listener_v3.Listener:
+        changed = listener_v3.Listener()
         changed.CopyFrom(listener)
         for manager in connection_managers(changed):
             with manager as http:
                 http.rds.config_source.Clear()
-                http.rds.config_source.resource_api_version = V3
+                http.rds.config_source.resource_api_version = core_v3.ApiVersion.V3
                 source = http.rds.config_source.path_config_source
                 source.path = str(self._seen_as.routes(http.rds.route_config_name))
                 if self.access_log:
@@ -120,7 +120,7 @@ class EnvoyFiles:
         ComponentFailed
             Envoy could not be asked.
         """
-        bootstrap = Bootstrap()
+        bootstrap = bootstrap_v3.Bootstrap()
         bootstrap.static_resources.clusters.extend(resources.clusters.values())
         for listener in resources.listeners.values():
             inline = bootstrap.static_resources.listeners.add()
@@ -131,7 +131,7 @@ class EnvoyFiles:
                     http.ClearField("rds")
                     http.route_config.CopyFrom(resources.routes[name])
         candidate = self.folder.path / "candidate.json"
-        write_atomically(candidate, MessageToJson(bootstrap, preserving_proto_field_name=True, indent=None))
+        write_atomically(candidate, envoy_api.to_json(bootstrap))
         argv = [str(self.envoy), "--mode", "validate", "--log-level", "error", "--config-path", str(candidate)]
         try:
             done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
@@ -221,9 +221,9 @@ class _Unpacked:
 
     def __init__(self, packed: Message) -> None:
         self._packed = packed
-        self._http = HttpConnectionManager()
+        self._http = hcm_v3.HttpConnectionManager()
 
-    def __enter__(self) -> HttpConnectionManager:
+    def __enter__(self) -> hcm_v3.HttpConnectionManager:
         self._packed.Unpack(self._http)
         return self._http
 
@@ -231,36 +231,38 @@ class _Unpacked:
         self._packed.Pack(self._http, deterministic=True)
 
 
-def connection_managers(listener: Listener) -> list[_Unpacked]:
+def connection_managers(listener: listener_v3.Listener) -> list[_Unpacked]:
     """Return the HTTP connection managers of a listener, each to be used as a context."""
     return [
         _Unpacked(filter_.typed_config)
         for chain in listener.filter_chains
         for filter_ in chain.filters
-        if filter_.typed_config.Is(HttpConnectionManager.DESCRIPTOR)
+        if filter_.typed_config.Is(hcm_v3.HttpConnectionManager.DESCRIPTOR)
     ]
 
 
-def with_endpoints(cluster: Cluster, endpoints: Mapping[str, ClusterLoadAssignment]) -> Cluster:
+def with_endpoints(
+    cluster: cluster_v3.Cluster, endpoints: Mapping[str, endpoint_v3.ClusterLoadAssignment]
+) -> cluster_v3.Cluster:
     """Return a cluster that holds its endpoints itself, instead of asking for them."""
-    if cluster.type != Cluster.EDS:
+    if cluster.type != cluster_v3.Cluster.EDS:
         return cluster
-    changed = Cluster()
+    changed = cluster_v3.Cluster()
     changed.CopyFrom(cluster)
     service = cluster.eds_cluster_config.service_name or cluster.name
     changed.ClearField("eds_cluster_config")
-    changed.type = Cluster.STATIC
+    changed.type = cluster_v3.Cluster.STATIC
     if service in endpoints:
         changed.load_assignment.CopyFrom(endpoints[service])
     changed.load_assignment.cluster_name = service
     return changed
 
 
-def json_access_log(path: str) -> AccessLog:
+def json_access_log(path: str) -> accesslog_v3.AccessLog:
     """Return the access log that istiod makes of `lab-stack/istio/mesh.yaml`."""
-    settings = FileAccessLog(path=path)
+    settings = file_v3.FileAccessLog(path=path)
     settings.log_format.json_format.update(log_format())
-    log = AccessLog(name="envoy.access_loggers.file")
+    log = accesslog_v3.AccessLog(name="envoy.access_loggers.file")
     log.typed_config.Pack(settings, deterministic=True)
     return log
 
@@ -273,12 +275,16 @@ def new_version() -> str:
 def resources_in(path: Path) -> list[Any]:
     """Return the resources of a file."""
     try:
-        response = Parse(path.read_text(encoding="utf-8"), DiscoveryResponse())
-    except (OSError, ParseError):
+        response = envoy_api.parse(path.read_text(encoding="utf-8"), discovery_v3.DiscoveryResponse())
+    except (OSError, envoy_api.Invalid):
         return []
     found = []
     for packed in response.resources:
-        kind = next(kind for kind in (Cluster, Listener, RouteConfiguration) if packed.Is(kind.DESCRIPTOR))
+        kind = next(
+            kind
+            for kind in (cluster_v3.Cluster, listener_v3.Listener, route_v3.RouteConfiguration)
+            if packed.Is(kind.DESCRIPTOR)
+        )
         resource = kind()
         packed.Unpack(resource)
         found.append(resource)
@@ -287,7 +293,7 @@ def resources_in(path: Path) -> list[Any]:
 
 def swap(path: Path, resources: Iterable[Message] | Sequence[Message], version: str) -> None:
     """Write a file of resources, and put it into its place."""
-    response = DiscoveryResponse(version_info=version)
+    response = discovery_v3.DiscoveryResponse(version_info=version)
     for resource in resources:
         response.resources.add().Pack(resource, deterministic=True)
-    write_atomically(path, MessageToJson(response, preserving_proto_field_name=True, indent=None))
+    write_atomically(path, envoy_api.to_json(response))

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from envoy.config.core.v3 import base_pb2
-from envoy.config.route.v3 import route_components_pb2
-from google.protobuf.duration_pb2 import Duration
-
+from labstack.mesh.envoy_api import core_v3, protobuf, route_v3
 from labstack.mesh.translate.destinations import Destinations
 from labstack.mesh.translate.faults import exact_percent, whole_percent
 from labstack.mesh.translate.headers import operations
 from labstack.mesh.translate.retries import retry_policy
 
-Route = route_components_pb2.Route
-Action = route_components_pb2.RouteAction
-Redirect = route_components_pb2.RedirectAction
+Route = route_v3.Route
+Action = route_v3.RouteAction
+Redirect = route_v3.RedirectAction
 Spec = Mapping[str, Any]
 
 REDIRECT_CODES = {
@@ -29,7 +26,7 @@ REDIRECT_CODES = {
 }
 
 
-def redirect(target: route_components_pb2.Route, spec: Spec, port: int) -> None:
+def redirect(target: route_v3.Route, spec: Spec, port: int) -> None:
     """Let a route redirect. A code that Envoy doesn't know leaves it without anything to do."""
     code = REDIRECT_CODES.get(spec.get("redirectCode", 0))
     if code is None:
@@ -46,7 +43,7 @@ def redirect(target: route_components_pb2.Route, spec: Spec, port: int) -> None:
         action.port_redirect = new_port
 
 
-def direct_response(target: route_components_pb2.Route, spec: Spec) -> None:
+def direct_response(target: route_v3.Route, spec: Spec) -> None:
     """Let a route answer by itself."""
     target.direct_response.status = spec.get("status", 0)
     body = spec.get("body", {})
@@ -56,7 +53,7 @@ def direct_response(target: route_components_pb2.Route, spec: Spec) -> None:
         target.direct_response.body.inline_bytes = body["bytes"]
 
 
-def forward(target: route_components_pb2.Route, spec: Spec, destinations: Destinations, authority: str) -> None:
+def forward(target: route_v3.Route, spec: Spec, destinations: Destinations, authority: str) -> None:
     """Let a route pass requests on.
 
     Parameters
@@ -72,7 +69,7 @@ def forward(target: route_components_pb2.Route, spec: Spec, destinations: Destin
     """
     action = target.route
     # Istio has no time-out unless one is given, also where Envoy would have one.
-    timeout = spec.get("timeout", Duration())
+    timeout = spec.get("timeout", protobuf.Duration())
     action.timeout.CopyFrom(timeout)
     action.max_grpc_timeout.CopyFrom(timeout)
     if "rewrite" in spec:
@@ -92,7 +89,7 @@ def forward(target: route_components_pb2.Route, spec: Spec, destinations: Destin
         action.retry_policy.CopyFrom(policy)
 
 
-def _rewrite(action: route_components_pb2.RouteAction, rewrite: Spec) -> None:
+def _rewrite(action: route_v3.RouteAction, rewrite: Spec) -> None:
     if "uriRegexRewrite" in rewrite:
         regex = rewrite["uriRegexRewrite"]
         action.regex_rewrite.pattern.regex = regex.get("match", "")
@@ -101,9 +98,9 @@ def _rewrite(action: route_components_pb2.RouteAction, rewrite: Spec) -> None:
         action.prefix_rewrite = rewrite["uri"]
 
 
-def _mirror(action: route_components_pb2.RouteAction, spec: Spec, destinations: Destinations) -> None:
+def _mirror(action: route_v3.RouteAction, spec: Spec, destinations: Destinations) -> None:
     """Add the mirrors; of all requests where no percentage is given, and none where it is 0."""
-    mirrors: list[tuple[Spec | None, base_pb2.RuntimeFractionalPercent | None]] = []
+    mirrors: list[tuple[Spec | None, core_v3.RuntimeFractionalPercent | None]] = []
     if "mirror" in spec:
         mirrors.append((spec["mirror"], _mirror_fraction(spec)))
     for each in spec.get("mirrors", []):
@@ -118,21 +115,21 @@ def _mirror(action: route_components_pb2.RouteAction, spec: Spec, destinations: 
             )
 
 
-def _mirror_fraction(spec: Spec) -> base_pb2.RuntimeFractionalPercent | None:
+def _mirror_fraction(spec: Spec) -> core_v3.RuntimeFractionalPercent | None:
     old = spec.get("mirrorPercent", spec.get("mirror_percent"))
     if "mirrorPercentage" in spec or old is None:
         return _fraction(spec.get("mirrorPercentage"))
-    return base_pb2.RuntimeFractionalPercent(default_value=whole_percent(old)) if old > 0 else None
+    return core_v3.RuntimeFractionalPercent(default_value=whole_percent(old)) if old > 0 else None
 
 
-def _fraction(percentage: Spec | None) -> base_pb2.RuntimeFractionalPercent | None:
+def _fraction(percentage: Spec | None) -> core_v3.RuntimeFractionalPercent | None:
     if percentage is None:
-        return base_pb2.RuntimeFractionalPercent(default_value=whole_percent(100))
+        return core_v3.RuntimeFractionalPercent(default_value=whole_percent(100))
     value = percentage.get("value", 0)
-    return base_pb2.RuntimeFractionalPercent(default_value=exact_percent(value)) if value > 0 else None
+    return core_v3.RuntimeFractionalPercent(default_value=exact_percent(value)) if value > 0 else None
 
 
-def _single(target: route_components_pb2.Route, each: Spec, destinations: Destinations) -> None:
+def _single(target: route_v3.Route, each: Spec, destinations: Destinations) -> None:
     """Pass on to the only destination; its weight means nothing."""
     action, destination = target.route, each.get("destination", {})
     action.cluster = destinations.cluster(destination)
@@ -145,7 +142,7 @@ def _single(target: route_components_pb2.Route, each: Spec, destinations: Destin
     _add_hash(action, destinations.hash(destination))
 
 
-def _weighted(action: route_components_pb2.RouteAction, routes: list[Spec], destinations: Destinations) -> None:
+def _weighted(action: route_v3.RouteAction, routes: list[Spec], destinations: Destinations) -> None:
     """Spread over several destinations; those of weight 0 are left out."""
     action.weighted_clusters.SetInParent()
     for each in routes:
@@ -163,7 +160,7 @@ def _weighted(action: route_components_pb2.RouteAction, routes: list[Spec], dest
         _add_hash(action, destinations.hash(destination))
 
 
-def _add_hash(action: route_components_pb2.RouteAction, settings: Spec | None) -> None:
+def _add_hash(action: route_v3.RouteAction, settings: Spec | None) -> None:
     """Say what of a request decides over its endpoint."""
     settings = settings or {}
     if "httpHeaderName" in settings:

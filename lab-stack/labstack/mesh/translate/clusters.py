@@ -6,12 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.core.v3 import config_source_pb2
-from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.struct_pb2 import Struct
-
+from labstack.mesh.envoy_api import cares_v3, cluster_v3, core_v3, protobuf
 from labstack.mesh.translate.connection_pools import apply_connection_pool
 from labstack.mesh.translate.destination_rules import Rule
 from labstack.mesh.translate.endpoints import Place, localities
@@ -20,11 +15,11 @@ from labstack.mesh.translate.outliers import apply_outlier_detection
 from labstack.mesh.translate.policies import policy_for
 from labstack.mesh.translate.services import Endpoint, Port, Service
 
-Cluster = cluster_pb2.Cluster
+Cluster = cluster_v3.Cluster
 
-CONNECT_TIMEOUT = Duration(seconds=10)
-DNS_REFRESH = Duration(seconds=60)
-DNS_JITTER = Duration(nanos=100_000_000)
+CONNECT_TIMEOUT = protobuf.Duration(seconds=10)
+DNS_REFRESH = protobuf.Duration(seconds=60)
+DNS_JITTER = protobuf.Duration(nanos=100_000_000)
 DNS_QUERIES = 100
 TYPES = {"NONE": Cluster.EDS, "STATIC": Cluster.EDS, "DNS": Cluster.STRICT_DNS, "DNS_ROUND_ROBIN": Cluster.LOGICAL_DNS}
 
@@ -33,7 +28,7 @@ TYPES = {"NONE": Cluster.EDS, "STATIC": Cluster.EDS, "DNS": Cluster.STRICT_DNS, 
 class Made:
     """A cluster, and what it was made of."""
 
-    cluster: cluster_pb2.Cluster
+    cluster: cluster_v3.Cluster
     service: Service
     port: Port
     rule: Rule | None
@@ -45,7 +40,7 @@ def cluster_name(host: str, port: int, subset: str = "") -> str:
     return f"outbound|{port}|{subset}|{host}"
 
 
-def black_hole() -> cluster_pb2.Cluster:
+def black_hole() -> cluster_v3.Cluster:
     """Return the cluster that takes what leads nowhere."""
     name = "BlackHoleCluster"
     return Cluster(name=name, alt_stat_name=name + ";", type=Cluster.STATIC, connect_timeout=CONNECT_TIMEOUT)
@@ -85,7 +80,7 @@ def _cluster(
     subset: Mapping[str, Any] | None,
     kind: int,
     here: Place,
-) -> cluster_pb2.Cluster | None:
+) -> cluster_v3.Cluster | None:
     """Return a cluster; None where DNS has nothing to resolve."""
     subset_name = (subset or {}).get("name", "")
     name = cluster_name(service.host, port.number, subset_name)
@@ -111,24 +106,24 @@ def _cluster(
     return cluster
 
 
-def _resolve(cluster: cluster_pb2.Cluster) -> None:
+def _resolve(cluster: cluster_v3.Cluster) -> None:
     cluster.dns_lookup_family = Cluster.V4_ONLY
     cluster.dns_refresh_rate.CopyFrom(DNS_REFRESH)
     cluster.dns_jitter.CopyFrom(DNS_JITTER)
     cluster.respect_dns_ttl = True
-    resolver = cares_dns_resolver_pb2.CaresDnsResolverConfig(udp_max_queries={"value": DNS_QUERIES})
+    resolver = cares_v3.CaresDnsResolverConfig(udp_max_queries={"value": DNS_QUERIES})
     cluster.typed_dns_resolver_config.name = "envoy.network.dns_resolver.cares"
     cluster.typed_dns_resolver_config.typed_config.Pack(resolver)
 
 
-def over_ads() -> config_source_pb2.ConfigSource:
+def over_ads() -> core_v3.ConfigSource:
     """Return where Envoy gets a named resource: from the stream that brought its name, however long it takes."""
-    return config_source_pb2.ConfigSource(
-        ads={}, initial_fetch_timeout=Duration(), resource_api_version=config_source_pb2.V3
+    return core_v3.ConfigSource(
+        ads={}, initial_fetch_timeout=protobuf.Duration(), resource_api_version=core_v3.ApiVersion.V3
     )
 
 
-def _describe(cluster: cluster_pb2.Cluster, service: Service, rule: Rule | None, subset: str) -> None:
+def _describe(cluster: cluster_v3.Cluster, service: Service, rule: Rule | None, subset: str) -> None:
     """Note where the cluster comes from, for whoever reads Envoy's configuration."""
     notes: dict[str, Any] = {}
     if service.external and not subset:
@@ -138,6 +133,6 @@ def _describe(cluster: cluster_pb2.Cluster, service: Service, rule: Rule | None,
     if subset:
         notes["subset"] = subset
     if notes:
-        metadata = Struct()
+        metadata = protobuf.Struct()
         metadata.update(notes)
         cluster.metadata.filter_metadata["istio"].CopyFrom(metadata)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
-from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from labstack.mesh.envoy_api import cluster_v3, http_v3
 
 Settings = Mapping[str, Any]
 
@@ -15,7 +14,7 @@ OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 RETRY_PERCENT, RETRY_CONCURRENCY = 0.2, 3
 
 
-def apply_connection_pool(cluster: cluster_pb2.Cluster, policy: Settings, *, http2: bool) -> None:
+def apply_connection_pool(cluster: cluster_v3.Cluster, policy: Settings, *, http2: bool) -> None:
     """Set a cluster's limits, time-outs and protocol.
 
     Parameters
@@ -39,9 +38,9 @@ def apply_connection_pool(cluster: cluster_pb2.Cluster, policy: Settings, *, htt
         cluster.typed_extension_protocol_options[OPTIONS].Pack(options)
 
 
-def _limit(cluster: cluster_pb2.Cluster, tcp: Settings, http: Settings, budget: Settings | None) -> None:
+def _limit(cluster: cluster_v3.Cluster, tcp: Settings, http: Settings, budget: Settings | None) -> None:
     """Set the circuit breaker; a limit of 0 means none, as no limit at all does."""
-    thresholds = circuit_breaker_pb2.CircuitBreakers.Thresholds()
+    thresholds = cluster_v3.CircuitBreakers.Thresholds()
     for limit, setting in (
         (thresholds.max_connections, tcp.get("maxConnections", 0)),
         (thresholds.max_pending_requests, http.get("http1MaxPendingRequests", 0)),
@@ -55,7 +54,7 @@ def _limit(cluster: cluster_pb2.Cluster, tcp: Settings, http: Settings, budget: 
     cluster.circuit_breakers.thresholds.append(thresholds)
 
 
-def _keep_alive(cluster: cluster_pb2.Cluster, keep_alive: Settings) -> None:
+def _keep_alive(cluster: cluster_v3.Cluster, keep_alive: Settings) -> None:
     probes = cluster.upstream_connection_options.tcp_keepalive
     probes.SetInParent()
     if keep_alive.get("probes", 0) > 0:
@@ -66,9 +65,9 @@ def _keep_alive(cluster: cluster_pb2.Cluster, keep_alive: Settings) -> None:
         probes.keepalive_interval.value = keep_alive["interval"].seconds
 
 
-def _options(tcp: Settings, http: Settings, *, http2: bool) -> http_protocol_options_pb2.HttpProtocolOptions | None:
+def _options(tcp: Settings, http: Settings, *, http2: bool) -> http_v3.HttpProtocolOptions | None:
     """Return the protocol's options; None where Envoy's own HTTP/1.1 will do."""
-    options = http_protocol_options_pb2.HttpProtocolOptions()
+    options = http_v3.HttpProtocolOptions()
     as_client = http.get("useClientProtocol", False)
     http2 = http2 or (http.get("h2UpgradePolicy") == "UPGRADE" and not as_client)
     idle = http.get("idleTimeout", tcp.get("idleTimeout"))

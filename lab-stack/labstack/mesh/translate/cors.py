@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from envoy.extensions.filters.http.cors.v3 import cors_pb2
-
+from labstack.mesh.envoy_api import cors_v3
 from labstack.mesh.translate.faults import whole_percent
 from labstack.mesh.translate.matches import string_matcher
 
 
-def cors_policy(policy: Mapping[str, Any]) -> cors_pb2.CorsPolicy:
+def cors_policy(policy: Mapping[str, Any]) -> cors_v3.CorsPolicy:
     """Return Envoy's CORS policy. A preflight that doesn't match is passed on, unless it is to be ignored."""
-    result = cors_pb2.CorsPolicy(
+    result = cors_v3.CorsPolicy(
         allow_methods=",".join(policy.get("allowMethods", [])),
         allow_headers=",".join(policy.get("allowHeaders", [])),
         expose_headers=",".join(policy.get("exposeHeaders", [])),

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from envoy.config.core.v3 import address_pb2, base_pb2
-from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
-
+from labstack.mesh.envoy_api import core_v3, endpoint_v3
 from labstack.mesh.translate.services import UNIX, Endpoint
 
-Locality = endpoint_components_pb2.LocalityLbEndpoints
+Locality = endpoint_v3.LocalityLbEndpoints
 Place = tuple[str, str, str]  # region, zone and subzone
 
 
-def localities(endpoints: Iterable[Endpoint]) -> list[endpoint_components_pb2.LocalityLbEndpoints]:
+def localities(endpoints: Iterable[Endpoint]) -> list[endpoint_v3.LocalityLbEndpoints]:
     """Return endpoints grouped by place, in order of the places' names."""
-    groups: dict[str, endpoint_components_pb2.LocalityLbEndpoints] = {}
+    groups: dict[str, endpoint_v3.LocalityLbEndpoints] = {}
     for each in endpoints:
         group = groups.setdefault(each.locality, Locality(locality=_locality(each.locality)))
         group.lb_endpoints.append(
-            endpoint_components_pb2.LbEndpoint(
+            endpoint_v3.LbEndpoint(
                 endpoint={"address": address_of(each.address, each.port)},
                 load_balancing_weight={"value": each.weight},
                 metadata={},
@@ -29,12 +27,12 @@ def localities(endpoints: Iterable[Endpoint]) -> list[endpoint_components_pb2.Lo
     return [groups[name] for name in sorted(groups)]
 
 
-def load_assignment(name: str, endpoints: Iterable[Endpoint]) -> endpoint_pb2.ClusterLoadAssignment:
+def load_assignment(name: str, endpoints: Iterable[Endpoint]) -> endpoint_v3.ClusterLoadAssignment:
     """Return what a cluster's name is resolved to."""
-    return endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=localities(endpoints))
+    return endpoint_v3.ClusterLoadAssignment(cluster_name=name, endpoints=localities(endpoints))
 
 
-def fail_over(assignment: endpoint_pb2.ClusterLoadAssignment, here: Place) -> None:
+def fail_over(assignment: endpoint_v3.ClusterLoadAssignment, here: Place) -> None:
     """Number the places by nearness to `here`, without gaps; 0 is used until it fails."""
     distances = [_distance(group.locality, here) for group in assignment.endpoints]
     ranks = {distance: rank for rank, distance in enumerate(sorted(set(distances)))}
@@ -42,18 +40,18 @@ def fail_over(assignment: endpoint_pb2.ClusterLoadAssignment, here: Place) -> No
         group.priority = ranks[distance]
 
 
-def _distance(locality: base_pb2.Locality, here: Place) -> int:
+def _distance(locality: core_v3.Locality, here: Place) -> int:
     there = (locality.region, locality.zone, locality.sub_zone)
     return next((3 - level for level in range(3) if there[level] != here[level]), 0)
 
 
-def _locality(text: str) -> base_pb2.Locality:
+def _locality(text: str) -> core_v3.Locality:
     region, zone, sub_zone = [*text.split("/"), "", ""][:3]
-    return base_pb2.Locality(region=region, zone=zone, sub_zone=sub_zone)
+    return core_v3.Locality(region=region, zone=zone, sub_zone=sub_zone)
 
 
-def address_of(address: str, port: int) -> address_pb2.Address:
+def address_of(address: str, port: int) -> core_v3.Address:
     """Return an address for Envoy; without a port it is the path of a Unix socket."""
     if not port:
-        return address_pb2.Address(pipe={"path": address.removeprefix(UNIX)})
-    return address_pb2.Address(socket_address={"address": address, "port_value": port})
+        return core_v3.Address(pipe={"path": address.removeprefix(UNIX)})
+    return core_v3.Address(socket_address={"address": address, "port_value": port})

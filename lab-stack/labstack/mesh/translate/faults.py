@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from envoy.extensions.filters.http.fault.v3 import fault_pb2
-from envoy.type.v3 import percent_pb2
+from labstack.mesh.envoy_api import fault_v3, type_v3
 
 GRPC_STATUS = {
     name: code
@@ -20,21 +19,21 @@ GRPC_STATUS = {
 }
 
 
-def exact_percent(value: float) -> percent_pb2.FractionalPercent:
+def exact_percent(value: float) -> type_v3.FractionalPercent:
     """Return a percentage with four digits behind the point; what is finer is cut off."""
-    return percent_pb2.FractionalPercent(
-        numerator=int(value * 10_000) % 2**32, denominator=percent_pb2.FractionalPercent.MILLION
+    return type_v3.FractionalPercent(
+        numerator=int(value * 10_000) % 2**32, denominator=type_v3.FractionalPercent.MILLION
     )
 
 
-def whole_percent(value: int) -> percent_pb2.FractionalPercent:
+def whole_percent(value: int) -> type_v3.FractionalPercent:
     """Return a percentage without a fraction."""
-    return percent_pb2.FractionalPercent(numerator=value % 2**32, denominator=percent_pb2.FractionalPercent.HUNDRED)
+    return type_v3.FractionalPercent(numerator=value % 2**32, denominator=type_v3.FractionalPercent.HUNDRED)
 
 
-def http_fault(fault: Mapping[str, Any]) -> fault_pb2.HTTPFault:
+def http_fault(fault: Mapping[str, Any]) -> fault_v3.HTTPFault:
     """Return Envoy's fault; without a percentage neither a delay nor an abort ever happens."""
-    result = fault_pb2.HTTPFault()
+    result = fault_v3.HTTPFault()
     delay, abort = fault.get("delay"), fault.get("abort")
     if delay is not None and "fixedDelay" in delay:
         result.delay.fixed_delay.CopyFrom(delay["fixedDelay"])

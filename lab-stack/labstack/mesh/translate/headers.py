@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from envoy.config.core.v3 import base_pb2
+from labstack.mesh.envoy_api import core_v3
 
-Option = base_pb2.HeaderValueOption
+Option = core_v3.HeaderValueOption
 
 
 class HasHeaders(Protocol):
@@ -24,9 +24,9 @@ class HasHeaders(Protocol):
 class Operations:
     """What is to be done to the headers of requests and responses, and the host that requests are to name."""
 
-    request_add: list[base_pb2.HeaderValueOption] = field(default_factory=list)
+    request_add: list[core_v3.HeaderValueOption] = field(default_factory=list)
     request_remove: list[str] = field(default_factory=list)
-    response_add: list[base_pb2.HeaderValueOption] = field(default_factory=list)
+    response_add: list[core_v3.HeaderValueOption] = field(default_factory=list)
     response_remove: list[str] = field(default_factory=list)
     authority: str = ""
 
@@ -50,7 +50,7 @@ def operations(headers: Mapping[str, Any]) -> Operations:
     )
 
 
-def _options(spec: Mapping[str, Any]) -> list[base_pb2.HeaderValueOption]:
+def _options(spec: Mapping[str, Any]) -> list[core_v3.HeaderValueOption]:
     written = (("set", Option.OVERWRITE_IF_EXISTS_OR_ADD), ("add", Option.APPEND_IF_EXISTS_OR_ADD))
     return [
         Option(header={"key": key, "value": spec[verb][key]}, append_action=action)

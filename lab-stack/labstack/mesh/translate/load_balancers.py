@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from envoy.config.cluster.v3 import cluster_pb2
-
+from labstack.mesh.envoy_api import cluster_v3
 from labstack.mesh.translate.endpoints import Place, fail_over
 
-Cluster = cluster_pb2.Cluster
+Cluster = cluster_v3.Cluster
 
 RING_SIZE = 1024
 
 
-def apply_load_balancer(cluster: cluster_pb2.Cluster, settings: Mapping[str, Any], here: Place) -> None:
+def apply_load_balancer(cluster: cluster_v3.Cluster, settings: Mapping[str, Any], here: Place) -> None:
     """Set a cluster's load balancing; Istio's default is the endpoint with the fewest requests under way.
 
     `here` is where the gateway is.
@@ -39,7 +38,7 @@ def apply_load_balancer(cluster: cluster_pb2.Cluster, settings: Mapping[str, Any
         _hash(cluster, settings["consistentHash"])
 
 
-def is_ordered(cluster: cluster_pb2.Cluster, settings: Mapping[str, Any]) -> bool:
+def is_ordered(cluster: cluster_v3.Cluster, settings: Mapping[str, Any]) -> bool:
     """Say whether nearer endpoints come first, as they do unless somebody turns it off.
 
     Without outlier detection Envoy would never know that they fail, so then all are alike.
@@ -48,7 +47,7 @@ def is_ordered(cluster: cluster_pb2.Cluster, settings: Mapping[str, Any]) -> boo
 
 
 def _warm_up(
-    config: cluster_pb2.Cluster.RoundRobinLbConfig | cluster_pb2.Cluster.LeastRequestLbConfig,
+    config: cluster_v3.Cluster.RoundRobinLbConfig | cluster_v3.Cluster.LeastRequestLbConfig,
     settings: Mapping[str, Any],
 ) -> None:
     """Let a new endpoint's share grow slowly; the newer of the two ways to say so wins."""
@@ -63,7 +62,7 @@ def _warm_up(
         config.slow_start_config.slow_start_window.CopyFrom(settings["warmupDurationSecs"])
 
 
-def _hash(cluster: cluster_pb2.Cluster, settings: Mapping[str, Any]) -> None:
+def _hash(cluster: cluster_v3.Cluster, settings: Mapping[str, Any]) -> None:
     if "maglev" in settings:
         cluster.lb_policy = Cluster.MAGLEV
         if size := settings["maglev"].get("tableSize", 0):

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from envoy.config.route.v3 import route_components_pb2
-from envoy.type.matcher.v3 import string_pb2
+from labstack.mesh.envoy_api import matcher_v3, route_v3
 
 Match = Mapping[str, Any]
 
 
-def route_match(match: Match | None) -> route_components_pb2.RouteMatch:
+def route_match(match: Match | None) -> route_v3.RouteMatch:
     """Return Envoy's match for one of Istio's; None matches everything."""
-    result = route_components_pb2.RouteMatch(prefix="/")
+    result = route_v3.RouteMatch(prefix="/")
     if match is None:
         return result
     result.case_sensitive.value = not match.get("ignoreUriCase", False)
@@ -30,24 +29,24 @@ def route_match(match: Match | None) -> route_components_pb2.RouteMatch:
     return result
 
 
-def is_catch_all(route: route_components_pb2.Route) -> bool:
+def is_catch_all(route: route_v3.Route) -> bool:
     """Say whether a route takes every request, so that none behind it is ever reached."""
     match = route.match
     return (match.prefix == "/" or match.safe_regex.regex == ".*") and not match.headers and not match.query_parameters
 
 
-def string_matcher(match: Match) -> string_pb2.StringMatcher | None:
+def string_matcher(match: Match) -> matcher_v3.StringMatcher | None:
     """Return Envoy's matcher of a text; None where nothing is said of it."""
     if "exact" in match:
-        return string_pb2.StringMatcher(exact=match["exact"])
+        return matcher_v3.StringMatcher(exact=match["exact"])
     if "prefix" in match:
-        return string_pb2.StringMatcher(prefix=match["prefix"])
+        return matcher_v3.StringMatcher(prefix=match["prefix"])
     if "regex" in match:
-        return string_pb2.StringMatcher(safe_regex={"regex": match["regex"]})
+        return matcher_v3.StringMatcher(safe_regex={"regex": match["regex"]})
     return None
 
 
-def _match_path(result: route_components_pb2.RouteMatch, uri: Match) -> None:
+def _match_path(result: route_v3.RouteMatch, uri: Match) -> None:
     if "exact" in uri:
         result.path = uri["exact"]
     elif "prefix" in uri:
@@ -61,13 +60,13 @@ def _asks_for_presence(match: Match) -> bool:
     return not match or match.get("regex") == "*"
 
 
-def _header(name: str, match: Match) -> route_components_pb2.HeaderMatcher:
+def _header(name: str, match: Match) -> route_v3.HeaderMatcher:
     if _asks_for_presence(match):
-        return route_components_pb2.HeaderMatcher(name=name, present_match=True)
-    return route_components_pb2.HeaderMatcher(name=name, string_match=string_matcher(match))
+        return route_v3.HeaderMatcher(name=name, present_match=True)
+    return route_v3.HeaderMatcher(name=name, string_match=string_matcher(match))
 
 
-def _absent_header(name: str, match: Match) -> route_components_pb2.HeaderMatcher:
+def _absent_header(name: str, match: Match) -> route_v3.HeaderMatcher:
     result = _header(name, match)
     result.invert_match = True
     # A header that isn't there has no value that could be the wrong one.
@@ -75,7 +74,7 @@ def _absent_header(name: str, match: Match) -> route_components_pb2.HeaderMatche
     return result
 
 
-def _query_parameter(name: str, match: Match) -> route_components_pb2.QueryParameterMatcher:
+def _query_parameter(name: str, match: Match) -> route_v3.QueryParameterMatcher:
     if _asks_for_presence(match):
-        return route_components_pb2.QueryParameterMatcher(name=name, present_match=True)
-    return route_components_pb2.QueryParameterMatcher(name=name, string_match=string_matcher(match))
+        return route_v3.QueryParameterMatcher(name=name, present_match=True)
+    return route_v3.QueryParameterMatcher(name=name, string_match=string_matcher(match))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from envoy.config.cluster.v3 import cluster_pb2, outlier_detection_pb2
+from labstack.mesh.envoy_api import cluster_v3
 
 
-def apply_outlier_detection(cluster: cluster_pb2.Cluster, settings: Mapping[str, Any] | None) -> None:
+def apply_outlier_detection(cluster: cluster_v3.Cluster, settings: Mapping[str, Any] | None) -> None:
     """Set a cluster's outlier detection.
 
     Envoy would judge by success rates, too; Istio turns that off. A threshold of 0 turns its own check off.
@@ -16,7 +16,7 @@ def apply_outlier_detection(cluster: cluster_pb2.Cluster, settings: Mapping[str,
     """
     if settings is None:
         return
-    detection = outlier_detection_pb2.OutlierDetection()
+    detection = cluster_v3.OutlierDetection()
     detection.enforcing_success_rate.value = 0
     if (errors := settings.get("consecutive5xxErrors")) is not None:
         detection.consecutive_5xx.value = errors

@@ -6,11 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from envoy.config.route.v3 import route_components_pb2
-from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
-from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
+from labstack.mesh.envoy_api import previous_hosts_v3, previous_priorities_v3, route_v3
 
-Policy = route_components_pb2.RetryPolicy
+Policy = route_v3.RetryPolicy
 
 # Istio's defaults. They retry what surely was not served; a 503 from the service itself is none of them.
 ATTEMPTS = 2
@@ -25,7 +23,7 @@ STATUS_CODES = frozenset(
 )
 
 
-def retry_policy(retries: Mapping[str, Any] | None, *, hashed: bool) -> route_components_pb2.RetryPolicy | None:
+def retry_policy(retries: Mapping[str, Any] | None, *, hashed: bool) -> route_v3.RetryPolicy | None:
     """Return Envoy's retry policy; None where retries are turned off, by attempts of 0.
 
     Parameters
@@ -47,10 +45,10 @@ def retry_policy(retries: Mapping[str, Any] | None, *, hashed: bool) -> route_co
         policy.per_try_timeout.CopyFrom(retries["perTryTimeout"])
     if retries.get("retryIgnorePreviousHosts", not hashed):
         predicate = policy.retry_host_predicate.add(name="envoy.retry_host_predicates.previous_hosts")
-        predicate.typed_config.Pack(previous_hosts_pb2.PreviousHostsPredicate())
+        predicate.typed_config.Pack(previous_hosts_v3.PreviousHostsPredicate())
     if retries.get("retryRemoteLocalities"):
         policy.retry_priority.name = "envoy.retry_priorities.previous_priorities"
-        config = previous_priorities_config_pb2.PreviousPrioritiesConfig(update_frequency=2)
+        config = previous_priorities_v3.PreviousPrioritiesConfig(update_frequency=2)
         policy.retry_priority.typed_config.Pack(config)
     if "backoff" in retries:
         policy.retry_back_off.base_interval.CopyFrom(retries["backoff"])

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from envoy.config.route.v3 import route_components_pb2, route_pb2
-
+from labstack.mesh.envoy_api import route_v3
 from labstack.mesh.translate import gateways
 from labstack.mesh.translate.configs import Config
 from labstack.mesh.translate.destination_rules import DestinationRules
@@ -24,7 +23,7 @@ LARGEST_BODY = 2**20
 class _Host:
     domains: list[str]
     name: str
-    routes: list[route_components_pb2.Route] = field(default_factory=list)
+    routes: list[route_v3.Route] = field(default_factory=list)
 
 
 class Router:
@@ -36,17 +35,17 @@ class Router:
         self._rules = rules
         self._labels = gateways.labels_of_gateway(services)
 
-    def configurations(self, merged: Merged) -> list[route_pb2.RouteConfiguration]:
+    def configurations(self, merged: Merged) -> list[route_v3.RouteConfiguration]:
         """Return the route configurations of all listeners."""
         return [self._configuration(name, servers) for name, servers in merged.servers.items()]
 
-    def _configuration(self, name: str, servers: list[Server]) -> route_pb2.RouteConfiguration:
+    def _configuration(self, name: str, servers: list[Server]) -> route_v3.RouteConfiguration:
         hosts = self._hosts(servers)
         # Without a virtual host Envoy would wait; an empty one answers 404.
         virtual = [_virtual_host(host) for host in _collapsed(hosts)] or [
-            route_components_pb2.VirtualHost(name=_domain("blackhole", servers[0].port), domains=["*"])
+            route_v3.VirtualHost(name=_domain("blackhole", servers[0].port), domains=["*"])
         ]
-        return route_pb2.RouteConfiguration(
+        return route_v3.RouteConfiguration(
             name=name,
             virtual_hosts=sorted(virtual, key=lambda host: host.name),
             validate_clusters={"value": False},
@@ -57,7 +56,7 @@ class Router:
     def _hosts(self, servers: list[Server]) -> dict[str, _Host]:
         """Return the virtual hosts of all servers; one that several VirtualServices serve gets the routes of all."""
         result: dict[str, _Host] = {}
-        made: dict[tuple[str, str, str], list[route_components_pb2.Route]] = {}
+        made: dict[tuple[str, str, str], list[route_v3.Route]] = {}
         for server in servers:
             for config in bound_to(self._virtual_services, server.gateway, gateways.NAMESPACE):
                 shared = intersection(server.hosts_for(config.namespace), hosts_of(config))
@@ -73,7 +72,7 @@ class Router:
                     known.routes += made[key]
         return result
 
-    def _routes(self, config: Config, server: Server) -> list[route_components_pb2.Route]:
+    def _routes(self, config: Config, server: Server) -> list[route_v3.Route]:
         caller = Caller(server.gateway, server.port, self._labels)
         destinations = Destinations(self._services, self._rules, config.namespace, server.port)
         return routes_of(config, caller, destinations)
@@ -94,9 +93,9 @@ def _collapsed(hosts: dict[str, _Host]) -> list[_Host]:
     return list(result.values())
 
 
-def _virtual_host(host: _Host) -> route_components_pb2.VirtualHost:
+def _virtual_host(host: _Host) -> route_v3.VirtualHost:
     # What takes everything goes last, so that it hides no route of another VirtualService; else their order stays.
-    return route_components_pb2.VirtualHost(
+    return route_v3.VirtualHost(
         name=host.name,
         domains=host.domains,
         routes=sorted(host.routes, key=is_catch_all),

@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from google.protobuf.duration_pb2 import Duration
-
 from labstack.mesh import durations
 from labstack.mesh.documents import Document
+from labstack.mesh.envoy_api import protobuf
 from labstack.mesh.errors import Problem
 from labstack.mesh.words import did_you_mean, seen
 
@@ -116,12 +115,12 @@ class Real:
 class Span:
     """A duration, such as ``1.5s``."""
 
-    def read(self, value: Any, path: Path, reader: Reader) -> Duration | None:
+    def read(self, value: Any, path: Path, reader: Reader) -> protobuf.Duration | None:
         length = durations.nanoseconds(value) if isinstance(value, str) else None
         if length is None:
             reader.refuse(path, f"a duration such as {durations.EXAMPLES}", value)
             return None
-        result = Duration()
+        result = protobuf.Duration()
         result.FromNanoseconds(length)
         return result
 

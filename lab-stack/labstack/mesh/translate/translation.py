@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.endpoint.v3 import endpoint_pb2
-
 from labstack.mesh.documents import Document
+from labstack.mesh.envoy_api import cluster_v3, endpoint_v3
 from labstack.mesh.errors import Problem
 from labstack.mesh.translate.clusters import Made, black_hole, clusters_of
 from labstack.mesh.translate.configs import read_configs
@@ -64,7 +62,7 @@ def translate(documents: Sequence[Document]) -> Translation:
     here = place_of_gateway(services)
     made = [cluster for service in services.seen.values() for cluster in _clusters(service, services, rules, here)]
     clusters = [*(each.cluster for each in made), black_hole()]
-    endpoints = [_endpoints(each, services, here) for each in made if each.cluster.type == cluster_pb2.Cluster.EDS]
+    endpoints = [_endpoints(each, services, here) for each in made if each.cluster.type == cluster_v3.Cluster.EDS]
     return Translation(
         clusters=sorted(clusters, key=lambda each: each.name),
         endpoints=sorted(endpoints, key=lambda each: each.cluster_name),
@@ -79,7 +77,7 @@ def _clusters(service: Service, services: Services, rules: DestinationRules, her
     return clusters_of(service, endpoints, rules.rule_for(service, NAMESPACE), here)
 
 
-def _endpoints(made: Made, services: Services, here: Place) -> endpoint_pb2.ClusterLoadAssignment:
+def _endpoints(made: Made, services: Services, here: Place) -> endpoint_v3.ClusterLoadAssignment:
     """Return the endpoints of a cluster that asks for them by its name."""
     labels = (made.subset or {}).get("labels", {}).items()
     chosen = [

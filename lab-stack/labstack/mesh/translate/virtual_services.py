@@ -6,9 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from envoy.config.route.v3 import route_components_pb2
-from google.protobuf.struct_pb2 import Struct
-
+from labstack.mesh.envoy_api import protobuf, route_v3
 from labstack.mesh.translate import actions
 from labstack.mesh.translate.configs import Config
 from labstack.mesh.translate.cors import cors_policy
@@ -18,7 +16,7 @@ from labstack.mesh.translate.headers import operations
 from labstack.mesh.translate.hosts import full_name, gateway_name
 from labstack.mesh.translate.matches import is_catch_all, route_match
 
-Route = route_components_pb2.Route
+Route = route_v3.Route
 Spec = Mapping[str, Any]
 
 FAULT, CORS = "envoy.filters.http.fault", "envoy.filters.http.cors"
@@ -69,7 +67,7 @@ def bound_to(configs: Iterable[Config], gateway: str, namespace: str) -> list[Co
     return [config for rank in ranks for config in rank]
 
 
-def routes_of(config: Config, caller: Caller, destinations: Destinations) -> list[route_components_pb2.Route]:
+def routes_of(config: Config, caller: Caller, destinations: Destinations) -> list[route_v3.Route]:
     """Return the routes that a VirtualService makes for a gateway, up to the first that takes everything."""
     result = []
     for spec in config.spec.get("http", []):
@@ -95,12 +93,12 @@ def _is_for(match: Spec, caller: Caller, namespace: str) -> bool:
 
 def _route(
     config: Config, spec: Spec, match: Spec | None, caller: Caller, destinations: Destinations
-) -> route_components_pb2.Route:
+) -> route_v3.Route:
     name = spec.get("name", "")
     if match is not None and match.get("name"):
         name += f".{match['name']}"
     route = Route(name=name, match=route_match(match), stat_prefix=(match or {}).get("statPrefix", ""))
-    origin = Struct()
+    origin = protobuf.Struct()
     origin.update({"config": config.origin})
     route.metadata.filter_metadata["istio"].CopyFrom(origin)
     headers = operations(spec.get("headers", {}))
@@ -119,7 +117,7 @@ def _route(
     return route
 
 
-def _operation(route: route_components_pb2.Route, name: str, port: int) -> str:
+def _operation(route: route_v3.Route, name: str, port: int) -> str:
     """Return what spans of a route are called: its one destination, else the VirtualService, then its path."""
     match = route.match
     path = {

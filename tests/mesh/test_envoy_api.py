@@ -1,0 +1,59 @@
+"""Envoy's API comes from descriptors of the project's own: they are complete, and those of the pinned wheel."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labstack.mesh import envoy_api
+from labstack.mesh.envoy_api import cluster_v3, core_v3, listener_v3, protobuf, router_v3
+from tools.make_envoy_api import OUTPUT
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_message_is_the_same_after_json() -> None:
+    """A message with a duration, an enumeration and a packed message in it is read from its own JSON again."""
+    listener = listener_v3.Listener(name="http", traffic_direction=core_v3.TrafficDirection.OUTBOUND)
+    listener.transparent.value = True
+    entry = listener.filter_chains.add().filters.add(name="router")
+    entry.typed_config.Pack(router_v3.Router(suppress_envoy_headers=True))
+    listener.listener_filters_timeout.CopyFrom(protobuf.Duration(seconds=1, nanos=500_000_000))
+    text = envoy_api.to_json(listener)
+    assert '"suppress_envoy_headers": true' in text
+    assert '"1.500s"' in text
+    assert envoy_api.parse(text, listener_v3.Listener()) == listener
+
+
+def test_what_is_no_message_is_refused() -> None:
+    """A field that the API does not have, and text that is no JSON, are refused with the reason."""
+    with pytest.raises(envoy_api.Invalid, match="no_such_field"):
+        envoy_api.parse('{"no_such_field": 1}', cluster_v3.Cluster())
+    with pytest.raises(envoy_api.Invalid):
+        envoy_api.parse("{", cluster_v3.Cluster())
+
+
+def test_a_misspelt_message_is_told() -> None:
+    """A name that the descriptors do not have raises an AttributeError with the full name."""
+    with pytest.raises(AttributeError, match=r"envoy\.config\.cluster\.v3\.Clutser"):
+        _ = cluster_v3.Clutser
+
+
+def test_the_translator_needs_no_other_package_of_protos() -> None:
+    """Neither grpc nor a package of Envoy's protos is imported for the translator."""
+    code = (
+        "import sys, labstack.mesh.envoy_files, labstack.mesh.translate\n"
+        "print({name.partition('.')[0] for name in sys.modules} & {'envoy', 'grpc', 'udpa', 'validate', 'xds'})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.long
+def test_the_descriptors_are_those_of_the_pinned_wheel() -> None:
+    """`tools/make_envoy_api.py` writes the file as it stands in the repository."""
+    assert OUTPUT.exists()
+    subprocess.run([sys.executable, "tools/make_envoy_api.py", "--check"], cwd=ROOT, check=True)
