@@ -37,6 +37,7 @@ SUITES: dict[str, list[str]] = {
     "lint": ["tests/lint"],
     "repo": ["tests/repo", "tests/datasets"],
     "book": ["tests/book"],
+    "installing": ["tests/installing"],
     "services": ["tests/services"],
     "mesh": ["tests/mesh"],
     "stack": ["tests/stack"],

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from labstack.commands.images import images, sweep
+from labstack.commands.notebooks import notebooks
 from labstack.commands.printing import as_json, running, show_status, stages
 from labstack.commands.repairs import dead_letters, outbox, switch
 from labstack.commands.scenarios import scenario
@@ -214,7 +215,7 @@ def prefetch(lab: Lab) -> None:
     click.echo("Every program is there.")
 
 
-for group in (dead_letters, outbox, switch, scenario, images, sweep, install_command, mesh):
+for group in (dead_letters, outbox, switch, scenario, images, sweep, install_command, mesh, notebooks):
     main.add_command(group)
 for verb in VERBS:
     mesh.add_command(verb)

@@ -15,10 +15,15 @@ import platformdirs
 
 from labstack.errors import LabError, StorageTrouble
 
-CONFIG = Path(__file__).resolve().parent.parent
-"""The folder with one folder of configuration per component: ``lab-stack/``."""
+_PACKAGE = Path(__file__).resolve().parent
+TREE = _PACKAGE / "tree" if (_PACKAGE / "tree").is_dir() else _PACKAGE.parents[1]
+"""The folder that has what belongs to no package (configuration, datasets, notebooks, documents), laid out as in the
+repository. In a checkout it is the repository itself; a wheel brings it in ``labstack/tree``."""
 
-DATASETS = CONFIG.parent / "datasets"
+CONFIG = TREE / "lab-stack"
+"""The folder with one folder of configuration per component."""
+
+DATASETS = TREE / "datasets"
 
 
 @dataclass(frozen=True)

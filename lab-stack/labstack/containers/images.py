@@ -13,12 +13,12 @@ from pathlib import Path
 import docker
 from docker.errors import BuildError, ImageNotFound
 
+import labservices
 from labstack.containers.engine import engine, refused, speaking_plainly
 from labstack.errors import ComponentFailed, DownloadFailed, LabError
-from labstack.paths import CONFIG
+from labstack.paths import DATASETS
 from labstack.versions import VERSIONS
 
-ROOT = CONFIG.parent
 IMAGES: tuple[str, ...] = tuple(VERSIONS["images"])
 """The names that the versions file has."""
 
@@ -143,16 +143,16 @@ def _context() -> bytes:
     """Pack what the Dockerfile copies, the same bytes for the same content."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for folder in ("datasets", "labservices"):
-            for path in sorted((ROOT / folder).rglob("*")):
+        for folder in (DATASETS, Path(labservices.__file__).parent):
+            for path in sorted(folder.rglob("*")):
                 if path.is_file() and "__pycache__" not in path.parts:
-                    _add(archive, path)
+                    _add(archive, path, path.relative_to(folder.parent))
     return buffer.getvalue()
 
 
-def _add(archive: tarfile.TarFile, path: Path) -> None:
+def _add(archive: tarfile.TarFile, path: Path, name: Path) -> None:
     content = path.read_bytes()
-    entry = tarfile.TarInfo(str(path.relative_to(ROOT)))
+    entry = tarfile.TarInfo(name.as_posix())
     entry.size, entry.mode = len(content), 0o644
     archive.addfile(entry, io.BytesIO(content))
 

@@ -1,0 +1,176 @@
+"""A learner's copy of the course: the notebooks without their outputs, and the files that they link to."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+
+from labstack.errors import LabError, StorageTrouble
+from labstack.paths import TREE, write_atomically
+
+NOTE = ".saga-lab-course.json"
+"""What was written, and when: so that a later copy knows what the learner has changed since."""
+
+FIRST = "notebooks/00-start-here.ipynb"
+PACKAGES = {"labservices": "labservices", "labkit": "labkit", "lab-stack/labstack": "labstack"}
+"""Folders of the repository that are packages: an installation has them elsewhere."""
+
+LINK = re.compile(r"\]\((?!\w+:|#)([^)\s#]+)")
+
+
+@dataclass(frozen=True)
+class CourseCopy:
+    """What a copy has done.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the course is.
+    written : tuple of str
+        Files that are new, or newer than before.
+    kept : tuple of str
+        Files that the learner has changed, and that are therefore as they were.
+    beside : tuple of str
+        Newer versions of those, written beside them with the date in their name.
+    """
+
+    folder: Path
+    written: tuple[str, ...]
+    kept: tuple[str, ...]
+    beside: tuple[str, ...]
+
+
+def copy_course(folder: Path, today: date | None = None) -> CourseCopy:
+    """Write the course into a folder; what the learner has changed there is never overwritten.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there.
+    today : date, optional
+        The date that the copy carries; default: today's.
+
+    Raises
+    ------
+    LabError
+        The folder is the course itself.
+    StorageTrouble
+        The folder can't be written.
+    """
+    day = (today or date.today()).isoformat()
+    if folder.resolve() == TREE:
+        raise LabError(f"{folder} is the course itself.", next_step="name another folder: `lab notebooks my-course`")
+    noted = _noted(folder)
+    known = dict(noted)
+    written: list[str] = []
+    kept: list[str] = []
+    beside: list[str] = []
+    try:
+        for name, content in course():
+            place, new = folder / name, _hash(content)
+            there = _hash(place.read_bytes()) if place.exists() else None
+            if there in (None, noted.get(name)):
+                if there != new:
+                    _write(place, content)
+                    written.append(name)
+            elif there != new:
+                kept.append(name)
+                if noted.get(name) != new:
+                    newer = place.with_name(f"{place.stem}.{day}{place.suffix}")
+                    _write(newer, content)
+                    beside.append(newer.relative_to(folder).as_posix())
+            known[name] = new
+        note = {"version": version("saga-lab"), "date": day, "files": known}
+        write_atomically(folder / NOTE, json.dumps(note, indent=1))
+    except OSError as error:
+        raise StorageTrouble(
+            f"The course can't be written to {folder}: {error.strerror}.", next_step="name another folder"
+        ) from error
+    return CourseCopy(folder, tuple(written), tuple(kept), tuple(beside))
+
+
+def course() -> Iterator[tuple[str, bytes]]:
+    """Yield each file of a learner's copy: its path, and its content."""
+    notebooks = sorted(p.relative_to(TREE).as_posix() for p in (TREE / "notebooks").rglob("*.ipynb") if _is_ours(p))
+    for name in notebooks:
+        yield name, without_outputs((TREE / name).read_text(encoding="utf-8")).encode()
+    for name in sorted(_linked(notebooks) - set(notebooks)):
+        yield name, _place(name).read_bytes()
+
+
+def without_outputs(notebook: str) -> str:
+    """Return a notebook's JSON as somebody gets it who has run nothing yet."""
+    content = json.loads(notebook)
+    for cell in content["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"], cell["execution_count"] = [], None
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _is_ours(notebook: Path) -> bool:
+    """Return whether a notebook is one of the course's: not a checkpoint, and not what a learner keeps beside it."""
+    return notebook.parent.name in ("notebooks", "instructor")
+
+
+def _linked(start: Iterable[str]) -> set[str]:
+    """Return every file that these files link to, also by way of other documents."""
+    found, waiting = set(start), list(start)
+    while waiting:
+        name = waiting.pop()
+        for target in LINK.findall(_place(name).read_text(encoding="utf-8")):
+            for file in _files(PurePosixPath(name).parent, target):
+                if file not in found:
+                    found.add(file)
+                    if file.endswith((".md", ".ipynb")):
+                        waiting.append(file)
+    return found
+
+
+def _files(folder: PurePosixPath, target: str) -> list[str]:
+    """Return the files of the repository that a link from a document in `folder` leads to; none where it leads out."""
+    parts: list[str] = []
+    for part in (folder / target).parts:
+        if part == "..":
+            if not parts:
+                return []
+            parts.pop()
+        else:
+            parts.append(part)
+    name = "/".join(parts)
+    place = _place(name)
+    if place.is_dir():
+        return [f"{name}/{file.name}" for file in sorted(place.iterdir()) if file.is_file()]
+    return [name] if place.is_file() else []
+
+
+def _place(name: str) -> Path:
+    """Return where a file of the repository is in this installation."""
+    for folder, package in PACKAGES.items():
+        if name == folder or name.startswith(f"{folder}/"):
+            spec = importlib.util.find_spec(package)
+            if spec and spec.submodule_search_locations:
+                return Path(spec.submodule_search_locations[0]) / name.removeprefix(folder).lstrip("/")
+    return TREE / name
+
+
+def _noted(folder: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads((folder / NOTE).read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write(place: Path, content: bytes) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content)

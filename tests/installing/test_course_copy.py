@@ -1,0 +1,110 @@
+"""`lab notebooks`: a copy of the course that belongs to the learner."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import date
+from pathlib import Path
+
+import nbformat
+import pytest
+from click.testing import CliRunner
+
+from labstack import course_copy
+from labstack.cli import main
+from labstack.course_copy import FIRST, copy_course, without_outputs
+from labstack.errors import LabError, StorageTrouble
+from labstack.paths import TREE
+
+FIRST_DAY, LATER = date(2026, 3, 1), date(2026, 4, 2)
+NOTEBOOK = "notebooks/01-one-order.ipynb"
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    folder = tmp_path / "course"
+    copy_course(folder, FIRST_DAY)
+    return folder
+
+
+def test_every_notebook_is_there_without_outputs(copied: Path) -> None:
+    """The copy has each notebook of the course, valid, as if nobody had run it."""
+    names = sorted(path.relative_to(TREE).as_posix() for path in (TREE / "notebooks").glob("[01]*.ipynb"))
+    assert len(names) >= 14
+    for name in names:
+        notebook = nbformat.read(copied / name, 4)
+        nbformat.validate(notebook)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+        original = nbformat.read(TREE / name, 4)
+        assert [cell.source for cell in notebook.cells] == [cell.source for cell in original.cells]
+
+
+def test_every_link_of_a_notebook_leads_somewhere(copied: Path) -> None:
+    """Pictures, documents and code that a notebook links to are in the copy."""
+    dead = []
+    for path in copied.glob("notebooks/**/*.ipynb"):
+        for cell in nbformat.read(path, 4).cells:
+            if cell.cell_type == "markdown":
+                links = re.findall(r"\]\(((?!\w+:|#)[^)\s#]+)", cell.source)
+                dead += [(path.name, link) for link in links if not (path.parent / link).exists()]
+    assert dead == []
+
+
+def test_what_was_changed_stays(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later copy renews what is unchanged; of what the learner has changed a newer version is put beside it."""
+    (copied / NOTEBOOK).write_text("my work", encoding="utf-8")
+    newer = {NOTEBOOK: b"newer 1", FIRST: b"newer 0"}
+    monkeypatch.setattr(course_copy, "course", lambda: iter(newer.items()))
+    done = copy_course(copied, LATER)
+    assert (copied / NOTEBOOK).read_text(encoding="utf-8") == "my work"
+    assert (copied / FIRST).read_bytes() == b"newer 0"
+    assert (copied / "notebooks/01-one-order.2026-04-02.ipynb").read_bytes() == b"newer 1"
+    assert (done.written, done.kept) == ((FIRST,), (NOTEBOOK,))
+    assert done.beside == ("notebooks/01-one-order.2026-04-02.ipynb",)
+    again = copy_course(copied, LATER)
+    assert (again.written, again.kept, again.beside) == ((), (NOTEBOOK,), ())
+
+
+def test_a_file_of_the_learners_own_stays(tmp_path: Path) -> None:
+    """A file that was there before the first copy is not overwritten, whatever it is called."""
+    own = tmp_path / FIRST
+    own.parent.mkdir(parents=True)
+    own.write_text("mine", encoding="utf-8")
+    done = copy_course(tmp_path, FIRST_DAY)
+    assert own.read_text(encoding="utf-8") == "mine"
+    assert done.beside == ("notebooks/00-start-here.2026-03-01.ipynb",)
+
+
+def test_a_damaged_note_costs_nothing(copied: Path) -> None:
+    """Where nobody knows any more what was written, nothing is overwritten."""
+    (copied / course_copy.NOTE).write_text("{", encoding="utf-8")
+    (copied / NOTEBOOK).write_text("my work", encoding="utf-8")
+    copy_course(copied, LATER)
+    assert (copied / NOTEBOOK).read_text(encoding="utf-8") == "my work"
+
+
+def test_a_folder_that_can_not_be_is_told(tmp_path: Path) -> None:
+    """The course itself is refused, and so is a path on which a file lies."""
+    with pytest.raises(LabError, match="course itself"):
+        copy_course(TREE)
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageTrouble, match="file"):
+        copy_course(tmp_path / "file")
+
+
+def test_the_command_says_how_to_open_it(tmp_path: Path) -> None:
+    """`lab notebooks FOLDER` writes the copy and ends with the command that opens it."""
+    done = CliRunner().invoke(main, ["notebooks", str(tmp_path / "course")])
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines()[-1].strip() == f"cd {tmp_path / 'course'} && jupyter lab {FIRST}"
+    assert (tmp_path / "course" / FIRST).exists()
+
+
+def test_outputs_are_all_that_goes() -> None:
+    """Cells keep their ids, tags and sources."""
+    text = (TREE / FIRST).read_text(encoding="utf-8")
+    before, after = json.loads(text)["cells"], json.loads(without_outputs(text))["cells"]
+    kept = ("id", "source", "metadata", "cell_type")
+    assert [[cell[key] for key in kept] for cell in after] == [[cell[key] for key in kept] for cell in before]
