@@ -4,7 +4,7 @@
     python3 start.py           install, start the lab, carry orders through it, open JupyterLab on the first notebook
     python3 start.py --show    the same without JupyterLab: ends the lab after the show (so it does without a terminal)
     python3 start.py test      install, and run the tests (`test SUITE`, `test --help`)
-    python3 start.py env       install only
+    python3 start.py env       install only (`env --dev` with what the tests need)
 
 Uses nothing but the standard library: it is what runs before anything is installed. The environment goes to `.venv`
 beside this file.
@@ -23,7 +23,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("SAGA_LAB_VENV", ROOT / ".venv"))
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
-LOCK = ROOT / "requirements.lock"
+LOCK, DEV_LOCK = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
+"""What a learner needs, and what the tests and the maintainers' tools need: the same and more."""
+
 OFFLINE = ROOT.parent / "offline"
 """Packages and programs of a bundle (tools/make_bundle.py): taken instead of the network where it is there."""
 
@@ -35,6 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", default="lab", choices=["lab", "test", "env"])
     parser.add_argument("--show", action="store_true", help="stop after the show, and end the lab")
+    parser.add_argument("--dev", action="store_true", help="install what the tests need, too")
     arguments, rest = parser.parse_known_args()
     if sys.version_info < (3, 11):  # noqa: UP036 - this file is what tells so
         print(f"The lab needs Python 3.11 or newer; this is {sys.version.split()[0]}.", file=sys.stderr)
@@ -45,7 +48,7 @@ def main() -> int:
     if rest and arguments.what != "test":
         parser.error(f"unknown: {' '.join(rest)}")
     try:
-        install()
+        install(DEV_LOCK if arguments.dev or arguments.what == "test" else LOCK)
     except subprocess.CalledProcessError as error:
         print(
             f"\nThe installation stopped: {' '.join(map(str, error.cmd))} ended with {error.returncode}.",
@@ -96,22 +99,27 @@ def environment() -> dict[str, str]:
     return {**own, **mode, "VIRTUAL_ENV": str(VENV), "PATH": f"{BIN}{os.pathsep}{own.get('PATH', '')}"}
 
 
-def install() -> None:
-    """Make the environment what the lock says; does nothing where it is already."""
-    wanted = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
+def install(lock: Path) -> None:
+    """Install what a lock names; does nothing where it is installed already."""
     mark = VENV / "saga-lab.installed"
-    if mark.exists() and mark.read_text() == wanted:
+    if mark.exists() and fingerprint(lock) in mark.read_text().split():
         return
     mark.unlink(missing_ok=True)
     print("Installing the lab's Python packages (once; half a minute with a quick network) ...", flush=True)
     make_venv()
     python = BIN / "python"
     # uv takes seconds where pip takes minutes; pip goes on where uv isn't to be had, or fails.
-    if not ((uv := find_uv(python)) and fill([uv, "pip", "install", "--python", python], check=False)):
-        fill([python, "-m", "pip", "install"], check=True)
+    if not ((uv := find_uv(python)) and fill([uv, "pip", "install", "--python", python], lock, check=False)):
+        fill([python, "-m", "pip", "install"], lock, check=True)
     if (OFFLINE / "programs").is_dir():
         subprocess.run([python, "-m", "labstack.offline", OFFLINE / "programs"], check=True)
-    mark.write_text(wanted)
+    # Whoever has what the tests need, has what a learner needs.
+    mark.write_text("\n".join({fingerprint(lock), fingerprint(LOCK)}))
+
+
+def fingerprint(lock: Path) -> str:
+    """Return what an environment depends on that a lock was installed into."""
+    return hashlib.sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
 
 
 def from_where() -> list[str | Path]:
@@ -120,11 +128,11 @@ def from_where() -> list[str | Path]:
     return ["--no-index", "--find-links", wheels] if wheels.is_dir() else []
 
 
-def fill(pip: list[str | Path], *, check: bool) -> bool:
+def fill(pip: list[str | Path], lock: Path, *, check: bool) -> bool:
     """Install the locked packages and the project itself with this installer; returns whether it did."""
     # Many networks have certificates of their own, which the system knows and uv would not.
     env = {**os.environ, "UV_SYSTEM_CERTS": "true"}
-    locked: list[str | Path] = ["--require-hashes", "-r", LOCK]
+    locked: list[str | Path] = ["--require-hashes", "-r", lock]
     project: list[str | Path] = ["--no-deps", "-e", ROOT]
     return all(
         subprocess.run([*pip, "--quiet", *from_where(), *what], check=check, cwd=ROOT, env=env).returncode == 0
@@ -155,7 +163,7 @@ def find_uv(python: Path) -> str | None:
     """Return a uv to install with: the one on PATH, else the one that pip brings; None where there is neither."""
     if uv := shutil.which("uv"):
         return uv
-    pinned = next((line.split()[0] for line in LOCK.read_text().splitlines() if line.startswith("uv==")), "uv")
+    pinned = next((line.split()[0] for line in DEV_LOCK.read_text().splitlines() if line.startswith("uv==")), "uv")
     pip = [python, "-m", "pip", "install", "--quiet", *from_where()]
     if subprocess.run([*pip, pinned], capture_output=True).returncode == 0:
         return str(BIN / "uv")

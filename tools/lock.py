@@ -1,11 +1,12 @@
-"""Write `requirements.lock` and `constraints.txt` from `pyproject.toml`, and the services' own lock from both:
+"""Write the locks from `pyproject.toml`, and the services' own lock:
 
     python tools/lock.py [--upgrade]
 
-The lock names every package that the lab and its development need, for every system and Python that it supports, with
-hashes. Versions that are locked already stay, unless `pyproject.toml` asks for others or `--upgrade` is given. The
-constraints are the same versions without the hashes: conda's pip installs the project itself in the same run, and pip
-refuses a folder once anything has a hash.
+`requirements-dev.lock` names every package that the lab and its development need, for every system and Python that it
+supports, with hashes. `requirements.lock` has what a learner needs of it, in the same versions. A version that is
+locked already stays, unless `pyproject.toml` asks for another or `--upgrade` is given. `constraints.txt` has the same
+versions without the hashes: conda's pip installs the project itself in the same run, and pip refuses a folder once
+anything has a hash.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
+DEV_LOCK = ROOT / "requirements-dev.lock"
 CONSTRAINTS = ROOT / "constraints.txt"
 SERVICES = ROOT / "labservices" / "requirements.in"
 OLDEST_PYTHON = "3.11"
@@ -38,11 +40,11 @@ def command(source: list[str], output: Path, *extra: str) -> list[str]:
 def constraints(lock: str) -> str:
     """Return the lock's versions without its hashes."""
     pins = [line.removesuffix("\\").strip() for line in lock.splitlines() if line[:1].isalnum()]
-    return "\n".join(["# The versions of requirements.lock, written by tools/lock.py.", *pins]) + "\n"
+    return "\n".join(["# The versions of requirements-dev.lock, written by tools/lock.py.", *pins]) + "\n"
 
 
 if __name__ == "__main__":
-    subprocess.run(command(["pyproject.toml", "--extra", "dev"], LOCK, *sys.argv[1:]), cwd=ROOT, check=True)
-    CONSTRAINTS.write_text(constraints(LOCK.read_text(encoding="utf-8")), encoding="utf-8")
-    services = [str(SERVICES.relative_to(ROOT)), "--constraint", CONSTRAINTS.name]
-    subprocess.run(command(services, SERVICES.with_suffix(".lock")), cwd=ROOT, check=True)
+    subprocess.run(command(["pyproject.toml", "--extra", "dev"], DEV_LOCK, *sys.argv[1:]), cwd=ROOT, check=True)
+    CONSTRAINTS.write_text(constraints(DEV_LOCK.read_text(encoding="utf-8")), encoding="utf-8")
+    for source, lock in (("pyproject.toml", LOCK), (str(SERVICES.relative_to(ROOT)), SERVICES.with_suffix(".lock"))):
+        subprocess.run(command([source, "--constraint", CONSTRAINTS.name], lock), cwd=ROOT, check=True)

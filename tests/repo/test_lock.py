@@ -1,8 +1,10 @@
-"""The lock says what pyproject.toml says, for everybody, wherever it was written."""
+"""The locks say what pyproject.toml says, for everybody, wherever they were written."""
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -11,12 +13,16 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tools.lock import CONSTRAINTS, LOCK, OLDEST_PYTHON, constraints
+from tools.lock import CONSTRAINTS, DEV_LOCK, LOCK, OLDEST_PYTHON, constraints
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DIRECT = [Requirement(line) for line in (*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"])]
-TEXT = LOCK.read_text(encoding="utf-8")
+LEARNERS = [Requirement(line) for line in PROJECT["dependencies"]]
+DEVELOPERS = [Requirement(line) for line in PROJECT["optional-dependencies"]["dev"]]
+DIRECT = {LOCK: LEARNERS, DEV_LOCK: [*LEARNERS, *DEVELOPERS]}
+"""What each lock is made of."""
+
+CODE = [ROOT / "labservices", ROOT / "lab-stack", ROOT / "labkit"]
 PLATFORMS = [
     {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"},
     {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "aarch64"},
@@ -25,10 +31,10 @@ PLATFORMS = [
 ]
 
 
-def pins() -> dict[str, list[Requirement]]:
-    """Return the lock's pins by name; a name has several where systems need different versions."""
+def pins(lock: Path) -> dict[str, list[Requirement]]:
+    """Return a lock's pins by name; a name has several where systems need different versions."""
     found: dict[str, list[Requirement]] = {}
-    for line in TEXT.splitlines():
+    for line in lock.read_text(encoding="utf-8").splitlines():
         if line[:1].isalnum():
             pin = Requirement(line.removesuffix("\\"))
             found.setdefault(canonicalize_name(pin.name), []).append(pin)
@@ -45,20 +51,25 @@ def applies(requirement: Requirement, environment: dict[str, str]) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({"extra": "", **environment})
 
 
-@pytest.mark.parametrize("requirement", DIRECT, ids=lambda requirement: requirement.name)
-def test_a_direct_dependency_is_pinned_and_locked(requirement: Requirement) -> None:
+@pytest.mark.parametrize(
+    ("lock", "requirement"),
+    [(lock, requirement) for lock, direct in DIRECT.items() for requirement in direct],
+    ids=lambda value: value.name,
+)
+def test_a_direct_dependency_is_pinned_and_locked(lock: Path, requirement: Requirement) -> None:
     """What pyproject.toml names is pinned exactly, and the lock has that version on each system that needs it."""
     assert [spec.operator for spec in requirement.specifier] == ["=="], "direct dependencies are pinned"
-    locked = pins().get(canonicalize_name(requirement.name), [])
+    locked = pins(lock).get(canonicalize_name(requirement.name), [])
     for platform in PLATFORMS:
         if applies(requirement, platform):
             assert [version(pin) for pin in locked if applies(pin, platform)] == [version(requirement)], platform
 
 
-def test_the_lock_is_closed() -> None:
+@pytest.mark.parametrize("lock", DIRECT, ids=lambda path: path.name)
+def test_the_lock_is_closed(lock: Path) -> None:
     """Whatever a locked package needs here is locked too, in a version that satisfies it."""
-    locked = {name: pin for name, found in pins().items() for pin in found if applies(pin, {})}
-    waiting = [(requirement, "pyproject.toml") for requirement in DIRECT if applies(requirement, {})]
+    locked = {name: pin for name, found in pins(lock).items() for pin in found if applies(pin, {})}
+    waiting = [(requirement, "pyproject.toml") for requirement in DIRECT[lock] if applies(requirement, {})]
     seen: set[tuple[str, str]] = set()
     wrong = []
     while waiting:
@@ -74,17 +85,18 @@ def test_the_lock_is_closed() -> None:
             needs = [Requirement(line) for line in metadata.requires(name) or []]
             waiting += [(need, name) for need in needs if applies(need, {"extra": extra})]
     assert wrong == []
-    assert len(seen) > len(DIRECT)
+    assert len(seen) > len(DIRECT[lock])
 
 
-def test_every_pin_has_hashes() -> None:
+@pytest.mark.parametrize("lock", DIRECT, ids=lambda path: path.name)
+def test_every_pin_has_hashes(lock: Path) -> None:
     """Nothing is installed that isn't the file that was locked."""
-    blocks = re.split(r"\n(?=[a-z0-9])", TEXT)[1:]
-    assert len(blocks) == sum(len(found) for found in pins().values())
+    blocks = re.split(r"\n(?=[a-z0-9])", lock.read_text(encoding="utf-8"))[1:]
+    assert len(blocks) == sum(len(found) for found in pins(lock).values())
     assert [block.split()[0] for block in blocks if "--hash=sha256:" not in block] == []
 
 
-@pytest.mark.parametrize("path", [LOCK, CONSTRAINTS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [LOCK, DEV_LOCK, CONSTRAINTS], ids=lambda path: path.name)
 def test_the_lock_names_no_place(path: Path) -> None:
     """No index, mirror, address or folder of the machine that locked it."""
     text = path.read_text(encoding="utf-8")
@@ -94,9 +106,40 @@ def test_the_lock_names_no_place(path: Path) -> None:
 def test_the_constraints_are_the_lock() -> None:
     """The file for conda's pip has the lock's versions, all of them, and no hash."""
     text = CONSTRAINTS.read_text(encoding="utf-8")
-    assert text == constraints(TEXT)
+    assert text == constraints(DEV_LOCK.read_text(encoding="utf-8"))
     lines = [Requirement(line) for line in text.splitlines() if not line.startswith("#")]
-    assert lines == [pin for found in pins().values() for pin in found]
+    assert lines == [pin for found in pins(DEV_LOCK).values() for pin in found]
+
+
+def test_learners_and_developers_have_the_same_versions() -> None:
+    """What a learner has is a part of what the tests ran with."""
+    learners, developers = pins(LOCK), pins(DEV_LOCK)
+    assert learners.keys() < developers.keys()
+    versions = {name: {version(pin) for pin in found} for name, found in learners.items()}
+    assert versions == {name: {version(pin) for pin in developers[name]} for name in learners}
+
+
+def test_the_lab_imports_nothing_that_only_developers_have() -> None:
+    """Each import of the services, the lab and labkit is of the project, of Python, or of a package of learners."""
+    modules = metadata.packages_distributions()
+    ours = {"labservices", "labstack", "labkit"}
+    found = {name for folder in CODE for path in folder.rglob("*.py") for name in imported(path)}
+    found -= sys.stdlib_module_names | ours
+    assert len(found) > 20
+    learners = pins(LOCK).keys()
+    names = {name: {canonicalize_name(package) for package in modules.get(name, [name])} for name in found}
+    assert {name for name, packages in names.items() if not packages & learners} == set()
+
+
+def imported(path: Path) -> set[str]:
+    """Return the top-level names that a module imports, wherever in it, but not for type checkers only."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
 
 
 def test_the_lock_serves_the_oldest_python() -> None:
