@@ -108,7 +108,7 @@ def test_a_learners_edit_is_in_the_next_image_and_only_an_edit_makes_one(
     """The services' image follows labservices/: an edit gives another one, with the edit in it."""
     for folder in ("labservices", "datasets"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(images, "ROOT", tmp_path)
+    monkeypatch.setattr(images, "SOURCES", (tmp_path / "datasets", tmp_path / "labservices"))
     before = images.services_image()
     assert images.services_image() == before
     (tmp_path / "labservices" / "edited.py").write_text("print('by a learner')\n")

@@ -25,6 +25,9 @@ IMAGES: tuple[str, ...] = tuple(VERSIONS["images"])
 SERVICES = "saga-lab-services"
 """The image that is built here, from ``labservices/``."""
 
+SOURCES = (DATASETS, Path(labservices.__file__).parent)
+"""The folders that it is built from."""
+
 KEPT = 3
 """How many builds of it stay: the learner's last edits come back at once."""
 
@@ -143,7 +146,7 @@ def _context() -> bytes:
     """Pack what the Dockerfile copies, the same bytes for the same content."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for folder in (DATASETS, Path(labservices.__file__).parent):
+        for folder in SOURCES:
             for path in sorted(folder.rglob("*")):
                 if path.is_file() and "__pycache__" not in path.parts:
                     _add(archive, path, path.relative_to(folder.parent))
