@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -21,10 +21,12 @@ from labstack.commands.repairs import dead_letters, outbox, switch
 from labstack.commands.scenarios import scenario
 from labstack.errors import LabError
 from labstack.install.commands import install_command
-from labstack.lab import Lab
 from labstack.mesh.commands import mesh
 from labstack.mesh.verbs import VERBS
 from labstack.mode import MODES
+
+if TYPE_CHECKING:
+    from labstack.lab import Lab
 
 VERDICT_STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -65,6 +67,8 @@ def main(ctx: click.Context, name: str | None, mode: str | None) -> None:
         # Who asked for it with `nohup` wants to outlive the terminal.
         if which == signal.SIGINT or signal.getsignal(which) != signal.SIG_IGN:
             signal.signal(which, _interrupt)
+    from labstack.lab import Lab
+
     ctx.obj = Lab(name, mode=mode)
 
 

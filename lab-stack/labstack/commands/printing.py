@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -13,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from labstack.errors import NotRunning
-from labstack.lab import Lab
 from labstack.progress import Progress
-from labstack.report import COLOURS, SIGNS, STATE_COLOURS, status_rows
-from labstack.status import LabStatus
+
+if TYPE_CHECKING:
+    from labstack.lab import Lab
+    from labstack.status import LabStatus
 
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else."
@@ -72,6 +74,8 @@ def _stage_table(progress: Progress) -> Table:
 
 def show_status(status: LabStatus, as_json: bool) -> None:
     """Print how the lab is, as a table or as JSON."""
+    from labstack.report import COLOURS, SIGNS, STATE_COLOURS, status_rows
+
     if as_json:
         click.echo(json.dumps(status.to_json()))
         return

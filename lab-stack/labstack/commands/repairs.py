@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from labservices.settings import SWITCHES
 from labstack.commands.printing import as_json, running
-from labstack.lab import Lab
+
+if TYPE_CHECKING:
+    from labstack.lab import Lab
 
 
 @click.group("dead-letters")
@@ -96,6 +98,8 @@ def switch() -> None:
 @click.pass_obj
 def list_switches(lab: Lab, as_json: bool) -> None:
     """List the switches, and where they are on."""
+    from labservices.settings import SWITCHES
+
     on = lab.switches
     if as_json:
         click.echo(json.dumps({"switches": {name: one.does for name, one in SWITCHES.items()}, "on": on}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -12,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from labstack.commands.printing import as_json
-from labstack.lab import Lab
-from labstack.scenarios import Player, Report, Scenario, load_scenario, load_scenarios
-from labstack.scenarios.player import AFTERWARDS
+
+if TYPE_CHECKING:
+    from labstack.lab import Lab
+    from labstack.scenarios import Report, Scenario
 
 
 @click.group()
@@ -26,6 +28,8 @@ def scenario() -> None:
 @as_json
 def list_scenarios(as_json: bool) -> None:
     """List all scenarios; needs no running lab."""
+    from labstack.scenarios import load_scenarios
+
     scenarios = load_scenarios().values()
     if as_json:
         click.echo(json.dumps([one.to_json() for one in scenarios]))
@@ -45,6 +49,8 @@ def list_scenarios(as_json: bool) -> None:
 @as_json
 def show_scenario(name: str, as_json: bool) -> None:
     """Show what a scenario does, what to say and what to watch; needs no running lab."""
+    from labstack.scenarios import load_scenario
+
     found = load_scenario(name)
     if as_json:
         click.echo(json.dumps(found.to_json()))
@@ -54,6 +60,8 @@ def show_scenario(name: str, as_json: bool) -> None:
 
 def as_text(scenario: Scenario) -> str:
     """Return a scenario to read: its story, speaker notes, and steps."""
+    from labstack.scenarios.player import AFTERWARDS
+
     parts = [f"{scenario.title} ({scenario.minutes} minutes; notebook {scenario.notebook})", "", scenario.story]
     for title, lines in {
         "Say": scenario.say,
@@ -77,6 +85,8 @@ def run_scenario(lab: Lab, name: str, heal: bool, as_json: bool) -> None:
 
     Exit status 1 where the fault had no effect.
     """
+    from labstack.scenarios import Player, load_scenario
+
     found = load_scenario(name)
     player = Player(lab, _teller(as_json))
     reports = {"run": player.run(found)}
@@ -92,6 +102,8 @@ def run_scenario(lab: Lab, name: str, heal: bool, as_json: bool) -> None:
 @click.pass_obj
 def heal_scenario(lab: Lab, as_json: bool) -> None:
     """Heal the scenario that is on, and prove that nothing is left of it; exit status 1 where something is."""
+    from labstack.scenarios import Player
+
     reports = {"heal": Player(lab, _teller(as_json)).heal()}
     _print(reports, as_json, "Healed: every part serves, an order completes, every invariant holds.")
 
