@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import psutil
 
+from labstack.local.process import lives
 from tools.as_binder import CGROUP, Image
 
 EVERY = 0.5
@@ -106,8 +107,7 @@ class Watch(threading.Thread):
 
     def _is_outside(self, process: psutil.Process) -> bool:
         """Return whether a process is outside the bound even now; one that ends leaves it a moment earlier."""
-        living = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        return living and self._bound is not None and process.pid not in self._bound.members
+        return lives(process) and self._bound is not None and process.pid not in self._bound.members
 
     def stop(self) -> None:
         """Look no more."""

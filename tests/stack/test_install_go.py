@@ -7,9 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import pytest
@@ -19,9 +20,12 @@ from labstack.install import Entry, Program, install
 from labstack.install.catalogue import ByGo
 from labstack.install.from_go import from_go, remove_build
 from labstack.install.store import GROWING, Store
+from labstack.local.process import lives
 from labstack.paths import LabPaths
 from labstack.progress import Progress
 from labstack.waiting import wait_until
+
+T = TypeVar("T")
 
 HELLO = Entry(
     "hello",
@@ -167,18 +171,20 @@ def test_a_build_that_is_stopped_ends_all_of_go(
     with subprocess.Popen(argv, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True) as process:
         family = psutil.Process(process.pid)
 
-        def compiling() -> list[psutil.Process]:
-            below = family.children(recursive=True) if process.poll() is None else []
-            return below if any(one.name() in ("compile", "asm", "link") for one in below) else []
+        def compiling() -> tuple[list[psutil.Process], list[int]] | None:
+            below = family.children(recursive=True)
+            niceness = [one.nice() for one in below if one.name() == "compile"]
+            return (below, niceness) if niceness else None
 
-        below = wait_until(lambda: process.poll() is not None or _alive(compiling), 60)
+        found = wait_until(lambda: process.poll() is not None or _alive(compiling), 60)
         assert process.poll() is None, process.communicate()
-        assert isinstance(below, list)
-        assert all(one.nice() == 10 for one in below if one.is_running() and one.name() == "compile")
+        assert isinstance(found, tuple)
+        below, niceness = found
+        assert set(niceness) == {10}
         process.send_signal(how)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130, said
-    assert not [one for one in below if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert not [one for one in below if lives(one)]
     store = Store(HELLO, paths)
     assert store.find() is None
     assert not list(store.home.glob(f"{GROWING}*"))
@@ -186,8 +192,9 @@ def test_a_build_that_is_stopped_ends_all_of_go(
     assert by_go(HELLO, paths).path.is_file()
 
 
-def _alive(look: object) -> list[psutil.Process]:
+def _alive(look: Callable[[], T]) -> T | None:
+    """Look at processes, of which one may end meanwhile: then nothing was seen."""
     try:
-        return look()  # type: ignore[operator]
+        return look()
     except psutil.Error:
-        return []
+        return None
