@@ -66,6 +66,8 @@ def main() -> int:
     arguments = parse()
     # A `kill` ends the run in the same way as Ctrl-C: everything that was started is ended below.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # A shell ignores Ctrl-C for what it starts in the background, and pytest would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run = f"{os.getpid()}-{random.randrange(10**6)}"
     suites = [name for name in SUITES if not arguments.what or name in arguments.what]
     print(f"seed {arguments.seed} (repeat with --seed {arguments.seed})", flush=True)
@@ -212,13 +214,17 @@ def end_leftovers(run: str) -> list[str]:
     """End every process that this run has started and that still lives; return what they were.
 
     A process that is about to end, as Python's resource tracker is when its parent has just ended, gets three seconds.
+    Whoever is ended may have started another one meanwhile, so this looks again until nothing lives.
     """
+    left: list[str] = []
     _, alive = psutil.wait_procs(started_by(run), timeout=3)
-    left = []
-    for process in alive:
-        with suppress(psutil.Error, OSError):
-            left.append(process.environ().get(MARKER) or " ".join(process.cmdline()[:4]))
-            process.kill()
+    while alive:
+        for process in alive:
+            with suppress(psutil.Error, OSError):
+                left.append(process.environ().get(MARKER) or " ".join(process.cmdline()[:4]))
+                process.kill()
+        psutil.wait_procs(alive, timeout=3)
+        alive = started_by(run)
     return left
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from labstack.waiting import wait_until
 from tests.suite.report import command_again, suite_of
 from tests.suite.seconds import UNKNOWN, Seconds, plain_id, summarize
+from tools.check import end_leftovers, started_by
 
 Run = Callable[..., set[str]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,3 +116,14 @@ def test_suites_are_the_folders_of_tests() -> None:
     """A test belongs to the suite of its folder, a cell to the notebooks."""
     assert suite_of("tests/stack/test_a.py::test_x") == "stack"
     assert suite_of("notebooks/instructor/room.ipynb::Cell 3") == "notebooks"
+
+
+def test_whatever_a_run_has_started_is_ended() -> None:
+    """What starts others again and again is ended with all of them, also those that came while it was being ended."""
+    run = f"test-{os.getpid()}"
+    starter = "import subprocess, time\nfor _ in range(600): subprocess.Popen(['sleep', '60']); time.sleep(0.02)"
+    environment = {**os.environ, "SAGA_LAB_CHECK": run}
+    with subprocess.Popen([sys.executable, "-c", starter], env=environment, start_new_session=True):
+        assert wait_until(lambda: len(started_by(run)) > 3, 20)
+        assert len(end_leftovers(run)) > 3
+        assert started_by(run) == []
