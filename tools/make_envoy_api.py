@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "lab-stack" / "labstack" / "mesh" / "envoy_api" / "descriptors.binpb"
-PACKAGE = re.compile(r'^(\w+): Any = _Package\("(envoy[\w.]+)"\)', re.M)
+PACKAGE = re.compile(r'^\w+: Any = _Package\("(envoy[\w.]+)"\)', re.M)
 
 COLLECT = """
 import importlib, pathlib, re, sys
@@ -47,7 +47,7 @@ def modules(folder: Path) -> list[str]:
     packages = PACKAGE.findall((OUTPUT.parent / "__init__.py").read_text(encoding="utf-8"))
     return sorted(
         str(path.relative_to(folder).with_suffix("")).replace("/", ".")
-        for _, package in packages
+        for package in packages
         for path in (folder / package.replace(".", "/")).glob("*_pb2.py")
     )
 
@@ -72,8 +72,9 @@ def main() -> int:
     """Run the command line, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if they differ")
+    check = parser.parse_args().check
     made = descriptors()
-    if parser.parse_args().check:
+    if check:
         return int(made != OUTPUT.read_bytes())
     OUTPUT.write_bytes(made)
     print(f"{len(made) / 1000:.0f} kB in {OUTPUT.relative_to(ROOT)}")

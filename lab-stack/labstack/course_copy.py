@@ -106,7 +106,7 @@ def course() -> Iterator[tuple[str, bytes]]:
 
 
 def without_outputs(notebook: str) -> str:
-    """Return a notebook's JSON as somebody gets it who has run nothing yet."""
+    """Return a notebook's JSON without outputs and execution counts."""
     content = json.loads(notebook)
     for cell in content["cells"]:
         if cell["cell_type"] == "code":

@@ -132,7 +132,7 @@ def test_the_lab_imports_nothing_that_only_developers_have() -> None:
 
 
 def imported(path: Path) -> set[str]:
-    """Return the top-level names that a module imports, wherever in it, but not for type checkers only."""
+    """Return the top-level names that a module imports, wherever in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -24,6 +24,7 @@ from labstack.backend import ComponentStatus
 from labstack.cli import INTERRUPTIONS, main
 from labstack.containers.backend import LAB_LABEL
 from labstack.containers.engine import engine
+from labstack.findings import Finding
 from labstack.local.process import MARKER
 from labstack.paths import LabPaths
 from labstack.state import StateStore
@@ -189,6 +190,10 @@ class Grounds:
         components = self.lab.status(memory=False).components
         pids = {name: pid_of(component) for name, component in components.items()}
         return {name: pid for name, pid in pids.items() if pid}
+
+    def finding(self, check: str) -> Finding:
+        """Return what `lab doctor` finds for one of its checks."""
+        return next(found for found in self.lab.doctor() if found.check == check)
 
     def state_of(self, component: str) -> str:
         """Return the state of one component."""

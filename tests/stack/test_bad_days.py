@@ -87,14 +87,14 @@ def test_up_goes_on_after_a_crashed_starter(grounds: Grounds, forgets: bool) -> 
         forget_one(grounds)
     before = grounds.pids()
     assert grounds.status()["state"] in ("degraded", "stopped")
-    leftovers = next(f for f in grounds.lab.doctor() if f.check == "leftovers")
+    leftovers = grounds.finding("leftovers")
     assert leftovers.verdict == "warning"
     assert "lab up" in leftovers.advice
     assert "lab down" in leftovers.advice
     grounds.must("up")
     assert grounds.status()["state"] == "ready"
     assert before.items() <= grounds.pids().items()
-    assert next(f for f in grounds.lab.doctor() if f.check == "leftovers").verdict == "ok"
+    assert grounds.finding("leftovers").verdict == "ok"
 
 
 def test_down_ends_what_a_crashed_starter_left(grounds: Grounds) -> None:

@@ -49,7 +49,7 @@ def test_services_outlive_their_server(shared: Grounds) -> None:
     after = shared.pids()
     assert psutil.Process(after["shipping"]).ppid() == server_of(shared).pid != server.pid
     assert {name for name in before if before[name] != after[name]} == {"shipping"}
-    assert [one.verdict for one in shared.lab.doctor() if one.check == "leftovers"] == ["ok"]
+    assert shared.finding("leftovers").verdict == "ok"
 
 
 def test_a_setting_of_the_caller_reaches_a_fork(shared: Grounds) -> None:

@@ -26,7 +26,7 @@ def test_an_end_of_the_lab_ends_its_guests(grounds: Grounds, tmp_path: Path) -> 
     guests.invite("visitor", "order")
     guests.start("visitor", file)
     assert guests.runs("visitor")
-    assert next(one for one in grounds.lab.doctor() if one.check == "leftovers").verdict == "ok"
+    assert grounds.finding("leftovers").verdict == "ok"
     grounds.must("down")
     grounds.assert_nothing_runs()
     assert guests.names == ["visitor"]

@@ -71,7 +71,7 @@ class LocalBackend(BackendBase[Component]):
         state = self.store.read()
         prepare_programs(self.paths, state.lab_id, progress)
         # They would keep their ports and data folders from the parts that are started now.
-        process.destroy([one for found in leftovers(state) for one in process.tree(process.ProcessId.of(found.pid))])
+        process.destroy([one for found in leftovers(state) for one in process.with_children(found)])
         self._choose_ports(progress)
 
     def _choose_ports(self, progress: Progress) -> None:

@@ -159,8 +159,11 @@ def alive(identity: ProcessId | None) -> bool:
 def tree(identity: ProcessId) -> list[psutil.Process]:
     """Return the process and all below it, parents first; empty when it is gone."""
     process = identity.process()
-    if process is None:
-        return []
+    return with_children(process) if process else []
+
+
+def with_children(process: psutil.Process) -> list[psutil.Process]:
+    """Return a process and all below it, parents first; empty when it has just ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return [process, *process.children(recursive=True)]
     return []

@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 __all__ = ["Invalid", "parse", "to_dict", "to_json"]
 
 Invalid = json_format.ParseError
-"""Raised for JSON that is no such message."""
+"""Raised for text that is not JSON, or does not hold the expected message."""
 
 _pool = DescriptorPool()
 for _file in FileDescriptorSet.FromString(Path(__file__).with_name("descriptors.binpb").read_bytes()).file:
@@ -89,6 +89,6 @@ def parse(text: str, message: Message) -> Message:
     Raises
     ------
     Invalid
-        The text is no such message.
+        The text is not JSON, or does not hold that message.
     """
     return json_format.Parse(text, message, descriptor_pool=_pool)
