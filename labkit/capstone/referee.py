@@ -23,7 +23,7 @@ HEARS = "payment.events"
 METRIC = "loyalty_points"
 SAYS = {True: "PointsAwarded", False: "PointsTakenBack"}
 PATIENCE = 30.0
-FRESH = 10.0
+FRESH = 5.0
 """Seconds within which a metric has to tell what is in the database."""
 
 PAID = """

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from labstack.containers.images import IMAGES, image, missing, pull
 from labstack.errors import LabError
-from tests.containers.engine import CACHE, CannotRun, engine
-from tests.containers.standins import build_all, environment_for, standins
+from tests.containers.engine import CACHE, CannotRun
+from tests.containers.standins import engine_with_standins, environment_for, standins
 
 SKIPPED = 77
 
@@ -34,11 +34,9 @@ def main(command: list[str]) -> int:
     if there := images_of_this_machine():
         print(f"container mode, on this machine's engine, with {', '.join(there)}", flush=True)
         return subprocess.run(command, env={**os.environ, "LAB_MODE": "containers"}).returncode
-    CACHE.mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="saga-lab-engine-"))
     try:
-        with engine(CACHE, home) as running:
-            build_all(running, CACHE)
+        with engine_with_standins(CACHE, home) as running:
             print(
                 f"container mode, on STAND-INS with the real programs inside: {', '.join(standins().values())}",
                 flush=True,

@@ -39,17 +39,17 @@ IPTABLES_NEEDS = (
 
 START = """
 set -e
-home=$1 size=$2 ending=
+home=$1 size=$2 data=$3 ending=
 ip link set lo up
 mount -t proc proc /proc
 if [ -n "$size" ]; then
-    mkdir -p "$home/data"
-    mount -t tmpfs -o "size=$size" tmpfs "$home/data"
+    mkdir -p "$data"
+    mount -t tmpfs -o "size=$size" tmpfs "$data"
 fi
 trap 'ending=yes; kill "$engine"' TERM
 while [ -z "$ending" ]; do
     dockerd --iptables=false --ip6tables=false --storage-driver overlay2 --host "unix://$home/docker.sock" \
-        --data-root "$home/data" --exec-root "$home/exec" --pidfile "$home/docker.pid" &
+        --data-root "$data" --exec-root "$home/exec" --pidfile "$home/docker.pid" &
     engine=$!
     while kill -0 "$engine" 2>/dev/null; do wait "$engine" || true; done
 done
@@ -141,7 +141,7 @@ class Engine:
 
 
 @contextmanager
-def engine(cache: Path, home: Path, size: str = "") -> Iterator[Engine]:
+def engine(cache: Path, home: Path, size: str = "", data: Path | None = None) -> Iterator[Engine]:
     """Run an engine for the length of a block.
 
     Parameters
@@ -152,6 +152,8 @@ def engine(cache: Path, home: Path, size: str = "") -> Iterator[Engine]:
         A folder for it.
     size : str
         How much room it has for images and containers, such as ``40m``; empty for whatever the disk has.
+    data : Path, optional
+        Where it keeps images and containers; by default below `home`.
 
     Raises
     ------
@@ -166,7 +168,7 @@ def engine(cache: Path, home: Path, size: str = "") -> Iterator[Engine]:
     namespaces = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
     with (home / "engine.log").open("wb") as log:
         outer = subprocess.Popen(
-            [*namespaces, "sh", "-c", START, "sh", str(home), size],
+            [*namespaces, "sh", "-c", START, "sh", str(home), size, str(data or home / "data")],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,

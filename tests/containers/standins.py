@@ -6,21 +6,25 @@ start: their names and labels say what they are, and a run prints which images i
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import docker
 from docker.errors import BuildError
+from filelock import FileLock, Timeout
 
 from labstack.install import find_program
 from labstack.local import jars
 from labstack.local.envoy import find_envoy
 from labstack.local.java import find_java
-from labstack.paths import LabPaths
-from tests.containers.engine import CannotRun, Engine, programs, with_programs
+from labstack.paths import CONFIG, LabPaths
+from tests.containers.engine import CannotRun, Engine, engine, programs, with_programs
 
 HERE = Path(__file__).resolve().parent / "images"
 ROOT = HERE.parent.parent.parent
@@ -56,9 +60,65 @@ def environment_for(engine: Engine) -> dict[str, str]:
     return {**engine.environment, **images, "LAB_MODE": "containers", "LAB_CONTROL_PLANE": steers}
 
 
+@contextmanager
+def engine_with_standins(cache: Path, home: Path) -> Iterator[Engine]:
+    """Run an engine that has the stand-ins for the length of a block.
+
+    Building them takes a minute, so the engine's images are kept in the cache for the next run. Where another run uses
+    them, this one builds its own.
+
+    Parameters
+    ----------
+    cache : Path
+        Where the engine's programs and images are, or will be.
+    home : Path
+        A folder for the engine.
+
+    Raises
+    ------
+    CannotRun
+        The engine can't be run here, or a program for a stand-in is missing.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        data: Path | None = None
+        try:
+            stack.enter_context(FileLock(cache / "images.lock").acquire(timeout=0))
+            data = kept_images(cache)
+        except Timeout:
+            pass
+        try:
+            running = stack.enter_context(engine(cache, home, data=data))
+        except CannotRun:
+            if data is None or not data.exists():
+                raise
+            shutil.rmtree(data)  # an engine that was killed may have left it damaged
+            running = stack.enter_context(engine(cache, home, data=data))
+        build_all(running, cache)
+        yield running
+
+
+def kept_images(cache: Path) -> Path:
+    """Return the folder of images that were made of what is here now, and remove those of before."""
+    made_of = hashlib.sha256(repr([(one, find_program(one, LabPaths.of_user())) for one in OPTIONAL]).encode())
+    texts = (CONFIG / "versions.toml", ROOT / "labservices" / "requirements.lock", *sorted(HERE.rglob("*")))
+    for file in (file for file in texts if file.is_file()):
+        made_of.update(file.read_bytes())
+    wanted = cache / f"images-{made_of.hexdigest()[:8]}"
+    for folder in cache.glob("images-*"):
+        if folder != wanted:
+            shutil.rmtree(folder)
+    return wanted
+
+
 def build_all(engine: Engine, cache: Path) -> None:
-    """Build every stand-in that isn't there yet."""
+    """Build every stand-in that isn't there yet, and remove what a run that was killed has left."""
     client = docker.DockerClient(base_url=engine.address, timeout=600)
+    for container in client.containers.list(all=True):
+        container.remove(force=True)
+    for volume in client.volumes.list():
+        volume.remove(force=True)
+    client.networks.prune()
     there = {tag for image in client.images.list() for tag in image.tags}
     if BASE not in there:
         archive = base_system(cache)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.engine import CACHE, CannotRun, Engine, engine
-from tests.containers.standins import build_all, environment_for
+from tests.containers.engine import CACHE, CannotRun, Engine
+from tests.containers.standins import engine_with_standins, environment_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = {
@@ -45,11 +45,9 @@ SECONDS = 1800
 @pytest.fixture(scope="module")
 def running() -> Iterator[Engine]:
     """Run a Docker engine that has the images."""
-    CACHE.mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="saga-lab-engine-"))
     try:
-        with engine(CACHE, home) as found:
-            build_all(found, CACHE)
+        with engine_with_standins(CACHE, home) as found:
             yield found
     except CannotRun as reason:
         pytest.skip(f"NOT RUN: container mode cannot be tried here: {reason}")

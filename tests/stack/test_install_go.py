@@ -107,6 +107,7 @@ def test_go_installs_a_program(paths: LabPaths, monkeypatch: pytest.MonkeyPatch)
     assert not Store(HELLO, paths).build.exists()
 
 
+@pytest.mark.long
 def test_go_builds_a_program_in_its_modules_folder(paths: LabPaths, tmp_path: Path) -> None:
     """A module that can't be installed by `go install` is downloaded, and built where it lies, with its flags."""
     program = by_go(TOMLV, paths)
@@ -119,6 +120,7 @@ def test_go_builds_a_program_in_its_modules_folder(paths: LabPaths, tmp_path: Pa
     assert str(tmp_path).encode() not in program.path.read_bytes()  # -trimpath
 
 
+@pytest.mark.long
 def test_a_build_of_the_labs_own_goes_on_and_is_tidied(paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without folders of the caller, all lies in the lab's cache: kept if asked for, else removed, read-only or not."""
     for name in ("GOPATH", "GOCACHE", "GOMODCACHE"):
