@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -31,12 +32,17 @@ OFFLINE = ROOT.parent / "offline"
 
 FIRST_NOTEBOOK = "notebooks/00-start-here.ipynb"
 
+HEARTBEAT = 3.0
+"""Seconds after which an installation tells how far it is."""
+
 
 def main() -> int:
     """Run the command line, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", default="lab", choices=["lab", "test", "env"])
     parser.add_argument("--show", action="store_true", help="stop after the show, and end the lab")
+    parser.add_argument("--no-browser", action="store_true", help="start JupyterLab, and print its address only")
+    parser.add_argument("--no-observability", action="store_true", help="without Prometheus, Jaeger and Grafana")
     parser.add_argument("--dev", action="store_true", help="install what the tests need, too")
     arguments, rest = parser.parse_known_args()
     if sys.version_info < (3, 11):  # noqa: UP036 - this file is what tells so
@@ -47,6 +53,8 @@ def main() -> int:
         return 1
     if rest and arguments.what != "test":
         parser.error(f"unknown: {' '.join(rest)}")
+    if arguments.no_observability:
+        os.environ["LAB_OBSERVABILITY"] = "off"
     try:
         install(DEV_LOCK if arguments.dev or arguments.what == "test" else LOCK)
     except subprocess.CalledProcessError as error:
@@ -63,10 +71,11 @@ def main() -> int:
         os.chdir(ROOT)
         # In place of this process, so that a Ctrl-C or a `kill` reaches the tests.
         os.execve(BIN / "python", [str(BIN / "python"), "tools/check.py", *rest], environment())
-    return run_lab(show_only=arguments.show or not sys.stdout.isatty())
+    show_only = arguments.show or not (sys.stdout.isatty() or arguments.no_browser)
+    return run_lab(show_only=show_only, browser=not arguments.no_browser)
 
 
-def run_lab(*, show_only: bool) -> int:
+def run_lab(*, show_only: bool, browser: bool) -> int:
     """Start the lab, carry orders through it, and open JupyterLab unless the show is all that is wanted."""
     lab = BIN / "lab"
     was_running = (
@@ -83,11 +92,32 @@ def run_lab(*, show_only: bool) -> int:
         if not was_running:
             subprocess.run([lab, "down"], check=True, env=environment())
         return 0
-    print(f"\nOpening JupyterLab on {FIRST_NOTEBOOK}. The lab goes on when JupyterLab ends; `{lab} down` ends it.\n")
-    try:
-        return subprocess.run([BIN / "jupyter", "lab", FIRST_NOTEBOOK], cwd=ROOT, env=environment()).returncode
-    except KeyboardInterrupt:
-        return 0
+    print(f"\nOpening JupyterLab on {FIRST_NOTEBOOK}. Ctrl-C ends JupyterLab, `{lab} down` ends the lab.\n")
+    return open_jupyterlab(browser=browser)
+
+
+def open_jupyterlab(*, browser: bool) -> int:
+    """Run JupyterLab on the repository, with the first notebook open, until it ends; return its exit status."""
+    options = [
+        f"--ServerApp.root_dir={ROOT}",  # so that pictures, links and the services' code open
+        f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}",
+        "--ServerApp.ip=127.0.0.1",
+        "--ServerApp.use_redirect_file=False",  # browsers of a sandbox can't read the file
+        "--ServerApp.answer_yes=True",  # one Ctrl-C ends it
+    ]
+    if not browser:
+        options.append("--ServerApp.open_browser=False")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        print("You are root, so JupyterLab runs as root; it listens on 127.0.0.1 only, and asks for its token.\n")
+        options.append("--allow-root")
+    # The user's own settings of other JupyterLabs neither reach this one nor are changed by it.
+    own = {"JUPYTER_CONFIG_DIR": str(VENV / "etc" / "saga-lab-jupyter"), "JUPYTER_PREFER_ENV_PATH": "1"}
+    running = subprocess.Popen([BIN / "jupyter", "lab", *options], cwd=ROOT, env={**environment(), **own})
+    while True:
+        try:
+            return running.wait()
+        except KeyboardInterrupt:
+            pass  # JupyterLab has had it, too, and ends in good order
 
 
 def environment() -> dict[str, str]:
@@ -105,7 +135,8 @@ def install(lock: Path) -> None:
     if mark.exists() and fingerprint(lock) in mark.read_text().split():
         return
     mark.unlink(missing_ok=True)
-    print("Installing the lab's Python packages (once; half a minute with a quick network) ...", flush=True)
+    count = sum(not line.startswith((" ", "#")) for line in lock.read_text().splitlines())
+    print(f"Installing {count} Python packages into {VENV} (once; half a minute with a quick network).", flush=True)
     make_venv()
     python = BIN / "python"
     # uv takes seconds where pip takes minutes; pip goes on where uv isn't to be had, or fails.
@@ -134,10 +165,33 @@ def fill(pip: list[str | Path], lock: Path, *, check: bool) -> bool:
     env = {**os.environ, "UV_SYSTEM_CERTS": "true"}
     locked: list[str | Path] = ["--require-hashes", "-r", lock]
     project: list[str | Path] = ["--no-deps", "-e", ROOT]
-    return all(
-        subprocess.run([*pip, "--quiet", *from_where(), *what], check=check, cwd=ROOT, env=env).returncode == 0
-        for what in (locked, project)
-    )
+    return all(run_watched([*pip, "--quiet", *from_where(), *what], env, check=check) for what in (locked, project))
+
+
+def run_watched(command: list[str | Path], env: dict[str, str], *, check: bool) -> bool:
+    """Run an installer, and tell every three seconds how many packages are there; return whether it ended well.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        It failed, and `check` is set.
+    """
+    began = time.monotonic()
+    running = subprocess.Popen(command, cwd=ROOT, env=env)
+    while True:
+        try:
+            status = running.wait(HEARTBEAT)
+            break
+        except subprocess.TimeoutExpired:
+            there = len(list(VENV.glob("lib/python*/site-packages/*.dist-info")))
+            print(f"{time.monotonic() - began:5.0f} s  {there} packages are there", flush=True)
+        except BaseException:
+            running.terminate()
+            running.wait()
+            raise
+    if status and check:
+        raise subprocess.CalledProcessError(status, command)
+    return status == 0
 
 
 def make_venv() -> None:

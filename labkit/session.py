@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,14 +17,19 @@ from labkit.exercises.tasks import Tasks
 from labkit.look import Look
 from labkit.mending import bring_back
 from labkit.shop import Shop
-from labstack import Lab
+from labstack import Lab, obtaining
 from labstack.errors import RelayFailed
 from labstack.findings import Finding
+from labstack.joining import join_observers
 from labstack.mesh.choice import NAMES
 from labstack.progress import Progress
 from labstack.report import in_notebook, stages_html
 
 logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+NEEDS = {"09": ("prometheus",), "10": ("jaeger",)}
+"""The observers that a notebook works with. Notebook 10 reads the services' own files where Jaeger can't be had."""
 
 
 class Session(NamedTuple):
@@ -80,6 +85,8 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
             # What a connector has lost, only a reset may give up. Whoever can't go on needs `lab` for that.
             trouble = f"\n{error.problem}\n`lab.reset()` brings everything back to the course's start."
         status = lab.status(memory=False)
+    if trouble == "" and notebook in NEEDS:
+        area.show(area.warnings + _obtain(lab, NEEDS[notebook], area))
     aliases = Aliases()
     shop, look = Shop(lab, aliases), Look(lab, aliases)
     tasks = Tasks(lab, shop, look, notebook)
@@ -89,6 +96,17 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     area.end(f"<small>{score}. The gateway is steered by {steers}.</small>")
     print(f"The lab is {status.state}: {_parts(lab)}.{trouble}")
     return Session(lab, shop, look, tasks)
+
+
+def _obtain(lab: Lab, programs: Sequence[str], area: _Area) -> str:
+    """Have the programs that a notebook works with, and return as HTML what it has to do without."""
+    before = area.warnings
+    absent = obtaining.wait_for(lab, programs, lambda how: area.show(f"{before}<div>{html.escape(how)}</div>"))
+    if not absent:
+        join_observers(lab, Progress())  # what was installed by hand since the start
+    area.warnings = before
+    lines = [f"△ {name} is not here: {why} `lab install {name}` tries again." for name, why in absent.items()]
+    return "".join(f"<div>{html.escape(line)}</div>" for line in lines)
 
 
 def _parts(lab: Lab) -> str:

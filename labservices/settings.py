@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     otel_exporter_otlp_endpoint: str = Field(
         default="", pattern=r"^(https?://.+)?$", description="where spans go, as OTLP over HTTP; empty for nowhere"
     )
-    spans_file: str = Field(default="", description="the file that spans go to where no such endpoint is set")
+    spans_file: str = Field(default="", description="the file that spans go to while no such endpoint listens")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="how much is logged")
     consumer_session_timeout_ms: int = Field(
         default=3000, ge=1000, description="after so long without a heartbeat the broker gives the partitions to others"

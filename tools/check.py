@@ -81,6 +81,7 @@ def main() -> int:
         "LAB_NAME": "check",
         "LAB_MODE": "local",
         "LAB_CONTROL_PLANE": "translator",
+        "LAB_OBSERVABILITY": "installed",
         "SAGA_LAB_SEED": str(arguments.seed),
         "SAGA_LAB_LONG": "1" if arguments.long else "",
         "SAGA_LAB_SAMPLE": str(arguments.sample or ""),

@@ -133,6 +133,9 @@ class Backend(Protocol):
         `meanwhile` is called again and again, and raises to give up.
         """
 
+    def introduce(self, observer: str) -> None:
+        """Prepare the running components for an observer that joins them."""
+
     def stop(self, name: str) -> None:
         """End a component in good order."""
 

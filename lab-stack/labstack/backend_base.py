@@ -108,6 +108,9 @@ class BackendBase(ABC, Generic[Part]):
         record = self.store.read().components.get(part.name)
         return not part.optional or (record is not None and not record.stopped_on_purpose)
 
+    def introduce(self, observer: str) -> None:
+        """Prepare the running components for an observer that joins them."""
+
     def addresses(self) -> Addresses:
         instances: dict[str, list[Instance]] = {service.name: [] for service in self.services}
         for part in self._components.values():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ from rich.text import Text
 
 from labstack.commands.images import images, sweep
 from labstack.commands.notebooks import notebooks
-from labstack.commands.printing import as_json, running, show_status, stages
+from labstack.commands.printing import as_json, running, show_started, show_status, stages, start_shown
 from labstack.commands.repairs import dead_letters, outbox, switch
 from labstack.commands.scenarios import scenario
 from labstack.errors import LabError
@@ -74,12 +76,21 @@ def main(ctx: click.Context, name: str | None, mode: str | None) -> None:
 
 @main.command()
 @as_json
+@click.option("--no-observability", is_flag=True, help="Without Prometheus, Jaeger and Grafana; nothing is fetched.")
 @click.pass_obj
-def up(lab: Lab, as_json: bool) -> None:
+def up(lab: Lab, as_json: bool, no_observability: bool) -> None:
     """Start the lab, or whatever of it isn't running; leaves it running."""
-    with stages(quiet=as_json) as listener:
+    if no_observability:
+        os.environ["LAB_OBSERVABILITY"] = "off"
+    began = time.monotonic()
+    with start_shown(quiet=as_json) as listener:
         status = lab.up(listener)
-    show_status(status, as_json)
+    if status.healthy and not as_json:
+        show_started(status, time.monotonic() - began)
+    else:
+        show_status(status, as_json)
+    if not status.healthy:
+        sys.exit(1)
 
 
 @main.command()

@@ -9,12 +9,16 @@ All it says is relative, so it works below any prefix. Where there is nothing to
 
 from __future__ import annotations
 
+import contextlib
 import html
+import math
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +26,10 @@ import httpx
 
 from labstack.backend import Endpoints
 from labstack.errors import LabError
+from labstack.waiting import wait_until
+
+ICONS = Path(__file__).resolve().parent / "icons"
+"""An icon for each entry of the launcher."""
 
 PREFIX = "saga-"
 """What the entries' paths begin with."""
@@ -54,11 +62,11 @@ class Door:
 
 
 DOORS: Mapping[str, Door] = {
-    "prometheus": Door("Prometheus", "", "<code>lab install prometheus</code>, then lab down and lab up"),
+    "prometheus": Door("Prometheus", "", "<code>lab install prometheus</code>, then <code>lab up</code>"),
     "grafana": Door(
         "Grafana", "", "<code>lab install grafana</code>, or <code>look.dashboard('saga')</code> in a notebook"
     ),
-    "jaeger": Door("Jaeger", "search", "<code>lab install jaeger</code>, then lab down and lab up"),
+    "jaeger": Door("Jaeger", "search", "<code>lab install jaeger</code>, then <code>lab up</code>"),
     "envoy": Door("Envoy's administration", "", "<code>lab start envoy</code>"),
     "api-docs": Door("APIs of the services", "docs", "<code>lab up</code>"),
 }
@@ -71,7 +79,12 @@ def _entry(name: str) -> dict[str, Any]:
         "timeout": 30,
         "absolute_url": False,
         "new_browser_tab": True,
-        "launcher_entry": {"enabled": True, "title": DOORS[name].title, "category": "Saga Lab"},
+        "launcher_entry": {
+            "enabled": True,
+            "title": DOORS[name].title,
+            "category": "Saga Lab",
+            "icon_path": str(ICONS / f"{name}.svg"),
+        },
     }
 
 
@@ -169,8 +182,18 @@ class Pages:
 # -- the server behind an entry ----------------------------------------------------------------------------------------
 
 
-def answer(name: str, where: Endpoints) -> tuple[int, dict[str, str], str]:
-    """Return status, headers and page that a door answers with."""
+def answer(name: str, where: Endpoints, coming: Mapping[str, str] | None = None) -> tuple[int, dict[str, str], str]:
+    """Return status, headers and page that a door answers with.
+
+    Parameters
+    ----------
+    name : str
+        Of the door.
+    where : Endpoints
+        The lab's.
+    coming : mapping of str to str, optional
+        What is being fetched, and how far that is.
+    """
     pages = pages_of(where, name)
     title = DOORS[name].title
     if len(pages) == 1:
@@ -189,6 +212,8 @@ def answer(name: str, where: Endpoints) -> tuple[int, dict[str, str], str]:
         return 200, {}, _page(title, f"<ul>{items}</ul>")
     if not where.services:
         return 200, {}, _page(title, "<p>The lab does not run: <code>lab up</code> in a terminal, or a notebook.</p>")
+    if coming and name in coming:
+        return 200, {}, _page(title, f"<p>{title} is being fetched. {html.escape(coming[name])}</p>")
     return 200, {}, _page(title, f"<p>This lab has no {title}: {DOORS[name].missing}.</p>")
 
 
@@ -210,16 +235,16 @@ def _page(title: str, body: str) -> str:
 
 
 def serve(name: str, port: int) -> None:
-    """Serve one door on 127.0.0.1, until the process is ended."""
-    from labstack import Lab  # JupyterLab reads this module when it starts, and has no use for the whole lab
+    """Serve one door on 127.0.0.1, until the process or the JupyterLab that has started it ends."""
+    from labstack import Lab, obtaining  # JupyterLab reads this module at its start, and has no use for the whole lab
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            try:
-                where = Lab().endpoints
-            except LabError:
-                where = Endpoints()
-            status, headers, page = answer(name, where)
+            where, coming = Endpoints(), {}
+            with contextlib.suppress(LabError):
+                lab = Lab()
+                where, coming = lab.endpoints, obtaining.absent(lab).coming
+            status, headers, page = answer(name, where, coming)
             body = page.encode()
             self.send_response(status)
             for key, value in headers.items():
@@ -233,7 +258,16 @@ def serve(name: str, port: int) -> None:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
+    server.serve_forever()
+
+
+def _end_with_parent(server: ThreadingHTTPServer) -> None:
+    """A JupyterLab that is killed can't end its doors; they notice that another process is their parent then."""
+    parent = os.getppid()
+    wait_until(lambda: os.getppid() != parent, math.inf, interval=1)
+    server.shutdown()
 
 
 if __name__ == "__main__":

@@ -72,7 +72,21 @@ class ProgramMissing(LabError):
 
 
 class EngineAway(LabError):
-    """The Docker engine can't be used."""
+    """The Docker engine can't be used.
+
+    Parameters
+    ----------
+    problem : str
+        What was tried and what was seen.
+    summary : str, optional
+        The same in a few words, for whoever can do without Docker.
+    next_step : str, optional
+        What to do about it.
+    """
+
+    def __init__(self, problem: str, *, summary: str = "", next_step: str = "") -> None:
+        super().__init__(problem, next_step=next_step)
+        self.summary = summary
 
 
 class DownloadFailed(LabError):

@@ -34,7 +34,7 @@ from labstack.local import process
 from labstack.observers import Watched
 from labstack.paths import DATASETS
 from labstack.relay import Relay
-from labstack.roles import Jaeger
+from labstack.roles import JAEGER_OTLP
 from labstack.settings import service_environment
 from labstack.state import GuestRecord, ProcessId, StateStore
 from labstack.waiting import wait_until
@@ -235,10 +235,9 @@ class Guests:
 
     def _spans_go_to(self, name: str) -> dict[str, str]:
         state = self._store.read()
-        watched = Watched(observed=state.observed, observers=state.observers)
-        jaeger = self._lab.backend.component(Jaeger.name) if watched.has_jaeger else None
-        collector = jaeger.otlp_url if isinstance(jaeger, Jaeger) else ""
-        return watched.spans_go_to(collector, str(self._lab.paths.spans(name)))
+        port = state.ports.get(JAEGER_OTLP)
+        collector = f"http://127.0.0.1:{port}" if port else ""
+        return Watched(observed=state.observed).spans_go_to(collector, str(self._lab.paths.spans(name)))
 
     def _await_ready(self, name: str, identity: ProcessId, url: str) -> None:
         log, kafka = self._lab.paths.log(name), self._lab.endpoints.kafka

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labstack import dead_letters, observers, referee, report
+from labstack import dead_letters, observers, obtaining, referee, report
 from labstack.backend import Backend, Endpoints
 from labstack.dead_letters import DeadLetter
 from labstack.demo import Story, show
@@ -19,6 +19,7 @@ from labstack.doctor import examine
 from labstack.errors import EngineAway, LabError, NotRunning, StorageTrouble, UnknownComponent, lost_its_port
 from labstack.findings import Finding
 from labstack.guests import Guests
+from labstack.joining import join_observers
 from labstack.local import process
 from labstack.local.backend import LocalBackend
 from labstack.mesh.choice import choose_control_plane
@@ -113,8 +114,6 @@ class Lab:
         state.observed = observers.is_observed()
         state.observers = observers.choose_observers(choice.mode, self.paths) if state.observed else []
         self._store.write(state)
-        if absent := [name for name in observers.NAMES if state.observed and name not in state.observers]:
-            progress.say(f"without {' and '.join(absent)}: not on this machine; `lab install NAME` gets it")
 
     def _something_runs(self) -> bool:
         backend = self.backend
@@ -145,7 +144,7 @@ class Lab:
             Never raises for a lab that is stopped or broken: that is what it tells.
         """
         try:
-            return look_at(self._store.read(), self.backend, memory=memory)
+            return look_at(self._store.read(), self.backend, memory=memory, absent=obtaining.absent(self))
         except LabError as error:
             # Nobody knows what should run; something of this lab may do so all the same.
             state: State = "degraded" if process.strays(self._store.lab_id) else "stopped"
@@ -189,7 +188,10 @@ class Lab:
             Says which part failed, shows the end of its log and the next step. What this call had started is ended
             again.
         """
-        self._bring_up(Progress(listener or report.notebook_listener()), renew_slots=False)
+        progress = Progress(listener or report.notebook_listener())
+        self._bring_up(progress, renew_slots=False)
+        join_observers(self, progress)
+        obtaining.start(self)
         return self.status(memory=False)
 
     def _bring_up(self, progress: Progress, *, renew_slots: bool) -> None:

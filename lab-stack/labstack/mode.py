@@ -21,7 +21,7 @@ class ModeChoice:
     reason: str
 
     def __str__(self) -> str:
-        return f"{'local mode' if self.mode == 'local' else 'container mode'}: {self.reason}"
+        return f"{'Local' if self.mode == 'local' else 'Container'} mode: {self.reason.rstrip('.')}."
 
 
 def checked_mode(mode: str) -> Mode:
@@ -67,7 +67,7 @@ def choose_mode(wanted: str | None = None) -> ModeChoice:
     try:
         return ModeChoice("containers", f"Docker {_ask_docker()} answers")
     except EngineAway as error:
-        return ModeChoice("local", error.problem)
+        return ModeChoice("local", error.summary or error.problem)
 
 
 def _ask_docker() -> str:

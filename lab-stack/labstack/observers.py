@@ -11,7 +11,7 @@ from labstack.errors import LabError, ProgramMissing
 from labstack.paths import LabPaths
 
 NAMES = ("prometheus", "jaeger", "grafana")
-CHOICES = ("auto", "off")
+CHOICES = ("auto", "installed", "off")
 THRIFT = {"GOGC": "300"}
 """Environment of those that are written in Go: with heaps this small they would collect garbage all the time."""
 
@@ -47,27 +47,40 @@ class Watched:
         Parameters
         ----------
         collector : str
-            URL at which Jaeger takes them.
+            URL at which Jaeger takes them, now or later; empty where there will be no Jaeger.
         file : str
-            What they are written to where there is none.
+            What they are written to while nobody listens there.
         """
-        if not self.observed:
-            return {}
-        return {"otlp_endpoint": collector} if self.has_jaeger else {"spans_file": file}
+        return {"otlp_endpoint": collector, "spans_file": file} if self.observed else {}
 
 
 def is_observed() -> bool:
-    """Return whether the parts of a lab tell what they do: ``LAB_OBSERVABILITY`` is ``auto`` (the default) or ``off``.
+    """Return whether the parts of a lab tell what they do: always, unless ``LAB_OBSERVABILITY`` is ``off``.
 
     Raises
     ------
     LabError
-        It is something else.
+        It is something else than one of `CHOICES`.
     """
+    return _wanted() != "off"
+
+
+def may_be_fetched() -> bool:
+    """Return whether observers that are not on this machine may be fetched: ``LAB_OBSERVABILITY`` is ``auto``.
+
+    Raises
+    ------
+    LabError
+        It is something else than one of `CHOICES`.
+    """
+    return _wanted() == "auto"
+
+
+def _wanted() -> str:
     wanted = os.environ.get("LAB_OBSERVABILITY") or "auto"
     if wanted not in CHOICES:
         raise LabError(f"LAB_OBSERVABILITY is {wanted!r}.", next_step=f"set it to one of {', '.join(CHOICES)}")
-    return wanted == "auto"
+    return wanted
 
 
 def choose_observers(mode: str, paths: LabPaths) -> list[str]:
@@ -107,5 +120,5 @@ def missing(name: str) -> ProgramMissing:
     """Return the error that says how to get an observer."""
     return ProgramMissing(
         f"{name.capitalize()} is not on this machine.",
-        next_step=f"`lab install {name}` gets it; then `lab down` and `lab up` take it in",
+        next_step=f"`lab install {name}` gets it; then `lab up` takes it into the running lab",
     )

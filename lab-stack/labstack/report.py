@@ -32,6 +32,8 @@ def status_text(status: LabStatus) -> str:
         lines.append(status.complaints["lab"])
     if status.rss_bytes:
         lines.append(f"    {'in all':<{width}}  {'':<8} {status.rss_bytes / 1e6:4.0f} MB")
+    if status.state != "stopped":
+        lines += status.absent.lines()
     if status.state == "stopped":
         lines.append("Start it with lab.up() in Python, or `lab up` in a shell.")
     return "\n".join(lines)
@@ -79,6 +81,8 @@ def status_html(status: LabStatus) -> str:
         cells = (f"{sign} {html.escape(row.name)}", row.state, row.memory, html.escape(row.note))
         rows.append("<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>")
     colour = STATE_COLOURS[status.state]
+    absent = [] if status.state == "stopped" else status.absent.lines()
+    later = "".join(f"<div>{html.escape(line)}</div>" for line in absent)
     total = f", {status.rss_bytes / 1e6:.0f} MB in all" if status.rss_bytes else ""
     advice = "<p>Start it with <code>lab.up()</code>.</p>" if status.state == "stopped" else ""
     if complaint := status.complaints.get("lab"):
@@ -86,7 +90,7 @@ def status_html(status: LabStatus) -> str:
     return (
         f'<div><p><b>Lab</b>: <b style="color:{colour}">{status.state}</b> ({status.mode} mode{total})</p>'
         "<table><thead><tr><th>component</th><th>state</th><th>memory</th><th>where, or what is wrong</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>{advice}</div>"
+        f"<tbody>{''.join(rows)}</tbody></table>{later}{advice}</div>"
     )
 
 

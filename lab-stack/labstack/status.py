@@ -11,6 +11,7 @@ import httpx
 from labstack import http
 from labstack.backend import Backend, ComponentStatus, Endpoints
 from labstack.mesh.envoy_admin import EnvoyAdmin
+from labstack.obtaining import Absent
 from labstack.relay import Relay, connector_name, retained_bytes, slot_is_read
 from labstack.roles import Gateway
 from labstack.state import LabState
@@ -47,6 +48,8 @@ class LabStatus:
         it is more than `MUCH_LOG`.
     control_plane : str
         What steers the gateway: ``istiod`` or ``translator``; empty where nothing is known of the lab.
+    absent : Absent
+        What the lab does not have, such as Grafana, and how far its download is.
     """
 
     mode: str
@@ -57,6 +60,7 @@ class LabStatus:
     switches: dict[str, dict[str, str]] = field(default_factory=dict)
     retained: dict[str, int] = field(default_factory=dict)
     control_plane: str = ""
+    absent: Absent = field(default_factory=Absent)
 
     @property
     def healthy(self) -> bool:
@@ -88,10 +92,20 @@ class LabStatus:
             for name, component in self.components.items()
         }
         endpoints = {} if self.state == "stopped" else self.endpoints.to_json()
-        return {"mode": self.mode, "state": self.state, "endpoints": endpoints, "components": components}
+        told: dict[str, object] = {
+            "mode": self.mode,
+            "state": self.state,
+            "endpoints": endpoints,
+            "components": components,
+        }
+        if self.absent.coming:
+            told["coming"] = self.absent.coming
+        if self.absent.failed:
+            told["not_fetched"] = list(self.absent.failed)
+        return told
 
 
-def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
+def look_at(state: LabState, backend: Backend, *, memory: bool, absent: Absent | None = None) -> LabStatus:
     """Look at every component; asks all of them at once, and waits for none longer than twice two seconds."""
     names, observers = backend.components(), set(backend.observers())
     expected = {*backend.required(), *observers}
@@ -136,7 +150,9 @@ def look_at(state: LabState, backend: Backend, *, memory: bool) -> LabStatus:
     serious = {name: complaint for name, complaint in complaints.items() if name not in observers}
     overall = _overall(state, components, serious)
     steers = state.control_plane if Gateway.name in components else ""
-    return LabStatus(backend.mode, overall, where, components, complaints, state.switches, retained, steers)
+    return LabStatus(
+        backend.mode, overall, where, components, complaints, state.switches, retained, steers, absent or Absent()
+    )
 
 
 def _overall(state: LabState, components: dict[str, ComponentStatus], complaints: dict[str, str]) -> State:

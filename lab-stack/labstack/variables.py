@@ -35,7 +35,11 @@ VARIABLES = {
     "LAB_CONTROL_PLANE": Variable(
         "who steers the gateway", "`istiod`, `translator` or `auto`", "`auto`: istiod where it is, else the translator"
     ),
-    "LAB_OBSERVABILITY": Variable("whether the next start brings what watches the lab", "`auto` or `off`", "`auto`"),
+    "LAB_OBSERVABILITY": Variable(
+        "whether the lab is watched by Prometheus, Jaeger and Grafana",
+        "`auto`, `installed` (nothing is fetched) or `off`",
+        "`auto`: what is not on this machine is fetched in the background",
+    ),
     "LAB_IMAGE_NAME": Variable(
         "the image of a component in container mode, such as `LAB_IMAGE_POSTGRES`",
         "an image, with tag or digest",

@@ -1,14 +1,16 @@
-"""Where spans go: to a collector, as OTLP over HTTP, or to a file, as OTLP's JSON."""
+"""Where spans go: to a collector, as OTLP over HTTP; or to a file, as OTLP's JSON, while no collector listens."""
 
 import base64
 import importlib
 import json
 import logging
 import os
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -32,6 +34,7 @@ LARGEST_FILE = 20_000_000
 
 def make_exporter(settings: Settings) -> SpanExporter | None:
     """Make the exporter that the settings ask for; None where they ask for none."""
+    file = SpanFile(Path(settings.spans_file)) if settings.spans_file else None
     if settings.otel_exporter_otlp_endpoint:
         # Imported here and below: what a service does not use must not delay its start by a fifth. What it uses is
         # imported before its first event, which would wait for it.
@@ -44,8 +47,49 @@ def make_exporter(settings: Settings) -> SpanExporter | None:
         session = requests.Session()
         session.trust_env = False  # a proxy of the machine's surroundings has no part in this
         url = settings.otel_exporter_otlp_endpoint.rstrip("/") + "/v1/traces"
-        return OTLPSpanExporter(endpoint=url, timeout=PATIENCE, session=session)
-    return SpanFile(Path(settings.spans_file)) if settings.spans_file else None
+        collector = OTLPSpanExporter(endpoint=url, timeout=PATIENCE, session=session)
+        return CollectorOrFile(collector, url, file) if file else collector
+    return file
+
+
+class CollectorOrFile(SpanExporter):
+    """Sends spans to a collector while one listens, and writes them to a file otherwise.
+
+    So a collector may be started after the services. Whoever starts it hands it what the file holds.
+
+    Parameters
+    ----------
+    collector
+        Sends spans as OTLP over HTTP.
+    url
+        Where the collector listens.
+    file
+        Takes the spans that the collector does not take.
+    """
+
+    def __init__(self, collector: SpanExporter, url: str, file: "SpanFile") -> None:
+        where = urlsplit(url)
+        self._address = where.hostname or "", where.port or 80
+        self._collector = collector
+        self._file = file
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send or write spans; they are lost only where neither works."""
+        if self._listens() and self._collector.export(spans) is SpanExportResult.SUCCESS:
+            return SpanExportResult.SUCCESS
+        return self._file.export(spans)
+
+    def shutdown(self) -> None:
+        """Close the connections to the collector."""
+        self._collector.shutdown()
+
+    def _listens(self) -> bool:
+        # The exporter itself would try again and again for seconds.
+        try:
+            with socket.create_connection(self._address, timeout=PATIENCE):
+                return True
+        except OSError:
+            return False
 
 
 class SpanFile(SpanExporter):

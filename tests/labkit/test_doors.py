@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ import pytest
 from labkit import Session
 from labstack.backend import Endpoints
 from labstack.doors import DOORS, PREFIX, Pages, answer, pages_of
+from labstack.ports import choose, is_free
 from labstack.waiting import wait_until
 
 BASE = "/user/ada/"
@@ -73,6 +75,26 @@ def test_the_launcher_has_them() -> None:
         entry = found[f"{PREFIX}{name}"]
         assert entry["launcher_entry"]["title"] == door.title
         assert entry["command"][-2:] == [name, "{port}"]
+        assert Path(entry["launcher_entry"]["icon_path"]).read_text().startswith("<svg")
+
+
+def test_a_door_ends_with_a_jupyterlab_that_is_killed() -> None:
+    """Whoever started it can't end it any more; it ends by itself within seconds, and leaves its port."""
+    port = choose(0, {0})
+    door = [sys.executable, "-m", "labstack.doors", "envoy", str(port)]
+    jupyter = subprocess.Popen([sys.executable, "-c", f"import subprocess; subprocess.run({door!r})"])
+    assert wait_until(lambda: not is_free(port), 20)
+    (started,) = psutil.Process(jupyter.pid).children()
+    jupyter.kill()
+    jupyter.wait()
+    assert wait_until(lambda: not started.is_running() or started.status() == psutil.STATUS_ZOMBIE, 10)
+
+
+def test_a_door_tells_what_is_being_fetched() -> None:
+    """Whoever opens Grafana while it is fetched sees how far that is; else what to do."""
+    where = replace(Endpoints(), services={"order": "http://127.0.0.1:1"})
+    assert "is being fetched. 3 of 150 MB" in answer("grafana", where, {"grafana": "3 of 150 MB"})[2]
+    assert "lab install grafana" in answer("grafana", where)[2]
 
 
 def test_prometheus_is_behind_its_door(session: Session, jupyter: httpx.Client) -> None:

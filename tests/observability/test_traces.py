@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +12,7 @@ from labkit import Session, begin
 from labkit.traces import NoTraces, Span
 from labkit.waiting import wait_until
 from labservices.shared.event_spans import relay_span_id
+from tests.observability.bare import bare_lab
 from tests.observability.traffic import shop_goes_on
 from tests.stack.labs import Grounds
 from tests.suite.chance import short_sample
@@ -65,28 +63,13 @@ def traced(request: pytest.FixtureRequest) -> Iterator[Session]:
 
         if find_program("jaeger", LabPaths.of_user()) is None:
             pytest.skip("jaeger is not on this machine: `lab install jaeger`")
-        grounds = Grounds("traced")
+        with closing(Grounds("traced")) as grounds:
+            grounds.must("up")
+            yield begin("10", grounds.lab)
     else:
-        grounds = without_jaeger()
-    try:
-        grounds.must("up")
-        yield begin("10", grounds.lab)
-    finally:
-        grounds.close()
-        if request.param == "files":
-            shutil.rmtree(grounds.paths.cache.parent)
-
-
-def without_jaeger() -> Grounds:
-    """Make a lab with a cache of its own, in which everything is but Jaeger."""
-    from labstack.paths import LabPaths
-
-    cache = Path(tempfile.mkdtemp(prefix="saga-lab-test-cache-"))
-    (cache / "saga-lab" / "programs").mkdir(parents=True)
-    for there in LabPaths.of_user().cache.iterdir():
-        if there.is_dir() and there.name != "programs":
-            os.symlink(there, cache / "saga-lab" / there.name)
-    return Grounds("untraced", cache=cache)
+        with bare_lab("untraced") as grounds:
+            grounds.must("up")
+            yield begin("10", grounds.lab)
 
 
 def test_a_happy_order(traced: Session) -> None:

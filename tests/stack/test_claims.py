@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +11,9 @@ from pathlib import Path
 
 from labstack.claims import PortClaims
 from labstack.local import process
+from labstack.port_plan import planned_ports
+from labstack.ports import choose
+from labstack.progress import Progress
 from labstack.state import ProcessId, me
 from tests.stack.labs import Grounds
 
@@ -88,3 +92,29 @@ def test_a_part_comes_back_to_its_port(grounds: Grounds) -> None:
         assert "another lab does" in refused.stderr
     finally:
         later.release()
+
+
+def test_ports_stay_the_same_from_start_to_start(tmp_path: Path) -> None:
+    """The last start's port is taken again, else the usual one, else another; only what is new is told."""
+    claims, told = PortClaims("this", tmp_path / "ports"), Progress()
+    usual, last = choose(0, {0}), choose(0, {0, 1})
+
+    def planned(before: dict[str, int]) -> int:
+        with planned_ports({"order": usual}, before, claims, told) as chosen:
+            return chosen["order"]
+
+    assert planned({}) == usual
+    assert planned({"order": last}) == last
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", last))
+        holder.listen()
+        assert planned({"order": last}) == usual
+    assert told.notes == []
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", usual))
+        holder.listen()
+        third = planned({})
+        assert third not in (usual, last)
+        assert [f"port {usual} (order) by " in note for note in told.notes] == [True]
+        assert planned({"order": third}) == third
+        assert len(told.notes) == 1

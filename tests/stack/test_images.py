@@ -2,51 +2,49 @@
 
 from __future__ import annotations
 
-import tomllib
+from pathlib import Path
 
 import pytest
 
 from labstack.containers import images
-from labstack.containers.lock import LockedImage, with_digest
-from labstack.paths import CONFIG
+from labstack.digests import digests_file, known_digest, remember_digests
+from labstack.errors import LabError
 
-TEXT = (CONFIG / "versions.toml").read_text(encoding="utf-8")
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 
-def locked(digest: str = DIGEST) -> LockedImage:
-    return LockedImage("kafka", "apache/kafka:4.3.1", digest, ("linux/amd64", "linux/arm64"))
+@pytest.fixture(autouse=True)
+def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a configuration folder of its own."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
 
-def test_a_digest_is_written_beside_its_image_and_nowhere_else() -> None:
-    """All else of the file stays; a second lock takes the first one's place."""
-    once = with_digest(TEXT, locked())
-    entry = tomllib.loads(once)["images"].pop("kafka")
-    assert (entry["digest"], entry["platforms"]) == (DIGEST, ["linux/amd64", "linux/arm64"])
-    assert entry["image"] == "apache/kafka:4.3.1"
-    added = set(once.splitlines()) - set(TEXT.splitlines())
-    assert len(once.splitlines()) - len(TEXT.splitlines()) == len(added) == 2
-    twice = with_digest(once, locked("sha256:" + "f" * 64))
-    assert len(twice.splitlines()) == len(once.splitlines())
-    assert tomllib.loads(twice)["images"]["kafka"]["digest"] == "sha256:" + "f" * 64
+def test_a_recorded_digest_stays_until_it_is_recorded_anew() -> None:
+    """The record is kept by image; a second one takes the first one's place, and the others stay."""
+    remember_digests({"a/tool:1": DIGEST, "b/tool:1": DIGEST})
+    remember_digests({"a/tool:1": "sha256:" + "f" * 64})
+    assert known_digest("a/tool:1") == "sha256:" + "f" * 64
+    assert known_digest("b/tool:1") == DIGEST
+    assert known_digest("a/tool:2") == ""
+
+
+def test_a_damaged_record_is_not_ignored() -> None:
+    """Otherwise another image could take the place of the recorded one, unseen."""
+    remember_digests({"a/tool:1": DIGEST})
+    digests_file().write_text("{", encoding="utf-8")
+    with pytest.raises(LabError, match="damaged"):
+        known_digest("a/tool:1")
 
 
 def test_a_digest_that_is_known_is_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pinned image is asked for by its digest; the variable of a component names another one."""
-    monkeypatch.delenv("LAB_IMAGE_KAFKA", raising=False)
-    assert images.image("kafka") == "apache/kafka:4.3.1"
-    monkeypatch.setitem(
-        images.VERSIONS["images"], "kafka", tomllib.loads(with_digest(TEXT, locked()))["images"]["kafka"]
-    )
-    assert images.image("kafka") == f"apache/kafka:4.3.1@{DIGEST}"
-    monkeypatch.setenv("LAB_IMAGE_KAFKA", "lab-standin/kafka:4.3.1")
-    assert images.image("kafka") == "lab-standin/kafka:4.3.1"
-
-
-def test_an_image_that_is_not_there_for_arm_is_told() -> None:
-    """What a registry has for one kind of machine only can't be locked."""
-    assert locked().lacks == []
-    assert LockedImage("kafka", "x", DIGEST, ("linux/amd64",)).lacks == ["linux/arm64"]
+    """An image is asked for by its digest; the versions file's comes first, and a variable names another image."""
+    monkeypatch.delenv("LAB_IMAGE_POSTGRES", raising=False)
+    assert images.image("postgres") == "postgres:16"
+    remember_digests({"postgres:16": DIGEST, "apache/kafka:4.3.1": DIGEST})
+    assert images.image("postgres") == f"postgres:16@{DIGEST}"
+    assert images.pinned("kafka") == f"apache/kafka:4.3.1@{images.VERSIONS['images']['kafka']['digest']}"
+    monkeypatch.setenv("LAB_IMAGE_POSTGRES", "lab-standin/postgres:16.14")
+    assert images.image("postgres") == "lab-standin/postgres:16.14"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import Any
 import pytest
 
 from labstack.containers.lock import lock, lock_program
+from labstack.digests import digests_file, known_digest
 from labstack.errors import DownloadFailed, LabError, ProgramMissing
 from labstack.install import install
-from labstack.install.catalogue import Entry, InImage
+from labstack.install.catalogue import Entry, InImage, entry
 from labstack.install.from_image import Limits, from_image, this_platform
 from labstack.install.store import GROWING, Program, Store
 from labstack.install.trouble import Refused
@@ -373,7 +373,7 @@ def test_something_that_is_no_image(registry: Registry, paths: LabPaths, tmp_pat
         try:
             ask = [sys.executable, "-c", f"import socket; socket.create_connection(('127.0.0.1', {port}))"]
             assert wait_until(lambda: subprocess.run(ask, stderr=subprocess.DEVNULL).returncode == 0, 20)
-            versions = versions_file(tmp_path, f"{registry.repository(port=port)}:1.html")
+            versions = {"images": {"tool": {"image": f"{registry.repository(port=port)}:1.html"}}}
             with pytest.raises(DownloadFailed, match="no image that is known here: 'text/html'"):
                 lock(versions)
         finally:
@@ -452,34 +452,44 @@ def test_two_installs_at_once(registry: Registry, tmp_path: Path) -> None:
     assert sum("/blobs/" in head for head in network.requests) == 1
 
 
-def versions_file(folder: Path, image: str) -> Path:
-    file = folder / "versions.toml"
-    file.write_text(
-        f'[programs.tool] # a tool\nversion = "1.2.3"\nprogram = "tool"\nimage = "{image}"\n'
-        'path = "usr/local/bin/tool"\n\n[programs.tool.on_path]\ncommand = "tool"\n',
-        encoding="utf-8",
-    )
-    return file
+def test_a_digest_that_nobody_knows_is_read_once_and_enforced(
+    registry: Registry, paths: LabPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first use of a tag records its digest for this user; afterwards the tag may point elsewhere, in vain."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    image = f"{registry.repository()}:moving"
+    first = registry.index({HERE: registry.image([TOOL])}, tag="moving")
+    told: list[str] = []
+    progress = Progress(lambda seen: told.extend(stage.note for stage in seen.stages))
+    install(tool(image, ""), paths, progress, ways=["image"])
+    assert known_digest(image) == first
+    assert any(first in note and str(digests_file()) in note for note in told)
+    registry.index({HERE: registry.image([replace(TOOL, content=b"#!/bin/sh\necho newer\n")])}, tag="moving")
+    how = {"version": "1.2.3", "program": "tool", "image": image, "path": "usr/local/bin/tool"}
+    versions = {"programs": {"tool": how}}
+    assert get(replace(entry("tool", versions), version="again"), paths).origin.endswith(first)
+    newer = lock_program("tool", versions)
+    assert newer.in_image is not None
+    assert newer.in_image.digest not in (first, "")
+    assert says(get(newer, paths)) == "newer"
 
 
-def test_a_digest_is_read_from_the_registry_without_docker(registry: Registry, paths: LabPaths, tmp_path: Path) -> None:
-    """`lab images lock` and `lab install --lock` write what the registry says; what comes later is held to it."""
-    digest = registry.index(
-        {kind: registry.image([TOOL], architecture=kind) for kind in ("amd64", "arm64")}, tag="both"
-    )
-    versions = versions_file(tmp_path, f"{registry.repository()}:both")
-    with pytest.raises(ProgramMissing, match="was never read from its registry"):
-        get(tool(f"{registry.repository()}:both", ""), paths)
+def test_digests_are_read_from_the_registry_without_docker(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`lab images lock` records what the registry says, once for each image; one for other machines only is refused."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    both = {kind: registry.image([TOOL], architecture=kind) for kind in ("amd64", "arm64")}
+    digest = registry.index(both, tag="both")
+    image = f"{registry.repository()}:both"
+    versions = {"images": {"tool": {"image": image}}, "programs": {"tool": {"image": image}}}
     (locked,) = lock(versions)
     assert (locked.digest, locked.platforms) == (digest, ("linux/amd64", "linux/arm64"))
-    assert tomllib.loads(versions.read_text())["programs"]["tool"]["digest"] == digest
-    wanted = lock_program("tool", versions)
-    assert says(get(wanted, paths)) == "tool 1.2.3"
-    registry.index({"amd64": registry.image([TOOL], [Member("new", b"x")])}, tag="both")
-    with pytest.raises(LabError, match=r"both is not there for linux/arm64"):
-        lock_program("tool", versions)
-    assert tomllib.loads(versions.read_text())["programs"]["tool"]["digest"] == digest
-    assert get(replace(wanted, name="again"), paths).origin.endswith(digest)
+    assert known_digest(image) == digest
+    registry.index({"s390x": both["amd64"]}, tag="both")
+    with pytest.raises(LabError, match=r"both is there for linux/s390x, not for linux/"):
+        lock(versions)
+    assert known_digest(image) == digest
 
 
 def test_another_digest_means_another_install(registry: Registry, paths: LabPaths) -> None:

@@ -161,16 +161,17 @@ def test_without_any_way_the_message_has_them_all(
     script(bin_folder, "go", "echo go version go1.17 linux/amd64")
     wanted = entry("istiod")
     assert wanted.in_image is not None
-    wanted = replace(wanted, in_image=replace(wanted.in_image, digest=""))
+    wanted = replace(wanted, in_image=replace(wanted.in_image, image="127.0.0.1:9/istio/pilot:1.29.1"))
     with pytest.raises(ProgramMissing) as failed:
         install(wanted, paths, Progress())
     message = str(failed.value)
     for part in (
         "from PATH: there is no pilot-discovery on PATH",
-        "from its official image: the digest of istio/pilot:1.29.1 was never read",
+        "from its official image: the registry of 127.0.0.1:9/istio/pilot:1.29.1 can't be asked",
+        "from its project's release archive: its project releases no archive that is known here",
         "from its source, by Go:",
         "go is go1.17; 1.25 or newer is needed",
-        "`lab install istiod --lock`",
+        "to have it from its official image, check the network",
         "put a pilot-discovery of version 1.29.1 on PATH yourself",
     ):
         assert part in message
@@ -181,11 +182,11 @@ def test_ways_are_tried_in_the_order_that_is_asked_for(bin_folder: Path, paths: 
     """Each is a stage of its own, and what a way lacks is told before the next one."""
     script(bin_folder, "pilot-discovery", "echo 1.29.1")
     progress = Progress()
-    wanted = replace(ISTIOD, in_image=InImage("istio/pilot:1", "", "x"))
+    wanted = replace(ISTIOD, in_image=InImage("127.0.0.1:9/istio/pilot:1", "", "x"))
     assert install(wanted, paths, progress, ways=["image", "path"]).source == "path"
     assert [stage.failed for stage in progress.stages] == [True, False]
     assert len(progress.notes) == 1
-    assert "`lab install istiod --lock`" in progress.notes[0]
+    assert "check the network" in progress.notes[0]
 
 
 def test_a_way_that_is_named_replaces_what_came_by_another(bin_folder: Path, paths: LabPaths) -> None:
@@ -231,7 +232,10 @@ def test_every_entry_of_the_versions_file_can_be_read() -> None:
     for name in names():
         one = entry(name)
         assert one.version
-        assert one.on_path or one.in_image or one.by_go
+        assert one.on_path or one.in_image or one.in_archive or one.by_go
+        if one.in_archive:
+            assert "{version}" in one.in_archive.url
+            assert one.in_archive.checksums.startswith("https://")
         if one.in_image:
             assert one.in_image.digest == "" or len(one.in_image.digest) == len("sha256:") + 64
 

@@ -125,12 +125,22 @@ def skip_without_program(item: pytest.Item) -> None:
         from labstack.install import find_program
         from labstack.paths import LabPaths
 
-        if not find_program(program, LabPaths.of_user()):
+        if not find_program(program, LabPaths.of_user()) and not _may_still_come(item, program):
             pytest.skip(f"NOT RUN: there is no {program} on this machine; `lab install {program}` gets it")
 
 
+def _may_still_come(item: pytest.Item, program: str) -> bool:
+    """Whether the notebook's first cell, which obtains the program, is about to run or has not given up."""
+    from labstack import Lab, observers, obtaining
+
+    if not observers.may_be_fetched():
+        return False
+    step = obtaining.steps(Lab()).get(program)
+    return item.name.endswith("Cell 0") or (step is not None and not step.is_settled)
+
+
 def set_environment(item: pytest.Item, as_called: str | None) -> None:
-    """Set what the labs of a test run beside: Prometheus and Jaeger only where they are looked at.
+    """Set what the labs of a test run beside: Prometheus and Jaeger only where they are looked at, and installed ones.
 
     Parameters
     ----------
@@ -141,6 +151,8 @@ def set_environment(item: pytest.Item, as_called: str | None) -> None:
     """
     if item.nodeid.startswith(("tests/stack", "tests/benchmarks")):
         os.environ["LAB_OBSERVABILITY"] = "off"
+    elif as_called is None and item.nodeid.startswith("tests/"):
+        os.environ["LAB_OBSERVABILITY"] = "installed"
     elif as_called is None:
         os.environ.pop("LAB_OBSERVABILITY", None)
     else:

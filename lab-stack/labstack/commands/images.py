@@ -18,15 +18,22 @@ def list_images() -> None:
     absent = missing(IMAGES)
     for name in IMAGES:
         click.echo(f"{name:<10} {image(name)}{'  (not fetched yet)' if name in absent else ''}")
+    if unpinned := [name for name in IMAGES if "@" not in image(name)]:
+        click.echo(f"Without a digest: {', '.join(unpinned)}. `lab images lock` reads and records their digests.")
 
 
 @images.command("lock")
 def lock_images() -> None:
-    """Ask the registries for the images' digests and platforms, and write them into lab-stack/versions.toml."""
+    """Ask the registries for the digests of the images that have none yet, and record them for you.
+
+    From then on exactly these images are used. The record is images.json in your configuration folder.
+    """
     from labstack.containers.lock import lock
+    from labstack.digests import digests_file
 
     for one in lock():
-        click.echo(f"{one.name:<10} {one.image} is {one.digest} ({', '.join(one.platforms)})")
+        click.echo(f"{one.image} is {one.digest} ({', '.join(one.platforms)})")
+    click.echo(f"Recorded in {digests_file()}.")
 
 
 @click.command()

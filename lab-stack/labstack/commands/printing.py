@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,68 @@ def stages(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         yield lambda progress: live.update(_stage_table(progress))
 
 
+HEARTBEAT = 3.0
+"""Seconds after which somebody who waits is told that, and for what."""
+
+
+@contextlib.contextmanager
+def start_shown(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """Show a start while it goes on: a table of its stages on a terminal, which goes when all went well; elsewhere what
+    it has to say, and every three seconds what it waits for.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal and not quiet:
+        with Live(console=console, refresh_per_second=12, transient=True) as live:
+            yield lambda progress: live.update(_stage_table(progress))
+        return
+    seen: list[Progress] = []
+    said: list[str] = []
+    over = threading.Event()
+
+    def listen(progress: Progress) -> None:
+        seen[:] = [progress]
+        for note in progress.notes[len(said) :]:
+            said.append(note)
+            click.echo(note, err=True)
+
+    def beat() -> None:
+        while not over.wait(HEARTBEAT):
+            waits = [stage for stage in seen[-1].stages if stage.seconds is None] if seen else []
+            if waits:
+                names = ", ".join(f"{one.name} ({one.note})" if one.note else one.name for one in waits)
+                click.echo(f"{seen[-1].seconds:5.0f} s  waiting for {names}", err=True)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield listen
+    finally:
+        over.set()
+        thread.join()
+
+
+def show_started(status: LabStatus, seconds: float) -> None:
+    """Print what somebody needs to know of a lab that has just come up, on a few lines."""
+    console = Console()
+    where = status.endpoints
+    count = sum(component.state == "running" for component in status.components.values())
+    how = "local processes" if status.mode == "local" else "containers"
+    title = Text("The lab is ready", style="bold green").append(f": {count} {how}, {seconds:.1f} s.", style="default")
+    console.print(title)
+    pages = {
+        name.capitalize(): url for name, url in where.observers.items() if status.components[name].state == "running"
+    }
+    for name, url in {"Gateway": where.gateway, **pages}.items():
+        console.print(f"  {name:<11} {url}", highlight=False, soft_wrap=True)
+    for line in status.absent.lines():
+        console.print(f"  {line[0].upper()}{line[1:]}.", style="dim", highlight=False, soft_wrap=True)
+    console.print(
+        "  Next: `lab demo` carries orders through it, `lab status` shows all of it, `lab down` ends it.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def _stage_table(progress: Progress) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 1))
     for note in progress.notes:
@@ -91,6 +154,9 @@ def show_status(status: LabStatus, as_json: bool) -> None:
     console.print(table)
     if status.rss_bytes:
         console.print(f" {status.rss_bytes / 1e6:.0f} MB in all")
+    if status.state != "stopped":
+        for line in status.absent.lines():
+            console.print(f" {line}", style="dim", highlight=False, soft_wrap=True)
     if complaint := status.complaints.get("lab"):
         console.print(Text(complaint, style="red"), soft_wrap=True)
     elif status.state == "stopped":

@@ -126,10 +126,9 @@ class ContainerBackend(BackendBase[Component]):
 
     def _choose_ports(self, progress: Progress) -> None:
         living = any(found.status in ("running", "paused", "restarting") for found in self._containers())
-        kept = self.store.read().ports if living else {}
         usual = {part.name: part.usual_port for part in self._components.values()}
         usual |= {name: mine for part in self._components.values() for name, (mine, _) in part.more_ports.items()}
-        with planned_ports(usual, kept, self._claims, progress) as chosen:
+        with planned_ports(usual, self.store.read().ports, self._claims, progress, keep=living) as chosen:
             self._ports.update(chosen)
             with self._writing:
                 state = self.store.read()

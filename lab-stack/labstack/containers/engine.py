@@ -91,12 +91,16 @@ def away(address: str, error: BaseException) -> EngineAway:
         )
     if "No such file" in text or "FileNotFoundError" in text:
         seen = "there is no such socket: Docker is not installed, or not running"
+        summary = "Docker is not installed, or not running"
     elif "Connection refused" in text:
         seen = "nobody answers there: Docker is installed, but not running"
+        summary = "Docker is installed, but not running"
     else:
         seen = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        summary = ""
     return EngineAway(
         f"The Docker engine at {address} can't be reached: {seen}.",
+        summary=summary,
         next_step="start Docker, or use local mode, which needs none: LAB_MODE=local",
     )
 

@@ -15,6 +15,7 @@ from docker.errors import BuildError, ImageNotFound
 
 import labservices
 from labstack.containers.engine import engine, refused, speaking_plainly
+from labstack.digests import known_digest
 from labstack.errors import ComponentFailed, DownloadFailed, LabError
 from labstack.paths import DATASETS
 from labstack.versions import VERSIONS
@@ -40,9 +41,10 @@ def image(name: str) -> str:
 
 
 def pinned(name: str) -> str:
-    """Return the official image as the versions file has it, by digest where one was resolved."""
+    """Return the official image as the versions file has it, by digest where one is known."""
     entry: dict[str, str] = VERSIONS["images"][name]
-    return f"{entry['image']}@{entry['digest']}" if entry.get("digest") else entry["image"]
+    digest = entry.get("digest") or known_digest(entry["image"])
+    return f"{entry['image']}@{digest}" if digest else entry["image"]
 
 
 def missing(names: Iterable[str]) -> list[str]:

@@ -1,25 +1,21 @@
-"""Resolve the official images to digests, and hold that each is there for both kinds of machines.
+"""Resolve the official images to digests, which are recorded for this user and held to from then on.
 
 The registries are asked directly, so it takes no Docker.
 """
 
 from __future__ import annotations
 
-import re
-import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
+from labstack.digests import remember_digests
 from labstack.errors import LabError
 from labstack.install.catalogue import Entry, entry
-from labstack.paths import CONFIG, write_atomically
+from labstack.versions import VERSIONS
 
-VERSIONS_FILE = CONFIG / "versions.toml"
 TABLES = ("images", "programs")
 """The tables of the versions file whose entries may have an image: of container mode, and of ``lab install``."""
-
-PLATFORMS = ("linux/amd64", "linux/arm64")
-"""What an image must be there for: Intel and AMD; Apple silicon and ARM servers."""
 
 
 @dataclass(frozen=True)
@@ -28,97 +24,72 @@ class LockedImage:
 
     Attributes
     ----------
-    name : str
-        Of the versions file.
     image : str
         Repository and tag.
     digest : str
         Of the list of all platforms' images.
     platforms : tuple of str
         As ``os/architecture``.
-    table : str
-        Of the versions file.
     """
 
-    name: str
     image: str
     digest: str
     platforms: tuple[str, ...]
-    table: str = "images"
-
-    @property
-    def lacks(self) -> list[str]:
-        """Those of `PLATFORMS` that it isn't there for."""
-        return [platform for platform in PLATFORMS if platform not in self.platforms]
 
 
-def resolve(name: str, image: str, table: str = "images") -> LockedImage:
-    """Ask the image's registry for its digest and platforms.
+def resolve(image: str) -> LockedImage:
+    """Ask an image's registry for its digest and platforms.
 
     Raises
     ------
     LabError
-        The registry does not answer, or has no such image.
+        The registry does not answer, has no such image, or has none for this machine.
     """
-    from labstack.install.from_image import platforms
+    from labstack.install.from_image import platforms, this_machine
     from labstack.install.registry import Registry
 
     with Registry(image) as registry:
         top = registry.manifest(registry.image.tag)
-        return LockedImage(name, image, top.digest, tuple(sorted(platforms(registry, top))), table)
+        found = LockedImage(image, top.digest, tuple(sorted(platforms(registry, top))))
+    if (wanted := f"linux/{this_machine()}") not in found.platforms:
+        raise LabError(
+            f"{image} is there for {', '.join(found.platforms) or 'no platform'}, not for {wanted}.",
+            next_step="name another image in a variable: LAB_IMAGE_NAME or LAB_INSTALL_IMAGE_NAME",
+        )
+    return found
 
 
-def lock(file: Path = VERSIONS_FILE) -> list[LockedImage]:
-    """Resolve every image of the versions file, and write the digests there; all of them, or none.
+def lock(versions: Mapping[str, Any] = VERSIONS) -> list[LockedImage]:
+    """Resolve every image of the versions file that has no digest there, and record the digests: all, or none.
 
     Raises
     ------
     LabError
-        An image can't be resolved, or isn't there for every platform; nothing was written.
+        An image can't be resolved; nothing was recorded.
     """
-    versions = tomllib.loads(file.read_text(encoding="utf-8"))
-    return _lock(file, [(t, n, e["image"]) for t in TABLES for n, e in versions.get(t, {}).items() if "image" in e])
+    entries = [one for table in TABLES for one in versions.get(table, {}).values() if "image" in one]
+    return _lock(sorted({one["image"] for one in entries if not one.get("digest")}))
 
 
-def lock_program(name: str, file: Path = VERSIONS_FILE) -> Entry:
-    """Resolve the image of one program of ``lab install``, write its digest, and return what the file says of it now.
+def lock_program(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
+    """Resolve the image of one program of ``lab install`` anew, record its digest, and return the program's entry.
 
     Raises
     ------
     UnknownComponent
         There is no such program.
     LabError
-        It has no image; or that can't be resolved, or isn't there for every platform. Nothing was written.
+        It has no image, or that can't be resolved. Nothing was recorded.
     """
-    where = entry(name, tomllib.loads(file.read_text(encoding="utf-8"))).in_image
+    where = entry(name, versions).in_image
     if where is None:
         raise LabError(f"{name} has no image to lock.", next_step=f"`lab install {name}` without --lock")
-    _lock(file, [("programs", name, where.image)])
-    return entry(name, tomllib.loads(file.read_text(encoding="utf-8")))
+    if not versions["programs"][name].get("digest"):
+        _lock([where.image])
+    return entry(name, versions)
 
 
-def _lock(file: Path, wanted: list[tuple[str, str, str]]) -> list[LockedImage]:
-    found = [resolve(name, image, table) for table, name, image in wanted]
-    if lacking := [one for one in found if one.lacks]:
-        what = "; ".join(f"{one.image} is not there for {', '.join(one.lacks)}" for one in lacking)
-        raise LabError(
-            f"Nothing was locked: {what}.",
-            next_step=f"name images in {file.name} that are there for both, then try again",
-        )
-    text = file.read_text(encoding="utf-8")
-    for one in found:
-        text = with_digest(text, one)
-    write_atomically(file, text)
+def _lock(images: list[str]) -> list[LockedImage]:
+    found = [resolve(image) for image in images]
+    remember_digests({one.image: one.digest for one in found})
     return found
-
-
-def with_digest(text: str, image: LockedImage) -> str:
-    """Return the versions file's text with the digest and platforms of one image in it; all else stays as it is."""
-    lines = text.splitlines()
-    start = next(i for i, line in enumerate(lines) if re.match(rf"\[{image.table}\.{re.escape(image.name)}\]", line))
-    end = next((i for i in range(start + 1, len(lines)) if lines[i].startswith("[")), len(lines))
-    kept = [line for line in lines[start:end] if not re.match(r"(digest|platforms)\s*=", line)]
-    at = next(i for i, line in enumerate(kept) if re.match(r"image\s*=", line)) + 1
-    platforms = ", ".join(f'"{platform}"' for platform in image.platforms)
-    kept[at:at] = [f'digest = "{image.digest}"', f"platforms = [{platforms}]"]
-    return "\n".join([*lines[:start], *kept, *lines[end:]]) + "\n"

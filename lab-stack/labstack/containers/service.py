@@ -66,6 +66,8 @@ class Service(roles.ShopService, Component):
                 datasets="/app/datasets",
                 version=self.version,
                 switches=self.site.switches.get(self.service.name, {}),
-                **self.site.spans_go_to(f"http://{Jaeger.name}:{OTLP_PORT}", self.spans_file),
+                **self.site.spans_go_to(
+                    f"http://{Jaeger.name}:{OTLP_PORT}" if self.site.has_jaeger else "", self.spans_file
+                ),
             )
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from labstack.digests import known_digest
 from labstack.errors import UnknownComponent
 from labstack.versions import VERSIONS
 
@@ -50,6 +51,28 @@ class InImage:
     image: str
     digest: str
     path: str
+
+
+@dataclass(frozen=True)
+class InArchive:
+    """The archive that a project releases, for Linux and macOS.
+
+    Attributes
+    ----------
+    url : str
+        Of the archive, with ``{version}``, ``{os}`` (``linux``, ``darwin``) and ``{arch}`` (``amd64``, ``arm64``).
+    checksums : str
+        URL of the published SHA-256 sums, of the archive or of the files in it.
+    path : str
+        The file that is unpacked, relative to the archive's one folder; empty for that folder itself.
+    version : str
+        Which release, where it is another one than the entry's version.
+    """
+
+    url: str
+    checksums: str
+    path: str
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,7 +139,7 @@ class Entry:
         What it is called in the lab, and which one is installed.
     program : str
         The file that is started, relative to the folder that an install makes.
-    on_path, in_image, in_debian, by_go : optional
+    on_path, in_image, in_archive, in_debian, by_go : optional
         The ways; `None` where there is none.
     """
 
@@ -125,6 +148,7 @@ class Entry:
     program: str
     on_path: OnPath | None = None
     in_image: InImage | None = None
+    in_archive: InArchive | None = None
     in_debian: InDebian | None = None
     by_go: ByGo | None = None
 
@@ -135,7 +159,7 @@ def names(versions: Mapping[str, Any] = VERSIONS) -> list[str]:
 
 
 def entry(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
-    """Return what the versions file says of a program.
+    """Return what the versions file says of a program, with its image's digest where a registry was asked for it.
 
     ``LAB_INSTALL_IMAGE_ISTIOD`` and so on name another image, such as a mirror's; the digest stays, unless the variable
     has one.
@@ -150,13 +174,14 @@ def entry(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
         raise UnknownComponent(
             f"The lab has no program {name!r} to install.", next_step=f"there are: {', '.join(names(versions))}"
         )
-    path, debian, go = (table.get(way) for way in ("on_path", "debian", "go"))
+    path, archive, debian, go = (table.get(way) for way in ("on_path", "archive", "debian", "go"))
     return Entry(
         name=name,
         version=table["version"],
         program=table["program"],
         on_path=OnPath(**{**path, "ask": tuple(path.get("ask", ()))}) if path else None,
         in_image=_in_image(name, table) if "image" in table else None,
+        in_archive=InArchive(**archive) if archive else None,
         in_debian=InDebian(**{**debian, "files": tuple(debian["files"])}) if debian else None,
         by_go=ByGo(**{**go, "flags": tuple(go.get("flags", ()))}) if go else None,
     )
@@ -164,4 +189,4 @@ def entry(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
 
 def _in_image(name: str, table: Mapping[str, str]) -> InImage:
     image, at, digest = os.environ.get(f"LAB_INSTALL_IMAGE_{name.upper()}", table["image"]).partition("@")
-    return InImage(image, digest if at else table.get("digest", ""), table["path"])
+    return InImage(image, digest if at else table.get("digest") or known_digest(image), table["path"])

@@ -20,34 +20,39 @@ EVERY = 60.0
 
 
 @click.command("install")
-@click.argument("name", required=False)
+@click.argument("wanted", metavar="[NAME]...", nargs=-1)
 @click.option("--from", "way", type=click.Choice(WAYS), help="Try this way only (default: all, in this order).")
 @click.option("--list", "listing", is_flag=True, help="List the programs and whether each is here.")
-@click.option("--lock", is_flag=True, help="First ask the registry for the image's digest, and hold it to that.")
+@click.option("--lock", is_flag=True, help="First ask the registry for the image's digest anew, and record it.")
 @click.option("--keep", is_flag=True, help="Keep what a build by Go has downloaded and compiled.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else.")
-def install_command(name: str | None, way: str | None, listing: bool, lock: bool, keep: bool, as_json: bool) -> None:
-    """Get a program that no Python package brings: from PATH, its official image, Debian's package, or built by Go.
+def install_command(
+    wanted: tuple[str, ...], way: str | None, listing: bool, lock: bool, keep: bool, as_json: bool
+) -> None:
+    """Get programs that no Python package brings: from PATH, the official image or release, Debian, or built by Go.
 
-    What is installed already is checked, and mended if it is damaged.
+    What is installed already is checked, and mended if it is damaged. `lab up` then takes it into the running lab.
     """
     paths = LabPaths.of_user()
-    if listing or name is None:
+    if listing or not wanted:
         _list(paths, as_json)
         return
-    wanted = entry(name)
+    entries = [entry(name) for name in wanted]  # a misspelt name is refused before anything is fetched
     if lock:
         from labstack.containers.lock import lock_program
 
-        wanted = lock_program(name)
+        entries = [lock_program(name) for name in wanted]
     from labstack.commands.printing import stages
 
-    with stages(quiet=as_json) as listener:
-        program = install(wanted, paths, Progress(_and_now_and_then(listener)), ways=(way,) if way else WAYS, keep=keep)
+    ways, programs = (way,) if way else WAYS, []
+    for one in entries:
+        with stages(quiet=as_json) as listener:
+            program = install(one, paths, Progress(_and_now_and_then(listener)), ways=ways, keep=keep)
+        programs.append(program.to_json())
+        if not as_json:
+            click.echo(f"{program.name} {program.version} is there: {program.path} (from {program.origin})")
     if as_json:
-        click.echo(json.dumps(program.to_json()))
-    else:
-        click.echo(f"{program.name} {program.version} is there: {program.path} (from {program.origin})")
+        click.echo(json.dumps(programs if len(programs) > 1 else programs[0]))
 
 
 def _list(paths: LabPaths, as_json: bool) -> None:
@@ -57,7 +62,13 @@ def _list(paths: LabPaths, as_json: bool) -> None:
         return
     for name, program in found.items():
         wanted = entry(name)
-        has = {"path": wanted.on_path, "image": wanted.in_image, "debian": wanted.in_debian, "go": wanted.by_go}
+        has = {
+            "path": wanted.on_path,
+            "image": wanted.in_image,
+            "archive": wanted.in_archive,
+            "debian": wanted.in_debian,
+            "go": wanted.by_go,
+        }
         ways = ", or ".join(NAMES[way] for way in WAYS if has[way])
         where = f"{program.path} (from {program.origin})" if program else f"not installed; to be had from {ways}"
         click.echo(f"{name:<12} {program.version if program else wanted.version:<10} {where}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from labstack.digests import remember_digests
 from labstack.errors import DownloadFailed, ProgramMissing
 from labstack.install.layers import LARGEST_UNPACKED, Unpacking
 from labstack.install.manifests import Blob, Manifest
@@ -29,10 +31,15 @@ class Limits:
     unpacked: int = LARGEST_UNPACKED
 
 
-def this_platform() -> str:
-    """Return this machine's platform as images name it: ``linux/amd64``."""
+def this_machine() -> str:
+    """Return this machine's architecture as images and releases name it, such as ``amd64``."""
     machine = platform.machine()
-    return f"{sys.platform}/{ARCHITECTURES.get(machine.lower(), machine)}"
+    return ARCHITECTURES.get(machine.lower(), machine)
+
+
+def this_platform() -> str:
+    """Return this machine's platform as images name it, such as ``linux/amd64``."""
+    return f"{sys.platform}/{this_machine()}"
 
 
 def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None = None) -> Program:
@@ -50,7 +57,7 @@ def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None 
     Raises
     ------
     ProgramMissing
-        There is no image, its digest is not known, or there is none for this machine.
+        There is no image, or none for this machine.
     DownloadFailed
         The registry can't be reached. What was fetched is kept, and the next try goes on from there.
     Refused
@@ -64,14 +71,13 @@ def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None 
         raise ProgramMissing("it has no official image")
     if not sys.platform.startswith("linux"):
         raise ProgramMissing("images hold programs for Linux, and this machine runs something else")
-    if not where.digest:
-        raise ProgramMissing(
-            f"the digest of {where.image} was never read from its registry, and nothing is installed without one",
-            next_step=f"`lab install {store.entry.name} --lock` reads it, writes it into lab-stack/versions.toml, and "
-            "holds the registry to it from then on",
-        )
     with Registry(where.image) as registry, store.growing() as growing:
-        manifest = for_this_machine(registry, registry.manifest(where.digest))
+        top = registry.manifest(where.digest or registry.image.tag)
+        if not where.digest:
+            # Whatever the tag points to today; from now on it must be this.
+            file = remember_digests({where.image: top.digest})
+            tell(f"{where.image} is {top.digest}, recorded in {file}")
+        manifest = for_this_machine(registry, top)
         grown = growing / "files"
         grown.mkdir()
         unpacking = Unpacking(where.path, grown, limits.unpacked)
@@ -84,9 +90,15 @@ def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None 
             )
         if not os.access(program, os.X_OK):
             raise Refused(f"{where.path} of {where.image} is not a program: it is not executable.")
-        installed = store.put(grown, "image", f"{where.image}@{where.digest}")
+        installed = store.put(grown, "image", f"{where.image}@{top.digest}", _version(store, where.image))
     remove_tree(store.downloads)
     return installed
+
+
+def _version(store: Store, image: str) -> str:
+    """Return the version that the image's tag names; the entry's where the tag is no number."""
+    tag = image.rpartition(":")[2].removeprefix("v")
+    return tag if re.fullmatch(r"\d+\.\d+\.\d+", tag) else store.entry.version
 
 
 def _unpack(

@@ -13,10 +13,16 @@ from labstack.paths import LabPaths
 from labstack.progress import Progress
 from labstack.state import remove_tree
 
-WAYS = ("path", "image", "debian", "go")
+WAYS = ("path", "image", "archive", "debian", "go")
 """In the order in which they are tried."""
 
-NAMES = {"path": "PATH", "image": "its official image", "debian": "Debian's package", "go": "its source, by Go"}
+NAMES = {
+    "path": "PATH",
+    "image": "its official image",
+    "archive": "its project's release archive",
+    "debian": "Debian's package",
+    "go": "its source, by Go",
+}
 
 
 def install(
@@ -32,7 +38,7 @@ def install(
         Where the cache is.
     progress : Progress
         Told what is tried, and how far that is.
-    ways : sequence of {'path', 'image', 'debian', 'go'}
+    ways : sequence of {'path', 'image', 'archive', 'debian', 'go'}
         The ways to try, in this order. With one way only, what was installed by another is replaced.
     keep : bool
         Whether to keep what a build by Go has downloaded and compiled.
@@ -92,6 +98,10 @@ def _take(way: str, store: Store, paths: LabPaths, tell: Callable[[str], None], 
         from labstack.install.from_image import from_image
 
         return from_image(store, tell)
+    if way == "archive":
+        from labstack.install.from_archive import from_archive
+
+        return from_archive(store, tell)
     if way == "debian":
         from labstack.install.from_debian import from_debian
 

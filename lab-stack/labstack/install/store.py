@@ -40,9 +40,9 @@ class Program:
     path : Path
         Of the file that is started.
     source : str
-        ``path``, ``image``, ``debian`` or ``go``.
+        ``path``, ``image``, ``archive``, ``debian`` or ``go``.
     origin : str
-        The image by digest, the package or module by version, or the place on PATH.
+        The image by digest, the archive's URL, the package or module by version, or the place on PATH.
     sha256 : str
         Of the file; empty for one on PATH, which the lab doesn't own.
     """

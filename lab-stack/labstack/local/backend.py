@@ -28,6 +28,7 @@ from labstack.local.forking import ForkServer
 from labstack.local.grafana import Grafana
 from labstack.local.istiod import Istiod
 from labstack.local.jaeger import Jaeger
+from labstack.local.java_component import JavaComponent
 from labstack.local.kafka import Kafka
 from labstack.local.leftovers import leftovers
 from labstack.local.postgres import Postgres
@@ -38,6 +39,8 @@ from labstack.port_plan import planned_ports
 from labstack.progress import Progress
 from labstack.state import ComponentRecord, LabState, me, remove_tree
 from labstack.waiting import wait_until
+
+OBSERVERS = (Prometheus, Jaeger, Grafana)
 
 
 class LocalBackend(BackendBase[Component]):
@@ -64,7 +67,7 @@ class LocalBackend(BackendBase[Component]):
                 for service, database in zip(self.services, databases, strict=True)
                 for version in service.versions
             ),
-            *self._observers(site, Prometheus, Jaeger, Grafana),
+            *self._observers(site, *OBSERVERS),
         ]
 
     def prepare(self, progress: Progress) -> None:
@@ -78,7 +81,10 @@ class LocalBackend(BackendBase[Component]):
         """Give every component its usual port if that is free, else another; while any runs, all keep their ports."""
         state = self.store.read()
         usual = {key: number for part in self._components.values() for key, number in part.ports.items()}
-        with planned_ports(usual, state.ports if _lives(state) else {}, self._claims, progress) as chosen:
+        if state.observed:
+            # Observers that come later have theirs already: the services know where spans go.
+            usual |= {key: number for observer in OBSERVERS for key, number in observer.ports.items()}
+        with planned_ports(usual, state.ports, self._claims, progress, keep=_lives(state)) as chosen:
             self._ports.update(chosen)
             with self._writing:
                 state = self.store.read()
@@ -152,6 +158,13 @@ class LocalBackend(BackendBase[Component]):
             )
         component.settle()
         component.began(record.process.pid)
+
+    def introduce(self, observer: str) -> None:
+        for name, part in self._components.items():
+            record = self.store.read().components.get(name)
+            if isinstance(part, JavaComponent) and record and process.alive(record.process):
+                assert record.process
+                part.began(record.process.pid)  # loads the agent that shows its MBeans to Prometheus
 
     def _process(self, name: str) -> process.ProcessId:
         self.component(name)

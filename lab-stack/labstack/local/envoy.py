@@ -51,14 +51,12 @@ class Envoy(roles.Gateway, Component):
         """The files that it reads when the translator steers it."""
         from labstack.mesh.envoy_files import EnvoyFiles  # Envoy's protobufs take a third of a second
 
-        return EnvoyFiles(
-            self._folder, str(access_log_file(self.site)), find_envoy(), traces=self._collector is not None
-        )
+        return EnvoyFiles(self._folder, str(access_log_file(self.site)), find_envoy(), traces=self.site.has_jaeger)
 
     @property
     def _collector(self) -> tuple[str, int] | None:
-        """Where spans are taken."""
-        return ("127.0.0.1", self.site.ports[roles.JAEGER_OTLP]) if self.site.has_jaeger else None
+        """Where Jaeger takes spans, whether it is there already or comes later."""
+        return ("127.0.0.1", self.site.ports[roles.JAEGER_OTLP]) if self.site.observed else None
 
     @property
     def _folder(self) -> XdsFolder:

@@ -6,6 +6,7 @@ import contextlib
 
 import psutil
 
+from labstack import obtaining
 from labstack.local import process
 from labstack.local.forking import is_fork_server
 from labstack.state import LabState
@@ -22,15 +23,15 @@ def leftovers(state: LabState) -> list[psutil.Process]:
     Returns
     -------
     list of psutil.Process
-        Without the children of noted processes, guests, and the fork server of a lab that runs.
+        Without the children of noted processes, guests, what obtains programs, and the fork server of a lab that runs.
     """
     noted = [record.process for record in state.components.values() if record.process]
     known = {one.pid for one in noted if process.alive(one)}
-    guests = {f"{state.lab_id}/{process.guest(name)}" for name in state.guests}
+    others = {f"{state.lab_id}/{name}" for name in (*map(process.guest, state.guests), obtaining.NAME)}
     found = []
     for one in process.strays(state.lab_id):
         with contextlib.suppress(psutil.Error, OSError):
             belongs = one.pid in known or known & {parent.pid for parent in one.parents()}
-            if not belongs and one.environ()[process.MARKER] not in guests and not (known and is_fork_server(one)):
+            if not belongs and one.environ()[process.MARKER] not in others and not (known and is_fork_server(one)):
                 found.append(one)
     return found

@@ -53,7 +53,7 @@ def make_archives(paths: LabPaths, lab_id: str, progress: Progress) -> bool:
     failed_before = targets["kafka"].with_name("failed")
     if failed_before.exists() and time.time() - failed_before.stat().st_mtime < RETRY_AFTER:
         return False
-    with progress.stage("teach Java a quick start (once, about half a minute)") as stage:
+    with progress.stage("start-up archives for Java (once, half a minute)") as stage:
         targets["kafka"].parent.mkdir(parents=True, exist_ok=True)
         for left_behind in paths.cache.glob("training-*"):
             remove_tree(left_behind)

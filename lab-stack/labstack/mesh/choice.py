@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from labstack.errors import LabError
 from labstack.mesh import istiod
@@ -12,6 +13,11 @@ NAMES = {"istiod": f"istiod {istiod.VERSION}", "translator": "the lab's translat
 """The control planes, as people read of them."""
 
 CHOICES = ("auto", "istiod", "translator")
+
+
+def istiod_is_welcome() -> bool:
+    """Return whether a lab on this machine would let istiod steer the gateway, if it had it."""
+    return sys.platform == "linux" and (os.environ.get("LAB_CONTROL_PLANE") or "auto") != "translator"
 
 
 def choose_control_plane(mode: str, paths: LabPaths) -> str:

@@ -1,0 +1,163 @@
+"""A program out of the archive that its project releases, held to the checksum that is published beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import ssl
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import httpx
+import truststore
+
+from labstack.errors import DownloadFailed, ProgramMissing, StorageTrouble
+from labstack.install.from_image import ARCHITECTURES, this_machine
+from labstack.install.layers import GZIPPED, Unpacking
+from labstack.install.store import Program, Store
+from labstack.install.trouble import Refused
+
+SYSTEMS = {"linux": "linux", "darwin": "darwin"}
+LARGEST = 1 << 30
+"""Bytes that an archive may have."""
+
+LARGEST_SUMS = 1 << 20
+TIMEOUT = httpx.Timeout(60, connect=10)
+
+
+def from_archive(store: Store, tell: Callable[[str], None]) -> Program:
+    """Install a program from its project's release archive.
+
+    Parameters
+    ----------
+    store : Store
+        Of the program.
+    tell : callable
+        Told how far it has come, in words.
+
+    Raises
+    ------
+    ProgramMissing
+        There is no archive of it, or none for this machine.
+    DownloadFailed
+        The server can't be reached or has no such file.
+    Refused
+        What came is not what the published checksums say, or has something harmful in it.
+    StorageTrouble
+        The disk is full.
+    """
+    how = store.entry.in_archive
+    if how is None:
+        raise ProgramMissing("its project releases no archive that is known here")
+    if sys.platform not in SYSTEMS or this_machine() not in ARCHITECTURES.values():
+        raise ProgramMissing(f"its project releases no archive for {sys.platform} on {this_machine()}")
+    version = how.version or store.entry.version
+    of = {"version": version, "os": SYSTEMS[sys.platform], "arch": this_machine()}
+    url = how.url.format(**of)
+    with _client(url) as client, store.growing() as growing:
+        tell("reading the published checksums")
+        published = _published(_text(client, how.checksums.format(**of)))
+        archive = growing / PurePosixPath(url).name
+        sha256 = _download(client, url, archive, tell)
+        if archive.name in published and published[archive.name] != sha256:
+            raise Refused(f"{archive.name} came with another SHA-256 than the one that is published beside it.")
+        tell("unpacking")
+        grown = _unpack(archive, how.path, store.entry.program, growing)
+        program = grown / store.entry.program
+        if not program.is_file() or not os.access(program, os.X_OK):
+            raise DownloadFailed(
+                f"{archive.name} has no program {how.path or store.entry.program}; it may be laid out anew",
+                next_step="correct the path in lab-stack/versions.toml",
+            )
+        if archive.name not in published:
+            _check_program(program, PurePosixPath(how.path).name, published, archive.name)
+        return store.put(grown, "archive", url, version)
+
+
+def _client(url: str) -> httpx.Client:
+    """Return a client that trusts what this machine trusts, and asks a server on this machine without a proxy."""
+    own = httpx.URL(url).host in ("localhost", "127.0.0.1")
+    certificates = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return httpx.Client(trust_env=not own, verify=certificates, timeout=TIMEOUT, follow_redirects=True)
+
+
+def _text(client: httpx.Client, url: str) -> str:
+    try:
+        answer = client.get(url).raise_for_status()
+    except httpx.HTTPError as error:
+        raise _unreachable(url, error) from error
+    return answer.text[:LARGEST_SUMS]
+
+
+def _published(text: str) -> dict[str, str]:
+    """Return the SHA-256 of each file, by its name without folders; see sha256sum(1) for the format.
+
+    Some projects publish the sum of the archive, others those of the files in it.
+    """
+    found = {}
+    for line in text.splitlines():
+        sum_, _, name = line.strip().partition(" ")
+        if len(sum_) == 64 and name.strip():
+            found[PurePosixPath(name.strip().lstrip("*")).name] = sum_.lower()
+    return found
+
+
+def _download(client: httpx.Client, url: str, target: Path, tell: Callable[[str], None]) -> str:
+    """Fetch a file, and return its SHA-256."""
+    sha256, done = hashlib.sha256(), 0
+    try:
+        with client.stream("GET", url) as answer, target.open("wb") as file:
+            answer.raise_for_status()
+            size = int(answer.headers.get("Content-Length", 0))
+            for piece in answer.iter_bytes(1 << 18):
+                done += len(piece)
+                if done > LARGEST:
+                    raise Refused(f"{target.name} is larger than {LARGEST / 1e6:.0f} MB.")
+                file.write(piece)
+                sha256.update(piece)
+                tell(f"{done / 1e6:.0f} of {size / 1e6:.0f} MB" if size else f"{done / 1e6:.0f} MB")
+    except httpx.HTTPError as error:
+        raise _unreachable(url, error) from error
+    except OSError as error:
+        raise StorageTrouble(f"The lab can't write {target}: {error.strerror}.", next_step="free some space") from error
+    return sha256.hexdigest()
+
+
+def _unpack(archive: Path, path: str, program: str, growing: Path) -> Path:
+    """Unpack what is wanted of an archive, whose files all lie in one folder; the program is where it is expected."""
+    try:
+        with tarfile.open(archive, "r|gz") as listing:
+            first = next(iter(listing), None)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise Refused(f"{archive.name} can't be unpacked: {error}.") from error
+    if first is None:
+        raise Refused(f"{archive.name} is empty.")
+    top = PurePosixPath(first.name.lstrip("./")).parts[0]
+    grown = growing / "files"
+    place = grown if path else grown / PurePosixPath(program).parts[0]
+    place.mkdir(parents=True)
+    Unpacking(f"{top}/{path}", place).layer(archive, GZIPPED[0])
+    if path and (place / PurePosixPath(path).name).is_file():
+        (place / PurePosixPath(path).name).rename(place / program)
+    return grown
+
+
+def _check_program(program: Path, called: str, published: dict[str, str], archive: str) -> None:
+    with program.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if published.get(called or program.name) != sha256:
+        raise Refused(f"The program in {archive} has another SHA-256 than the one that is published, or none is.")
+
+
+def _unreachable(url: str, error: httpx.HTTPError) -> DownloadFailed:
+    said = (
+        f"{error.response.status_code} {error.response.reason_phrase}"
+        if isinstance(error, httpx.HTTPStatusError)
+        else str(error) or type(error).__name__
+    )
+    return DownloadFailed(
+        f"{url} can't be fetched: {said}",
+        next_step="check the network (a proxy is taken from HTTPS_PROXY), then run the same command again",
+    )

@@ -1,0 +1,80 @@
+"""Observers that join a running lab: Prometheus, Jaeger or Grafana, installed after the lab was started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from labstack import observers
+from labstack.errors import LabError
+from labstack.progress import Progress
+from labstack.roles import ControlPlane, Jaeger
+from labstack.state import StateStore
+
+if TYPE_CHECKING:
+    from labstack.lab import Lab
+
+
+def join_observers(lab: Lab, progress: Progress) -> list[str]:
+    """Start the observers that are installed now and were not when the lab was started.
+
+    No service, broker or database is restarted. istiod, where it steers the gateway, is restarted for Jaeger; the
+    gateway keeps its configuration meanwhile. In container mode nothing joins: a lab there has its images from the
+    start.
+
+    Parameters
+    ----------
+    lab : Lab
+        The running lab.
+    progress : Progress
+        Told which observer starts.
+
+    Returns
+    -------
+    list of str
+        The observers that have joined.
+
+    Raises
+    ------
+    NotRunning, LabBusy
+        The lab does not run, or somebody else changes it for long.
+    """
+    with lab.changing():
+        store = StateStore(lab.paths)
+        state = store.read()
+        if not state.observed or state.mode != "local":
+            return []
+        there = observers.choose_observers(state.mode, lab.paths)
+        # A lab that an older version has started has no ports for them.
+        arrived = [name for name in there if name not in state.observers and name in state.ports]
+        if not arrived:
+            return []
+        state.observers = [name for name in observers.NAMES if name in {*state.observers, *arrived}]
+        store.write(state)
+        return [name for name in arrived if _join(lab, name, progress)]
+
+
+def _join(lab: Lab, name: str, progress: Progress) -> bool:
+    backend = lab.backend
+    try:
+        with progress.stage(name):
+            backend.launch(name)
+            backend.await_ready(name)
+        backend.introduce(name)
+        if name == Jaeger.name:
+            _trace_at_the_gateway(lab)
+    except LabError as error:
+        progress.say(f"the lab runs without {name}: {error.problem}")
+        return False
+    return True
+
+
+def _trace_at_the_gateway(lab: Lab) -> None:
+    """Let the gateway trace every request from now on."""
+    backend = lab.backend
+    if ControlPlane.name in backend.components():
+        # It reads its own settings at its start only.
+        backend.stop(ControlPlane.name)
+        backend.launch(ControlPlane.name)
+        backend.await_ready(ControlPlane.name)
+    else:
+        lab.mesh.refresh()

@@ -1,0 +1,243 @@
+"""Obtain what the lab can do without, while it runs: Prometheus, Jaeger and Grafana to watch it, istiod to steer it.
+
+``lab up`` starts a process that fetches them one after the other and lets each join the lab. The process notes how far
+it is in a file, which ``lab status`` and the notebooks read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from labstack import observers
+from labstack.errors import LabError, StorageTrouble
+from labstack.paths import LabPaths, write_atomically
+from labstack.progress import Progress
+from labstack.state import StateStore
+from labstack.waiting import wait_until
+
+if TYPE_CHECKING:
+    from labstack.lab import Lab
+
+NAME = "obtaining"
+"""The process' name, in its mark and its log."""
+
+AGAIN_AFTER = 3600.0
+"""Seconds after which a program that could not be had is tried again without being asked for."""
+
+Stage = Literal["waiting", "fetching", "there", "failed"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far one program is.
+
+    Attributes
+    ----------
+    stage : {'waiting', 'fetching', 'there', 'failed'}
+        What happens with it.
+    note : str
+        How far the download is, or why there is none.
+    at : float
+        When this was noted, in seconds since 1970.
+    """
+
+    stage: Stage
+    note: str = ""
+    at: float = 0.0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more happens."""
+        return self.stage in ("there", "failed")
+
+
+def missing(lab: Lab) -> list[str]:
+    """Return the programs that the lab could have and does not have, in the order in which they are fetched."""
+    from labstack.install import find_program
+    from labstack.mesh.choice import istiod_is_welcome
+
+    state = StateStore(lab.paths).read()
+    if state.mode != "local":
+        return []
+    wanted = [*observers.NAMES] if state.observed else []
+    if state.control_plane != "istiod" and istiod_is_welcome():
+        wanted.append("istiod")
+    return [name for name in wanted if not find_program(name, lab.paths)]
+
+
+def start(lab: Lab) -> list[str]:
+    """Begin to obtain what is missing, unless somebody does already or it is not wanted; return what is fetched.
+
+    A program that could not be had within the last hour is not tried again.
+    """
+    if not observers.may_be_fetched():
+        return []
+    if is_at_work(lab):
+        return [name for name, step in steps(lab).items() if not step.is_settled]
+    before = steps(lab)
+    wanted = [name for name in missing(lab) if not _failed_lately(before.get(name))]
+    if wanted:
+        note(lab.paths, {**before, **{name: Step("waiting", at=time.time()) for name in wanted}})
+        _spawn(lab, wanted)
+    return wanted
+
+
+def is_at_work(lab: Lab) -> bool:
+    """Return whether the process runs."""
+    from labstack.local import process
+
+    return bool(process.strays(StateStore(lab.paths).lab_id, NAME))
+
+
+def steps(lab: Lab) -> dict[str, Step]:
+    """Return how far each program is; empty where nothing was ever missing."""
+    try:
+        noted = json.loads(_file(lab.paths).read_text(encoding="utf-8"))
+        return {name: Step(**step) for name, step in noted.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+@dataclass(frozen=True)
+class Absent:
+    """What the lab does not have.
+
+    Attributes
+    ----------
+    coming : dict of str to str
+        What is being fetched, and how far that is.
+    failed : tuple of str
+        What could not be fetched.
+    """
+
+    coming: dict[str, str] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return it as text, for whoever looks at the lab."""
+        lines = [f"{name} is being fetched{f': {how}' if how else ''}" for name, how in self.coming.items()]
+        if self.failed:
+            them = "it" if len(self.failed) == 1 else "them"
+            lines.append(
+                f"without {', '.join(self.failed)}: the lab could not fetch {them}; "
+                f"`lab install {' '.join(self.failed)}` tries again and says why"
+            )
+        return lines
+
+
+def absent(lab: Lab) -> Absent:
+    """Return what the lab does not have; takes no time where nothing was ever missing."""
+    noted = {name: step for name, step in steps(lab).items() if step.stage != "there"}
+    if not noted:
+        return Absent()
+    at_work, lacking = is_at_work(lab), missing(lab)
+    coming = {name: step.note for name, step in noted.items() if name in lacking and at_work and not step.is_settled}
+    return Absent(coming, tuple(name for name in noted if name in lacking and name not in coming))
+
+
+def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeout: float = 900.0) -> dict[str, str]:
+    """Wait until programs are there or can't be had; what nobody fetches yet is fetched now.
+
+    Parameters
+    ----------
+    lab : Lab
+        The running lab, which they join.
+    names : sequence of str
+        Which programs.
+    tell : callable
+        Told how far it is, in words.
+    timeout : float
+        Seconds.
+
+    Returns
+    -------
+    dict of str to str
+        Why a program is not there, by its name; empty where all are.
+    """
+    lacking = missing(lab)
+    wanted = [name for name in names if name in lacking]
+    if not wanted:
+        return {}
+    if not observers.may_be_fetched():
+        return dict.fromkeys(wanted, "LAB_OBSERVABILITY says to take only what is installed")
+    if not is_at_work(lab):
+        note(lab.paths, {**steps(lab), **{name: Step("waiting", at=time.time()) for name in wanted}})
+        _spawn(lab, wanted)
+
+    def is_settled() -> bool:
+        now = steps(lab)
+        tell("; ".join(f"{name}: {now[name].note or now[name].stage}" for name in wanted if name in now))
+        return all(now[name].is_settled for name in wanted if name in now) or not is_at_work(lab)
+
+    wait_until(is_settled, timeout, interval=0.2)
+    now, still = steps(lab), missing(lab)
+    return {name: now[name].note if name in now else "it was not fetched" for name in wanted if name in still}
+
+
+def _failed_lately(step: Step | None) -> bool:
+    return step is not None and step.stage == "failed" and time.time() - step.at < AGAIN_AFTER
+
+
+def _file(paths: LabPaths) -> Path:
+    return paths.state / "obtaining.json"
+
+
+def note(paths: LabPaths, noted: dict[str, Step]) -> None:
+    """Write down how far each program is; a full disk keeps nobody from going on."""
+    with contextlib.suppress(StorageTrouble):
+        write_atomically(_file(paths), json.dumps({name: asdict(step) for name, step in noted.items()}))
+
+
+def _spawn(lab: Lab, names: Sequence[str]) -> None:
+    from labstack.local import process
+
+    command = process.Command(
+        [sys.executable, "-m", "labstack.obtaining", str(lab.paths.state), str(lab.paths.cache), *names],
+        cwd=lab.paths.state,
+        env={},
+    )
+    process.spawn(command, lab.paths.log(NAME), f"{StateStore(lab.paths).lab_id}/{NAME}")
+
+
+def main(state: str, cache: str, *names: str) -> None:
+    """Obtain programs one after the other, and let each join the lab."""
+    from labstack.install import WAYS, entry, install
+    from labstack.joining import join_observers
+    from labstack.lab import Lab
+
+    if hasattr(os, "nice"):
+        os.nice(10)  # the lab and its learner come first
+    lab = Lab(paths=LabPaths(Path(state), Path(cache)))
+    noted = steps(lab)
+
+    def tell(name: str, stage: Stage, text: str = "") -> None:
+        noted[name] = Step(stage, text, time.time())
+        note(lab.paths, noted)
+
+    for name in names:
+
+        def listen(progress: Progress, name: str = name) -> None:
+            if progress.stages:
+                tell(name, "fetching", f"{progress.stages[-1].name} {progress.stages[-1].note}".strip())
+
+        tell(name, "fetching")
+        try:
+            # Building with Go takes minutes of both cores, so it is done only when asked for.
+            install(entry(name), lab.paths, Progress(listen), ways=[way for way in WAYS if way != "go"])
+            join_observers(lab, Progress())
+        except LabError as error:
+            tell(name, "failed", error.problem)
+        else:
+            tell(name, "there")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

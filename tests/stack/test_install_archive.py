@@ -1,0 +1,164 @@
+"""A program out of its project's release archive, from a web server on this machine: how it comes, what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from labstack.errors import ProgramMissing
+from labstack.install import Entry, Program, install
+from labstack.install.catalogue import InArchive
+from labstack.install.store import GROWING, Store
+from labstack.install.trouble import Refused
+from labstack.paths import LabPaths
+from labstack.progress import Progress
+
+SCRIPT = b"#!/bin/sh\necho tool 1.2.3\n"
+ARCHIVE = "tool-1.2.3.tar.gz"
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """Serve a folder on loopback; gives the folder and its address."""
+    folder = tmp_path / "releases"
+    folder.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> LabPaths:
+    """Folders of a lab of its own."""
+    return LabPaths(tmp_path / "state", tmp_path / "cache")
+
+
+def release(folder: Path, *, top: str = "tool-1.2.3", members: dict[str, bytes] | None = None) -> bytes:
+    """Write an archive as projects release them, and return the program in it."""
+    with tarfile.open(folder / ARCHIVE, "w:gz") as archive:
+        for name, content in (members or {f"{top}/bin/tool": SCRIPT, f"{top}/LICENSE": b"free"}).items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o755 if content == SCRIPT else 0o644
+            archive.addfile(member, io.BytesIO(content))
+    return SCRIPT
+
+
+def publish(folder: Path, **sums: bytes) -> None:
+    lines = [f"{hashlib.sha256(content).hexdigest()} *{name}" for name, content in sums.items()]
+    (folder / "sums.txt").write_text("\n".join(lines) + "\n")
+
+
+def wanted(address: str, path: str = "bin/tool", program: str = "tool") -> Entry:
+    how = InArchive(f"{address}/tool-{{version}}.tar.gz", f"{address}/sums.txt", path)
+    return Entry("tool", "1.2.3", program, in_archive=how)
+
+
+def get(one: Entry, paths: LabPaths) -> Program:
+    return install(one, paths, Progress(), ways=["archive"])
+
+
+def says(program: Program) -> str:
+    return subprocess.run([program.path], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def nothing_is_there(one: Entry, paths: LabPaths) -> bool:
+    store = Store(one, paths)
+    return store.find() is None and not store.folder.exists() and not list(store.home.glob(f"{GROWING}*"))
+
+
+def test_a_program_comes_out_of_an_archive_whose_sum_is_published(shown: tuple[Path, str], paths: LabPaths) -> None:
+    """The one file that is wanted is installed, under the name that it has in the lab; its record names the address."""
+    folder, address = shown
+    release(folder)
+    publish(folder, **{ARCHIVE: (folder / ARCHIVE).read_bytes()})
+    program = get(wanted(address, program="the-tool"), paths)
+    assert says(program) == "tool 1.2.3"
+    assert (program.path.name, program.source, program.origin) == ("the-tool", "archive", f"{address}/{ARCHIVE}")
+    assert sorted(path.name for path in program.path.parent.iterdir()) == ["the-tool"]
+
+
+def test_a_whole_folder_comes_out_of_an_archive(shown: tuple[Path, str], paths: LabPaths) -> None:
+    """As Grafana needs it, which reads its pages beside its program; whatever the archive's folder is called."""
+    folder, address = shown
+    release(folder, top="tool-v1.2.3")
+    publish(folder, **{ARCHIVE: (folder / ARCHIVE).read_bytes()})
+    program = get(wanted(address, path="", program="tool/bin/tool"), paths)
+    assert says(program) == "tool 1.2.3"
+    assert (program.path.parents[1] / "LICENSE").read_bytes() == b"free"
+
+
+def test_sums_of_the_files_in_the_archive_will_do(shown: tuple[Path, str], paths: LabPaths) -> None:
+    """Jaeger publishes the sum of each file instead of the archive's."""
+    folder, address = shown
+    publish(folder, **{"tool-1.2.3/bin/tool": release(folder)})
+    assert says(get(wanted(address), paths)) == "tool 1.2.3"
+
+
+@pytest.mark.parametrize("named", [ARCHIVE, "tool-1.2.3/bin/tool", "another-file"])
+def test_another_sum_than_the_published_one_is_refused(named: str, shown: tuple[Path, str], paths: LabPaths) -> None:
+    """Nothing is installed where archive or program were changed, or where no sum is published for either."""
+    folder, address = shown
+    release(folder)
+    publish(folder, **{named: b"what was released"})
+    with pytest.raises(Refused, match="SHA-256"):
+        get(wanted(address), paths)
+    assert nothing_is_there(wanted(address), paths)
+
+
+def test_an_archive_with_a_way_out_is_refused(shown: tuple[Path, str], paths: LabPaths, tmp_path: Path) -> None:
+    """A name that leads out of the folder is never written."""
+    folder, address = shown
+    release(folder, members={"tool-1.2.3/../../../../escaped": SCRIPT, "tool-1.2.3/bin/tool": SCRIPT})
+    publish(folder, **{ARCHIVE: (folder / ARCHIVE).read_bytes()})
+    with pytest.raises(Refused):
+        get(wanted(address), paths)
+    assert list(tmp_path.rglob("escaped")) == []
+    assert nothing_is_there(wanted(address), paths)
+
+
+def test_what_is_no_archive_is_refused(shown: tuple[Path, str], paths: LabPaths) -> None:
+    """A log-in page of a network, say, with a sum that fits."""
+    folder, address = shown
+    (folder / ARCHIVE).write_bytes(b"<html>")
+    publish(folder, **{ARCHIVE: b"<html>"})
+    with pytest.raises(Refused, match="can't be unpacked"):
+        get(wanted(address), paths)
+
+
+def test_a_server_that_does_not_have_it(shown: tuple[Path, str], paths: LabPaths) -> None:
+    """The message has the address and the server's answer, or why there is none."""
+    folder, address = shown
+    with pytest.raises(ProgramMissing, match=r"sums.txt can't be fetched: 404"):
+        get(wanted(address), paths)
+    publish(folder, **{ARCHIVE: b""})
+    with pytest.raises(ProgramMissing, match=rf"{ARCHIVE} can't be fetched: 404"):
+        get(wanted(address), paths)
+    with pytest.raises(ProgramMissing, match="can't be fetched: "):
+        get(wanted("http://127.0.0.1:9"), paths)
+
+
+def test_an_archive_that_is_laid_out_anew(shown: tuple[Path, str], paths: LabPaths) -> None:
+    """The message names what was looked for."""
+    folder, address = shown
+    release(folder)
+    publish(folder, **{ARCHIVE: (folder / ARCHIVE).read_bytes()})
+    with pytest.raises(ProgramMissing, match="has no program sbin/tool"):
+        get(wanted(address, path="sbin/tool"), paths)
