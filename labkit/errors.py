@@ -16,7 +16,7 @@ advice below Python's own words: most come of a cell that was left out, or ran t
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import psycopg
@@ -24,12 +24,13 @@ from psycopg.errors import DuplicateColumn, DuplicateObject, DuplicateTable, Uni
 
 from labstack.errors import LabError
 
+if TYPE_CHECKING:
+    from labstack import Lab
+    from labstack.backend import Endpoints
+
 
 class KitError(LabError):
     """Something that a notebook asked for did not work."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"{type(self).__name__}: {self}"]
 
 
 class Refused(KitError):
@@ -73,6 +74,19 @@ class Conflict(Refused):
 
 class ShopAway(KitError):
     """A service doesn't answer, or can't serve just now."""
+
+
+def running(lab: Lab) -> Endpoints:
+    """Return where the parts of a lab listen.
+
+    Raises
+    ------
+    ShopAway
+        The lab was never started, or was ended.
+    """
+    if not lab.is_up:
+        raise ShopAway("The lab is down.", next_step="`lab.up()` starts it")
+    return lab.endpoints
 
 
 class QueryFailed(KitError):

@@ -17,7 +17,7 @@ from labkit import records as kafka_records
 from labkit import sides
 from labkit.aliases import Aliases
 from labkit.decoding import Decoding
-from labkit.errors import KitError, QueryFailed, ShopAway
+from labkit.errors import KitError, QueryFailed, ShopAway, running
 from labkit.records import RecordView
 from labkit.shop import Order
 from labkit.traffic import meaning
@@ -29,7 +29,9 @@ from labkit.views.system_map import SystemMap
 from labkit.waiting import wait_until
 from labkit.watching import Watching
 from labstack import Lab, broker
+from labstack.backend import Endpoints
 from labstack.doors import Pages
+from labstack.errors import one_of
 from labstack.relay import connector_name
 
 QUERY_SECONDS = 15
@@ -68,6 +70,10 @@ class Look(Watching, Decoding):
 
     # -- databases -------------------------------------------------------------------------------------------------
 
+    @property
+    def _where(self) -> Endpoints:
+        return running(self._lab)
+
     def connect(self, service: str) -> psycopg.Connection[Any]:
         """Open a connection to a service's database.
 
@@ -79,9 +85,9 @@ class Look(Watching, Decoding):
         >>> with look.connect("order") as db:
         ...     db.execute("INSERT INTO ...")
         """
-        databases = {**self._lab.endpoints.databases, **self._lab.guests.databases}
+        databases = {**self._where.databases, **self._lab.guests.databases}
         if service not in databases:
-            raise KitError(f"There is no database of {service!r}.", next_step=f"it is one of {', '.join(databases)}")
+            raise KitError(f"There is no database of {service!r}.", next_step=one_of(service, databases))
         try:
             return psycopg.connect(databases[service], connect_timeout=5)
         except psycopg.OperationalError as error:
@@ -179,7 +185,7 @@ class Look(Watching, Decoding):
     @property
     def topics(self) -> list[str]:
         """The topics of the events."""
-        return [f"{service}.events" for service in [*self._lab.endpoints.services, *self._lab.guests.names]]
+        return [f"{service}.events" for service in [*self._where.services, *self._lab.guests.names]]
 
     def take(
         self, n: int, orders: Orders | None = None, topic: str | None = None, timeout: float = 30
@@ -198,12 +204,12 @@ class Look(Watching, Decoding):
             Seconds, at most.
         """
         topics = [topic] if topic else self.topics
-        found = kafka_records.take(self._lab.endpoints.kafka, topics, n, keys=self._keys(orders), timeout=timeout)
+        found = kafka_records.take(self._where.kafka, topics, n, keys=self._keys(orders), timeout=timeout)
         return self._views(found)
 
     def records(self, orders: Orders | None = None, topic: str | None = None) -> list[RecordView]:
         """Return the records that are there now."""
-        found = broker.read_all(self._lab.endpoints.kafka, [topic] if topic else self.topics)
+        found = broker.read_all(self._where.kafka, [topic] if topic else self.topics)
         keys = self._keys(orders)
         return self._views([record for record in found if kafka_records.wanted(record, keys)])
 
@@ -233,7 +239,7 @@ class Look(Watching, Decoding):
             ``partition``; ``start``, the offset of the oldest record; ``committed``, up to which the group has done
             everything, not a number where it has committed nothing; ``end``, the offset of the next record.
         """
-        kafka = self._lab.endpoints.kafka
+        kafka = self._where.kafka
         which = broker.partitions(kafka, [topic])
         if not which:
             raise KitError(f"There is no topic {topic!r}.", next_step=f"the shop's are {', '.join(self.topics)}")
@@ -268,11 +274,11 @@ class Look(Watching, Decoding):
 
     def sides(self, order: Order | str) -> pd.DataFrame:
         """Return what each service made of an order, side by side: status, reason, what it did, and what it said."""
-        return sides.side_by_side(self._lab.endpoints, str(self._parameter(order)))
+        return sides.side_by_side(self._where, str(self._parameter(order)))
 
     def heard(self, orders: Orders) -> pd.DataFrame:
         """Return how many records each event of these orders has, and how often it stands in each service's inbox."""
-        return sides.who_heard_what(self._lab.endpoints, self._keys(orders) or set())
+        return sides.who_heard_what(self._where, self._keys(orders) or set())
 
     def wait_for_rest(self, orders: Orders, without: str | None = None, timeout: float = 30) -> None:
         """Wait until everyone has heard everything about these orders.
@@ -286,7 +292,7 @@ class Look(Watching, Decoding):
         timeout : float
             Seconds, at most.
         """
-        sides.wait_for_rest(self._lab.endpoints, self._keys(orders) or set(), without, timeout)
+        sides.wait_for_rest(self._where, self._keys(orders) or set(), without, timeout)
 
     # -- the relay between them ------------------------------------------------------------------------------------
 
@@ -295,7 +301,7 @@ class Look(Watching, Decoding):
         keys = self._keys(orders) or set()
         seen = {view.record.headers.get("ce_id") for view in self.records(orders)}
         rows = []
-        for service in self._lab.endpoints.services:
+        for service in self._where.services:
             with self.connect(service) as db:
                 found = db.execute("SELECT id::text FROM outbox WHERE aggregateid::text = ANY(%s)", [list(keys)])
                 ids = {row[0] for row in found}
@@ -304,7 +310,7 @@ class Look(Watching, Decoding):
 
     def connector(self, service: str) -> dict[str, str]:
         """Return the configuration of a service's connector as Connect has it now (without the password)."""
-        url = f"{self._lab.endpoints.connect}/connectors/{connector_name(service)}/config"
+        url = f"{self._where.connect}/connectors/{connector_name(service)}/config"
         try:
             answer = httpx.get(url, timeout=10)
             answer.raise_for_status()
@@ -330,7 +336,7 @@ class Look(Watching, Decoding):
         return document
 
     def _asked(self, name: str, path: str) -> httpx.Response:
-        where = self._lab.endpoints
+        where = self._where
         url = {**where.services, **where.versions, **self._lab.guests.urls}.get(name)
         try:
             if url is None:
@@ -347,7 +353,7 @@ class Look(Watching, Decoding):
         keys = self._keys(orders) or set()
         came = {view.record.headers.get("ce_id"): view.record.time / 1000 for view in self.records(orders)}
         rows = []
-        for service in self._lab.endpoints.services:
+        for service in self._where.services:
             with self.connect(service) as db:
                 found = db.execute(ROW_TIMES, [list(keys)]).fetchall()
             rows += [(service, made, came.get(event_id)) for event_id, made in found]
@@ -383,7 +389,7 @@ class Look(Watching, Decoding):
 
     def flow(self, seconds: float = 60) -> Flow:
         """Watch rows of the four outbox tables become records in Kafka, live, for some seconds."""
-        return Flow(self._lab.endpoints, self.aliases, seconds)
+        return Flow(self._where, self.aliases, seconds)
 
     def pages(self) -> Pages:
         """Return links to the web pages of the lab: Prometheus, Jaeger, Grafana, Envoy, and the services' APIs."""

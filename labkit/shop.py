@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 
 from labkit.aliases import Aliases
-from labkit.errors import Conflict, NotFound, Refused, ShopAway, WaitedTooLong
+from labkit.errors import Conflict, NotFound, Refused, ShopAway, WaitedTooLong, running
 from labkit.load import Load, place_orders
 from labkit.traffic import VERSION_HEADER, Traffic, send
 from labstack import Lab, waiting
+from labstack.errors import one_of
 
 TERMINAL = ("COMPLETED", "CANCELLED")
 BACK = {"stopped": "start", "failed": "start", "paused": "resume"}
@@ -108,9 +109,9 @@ class Shop:
 
     def origin(self, service: str) -> str:
         """Return where requests for a service go: the gateway, as for every client."""
-        where = self._lab.endpoints
+        where = running(self._lab)
         if service not in where.services:
-            raise ShopAway("The lab is not running.", next_step="run `lab.up()`")
+            raise ShopAway(f"There is no service {service!r}.", next_step=one_of(service, where.services))
         return where.client(service)
 
     def request(

@@ -5,7 +5,7 @@ The notebooks, the verbs and the tests see only this, so they can't tell which o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -159,6 +159,9 @@ class Backend(Protocol):
 
     def log(self, name: str, lines: int) -> str:
         """Return the end of a component's log."""
+
+    def follow(self, name: str) -> Iterator[str]:
+        """Give each line that a component writes to its log from now on, without end."""
 
     def down(self) -> None:
         """End everything that belongs to this lab, whoever started it."""

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from labstack.backend import Endpoints
 from labstack.claims import PortClaims
-from labstack.errors import StorageTrouble, UnknownComponent
+from labstack.errors import StorageTrouble, UnknownComponent, one_of
 from labstack.mesh.addresses import Addresses, Instance, placed
 from labstack.mesh.documents import Document
 from labstack.mesh.store import MeshStore
@@ -91,7 +91,7 @@ class BackendBase(ABC, Generic[Part]):
             return self._components[name]
         except KeyError:
             raise UnknownComponent(
-                f"The lab has no component {name!r}.", next_step=f"use one of {', '.join(self._components)}"
+                f"The lab has no component {name!r}.", next_step=one_of(name, self._components)
             ) from None
 
     def components(self) -> list[str]:

@@ -17,11 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from labstack.commands.images import images, sweep
+from labstack.commands.looking import ComponentName, completion, logs, psql, status
 from labstack.commands.notebooks import notebooks
 from labstack.commands.printing import as_json, running, show_started, show_status, stages, start_shown
 from labstack.commands.repairs import dead_letters, outbox, switch
 from labstack.commands.scenarios import scenario
-from labstack.errors import LabError
+from labstack.errors import LabError, one_of
 from labstack.install.commands import install_command
 from labstack.mesh.commands import mesh
 from labstack.mesh.verbs import VERBS
@@ -33,19 +34,53 @@ if TYPE_CHECKING:
 VERDICT_STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
+SECTIONS = {
+    "Start and end": ("up", "down", "reset", "start", "stop", "restart", "prefetch", "install"),
+    "Look": ("status", "logs", "demo", "check", "doctor", "psql"),
+    "Break and heal": ("kill", "pause", "resume", "switch", "scenario", "dead-letters", "outbox"),
+    "The gateway": ("mesh",),
+    "The course, containers, the shell": ("notebooks", "images", "sweep", "completion"),
+}
+"""The verbs as the help lists them."""
+
+
 class LabGroup(click.Group):
-    """Turns the lab's errors into messages, and Ctrl-C into an orderly end."""
+    """Turns the lab's errors into messages, and Ctrl-C into an orderly end; lists its verbs in sections."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[AS_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except LabError as error:
-            Console(stderr=True).print(Text(f"{error}", style="red"), soft_wrap=True)
+            if ctx.meta[AS_JSON]:
+                said = {"error": error.problem, "kind": type(error).__name__, "next_step": error.next_step}
+                click.echo(json.dumps({**said, "log": error.log}))
+            else:
+                Console(stderr=True).print(Text(f"{error}", style="red"), soft_wrap=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             Console(stderr=True).print("Stopped by Ctrl-C; what this command had started is ended.")
             ctx.exit(130)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in SECTIONS.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl([(name, one.get_short_help_str(70)) for name, one in commands if one])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            ctx.fail(f"There is no verb {args[0]!r}: {one_of(args[0], self.list_commands(ctx))}.")
+        return super().resolve_command(ctx, args)
+
+
+AS_JSON = "labstack.as_json"
+"""Whether errors are printed as JSON, too."""
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
@@ -91,23 +126,6 @@ def up(lab: Lab, as_json: bool, no_observability: bool) -> None:
         show_status(status, as_json)
     if not status.healthy:
         sys.exit(1)
-
-
-@main.command()
-@as_json
-@click.pass_obj
-def status(lab: Lab, as_json: bool) -> None:
-    """Show how the lab is: every component, its state, memory and address."""
-    show_status(lab.status(), as_json)
-
-
-@main.command()
-@click.argument("name")
-@click.option("-n", "--lines", default=40, show_default=True, help="How many lines.")
-@click.pass_obj
-def logs(lab: Lab, name: str, lines: int) -> None:
-    """Show the end of a component's log."""
-    click.echo(lab.logs(name, lines))
 
 
 @main.command()
@@ -175,7 +193,7 @@ def reset(lab: Lab) -> None:
 
 def _verb(name: str, doing: str, done: str) -> Callable[..., None]:
     @main.command(name, help=doing)
-    @click.argument("component")
+    @click.argument("component", type=ComponentName())
     @click.pass_obj
     def command(lab: Lab, component: str) -> None:
         getattr(lab, name)(component)
@@ -230,8 +248,10 @@ def prefetch(lab: Lab) -> None:
     click.echo("Every program is there.")
 
 
-for group in (dead_letters, outbox, switch, scenario, images, sweep, install_command, mesh, notebooks):
-    main.add_command(group)
+for command in (status, logs, psql, dead_letters, outbox, switch, scenario, images, sweep, install_command, mesh):
+    main.add_command(command)
+for command in (notebooks, completion):
+    main.add_command(command)
 for verb in VERBS:
     mesh.add_command(verb)
 

@@ -19,7 +19,9 @@ LabError
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -42,6 +44,10 @@ class LabError(Exception):
         self.next_step = next_step
         self.log = log
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: the message, and no stack of calls, since it is the message that helps."""
+        return [f"{type(self).__name__}: {self}"]
+
     def __str__(self) -> str:
         parts = [self.problem]
         if self.log:
@@ -49,6 +55,14 @@ class LabError(Exception):
         if self.next_step:
             parts.append(f"Next step: {self.next_step}")
         return "\n".join(parts)
+
+
+def one_of(name: str, known: Iterable[str]) -> str:
+    """Return what to use instead of a name that there is not: the closest one, if one is close, and all of them."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, 1)
+    meant = f"did you mean {close[0]!r}? Else " if close else ""
+    return f"{meant}use one of {', '.join(names)}"
 
 
 class UnknownComponent(LabError):

@@ -29,6 +29,7 @@ from labstack.errors import (
     log_of_a_death,
     log_tail,
     lost_its_port,
+    one_of,
 )
 from labstack.local import process
 from labstack.observers import Watched
@@ -124,7 +125,7 @@ class Guests:
             raise LabError(f"A guest can't be called {name!r}.", next_step="use a new word of small letters, up to 30")
         with self._lab.changing():
             if host not in known:
-                raise UnknownComponent(f"There is no service {host!r}.", next_step=f"use one of {', '.join(known)}")
+                raise UnknownComponent(f"There is no service {host!r}.", next_step=one_of(host, known))
             state = self._store.read()
             record = state.guests.setdefault(name, GuestRecord(host))
             self._store.write(state)

@@ -16,7 +16,7 @@ from labstack.backend import Backend, Endpoints
 from labstack.dead_letters import DeadLetter
 from labstack.demo import Story, show
 from labstack.doctor import examine
-from labstack.errors import EngineAway, LabError, NotRunning, StorageTrouble, UnknownComponent, lost_its_port
+from labstack.errors import EngineAway, LabError, NotRunning, StorageTrouble, UnknownComponent, lost_its_port, one_of
 from labstack.findings import Finding
 from labstack.guests import Guests
 from labstack.joining import join_observers
@@ -124,6 +124,11 @@ class Lab:
             if asked_for(self.wanted_mode) == "local":
                 return False
             raise
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the lab was started and not ended since; parts of it may be down all the same."""
+        return self._store.read().phase != "stopped"
 
     @property
     def endpoints(self) -> Endpoints:
@@ -451,8 +456,8 @@ class Lab:
 
     def _switch(self, service: str, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
         if service not in {entry.name for entry in self.services}:
-            there = ", ".join(entry.name for entry in self.services)
-            raise UnknownComponent(f"There is no service {service!r}.", next_step=f"use one of {there}")
+            there = [entry.name for entry in self.services]
+            raise UnknownComponent(f"There is no service {service!r}.", next_step=one_of(service, there))
         with self._changing_component():
             state = self._store.read()
             before = state.switches.get(service, {})

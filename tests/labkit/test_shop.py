@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 
 import pytest
 
 from labkit import Session
+from labkit.aliases import Aliases
 from labkit.errors import Conflict, NotFound, Refused, ShopAway, WaitedTooLong
+from labkit.look import Look
 from labkit.shop import Shop
+from labstack import Lab
+from labstack.paths import LabPaths
 from tests.stack.one_order import without_deadline
 
 
@@ -115,3 +120,21 @@ def test_an_order_that_does_not_end_says_what_is_away(session: Session) -> None:
     finally:
         session.lab.start("payment")
     assert session.shop.follow(order).status == "COMPLETED"
+
+
+def test_a_lab_that_is_down_says_so(tmp_path: Path) -> None:
+    """Shop and look say that the lab is down and how to start it, on one line and without a stack of calls."""
+    lab = Lab(paths=LabPaths(tmp_path / "state", tmp_path / "cache"))
+    aliases = Aliases()
+    shop, look = Shop(lab, aliases), Look(lab, aliases)
+    for ask in (
+        lambda: shop.place_order("ada", "lisbon", {"sencha": 1}),
+        lambda: look.sql("order", "SELECT 1"),
+        lambda: look.records(),
+        lambda: look.connector("order"),
+        lambda: look.metric("order", "http_requests_total"),
+    ):
+        with pytest.raises(ShopAway, match="The lab is down") as caught:
+            ask()
+        assert "`lab.up()` starts it" in str(caught.value)
+        assert len(caught.value._render_traceback_()) == 1

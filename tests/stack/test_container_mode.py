@@ -170,7 +170,7 @@ def test_no_permission_on_the_socket(tmp_path: Path) -> None:
     code = f"{become}; from labstack.mode import choose_mode; print(choose_mode('auto'))"
     environment = {**os.environ, "HOME": str(tmp_path), "LAB_MODE": "auto"}
     said = python(code, environment)
-    assert "local mode: You may not talk to the Docker engine" in said
+    assert "Local mode: You may not talk to the Docker engine" in said
 
 
 def test_a_mode_that_there_is_not(shared: Grounds) -> None:

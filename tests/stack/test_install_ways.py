@@ -224,7 +224,7 @@ def test_an_unknown_program() -> None:
     """It is told which there are."""
     with pytest.raises(UnknownComponent, match="'istoid'") as unknown:
         entry("istoid")
-    assert unknown.value.next_step == f"there are: {', '.join(names())}"
+    assert unknown.value.next_step == f"did you mean 'istiod'? Else use one of {', '.join(names())}"
 
 
 def test_every_entry_of_the_versions_file_can_be_read() -> None:
@@ -300,7 +300,7 @@ def test_the_command_lists_and_tells(bin_folder: Path, tmp_path: Path) -> None:
     assert f"{program} (from {program})" in run().stdout
     unknown = run("postgres")
     assert unknown.returncode == 1
-    assert "there are: grafana, istiod, jaeger, prometheus" in unknown.stderr
+    assert "use one of grafana, istiod, jaeger, prometheus" in unknown.stderr
 
 
 def test_debian_s_package_comes_without_the_machine_s_lists(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tools.book.reference import pages as reference_pages
 BOOK = "docs/book"
 """What only the book needs: its first page, its settings, its style."""
 
-FIRST_DOCS = ["architecture", "mesh", "metrics", "tracing", "views", "containers", "installing"]
+FIRST_DOCS = ["course", "commands", "architecture", "mesh", "metrics", "tracing", "views", "containers", "installing"]
 """The order of those pages that have one; others follow by name."""
 
 OF_THEIR_OWN = ["cheatsheet", "glossary"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -137,27 +137,30 @@ def _stage_table(progress: Progress) -> Table:
 
 def show_status(status: LabStatus, as_json: bool) -> None:
     """Print how the lab is, as a table or as JSON."""
-    from labstack.report import COLOURS, SIGNS, STATE_COLOURS, status_rows
-
     if as_json:
         click.echo(json.dumps(status.to_json()))
-        return
-    console = Console()
+    else:
+        Console().print(status_view(status))
+
+
+def status_view(status: LabStatus) -> Group:
+    """Return how the lab is, for a terminal."""
+    from labstack.report import COLOURS, SIGNS, STATE_COLOURS, status_rows
+
     title = Text("Lab: ").append(status.state, style=STATE_COLOURS[status.state]).append(f" ({status.mode} mode)")
-    console.print(title)
     table = Table(box=None, padding=(0, 1))
     for column in ("component", "state", "memory", "where, or what is wrong"):
         table.add_column(column, justify="right" if column == "memory" else "left", overflow="fold")
     for row in status_rows(status):
         sign = Text(f"{SIGNS[row.state]} ", style=COLOURS[row.state])
         table.add_row(sign.append(row.name, style="default"), row.state, row.memory, row.note)
-    console.print(table)
+    after: list[Text] = []
     if status.rss_bytes:
-        console.print(f" {status.rss_bytes / 1e6:.0f} MB in all")
+        after.append(Text(f" {status.rss_bytes / 1e6:.0f} MB in all"))
     if status.state != "stopped":
-        for line in status.absent.lines():
-            console.print(f" {line}", style="dim", highlight=False, soft_wrap=True)
+        after += [Text(f" {line}", style="dim", no_wrap=True) for line in status.absent.lines()]
     if complaint := status.complaints.get("lab"):
-        console.print(Text(complaint, style="red"), soft_wrap=True)
+        after.append(Text(complaint, style="red", no_wrap=True))
     elif status.state == "stopped":
-        console.print("Start it with `lab up`.")
+        after.append(Text("Start it with `lab up`."))
+    return Group(title, table, *after)

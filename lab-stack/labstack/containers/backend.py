@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -381,6 +382,18 @@ class ContainerBackend(BackendBase[Component]):
             return ""
         with speaking_plainly(f"the log of {name} can't be read"):
             return str(found.logs(tail=lines).decode(errors="replace")).rstrip("\n")
+
+    def follow(self, name: str) -> Iterator[str]:
+        since = time.time()
+        while True:
+            found = self._container(name)
+            if found is not None:
+                with speaking_plainly(f"the log of {name} can't be read"):
+                    for piece in found.logs(stream=True, follow=True, since=since):
+                        yield piece.decode(errors="replace").rstrip("\n")
+            # It has ended; another start makes another container.
+            since = time.time()
+            wait_until(lambda: (now := self._container(name)) is not None and now.status == "running", math.inf)
 
     # -- the whole lab ---------------------------------------------------------------------------------------------
 

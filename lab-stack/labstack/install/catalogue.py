@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from labstack.digests import known_digest
-from labstack.errors import UnknownComponent
+from labstack.errors import UnknownComponent, one_of
 from labstack.versions import VERSIONS
 
 
@@ -171,9 +171,7 @@ def entry(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
     """
     table = versions.get("programs", {}).get(name)
     if table is None:
-        raise UnknownComponent(
-            f"The lab has no program {name!r} to install.", next_step=f"there are: {', '.join(names(versions))}"
-        )
+        raise UnknownComponent(f"The lab has no program {name!r} to install.", next_step=one_of(name, names(versions)))
     path, archive, debian, go = (table.get(way) for way in ("on_path", "archive", "debian", "go"))
     return Entry(
         name=name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psutil
 
@@ -24,6 +24,7 @@ from labstack.local.component import Component, Site
 from labstack.local.connect import Connect
 from labstack.local.connect_watcher import ConnectWatcher
 from labstack.local.envoy import Envoy
+from labstack.local.following import follow
 from labstack.local.forking import ForkServer
 from labstack.local.grafana import Grafana
 from labstack.local.istiod import Istiod
@@ -243,6 +244,9 @@ class LocalBackend(BackendBase[Component]):
 
     def log(self, name: str, lines: int) -> str:
         return log_tail(self.component(name).log, lines)
+
+    def follow(self, name: str) -> Iterator[str]:
+        return follow(self.component(name).log)
 
     def down(self) -> None:
         self._end_in_order(self._end)

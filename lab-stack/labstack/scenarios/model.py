@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labstack.errors import LabError
+from labstack.errors import LabError, one_of
 from labstack.paths import CONFIG
 from labstack.scenarios.verbs import VERBS, Verb
 
@@ -117,7 +117,7 @@ def load_scenario(name: str, folder: Path = FOLDER) -> Scenario:
     """
     scenarios = load_scenarios(folder)
     if name not in scenarios:
-        raise ScenarioError(f"There is no scenario {name!r}.", next_step=f"use one of {', '.join(scenarios)}")
+        raise ScenarioError(f"There is no scenario {name!r}.", next_step=one_of(name, scenarios))
     return scenarios[name]
 
 

@@ -1,0 +1,54 @@
+"""Follow a log while it grows, as ``tail -F`` does."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from labstack.waiting import wait_until
+
+EVERY = 0.2
+"""Seconds between two looks at a log."""
+
+
+def follow(path: Path) -> Iterator[str]:
+    """Give each line that is written to a log from now on, without end.
+
+    A component that is started again begins a new file; its lines follow those of the old one.
+    """
+    log = path.open(encoding="utf-8", errors="replace") if path.exists() else None
+    if log:
+        log.seek(0, os.SEEK_END)
+    return _lines(path, log)
+
+
+def _lines(path: Path, log: TextIO | None) -> Iterator[str]:
+    line = ""
+    try:
+        while True:
+            wait_until(lambda: _has_news(path, log), math.inf, interval=EVERY)  # noqa: B023 - called here only
+            while log and (piece := log.readline()):
+                line += piece
+                if line.endswith("\n"):
+                    yield line.rstrip("\n")
+                    line = ""
+            if log is None or _is_another(path, log):
+                if log:
+                    log.close()
+                log, line = path.open(encoding="utf-8", errors="replace"), ""
+    finally:
+        if log:
+            log.close()
+
+
+def _has_news(path: Path, log: TextIO | None) -> bool:
+    if log is None:
+        return path.exists()
+    return _is_another(path, log) or os.fstat(log.fileno()).st_size > log.tell()
+
+
+def _is_another(path: Path, log: TextIO) -> bool:
+    return path.exists() and path.stat().st_ino != os.fstat(log.fileno()).st_ino

