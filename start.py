@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -32,6 +33,9 @@ OFFLINE = ROOT.parent / "offline"
 """Packages and programs of a bundle (tools/make_bundle.py): taken instead of the network where it is there."""
 
 FIRST_NOTEBOOK = "notebooks/00-start-here.ipynb"
+
+NEWS = "@jupyterlab/apputils-extension:announcements"
+"""What asks every new user whether to show news of JupyterLab."""
 
 HEARTBEAT = 3.0
 """Seconds after which an installation tells how far it is."""
@@ -105,6 +109,7 @@ def open_jupyterlab(*, browser: bool) -> int:
         "--ServerApp.ip=127.0.0.1",
         "--ServerApp.use_redirect_file=False",  # browsers of a sandbox can't read the file
         "--ServerApp.answer_yes=True",  # one Ctrl-C ends it
+        "--ServerApp.log_level=ERROR",  # the address is printed all the same
     ]
     if not browser:
         options.append("--ServerApp.open_browser=False")
@@ -112,7 +117,10 @@ def open_jupyterlab(*, browser: bool) -> int:
         print("You are root, so JupyterLab runs as root; it listens on 127.0.0.1 only, and asks for its token.\n")
         options.append("--allow-root")
     # The user's own settings of other JupyterLabs neither reach this one nor are changed by it.
-    own = {"JUPYTER_CONFIG_DIR": str(VENV / "etc" / "saga-lab-jupyter"), "JUPYTER_PREFER_ENV_PATH": "1"}
+    settings = VENV / "etc" / "saga-lab-jupyter"
+    (settings / "labconfig").mkdir(parents=True, exist_ok=True)
+    (settings / "labconfig" / "page_config.json").write_text(json.dumps({"disabledExtensions": {NEWS: True}}))
+    own = {"JUPYTER_CONFIG_DIR": str(settings), "JUPYTER_PREFER_ENV_PATH": "1"}
     running = subprocess.Popen([BIN / "jupyter", "lab", *options], cwd=ROOT, env={**environment(), **own})
     while True:
         try:

@@ -82,7 +82,7 @@ def _entry(name: str) -> dict[str, Any]:
         "launcher_entry": {
             "enabled": True,
             "title": DOORS[name].title,
-            "category": "Saga Lab",
+            "category": "Notebook",  # JupyterLab shows icons of this kind in no other section
             "icon_path": str(ICONS / f"{name}.svg"),
         },
     }

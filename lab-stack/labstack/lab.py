@@ -265,6 +265,7 @@ class Lab:
             self.backend.down()
             if purge:
                 self.backend.purge()
+                obtaining.forget(self)
             with contextlib.suppress(StorageTrouble):
                 self._set_phase("stopped", switches={}, data_anew=purge)
 

@@ -123,7 +123,10 @@ class Absent:
 
     def lines(self) -> list[str]:
         """Return it as text, for whoever looks at the lab."""
-        lines = [f"{name} is being fetched{f': {how}' if how else ''}" for name, how in self.coming.items()]
+        waiting = [name for name, how in self.coming.items() if not how]
+        lines = [f"{name} is being fetched: {how}" for name, how in self.coming.items() if how]
+        if waiting:
+            lines.append(f"{', '.join(waiting)}: will be fetched in the background")
         if self.failed:
             them = "it" if len(self.failed) == 1 else "them"
             lines.append(
@@ -180,6 +183,11 @@ def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeou
     wait_until(is_settled, timeout, interval=0.2)
     now, still = steps(lab), missing(lab)
     return {name: now[name].note if name in now else "it was not fetched" for name in wanted if name in still}
+
+
+def forget(lab: Lab) -> None:
+    """Remove what was noted, so that the next start tries everything again."""
+    _file(lab.paths).unlink(missing_ok=True)
 
 
 def _failed_lately(step: Step | None) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from labkit import begin
@@ -25,6 +26,13 @@ NOWHERE = "127.0.0.1:9/nothing:1"
 
 def processes(grounds: Grounds) -> dict[str, int | None]:
     return {name: component.pid for name, component in grounds.lab.status(memory=False).components.items()}
+
+
+def all_answer(up: pd.DataFrame) -> bool:
+    """Whether Prometheus has asked every part of the lab, and each has answered."""
+    return {"services", "gateway", "relay", "kafka", "connect"} <= set(up.get("job", ())) and bool(
+        (up.value == 1).all()
+    )
 
 
 @pytest.mark.needs("prometheus", "jaeger")
@@ -50,8 +58,7 @@ def test_what_is_installed_later_joins_the_running_lab() -> None:
         late = session.shop.place_order("ada", "lisbon", {"sencha": 1})
         assert session.shop.follow(late).status == "COMPLETED"
         wait_until(lambda: session.look.traces(late)[0].roots[0].service == "gateway", 20)
-        wait_until(lambda: bool((session.look.promql("up").value == 1).all()), 30)
-        assert {"kafka", "connect"} <= set(session.look.promql("up").job)
+        wait_until(lambda: all_answer(session.look.promql("up")), 30)
 
 
 @pytest.fixture

@@ -139,12 +139,14 @@ def show_status(status: LabStatus, as_json: bool) -> None:
     """Print how the lab is, as a table or as JSON."""
     if as_json:
         click.echo(json.dumps(status.to_json()))
-    else:
-        Console().print(status_view(status))
+        return
+    console = Console()
+    for part in status_view(status).renderables:
+        console.print(part, soft_wrap=isinstance(part, Text))
 
 
 def status_view(status: LabStatus) -> Group:
-    """Return how the lab is, for a terminal."""
+    """Return how the lab is, for a terminal: a title, a table, and lines of text."""
     from labstack.report import COLOURS, SIGNS, STATE_COLOURS, status_rows
 
     title = Text("Lab: ").append(status.state, style=STATE_COLOURS[status.state]).append(f" ({status.mode} mode)")
@@ -158,9 +160,9 @@ def status_view(status: LabStatus) -> Group:
     if status.rss_bytes:
         after.append(Text(f" {status.rss_bytes / 1e6:.0f} MB in all"))
     if status.state != "stopped":
-        after += [Text(f" {line}", style="dim", no_wrap=True) for line in status.absent.lines()]
+        after += [Text(f" {line}", style="dim") for line in status.absent.lines()]
     if complaint := status.complaints.get("lab"):
-        after.append(Text(complaint, style="red", no_wrap=True))
+        after.append(Text(complaint, style="red"))
     elif status.state == "stopped":
         after.append(Text("Start it with `lab up`."))
     return Group(title, table, *after)
