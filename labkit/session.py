@@ -24,6 +24,7 @@ from labstack.joining import join_observers
 from labstack.mesh.choice import NAMES
 from labstack.progress import Progress
 from labstack.report import in_notebook, stages_html
+from labstack.status import LabStatus
 
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
@@ -56,6 +57,9 @@ class Session(NamedTuple):
 def begin(notebook: str, lab: Lab | None = None) -> Session:
     """Attach to the running lab, start whatever isn't running, and say that all is well.
 
+    While an exercise of this notebook is in progress nothing is started again, since it may be what the exercise took
+    away.
+
     What differs from run to run (the stages of a start, warnings, how many exercises are solved) goes into an area of
     its own above the stable text. nbval compares only what that area holds at first, which is nothing.
 
@@ -76,26 +80,41 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
         load_ipython_extension(get_ipython())
     lab = lab or Lab()
     area, trouble = _Area(), ""
+    aliases = Aliases()
+    shop, look = Shop(lab, aliases), Look(lab, aliases)
+    tasks = Tasks(lab, shop, look, notebook)
     status = lab.status(memory=False)
     if not status.healthy:
         area.show("".join(_finding_html(finding) for finding in lab.doctor() if finding.verdict != "ok"))
         try:
-            bring_back(lab, area.stages)
+            area.show(area.warnings + _brought_back(lab, tasks, status, area))
         except RelayFailed as error:
             # What a connector has lost, only a reset may give up. Whoever can't go on needs `lab` for that.
             trouble = f"\n{error.problem}\n`lab.reset()` brings everything back to the course's start."
         status = lab.status(memory=False)
     if trouble == "" and notebook in NEEDS:
         area.show(area.warnings + _obtain(lab, NEEDS[notebook], area))
-    aliases = Aliases()
-    shop, look = Shop(lab, aliases), Look(lab, aliases)
-    tasks = Tasks(lab, shop, look, notebook)
     solved, all_of_them = tasks.score()
     steers = NAMES[status.control_plane]
     score = f"Exercises solved in this notebook: {solved} of {all_of_them}"
     area.end(f"<small>{score}. The gateway is steered by {steers}.</small>")
     print(f"The lab is {status.state}: {_parts(lab)}.{trouble}")
     return Session(lab, shop, look, tasks)
+
+
+def _brought_back(lab: Lab, tasks: Tasks, status: LabStatus, area: _Area) -> str:
+    """Start what does not run, unless an exercise of this notebook is in progress; return as HTML what was done."""
+    going_on = tasks.in_progress()
+    if going_on and status.state == "degraded":
+        away = ", ".join(f"{name} ({what})" for name, what in status.complaints.items())
+        said = (
+            f"The exercise {going_on[0]} is in progress, so nothing was started again: {away}. "
+            f'`tasks.cleanup("{going_on[0]}")` ends the exercise, `lab.up()` starts every part.'
+        )
+    else:
+        back = bring_back(lab, area.stages)
+        said = f"Started again: {', '.join(back)}." if back and status.state == "degraded" else ""
+    return f"<div>△ {html.escape(said)}</div>" if said else ""
 
 
 def _obtain(lab: Lab, programs: Sequence[str], area: _Area) -> str:

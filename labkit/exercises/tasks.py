@@ -147,6 +147,13 @@ class Tasks:
         names = [exercise.name for exercise in course().get(self._notebook, ())]
         return sum(self._book.solved(name) for name in names), len(names)
 
+    def in_progress(self) -> list[str]:
+        """Return those of this notebook's exercises that are set up and neither solved nor cleaned up."""
+        now = self._bench.lab.beginnings
+        names = [exercise.name for exercise in course().get(self._notebook, ())]
+        begun = [name for name in names if self._book.given(name) is not None and self._book.beginning(name) == now]
+        return [name for name in begun if not self._book.solved(name)]
+
     def forget(self) -> None:
         """Forget all progress, to begin the course anew."""
         self._book.forget()

@@ -17,6 +17,25 @@ def test_a_notebook_begins_whatever_was_left(session: Session) -> None:
     assert shop.follow(shop.place_order("ada", "rome", {"rooibos": 1})).status == "COMPLETED"
 
 
+def test_a_notebook_does_not_undo_an_exercise_in_progress(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its setup took away stays away, and the first cell says so; another notebook brings it back, and says so."""
+    shown: list[str] = []
+    monkeypatch.setattr("labkit.session._Area._update", lambda area, content: shown.append(content))
+    session.tasks.forget()
+    tasks = begin("00", session.lab).tasks
+    tasks.setup("who-is-down")
+    away = [name for name, one in session.lab.status(memory=False).components.items() if one.state != "running"]
+    assert away
+    begin("00", session.lab)
+    assert session.lab.status(memory=False).components[away[0]].state != "running"
+    assert "who-is-down is in progress" in shown[-1]
+    assert away[0] in shown[-1]
+    begin("01", session.lab)  # another notebook needs the whole lab
+    assert session.lab.status(memory=False).state == "ready"
+    assert f"Started again: {away[0]}." in shown[-1]
+    tasks.cleanup("who-is-down")
+
+
 def test_a_killed_second_version_is_not_missed(session: Session) -> None:
     """A further version that a lesson has killed does not make the next notebook begin degraded."""
     session.lab.start("order-v2")
