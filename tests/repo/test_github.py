@@ -1,0 +1,74 @@
+"""The files that GitHub and pre-commit read: held against their schemas, and what they run against what is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from labstack.cli import main
+from tools.check import SUITES
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
+
+
+@pytest.mark.parametrize(
+    ("schema", "file"),
+    [
+        *(("vendor.github-workflows", file) for file in WORKFLOWS),
+        ("vendor.dependabot", ROOT / ".github" / "dependabot.yml"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Path) else value,
+)
+def test_a_file_fits_its_schema(schema: str, file: Path) -> None:
+    """GitHub ignores what it does not understand, or refuses the whole file."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.long
+def test_actionlint_finds_nothing(tmp_path: Path) -> None:
+    """Expressions, shells and the runners' names are right."""
+    if not shutil.which("go"):
+        pytest.skip("NOT TESTED: there is no Go on this machine to build actionlint")
+    built = subprocess.run(
+        ["go", "install", ACTIONLINT], env={**os.environ, "GOBIN": str(tmp_path)}, capture_output=True, text=True
+    )
+    if built.returncode:
+        pytest.skip(f"NOT TESTED: actionlint can't be built: {built.stderr[-300:]}")
+    done = subprocess.run([tmp_path / "actionlint", *WORKFLOWS], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+def test_what_a_workflow_runs_is_there(file: Path) -> None:
+    """Its scripts, suites, notebooks and verbs of `lab` exist, and no job has rights that it does not need."""
+    workflow = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert workflow["permissions"] in ({"contents": "read"}, {"contents": "write"})
+    assert (workflow["permissions"]["contents"] == "write") == (file.name == "release.yml")
+    for job in workflow["jobs"].values():
+        assert job["timeout-minutes"]
+        for step in job["steps"]:
+            command = step.get("run", "")
+            for path in re.findall(r"(?:^|\s)(\.ci/\w+|start\.py|tools/\S+|tests/\S+|notebooks/\S+)", command):
+                assert (ROOT / path).exists(), command
+            for verb in re.findall(r"\.venv/bin/lab (\S+)", command):
+                assert verb in main.commands
+            if tested := re.search(r"start\.py test ((?:[a-z]+ ?)+)$", command):
+                assert set(tested[1].split()) <= set(SUITES)
+
+
+def test_the_hooks_are_those_of_the_lint_suite() -> None:
+    """A commit that passes the hooks passes tests/lint."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    assert {hook["entry"].split("/")[-1].split()[0] for hook in hooks} == {"ruff", "mypy"}
+    assert all(hook["entry"].startswith(".venv/bin/") for hook in hooks)
