@@ -16,7 +16,17 @@ from labstack.backend import Backend, Endpoints
 from labstack.dead_letters import DeadLetter
 from labstack.demo import Story, show
 from labstack.doctor import examine
-from labstack.errors import EngineAway, LabError, NotRunning, StorageTrouble, UnknownComponent, lost_its_port, one_of
+from labstack.errors import (
+    ComponentFailed,
+    DownloadFailed,
+    EngineAway,
+    LabError,
+    NotRunning,
+    StorageTrouble,
+    UnknownComponent,
+    lost_its_port,
+    one_of,
+)
 from labstack.findings import Finding
 from labstack.guests import Guests
 from labstack.joining import join_observers
@@ -24,7 +34,7 @@ from labstack.local import process
 from labstack.local.backend import LocalBackend
 from labstack.mesh.choice import choose_control_plane
 from labstack.mesh.store import MeshStore
-from labstack.mode import asked_for, choose_mode
+from labstack.mode import ModeChoice, asked_for, choose_mode
 from labstack.paths import LabPaths
 from labstack.progress import Progress
 from labstack.referee import Verdict
@@ -79,6 +89,7 @@ class Lab:
         self.paths = paths or LabPaths.of_user(name)
         self.services = services or load_services()
         self._store = StateStore(self.paths)
+        self._without_containers = False
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -107,7 +118,8 @@ class Lab:
                     next_step="run `lab down` first, or use a lab of another name (LAB_NAME)",
                 )
             return
-        choice = choose_mode(self.wanted_mode)
+        failed = ModeChoice("local", "containers do not work here")
+        choice = failed if self._without_containers else choose_mode(self.wanted_mode)
         progress.say(str(choice))
         state.mode = choice.mode
         state.control_plane = choose_control_plane(choice.mode, self.paths)
@@ -200,6 +212,23 @@ class Lab:
         return self.status(memory=False)
 
     def _bring_up(self, progress: Progress, *, renew_slots: bool) -> None:
+        """Start what doesn't run. Where nobody has asked for containers and they fail, local processes take their
+        place.
+        """
+        try:
+            self._bring_up_once(progress, renew_slots=renew_slots)
+        except (DownloadFailed, EngineAway, ComponentFailed) as error:
+            state = self._store.read()
+            if state.mode != "containers" or state.phase != "stopped" or asked_for(self.wanted_mode) != "auto":
+                raise
+            progress.say(
+                f"Containers do not work here, so the lab starts as local processes: {error.problem} "
+                "LAB_MODE=containers insists on containers."
+            )
+            self._without_containers = True
+            self._bring_up_once(progress, renew_slots=renew_slots)
+
+    def _bring_up_once(self, progress: Progress, *, renew_slots: bool) -> None:
         with self._store.exclusive(LOCK_WAIT, progress.say):
             self._settle_mode(progress)
             state, backend = self._store.read(), self.backend

@@ -164,6 +164,18 @@ def test_an_image_that_can_not_be_pulled(grounds: Grounds) -> None:
     assert grounds.in_docker() == []
 
 
+def test_where_containers_fail_the_lab_starts_as_local_processes(grounds: Grounds) -> None:
+    """In mode auto only: one line says why, nothing of the containers is left, and an order goes its way."""
+    up = grounds.run("up", LAB_MODE="auto", LAB_IMAGE_CONNECT="localhost:9/no/such/image:1")
+    assert up.returncode == 0, up.stderr
+    (said,) = [line for line in up.stderr.splitlines() if line.startswith("Containers do not work here")]
+    assert "localhost:9/no/such/image:1 can't be pulled" in said
+    assert "LAB_MODE=containers" in said
+    assert grounds.status()["mode"] == "local"
+    assert ended(grounds.lab, place(grounds.lab)) == ("COMPLETED", None)
+    assert [one for one in grounds.in_docker() if not one.startswith("volume ")] == []
+
+
 def test_no_permission_on_the_socket(tmp_path: Path) -> None:
     """Who may not talk to Docker is told so; the lab then chooses local mode."""
     become = "import os, labstack.containers.engine; os.setgroups([]); os.setgid(65534); os.setuid(65534)"

@@ -419,7 +419,10 @@ def _needs() -> str:
     has = f"Docker has {about['MemTotal'] / 1e9:.1f} GB of memory"
     with contextlib.suppress(OSError):  # on macOS and Windows its folder is in its virtual machine
         has += f" and {shutil.disk_usage(about['DockerRootDir']).free / 1e9:.0f} GB of disk"
-    return f"the images have to be fetched once: about 2.5 GB of disk; the lab then takes 1.1 GB of memory ({has})"
+    return (
+        f"the images have to be fetched once: about 2.5 GB of disk; the lab then takes 1.1 GB of memory ({has}); "
+        "LAB_MODE=local starts local processes instead"
+    )
 
 
 def _memory(container: Container) -> int | None:
