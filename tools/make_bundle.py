@@ -19,13 +19,14 @@ from pathlib import Path
 
 from labstack import Lab
 from labstack.paths import LabPaths
+from tools.notices import notices
 
 ROOT = Path(__file__).resolve().parents[1]
 TAKEN = ("jars", "programs")
 """What of the cache goes along; the rest is made from it on each machine, passwords included."""
 
-WITHOUT = (".*", "istiod", "jaeger")
-"""Programs that take minutes to build and gigabytes to carry; the lab does without them."""
+WITHOUT = (".*", "istiod", "jaeger", "grafana")
+"""What the lab can do without: programs that take long to build; and Grafana, whose licence wants more than notices."""
 
 
 def main() -> int:
@@ -43,6 +44,7 @@ def main() -> int:
         if (there := LabPaths.of_user().cache / part).is_dir():
             ignored = shutil.ignore_patterns(*WITHOUT)
             shutil.copytree(there, folder / "offline" / "programs" / part, symlinks=True, ignore=ignored)
+    (folder / "offline" / "NOTICES.txt").write_text(notices(folder / "offline"), encoding="utf-8")
     write_sums(folder / "offline")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{size / 1e9:.1f} GB for Python {sys.version_info[0]}.{sys.version_info[1]} on {sys.platform} in {folder}")

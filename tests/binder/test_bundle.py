@@ -8,13 +8,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 
 from labstack.offline import take_programs
+from labstack.paths import LabPaths
+from labstack.versions import VERSIONS
 from tests.suite.no_network import ALONE, needs_to_be_alone
-from tools.make_bundle import write_sums
+from tools.make_bundle import TAKEN, WITHOUT, write_sums
+from tools.notices import IN_THE_FILE, PROGRAMS, licence_of, notices
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,6 +50,34 @@ def test_the_sums_are_those_of_the_files(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("ä.jar")
     write_sums(tmp_path)
     assert_sums(tmp_path)
+
+
+def test_the_notices_name_each_file_and_its_licence(tmp_path: Path) -> None:
+    """Every jar and every program that a lab has is named with a licence that is stated somewhere."""
+    for part in TAKEN:
+        (tmp_path / "programs").mkdir(exist_ok=True)
+        (tmp_path / "programs" / part).symlink_to(LabPaths.of_user().cache / part)
+    jars = sorted((tmp_path / "programs" / "jars").rglob("*.jar"))
+    assert len(jars) == len(VERSIONS["maven"]["jars"])
+    text = notices(tmp_path)
+    for jar in jars:
+        assert f"\n{jar.name}: " in text
+    assert "not stated" not in text
+    assert "debezium-connector-postgres-3.7.0.Final.jar: Apache-2.0" in text
+
+
+def test_the_licences_of_packages_are_those_that_they_state() -> None:
+    """Expressions, classifiers and plain words are read; what states none says where to look."""
+    stated = {package.metadata["Name"]: licence_of(package.metadata) for package in distributions()}
+    assert "Apache" in stated["confluent-kafka"]
+    assert "BSD" in stated["pandas"]
+    assert list(stated.values()).count(IN_THE_FILE) < 5
+
+
+def test_grafana_is_left_out() -> None:
+    """Passing it on would oblige to offer its source."""
+    assert "grafana" in WITHOUT
+    assert "grafana" not in PROGRAMS
 
 
 @pytest.mark.long
