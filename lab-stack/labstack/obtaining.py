@@ -141,13 +141,15 @@ def absent(lab: Lab) -> Absent:
     noted = {name: step for name, step in steps(lab).items() if step.stage != "there"}
     if not noted:
         return Absent()
-    at_work, lacking = is_at_work(lab), missing(lab)
+    # To look for the process takes a tenth of a second, which a lab that is settled need not pay at each look.
+    at_work = any(not step.is_settled for step in noted.values()) and is_at_work(lab)
+    lacking = missing(lab)
     coming = {name: step.note for name, step in noted.items() if name in lacking and at_work and not step.is_settled}
     return Absent(coming, tuple(name for name in noted if name in lacking and name not in coming))
 
 
 def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeout: float = 900.0) -> dict[str, str]:
-    """Wait until programs are there or can't be had; what nobody fetches yet is fetched now.
+    """Wait until programs are there or can't be had; what nobody fetches yet is fetched now, once an hour at most.
 
     Parameters
     ----------
@@ -171,9 +173,11 @@ def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeou
         return {}
     if not observers.may_be_fetched():
         return dict.fromkeys(wanted, "LAB_OBSERVABILITY says to take only what is installed")
-    if not is_at_work(lab):
-        note(lab.paths, {**steps(lab), **{name: Step("waiting", at=time.time()) for name in wanted}})
-        _spawn(lab, wanted)
+    before = steps(lab)
+    fresh = [name for name in wanted if not _failed_lately(before.get(name))]
+    if fresh and not is_at_work(lab):
+        note(lab.paths, {**before, **{name: Step("waiting", at=time.time()) for name in fresh}})
+        _spawn(lab, fresh)
 
     def is_settled() -> bool:
         now = steps(lab)
