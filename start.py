@@ -54,7 +54,7 @@ def main() -> int:
         print(f"The lab needs Python 3.11 or newer; this is {sys.version.split()[0]}.", file=sys.stderr)
         return 1
     if os.name == "nt":
-        print("On Windows the lab runs in WSL 2: the README says how, in five lines.", file=sys.stderr)
+        print("On Windows, run the lab in WSL 2: docs/installing.md says how.", file=sys.stderr)
         return 1
     if rest and arguments.what != "test":
         parser.error(f"unknown: {' '.join(rest)}")
@@ -89,16 +89,23 @@ def run_lab(*, show_only: bool, browser: bool) -> int:
             [lab, "status", "--json"], capture_output=True, text=True, env=environment()
         ).stdout.split('"components"')[0]
     )
-    for verb in (["up"], ["demo"]):
-        done = subprocess.run([lab, *verb], env=environment()).returncode
-        if done:
-            return done
-    if show_only:
-        if not was_running:
-            subprocess.run([lab, "down"], check=True, env=environment())
-        return 0
+    status = run([lab, "up"]) or run([lab, "demo"])
+    if show_only and not was_running:
+        run([lab, "down"])
+    if status or show_only:
+        return status
     print(f"\nOpening JupyterLab on {FIRST_NOTEBOOK}. Ctrl-C ends JupyterLab, `{lab} down` ends the lab.\n")
     return open_jupyterlab(browser=browser)
+
+
+def run(command: list[str | Path], more: dict[str, str] | None = None) -> int:
+    """Run a program and return its exit status. Ctrl-C is left to it, and waited for: it may have much to end."""
+    running = subprocess.Popen(command, cwd=ROOT, env={**environment(), **(more or {})})
+    while True:
+        try:
+            return running.wait()
+        except KeyboardInterrupt:
+            pass
 
 
 def open_jupyterlab(*, browser: bool) -> int:
@@ -121,12 +128,7 @@ def open_jupyterlab(*, browser: bool) -> int:
     (settings / "labconfig").mkdir(parents=True, exist_ok=True)
     (settings / "labconfig" / "page_config.json").write_text(json.dumps({"disabledExtensions": {NEWS: True}}))
     own = {"JUPYTER_CONFIG_DIR": str(settings), "JUPYTER_PREFER_ENV_PATH": "1"}
-    running = subprocess.Popen([BIN / "jupyter", "lab", *options], cwd=ROOT, env={**environment(), **own})
-    while True:
-        try:
-            return running.wait()
-        except KeyboardInterrupt:
-            pass  # JupyterLab has had it, too, and ends in good order
+    return run([BIN / "jupyter", "lab", *options], own)
 
 
 def environment() -> dict[str, str]:

@@ -312,7 +312,7 @@ class Look(Watching, Decoding):
         """Return the configuration of a service's connector as Connect has it now (without the password)."""
         url = f"{self._where.connect}/connectors/{connector_name(service)}/config"
         try:
-            answer = httpx.get(url, timeout=10)
+            answer = httpx.get(url, timeout=10, trust_env=False)
             answer.raise_for_status()
         except httpx.HTTPError as error:
             raise ShopAway(
@@ -341,7 +341,7 @@ class Look(Watching, Decoding):
         try:
             if url is None:
                 raise httpx.ConnectError("it is not there")
-            return httpx.get(url + path, timeout=10).raise_for_status()
+            return httpx.get(url + path, timeout=10, trust_env=False).raise_for_status()
         except httpx.HTTPError as error:
             raise ShopAway(
                 f"{name} does not answer at {path} ({type(error).__name__}).",

@@ -219,8 +219,8 @@ class Workers:
 
         def on_assign(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             consumer.assign(partitions)
-            if not self._begin.is_set():
-                consumer.pause(partitions)
+            # A partition that was taken away and comes back would still be paused.
+            (consumer.resume if self._begin.is_set() else consumer.pause)(partitions)
             self.assigned[number] = sorted(p.partition for p in partitions)
 
         def on_revoke(consumer: Consumer, partitions: list[TopicPartition]) -> None:

@@ -18,7 +18,7 @@ from labkit.look import Look
 from labkit.mending import bring_back
 from labkit.shop import Shop
 from labstack import Lab, obtaining
-from labstack.errors import RelayFailed
+from labstack.errors import LabError, RelayFailed
 from labstack.findings import Finding
 from labstack.joining import join_observers
 from labstack.mesh.choice import NAMES
@@ -55,7 +55,7 @@ class Session(NamedTuple):
 
 
 def begin(notebook: str, lab: Lab | None = None) -> Session:
-    """Attach to the running lab, start whatever isn't running, and say that all is well.
+    """Attach to the running lab, start the components that are down, and print the lab's state.
 
     While an exercise of this notebook is in progress nothing is started again, since it may be what the exercise took
     away.
@@ -124,7 +124,16 @@ def _obtain(lab: Lab, programs: Sequence[str], area: _Area) -> str:
     if not absent:
         join_observers(lab, Progress())  # what was installed by hand since the start
     area.warnings = before
-    lines = [f"△ {name} is not here: {why} `lab install {name}` tries again." for name, why in absent.items()]
+    lines = [
+        f"△ {name} is not installed: {why.splitlines()[0].rstrip('.:')}. Run `lab install {name}` to see why."
+        for name, why in absent.items()
+    ]
+    for name in set(programs) - set(absent):
+        if name in lab.backend.observers() and lab.backend.inspect(name).state != "running":
+            try:
+                lab.start(name)
+            except LabError as error:
+                lines.append(f"△ {name} does not start: {error.problem} {error.next_step}")
     return "".join(f"<div>{html.escape(line)}</div>" for line in lines)
 
 

@@ -103,7 +103,7 @@ class Shop:
     def __init__(self, lab: Lab, aliases: Aliases) -> None:
         self._lab = lab
         self._aliases = aliases
-        self._http = httpx.Client(timeout=10)
+        self._http = httpx.Client(timeout=10, trust_env=False)
         weakref.finalize(self, self._http.close)
         self.last: Exchange | None = None
 

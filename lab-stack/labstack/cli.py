@@ -203,7 +203,7 @@ def _verb(name: str, doing: str, done: str) -> Callable[..., None]:
 
 
 _verb("start", "Start a component; returns when it serves.", "serves")
-_verb("stop", "End a component in good order.", "has ended")
+_verb("stop", "Stop a component gracefully.", "has ended")
 _verb("kill", "End a component at once, as a crash would (SIGKILL).", "was killed")
 _verb("restart", "Stop a component and start it, with its code as it is now.", "serves again")
 _verb("pause", "Freeze a component (SIGSTOP).", "is frozen")
@@ -214,7 +214,7 @@ _verb("resume", "Let a frozen component go on (SIGCONT).", "goes on")
 @click.option("--purge", is_flag=True, help="Remove this lab's data, too.")
 @click.pass_obj
 def down(lab: Lab, purge: bool) -> None:
-    """End everything of this lab, whoever started it."""
+    """Stop every process or container of this lab."""
     lab.down(purge=purge)
     click.echo("The lab is down." + (" Its data are removed." if purge else ""))
 
@@ -242,10 +242,10 @@ def doctor(lab: Lab, as_json: bool) -> None:
 @main.command()
 @click.pass_obj
 def prefetch(lab: Lab) -> None:
-    """Fetch and check every program now, so that later starts need no network; starts nothing."""
+    """Download everything that the lab needs to start, so that later starts need no network; start nothing."""
     with stages(quiet=False) as listener:
         lab.prefetch(listener)
-    click.echo("Every program is there.")
+    click.echo("Everything that a start needs is on this machine.")
 
 
 for command in (status, logs, psql, dead_letters, outbox, switch, scenario, images, sweep, install_command, mesh):

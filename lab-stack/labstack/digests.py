@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import platformdirs
+from filelock import FileLock
 
 from labstack.errors import LabError
 from labstack.paths import writable_folder, write_atomically
@@ -33,9 +34,9 @@ def known_digest(image: str) -> str:
 def remember_digests(digests: dict[str, str]) -> Path:
     """Record digests by image, and return the file."""
     file = digests_file()
-    after = {**_read(), **digests}
     writable_folder(file.parent)
-    write_atomically(file, json.dumps(after, indent=1, sort_keys=True) + "\n")
+    with FileLock(file.with_suffix(".lock")):
+        write_atomically(file, json.dumps({**_read(), **digests}, indent=1, sort_keys=True) + "\n")
     return file
 
 

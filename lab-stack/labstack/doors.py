@@ -64,7 +64,9 @@ class Door:
 DOORS: Mapping[str, Door] = {
     "prometheus": Door("Prometheus", "", "<code>lab install prometheus</code>, then <code>lab up</code>"),
     "grafana": Door(
-        "Grafana", "", "<code>lab install grafana</code>, or <code>look.dashboard('saga')</code> in a notebook"
+        "Grafana",
+        "",
+        "<code>lab install grafana</code>, then <code>lab up</code>; or <code>look.dashboard('saga')</code>",
     ),
     "jaeger": Door("Jaeger", "search", "<code>lab install jaeger</code>, then <code>lab up</code>"),
     "envoy": Door("Envoy's administration", "", "<code>lab start envoy</code>"),
@@ -220,7 +222,7 @@ def answer(name: str, where: Endpoints, coming: Mapping[str, str] | None = None)
 def _shows(url: str) -> bool:
     """Whether there is a page."""
     try:
-        return httpx.get(url, timeout=3, follow_redirects=True).status_code < 400
+        return httpx.get(url, timeout=3, follow_redirects=True, trust_env=False).status_code < 400
     except httpx.HTTPError:
         return False
 

@@ -72,6 +72,8 @@ def _trace_at_the_gateway(lab: Lab) -> None:
     """Let the gateway trace every request from now on."""
     backend = lab.backend
     if ControlPlane.name in backend.components():
+        if backend.inspect(ControlPlane.name).state != "running":
+            return  # its next start lets the gateway trace
         # It reads its own settings at its start only.
         backend.stop(ControlPlane.name)
         backend.launch(ControlPlane.name)

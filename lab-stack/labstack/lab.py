@@ -212,14 +212,16 @@ class Lab:
         return self.status(memory=False)
 
     def _bring_up(self, progress: Progress, *, renew_slots: bool) -> None:
-        """Start what doesn't run. Where nobody has asked for containers and they fail, local processes take their
-        place.
+        """Start what doesn't run. Where nobody has asked for containers and a lab's first start in them fails, local
+        processes take their place; a lab that has data in containers stays there.
         """
+        is_first = not self._store.read().components
         try:
             self._bring_up_once(progress, renew_slots=renew_slots)
         except (DownloadFailed, EngineAway, ComponentFailed) as error:
             state = self._store.read()
-            if state.mode != "containers" or state.phase != "stopped" or asked_for(self.wanted_mode) != "auto":
+            in_containers = state.mode == "containers" and state.phase == "stopped"
+            if not in_containers or not is_first or asked_for(self.wanted_mode) != "auto":
                 raise
             progress.say(
                 f"Containers do not work here, so the lab starts as local processes: {error.problem} "

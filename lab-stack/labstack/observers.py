@@ -38,7 +38,7 @@ class Watched:
 
     @property
     def has_jaeger(self) -> bool:
-        """Whether somebody takes spans. Services write theirs to a file otherwise; the gateway tells of none then."""
+        """Whether the lab has Jaeger. Without it services write spans to a file, and the gateway exports none."""
         return "jaeger" in self.observers
 
     def spans_go_to(self, collector: str, file: str) -> dict[str, str]:

@@ -1,20 +1,22 @@
 """Obtain what the lab can do without, while it runs: Prometheus, Jaeger and Grafana to watch it, istiod to steer it.
 
-``lab up`` starts a process that fetches them one after the other and lets each join the lab. The process notes how far
-it is in a file, which ``lab status`` and the notebooks read.
+``lab up`` starts a process that downloads them one by one. Each observer joins the running lab; istiod is used from the
+next start. The process notes how far it is in a file, which ``lab status`` and the notebooks read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from filelock import FileLock
 
 from labstack import observers
 from labstack.errors import LabError, StorageTrouble
@@ -31,6 +33,12 @@ NAME = "obtaining"
 
 AGAIN_AFTER = 3600.0
 """Seconds after which a program that could not be had is tried again without being asked for."""
+
+NOTE_EVERY = 0.3
+"""Seconds between two notes of how far a download is."""
+
+LOOK_EVERY = 1.0
+"""Seconds between two looks at a download that somebody waits for."""
 
 Stage = Literal["waiting", "fetching", "there", "failed"]
 
@@ -80,13 +88,12 @@ def start(lab: Lab) -> list[str]:
     """
     if not observers.may_be_fetched():
         return []
-    if is_at_work(lab):
-        return [name for name, step in steps(lab).items() if not step.is_settled]
-    before = steps(lab)
-    wanted = [name for name in missing(lab) if not _failed_lately(before.get(name))]
-    if wanted:
-        note(lab.paths, {**before, **{name: Step("waiting", at=time.time()) for name in wanted}})
-        _spawn(lab, wanted)
+    with _lock(lab.paths):
+        if is_at_work(lab):
+            return [name for name, step in steps(lab).items() if not step.is_settled]
+        before = steps(lab)
+        wanted = [name for name in missing(lab) if not _failed_lately(before.get(name))]
+        _begin(lab, wanted)
     return wanted
 
 
@@ -99,8 +106,12 @@ def is_at_work(lab: Lab) -> bool:
 
 def steps(lab: Lab) -> dict[str, Step]:
     """Return how far each program is; empty where nothing was ever missing."""
+    return _steps(lab.paths)
+
+
+def _steps(paths: LabPaths) -> dict[str, Step]:
     try:
-        noted = json.loads(_file(lab.paths).read_text(encoding="utf-8"))
+        noted = json.loads(_file(paths).read_text(encoding="utf-8"))
         return {name: Step(**step) for name, step in noted.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
@@ -148,8 +159,10 @@ def absent(lab: Lab) -> Absent:
     return Absent(coming, tuple(name for name in noted if name in lacking and name not in coming))
 
 
-def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeout: float = 900.0) -> dict[str, str]:
-    """Wait until programs are there or can't be had; what nobody fetches yet is fetched now, once an hour at most.
+def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeout: float = 300.0) -> dict[str, str]:
+    """Wait until each program is installed or its download has failed.
+
+    A missing download is started, unless one failed within the last hour.
 
     Parameters
     ----------
@@ -173,20 +186,32 @@ def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeou
         return {}
     if not observers.may_be_fetched():
         return dict.fromkeys(wanted, "LAB_OBSERVABILITY says to take only what is installed")
-    before = steps(lab)
-    fresh = [name for name in wanted if not _failed_lately(before.get(name))]
-    if fresh and not is_at_work(lab):
-        note(lab.paths, {**before, **{name: Step("waiting", at=time.time()) for name in fresh}})
-        _spawn(lab, fresh)
+    with _lock(lab.paths):
+        before = steps(lab)
+        if not is_at_work(lab):
+            _begin(lab, [name for name in wanted if not _failed_lately(before.get(name))])
+    told = ""
 
     def is_settled() -> bool:
+        nonlocal told
         now = steps(lab)
-        tell("; ".join(f"{name}: {now[name].note or now[name].stage}" for name in wanted if name in now))
+        text = "; ".join(f"{name}: {now[name].note or now[name].stage}" for name in wanted if name in now)
+        if text != told:
+            tell(text)
+        told = text
         return all(now[name].is_settled for name in wanted if name in now) or not is_at_work(lab)
 
-    wait_until(is_settled, timeout, interval=0.2)
+    wait_until(is_settled, timeout, interval=LOOK_EVERY)
     now, still = steps(lab), missing(lab)
-    return {name: now[name].note if name in now else "it was not fetched" for name in wanted if name in still}
+    return {name: _why_not(now.get(name)) for name in wanted if name in still}
+
+
+def _why_not(step: Step | None) -> str:
+    if step is None:
+        return "nobody has fetched it"
+    if step.is_settled:
+        return step.note
+    return f"it is still being fetched ({step.note or step.stage}), and joins the lab by itself"
 
 
 def forget(lab: Lab) -> None:
@@ -202,10 +227,22 @@ def _file(paths: LabPaths) -> Path:
     return paths.state / "obtaining.json"
 
 
-def note(paths: LabPaths, noted: dict[str, Step]) -> None:
-    """Write down how far each program is; a full disk keeps nobody from going on."""
-    with contextlib.suppress(StorageTrouble):
+def note(paths: LabPaths, changes: dict[str, Step]) -> None:
+    """Write down how far some programs are; a full disk keeps nobody from going on."""
+    with contextlib.suppress(StorageTrouble, OSError), _lock(paths):
+        noted = {**_steps(paths), **changes}
         write_atomically(_file(paths), json.dumps({name: asdict(step) for name, step in noted.items()}))
+
+
+def _lock(paths: LabPaths) -> FileLock:
+    """Keep others from starting a second process, or from writing between a look and a change."""
+    return FileLock(paths.state / "obtaining.lock", is_singleton=True)
+
+
+def _begin(lab: Lab, names: Sequence[str]) -> None:
+    if names:
+        note(lab.paths, {name: Step("waiting", at=time.time()) for name in names})
+        _spawn(lab, names)
 
 
 def _spawn(lab: Lab, names: Sequence[str]) -> None:
@@ -225,14 +262,10 @@ def main(state: str, cache: str, *names: str) -> None:
     from labstack.joining import join_observers
     from labstack.lab import Lab
 
-    if hasattr(os, "nice"):
-        os.nice(10)  # the lab and its learner come first
     lab = Lab(paths=LabPaths(Path(state), Path(cache)))
-    noted = steps(lab)
 
     def tell(name: str, stage: Stage, text: str = "") -> None:
-        noted[name] = Step(stage, text, time.time())
-        note(lab.paths, noted)
+        note(lab.paths, {name: Step(stage, text, time.time())})
 
     for name in names:
 
@@ -243,12 +276,26 @@ def main(state: str, cache: str, *names: str) -> None:
         tell(name, "fetching")
         try:
             # Building with Go takes minutes of both cores, so it is done only when asked for.
-            install(entry(name), lab.paths, Progress(listen), ways=[way for way in WAYS if way != "go"])
+            install(entry(name), lab.paths, Progress(_seldom(listen)), ways=[way for way in WAYS if way != "go"])
             join_observers(lab, Progress())
-        except LabError as error:
-            tell(name, "failed", error.problem)
+        except Exception as error:  # whatever it is, the others are fetched all the same
+            tell(name, "failed", error.problem if isinstance(error, LabError) else f"{type(error).__name__}: {error}")
+            traceback.print_exc()  # into the log
         else:
             tell(name, "there")
+
+
+def _seldom(listener: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Let a listener hear of a download a few times a second: each note is a file that is written."""
+    last = 0.0
+
+    def listen(progress: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last > NOTE_EVERY:
+            last = time.monotonic()
+            listener(progress)
+
+    return listen
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import httpx
 import psycopg
 
 from labkit.views.bounded import Bounded
-from labstack import Lab, broker, canary
+from labstack import Lab, broker, canary, http
 from labstack.backend import Endpoints
 from labstack.errors import LabError
 
@@ -334,9 +334,11 @@ class _Parts(_Reader):
         with contextlib.suppress(httpx.HTTPError, ValueError, KeyError, TypeError):
             if "prometheus" in where:
                 asked = {"query": 'up{job="services"} == 1'}
-                answer = httpx.get(f"{where['prometheus']}/api/v1/query", params=asked, timeout=1).json()
+                answer = httpx.get(
+                    f"{where['prometheus']}/api/v1/query", params=asked, timeout=1, trust_env=False
+                ).json()
                 scraped = frozenset(one["metric"]["service"] for one in answer["data"]["result"])
         with contextlib.suppress(httpx.HTTPError, ValueError, KeyError, TypeError):
             if "jaeger" in where:
-                traced = frozenset(httpx.get(f"{where['jaeger']}/api/services", timeout=1).json()["data"] or ())
+                traced = frozenset(http.get(f"{where['jaeger']}/api/services", timeout=1).json()["data"] or ())
         self.feed.tell([], States(states, scraped, traced))

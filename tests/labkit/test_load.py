@@ -205,3 +205,22 @@ def test_charts_have_a_text(bench: Practice, monkeypatch: pytest.MonkeyPatch) ->
     assert said[0].endswith("The records of acme are drawn in another colour.")
     assert said[1].endswith("at most 3 in partition 0; at most 1 in partition 1; 0 at the end.")
     assert said[2].endswith("at 2 a second half of them within 0.5 seconds.")
+
+
+@pytest.mark.long
+def test_workers_go_on_after_they_have_lost_their_partitions(session: Session, bench: Practice) -> None:
+    """A broker that is away for longer than the group's patience costs them their partitions, and no record."""
+    topic = bench.topic(partitions=4)
+    bench.write(topic, [(f"gift-{number}", "to wrap") for number in range(24)])
+    with bench.workers(topic, 2, lambda record: None) as team:
+        session.lab.pause("kafka")
+        done: list[pd.DataFrame] = []
+        finishing = threading.Thread(target=lambda: done.append(team.finish(24)))
+        try:
+            wait_until(lambda: None in team.assigned, 30)
+            finishing.start()
+        finally:
+            session.lab.resume("kafka")
+        finishing.join()
+    assert done
+    assert done[0].records.sum() >= 24

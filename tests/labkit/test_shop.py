@@ -138,3 +138,17 @@ def test_a_lab_that_is_down_says_so(tmp_path: Path) -> None:
             ask()
         assert "`lab.up()` starts it" in str(caught.value)
         assert len(caught.value._render_traceback_()) == 1
+
+
+def test_a_proxy_does_not_come_between_a_notebook_and_the_lab(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever proxy the surroundings name, shop and look speak to the lab directly."""
+    for name, proxy in {"HTTP_PROXY": "http://127.0.0.1:1", "ALL_PROXY": "socks://127.0.0.1:1", "NO_PROXY": ""}.items():
+        monkeypatch.setenv(name, proxy)
+        monkeypatch.setenv(name.lower(), proxy)
+    aliases = Aliases()
+    shop, look = Shop(session.lab, aliases), Look(session.lab, aliases)
+    assert shop.follow(shop.place_order("ada", "rome", {"rooibos": 1})).status == "COMPLETED"
+    assert look.connector("order")
+    assert look.metric("order", "events_total") >= 0

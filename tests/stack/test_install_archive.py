@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -112,15 +113,46 @@ def test_sums_of_the_files_in_the_archive_will_do(shown: tuple[Path, str], paths
     assert says(get(wanted(address), paths)) == "tool 1.2.3"
 
 
-@pytest.mark.parametrize("named", [ARCHIVE, "tool-1.2.3/bin/tool", "another-file"])
+@pytest.mark.parametrize("named", [ARCHIVE, "tool-1.2.3/bin/tool"])
 def test_another_sum_than_the_published_one_is_refused(named: str, shown: tuple[Path, str], paths: LabPaths) -> None:
-    """Nothing is installed where archive or program were changed, or where no sum is published for either."""
+    """Nothing is installed where the archive or the program in it was changed."""
     folder, address = shown
     release(folder)
     publish(folder, **{named: b"what was released"})
     with pytest.raises(Refused, match="SHA-256"):
         get(wanted(address), paths)
     assert nothing_is_there(wanted(address), paths)
+
+
+def test_an_archive_without_a_published_sum_is_not_fetched(shown: tuple[Path, str], paths: LabPaths) -> None:
+    """A page of a network's own in place of the sums, say; another way may be tried then."""
+    folder, address = shown
+    release(folder)
+    for text in ("<html>log in</html>", "", f"{'0' * 64} *another-file"):
+        (folder / "sums.txt").write_text(text)
+        with pytest.raises(ProgramMissing, match=f"No SHA-256 of {ARCHIVE} is published"):
+            get(wanted(address), paths)
+    assert nothing_is_there(wanted(address), paths)
+
+
+def test_a_sum_alone_is_that_of_the_archive(shown: tuple[Path, str], paths: LabPaths) -> None:
+    """Grafana publishes nothing but the sum, without a name."""
+    folder, address = shown
+    release(folder)
+    (folder / "sums.txt").write_text(hashlib.sha256((folder / ARCHIVE).read_bytes()).hexdigest() + "\n")
+    assert says(get(wanted(address), paths)) == "tool 1.2.3"
+    (folder / "sums.txt").write_text("0" * 64)
+    with pytest.raises(Refused, match="SHA-256"):
+        get(replace(wanted(address), name="again"), paths)
+
+
+def test_a_proxy_that_can_not_be_used_is_told(
+    shown: tuple[Path, str], paths: LabPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a desktop's settings may name one; it is no crash."""
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1080")
+    with pytest.raises(ProgramMissing, match="proxy that this machine names"):
+        get(wanted("https://example.invalid"), paths)
 
 
 def test_an_archive_with_a_way_out_is_refused(shown: tuple[Path, str], paths: LabPaths, tmp_path: Path) -> None:

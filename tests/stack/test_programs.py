@@ -243,4 +243,4 @@ def test_two_labs_prepare_one_after_the_other(grounds: Grounds) -> None:
         assert prefetch.poll() is None
     out, err = prefetch.communicate(timeout=60)
     assert prefetch.returncode == 0, err
-    assert "Every program is there" in out
+    assert "Everything that a start needs is on this machine" in out

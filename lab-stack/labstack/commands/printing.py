@@ -57,7 +57,7 @@ def stages(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
 
 
 HEARTBEAT = 3.0
-"""Seconds after which somebody who waits is told that, and for what."""
+"""Seconds between two lines that name the components a start waits for."""
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ The registries are asked directly, so it takes no Docker.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labstack.digests import remember_digests
@@ -81,12 +81,14 @@ def lock_program(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
     LabError
         It has no image, or that can't be resolved. Nothing was recorded.
     """
-    where = entry(name, versions).in_image
+    found = entry(name, versions)
+    where = found.in_image
     if where is None:
         raise LabError(f"{name} has no image to lock.", next_step=f"`lab install {name}` without --lock")
-    if not versions["programs"][name].get("digest"):
-        _lock([where.image])
-    return entry(name, versions)
+    if where.digest:
+        return found
+    (locked,) = _lock([where.image])
+    return replace(found, in_image=replace(where, digest=locked.digest))
 
 
 def _lock(images: list[str]) -> list[LockedImage]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from labstack.digests import known_digest
 from labstack.errors import UnknownComponent, one_of
 from labstack.versions import VERSIONS
 
@@ -159,7 +158,7 @@ def names(versions: Mapping[str, Any] = VERSIONS) -> list[str]:
 
 
 def entry(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
-    """Return what the versions file says of a program, with its image's digest where a registry was asked for it.
+    """Return what the versions file says of a program.
 
     ``LAB_INSTALL_IMAGE_ISTIOD`` and so on name another image, such as a mirror's; the digest stays, unless the variable
     has one.
@@ -187,4 +186,4 @@ def entry(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
 
 def _in_image(name: str, table: Mapping[str, str]) -> InImage:
     image, at, digest = os.environ.get(f"LAB_INSTALL_IMAGE_{name.upper()}", table["image"]).partition("@")
-    return InImage(image, digest if at else table.get("digest") or known_digest(image), table["path"])
+    return InImage(image, digest if at else table.get("digest", ""), table["path"])

@@ -23,7 +23,11 @@ EVERY = 60.0
 @click.argument("wanted", metavar="[NAME]...", nargs=-1)
 @click.option("--from", "way", type=click.Choice(WAYS), help="Try this way only (default: all, in this order).")
 @click.option("--list", "listing", is_flag=True, help="List the programs and whether each is here.")
-@click.option("--lock", is_flag=True, help="First ask the registry for the image's digest anew, and record it.")
+@click.option(
+    "--lock",
+    is_flag=True,
+    help="Read and record the image's digest anew, unless versions.toml has it.",
+)
 @click.option("--keep", is_flag=True, help="Keep what a build by Go has downloaded and compiled.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else.")
 def install_command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import ssl
 import sys
 import tarfile
@@ -15,7 +16,7 @@ import truststore
 
 from labstack.errors import DownloadFailed, ProgramMissing, StorageTrouble
 from labstack.install.from_image import ARCHITECTURES, this_machine
-from labstack.install.layers import GZIPPED, Unpacking
+from labstack.install.layers import GZIPPED, Header, Unpacking
 from labstack.install.store import Program, Store
 from labstack.install.trouble import Refused
 
@@ -24,6 +25,7 @@ LARGEST = 1 << 30
 """Bytes that an archive may have."""
 
 LARGEST_SUMS = 1 << 20
+SUM = re.compile(r"[0-9a-fA-F]{64}")
 TIMEOUT = httpx.Timeout(60, connect=10)
 
 
@@ -58,8 +60,14 @@ def from_archive(store: Store, tell: Callable[[str], None]) -> Program:
     url = how.url.format(**of)
     with _client(url) as client, store.growing() as growing:
         tell("reading the published checksums")
-        published = _published(_text(client, how.checksums.format(**of)))
         archive = growing / PurePosixPath(url).name
+        published = _published(_text(client, how.checksums.format(**of)), archive.name)
+        called = PurePosixPath(how.path).name
+        if not {archive.name, called} & set(published):
+            raise DownloadFailed(
+                f"No SHA-256 of {archive.name} is published at {how.checksums.format(**of)}",
+                next_step="correct the addresses in lab-stack/versions.toml",
+            )
         sha256 = _download(client, url, archive, tell)
         if archive.name in published and published[archive.name] != sha256:
             raise Refused(f"{archive.name} came with another SHA-256 than the one that is published beside it.")
@@ -72,7 +80,7 @@ def from_archive(store: Store, tell: Callable[[str], None]) -> Program:
                 next_step="correct the path in lab-stack/versions.toml",
             )
         if archive.name not in published:
-            _check_program(program, PurePosixPath(how.path).name, published, archive.name)
+            _check_program(program, published[called], archive.name)
         return store.put(grown, "archive", url, version)
 
 
@@ -80,26 +88,41 @@ def _client(url: str) -> httpx.Client:
     """Return a client that trusts what this machine trusts, and asks a server on this machine without a proxy."""
     own = httpx.URL(url).host in ("localhost", "127.0.0.1")
     certificates = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return httpx.Client(trust_env=not own, verify=certificates, timeout=TIMEOUT, follow_redirects=True)
+    try:
+        return httpx.Client(trust_env=not own, verify=certificates, timeout=TIMEOUT, follow_redirects=True)
+    except (ValueError, ImportError) as error:
+        raise DownloadFailed(
+            f"The proxy that this machine names can't be used: {error}", next_step="correct HTTPS_PROXY or ALL_PROXY"
+        ) from error
 
 
 def _text(client: httpx.Client, url: str) -> str:
+    """Fetch a small text; more than it may have is cut off."""
+    content = b""
     try:
-        answer = client.get(url).raise_for_status()
+        with client.stream("GET", url) as answer:
+            answer.raise_for_status()
+            for piece in answer.iter_bytes():
+                content += piece
+                if len(content) > LARGEST_SUMS:
+                    break
     except httpx.HTTPError as error:
         raise _unreachable(url, error) from error
-    return answer.text[:LARGEST_SUMS]
+    return content[:LARGEST_SUMS].decode(errors="replace")
 
 
-def _published(text: str) -> dict[str, str]:
+def _published(text: str, archive: str) -> dict[str, str]:
     """Return the SHA-256 of each file, by its name without folders; see sha256sum(1) for the format.
 
-    Some projects publish the sum of the archive, others those of the files in it.
+    Some projects publish the sums of their archives (Prometheus), some those of the files in it (Jaeger), and some
+    nothing but the sum of the one archive (Grafana).
     """
+    if SUM.fullmatch(text.strip()):
+        return {archive: text.strip().lower()}
     found = {}
     for line in text.splitlines():
         sum_, _, name = line.strip().partition(" ")
-        if len(sum_) == 64 and name.strip():
+        if SUM.fullmatch(sum_) and name.strip():
             found[PurePosixPath(name.strip().lstrip("*")).name] = sum_.lower()
     return found
 
@@ -128,13 +151,14 @@ def _download(client: httpx.Client, url: str, target: Path, tell: Callable[[str]
 def _unpack(archive: Path, path: str, program: str, growing: Path) -> Path:
     """Unpack what is wanted of an archive, whose files all lie in one folder; the program is where it is expected."""
     try:
-        with tarfile.open(archive, "r|gz") as listing:
+        with tarfile.open(archive, "r|gz", tarinfo=Header) as listing:
             first = next(iter(listing), None)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise Refused(f"{archive.name} can't be unpacked: {error}.") from error
-    if first is None:
-        raise Refused(f"{archive.name} is empty.")
-    top = PurePosixPath(first.name.lstrip("./")).parts[0]
+    parts = PurePosixPath(first.name.lstrip("./")).parts if first else ()
+    if not parts:
+        raise Refused(f"{archive.name} does not begin with a folder or a file in one.")
+    top = parts[0]
     grown = growing / "files"
     place = grown if path else grown / PurePosixPath(program).parts[0]
     place.mkdir(parents=True)
@@ -144,11 +168,11 @@ def _unpack(archive: Path, path: str, program: str, growing: Path) -> Path:
     return grown
 
 
-def _check_program(program: Path, called: str, published: dict[str, str], archive: str) -> None:
+def _check_program(program: Path, published: str, archive: str) -> None:
     with program.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if published.get(called or program.name) != sha256:
-        raise Refused(f"The program in {archive} has another SHA-256 than the one that is published, or none is.")
+    if sha256 != published:
+        raise Refused(f"The program in {archive} has another SHA-256 than the one that is published.")
 
 
 def _unreachable(url: str, error: httpx.HTTPError) -> DownloadFailed:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from labstack.digests import remember_digests
+from labstack.digests import known_digest, remember_digests
 from labstack.errors import DownloadFailed, ProgramMissing
 from labstack.install.layers import LARGEST_UNPACKED, Unpacking
 from labstack.install.manifests import Blob, Manifest
@@ -72,8 +72,9 @@ def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None 
     if not sys.platform.startswith("linux"):
         raise ProgramMissing("images hold programs for Linux, and this machine runs something else")
     with Registry(where.image) as registry, store.growing() as growing:
-        top = registry.manifest(where.digest or registry.image.tag)
-        if not where.digest:
+        digest = where.digest or known_digest(where.image)
+        top = registry.manifest(digest or registry.image.tag)
+        if not digest:
             # Whatever the tag points to today; from now on it must be this.
             file = remember_digests({where.image: top.digest})
             tell(f"{where.image} is {top.digest}, recorded in {file}")

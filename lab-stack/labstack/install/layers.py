@@ -206,12 +206,12 @@ def _kind(member: tarfile.TarInfo) -> str:
     return "a sparse file" if member.issparse() else kinds.get(member.type, f"something of type {member.type!r}")
 
 
-class _Header(tarfile.TarInfo):
+class Header(tarfile.TarInfo):
     """A header of a tar; extended ones are read into memory, so their size is bounded."""
 
     @classmethod
-    def frombuf(cls, *arguments: Any, **keywords: Any) -> _Header:
-        header: _Header = super().frombuf(*arguments, **keywords)
+    def frombuf(cls, *arguments: Any, **keywords: Any) -> Header:
+        header: Header = super().frombuf(*arguments, **keywords)
         extended = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
         if header.type in (*extended, tarfile.GNUTYPE_LONGLINK) and header.size > LARGEST_HEADER:
             raise Refused(f"A layer has a header of {header.size} bytes; that is too large.")
@@ -242,4 +242,4 @@ def _reading(file: Path, gzipped: bool, largest: int) -> Iterator[tarfile.TarFil
         packed = stack.enter_context(file.open("rb"))
         plain = stack.enter_context(gzip.GzipFile(fileobj=packed)) if gzipped else packed
         bounded = io.BufferedReader(_Bounded(plain, largest), 1 << 18)
-        yield stack.enter_context(tarfile.open(fileobj=bounded, mode="r|", tarinfo=_Header))
+        yield stack.enter_context(tarfile.open(fileobj=bounded, mode="r|", tarinfo=Header))

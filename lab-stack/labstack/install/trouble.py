@@ -11,6 +11,6 @@ class Refused(DownloadFailed):
     def __init__(self, problem: str) -> None:
         super().__init__(
             problem,
-            next_step="nothing of it was installed. Try again from another network; if it comes again, tell whoever "
-            "runs the registry. `--from go` builds the program from its source instead",
+            next_step="nothing was installed. Try another network. If it happens again, report it to the program's "
+            "project. `--from` takes another way",
         )
