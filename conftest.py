@@ -88,10 +88,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         schedule.skip_without_program(item)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Stop a shared lab after the last test of its group."""
-    schedule.release_labs(item, nextitem)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
+    """Stop a shared lab after the last test of its group, also where a fixture fails to clean up."""
+    try:
+        return (yield)
+    finally:
+        schedule.release_labs(item, nextitem)
 
 
 @pytest.hookimpl(wrapper=True)
