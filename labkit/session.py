@@ -30,7 +30,7 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 NEEDS = {"09": ("prometheus",), "10": ("jaeger",)}
-"""The observers that a notebook works with. Notebook 10 reads the services' own files where Jaeger can't be had."""
+"""The observers that a notebook works with. Without Jaeger notebook 10 reads the services' own files."""
 
 
 class Session(NamedTuple):

@@ -32,7 +32,7 @@ What this bundle holds, and under which licence
 Each file is the one that its project publishes, unchanged, with the licence texts and notices that it brings. The lab
 itself is Apache-2.0 (saga-lab/LICENSE), its data are CC0 (saga-lab/datasets/LICENSE).
 
-Grafana is left out: its licence, AGPL-3.0, would oblige whoever passes the bundle on to offer its source. A lab with a
+Grafana is left out: its licence, AGPL-3.0, obliges anyone who distributes it to offer its source. A lab with a
 network fetches it from its project.
 """
 

@@ -44,6 +44,10 @@ SECTIONS = {
 """The verbs as the help lists them."""
 
 
+AS_JSON = "labstack.as_json"
+"""Whether errors are printed as JSON, too."""
+
+
 class LabGroup(click.Group):
     """Turns the lab's errors into messages, and Ctrl-C into an orderly end; lists its verbs in sections."""
 
@@ -78,9 +82,6 @@ class LabGroup(click.Group):
             ctx.fail(f"There is no verb {args[0]!r}: {one_of(args[0], self.list_commands(ctx))}.")
         return super().resolve_command(ctx, args)
 
-
-AS_JSON = "labstack.as_json"
-"""Whether errors are printed as JSON, too."""
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 
@@ -248,9 +249,10 @@ def prefetch(lab: Lab) -> None:
     click.echo("Everything that a start needs is on this machine.")
 
 
-for command in (status, logs, psql, dead_letters, outbox, switch, scenario, images, sweep, install_command, mesh):
-    main.add_command(command)
-for command in (notebooks, completion):
+for command in (
+    *(status, logs, psql, completion, notebooks),
+    *(dead_letters, outbox, switch, scenario, images, sweep, install_command, mesh),
+):
     main.add_command(command)
 for verb in VERBS:
     mesh.add_command(verb)

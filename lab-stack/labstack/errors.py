@@ -93,7 +93,7 @@ class EngineAway(LabError):
     problem : str
         What was tried and what was seen.
     summary : str, optional
-        The same in a few words, for whoever can do without Docker.
+        The same in a few words, where local processes can replace the containers.
     next_step : str, optional
         What to do about it.
     """

@@ -49,7 +49,7 @@ class Watched:
         collector : str
             URL at which Jaeger takes them, now or later; empty where there will be no Jaeger.
         file : str
-            What they are written to while nobody listens there.
+            The file for spans while no collector listens.
         """
         return {"otlp_endpoint": collector, "spans_file": file} if self.observed else {}
 

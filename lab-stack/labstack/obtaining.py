@@ -32,13 +32,13 @@ NAME = "obtaining"
 """The process' name, in its mark and its log."""
 
 AGAIN_AFTER = 3600.0
-"""Seconds after which a program that could not be had is tried again without being asked for."""
+"""Seconds between a failed download and the next one that the lab starts by itself."""
 
 NOTE_EVERY = 0.3
 """Seconds between two notes of how far a download is."""
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks at a download that somebody waits for."""
+"""Seconds between two looks at a download while a notebook waits for it."""
 
 Stage = Literal["waiting", "fetching", "there", "failed"]
 
@@ -81,20 +81,10 @@ def missing(lab: Lab) -> list[str]:
     return [name for name in wanted if not find_program(name, lab.paths)]
 
 
-def start(lab: Lab) -> list[str]:
-    """Begin to obtain what is missing, unless somebody does already or it is not wanted; return what is fetched.
-
-    A program that could not be had within the last hour is not tried again.
-    """
-    if not observers.may_be_fetched():
-        return []
-    with _lock(lab.paths):
-        if is_at_work(lab):
-            return [name for name, step in steps(lab).items() if not step.is_settled]
-        before = steps(lab)
-        wanted = [name for name in missing(lab) if not _failed_lately(before.get(name))]
-        _begin(lab, wanted)
-    return wanted
+def start(lab: Lab) -> None:
+    """Begin to download what is missing, if that is wanted; a download that failed within the last hour has to wait."""
+    if observers.may_be_fetched() and (lacking := missing(lab)):
+        _begin(lab, lacking)
 
 
 def is_at_work(lab: Lab) -> bool:
@@ -104,12 +94,8 @@ def is_at_work(lab: Lab) -> bool:
     return bool(process.strays(StateStore(lab.paths).lab_id, NAME))
 
 
-def steps(lab: Lab) -> dict[str, Step]:
+def steps(paths: LabPaths) -> dict[str, Step]:
     """Return how far each program is; empty where nothing was ever missing."""
-    return _steps(lab.paths)
-
-
-def _steps(paths: LabPaths) -> dict[str, Step]:
     try:
         noted = json.loads(_file(paths).read_text(encoding="utf-8"))
         return {name: Step(**step) for name, step in noted.items()}
@@ -133,7 +119,7 @@ class Absent:
     failed: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """Return it as text, for whoever looks at the lab."""
+        """Return it as lines of text."""
         waiting = [name for name, how in self.coming.items() if not how]
         lines = [f"{name} is being fetched: {how}" for name, how in self.coming.items() if how]
         if waiting:
@@ -149,7 +135,7 @@ class Absent:
 
 def absent(lab: Lab) -> Absent:
     """Return what the lab does not have; takes no time where nothing was ever missing."""
-    noted = {name: step for name, step in steps(lab).items() if step.stage != "there"}
+    noted = {name: step for name, step in steps(lab.paths).items() if step.stage != "there"}
     if not noted:
         return Absent()
     # To look for the process takes a tenth of a second, which a lab that is settled need not pay at each look.
@@ -186,15 +172,12 @@ def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeou
         return {}
     if not observers.may_be_fetched():
         return dict.fromkeys(wanted, "LAB_OBSERVABILITY says to take only what is installed")
-    with _lock(lab.paths):
-        before = steps(lab)
-        if not is_at_work(lab):
-            _begin(lab, [name for name in wanted if not _failed_lately(before.get(name))])
+    _begin(lab, wanted)
     told = ""
 
     def is_settled() -> bool:
         nonlocal told
-        now = steps(lab)
+        now = steps(lab.paths)
         text = "; ".join(f"{name}: {now[name].note or now[name].stage}" for name in wanted if name in now)
         if text != told:
             tell(text)
@@ -202,13 +185,13 @@ def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeou
         return all(now[name].is_settled for name in wanted if name in now) or not is_at_work(lab)
 
     wait_until(is_settled, timeout, interval=LOOK_EVERY)
-    now, still = steps(lab), missing(lab)
+    now, still = steps(lab.paths), missing(lab)
     return {name: _why_not(now.get(name)) for name in wanted if name in still}
 
 
 def _why_not(step: Step | None) -> str:
     if step is None:
-        return "nobody has fetched it"
+        return "its download has not begun"
     if step.is_settled:
         return step.note
     return f"it is still being fetched ({step.note or step.stage}), and joins the lab by itself"
@@ -228,9 +211,9 @@ def _file(paths: LabPaths) -> Path:
 
 
 def note(paths: LabPaths, changes: dict[str, Step]) -> None:
-    """Write down how far some programs are; a full disk keeps nobody from going on."""
+    """Write down how far some programs are. A full disk loses the note, and nothing else."""
     with contextlib.suppress(StorageTrouble, OSError), _lock(paths):
-        noted = {**_steps(paths), **changes}
+        noted = {**steps(paths), **changes}
         write_atomically(_file(paths), json.dumps({name: asdict(step) for name, step in noted.items()}))
 
 
@@ -240,9 +223,13 @@ def _lock(paths: LabPaths) -> FileLock:
 
 
 def _begin(lab: Lab, names: Sequence[str]) -> None:
-    if names:
-        note(lab.paths, {name: Step("waiting", at=time.time()) for name in names})
-        _spawn(lab, names)
+    """Start the process for those programs that have not failed lately, unless it runs already."""
+    with _lock(lab.paths):
+        before = steps(lab.paths)
+        wanted = [name for name in names if not _failed_lately(before.get(name))]
+        if wanted and not is_at_work(lab):
+            note(lab.paths, {name: Step("waiting", at=time.time()) for name in wanted})
+            _spawn(lab, wanted)
 
 
 def _spawn(lab: Lab, names: Sequence[str]) -> None:
@@ -278,7 +265,7 @@ def main(state: str, cache: str, *names: str) -> None:
             # Building with Go takes minutes of both cores, so it is done only when asked for.
             install(entry(name), lab.paths, Progress(_seldom(listen)), ways=[way for way in WAYS if way != "go"])
             join_observers(lab, Progress())
-        except Exception as error:  # whatever it is, the others are fetched all the same
+        except Exception as error:  # one failed download must not stop the others
             tell(name, "failed", error.problem if isinstance(error, LabError) else f"{type(error).__name__}: {error}")
             traceback.print_exc()  # into the log
         else:

@@ -5,6 +5,7 @@ Another HOME is another lab; so is another ``LAB_NAME`` under the same HOME.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import threading
@@ -122,6 +123,15 @@ def writable_folder(folder: Path) -> Path:
             next_step="free some space, or point XDG_STATE_HOME and XDG_CACHE_HOME to folders that you can write",
         ) from error
     return folder
+
+
+def has_sha256(path: Path, sha256: str) -> bool:
+    """Return whether a file can be read and has this SHA-256."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -35,7 +35,7 @@ def planned_ports(
     progress : Progress
         Told which usual ports are taken, and by whom, where that is new.
     keep : bool
-        Whether `before` stays as it is, whoever listens: some parts of the lab run, and know these ports.
+        Whether to keep `before` even where a port is taken: some components run, and know these ports.
     """
     chosen: dict[str, int] = {}
     replaced: list[str] = []

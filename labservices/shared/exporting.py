@@ -55,7 +55,7 @@ def make_exporter(settings: Settings) -> SpanExporter | None:
 class CollectorOrFile(SpanExporter):
     """Sends spans to a collector while one listens, and writes them to a file otherwise.
 
-    So a collector may be started after the services. Whoever starts it hands it what the file holds.
+    So a collector may start after the services. The lab then sends it the content of the file.
 
     Parameters
     ----------

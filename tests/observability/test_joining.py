@@ -92,10 +92,10 @@ def test_what_is_missing_is_obtained_while_the_lab_runs(registry: Registry, tmp_
         grounds.must("up")
 
         def settled() -> bool:
-            return all(step.is_settled for step in obtaining.steps(grounds.lab).values())
+            return all(step.is_settled for step in obtaining.steps(grounds.paths).values())
 
         wait_until(settled, 60)
-        steps = obtaining.steps(grounds.lab)
+        steps = obtaining.steps(grounds.paths)
         assert {name: step.stage for name, step in steps.items()} == {
             "prometheus": "there",
             "jaeger": "failed",
@@ -110,4 +110,4 @@ def test_what_is_missing_is_obtained_while_the_lab_runs(registry: Registry, tmp_
         before = steps["istiod"].at
         grounds.must("up")
         assert not obtaining.is_at_work(grounds.lab)
-        assert obtaining.steps(grounds.lab)["istiod"].at == before
+        assert obtaining.steps(grounds.paths)["istiod"].at == before

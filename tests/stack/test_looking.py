@@ -7,7 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 from click.testing import CliRunner
@@ -33,53 +36,48 @@ def test_a_log_is_followed_across_a_new_start(tmp_path: Path) -> None:
     assert next(lines) == "fourth"
 
 
-@pytest.mark.timeout(120)
-def test_logs_follow_a_component(shared: Grounds) -> None:
-    """`lab logs -f` shows the end, then what comes, and Ctrl-C ends it."""
-    following = subprocess.Popen(
-        shared.command("logs", "shipping", "-n", "1", "-f"),
+@contextmanager
+def until_ctrl_c(shared: Grounds, *words: str) -> Iterator[IO[str]]:
+    """Run `lab WORDS` and give its output; after the block Ctrl-C has to end it."""
+    running = subprocess.Popen(
+        shared.command(*words),
         env=shared.environment,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    assert following.stdout is not None
+    assert running.stdout is not None
     try:
-        following.stdout.readline()
-        shared.lab.restart("shipping")
-        assert any("shipping consumes " in line for line in following.stdout)
-        following.send_signal(signal.SIGINT)
-        assert following.wait(20) == 130
+        yield running.stdout
+        running.send_signal(signal.SIGINT)
+        assert running.wait(20) == 130
     finally:
-        following.kill()
-        following.wait()
-        following.stdout.close()
+        running.kill()
+        running.wait()
+        running.stdout.close()
 
 
 @pytest.mark.timeout(120)
-def test_status_can_be_watched(shared: Grounds) -> None:
+def test_logs_follow_a_component(shared: Grounds) -> None:
+    """`lab logs -f` shows the end, then what comes, and Ctrl-C ends it."""
+    with until_ctrl_c(shared, "logs", "shipping", "-n", "1", "-f") as output:
+        output.readline()
+        shared.lab.restart("shipping")
+        assert any("shipping consumes " in line for line in output)
+
+
+@pytest.mark.timeout(120)
+def test_status_can_be_watched(shared: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
     """`lab status --watch` shows the table again and again until Ctrl-C."""
-    watching = subprocess.Popen(
-        shared.command("status", "--watch"),
-        env={**shared.environment, "FORCE_COLOR": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    assert watching.stdout is not None
-    try:
+    monkeypatch.setitem(shared.environment, "FORCE_COLOR", "1")
+    with until_ctrl_c(shared, "status", "--watch") as output:
         seen = 0
-        for line in watching.stdout:
+        for line in output:
             seen += "order-db" in line
             if seen == 2:
                 break
-        watching.send_signal(signal.SIGINT)
-        assert watching.wait(20) == 130
-    finally:
-        watching.kill()
-        watching.wait()
-        watching.stdout.close()
+        assert seen == 2
 
 
 def test_psql_opens_a_services_database(shared: Grounds) -> None:

@@ -13,7 +13,8 @@ from click.shell_completion import CompletionItem, get_completion_class
 from rich.console import Console
 from rich.live import Live
 
-from labstack.commands.printing import as_json, show_status, status_view
+from labstack.commands.printing import as_json, running, show_status, status_view
+from labstack.errors import LabError, UnknownComponent, one_of
 
 if TYPE_CHECKING:
     from labstack.lab import Lab
@@ -31,7 +32,6 @@ class ComponentName(click.ParamType):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the names that begin so; none where the lab can't be asked."""
-        from labstack.errors import LabError
         from labstack.lab import Lab
 
         with contextlib.suppress(LabError):
@@ -91,8 +91,6 @@ def logs(lab: Lab, name: str, lines: int, follow: bool) -> None:
 @click.pass_obj
 def psql(lab: Lab, service: str, arguments: tuple[str, ...]) -> None:
     """Open psql on a service's database; what follows the service goes to psql: `lab psql order -c 'TABLE outbox'`."""
-    from labstack.commands.printing import running
-    from labstack.errors import UnknownComponent, one_of
     from labstack.local.postgres import programs
 
     databases = running(lab).endpoints.databases

@@ -42,9 +42,7 @@ def stages(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         said: list[str] = []
 
         def listen(progress: Progress) -> None:
-            for note in progress.notes[len(said) :]:
-                said.append(note)
-                click.echo(note, err=True)
+            _say_news(progress, said)
             for number, (stage, line) in enumerate(zip(progress.stages, progress.lines(), strict=True)):
                 if stage.seconds is not None and number not in told:
                     told.add(number)
@@ -54,6 +52,13 @@ def stages(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         return
     with Live(console=console, refresh_per_second=12, transient=False) as live:
         yield lambda progress: live.update(_stage_table(progress))
+
+
+def _say_news(progress: Progress, said: list[str]) -> None:
+    """Print the notes that were not said yet."""
+    for note in progress.notes[len(said) :]:
+        said.append(note)
+        click.echo(note, err=True)
 
 
 HEARTBEAT = 3.0
@@ -76,9 +81,7 @@ def start_shown(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
 
     def listen(progress: Progress) -> None:
         seen[:] = [progress]
-        for note in progress.notes[len(said) :]:
-            said.append(note)
-            click.echo(note, err=True)
+        _say_news(progress, said)
 
     def beat() -> None:
         while not over.wait(HEARTBEAT):
@@ -97,7 +100,7 @@ def start_shown(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
 
 
 def show_started(status: LabStatus, seconds: float) -> None:
-    """Print what somebody needs to know of a lab that has just come up, on a few lines."""
+    """Print a few lines about a lab that has just started: its addresses, what is missing, what to do next."""
     console = Console()
     where = status.endpoints
     count = sum(component.state == "running" for component in status.components.values())

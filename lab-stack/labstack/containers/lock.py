@@ -72,7 +72,7 @@ def lock(versions: Mapping[str, Any] = VERSIONS) -> list[LockedImage]:
 
 
 def lock_program(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
-    """Resolve the image of one program of ``lab install`` anew, record its digest, and return the program's entry.
+    """Read the digest of one program's image from the registry again, record it, and return the program's entry.
 
     Raises
     ------

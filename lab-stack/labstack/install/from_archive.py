@@ -19,6 +19,7 @@ from labstack.install.from_image import ARCHITECTURES, this_machine
 from labstack.install.layers import GZIPPED, Header, Unpacking
 from labstack.install.store import Program, Store
 from labstack.install.trouble import Refused
+from labstack.paths import has_sha256
 
 SYSTEMS = {"linux": "linux", "darwin": "darwin"}
 LARGEST = 1 << 30
@@ -79,8 +80,8 @@ def from_archive(store: Store, tell: Callable[[str], None]) -> Program:
                 f"{archive.name} has no program {how.path or store.entry.program}; it may be laid out anew",
                 next_step="correct the path in lab-stack/versions.toml",
             )
-        if archive.name not in published:
-            _check_program(program, published[called], archive.name)
+        if archive.name not in published and not has_sha256(program, published[called]):
+            raise Refused(f"The program in {archive.name} has another SHA-256 than the one that is published.")
         return store.put(grown, "archive", url, version)
 
 
@@ -166,13 +167,6 @@ def _unpack(archive: Path, path: str, program: str, growing: Path) -> Path:
     if path and (place / PurePosixPath(path).name).is_file():
         (place / PurePosixPath(path).name).rename(place / program)
     return grown
-
-
-def _check_program(program: Path, published: str, archive: str) -> None:
-    with program.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 != published:
-        raise Refused(f"The program in {archive} has another SHA-256 than the one that is published.")
 
 
 def _unreachable(url: str, error: httpx.HTTPError) -> DownloadFailed:

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from labstack.errors import LabBusy, StorageTrouble
 from labstack.install.catalogue import Entry, entry
-from labstack.paths import LabPaths, writable_folder
+from labstack.paths import LabPaths, has_sha256, writable_folder
 from labstack.state import remove_tree
 
 RECORD = "record.json"
@@ -106,7 +106,7 @@ class Store:
             return [RECORD]
         try:
             notes: dict[str, dict[str, Any]] = record["files"]
-            return [name for name, note in notes.items() if not _is_good(self.folder / FILES / name, note["sha256"])]
+            return [name for name, note in notes.items() if not has_sha256(self.folder / FILES / name, note["sha256"])]
         except (LookupError, TypeError, AttributeError):
             return [RECORD]
 
@@ -248,11 +248,3 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _is_good(path: Path, sha256: str) -> bool:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
-    except OSError:
-        return False

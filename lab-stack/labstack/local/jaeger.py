@@ -26,7 +26,7 @@ class Jaeger(roles.Jaeger, Component):
     )
 
     def settle(self) -> None:
-        """Hand over the spans that services have written to files while nobody took them."""
+        """Send Jaeger the spans that services wrote to files while it was away."""
         for file in sorted(self.site.paths.spans("").parent.glob("*.jsonl")):
             # Taken away first, so that a service that still writes begins another file.
             taken = file.with_suffix(".taken")

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from labstack.errors import DownloadFailed
-from labstack.paths import writable_folder
+from labstack.paths import has_sha256, writable_folder
 from labstack.state import remove_tree
 from labstack.versions import VERSIONS
 
@@ -39,7 +39,7 @@ def agent(cache: Path) -> Path:
         As for `fetch`.
     """
     jar = jar_folder(cache) / _file_name(AGENT)
-    if not _is_good(jar, JARS[AGENT]):
+    if not has_sha256(jar, JARS[AGENT]):
         _trust_what_the_system_trusts()
         writable_folder(jar.parent)
         _fetch_one(AGENT, jar.parent, cache / "downloads")
@@ -50,7 +50,7 @@ def damaged(cache: Path) -> list[str]:
     """Return the file names that are missing, or whose SHA-256 is not the pinned one."""
     folder = jar_folder(cache)
     with ThreadPoolExecutor(4) as pool:
-        verdicts = pool.map(lambda c: _is_good(folder / _file_name(c), JARS[c]), JARS)
+        verdicts = pool.map(lambda c: has_sha256(folder / _file_name(c), JARS[c]), JARS)
         return [_file_name(c) for c, good in zip(JARS, verdicts, strict=True) if not good]
 
 
@@ -113,7 +113,7 @@ def _fetch_one(coordinate: str, folder: Path, downloads: Path) -> None:
         except Exception as error:
             last_error = error
             continue
-        if got is not None and _is_good(Path(got), JARS[coordinate]):
+        if got is not None and has_sha256(Path(got), JARS[coordinate]):
             os.replace(got, target)
             return
         if got is not None:
@@ -133,11 +133,3 @@ def _first_line(error: Exception | None) -> str:
 def _file_name(coordinate: str) -> str:
     _, artifact, version = coordinate.split(":")
     return f"{artifact}-{version}.jar"
-
-
-def _is_good(path: Path, sha256: str) -> bool:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
-    except OSError:
-        return False
