@@ -22,6 +22,12 @@ from tests.suite.seconds import Seconds, write
 if TYPE_CHECKING:
     from labstack import Lab
 
+# A failed assertion of a suite's helper modules shows its values, too.
+_HELPERS = Path(__file__).parent.glob("tests/*/__init__.py")
+pytest.register_assert_rewrite(
+    *(f"tests.{package.parent.name}" for package in _HELPERS if package.parent.name != "suite")
+)
+
 _observability = pytest.StashKey[str | None]()
 _own_state = pytest.StashKey[str]()
 _progress = pytest.StashKey[ProgressReport]()

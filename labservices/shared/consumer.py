@@ -33,6 +33,10 @@ LOOK_EVERY = 1.0
 AWAY_RETRY = 0.5
 """Seconds until the next try while the database or the broker is away."""
 
+JOIN_PATIENCE = 10.0
+"""Seconds that the group has to answer. A broker that was frozen and goes on can lose a request to join, and the client
+waits for the answer for ``max.poll.interval.ms``: five minutes. So after this time the consumer asks anew."""
+
 IDLE_POLL = 0.1
 """Seconds that one wait for a record takes at most, so that a call to pause or stop is soon heard."""
 
@@ -85,6 +89,7 @@ class EventConsumer:
         self._done: dict[Partition, int] = {}
         self._commit_due = 0.0
         self._look_due = 0.0
+        self._join_due: float | None = None  # None while the group has given it its partitions
         self._database_away = False
 
     # --- what others ask of it, from their own threads
@@ -113,8 +118,10 @@ class EventConsumer:
         """Say what it is doing, for people to read."""
         if not self._consuming:
             doing = "paused" if self._paused else "stopped" if self._stopping else "starting"
+        elif self._database_away:
+            doing = "waiting for the database"
         else:
-            doing = "waiting for the database" if self._database_away else "running"
+            doing = "running" if self._join_due is None else "joining the group"
         now = time.monotonic()
         return {
             "state": doing,
@@ -174,7 +181,7 @@ class EventConsumer:
         consumer = self._join()
         log.info("%s consumes %s", self._service.name, ", ".join(self._service.topics))
         try:
-            while not (self._stopping or self._paused):
+            while not (self._stopping or self._paused or self._is_forgotten(consumer)):
                 self._retry_what_is_due(consumer)
                 self._try_parked()
                 message = consumer.poll(IDLE_POLL)
@@ -269,10 +276,23 @@ class EventConsumer:
             },
             logger=_librdkafka_log,
         )
+        self._join_due = time.monotonic() + JOIN_PATIENCE
         consumer.subscribe(
             self._service.topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
         return consumer
+
+    def _is_forgotten(self, consumer: Consumer) -> bool:
+        """Tell whether the broker answers, and the group has not answered in time."""
+        if self._join_due is None or time.monotonic() < self._join_due:
+            return False
+        self._join_due = time.monotonic() + JOIN_PATIENCE
+        try:
+            consumer.list_topics(self._service.topics[0], timeout=1)
+        except KafkaException:
+            return False
+        log.warning("no answer from the group in %g s; joining it anew", JOIN_PATIENCE)
+        return True
 
     def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:
         """Commit the offsets of what is done; with ``wait``, have the broker's answer before going on."""
@@ -299,6 +319,7 @@ class EventConsumer:
                 self._done.setdefault((one.topic, one.partition), one.offset)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._join_due = None
         self._assigned |= {(one.topic, one.partition) for one in partitions}
         log.debug("assigned: %s", sorted(self._assigned))
 
@@ -307,6 +328,7 @@ class EventConsumer:
         self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._join_due = time.monotonic() + JOIN_PATIENCE
         gone = {(one.topic, one.partition) for one in partitions}
         # Kafka's client remembers a pause beyond the loss: a partition that is given back would stay silent.
         consumer.resume([TopicPartition(*partition) for partition in gone & self._held.keys()])

@@ -231,5 +231,5 @@ def test_the_consumer_is_paused_and_resumed_over_http(server: PostgresServer, da
             assert process.http.post("/manage/consumer/pause").json()["state"] == "paused"
         for _ in range(2):
             assert process.http.post("/manage/consumer/resume").status_code == 200
-        wait_until(lambda: process.http.get("/manage/consumer").json()["state"] == "running")
+        wait_until(lambda: process.http.get("/manage/consumer").json()["state"] == "joining the group")
         assert log.read_text().count("payment consumes") == 2

@@ -25,6 +25,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("victim", short_sample(COMPONENTS, 1))
 
 
+@pytest.fixture(autouse=True)
+def _patient_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no order be called off for its age, however slow this machine is; a test of the deadline sets its own."""
+    monkeypatch.setenv("ORDER_DEADLINE_SECONDS", "3600")
+
+
 _running: list[Grounds] = []
 """The lab that this worker's tests share, while it runs."""
 

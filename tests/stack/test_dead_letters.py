@@ -11,7 +11,7 @@ from labstack import LabError, broker
 from labstack.dead_letters import DeadLetter
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds
-from tests.stack.one_order import cancel, effects, ended, place, read_order, without_deadline
+from tests.stack.one_order import cancel, effects, ended, place, read_order
 from tests.stack.test_bad_days import assert_clear
 
 Poisoned = tuple[Grounds, str, DeadLetter]
@@ -24,7 +24,6 @@ def poisoned(shared: Grounds) -> Poisoned:
     lab.reset()
     lab.switch_on("payment", "poison-next")
     order = place(lab)
-    without_deadline(lab)
     assert wait_until(lambda: lab.dead_letters(), 30, interval=0.1)
     (letter,) = lab.dead_letters()
     return shared, order, letter

@@ -7,11 +7,9 @@ import signal
 from contextlib import suppress
 
 import psutil
-import psycopg
 
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds
-from tests.stack.one_order import without_deadline
 from tests.stack.orders import Customer
 
 
@@ -27,8 +25,6 @@ def test_a_crash_loses_no_order(shared: Grounds, victim: str) -> None:
         assert wait_until(lambda: shared.state_of(victim) == "failed", 5)
         # Orders meet the gap, or are refused in it.
         wait_until(lambda: len(customer.placed) >= 60 or customer.refused, 10)
-        with suppress(psycopg.OperationalError):  # where that is the victim, its start comes first
-            without_deadline(lab)
         shared.must("start", victim)
         customer.wait()
         customer.assert_all_ended_as_expected()

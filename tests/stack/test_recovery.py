@@ -8,12 +8,14 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from confluent_kafka import Consumer
 
 from labstack import Lab, LabError
+from labstack.broker import quiet
 from labstack.relay import Relay, slot_is_read
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds
-from tests.stack.one_order import effects, ended, place, read_order, without_deadline
+from tests.stack.one_order import effects, ended, place, read_order
 from tests.stack.orders import TERMINAL, Customer
 from tests.suite.chance import short_sample
 
@@ -71,7 +73,6 @@ def test_a_slot_that_debezium_lets_go_for_a_moment(shared: Grounds) -> None:
     lab.reset()
     lab.stop("connect")
     order = place(lab)
-    without_deadline(lab)
     lab.backend.launch("connect")
     inventory = lab.endpoints.databases["inventory"]
     with psycopg.connect(inventory, autocommit=True) as connection:
@@ -104,7 +105,6 @@ def test_orders_are_taken_while_only_kafka_is_away(shared: Grounds) -> None:
         assert body["checks"]["broker"] != "ok"
     orders = [place(lab), place(lab, customer="broke-bob")]
     assert [read_order(lab, order)["status"] for order in orders] == ["PENDING", "PENDING"]
-    without_deadline(lab)
     lab.start("kafka")
     assert ended(lab, orders[0], 60) == ("COMPLETED", None)
     assert ended(lab, orders[1], 60) == ("CANCELLED", "insufficient_funds")
@@ -192,6 +192,27 @@ def test_a_service_that_froze_in_the_middle_of_an_event(shared: Grounds) -> None
         lab.switch_off("payment")
 
 
+def test_a_consumer_asks_a_silent_group_again(shared: Grounds) -> None:
+    """A consumer whose group gives no answer says so, asks again, and works on when the group answers."""
+    lab = shared.lab
+    lab.reset()
+    consumer = f"{lab.endpoints.services['shipping']}/manage/consumer"
+    topics = ["order.events", "inventory.events", "payment.events"]
+    httpx.post(f"{consumer}/pause", timeout=10).raise_for_status()
+    # A member that no longer polls gives nothing up: the group answers nobody before max.poll.interval.ms.
+    silent = Consumer({"bootstrap.servers": lab.endpoints.kafka, "group.id": "shipping"}, logger=quiet)
+    try:
+        silent.subscribe(topics)
+        assert wait_until(lambda: silent.poll(0.1) is None and silent.assignment(), 20)
+        httpx.post(f"{consumer}/resume", timeout=10).raise_for_status()
+        assert wait_until(lambda: httpx.get(consumer, timeout=5).json()["state"] == "joining the group", 10)
+        assert wait_until(lambda: "joining it anew" in lab.logs("shipping", 20), 40, interval=0.2)
+    finally:
+        silent.close()
+    assert ended(lab, place(lab)) == ("COMPLETED", None)
+    assert httpx.get(consumer, timeout=5).json()["state"] == "running"
+
+
 def test_an_order_that_stands_still_is_called_off(shared: Grounds) -> None:
     """With inventory down, the deadline makes the order CANCELLING; with inventory back it is CANCELLED, all undone."""
     lab = shared.lab
@@ -219,7 +240,6 @@ def test_the_log_kept_for_debezium_is_told(shared: Grounds) -> None:
     lab.stop("connect")
     customer = Customer(lab, Customer(lab).orders[:20]).begin()
     customer.wait()
-    without_deadline(lab)
     assert wait_until(lambda: "order-db" in lab.status(memory=False).retained, 15)
     kept = shared.status()["components"]["order-db"]["retained_wal_bytes"]
     assert 10_000 < kept < 512 * 1024 * 1024

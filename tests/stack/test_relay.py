@@ -16,7 +16,7 @@ from labstack import LabError, broker, canary
 from labstack.replication import can_be_decoded
 from labstack.waiting import wait_until
 from tests.stack.labs import ROOT, Grounds
-from tests.stack.one_order import ended, place, read_order, without_deadline
+from tests.stack.one_order import ended, place, read_order
 
 ASYNCAPI = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text(encoding="utf-8"))
 
@@ -109,7 +109,6 @@ def test_a_position_of_another_database_is_corrected(shared: Grounds) -> None:
     stand_beyond_the_log(shared, "shipping")
     order = place(shared.lab)
     assert wait_until(lambda: read_order(shared.lab, order)["status"] == "PAID", 20)
-    without_deadline(shared.lab)
     shared.lab.down()
     shared.lab.up()
     assert ended(shared.lab, order) == ("COMPLETED", None)

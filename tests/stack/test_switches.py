@@ -17,7 +17,7 @@ from labstack import Lab, LabError, broker
 from labstack.paths import DATASETS
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds
-from tests.stack.one_order import effects, ended, payment, place, read_order, without_deadline
+from tests.stack.one_order import effects, ended, payment, place, read_order
 from tests.stack.orders import TERMINAL, Customer
 from tests.stack.test_bad_days import assert_clear
 from tests.suite.chance import short_sample
@@ -224,7 +224,6 @@ def test_a_kill_in_the_middle_of_an_event(shared: Grounds, lab: Lab, wrong: bool
     order = place(lab)
     busy = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE '%inbox%'"
     assert wait_until(lambda: rows(lab, "payment", busy) == [(1,)], 20)
-    without_deadline(lab)
     lab.kill("payment")
     lab.switch_off("payment")
     if not wrong:
