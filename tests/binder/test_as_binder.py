@@ -117,6 +117,7 @@ def test_the_first_order_comes_soon(launched: Launch) -> None:
     assert seconds < 120
 
 
+@pytest.mark.long
 @pytest.mark.timeout(SECONDS)
 def test_the_course_fits_into_binders_memory(launched: Launch) -> None:
     """Notebooks pass below the hub's path, with JupyterLab open, and all of it never takes more than 1.8 GB."""

@@ -23,7 +23,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SHORT = {
     "containers": ["tests/stack/test_container_mode.py"],
     "gateway": ["tests/stack/test_mesh.py", "-k", "status or one_origin or weights or headers"],
-    "notebook": ["notebooks/01-one-order.ipynb"],
 }
 LONG = {
     name: [f"tests/stack/test_{name}.py"]

@@ -19,7 +19,7 @@ from tests.suite.chance import short_sample
 
 ALL = [exercise for exercises in course().values() for exercise in exercises]
 MISTAKES = [(exercise, mistake) for exercise in ALL for mistake in exercise.mistakes]
-TRIED, TRIED_MISTAKES = 4, 4
+TRIED, TRIED_MISTAKES = 3, 3
 """So many exercises and mistakes does the short form try, chosen by the seed."""
 
 

@@ -49,7 +49,7 @@ def test_java_is_seen_into_after_each_start(session: Session, component: str) ->
     wait_until(lambda: state() == "up", 15)
 
 
-@pytest.mark.parametrize("component", short_sample(["kafka", "connect"], 1))
+@pytest.mark.parametrize("component", [pytest.param("kafka", marks=pytest.mark.long), "connect"])
 def test_a_killed_java_leaves_no_socket(lab: Lab, component: str) -> None:
     """Where the agent came in is removed, whoever killed Java: it would be in the way of another user's."""
 

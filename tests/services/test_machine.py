@@ -228,4 +228,4 @@ def play(make: Callable[[], Saga], luck: int, how: settings) -> None:
 @pytest.mark.timeout(600 * LONG)
 def test_whatever_happens_the_books_are_right(world: World) -> None:
     """No interleaving, duplicate, loss, crash or poison makes the services break an invariant."""
-    play(lambda: Saga(world), SEED, tries(30))
+    play(lambda: Saga(world), SEED, tries(20))
