@@ -40,6 +40,8 @@ STANDINS = {
     "python": "lab-standin/python:3.11",
 }
 """The image that stands in for each image of ``lab-stack/versions.toml``."""
+BASE_PACKAGES = "python3,python3-pip,tini,curl,wget"
+"""What Debian's smallest system lacks: for the programs, and for the health checks of `deploy/compose.yaml`."""
 PLUGIN = ("debezium-*.jar", "postgresql-*.jar")
 
 
@@ -100,7 +102,9 @@ def engine_with_standins(cache: Path, home: Path) -> Iterator[Engine]:
 
 def kept_images(cache: Path) -> Path:
     """Return the folder of images that were made of what is here now, and remove those of before."""
-    made_of = hashlib.sha256(repr([(one, find_program(one, LabPaths.of_user())) for one in OPTIONAL]).encode())
+    made_of = hashlib.sha256(
+        repr([BASE_PACKAGES, *((one, find_program(one, LabPaths.of_user())) for one in OPTIONAL)]).encode()
+    )
     texts = (CONFIG / "versions.toml", ROOT / "labservices" / "requirements.lock", *sorted(HERE.rglob("*")))
     for file in (file for file in texts if file.is_file()):
         made_of.update(file.read_bytes())
@@ -143,7 +147,7 @@ def build_all(engine: Engine, cache: Path) -> None:
 
 def base_system(cache: Path) -> Path:
     """Make an archive of a small Debian with Python, once."""
-    archive = cache / "debian-12.tar"
+    archive = cache / f"debian-12-{hashlib.sha256(BASE_PACKAGES.encode()).hexdigest()[:8]}.tar"
     if archive.exists():
         return archive
     growing = archive.with_name("growing-debian.tar")
@@ -151,7 +155,7 @@ def base_system(cache: Path) -> Path:
         [
             # It mounts /proc and /sys below its folder. In a namespace they vanish with it, even when it is killed.
             *("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child"),
-            *("mmdebstrap", "--quiet", "--variant=minbase", "--include=python3,python3-pip,tini"),
+            *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={BASE_PACKAGES}"),
             '--aptopt=Acquire::Languages "none"',
             *(f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in ("doc", "man", "locale", "info")),
             *("bookworm", str(growing)),

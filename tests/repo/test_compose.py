@@ -1,0 +1,82 @@
+"""`deploy/compose.yaml` says the same as the components of container mode."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from labstack.containers.component import Component
+from tools.make_compose import TARGET, Writer, compose_file
+
+COMPOSE: dict[str, Any] = yaml.safe_load(TARGET.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Component]:
+    """Give the components of a lab in container mode that has everything, by name."""
+    made = Writer(tmp_path_factory.mktemp("compose")).parts()
+    return {part.name: part for part in made if not part.optional}
+
+
+def test_the_file_is_what_the_tool_writes() -> None:
+    """Images, variables, ports, files and health checks are those of container mode: else run tools/make_compose.py."""
+    assert TARGET.read_text(encoding="utf-8") == compose_file()
+
+
+def test_it_fits_composes_schema() -> None:
+    """Compose refuses a file with a word that it does not know."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(TARGET)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_component_is_in_it(parts: dict[str, Component]) -> None:
+    """Nothing that container mode runs is missing, and only the three short-lived services come on top."""
+    assert set(COMPOSE["services"]) == {*parts, "topics", "connectors", "mesh"}
+
+
+def test_a_port_is_published_on_this_machine_only(parts: dict[str, Component]) -> None:
+    """Every port is bound to 127.0.0.1, and a component's own is the one that `lab up` would take."""
+    for name, part in parts.items():
+        ports = COMPOSE["services"][name]["ports"]
+        assert all(port.startswith("127.0.0.1:") for port in ports)
+        assert f"127.0.0.1:{part.usual_port}:{part.inner_port}" in ports
+
+
+def test_a_health_check_asks_what_the_lab_asks(parts: dict[str, Component], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path that `is_ready` asks a component for is in its health check."""
+    asked: list[str] = []
+
+    def note(url: str, **_: object) -> bool:
+        asked.append(url)
+        return False
+
+    monkeypatch.setattr("labstack.http.answers", note)
+    compared = set()
+    for name, part in parts.items():
+        asked.clear()
+        if part.kind in ("relay", "watcher", "observer"):
+            part.is_ready()
+            (url,) = asked
+            path = url.removeprefix(f"http://127.0.0.1:{part.port}")
+            assert COMPOSE["services"][name]["healthcheck"]["test"][-1].rstrip("')").endswith(path)
+            compared.add(name)
+    assert compared == {"connect", "connect-watcher", "prometheus", "jaeger", "grafana"}
+
+
+def test_what_is_waited_for_is_there() -> None:
+    """Whatever a service waits for is a service, with a health check where its health is waited for."""
+    services = COMPOSE["services"]
+    for name, service in services.items():
+        for other, wait in service.get("depends_on", {}).items():
+            assert other in services, name
+            assert wait["condition"] == "service_completed_successfully" or "healthcheck" in services[other]
+    mounted = {config["source"] for service in services.values() for config in service.get("configs", ())}
+    assert mounted == set(COMPOSE["configs"])
+    for config in COMPOSE["configs"].values():
+        assert "content" in config or (TARGET.parent / Path(config["file"])).is_file()

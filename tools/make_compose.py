@@ -1,0 +1,354 @@
+"""Write `deploy/compose.yaml` from the components of container mode:
+
+    python tools/make_compose.py
+
+Images, variables, commands, files, volumes and ports are those that `lab up` gives its containers. What the lab does
+between the starts of its programs, three short-lived services do (`deploy/setup.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from testcontainers.core.container import DockerContainer
+
+from labstack.containers.agent import PORT as AGENT_PORT
+from labstack.containers.backend import FIRST_ADDRESS, ContainerBackend
+from labstack.containers.component import Component
+from labstack.containers.images import SERVICES
+from labstack.containers.istiod import FOLDER as MESH_FOLDER
+from labstack.databases import USER
+from labstack.mesh.store import dump
+from labstack.observers import NAMES as OBSERVERS
+from labstack.paths import CONFIG, LabPaths
+from labstack.relay import connector_config, connector_name
+from labstack.roles import Kind
+from labstack.services import load_services, load_topics
+from labstack.state import StateStore
+from labstack.versions import VERSIONS
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "deploy" / "compose.yaml"
+SETUP, PLAN = "/opt/saga-lab/setup.py", "/etc/saga-lab/setup.json"
+SUBNET = "10.83.83"
+DOLLAR = "\0"
+"""Stands for the dollar of a variable that Compose fills in, until every other dollar is escaped."""
+PASSWORD = "PASSWORD-OF-THE-DATABASES"
+VARIABLE = f"{DOLLAR}{{SAGA_LAB_PASSWORD:-saga-lab}}"
+
+HEADER = """\
+# The whole system for `docker compose up`: `docker compose -f deploy/compose.yaml up --wait`, in the project's folder.
+# Docker Compose 2.24 or newer. The gateway is http://127.0.0.1:8080, Grafana http://127.0.0.1:3000. `down --volumes`
+# removes everything. SAGA_LAB_PASSWORD sets the databases' password, LAB_IMAGE_KAFKA and the like replace an image.
+#
+# Made by tools/make_compose.py from lab-stack/ and the components of container mode: edit those, not this file. Unlike
+# `lab up` it has no order-v2 and no metrics of Kafka's and Connect's Java, and the notebooks don't run on it.
+"""
+
+
+@dataclass
+class Description:
+    """What a component asks of its container, written down instead of given to Docker."""
+
+    environment: dict[str, str] = field(default_factory=dict)
+    command: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    """Content by path in the container."""
+
+    def with_env(self, name: str, value: str) -> None:
+        self.environment[name] = value
+
+    def with_envs(self, **variables: str) -> None:
+        self.environment |= variables
+
+    def with_command(self, command: list[str]) -> None:
+        self.command = list(command)
+
+    def with_copy_into_container(self, content: bytes, path: str, mode: int) -> None:
+        assert mode == 0o644, path
+        self.files[path] = content.decode()
+
+
+class Described(ContainerBackend):
+    """The components of a lab that has everything, at addresses of their own."""
+
+    def _address(self, name: str) -> str:
+        return address(self.components().index(name))
+
+
+def address(place: int) -> str:
+    """Return the IP address of the component at a place of the list."""
+    return f"{SUBNET}.{FIRST_ADDRESS + place}"
+
+
+def described(folder: Path, observers: tuple[str, ...]) -> Described:
+    """Return the components of a lab with these observers."""
+    paths = LabPaths(folder / "state" / "-".join(("lab", *observers)), folder / "cache")
+    paths.state.mkdir(parents=True)
+    password = paths.cache / "postgres" / "password"
+    password.parent.mkdir(parents=True, exist_ok=True)
+    password.write_text(PASSWORD)
+    store = StateStore(paths)
+    state = store.read()
+    state.mode, state.control_plane, state.observed, state.observers = "containers", "istiod", True, list(observers)
+    store.write(state)
+    backend = Described(paths, store, load_services())
+    parts = {name: backend.component(name) for name in backend.components()}
+    ports = {name: part.usual_port for name, part in parts.items()}
+    ports |= {name: usual for part in parts.values() for name, (usual, _) in part.more_ports.items()}
+    state.ports = ports
+    store.write(state)
+    return Described(paths, store, load_services())
+
+
+def is_ours(component: Component) -> bool:
+    """Tell whether a component runs in the image that is built from `labservices/`."""
+    return component.kind in ("service", "watcher")
+
+
+def image(component: Component) -> str:
+    """Return the image, by digest where the versions file has one."""
+    return SERVICES if is_ours(component) else pinned(component.image_name)
+
+
+def pinned(name: str) -> str:
+    """Return an image of the versions file, which ``LAB_IMAGE_POSTGRES`` and so on replace as in the lab."""
+    entry = VERSIONS["images"][name]
+    reference = f"{entry['image']}@{entry['digest']}" if "digest" in entry else entry["image"]
+    return f"{DOLLAR}{{LAB_IMAGE_{name.upper()}:-{reference}}}"
+
+
+def build() -> dict[str, Any]:
+    """Return how the services' image is built."""
+    return {"context": "..", "dockerfile": "labservices/Dockerfile", "args": {"PYTHON": pinned("python")}}
+
+
+def bash_asks(port: int, path: str, words: str) -> list[str]:
+    """Return a health check for an image that has bash and no client of HTTP."""
+    ask = f"exec 3<>/dev/tcp/127.0.0.1/{port}; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; grep -q '{words}' <&3"
+    return ["CMD", "bash", "-c", ask]
+
+
+def python_asks(port: int, path: str, status: str = "") -> list[str]:
+    """Return a health check for the services' image."""
+    answer = f"urllib.request.urlopen('http://127.0.0.1:{port}{path}')"
+    ask = f"assert json.load({answer})['status'] == '{status}'" if status else answer
+    return ["CMD", "python", "-c", f"import json, urllib.request; {ask}"]
+
+
+def health_check(component: Component) -> list[str]:
+    """Return the command that asks a component what `lab up` asks it."""
+    port = component.inner_port
+    checks: dict[Kind, list[str]] = {
+        "database": ["CMD", "pg_isready", "--host", "127.0.0.1", "--username", USER],
+        "broker": ["CMD", "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/19092"],
+        "relay": ["CMD", "curl", "--fail", "--silent", "--output", "/dev/null", f"http://127.0.0.1:{port}/connectors"],
+        "watcher": python_asks(port, "/metrics"),
+        "service": python_asks(port, "/healthz/ready", "ready"),
+        "gateway": bash_asks(9901, "/listeners", "8080"),
+        "control plane": ["CMD", "curl", "--silent", "--output", "/dev/null", f"http://127.0.0.1:{port}/ready"],
+        "observer": ["CMD", "wget", "--quiet", "--spider", f"http://127.0.0.1:{port}{ready_path(component)}"],
+    }
+    return checks[component.kind]
+
+
+def ready_path(component: Component) -> str:
+    """Return what an observer answers with 200 once it serves."""
+    return str(getattr(component, "ready_path", ""))
+
+
+def depends_on(component: Component) -> dict[str, str]:
+    """Return what must be so before a component starts: a service of the file, and its condition."""
+    healthy, done = "service_healthy", "service_completed_successfully"
+    if component.kind == "service":
+        return {component.database.name: healthy, "topics": done}  # type: ignore[attr-defined]
+    return {
+        "relay": {"kafka": healthy},
+        "watcher": {"connectors": done},
+        "gateway": {"mesh": done},
+    }.get(component.kind, {})
+
+
+class Writer:
+    """The content of the file, while it is made.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder for the state that the components want to have.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        # Kafka and Connect are described as in a lab without Prometheus: its agent is no file of this project.
+        self.plain = described(folder, ("jaeger", "grafana"))
+        self.full = described(folder, OBSERVERS)
+        self.configs: dict[str, dict[str, str]] = {}
+        files = [path for path in sorted(CONFIG.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
+        self.sources = {path.read_bytes(): path for path in files}
+
+    def document(self) -> dict[str, Any]:
+        """Return the whole file."""
+        parts = [part for part in self.parts() if not part.optional]
+        services = {part.name: self.service(part, place) for place, part in enumerate(parts)}
+        services |= self.setup()
+        mounts = {mount for service in services.values() for mount in service.get("volumes", ())}
+        return {
+            "name": "saga-lab",
+            "services": services,
+            "networks": {"default": {"ipam": {"config": [{"subnet": f"{SUBNET}.0/24"}]}}},
+            "volumes": {name: {} for name in sorted({mount.partition(":")[0] for mount in mounts})},
+            "configs": self.configs,
+        }
+
+    def service(self, component: Component, place: int) -> dict[str, Any]:
+        """Return a component as a service of the file."""
+        plain = component.kind in ("broker", "relay")
+        asked = (self.plain if plain else self.full).component(component.name)
+        container = Description()
+        asked.configure(cast("DockerContainer", container))
+        if component.kind == "control plane":
+            container.files.pop(f"{MESH_FOLDER}/README")
+        ports = {component.inner_port: component.port}
+        ports |= {inner: usual for usual, inner in component.more_ports.values()}
+        volumes = [f"{component.name}:{component.volume}"] if component.volume else []
+        volumes += [f"{component.name}-shared:{component.shared_volume}"] if component.shared_volume else []
+        volumes += [f"mesh:{MESH_FOLDER}"] if component.kind == "control plane" else []
+        conditions = depends_on(component)
+        return {
+            key: value
+            for key, value in {
+                "image": image(component),
+                "build": build() if is_ours(component) else None,
+                "hostname": component.name,
+                "entrypoint": list(component.entry_point),
+                "command": container.command,
+                "environment": container.environment,
+                "configs": [self.config(path, text, component) for path, text in container.files.items()],
+                "volumes": volumes,
+                "ports": [f"127.0.0.1:{mine}:{inner}" for inner, mine in ports.items()],
+                "networks": {"default": {"ipv4_address": address(place)}},
+                "depends_on": {name: {"condition": condition} for name, condition in conditions.items()},
+                "healthcheck": {
+                    "test": health_check(component),
+                    "interval": "2s",
+                    "timeout": "5s",
+                    "retries": 60,
+                },
+                "restart": "on-failure" if component.restarts else None,
+                "stop_grace_period": f"{component.grace:g}s",
+            }.items()
+            if value
+        }
+
+    def config(self, target: str, text: str, component: Component) -> dict[str, str]:
+        """Keep a file; return how a service of the file mounts it."""
+        if component.name == "prometheus" and target.endswith("/prometheus.yml"):
+            text = without_agents(text)
+        if source := self.sources.get(text.encode()):
+            entry = {"file": f"../{source.relative_to(ROOT).as_posix()}"}
+        else:
+            entry = {"content": text}
+        name = next((name for name, other in self.configs.items() if other == entry), "")
+        if not name:
+            name = Path(target).name.replace(".", "-")
+            if name in self.configs:
+                name = f"{component.name}-{name}"
+            if name in self.configs:
+                name += "-" + hashlib.sha256(text.encode()).hexdigest()[:6]
+            self.configs[name] = entry
+        return {"source": name, "target": target}
+
+    def setup(self) -> dict[str, Any]:
+        """Return the three short-lived services."""
+        healthy = {"condition": "service_healthy"}
+        databases = {part.service.name: part.inner_url for part in self.databases()}
+        topics = load_topics(load_services())
+        plan = {
+            "topics": {"partitions": topics.partitions, "names": topics.names, "config": topics.config},
+            "connectors": {connector_name(s): connector_config(s, url) for s, url in databases.items()},
+        }
+        self.configs["setup-py"] = {"file": "setup.py"}
+        self.configs["setup-json"] = {"content": json.dumps(plan, indent=2)}
+        self.configs["mesh-documents"] = {"content": dump(self.full.mesh_documents())}
+        waits = {
+            "topics": {"kafka": healthy},
+            "connectors": {"connect": healthy, **dict.fromkeys(databases, healthy)},
+            "mesh": {"istiod": healthy},
+        }
+        return {
+            name: {
+                "image": SERVICES,
+                "build": build(),
+                "entrypoint": ["python", SETUP, name],
+                "configs": [
+                    {"source": "setup-py", "target": SETUP},
+                    {"source": "setup-json", "target": PLAN},
+                    *([{"source": "mesh-documents", "target": "/etc/saga-lab/mesh.yaml"}] if name == "mesh" else []),
+                ],
+                "depends_on": needs,
+                # istiod's image and this one have different users.
+                **({"user": "0:0", "volumes": [f"mesh:{MESH_FOLDER}"]} if name == "mesh" else {}),
+            }
+            for name, needs in waits.items()
+        }
+
+    def databases(self) -> list[Any]:
+        """Return the components that are databases."""
+        return [part for part in self.parts() if part.kind == "database"]
+
+    def parts(self) -> list[Component]:
+        """Return the components of a lab that has everything."""
+        return [self.full.component(name) for name in self.full.components()]
+
+
+def without_agents(configuration: str) -> str:
+    """Return Prometheus' configuration without the jobs that ask an agent."""
+    document = yaml.safe_load(configuration)
+    document["scrape_configs"] = [
+        job
+        for job in document["scrape_configs"]
+        if not any(t.endswith(f":{AGENT_PORT}") for group in job.get("static_configs", ()) for t in group["targets"])
+    ]
+    return str(yaml.safe_dump(document, sort_keys=False))
+
+
+class Dumper(yaml.SafeDumper):
+    """Writes long texts as blocks."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
+
+
+def escaped(value: Any) -> Any:
+    """Return a value in which Compose sees no variable but the password."""
+    if isinstance(value, dict):
+        return {key: escaped(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [escaped(inner) for inner in value]
+    if isinstance(value, str):
+        return value.replace("$", "$$").replace(PASSWORD, VARIABLE).replace(DOLLAR, "$")
+    return value
+
+
+def compose_file() -> str:
+    """Return the content of `deploy/compose.yaml`."""
+    with tempfile.TemporaryDirectory(prefix="saga-lab-compose-") as folder:
+        document = escaped(Writer(Path(folder)).document())
+    return HEADER + "\n" + yaml.dump(document, Dumper=Dumper, sort_keys=False, width=118)
+
+
+if __name__ == "__main__":
+    TARGET.write_text(compose_file(), encoding="utf-8")
+    print(TARGET.relative_to(ROOT))
