@@ -23,6 +23,7 @@ PACKAGES = {"labservices": "labservices", "labkit": "labkit", "lab-stack/labstac
 """Folders of the repository that are packages: an installation has them elsewhere."""
 
 LINK = re.compile(r"\]\((?!\w+:|#)([^)\s#]+)")
+LINK_WITH_TEXT = re.compile(r"(?<!!)\[([^\[\]]*)\]\((?!\w+:|#)([^)\s#]+)[^)\s]*\)")
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,22 @@ def course() -> Iterator[tuple[str, bytes]]:
     for name in notebooks:
         yield name, without_outputs((TREE / name).read_text(encoding="utf-8")).encode()
     for name in sorted(_linked(notebooks) - set(notebooks)):
-        yield name, _place(name).read_bytes()
+        content = _place(name).read_bytes()
+        yield name, without_dead_links(name, content.decode()).encode() if name.endswith(".md") else content
+
+
+def without_dead_links(name: str, text: str) -> str:
+    """Return a document in which a link to a file that this installation does not have is plain text.
+
+    Parameters
+    ----------
+    name : str
+        Where the document is in the repository.
+    text : str
+        Its Markdown.
+    """
+    folder = PurePosixPath(name).parent
+    return LINK_WITH_TEXT.sub(lambda link: link[0] if _files(folder, link[2]) else link[1], text)
 
 
 def without_outputs(notebook: str) -> str:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from labstack import course_copy
 from labstack.cli import main
-from labstack.course_copy import FIRST, copy_course, without_outputs
+from labstack.course_copy import FIRST, copy_course, without_dead_links, without_outputs
 from labstack.errors import LabError, StorageTrouble
 from labstack.paths import TREE
 
@@ -50,6 +50,22 @@ def test_every_link_of_a_notebook_leads_somewhere(copied: Path) -> None:
                 links = re.findall(r"\]\(((?!\w+:|#)[^)\s#]+)", cell.source)
                 dead += [(path.name, link) for link in links if not (path.parent / link).exists()]
     assert dead == []
+
+
+def test_every_link_of_a_document_leads_somewhere(copied: Path) -> None:
+    """The copied documents link to files of the copy only."""
+    documents = list(copied.rglob("*.md"))
+    links = [(path, link) for path in documents for link in course_copy.LINK.findall(path.read_text(encoding="utf-8"))]
+    assert len(links) > 50
+    assert [(path.name, link) for path, link in links if not (path.parent / link).exists()] == []
+
+
+def test_a_link_to_what_is_not_installed_becomes_text() -> None:
+    """A wheel has no tests: a link to them keeps its words only. Pictures, anchors and other links stay."""
+    text = "[the `suite`](../tests/nothing.py#top), [the course](course.md#top), [above](#top), ![a](no.png), [w](https://x.org/a)"
+    assert without_dead_links("docs/here.md", text) == text.replace(
+        "[the `suite`](../tests/nothing.py#top)", "the `suite`"
+    )
 
 
 def test_what_was_changed_stays(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
