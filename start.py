@@ -34,6 +34,11 @@ OFFLINE = ROOT.parent / "offline"
 
 FIRST_NOTEBOOK = "notebooks/00-start-here.ipynb"
 
+ADDRESS_ONLY = """\
+from jupyter_server.serverapp import ServerApp
+
+ServerApp.no_browser_open_file = True  # no option: print the address, and no file that leads to it
+"""
 NEWS = "@jupyterlab/apputils-extension:announcements"
 """What asks every new user whether to show news of JupyterLab."""
 
@@ -117,6 +122,7 @@ def open_jupyterlab(*, browser: bool) -> int:
         "--ServerApp.use_redirect_file=False",  # browsers of a sandbox can't read the file
         "--ServerApp.answer_yes=True",  # one Ctrl-C ends it
         "--ServerApp.log_level=ERROR",  # the address is printed all the same
+        "--LabApp.log_level=ERROR",
     ]
     if not browser:
         options.append("--ServerApp.open_browser=False")
@@ -127,6 +133,7 @@ def open_jupyterlab(*, browser: bool) -> int:
     settings = VENV / "etc" / "saga-lab-jupyter"
     (settings / "labconfig").mkdir(parents=True, exist_ok=True)
     (settings / "labconfig" / "page_config.json").write_text(json.dumps({"disabledExtensions": {NEWS: True}}))
+    (settings / "jupyter_server_config.py").write_text(ADDRESS_ONLY)
     own = {"JUPYTER_CONFIG_DIR": str(settings), "JUPYTER_PREFER_ENV_PATH": "1"}
     return run([BIN / "jupyter", "lab", *options], own)
 
