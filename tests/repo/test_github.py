@@ -1,4 +1,4 @@
-"""The files that GitHub and pre-commit read: held against their schemas, and what they run against what is there."""
+"""The files that GitHub, Read the Docs and pre-commit read: held against their schemas, and what they run against what is there."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
     [
         *(("vendor.github-workflows", file) for file in WORKFLOWS),
         ("vendor.dependabot", ROOT / ".github" / "dependabot.yml"),
+        ("vendor.readthedocs", ROOT / ".readthedocs.yaml"),
     ],
     ids=lambda value: value.name if isinstance(value, Path) else value,
 )
