@@ -1,7 +1,7 @@
-"""The hooks of the test suite: which tests run, in which order, with which lab, and what is printed meanwhile.
+"""Pytest hooks that select, schedule and report the tests, and manage their labs.
 
-Each hook is one line of :mod:`tests.suite`. They also serve ``pytest --nbval notebooks/``, which finds the lab
-afterwards as it was before: running, or not.
+The hooks delegate to :mod:`tests.suite`. They also serve ``pytest --nbval notebooks/``, which leaves the lab as it
+was: running or stopped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.suite.seconds import Seconds, write
 if TYPE_CHECKING:
     from labstack import Lab
 
-# A failed assertion of a suite's helper modules shows its values, too.
+# Let failed assertions in the suites' helper modules show their values.
 _HELPERS = Path(__file__).parent.glob("tests/*/__init__.py")
 pytest.register_assert_rewrite(
     *(f"tests.{package.parent.name}" for package in _HELPERS if package.parent.name != "suite")
@@ -38,13 +38,13 @@ NBVAL = {
     "nbval_cell_timeout": 120.0,
     "nbval_current_env": True,
 }
-"""How notebooks are compared, so that ``pytest --nbval notebooks/`` needs no other option."""
+"""Defaults for the comparison of notebooks, so that ``pytest --nbval notebooks/`` needs no other option."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker its own lab, and the run its own folder for the state of its labs."""
+    """Set a separate lab for each worker, and a separate state folder for the run."""
     for name, value in NBVAL.items():
-        # Where the plugin is turned off there are no such options. What the command line says is left as it is.
+        # Without the plugin, these options do not exist. Options on the command line take precedence.
         if getattr(config.option, name, value) in (None, False, 2000):
             setattr(config.option, name, value)
     config.stash[_observability] = os.environ.get("LAB_OBSERVABILITY")
@@ -52,7 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker:
         os.environ["LAB_NAME"] = f"{os.environ.get('LAB_NAME') or 'test'}-{worker['workerid']}"
     elif not getattr(config.option, "nbval", False) and not {"LAB_NAME", "XDG_STATE_HOME"} & set(os.environ):
-        # By hand, too, the tests leave the user's own lab alone.
+        # A manual pytest run must not touch the user's lab either.
         config.stash[_own_state] = os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="saga-lab-pytest-")
     if not worker and config.getoption("dist", "no") != "no" and os.environ.get("SAGA_LAB_CHECK"):
         config.stash[_progress] = ProgressReport(config, Seconds.read())
@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove the folder of the labs; write down what the tests took, if that is asked for (SAGA_LAB_RECORD)."""
+    """Remove the state folder. If SAGA_LAB_RECORD is set, record the duration of each test."""
     if folder := config.stash.get(_own_state, None):
         del os.environ["XDG_STATE_HOME"]
         shutil.rmtree(folder, ignore_errors=True)
@@ -68,9 +68,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         write(progress.took)
 
 
-@pytest.hookimpl(wrapper=True)  # a wrapper comes before xdist's own hook, which reads the groups
+@pytest.hookimpl(wrapper=True)  # a wrapper runs before xdist's own hook, which reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
-    """Choose the tests of this run, and group them by the lab that they share."""
+    """Select the tests of this run, and group them by the lab that they share."""
     seconds = Seconds.read()
     chosen = selection.choose(items, config.args, seconds)
     config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
@@ -87,7 +87,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Set what the test's lab runs beside; skip a notebook whose program cannot be had here."""
+    """Set the environment of the test's lab, and skip a notebook whose program is not available."""
     schedule.set_environment(item, item.config.stash[_observability])
     if schedule.is_cell(item):
         schedule.note_course_lab()
@@ -96,7 +96,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
-    """Stop a shared lab after the last test of its group, also where a fixture fails to clean up."""
+    """Stop a shared lab after the last test of its group, even if a fixture fails to clean up."""
     try:
         return (yield)
     finally:
@@ -105,7 +105,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what a failed test leaves: a cell's stderr, and the logs of the components that do not run."""
+    """Add evidence to the report of a failed test: a cell's stderr, and the logs of components that do not run."""
     report = yield
     if report.failed:
         report.sections.extend(evidence.sections(item))
@@ -114,5 +114,5 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture
 def course_lab() -> Lab:
-    """Give the lab named by LAB_NAME, with all that observes it; if a test starts it, it is stopped after the group."""
+    """Return the lab named by LAB_NAME, with its observers. A lab that a test starts is stopped after the group."""
     return schedule.start_course_lab()

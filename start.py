@@ -27,10 +27,10 @@ ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("SAGA_LAB_VENV", ROOT / ".venv"))
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 LOCK, DEV_LOCK = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
-"""What a learner needs, and what the tests and the maintainers' tools need: the same and more."""
+"""Locks of the learner's packages, and of these plus the packages of the tests and the maintainers' tools."""
 
 OFFLINE = ROOT.parent / "offline"
-"""Packages and programs of a bundle (tools/make_bundle.py): taken instead of the network where it is there."""
+"""Packages and programs of a bundle (tools/make_bundle.py). If the folder exists, it replaces the network."""
 
 FIRST_NOTEBOOK = "notebooks/00-start-here.ipynb"
 
@@ -40,10 +40,10 @@ from jupyter_server.serverapp import ServerApp
 ServerApp.no_browser_open_file = True  # no option: print the address, and no file that leads to it
 """
 NEWS = "@jupyterlab/apputils-extension:announcements"
-"""What asks every new user whether to show news of JupyterLab."""
+"""The extension that asks every new user whether to show JupyterLab news."""
 
 HEARTBEAT = 3.0
-"""Seconds after which an installation tells how far it is."""
+"""Seconds between two progress lines of an installation."""
 
 
 def main() -> int:
@@ -79,14 +79,14 @@ def main() -> int:
         return 0
     if arguments.what == "test":
         os.chdir(ROOT)
-        # In place of this process, so that a Ctrl-C or a `kill` reaches the tests.
+        # Replace this process, so that Ctrl-C or `kill` reaches the tests.
         os.execve(BIN / "python", [str(BIN / "python"), "tools/check.py", *rest], environment())
     show_only = arguments.show or not (sys.stdout.isatty() or arguments.no_browser)
     return run_lab(show_only=show_only, browser=not arguments.no_browser)
 
 
 def run_lab(*, show_only: bool, browser: bool) -> int:
-    """Start the lab, carry orders through it, and open JupyterLab unless the show is all that is wanted."""
+    """Start the lab, place orders, and open JupyterLab unless `show_only` is set. Return the exit status."""
     lab = BIN / "lab"
     was_running = (
         '"state": "stopped"'
@@ -104,7 +104,7 @@ def run_lab(*, show_only: bool, browser: bool) -> int:
 
 
 def run(command: list[str | Path], more: dict[str, str] | None = None) -> int:
-    """Run a program and return its exit status. Ctrl-C is left to it, and waited for: it may have much to end."""
+    """Run a program, and return its exit status. On Ctrl-C, wait until the program has shut down."""
     running = subprocess.Popen(command, cwd=ROOT, env={**environment(), **(more or {})})
     while True:
         try:
@@ -114,14 +114,14 @@ def run(command: list[str | Path], more: dict[str, str] | None = None) -> int:
 
 
 def open_jupyterlab(*, browser: bool) -> int:
-    """Run JupyterLab on the repository, with the first notebook open, until it ends; return its exit status."""
+    """Run JupyterLab on the repository with the first notebook open, and return its exit status."""
     options = [
         f"--ServerApp.root_dir={ROOT}",  # so that pictures, links and the services' code open
         f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}",
         "--ServerApp.ip=127.0.0.1",
-        "--ServerApp.use_redirect_file=False",  # browsers of a sandbox can't read the file
-        "--ServerApp.answer_yes=True",  # one Ctrl-C ends it
-        "--ServerApp.log_level=ERROR",  # the address is printed all the same
+        "--ServerApp.use_redirect_file=False",  # sandboxed browsers can't read the file
+        "--ServerApp.answer_yes=True",  # one Ctrl-C stops it
+        "--ServerApp.log_level=ERROR",  # the address is still printed
         "--LabApp.log_level=ERROR",
     ]
     if not browser:
@@ -129,7 +129,7 @@ def open_jupyterlab(*, browser: bool) -> int:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         print("You are root, so JupyterLab runs as root; it listens on 127.0.0.1 only, and asks for its token.\n")
         options.append("--allow-root")
-    # The user's own settings of other JupyterLabs neither reach this one nor are changed by it.
+    # Neither read nor change the user's settings for other JupyterLab installations.
     settings = VENV / "etc" / "saga-lab-jupyter"
     (settings / "labconfig").mkdir(parents=True, exist_ok=True)
     (settings / "labconfig" / "page_config.json").write_text(json.dumps({"disabledExtensions": {NEWS: True}}))
@@ -139,16 +139,16 @@ def open_jupyterlab(*, browser: bool) -> int:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment in which the installed programs find each other."""
-    # A bundle has the programs of local mode, and no images.
+    """Return the environment variables with which the installed programs find each other."""
+    # A bundle has the programs of the local backend, and no images.
     mode = {"LAB_MODE": os.environ.get("LAB_MODE", "local")} if OFFLINE.is_dir() else {}
-    # Without bytecode each of the lab's Python processes would compile the same files again, for two seconds.
+    # Without bytecode, each of the lab's Python processes would spend two seconds compiling the same files.
     own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**own, **mode, "VIRTUAL_ENV": str(VENV), "PATH": f"{BIN}{os.pathsep}{own.get('PATH', '')}"}
 
 
 def install(lock: Path) -> None:
-    """Install what a lock names; does nothing where it is installed already."""
+    """Install the packages of a lock, unless they are installed already."""
     mark = VENV / "saga-lab.installed"
     if mark.exists() and fingerprint(lock) in mark.read_text().split():
         return
@@ -160,17 +160,17 @@ def install(lock: Path) -> None:
     chosen = VENV / lock.name
     chosen.write_text(wanted)
     python = BIN / "python"
-    # uv takes seconds where pip takes minutes; pip goes on where uv isn't to be had, or fails.
+    # uv takes seconds where pip takes minutes. Fall back to pip if uv is not available or fails.
     if not ((uv := find_uv(python)) and fill([uv, "pip", "install", "--python", python], chosen, check=False)):
         fill([python, "-m", "pip", "install"], chosen, check=True)
     if (OFFLINE / "programs").is_dir():
         subprocess.run([python, "-m", "labstack.offline", OFFLINE / "programs"], check=True)
-    # Whoever has what the tests need, has what a learner needs.
+    # The test packages include the learner's.
     mark.write_text("\n".join({fingerprint(lock), fingerprint(LOCK)}))
 
 
 def without_missing_wheels(lock: str) -> str:
-    """Return a lock without what has no wheel for this machine: Envoy before macOS 15. The lab's start says so."""
+    """Return a lock without Envoy on macOS before 15, for which it has no wheel. The lab reports this at startup."""
     if sys.platform != "darwin" or int(platform.mac_ver()[0].partition(".")[0] or 0) >= 15:
         return lock
     kept, skipping = [], False
@@ -183,19 +183,19 @@ def without_missing_wheels(lock: str) -> str:
 
 
 def fingerprint(lock: Path) -> str:
-    """Return what an environment depends on that a lock was installed into."""
+    """Return a digest of everything that an installed environment depends on."""
     return hashlib.sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
 
 
 def from_where() -> list[str | Path]:
-    """Return pip's options that say where packages come from: the bundle, where there is one."""
+    """Return pip's options for the source of packages: the bundle, if there is one."""
     wheels = OFFLINE / "wheels"
     return ["--no-index", "--find-links", wheels] if wheels.is_dir() else []
 
 
 def fill(pip: list[str | Path], lock: Path, *, check: bool) -> bool:
-    """Install the locked packages and the project itself with this installer; returns whether it did."""
-    # Many networks have certificates of their own, which the system knows and uv would not.
+    """Install the locked packages and the project itself with this installer. Return whether it succeeded."""
+    # Many networks use their own certificates, which the system trusts and uv by default does not.
     env = {**os.environ, "UV_SYSTEM_CERTS": "true"}
     locked: list[str | Path] = ["--require-hashes", "-r", lock]
     project: list[str | Path] = ["--no-deps", "-e", ROOT]
@@ -203,12 +203,12 @@ def fill(pip: list[str | Path], lock: Path, *, check: bool) -> bool:
 
 
 def run_watched(command: list[str | Path], env: dict[str, str], *, check: bool) -> bool:
-    """Run an installer, and tell every three seconds how many packages are there; return whether it ended well.
+    """Run an installer, and print every three seconds how many packages are installed. Return whether it succeeded.
 
     Raises
     ------
     subprocess.CalledProcessError
-        It failed, and `check` is set.
+        If it fails and `check` is set.
     """
     began = time.monotonic()
     running = subprocess.Popen(command, cwd=ROOT, env=env)
@@ -229,14 +229,14 @@ def run_watched(command: list[str | Path], env: dict[str, str], *, check: bool) 
 
 
 def make_venv() -> None:
-    """Make an empty virtual environment, unless there is one that works."""
+    """Create an empty virtual environment, unless a working one exists."""
     if (BIN / "python").exists():
         if subprocess.run([BIN / "python", "-c", ""], capture_output=True).returncode == 0:
             return
         shutil.rmtree(VENV)
     if subprocess.run([sys.executable, "-m", "venv", VENV], capture_output=True).returncode == 0:
         return
-    # Some distributions leave pip out of their Python.
+    # Some distributions ship Python without pip.
     shutil.rmtree(VENV, ignore_errors=True)
     if uv := shutil.which("uv"):
         subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, VENV], check=True)
@@ -248,7 +248,7 @@ def make_venv() -> None:
 
 
 def find_uv(python: Path) -> str | None:
-    """Return a uv to install with: the one on PATH, else the one that pip brings; None where there is neither."""
+    """Return the path of uv: the one on PATH, else one that pip installs, else `None`."""
     if uv := shutil.which("uv"):
         return uv
     pinned = next((line.split()[0] for line in DEV_LOCK.read_text().splitlines() if line.startswith("uv==")), "uv")

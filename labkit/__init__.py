@@ -1,4 +1,4 @@
-"""What a notebook imports: attach to the lab, speak with the shop, look inside, and do the exercises.
+"""The public interface of the notebooks: attach to the lab, use the shop, inspect the system, and do the exercises.
 
 from labkit import begin
 lab, shop, look, tasks = begin("01")

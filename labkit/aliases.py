@@ -1,7 +1,7 @@
 """Short names for long ids: ``order-1`` instead of ``0199d2c4-7a30-7c3e-8f4e-3f1c2b9d8e7a``.
 
-A person can follow ``order-1`` through four databases and four topics, and what a notebook prints is the same in each
-run. Names are given in the order in which ids are met, so whoever prints sorts first.
+A reader can follow ``order-1`` through four databases and four topics, and a notebook prints the same text in each run.
+Names are assigned in the order in which the ids appear, so code that prints ids sorts them first.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ KINDS = {
     "entry_id": "entry",
     "movement_id": "movement",
 }
-"""What an id names, by the column, header or JSON member that holds it."""
+"""The kind of an id, by the column, header or JSON member that holds it."""
 
 
 class Aliases:
-    """Gives each id a short name, and finds the id of a name.
+    """Assigns a short name to each id, and finds the id of a name.
 
     Examples
     --------
@@ -51,7 +51,7 @@ class Aliases:
         self._lock = threading.Lock()
 
     def name(self, identifier: UUID | str, kind: str = "id") -> str:
-        """Return the short name of an id; a new id gets the next number of its kind."""
+        """Return the short name of an id. A new id gets the next number of its kind."""
         text = str(identifier)
         with self._lock:
             if text not in self._names:
@@ -61,24 +61,24 @@ class Aliases:
             return self._names[text]
 
     def known(self, identifier: str) -> str:
-        """Return the short name of an id that has one, else its end: for views that must not hand out numbers."""
+        """Return the short name of an id that has one, else the id's end: for views that must not assign names."""
         return self._names.get(identifier, end(identifier))
 
     def id(self, name: str) -> str:
-        """Return the id behind a short name; anything else comes back as it is."""
+        """Return the id of a short name; return any other text unchanged."""
         return self._ids.get(name, name)
 
     def tidy(self, value: Any, where: str = "", *, naming: bool = True) -> Any:
-        """Put short names for the ids in a value: an id, a text, a JSON object, a list.
+        """Replace the ids in a value with short names: in an id, a text, a JSON object or a list.
 
         Parameters
         ----------
         value : object
-            What holds ids. Anything else comes back as it is.
+            A value that may contain ids. Other types are returned unchanged.
         where : str
-            The column, header or member that holds it: tells what an id names.
+            The column, header or member that holds the value; it determines the kind of an id.
         naming : bool
-            Whether an id without a name gets one; else its end stands for it.
+            Whether an id without a name gets one; otherwise its end is shown.
         """
         kind = KINDS.get(where, "id")
 
@@ -100,5 +100,5 @@ class Aliases:
 
 
 def end(identifier: str) -> str:
-    """Return the end of an id, which stands for one that has no name."""
+    """Return the end of an id, which represents an id without a name."""
     return f"…{identifier[-6:]}"

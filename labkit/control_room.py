@@ -1,4 +1,4 @@
-"""The instructor's control room: what is on, what can be done about it, and a reset that always works."""
+"""The instructor's control room: the active scenario, its controls, and a reset that always works."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ Phase = Literal["idle", "breaking", "broken", "healing", "resetting"]
 
 
 class ControlRoom:
-    """Buttons to show failures live; what they do can be called from code as well.
+    """Buttons that show failures live; the same actions can be called from code.
 
     Parameters
     ----------
     lab : Lab
         The running lab.
     look : Look
-        Gives the map and the chart.
+        Provides the map and the chart.
 
     Attributes
     ----------
     scenarios : dict
-        All there are, by name.
+        All scenarios, by name.
     chosen : Scenario
-        What lies on the desk.
+        The selected scenario.
     phase : str
         ``idle``, ``breaking``, ``broken``, ``healing`` or ``resetting``.
     log : list of str
-        The steps that were taken, in words, and what went wrong.
+        The steps taken, in words, and the errors.
     marks : dict
-        When (``time.time()``) it was broken and healed.
+        The times (``time.time()``) at which the scenario was broken and healed.
     touched : float
-        When (``time.monotonic()``) somebody did something here.
+        The time (``time.monotonic()``) of the last action.
 
     Examples
     --------
@@ -70,14 +70,14 @@ class ControlRoom:
     # -- from code -------------------------------------------------------------------------------------------------
 
     def choose(self, name: str) -> Scenario:
-        """Put a scenario on the desk; nothing happens yet.
+        """Select a scenario without running it.
 
         Raises
         ------
         ScenarioError
-            There is none of that name.
+            There is no scenario with that name.
         KitError
-            Another one is on.
+            Another scenario is active.
         """
         if self.phase != "idle" and name != self.chosen.name:
             raise KitError(f"{self.chosen.name} is on.", next_step="heal it first, or reset")
@@ -88,22 +88,22 @@ class ControlRoom:
         return self.chosen
 
     def run(self) -> Report:
-        """Break what the chosen scenario breaks; returns when that was seen."""
+        """Run the chosen scenario; return when its failure has been observed."""
         return self._do("breaking", "broken", "broken", lambda: self._player.run(self.chosen))
 
     def heal(self) -> Report:
-        """Heal it; returns when nothing of it is left."""
+        """Heal the failure; return when no effect of it is left."""
         return self._do("healing", "idle", "healed", self._player.heal)
 
     def reset(self) -> None:
-        """Bring everything back to the course's start, whatever state the lab is in."""
+        """Restore the course's initial state, whatever state the lab is in."""
 
         def bring_back() -> Report:
             began = time.monotonic()
             try:
                 self._lab.reset()
             except LabError:
-                # Of a lab that is not running, or half gone, a start makes a whole one.
+                # Starting a lab that is down, or partly down, makes it complete.
                 self._lab.up()
                 self._lab.reset()
             return Report("reset", [("lab reset", time.monotonic() - began)])
@@ -111,7 +111,7 @@ class ControlRoom:
         self._do("resetting", "idle", "reset", bring_back)
 
     def close(self) -> None:
-        """Draw no longer, and let the map listen no longer."""
+        """Stop drawing, and disconnect the map from the feed."""
         if self._desk:
             self._desk.close()
 
@@ -124,7 +124,7 @@ class ControlRoom:
     # -- doing -----------------------------------------------------------------------------------------------------
 
     def _adopt(self) -> None:
-        """Take over a scenario that another process, or an earlier kernel, has left on."""
+        """Adopt a scenario that another process or an earlier kernel left active."""
         try:
             on = self._player.on
         except LabError:
@@ -143,7 +143,7 @@ class ControlRoom:
             try:
                 report = deed()
             except Exception as error:
-                # What failed half-way can be healed or reset; so the buttons for that stay.
+                # A failure half-way can be healed or reset, so the buttons for that stay.
                 self.phase = "broken" if self._player_is_on() else "idle" if meanwhile != "resetting" else before
                 self.log.append(f"✗ {error}")
                 raise

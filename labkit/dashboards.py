@@ -1,4 +1,4 @@
-"""Grafana's dashboards, drawn in the notebook: the same files, the same queries, where there is no Grafana.
+"""Grafana's dashboards, drawn in the notebook from the same files and queries, for a lab without Grafana.
 
 Source of the format: Grafana's documentation, "Dashboard JSON model" and "Prometheus template variables".
 """
@@ -22,7 +22,7 @@ from labkit.views.colours import GREY, SERVICES
 from labstack.grafana import FOLDER
 
 INTERVAL = 1.0
-"""Seconds between two looks of Prometheus."""
+"""Seconds between two scrapes of Prometheus."""
 
 UNITS = {
     "s": ("seconds", 1.0),
@@ -32,7 +32,7 @@ UNITS = {
     "ops": ("per second", 1.0),
     "percentunit": ("share", 1.0),
 }
-"""What a unit of Grafana's is called here, and how many of it make one."""
+"""The name of each Grafana unit here, and the factor by which its values are divided."""
 NO_DATA = "no data"
 
 
@@ -43,9 +43,9 @@ class Panel:
     Attributes
     ----------
     title, description, unit, kind : str
-        What it shows and how: ``timeseries`` or ``stat``.
+        The panel's texts, the unit of its values, and its type: ``timeseries`` or ``stat``.
     queries : list of tuple
-        Legend and PromQL of each.
+        Legend and PromQL of each query.
     place : tuple of int
         x, y, width and height in Grafana's grid of 24 columns.
     """
@@ -97,17 +97,18 @@ def panels(name: str) -> tuple[str, list[Panel]]:
 
 
 def filled(expression: str, step: float, seconds: float) -> str:
-    """Put values in the place of Grafana's own variables in PromQL.
+    """Replace Grafana's own variables in PromQL with values.
 
-    A rate's interval is at least four looks long, as Grafana has it.
+    As in Grafana, a rate's interval is at least four scrape intervals long.
     """
     values = {"__rate_interval": max(4 * INTERVAL, step + INTERVAL), "__interval": step, "__range": seconds}
     return re.sub(r"\$(__\w+)", lambda found: f"{math.ceil(values[found[1]])}s", expression)
 
 
 def series_of(panel: Panel, prometheus: Prometheus, seconds: float, now: float) -> pd.DataFrame:
-    """Return what a panel shows, in its ``unit_name``: a column for each line, by its legend; the index are seconds
-    before now.
+    """Return a panel's data, in its ``unit_name``: a column for each line, named by its legend.
+
+    The index is in seconds relative to now.
     """
     step = max(INTERVAL, seconds / 240)
     columns: dict[str, pd.Series] = {}
@@ -125,7 +126,7 @@ def _named(legend: str, labels: dict[str, str]) -> str:
 
 
 def text(name: str, prometheus: Prometheus, minutes: float = 5) -> pd.DataFrame:
-    """Return what a dashboard shows now, as a table: panel, series, the newest value, its unit."""
+    """Return a dashboard's current values as a table: panel, series, newest value, unit."""
     _, shown = panels(name)
     now = time.time()
     rows = []

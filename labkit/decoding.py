@@ -1,4 +1,4 @@
-"""Looking at what logical decoding gives, and at what Connect has noted of it: what `look` has for notebook 11."""
+"""Logical decoding, and the positions that Connect stores for its connectors: the part of `look` for notebook 11."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from labstack import Lab, broker
 from labstack.relay import connector_name
 
 OFFSETS = "connect-offsets"
-"""The topic in which Connect notes how far each of its source connectors is (offset.storage.topic)."""
+"""The topic in which Connect stores the position of each source connector (offset.storage.topic)."""
 
 
 class Decoding:
-    """A part of `Look`: below the outbox."""
+    """The part of `Look` for the layers below the outbox."""
 
     _lab: Lab
     aliases: Aliases
@@ -29,9 +29,9 @@ class Decoding:
         Parameters
         ----------
         rows : iterable of tuple
-            ``xid`` and ``data``, as ``pg_logical_slot_peek_binary_changes`` gives them.
+            ``xid`` and ``data``, as ``pg_logical_slot_peek_binary_changes`` returns them.
         *columns : str
-            Columns of an inserted row that are shown.
+            Columns of an inserted row to show.
 
         Examples
         --------
@@ -45,8 +45,9 @@ class Decoding:
         return pd.DataFrame(shown, columns=["transaction", "message", "table", *columns])
 
     def noted(self, service: str) -> dict[str, Any]:
-        """Return what Connect noted last, in its topic, of how far a service's connector is; {} if it has nothing, or
-        was told to forget it. This works while Connect is down, too.
+        """Return the position that Connect stored last, in its topic, for a service's connector.
+
+        Return {} if Connect stored none or the position was deleted. This also works while Connect is down.
         """
         mine = json.dumps([connector_name(service), {"server": service}], separators=(",", ":"))
         notes = [record for record in broker.read_all(self._lab.endpoints.kafka, [OFFSETS]) if record.key == mine]

@@ -1,16 +1,16 @@
-"""What can go wrong in a notebook, each with what to do about it.
+"""The exceptions that a notebook can raise, each with a next step.
 
 LabError
 └── KitError
-    ├── Refused         the shop says no to a request, and why (4xx)
-    │   ├── NotFound    there is no such thing (404)
-    │   └── Conflict    it can't be done any more, or a key was used before (409)
-    ├── ShopAway        a service doesn't answer, or not now (5xx, no connection)
-    ├── QueryFailed     PostgreSQL does not take a query
-    └── WaitedTooLong   something did not happen in time; tells what was seen last
+    ├── Refused         the shop rejects a request and gives a reason (4xx)
+    │   ├── NotFound    the resource does not exist (404)
+    │   └── Conflict    the state does not allow the request, or its key was used before (409)
+    ├── ShopAway        a service is unavailable (5xx, no connection)
+    ├── QueryFailed     PostgreSQL rejects a query
+    └── WaitedTooLong   a wait timed out; the message contains what was seen last
 
-In a notebook they show their message and no stack of calls: it is the message that helps. Every other error gets its
-advice below Python's own words: most come of a cell that was left out, or ran twice, or of a part that does not run.
+In a notebook these errors show their message without a stack trace. Every other error shows a next step below Python's
+message. Most of those come from a cell that was skipped or ran twice, or from a component that is not running.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 
 class KitError(LabError):
-    """Something that a notebook asked for did not work."""
+    """An operation that a notebook requested failed."""
 
 
 class Refused(KitError):
-    """The shop says no to a request.
+    """The shop rejects a request.
 
     Parameters
     ----------
     problem : dict
-        The problem document (RFC 9457) that the service answered with.
+        The problem document (RFC 9457) in the service's response.
     """
 
     advice = "mend what the answer names, and run the cell again"
-    """What to do where nothing takes the error up; the error's own words are the shop's."""
+    """The next step, shown when no code handles the error; the message itself comes from the shop."""
 
     def __init__(self, problem: dict[str, Any]) -> None:
         details = [f"{error.get('pointer', '')}: {error.get('detail', '')}" for error in problem.get("errors", [])]
@@ -61,28 +61,28 @@ class Refused(KitError):
 
 
 class NotFound(Refused):
-    """There is no such thing."""
+    """The requested resource does not exist."""
 
     advice = "run the cells above once more, from the one that places the order: `lab.reset()` removes every order"
 
 
 class Conflict(Refused):
-    """It can't be done any more, or a key was used before."""
+    """The order's state does not allow the request, or the idempotency key was used before."""
 
     advice = "run the cells above once more, from the one that places the order or makes the key"
 
 
 class ShopAway(KitError):
-    """A service doesn't answer, or can't serve just now."""
+    """A service is unavailable: it does not answer, or it cannot serve requests at present."""
 
 
 def running(lab: Lab) -> Endpoints:
-    """Return where the parts of a lab listen.
+    """Return the endpoints of a running lab.
 
     Raises
     ------
     ShopAway
-        The lab was never started, or was ended.
+        The lab is down.
     """
     if not lab.is_up:
         raise ShopAway("The lab is down.", next_step="`lab.up()` starts it")
@@ -90,18 +90,18 @@ def running(lab: Lab) -> Endpoints:
 
 
 class QueryFailed(KitError):
-    """PostgreSQL does not take a query."""
+    """PostgreSQL rejects a query."""
 
 
 class WaitedTooLong(KitError):
-    """Something did not happen in time."""
+    """A wait timed out."""
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Let what comes of cells left out, or run twice, say what to do.
+    """Add a next step to errors that come from skipped or repeated cells.
 
-    Every kernel of the lab's environment loads this as it starts (ipython_kernel_config.json): the cell that is left
-    out is the first one, as often as not.
+    Every kernel of the lab's environment loads this extension at startup (ipython_kernel_config.json), because the
+    skipped cell is often the first one.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def _advice_on(error: Exception, *, of_a_cell: bool) -> str:
-    """Return the next step after an error that is not the lab's own."""
+    """Return the next step after an error that the lab did not raise."""
     match error:
         case UniqueViolation():
             return "Has this cell run before? Run the cells above it once more, from the one that makes the key."
@@ -142,7 +142,7 @@ def _advice_on(error: Exception, *, of_a_cell: bool) -> str:
 
 
 def _innermost(trace: TracebackType | None) -> dict[str, Any] | None:
-    """Return the names that the code knew that failed."""
+    """Return the global names of the code that failed."""
     while trace and trace.tb_next:
         trace = trace.tb_next
     return trace.tb_frame.f_globals if trace else None

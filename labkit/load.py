@@ -1,7 +1,7 @@
-"""Many orders, as customers bring them: each when it is due, whether or not those before it have been answered.
+"""Many orders, as from independent customers: each is sent when it is due, whether or not earlier ones are answered.
 
-That is an *open loop*. A closed loop, in which the next order waits for the last one's answer, slows down together with
-what it measures, and hides the waiting. Both count and time are bounded: this is for a laptop.
+That is an *open loop*. In a closed loop the next order waits for the answer to the previous one, so the load slows down
+together with the system that it measures, and hides the waiting. Count and duration are bounded: this is for a laptop.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from labservices.datasets import load_stream
 from labstack.paths import DATASETS
 
 STREAM = "load.csv"
-"""Orders that all can be carried out, from ``datasets/streams``."""
+"""Orders from ``datasets/streams`` that can all be completed."""
 
 MOST_ORDERS = 400
 MOST_PER_SECOND = 40.0
 MOST_SECONDS = 90.0
 CONNECTIONS = 32
-"""So many requests can be under way at once."""
+"""The maximum number of concurrent requests."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Placed:
     Attributes
     ----------
     due, sent, answered : float
-        When it was to be sent, when it was, and when its answer had come.
+        The times at which it was due, at which it was sent, and at which its answer had arrived.
     status : int
-        The HTTP status; 0 where the connection broke.
+        The HTTP status; 0 if the connection broke.
     order_id : str
-        Empty where the order was not taken.
+        Empty if the order was not accepted.
     """
 
     due: float
@@ -52,19 +52,19 @@ class Placed:
 
     @property
     def seconds(self) -> float:
-        """How long its customer has waited: from the moment when it was due."""
+        """The customer's waiting time, from the moment at which the order was due."""
         return self.answered - self.due
 
 
 class Load:
-    """What became of a load of orders.
+    """The result of a load of orders.
 
     Parameters
     ----------
     placed : list of Placed
         In the order in which they were due.
     per_second : float
-        How many were to be sent in a second.
+        The target rate, in orders per second.
     """
 
     def __init__(self, placed: list[Placed], per_second: float) -> None:
@@ -73,12 +73,12 @@ class Load:
 
     @property
     def orders(self) -> list[str]:
-        """The ids of the orders that were taken."""
+        """The ids of the accepted orders."""
         return [one.order_id for one in self.placed if one.order_id]
 
     @property
     def statuses(self) -> dict[int, int]:
-        """How many got which HTTP status."""
+        """The number of orders by HTTP status."""
         return dict(sorted(Counter(one.status for one in self.placed).items()))
 
     def __repr__(self) -> str:
@@ -87,12 +87,12 @@ class Load:
 
 
 def place_orders(origin: str, count: int, per_second: float, *, evenly: bool = False, seed: int = 12) -> Load:
-    """Place orders at their moments, and return what was answered; see `Shop.load`.
+    """Place orders at their moments, and return the answers; see `Shop.load`.
 
     Raises
     ------
     KitError
-        It would be more than a laptop should have to bear.
+        The load exceeds the limits for a laptop.
     """
     if not (0 < count <= MOST_ORDERS and 0 < per_second <= MOST_PER_SECOND and count / per_second <= MOST_SECONDS):
         raise KitError(
@@ -113,10 +113,10 @@ def place_orders(origin: str, count: int, per_second: float, *, evenly: bool = F
 
 
 def moments(count: int, per_second: float, *, evenly: bool, seed: int) -> list[float]:
-    """Return when each order is due, in seconds from the first moment on.
+    """Return when each order is due, in seconds from the start.
 
-    Not evenly means: as customers who don't know of each other come. Given how many come within a time, the moments of
-    such a Poisson process are spread over it by chance, each by itself.
+    Unless `evenly` is set, the moments are those of independent customers, a Poisson process. Given their number within
+    a period, its moments are independent and uniformly distributed over the period.
     """
     if evenly:
         return [number / per_second for number in range(count)]

@@ -1,4 +1,4 @@
-"""Looking into the lab: the rows of four databases, the records of four topics, the relay between them."""
+"""Views into the lab: the rows of four databases, the records of four topics, and the relay between them."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ ROUTE_COLUMNS = ["name", "match", "to", "policy"]
 ISTIO_RETRIES = "2 retries on connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 
 Orders = Order | str | Sequence[Order | str]
-"""One order or several: themselves, their ids, or their short names."""
+"""One order or several: `Order` objects, their ids, or their short names."""
 
 
 class Look(Watching, Decoding):
-    """Shows what is in the databases, in the topics and in the relay.
+    """Shows the content of the databases, of the topics and of the relay.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ class Look(Watching, Decoding):
     def connect(self, service: str) -> psycopg.Connection[Any]:
         """Open a connection to a service's database.
 
-        As a context manager it is one transaction: it commits at the end of the block, rolls back when the block
-        raises, and closes.
+        As a context manager the connection is one transaction: it commits at the end of the block, rolls back when the
+        block raises, and closes.
 
         Examples
         --------
@@ -97,21 +97,21 @@ class Look(Watching, Decoding):
             ) from None
 
     def sql(self, service: str, query: str, **parameters: Any) -> pd.DataFrame:
-        """Ask a service's database something, and return the rows as a table. It only looks: it can change nothing.
+        """Run a read-only query in a service's database, and return the rows as a table.
 
         Parameters
         ----------
         service : str
-            Whose database: order, inventory, payment or shipping.
+            The owner of the database: order, inventory, payment or shipping.
         query : str
             SQL; ``%(name)s`` stands for a parameter.
         **parameters : object
-            Orders stand for their ids, and so do short names.
+            Orders and short names are replaced by their ids.
 
         Raises
         ------
         QueryFailed
-            Says what PostgreSQL says.
+            PostgreSQL rejects the query; the message contains its error.
         """
         values = {name: self._parameter(value) for name, value in parameters.items()}
         with self.connect(service) as db:
@@ -136,21 +136,21 @@ class Look(Watching, Decoding):
         timeout: float = 30,
         **parameters: Any,
     ) -> pd.DataFrame:
-        """Ask a service's database the same thing again and again, and return every answer that was a new one.
+        """Run a query in a service's database repeatedly, and return every result that differs from the previous one.
 
         Parameters
         ----------
         service, query, **parameters
             As for `sql`.
         until : callable
-            Given an answer, says whether it is the last one to wait for.
+            Called with a result; returns whether to stop waiting.
         timeout : float
             Seconds, at most.
 
         Returns
         -------
         DataFrame
-            The rows of all answers, one below the other; `seconds` says when each was first seen.
+            The rows of all results, one below the other; `seconds` is the time at which each was first seen.
         """
         began = time.monotonic()
         seen: list[pd.DataFrame] = []
@@ -176,7 +176,7 @@ class Look(Watching, Decoding):
         return self.aliases.id(value) if isinstance(value, str) else value
 
     def table(self, documents: Iterable[dict[str, Any]], *columns: str) -> pd.DataFrame:
-        """Return JSON objects as a table, with these columns if any are named."""
+        """Return JSON objects as a table, with these columns if any are given."""
         tidied = [self.aliases.tidy(document) for document in documents]
         return pd.DataFrame(tidied, columns=list(columns) or None)
 
@@ -190,12 +190,12 @@ class Look(Watching, Decoding):
     def take(
         self, n: int, orders: Orders | None = None, topic: str | None = None, timeout: float = 30
     ) -> list[RecordView]:
-        """Return `n` records, waiting for those that are still on their way.
+        """Return `n` records. Wait for those that are still in flight.
 
         Parameters
         ----------
         n : int
-            How many; reading ends with the n-th.
+            The number of records; reading stops after the n-th.
         orders : Order, str or list, optional
             Only the records of these orders (or of this key).
         topic : str, optional
@@ -214,7 +214,7 @@ class Look(Watching, Decoding):
         return self._views([record for record in found if kafka_records.wanted(record, keys)])
 
     def record(self, order: Order | str, event_type: str, timeout: float = 30) -> RecordView:
-        """Return an order's record of one type, waiting for it."""
+        """Return an order's record of one type. Wait for it if necessary."""
 
         def there() -> RecordView | None:
             return next((view for view in self.records(order) if view.record.type == event_type), None)
@@ -224,20 +224,20 @@ class Look(Watching, Decoding):
         return view
 
     def offsets(self, group: str, topic: str) -> pd.DataFrame:
-        """Return where a consumer group is in a topic: a row for each partition.
+        """Return the offsets of a consumer group in a topic: a row for each partition.
 
         Parameters
         ----------
         group : str
-            Its name. A service's group is called as the service is.
+            The group's name. A service's group has the name of the service.
         topic : str
-            Which topic.
+            The topic.
 
         Returns
         -------
         DataFrame
-            ``partition``; ``start``, the offset of the oldest record; ``committed``, up to which the group has done
-            everything, not a number where it has committed nothing; ``end``, the offset of the next record.
+            ``partition``; ``start``, the offset of the oldest record; ``committed``, the offset up to which the group
+            has handled every record, NaN if it has committed none; ``end``, the offset of the next record.
         """
         kafka = self._where.kafka
         which = broker.partitions(kafka, [topic])
@@ -249,7 +249,7 @@ class Look(Watching, Decoding):
         return pd.DataFrame(rows, columns=["partition", "start", "committed", "end"])
 
     def events(self, views: Iterable[RecordView]) -> pd.DataFrame:
-        """Return records as a table: which topic, whose, what, and the event that led to it."""
+        """Return records as a table: topic, order, type, event, and the event that caused it."""
         rows = [
             {
                 "topic": view.record.topic,
@@ -273,22 +273,22 @@ class Look(Watching, Decoding):
     # -- one order everywhere --------------------------------------------------------------------------------------
 
     def sides(self, order: Order | str) -> pd.DataFrame:
-        """Return what each service made of an order, side by side: status, reason, what it did, and what it said."""
+        """Return each service's view of an order, side by side: status, reason, effects and published events."""
         return sides.side_by_side(self._where, str(self._parameter(order)))
 
     def heard(self, orders: Orders) -> pd.DataFrame:
-        """Return how many records each event of these orders has, and how often it stands in each service's inbox."""
+        """Return for each event of these orders its number of records, and how often each inbox contains it."""
         return sides.who_heard_what(self._where, self._keys(orders) or set())
 
     def wait_for_rest(self, orders: Orders, without: str | None = None, timeout: float = 30) -> None:
-        """Wait until everyone has heard everything about these orders.
+        """Wait until every service has handled all events of these orders.
 
         Parameters
         ----------
         orders : Order, str or list
-            Which orders.
+            The orders.
         without : str, optional
-            A service that is not waited for, since it is down.
+            A service to leave out because it is down.
         timeout : float
             Seconds, at most.
         """
@@ -297,7 +297,7 @@ class Look(Watching, Decoding):
     # -- the relay between them ------------------------------------------------------------------------------------
 
     def relay(self, orders: Orders) -> pd.DataFrame:
-        """Return how many outbox rows of these orders each service has, how many records, and how many rows wait."""
+        """Return for each service the number of these orders' outbox rows, records and rows still waiting."""
         keys = self._keys(orders) or set()
         seen = {view.record.headers.get("ce_id") for view in self.records(orders)}
         rows = []
@@ -309,7 +309,7 @@ class Look(Watching, Decoding):
         return pd.DataFrame(rows, columns=["service", "outbox rows", "records", "waiting"])
 
     def connector(self, service: str) -> dict[str, str]:
-        """Return the configuration of a service's connector as Connect has it now (without the password)."""
+        """Return the current configuration of a service's connector in Connect (without the password)."""
         url = f"{self._where.connect}/connectors/{connector_name(service)}/config"
         try:
             answer = httpx.get(url, timeout=10, trust_env=False)
@@ -322,16 +322,16 @@ class Look(Watching, Decoding):
         return {name: value for name, value in sorted(answer.json().items()) if "password" not in name}
 
     def metric(self, service: str, name: str, **labels: str) -> int:
-        """Return what a service has counted since it was started: a metric's sum over all labels that are not given.
+        """Return a service's metric since its start: the sum over all labels that are not given.
 
-        A further version is named as the lab names it: ``order-v2``.
+        An additional version has the name that the lab uses: ``order-v2``.
         """
         text = self._asked(service, "/metrics").text
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         return int(sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items()))
 
     def consumer(self, service: str) -> dict[str, Any]:
-        """Return what a service, or a further version of one, says of its consumer: state, group, its partitions."""
+        """Return the state of the consumer of a service, or of an additional version: state, group, partitions."""
         document: dict[str, Any] = self._asked(service, "/manage/consumer").json()
         return document
 
@@ -349,7 +349,7 @@ class Look(Watching, Decoding):
             ) from None
 
     def waits(self, orders: Orders) -> pd.DataFrame:
-        """Return when each outbox row of these orders was made, and when its record came: what `waits_chart` draws."""
+        """Return the time of each outbox row of these orders, and of its record: the data of `waits_chart`."""
         keys = self._keys(orders) or set()
         came = {view.record.headers.get("ce_id"): view.record.time / 1000 for view in self.records(orders)}
         rows = []
@@ -362,16 +362,18 @@ class Look(Watching, Decoding):
     # -- the gateway -----------------------------------------------------------------------------------------------
 
     def routes(self) -> pd.DataFrame:
-        """Return the routes that Envoy has now, in the order in which it tries them: the first that matches counts.
+        """Return Envoy's current routes, in the order in which it tries them: the first match applies.
 
-        Where a route has the retries that Istio gives to all that say nothing of them, `policy` says so in short.
+        `policy` abbreviates the default retries that Istio adds to a route without a retry policy.
         """
         routes = pd.DataFrame([route.to_json() for route in self._lab.mesh.routes()], columns=ROUTE_COLUMNS)
         return routes.assign(policy=routes.policy.str.replace(ISTIO_RETRIES, "Istio's 2 retries", regex=False))
 
     def gateway_log(self, lines: int = 10) -> pd.DataFrame:
-        """Return the gateway's last requests, the newest last: what was answered, by which version, after how many
-        tries, and what the response flags say.
+        """Return the gateway's last requests, newest last.
+
+        The columns include the status, the version that answered, the number of attempts, and the meaning of the
+        response flags.
         """
         rows = [
             {
@@ -388,30 +390,30 @@ class Look(Watching, Decoding):
         return pd.DataFrame(rows, columns=["method", "path", "status", "version", "tries", "flag", "meaning"])
 
     def flow(self, seconds: float = 60) -> Flow:
-        """Watch rows of the four outbox tables become records in Kafka, live, for some seconds."""
+        """Show live, for some seconds, how rows of the four outbox tables become records in Kafka."""
         return Flow(self._where, self.aliases, seconds)
 
     def pages(self) -> Pages:
-        """Return links to the web pages of the lab: Prometheus, Jaeger, Grafana, Envoy, and the services' APIs."""
+        """Return links to the lab's web pages: Prometheus, Jaeger, Grafana, Envoy, and the services' APIs."""
         return Pages(self._lab.endpoints)
 
     # -- live views ------------------------------------------------------------------------------------------------
 
     @property
     def _feed(self) -> Feed:
-        """What happens, for all live views of this kernel."""
+        """The event feed that all live views of this kernel share."""
         if self._reading is None:
             self._reading = Feed(self._lab)
         return self._reading
 
     def map(self) -> SystemMap:
-        """Show the system map: the diagram, in which events light up what they pass. It goes on while it is shown."""
+        """Show the system map: the diagram, in which events light up their path. Live while it is shown."""
         return SystemMap(self._feed, self.aliases)
 
     def stream(self) -> EventStream:
-        """Show the records as they come into Kafka, in a table with filters. It goes on while it is shown."""
+        """Show records as they arrive in Kafka, in a table with filters. Live while it is shown."""
         return EventStream(self._feed, self.aliases)
 
     def positions(self) -> Positions:
-        """Show outbox, write-ahead log and topic side by side. It goes on while it is shown."""
+        """Show outbox, write-ahead log and topic side by side. Live while it is shown."""
         return Positions(self._feed, self._lab, self.aliases)

@@ -1,4 +1,4 @@
-"""Bringing back what a notebook needs and a learner, or a lesson that was left in its middle, has stopped."""
+"""Restart the components that a learner or an interrupted lesson has stopped."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from labstack.progress import Progress
 
 
 def bring_back(lab: Lab, listen: Callable[[Progress], None] | None = None) -> list[str]:
-    """Let every part run again, and return which did not, a further version of a service apart.
+    """Start every component that is not running, and return their names, without additional versions of a service.
 
     Parameters
     ----------
     lab : Lab
-        Running, or not.
+        The lab, running or not.
     listen : callable, optional
-        Called while parts start.
+        Called while components start.
 
     Raises
     ------
     RelayFailed
-        A connector has lost its place in the log, which only a reset may give up.
+        A connector lost its position in the write-ahead log; only a reset may discard that position.
     """
     components = lab.status(memory=False).components
     versions = lab.endpoints.versions
@@ -29,6 +29,6 @@ def bring_back(lab: Lab, listen: Callable[[Progress], None] | None = None) -> li
         if component.state == "paused":
             lab.resume(name)
         elif name in versions and component.state == "failed":
-            lab.stop(name)  # nobody wants a further version back that a lesson has killed
+            lab.stop(name)  # an additional version that a lesson has killed stays down
     lab.up(listen)
     return [name for name, component in components.items() if component.state != "running" and name not in versions]

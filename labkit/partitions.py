@@ -1,4 +1,4 @@
-"""Into which partition of a topic Kafka's own clients, and so Debezium, put a key.
+"""The partition of a topic that Kafka's own clients, and therefore Debezium, choose for a key.
 
 Source: Apache Kafka, ``org.apache.kafka.common.utils.Utils.murmur2`` and ``BuiltInPartitioner.partitionForKey``.
 """
@@ -12,7 +12,7 @@ MASK = 0xFFFFFFFF
 
 
 def murmur2(key: bytes) -> int:
-    """Return Kafka's hash of a key, as an unsigned number of 32 bits."""
+    """Return Kafka's hash of a key, as an unsigned 32-bit number."""
     length = len(key)
     whole = length - length % 4
     state = SEED ^ length
@@ -26,13 +26,13 @@ def murmur2(key: bytes) -> int:
 
 
 def partition_of(key: str, partitions: int = 4) -> int:
-    """Return the partition in which the records with this key lie.
+    """Return the partition of the records with this key.
 
     Parameters
     ----------
     key : str
         The record's key.
     partitions : int
-        How many partitions the topic has.
+        The number of partitions of the topic.
     """
     return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions

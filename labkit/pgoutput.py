@@ -1,7 +1,7 @@
-"""What PostgreSQL's output plugin pgoutput says: the messages that Debezium reads, taken apart.
+"""A parser for messages of PostgreSQL's output plugin pgoutput, which Debezium reads.
 
-They come through a replication slot, or as bytes from `pg_logical_slot_peek_binary_changes`. The formats stand in
-PostgreSQL's documentation, "Logical Replication Message Formats"; only what an outbox needs is read here.
+The messages arrive through a replication slot, or as bytes from `pg_logical_slot_peek_binary_changes`. Source:
+PostgreSQL's documentation, "Logical Replication Message Formats". Only what an outbox needs is parsed.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Message:
     Attributes
     ----------
     transaction : str
-        Number of the transaction that it belongs to.
+        Id of the message's transaction.
     name : str
         BEGIN, RELATION, INSERT, COMMIT ...
     table : str
-        Which table it is about, if any.
+        The table that the message concerns, if any.
     row : dict
         The new row of an INSERT, as text; a NULL is None.
     """
@@ -52,7 +52,7 @@ class _Table:
 
 
 class _Bytes:
-    """Reads bytes from the front on."""
+    """Reads bytes from the front."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -73,17 +73,17 @@ class _Bytes:
 
 
 def read(rows: Iterable[tuple[str, bytes]]) -> list[Message]:
-    """Read messages in the order in which they came.
+    """Parse messages in the order in which they arrived.
 
     Parameters
     ----------
     rows : iterable of tuple
-        Number of the transaction, and the bytes. A RELATION that tells nothing new is left out.
+        Transaction id and bytes. A RELATION that repeats a known one is left out.
 
     Raises
     ------
     ValueError
-        These bytes are no messages of pgoutput.
+        The bytes are not pgoutput messages.
     """
     tables: dict[int, _Table] = {}
     messages = []
@@ -109,20 +109,20 @@ def read(rows: Iterable[tuple[str, bytes]]) -> list[Message]:
 
 def _relation(body: _Bytes) -> tuple[int, _Table]:
     number = body.number(4)
-    body.text()  # its schema
+    body.text()  # schema
     name = body.text()
     body.number(1)  # replica identity
     columns = []
     for _ in range(body.number(2)):
-        body.number(1)  # whether it is part of the key
+        body.number(1)  # flags: whether the column is part of the key
         columns.append(body.text())
-        body.number(8)  # its type and how that is modified
+        body.number(8)  # type and type modifier
     return number, _Table(name, tuple(columns))
 
 
 def _row(body: _Bytes, table: _Table) -> dict[str, str | None]:
     body.number(1)  # N, a new row
-    body.number(2)  # so many columns as RELATION has told
+    body.number(2)  # number of columns, known from RELATION
     row: dict[str, str | None] = {}
     for column in table.columns:
         row[column] = body.some(body.number(4)).decode() if body.some(1) == b"t" else None

@@ -1,6 +1,6 @@
-"""Topics and consumer groups to practise with, beside those of the shop: made, filled, read and taken away again.
+"""Topics and consumer groups for practice, beside those of the shop: create, fill, read and delete them.
 
-They lie on the lab's own broker, and the shop doesn't notice them.
+They are on the lab's own broker and do not affect the shop.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from labstack import Lab, broker, practice
 from labstack.broker import QUICK, Record
 
 LIKE_JAVA = "murmur2_random"
-"""How librdkafka calls the way in which Kafka's own clients choose a partition; by itself it takes another, crc32."""
+"""The librdkafka name of the partitioner of Kafka's own clients. The default of librdkafka is another one, crc32."""
 
 MOST_WORKERS = 12
 
 
 @dataclass(frozen=True)
 class Handled:
-    """A record that a worker has handled: which worker, which record, and when, in seconds since the work began."""
+    """A record that a worker has handled, with the start and the end in seconds since the work began."""
 
     worker: int
     record: Record
@@ -37,7 +37,7 @@ class Handled:
 
 
 class Practice:
-    """Makes topics and groups to practise with.
+    """Creates topics and groups for practice.
 
     Parameters
     ----------
@@ -63,15 +63,15 @@ class Practice:
         return self._lab.endpoints.kafka
 
     def topic(self, partitions: int = 4) -> str:
-        """Make a new topic, and return its name."""
+        """Create a topic, and return its name."""
         return practice.make_topic(self.kafka, partitions)
 
     def grow(self, topic: str, partitions: int) -> None:
-        """Let a topic have more partitions, so many in all."""
+        """Raise a topic's number of partitions to `partitions`."""
         practice.add_partitions(self.kafka, topic, partitions)
 
     def group(self) -> str:
-        """Return a name for a new group. A group is there as soon as somebody joins it."""
+        """Return a name for a new group. The group exists as soon as a consumer joins it."""
         return practice.new_name()
 
     def write(
@@ -82,18 +82,18 @@ class Practice:
         partitioner: str = LIKE_JAVA,
         partitions: Sequence[int] = (),
     ) -> None:
-        """Write records, one after the other.
+        """Write records in the given order.
 
         Parameters
         ----------
         topic : str
-            Where to.
+            The target topic.
         records : iterable of (key, value)
-            What.
+            The records.
         partitioner : str
-            How a key's partition is chosen.
+            The partitioner that chooses a key's partition.
         partitions : sequence of int, optional
-            The partitions, one for each record, instead of those that the partitioner would choose.
+            One partition for each record, instead of the partitioner's choice.
         """
         producer = Producer({"bootstrap.servers": self.kafka, "partitioner": partitioner, **QUICK})
         for number, (key, value) in enumerate(records):
@@ -103,22 +103,22 @@ class Practice:
             raise KitError(f"{left} records were not taken.", next_step="`lab` shows how the broker is")
 
     def read(self, topic: str) -> list[Record]:
-        """Return every record of a topic, in each partition in its order."""
+        """Return every record of a topic, sorted by partition and offset."""
         found = broker.read_all(self.kafka, [topic])
         return sorted(found, key=lambda record: (record.partition, record.offset))
 
     @contextmanager
     def workers(self, topic: str | list[str], number: int, handle: Callable[[Record], object]) -> Iterator[Workers]:
-        """Let workers read a topic (or several) from its beginning, as one new group, until the block ends.
+        """Run workers that read one or several topics from the beginning, as one new group, until the block ends.
 
         Parameters
         ----------
         topic : str or list of str
-            What they read.
+            The topics to read.
         number : int
-            How many they are.
+            The number of workers.
         handle : callable
-            What each does with a record.
+            Called by a worker with each record.
         """
         if not 0 < number <= MOST_WORKERS:
             raise KitError(f"{number} workers are none, or too many.", next_step=f"1 to {MOST_WORKERS} can be had")
@@ -130,21 +130,21 @@ class Practice:
             team.go_home()
 
     def remove(self, topic: str) -> None:
-        """Take one practice topic away; one that is gone already is no trouble."""
+        """Delete one practice topic; a topic that is already deleted causes no error."""
         practice.delete_topics(self.kafka, [topic])
 
     def clean(self) -> int:
-        """Take every practice topic and every practice group that nobody is in away; return how many topics it were."""
+        """Delete every practice topic and every empty practice group, and return the number of deleted topics."""
         return practice.delete_all(self.kafka)
 
 
 class Workers:
-    """Consumers of one group, each in a thread of its own. They begin once all have joined and share the partitions.
+    """Consumers of one group, each in a separate thread. They start once all have joined and share the partitions.
 
     Attributes
     ----------
     handled : list of Handled
-        What they have done, in the order in which it was done.
+        The handled records, in the order in which they were handled.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Workers:
         self._threads = [threading.Thread(target=self._work, args=(n,), daemon=True) for n in range(number)]
 
     def gather(self) -> None:
-        """Have everybody join, and wait until each partition has exactly one owner."""
+        """Let every worker join, and wait until each partition has exactly one owner."""
         every = sorted(p.partition for p in broker.partitions(self._kafka, self._topics))
 
         def is_settled() -> bool:
@@ -173,30 +173,30 @@ class Workers:
         wait_until(is_settled, 20, what=f"{len(self._threads)} consumers to share {len(every)} partitions")
 
     def finish(self, records: int, timeout: float = 60) -> pd.DataFrame:
-        """Let them begin, wait until they have handled so many records, and return who did how many."""
+        """Start the workers, wait until they have handled `records` records, and return their counts as a table."""
         self._first = time.monotonic()
         self._begin.set()
         wait_until(lambda: len(self.handled) >= records, timeout, what=f"{records} records to be handled")
         return self.table()
 
     def table(self) -> pd.DataFrame:
-        """Return for each worker its partitions, how many records it handled, and when it had done its last."""
+        """Return for each worker its partitions, its number of records, and the end of its last record."""
         rows = []
         for number, share in enumerate(self.assigned):
             mine = [one for one in self.handled if one.worker == number]
             rows.append((share or [], len(mine), round(max((one.ended for one in mine), default=0.0), 1)))
-        rows.sort(key=lambda row: (not row[0], row[0]))  # who comes to which share is left to chance
+        rows.sort(key=lambda row: (not row[0], row[0]))  # the assignment of partitions to workers is random
         table = pd.DataFrame(rows, columns=["partitions", "records", "seconds"])
         table.index = pd.Index(range(1, len(rows) + 1), name="worker")
         return table
 
     @property
     def seconds(self) -> float:
-        """How long it took, from the beginning to the last record."""
+        """Seconds from the start to the last record."""
         return max((one.ended for one in self.handled), default=0.0)
 
     def go_home(self) -> None:
-        """Have everybody leave the group."""
+        """Stop the workers and wait until they have left the group."""
         self._end.set()
         for thread in self._threads:
             if thread.ident:
@@ -219,7 +219,7 @@ class Workers:
 
         def on_assign(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             consumer.assign(partitions)
-            # A partition that was taken away and comes back would still be paused.
+            # A partition that was revoked and assigned again would still be paused.
             (consumer.resume if self._begin.is_set() else consumer.pause)(partitions)
             self.assigned[number] = sorted(p.partition for p in partitions)
 
@@ -239,7 +239,7 @@ class Workers:
         finally:
             had = self.assigned[number]
             consumer.close()
-            self.assigned[number] = had  # for whoever asks afterwards who had what
+            self.assigned[number] = had  # keep the assignment for later queries
 
     def _do(self, number: int, record: Record) -> None:
         began = time.monotonic() - self._first

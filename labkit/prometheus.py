@@ -1,4 +1,4 @@
-"""What Prometheus answers, as tables: a small client of its HTTP API.
+"""A small client of Prometheus' HTTP API that returns tables.
 
 Source: Prometheus' manual, "HTTP API".
 """
@@ -16,29 +16,29 @@ import pandas as pd
 from labkit.errors import KitError, QueryFailed
 
 PATIENCE = 5.0
-"""Seconds that an answer may take."""
+"""The timeout for an answer, in seconds."""
 
 NAME = "__name__"
 
 
 class NoPrometheus(KitError):
-    """There is no Prometheus in this lab, or it doesn't answer."""
+    """The lab has no Prometheus, or it does not answer."""
 
 
 class Prometheus:
-    """Asks one Prometheus.
+    """Queries one Prometheus.
 
     Parameters
     ----------
     url : str
-        Where it listens; empty where the lab has none.
+        Its base URL; empty if the lab has no Prometheus.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def query(self, expression: str, at: float | None = None) -> pd.DataFrame:
-        """Return what an expression is at one moment: a row for each series, its labels and its ``value``.
+        """Return the value of an expression at one moment: a row for each series, its labels and its ``value``.
 
         Parameters
         ----------
@@ -50,9 +50,9 @@ class Prometheus:
         Raises
         ------
         QueryFailed
-            Prometheus doesn't take the expression; has its own words.
+            Prometheus rejects the expression; the message contains its error.
         NoPrometheus
-            There is none, or it doesn't answer.
+            The lab has no Prometheus, or it does not answer.
         """
         parameters = {"query": expression} | ({"time": f"{at:.3f}"} if at is not None else {})
         data = self._ask("query", parameters)
@@ -69,12 +69,12 @@ class Prometheus:
         return table.sort_values(columns).reset_index(drop=True) if columns else table
 
     def number(self, expression: str, at: float | None = None) -> float:
-        """Return what an expression is, where it has one value.
+        """Return the value of an expression that has exactly one.
 
         Raises
         ------
         QueryFailed
-            It has none, or several.
+            The expression has no value, or several.
         """
         table = self.query(expression, at)
         if len(table) != 1:
@@ -85,7 +85,7 @@ class Prometheus:
         return float(table["value"][0])
 
     def query_range(self, expression: str, start: float, end: float, step: float) -> pd.DataFrame:
-        """Return what an expression was over a time: a row for each moment, a column for each series.
+        """Return the values of an expression over a period: a row for each moment, a column for each series.
 
         Parameters
         ----------
@@ -99,14 +99,15 @@ class Prometheus:
         Returns
         -------
         DataFrame
-            Its index are moments in UTC. A column is named by the labels in which its series differs from the others.
+            The index holds moments in UTC. A column's name consists of the labels in which its series differs from the
+            others.
         """
         lines = self.lines(expression, start, end, step)
         columns = zip(names([labels for labels, _ in lines]), (line for _, line in lines), strict=True)
         return pd.DataFrame(dict(columns)).sort_index()
 
     def lines(self, expression: str, start: float, end: float, step: float) -> list[tuple[dict[str, str], pd.Series]]:
-        """Return what an expression was over a time, as `query_range` does: labels and values of each series."""
+        """Return the labels and the values of each series over a period, from the same query as `query_range`."""
         parameters = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
         found = []
         for one in self._ask("query_range", parameters)["result"]:
@@ -115,7 +116,7 @@ class Prometheus:
         return found
 
     def exemplars(self, expression: str, seconds: float = 300) -> pd.DataFrame:
-        """Return the last exemplars of a histogram: labels, ``value``, ``trace_id`` and ``time``, the newest last."""
+        """Return a histogram's latest exemplars: labels, ``value``, ``trace_id`` and ``time``, the newest last."""
         now = time.time()
         parameters = {"query": expression, "start": f"{now - seconds:.3f}", "end": f"{now:.3f}"}
         rows = [
@@ -127,7 +128,7 @@ class Prometheus:
         return table.sort_values("time").reset_index(drop=True) if rows else table
 
     def targets(self) -> pd.DataFrame:
-        """Return whom it asks for metrics: ``job``, ``service``, ``version``, ``state`` and the last error."""
+        """Return the targets that it scrapes: ``job``, ``service``, ``version``, ``state`` and the last error."""
         found = self._ask("targets", {"state": "active"})["activeTargets"]
         rows = [
             {
@@ -157,7 +158,7 @@ class Prometheus:
         return pd.DataFrame(rows, columns=columns).sort_values(columns).reset_index(drop=True)
 
     def rules(self) -> pd.DataFrame:
-        """Return its alerting rules: ``alert``, ``state``, ``expression`` and for how many seconds it has to hold."""
+        """Return the alerting rules: ``alert``, ``state``, ``expression``, and the ``for`` duration in seconds."""
         rows = [
             {"alert": one["name"], "state": one["state"], "expression": one["query"], "for": one["duration"]}
             for group in self._ask("rules", {"type": "alert"})["groups"]
@@ -174,7 +175,7 @@ class Prometheus:
             )
         try:
             answer = httpx.post(f"{self.url}/api/v1/{what}", data=parameters, timeout=PATIENCE, trust_env=False)
-            if answer.status_code == 405:  # what takes no expression is only read
+            if answer.status_code == 405:  # endpoints without an expression accept only GET
                 answer = httpx.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=PATIENCE, trust_env=False)
             document = answer.json()
         except (httpx.HTTPError, ValueError) as error:
@@ -191,7 +192,7 @@ class Prometheus:
 
 
 def names(series: Sequence[dict[str, str]]) -> list[str]:
-    """Return a name for each of some series: the labels in which it differs from the others, or else its own name."""
+    """Return a name for each series: the labels in which it differs from the others, otherwise its metric name."""
     keys = list(dict.fromkeys(key for labels in series for key in labels if key != NAME))
     differing = [key for key in keys if len({labels.get(key) for labels in series}) > 1]
     several = len({labels.get(NAME) for labels in series}) > 1
@@ -204,5 +205,5 @@ def names(series: Sequence[dict[str, str]]) -> list[str]:
 
 
 def is_number(value: float) -> bool:
-    """Whether a sample has a value that can be drawn: a share of nothing is not a number."""
+    """Return whether a sample has a value that can be drawn: a share of nothing is not a number."""
     return math.isfinite(value)

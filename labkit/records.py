@@ -1,4 +1,4 @@
-"""Kafka records as a notebook shows them: read without joining a group, never without an end."""
+"""Kafka records in a notebook. A read joins no consumer group and always ends."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class RecordView:
     Parameters
     ----------
     record : labstack.broker.Record
-        The record itself.
+        The record.
     aliases : Aliases
         Names for the ids.
     naming : bool
-        Whether ids without a name get one; else their ends stand for them.
+        Whether ids without a name get one; otherwise their ends are shown.
     """
 
     def __init__(self, record: broker.Record, aliases: Aliases, *, naming: bool = True) -> None:
@@ -34,12 +34,12 @@ class RecordView:
 
     @property
     def headers(self) -> dict[str, str | None]:
-        """Its headers, with short names for the ids."""
+        """The headers, with short names for the ids."""
         return {name: self._tidy(value, name) for name, value in sorted(self.record.headers.items())}
 
     @property
     def value(self) -> Any:
-        """The event's payload, with short names for the ids; what is no JSON comes as text."""
+        """The event's payload, with short names for the ids; text if the payload is not JSON."""
         payload = self.record.value or b"null"
         try:
             document = json.loads(payload)
@@ -58,16 +58,16 @@ class RecordView:
 def take(
     kafka: str, topics: Iterable[str], n: int, *, keys: set[str] | None = None, timeout: float = 20
 ) -> list[broker.Record]:
-    """Return the first `n` records that these topics hold for these keys, waiting for those that are still to come.
+    """Return the first `n` records of these topics and keys. Wait for records that have not arrived yet.
 
     Parameters
     ----------
     kafka : str
         Bootstrap server.
     topics : iterable of str
-        Which topics.
+        The topics to read.
     n : int
-        How many; reading ends with the n-th.
+        The number of records; reading stops after the n-th.
     keys : set of str, optional
         Only records with these keys.
     timeout : float
@@ -76,7 +76,7 @@ def take(
     Raises
     ------
     WaitedTooLong
-        There were fewer; tells which came.
+        Fewer than `n` records arrived in time; the message lists them.
     """
     starts = broker.start_offsets(kafka, broker.partitions(kafka, topics))
     found: list[broker.Record] = []
@@ -96,14 +96,14 @@ def take(
 
 
 def wanted(record: broker.Record, keys: set[str] | None) -> bool:
-    """Whether a record belongs to these keys, and is not one of the lab's own canaries."""
+    """Return whether a record has one of these keys and is not one of the lab's probe events."""
     return record.type != canary.TYPE and (keys is None or record.key in keys)
 
 
 def in_order_of_cause(records: Iterable[broker.Record]) -> list[broker.Record]:
-    """Sort records by order, and each order's by cause and effect.
+    """Sort records by order, and each order's records by cause and effect.
 
-    Times won't do: two services that act upon the same event race, and who wins differs from run to run.
+    Times do not give this order: two services that react to the same event race, and the winner differs between runs.
     """
     listed = list(records)
     causes = {r.headers.get("ce_id"): r.headers.get("causation_id") for r in listed}

@@ -1,4 +1,4 @@
-"""Looking at something again and again while something else goes on."""
+"""Repeated measurements in the background of other work."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Value = float | Mapping[str, float]
 
 
 class Samples:
-    """Asks for a number, or for several with names, every so often, in a thread of its own, until the block ends.
+    """Measures a number, or several named ones, at a fixed interval in a separate thread until the block ends.
 
     Parameters
     ----------
     probe : callable
-        The question. A question that fails is left out, as nobody knows the answer then.
+        Returns the value or values. A measurement that raises is left out, because its value is unknown.
     every : float
-        Seconds from one question to the next.
+        Seconds between two measurements.
 
     Examples
     --------
@@ -52,16 +52,16 @@ class Samples:
             moment = time.time()
             try:
                 self._seen.append((moment, self._probe()))
-            except Exception as error:  # told if there is nothing else to tell
+            except Exception as error:  # reported if no measurement succeeds
                 self._error = error
 
     def table(self) -> pd.DataFrame:
-        """Return what was seen: a row for each question, its index in seconds since the first.
+        """Return the measurements: a row for each, indexed by the seconds since the first.
 
         Raises
         ------
         KitError
-            No question was answered.
+            No measurement succeeded.
         """
         if not self._seen:
             raise KitError(
@@ -74,11 +74,11 @@ class Samples:
 
     @property
     def began(self) -> float:
-        """The moment of the first sample, in seconds since 1970."""
+        """The time of the first measurement, in seconds since 1970."""
         return self._seen[0][0]
 
     def mean(self) -> float:
-        """Return the mean over time, of all values together: a value counts for as long as it was the last known."""
+        """Return the mean over time of the sum of all values. Each value counts until the next measurement."""
         total = self.table().sum(axis=1)
         lasted = total.index.to_series().diff().shift(-1).dropna()
         if lasted.empty:

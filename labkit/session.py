@@ -30,20 +30,20 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 NEEDS = {"09": ("prometheus",), "10": ("jaeger",)}
-"""The observers that a notebook works with. Without Jaeger notebook 10 reads the services' own files."""
+"""The observers that a notebook needs. Without Jaeger, notebook 10 reads the services' own files."""
 
 
 class Session(NamedTuple):
-    """What a notebook works with.
+    """The objects that a notebook works with.
 
     Attributes
     ----------
     lab : Lab
-        Starts, shows, breaks and heals the parts.
+        Starts, shows, breaks and heals the components.
     shop : Shop
-        Speaks HTTP with the four services.
+        Sends HTTP requests to the four services.
     look : Look
-        Looks into databases, topics and the relay.
+        Shows databases, topics and the relay.
     tasks : Tasks
         The exercises.
     """
@@ -57,18 +57,18 @@ class Session(NamedTuple):
 def begin(notebook: str, lab: Lab | None = None) -> Session:
     """Attach to the running lab, start the components that are down, and print the lab's state.
 
-    While an exercise of this notebook is in progress nothing is started again, since it may be what the exercise took
-    away.
+    While an exercise of this notebook is in progress, components that are down stay down, because the exercise may have
+    stopped them.
 
-    What differs from run to run (the stages of a start, warnings, how many exercises are solved) goes into an area of
-    its own above the stable text. nbval compares only what that area holds at first, which is nothing.
+    Output that differs between runs (the startup stages, warnings, the number of solved exercises) goes into a separate
+    area above the stable text. nbval compares only the area's initial content, which is empty.
 
     Parameters
     ----------
     notebook : str
         The notebook's number, such as ``01``.
     lab : Lab, optional
-        Which lab, instead of the user's.
+        A lab to use instead of the user's.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
         lab, shop, look, tasks.
     """
     _set_tables()
-    if in_notebook():  # its kernel may be one of another environment's making
+    if in_notebook():  # the kernel may belong to another environment, which does not load the extension
         load_ipython_extension(get_ipython())
     lab = lab or Lab()
     area, trouble = _Area(), ""
@@ -89,7 +89,7 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
         try:
             area.show(area.warnings + _brought_back(lab, tasks, status, area))
         except RelayFailed as error:
-            # What a connector has lost, only a reset may give up. Whoever can't go on needs `lab` for that.
+            # Only a reset may discard a connector's lost position. A learner who is stuck needs `lab` for that reset.
             trouble = f"\n{error.problem}\n`lab.reset()` brings everything back to the course's start."
         status = lab.status(memory=False)
     if trouble == "" and notebook in NEEDS:
@@ -103,7 +103,7 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
 
 
 def _brought_back(lab: Lab, tasks: Tasks, status: LabStatus, area: _Area) -> str:
-    """Start what does not run, unless an exercise of this notebook is in progress; return as HTML what was done."""
+    """Start components that are down, unless an exercise of this notebook is in progress; return a report as HTML."""
     going_on = tasks.in_progress()
     if going_on and status.state == "degraded":
         away = ", ".join(f"{name} ({what})" for name, what in status.complaints.items())
@@ -118,11 +118,11 @@ def _brought_back(lab: Lab, tasks: Tasks, status: LabStatus, area: _Area) -> str
 
 
 def _obtain(lab: Lab, programs: Sequence[str], area: _Area) -> str:
-    """Have the programs that a notebook works with, and return as HTML what it has to do without."""
+    """Install the programs that a notebook needs, and return a report of problems as HTML."""
     before = area.warnings
     absent = obtaining.wait_for(lab, programs, lambda how: area.show(f"{before}<div>{html.escape(how)}</div>"))
     if not absent:
-        join_observers(lab, Progress())  # what was installed by hand since the start
+        join_observers(lab, Progress())  # observers installed by hand since the start
     area.warnings = before
     lines = [
         f"△ {name} is not installed: {why.splitlines()[0].rstrip('.:')}. Run `lab install {name}` to see why."
@@ -143,7 +143,7 @@ def _parts(lab: Lab) -> str:
 
 
 def _set_tables() -> None:
-    """Give tables a fixed width, so that they look the same wherever they are printed."""
+    """Set a fixed width for tables, so that they look the same in every environment."""
     for option, value in {
         "display.width": 120,
         "display.max_columns": 20,
@@ -161,7 +161,7 @@ def _finding_html(finding: Finding) -> str:
 
 @dataclass
 class _Area:
-    """A place below the cell that shows what happens now; empty at first and, with nothing to say, at the end."""
+    """An area below the cell for current status; empty at first, and empty at the end if there is nothing to report."""
 
     warnings: str = ""
     handle: Any = None

@@ -1,7 +1,7 @@
-"""Shares and chance: whether so many of so many can be what a share gives.
+"""Shares and chance: whether a number of hits is compatible with a share.
 
-The interval is Clopper and Pearson's: the shares under which neither as few hits as were seen nor as many are too
-unlikely, by the binomial distribution itself and no approximation of it (https://doi.org/10.1093/biomet/26.4.404).
+The interval is Clopper and Pearson's. It excludes a share under which so few hits, or so many, are too unlikely. The
+probabilities come from the binomial distribution, without approximation (https://doi.org/10.1093/biomet/26.4.404).
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import math
 from collections.abc import Callable
 
 CONFIDENCE = 0.9999
-"""A measured share misses the true one by chance once in ten thousand times, at most."""
+"""The confidence level: chance alone makes a measured share miss the true one at most once in ten thousand times."""
 
 
 def is_plausible(hits: int, times: int, share: float, confidence: float = CONFIDENCE) -> bool:
-    """Whether so many hits can come of a share.
+    """Return whether a number of hits is compatible with a share.
 
     Parameters
     ----------
     hits, times : int
-        How many of how many.
+        The number of hits, and the number of trials.
     share : float
         From 0 to 1.
     confidence : float
-        How sure one wants to be before one says no.
+        The confidence level of the test, from 0 to 1.
     """
     _require(hits, times)
     tail = (1 - confidence) / 2
@@ -31,7 +31,7 @@ def is_plausible(hits: int, times: int, share: float, confidence: float = CONFID
 
 
 def interval(hits: int, times: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the lowest and the highest share of which so many hits can come."""
+    """Return the lowest and the highest share that are compatible with a number of hits."""
     _require(hits, times)
     tail = (1 - confidence) / 2
     low = 0.0 if hits == 0 else _turn(lambda share: at_least(hits, times, share) > tail)
@@ -40,12 +40,12 @@ def interval(hits: int, times: int, confidence: float = CONFIDENCE) -> tuple[flo
 
 
 def at_most(hits: int, times: int, share: float) -> float:
-    """Return how probable it is that at most so many hits come of a share."""
+    """Return the probability of at most `hits` hits under a share."""
     return math.fsum(_exactly(k, times, share) for k in range(hits + 1))
 
 
 def at_least(hits: int, times: int, share: float) -> float:
-    """Return how probable it is that at least so many hits come of a share."""
+    """Return the probability of at least `hits` hits under a share."""
     return math.fsum(_exactly(k, times, share) for k in range(hits, times + 1))
 
 
@@ -57,7 +57,7 @@ def _exactly(hits: int, times: int, share: float) -> float:
 
 
 def _turn(is_beyond: Callable[[float], bool]) -> float:
-    """Find the share from which on it is so, by halving."""
+    """Find, by bisection, the lowest share for which the predicate is true."""
     low, high = 0.0, 1.0
     for _ in range(50):
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""The shop, as a customer and its shopkeeper reach it: over HTTP, through the gateway."""
+"""The shop's API for customers and the shopkeeper: over HTTP, through the gateway."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from labstack.errors import one_of
 
 TERMINAL = ("COMPLETED", "CANCELLED")
 BACK = {"stopped": "start", "failed": "start", "paused": "resume"}
-"""What brings a component back, by its state."""
+"""The method that brings a component back, by its state."""
 
 SHOWN_HEADERS = ("content-type", "location", "retry-after")
 
 
 @dataclass(frozen=True)
 class Order:
-    """An order, as the order service told it at one moment.
+    """An order, as the order service returned it at one moment.
 
     Attributes
     ----------
     order_id : str
-        Its id.
+        The order's id.
     alias : str
         Its short name.
     status : str
@@ -47,12 +47,12 @@ class Order:
 
     @property
     def total_cents(self) -> int:
-        """What it costs, in cents."""
+        """The total price, in cents."""
         return int(self.document["total_cents"])
 
     @property
     def failure_reason(self) -> str | None:
-        """Why it failed; None if it did not."""
+        """The reason of the failure; None if the order did not fail."""
         reason: str | None = self.document["failure_reason"]
         return reason
 
@@ -65,7 +65,7 @@ class Order:
 
 
 class Exchange:
-    """One request and its answer, as they went over the wire, with short names for the ids."""
+    """One request and its answer, as sent over the wire, with short names for the ids."""
 
     def __init__(self, answer: httpx.Response, aliases: Aliases) -> None:
         self.answer = answer
@@ -108,7 +108,7 @@ class Shop:
         self.last: Exchange | None = None
 
     def origin(self, service: str) -> str:
-        """Return where requests for a service go: the gateway, as for every client."""
+        """Return the URL for requests to a service: the gateway's, as for every client."""
         where = running(self._lab)
         if service not in where.services:
             raise ShopAway(f"There is no service {service!r}.", next_step=one_of(service, where.services))
@@ -117,12 +117,12 @@ class Shop:
     def request(
         self, method: str, service: str, path: str, *, headers: dict[str, str] | None = None, **arguments: Any
     ) -> Any:
-        """Send one request, and return what its JSON answer holds; `last` keeps both as they were.
+        """Send one request, and return the content of its JSON answer; `last` keeps the request and the answer.
 
         Raises
         ------
         Refused, ShopAway
-            The answer is an error, or there is none.
+            The answer is an error, or there is no answer.
         """
         try:
             answer = self._http.request(method, self.origin(service) + path, headers=headers, **arguments)
@@ -137,7 +137,7 @@ class Shop:
         document = self._aliases.tidy(answer.json()) if "json" in answer.headers.get("content-type", "") else {}
         document.setdefault("status", answer.status_code)
         if answer.status_code >= 500:
-            # What a service says carries its version; the gateway speaks where there is no service to do so.
+            # A service's answer carries its version; an answer without one comes from the gateway itself.
             who = f"The {service} service" if VERSION_HEADER in answer.headers else f"The gateway, for {service},"
             raise ShopAway(
                 f"{who} answered {answer.status_code}: {document.get('detail', answer.text[:200])}",
@@ -156,29 +156,29 @@ class Shop:
         at_once: int = 1,
         per_second: float | None = None,
     ) -> Traffic:
-        """Send the same request again and again through the gateway; whatever is answered is counted, and no error.
+        """Send the same request repeatedly through the gateway. Error answers are counted, not raised.
 
         Parameters
         ----------
         times : int
-            How many requests.
+            The number of requests.
         path : str
-            With its query.
+            The path, with its query.
         method : str
             The HTTP method.
         headers : dict, optional
-            Further headers.
+            Additional headers.
         body : object, optional
-            What to send as JSON.
+            The body, sent as JSON.
         at_once : int
-            How many are on their way at the same time.
+            The number of concurrent requests.
         per_second : float, optional
-            How many are begun in a second; as many as possible by default.
+            The number of requests to start per second; as many as possible by default.
 
         Returns
         -------
         Traffic
-            Who answered, what, and in how long.
+            The answers: their senders, statuses and durations.
 
         Examples
         --------
@@ -191,23 +191,23 @@ class Shop:
         return send(self.origin("order"), log, times, path, **options)
 
     def load(self, count: int, per_second: float, *, evenly: bool = False, seed: int = 12) -> Load:
-        """Place many orders, as many customers would: each when it is due, whether or not others were answered.
+        """Place many orders, as many customers would: each when it is due, whether or not earlier ones were answered.
 
         Parameters
         ----------
         count : int
-            How many orders, out of ``datasets/streams/load.csv``.
+            The number of orders, out of ``datasets/streams/load.csv``.
         per_second : float
-            How many in a second, on average.
+            The average number of orders per second.
         evenly : bool
-            Whether one comes exactly so long after the other; by default they come by chance.
+            Whether orders are due at equal intervals; by default the intervals are random.
         seed : int
-            Of the chance: the same seed gives the same moments.
+            Seed of the random intervals: the same seed gives the same moments.
 
         Returns
         -------
         Load
-            What was answered; its ``orders`` are the orders' ids.
+            The answers; ``orders`` holds the ids of the orders.
 
         Examples
         --------
@@ -224,18 +224,18 @@ class Shop:
         key: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> Order:
-        """Order something.
+        """Place an order.
 
         Parameters
         ----------
         customer_id, destination : str
-            Who orders, and where to.
+            The customer, and the destination.
         items : dict
-            How many of each sku; or the lines as the API takes them.
+            The quantity by sku; or the order lines in the API's format.
         key : str, optional
-            Idempotency key: sent again with the same key, it is still one order.
+            Idempotency key: requests with the same key create only one order.
         headers : dict, optional
-            Further headers.
+            Additional headers.
         """
         lines = items if isinstance(items, list) else [{"sku": s, "quantity": n} for s, n in items.items()]
         body = {"customer_id": customer_id, "destination": destination, "items": lines}
@@ -243,11 +243,11 @@ class Shop:
         return self._order(self.request("POST", "order", "/orders", json=body, headers=headers))
 
     def order(self, order: Order | str) -> Order:
-        """Ask how an order is now."""
+        """Return the current state of an order."""
         return self._order(self.request("GET", "order", f"/orders/{self.id(order)}"))
 
     def orders(self, **filters: str) -> Iterator[Order]:
-        """Go through the orders, the newest first, by ``status=`` and ``customer_id=`` if given."""
+        """Iterate over the orders, newest first, filtered by ``status=`` and ``customer_id=`` if given."""
         for document in self._pages("order", "/orders", filters):
             yield self._order(document)
 
@@ -256,7 +256,7 @@ class Shop:
         return list(self._pages("order", f"/orders/{self.id(order)}/history", {}))
 
     def cancel(self, order: Order | str) -> Order:
-        """Call an order off."""
+        """Cancel an order."""
         return self._order(self.request("POST", "order", f"/orders/{self.id(order)}/cancel"))
 
     def follow(self, order: Order | str, timeout: float = 40) -> Order:
@@ -265,7 +265,7 @@ class Shop:
         Raises
         ------
         WaitedTooLong
-            It was neither in time; says how it was then, and which parts of the lab were not running.
+            The order reached neither state in time; the message contains its status and the components that were down.
         """
         seen: list[Order] = []
 
@@ -294,11 +294,11 @@ class Shop:
         return self._document("GET", "inventory", f"/inventory/products/{sku}")
 
     def restock(self, sku: str, quantity: int) -> dict[str, Any]:
-        """Put goods that arrived into the warehouse."""
+        """Add delivered goods to the warehouse's stock."""
         return self._document("POST", "inventory", f"/inventory/products/{sku}/restock", json={"quantity": quantity})
 
     def account(self, customer_id: str) -> dict[str, Any]:
-        """Return what a customer has."""
+        """Return a customer's account."""
         return self._document("GET", "payment", f"/payments/accounts/{customer_id}")
 
     def deposit(self, customer_id: str, amount_cents: int) -> dict[str, Any]:
@@ -307,19 +307,19 @@ class Shop:
         return self._document("POST", "payment", path, json={"amount_cents": amount_cents})
 
     def reservations(self, order: Order | str) -> list[dict[str, Any]]:
-        """Return what inventory set aside for an order."""
+        """Return the reservations of inventory for an order."""
         return list(self._pages("inventory", "/inventory/reservations", {"order_id": self.id(order)}))
 
     def payments(self, order: Order | str) -> list[dict[str, Any]]:
-        """Return what was paid for an order, with its ledger entries."""
+        """Return the payments for an order, with their ledger entries."""
         return list(self._pages("payment", "/payments", {"order_id": self.id(order)}))
 
     def shipments(self, order: Order | str) -> list[dict[str, Any]]:
-        """Return what shipping arranged for an order."""
+        """Return the shipments for an order."""
         return list(self._pages("shipping", "/shipping/shipments", {"order_id": self.id(order)}))
 
     def id(self, order: Order | str) -> str:
-        """Return the id of an order: given itself, its id, or its short name."""
+        """Return the id of an order, given the order, its id, or its short name."""
         return order.order_id if isinstance(order, Order) else self._aliases.id(order)
 
     def _order(self, document: dict[str, Any]) -> Order:

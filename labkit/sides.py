@@ -1,4 +1,4 @@
-"""One order in four databases, side by side: what each service made of it, and who has heard what."""
+"""One order in four databases, side by side: each service's rows, and the inboxes that contain its events."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ STATUS = {
     "shipping": "SELECT status, failure_reason FROM shipments WHERE order_id = %(order)s",
 }
 DID = {
-    "order": "SELECT '' WHERE false",  # what it does is to decide; that is its status
-    # The products of an order move together, so one of them tells.
+    "order": "SELECT '' WHERE false",  # the order service only decides; the decision is its status
+    # The products of an order move together, so one of them is enough.
     "inventory": """
         SELECT effect FROM stock_movements WHERE order_id = %(order)s
         AND sku = (SELECT min(sku) FROM stock_movements WHERE order_id = %(order)s) ORDER BY at""",
@@ -36,7 +36,7 @@ INBOX = "SELECT event_id::text FROM inbox WHERE event_id = ANY(%s::uuid[])"
 
 
 def side_by_side(where: Endpoints, order_id: str) -> pd.DataFrame:
-    """Return what each service made of an order: its row's status and reason, what it did, and what it said."""
+    """Return each service's view of an order: its row's status and reason, its effects, and the events it published."""
     rows, order = [], {"order": order_id}
     for service in STATUS:
         with psycopg.connect(where.databases[service], connect_timeout=5) as db:
@@ -52,9 +52,9 @@ def _listed(rows: list[Any]) -> str:
 
 
 def who_heard_what(where: Endpoints, order_ids: Collection[str]) -> pd.DataFrame:
-    """Return for each event of some orders how many records it has, and how often it stands in each inbox.
+    """Return for each event of some orders its number of records, and how often each inbox contains it.
 
-    A dash stands where a service does nothing upon an event, so that it need not remember it.
+    A dash marks a service that does not act on an event and therefore does not record it in its inbox.
     """
     topics = [f"{service}.events" for service in where.services]
     found = [r for r in broker.read_all(where.kafka, topics) if kafka_records.wanted(r, set(order_ids))]
@@ -69,10 +69,10 @@ def who_heard_what(where: Endpoints, order_ids: Collection[str]) -> pd.DataFrame
 
 
 def wait_for_rest(where: Endpoints, order_ids: Collection[str], without: str | None, timeout: float) -> None:
-    """Wait until everything that was said about some orders has been heard by everyone whom it concerns.
+    """Wait until every service that acts on the events of some orders has handled them all.
 
-    Whatever is said upon an event is committed together with its inbox row. So when the inboxes hold all that the
-    outboxes held before, and the outboxes hold nothing new afterwards, nothing is on its way.
+    A service commits the events that result from an event together with its inbox row. So when the inboxes hold every
+    event that was in the outboxes before, and the outboxes hold no new event afterwards, no event is in flight.
     """
     hearers = {service: acts_on for service, acts_on in ACTS_ON.items() if service != without}
 

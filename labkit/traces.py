@@ -1,6 +1,6 @@
-"""Traces: read from Jaeger where the lab has it, else from the files that the services write.
+"""Traces, read from Jaeger if the lab has it, otherwise from the files that the services write.
 
-Both hold spans in OpenTelemetry's terms. Source: OpenTelemetry specification, "Trace"; OTLP, "JSON Protobuf Encoding".
+Both hold OpenTelemetry spans. Source: OpenTelemetry specification, "Trace"; OTLP, "JSON Protobuf Encoding".
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import pandas as pd
 from labkit.errors import KitError
 
 PATIENCE = 5.0
-"""Seconds that an answer may take."""
+"""The timeout for an answer, in seconds."""
 
 KINDS = {0: "", 1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 ERROR = 2
-"""OTLP's status code of a span that has failed."""
+"""OTLP's status code of a failed span."""
 
 RELAY = "debezium"
 
 
 class NoTraces(KitError):
-    """Nobody keeps traces in this lab, or who keeps them doesn't answer."""
+    """The lab stores no traces, or the trace store does not answer."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Span:
     Attributes
     ----------
     trace_id, span_id, parent_id : str
-        Hexadecimal; a span without a parent is the first of its trace.
+        Hexadecimal. A span without a parent is the first of its trace.
     service, name, kind : str
-        Who has done what, and ``server``, ``producer``, ``consumer`` or ``internal``.
+        The service, its operation, and ``server``, ``producer``, ``consumer`` or ``internal``.
     start, end : int
         Nanoseconds since 1970.
     attributes : dict
-        What else is known of it.
+        The span's attributes.
     failed : bool
-        Whether it ended in an error.
+        Whether the span ended with an error.
     error : str
-        Which one.
+        The error's description.
     """
 
     trace_id: str
@@ -63,22 +63,22 @@ class Span:
 
     @property
     def milliseconds(self) -> float:
-        """How long it took."""
+        """The duration of the span."""
         return (self.end - self.start) / 1e6
 
     @property
     def label(self) -> str:
-        """Its name, with the service's where the name doesn't say it."""
+        """The span's name, preceded by the service's name unless it starts with it."""
         return self.name if self.name.startswith(self.service) else f"{self.service}: {self.name}"
 
 
 class Trace:
-    """All spans of one trace, in the order in which they began.
+    """All spans of one trace, in order of their start.
 
     Parameters
     ----------
     spans : iterable of Span
-        Of one trace; of a span that several have recorded, one is kept.
+        The spans of one trace. A span that was recorded several times is kept once.
     """
 
     def __init__(self, spans: Iterable[Span]) -> None:
@@ -92,25 +92,25 @@ class Trace:
 
     @property
     def roots(self) -> list[Span]:
-        """The spans whose parent nobody has recorded: one, in a trace that is whole."""
+        """The spans whose parent is not recorded: exactly one in a complete trace."""
         return [span for span in self.spans if span.parent_id not in self._by_id]
 
     @property
     def milliseconds(self) -> float:
-        """From its first beginning to its last end."""
+        """The time from the first start to the last end."""
         return (max(span.end for span in self.spans) - self.spans[0].start) / 1e6
 
     def children(self, of: Span) -> list[Span]:
-        """Return the spans that went on from one, in the order in which they began."""
+        """Return the child spans of a span, in order of their start."""
         return [span for span in self.spans if span.parent_id == of.span_id]
 
     def edges(self) -> set[tuple[str, str]]:
-        """Return which span went on from which, by their labels: parent, child."""
+        """Return the pairs of parent and child span, by their labels."""
         pairs = ((self._by_id.get(span.parent_id), span) for span in self.spans)
         return {(parent.label, child.label) for parent, child in pairs if parent}
 
     def table(self) -> pd.DataFrame:
-        """Return a row for each span: when it began (ms after the first), how long it took, whose it is, what it is."""
+        """Return a row for each span: its start (ms after the first), duration, service, name and error."""
         zero = self.spans[0].start
         rows = [
             {
@@ -125,7 +125,7 @@ class Trace:
         return pd.DataFrame(rows)
 
     def walk(self) -> list[tuple[int, Span]]:
-        """Return every span with its depth, each before what went on from it."""
+        """Return every span with its depth, each before its children."""
         found: list[tuple[int, Span]] = []
 
         def visit(span: Span, depth: int) -> None:
@@ -138,12 +138,12 @@ class Trace:
         return found
 
     def tree(self, below: str = "") -> str:
-        """Return which span went on from which, as indented text; names and failures, no times.
+        """Return the spans as an indented tree, with names and failures but without times.
 
         Parameters
         ----------
         below : str
-            The label of the span at which it begins; by default the whole trace.
+            The label of the span at the top of the tree; by default the whole trace is shown.
         """
 
         def lines(span: Span, depth: int) -> list[str]:
@@ -155,11 +155,11 @@ class Trace:
         return "\n".join(line for first in begins for line in lines(first, 0))
 
     def slowest(self) -> Span:
-        """Return the span that took longest by itself: without the time in which its children were at work."""
+        """Return the span with the longest duration, not counting the time covered by its children."""
         return max(self.spans, key=self.own_milliseconds)
 
     def own_milliseconds(self, span: Span) -> float:
-        """Return how long a span took, without what its children did within it."""
+        """Return the duration of a span without the time that its children cover."""
         covered, upto = 0, span.start
         for child in self.children(span):
             begin, end = max(child.start, upto), min(child.end, span.end)
@@ -170,22 +170,22 @@ class Trace:
 
 
 class Source(Protocol):
-    """Where traces are kept."""
+    """A store of traces."""
 
     def of_order(self, order_id: str) -> list[Trace]:
-        """Return the traces in which an order is spoken of, the oldest first."""
+        """Return the traces that mention an order, oldest first."""
 
     def trace(self, trace_id: str) -> Trace | None:
-        """Return one trace, if it is there."""
+        """Return one trace, or None if it is not there."""
 
 
 class JaegerSource:
-    """Asks Jaeger, over its HTTP API.
+    """Reads traces from Jaeger, over its HTTP API.
 
     Parameters
     ----------
     url : str
-        Where it listens.
+        Jaeger's base URL.
     """
 
     SERVICES = ("order", "inventory", "payment", "shipping")
@@ -222,7 +222,7 @@ class JaegerSource:
 
 
 class FileSource:
-    """Reads the files that the services write where there is no Jaeger.
+    """Reads the files that the services write if there is no Jaeger.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ class FileSource:
 
 
 def _of_line(line: str) -> Iterable[Span]:
-    """Read a line of a file; one that is not whole yet is left for the next look."""
+    """Read the spans of a line; skip an incomplete line, which the next read returns."""
     try:
         request = json.loads(line)
     except ValueError:
@@ -274,7 +274,7 @@ def _of_line(line: str) -> Iterable[Span]:
 
 
 def _attributes(pairs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Read OTLP's list of attributes; a 64-bit number is text there."""
+    """Return OTLP's list of attributes as a dict. OTLP encodes a 64-bit number as text."""
     read = {}
     for pair in pairs:
         ((kind, value),) = pair["value"].items()
@@ -286,7 +286,7 @@ def _of_jaeger(trace: dict[str, Any]) -> Iterable[Span]:
     for span in trace["spans"]:
         tags = {tag["key"]: tag["value"] for tag in span["tags"]}
         parents = [one["spanID"] for one in span.get("references", []) if one["refType"] == "CHILD_OF"]
-        start = span["startTime"] * 1000  # Jaeger's API has microseconds
+        start = span["startTime"] * 1000  # Jaeger's API uses microseconds
         failed = tags.get("otel.status_code") == "ERROR" or tags.get("error") is True
         yield Span(
             span["traceID"],

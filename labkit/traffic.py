@@ -1,4 +1,4 @@
-"""Many requests through the gateway, and what came of them: who answered, what, and in how long."""
+"""Many requests through the gateway, and their answers: by which version, with which status, and how fast."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from labstack.mesh.access_log import FLAGS
 
 VERSION_HEADER = "x-service-version"
 GATEWAY = "gateway"
-"""Who answered where no service did."""
+"""The sender of an answer that comes from no service."""
 
 NOTHING = "-"
-"""A request in which Envoy had nothing to do with the answer has no response flag."""
+"""The response flags, in the access log, of a request whose answer Envoy did not affect."""
 
 Log = Callable[[int], list[dict[str, Any]]]
-"""Gives the last lines of the gateway's access log."""
+"""Returns the last lines of the gateway's access log."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one request was answered with.
+    """The answer to one request.
 
     Attributes
     ----------
     status : int
-        The HTTP status; 0 where the connection broke.
+        The HTTP status; 0 if the connection broke.
     version : str
-        Which version of the service answered; ``gateway`` where none did.
+        The version of the service that answered; ``gateway`` if no service did.
     seconds : float
-        From sending to the end of the answer.
+        Time from sending the request to the end of the answer.
     trace : str
-        The id of the request's trace, by which the access log knows it.
+        The id of the request's trace, by which the access log identifies the request.
     """
 
     status: int
@@ -52,16 +52,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Share:
-    """Whether a measured share is what it should be, but for chance.
+    """The comparison of a measured share with an expected one, with allowance for chance.
 
     Attributes
     ----------
     who : str
         A version, or a status.
     hits, times : int
-        How many of how many requests.
+        The number of hits, and the number of requests.
     expected : float
-        The share that it should be, from 0 to 1.
+        The expected share, from 0 to 1.
     """
 
     who: str
@@ -71,12 +71,12 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The shares of which this measurement may be one, with 99.99% confidence (Clopper and Pearson's, exact)."""
+        """The exact (Clopper-Pearson) confidence interval of the share, at 99.99%."""
         return interval(self.hits, self.times)
 
     @property
     def holds(self) -> bool:
-        """Whether the expected share is within that interval."""
+        """Whether the expected share lies within that interval."""
         return is_plausible(self.hits, self.times, self.expected)
 
     def __bool__(self) -> bool:
@@ -93,16 +93,16 @@ class Share:
 
 
 class Traffic:
-    """What a number of requests was answered with.
+    """The answers to a number of requests.
 
     Parameters
     ----------
     what : str
-        What was asked, such as ``GET /orders?limit=1``.
+        The request, such as ``GET /orders?limit=1``.
     answers : list of Answer
-        In the order in which they were sent.
+        In the order in which the requests were sent.
     log : callable
-        Gives the last lines of the access log.
+        Returns the last lines of the access log.
     """
 
     def __init__(self, what: str, answers: list[Answer], log: Log) -> None:
@@ -113,39 +113,39 @@ class Traffic:
 
     @property
     def statuses(self) -> dict[int, int]:
-        """How many requests got which status."""
+        """The number of requests by status."""
         return dict(sorted(Counter(answer.status for answer in self.answers).items()))
 
     @property
     def versions(self) -> dict[str, int]:
-        """How many requests were answered by which version of the service, or by the gateway itself."""
+        """The number of requests by the version of the service that answered, or by the gateway itself."""
         return dict(sorted(Counter(answer.version for answer in self.answers).items()))
 
     @property
     def fastest(self) -> float:
-        """Seconds that the fastest answer took."""
+        """The time of the fastest answer, in seconds."""
         return min(answer.seconds for answer in self.answers)
 
     @property
     def slowest(self) -> float:
-        """Seconds that the slowest answer took."""
+        """The time of the slowest answer, in seconds."""
         return max(answer.seconds for answer in self.answers)
 
     def table(self) -> pd.DataFrame:
-        """Return how many requests were answered by whom, with which status."""
+        """Return the number of requests by sender and status of the answer."""
         counts = Counter((answer.version, answer.status) for answer in self.answers)
         rows = [(*what, number) for what, number in sorted(counts.items())]
         return pd.DataFrame(rows, columns=["answered by", "status", "requests"])
 
     def shares(self) -> dict[str, float]:
-        """Return which share of the requests each version answered, from 0 to 1."""
+        """Return the share of the requests that each version answered, from 0 to 1."""
         return {who: number / len(self.answers) for who, number in self.versions.items()}
 
     def share(self, who: str | int, expected: float) -> Share:
-        """Compare the share of a version, or of a status, with what it should be.
+        """Compare the share of a version, or of a status, with the expected share.
 
-        It holds if the exact (Clopper-Pearson) confidence interval of the measured share, at 99.99%, contains the
-        expected one. So chance alone makes it fail once in ten thousand times, at most.
+        The comparison holds if the exact (Clopper-Pearson) confidence interval of the measured share, at 99.99%,
+        contains the expected share. Chance alone makes it fail at most once in ten thousand times.
 
         Parameters
         ----------
@@ -166,30 +166,31 @@ class Traffic:
         return Share(str(who), hits, len(self.answers), expected)
 
     def flagged(self, flag: str) -> Traffic:
-        """Return those of these requests that have a response flag in the access log."""
+        """Return the requests that have a response flag in the access log."""
         traces = {_trace_of(line) for line in self.log() if flag in line["response_flags"].split(",")}
         return Traffic(self.what, [answer for answer in self.answers if answer.trace in traces], self._log)
 
     def log(self, timeout: float = 10) -> list[dict[str, Any]]:
-        """Return the access log's lines of these requests, waiting for those that are still to be written."""
+        """Return the access log's lines of these requests. Wait for lines that are not written yet."""
         wanted = {answer.trace for answer in self.answers}
 
         def written() -> list[dict[str, Any]]:
             found = [entry for entry in self._log(10 * len(wanted) + 2000) if _trace_of(entry) in wanted]
             return found if len(found) >= len(wanted) else []
 
-        if not self._lines:  # once found they are kept: the log goes on
+        if not self._lines:  # keep the lines once found, because the log grows
             self._lines = wait_until(written, timeout, what=f"{len(wanted)} lines in the gateway's access log")
         return self._lines
 
     def flags(self) -> pd.DataFrame:
-        """Return what the gateway's access log says of these requests: statuses, response flags, what they mean, and
-        how often the request was sent to a service.
+        """Return the number of these requests by status, response flags and their meaning, and number of attempts.
+
+        The values come from the gateway's access log.
         """
         return by_flag(self.log())
 
     def chart(self, title: str = "") -> None:
-        """Draw who answered what in how long."""
+        """Draw each answer's sender and duration."""
         from labkit.views.charts import traffic_chart
 
         traffic_chart(self, title or f"{len(self.answers)} × {self.what}")
@@ -200,7 +201,7 @@ class Traffic:
 
 
 def _trace_of(line: dict[str, Any]) -> str:
-    """Return the id of the trace of a line in the access log; a gateway that traces has put its own span behind it."""
+    """Return the trace id of a line in the access log. A gateway that traces replaces the span id after it."""
     return (line.get("traceparent") or "").partition("-")[2].partition("-")[0]
 
 
@@ -217,7 +218,7 @@ def send(
     per_second: float | None = None,
     timeout: float = 30,
 ) -> Traffic:
-    """Send the same request again and again, and return what came of it; see `Shop.traffic`."""
+    """Send the same request repeatedly, and return the answers; see `Shop.traffic`."""
     limits = httpx.Limits(max_connections=None)
     with httpx.Client(base_url=origin, timeout=timeout, trust_env=False, limits=limits) as client:
         first = time.monotonic()
@@ -240,14 +241,14 @@ def send(
 
 
 def by_flag(entries: list[dict[str, Any]]) -> pd.DataFrame:
-    """Count the lines of an access log by status, response flags and tries."""
+    """Count the lines of an access log by status, response flags and attempts."""
     counts = Counter((entry["response_code"], entry["response_flags"], entry.get("attempts") or 0) for entry in entries)
     rows = [(status, flags, meaning(flags), tries, n) for (status, flags, tries), n in sorted(counts.items())]
     return pd.DataFrame(rows, columns=["status", "flag", "meaning", "tries", "requests"])
 
 
 def meaning(flags: str) -> str:
-    """Say response flags in words: ``UF,URX`` is "no connection to the service; all retries are used up"."""
+    """Return response flags in words: ``UF,URX`` is "no connection to the service; all retries are used up"."""
     if flags == NOTHING:
         return NOTHING
     return "; ".join(FLAGS.get(flag, flag) for flag in flags.split(","))

@@ -1,4 +1,4 @@
-"""Waiting for something to become true, instead of sleeping and hoping."""
+"""Waiting for a condition by polling, instead of sleeping for a fixed time."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ T = TypeVar("T")
 
 
 def wait_until(probe: Callable[[], T], timeout: float = 30, *, what: str = "", interval: float = 0.05) -> T:
-    """Ask again and again until the answer is something true, and return it.
+    """Poll a probe until it returns a true value, and return that value.
 
     Parameters
     ----------
     probe : callable
-        The question. What it raises passes through.
+        Returns the value. Its exceptions propagate.
     timeout : float
         Seconds, at most.
     what : str
-        What is waited for, for the message.
+        The condition in words, for the message.
     interval : float
-        Seconds between two questions.
+        Seconds between two calls.
 
     Raises
     ------
     WaitedTooLong
-        The answer was not true in time; tells the last one.
+        The probe returned no true value in time; the message contains the last value.
 
     Examples
     --------

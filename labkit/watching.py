@@ -1,4 +1,4 @@
-"""What a notebook sees of the lab through Prometheus and Jaeger: metrics, alerts, traces, timelines."""
+"""Observability in a notebook, from Prometheus and Jaeger: metrics, alerts, traces, timelines."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from labstack import Lab, broker
 from labstack.state import StateStore
 
 QUIET = 1.0
-"""Seconds without a new span after which a trace is taken for whole; services send theirs every 0.5 s."""
+"""Seconds without a new span after which a trace counts as complete; services export their spans every 0.5 s."""
 
 
 class Watching:
-    """The part of `Look` that asks what watches the lab."""
+    """The part of `Look` that queries Prometheus and the traces."""
 
     _lab: Lab
     aliases: Aliases
@@ -40,31 +40,31 @@ class Watching:
 
     @abstractmethod
     def wait_for_rest(self, orders: Any, without: str | None = None, timeout: float = 30) -> None:
-        """Wait until nothing is in flight for these orders."""
+        """Wait until these orders have no more events in flight."""
 
     @property
     def prometheus(self) -> Prometheus:
-        """The client of this lab's Prometheus; a lab without one says so when it is asked."""
+        """The client of this lab's Prometheus; its queries raise `NoPrometheus` if the lab has none."""
         return Prometheus(self._lab.endpoints.prometheus)
 
     def promql(self, expression: str, at: float | None = None) -> pd.DataFrame:
-        """Return what a PromQL expression is now: a row for each series, its labels and its ``value``.
+        """Return the current value of a PromQL expression: a row for each series, its labels and its ``value``.
 
         Raises
         ------
         QueryFailed
-            Prometheus doesn't take it; has Prometheus' own words.
+            Prometheus rejects the expression; the message contains its error.
         NoPrometheus
-            The lab has none, or it doesn't answer.
+            The lab has no Prometheus, or it does not answer.
         """
         return self.prometheus.query(expression, at)
 
     def number(self, expression: str, at: float | None = None) -> float:
-        """Return what a PromQL expression is now, where it has one value."""
+        """Return the current value of a PromQL expression that has exactly one."""
         return self.prometheus.number(expression, at)
 
     def targets(self) -> pd.DataFrame:
-        """Return whom Prometheus asks for metrics, and whether they answer."""
+        """Return the targets that Prometheus scrapes, and whether they answer."""
         return self.prometheus.targets()
 
     def alerts(self) -> pd.DataFrame:
@@ -72,7 +72,7 @@ class Watching:
         return self.prometheus.alerts()
 
     def exemplars(self, expression: str, seconds: float = 300) -> pd.DataFrame:
-        """Return a histogram's exemplars of the last seconds, each with the trace that it comes from."""
+        """Return a histogram's exemplars of the last seconds, each with its trace."""
         return self.prometheus.exemplars(expression, seconds)
 
     def chart(
@@ -84,7 +84,7 @@ class Watching:
         title: str = "",
         unit: str = "",
     ) -> None:
-        """Draw PromQL over the last seconds; `marks` are moments (``time.time()``) by what happened then."""
+        """Draw PromQL over the last seconds; `marks` are moments (``time.time()``), each with a label."""
         chart(self.prometheus, expressions, seconds=seconds, marks=marks, title=title, unit=unit)
 
     def dashboard(self, name: str, minutes: float = 5) -> None:
@@ -92,9 +92,9 @@ class Watching:
         dashboards.draw(name, self.prometheus, minutes)
 
     def now(self) -> float:
-        """Wait until Prometheus has asked everybody once more, and return the moment: what comes counts from here."""
+        """Wait until Prometheus has scraped every service once more, and return the time as a starting point."""
         moment = time.time()
-        # A Prometheus that was just started begins to ask after five seconds, and not everybody at once.
+        # A Prometheus that has just started scrapes its first target after five seconds, and not all at the same time.
         asked = '(timestamp(up{job="services"}) and up{job="services"} == 1)'
         newest = f"min({asked}) > {moment:.3f} and count({asked}) >= {len(self._lab.endpoints.services)}"
         wait_until(lambda: len(self.promql(newest)), 20, what="Prometheus to look at the services once more")
@@ -118,7 +118,7 @@ class Watching:
         )
 
     def traces(self, order: Order | str, timeout: float = 20) -> list[Waterfall]:
-        """Return the traces in which an order is spoken of, the oldest first: one, unless something has cut it."""
+        """Return the traces that mention an order, oldest first: one, unless the trace was cut."""
         order_id = self._id(order)
         self.wait_for_rest(order, timeout=timeout)
         source = self._traces
@@ -136,7 +136,7 @@ class Watching:
         return [Waterfall(trace) for trace in found]
 
     def traces_so_far(self, order: Order | str) -> list[Waterfall]:
-        """Return the traces in which an order is spoken of, as far as they are there now."""
+        """Return the traces that mention an order, with the spans that are available now."""
         return [Waterfall(trace) for trace in self._traces.of_order(self._id(order))]
 
     def trace(self, what: Order | str, timeout: float = 20) -> Waterfall:
@@ -145,9 +145,9 @@ class Watching:
         Raises
         ------
         NoTraces
-            Nobody keeps traces, or who keeps them doesn't answer.
+            The lab stores no traces, or the trace store does not answer.
         WaitedTooLong
-            There is none.
+            There is no such trace.
         """
         if isinstance(what, str) and len(what) == 32 and not what.startswith("order"):
             found = wait_until(partial(self._traces.trace, what), timeout, what=f"the trace {what}")
@@ -155,7 +155,7 @@ class Watching:
             return Waterfall(found)
         return self.traces(what, timeout)[0]
 
-    # -- the order's way ---------------------------------------------------------------------------------------------
+    # -- the path of an order ----------------------------------------------------------------------------------------
 
     def timeline(self, order: Order | str) -> Timeline:
         """Return what happened to an order, when and where: from outbox rows, records and inboxes."""

@@ -1,6 +1,6 @@
-"""Four services that carry one order through a choreographed saga.
+"""Four services that process an order in a choreographed saga.
 
 Read them in this order: ``shared/outbox.py`` and ``shared/inbox.py`` (the two patterns), ``shared/handling.py`` (the
-transaction in which both meet), then any one of ``order``, ``inventory``, ``payment``, ``shipping``: they have the same
-shape, ``tables.py`` → ``domain.py`` → ``handlers.py`` → ``api.py``.
+transaction that combines them), then one of ``order``, ``inventory``, ``payment`` and ``shipping``. These have the same
+structure: ``tables.py`` → ``domain.py`` → ``handlers.py`` → ``api.py``.
 """

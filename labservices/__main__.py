@@ -1,4 +1,4 @@
-"""Start a service: ``python -m labservices SERVICE [--consumer-only]``."""
+"""Run a service: ``python -m labservices SERVICE [--consumer-only]``."""
 
 import argparse
 import importlib
@@ -12,7 +12,7 @@ from labservices.settings import SettingsError, read_settings
 
 
 def main() -> int:
-    """Start the service that the command line names; answer the exit status."""
+    """Run the service that the command line names, and return the exit status."""
     names = [
         found.name for found in pkgutil.iter_modules(labservices.__path__) if found.ispkg and found.name != "shared"
     ]
@@ -33,7 +33,7 @@ def main() -> int:
         level=settings.log_level.upper(), format=f"%(asctime)s %(levelname)s {arguments.service} %(name)s: %(message)s"
     )
 
-    from labservices.shared import runtime, teaching, tracing  # late, so that a wrong call is answered at once
+    from labservices.shared import runtime, teaching, tracing  # late, so that a usage error is reported at once
 
     service = importlib.import_module(f"labservices.{arguments.service}").service
     tracing.set_up(arguments.service, settings)
@@ -46,6 +46,4 @@ def main() -> int:
 if __name__ == "__main__":
     status = main()
     logging.shutdown()
-    os._exit(
-        status
-    )  # threads may still wait for a database that gives no answer; nothing of theirs is worth waiting for
+    os._exit(status)  # without waiting for threads that block on an unresponsive database

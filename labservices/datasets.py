@@ -1,8 +1,8 @@
-"""Read the shop's opening data and its order streams, strictly.
+"""Strict loading of the shop's opening data and its order streams.
 
-Each service loads its opening data through this module. All files are checked before anything is handed out,
-so that services never start from data that do not fit together: either every row of every file is good, or
-`DatasetError` names each bad one by file, line and field, and nothing is loaded.
+Each service loads its opening data through this module. All files are checked before any data is returned, so that
+services never start with inconsistent data. Either every row of every file is valid, or nothing is loaded and
+`DatasetError` names each problem by file, line and field.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from labservices.strict_csv import (
     optional,
 )
 
-MAX_CENTS = 10**12  # the largest order of the dearest products still fits a bigint
+MAX_CENTS = 10**12  # the largest order of the most expensive products still fits a bigint
 MAX_STOCK = 10**9
 MAX_QUANTITY = 1000
 MAX_LINES = 50
@@ -34,7 +34,7 @@ REASONS = ("insufficient_stock", "unknown_customer", "insufficient_funds", "no_c
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What the shop sells, and how many of it lie in the warehouse when the course starts."""
+    """A product of the shop, with its stock at the start of the course."""
 
     sku: str
     name: str
@@ -45,7 +45,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """Who buys, and the money in their account when the course starts."""
+    """A customer, with the balance of their account at the start of the course."""
 
     customer_id: str
     name: str
@@ -55,7 +55,7 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A place that orders go to; `carrier` is None where no carrier goes."""
+    """A destination of orders; `carrier` is None if no carrier serves it."""
 
     destination: str
     name: str
@@ -72,7 +72,7 @@ class OrderLine:
 
 @dataclass(frozen=True, slots=True)
 class StreamOrder:
-    """One order of a stream, and how it must end."""
+    """One order of a stream, with its expected outcome."""
 
     position: int
     customer_id: str
@@ -97,7 +97,7 @@ class Datasets:
 
 
 def items(text: str) -> tuple[OrderLine, ...]:
-    """The lines of an order: `sku:quantity sku:quantity`."""
+    """Parse the lines of an order: `sku:quantity sku:quantity`."""
     quantity = integer(1, MAX_QUANTITY)
     try:
         pairs = [pair.split(":") for pair in text.split(" ")]
@@ -143,12 +143,12 @@ def load_datasets(folder: Path | str) -> Datasets:
     Parameters
     ----------
     folder
-        Where `products.csv`, `customers.csv` and `destinations.csv` lie.
+        The folder of `products.csv`, `customers.csv` and `destinations.csv`.
 
     Raises
     ------
     DatasetError
-        With every problem of every file, if there is any.
+        If any file has a problem; the error lists all problems of all files.
     """
     folder = Path(folder)
     products = Table(folder / "products.csv", PRODUCTS, Product)
@@ -173,34 +173,34 @@ def _check_one_currency(products: Table[Product], customers: Table[Customer]) ->
 
 
 def load_products(folder: Path | str) -> list[Product]:
-    """Return the products of `load_datasets`, after all files were checked."""
+    """Return the products of `load_datasets`, which checks all files."""
     return load_datasets(folder).products
 
 
 def load_customers(folder: Path | str) -> list[Customer]:
-    """Return the customers of `load_datasets`, after all files were checked."""
+    """Return the customers of `load_datasets`, which checks all files."""
     return load_datasets(folder).customers
 
 
 def load_destinations(folder: Path | str) -> list[Destination]:
-    """Return the destinations of `load_datasets`, after all files were checked."""
+    """Return the destinations of `load_datasets`, which checks all files."""
     return load_datasets(folder).destinations
 
 
 def load_stream(path: Path | str, datasets: Datasets | None = None) -> list[StreamOrder]:
-    """Load a stream of orders with the outcome that each must have.
+    """Load a stream of orders with their expected outcomes.
 
     Parameters
     ----------
     path
         The stream's file.
     datasets
-        The data that the orders refer to. Default: the folder above the stream's own.
+        The data that the orders refer to. Default: the data in the parent of the stream's folder.
 
     Raises
     ------
     DatasetError
-        With every problem of the stream (or of the data that it refers to), if there is any.
+        If the stream, or the data that it refers to, has a problem; the error lists all problems.
     """
     path = Path(path)
     if datasets is None:

@@ -1,15 +1,15 @@
-"""A service that is one file: somebody writes what is done upon which event, and this module does the rest.
+"""Extension service: run a learner's service from one file of event handlers.
 
-``python -m labservices.guest NAME FILE`` runs it. FILE is Python and has
+``python -m labservices.guest NAME FILE`` runs it. FILE is a Python file that defines
 
-* ``HANDLERS``: what is done upon which event, such as ``{PaymentCompleted: on_paid}``. A handler is called with an open
-  transaction of the service's own database (psycopg), with the event, and with the event's id; after it, the
-  transaction is committed.
-* ``GAUGES``, if it likes: what is measured in its database (see ``shared/gauges.py``).
+* ``HANDLERS``: the handler of each event type, such as ``{PaymentCompleted: on_paid}``. A handler receives an open
+  transaction of the service's own database (a psycopg connection), the event, and the event's id. The transaction is
+  committed when the handler returns.
+* ``GAUGES`` (optional): the gauges to query in its database (see ``shared/gauges.py``).
 
-The events come from the consumer of the four services: an offset is committed after the handler's transaction, so an
-event comes at least once. An event that can't be handled holds its partition, and is tried until it can be. What the
-four services have beyond that, an inbox, an outbox, guards, is left to the file.
+The extension service uses the consumer of the four services. The consumer commits an offset after the handler's
+transaction, so an event is delivered at least once. An event whose handler fails blocks its partition and is retried
+until the handler succeeds. The file itself must provide an inbox, an outbox and guards if it needs them.
 """
 
 import logging
@@ -44,18 +44,18 @@ GuestHandler = Callable[[psycopg.Connection[Any], Event, UUID], object]
 
 
 class NotHandled(DatabaseAway):
-    """A handler has failed. For the consumer it is as if the database were away: it comes again with the event."""
+    """A handler failed. The consumer treats it like an unavailable database: it retries the event."""
 
 
 class GuestHandling(EventHandling):
-    """Calls the handlers of a file, each in one transaction; there is no inbox, and nothing is parked.
+    """Calls the handlers of a file, each in one transaction, without an inbox and without parking.
 
     Parameters
     ----------
     service
-        Its name and its handlers.
+        The service's name and handlers.
     url
-        Of its database.
+        The URL of the service's database.
     """
 
     def __init__(self, service: Service, url: str) -> None:
@@ -68,7 +68,7 @@ class GuestHandling(EventHandling):
         Raises
         ------
         NotHandled
-            The handler has failed, or the database is away. What the transaction did is rolled back.
+            If the handler fails or the database is unavailable. The transaction is rolled back.
         """
         try:
             found = self._find_handler(record)
@@ -91,19 +91,19 @@ class GuestHandling(EventHandling):
         return Outcome.HANDLED
 
     def try_parked(self) -> None:
-        """Do nothing: nothing is parked."""
+        """Do nothing, since no record is parked."""
 
     def seconds_until_due(self) -> None:
-        """Tell that nothing is parked."""
+        """Return None, since no record is parked."""
 
 
 def read_service(name: str, file: str) -> tuple[Service, tuple[Gauge, ...]]:
-    """Read what a file says that its service does, and measures.
+    """Return the service and the gauges that a file defines.
 
     Raises
     ------
     LookupError
-        It has no ``HANDLERS``.
+        If the file has no ``HANDLERS``.
     """
     found = runpy.run_path(file, run_name=name)
     handlers: Mapping[type[Event], Any] | None = found.get("HANDLERS")
@@ -114,7 +114,7 @@ def read_service(name: str, file: str) -> tuple[Service, tuple[Gauge, ...]]:
 
 
 def run(service: Service, gauges: tuple[Gauge, ...], settings: Settings) -> None:
-    """Run a service until it is told to end."""
+    """Run a service until it receives SIGTERM or SIGINT."""
     engine = make_engine(settings.database_url)
 
     def measure() -> list[GaugeMetricFamily]:
@@ -129,7 +129,7 @@ def run(service: Service, gauges: tuple[Gauge, ...], settings: Settings) -> None
     consumer = EventConsumer(service, settings, GuestHandling(service, settings.database_url))
     start_http_server(settings.http_port or 0, settings.http_host)
     consumer.start()
-    while not told_to_end.wait(0.2):  # a wait without end would not let Python run its signal handlers everywhere
+    while not told_to_end.wait(0.2):  # on some platforms, an unbounded wait blocks Python's signal handlers
         pass
     consumer.stop()
 

@@ -1,4 +1,4 @@
-"""What a service is told from outside, by environment variables."""
+"""The settings of a service, read from environment variables."""
 
 import re
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class SettingsError(Exception):
-    """A setting is missing or bad; the message names each by its environment variable."""
+    """Settings are missing or invalid; the message names each one by its environment variable."""
 
 
 @dataclass(frozen=True)
 class Switch:
-    """Something that a service can be made to do wrong, to see why it is done right."""
+    """A fault switch: makes a service do one thing wrong, to show why the correct way is needed."""
 
     does: str
     values: str = ""  # a regular expression
@@ -38,13 +38,14 @@ SWITCHES = {
     "poison-next": Switch("the next event can't be handled, however often it is tried"),
     "strip-traceparent": Switch("events lose the trace that they belong to"),
 }
-"""All teaching switches; all are off by default."""
+"""All fault switches; they are off by default."""
 
 
 class Settings(BaseSettings):
     """The settings of one service process.
 
-    Each is read from the environment variable of the same name in capitals (``database_url`` from ``DATABASE_URL``).
+    Each setting is read from the environment variable of the same name in capitals (``database_url`` from
+    ``DATABASE_URL``).
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
@@ -89,12 +90,17 @@ class Settings(BaseSettings):
 
 
 def parse_switches(text: str) -> dict[str, str]:
-    """Read ``SWITCH`` or ``SWITCH=VALUE``, several with commas between; answer the value of each, often empty.
+    """Parse a comma-separated list of ``SWITCH`` or ``SWITCH=VALUE``.
+
+    Returns
+    -------
+    dict
+        The value of each switch by its name; the value may be empty.
 
     Raises
     ------
     ValueError
-        When there is no such switch, or it can't have that value.
+        If a switch does not exist or does not accept the value.
     """
     found = {}
     for one in filter(None, (part.strip() for part in text.split(","))):
@@ -113,10 +119,10 @@ def read_settings() -> Settings:
     Raises
     ------
     SettingsError
-        When one is missing or bad.
+        If a setting is missing or invalid.
     """
     try:
-        return Settings()  # type: ignore[call-arg]  # the environment gives the arguments
+        return Settings()  # type: ignore[call-arg]  # the arguments are read from the environment
     except ValidationError as error:
         raise SettingsError(
             "\n".join(_explain(one["loc"][0], one["type"], one["msg"]) for one in error.errors())

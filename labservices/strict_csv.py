@@ -1,4 +1,4 @@
-"""A strict reader of CSV tables: every bad cell is named by file, line and field."""
+"""A strict reader of CSV tables that reports every invalid cell by file, line and field."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MAX_NAME_LENGTH = 200
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in a file.
+    """One problem in a file.
 
-    `line` counts from 1; it is None where the whole file is meant, `field` where the whole row is.
+    `line` counts from 1; it is None for a problem of the whole file. `field` is None for a problem of the whole row.
     """
 
     file: str
@@ -36,7 +36,7 @@ class Problem:
 
 
 class DatasetError(ValueError):
-    """Raised when data can't be loaded; `problems` holds every one that was found."""
+    """The data can't be loaded; `problems` lists every problem found."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -45,45 +45,45 @@ class DatasetError(ValueError):
 
 
 class BadValue(Exception):
-    """A value is not what its column holds; the argument says what was expected."""
+    """A value is not valid for its column; the argument describes the expected value."""
 
 
-# A column is a function from the text of a cell to its value, or BadValue.
+# A column is a function that converts the text of a cell to its value, or raises BadValue.
 Column = Callable[[str], Any]
 Row = TypeVar("Row")
 
 
 def identifier(text: str) -> str:
-    """An id: lower-case words of letters and digits joined by hyphens."""
+    """Parse an id: lower-case words of letters and digits joined by hyphens."""
     if len(text) > MAX_ID_LENGTH or not re.fullmatch(ID_PATTERN, text):
         raise BadValue(f"lower-case letters and digits joined by single hyphens, at most {MAX_ID_LENGTH}")
     return text
 
 
 def optional(parse: Column) -> Column:
-    """What `parse` takes, or None for an empty cell."""
+    """Return a column that parses an empty cell as None and any other cell with `parse`."""
     return lambda text: parse(text) if text else None
 
 
 def name(text: str) -> str:
-    """A name that people read."""
+    """Parse a display name."""
     if not text or len(text) > MAX_NAME_LENGTH or text != text.strip() or not text.isprintable():
         raise BadValue(f"1 to {MAX_NAME_LENGTH} printable characters without spaces around them")
     return text
 
 
 def currency(text: str) -> str:
-    """An ISO 4217 code."""
+    """Parse an ISO 4217 currency code."""
     if not re.fullmatch(r"[A-Z]{3}", text):
         raise BadValue("three capital letters, like EUR")
     return text
 
 
 def integer(low: int, high: int) -> Column:
-    """A whole number in plain digits, from `low` to `high`."""
+    """Return a column of whole numbers in plain digits, from `low` to `high`."""
 
     def parse(text: str) -> int:
-        # int() alone would also take " 7", "1_000", "٣" and "-0".
+        # int() alone would also accept " 7", "1_000", "٣" and "-0".
         if re.fullmatch(r"0|[1-9][0-9]{0,18}", text) and low <= int(text) <= high:
             return int(text)
         raise BadValue(f"a whole number from {low} to {high}")
@@ -92,7 +92,7 @@ def integer(low: int, high: int) -> Column:
 
 
 def one_of(*values: str) -> Column:
-    """One of a few words."""
+    """Return a column that accepts only these values."""
 
     def parse(text: str) -> str:
         if text not in values:
@@ -107,7 +107,7 @@ def _show(text: str) -> str:
 
 
 class Table(Generic[Row]):
-    """The rows of one file that could be read, each with its line, and the problems of the others."""
+    """The valid rows of one file with their line numbers, and the problems of the other rows."""
 
     def __init__(self, path: Path, columns: Mapping[str, Column], row_type: type[Row]) -> None:
         self.file = path.name
@@ -120,7 +120,7 @@ class Table(Generic[Row]):
             self.report(None, None, "no rows", "at least one")
 
     def report(self, line: int | None, field: str | None, seen: str, expected: str) -> None:
-        """Note a problem."""
+        """Record a problem."""
         self.problems.append(Problem(self.file, line, field, seen, expected))
 
     def _decode(self, path: Path) -> str | None:
@@ -130,7 +130,7 @@ class Table(Generic[Row]):
             self.report(None, None, error.strerror or str(error), "a file that can be read")
             return None
         try:
-            return data.decode("utf-8-sig")  # spreadsheets like to put a byte order mark in front
+            return data.decode("utf-8-sig")  # spreadsheets often add a byte order mark
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             self.report(line, None, f"byte 0x{data[error.start]:02x}", "UTF-8 text")
@@ -147,7 +147,7 @@ class Table(Generic[Row]):
             line = reader.line_num + 1
             for cells in reader:
                 self._parse_row(line, cells, columns, row_type)
-                # A quoted field may span lines: name the one that the row starts on.
+                # A quoted field may span lines: report the line that the row starts on.
                 line = reader.line_num + 1
         except csv.Error as error:
             self.report(line, None, str(error), "CSV with balanced quotes")
@@ -167,7 +167,7 @@ class Table(Generic[Row]):
             self.rows.append((line, row_type(*values)))
 
     def unique(self, field: str) -> None:
-        """Report each row whose `field` an earlier row has."""
+        """Report each row that repeats the `field` of an earlier row."""
         first: dict[str, int] = {}
         for line, row in self.rows:
             value = getattr(row, field)
@@ -176,5 +176,5 @@ class Table(Generic[Row]):
             first.setdefault(value, line)
 
     def values(self) -> list[Row]:
-        """Return the rows without their lines."""
+        """Return the rows without their line numbers."""
         return [row for _, row in self.rows]

@@ -30,24 +30,24 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "/user/ada-saga-lab-x1y2z3/"
-"""Binder serves each launch below a path of its own."""
+"""Binder serves each launch below a separate path."""
 
 SUITABLE = "import ensurepip, sys; assert sys.version_info >= (3, 11)"
 
 CGROUP = Path("/sys/fs/cgroup/memory")
-"""Version 1's controller of memory; where it can't be used, memory is watched from outside and not bounded."""
+"""The memory controller of cgroups v1. Without it, memory is measured from outside and not limited."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Whoever the build runs as: another user where this one is root, else this one."""
+    """The account that runs the build: another user if the current one is root, else the current user."""
 
     uid: int
     gid: int
 
     @classmethod
     def without_root(cls) -> Account:
-        """Return the account ``nobody``, or one's own where one is not root."""
+        """Return the account ``nobody`` if the current user is root, else the current account."""
         if os.geteuid() != 0:
             return cls(os.getuid(), os.getgid())
         found = pwd.getpwnam("nobody")
@@ -56,14 +56,14 @@ class Account:
 
 @dataclass(frozen=True)
 class Image:
-    """What was built.
+    """The result of a build.
 
     Attributes
     ----------
     home : Path
-        The user's home; the repository is a folder in it.
+        The user's home folder, which contains the repository.
     account : Account
-        Who owns it.
+        Owner of the home folder.
     """
 
     home: Path
@@ -71,7 +71,7 @@ class Image:
 
     @property
     def repository(self) -> Path:
-        """Where the repository is."""
+        """Folder of the repository."""
         return self.home / "repo"
 
     @property
@@ -81,7 +81,7 @@ class Image:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process in the image finds in its environment: nothing of ours but certificates and mirrors."""
+        """Environment of a process in the image. It inherits little more than certificates, proxies and mirrors."""
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -95,14 +95,14 @@ class Image:
         return {**kept, "HOME": str(self.home), "USER": "jovyan", "PATH": path, "JUPYTERHUB_SERVICE_PREFIX": PREFIX}
 
     def run(self, command: Sequence[str | Path], cwd: Path | None = None, **options: Any) -> None:
-        """Run something in the image, as its user; raises CalledProcessError where it fails."""
+        """Run a command in the image as its user. Raise CalledProcessError if it fails."""
         with_whom = identity(self.account)
         subprocess.run(command, check=True, cwd=cwd or self.repository, env=self.environment, **with_whom, **options)
 
     def begin(
         self, command: Sequence[str | Path], cgroup: Path | None = None, **options: Any
     ) -> subprocess.Popen[bytes]:
-        """Start something in the image, as its user, in a session and, if given, a cgroup of its own."""
+        """Start a command in the image as its user, in a new session and, if given, in a cgroup."""
         account = self.account
 
         def become() -> None:
@@ -118,7 +118,7 @@ class Image:
         )
 
     def processes(self) -> list[psutil.Process]:
-        """Return every living process that was started in the image, by its HOME."""
+        """Return every living process of the image, identified by its HOME."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -130,26 +130,26 @@ class Image:
 
 
 def identity(account: Account) -> dict[str, Any]:
-    """Return the arguments that let `subprocess` run something as this account."""
+    """Return the arguments with which `subprocess` runs a command as this account."""
     if os.geteuid() != 0:
         return {}
     return {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
 def build(home: Path, *, quick: bool = False) -> Image:
-    """Build what Binder would: a clean copy of what is committed, the environment, `postBuild`.
+    """Build as Binder does: a clean copy of the committed files, the environment, and `postBuild`.
 
     Parameters
     ----------
     home : Path
-        A folder that does not exist yet; others must be able to reach its parent.
+        A folder that does not exist yet. Other users must be able to reach its parent.
     quick : bool
-        Whether uv stands for pip, and programs that this user's cache has are copied instead of fetched again.
+        Whether to use uv instead of pip, and to copy programs from this user's cache instead of downloading them.
 
     Raises
     ------
     subprocess.CalledProcessError
-        A step failed.
+        If a step fails.
     """
     image = Image(home, Account.without_root())
     home.mkdir(mode=0o755)
@@ -169,9 +169,9 @@ def build(home: Path, *, quick: bool = False) -> Image:
 
 
 def reachable_python(image: Image) -> Path:
-    """Return a Python of this project's kind that the image's user can start: this one, else the system's, else a copy.
+    """Return a suitable Python that the image's user can start: this one, else the system's, else a copy.
 
-    Root's own Python often lies where nobody else may look.
+    Other users often can't reach root's Python.
     """
     for candidate in (Path(sys.executable).resolve(), Path("/usr/bin/python3")):
         try:
@@ -185,14 +185,14 @@ def reachable_python(image: Image) -> Path:
 
 
 def pip_words(environment: Path) -> list[str]:
-    """Return what conda would hand to pip, as words of a command line."""
+    """Return the arguments that conda passes to pip."""
     said = yaml.safe_load(environment.read_text(encoding="utf-8"))
     (section,) = [entry["pip"] for entry in said["dependencies"] if isinstance(entry, dict)]
     return [word for line in section for word in line.split()]
 
 
 def copy_programs(home: Path) -> None:
-    """Copy downloaded programs, so that trying it again takes no network; the lab checks them as it always does."""
+    """Copy downloaded programs, so that another build needs no network. The lab verifies them as usual."""
     here = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "saga-lab"
     if here.is_dir():
         unwanted = shutil.ignore_patterns("*istiod*", "standins", ".*")
@@ -200,7 +200,7 @@ def copy_programs(home: Path) -> None:
 
 
 def own(folder: Path, account: Account) -> None:
-    """Hand a folder and all in it to an account."""
+    """Make an account the owner of a folder and its content."""
     if os.geteuid() != 0:
         return
     for path in (folder, *folder.rglob("*")):
@@ -208,7 +208,7 @@ def own(folder: Path, account: Account) -> None:
 
 
 def end(image: Image, started: subprocess.Popen[bytes], seconds: float = 20) -> None:
-    """End what was started, and whatever of the image still runs."""
+    """Stop a started process and every other process of the image."""
     started.terminate()
     try:
         started.wait(seconds)
@@ -223,7 +223,7 @@ def end(image: Image, started: subprocess.Popen[bytes], seconds: float = 20) -> 
 
 
 def jupyterlab(image: Image, cgroup: Path | None = None) -> tuple[subprocess.Popen[bytes], str]:
-    """Start JupyterLab as Binder does, below its prefix; return it and the address with its token."""
+    """Start JupyterLab below Binder's prefix, and return the process and the URL with its token."""
     import socket
 
     with socket.socket() as probe:

@@ -49,30 +49,30 @@ SUITES: dict[str, list[str]] = {
     "binder": ["tests/binder"],
     "benchmarks": ["tests/benchmarks"],
 }
-"""What pytest is given for each suite."""
+"""Pytest's paths for each suite."""
 
 WITHOUT_LAB = ("lint", "repo", "book", "services", "mesh")
-"""These suites need no program beyond Python's packages."""
+"""Suites that need only Python packages."""
 
 OBSERVED = ("observability", "labkit", "notebooks", "containers", "browser", "binder")
-"""These suites look at what Prometheus collects, too."""
+"""Suites that also query Prometheus."""
 
 LAB_MEMORY = 1.2e9
-"""Bytes of memory that a worker's lab, its tests and its notebook take."""
+"""Memory in bytes that a worker's lab, its tests and its notebook use."""
 
 
 def main() -> int:
-    """Run what the command line asks for, and return the exit status."""
+    """Run the command line, and return the exit status."""
     arguments = parse()
-    # A `kill` ends the run in the same way as Ctrl-C: everything that was started is ended below.
+    # A `kill` stops the run like Ctrl-C: the `finally` block below stops every started process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # A shell ignores Ctrl-C for what it starts in the background, and pytest would inherit that.
+    # A shell makes its background jobs ignore Ctrl-C, and pytest would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run = f"{os.getpid()}-{random.randrange(10**6)}"
     suites = [name for name in SUITES if not arguments.what or name in arguments.what]
     print(f"seed {arguments.seed} (repeat with --seed {arguments.seed})", flush=True)
     folder = make_folder()
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every Python process of the run compiles the same files
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every Python process of the run compiles the same files
     environment = {
         **os.environ,
         "PATH": f"{Path(PYTHON).parent}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -127,10 +127,10 @@ def parse() -> argparse.Namespace:
 
 
 def command(arguments: argparse.Namespace) -> list[str]:
-    """Return pytest's command line."""
+    """Return the command line for pytest."""
     paths = [path for word in arguments.what or SUITES for path in SUITES.get(word, [word])]
     parallel = ["-n", str(arguments.workers or workers()), "--dist", "loadgroup", "--no-loadscope-reorder"]
-    # Importing nbval takes two seconds at the start of every worker.
+    # Importing nbval costs two seconds at the startup of every worker.
     has_notebooks = any(path.startswith("notebooks") for path in paths)
     return [
         PYTHON,
@@ -145,7 +145,7 @@ def command(arguments: argparse.Namespace) -> list[str]:
 
 
 def run_tests(pytest: list[str], environment: dict[str, str]) -> int:
-    """Run pytest and return its exit status; at Ctrl-C it has half a minute to stop the labs of its tests."""
+    """Run pytest, and return its exit status. On Ctrl-C, allow 30 s for it to stop the labs of its tests."""
     running = subprocess.Popen(pytest, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)
     try:
         return running.wait()
@@ -157,17 +157,17 @@ def run_tests(pytest: list[str], environment: dict[str, str]) -> int:
 
 
 def workers() -> int:
-    """Return how many tests run at once: one more than there are cores, if each can have a lab in memory."""
+    """Return the number of parallel tests: one more than the cores, at most 8, if memory suffices for a lab each."""
     return max(1, min((os.cpu_count() or 1) + 1, int(psutil.virtual_memory().available // LAB_MEMORY), 8))
 
 
 def prepare(suites: list[str], environment: dict[str, str], *, long: bool) -> None:
-    """Fetch the programs that the suites need. The tests of a program that cannot be had here are skipped.
+    """Download the programs that the suites need. Tests skip themselves if their program is not available.
 
     Raises
     ------
     SystemExit
-        What every lab needs cannot be fetched.
+        If a program that every lab needs can't be downloaded.
     """
     wanted: list[list[str]] = []
     if "browser" in suites:
@@ -186,7 +186,7 @@ def prepare(suites: list[str], environment: dict[str, str], *, long: bool) -> No
 
 
 def make_folder() -> Path:
-    """Make the folder of a run, for its labs and all temporary files, where other users can reach them."""
+    """Create the folder of a run for its labs and temporary files, accessible to other users."""
     folder = Path(tempfile.mkdtemp(prefix="saga-lab-check-"))
     folder.chmod(0o755)
     for name, mode in ("state", 0o755), ("tmp", 0o1777):
@@ -196,7 +196,7 @@ def make_folder() -> Path:
 
 
 def remove(folder: Path) -> None:
-    """Remove the folder of a run, unless something is mounted in it: then the files may be those of another place."""
+    """Remove the folder of a run, unless something is mounted in it: the files may then belong elsewhere."""
     mounted = [
         part.mountpoint for part in psutil.disk_partitions(all=True) if Path(part.mountpoint).is_relative_to(folder)
     ]
@@ -207,15 +207,15 @@ def remove(folder: Path) -> None:
 
 
 def leftover_folders(folder: Path) -> list[Path]:
-    """Return the folders that tests have left among the temporary files; pytest removes its own later."""
+    """Return the folders that tests left among the temporary files. pytest removes its own later."""
     return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("pytest-of-")]
 
 
 def end_leftovers(run: str) -> list[str]:
-    """End every process that this run has started and that still lives; return what they were.
+    """Kill every living process that this run has started, and return their markers or command lines.
 
-    A process that is about to end, as Python's resource tracker is when its parent has just ended, gets three seconds.
-    Whoever is ended may have started another one meanwhile, so this looks again until nothing lives.
+    A process gets three seconds to end on its own, as Python's resource tracker does after its parent ends. A killed
+    process may have started another one in the meantime, so the search repeats until no process is alive.
     """
     left: list[str] = []
     _, alive = psutil.wait_procs(started_by(run), timeout=3)
@@ -230,7 +230,7 @@ def end_leftovers(run: str) -> list[str]:
 
 
 def started_by(run: str) -> list[psutil.Process]:
-    """Return the living processes that this run has started, itself left out."""
+    """Return the living processes that this run has started, except itself."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):

@@ -1,4 +1,4 @@
-"""Get a Chromium for the browser suite: exit status 77 where there is none and none can be installed.
+"""Install Chromium for the browser suite. Exit status 77 if there is none and none can be installed.
 
 python -m tools.get_chromium
 """
@@ -15,12 +15,12 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def chromium() -> str | None:
-    """Return the path of a Chromium on this machine: CHROMIUM, or one on PATH."""
+    """Return the path of Chromium: the environment variable CHROMIUM, else the one on PATH."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
 def main() -> int:
-    """Install it where that takes no questions, and return the exit status."""
+    """Install Chromium where apt can do so without prompts, and return the exit status."""
     if chromium():
         return 0
     if os.geteuid() == 0 and shutil.which("apt-get"):

@@ -1,12 +1,11 @@
-"""Write the locks from `pyproject.toml`, and the services' own lock:
+"""Write the locks from `pyproject.toml`, and the services' lock:
 
     python tools/lock.py [--upgrade]
 
-`requirements-dev.lock` names every package that the lab and its development need, for every system and Python that it
-supports, with hashes. `requirements.lock` has what a learner needs of it, in the same versions. A version that is
-locked already stays, unless `pyproject.toml` asks for another or `--upgrade` is given. `constraints.txt` has the same
-versions without the hashes: conda's pip installs the project itself in the same run, and pip refuses a folder once
-anything has a hash.
+`requirements-dev.lock` lists every package that the lab and its development need, with hashes, for every supported
+system and Python version. `requirements.lock` has the subset for learners, in the same versions. A locked version stays
+unless `pyproject.toml` requires another one or `--upgrade` is set. `constraints.txt` has the same versions without
+hashes: conda's pip installs the project itself in the same run, and pip rejects a folder if any requirement has a hash.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def command(source: list[str], output: Path, *extra: str) -> list[str]:
     return [
         *(uv, "pip", "compile", *source, "--output-file", str(output.relative_to(ROOT))),
         *("--universal", "--generate-hashes", "--python-version", OLDEST_PYTHON),
-        # Where this machine gets its packages from is nobody else's business.
+        # Keep this machine's package index out of the lock.
         *("--no-emit-index-url", "--no-emit-find-links", "--no-emit-index-annotation"),
         *("--custom-compile-command", "python tools/lock.py", "--quiet"),
         *extra,

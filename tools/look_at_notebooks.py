@@ -84,7 +84,7 @@ def main() -> int:
 
 @contextmanager
 def jupyterlab(theme: str, notebooks: Iterable[Path]) -> Iterator[str]:
-    """Run JupyterLab on a copy of the notebooks with settings of its own; yields its address with `{}` for a path."""
+    """Run JupyterLab on a copy of the notebooks with separate settings. Yield its URL with `{}` for a path."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         copy_notebooks(notebooks, work / "lab" / "notebooks")
@@ -133,7 +133,7 @@ def jupyterlab(theme: str, notebooks: Iterable[Path]) -> Iterator[str]:
 
 
 def copy_notebooks(notebooks: Iterable[Path], folder: Path) -> None:
-    """Copy notebooks without their outputs, so that what the pictures show was run just now."""
+    """Copy notebooks without their outputs, so that the pictures show only new outputs."""
     folder.mkdir(parents=True)
     for path in notebooks:
         notebook = nbformat.read(path, as_version=4)
@@ -144,7 +144,7 @@ def copy_notebooks(notebooks: Iterable[Path], folder: Path) -> None:
 
 
 def answers(url: str) -> bool:
-    """Whether the server is there."""
+    """Report whether the server answers."""
     try:
         return httpx.get(url, timeout=2).status_code == 200
     except httpx.HTTPError:
@@ -152,7 +152,7 @@ def answers(url: str) -> bool:
 
 
 def look(page: Page, address: str, notebook: Path, folder: Path, theme: str) -> list[str]:
-    """Run one notebook, take pictures, and return what its cells complain about."""
+    """Run one notebook, take pictures, and return the errors and stderr of its cells."""
     page.goto(address.format(f"notebooks/{notebook.name}"))
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
     idle(page)
@@ -165,7 +165,7 @@ def look(page: Page, address: str, notebook: Path, folder: Path, theme: str) -> 
         kill_kernel(address, notebook.name)
         died = page.locator(".jp-Dialog", has_text="appears to have died")
         died.locator("button.jp-mod-accept").click(timeout=60_000)
-        idle(page)  # JupyterLab drops what is to be run until the new kernel has answered
+        idle(page)  # JupyterLab drops run requests until the new kernel has answered
         menu(page, "Run", "Run All Cells")
         half = max(1, cells // 2)
         finished(page, half)
@@ -179,7 +179,7 @@ def look(page: Page, address: str, notebook: Path, folder: Path, theme: str) -> 
 
 
 def kill_kernel(address: str, name: str) -> None:
-    """End the process of a notebook's kernel as an out-of-memory killer does; its server starts another one."""
+    """Kill the process of a notebook's kernel as an out-of-memory killer does. The server starts another one."""
     sessions = httpx.get(address.replace("/lab/tree/{}", "/api/sessions"), timeout=10).raise_for_status().json()
     (kernel,) = (session["kernel"]["id"] for session in sessions if session["path"] == f"notebooks/{name}")
     (process,) = (child for child in psutil.Process().children(recursive=True) if is_kernel(child, kernel))
@@ -187,14 +187,14 @@ def kill_kernel(address: str, name: str) -> None:
 
 
 def is_kernel(process: psutil.Process, kernel: str) -> bool:
-    """Return whether a process, which may end at any moment, is the kernel of this id."""
+    """Report whether a process, which may end at any moment, is the kernel with this id."""
     with suppress(psutil.Error):
         return any(f"kernel-{kernel}" in word for word in process.cmdline())
     return False
 
 
 def idle(page: Page) -> None:
-    """Wait until the notebook's kernel says that it is idle."""
+    """Wait until the notebook's kernel reports that it is idle."""
     page.locator("#jp-bottom-panel, .jp-StatusBar-Widget").get_by_text("| Idle").first.wait_for(timeout=60_000)
 
 
@@ -212,7 +212,7 @@ def finished(page: Page, cells: int) -> None:
 
 
 def take_pictures(page: Page, folder: Path, name: str) -> None:
-    """Take the whole notebook, in slices that fit on a screen."""
+    """Take pictures of the whole notebook, in slices that fit on a screen."""
     page.wait_for_timeout(1500)  # pictures and diagrams are drawn after their cells have run
     height = (
         page.evaluate(

@@ -1,6 +1,6 @@
 """Write ``docs/asyncapi.yaml``, the event contracts, from the event models and the services' handlers.
 
-Run it after a change of either: ``python tools/make_asyncapi.py``. A test holds the file against them.
+Run it after a change to either: ``python tools/make_asyncapi.py``. A test compares the file with them.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ invalid payload, a missing key or a missing `ce_id` make a record invalid.
 
 
 def make_asyncapi() -> dict[str, Any]:
-    """Make the AsyncAPI document."""
+    """Return the AsyncAPI document."""
     modes: list[tuple[type[Event], Any]] = [(event, "validation") for event in EVENTS.values()]
     _, schemas = models_json_schema(modes, ref_template="#/components/schemas/{model}")
     return {
@@ -116,13 +116,13 @@ def _describe_message(event: type[Event]) -> dict[str, Any]:
 
 
 def as_yaml(document: dict[str, Any]) -> str:
-    """Write the document as text, the same for the same document."""
+    """Return the document as YAML. The same document gives the same text."""
     text = yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
     return f"# Made by tools/make_asyncapi.py; don't edit.\n{text}"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as such."""
+    """A YAML dumper that writes multi-line strings as blocks."""
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:

@@ -20,7 +20,7 @@ OUTPUT = ROOT / "build" / "book"
 
 
 def build(output: Path) -> int:
-    """Build the book into a folder, which is emptied first; returns Sphinx's exit status."""
+    """Build the book into a folder, which is emptied first. Return Sphinx's exit status."""
     shutil.rmtree(output, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="saga-lab-book-") as folder:
         sources = Path(folder) / "sources"

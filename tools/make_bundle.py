@@ -23,10 +23,10 @@ from tools.notices import notices
 
 ROOT = Path(__file__).resolve().parents[1]
 TAKEN = ("jars", "programs")
-"""What of the cache goes along; the rest is made from it on each machine, passwords included."""
+"""Folders of the cache to include. Each machine generates the rest, including passwords."""
 
 WITHOUT = (".*", "istiod", "jaeger", "grafana")
-"""What the lab can do without: programs that take long to build; and Grafana, whose licence wants more than notices."""
+"""Optional programs to leave out: those with a long build, and Grafana, whose licence requires more than notices."""
 
 
 def main() -> int:
@@ -53,17 +53,17 @@ def main() -> int:
 
 
 def download(wheels: Path) -> None:
-    """Fetch every locked package, held to its hash, and what the project itself is built with."""
+    """Download every locked package, verified by its hash, and the project's build requirements."""
     pip: list[str | Path] = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", wheels]
-    # The lock is complete: what its packages ask for, with extras and all, stands in it.
+    # The lock is complete: it includes all dependencies and extras.
     subprocess.run([*pip, "--no-deps", "--require-hashes", "-r", ROOT / "requirements.lock"], check=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    # An editable install wants `editables`, too (hatchling's documentation, "Environment", "Dev mode").
+    # An editable install also needs `editables` (hatchling's documentation, "Environment", "Dev mode").
     subprocess.run([*pip, *project["build-system"]["requires"], "editables"], check=True)
 
 
 def write_sums(folder: Path) -> None:
-    """Write SHA-256 of every file, for `sha256sum --check SHA256SUMS` after a copy."""
+    """Write the SHA-256 of every file, for `sha256sum --check SHA256SUMS` after a copy."""
     lines = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
         lines.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n")

@@ -1,9 +1,9 @@
-"""Write `deploy/compose.yaml` from the components of container mode:
+"""Write `deploy/compose.yaml` from the components of the container backend:
 
     python tools/make_compose.py
 
-Images, variables, commands, files, volumes and ports are those that `lab up` gives its containers. What the lab does
-between the starts of its programs, three short-lived services do (`deploy/setup.py`).
+Images, environment variables, commands, files, volumes and ports are those that `lab up` gives its containers. Three
+short-lived services (`deploy/setup.py`) replace the setup steps that the lab runs between the starts of its programs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TARGET = ROOT / "deploy" / "compose.yaml"
 SETUP, PLAN = "/opt/saga-lab/setup.py", "/etc/saga-lab/setup.json"
 SUBNET = "10.83.83"
 DOLLAR = "\0"
-"""Stands for the dollar of a variable that Compose fills in, until every other dollar is escaped."""
+"""Placeholder for the dollar sign of a Compose variable, until every other dollar sign is escaped."""
 PASSWORD = "PASSWORD-OF-THE-DATABASES"
 VARIABLE = f"{DOLLAR}{{SAGA_LAB_PASSWORD:-saga-lab}}"
 
@@ -54,7 +54,7 @@ HEADER = """\
 
 @dataclass
 class Description:
-    """What a component asks of its container, written down instead of given to Docker."""
+    """Record a component's container settings instead of passing them to Docker."""
 
     environment: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
@@ -76,19 +76,19 @@ class Description:
 
 
 class Described(ContainerBackend):
-    """The components of a lab that has everything, at addresses of their own."""
+    """A container backend with fixed addresses for its components."""
 
     def _address(self, name: str) -> str:
         return address(self.components().index(name))
 
 
 def address(place: int) -> str:
-    """Return the IP address of the component at a place of the list."""
+    """Return the IP address of the component at a position in the list."""
     return f"{SUBNET}.{FIRST_ADDRESS + place}"
 
 
 def described(folder: Path, observers: tuple[str, ...]) -> Described:
-    """Return the components of a lab with these observers."""
+    """Return the backend of a lab with these observers."""
     paths = LabPaths(folder / "state" / "-".join(("lab", *observers)), folder / "cache")
     paths.state.mkdir(parents=True)
     password = paths.cache / "postgres" / "password"
@@ -108,29 +108,29 @@ def described(folder: Path, observers: tuple[str, ...]) -> Described:
 
 
 def is_ours(component: Component) -> bool:
-    """Tell whether a component runs in the image that is built from `labservices/`."""
+    """Report whether a component runs in the image that is built from `labservices/`."""
     return component.kind in ("service", "watcher")
 
 
 def image(component: Component) -> str:
-    """Return the image, by digest where the versions file has one."""
+    """Return the image of a component, by digest if the versions file has one."""
     return SERVICES if is_ours(component) else pinned(component.image_name)
 
 
 def pinned(name: str) -> str:
-    """Return an image of the versions file, which ``LAB_IMAGE_POSTGRES`` and so on replace as in the lab."""
+    """Return an image of the versions file. ``LAB_IMAGE_POSTGRES`` and so on override it, as in the lab."""
     entry = VERSIONS["images"][name]
     reference = f"{entry['image']}@{entry['digest']}" if "digest" in entry else entry["image"]
     return f"{DOLLAR}{{LAB_IMAGE_{name.upper()}:-{reference}}}"
 
 
 def build() -> dict[str, Any]:
-    """Return how the services' image is built."""
+    """Return the build section for the services' image."""
     return {"context": "..", "dockerfile": "labservices/Dockerfile", "args": {"PYTHON": pinned("python")}}
 
 
 def bash_asks(port: int, path: str, words: str) -> list[str]:
-    """Return a health check for an image that has bash and no client of HTTP."""
+    """Return a health check for an image with bash but no HTTP client."""
     ask = f"exec 3<>/dev/tcp/127.0.0.1/{port}; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; grep -q '{words}' <&3"
     return ["CMD", "bash", "-c", ask]
 
@@ -143,7 +143,7 @@ def python_asks(port: int, path: str, status: str = "") -> list[str]:
 
 
 def health_check(component: Component) -> list[str]:
-    """Return the command that asks a component what `lab up` asks it."""
+    """Return the command of a component's health check, which probes what `lab up` probes."""
     port = component.inner_port
     checks: dict[Kind, list[str]] = {
         "database": ["CMD", "pg_isready", "--host", "127.0.0.1", "--username", USER],
@@ -159,12 +159,12 @@ def health_check(component: Component) -> list[str]:
 
 
 def ready_path(component: Component) -> str:
-    """Return what an observer answers with 200 once it serves."""
+    """Return the path that an observer answers with status 200 once it is ready."""
     return str(getattr(component, "ready_path", ""))
 
 
 def depends_on(component: Component) -> dict[str, str]:
-    """Return what must be so before a component starts: a service of the file, and its condition."""
+    """Return the dependencies of a component: the condition by service of the file."""
     healthy, done = "service_healthy", "service_completed_successfully"
     if component.kind == "service":
         return {component.database.name: healthy, "topics": done}  # type: ignore[attr-defined]
@@ -176,16 +176,16 @@ def depends_on(component: Component) -> dict[str, str]:
 
 
 class Writer:
-    """The content of the file, while it is made.
+    """Build the content of the file.
 
     Parameters
     ----------
     folder : Path
-        A folder for the state that the components want to have.
+        A folder for the state that the components need.
     """
 
     def __init__(self, folder: Path) -> None:
-        # Kafka and Connect are described as in a lab without Prometheus: its agent is no file of this project.
+        # Kafka and Connect as in a lab without Prometheus: its agent is not a file of this project.
         self.plain = described(folder, ("jaeger", "grafana"))
         self.full = described(folder, OBSERVERS)
         self.configs: dict[str, dict[str, str]] = {}
@@ -247,7 +247,7 @@ class Writer:
         }
 
     def config(self, target: str, text: str, component: Component) -> dict[str, str]:
-        """Keep a file; return how a service of the file mounts it."""
+        """Add a file to the configs, and return its mount for a service."""
         if component.name == "prometheus" and target.endswith("/prometheus.yml"):
             text = without_agents(text)
         if source := self.sources.get(text.encode()):
@@ -303,12 +303,12 @@ class Writer:
         return [part for part in self.parts() if part.kind == "database"]
 
     def parts(self) -> list[Component]:
-        """Return the components of a lab that has everything."""
+        """Return the components of a lab with all observers."""
         return [self.full.component(name) for name in self.full.components()]
 
 
 def without_agents(configuration: str) -> str:
-    """Return Prometheus' configuration without the jobs that ask an agent."""
+    """Return Prometheus' configuration without the jobs that scrape an agent."""
     document = yaml.safe_load(configuration)
     document["scrape_configs"] = [
         job
@@ -319,7 +319,7 @@ def without_agents(configuration: str) -> str:
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes long texts as blocks."""
+    """A YAML dumper that writes multi-line strings as blocks."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -332,7 +332,7 @@ Dumper.add_representer(
 
 
 def escaped(value: Any) -> Any:
-    """Return a value in which Compose sees no variable but the password."""
+    """Return a value with escaped dollar signs, except those of Compose variables, and the password as a variable."""
     if isinstance(value, dict):
         return {key: escaped(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -36,7 +36,7 @@ from labkit.views.colours import SERVICES
 FOLDER = Path(__file__).resolve().parents[1] / "lab-stack" / "grafana" / "dashboards"
 SOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")
 SHOP = 'route!~"/metrics|/healthz.*|/manage.*"'
-"""Of the requests that a service answers, those of customers and shopkeepers."""
+"""PromQL matcher for requests of customers and shopkeepers, without health checks and other internal routes."""
 
 WIDE = 24
 
@@ -48,15 +48,15 @@ class Panel:
     Attributes
     ----------
     title, description : str
-        What it shows, and how to read it.
+        Title, and an explanation of how to read the panel.
     queries : mapping
         PromQL by the legend's text, in which ``{{label}}`` stands for a label.
     unit : str
         Grafana's name of the unit.
     number : bool
-        Whether the newest value is shown as a number, instead of a chart.
+        Whether to show the newest value as a number instead of a chart.
     exemplars : bool
-        Whether dots that lead to traces are drawn.
+        Whether to draw exemplars, the dots that link to traces.
     """
 
     title: str
@@ -69,7 +69,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """Panels side by side, all as wide as each other."""
+    """Panels side by side, all of the same width."""
 
     panels: Sequence[Panel]
     height: int = 8
@@ -86,7 +86,7 @@ class Board:
 
 
 def quantile(q: float, histogram: str, by: str, more: str = "") -> str:
-    """Return the PromQL of a quantile, by some labels."""
+    """Return the PromQL of a quantile, grouped by labels."""
     labels = f"{by}, le" if by else "le"
     return f"histogram_quantile({q}, sum by ({labels}) (rate({histogram}_bucket{{{more}}}[$__rate_interval])))"
 
@@ -354,7 +354,7 @@ TO_SERVICES = 'job="gateway", service!=""'
 
 
 def to_services(metric: str) -> str:
-    """Return the PromQL of a rate, for those of the gateway's destinations that requests have ever been sent to."""
+    """Return the PromQL of a rate for those of the gateway's destinations that have received requests."""
     rate = f"sum by (service, version) (rate({metric}{{{TO_SERVICES}}}[$__rate_interval]))"
     return f"{rate} and on (service, version) (envoy_cluster_upstream_rq_total{{{TO_SERVICES}}} > 0)"
 

@@ -53,7 +53,7 @@ def modules(folder: Path) -> list[str]:
 
 
 def descriptors() -> bytes:
-    """Return the descriptors, each file behind those that it refers to."""
+    """Return the descriptors, each file after its dependencies."""
     wheel = tomllib.loads((ROOT / "lab-stack" / "versions.toml").read_text(encoding="utf-8"))["protos"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -63,7 +63,7 @@ def descriptors() -> bytes:
         subprocess.run([*pip, "--dest", folder, "-r", wanted], check=True)
         zipfile.ZipFile(next(folder.glob("*.whl"))).extractall(folder / "protos")
         found = modules(folder / "protos")
-        # In a process of its own, with the wheel's files before all others.
+        # In a separate process, with the wheel's files before all others.
         script = f"import sys; sys.path.insert(0, {str(folder / 'protos')!r})\n{COLLECT}"
         return subprocess.run([sys.executable, "-c", script, *found], check=True, stdout=subprocess.PIPE).stdout
 

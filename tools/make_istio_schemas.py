@@ -1,7 +1,7 @@
-"""Write what Istio's YAML may hold into `lab-stack/labstack/mesh/schema/`: python tools/make_istio_schemas.py [FOLDER]
+"""Write the schemas of Istio's YAML to `lab-stack/labstack/mesh/schema/`: python tools/make_istio_schemas.py [FOLDER]
 
-The schemas are those of the custom resource definitions that the Go module istio.io/api ships, in the version that the
-lab's Istio was built with. Go fetches both by its own client and checks their sums; descriptions are left out.
+The schemas come from the custom resource definitions in the Go module istio.io/api, in the version that the lab's Istio
+was built with. Go downloads both modules and verifies their checksums. Descriptions are left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-ISTIO = "istio.io/istio@v0.0.0-20260306174214-6991a379e1fc"  # the commit that is released as 1.29.1
+ISTIO = "istio.io/istio@v0.0.0-20260306174214-6991a379e1fc"  # the commit of release 1.29.1
 RELEASE = "1.29.1"
 SCRIPT = "tools/make_istio_schemas.py"
 LICENCE = "Apache-2.0"
@@ -30,14 +30,14 @@ FOLDER = Path(__file__).resolve().parent.parent / "lab-stack" / "labstack" / "me
 
 
 def go(*arguments: str) -> dict[str, Any]:
-    """Return the JSON object that a command of Go prints, run where no module is."""
+    """Run a Go command outside any module, and return the JSON object that it prints."""
     with tempfile.TemporaryDirectory() as nowhere:
         done = subprocess.run(
             ["go", *arguments],
             cwd=nowhere,
             capture_output=True,
             text=True,
-            # Istio's own module stands in no checksum database under this version.
+            # The checksum database has no entry for this version of Istio's own module.
             env={**os.environ, "GOFLAGS": "-modcacherw", "GONOSUMDB": "istio.io/istio"},
         )
     if done.returncode:
@@ -47,7 +47,7 @@ def go(*arguments: str) -> dict[str, Any]:
 
 
 def api_module() -> dict[str, Any]:
-    """Download the istio.io/api that Istio's own go.mod requires, and return what Go says of it."""
+    """Download the istio.io/api version that Istio's go.mod requires, and return Go's report on it."""
     required = Path(go("list", "-m", "-json", ISTIO)["GoMod"]).read_text(encoding="utf-8")
     found = re.search(r"^\s*istio\.io/api (v\S+)", required, re.MULTILINE)
     if not found:
@@ -56,7 +56,7 @@ def api_module() -> dict[str, Any]:
 
 
 def bare(schema: Any) -> Any:
-    """Return a schema without its prose; a property may have the name of a keyword, and stays."""
+    """Return a schema without its descriptions. Properties with the name of such a keyword stay."""
     if isinstance(schema, list):
         return [bare(part) for part in schema]
     if not isinstance(schema, dict):
@@ -69,7 +69,7 @@ def bare(schema: Any) -> Any:
 
 
 def schemas(definitions: str) -> dict[str, Any]:
-    """Return, for each kind, the versions that are served and their schema, which must be one and the same."""
+    """Return the served versions and the schema of each kind. All versions must have the same schema."""
     kinds = {}
     for definition in yaml.safe_load_all(definitions):
         spec = definition["spec"]

@@ -30,7 +30,7 @@ from tools.save_notebooks import METADATA  # noqa: E402
 
 TARGET = ROOT / "docs" / "images" / "lab-in-action.gif"
 Story = list[tuple[float, Callable[[], object]]]
-"""What happens in the picture: the second, and the deed."""
+"""The actions in the picture: for each, the second and the function to call."""
 
 PER_SECOND = 5
 WIDTH = 860
@@ -73,7 +73,7 @@ def main() -> int:
 
 
 def story(session: Session) -> Story:
-    """Return what happens in the picture: the second, and the deed."""
+    """Return the actions in the picture with their times in seconds."""
     shop, lab = session.shop, session.lab
 
     def order(customer: str, destination: str = "lisbon") -> Callable[[], object]:
@@ -95,7 +95,7 @@ def story(session: Session) -> Story:
 def film(
     shoot: Callable[[], bytes], deeds: list[tuple[float, Callable[[], object]]], seconds: float
 ) -> list[Image.Image]:
-    """Take a picture so many times a second, while the deeds are done at their time."""
+    """Take `PER_SECOND` pictures a second, and run each action at its time."""
     frames, left, began = [], list(deeds), time.monotonic()
     while (now := time.monotonic() - began) < seconds:
         if left and now >= left[0][0]:
@@ -109,7 +109,7 @@ def save(frames: list[Image.Image], target: Path) -> None:
     """Write the frames as a GIF, small enough for a README."""
     height = round(frames[0].height * WIDTH / frames[0].width)
     small = [frame.resize((WIDTH, height), Image.Resampling.LANCZOS) for frame in frames]
-    # One palette for all: of moments in which different things are lit.
+    # One palette for all frames, from moments in which different parts of the map are lit.
     some = small[:: max(1, len(small) // 8)]
     together = Image.new("RGB", (WIDTH, height * len(some)))
     for number, frame in enumerate(some):

@@ -1,8 +1,8 @@
 """Write the order streams under `datasets/streams/`: python tools/make_streams.py [FOLDER]
 
-The streams come from a fixed seed, so that everybody's lab carries the same orders. Every order's outcome
-is settled by the data alone, whatever the other orders do meanwhile: orders that complete draw on stock and
-balances that can't run dry, and orders that fail ask for more than there ever was.
+The streams come from a fixed seed, so that every lab has the same orders. The data alone determine the outcome of each
+order, independent of concurrent orders: orders that complete use stock and balances that can't run out, and orders
+that fail request more than ever existed.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ FIRST_ORDERS: list[Row] = [
 
 @dataclass
 class Shop:
-    """The data, sorted by what an order needs of it, and the luck of one stream."""
+    """The datasets, and the random numbers of one stream."""
 
     data: Datasets
     rng: random.Random
     decks: dict[str, list[str]] = field(default_factory=dict)
 
     def deal(self, name: str, cards: Iterable[str]) -> str:
-        """Return the next card of a shuffled deck, so that each comes up equally often and not in runs."""
+        """Return the next card of a shuffled deck, so that all cards are equally frequent and do not come in runs."""
         deck = self.decks.setdefault(name, [])
         if not deck:
             deck.extend(cards)
@@ -74,7 +74,7 @@ class Shop:
         return list(chosen.items())
 
     def order(self, reason: str | None, most_lines: int) -> Row:
-        """Return an order that ends with this reason, or completes."""
+        """Return an order that fails for this reason, or completes if there is none."""
         customer, destination, items = self.rich_customer(), self.served(), self.basket(most_lines)
         if reason == "insufficient_stock":
             scarce = self.rng.choice([product for product in self.data.products if product.on_hand <= 3])
@@ -91,7 +91,7 @@ class Shop:
         return customer, destination, items, reason
 
     def stream(self, length: int, failures: int, most_lines: int = 3) -> Iterator[Row]:
-        """Return a stream in which so many orders fail, for each reason equally often."""
+        """Return a stream in which `failures` orders fail, equally often for each reason."""
         outcomes: list[str | None] = [REASONS[number % len(REASONS)] for number in range(failures)]
         outcomes += [None] * (length - failures)
         self.rng.shuffle(outcomes)
@@ -114,7 +114,7 @@ def make_streams(folder: Path) -> list[Path]:
     data = load_datasets(DATASETS)
 
     def shop(number: int) -> Shop:
-        return Shop(data, random.Random(SEED + number))  # each stream its own luck: one can change alone
+        return Shop(data, random.Random(SEED + number))  # a separate seed per stream, so that one can change alone
 
     streams: dict[str, Iterable[Row]] = {
         "first-orders": FIRST_ORDERS,

@@ -1,4 +1,4 @@
-"""What is in an instructor's bundle, under which licence: read from the wheels and jars themselves."""
+"""List the content of an instructor's bundle with its licences, as stated in the wheels and jars."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SILENT = {
     "re2j-": "BSD-3-Clause (Go's licence)",
     "sketches-java-": "Apache-2.0",
 }
-"""Licences of jars that do not state theirs, as their projects do; by the beginning of the file's name."""
+"""Licences of jars that do not state theirs, by the prefix of the file name. Source: the projects."""
 
 PROGRAMS = {"prometheus": "Apache-2.0", "jaeger": "Apache-2.0", "istiod": "Apache-2.0"}
 """Licences of the programs that a bundle may hold. Grafana (AGPL-3.0) is left out."""
@@ -60,14 +60,14 @@ def notices(offline: Path) -> str:
 
 
 def licence_of_wheel(wheel: Path) -> str:
-    """Return the licence that a wheel's metadata state."""
+    """Return the licence that a wheel's metadata states."""
     with zipfile.ZipFile(wheel) as archive:
         name = next(one for one in archive.namelist() if one.endswith(".dist-info/METADATA"))
         return licence_of(Parser().parsestr(archive.read(name).decode()))
 
 
 def licence_of(metadata: Any) -> str:
-    """Return the licence that a package's metadata state (PyPA's core metadata specification)."""
+    """Return the licence that a package's metadata states (PyPA's core metadata specification)."""
     if stated := metadata.get("License-Expression"):
         return str(stated)
     classifiers = [str(one) for one in metadata.get_all("Classifier", []) if str(one).startswith("License ::")]
@@ -78,7 +78,7 @@ def licence_of(metadata: Any) -> str:
 
 
 def licence_of_jar(jar: Path) -> str:
-    """Return the licence that a jar states, in its manifest or its Maven description."""
+    """Return the licence that a jar states in its manifest or its POM."""
     with zipfile.ZipFile(jar) as archive:
         names = archive.namelist()
         manifest = archive.read(MANIFEST).decode(errors="replace") if MANIFEST in names else ""

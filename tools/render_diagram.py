@@ -1,6 +1,6 @@
 """Render `docs/architecture.mmd` to `docs/images/architecture.png`: python tools/render_diagram.py [OUTPUT]
 
-Needs npm and a Chromium on PATH. mermaid-cli is installed into a temporary folder, which is gone afterwards.
+Needs npm and a Chromium on PATH. Installs mermaid-cli into a temporary folder and removes it afterwards.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MERMAID_CLI = "@mermaid-js/mermaid-cli@11.17.0"
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
-# Mermaid centres a group's title, where the arrows come in. Each is moved beside them, by hand: look at the picture
+# Mermaid centres a group's title, where arrows cross it. These rules move each title aside by hand. Check the picture
 # after a change of the layout.
 STYLE = """
 .cluster-label foreignObject { overflow: visible; }
@@ -41,12 +41,12 @@ STYLE = """
 
 
 def digest(source: Path) -> str:
-    """Return what tells one picture's sources from another's."""
+    """Return a digest of a picture's sources."""
     return hashlib.sha256(source.read_bytes() + STYLE.encode()).hexdigest()
 
 
 def stamp(png: bytes, text: str) -> bytes:
-    """Put a text chunk behind a PNG's header, so that a test can tell a picture that is out of date."""
+    """Insert a text chunk after a PNG's header, so that a test can detect an outdated picture."""
     body = b"tEXt" + b"Sources\0" + text.encode("ascii")
     chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
     header = 8 + 25  # the signature, then IHDR, which is always first and 25 bytes long
@@ -54,7 +54,7 @@ def stamp(png: bytes, text: str) -> bytes:
 
 
 def find(*names: str) -> str:
-    """Return the path of the first of these programs that is there, or end with a message."""
+    """Return the path of the first of these programs on PATH, or exit with a message."""
     for name in names:
         if path := shutil.which(name):
             return path
@@ -62,9 +62,9 @@ def find(*names: str) -> str:
 
 
 def render(source: Path, output: Path) -> None:
-    """Render a Mermaid file to a PNG, twice as fine as a screen."""
+    """Render a Mermaid file to a PNG at twice the screen resolution."""
     npm, browser = find("npm"), find(*BROWSERS)
-    # Chromium refuses its sandbox to root; the page it shows is our own.
+    # Chromium's sandbox does not work for root. The page is the project's own.
     arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     environment = os.environ | {"PUPPETEER_SKIP_DOWNLOAD": "1"}
     with tempfile.TemporaryDirectory(prefix="saga-lab-diagram-") as name:

@@ -38,7 +38,7 @@ METADATA = {
 
 
 class Unfit(Exception):
-    """This notebook can't be saved; says why."""
+    """The notebook can't be saved; the message gives the reason."""
 
 
 def main() -> int:
@@ -67,21 +67,21 @@ def main() -> int:
 
 
 def saved_form(notebook: Any, folder: Path, *, fresh: bool = False) -> Any:
-    """Run a notebook, and return it as it is to be saved.
+    """Run a notebook, and return it in the form to save.
 
     Parameters
     ----------
     notebook : NotebookNode
-        As it was saved last.
+        The notebook as last saved.
     folder : Path
         The kernel's working directory.
     fresh : bool
-        Whether to keep no old output.
+        Whether to replace all old outputs.
 
     Raises
     ------
     Unfit
-        A cell failed or took too long, or two cells have the same id.
+        If a cell fails, takes too long or writes to stderr, or two cells have the same id.
     """
     ids = [cell.id for cell in notebook.cells]
     if len(set(ids)) != len(ids):
@@ -137,20 +137,21 @@ def run(notebook: Any, folder: Path) -> None:
 
 
 def tidy(outputs: list[Any]) -> list[Any]:
-    """Take out of the outputs what only a live notebook has."""
+    """Remove the parts of outputs that only a live notebook has."""
     for output in outputs:
         output.pop("transient", None)
         if "data" in output:
             output.data.pop(WIDGET, None)
             if output.data.get("text/plain") == "" and "text/html" in output.data:
-                # An area for what differs from run to run: nbval compares what it holds at first, which is nothing.
+                # An area for content that differs between runs. nbval compares its initial content, which is empty.
                 output.data["text/html"] = ""
     return outputs
 
 
 def kept_or_new(old: list[Any], new: list[Any], *, exempt: bool) -> list[Any]:
-    """Return the old outputs if the new ones differ from them by nothing but ids and times (in cells that are exempt
-    from comparison: by nothing but numbers).
+    """Return the old outputs if the new ones differ only in ids and times, else the new ones.
+
+    In cells that are exempt from comparison, numbers may differ as well.
     """
     return old if old and comparable(old, exempt) == comparable(new, exempt) else new
 
@@ -175,7 +176,7 @@ def comparable(outputs: list[Any], exempt: bool) -> list[str]:
 
 
 def as_text(notebook: Any) -> str:
-    """Write a notebook down."""
+    """Return a notebook as text."""
     nbformat.validate(notebook)
     text: str = nbformat.writes(notebook, version=4)
     return text if text.endswith("\n") else text + "\n"

@@ -1,21 +1,21 @@
 """Restart connectors whose task has failed, as an operator would do in a cluster.
 
-Kafka Connect leaves a failed task as it is, for somebody to look at (its documentation, "REST API": POST
-/connectors/NAME/restart). Debezium tries again by itself whatever it takes for passing (`errors.max.retries`); but a
-task that starts just when its database shuts down ends for good. Such a one is restarted here, at once and then after
-1, 2, 4 ... 60 seconds, while its replication slot is there. Without the slot it stays failed: Debezium would make a new
-one, and the events in between would be lost in silence. Mending that is for a person.
+Kafka Connect leaves a failed task as it is, for an operator to inspect (its documentation, "REST API": POST
+/connectors/NAME/restart). Debezium retries errors that it considers transient (`errors.max.retries`), but a task that
+starts just when its database shuts down fails permanently. The watcher restarts such a task at once, and then after
+1, 2, 4 ... 60 seconds, as long as its replication slot exists. Without the slot, the task stays failed: Debezium would
+create a new slot, and the events in between would be lost silently. That repair needs a person.
 
-It also shows what PostgreSQL tells of each replication slot, since nobody else looks at all four.
+The watcher also exports PostgreSQL's data about each replication slot, since no other component queries all four.
 
-Runs by itself, with the services' own libraries only. Settings come by environment:
+It is a standalone program that needs only the services' own libraries. Settings are environment variables:
 
 CONNECT_URL
-    Of Connect's REST interface.
+    URL of Connect's REST API.
 DATABASES
     JSON object: the libpq URL of the database behind each connector.
 HTTP_HOST, HTTP_PORT
-    Where it shows its metrics.
+    Address of its metrics endpoint.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from typing import Any, Literal
 import psycopg
 from prometheus_client import Counter, Gauge, disable_created_metrics, start_http_server
 
-disable_created_metrics()  # when each series began; the services don't show it either
+disable_created_metrics()  # the start time of each series; the services don't export it either
 
 INTERVAL = 1.0
 LONGEST_WAIT = 60.0
 STEADY = 10.0
-"""Seconds after which a task that was restarted counts as mended: some fail only after a while, each time."""
+"""Seconds after which a restarted task counts as healthy: some tasks fail again only after a while."""
 
 RESTARTS = Counter("connect_watcher_restarts", "Restarts of connectors whose task had failed.", ["connector"])
 LEFT = Gauge("connect_watcher_left_failed", "Whether a connector is left failed, for lack of its slot.", ["connector"])
@@ -61,30 +61,30 @@ OF_SLOT = """
 """
 
 Slot = Literal["usable", "gone", "unknown"]
-# A proxy of the machine's surroundings has no part in this.
+# Requests to Connect bypass any proxy of the machine's network.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass
 class Connector:
-    """What the watcher remembers of one connector."""
+    """The watcher's record of one connector."""
 
     name: str
     database: str
     restarts: int = 0
-    """In a row."""
+    """Number of restarts in a row."""
     not_before: float = 0.0
     seen: str = ""
-    """What was said of it last, so that it is not said again and again."""
+    """The last message about it, so that the log does not repeat it."""
     _connection: psycopg.Connection[Any] | None = None
 
     @property
     def service(self) -> str:
-        """Whose outbox it reads."""
+        """The service whose outbox it reads."""
         return self.name.removesuffix(SUFFIX)
 
     def slot(self) -> tuple[float, ...] | None:
-        """Return the values of `OF_SLOTS`; None where its database does not answer, or has no slot."""
+        """Return the values for `OF_SLOTS`; None if its database does not answer, or has no slot."""
         try:
             if self._connection is None or self._connection.closed:
                 self._connection = psycopg.connect(self.database, connect_timeout=1, autocommit=True, options=IMPATIENT)
@@ -96,19 +96,19 @@ class Connector:
 
 @dataclass(frozen=True)
 class State:
-    """How Connect says that a connector is: its task's state, and the first line of its error, if it has failed."""
+    """A connector's status in Connect: the state of its task, and the last cause in its stack trace if it failed."""
 
     task: str
     error: str
 
 
 class Watcher:
-    """Looks at the connectors of one Connect worker.
+    """A watcher of the connectors of one Connect worker.
 
     Parameters
     ----------
     connect : str
-        URL of its REST interface.
+        URL of the worker's REST API.
     databases : dict
         The libpq URL of the database behind each connector.
     """
@@ -118,19 +118,19 @@ class Watcher:
         self.connectors = [Connector(name, url) for name, url in databases.items()]
 
     def look(self, now: float) -> None:
-        """Look at every connector once, and restart what has failed.
+        """Check every connector once, and restart those that have failed.
 
         Parameters
         ----------
         now : float
-            Seconds, by a clock that only moves on.
+            Seconds on a monotonic clock.
         """
         for connector in self.connectors:
             self._tell_of_slot(connector)
         try:
             states = self._states()
         except (OSError, ValueError, LookupError):
-            states = None  # the worker is away, or forms its group
+            states = None  # the worker is unavailable, or forms its group
         for connector in self.connectors:
             told = (states or {}).get(connector.name)
             TASK.labels(connector.name).set(told is not None and told.task == "RUNNING")
@@ -171,7 +171,7 @@ class Watcher:
             print(time.strftime("%Y-%m-%dT%H:%M:%S%z"), text, flush=True)
 
     def _tell_of_slot(self, connector: Connector) -> None:
-        """Show what PostgreSQL tells of a slot; of a database that is away, nothing is known."""
+        """Export PostgreSQL's data about a slot; remove the series if the database is unavailable."""
         row = connector.slot()
         for gauge, value in zip(OF_SLOTS, row or (None,) * len(OF_SLOTS), strict=True):
             if value is not None:
@@ -181,7 +181,7 @@ class Watcher:
                     gauge.remove(connector.service)
 
     def _states(self) -> dict[str, State]:
-        """Return how each connector is, by name."""
+        """Return the status of each connector, by name."""
         states = {}
         for name, entry in self._ask("GET", "/connectors?expand=status").items():
             tasks = entry["status"]["tasks"]
@@ -200,7 +200,7 @@ class Watcher:
 
 
 def slot_of(database: str) -> Slot:
-    """Ask PostgreSQL whether Debezium could go on from where it was."""
+    """Report whether Debezium can resume from the replication slot of a database; unknown if it does not answer."""
     try:
         with psycopg.connect(database, connect_timeout=2) as connection:
             row = connection.execute(
@@ -212,8 +212,8 @@ def slot_of(database: str) -> Slot:
 
 
 def main() -> None:
-    """Watch until asked to end."""
-    # The first process of a container doesn't end by a signal that it has no handler for.
+    """Watch the connectors until SIGTERM."""
+    # The first process of a container ignores a signal that it has no handler for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     watcher = Watcher(os.environ["CONNECT_URL"], json.loads(os.environ["DATABASES"]))
     print(f"watching {', '.join(connector.name for connector in watcher.connectors)}", flush=True)

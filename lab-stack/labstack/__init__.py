@@ -1,4 +1,4 @@
-"""The lab's stack: one object, `Lab`, that starts, shows, breaks, heals and stops the system."""
+"""The lab's stack. One object, `Lab`, starts, inspects, breaks, repairs and stops the system."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ __all__ = ["Lab", "LabError"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Lab` when it is first asked for: `lab --version` does without what it imports (PEP 562)."""
+    """Import `Lab` on first access, so that `lab --version` does not load its dependencies (PEP 562)."""
     if name == "Lab":
         from labstack.lab import Lab
 

@@ -1,6 +1,6 @@
-"""What the lab asks of whatever runs its components: local processes now, containers beside them.
+"""The interface of a backend, which runs the lab's components as local processes or as containers.
 
-The notebooks, the verbs and the tests see only this, so they can't tell which one is under them.
+The notebooks, the verbs and the tests use only this interface, so they do not depend on a particular backend.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ ComponentState = Literal["running", "paused", "stopped", "failed"]
 
 @dataclass(frozen=True)
 class ComponentStatus:
-    """How one component is.
+    """The status of one component.
 
     Attributes
     ----------
     state : str
-        ``running``, ``paused`` (SIGSTOP), ``stopped`` (on purpose, or never started) or ``failed`` (it should run,
-        and doesn't).
+        ``running``, ``paused`` (SIGSTOP), ``stopped`` (on purpose, or never started) or ``failed`` (it should run
+        but does not).
     pid : int, optional
-        Process, in local mode.
+        Process ID, with the local backend.
     container : str, optional
-        Container, in container mode.
+        Name of the container, with the container backend.
     rss_bytes : int, optional
-        Memory of its process tree (PSS where the system tells it).
+        Memory of its process tree in bytes (PSS where the system reports it).
     log : str
-        Where its output goes.
+        Location of its log.
     """
 
     state: ComponentState
@@ -45,7 +45,7 @@ class ComponentStatus:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where the parts of a lab listen."""
+    """The addresses of a lab's components."""
 
     services: dict[str, str] = field(default_factory=dict)
     databases: dict[str, str] = field(default_factory=dict)
@@ -56,31 +56,31 @@ class Endpoints:
     envoy_admin: str = ""
     istiod: str = ""
     versions: dict[str, str] = field(default_factory=dict)
-    """Further versions of services, by the component's name, those that somebody has started."""
+    """Additional versions of services, by component name; only those that were started explicitly."""
     observers: dict[str, str] = field(default_factory=dict)
-    """Those of Prometheus, Jaeger and Grafana that this lab has."""
+    """The observability components of this lab: any of Prometheus, Jaeger and Grafana."""
 
     @property
     def prometheus(self) -> str:
-        """Where Prometheus listens; empty where the lab has none."""
+        """The URL of Prometheus; empty if the lab has none."""
         return self.observers.get("prometheus", "")
 
     @property
     def jaeger(self) -> str:
-        """Where Jaeger answers questions; empty where the lab has none."""
+        """The URL of Jaeger's query interface; empty if the lab has none."""
         return self.observers.get("jaeger", "")
 
     @property
     def grafana(self) -> str:
-        """Where Grafana listens; empty where the lab has none."""
+        """The URL of Grafana; empty if the lab has none."""
         return self.observers.get("grafana", "")
 
     def client(self, service: str) -> str:
-        """Return where a client sends its requests for a service: the gateway's origin."""
+        """Return the base URL for requests to a service: the gateway's, or without a gateway the service's own."""
         return self.gateway or self.services[service]
 
     def to_json(self) -> dict[str, object]:
-        """Return the names of ``lab status --json``."""
+        """Return the endpoints as ``lab status --json`` prints them."""
         return {
             **({"gateway": self.gateway} if self.gateway else {}),
             **self.services,
@@ -95,76 +95,76 @@ class Endpoints:
 
 
 class Backend(Protocol):
-    """Starts, shows, breaks and stops components. Every verb returns when it is done."""
+    """A backend that starts, inspects, breaks and stops components. Every method returns when it is done."""
 
     mode: str
     services: tuple[ServiceEntry, ...]
 
     def prepare(self, progress: Progress) -> None:
-        """Fetch and check the programs that components need."""
+        """Download and verify the programs that components need."""
 
     def components(self) -> list[str]:
-        """Return the names of all components, in the order of a start."""
+        """Return the names of all components, in startup order."""
 
     def required(self) -> list[str]:
-        """Return the names of those without which the lab is not whole."""
+        """Return the names of the components that a complete lab needs."""
 
     def observers(self) -> list[str]:
-        """Return the names of those that only watch; the lab is whole without them."""
+        """Return the names of the observability components; the lab is complete without them."""
 
     def spans(self, service: str) -> str:
-        """Return the spans that a service has written to its file, where there is no Jaeger.
+        """Return the spans that a service wrote to its file, as it does in a lab without Jaeger.
 
-        A line for each export: OTLP's ``ExportTraceServiceRequest`` in JSON. Empty where it has written none.
+        Each line is one export: an OTLP ``ExportTraceServiceRequest`` in JSON. Empty if the service wrote none.
         """
 
     def component(self, name: str) -> roles.Component:
         """Return a component by name."""
 
     def addresses(self) -> Addresses:
-        """Return where the services and the gateway are, as the mesh has to know it."""
+        """Return the addresses of the services and the gateway, as the mesh needs them."""
 
     def launch(self, name: str) -> None:
-        """Start a component if it isn't running; don't wait for it."""
+        """Start a component if it is not running; do not wait for it."""
 
     def await_ready(self, name: str, meanwhile: Callable[[], None] = ...) -> None:
-        """Wait until a component serves; raise ComponentFailed when it dies or takes too long.
+        """Wait until a component is ready; raise ComponentFailed if it dies or times out.
 
-        `meanwhile` is called again and again, and raises to give up.
+        `meanwhile` is called before each probe, and raises to abort the wait.
         """
 
     def introduce(self, observer: str) -> None:
-        """Prepare the running components for an observer that joins them."""
+        """Prepare the running components for an observability component that joins them."""
 
     def stop(self, name: str) -> None:
-        """End a component in good order."""
+        """Stop a component gracefully."""
 
     def kill(self, name: str) -> None:
-        """End a component at once (SIGKILL)."""
+        """Kill a component at once (SIGKILL)."""
 
     def pause(self, name: str) -> None:
-        """Freeze a component (SIGSTOP)."""
+        """Pause a component (SIGSTOP)."""
 
     def resume(self, name: str) -> None:
-        """Let a frozen component go on."""
+        """Resume a paused component."""
 
     def inspect(self, name: str, *, memory: bool = False) -> ComponentStatus:
-        """Return how a component is now."""
+        """Return the current status of a component."""
 
     def endpoints(self) -> Endpoints:
-        """Return where the components listen."""
+        """Return the addresses of the components."""
 
     def database_for_connect(self, service: str) -> str:
         """Return the libpq URL of a service's database, as Connect reaches it."""
 
     def log(self, name: str, lines: int) -> str:
-        """Return the end of a component's log."""
+        """Return the last lines of a component's log."""
 
     def follow(self, name: str) -> Iterator[str]:
-        """Give each line that a component writes to its log from now on, without end."""
+        """Yield each line that a component writes to its log from now on, without end."""
 
     def down(self) -> None:
-        """End everything that belongs to this lab, whoever started it."""
+        """Stop everything that belongs to this lab, regardless of who started it."""
 
     def purge(self) -> None:
         """Remove the lab's data."""

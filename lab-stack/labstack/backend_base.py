@@ -1,4 +1,4 @@
-"""What both back ends do alike."""
+"""The code that both backends share."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class BackendBase(ABC, Generic[Part]):
     paths : LabPaths
         Folders of the lab.
     store : StateStore
-        Its state file. Changing verbs expect the caller to hold the store's lock.
+        State file of the lab. Methods that change the lab expect the caller to hold the store's lock.
     services : tuple of ServiceEntry
-        Which services there are.
+        Services of the lab.
     """
 
     def __init__(self, paths: LabPaths, store: StateStore, services: tuple[ServiceEntry, ...]) -> None:
@@ -58,7 +58,7 @@ class BackendBase(ABC, Generic[Part]):
 
     @abstractmethod
     def _make_components(self) -> list[Part]:
-        """Make all components, in the order of a start."""
+        """Create all components, in startup order."""
 
     def _observers(
         self,
@@ -67,7 +67,7 @@ class BackendBase(ABC, Generic[Part]):
         jaeger: Callable[..., Part],
         grafana: Callable[..., Part],
     ) -> list[Part]:
-        """Make those observers that there are."""
+        """Create the observability components that the lab has."""
         made: dict[str, Callable[[], Part]] = {
             "prometheus": lambda: prometheus(site, self.addresses),
             "jaeger": lambda: jaeger(site),
@@ -85,7 +85,7 @@ class BackendBase(ABC, Generic[Part]):
         Raises
         ------
         UnknownComponent
-            There is none of that name; says which there are.
+            The lab has no component of that name; the message lists the names that it has.
         """
         try:
             return self._components[name]
@@ -104,12 +104,12 @@ class BackendBase(ABC, Generic[Part]):
         return [name for name, part in self._components.items() if isinstance(part, Observer)]
 
     def _is_wanted(self, part: Component) -> bool:
-        """Whether a component should run; an optional one only after somebody has started it."""
+        """Report whether a component should run; an optional one should only after an explicit start."""
         record = self.store.read().components.get(part.name)
         return not part.optional or (record is not None and not record.stopped_on_purpose)
 
     def introduce(self, observer: str) -> None:
-        """Prepare the running components for an observer that joins them."""
+        """Prepare the running components for an observability component that joins them."""
 
     def addresses(self) -> Addresses:
         instances: dict[str, list[Instance]] = {service.name: [] for service in self.services}
@@ -125,7 +125,7 @@ class BackendBase(ABC, Generic[Part]):
         return PortClaims(self.store.lab_id)
 
     def mesh_documents(self) -> list[Document]:
-        """Return the mesh's configuration as it is in force on this machine."""
+        """Return the mesh configuration that is in effect on this machine."""
         return placed(MeshStore(self.paths).read(), self.addresses())
 
     def endpoints(self) -> Endpoints:
@@ -150,13 +150,13 @@ class BackendBase(ABC, Generic[Part]):
         )
 
     def _end_in_order(self, end: Callable[[str], None]) -> None:
-        """End all components, those of a kind at once."""
+        """Stop all components in shutdown order; those of one stage stop in parallel."""
         with ThreadPoolExecutor(8) as pool:
             for kinds in ENDING:
                 list(pool.map(end, [name for name, part in self._components.items() if part.kind in kinds]))
 
     def _note_the_end(self) -> None:
-        """Write down that nothing runs, and give the ports back."""
+        """Record that nothing runs, and release the port reservations."""
         state = self.store.read()
         state.components = dict.fromkeys(self._components, ComponentRecord(None, stopped_on_purpose=True))
         with contextlib.suppress(StorageTrouble):

@@ -1,4 +1,4 @@
-"""What the lab asks of the broker: topics, records, groups. Thin over confluent-kafka's admin client."""
+"""Requests to the Kafka broker: topics, records and consumer groups. A thin layer over confluent-kafka."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from labstack.waiting import wait_until
 
 T = TypeVar("T")
 
-# librdkafka tells of every refused connection on stderr; the callers know, since they ask and wait.
+# librdkafka logs every refused connection to stderr. The callers already know, since they poll until it answers.
 quiet = logging.getLogger("labstack.broker")
 quiet.addHandler(logging.NullHandler())
 quiet.propagate = False
 
 
 PATIENCE = 15.0
-"""Seconds after which the broker has not answered."""
+"""Seconds after which a request to the broker times out."""
 
 PASSING = {
-    KafkaError.NOT_LEADER_FOR_PARTITION,  # the topic was just made
+    KafkaError.NOT_LEADER_FOR_PARTITION,  # the topic was just created
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,  # the broker has just started
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
 }
-"""Answers of a broker that will soon give a better one."""
+"""Transient errors: a retry soon succeeds."""
 
 HAS_MEMBERS = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
-"""Answers to whoever speaks for a group that speaks for itself."""
+"""Errors for a client that acts on behalf of a group which still has active members."""
 
 QUICK: dict[str, Any] = {
     "reconnect.backoff.ms": 20,
@@ -55,15 +55,15 @@ QUICK: dict[str, Any] = {
 
 @contextmanager
 def admin(address: str) -> Iterator[AdminClient]:
-    """Give an admin client for the broker at `address`, to be kept until its answers are there.
+    """Yield an admin client for the broker at `address`; keep it open until its responses have arrived.
 
-    A new one each time, which takes some 10 ms: one that lived through a crash of its broker may never again get an
-    answer about groups, and one that is collected while its answer is on the way never gives that answer.
+    Each call creates a new client, which takes some 10 ms. A client that outlived a crash of its broker may never again
+    get a response about groups. A client that is garbage-collected while a response is on the way never delivers it.
 
     Raises
     ------
     BrokerAway
-        Instead of what librdkafka raises.
+        Replaces the exceptions of librdkafka.
     """
     client = AdminClient(
         {
@@ -79,10 +79,10 @@ def admin(address: str) -> Iterator[AdminClient]:
 
 @contextmanager
 def admin_that_knows_leaders(address: str) -> Iterator[AdminClient]:
-    """Give an admin client for requests that go to the leaders of partitions.
+    """Yield an admin client for requests that go to the leaders of partitions.
 
-    A fresh client that has to look for them itself misses the answer about one time in twenty, and asks again only
-    after 3 s (librdkafka 2.16); one that has seen all topics never did.
+    A new client that has to look up the leaders itself misses the response about one time in twenty, and retries only
+    after 3 s (librdkafka 2.16). A client that has listed all topics first never did.
     """
     with admin(address) as client:
         client.list_topics(timeout=10)
@@ -101,10 +101,10 @@ def _speaking_plainly(address: str) -> Iterator[None]:
 
 
 def answers(address: str, timeout: float = 1.0) -> bool:
-    """Whether the broker answers a metadata request within `timeout` seconds."""
+    """Report whether the broker answers a metadata request within `timeout` seconds."""
     host, port = address.rsplit(":", 1)
     try:
-        # A client costs threads and time, so none is made while nobody listens.
+        # A client costs threads and time, so it is created only once the port accepts connections.
         socket.create_connection((host, int(port)), timeout).close()
     except OSError:
         return False
@@ -116,7 +116,7 @@ def answers(address: str, timeout: float = 1.0) -> bool:
 
 
 def make_topics(address: str, plan: TopicPlan) -> None:
-    """Make the topics that aren't there yet."""
+    """Create the topics that do not exist yet."""
     with admin(address) as client:
         there = client.list_topics(timeout=10).topics
         missing = [name for name in plan.names if name not in there]
@@ -130,7 +130,7 @@ def make_topics(address: str, plan: TopicPlan) -> None:
 
 
 def delete_topics(address: str, prefixes: Iterable[str]) -> None:
-    """Delete the topics whose names begin like this, and wait until they are gone."""
+    """Delete the topics whose names start with one of these prefixes, and wait until they are gone."""
     begins = tuple(prefixes)
     with admin(address) as client:
 
@@ -148,7 +148,7 @@ def delete_topics(address: str, prefixes: Iterable[str]) -> None:
 
 
 def forget_group(address: str, group: str) -> None:
-    """Delete a consumer group with its offsets; a member that was killed counts until its session has ended."""
+    """Delete a consumer group with its offsets; a killed member still counts until its session times out."""
     with admin(address) as client:
 
         def ask() -> None:
@@ -169,12 +169,12 @@ def partitions(address: str, topics: Iterable[str]) -> list[TopicPartition]:
 
 
 def end_offsets(address: str, which: Iterable[TopicPartition]) -> dict[tuple[str, int], int]:
-    """Return the offset that the next record of each partition will get."""
+    """Return the offset of the next record in each partition."""
     return _offsets(address, which, OffsetSpec.latest())
 
 
 def start_offsets(address: str, which: Iterable[TopicPartition]) -> dict[tuple[str, int], int]:
-    """Return the offset of the oldest record that each partition still holds."""
+    """Return the offset of the oldest record in each partition."""
     return _offsets(address, which, OffsetSpec.earliest())
 
 
@@ -199,7 +199,7 @@ def committed_offsets(address: str, group: str) -> dict[tuple[str, int], int]:
 
 
 def assigned(address: str, groups: Iterable[str]) -> dict[str, set[tuple[str, int]]]:
-    """Return the partitions that the members of each consumer group read now."""
+    """Return the partitions that are currently assigned to the members of each consumer group."""
     names = list(groups)
     with admin(address) as client:
 
@@ -219,12 +219,12 @@ def assigned(address: str, groups: Iterable[str]) -> dict[str, set[tuple[str, in
 
 
 def commit_offsets(address: str, group: str, offsets: dict[tuple[str, int], int]) -> None:
-    """Set a group's offsets; the group must have no members. One that was killed counts until its session has ended.
+    """Set the offsets of a group without members; a killed member still counts until its session times out.
 
     Raises
     ------
     BrokerAway
-        The broker gives no answer, or the group has a member that goes on.
+        The broker does not answer, or the group has an active member.
     """
     wanted = [TopicPartition(topic, p, offset) for (topic, p), offset in offsets.items()]
     with _member(address, group) as consumer:
@@ -241,10 +241,10 @@ def commit_offsets(address: str, group: str, offsets: dict[tuple[str, int], int]
 
 @contextmanager
 def _member(address: str, group: str) -> Iterator[Consumer]:
-    """Speak for a group without joining it.
+    """Yield a consumer that acts on behalf of a group without joining it.
 
-    The admin client could do the same, but it ends the whole process (seen with confluent-kafka 2.16) when a broker
-    that has just come back says that it doesn't yet know the group.
+    The admin client could do the same, but it terminates the whole process (seen with confluent-kafka 2.16) when a
+    broker that has just restarted reports that it does not know the group yet.
     """
     consumer = Consumer(
         {"bootstrap.servers": address, "group.id": group, "enable.auto.commit": False, **QUICK}, logger=quiet
@@ -257,7 +257,7 @@ def _member(address: str, group: str) -> Iterator[Consumer]:
 
 
 def _patiently(ask: Callable[[], T], also: Collection[int] = ()) -> T:
-    """Ask again while the broker says that it isn't ready for this question, or one of the errors `also`."""
+    """Retry a request while the broker reports a transient error, or one of the errors in `also`."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -278,7 +278,7 @@ def delete_records(address: str, before: dict[tuple[str, int], int]) -> None:
 
 @contextmanager
 def reading(address: str, start: dict[tuple[str, int], int]) -> Iterator[Consumer]:
-    """Read from the given offsets on, outside of any group: nobody's offsets move."""
+    """Yield a consumer that reads from the given offsets on. It joins no group and commits no offsets."""
     consumer = Consumer(
         {
             "bootstrap.servers": address,
@@ -306,7 +306,7 @@ class Record:
     time : int
         The broker's timestamp, in milliseconds since 1970.
     headers : dict
-        As text; a header without a value is None.
+        Header values as text; None for a header without a value.
     """
 
     topic: str
@@ -319,17 +319,17 @@ class Record:
 
     @property
     def place(self) -> tuple[str, int]:
-        """Topic and partition."""
+        """The record's topic and partition."""
         return self.topic, self.partition
 
     @property
     def type(self) -> str:
-        """The event's type; empty where the header is missing."""
+        """The event's type; empty if the header is missing."""
         return self.headers.get("ce_type") or ""
 
 
 def poll(consumer: Consumer, timeout: float) -> Record | None:
-    """Return the next record, or None when none came within `timeout` seconds (or only an error that passes)."""
+    """Return the next record, or None if only a transient error, or nothing, arrives within `timeout` seconds."""
     message = consumer.poll(timeout)
     if message is None or message.error():
         return None
@@ -346,7 +346,8 @@ def poll(consumer: Consumer, timeout: float) -> Record | None:
     )
 
 
-# Called from C, the client's method can't crash the process upon a name that is no UTF-8 (seen with version 2.16).
+# A call from C keeps the client's method from crashing the process on a header name that is not valid UTF-8 (seen with
+# version 2.16).
 _headers_of = operator.methodcaller("headers")
 
 
@@ -358,21 +359,21 @@ def _headers(message: Message) -> list[tuple[str, bytes | None]]:
 
 
 def read_all(address: str, topics: Iterable[str], timeout: float = 10) -> list[Record]:
-    """Return every record that these topics hold now, in the order of their time.
+    """Return every record that these topics hold now, ordered by timestamp.
 
     Parameters
     ----------
     address : str
         Bootstrap server.
     topics : iterable of str
-        Which topics.
+        Topics to read.
     timeout : float
-        Seconds without a record after which reading has failed.
+        Seconds without a record after which the read times out.
 
     Raises
     ------
     RelayFailed
-        The broker stopped answering before the end was reached.
+        The read timed out before it reached the end.
     """
     which = partitions(address, topics)
     starts, ends = start_offsets(address, which), end_offsets(address, which)

@@ -1,8 +1,8 @@
-"""The canary: an event that goes the whole way, from an outbox row through Debezium and Kafka into each service.
+"""The probe event: it travels the whole path, from an outbox row through Debezium and Kafka to each service.
 
-Its row is inserted and deleted in one transaction, which leaves the table as it was and still makes exactly one
-record. Its type is one that no service knows, so each ignores it and moves its offset past it: that committed offset
-is the proof that the service read it.
+One transaction inserts and deletes its row. The table stays unchanged, and Debezium still publishes exactly one record.
+No service knows the event type, so each service ignores the record and commits its offset past it. That committed
+offset proves that the service consumed the record.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from labstack.waiting import wait_until
 
 TYPE = "Canary"
 
-# One key for each of the four partitions (Kafka hashes the key with murmur2), so that a canary closes every
-# partition of a topic.
+# One key for each of the four partitions (Kafka hashes the key with murmur2), so that every partition of a topic ends
+# with a probe event.
 KEYS = tuple(f"00000000-0000-7000-8000-{n:012d}" for n in (1, 4, 0, 8))
 
 INSERT = """
@@ -30,12 +30,12 @@ INSERT = """
 
 
 def new_canaries() -> list[tuple[str, str]]:
-    """Return id and key of one canary for each partition."""
+    """Return the ID and key of one probe event for each partition."""
     return [(str(uuid.uuid4()), key) for key in KEYS]
 
 
 def lay(connection: psycopg.Connection, service: str, canaries: list[tuple[str, str]]) -> None:
-    """Insert and delete the rows of these canaries within the caller's transaction."""
+    """Insert and delete the rows of these probe events in the caller's transaction."""
     for event_id, key in canaries:
         traceparent = f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-00"
         connection.execute(INSERT, (event_id, service, key, traceparent))
@@ -44,16 +44,16 @@ def lay(connection: psycopg.Connection, service: str, canaries: list[tuple[str, 
 
 @dataclass
 class Flight:
-    """Canaries on their way.
+    """Probe events in flight.
 
     Attributes
     ----------
     start : dict
-        End offset of each partition before they were let go.
+        End offset of each partition before the probe events were sent.
     ids : dict
-        Canary ids by topic.
+        IDs of the probe events, by topic.
     seen : dict
-        Offset by topic and partition, as they come by.
+        Offsets of the probe events that have arrived, by topic and partition.
     """
 
     start: dict[tuple[str, int], int]
@@ -66,7 +66,7 @@ class Flight:
 
 
 def let_go(kafka: str, databases: Mapping[str, str]) -> Flight:
-    """Send one canary per partition through the outbox of each service.
+    """Send one probe event per partition through the outbox of each service.
 
     Parameters
     ----------
@@ -86,12 +86,12 @@ def let_go(kafka: str, databases: Mapping[str, str]) -> Flight:
 
 
 def watch(kafka: str, flight: Flight, timeout: float, meanwhile: Callable[[], None] | None = None) -> None:
-    """Wait until each partition has shown its canary.
+    """Wait until the probe event of each partition has arrived.
 
     Raises
     ------
     CanaryLost
-        Some did not come through; names their topics.
+        Some probe events did not arrive in time; the message names their topics.
     """
     with broker.reading(kafka, flight.start) as consumer:
 
@@ -120,13 +120,14 @@ def wait_for_services(
     timeout: float,
     meanwhile: Callable[[], None] | None = None,
 ) -> None:
-    """Wait until each consumer group reads something, and has committed past the canary of each partition that it
-    reads.
+    """Wait until each consumer group has committed past the probe event of each partition assigned to it.
+
+    A group without assigned partitions is waited for, too.
 
     Raises
     ------
     RelayFailed
-        A group has not; names it.
+        A group did not commit in time; the message names it.
     """
     waiting = set(groups)
 

@@ -1,8 +1,8 @@
-"""Which ports the labs on this machine hold, whoever's they are.
+"""Port reservations: the ports that the labs of all users on this machine hold.
 
-A port of a stopped component is free for the system, but not for another lab: the rest of the first lab would talk to
-the wrong one. So each lab notes its ports, and the processes that it holds them for, in a folder that all can read. A
-note whose processes are all gone counts for nothing.
+A port of a stopped component is free for the operating system, but not for another lab: the other components of the
+first lab would connect to the wrong one. So each lab records its ports, and the processes that it holds them for, in a
+folder that every user can read. A reservation lapses when all its processes are gone.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ SHARED = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
 
 
 class PortClaims:
-    """What one lab holds, beside what the others hold.
+    """The port reservations of one lab, and a view of those of other labs.
 
-    Where the folder can't be used (a read-only system, say) there are no notes: labs then see only the ports on which
-    somebody listens.
+    If the folder can't be used (on a read-only system, for example), there are no reservations. Labs then only avoid
+    ports on which a process listens.
 
     Parameters
     ----------
     lab_id : str
-        This lab's.
+        ID of this lab.
     folder : Path, optional
-        Where the notes are; default: one folder for the whole machine.
+        Folder of the reservations; default: one folder for the whole machine.
     """
 
     def __init__(self, lab_id: str, folder: Path = SHARED / "saga-lab-ports") -> None:
@@ -43,7 +43,7 @@ class PortClaims:
 
     @contextlib.contextmanager
     def choosing(self) -> Iterator[set[int]]:
-        """Keep the other labs from choosing meanwhile; yields the ports that they hold."""
+        """Lock out other labs while this one chooses its ports; yield the ports that they hold."""
         with self._locked():
             yield self.of_others()
 
@@ -57,7 +57,7 @@ class PortClaims:
             if any(one.process() for one in processes):
                 held |= ports
             else:
-                with contextlib.suppress(OSError):  # perhaps somebody else's, then it stays
+                with contextlib.suppress(OSError):  # another user's file stays
                     file.unlink()
         return held
 
@@ -68,7 +68,7 @@ class PortClaims:
             return []
 
     def hold(self, ports: Iterable[int], processes: Iterable[ProcessId]) -> None:
-        """Note that this lab holds these ports for as long as one of these processes lives."""
+        """Reserve these ports for this lab, for as long as one of these processes lives."""
         self._make()
         content = {"ports": sorted(ports), "processes": [[one.pid, one.born] for one in processes]}
         temporary = beside(self._file)
@@ -78,7 +78,7 @@ class PortClaims:
             os.replace(temporary, self._file)
 
     def release(self) -> None:
-        """Hold nothing any longer; the last one removes the folder."""
+        """Release all ports of this lab; the last lab removes the folder."""
         with contextlib.suppress(OSError):
             self._file.unlink()
         if self.folder.is_dir():
@@ -87,7 +87,7 @@ class PortClaims:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        # The folder itself is locked: a file in a shared folder can't be opened for writing by every user.
+        # Lock the folder itself: not every user can open a file in a shared folder for writing.
         handle = self._open()
         if handle is None:
             yield
@@ -100,7 +100,7 @@ class PortClaims:
     def _make(self) -> None:
         with contextlib.suppress(OSError):
             self.folder.mkdir()
-            self.folder.chmod(0o1777)  # as the folder for temporary files is
+            self.folder.chmod(0o1777)  # like the folder for temporary files
 
     def _open(self) -> int | None:
         for _ in range(100):
@@ -111,7 +111,7 @@ class PortClaims:
                 if os.path.samestat(os.fstat(handle), self.folder.stat()):
                     return handle
             except FileNotFoundError:
-                continue  # removed by the last lab that left, just now
+                continue  # the last lab has just removed it
             except OSError:
                 return None
             os.close(handle)

@@ -1,4 +1,4 @@
-"""The `lab` command: the verbs of `Lab` in a shell."""
+"""The `lab` command: the verbs of `Lab` as shell commands."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ SECTIONS = {
     "The gateway": ("mesh",),
     "The course, containers, the shell": ("notebooks", "images", "sweep", "completion"),
 }
-"""The verbs as the help lists them."""
+"""The verbs, by section of the help text."""
 
 
 AS_JSON = "labstack.as_json"
-"""Whether errors are printed as JSON, too."""
+"""Key in the click context that says whether errors are printed as JSON, too."""
 
 
 class LabGroup(click.Group):
-    """Turns the lab's errors into messages, and Ctrl-C into an orderly end; lists its verbs in sections."""
+    """A command group that prints the lab's errors as messages, exits cleanly on Ctrl-C, and groups its verbs."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[AS_JSON] = "--json" in args
@@ -87,7 +87,7 @@ INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal
 
 
 def _interrupt(_signum: int, _frame: FrameType | None) -> None:
-    # Pressed again and again, Ctrl-C must not keep the first one from ending what was started.
+    # Ignore further signals: a second Ctrl-C must not interrupt the cleanup after the first one.
     for which in INTERRUPTIONS:
         signal.signal(which, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -100,9 +100,9 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> None:
 @click.pass_context
 def main(ctx: click.Context, name: str | None, mode: str | None) -> None:
     """A lab of four services, PostgreSQL, Debezium and Kafka, to learn by touching."""
-    # A closed terminal or a `kill` ends a start in order, as Ctrl-C does.
+    # A closed terminal or a `kill` aborts a startup cleanly, as Ctrl-C does.
     for which in INTERRUPTIONS:
-        # Who asked for it with `nohup` wants to outlive the terminal.
+        # A command that was started with `nohup` outlives the terminal.
         if which == signal.SIGINT or signal.getsignal(which) != signal.SIG_IGN:
             signal.signal(which, _interrupt)
     from labstack.lab import Lab

@@ -1,4 +1,4 @@
-"""What restarts failed connectors, as both modes start it; the program itself is `lab-stack/connect/watcher.py`."""
+"""Settings of the Connect watcher (`lab-stack/connect/watcher.py`), which restarts failed connectors."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ PROGRAM = CONFIG / "connect" / "watcher.py"
 
 
 def environment(connect_url: str, databases: Mapping[str, str], host: str, port: int) -> dict[str, str]:
-    """Return the variables of the watcher.
+    """Return the environment variables of the watcher.
 
     Parameters
     ----------
     connect_url : str
-        Of Connect's REST interface.
+        URL of Connect's REST API.
     databases : mapping
         libpq URL by service.
     host, port
-        Where it listens.
+        Address on which the watcher listens.
     """
     return {
         "CONNECT_URL": connect_url,

@@ -1,4 +1,4 @@
-"""A learner's copy of the course: the notebooks without their outputs, and the files that they link to."""
+"""A learner's copy of the course: the notebooks without outputs, and the files that they link to."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from labstack.errors import LabError, StorageTrouble
 from labstack.paths import TREE, write_atomically
 
 NOTE = ".saga-lab-course.json"
-"""What was written, and when: so that a later copy knows what the learner has changed since."""
+"""Records what was written and when, so that a later copy detects the learner's changes."""
 
 FIRST = "notebooks/00-start-here.ipynb"
 PACKAGES = {"labservices": "labservices", "labkit": "labkit", "lab-stack/labstack": "labstack"}
-"""Folders of the repository that are packages: an installation has them elsewhere."""
+"""Folders of the repository that are packages; an installation has them elsewhere."""
 
 LINK = re.compile(r"\]\((?!\w+:|#)([^)\s#]+)")
 LINK_WITH_TEXT = re.compile(r"(?<!!)\[([^\[\]]*)\]\((?!\w+:|#)([^)\s#]+)[^)\s]*\)")
@@ -28,16 +28,16 @@ LINK_WITH_TEXT = re.compile(r"(?<!!)\[([^\[\]]*)\]\((?!\w+:|#)([^)\s#]+)[^)\s]*\
 
 @dataclass(frozen=True)
 class CourseCopy:
-    """What a copy has done.
+    """The result of a copy.
 
     Attributes
     ----------
     folder : Path
-        Where the course is.
+        Folder of the course.
     written : tuple of str
         Files that are new, or newer than before.
     kept : tuple of str
-        Files that the learner has changed, and that are therefore as they were.
+        Files that the learner has changed, and that the copy left unchanged.
     beside : tuple of str
         Newer versions of those, written beside them with the date in their name.
     """
@@ -49,14 +49,14 @@ class CourseCopy:
 
 
 def copy_course(folder: Path, today: date | None = None) -> CourseCopy:
-    """Write the course into a folder; what the learner has changed there is never overwritten.
+    """Write the course into a folder, without overwriting files that the learner has changed.
 
     Parameters
     ----------
     folder : Path
-        Made if it is not there.
+        Target folder; created if it does not exist.
     today : date, optional
-        The date that the copy carries; default: today's.
+        Date of the copy; default: today.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def copy_course(folder: Path, today: date | None = None) -> CourseCopy:
 
 
 def course() -> Iterator[tuple[str, bytes]]:
-    """Yield each file of a learner's copy: its path, and its content."""
+    """Yield the path and the content of each file of a learner's copy."""
     notebooks = sorted(p.relative_to(TREE).as_posix() for p in (TREE / "notebooks").rglob("*.ipynb") if _is_ours(p))
     for name in notebooks:
         yield name, without_outputs((TREE / name).read_text(encoding="utf-8")).encode()
@@ -108,14 +108,14 @@ def course() -> Iterator[tuple[str, bytes]]:
 
 
 def without_dead_links(name: str, text: str) -> str:
-    """Return a document in which a link to a file that this installation does not have is plain text.
+    """Return a document in which each link to a file that this installation lacks is replaced by its text.
 
     Parameters
     ----------
     name : str
-        Where the document is in the repository.
+        Path of the document in the repository.
     text : str
-        Its Markdown.
+        Markdown of the document.
     """
     folder = PurePosixPath(name).parent
     return LINK_WITH_TEXT.sub(lambda link: link[0] if _files(folder, link[2]) else link[1], text)
@@ -131,12 +131,12 @@ def without_outputs(notebook: str) -> str:
 
 
 def _is_ours(notebook: Path) -> bool:
-    """Return whether a notebook is one of the course's: not a checkpoint, and not what a learner keeps beside it."""
+    """Report whether a notebook belongs to the course, and is neither a checkpoint nor a learner's own notebook."""
     return notebook.parent.name in ("notebooks", "instructor")
 
 
 def _linked(start: Iterable[str]) -> set[str]:
-    """Return every file that these files link to, also by way of other documents."""
+    """Return these files and every file that they link to, directly or through other documents."""
     found, waiting = set(start), list(start)
     while waiting:
         name = waiting.pop()
@@ -150,7 +150,7 @@ def _linked(start: Iterable[str]) -> set[str]:
 
 
 def _files(folder: PurePosixPath, target: str) -> list[str]:
-    """Return the files of the repository that a link from a document in `folder` leads to; none where it leads out."""
+    """Return the repository files that a link in a document in `folder` points to; empty if it points elsewhere."""
     parts: list[str] = []
     for part in (folder / target).parts:
         if part == "..":
@@ -167,7 +167,7 @@ def _files(folder: PurePosixPath, target: str) -> list[str]:
 
 
 def _place(name: str) -> Path:
-    """Return where a file of the repository is in this installation."""
+    """Return the path of a repository file in this installation."""
     for folder, package in PACKAGES.items():
         if name == folder or name.startswith(f"{folder}/"):
             spec = importlib.util.find_spec(package)

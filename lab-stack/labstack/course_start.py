@@ -1,6 +1,4 @@
-"""The course's start: what each database held when it was new, kept in a schema beside the tables, so that `reset`
-can bring it back.
-"""
+"""Baseline data: the rows of each new database, in a schema beside the tables, from which `reset` restores them."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ def tables(connection: psycopg.Connection) -> list[str]:
 
 
 def keep_course_start(database_url: str) -> bool:
-    """Copy every table's rows into the schema ``course_start``, unless that is there; return whether it was done
-    now.
-    """
+    """Copy every table's rows into the schema ``course_start``, unless it exists; return whether it was created."""
     with psycopg.connect(database_url, connect_timeout=10) as connection:
         there = connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", [SCHEMA]).fetchone()
         if there == (True,):
@@ -40,8 +36,9 @@ def keep_course_start(database_url: str) -> bool:
 
 
 def shape(connection: psycopg.Connection) -> str | None:
-    """Return what the service has noted, as a comment on its publication, of the shape of its tables; None where
-    nobody knows.
+    """Return the shape of the tables, which the service records as a comment on its publication; None if unknown.
+
+    The schema ``course_start`` has a copy of that comment.
     """
     for question in (PUBLICATION_SHAPE, KEPT_SHAPE):
         row = connection.execute(question).fetchone()
@@ -51,12 +48,12 @@ def shape(connection: psycopg.Connection) -> str | None:
 
 
 def bring_back(connection: psycopg.Connection) -> None:
-    """Within the caller's transaction, empty every table and fill it with the rows of the course's start."""
+    """Empty every table and restore the baseline data, in the caller's transaction."""
     names = tables(connection)
     listed = sql.SQL(", ").join(sql.SQL("public.{}").format(sql.Identifier(n)) for n in names)
     connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(listed))
-    # Rows may refer to each other in any order; the copy was whole, so the checks of references can wait until it is
-    # whole again.
+    # Rows may reference each other in any order. The copy is complete, so foreign key checks can be off until all rows
+    # are back.
     connection.execute("SET LOCAL session_replication_role = replica")
     for table in names:
         name = sql.Identifier(table)

@@ -1,4 +1,4 @@
-"""The databases, as both modes know them: whose they are, how they are reached, whether they answer."""
+"""The databases, for both backends: their user and password, their URLs, and a readiness probe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ USER = "postgres"
 
 
 def password(paths: LabPaths) -> str:
-    """Return the password of this user's databases, made at first use and readable by the user only."""
+    """Return the password of this user's databases, created on first use and readable by the user only."""
     file = paths.cache / "postgres" / "password"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def database_url(secret: str, host: str, port: int, database: str) -> str:
 
 
 def answers(url: str) -> bool:
-    """Whether a database answers a question."""
+    """Report whether a database answers a query."""
     try:
         with psycopg.connect(url, connect_timeout=1) as connection:
             connection.execute("SELECT 1")

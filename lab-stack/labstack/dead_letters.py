@@ -1,6 +1,6 @@
-"""Dead letters: records that a service has given up, read from the services' own databases.
+"""Dead letters: records that a service has dead-lettered, read from the services' own databases.
 
-Each stands in ``SERVICE.dlq``, too, as the service sent it there; the database knows what became of it since.
+The service also publishes each to ``SERVICE.dlq``; only the database has the current state.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from labstack.waiting import wait_until
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A record that a service has given up.
+    """A record that a service has dead-lettered.
 
     Attributes
     ----------
     id : str
-        Such as ``payment-12``: the service, and the record's number there.
+        Service and number of the record in that service, such as ``payment-12``.
     service : str
-        Who gave it up.
+        Service that dead-lettered the record.
     order_id : str or None
-        The record's key.
+        Key of the record.
     type : str
-        The event's type; empty where the header is missing.
+        Type of the event; empty if the header is missing.
     topic, partition, offset
-        Where the record stands.
+        Position of the record in Kafka.
     attempts : int
-        How often it was tried.
+        Number of attempts to handle it.
     error : str
-        What came of the last try.
+        Error of the last attempt.
     behind : int
-        How many later records of the order wait behind it.
+        Number of later records of the order that wait behind it.
     since : datetime
-        When it failed first.
+        Time of the first failure.
     headers : dict
-        The record's headers.
+        Headers of the record.
     payload : str
-        Its value as text.
+        Value of the record as text.
     """
 
     id: str
@@ -65,7 +65,7 @@ class DeadLetter:
     payload: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON takes it."""
+        """Return the dead letter as a dictionary that can be encoded as JSON."""
         return {**self.__dict__, "since": self.since.isoformat()}
 
 
@@ -119,7 +119,7 @@ def find(where: Endpoints, letter_id: str) -> DeadLetter:
     Raises
     ------
     LabError
-        There is none of that id; says which there are.
+        There is no dead letter with this ID; the message lists those that exist, up to 20.
     """
     every = dead_letters(where)
     for letter in every:
@@ -130,26 +130,27 @@ def find(where: Endpoints, letter_id: str) -> DeadLetter:
 
 
 def replay(where: Endpoints, letter_id: str, timeout: float = 30) -> DeadLetter | None:
-    """Send a dead letter back to the service that gave it up, and wait for what comes of it.
+    """Send a dead letter back to its service, and wait for the result.
 
     Parameters
     ----------
     where : Endpoints
-        Of the lab.
+        Endpoints of the lab.
     letter_id : str
-        Of the dead letter.
+        ID of the dead letter.
     timeout : float
         Seconds to wait.
 
     Returns
     -------
     DeadLetter or None
-        None: it was handled, and what waited behind it follows. Else the letter, dead again; its error says why.
+        None if the service has handled it; the records that waited behind it follow. Otherwise the letter, dead again,
+        with the new error.
 
     Raises
     ------
     LabError
-        There is none of that id, or the service does not answer or takes too long.
+        There is no dead letter with this ID, or the service does not answer or times out.
     """
     letter = find(where, letter_id)
     _ask(where, letter, "replay")
@@ -170,12 +171,12 @@ def replay(where: Endpoints, letter_id: str, timeout: float = 30) -> DeadLetter 
 
 
 def discard(where: Endpoints, letter_id: str) -> None:
-    """Drop a dead letter for good; what waits behind it follows.
+    """Drop a dead letter permanently; the records that wait behind it follow.
 
     Raises
     ------
     LabError
-        There is none of that id, or the service does not answer.
+        There is no dead letter with this ID, or the service does not answer.
     """
     _ask(where, find(where, letter_id), "discard")
 

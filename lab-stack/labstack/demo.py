@@ -1,4 +1,4 @@
-"""Carry orders through a running lab and tell what happened on the way: `lab demo`."""
+"""Send orders through a running lab and report the history of each: `lab demo`."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ LAST_EVENTS = ("OrderCompleted", "OrderCancelled")
 
 @dataclass(frozen=True)
 class Story:
-    """One order and all that happened to it.
+    """One order, with its status changes and its events.
 
     Attributes
     ----------
     order : dict
-        As ``GET /orders/{order_id}`` tells it at the end.
+        The order in its final status, as ``GET /orders/{order_id}`` returns it.
     history : list of dict
-        Its status changes.
+        Status changes of the order.
     events : list of (topic, type)
-        The order's records in Kafka, in the order of their time.
+        Records of the order in Kafka, ordered by timestamp.
     """
 
     order: dict[str, Any]
@@ -39,17 +39,17 @@ class Story:
 
 
 def orders_of_the_show() -> list[StreamOrder]:
-    """Return the orders that the demo places: one for each way an order can end."""
+    """Return the orders that the demo places: one for each possible outcome."""
     return load_stream(DATASETS / "streams" / "first-orders.csv")
 
 
 def place(where: Endpoints, order: StreamOrder) -> dict[str, Any]:
-    """Place one order and return the service's answer.
+    """Place one order and return the service's response.
 
     Raises
     ------
     NotRunning, DemoFailed
-        The order service can't be reached, or refuses the order.
+        The order service can't be reached, or rejects the order.
     """
     body = {
         "customer_id": order.customer_id,
@@ -70,12 +70,12 @@ def place(where: Endpoints, order: StreamOrder) -> dict[str, Any]:
 
 
 def follow(where: Endpoints, order_id: str, timeout: float = 30) -> dict[str, Any]:
-    """Wait until an order has come to its end, and return it.
+    """Wait until an order reaches a final status, and return it.
 
     Raises
     ------
     DemoFailed
-        It did not within `timeout` seconds; tells its status.
+        The order is not final after `timeout` seconds; the message contains its status.
     """
     url = f"{where.client('order')}/orders/{order_id}"
 
@@ -94,14 +94,14 @@ def follow(where: Endpoints, order_id: str, timeout: float = 30) -> dict[str, An
 
 
 def tell(where: Endpoints, order: dict[str, Any]) -> Story:
-    """Collect an order's history and its records."""
+    """Collect the history and the records of an order."""
     order_id = order["order_id"]
     answer = http.get(f"{where.client('order')}/orders/{order_id}/history", timeout=5)
     return Story(order, answer.json()["items"], _events(where, order_id))
 
 
 def _events(where: Endpoints, order_id: str, timeout: float = 5) -> list[tuple[str, str]]:
-    """Read the order's records, the one of its end included: its row is a moment ahead of it."""
+    """Read the order's records, and wait for the final one, which follows the order's row after a moment."""
     found: list[tuple[str, str]] = []
 
     def complete() -> bool:
@@ -114,12 +114,12 @@ def _events(where: Endpoints, order_id: str, timeout: float = 5) -> list[tuple[s
 
 
 def show(where: Endpoints, watch: Callable[[StreamOrder, Story], None]) -> None:
-    """Place every order of the show, follow each to its end, and hold it against what the data set expects.
+    """Place every order of the demo, wait for its final status, and compare it with the data set's expectation.
 
     Raises
     ------
     DemoFailed
-        An order ended otherwise.
+        The outcome of an order differs from the expectation.
     """
     for expected in orders_of_the_show():
         order = follow(where, place(where, expected)["order_id"])

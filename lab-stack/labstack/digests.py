@@ -1,6 +1,6 @@
-"""The digests of images that a registry was once asked for: kept in the user's configuration, and held to from then on.
+"""Image digests from registries, recorded in the user's configuration and pinned from then on.
 
-The digests in ``lab-stack/versions.toml`` come first; this file has those of the other images.
+The digests in ``lab-stack/versions.toml`` take precedence; this file has those of the other images.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from labstack.paths import writable_folder, write_atomically
 
 
 def digests_file() -> Path:
-    """Return the file, which ``XDG_CONFIG_HOME`` moves."""
+    """Return the path of the file; ``XDG_CONFIG_HOME`` moves it."""
     return Path(platformdirs.user_config_path("saga-lab")) / "images.json"
 
 
 def known_digest(image: str) -> str:
-    """Return the digest of an image (repository and tag), empty where no registry was asked for it.
+    """Return the recorded digest of an image (repository and tag); empty if there is none.
 
     Raises
     ------
     LabError
-        The file is damaged. It is not ignored, since then another image could take the place of the recorded one.
+        The file is damaged. It is not ignored, because another image could then replace the recorded one.
     """
     return _read().get(image, "")
 
 
 def remember_digests(digests: dict[str, str]) -> Path:
-    """Record digests by image, and return the file."""
+    """Record digests by image, and return the path of the file."""
     file = digests_file()
     writable_folder(file.parent)
     with FileLock(file.with_suffix(".lock")):

@@ -1,4 +1,4 @@
-"""The pre-flight: what could spoil a lab on this machine, and what to do about each."""
+"""Preflight checks: find problems on this machine that could affect a lab, and advise how to fix each."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from labstack.state import StateStore
 
 
 def examine(paths: LabPaths, services: tuple[ServiceEntry, ...], wanted_mode: str | None = None) -> list[Finding]:
-    """Look at everything that a start needs; changes nothing.
+    """Check everything that a startup needs, without changing anything.
 
     Parameters
     ----------
     paths : LabPaths
         Folders of the lab.
     services : tuple of ServiceEntry
-        Which services there are.
+        Services of the lab.
     wanted_mode : str, optional
-        The mode that is asked for; a lab that isn't stopped keeps its own.
+        Requested backend; a lab that is not stopped keeps its own.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def _of_processes(paths: LabPaths) -> list[tuple[str, Callable[[], Finding]]]:
 
 
 def _of_containers() -> list[tuple[str, Callable[[], Finding]]]:
-    # Docker's client takes a while to import, so nobody pays for it who doesn't need it.
+    # Docker's client takes a while to import, so it is imported only where it is needed.
     from labstack.containers import checks
 
     return [
@@ -131,7 +131,7 @@ def _watching(paths: LabPaths) -> Finding:
     there = choose_observers("local", paths)
     wanted = [name for name in NAMES_OF_OBSERVERS if name not in there]
     seen = f"by {', '.join(there) or 'nobody'}; not on this machine: {', '.join(wanted) or 'nothing'}"
-    # Grafana comes by its image only, and the notebooks draw its dashboards themselves.
+    # The only install source of Grafana is its image, and the notebooks draw its dashboards themselves.
     if needed := [name for name in wanted if name != "grafana"]:
         advice = f"{' and '.join(f'`lab install {name}`' for name in needed)}, if you want metrics and traces"
         return Finding("watching", "warning", seen, advice)

@@ -1,10 +1,10 @@
-"""Doors to the web pages of the lab, from JupyterLab's launcher: on a laptop, on a JupyterHub and on Binder alike.
+"""Entries of JupyterLab's launcher for the web pages of the lab, on a laptop, on a JupyterHub and on Binder.
 
-JupyterLab knows its launcher's entries when it starts, and the lab chooses its ports later. So each entry is a door: a
-small server that looks where the page is now, and sends the browser on, to jupyter-server-proxy's path for that port.
-All it says is relative, so it works below any prefix. Where there is nothing to see, it says why, and what to do.
+JupyterLab reads its launcher entries at startup, and the lab chooses its ports later. So each entry is a small server
+that looks up the current address of the page, and redirects the browser to jupyter-server-proxy's path for that port.
+All its links are relative, so it works below any prefix. If there is no page, it shows the reason and the next step.
 
-    python -m labstack.doors NAME PORT        what jupyter-server-proxy starts
+    python -m labstack.doors NAME PORT        the command that jupyter-server-proxy runs
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from labstack.errors import LabError
 from labstack.waiting import wait_until
 
 ICONS = Path(__file__).resolve().parent / "icons"
-"""An icon for each entry of the launcher."""
+"""Folder with an icon for each launcher entry."""
 
 PREFIX = "saga-"
-"""What the entries' paths begin with."""
+"""Prefix of the entries' paths."""
 
 
 BARE = (
@@ -44,16 +44,16 @@ BARE = (
 
 @dataclass(frozen=True)
 class Door:
-    """An entry of the launcher.
+    """A launcher entry.
 
     Attributes
     ----------
     title : str
-        As the launcher shows it.
+        Title in the launcher.
     path : str
-        Of the page that it opens.
+        Path of the page that it opens.
     missing : str
-        What to do where a running lab has no such page.
+        What to do if a running lab has no such page, as HTML.
     """
 
     title: str
@@ -75,7 +75,7 @@ DOORS: Mapping[str, Door] = {
 
 
 def _entry(name: str) -> dict[str, Any]:
-    """Return what jupyter-server-proxy has to know of a door."""
+    """Return the configuration of an entry for jupyter-server-proxy."""
     return {
         "command": [sys.executable, "-m", "labstack.doors", name, "{port}"],
         "timeout": 30,
@@ -84,49 +84,49 @@ def _entry(name: str) -> dict[str, Any]:
         "launcher_entry": {
             "enabled": True,
             "title": DOORS[name].title,
-            "category": "Notebook",  # JupyterLab shows icons of this kind in no other section
+            "category": "Notebook",  # the only section in which JupyterLab shows icons of this kind
             "icon_path": str(ICONS / f"{name}.svg"),
         },
     }
 
 
 def prometheus() -> dict[str, Any]:
-    """Describe the door to Prometheus."""
+    """Describe the entry for Prometheus."""
     return _entry("prometheus")
 
 
 def grafana() -> dict[str, Any]:
-    """Describe the door to Grafana."""
+    """Describe the entry for Grafana."""
     return _entry("grafana")
 
 
 def jaeger() -> dict[str, Any]:
-    """Describe the door to Jaeger."""
+    """Describe the entry for Jaeger."""
     return _entry("jaeger")
 
 
 def envoy() -> dict[str, Any]:
-    """Describe the door to Envoy's administration."""
+    """Describe the entry for Envoy's administration interface."""
     return _entry("envoy")
 
 
 def api_docs() -> dict[str, Any]:
-    """Describe the door to the services' APIs."""
+    """Describe the entry for the API documentation of the services."""
     return _entry("api-docs")
 
 
-# -- where they lead ---------------------------------------------------------------------------------------------------
+# -- pages -------------------------------------------------------------------------------------------------------------
 
 
 def pages_of(where: Endpoints, name: str) -> dict[str, str]:
-    """Return the pages behind a door by their titles, as paths below JupyterLab's own address.
+    """Return the pages behind an entry by title, as paths below JupyterLab's own address.
 
     Parameters
     ----------
     where : Endpoints
-        The lab's; of one that doesn't run they are empty.
+        Endpoints of the lab; empty for a lab that does not run.
     name : str
-        Of the door.
+        Name of the entry.
     """
     urls = {
         "envoy": {"Envoy": where.envoy_admin},
@@ -136,9 +136,9 @@ def pages_of(where: Endpoints, name: str) -> dict[str, str]:
 
 
 def path_to(url: str, page: str) -> str:
-    """Return where jupyter-server-proxy has a page of a server on this machine, relative to JupyterLab's address.
+    """Return the path of jupyter-server-proxy for a page of a local server, relative to JupyterLab's address.
 
-    A server that knows under which path it is seen (Jaeger and Grafana on a hub) is asked for that whole path.
+    A server that knows its public path (Jaeger and Grafana on a hub) receives requests with that whole path.
     """
     parts = urlsplit(url)
     if parts.path.strip("/"):
@@ -147,7 +147,7 @@ def path_to(url: str, page: str) -> str:
 
 
 def base_url() -> str:
-    """Return the path below which JupyterLab is: a hub tells it; else the server whose kernel this is."""
+    """Return the base path of JupyterLab: from the hub, else from the server that started this kernel."""
     if prefix := os.environ.get("JUPYTERHUB_SERVICE_PREFIX"):
         return prefix
     from jupyter_server.serverapp import list_running_servers
@@ -162,7 +162,7 @@ class Pages:
     Parameters
     ----------
     where : Endpoints
-        The lab's.
+        Endpoints of the lab.
     """
 
     def __init__(self, where: Endpoints) -> None:
@@ -185,16 +185,16 @@ class Pages:
 
 
 def answer(name: str, where: Endpoints, coming: Mapping[str, str] | None = None) -> tuple[int, dict[str, str], str]:
-    """Return status, headers and page that a door answers with.
+    """Return the status, headers and page of an entry's response.
 
     Parameters
     ----------
     name : str
-        Of the door.
+        Name of the entry.
     where : Endpoints
-        The lab's.
+        Endpoints of the lab.
     coming : mapping of str to str, optional
-        What is being fetched, and how far that is.
+        Progress of each running download, by name.
     """
     pages = pages_of(where, name)
     title = DOORS[name].title
@@ -220,7 +220,7 @@ def answer(name: str, where: Endpoints, coming: Mapping[str, str] | None = None)
 
 
 def _shows(url: str) -> bool:
-    """Whether there is a page."""
+    """Report whether the server has a page at this URL."""
     try:
         return httpx.get(url, timeout=3, follow_redirects=True, trust_env=False).status_code < 400
     except httpx.HTTPError:
@@ -237,8 +237,8 @@ def _page(title: str, body: str) -> str:
 
 
 def serve(name: str, port: int) -> None:
-    """Serve one door on 127.0.0.1, until the process or the JupyterLab that has started it ends."""
-    from labstack import Lab, obtaining  # JupyterLab reads this module at its start, and has no use for the whole lab
+    """Serve one entry on 127.0.0.1, until the process or the JupyterLab that started it exits."""
+    from labstack import Lab, obtaining  # JupyterLab imports this module at startup, and does not need the whole lab
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -266,7 +266,7 @@ def serve(name: str, port: int) -> None:
 
 
 def _end_with_parent(server: ThreadingHTTPServer) -> None:
-    """A JupyterLab that is killed can't end its doors; they notice that another process is their parent then."""
+    """Shut the server down when its parent process changes: a killed JupyterLab can't stop its servers."""
     parent = os.getppid()
     wait_until(lambda: os.getppid() != parent, math.inf, interval=1)
     server.shutdown()

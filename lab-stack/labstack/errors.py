@@ -1,20 +1,20 @@
-"""What can go wrong with the lab, as a tree of errors.
+"""The exceptions of the lab, as a tree.
 
 LabError
-├── UnknownComponent    a name that the lab doesn't have
+├── UnknownComponent    the lab has no component of that name
 ├── NotRunning          the verb needs a running lab, or a running component
 ├── LabBusy             another process is changing this lab
-├── PortTaken           somebody else listens where a component wants to
+├── PortTaken           another process listens on the port of a component
 ├── ProgramMissing      no Java (or another program) for this machine
-├── EngineAway          Docker is not there, not running, not permitted, or too old
-├── DownloadFailed      the network, or a file that is not what it should be
-├── StorageTrouble      a folder that can't be written, a full disk
-├── ComponentFailed     a component died or never became ready; carries the end of its log
-├── BrokerAway          the broker gives no answer, or a bad one
-├── MeshError           an Istio configuration that can't be put into force (labstack.mesh.errors)
-├── RelayFailed         Debezium's connector did not come up, or an event did not come through
-│   └── CanaryLost      the lab's own event did not: whose relay it is
-└── DemoFailed          an order did not end as it should
+├── EngineAway          Docker is not installed, not running, not permitted, or too old
+├── DownloadFailed      the network failed, or a file is not as expected
+├── StorageTrouble      a folder is not writable, or the disk is full
+├── ComponentFailed     a component died or never became ready; carries the last lines of its log
+├── BrokerAway          the broker does not answer, or returns an error
+├── MeshError           an Istio configuration can't be applied (labstack.mesh.errors)
+├── RelayFailed         Debezium's connector did not start, or an event did not arrive
+│   └── CanaryLost      the lab's probe event did not arrive; carries the services whose relay lost it
+└── DemoFailed          an order did not end as expected
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from pathlib import Path
 
 
 class LabError(Exception):
-    """Something went wrong that a person can act upon.
+    """An error that the user can act on.
 
     Parameters
     ----------
     problem : str
-        What was tried and what was seen.
+        What failed, and what was seen.
     next_step : str, optional
         What to do about it.
     log : str, optional
-        The end of the log that tells more.
+        Last lines of the log that has more details.
     """
 
     def __init__(self, problem: str, *, next_step: str = "", log: str = "") -> None:
@@ -45,7 +45,7 @@ class LabError(Exception):
         self.log = log
 
     def _render_traceback_(self) -> list[str]:
-        """Return what a notebook shows: the message, and no stack of calls, since it is the message that helps."""
+        """Return the message without a traceback, for notebooks: only the message helps the user."""
         return [f"{type(self).__name__}: {self}"]
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class LabError(Exception):
 
 
 def one_of(name: str, known: Iterable[str]) -> str:
-    """Return what to use instead of a name that there is not: the closest one, if one is close, and all of them."""
+    """Return advice for an unknown name: the closest known name, if one is close, and all known names."""
     names = list(known)
     close = difflib.get_close_matches(name, names, 1)
     meant = f"did you mean {close[0]!r}? Else " if close else ""
@@ -66,7 +66,7 @@ def one_of(name: str, known: Iterable[str]) -> str:
 
 
 class UnknownComponent(LabError):
-    """A name that the lab doesn't have."""
+    """The lab has no component of that name."""
 
 
 class NotRunning(LabError):
@@ -78,20 +78,20 @@ class LabBusy(LabError):
 
 
 class PortTaken(LabError):
-    """Somebody else listens where a component wants to."""
+    """Another process listens on the port of a component."""
 
 
 class ProgramMissing(LabError):
-    """There is no such program for this machine."""
+    """A program is not available for this machine."""
 
 
 class EngineAway(LabError):
-    """The Docker engine can't be used.
+    """The Docker engine is unavailable.
 
     Parameters
     ----------
     problem : str
-        What was tried and what was seen.
+        What failed, and what was seen.
     summary : str, optional
         The same in a few words, where local processes can replace the containers.
     next_step : str, optional
@@ -104,11 +104,11 @@ class EngineAway(LabError):
 
 
 class DownloadFailed(LabError):
-    """The network is away, or a file is not what it should be."""
+    """The network failed, or a file is not as expected."""
 
 
 class StorageTrouble(LabError):
-    """A folder can't be written, or the disk is full."""
+    """A folder is not writable, or the disk is full."""
 
 
 class ComponentFailed(LabError):
@@ -116,22 +116,22 @@ class ComponentFailed(LabError):
 
 
 class BrokerAway(LabError):
-    """The broker gives no answer, or a bad one."""
+    """The broker does not answer, or returns an error."""
 
 
 class RelayFailed(LabError):
-    """Debezium's connector did not come up, or an event did not come through."""
+    """Debezium's connector did not start, or an event did not arrive."""
 
 
 class CanaryLost(RelayFailed):
-    """The lab's own event did not come through.
+    """The lab's probe event did not arrive.
 
     Parameters
     ----------
     problem : str
-        What was tried and what was seen.
+        What failed, and what was seen.
     services : tuple of str
-        From whose outboxes it did not come.
+        Services whose outbox event did not arrive.
     next_step : str
         What to do about it.
     """
@@ -142,16 +142,16 @@ class CanaryLost(RelayFailed):
 
 
 class DemoFailed(LabError):
-    """An order did not end as it should."""
+    """An order did not end as expected."""
 
 
 def lost_its_port(error: LabError) -> bool:
-    """Whether a component failed since somebody else listens on its port."""
+    """Report whether a component failed because another process listens on its port."""
     return isinstance(error, PortTaken) or "address already in use" in error.log.lower()
 
 
 def log_tail(path: Path, lines: int = 15, width: int = 400) -> str:
-    """Return the last lines of a log file, each cut off at `width`, or an empty string where there is none."""
+    """Return the last lines of a log file, each cut off at `width` characters; empty if there is no file."""
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
@@ -166,9 +166,9 @@ CAUSE = re.compile(r"\b(ERROR|FATAL|CRITICAL)\b|Exception\b|Error:")
 
 
 def log_of_a_death(path: Path, lines: int = 15) -> str:
-    """Return the last lines of a dead component's log, and what looks like the cause if that stands further up.
+    """Return the last lines of a dead component's log, and lines further up that look like the cause.
 
-    Java's last lines are often the lower half of a stack trace, which says everything but what went wrong.
+    The last lines of a Java log are often the lower half of a stack trace, which does not contain the cause.
     """
     every = log_tail(path, 200).splitlines()
     before, end = every[:-lines], every[-lines:]
@@ -185,14 +185,14 @@ PLACE = re.compile(r'File "(?:[^"]*/)?(labservices/[^"]+)", line (\d+)')
 
 
 def advice_on_code(log: str, name: str) -> str:
-    """Return what to mend in a service's code and then to do, where the end of its log says that the code is at fault.
+    """Return how to fix a service's code, if its log shows that the code is at fault; else an empty string.
 
     Parameters
     ----------
     log : str
-        The end of its log.
+        Last lines of its log.
     name : str
-        The component, as the lab calls it.
+        Name of the component.
     """
     error, places = BROKEN_CODE.search(log), PLACE.findall(log)
     if not error or not places:

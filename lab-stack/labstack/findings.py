@@ -1,4 +1,4 @@
-"""What a look at this machine found, in either mode."""
+"""Results of the preflight checks, for both backends."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ NEEDED_MEMORY = 1_300_000_000
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes
     ----------
     check : str
-        What was looked at.
+        Name of the check.
     verdict : str
-        ``ok``, ``warning`` (the lab works, but...) or ``problem`` (it won't).
+        ``ok``, ``warning`` (the lab works, but with a limitation) or ``problem`` (it does not work).
     seen : str
-        What was seen.
+        What the check found.
     advice : str
-        What to do; empty where all is well.
+        What to do; empty if nothing.
     """
 
     check: str

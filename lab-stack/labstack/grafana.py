@@ -1,4 +1,4 @@
-"""Grafana, as both modes start it: its configuration with the lab's addresses in it."""
+"""Grafana's configuration with the lab's addresses, for both backends."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ TEMPLATES = ("grafana.ini", "provisioning/datasources/lab.yaml", "provisioning/d
 
 
 def files(values: Mapping[str, object]) -> dict[str, str]:
-    """Return the files of a home of Grafana's configuration, by their names in it.
+    """Return Grafana's configuration files, by path in their folder.
 
     Parameters
     ----------
     values : mapping
-        ``HOST`` and ``PORT`` to listen on; ``HOME``, the folder that these files lie in; ``DATA``, the folder of its
-        own; ``PROMETHEUS`` and ``JAEGER``, where it finds these.
+        ``HOST`` and ``PORT`` to listen on; ``HOME``, the folder of these files; ``DATA``, the folder of Grafana's data;
+        ``PROMETHEUS`` and ``JAEGER``, the URLs of these.
     """
     filled = {name: fill(FOLDER / name, dict(values)) for name in TEMPLATES}
     dashboards = sorted((FOLDER / "dashboards").glob("*.json"))

@@ -1,9 +1,10 @@
-"""Guests: services that somebody adds to a running lab, such as a learner in the course's last notebook.
+"""Extension services: services that are added to a running lab, such as the learner's service in the last notebook.
 
-A guest has a name, and all that is its own is called after it: a database NAME in the server of one of the lab's
-services, a process that runs its file (``labservices/guest.py``), and whatever it makes itself: replication slots in
-that database, connectors that read it, topics ``NAME...``. Nothing of the lab waits for a guest. A reset of the lab
-sees all of them off, and leaves nothing of what was theirs; an end of the lab ends their processes.
+An extension service has a name, and everything it owns carries that name: a database NAME in the server of one of the
+lab's services, a process that runs its file (``labservices/guest.py``), and the resources that it creates itself, such
+as replication slots in that database, connectors that read it, and topics ``NAME...``. No component of the lab waits
+for an extension service. A reset of the lab removes all of them with everything they own. A shutdown of the lab stops
+their processes.
 """
 
 from __future__ import annotations
@@ -45,80 +46,80 @@ if TYPE_CHECKING:
 
 USUAL_PORT = 8121
 TIMEOUT = 60
-"""Seconds after which a start has failed."""
+"""Seconds after which a startup times out."""
 GRACE = 3
-"""Seconds between asking a guest to end and making it."""
+"""Seconds between SIGTERM and SIGKILL when an extension service stops."""
 NAME = re.compile(r"[a-z][a-z0-9]{1,29}")
 TAKEN = {"postgres", "template0", "template1", "connect", "kafka", "envoy", "istiod", "prometheus", "jaeger", "grafana"}
 
 
 class Guests:
-    """The guests of one lab, each by its name.
+    """The extension services of one lab, by name.
 
     Parameters
     ----------
     lab : Lab
-        The lab, which runs.
+        The running lab.
     """
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._store = StateStore(lab.paths)
 
-    # -- looking ---------------------------------------------------------------------------------------------------
+    # -- status ----------------------------------------------------------------------------------------------------
 
     @property
     def names(self) -> list[str]:
-        """The names of all guests that were invited."""
+        """The names of all extension services that were added."""
         return list(self._store.read().guests)
 
     @property
     def databases(self) -> dict[str, str]:
-        """The libpq URL of each guest's database, for programs on this machine."""
+        """The libpq URL of each extension service's database, for programs on this machine."""
         urls = self._lab.endpoints.databases
         guests = self._store.read().guests
         return {name: _in_server(urls[one.host], name) for name, one in guests.items() if one.host in urls}
 
     @property
     def urls(self) -> dict[str, str]:
-        """Where each guest that was started shows its metrics."""
+        """The base URL of the metrics of each extension service that was started."""
         return {name: f"http://127.0.0.1:{one.port}" for name, one in self._store.read().guests.items() if one.port}
 
     def database_for_connect(self, name: str) -> str:
-        """Return the libpq URL of a guest's database, as Connect reaches it."""
+        """Return the libpq URL of an extension service's database, as Connect reaches it."""
         return _in_server(self._lab.backend.database_for_connect(self._record(name).host), name)
 
     def runs(self, name: str) -> bool:
-        """Whether a guest's process lives."""
+        """Report whether the process of an extension service is alive."""
         return bool(self._processes(name))
 
     def log(self, name: str, lines: int = 40) -> str:
-        """Return the end of a guest's log."""
+        """Return the last lines of an extension service's log."""
         return log_tail(self._lab.paths.log(name), lines)
 
     def spans(self, name: str) -> str:
-        """Return the spans that a guest has written to its file, where there is no Jaeger."""
+        """Return the spans that an extension service wrote to its file, as it does in a lab without Jaeger."""
         try:
             return self._lab.paths.spans(name).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return ""
 
-    # -- coming and going ------------------------------------------------------------------------------------------
+    # -- lifecycle -------------------------------------------------------------------------------------------------
 
     def invite(self, name: str, host: str = "shipping") -> None:
-        """Give a guest an empty database, unless it has one.
+        """Create an empty database for an extension service, unless it has one.
 
         Parameters
         ----------
         name : str
-            A word of small letters and digits that nobody in the lab is called.
+            Name of lowercase letters and digits that no component of the lab uses.
         host : str
-            The service in whose database server its database is.
+            Service whose database server holds the database.
 
         Raises
         ------
         LabError
-            It can't be called so, or there is no such service.
+            The name is not allowed, or there is no such service.
         """
         known = self._lab.endpoints.databases
         if not NAME.fullmatch(name) or name in TAKEN or name in known:
@@ -134,18 +135,18 @@ class Guests:
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
     def start(self, name: str, file: Path) -> None:
-        """Run a guest's file, and return when it reads its topics; one that runs already ends first.
+        """Run the file of an extension service, and return when it consumes its topics; stop a running instance first.
 
         Raises
         ------
         ComponentFailed
-            It died, or reads nothing; carries the end of its log.
+            It died, or consumes no topic in time; carries the last lines of its log.
         """
         self._record(name)
         try:
             self._start(name, file)
         except ComponentFailed as error:
-            # Somebody was quicker between our look at a port and its use, such as another lab's guest.
+            # Another process took the port between the check and the use, such as another lab's extension service.
             if not lost_its_port(error):
                 raise
             self._start(name, file)
@@ -174,20 +175,20 @@ class Guests:
         self._await_ready(name, identity, f"http://127.0.0.1:{port}")
 
     def stop(self, name: str) -> None:
-        """End a guest's process in good order; one that doesn't run is fine."""
+        """Stop the process of an extension service gracefully; do nothing if it does not run."""
         self._record(name)
         with self._lab.changing():
             self._end(name)
 
     def kill(self, name: str) -> None:
-        """End a guest's process at once (SIGKILL)."""
+        """Kill the process of an extension service at once (SIGKILL)."""
         self._record(name)
         if not self.runs(name):
             raise NotRunning(f"{name} is not running.")
         process.destroy(self._processes(name))
 
     def see_off(self) -> None:
-        """End every guest, and remove what was theirs: connectors, databases with their slots, topics, groups."""
+        """Stop every extension service, and remove its connectors, database with slots, topics and group."""
         guests = self._store.read().guests
         if not guests:
             return
@@ -206,7 +207,7 @@ class Guests:
             self._forget()
 
     def end_all(self, *, forget: bool) -> None:
-        """End the processes of all guests, whatever else runs; with `forget` nobody was ever invited."""
+        """Stop the processes of all extension services, whatever else runs; with `forget`, delete their records."""
         with contextlib.suppress(LabError):
             for name in self.names:
                 self._end(name)
@@ -224,7 +225,7 @@ class Guests:
             raise UnknownComponent(f"The lab has no guest {name!r}.", next_step=f'lab.guests.invite("{name}")')
         return guests[name]
 
-    # -- its process -----------------------------------------------------------------------------------------------
+    # -- processes -------------------------------------------------------------------------------------------------
 
     def _processes(self, name: str) -> list[psutil.Process]:
         return process.strays(self._store.lab_id, process.guest(name))
@@ -259,7 +260,7 @@ def _in_server(url: str, database: str) -> str:
 
 
 def _drop_database(server: str, name: str) -> None:
-    """Drop a database, and before it its replication slots, whoever reads them."""
+    """Drop the replication slots of a database, even if they are in use, and then the database."""
     with psycopg.connect(server, autocommit=True, connect_timeout=5) as connection:
 
         def is_free() -> bool:

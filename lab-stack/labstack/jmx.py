@@ -1,4 +1,4 @@
-"""Prometheus' agent for Java, which shows the broker's and Connect's MBeans as metrics."""
+"""Prometheus' agent for Java, which exposes the broker's and Connect's MBeans as metrics."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from labstack.paths import CONFIG
 
 
 def port_name(component: str) -> str:
-    """Return the name of the port at which a component's agent shows its metrics."""
+    """Return the name of the port on which a component's agent serves its metrics."""
     return f"{component}-metrics"
 
 
 def configuration(component: str) -> Path:
-    """Return which of a component's MBeans are shown, and under which names."""
+    """Return the file that defines which MBeans of a component are exposed, and under which names."""
     return CONFIG / component / "jmx.yml"
 
 
 def arguments(listen: str, configuration: str) -> str:
-    """Return what the agent is told when it is loaded.
+    """Return the argument string of the agent.
 
     Parameters
     ----------
     listen : str
-        Address and port at which it shows the metrics.
+        Address and port of its metrics endpoint.
     configuration : str
-        Its configuration, as the Java process finds it.
+        Path of its configuration, as the Java process sees it.
 
     Notes
     -----

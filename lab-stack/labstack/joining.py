@@ -1,4 +1,4 @@
-"""Observers that join a running lab: Prometheus, Jaeger or Grafana, installed after the lab was started."""
+"""Start Prometheus, Jaeger or Grafana in a running lab, if they were installed after the lab was started."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ if TYPE_CHECKING:
 
 
 def join_observers(lab: Lab, progress: Progress) -> list[str]:
-    """Start the observers that are installed now and were not when the lab was started.
+    """Start the observability components that were installed after the lab was started.
 
-    No service, broker or database is restarted. istiod, where it steers the gateway, is restarted for Jaeger; the
-    gateway keeps its configuration meanwhile. In container mode nothing joins: a lab there has its images from the
-    start.
+    No service, broker or database restarts. If istiod configures the gateway, it restarts for Jaeger; the gateway keeps
+    its configuration meanwhile. With the container backend no component joins: the lab has its images from the start.
 
     Parameters
     ----------
     lab : Lab
         The running lab.
     progress : Progress
-        Told which observer starts.
+        Reports which component starts.
 
     Returns
     -------
     list of str
-        The observers that have joined.
+        Names of the components that have joined.
 
     Raises
     ------
     NotRunning, LabBusy
-        The lab does not run, or somebody else changes it for long.
+        The lab does not run, or another process is changing it for too long.
     """
     with lab.changing():
         store = StateStore(lab.paths)
@@ -44,7 +43,7 @@ def join_observers(lab: Lab, progress: Progress) -> list[str]:
         if not state.observed or state.mode != "local":
             return []
         there = observers.choose_observers(state.mode, lab.paths)
-        # A lab that an older version has started has no ports for them.
+        # A lab that was started by an older version has no ports for them.
         arrived = [name for name in there if name not in state.observers and name in state.ports]
         if not arrived:
             return []
@@ -69,12 +68,12 @@ def _join(lab: Lab, name: str, progress: Progress) -> bool:
 
 
 def _trace_at_the_gateway(lab: Lab) -> None:
-    """Let the gateway trace every request from now on."""
+    """Make the gateway trace every request from now on."""
     backend = lab.backend
     if ControlPlane.name in backend.components():
         if backend.inspect(ControlPlane.name).state != "running":
-            return  # its next start lets the gateway trace
-        # It reads its own settings at its start only.
+            return  # the gateway traces after istiod's next start
+        # istiod reads its own settings only at startup.
         backend.stop(ControlPlane.name)
         backend.launch(ControlPlane.name)
         backend.await_ready(ControlPlane.name)

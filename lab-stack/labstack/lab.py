@@ -1,7 +1,7 @@
-"""The one object that starts, shows, breaks, heals and stops the lab.
+"""The `Lab` object, which starts, inspects, breaks, repairs and stops the lab.
 
-It is a handle: the lab itself lives in its own processes and on disk, so any number of handles, shells and notebooks
-can hold the same lab.
+It is a handle. The lab itself lives in its own processes and on disk, so any number of handles, shells and notebooks
+can use the same lab.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from labstack.mesh.mesh import Mesh
 
 LOCK_WAIT = 180.0
-"""Seconds that a verb waits for another process which is changing the same lab."""
+"""Seconds that a verb waits for another process that is changing the same lab."""
 
 
 class Lab:
@@ -61,20 +61,20 @@ class Lab:
     Parameters
     ----------
     name : str, optional
-        Which of this user's labs; default ``LAB_NAME``, else ``default``.
+        Name of one of this user's labs; default ``LAB_NAME``, else ``default``.
     paths : LabPaths, optional
         Folders to use instead of the user's.
     services : tuple of ServiceEntry, optional
         Services to run instead of those in ``lab-stack/services.toml``.
     mode : str, optional
-        ``local``, ``containers`` or ``auto``, for the next start; default ``LAB_MODE``, else ``auto``. A lab that runs
-        stays what it is.
+        Backend for the next start: ``local``, ``containers`` or ``auto``; default ``LAB_MODE``, else ``auto``. A
+        running lab keeps its backend.
 
     Examples
     --------
     >>> from labstack import Lab
     >>> lab = Lab()        # attaches; starts nothing
-    >>> lab                # shows how the lab is
+    >>> lab                # shows the status of the lab
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class Lab:
         self._store = StateStore(self.paths)
         self._without_containers = False
 
-    # -- looking ---------------------------------------------------------------------------------------------------
+    # -- status ----------------------------------------------------------------------------------------------------
 
     @property
     def backend(self) -> Backend:
-        """Whatever runs the components, as the state file knows it now."""
+        """The backend that runs the components, according to the current state file."""
         if self._store.read().mode == "containers":
             from labstack.containers.backend import ContainerBackend
 
@@ -103,12 +103,13 @@ class Lab:
         return LocalBackend(self.paths, self._store, self.services)
 
     def _settle_mode(self, progress: Progress) -> None:
-        """Choose the mode of a lab of which nothing runs; one that runs keeps its own.
+        """Choose the backend of a lab that does not run; a running lab keeps its own.
 
         Raises
         ------
         LabError
-            Another mode is asked for than the lab runs in, or it can't be told whether it runs, since Docker is away.
+            The running lab has another backend than requested, or Docker is unavailable and can't report whether the
+            lab runs.
         """
         state = self._store.read()
         if state.phase != "stopped" and self._something_runs():
@@ -132,23 +133,23 @@ class Lab:
         try:
             return any(backend.inspect(name).state in ("running", "paused") for name in backend.components())
         except EngineAway:
-            # Whoever asks for local mode in so many words has given up what Docker may still hold.
+            # An explicit request for the local backend abandons containers that Docker may still hold.
             if asked_for(self.wanted_mode) == "local":
                 return False
             raise
 
     @property
     def is_up(self) -> bool:
-        """Whether the lab was started and not ended since; parts of it may be down all the same."""
+        """Report whether the lab was started and not shut down since; single components may still be down."""
         return self._store.read().phase != "stopped"
 
     @property
     def endpoints(self) -> Endpoints:
-        """Where the parts of the lab listen."""
+        """The addresses of the lab's components."""
         return self.backend.endpoints()
 
     def status(self, *, memory: bool = True) -> LabStatus:
-        """Look at every component now.
+        """Query every component and return the status of the lab.
 
         Parameters
         ----------
@@ -158,17 +159,17 @@ class Lab:
         Returns
         -------
         LabStatus
-            Never raises for a lab that is stopped or broken: that is what it tells.
+            The current status. A stopped or broken lab does not raise an error: the status reports it.
         """
         try:
             return look_at(self._store.read(), self.backend, memory=memory, absent=obtaining.absent(self))
         except LabError as error:
-            # Nobody knows what should run; something of this lab may do so all the same.
+            # It is unknown what should run, but processes of this lab may still be alive.
             state: State = "degraded" if process.strays(self._store.lab_id) else "stopped"
             return LabStatus(LocalBackend.mode, state, Endpoints(), {}, {"lab": str(error)})
 
     def logs(self, name: str, lines: int = 40) -> str:
-        """Return the end of a component's log."""
+        """Return the last lines of a component's log."""
         return self.backend.log(name, lines)
 
     def __repr__(self) -> str:
@@ -179,31 +180,31 @@ class Lab:
 
     @property
     def mesh(self) -> Mesh:
-        """The gateway's configuration: what steers it, and how to change it; see `labstack.mesh.mesh`."""
-        from labstack.mesh.mesh import Mesh  # what it needs takes a third of a second
+        """The gateway's configuration: its control plane, and how to change it; see `labstack.mesh.mesh`."""
+        from labstack.mesh.mesh import Mesh  # its imports take a third of a second
 
         return Mesh(self)
 
     @property
     def guests(self) -> Guests:
-        """Services that somebody adds to this lab, such as a learner's own; see `labstack.guests`."""
+        """Extension services of this lab, such as the learner's service; see `labstack.guests`."""
         return Guests(self)
 
     # -- the whole lab ---------------------------------------------------------------------------------------------
 
     def up(self, listener: Callable[[Progress], None] | None = None) -> LabStatus:
-        """Start whatever isn't running, and return when an event has gone the whole way round.
+        """Start all components that are not running, and return when a probe event has reached every service.
 
         Parameters
         ----------
         listener : callable, optional
-            Told about the stages as they happen; default: the notebook's output, where there is one.
+            Called with the progress after each change; default: the notebook's output, if there is one.
 
         Raises
         ------
         LabError
-            Says which part failed, shows the end of its log and the next step. What this call had started is ended
-            again.
+            A component failed. The message names it, with the last lines of its log and the next step. Components that
+            this call started are stopped again.
         """
         progress = Progress(listener or report.notebook_listener())
         self._bring_up(progress, renew_slots=False)
@@ -212,8 +213,10 @@ class Lab:
         return self.status(memory=False)
 
     def _bring_up(self, progress: Progress, *, renew_slots: bool) -> None:
-        """Start what doesn't run. Where nobody has asked for containers and a lab's first start in them fails, local
-        processes take their place; a lab that has data in containers stays there.
+        """Start all components that are not running; fall back to local processes if containers fail.
+
+        The fallback applies only to a lab's first start, and only if containers were not requested explicitly. A lab
+        that has data in containers keeps its backend.
         """
         is_first = not self._store.read().components
         try:
@@ -252,7 +255,7 @@ class Lab:
                 except LabError as error:
                     if not lost_its_port(error):
                         raise
-                    # Somebody was quicker between our look at a port and its use, such as another lab that starts now.
+                    # Another process took the port between the check and the use, such as another lab's startup.
                     progress.say("a port was taken by somebody else meanwhile; starting again with others")
                     self._take_back(backend, before)
                     backend.prepare(progress)
@@ -263,7 +266,7 @@ class Lab:
             self._set_phase("ready")
 
     def _take_back(self, backend: Backend, before: set[str]) -> None:
-        """End what a failed start has started; a lab that was partly running keeps what it had."""
+        """Stop the components that a failed startup has started; keep those that ran before."""
         if before:
             for name in reversed(backend.components()):
                 if name not in before:
@@ -275,7 +278,9 @@ class Lab:
                 self._set_phase("stopped")
 
     def down(self, *, purge: bool = False) -> None:
-        """End everything of this lab, whoever started it; twice is fine. Teaching switches are off afterwards.
+        """Stop everything that belongs to this lab, regardless of who started it, and turn all fault switches off.
+
+        A second call does no harm.
 
         Parameters
         ----------
@@ -289,7 +294,7 @@ class Lab:
                 self._store.read()
             except LabError:
                 self._store.set_aside()
-            # A disk that is full must not keep the lab from ending.
+            # A full disk must not prevent the shutdown.
             with contextlib.suppress(StorageTrouble):
                 self._set_phase("stopping")
             self.guests.end_all(forget=purge)
@@ -301,15 +306,15 @@ class Lab:
                 self._set_phase("stopped", switches={}, data_anew=purge)
 
     def reset(self) -> None:
-        """Bring the data back to the course's start, within seconds: opening data, empty topics, no lag, nothing in
-        flight, all teaching switches off.
+        """Restore the baseline data within seconds.
 
-        Whatever was stopped, killed or paused is started again first.
+        Afterwards all topics are empty, no consumer lags, no event is in flight, and all fault switches are off.
+        Components that were stopped, killed or paused are started first.
 
         Raises
         ------
         LabError
-            Some part did not heal; names it.
+            A component did not recover; the message names it.
         """
         progress = Progress(report.notebook_listener())
         self._end_what_would_crash()
@@ -330,14 +335,14 @@ class Lab:
         self.paths.scenario_file.unlink(missing_ok=True)
 
     def _end_further_versions(self) -> None:
-        """End what only somebody's wish had started."""
+        """Stop the optional components, which run only after an explicit start."""
         backend = self.backend
         for name in backend.components():
             if backend.component(name).optional and backend.inspect(name).state != "stopped":
                 self.stop(name)
 
     def _forget_mesh(self) -> None:
-        """Go back to the lab's own mesh configuration: now where the gateway runs, else at its next start."""
+        """Restore the lab's own mesh configuration: at once if the gateway runs, else at its next start."""
         store = MeshStore(self.paths)
         if store.is_own:
             return
@@ -347,8 +352,10 @@ class Lab:
             store.forget()
 
     def _end_what_would_crash(self) -> None:
-        """End the services that were switched to crash, and turn that off: they would do so in the middle of a
-        reset. (The other switches go at its end: what `guards-off` left twice must be cleared away first.)
+        """Stop the services whose fault switches make them crash, and turn those switches off.
+
+        The services would crash in the middle of a reset. The other switches are turned off at its end, because the
+        duplicates that `guards-off` left must be removed first.
         """
         on = self.switches
         kept = {service: {name: v for name, v in on[service].items() if "crash" not in v} for service in on}
@@ -363,36 +370,36 @@ class Lab:
                     self.backend.stop(service)
 
     def demo(self) -> list[Story]:
-        """Carry the orders of the show through the running lab, and return what happened to each."""
+        """Send the demo orders through the running lab, and return the story of each."""
         stories: list[Story] = []
         show(self._running(), lambda _, story: stories.append(story))
         return stories
 
     def check(self, wait_for_rest: float = 0) -> list[Verdict]:
-        """Judge every invariant of the saga from the databases and topics; see `labstack.referee`.
+        """Check every invariant of the saga against the databases and topics; see `labstack.referee`.
 
         Parameters
         ----------
         wait_for_rest : float
-            Seconds to wait for the lab to come to rest; the invariants of rest stay open (None) while it doesn't.
+            Seconds to wait until the lab is at rest. Invariants that hold only at rest stay open (None) until then.
         """
         return referee.check(self._running(), wait_for_rest)
 
     def prefetch(self, listener: Callable[[Progress], None] | None = None) -> None:
-        """Fetch and check every program, so that later starts need no network; starts nothing."""
+        """Download and verify every program, so that later starts need no network; start nothing."""
         progress = Progress(listener or report.notebook_listener())
         with self._store.exclusive(LOCK_WAIT, progress.say):
             self._settle_mode(progress)
             self.backend.prepare(progress)
 
     def doctor(self) -> list[Finding]:
-        """Look for what could spoil a lab on this machine; changes nothing."""
+        """Check this machine for problems that could affect a lab, without changing anything."""
         return examine(self.paths, self.services, self.wanted_mode)
 
     # -- one component ---------------------------------------------------------------------------------------------
 
     def start(self, name: str) -> None:
-        """Start a component, and return when it serves."""
+        """Start a component, and return when it is ready."""
         with self._changing_component():
             backend = self.backend
             if backend.inspect(name).state == "paused":
@@ -403,85 +410,84 @@ class Lab:
             self._tell_of_versions(name)
 
     def stop(self, name: str) -> None:
-        """End a component in good order."""
+        """Stop a component gracefully."""
         with self._changing_component():
             self.backend.stop(name)
             self._tell_of_versions(name)
 
     def kill(self, name: str) -> None:
-        """End a component at once, as a crash would (SIGKILL)."""
+        """Kill a component at once, as a crash would (SIGKILL)."""
         with self._changing_component():
             self.backend.kill(name)
 
     def restart(self, name: str) -> None:
-        """Stop a component and start it again, with its code and configuration as they are now."""
+        """Stop a component and start it again with its current code and configuration."""
         self.stop(name)
         self.start(name)
 
     def pause(self, name: str) -> None:
-        """Freeze a component: it keeps its connections and answers nothing (SIGSTOP)."""
+        """Pause a component (SIGSTOP): it keeps its connections, but does not respond."""
         with self._changing_component():
             self.backend.pause(name)
 
     def resume(self, name: str) -> None:
-        """Let a frozen component go on (SIGCONT)."""
+        """Resume a paused component (SIGCONT)."""
         with self._changing_component():
             self.backend.resume(name)
 
     # -- dead letters and lost events ------------------------------------------------------------------------------
 
     def dead_letters(self) -> list[DeadLetter]:
-        """Return the records that services have given up; see `labstack.dead_letters`."""
+        """Return the records that services have dead-lettered; see `labstack.dead_letters`."""
         return dead_letters.dead_letters(self._running())
 
     def replay(self, letter_id: str, timeout: float = 30) -> DeadLetter | None:
-        """Send a dead letter back to the service that gave it up; return None once it was handled, else the letter,
-        dead again.
+        """Send a dead letter back to its service; return None once it is handled, else the letter, dead again.
 
         Raises
         ------
         LabError
-            There is none of that id, or the service takes longer than `timeout` seconds.
+            There is no dead letter with this ID, or the service takes longer than `timeout` seconds.
         """
         return dead_letters.replay(self._running(), letter_id, timeout)
 
     def discard(self, letter_id: str) -> None:
-        """Drop a dead letter for good; what waits behind it follows."""
+        """Drop a dead letter permanently; the records that wait behind it follow."""
         dead_letters.discard(self._running(), letter_id)
 
     def resend(self, order_id: str) -> dict[str, int]:
-        """Let every event of an order come once more; return how many each service's outbox will send."""
+        """Publish every event of an order again; return the number of events from each service's outbox."""
         return resend(self._running(), order_id)
 
-    # -- teaching switches -----------------------------------------------------------------------------------------
+    # -- fault switches --------------------------------------------------------------------------------------------
 
     @property
     def switches(self) -> dict[str, dict[str, str]]:
-        """The teaching switches that are on, and their values, by service."""
+        """The fault switches that are on, and their values, by service."""
         return self._store.read().switches
 
     def switch_on(self, service: str, switch: str, value: str | float = "") -> None:
-        """Make a service do something wrong on purpose, and restart it so.
+        """Turn on a fault switch of a service, and restart the service if it runs.
 
         Parameters
         ----------
         service : str
-            Which service.
+            Name of the service.
         switch : str
-            Which of ``lab switch list``.
+            Name from ``lab switch list``.
         value : str or float, optional
-            How, where the switch says so: the seconds of ``slow-handler``, the crash of ``dual-write``.
+            Value, if the switch takes one: the seconds of ``slow-handler``, the crash of ``dual-write``.
 
         Raises
         ------
         LabError
-            There is no such service or switch, or it can't have that value.
+            There is no such service or switch, or the switch does not accept that value.
         """
         checked_switch(switch, str(value))
         self._switch(service, lambda on: {**on, switch: str(value)})
 
     def switch_off(self, service: str, switch: str | None = None) -> None:
-        """Let a service do it right again, and restart it so; without a switch, in everything."""
+        """Turn off a fault switch of a service, or all of them, and restart the service if it runs."""
         if switch is not None:
             checked_switch(switch)
         self._switch(service, lambda on: {k: v for k, v in on.items() if switch not in (None, k)})
@@ -507,7 +513,7 @@ class Lab:
                 backend.await_ready(service)
 
     def _tell_of_versions(self, name: str) -> None:
-        """After a start or stop of a further version of a service, let the mesh and Prometheus know of it."""
+        """Update the mesh and Prometheus after an additional version of a service has started or stopped."""
         backend = self.backend
         if not backend.component(name).optional:
             return
@@ -517,25 +523,25 @@ class Lab:
                 backend.component(observer).settle()
 
     def _await_relay(self, name: str) -> None:
-        """After a start of Connect, wait until its connectors' tasks run again."""
+        """Wait until the connectors' tasks run again, if the component is Connect."""
         if name != "connect":
             return
         relay = Relay(self.endpoints.connect)
         for service in self.services:
-            # A connector whose database is down waits for it, however long that takes.
+            # A connector whose database is down waits for it without a limit, so it is left out here.
             if self.backend.inspect(service.database).state == "running":
                 relay.await_task(service.name, self.endpoints.databases[service.name])
 
-    # -- keeping the state file ------------------------------------------------------------------------------------
+    # -- state file ------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """Keep others from changing this running lab for the length of the block; within itself it may be asked again.
+        """Lock this running lab against changes by other processes for the duration of the block; reentrant.
 
         Raises
         ------
         NotRunning, LabBusy
-            It does not run, or somebody else changes it for long.
+            The lab does not run, or another process is changing it for too long.
         """
         with self._changing_component():
             yield
@@ -548,7 +554,7 @@ class Lab:
             yield
 
     def _running(self) -> Endpoints:
-        """Return where the lab's parts listen, unless it was never started, or was ended."""
+        """Return the addresses of the components; raise NotRunning if the lab was never started or was shut down."""
         if self._store.read().phase == "stopped":
             raise NotRunning("The lab is not running.", next_step="`lab up` starts it")
         return self.endpoints
@@ -564,10 +570,10 @@ class Lab:
 
     @property
     def beginnings(self) -> int:
-        """How often the data went back to the course's start, by a reset or a purge."""
+        """The data generation: how often a reset or a purge has restored the baseline data."""
         return self._store.read().beginnings
 
     @property
     def log_folder(self) -> Path:
-        """Where the logs are."""
+        """The folder of the logs."""
         return self.paths.state / "logs"

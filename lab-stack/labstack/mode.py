@@ -1,4 +1,4 @@
-"""Which back end a lab runs on: containers where Docker answers, else plain local processes."""
+"""The choice of a lab's backend: containers if Docker answers, else plain local processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BINDER = ("BINDER_SERVICE_HOST", "BINDER_LAUNCH_HOST", "BINDER_REPO_URL")
 
 @dataclass(frozen=True)
 class ModeChoice:
-    """A mode, and why it was chosen."""
+    """A backend, and the reason for the choice."""
 
     mode: Mode
     reason: str
@@ -25,12 +25,12 @@ class ModeChoice:
 
 
 def checked_mode(mode: str) -> Mode:
-    """Return the mode of that name.
+    """Return the backend of that name.
 
     Raises
     ------
     LabError
-        There is none.
+        There is no such backend.
     """
     if mode not in MODES:
         raise LabError(f"There is no mode {mode!r}.", next_step=f"use one of {', '.join(MODES)}, or auto")
@@ -38,12 +38,12 @@ def checked_mode(mode: str) -> Mode:
 
 
 def asked_for(wanted: str | None = None) -> str:
-    """Return the mode that is asked for: by argument, else by ``LAB_MODE``, else ``auto``."""
+    """Return the requested backend: the argument, else ``LAB_MODE``, else ``auto``."""
     return wanted or os.environ.get("LAB_MODE") or "auto"
 
 
 def choose_mode(wanted: str | None = None) -> ModeChoice:
-    """Choose the mode of a lab that is about to start.
+    """Choose the backend of a lab that is about to start.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def choose_mode(wanted: str | None = None) -> ModeChoice:
     Raises
     ------
     LabError
-        There is no such mode, or containers are asked for and Docker does not answer.
+        There is no such backend, or containers are requested and Docker does not answer.
     """
     asked_by = "you asked for it" if wanted else "LAB_MODE says so"
     wanted = asked_for(wanted)
@@ -71,8 +71,8 @@ def choose_mode(wanted: str | None = None) -> ModeChoice:
 
 
 def _ask_docker() -> str:
-    """Return the version of the engine that answers."""
-    # Docker's client takes a while to import, so nobody pays for it who doesn't need it.
+    """Return the version of the Docker engine."""
+    # Docker's client takes a while to import, so it is imported only where it is needed.
     from labstack.containers.engine import engine, speaking_plainly
 
     with speaking_plainly("Docker can't be asked for its version"):

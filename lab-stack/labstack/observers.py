@@ -1,4 +1,4 @@
-"""What watches the lab: Prometheus, Jaeger and Grafana, those of them that there are."""
+"""The observers of a lab (Prometheus, Jaeger and Grafana): which are wanted, and which are installed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from labstack.paths import LabPaths
 NAMES = ("prometheus", "jaeger", "grafana")
 CHOICES = ("auto", "installed", "off")
 THRIFT = {"GOGC": "300"}
-"""Environment of those that are written in Go: with heaps this small they would collect garbage all the time."""
+"""Environment of the observers written in Go. With heaps this small they would otherwise collect garbage constantly."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """Where components run that may be watched.
+    """The observability settings of the components of a lab.
 
     Parameters
     ----------
     observed : bool
-        Whether they tell what they do, in metrics and spans.
+        Whether the components publish metrics and spans.
     observers : collection of str
-        Those of Prometheus, Jaeger and Grafana that there are.
+        The available observers among Prometheus, Jaeger and Grafana.
     """
 
     observed: bool = False
@@ -33,45 +33,50 @@ class Watched:
 
     @property
     def has_prometheus(self) -> bool:
-        """Whether somebody reads metrics."""
+        """Whether the lab has Prometheus, which scrapes metrics."""
         return "prometheus" in self.observers
 
     @property
     def has_jaeger(self) -> bool:
-        """Whether the lab has Jaeger. Without it services write spans to a file, and the gateway exports none."""
+        """Whether the lab has Jaeger. Without Jaeger, services write spans to a file and the gateway exports none."""
         return "jaeger" in self.observers
 
     def spans_go_to(self, collector: str, file: str) -> dict[str, str]:
-        """Return where a service's spans go, as settings of the service.
+        """Return the service settings that select the destination of its spans.
 
         Parameters
         ----------
         collector : str
-            URL at which Jaeger takes them, now or later; empty where there will be no Jaeger.
+            URL at which Jaeger accepts spans, now or later; empty if the lab will have no Jaeger.
         file : str
             The file for spans while no collector listens.
+
+        Returns
+        -------
+        dict of str to str
+            Empty if the lab is not observed.
         """
         return {"otlp_endpoint": collector, "spans_file": file} if self.observed else {}
 
 
 def is_observed() -> bool:
-    """Return whether the parts of a lab tell what they do: always, unless ``LAB_OBSERVABILITY`` is ``off``.
+    """Return whether the components of a lab publish metrics and spans: unless ``LAB_OBSERVABILITY`` is ``off``.
 
     Raises
     ------
     LabError
-        It is something else than one of `CHOICES`.
+        The environment variable is not one of `CHOICES`.
     """
     return _wanted() != "off"
 
 
 def may_be_fetched() -> bool:
-    """Return whether observers that are not on this machine may be fetched: ``LAB_OBSERVABILITY`` is ``auto``.
+    """Return whether missing observers may be downloaded: ``LAB_OBSERVABILITY`` is ``auto``.
 
     Raises
     ------
     LabError
-        It is something else than one of `CHOICES`.
+        The environment variable is not one of `CHOICES`.
     """
     return _wanted() == "auto"
 
@@ -84,14 +89,15 @@ def _wanted() -> str:
 
 
 def choose_observers(mode: str, paths: LabPaths) -> list[str]:
-    """Return the observers that a lab can have.
+    """Return the names of the observers that a lab can run.
 
     Parameters
     ----------
     mode : str
-        The lab's: containers have all of them, from their official images; what can't be pulled is left out later.
+        Backend of the lab. With containers the lab can run every observer from its official image; an observer whose
+        image can't be pulled is left out later.
     paths : LabPaths
-        Where local mode looks for installed programs.
+        Where the local backend looks for installed programs.
     """
     if mode == "containers":
         return list(NAMES)
@@ -101,12 +107,12 @@ def choose_observers(mode: str, paths: LabPaths) -> list[str]:
 
 
 def program(name: str, paths: LabPaths) -> Path:
-    """Return the program of an observer.
+    """Return the path of an observer's program.
 
     Raises
     ------
     ProgramMissing
-        It was there when the lab was started, and is gone.
+        The program was installed when the lab started, and has been removed since.
     """
     from labstack.install import find_program
 
@@ -117,7 +123,7 @@ def program(name: str, paths: LabPaths) -> Path:
 
 
 def missing(name: str) -> ProgramMissing:
-    """Return the error that says how to get an observer."""
+    """Return the error that explains how to install a missing observer."""
     return ProgramMissing(
         f"{name.capitalize()} is not on this machine.",
         next_step=f"`lab install {name}` gets it; then `lab up` takes it into the running lab",

@@ -1,7 +1,7 @@
-"""Obtain what the lab can do without, while it runs: Prometheus, Jaeger and Grafana to watch it, istiod to steer it.
+"""Download optional programs while the lab runs: the observers Prometheus, Jaeger and Grafana, and istiod.
 
 ``lab up`` starts a process that downloads them one by one. Each observer joins the running lab; istiod is used from the
-next start. The process notes how far it is in a file, which ``lab status`` and the notebooks read.
+next start. The process writes its progress to a file, which ``lab status`` and the notebooks read.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ if TYPE_CHECKING:
     from labstack.lab import Lab
 
 NAME = "obtaining"
-"""The process' name, in its mark and its log."""
+"""Name of the process, in its mark and its log."""
 
 AGAIN_AFTER = 3600.0
-"""Seconds between a failed download and the next one that the lab starts by itself."""
+"""Seconds after a failed download before the lab retries it automatically."""
 
 NOTE_EVERY = 0.3
-"""Seconds between two notes of how far a download is."""
+"""Seconds between two writes of a download's progress."""
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks at a download while a notebook waits for it."""
+"""Seconds between two polls of a download while a notebook waits for it."""
 
 Stage = Literal["waiting", "fetching", "there", "failed"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far one program is.
+    """The progress of one program's download.
 
     Attributes
     ----------
     stage : {'waiting', 'fetching', 'there', 'failed'}
-        What happens with it.
+        State of the download.
     note : str
-        How far the download is, or why there is none.
+        Progress of the download, or the reason of its failure.
     at : float
-        When this was noted, in seconds since 1970.
+        Time of this step, in seconds since 1970.
     """
 
     stage: Stage
@@ -63,12 +63,12 @@ class Step:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing more happens."""
+        """Whether the download has succeeded or failed."""
         return self.stage in ("there", "failed")
 
 
 def missing(lab: Lab) -> list[str]:
-    """Return the programs that the lab could have and does not have, in the order in which they are fetched."""
+    """Return the optional programs that the lab does not have, in download order."""
     from labstack.install import find_program
     from labstack.mesh.choice import istiod_is_welcome
 
@@ -82,20 +82,23 @@ def missing(lab: Lab) -> list[str]:
 
 
 def start(lab: Lab) -> None:
-    """Begin to download what is missing, if that is wanted; a download that failed within the last hour has to wait."""
+    """Start to download the missing programs, if downloads are enabled.
+
+    A download that failed within the last hour is not retried yet.
+    """
     if observers.may_be_fetched() and (lacking := missing(lab)):
         _begin(lab, lacking)
 
 
 def is_at_work(lab: Lab) -> bool:
-    """Return whether the process runs."""
+    """Return whether the download process runs."""
     from labstack.local import process
 
     return bool(process.strays(StateStore(lab.paths).lab_id, NAME))
 
 
 def steps(paths: LabPaths) -> dict[str, Step]:
-    """Return how far each program is; empty where nothing was ever missing."""
+    """Return the progress of each download by program; empty if no program was ever missing."""
     try:
         noted = json.loads(_file(paths).read_text(encoding="utf-8"))
         return {name: Step(**step) for name, step in noted.items()}
@@ -105,21 +108,21 @@ def steps(paths: LabPaths) -> dict[str, Step]:
 
 @dataclass(frozen=True)
 class Absent:
-    """What the lab does not have.
+    """The optional programs that the lab does not have.
 
     Attributes
     ----------
     coming : dict of str to str
-        What is being fetched, and how far that is.
+        Progress of each current download by program.
     failed : tuple of str
-        What could not be fetched.
+        The programs whose download failed.
     """
 
     coming: dict[str, str] = field(default_factory=dict)
     failed: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """Return it as lines of text."""
+        """Return the missing programs as lines of text."""
         waiting = [name for name, how in self.coming.items() if not how]
         lines = [f"{name} is being fetched: {how}" for name, how in self.coming.items() if how]
         if waiting:
@@ -134,11 +137,11 @@ class Absent:
 
 
 def absent(lab: Lab) -> Absent:
-    """Return what the lab does not have; takes no time where nothing was ever missing."""
+    """Return the optional programs that the lab does not have. Return at once if no program was ever missing."""
     noted = {name: step for name, step in steps(lab.paths).items() if step.stage != "there"}
     if not noted:
         return Absent()
-    # To look for the process takes a tenth of a second, which a lab that is settled need not pay at each look.
+    # The search for the process takes a tenth of a second, so skip it once every download is settled.
     at_work = any(not step.is_settled for step in noted.values()) and is_at_work(lab)
     lacking = missing(lab)
     coming = {name: step.note for name, step in noted.items() if name in lacking and at_work and not step.is_settled}
@@ -148,23 +151,23 @@ def absent(lab: Lab) -> Absent:
 def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeout: float = 300.0) -> dict[str, str]:
     """Wait until each program is installed or its download has failed.
 
-    A missing download is started, unless one failed within the last hour.
+    A missing download is started, unless it failed within the last hour.
 
     Parameters
     ----------
     lab : Lab
-        The running lab, which they join.
+        The running lab, which the programs join.
     names : sequence of str
-        Which programs.
+        Names of the programs.
     tell : callable
-        Told how far it is, in words.
+        Called with a description of the progress whenever it changes.
     timeout : float
         Seconds.
 
     Returns
     -------
     dict of str to str
-        Why a program is not there, by its name; empty where all are.
+        The reason why a program is missing, by program; empty if all are installed.
     """
     lacking = missing(lab)
     wanted = [name for name in names if name in lacking]
@@ -198,7 +201,7 @@ def _why_not(step: Step | None) -> str:
 
 
 def forget(lab: Lab) -> None:
-    """Remove what was noted, so that the next start tries everything again."""
+    """Delete the progress file, so that the next start retries every download."""
     _file(lab.paths).unlink(missing_ok=True)
 
 
@@ -211,19 +214,19 @@ def _file(paths: LabPaths) -> Path:
 
 
 def note(paths: LabPaths, changes: dict[str, Step]) -> None:
-    """Write down how far some programs are. A full disk loses the note, and nothing else."""
+    """Update the progress of some downloads. If the disk is full, only the update is lost."""
     with contextlib.suppress(StorageTrouble, OSError), _lock(paths):
         noted = {**steps(paths), **changes}
         write_atomically(_file(paths), json.dumps({name: asdict(step) for name, step in noted.items()}))
 
 
 def _lock(paths: LabPaths) -> FileLock:
-    """Keep others from starting a second process, or from writing between a look and a change."""
+    """Return the lock that prevents a second download process and concurrent writes to the progress file."""
     return FileLock(paths.state / "obtaining.lock", is_singleton=True)
 
 
 def _begin(lab: Lab, names: Sequence[str]) -> None:
-    """Start the process for those programs that have not failed lately, unless it runs already."""
+    """Start the process for the programs whose download has not failed lately, unless the process runs already."""
     with _lock(lab.paths):
         before = steps(lab.paths)
         wanted = [name for name in names if not _failed_lately(before.get(name))]
@@ -244,7 +247,7 @@ def _spawn(lab: Lab, names: Sequence[str]) -> None:
 
 
 def main(state: str, cache: str, *names: str) -> None:
-    """Obtain programs one after the other, and let each join the lab."""
+    """Install programs one after the other, and let each observer join the lab."""
     from labstack.install import WAYS, entry, install
     from labstack.joining import join_observers
     from labstack.lab import Lab
@@ -262,10 +265,10 @@ def main(state: str, cache: str, *names: str) -> None:
 
         tell(name, "fetching")
         try:
-            # Building with Go takes minutes of both cores, so it is done only when asked for.
+            # A build with Go occupies both cores for minutes, so it runs only on request.
             install(entry(name), lab.paths, Progress(_seldom(listen)), ways=[way for way in WAYS if way != "go"])
             join_observers(lab, Progress())
-        except Exception as error:  # one failed download must not stop the others
+        except Exception as error:  # a failed download must not stop the others
             tell(name, "failed", error.problem if isinstance(error, LabError) else f"{type(error).__name__}: {error}")
             traceback.print_exc()  # into the log
         else:
@@ -273,7 +276,7 @@ def main(state: str, cache: str, *names: str) -> None:
 
 
 def _seldom(listener: Callable[[Progress], None]) -> Callable[[Progress], None]:
-    """Let a listener hear of a download a few times a second: each note is a file that is written."""
+    """Limit a listener to a few calls per second, because each call writes a file."""
     last = 0.0
 
     def listen(progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""Take programs from a bundle into this user's cache, so that nothing has to be downloaded.
+"""Copy programs from a bundle into this user's cache, so that nothing has to be downloaded.
 
 python -m labstack.offline FOLDER
 """
@@ -14,24 +14,24 @@ from labstack.paths import LabPaths
 
 
 def take_programs(bundle: Path, cache: Path | None = None) -> int:
-    """Copy what is not there yet; what is there stays. The lab checks each program before it uses it.
+    """Copy the programs that the cache lacks; existing files stay. The lab verifies each program before it uses it.
 
     Parameters
     ----------
     bundle : Path
-        The folder of programs, as ``tools/make_bundle.py`` has made it.
+        The folder of programs that ``tools/make_bundle.py`` has written.
     cache : Path, optional
-        Where to, instead of the user's cache.
+        The folder to copy to; default: the user's cache.
 
     Returns
     -------
     int
-        How many files were copied.
+        Number of copied files.
 
     Raises
     ------
     StorageTrouble
-        They can't be written.
+        A file can't be written.
     """
     cache = cache or LabPaths.of_user().cache
     copied = 0
@@ -41,7 +41,7 @@ def take_programs(bundle: Path, cache: Path | None = None) -> int:
             if target.exists() or target.is_symlink():
                 continue
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # A copy that is interrupted must not be taken for a whole one.
+            # Rename after the copy, so that an interrupted copy never looks complete.
             growing = target.with_name(f".{target.name}.growing")
             shutil.copy2(source, growing, follow_symlinks=False)
             growing.replace(target)

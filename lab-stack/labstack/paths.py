@@ -1,6 +1,6 @@
-"""Where a lab keeps its things: state (data, logs, what runs) and cache (programs), after the XDG base directories.
+"""The folders of a lab: state (data, logs, state file) and cache (programs), after the XDG base directories.
 
-Another HOME is another lab; so is another ``LAB_NAME`` under the same HOME.
+Each ``HOME`` has its own labs, and so does each ``LAB_NAME`` under the same ``HOME``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from labstack.errors import LabError, StorageTrouble
 
 _PACKAGE = Path(__file__).resolve().parent
 TREE = _PACKAGE / "tree" if (_PACKAGE / "tree").is_dir() else _PACKAGE.parents[1]
-"""The folder that has what belongs to no package (configuration, datasets, notebooks, documents), laid out as in the
-repository. In a checkout it is the repository itself; a wheel brings it in ``labstack/tree``."""
+"""The folder of files outside the packages (configuration, datasets, notebooks, documents), laid out as in the
+repository. In a checkout it is the repository itself; a wheel contains it as ``labstack/tree``."""
 
 CONFIG = TREE / "lab-stack"
-"""The folder with one folder of configuration per component."""
+"""The folder that contains one configuration folder per component."""
 
 DATASETS = TREE / "datasets"
 
@@ -34,9 +34,9 @@ class LabPaths:
     Parameters
     ----------
     state : Path
-        Folder of this lab's own data, logs and state file.
+        Folder of this lab's data, logs and state file.
     cache : Path
-        Folder of downloaded programs, shared by all labs of one HOME.
+        Folder of downloaded programs, shared by all labs of one ``HOME``.
     """
 
     state: Path
@@ -49,7 +49,7 @@ class LabPaths:
         Raises
         ------
         LabError
-            The name is not made of letters, digits, ``-`` and ``_``.
+            The name is longer than 40 characters, or contains others than letters, digits, ``-`` and ``_``.
         """
         name = name or os.environ.get("LAB_NAME") or "default"
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name):
@@ -72,7 +72,7 @@ class LabPaths:
 
     @property
     def scenario_file(self) -> Path:
-        """What the scenario that is on has to remember."""
+        """File with the state of the current scenario."""
         return self.state / "scenario.json"
 
     def data(self, component: str) -> Path:
@@ -88,12 +88,12 @@ class LabPaths:
         return self.state / "data" / "spans" / f"{component}.jsonl"
 
     def make(self) -> None:
-        """Make the folders, readable by their owner only.
+        """Create the folders, readable by their owner only.
 
         Raises
         ------
         StorageTrouble
-            A folder can't be made or written.
+            A folder can't be created or written.
         """
         for folder in (
             self.state,
@@ -106,12 +106,18 @@ class LabPaths:
 
 
 def beside(path: Path) -> Path:
-    """Return a hidden name beside `path` that no other process, and no other thread of this one, uses."""
+    """Return a hidden path beside `path` that no other process and no other thread of this process uses."""
     return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
 
 
 def writable_folder(folder: Path) -> Path:
-    """Make `folder` if it is missing, and prove that a file can be written there."""
+    """Create `folder` if it is missing, verify that a file can be written there, and return it.
+
+    Raises
+    ------
+    StorageTrouble
+        The folder can't be created or written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         probe = beside(folder / "probe")
@@ -126,7 +132,7 @@ def writable_folder(folder: Path) -> Path:
 
 
 def has_sha256(path: Path, sha256: str) -> bool:
-    """Return whether a file can be read and has this SHA-256."""
+    """Return whether a file is readable and has this SHA-256 digest."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256
@@ -135,7 +141,13 @@ def has_sha256(path: Path, sha256: str) -> bool:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that a reader sees the old file or the new one, never half of it."""
+    """Write `text` atomically: a reader sees either the old file or the new one.
+
+    Raises
+    ------
+    StorageTrouble
+        The file can't be written.
+    """
     temporary = beside(path)
     try:
         temporary.write_text(text, encoding="utf-8")

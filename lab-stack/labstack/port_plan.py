@@ -1,4 +1,4 @@
-"""Give every component of a lab its port, so that no two labs ever meet."""
+"""Assign a port to every component of a lab, without conflicts between labs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from labstack.claims import PortClaims
 from labstack.progress import Progress
 
 SHOWN = 3
-"""How many replaced ports are named."""
+"""Number of replaced ports that the message names."""
 
 
 @contextmanager
@@ -22,20 +22,25 @@ def planned_ports(
     *,
     keep: bool = False,
 ) -> Iterator[dict[str, int]]:
-    """Choose a port for each key, and keep other labs from choosing theirs for the length of the block.
+    """Choose a port for each key, and keep other labs from choosing ports until the block ends.
 
     Parameters
     ----------
     usual : mapping
-        The usual number by port name.
+        Usual port number by port name.
     before : mapping
-        The numbers of the lab's last start. Each is chosen again unless it is taken, then the usual one.
+        Port numbers of the lab's last start. A number that is taken is replaced by the usual one, or by any free one.
     claims : PortClaims
-        What other labs hold.
+        The port reservations of other labs.
     progress : Progress
-        Told which usual ports are taken, and by whom, where that is new.
+        Receives the usual ports that are newly taken, and which program holds them.
     keep : bool
-        Whether to keep `before` even where a port is taken: some components run, and know these ports.
+        Whether to keep `before` even if a port is taken, because running components already use these ports.
+
+    Yields
+    ------
+    dict of str to int
+        The chosen number by port name.
     """
     chosen: dict[str, int] = {}
     replaced: list[str] = []
@@ -43,7 +48,7 @@ def planned_ports(
         taken: set[int] = set(others)
         for key, number in usual.items():
             if keep and key in before:
-                # If somebody has taken it meanwhile, the launch tells.
+                # If another program has taken the port meanwhile, the launch reports it.
                 chosen[key] = before[key]
                 continue
             last = before.get(key, number)
@@ -51,7 +56,7 @@ def planned_ports(
             chosen[key] = last if is_free else ports.choose(number, taken)
             taken.add(chosen[key])
             if chosen[key] not in (number, last):
-                # Another lab's part may be stopped just now, and its port is taken all the same.
+                # A free port can still be reserved by another lab whose component is stopped.
                 who = "another lab" if ports.is_free(number) else ports.who_listens(number)
                 replaced.append(f"port {number} ({key}) by {who}")
         if replaced:

@@ -1,4 +1,4 @@
-"""Which port each component listens on: its usual one where that is free, else another, and the lab says so."""
+"""Find free ports: the usual port of a component if it is free, else another one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import psutil
 
 from labstack.errors import PortTaken
 
-# Below the range from which systems pick ports of outgoing connections: such a connection could take the port of a
-# stopped component.
+# Below the ephemeral range: an outgoing connection could otherwise take the port of a stopped component.
 FALLBACK_RANGE = range(12000, 30000)
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on 127.0.0.1:`port` now."""
+    """Return whether a server could listen on 127.0.0.1:`port` now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -45,7 +44,7 @@ def choose(usual: int, taken: set[int]) -> int:
 
 
 def who_listens(port: int) -> str:
-    """Name the process that listens on `port`, as far as this user may know."""
+    """Return the name of the process that listens on `port`, as far as this user's permissions allow."""
     try:
         for connection in psutil.net_connections("tcp"):
             local = connection.laddr

@@ -1,4 +1,4 @@
-"""Topics and consumer groups that learners make on the lab's broker, told from the shop's own by their prefix."""
+"""Practice topics and consumer groups, which learners create on the lab's broker; a prefix marks them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PREFIX = "practice-"
 GONE = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.GROUP_ID_NOT_FOUND,
-    KafkaError.NON_EMPTY_GROUP,  # somebody is still in it: it goes next time
+    KafkaError.NON_EMPTY_GROUP,  # it still has members; the next deletion removes it
 }
-"""Answers to a deletion after which there is nothing left to do."""
+"""Errors of a deletion that need no further action."""
 
 
 def new_name() -> str:
-    """Return a name that nobody has yet."""
+    """Return a new random name."""
     return PREFIX + secrets.token_hex(3)
 
 
 def make_topic(address: str, partitions: int) -> str:
-    """Make a topic, and return its name once every partition can be written to."""
+    """Create a topic, and return its name once every partition has a leader."""
     name = new_name()
     with broker.admin(address) as client:
         client.create_topics([NewTopic(name, partitions, 1)], request_timeout=15)[name].result(broker.PATIENCE)
@@ -37,12 +37,12 @@ def make_topic(address: str, partitions: int) -> str:
 
 
 def add_partitions(address: str, topic: str, total: int) -> None:
-    """Let a topic have more partitions than before, `total` in all.
+    """Increase the number of a topic's partitions to `total`.
 
     Raises
     ------
     BrokerAway
-        The broker refuses: it has as many already, or the topic is gone.
+        The broker rejects the request: the topic has as many partitions already, or does not exist.
     """
     with broker.admin(address) as client:
         client.create_partitions([NewPartitions(topic, total)], request_timeout=15)[topic].result(broker.PATIENCE)
@@ -50,7 +50,7 @@ def add_partitions(address: str, topic: str, total: int) -> None:
 
 
 def _await_partitions(address: str, topic: str, partitions: int) -> None:
-    """Wait until the broker tells everybody of all partitions, with their leaders."""
+    """Wait until the broker's metadata lists all partitions with their leaders."""
 
     def are_there() -> bool:
         with broker.admin(address) as client:
@@ -68,7 +68,7 @@ def delete_topics(address: str, names: list[str]) -> None:
     Raises
     ------
     ValueError
-        One of them is no practice topic.
+        A name is not the name of a practice topic.
     """
     if strangers := [name for name in names if not name.startswith(PREFIX)]:
         raise ValueError(f"no practice topics: {', '.join(strangers)}")
@@ -77,7 +77,7 @@ def delete_topics(address: str, names: list[str]) -> None:
 
 
 def delete_all(address: str) -> int:
-    """Delete every practice topic, and every practice group that nobody is in; return how many topics it were."""
+    """Delete every practice topic and every empty practice group; return the number of topics."""
     with broker.admin(address) as client:
         topics = [name for name in client.list_topics(timeout=10).topics if name.startswith(PREFIX)]
         empty = client.list_consumer_groups(states={ConsumerGroupState.EMPTY}, request_timeout=10)

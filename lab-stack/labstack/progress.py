@@ -1,4 +1,4 @@
-"""The stages of a start, told as they happen, to whoever watches: a terminal, a notebook, a test, nobody."""
+"""The stages of a start, reported as they happen to an optional listener: a terminal, a notebook, or a test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Stage:
-    """One stage: `seconds` counts from the start of the whole, `None` while it runs."""
+    """One stage. `began` and `seconds` (its end; `None` while it runs) count from the start of the whole progress."""
 
     name: str
     began: float
@@ -22,12 +22,12 @@ class Stage:
 
 @dataclass
 class Progress:
-    """Collects stages and tells a listener about each change.
+    """A collection of stages that notifies a listener of each change.
 
     Parameters
     ----------
     listener : callable, optional
-        Called with this object after each change, from whichever thread made it.
+        Called with this object after each change, from the thread that made the change.
     """
 
     listener: Callable[[Progress], None] | None = None
@@ -38,12 +38,12 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since this object was created."""
         return time.monotonic() - self._zero
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Run one stage; it ends when the block ends, and has failed when that raises."""
+        """Run one stage; it ends with the block, and fails if the block raises."""
         stage = Stage(name, self.seconds)
         with self._lock:
             self.stages.append(stage)
@@ -59,13 +59,13 @@ class Progress:
                 self._tell()
 
     def note(self, stage: Stage, text: str) -> None:
-        """Say how far a stage has come."""
+        """Set the note of a stage, such as its progress."""
         with self._lock:
             stage.note = text
             self._tell()
 
     def say(self, sentence: str) -> None:
-        """Tell something that belongs to no stage."""
+        """Report a message that belongs to no stage."""
         with self._lock:
             self.notes.append(sentence)
             self._tell()
@@ -75,7 +75,7 @@ class Progress:
             self.listener(self)
 
     def lines(self) -> list[str]:
-        """Return the stages as plain text, one line each: since the beginning, what, and how long it took."""
+        """Return the stages as plain text, one line each: seconds since the start, state, name, and duration."""
         return [_line(stage) for stage in self.stages]
 
 

@@ -1,4 +1,4 @@
-"""Prometheus, as both modes start it: its options, and what it asks for metrics."""
+"""The options and scrape targets of Prometheus, shared by all backends."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from labstack.paths import CONFIG
 
 FOLDER = CONFIG / "prometheus"
 RULES = "*rules.yml"
-"""The files of rules, beside the configuration."""
+"""Glob pattern of the rule files, beside the configuration."""
 
 TARGETS = "services.json"
-"""The list of the services' instances, which Prometheus reads again whenever it changes."""
+"""The list of service instances; Prometheus rereads it whenever it changes."""
 
 
 def options(configuration: str, data: str, listen: str) -> list[str]:
-    """Return the arguments of Prometheus; version 2.42 and newer take them.
+    """Return the command-line arguments of Prometheus 2.42 or newer.
 
     Parameters
     ----------
     configuration : str
-        Its ``prometheus.yml``.
+        Path of ``prometheus.yml``.
     data : str
-        Folder of its time series.
+        Folder of the time series.
     listen : str
         Address and port.
     """
     return [
         f"--config.file={configuration}",
         f"--storage.tsdb.path={data}",
-        # A lesson looks back over minutes; a lab that is left running for days must not fill the disk.
+        # A lesson needs the last few minutes; a lab that runs for days must not fill the disk.
         "--storage.tsdb.retention.time=6h",
         "--storage.tsdb.retention.size=512MB",
-        # A series whose process is gone is gone within seconds, not minutes: everybody is asked every second.
+        # Targets are scraped every second, so the series of a stopped process can expire in seconds instead of minutes.
         "--query.lookback-delta=10s",
         f"--web.listen-address={listen}",
         "--web.enable-lifecycle",

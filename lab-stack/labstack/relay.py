@@ -1,4 +1,4 @@
-"""Debezium in Kafka Connect: one outbox connector per database, over Connect's REST interface."""
+"""Debezium in Kafka Connect: one outbox connector per database, managed through Connect's REST interface."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from labstack.templates import fill
 from labstack.waiting import wait_until
 
 Step = tuple[str, str, dict[str, Any] | None]
-"""A request about a connector: its method, the path below the connector's, and its body."""
+"""A request to a connector: method, path below the connector's path, and body."""
 
 PASSING = {404, 409, 500, 503}
-"""Answers of Connect while it is still forming its group, or the connector is just being made."""
+"""Temporary HTTP statuses of Connect while it forms its group or creates the connector."""
 
 
 def connector_name(service: str) -> str:
@@ -31,14 +31,14 @@ def connector_name(service: str) -> str:
 
 
 def connector_config(service: str, database_url: str) -> dict[str, str]:
-    """Return the connector of one service, from ``lab-stack/connect/outbox-connector.json``.
+    """Return the connector configuration of one service, from ``lab-stack/connect/outbox-connector.json``.
 
     Parameters
     ----------
     service : str
         Name of the service.
     database_url : str
-        libpq URL of its database, as Connect reaches it.
+        libpq URL through which Connect reaches its database.
     """
     where = conninfo_to_dict(database_url)
     values: dict[str, object] = {
@@ -54,18 +54,20 @@ def connector_config(service: str, database_url: str) -> dict[str, str]:
 
 
 def database_is_prepared(database_url: str) -> bool:
-    """Whether the service has made its schema: the publication that Debezium reads through."""
+    """Return whether the service has created its schema, which includes the publication for Debezium."""
     return _ask(database_url, "SELECT count(*) FROM pg_publication WHERE pubname = 'outbox'") == 1
 
 
 def slot_is_read(database_url: str) -> bool:
-    """Whether Debezium reads a service's replication slot now: what a task's state only promises."""
+    """Return whether Debezium reads a service's replication slot now; the task state RUNNING does not prove it."""
     return _ask(database_url, "SELECT active FROM pg_replication_slots WHERE slot_name = 'outbox'") is True
 
 
 def retained_bytes(database_url: str) -> int:
-    """How much of its write-ahead log PostgreSQL keeps for Debezium (max_slot_wal_keep_size in postgresql.conf is the
-    bound); 0 where there is no slot, or nobody to ask.
+    """Return the number of bytes of write-ahead log that PostgreSQL retains for Debezium.
+
+    The upper bound is ``max_slot_wal_keep_size`` in ``postgresql.conf``. Return 0 if there is no slot, or if the
+    database does not answer.
     """
     kept = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint FROM pg_replication_slots"
     answer = _ask(database_url, kept + " WHERE slot_name = 'outbox'")
@@ -81,7 +83,7 @@ CONFIRMED: LiteralString = (
 
 
 def slot_is_usable(database_url: str) -> bool:
-    """Whether the slot is there and PostgreSQL still has the log from its position on."""
+    """Return whether the slot exists and PostgreSQL still has the log from the slot's position on."""
     status = _ask(database_url, WAL_STATUS)
     return status is not None and status != "lost"
 
@@ -101,7 +103,7 @@ class Relay:
     Parameters
     ----------
     url : str
-        Of Connect's REST interface.
+        Base URL of Connect's REST interface.
     """
 
     def __init__(self, url: str) -> None:
@@ -114,17 +116,17 @@ class Relay:
         meanwhile: Callable[[], None] | None = None,
         timeout: float = 40,
     ) -> None:
-        """Make or update a service's connector.
+        """Create or update a service's connector.
 
         Raises
         ------
         RelayFailed
-            Connect refused it, or did not take it in time; carries what Connect said.
+            Connect rejected the configuration, or did not accept it in time; contains Connect's last answer.
         """
         config = connector_config(service, database_url)
         last: list[str] = ["no answer"]
         if self._config(service) == {**config, "name": connector_name(service)}:
-            # Connect would restart a connector upon the same configuration, too.
+            # Connect restarts a connector even if the new configuration is the same.
             return
 
         def put() -> bool:
@@ -144,12 +146,12 @@ class Relay:
     def await_task(
         self, service: str, database_url: str, meanwhile: Callable[[], None] | None = None, timeout: float = 90
     ) -> None:
-        """Wait until a connector's task runs and reads its slot; one that failed in an earlier life is restarted, once.
+        """Wait until a connector's task runs and reads its slot; restart a failed task once.
 
         Raises
         ------
         RelayFailed
-            It does not run; carries what the task said last.
+            The task failed again (contains its stack trace), its slot is lost, or it did not read the slot in time.
         """
         name = connector_name(service)
         restarted = 0.0
@@ -165,7 +167,7 @@ class Relay:
                         "POST", f"{self._url}/connectors/{name}/restart?includeTasks=true&onlyFailed=true", timeout=10
                     ).raise_for_status()
                     restarted = time.monotonic()
-                # The old state is shown for a moment after a restart.
+                # Connect reports the old state for a moment after a restart.
                 elif state == "FAILED" and time.monotonic() - restarted > 5:
                     raise RelayFailed(
                         f"The task of {name} failed.",
@@ -176,7 +178,7 @@ class Relay:
                 return False
             if state == "RUNNING" and slot_is_read(database_url):
                 return True
-            # Debezium would ask for such a slot for ever.
+            # Debezium would retry such a slot forever.
             if _ask(database_url, WAL_STATUS) == "lost":
                 raise self._without_slot(service)
             return False
@@ -188,7 +190,7 @@ class Relay:
             )
 
     def _config(self, service: str) -> dict[str, str] | None:
-        """Return the configuration that Connect has for a service's connector, or None."""
+        """Return Connect's current configuration of a service's connector, or None."""
         try:
             answer = http.get(f"{self._url}/connectors/{connector_name(service)}/config")
             config: dict[str, str] = answer.json()
@@ -197,8 +199,9 @@ class Relay:
         return config if answer.status_code == 200 else None
 
     def is_lost(self, service: str, database_url: str) -> bool:
-        """Whether a connector can't go on by itself: its slot is gone, its log can't be decoded, somebody has stopped
-        it, or its task has failed.
+        """Return whether a connector can't continue by itself.
+
+        This is so if its slot is gone, its log can't be decoded, it was stopped or paused, or its task has failed.
         """
         if not slot_is_usable(database_url) or not can_be_decoded(database_url):
             return True
@@ -207,15 +210,15 @@ class Relay:
         return state in ("STOPPED", "PAUSED") or self.task_states().get(connector_name(service)) == "FAILED"
 
     def renew(self, service: str, database_url: str, meanwhile: Callable[[], None] | None = None) -> None:
-        """Give a connector a new slot and let it forget how far it was: what was lost with the old slot does not come.
+        """Replace a connector's slot and delete its stored offset. Events that only the old slot covered are lost.
 
         Raises
         ------
         RelayFailed
-            Connect did not let go of the old position.
+            Connect did not accept a request within 20 s.
         """
         self._tell(connector_name(service), (("PUT", "/stop", None), ("DELETE", "/offsets", None)), meanwhile)
-        # Its reader's process ends a moment after its connection.
+        # The walsender process of the slot exits a moment after its connection closes.
         wait_until(lambda: not slot_is_read(database_url), 20, interval=0.1, meanwhile=meanwhile)
         with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
             mine = "FROM pg_replication_slots WHERE slot_name = 'outbox'"
@@ -226,36 +229,37 @@ class Relay:
     def begin_anew(
         self, services: Iterable[str], databases: Mapping[str, str], meanwhile: Callable[[], None] | None = None
     ) -> None:
-        """Renew these services' connectors, and return when each reads its new slot.
+        """Renew the connectors of some services, and return when each reads its new slot.
 
         Parameters
         ----------
         services : iterable of str
-            Whose.
+            Names of the services.
         databases : mapping
             libpq URL by service.
         meanwhile : callable, optional
-            Called while waiting; what it raises ends that.
+            Called while waiting; an exception that it raises ends the wait.
 
         Raises
         ------
         RelayFailed
-            One does not.
+            A connector can't be renewed, or does not read its new slot.
         """
         for service in services:
             self.renew(service, databases[service], meanwhile)
             self.await_task(service, databases[service], meanwhile)
 
     def correct_position(self, service: str, database_url: str, meanwhile: Callable[[], None] | None = None) -> None:
-        """Let a connector go on from its slot's position, where Connect has stored one that the log has not come to.
+        """Reset a connector to its slot's position if the offset stored in Connect lies beyond the end of the log.
 
-        Such a position is another database's: of one restored from an older copy, or of another lab's that had this
-        one's port while both were starting. Debezium would pass over all that comes until the log is that long.
+        Such an offset belongs to another database: this one was restored from an older copy, or another lab's database
+        had the same port while both labs were starting. Debezium would skip every change until the log reaches the
+        stored offset.
 
         Raises
         ------
         RelayFailed
-            Connect did not take the other position.
+            Connect did not accept a request within 20 s.
         """
         partition = self._position_beyond(service, database_url)
         if partition is None:
@@ -267,7 +271,7 @@ class Relay:
         self._tell(connector_name(service), steps, meanwhile)
 
     def _position_beyond(self, service: str, database_url: str) -> dict[str, Any] | None:
-        """Return the partition, as Connect calls it, whose stored position lies beyond the log's end; else None."""
+        """Return the source partition (Connect's term) whose stored offset lies beyond the end of the log, or None."""
         end = _ask(database_url, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint")
         try:
             answer = http.get(f"{self._url}/connectors/{connector_name(service)}/offsets", timeout=10)
@@ -286,7 +290,7 @@ class Relay:
         Raises
         ------
         RelayFailed
-            Connect doesn't answer.
+            Connect does not answer.
         """
         try:
             answer = http.get(f"{self._url}/connectors", params={"expand": "info"}, timeout=10).raise_for_status()
@@ -296,12 +300,12 @@ class Relay:
         return [name for name, config in found.items() if config.get("database.dbname") in databases]
 
     def forget(self, connector: str) -> None:
-        """Remove a connector, and the position that it has stored: the next of its name begins anew.
+        """Delete a connector and its stored offset, so that a later connector of the same name starts without one.
 
         Raises
         ------
         RelayFailed
-            Connect did not let go of it.
+            Connect did not accept a request within 20 s.
         """
         steps = (("PUT", "/stop", None), ("DELETE", "/offsets", None), ("DELETE", "", None))
         self._tell(connector, steps, gone_is_well=True)
@@ -313,12 +317,12 @@ class Relay:
         meanwhile: Callable[[], None] | None = None,
         gone_is_well: bool = False,
     ) -> None:
-        """Take a connector through some steps, each as soon as Connect accepts it.
+        """Send requests to a connector one after the other, and retry each until Connect accepts it.
 
         Raises
         ------
         RelayFailed
-            Connect did not accept one within 20 s.
+            Connect did not accept a request within 20 s.
         """
         last = ["no answer"]
 
@@ -345,10 +349,9 @@ class Relay:
         )
 
     def task_states(self) -> dict[str, str]:
-        """Return the state of each connector's task by connector: RUNNING, FAILED, PAUSED, or NONE where it has no
-        task.
+        """Return the state of each connector's task by connector: RUNNING, FAILED, PAUSED, or NONE without a task.
 
-        The connector's own state says RUNNING whatever happens; its task's tells more.
+        The state of the connector itself stays RUNNING when its task fails, so it proves nothing.
         """
         answer = http.get(f"{self._url}/connectors", params={"expand": "status"}, timeout=2)
         answer.raise_for_status()
@@ -365,7 +368,7 @@ class Relay:
         )
 
     def trace(self, service: str) -> str:
-        """Return the failed task's stack trace, or an empty string."""
+        """Return the stack trace of the failed task, or an empty string."""
         try:
             answer = http.get(f"{self._url}/connectors/{connector_name(service)}/status")
             status: dict[str, Any] = answer.json()

@@ -1,8 +1,8 @@
-"""What Debezium reads a database through, brought back to what the service's schema has made: for `lab reset`.
+"""Restore the publication, slots and settings that Debezium needs in a database: for `lab reset`.
 
-Lessons take these apart: they change or drop the publication, leave slots behind that nobody reads, and let PostgreSQL
-keep less of its log. The relay's own slot is another matter, since a new one begins at the end of the log; see
-`labstack.relay.Relay.renew`.
+Lessons change them: they alter or drop the publication, leave unused slots behind, and limit how much log PostgreSQL
+retains. The relay's own slot is handled by `labstack.relay.Relay.renew`, because a new slot starts at the end of the
+log.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ PEEK = """
 
 
 def put_back(database_url: str) -> None:
-    """Put back a database's publication and settings, and drop the slots that nobody reads, but for the relay's own.
+    """Restore a database's publication and settings, and drop its inactive slots except the relay's.
 
     Raises
     ------
     LabError
-        PostgreSQL refuses, or does not answer.
+        PostgreSQL rejects a statement, or does not answer.
     """
     try:
         with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
@@ -53,7 +53,7 @@ def put_back(database_url: str) -> None:
 
 
 def _make_publication(connection: psycopg.Connection) -> None:
-    """Make the publication anew, as labservices/shared/schema.py does, with the shape of the tables as its comment."""
+    """Recreate the publication as in labservices/shared/schema.py, with the shape of the tables as its comment."""
     kept = shape(connection)
     for (name,) in connection.execute("SELECT pubname FROM pg_publication").fetchall():
         connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))
@@ -62,11 +62,11 @@ def _make_publication(connection: psycopg.Connection) -> None:
 
 
 def can_be_decoded(database_url: str) -> bool:
-    """Whether the log from the relay's slot on can be decoded at all.
+    """Return whether the log from the position of the relay's slot on can be decoded.
 
-    PostgreSQL decodes a row with the catalogue of the time when the row was written. Rows of a time without the
-    publication stand in the way for ever, also once it is back. A slot that is being read, or is not there, tells
-    nothing of that.
+    PostgreSQL decodes a row with the catalogue as of the row's write. Rows that were written without the publication
+    block the slot forever, even after the publication is restored. A slot that is active or missing can't be checked;
+    then the result is True.
     """
     try:
         with psycopg.connect(database_url, autocommit=True, connect_timeout=2) as connection:

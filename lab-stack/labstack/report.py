@@ -1,4 +1,4 @@
-"""What a person sees: the lab's state as text and HTML, and the stages of a start as they happen."""
+"""Views for people: the lab's state as text and HTML, and the stages of a start as they happen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from labstack.progress import Progress, Stage
 from labstack.settings import written
 from labstack.status import LabStatus
 
-# Okabe and Ito's colours, told apart by the colour-blind; each state has a sign of its own beside its colour.
+# Okabe and Ito's palette, which colour-blind readers can distinguish. Each state also has its own sign.
 SIGNS = {"running": "●", "paused": "‖", "stopped": "○", "failed": "✗"}
 COLOURS = {"running": "#009E73", "paused": "#E69F00", "stopped": "#888888", "failed": "#D55E00"}
 STATE_COLOURS = {"ready": "#009E73", "starting": "#0072B2", "degraded": "#D55E00", "stopped": "#888888"}
@@ -41,7 +41,7 @@ def status_text(status: LabStatus) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One component as every table shows it."""
+    """One component, as all tables show it."""
 
     name: str
     state: ComponentState
@@ -50,7 +50,7 @@ class Row:
 
 
 def status_rows(status: LabStatus) -> list[Row]:
-    """Return one row for each component; the note says where it listens, or what is wrong with it."""
+    """Return one row for each component; the note contains its address or its problem."""
     where = status.endpoints
     addresses: dict[str, str] = {}
     if status.state != "stopped" and where.kafka:
@@ -74,7 +74,7 @@ def status_rows(status: LabStatus) -> list[Row]:
 
 
 def status_html(status: LabStatus) -> str:
-    """Return the lab's state as HTML that is legible in the light and the dark theme."""
+    """Return the lab's state as HTML that is legible in light and dark themes."""
     rows = []
     for row in status_rows(status):
         sign = f'<span style="color:{COLOURS[row.state]}" aria-hidden="true">{SIGNS[row.state]}</span>'
@@ -95,7 +95,7 @@ def status_html(status: LabStatus) -> str:
 
 
 def stages_html(progress: Progress) -> str:
-    """Return the stages of a start as HTML: a bar for each, along one time axis."""
+    """Return the stages of a start as HTML: one bar per stage, on a common time axis."""
     total = max(progress.seconds, 0.1)
     rows = "".join(_stage_row(stage, total) for stage in progress.stages)
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in progress.notes)
@@ -116,7 +116,7 @@ def _stage_row(stage: Stage, total: float) -> str:
 
 
 def in_notebook() -> bool:
-    """Whether this runs in a Jupyter kernel."""
+    """Return whether this process is a Jupyter kernel."""
     shell = sys.modules.get("IPython")
     if shell is None:
         return False
@@ -125,7 +125,7 @@ def in_notebook() -> bool:
 
 
 def notebook_listener() -> Callable[[Progress], None] | None:
-    """Return a listener that draws the stages below the cell, or None outside of a notebook."""
+    """Return a listener that draws the stages below the cell, or None outside a notebook."""
     if not in_notebook():
         return None
     from IPython.display import HTML, display

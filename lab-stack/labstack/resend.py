@@ -1,5 +1,6 @@
-"""Send an order's events once more: what a lost replication slot took with it comes back, and the inboxes still know
-what they have handled.
+"""Resend an order's events, for example after a replication slot was lost.
+
+The inboxes recognize the events that were handled already.
 """
 
 from __future__ import annotations
@@ -13,26 +14,26 @@ from labstack.errors import LabError, NotRunning
 
 
 def resend(where: Endpoints, order_id: str) -> dict[str, int]:
-    """Delete and insert each outbox row of an order, with its own id, in one transaction for each database.
+    """Delete each outbox row of an order and insert it again with the same id, in one transaction per database.
 
-    Debezium makes a record of every insert; the delete says nothing.
+    Debezium publishes a record for each insert, and none for a delete.
 
     Parameters
     ----------
     where : Endpoints
-        Of the lab.
+        Addresses of the lab.
     order_id : str
-        The order.
+        UUID of the order.
 
     Returns
     -------
     dict
-        How many rows of each service's outbox will come again.
+        Number of rows that will be published again, by service.
 
     Raises
     ------
     LabError
-        This is no order's id, or no outbox knows it.
+        `order_id` is not a UUID, or no outbox contains the order.
     NotRunning
         A database can't be reached.
     """

@@ -1,13 +1,14 @@
-"""Bring a running lab back to the course's start, without restarting a program and with nothing of before coming after.
+"""Reset a running lab to the course's start, without a restart of any program and without leftover events.
 
-1. The services' consumers leave their groups (`/manage/consumer/pause`), so that nothing is handled meanwhile.
-2. In each database, in one transaction: tables back to the course's start, and one canary per partition into the
-   outbox. In the log, all that came before the reset lies before the canaries, and all that comes after behind them.
-3. When Debezium has brought the canaries to Kafka, everything before them is there, too: each group's offset moves
-   behind them, and the records up to them are deleted. Topics that learners made to practise are deleted, too.
-   From where no canary has come, the relay begins anew: of what it had not read, nothing is to come any more. A
-   connector can look well and bring nothing, such as one that is restarted for ever since its log can't be decoded.
-4. The consumers join again.
+1. The services' consumers leave their groups (`/manage/consumer/pause`), so that they handle nothing meanwhile.
+2. One transaction per database restores the tables to the course's start and adds one probe event per partition to the
+   outbox. In the log, the probe events separate everything before the reset from everything after it.
+3. When the probe events are in Kafka, so is everything before them. Each group's offset moves past them, and the
+   records up to them are deleted. Practice topics of learners are deleted, too.
+   If a service's probe events do not arrive, its connector is renewed, and the changes that it had not read are
+   dropped. A connector can look healthy and publish nothing, for example if it restarts forever because its log can't
+   be decoded.
+4. The consumers join their groups again.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ IDLERS = """
 """
 
 PATIENCE = 30
-"""So many seconds a canary has until its relay begins anew. It takes one or two; ten on a busy machine."""
+"""Seconds until a missing probe event makes the reset renew its connector. It takes one or two; ten on a busy host."""
 
 TRIES = 5
-"""So often the data are brought back at most, when somebody's transaction and the reset wait for each other."""
+"""Maximum number of attempts to restore the data while another transaction and the reset block each other."""
 
 
 def reset_data(where: Endpoints, services: list[str]) -> None:
@@ -42,7 +43,7 @@ def reset_data(where: Endpoints, services: list[str]) -> None:
     Raises
     ------
     LabError
-        A service did not pause or go on, or the relay did not catch up.
+        A consumer did not pause or resume, or the relay did not catch up.
     """
     with ThreadPoolExecutor(len(services)) as pool:
         try:
@@ -72,7 +73,7 @@ def reset_data(where: Endpoints, services: list[str]) -> None:
 
 
 def resume_consumers(where: Endpoints) -> None:
-    """Let every consumer go on that somebody has paused.
+    """Resume every paused consumer.
 
     Raises
     ------
@@ -112,7 +113,7 @@ def _bring_back(database_url: str, service: str) -> set[str]:
                 canary.lay(connection, service, canaries)
                 break
         except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable) as error:
-            # Whoever reads several tables in one transaction can stand in the way of emptying them all.
+            # A transaction that reads several tables can block or deadlock the truncation of all tables.
             if not left:
                 raise
             if isinstance(error, psycopg.errors.LockNotAvailable):
@@ -121,13 +122,13 @@ def _bring_back(database_url: str, service: str) -> set[str]:
 
 
 def _end_idlers(database_url: str) -> None:
-    """End who has begun a transaction and does nothing in it: a lesson that was broken off keeps its locks for ever."""
+    """Terminate sessions with an idle transaction: an interrupted lesson would hold its locks forever."""
     with psycopg.connect(database_url, autocommit=True, connect_timeout=10) as connection:
         connection.execute(IDLERS)
 
 
 def _move_group(kafka: str, group: str, seen: dict[tuple[str, int], int]) -> None:
-    """Move the group behind the canaries, in every topic that it has read."""
+    """Commit the group's offsets past the probe events, in every topic that it has read."""
     read = {topic for topic, _ in broker.committed_offsets(kafka, group)}
     offsets = {key: offset + 1 for key, offset in seen.items() if key[0] in read}
     if offsets:

@@ -1,4 +1,4 @@
-"""What each component is for the others, in whichever mode it runs: its name, its address, and when it serves."""
+"""The components of the stack, independent of the backend: name, address, and readiness probe."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from labstack.mesh.envoy_files import EnvoyFiles
 
 ENVOY_ADMIN = "envoy-admin"
-"""The name of the port of Envoy's administration."""
+"""Name of the port of Envoy's admin interface."""
 JAEGER_OTLP = "jaeger-otlp"
 JAEGER_OTLP_GRPC = "jaeger-otlp-grpc"
-"""The names of the ports where Jaeger takes spans, as OTLP over HTTP and over gRPC."""
+"""Names of the ports where Jaeger accepts spans, as OTLP over HTTP and over gRPC."""
 
 Kind = Literal["database", "broker", "relay", "watcher", "service", "gateway", "control plane", "observer"]
 ENDING: tuple[tuple[Kind, ...], ...] = (
@@ -33,13 +33,13 @@ ENDING: tuple[tuple[Kind, ...], ...] = (
     ("broker",),
     ("database",),
 )
-"""The order of an end: what writes goes before what it writes to."""
+"""Shutdown order: a writer stops before the component that it writes to."""
 
 
 ENVOY_OPTIONS = (
-    # One worker: what a circuit breaker or a load balancer does is then the same for every request.
+    # With one worker, circuit breakers and load balancers treat every request alike.
     *("--concurrency", "1"),
-    # The access log is there when a notebook looks for it.
+    # Notebooks read the access log right after a request.
     *("--file-flush-interval-msec", "50"),
     *("--log-level", "warning"),
     *("--drain-time-s", "1", "--parent-shutdown-time-s", "2"),
@@ -47,11 +47,11 @@ ENVOY_OPTIONS = (
 
 
 class HasPorts(Protocol):
-    """Where components run: all that both modes' sites have in common."""
+    """The environment of components, as far as all backends share it."""
 
     @property
     def ports(self) -> Mapping[str, int]:
-        """Port by name; filled before anything starts."""
+        """Port by name; filled before any component starts."""
 
 
 class Component(ABC):
@@ -60,17 +60,17 @@ class Component(ABC):
     Attributes
     ----------
     name : str
-        As in ``lab status``.
+        Name in ``lab status``.
     kind : str
-        What it does for the others.
+        Function of the component in the stack.
     timeout : float
         Seconds after which a start has failed.
     grace : float
-        Seconds between asking it to end and making it.
+        Seconds between the request to stop and the kill.
     optional : bool
-        Whether it runs only where somebody has started it by its name.
+        Whether the component runs only after a start by its name.
     remark : str
-        What a start that went well has to tell all the same; mostly nothing.
+        Message to report after a successful start; usually empty.
     """
 
     name: str
@@ -90,10 +90,10 @@ class Component(ABC):
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Ask it whether it serves; no exception, no long wait."""
+        """Return whether the component serves. Raise no exception, and return quickly."""
 
     def settle(self) -> None:  # noqa: B027 - most have nothing to do here
-        """Give it what it can only take once it serves."""
+        """Apply the configuration that the component accepts only once it serves."""
 
 
 class Database(Component):
@@ -105,7 +105,7 @@ class Database(Component):
     @property
     @abstractmethod
     def url(self) -> str:
-        """The service's database as a libpq URL, for clients on this machine."""
+        """libpq URL of the service's database, for clients on this machine."""
 
 
 class Broker(Component):
@@ -121,12 +121,12 @@ class Broker(Component):
         return f"127.0.0.1:{self.port}"
 
     def is_ready(self) -> bool:
-        """Whether it answers a metadata request."""
+        """Return whether the broker answers a metadata request."""
         return broker.answers(self.address)
 
 
 class HttpComponent(Component):
-    """Something that listens for HTTP."""
+    """A component that serves HTTP."""
 
     @property
     def url(self) -> str:
@@ -140,23 +140,23 @@ class ConnectWorker(HttpComponent):
     kind = "relay"
 
     def is_ready(self) -> bool:
-        """Whether its REST interface answers from the worker's own group, not only from the socket."""
+        """Return whether the REST interface answers a request that needs the worker's group, not only the socket."""
         return http.answers(f"{self.url}/connectors")
 
 
 class Watcher(HttpComponent):
-    """What restarts a connector whose task has failed."""
+    """The program that restarts a connector whose task has failed."""
 
     name = connect_watcher.NAME
     kind = "watcher"
 
     def is_ready(self) -> bool:
-        """Whether it shows its metrics."""
+        """Return whether the watcher serves its metrics."""
         return http.answers(f"{self.url}/metrics")
 
 
 class Gateway(HttpComponent):
-    """Envoy: where clients come in."""
+    """Envoy, the entry point for clients."""
 
     name = "envoy"
     kind = "gateway"
@@ -165,32 +165,32 @@ class Gateway(HttpComponent):
 
     @property
     def admin_url(self) -> str:
-        """Envoy's own administration, for programs on this machine."""
+        """URL of Envoy's admin interface, for programs on this machine."""
         return f"http://127.0.0.1:{self._ports[ENVOY_ADMIN]}"
 
     @property
     @abstractmethod
     def listens(self) -> tuple[str, int]:
-        """The address that the gateway binds to, empty for every one, and its port there."""
+        """Address (empty for all addresses) and port that the gateway binds to."""
 
     @property
     @abstractmethod
     def files(self) -> EnvoyFiles:
-        """The files that it reads when the translator steers it."""
+        """The files that Envoy reads if the translator is the control plane."""
 
     @abstractmethod
     def access_log(self, lines: int) -> str:
-        """Return the last lines of its access log."""
+        """Return the last lines of the access log."""
 
     def is_ready(self) -> bool:
-        """Whether it has its configuration, and listens."""
+        """Return whether Envoy has its configuration and listens."""
         return EnvoyAdmin(self.admin_url).listens()
 
 
 class ControlPlane(HttpComponent):
-    """istiod: makes Envoy's configuration out of Istio's.
+    """istiod, which translates Istio's configuration into Envoy's.
 
-    It starts with an empty folder: what lay there before it listened, it misses at times.
+    istiod starts with an empty folder, because it sometimes misses files that are there before it listens.
     """
 
     name = "istiod"
@@ -199,7 +199,7 @@ class ControlPlane(HttpComponent):
     grace = 3
 
     def is_ready(self) -> bool:
-        """Whether it answers at all: its own readiness is 503 for ever where there is no Kubernetes."""
+        """Return whether istiod answers. Any status counts, because without Kubernetes ``/ready`` stays 503 forever."""
         try:
             http.get(f"{self.url}/ready", timeout=2)
         except httpx.HTTPError:
@@ -208,14 +208,20 @@ class ControlPlane(HttpComponent):
 
     @abstractmethod
     def place(self, configuration: str) -> None:
-        """Put a configuration, as one YAML text, into the folder that it reads."""
+        """Write a configuration, as one YAML text, into the folder that istiod reads."""
 
     @abstractmethod
     def configuration(self) -> str:
-        """Return what it has to have now."""
+        """Return the configuration that istiod must have now."""
 
     def settle(self) -> None:
-        """Give it its configuration, and see that it has read it, and made services of its service entries."""
+        """Write the configuration, and wait until istiod has read it and created services from its service entries.
+
+        Raises
+        ------
+        ComponentFailed
+            istiod has not read every resource in time, or lacks a service.
+        """
         wanted = self.configuration().count("\nkind: ")
         entries = self.configuration().count("\nkind: ServiceEntry")
 
@@ -223,7 +229,7 @@ class ControlPlane(HttpComponent):
             self.place(self.configuration())
             if wait_until(lambda: self.resources() >= wanted and self.services() >= entries, 1, interval=0.01):
                 return True
-            self.place("")  # what it has read, it does not take for new; so it forgets it first
+            self.place("")  # istiod ignores a file that it has read already, so remove the content first
             return False
 
         if not wait_until(has_it, 10):
@@ -235,14 +241,14 @@ class ControlPlane(HttpComponent):
 
     @abstractmethod
     def listing(self, path: str) -> str:
-        """Return one of its own lists (``RESOURCES`` or ``SERVICES``), as JSON; empty where it gives none."""
+        """Return one of istiod's debug lists (``RESOURCES`` or ``SERVICES``) as JSON; empty if it returns none."""
 
     def resources(self) -> int:
-        """Return how many resources it has read."""
+        """Return the number of resources that istiod has read."""
         return self._count(RESOURCES)
 
     def services(self) -> int:
-        """Return how many services it knows of them, and so gives to Envoy as clusters."""
+        """Return the number of services that istiod derived from them, and so sends to Envoy as clusters."""
         return self._count(SERVICES)
 
     def _count(self, path: str) -> int:
@@ -253,12 +259,12 @@ class ControlPlane(HttpComponent):
 
 
 class Observer(HttpComponent):
-    """What watches the lab. Nothing of the lab waits for it, or is worse for its absence.
+    """A component that observes the lab. No other component waits for it or needs it.
 
     Attributes
     ----------
     ready_path : str
-        What it answers with 200 once it serves.
+        Path that the observer answers with status 200 once it serves.
     """
 
     kind = "observer"
@@ -267,51 +273,51 @@ class Observer(HttpComponent):
     ready_path: str
 
     def is_ready(self) -> bool:
-        """Whether it says so."""
+        """Return whether `ready_path` answers."""
         return http.answers(f"{self.url}{self.ready_path}")
 
 
 class Prometheus(Observer):
-    """Collects the metrics of everything else, once a second."""
+    """Prometheus, which scrapes the metrics of all other components once a second."""
 
     name = "prometheus"
     ready_path = "/-/ready"
 
     @abstractmethod
     def settle(self) -> None:
-        """Tell it which instances of the services there are now; it takes note within a second."""
+        """Update the list of service instances; Prometheus reads it within a second."""
 
 
 class SeenBelowPath(Observer):
-    """An observer whose pages must know below which path a hub shows them."""
+    """An observer whose pages must know the path below which a hub serves them."""
 
     @property
     def url(self) -> str:
-        """Where its pages and its API are."""
+        """URL of its pages and its API."""
         return f"{super().url}{base_path(self.port)}"
 
 
 class Jaeger(SeenBelowPath):
-    """Keeps the traces."""
+    """Jaeger, which stores the traces."""
 
     name = "jaeger"
     ready_path = "/api/services"
 
     @property
     def otlp_url(self) -> str:
-        """Where programs on this machine send their spans."""
+        """URL to which programs on this machine send their spans."""
         return f"http://127.0.0.1:{self._ports[JAEGER_OTLP]}"
 
 
 class Grafana(SeenBelowPath):
-    """Draws what Prometheus has."""
+    """Grafana, which draws the data of Prometheus."""
 
     name = "grafana"
     ready_path = "/api/health"
 
 
 class ShopService(HttpComponent):
-    """One of the four services; some of them can run in a second version, too."""
+    """One of the four services; some can also run in a second version."""
 
     kind = "service"
     grace = 4
@@ -321,10 +327,10 @@ class ShopService(HttpComponent):
     @property
     @abstractmethod
     def place(self) -> tuple[str, int]:
-        """IP address and port, as the gateway reaches it."""
+        """IP address and port through which the gateway reaches the service."""
 
     def is_ready(self) -> bool:
-        """Whether it serves, with its database and the broker in reach."""
+        """Return whether the service serves and reaches its database and the broker."""
         try:
             answer = http.get(f"{self.url}/healthz/ready", timeout=2)
         except httpx.HTTPError:

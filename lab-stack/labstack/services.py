@@ -1,4 +1,4 @@
-"""The one list of services (``lab-stack/services.toml``), and the names that follow from it."""
+"""The list of services (``lab-stack/services.toml``) and the topics, and the names derived from them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 from labstack.paths import CONFIG
 
 FIRST_VERSION = "v1"
-"""The version that every service runs in."""
+"""The version that every service has."""
 
 
 @dataclass(frozen=True)
 class ServiceEntry:
-    """One service as the stack knows it."""
+    """An entry of the list of services."""
 
     name: str
     port: int
     database_port: int
     paths: tuple[str, ...]
     versions: dict[str, int] = field(default_factory=dict)
-    """Further versions that can run beside the first, each with the port that it listens on."""
+    """Further versions that can run beside the first, and the port of each."""
 
     @property
     def database(self) -> str:
-        """The name of its database component."""
+        """Name of its database component."""
         return f"{self.name}-db"
 
     @property
@@ -40,13 +40,13 @@ def load_services(file: Path = CONFIG / "services.toml") -> tuple[ServiceEntry, 
 
 
 def instance_name(service: ServiceEntry, version: str) -> str:
-    """Return the name of the component that runs this version of a service."""
+    """Return the name of the component that runs a version of a service."""
     return service.name if version == FIRST_VERSION else f"{service.name}-{version}"
 
 
 @dataclass(frozen=True)
 class TopicPlan:
-    """Which topics there are, with how many partitions, and with which settings of their own."""
+    """The topics: their number of partitions, their names, and the settings that differ by topic."""
 
     partitions: int
     names: tuple[str, ...]
@@ -54,7 +54,7 @@ class TopicPlan:
 
 
 def load_topics(services: tuple[ServiceEntry, ...], file: Path = CONFIG / "kafka" / "topics.toml") -> TopicPlan:
-    """Return the topics for these services."""
+    """Return the topics of these services."""
     raw = tomllib.loads(file.read_text(encoding="utf-8"))
     names = tuple(name.format(service=service.name) for name in raw["names"] for service in services)
     config = {name.format(service=s.name): own for name, own in raw["config"].items() for s in services}

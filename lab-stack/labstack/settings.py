@@ -1,4 +1,4 @@
-"""All that the stack knows of the services: their settings and their teaching switches, by name."""
+"""The settings and fault switches of the services, as far as the stack uses them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,14 @@ def service_environment(
     otlp_endpoint: str = "",
     spans_file: Path | str = "",
 ) -> dict[str, str]:
-    """Return the environment that starts a service with these settings; names that services don't know are an error.
+    """Return the environment variables that start a service with these settings.
 
-    A setting that the lab leaves open, such as ``ORDER_DEADLINE_SECONDS``, is what the caller's environment says.
+    A setting that the lab leaves open, such as ``ORDER_DEADLINE_SECONDS``, keeps its value in the caller's environment.
+
+    Raises
+    ------
+    LookupError
+        The services have no setting of this name.
     """
     environment = {
         "DATABASE_URL": database_url,
@@ -47,17 +52,17 @@ def service_environment(
 
 
 def written(switch: str, value: str) -> str:
-    """Write a switch and its value as the services read them."""
+    """Return a fault switch and its value in the format that the services read."""
     return f"{switch}={value}" if value else switch
 
 
 def checked_switch(switch: str, value: str = "") -> None:
-    """Refuse a switch that the services don't have, or a value that it can't have.
+    """Validate a fault switch and its value.
 
     Raises
     ------
     LabError
-        Names what there is.
+        The services don't have the switch, or it does not accept the value.
     """
     try:
         parse_switches(written(switch, value))

@@ -1,4 +1,4 @@
-"""One start of a lab: everything at once, each part waiting only for what it needs."""
+"""One start of a lab: all components in parallel, each waiting only for its dependencies."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Start:
     Parameters
     ----------
     services : tuple of ServiceEntry
-        Which services there are.
+        The services to start.
     backend : Backend
-        What runs the components.
+        The backend that runs the components.
     progress : Progress
-        Told of each stage.
+        Receives each stage.
     renew_slots : bool
-        Whether what Debezium reads the databases through is put back first, and a connector whose replication slot is
-        lost gets a new one.
+        Whether to restore the databases' publications, slots and settings first, and to renew a connector whose
+        replication slot is lost.
     """
 
     def __init__(
@@ -45,7 +45,15 @@ class Start:
         self._reachable: dict[str, threading.Event] = {n: threading.Event() for n in (*backend.components(), "topics")}
 
     def run(self) -> None:
-        """Start what isn't running, and return when a canary has gone the whole way; raises what failed first."""
+        """Start all components that don't run, and return when the probe events have reached every service.
+
+        The observers start in parallel, and the lab runs without those that fail.
+
+        Raises
+        ------
+        LabError
+            The first failure of a required component.
+        """
         with ThreadPoolExecutor(3) as watching:
             for name in self.backend.observers():
                 watching.submit(self._observer, name)
@@ -59,8 +67,8 @@ class Start:
         services = self.services
         jobs: list[Future[None]] = []
         with ThreadPoolExecutor(24) as pool:
-            # An interruption may come at any point, also before every job was handed over; the others must hear of it,
-            # or they would wait for parts that never start.
+            # An interrupt can arrive before every job is submitted. Running jobs must be notified of it, or they would
+            # wait for components that never start.
             try:
                 for name in self.backend.required():
                     jobs.append(pool.submit(self._component, name))
@@ -68,7 +76,7 @@ class Start:
                     jobs.append(pool.submit(self._connector, service))
                 wait(jobs, return_when=FIRST_EXCEPTION)
                 if self._failed.is_set():
-                    # The others give up at once; only when all have, the first cause is sure to be among them.
+                    # The other jobs stop waiting at once. Only when all are done, the first cause is surely among them.
                     wait(jobs, timeout=10)
                 self._raise_first({job for job in jobs if job.done()})
             except BaseException:
@@ -97,7 +105,7 @@ class Start:
             if name in {service.name for service in self.services}:
                 self._wait_for("topics")
             elif name == connect_watcher.NAME:
-                # Nothing waits for it, so it takes no time from what the canary waits for.
+                # No component depends on it, so it starts late and does not delay the probe events.
                 self._wait_for(*(service.name for service in self.services))
             with self.progress.stage(label):
                 self.backend.launch(name)
@@ -116,9 +124,9 @@ class Start:
             raise
 
     def _observer(self, name: str) -> None:
-        """Start what only watches; the lab runs without it, too."""
+        """Start an observer. If that fails, the lab runs without it."""
         with contextlib.suppress(_GivenUp):
-            # Nothing waits for it, so it takes no time from what the canary waits for.
+            # No component depends on it, so it starts late and does not delay the probe events.
             self._wait_for(*(service.name for service in self.services))
             try:
                 with self.progress.stage(name):
@@ -134,7 +142,7 @@ class Start:
             self._wait_for(service.database, "connect")
             with self.progress.stage(f"{connector_name(service.name)} connector"):
                 url = self.backend.endpoints().databases[service.name]
-                # Each look costs PostgreSQL a new process.
+                # Each probe costs PostgreSQL a new process.
                 wait_until(lambda: database_is_prepared(url), 60, interval=0.1, meanwhile=self._check)
                 relay = Relay(self.backend.endpoints().connect)
                 relay.register(service.name, self.backend.database_for_connect(service.name), self._check)
@@ -147,8 +155,9 @@ class Start:
             raise
 
     def _mend(self, relay: Relay, service: str, url: str) -> None:
-        """Let a connector go on, with a new slot where it must: also one whose two memories don't agree, which shows
-        only when it tries.
+        """Repair a connector, with a new slot if necessary.
+
+        A conflict between the stored offset and the slot shows only when the connector runs, so wait for its task.
         """
         if not relay.is_lost(service, url):
             with contextlib.suppress(RelayFailed):
@@ -170,9 +179,9 @@ class Start:
             canary.watch(where.kafka, flight, 40)
         canary.wait_for_services(where.kafka, flight, where.services, 30)
         if clean:
-            # A new lab begins with empty topics.
+            # A new lab starts with empty topics.
             broker.delete_records(where.kafka, {key: offset + 1 for key, offset in flight.seen.items()})
 
 
 class _GivenUp(LabError):
-    """This part stopped waiting, because another one failed."""
+    """A component stopped waiting because another one failed."""

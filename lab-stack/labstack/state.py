@@ -1,6 +1,6 @@
-"""What a lab knows about itself, on disk: so that it lives outside of whoever started it.
+"""The state of a lab on disk, so that the lab outlives the process that started it.
 
-Only the verbs that change something take the lock; looking never waits.
+Only commands that change the lab take the lock; a command that only reads never waits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Phase = Literal["stopped", "starting", "ready", "stopping"]
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process by number and time of birth, since numbers are used again."""
+    """A process, identified by its pid and start time, because the system reuses pids."""
 
     pid: int
     born: float
@@ -35,7 +35,7 @@ class ProcessId:
         return cls(pid, psutil.Process(pid).create_time())
 
     def process(self) -> psutil.Process | None:
-        """Return the living process, or None. A zombie is dead: only its parent doesn't know yet."""
+        """Return the process if it is alive, else None. A zombie counts as dead: its parent has not reaped it yet."""
         try:
             process = psutil.Process(self.pid)
             if abs(process.create_time() - self.born) > 0.05 or process.status() == psutil.STATUS_ZOMBIE:
@@ -47,7 +47,7 @@ class ProcessId:
 
 @dataclass
 class ComponentRecord:
-    """What was started for one component."""
+    """The process of one component, and whether the component was stopped on purpose."""
 
     process: ProcessId | None = None
     stopped_on_purpose: bool = False
@@ -55,12 +55,12 @@ class ComponentRecord:
 
 @dataclass
 class GuestRecord:
-    """What is known of a guest (see `labstack.guests`)."""
+    """The state of an extension service (see `labstack.guests`)."""
 
     host: str
-    """The service in whose database server its database is."""
+    """The service whose database server also contains this service's database."""
     port: int = 0
-    """Where it shows its metrics; none before its first start."""
+    """Port of its metrics; 0 before its first start."""
 
 
 @dataclass
@@ -71,21 +71,21 @@ class LabState:
     mode: str = "local"
     phase: Phase = "stopped"
     keeper: ProcessId | None = None
-    """Who holds the lock and changes the lab right now."""
+    """The process that holds the lock and is changing the lab."""
     ports: dict[str, int] = field(default_factory=dict)
     components: dict[str, ComponentRecord] = field(default_factory=dict)
     switches: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Teaching switches that are on, and their values, by service."""
+    """Active fault switches and their values, by service."""
     control_plane: str = "translator"
-    """What steers the gateway: ``istiod``, or the lab's ``translator``."""
+    """Control plane of the gateway: ``istiod``, or the lab's ``translator``."""
     observed: bool = False
-    """Whether the lab's parts tell what they do, in metrics and spans."""
+    """Whether the components publish metrics and spans."""
     observers: list[str] = field(default_factory=list)
-    """Those of Prometheus, Jaeger and Grafana that the lab has."""
+    """The lab's observers among Prometheus, Jaeger and Grafana."""
     guests: dict[str, GuestRecord] = field(default_factory=dict)
-    """Services that somebody has added, by name."""
+    """Extension services, by name."""
     beginnings: int = 0
-    """How often the data went back to the course's start."""
+    """How many times the data were reset to the course's start."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -105,21 +105,23 @@ class LabState:
 
 
 class StateStore:
-    """The state file of one lab, and the lock in front of it."""
+    """The state file of one lab, and the lock that protects it."""
 
     def __init__(self, paths: LabPaths) -> None:
         self.paths = paths
         self._lock = FileLock(paths.lock_file, thread_local=False)
-        # The same folder is the same lab, even when its state file was lost.
+        # The id depends on the folder only, so it survives the loss of the state file.
         self.lab_id = hashlib.sha256(f"{_user()}:{paths.state.absolute()}".encode()).hexdigest()[:12]
 
     def read(self) -> LabState:
-        """Return the state; a lab that never ran is a stopped one.
+        """Return the state; a lab that never ran counts as stopped.
 
         Raises
         ------
+        StorageTrouble
+            The file can't be read.
         LabError
-            The file is not what the lab wrote.
+            The file is damaged.
         """
         path = self.paths.state_file
         try:
@@ -138,7 +140,7 @@ class StateStore:
             ) from error
 
     def set_aside(self) -> None:
-        """Rename a state file that can't be understood."""
+        """Rename a damaged state file."""
         with contextlib.suppress(OSError):
             self.paths.state_file.replace(self.paths.state_file.with_suffix(".json.damaged"))
 
@@ -149,22 +151,24 @@ class StateStore:
     def exclusive(
         self, wait: float = 0, waiting: Callable[[str], None] | None = None, *, to_end: bool = False
     ) -> Iterator[None]:
-        """Hold the lock: nobody else changes this lab meanwhile. The system frees it when its holder dies.
+        """Hold the lock, so that no other process changes this lab. The system releases it if its holder dies.
 
         Parameters
         ----------
         wait : float
             Seconds to wait for another holder.
         waiting : callable, optional
-            Told once, in a sentence, that and for whom we wait.
+            Called once with a sentence that names the holder, if the lock is held.
         to_end : bool
-            Go on without the lock where it can't even be written (a full disk, a read-only folder): a lab must be
-            able to end there, and nobody else can change it.
+            Continue without the lock if its file can't be written (a full disk, a read-only folder). A shutdown must
+            work there, and no other process can change the lab either.
 
         Raises
         ------
         LabBusy
-            Another process still holds it after `wait` seconds.
+            Another process still holds the lock after `wait` seconds.
+        StorageTrouble
+            The lock file can't be written, and `to_end` is false.
         """
         try:
             self.paths.make()
@@ -211,12 +215,12 @@ def _user() -> int:
 
 
 def me() -> ProcessId:
-    """Return this process."""
+    """Return the id of this process."""
     return ProcessId.of(os.getpid())
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder and all in it; what is already gone is fine."""
+    """Remove a folder and its contents; missing files are ignored."""
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""How a lab is: one look at every component, and what follows from it."""
+"""The status of a lab: inspect every component once, and derive the overall state."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from labstack.waiting import wait_until
 State = Literal["ready", "starting", "degraded", "stopped"]
 
 MUCH_LOG = 16 * 1024 * 1024
-"""Bytes of write-ahead log, kept for Debezium, that are worth telling even while it reads."""
+"""Bytes of write-ahead log retained for Debezium above which the status reports them even while Debezium reads."""
 
 
 @dataclass(frozen=True)
 class LabStatus:
-    """What one look at the lab saw.
+    """A snapshot of the lab's status.
 
     Attributes
     ----------
     mode : str
-        ``local`` or ``containers``.
+        Backend of the lab: ``local`` or ``containers``.
     state : str
-        ``ready``: all that should be there works. ``starting``: somebody is starting it. ``degraded``: some part is
-        missing or not ready. ``stopped``: nothing runs.
+        ``ready``: every required component works. ``starting``: a process is starting the lab. ``degraded``: a
+        component is missing or not ready. ``stopped``: no component runs.
     endpoints : Endpoints
-        Where its parts listen.
+        Addresses of the components.
     components : dict
         ComponentStatus by name.
     complaints : dict
-        What is wrong, by component: process, readiness, or connector's task. What watches the lab is among them, but
-        the lab is ready without it.
+        Problem by component: process, readiness, or connector task. Observers are included, but the lab is ready
+        without them.
     switches : dict
-        Teaching switches that are on, and their values, by service.
+        Active fault switches and their values, by service.
     retained : dict
-        Bytes of write-ahead log that a database keeps for Debezium, by component; only where nobody reads it, or where
-        it is more than `MUCH_LOG`.
+        Bytes of write-ahead log that a database retains for Debezium, by component; only if Debezium does not read the
+        slot, or if they exceed `MUCH_LOG`.
     control_plane : str
-        What steers the gateway: ``istiod`` or ``translator``; empty where nothing is known of the lab.
+        Control plane of the gateway: ``istiod`` or ``translator``; empty if `components` has no gateway.
     absent : Absent
-        What the lab does not have, such as Grafana, and how far its download is.
+        Optional programs that the lab does not have, such as Grafana, and the progress of their downloads.
     """
 
     mode: str
@@ -68,7 +68,7 @@ class LabStatus:
 
     @property
     def rss_bytes(self) -> int:
-        """Memory of all components together."""
+        """Total memory of all components, in bytes."""
         return sum(component.rss_bytes or 0 for component in self.components.values())
 
     def to_json(self) -> dict[str, object]:
@@ -106,12 +106,12 @@ class LabStatus:
 
 
 def look_at(state: LabState, backend: Backend, *, memory: bool, absent: Absent | None = None) -> LabStatus:
-    """Look at every component; asks all of them at once, and waits for none longer than twice two seconds."""
+    """Inspect every component in parallel; wait for each at most twice two seconds."""
     names, observers = backend.components(), set(backend.observers())
     expected = {*backend.required(), *observers}
     with ThreadPoolExecutor(12) as pool:
         components = dict(zip(names, pool.map(lambda n: backend.inspect(n, memory=memory), names), strict=True))
-        # Of what runs only where somebody has started it, nobody has to know until then.
+        # Hide optional components until they are started.
         components = {n: c for n, c in components.items() if n in expected or c.state != "stopped"}
         names = list(components)
         where = backend.endpoints()
@@ -164,7 +164,7 @@ def _overall(state: LabState, components: dict[str, ComponentStatus], complaints
 
 
 def _ask_service(url: str) -> str:
-    # A busy machine misses the half second of a health check now and then; who is well says so when asked once more.
+    # On an overloaded machine a health check sometimes exceeds its half second, so retry once.
     return _ask_once(url) and _ask_once(url)
 
 
@@ -181,14 +181,14 @@ def _ask_once(url: str) -> str:
 
 
 def _still_unread(pool: ThreadPoolExecutor, where: Endpoints, services: list[str]) -> list[str]:
-    # After a start Debezium reads a slot twice: until it finds where it stopped, which may be at the next order, and
-    # then from there on. In between nobody reads it (50 to 900 ms were seen).
+    # After a start Debezium reads a slot twice: first up to the position where it stopped, which can take until the
+    # next order, then from there on. In between the slot is inactive (50 to 900 ms measured).
     answers = pool.map(lambda s: wait_until(lambda: slot_is_read(where.databases[s]), 2, interval=0.05), services)
     return [s for s, is_read in zip(services, answers, strict=True) if not is_read]
 
 
 def _unread(services: list[str]) -> str:
-    # A connector and its task say RUNNING long after they have lost their slot.
+    # A connector and its task stay RUNNING long after they have lost their slot.
     return f"nobody reads the slot of {', '.join(services)}" if services else ""
 
 

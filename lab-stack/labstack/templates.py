@@ -1,4 +1,4 @@
-"""Fill in the ``${NAME}`` of a component's configuration; every other ``${...}`` is the component's own."""
+"""Replace each ``${NAME}`` in a component's configuration; every other ``${...}`` is left to the component."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from labstack.paths import write_atomically
 
 
 def fill(template: Path, values: dict[str, object]) -> str:
-    """Return the text of `template` with the lab's values in it.
+    """Return the text of `template` with the lab's values filled in.
 
     Raises
     ------
     LabError
-        A ``${CAPITAL_NAME}`` is left that nobody gave a value for.
+        `values` has no value for a ``${CAPITAL_NAME}`` of the template.
     """
     text = Template(template.read_text(encoding="utf-8")).safe_substitute({k: str(v) for k, v in values.items()})
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
@@ -30,7 +30,7 @@ def fill(template: Path, values: dict[str, object]) -> str:
 
 
 def fill_into(template: Path, target: Path, values: dict[str, object]) -> Path:
-    """Write the filled-in `template` to `target`, and return that."""
+    """Write the filled-in `template` to `target`, and return `target`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, fill(template, values))
     return target

@@ -1,6 +1,6 @@
-"""Every environment variable that the lab itself reads, with what it does.
+"""The environment variables that the lab itself reads.
 
-The services have variables of their own, which the lab gives them: `labservices.settings.Settings`.
+The services read other variables, which the lab sets for them: `labservices.settings.Settings`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ class Variable:
     Attributes
     ----------
     does : str
-        What it decides.
+        The decision that the variable controls.
     values : str
-        What it can be.
+        Its possible values.
     default : str
-        What holds where it is not set.
+        The value used if the variable is not set.
     """
 
     does: str
@@ -63,4 +63,4 @@ VARIABLES = {
     "XDG_STATE_HOME": Variable("where labs keep state, data and logs", "a folder", "`~/.local/state`"),
     "XDG_CACHE_HOME": Variable("where programs are kept that were downloaded", "a folder", "`~/.cache`"),
 }
-"""All variables by name; `NAME` within one stands for a component's or program's name in capitals."""
+"""All environment variables by name; `NAME` stands for the name of a component or program in capitals."""

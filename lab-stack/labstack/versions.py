@@ -1,4 +1,4 @@
-"""The versions file, read once: ``lab-stack/versions.toml``."""
+"""The versions file ``lab-stack/versions.toml``, read once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readiness is probed, never slept for."""
+"""Wait for a condition by polling, instead of a fixed sleep."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 GROWTH = 0.05
-"""A pause is at most this part of the time that has passed, so a probe is late by no more than that."""
+"""Longest pause as a fraction of the elapsed time, so that a probe is late by at most this fraction."""
 
 SHORTEST_INTERVAL = 0.02
 LONGEST_INTERVAL = 0.25
-"""Seconds from which, and to which, pauses grow."""
+"""Bounds of a pause, in seconds."""
 
 
 def wait_until(
@@ -23,21 +23,21 @@ def wait_until(
     interval: float | None = None,
     meanwhile: Callable[[], None] | None = None,
 ) -> T | bool | None:
-    """Call `probe` until it returns something true, and return that; after `timeout` seconds return its last answer.
+    """Call `probe` until its result is true, and return the result; after `timeout` seconds return the last result.
 
-    By default the pauses grow with the time that has passed, from 20 ms to a quarter of a second: many probes of a slow
-    start would otherwise take the processor from what they wait for.
+    By default the pauses grow with the elapsed time, from 20 ms to a quarter of a second. Frequent probes of a slow
+    start would take CPU time from the components that they wait for.
 
     Parameters
     ----------
     probe : callable
-        Called again and again. Its exceptions pass through.
+        Called repeatedly. Its exceptions are not caught.
     timeout : float
         Seconds.
     interval : float, optional
-        Seconds between two calls, if these have to come at a fixed pace.
+        Fixed number of seconds between two calls, instead of growing pauses.
     meanwhile : callable, optional
-        Called before each probe; raises to end the wait early (a process died, Ctrl-C was pressed).
+        Called before each probe; it raises an exception to end the wait early (a process died, Ctrl-C was pressed).
     """
     began = time.monotonic()
     deadline = began + timeout

@@ -1,7 +1,8 @@
-"""Below which path a hub shows what listens on this machine.
+"""The path below which a JupyterHub serves the ports of this machine.
 
-Jaeger's and Grafana's pages name their parts from the root of the host, so they must know where they are seen. A hub,
-Binder's too, tells each of its servers its own path; on a laptop there is none, and the pages are opened directly.
+Jaeger's and Grafana's pages use links from the root of the host, so both programs must know their public path. A hub,
+including Binder's, passes each server its path in an environment variable. On a laptop there is none, and the browser
+opens the pages directly.
 """
 
 from __future__ import annotations
@@ -12,6 +13,6 @@ VARIABLE = "JUPYTERHUB_SERVICE_PREFIX"
 
 
 def base_path(port: int) -> str:
-    """Return the path at which jupyter-server-proxy shows a port, without a slash at its end; empty without a hub."""
+    """Return the path at which jupyter-server-proxy serves a port, without a trailing slash; empty without a hub."""
     prefix = os.environ.get(VARIABLE, "").rstrip("/")
     return f"{prefix}/proxy/absolute/{port}" if prefix else ""

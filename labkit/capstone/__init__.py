@@ -1,4 +1,4 @@
-"""The course's last task: a service of one's own beside the four, and what judges it."""
+"""The course's last task: an extension service beside the four, and the referee that checks it."""
 
 from labkit.capstone.guest import Guest, invite
 from labkit.capstone.referee import referee

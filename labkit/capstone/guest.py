@@ -1,4 +1,4 @@
-"""A learner's own service, as a notebook drives it: a file, a process, a database."""
+"""A learner's service, as a notebook controls it: a file, a process, a database."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from labstack import Lab
 from labstack.errors import ComponentFailed
 
 FOLDER = Path("work")
-"""Where the files of guests are, from the folder of the notebook on."""
+"""The folder of the learners' service files, relative to the notebook's folder."""
 
 
 class Guest:
-    """A service that somebody has added to the lab.
+    """An extension service in the lab.
 
     Parameters
     ----------
     lab : Lab
         The running lab.
     name : str
-        Its name; its file is ``work/NAME.py``.
+        The service's name; its file is ``work/NAME.py``.
     """
 
     def __init__(self, lab: Lab, name: str) -> None:
@@ -36,33 +36,33 @@ class Guest:
 
     @property
     def runs(self) -> bool:
-        """Whether its process lives."""
+        """Whether the service's process is running."""
         return self._lab.guests.runs(self.name)
 
     @property
     def connection(self) -> dict[str, str]:
-        """How Debezium reaches its database, in the words of a connector's configuration."""
+        """The settings with which a Debezium connector reaches the service's database."""
         where = conninfo_to_dict(self._lab.guests.database_for_connect(self.name))
         words = {"hostname": "host", "port": "port", "user": "user", "password": "password", "dbname": "dbname"}
         return {f"database.{word}": str(where[name]) for word, name in words.items()}
 
     @property
     def code(self) -> str:
-        """What stands in its file; nothing where there is none."""
+        """The content of the service's file; empty if there is no file."""
         return self.file.read_text(encoding="utf-8") if self.file.exists() else ""
 
     def write(self, code: str) -> None:
-        """Write its file anew."""
+        """Write the service's file, replacing its content."""
         self.file.parent.mkdir(exist_ok=True)
         self.file.write_text(code.strip() + "\n", encoding="utf-8")
 
     def edit(self, old: str, new: str) -> None:
-        """Put something else for a part of its file, which must be there just once.
+        """Replace a part of the service's file, which must occur exactly once.
 
         Raises
         ------
         KitError
-            It isn't; nothing was changed.
+            The part does not occur exactly once; the file is unchanged.
         """
         old, new = old.strip("\n"), new.strip("\n")
         found = self.code.count(old)
@@ -74,12 +74,12 @@ class Guest:
         self.write(self.code.replace(old, new))
 
     def start(self) -> None:
-        """Run its file as it is now; what ran before ends.
+        """Start the service from its current file; stop the running process first.
 
         Raises
         ------
         KitError
-            There is no file, or its process has died; shows the end of its log.
+            There is no file, or the process has died; the message shows the end of its log.
         """
         if not self.file.exists():
             raise KitError(f"There is no {self.file.as_posix()}.", next_step="run the cell that writes it")
@@ -90,20 +90,20 @@ class Guest:
             raise KitError(error.problem, log=error.log, next_step=mend) from None
 
     def stop(self) -> None:
-        """End its process in good order."""
+        """Stop the process gracefully."""
         self._lab.guests.stop(self.name)
 
     def kill(self) -> None:
-        """End its process at once, as a crash would."""
+        """Kill the process at once, as in a crash."""
         self._lab.guests.kill(self.name)
 
     def log(self, lines: int = 20) -> None:
-        """Print the end of its log."""
+        """Print the end of the service's log."""
         print(self._lab.guests.log(self.name, lines))
 
 
 def invite(lab: Lab, name: str) -> Guest:
-    """Give a service of one's own an empty database in the lab, and a folder for its file."""
+    """Create an empty database in the lab for an extension service, and a folder for its file."""
     lab.guests.invite(name)
     FOLDER.mkdir(exist_ok=True)
     return Guest(lab, name)

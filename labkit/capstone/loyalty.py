@@ -1,4 +1,4 @@
-"""The loyalty service as notebook 13 builds it: its tables, its connector, and the draft that a colleague has left."""
+"""The loyalty service as notebook 13 builds it: its tables, its connector, and the draft to work on."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ HANDLERS = {PaymentCompleted: on_paid, PaymentRefunded: on_refunded}
 
 
 def build(lab: Lab, look: Look) -> Guest:
-    """Bring loyalty as far as the notebook has it before its exercises; what is there already stays as it is."""
+    """Build loyalty up to the start of the notebook's exercises; keep what exists already."""
     loyalty = invite(lab, NAME)
     with look.connect(NAME) as db:
         is_empty = db.execute("SELECT to_regclass('outbox') IS NULL").fetchone() == (True,)
@@ -164,7 +164,7 @@ def build(lab: Lab, look: Look) -> Guest:
             db.execute(SLOT)
     url = f"{lab.endpoints.connect}/connectors/{NAME}-outbox"
     known = http.get(url)
-    # A lab that was started again may have its databases at other ports.
+    # After a restart of the lab its databases may have other ports.
     if known.status_code == 404 or not loyalty.connection.items() <= known.json()["config"].items():
 
         def put() -> bool:
@@ -182,6 +182,6 @@ def build(lab: Lab, look: Look) -> Guest:
 
 
 def is_read(look: Look) -> bool:
-    """Whether Debezium reads loyalty's slot."""
+    """Return whether Debezium reads loyalty's slot."""
     found = look.sql(NAME, "SELECT active FROM pg_replication_slots WHERE slot_name = 'loyalty_outbox'")
     return bool(found.active.any())

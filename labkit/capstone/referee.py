@@ -1,6 +1,6 @@
-"""The capstone's referee: judges a loyalty service by its database, its topic and its metrics, not by its code.
+"""The capstone's referee: checks a loyalty service by its database, its topic and its metrics, not by its code.
 
-What it wants of the service is in the names only: a table ``points`` with a row for each booking, records
+The service only has to use the expected names: a table ``points`` with a row for each booking, records
 ``PointsAwarded`` and ``PointsTakenBack`` in ``loyalty.events``, and the metric ``loyalty_points``.
 """
 
@@ -24,7 +24,7 @@ METRIC = "loyalty_points"
 SAYS = {True: "PointsAwarded", False: "PointsTakenBack"}
 PATIENCE = 30.0
 FRESH = 5.0
-"""Seconds within which a metric has to tell what is in the database."""
+"""Seconds within which a metric has to match the database."""
 
 PAID = """
     SELECT order_id::text, coalesce(sum(amount_cents) FILTER (WHERE effect = 'capture'), 0)::int AS captured,
@@ -36,14 +36,14 @@ TRACES = "SELECT aggregateid::text, split_part(traceparent, '-', 2) FROM outbox 
 
 @dataclass(frozen=True)
 class Rule:
-    """One thing that must be so, judged.
+    """The result of one rule.
 
     Attributes
     ----------
     name : str
-        Of the rule.
+        The rule's name.
     holds : bool
-        Whether it is so.
+        Whether the rule holds.
     says : str
         What was seen.
     """
@@ -55,20 +55,20 @@ class Rule:
 
 @dataclass
 class Seen:
-    """What there is of some orders, read from databases and topics.
+    """The state of some orders, read from databases and topics.
 
     Attributes
     ----------
     captured, refunded : dict
-        Cents that payment has taken and given back, by order.
+        Cents that payment has captured and refunded, by order.
     bookings : dict
-        The points of each row of loyalty's, by order.
+        The points of each of loyalty's rows, by order.
     said : dict
         The types of loyalty's events, by order.
     traceparents : dict
         The traceparent of each of loyalty's events, by order.
     traces : dict
-        The trace that each order began in.
+        The trace in which each order started.
     total : int
         The sum of all points, of these orders and others.
     """
@@ -83,18 +83,18 @@ class Seen:
     names: dict[str, str] = field(default_factory=dict)
 
     def named(self, order_ids: Iterable[str]) -> str:
-        """Return the short names of orders, three at most."""
+        """Return the short names of at most three orders."""
         listed = sorted(self.names.get(one, one) for one in order_ids)
         return ", ".join([*listed[:3], *(["…"] if len(listed) > 3 else [])])
 
 
 def settle(lab: Lab, look: Look, orders: Collection[str], timeout: float = PATIENCE) -> None:
-    """Wait until everyone has heard everything about some orders, loyalty included, and its outbox is empty.
+    """Wait until all services, including loyalty, have handled all events of some orders and its outbox is relayed.
 
     Raises
     ------
     WaitedTooLong
-        Loyalty hasn't read, or the relay hasn't carried, all that there is.
+        Loyalty has not read all events, or the relay has not published all rows, in time.
     """
     look.wait_for_rest(list(orders), timeout=timeout)
     kafka = lab.endpoints.kafka
@@ -121,7 +121,7 @@ def settle(lab: Lab, look: Look, orders: Collection[str], timeout: float = PATIE
 
 
 def collect(look: Look, orders: Collection[str]) -> Seen:
-    """Read what there is of these orders."""
+    """Read the state of these orders."""
     with look.connect("payment") as db:
         paid = [row for row in db.execute(PAID) if row[0] in orders]
     with look.connect("order") as db:
@@ -133,7 +133,7 @@ def collect(look: Look, orders: Collection[str]) -> Seen:
         bookings.get(order, []).append(points)
     said: dict[str, Counter[str]] = {one: Counter() for one in orders}
     traceparents: dict[str, list[str]] = {one: [] for one in orders}
-    # The relay may bring a row twice; it is one event all the same.
+    # The relay may publish a row twice; it still counts as one event.
     events = {view.record.headers.get("ce_id"): view.record for view in look.records(topic=TOPIC)}
     for record in events.values():
         if record.key in said:
@@ -152,7 +152,7 @@ def collect(look: Look, orders: Collection[str]) -> Seen:
 
 
 def paid_once(seen: Seen) -> Rule:
-    """Each order that was paid has its points, once; whether they were taken back is another question."""
+    """Check that each paid order has its points exactly once; whether they were taken back is another rule."""
     wanted = {order: cents // 100 for order, cents in seen.captured.items() if cents}
     awards = {order: [points for points in seen.bookings[order] if points > 0] for order in wanted}
     missing = [order for order in wanted if not awards[order]]
@@ -169,7 +169,7 @@ def paid_once(seen: Seen) -> Rule:
 
 
 def none_kept(seen: Seen) -> Rule:
-    """An order whose payment was refunded keeps no points, and an order that was never paid has none."""
+    """Check that a refunded order keeps no points, and that an unpaid order has none."""
     free = [order for order in seen.bookings if seen.captured.get(order, 0) == seen.refunded.get(order, 0)]
     kept = [order for order in free if sum(seen.bookings[order]) > 0]
     too_much = [order for order in free if sum(seen.bookings[order]) < 0]
@@ -182,7 +182,7 @@ def none_kept(seen: Seen) -> Rule:
 
 
 def each_said(seen: Seen) -> Rule:
-    """Each booking has its event in the topic, and each event its booking."""
+    """Check that each booking has its event in the topic, and each event its booking."""
     silent, invented = [], []
     for order, bookings in seen.bookings.items():
         booked = Counter(SAYS[points > 0] for points in bookings)
@@ -199,7 +199,7 @@ def each_said(seen: Seen) -> Rule:
 
 
 def one_trace(seen: Seen) -> Rule:
-    """Each event belongs to the trace of its order."""
+    """Check that each event belongs to the trace of its order."""
     none, other = [], []
     for order, traceparents in seen.traceparents.items():
         ids = {one.split("-")[1] if one.count("-") == 3 else "" for one in traceparents}
@@ -216,7 +216,7 @@ def one_trace(seen: Seen) -> Rule:
 
 
 def metric_is_true(look: Look, seen: Seen) -> Rule:
-    """The metric tells what the database holds."""
+    """Check that the metric matches the database."""
     try:
         told = wait_until(lambda: look.metric(NAME, METRIC) == seen.total, FRESH)
     except ShopAway:
@@ -230,13 +230,13 @@ def metric_is_true(look: Look, seen: Seen) -> Rule:
 
 
 def judge(look: Look, orders: Collection[str]) -> list[Rule]:
-    """Judge what loyalty has made of some orders, when all is at rest."""
+    """Check loyalty's result for some orders, when no event is in flight."""
     seen = collect(look, orders)
     return [paid_once(seen), none_kept(seen), each_said(seen), one_trace(seen), metric_is_true(look, seen)]
 
 
 def referee(lab: Lab, look: Look) -> pd.DataFrame:
-    """Judge what loyalty has made of every order that there is."""
+    """Check loyalty's result for every order, and return the rules as a table."""
     with look.connect("order") as db:
         orders = [row[0] for row in db.execute("SELECT order_id::text FROM orders")]
     settle(lab, look, orders)

@@ -1,4 +1,4 @@
-"""What the capstone's checks do to a loyalty service: duplicates, refunds, crashes, a database that refuses."""
+"""Trials of a loyalty service for the capstone's checks: duplicates, refunds, crashes, a database that rejects rows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from labkit.waiting import wait_until
 from labstack import Lab
 
 NOWHERE = "concordia-station"
-"""No carrier goes there: an order is paid, and then refunded."""
+"""A destination that no carrier serves: an order to it is paid, and then refunded."""
 
 ERROR = re.compile(r"(\w+\.)+[A-Z]\w*: |\w*(Error|Exception): ")
-"""How the last line of a stack of calls begins."""
+"""The start of the last line of a stack trace."""
 
 HEAL = "DROP FUNCTION IF EXISTS refuse() CASCADE; DROP SEQUENCE IF EXISTS refused"
 REFUSE = """
@@ -33,12 +33,12 @@ REFUSE = """
 
 
 def one_order(shop: Shop, destination: str = "lisbon") -> str:
-    """Place an order, follow it to its end, and return its id."""
+    """Place an order, wait until it ends, and return its id."""
     return shop.follow(shop.place_order("grace", destination, {"earl-grey": 2})).order_id
 
 
 def send_again(lab: Lab, look: Look, orders: Collection[str]) -> None:
-    """Let every event of some orders come once more, and wait until loyalty's are in their topic."""
+    """Send every event of some orders again, and wait until loyalty's input topic contains them."""
 
     def records() -> Counter[str | None]:
         return Counter(view.record.headers.get("ce_id") for view in look.records(list(orders), HEARS))
@@ -51,9 +51,9 @@ def send_again(lab: Lab, look: Look, orders: Collection[str]) -> None:
 
 @contextmanager
 def refusing(look: Look, table: str) -> Iterator[Callable[[], bool]]:
-    """Have a table of loyalty's refuse every new row for the length of the block.
+    """Make a table of loyalty reject every new row for the duration of the block.
 
-    Yields what tells whether it has refused one.
+    Yield a function that returns whether the table has rejected a row.
     """
     with look.connect(NAME) as db:
         db.execute(HEAL)
@@ -68,7 +68,7 @@ def refusing(look: Look, table: str) -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def refused_once(shop: Shop, look: Look, table: str) -> Iterator[str]:
-    """Place an order that loyalty fails at, since a table refuses its row; yields the order, while it is so."""
+    """Place an order on which loyalty fails, because a table rejects its row; yield the order while it does so."""
     with refusing(look, table) as has_refused:
         order = one_order(shop)
         wait_until(has_refused, PATIENCE, what=f"{NAME} to write into {table} for a new order")
@@ -76,20 +76,20 @@ def refused_once(shop: Shop, look: Look, table: str) -> Iterator[str]:
 
 
 def left_behind(look: Look, order: str) -> tuple[int, int]:
-    """Return how many rows of an order loyalty has in ``points``, and how many in its outbox."""
+    """Return the number of loyalty's rows for an order in ``points`` and in its outbox."""
     booked = look.sql(NAME, "SELECT FROM points WHERE order_id = %(order)s", order=order)
     said = look.sql(NAME, "SELECT FROM outbox WHERE aggregateid = %(order)s", order=order)
     return len(booked), len(said)
 
 
 def all_at_once(lab: Lab, shop: Shop, look: Look, loyalty: Guest) -> list[str]:
-    """Try everything on a service, and return the orders by which it is judged."""
+    """Run all trials on a service, and return the orders by which it is checked."""
     orders = [one_order(shop), one_order(shop, NOWHERE), one_order(shop)]
     settle(lab, look, orders)
     for table in ("points", "outbox"):
         with refused_once(shop, look, table) as order:
             orders.append(order)
-        settle(lab, look, orders)  # or the next table refuses this order's second try, and not the next order
+        settle(lab, look, orders)  # otherwise the next table would reject the retry of this order, not the next order
     loyalty.kill()
     orders += [one_order(shop, NOWHERE), one_order(shop)]
     send_again(lab, look, orders)

@@ -28,7 +28,7 @@ NOTEBOOKS = {
 
 @cache
 def course() -> dict[str, tuple[Exercise, ...]]:
-    """Return every exercise, by notebook, in the order in which they are asked."""
+    """Return all exercises by notebook, in the order of the notebook."""
     found: dict[str, tuple[Exercise, ...]] = {}
     for notebook, module in NOTEBOOKS.items():
         exercises: tuple[Exercise, ...] = importlib.import_module(f"labkit.exercises.{module}").EXERCISES

@@ -1,7 +1,7 @@
-"""An exercise: setup → check → hint → solution → cleanup, found by its name.
+"""The base of all exercises: setup, check, hint, solution and cleanup, addressed by the exercise's name.
 
-One definition holds everything, the typical wrong answers included, so that a test can run each exercise three ways:
-untouched, solved, and typically wrong.
+One definition holds everything, including the typical wrong answers, so that a test can run each exercise in three
+ways: untouched, solved, and typically wrong.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ SIGNS: dict[Outcome, tuple[str, str, str]] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found.
+    """The result of a check.
 
     Attributes
     ----------
     outcome : str
         ``untouched``, ``right`` or ``wrong``.
     message : str
-        What to think about next.
+        An explanation, or a hint for the next step.
     """
 
     outcome: Outcome
@@ -54,17 +54,17 @@ class Verdict:
 
 
 def untouched(message: str) -> Verdict:
-    """Nothing was tried yet."""
+    """Return the verdict for an exercise without an attempt."""
     return Verdict("untouched", message)
 
 
 def right(message: str) -> Verdict:
-    """It is right; the message says why, once more."""
+    """Return the verdict for a correct answer; the message repeats the reason."""
     return Verdict("right", message)
 
 
 def wrong(message: str) -> Verdict:
-    """It is wrong; the message points at the thought that leads on."""
+    """Return the verdict for a wrong answer; the message gives a hint for the next step."""
     return Verdict("wrong", message)
 
 
@@ -75,9 +75,9 @@ class Wrong:
     Attributes
     ----------
     code : str
-        What somebody types.
+        The code that a learner types.
     says : str
-        Part of the message that they should get.
+        A part of the message that the check must return.
     """
 
     code: str
@@ -86,7 +86,7 @@ class Wrong:
 
 @dataclass
 class Bench:
-    """What an exercise works with."""
+    """The objects that an exercise works with."""
 
     lab: Lab
     shop: Shop
@@ -95,24 +95,24 @@ class Bench:
 
 
 class Exercise:
-    """One exercise; a subclass says what is asked.
+    """One exercise; a subclass defines its content.
 
     Attributes
     ----------
     name : str
-        Its name, by which everything finds it.
+        The exercise's unique name.
     title : str
-        One line.
+        The task, in one line.
     tip : str
         The hint.
     answer : str
-        The solution, as Python that a learner could have typed.
+        The solution, as Python code that a learner could have typed.
     why : str
-        What the solution teaches.
+        The explanation of the solution.
     mistakes : tuple of Wrong
         Typical wrong attempts.
     asks_value : bool
-        Whether `check` wants a value; else it looks at the lab alone.
+        Whether `check` needs a value; otherwise it inspects only the lab.
     needs_setup : bool
         Whether `setup` prepares something that `check` needs.
     """
@@ -127,13 +127,13 @@ class Exercise:
     needs_setup: ClassVar[bool] = True
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        """Prepare the lab; return what to tell, and the facts (as JSON) that the check needs."""
+        """Prepare the lab; return a message for the learner, and the facts (as JSON) that the check needs."""
         return "Nothing to prepare.", {}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        """Look at the lab, and at the answer where one is asked for."""
+        """Check the lab, and the answer if the exercise asks for one."""
         raise NotImplementedError
 
     def cleanup(self, bench: Bench) -> str:
-        """Put back what the exercise changed; return what was done."""
+        """Undo the exercise's changes; return a message that describes the result."""
         return "Nothing to put back."

@@ -1,4 +1,4 @@
-"""The exercises of notebook 13: what a colleague's draft of a loyalty service lacks."""
+"""The exercises of notebook 13: fixing the draft of a loyalty service."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MINE = f'from labkit.capstone import Guest\nloyalty = Guest(lab, "{NAME}")'
 
 
 class Mend(Exercise):
-    """Something that the file has to be changed for: the check runs it as it is, and tries it."""
+    """A fix of the service's file. The check starts the service from the current file, and runs trials on it."""
 
     asks_value = False
     needs_setup = False
@@ -49,23 +49,23 @@ class Mend(Exercise):
             return wrong(f"{error.problem} The last error of its log: {trials.last_error(bench.lab)}")
 
     def tried(self, bench: Bench, loyalty: Guest) -> Verdict:
-        """Try the service, and judge what came of it."""
+        """Run trials on the service, and return the verdict."""
         raise NotImplementedError
 
 
 def seen_of(bench: Bench, *orders: str) -> Seen:
-    """Wait until nothing of these orders is on its way, and read what there is."""
+    """Wait until these orders have no events in flight, and read their state."""
     settle(bench.lab, bench.look, orders)
     return collect(bench.look, orders)
 
 
 def first_broken(*rules: Rule) -> str:
-    """Return what was seen by the first of these rules that doesn't hold, or nothing."""
+    """Return what the first failing rule has seen, or an empty text."""
     return next((rule.says for rule in rules if not rule.holds), "")
 
 
 class OnceOnly(Mend):
-    """An inbox."""
+    """An inbox against duplicates."""
 
     name = "once-only"
     title = "Points once, however often the event comes"
@@ -143,7 +143,7 @@ loyalty.edit("    points = event.amount_cents // 100", '''
 
 
 class GiveBack(Mend):
-    """A compensation."""
+    """A compensation for refunds."""
 
     name = "give-back"
     title = "Refunded orders give their points back"
@@ -236,7 +236,7 @@ HANDLERS = {{PaymentCompleted: on_paid, PaymentRefunded: on_refunded}}
 
 
 class SameTrace(Mend):
-    """The trace context is handed on."""
+    """Propagation of the trace context."""
 
     name = "same-trace"
     title = "Loyalty's events belong to the trace of their order"
@@ -304,7 +304,7 @@ loyalty.edit('''
 
 
 class TellTheNumber(Mend):
-    """A metric that is true after a restart."""
+    """A metric that is correct after a restart."""
 
     name = "tell-the-number"
     title = "A metric that is still true after a restart"
@@ -362,7 +362,7 @@ loyalty.edit("    POINTS.inc(points)", "")
 
 
 class OneTransaction(Mend):
-    """Both or neither."""
+    """Points and event in one transaction."""
 
     name = "one-transaction"
     title = "Points and event: both or neither"
@@ -426,7 +426,7 @@ loyalty.edit('''
                 return wrong(
                     "The points were refused, and the event was there all the same: it says what it did not do."
                 )
-            settle(bench.lab, bench.look, orders)  # or the next table refuses this order's second try
+            settle(bench.lab, bench.look, orders)  # otherwise the next table would reject this order's retry
         seen = seen_of(bench, *orders)
         if broken := first_broken(paid_once(seen), each_said(seen)):
             return wrong(f"A table refused a row for a moment, and afterwards there is {broken}.")
@@ -434,7 +434,7 @@ loyalty.edit('''
 
 
 class TheReferee(Mend):
-    """Everything at once."""
+    """All fixes at once."""
 
     name = "the-referee"
     title = "All five rules, with duplicates, refunds, a crash and a database that refuses"

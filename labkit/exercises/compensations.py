@@ -15,7 +15,7 @@ UNDONE_BY = {"InventoryReleased", "PaymentRefunded", "ShipmentCancelled"}
 
 
 class WhoIsTold(Exercise):
-    """A failure concerns everyone but whoever it happened to."""
+    """A failure event concerns every service except its publisher."""
 
     name = "who-is-told"
     title = "Shipping says ShippingFailed. Which services must hear of it?"
@@ -56,7 +56,7 @@ class WhoIsTold(Exercise):
 
 
 class WhatTheShopKept(Exercise):
-    """Rows are added, so what is left is a sum with signs."""
+    """The ledger only adds rows, so the remaining amount is a signed sum."""
 
     name = "what-the-shop-kept"
     title = "Write the SQL that says what the shop kept of each order's money"
@@ -119,7 +119,7 @@ class WhatTheShopKept(Exercise):
 
 
 class FirstCause(Exercise):
-    """The order row takes one cause, the one that reached it first."""
+    """The order's row keeps the first cause that reaches it."""
 
     name = "first-cause"
     title = "A declined card and a customer's cancel: which reason does the order keep?"
@@ -166,7 +166,7 @@ class FirstCause(Exercise):
 
 
 class StuckCancelling(Exercise):
-    """CANCELLING is a list of what is still owed."""
+    """A CANCELLING order waits for the undo events that are still missing."""
 
     name = "stuck-cancelling"
     title = "An order stays CANCELLING: which event is missing? Make it come"
@@ -224,7 +224,7 @@ ANSWERS = "SELECT type FROM order_answers WHERE order_id = %(order)s"
 
 
 class CancelWhenPaid(Exercise):
-    """Holding the next service opens the window in which a customer changes their mind."""
+    """Stopping the next service keeps the order PAID long enough for a cancellation."""
 
     name = "cancel-when-paid"
     title = "Let hedy call an order off after it was PAID and before it is COMPLETED"
@@ -306,7 +306,7 @@ class CancelWhenPaid(Exercise):
 
 
 class NeverOvertaken(Exercise):
-    """One topic and one key keep their order; two topics don't."""
+    """Records with one key are ordered within a topic, but not between two topics."""
 
     name = "never-overtaken"
     title = "A cancel can overtake the command of two services. Which service's command does it never overtake?"
@@ -360,7 +360,7 @@ class NeverOvertaken(Exercise):
 
 
 def _consumer(bench: Bench, service: str, verb: str) -> None:
-    """Pause or resume a service's consumer; its HTTP API goes on."""
+    """Pause or resume a service's consumer; its HTTP API keeps running."""
     url = f"{bench.lab.endpoints.services[service]}/manage/consumer/{verb}"
     http.request("POST", url, timeout=10).raise_for_status()
 

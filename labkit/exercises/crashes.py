@@ -1,4 +1,4 @@
-"""Crashes between two writes, made and mended: what the exercises of notebook 06 set up and clear away."""
+"""Crashes between two writes: setup and cleanup for the exercises of notebook 06."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAKE = """
 
 
 def crash(bench: Bench, when: str, key: str | None = None) -> None:
-    """Let the order service write twice and die in between while grace orders, and start it again as it should be."""
+    """Crash the order service between its two writes of an order, and restart it without the fault switch."""
     bench.lab.switch_on("order", "dual-write", f"crash-{when}-commit")
     try:
         with suppress(ShopAway):
@@ -37,13 +37,13 @@ def crash(bench: Bench, when: str, key: str | None = None) -> None:
 
 
 def lose_an_order(bench: Bench, key: str | None = None) -> str:
-    """Let an order be committed and its event be lost; return its id."""
+    """Commit an order whose event is lost, and return its id."""
     crash(bench, "after", key)
     return next(bench.shop.orders(limit="1")).order_id
 
 
 def make_a_ghost(bench: Bench) -> str:
-    """Let the event of an order be sent that is never committed; return its id."""
+    """Publish the event of an order that is never committed, and return the order's id."""
     before = spoken_of(bench)
     crash(bench, "before")
     (ghost,) = spoken_of(bench) - before
@@ -52,25 +52,25 @@ def make_a_ghost(bench: Bench) -> str:
 
 
 def spoken_of(bench: Bench) -> set[str]:
-    """Find every order of which Kafka has an OrderCreated."""
+    """Return the ids of all orders with an OrderCreated in Kafka."""
     views = bench.look.records(topic="order.events")
     return {view.record.key or "" for view in views if view.record.type == "OrderCreated"}
 
 
 def find_again(bench: Bench, order: str) -> str:
-    """Say what the crash kept the order service from saying, and follow the order to its end."""
+    """Write the event that the crash prevented, and wait until the order ends."""
     with suppress(NotFound):
         if bench.shop.order(order).status not in TERMINAL:
             with bench.look.connect("order") as db:
                 row = db.execute("SELECT to_jsonb(orders)::text FROM orders WHERE order_id = %s", [order]).fetchone()
-            assert row is not None  # the shop has just told of it
+            assert row is not None  # the shop has just returned the order
             _say(bench, order, "OrderCreated", row[0])
             _end(bench, order)
     return "The missing row is written, and the order has come to its end."
 
 
 def lay_to_rest(bench: Bench, ghost: str) -> str:
-    """Undo what was done for a ghost, and give it a row, so that the order service can take down what is said of it."""
+    """Undo the effects of a ghost order, and insert its row, so that the order service can record the answers."""
     created = [view for view in bench.look.records(ghost, "order.events") if view.record.type == "OrderCreated"]
     if not created:
         return "The ghost is gone with the reset."
@@ -83,14 +83,18 @@ def lay_to_rest(bench: Bench, ghost: str) -> str:
 
 
 def _say(bench: Bench, order: str, event: str, payload: str) -> None:
-    """Write an outbox row in the order service's name, in the place of what a learner has tried."""
+    """Write an outbox row as the order service, in place of a learner's attempts."""
     with bench.look.connect("order") as db:
         db.execute("DELETE FROM outbox WHERE aggregateid = %s AND type <> ALL (%s)", [order, CALLED_OFF])
         db.execute(SAY, {"order": order, "type": event, "payload": payload})
 
 
 def _end(bench: Bench, order: str) -> None:
-    """Follow an order to its end. What the order service gave up it can handle now; what others gave up is no event."""
+    """Wait until an order ends.
+
+    The order service can handle its dead letters for the order now, so they are replayed. Those of other services are
+    not valid events, so they are discarded.
+    """
 
     def ended() -> bool:
         for letter in bench.lab.dead_letters():

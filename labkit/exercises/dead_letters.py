@@ -22,21 +22,21 @@ DEAD = "next(letter for letter in lab.dead_letters() if letter.order_id == given
 
 
 def send(bench: Bench, key: str, value: str, headers: Mapping[str, str]) -> None:
-    """Send a record to order.events by hand, as no service would."""
+    """Send a record to order.events directly, as no service does."""
     producer = Producer({"bootstrap.servers": bench.lab.endpoints.kafka})
     producer.produce("order.events", value, key, headers={**headers})
     producer.flush(10)
 
 
 def letters_of(bench: Bench, key: str, service: str | None = None) -> list[DeadLetter]:
-    """Find the dead letters with a key."""
+    """Return the dead letters with a key."""
     return [
         letter for letter in bench.lab.dead_letters() if letter.order_id == key and service in (None, letter.service)
     ]
 
 
 def poison_an_order(bench: Bench) -> str:
-    """Let payment be unable to handle the next event, and an order run into that; return its id once it hangs."""
+    """Make payment fail on the next event, place an order, and return its id once it hangs on the dead letter."""
     heal(bench)
     bench.lab.check(wait_for_rest=15)  # so that the next event is this order's
     bench.lab.switch_on("payment", "poison-next")
@@ -46,7 +46,7 @@ def poison_an_order(bench: Bench) -> str:
 
 
 def heal(bench: Bench) -> None:
-    """Take the poison away, and send back what payment has given up."""
+    """Switch the fault off, and replay payment's dead letters."""
     bench.lab.switch_off("payment")
     for letter in bench.lab.dead_letters():
         if letter.service == "payment":
@@ -54,14 +54,14 @@ def heal(bench: Bench) -> None:
 
 
 def heard(bench: Bench, order: str) -> bool:
-    """Whether payment has handled the order's InventoryReserved."""
+    """Return whether payment has handled the order's InventoryReserved."""
     event = bench.look.record(order, "InventoryReserved").record.headers["ce_id"]
     query = "SELECT event_id FROM inbox WHERE event_id = %(event)s"
     return len(bench.look.sql("payment", query, event=event)) == 1
 
 
 def let_it_end(bench: Bench) -> str:
-    """Heal payment, and bring the order to its end, whatever was done to it."""
+    """Heal payment, and wait until the order ends, whatever happened to it."""
     heal(bench)
     with suppress(NotFound):
         if not heard(bench, bench.shop.order(bench.given.order).order_id):
@@ -71,7 +71,7 @@ def let_it_end(bench: Bench) -> str:
 
 
 class HowLongAtMost(Exercise):
-    """Waits that double, with chance in them."""
+    """Exponential backoff with jitter."""
 
     name = "how-long-at-most"
     title = "At most how many seconds pass between the first attempt and the fifth?"
@@ -103,7 +103,7 @@ class HowLongAtMost(Exercise):
 
 
 class ReadTheStory(Exercise):
-    """A dead letter carries its own story."""
+    """The headers of a dead letter contain its history."""
 
     name = "read-the-story"
     title = "From which topic did a dead letter come, and after how many attempts was it given up?"
@@ -155,7 +155,7 @@ class ReadTheStory(Exercise):
 
 
 class WhatWaitsBehind(Exercise):
-    """The order's later events keep their order, behind the one that failed."""
+    """An order's later events are parked in order behind the failed one."""
 
     name = "what-waits-behind"
     title = "Write the SQL that shows what payment has parked for one order, in the order of arrival"
@@ -207,7 +207,7 @@ class WhatWaitsBehind(Exercise):
 
 
 class NoTypeAtAll(Exercise):
-    """Unknown is not the same as unreadable."""
+    """An unknown type is ignored; a missing type is an error."""
 
     name = "no-type-at-all"
     title = "How many dead letters come of a record in order.events that names no type?"
@@ -246,7 +246,7 @@ class NoTypeAtAll(Exercise):
 
 
 class HealIt(Exercise):
-    """First the cause, then the letter."""
+    """Repair the cause first, then replay the dead letter."""
 
     name = "heal-it"
     title = "An order hangs on a dead letter: let it come to its end"
@@ -294,7 +294,7 @@ class HealIt(Exercise):
 
 
 class DiscardedByMistake(Exercise):
-    """A discarded event is a lost event; the outbox still has it."""
+    """A discarded event is lost, but the outbox still contains it."""
 
     name = "discarded-by-mistake"
     title = "Somebody has discarded the dead letter: let the order come to its end all the same"
@@ -331,7 +331,7 @@ class DiscardedByMistake(Exercise):
             seen = [v for v in bench.look.records(order, "inventory.events") if v.record.type == "InventoryReserved"]
             return len(seen) > 1 or bool(heard(bench, order.order_id))
 
-        # What was sent again is on its way for a moment.
+        # Resent events are in flight for a moment.
         if waiting.wait_until(came_again, 5):
             return right(f"Payment has heard of it at last, and the order is {bench.shop.follow(order).status}.")
         if order.failure_reason == "cancelled_by_customer":

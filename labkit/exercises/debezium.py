@@ -27,7 +27,7 @@ SAID_BY = {"inventory": "InventoryReserved", "payment": "PaymentCompleted", "shi
 
 
 class BytesBetween(Exercise):
-    """A position is a number of bytes."""
+    """A log position counts bytes."""
 
     name = "bytes-between"
     title = "How many bytes of log lie between given.a and given.b?"
@@ -76,7 +76,7 @@ class BytesBetween(Exercise):
 
 
 class PartOfATransaction(Exercise):
-    """What is rolled back to a savepoint is never decoded."""
+    """Changes rolled back to a savepoint are never decoded."""
 
     name = "part-of-a-transaction"
     title = "A transaction goes back to a savepoint and commits then. Which records come, in which order?"
@@ -116,7 +116,7 @@ class PartOfATransaction(Exercise):
 
 
 class WhoKeepsTheLog(Exercise):
-    """A slot that nobody reads keeps the log for ever."""
+    """A slot without a reader retains the log forever."""
 
     name = "who-keeps-the-log"
     title = "A database keeps more and more log. Find what makes it do so, and end that"
@@ -177,8 +177,8 @@ class WhoKeepsTheLog(Exercise):
             db.autocommit = True
             made = db.execute("SELECT lsn::text FROM pg_create_logical_replication_slot('reporting', 'pgoutput')")
             row = made.fetchone()
-            assert row is not None  # it was made, or PostgreSQL has refused
-            for _ in range(2):  # two files of log, 16 MiB each
+            assert row is not None  # PostgreSQL returns the new slot or raises
+            for _ in range(2):  # two log segments, 16 MiB each
                 db.execute("SELECT pg_current_xact_id()")
                 db.execute("SELECT pg_switch_wal()")
         told = "One of the four databases keeps more than 16 MB of log. It wasn't so yesterday."
@@ -215,7 +215,7 @@ class WhoKeepsTheLog(Exercise):
 
 
 class TheSilentSieve(Exercise):
-    """What the publication leaves out is lost, and nothing says so."""
+    """Rows that the publication leaves out are lost without an error."""
 
     name = "the-silent-sieve"
     title = "given.order hangs, and every light is green. Mend the cause, and let the lost event come"
@@ -292,7 +292,7 @@ SAY = "INSERT INTO polled.notes (said) VALUES (%s)"
 
 
 class PollWithoutLoss(Exercise):
-    """A bookmark may only pass what can no longer be overtaken."""
+    """A poller's bookmark may pass a row only when no earlier transaction can still commit."""
 
     name = "poll-without-loss"
     title = "Write the query of a poller that loses nothing, although transactions commit in another order"
@@ -343,7 +343,7 @@ class PollWithoutLoss(Exercise):
         slow, quick = bench.look.connect("order"), bench.look.connect("order")
         poller = _Poller(bench, str(answer))
         try:
-            # slow is the older transaction, and its row will be the younger one.
+            # `slow` is the older transaction, but it writes the newer row.
             slow.execute("SELECT pg_current_xact_id()")
             quick.execute(SAY, ["quick"])
             quick.commit()
@@ -373,11 +373,11 @@ class PollWithoutLoss(Exercise):
 
 
 class _NoBookmark(Exception):
-    """The first column is no transaction."""
+    """The first column is not the txid."""
 
 
 class _Poller:
-    """Asks a learner's query again and again, with the last txid that it gave."""
+    """Runs a learner's query repeatedly, each time with the last txid that it returned."""
 
     def __init__(self, bench: Bench, query: str) -> None:
         self._bench = bench
@@ -386,7 +386,7 @@ class _Poller:
         self.seen: list[str] = []
 
     def poll(self) -> set[str]:
-        """Ask once more, and return all that was seen so far."""
+        """Run the query once more, and return all notes seen so far."""
         rows = self._bench.look.sql("order", self._query, last=self._last)
         for row in rows.to_dict("records"):
             if next(iter(row)) != "txid" or "said" not in row:

@@ -15,7 +15,7 @@ NOBODY_HEARD_OF = """
     SELECT order_id::text FROM orders
     WHERE NOT EXISTS (SELECT FROM outbox WHERE aggregateid = order_id AND type = 'OrderCreated')
 """
-# Two orders that are rolled back with the check: one that was told and hangs, one that ended and was never told.
+# Two orders, rolled back after the check: one with its OrderCreated that hangs, one that ended without it.
 PROBES = """
     WITH made AS (
         INSERT INTO orders (order_id, customer_id, destination, items, total_cents, currency, status, version)
@@ -30,7 +30,7 @@ PROBES = """
 
 
 class BeforeOrAfter(Exercise):
-    """What is left tells when it died."""
+    """The remaining write shows when the service died."""
 
     name = "before-or-after"
     title = "The order service died between its two writes: before or after its commit?"
@@ -64,7 +64,7 @@ class BeforeOrAfter(Exercise):
 
 
 class SameKeyAgain(Exercise):
-    """The client's second try can't bring a lost event back."""
+    """A client's retry cannot restore a lost event."""
 
     name = "same-key-again"
     title = "The customer sends the lost order again with the same Idempotency-Key: how many OrderCreated are there?"
@@ -84,7 +84,7 @@ class SameKeyAgain(Exercise):
         key = str(uuid.uuid4())
         order = lose_an_order(bench, key)
         again = bench.shop.place_order("grace", "rome", {"rooibos": 1}, key=key)
-        assert again.order_id == order  # the key was committed with it
+        assert again.order_id == order  # the key was committed with the order
         return (
             "The order service died after its commit, and Grace got no answer. She sent the same request with the same "
             "key again, and was answered 200, with given.order.",
@@ -104,7 +104,7 @@ class SameKeyAgain(Exercise):
 
 
 class FindTheLost(Exercise):
-    """What the outbox makes visible."""
+    """The outbox makes a missing event visible."""
 
     name = "find-the-lost"
     title = "Write the SQL that finds every order whose OrderCreated was never written"
@@ -139,7 +139,7 @@ class FindTheLost(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         try:
-            bench.look.sql("order", str(answer))  # first as a reader, who can change nothing
+            bench.look.sql("order", str(answer))  # first read-only, so that the query can change nothing
         except QueryFailed as error:
             return wrong(f"PostgreSQL does not take it: {error.problem}")
         with bench.look.connect("order") as db:
@@ -163,7 +163,7 @@ class FindTheLost(Exercise):
 
 
 class WriteWhatIsMissing(Exercise):
-    """The row that the outbox would have written."""
+    """The outbox row that the service failed to write."""
 
     name = "write-what-is-missing"
     title = "An order's event was lost: write the outbox row that is missing"
@@ -243,7 +243,7 @@ class WriteWhatIsMissing(Exercise):
 
 
 class UndoTheGhost(Exercise):
-    """Whoever has invented an event must take it back."""
+    """The effects of an invented event need a compensating event."""
 
     name = "undo-the-ghost"
     title = "Goods, money and a carrier are held for an order that does not exist: let all three be undone"
@@ -317,7 +317,7 @@ class UndoTheGhost(Exercise):
         return right("Released, refunded, cancelled: each by the service that had done it.")
 
     def _held(self, bench: Bench) -> list[str]:
-        """Find the services that still hold something for the ghost."""
+        """Return the services that still hold something for the ghost order."""
         ghost = bench.given.order
         done = {
             "inventory": [one["status"] for one in bench.shop.reservations(ghost)] == ["RELEASED"],

@@ -17,12 +17,12 @@ COMMAND = """
 """
 PAID = "SELECT id FROM outbox WHERE aggregateid = %(order)s AND type = 'PaymentCompleted'"
 WISH = ("paris", [("silver-needle", 2)])
-"""What leslie wants, and where."""
+"""The destination and the items of leslie's order."""
 BALANCE = "SELECT balance_cents FROM accounts WHERE customer_id = %(customer)s"
 
 
 class CountTheCopies(Exercise):
-    """Copies multiply in the topics, and not in the inboxes."""
+    """Duplicates add records to the topics, but no rows to the inboxes."""
 
     name = "count-the-copies"
     title = "A completed order was sent again twice. How many records, how many inbox rows are there?"
@@ -67,7 +67,7 @@ class CountTheCopies(Exercise):
 
 
 class FindTheCopies(Exercise):
-    """A copy is known by its id."""
+    """A duplicate is recognised by its id."""
 
     name = "find-the-copies"
     title = "Some of six orders were sent again. Which?"
@@ -114,7 +114,7 @@ class FindTheCopies(Exercise):
 
 
 class ThreeAnswers(Exercise):
-    """The key names the intention; the body must fit it."""
+    """An idempotency key identifies one intent; the body must match it."""
 
     name = "three-answers"
     title = "Which three status codes does the same Idempotency-Key get?"
@@ -164,7 +164,7 @@ class ThreeAnswers(Exercise):
 
 
 class SafeToRetry(Exercise):
-    """A client that hears no answer must be able to ask again."""
+    """A client that gets no answer must be able to retry."""
 
     name = "safe-to-retry"
     title = "Send leslie's order three times, and get one order"
@@ -244,7 +244,7 @@ class SafeToRetry(Exercise):
 
 
 class PastTheInbox(Exercise):
-    """The inbox knows ids; whoever says the same thing under a new id gets past it."""
+    """The inbox compares ids, so the same command under a new id passes it."""
 
     name = "past-the-inbox"
     title = "The inbox is on, the guards are off: have one order charged twice"
@@ -325,15 +325,16 @@ class PastTheInbox(Exercise):
 
 
 def _command(bench: Bench, order: str) -> dict[str, str]:
-    """Return the id under which payment was asked, and the transaction that wrote that row: a row that is sent again
-    keeps its id and was written by another one.
+    """Return the id of payment's command, and the transaction that wrote its row.
+
+    A resent row keeps its id, but another transaction wrote it.
     """
     row = bench.look.sql("inventory", COMMAND, order=order).iloc[0]
     return {"command": bench.shop.id(row.event_id), "written_by": row.written_by}
 
 
 class CorrectTheCharge(Exercise):
-    """What is wrong in a ledger is put right by one more row."""
+    """An error in a ledger is corrected with an additional row."""
 
     name = "correct-the-charge"
     title = "An order was charged twice: put it right, and change no row of the ledger"

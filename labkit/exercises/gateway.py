@@ -1,4 +1,4 @@
-"""What the exercises about the gateway share: YAML as a learner types it, a second version, and the way back."""
+"""Shared code of the gateway exercises: YAML as a learner types it, a second version, and the cleanup."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ RULES = "VirtualService/order"
 
 
 def applied(*documents: str, force: bool = False) -> str:
-    """Write the code with which a learner applies YAML."""
+    """Return the code with which a learner applies YAML."""
     text = "\n---\n".join(documents)
     return f'lab.mesh.apply("""\n{text}\n"""{", force=True" if force else ""})'
 
 
 def begin_with_v2(bench: Bench) -> dict[str, Any]:
-    """Take the mesh back and start the second version; return what the check and the cleanup need."""
+    """Reset the mesh and start the second version; return the facts for the check and the cleanup."""
     was_running = "order-v2" in bench.lab.endpoints.versions
     bench.lab.mesh.reset()
     bench.lab.start("order-v2")
@@ -48,17 +48,17 @@ def begin_with_v2(bench: Bench) -> dict[str, Any]:
 
 
 def as_it_is(bench: Bench) -> dict[str, Any]:
-    """Return how the mesh is now, for `is_untouched`."""
+    """Return the mesh's current configuration, for `is_untouched`."""
     return {"before": bench.lab.mesh.show()}
 
 
 def is_untouched(bench: Bench) -> bool:
-    """Whether the mesh is as the setup left it."""
+    """Return whether the mesh is as the setup left it."""
     return bool(bench.lab.mesh.show() == bench.given.before)
 
 
 def put_back(bench: Bench) -> str:
-    """Take the mesh back, and end the second version if the setup has started it."""
+    """Reset the mesh, and stop the second version if the setup started it."""
     bench.lab.mesh.reset()
     if not getattr(bench.given, "v2_was_running", True):
         bench.lab.stop("order-v2")
@@ -67,7 +67,7 @@ def put_back(bench: Bench) -> str:
 
 @contextmanager
 def frozen_order(bench: Bench) -> Iterator[None]:
-    """Freeze the order service for the length of the block."""
+    """Freeze the order service for the duration of the block."""
     bench.lab.pause("order")
     try:
         yield
@@ -77,7 +77,7 @@ def frozen_order(bench: Bench) -> Iterator[None]:
 
 @contextmanager
 def tried(bench: Bench, text: str) -> Iterator[None]:
-    """Put YAML into force for the length of the block, and then what was in force before."""
+    """Apply YAML for the duration of the block, and restore the previous configuration afterwards."""
     before = bench.lab.mesh.show()
     bench.lab.mesh.apply(text, force=True)
     try:
@@ -89,23 +89,23 @@ def tried(bench: Bench, text: str) -> Iterator[None]:
 
 @contextmanager
 def locked_orders(bench: Bench) -> Iterator[None]:
-    """Keep everybody from writing orders for the length of the block, as the building of an index does."""
+    """Lock the table of orders against writes for the duration of the block, as building an index does."""
     with bench.look.connect("order") as db:
         db.execute("LOCK TABLE orders IN SHARE MODE")
         yield
 
 
 def waiting_inserts(bench: Bench) -> int:
-    """Return how many transactions wait in order's database to write a new row."""
+    """Return the number of transactions in order's database that wait to insert a row."""
     query = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT%'"
     return len(bench.look.sql("order", query))
 
 
 def orders_since(bench: Bench, newest: str, customer: str) -> int:
-    """Return how many orders a customer has placed since an order."""
+    """Return the number of a customer's orders that are newer than a given order."""
     return sum(order.order_id > newest for order in bench.shop.orders(customer_id=customer))
 
 
 def newest_order(bench: Bench) -> str:
-    """Return the id of the newest order; empty where there is none."""
+    """Return the id of the newest order; empty if there is none."""
     return next((order.order_id for order in bench.shop.orders(limit="1")), "")

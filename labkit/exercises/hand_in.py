@@ -1,4 +1,4 @@
-"""The report of a learner's progress, for whoever wants to hand it in."""
+"""The report of a learner's progress, to hand in."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ meter { width: 12em; }
 
 
 def table(entries: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Return a row for each exercise of the course: what became of it, after how many attempts, and when.
+    """Return a row for each exercise of the course: its state, the number of attempts, and when it was solved.
 
     Parameters
     ----------
     entries : mapping
-        What the `ProgressBook` has noted.
+        The entries of the `ProgressBook`.
     """
     rows = []
     for notebook, exercises in course().items():
@@ -43,21 +43,21 @@ def table(entries: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def write_report(entries: Mapping[str, Mapping[str, Any]], path: str | Path, who: str = "") -> Path:
-    """Write the report as a page (``.html``) or a table (``.csv``), and return where it is.
+    """Write the report as a page (``.html``) or a table (``.csv``), and return its path.
 
     Parameters
     ----------
     entries : mapping
-        What the `ProgressBook` has noted.
+        The entries of the `ProgressBook`.
     path : str or Path
-        Where to; its ending says in which form.
+        The target; its suffix determines the format.
     who : str
-        Whose progress it is.
+        The learner's name.
 
     Raises
     ------
     KitError
-        The ending is another one, or the file can't be written.
+        The suffix is another one, or the target's folder does not exist.
     """
     path = Path(path)
     if path.suffix not in (".html", ".csv"):

@@ -34,15 +34,15 @@ BUSY_AT_MOST = 0.7
 
 
 def crc32_of(key: str) -> int:
-    """Return where librdkafka, left alone, would put a key."""
+    """Return the partition that librdkafka chooses for a key by default."""
     return zlib.crc32(key.encode()) % 4
 
 
 class PracticeExercise(Exercise):
-    """Has a topic to practise with, which is taken away again."""
+    """An exercise with a practice topic, which its cleanup deletes."""
 
     def is_gone(self, bench: Bench) -> Verdict | None:
-        """Say so if the topic that the setup made was taken away meanwhile, by a reset or a cleanup elsewhere."""
+        """Return a verdict if the setup's topic was deleted meanwhile, by a reset or another cleanup."""
         if broker.partitions(bench.lab.endpoints.kafka, [bench.given.topic]):
             return None
         return untouched(f'The topic of this exercise is gone. Run tasks.setup("{self.name}") again.')
@@ -53,7 +53,7 @@ class PracticeExercise(Exercise):
 
 
 class WhereItWillLie(Exercise):
-    """The key alone decides."""
+    """The key alone determines the partition."""
 
     name = "where-it-will-lie"
     title = "In which partitions will the records of four new keys lie?"
@@ -106,7 +106,7 @@ class WhereItWillLie(Exercise):
 
 
 class TwoProducers(PracticeExercise):
-    """Everybody who writes has to hash alike."""
+    """All producers must hash keys alike."""
 
     name = "two-producers"
     title = "A second program spoils the order of keys. Which partitioner must it have?"
@@ -163,7 +163,7 @@ class TwoProducers(PracticeExercise):
 
 
 class IdleHands(Exercise):
-    """Range divides each topic by itself."""
+    """The range assignor distributes each topic separately."""
 
     name = "idle-hands"
     title = "Two topics of four partitions each, six members: how many are idle?"
@@ -208,7 +208,7 @@ class IdleHands(Exercise):
 
 
 class HowFarBehind(PracticeExercise):
-    """The end less what is committed, and where nothing is, less the start."""
+    """Lag is the end offset minus the committed offset, or minus the start if nothing is committed."""
 
     name = "how-far-behind"
     title = "How many records has a group still to read, by partition?"
@@ -296,12 +296,12 @@ class HowFarBehind(PracticeExercise):
 
 
 def as_numbers(answer: dict[Any, Any]) -> dict[int, int]:
-    """Return partitions and lags as whole numbers; what is none counts as nothing."""
+    """Return partitions and lags as integers; NaN counts as 0."""
     return {int(key): 0 if pd.isna(value) else int(value) for key, value in answer.items()}
 
 
 class TheHotKey(PracticeExercise):
-    """Look at what waits, not at all that is there."""
+    """Lag consists of the unread records, not of all records."""
 
     name = "the-hot-key"
     title = "A group lags, nearly all of it in one partition. Which key is to blame?"
@@ -378,7 +378,7 @@ class TheHotKey(PracticeExercise):
 
 
 class WithoutAClock(Exercise):
-    """W = L / λ."""
+    """Little's law: W = L / λ."""
 
     name = "without-a-clock"
     title = "How long does an order take, if you know how many there are and how many come?"
@@ -430,7 +430,7 @@ class WithoutAClock(Exercise):
 
 
 class HowManyConsumers(PracticeExercise):
-    """Consumers by utilisation, partitions by consumers."""
+    """Utilisation determines the consumers; the consumers determine the partitions."""
 
     name = "how-many-consumers"
     title = "How many consumers and partitions does a load need, if none may be busy for more than 70%?"
@@ -476,7 +476,7 @@ class HowManyConsumers(PracticeExercise):
         with practice.workers(topic, 1, lambda record: time.sleep(0.12)) as team:
             team.finish(12)
         mean = sum(one.ended - one.began for one in team.handled) / len(team.handled)
-        # A rate for which rounding leaves room on both sides: five are too few, and six enough.
+        # With this rate five consumers are too few and six are enough, with a margin for rounding on both sides.
         rate = round(5.4 * BUSY_AT_MOST / mean, 1)
         return "A worker has wrapped 12 gifts, and was timed.", {
             "topic": topic,
@@ -503,7 +503,7 @@ class HowManyConsumers(PracticeExercise):
         return right(self.tried(bench, consumers))
 
     def tried(self, bench: Bench, consumers: int) -> str:
-        """Let so many really work, and say what they did."""
+        """Run the given number of consumers, and return their measured rate in words."""
         practice = Practice(bench.lab)
         topic = practice.topic(consumers)
         places = [number % consumers for number in range(5 * consumers)]

@@ -17,13 +17,13 @@ SLOWED = ("inventory", "payment", "shipping")
 
 
 def order(bench: Bench, customer: str, sku: str = "earl-grey", quantity: int = 1) -> str:
-    """Place an order, and follow it to its end."""
+    """Place an order, wait until it ends, and return its id."""
     placed = bench.shop.place_order(customer, "lisbon", {sku: quantity})
     return bench.shop.follow(placed).order_id
 
 
 class PromqlExercise(Exercise):
-    """Asks for an expression; the check runs it, and what it should have been, at the same moment."""
+    """Asks for PromQL; the check evaluates the answer and the expected expression at the same moment."""
 
     expected: str
 
@@ -41,7 +41,7 @@ class PromqlExercise(Exercise):
         return self.compare(found, wanted)
 
     def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
-        """Say what the learner's series are, beside what they should be."""
+        """Compare the learner's series with the expected ones, and return the verdict."""
         raise NotImplementedError
 
 
@@ -51,7 +51,7 @@ def series(table: pd.DataFrame, label: str) -> dict[str, float]:
 
 
 class WhyOrdersFail(PromqlExercise):
-    """Aggregate away what is not asked for."""
+    """Aggregate away the labels that the question does not ask for."""
 
     name = "why-orders-fail"
     title = "PromQL: how many orders were cancelled since the services were started, by reason"
@@ -144,7 +144,7 @@ class ShareOfErrors(PromqlExercise):
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         bench.shop.traffic(1, "/orders/no-order")
-        bench.look.now()  # a series that has just begun has no growth yet
+        bench.look.now()  # a new series has no increase yet
         bench.shop.traffic(30)
         bench.shop.traffic(10, "/orders/no-order")
         bench.look.now()
@@ -167,7 +167,7 @@ class ShareOfErrors(PromqlExercise):
 
 
 class SlowestTwentieth(PromqlExercise):
-    """A quantile of histograms that were added up."""
+    """A quantile of summed histograms."""
 
     name = "slowest-twentieth"
     title = "PromQL: within how many seconds 95% of the events of the last 5 minutes were handled, by service"
@@ -218,7 +218,7 @@ class SlowestTwentieth(PromqlExercise):
 
 
 class WhoIsSlow(Exercise):
-    """Find the slow one, by metrics alone."""
+    """Find the slow service by metrics alone."""
 
     name = "who-is-slow"
     title = "Orders take far too long today. Which service is slow?"
@@ -269,14 +269,14 @@ class WhoIsSlow(Exercise):
 
 
 def heal(bench: Bench) -> None:
-    """Turn every slow handler off."""
+    """Switch off every slow handler."""
     for service, on in list(bench.lab.switches.items()):
         if "slow-handler" in on:
             bench.lab.switch_off(service, "slow-handler")
 
 
 class WhichDiskFills(Exercise):
-    """Read alerts: one fault, several symptoms."""
+    """Read alerts: one fault has several symptoms."""
 
     name = "which-disk-fills"
     title = "Something was broken, and several alerts come of it. Which of them tells that a disk may fill up?"

@@ -42,7 +42,7 @@ class TotalInCents(Exercise):
 
 
 class StockArithmetic(Exercise):
-    """Reserved first, shipped when nothing can go wrong any more."""
+    """Stock is reserved first, and shipped when the order is completed."""
 
     name = "stock-arithmetic"
     title = "What do 4 packs of rooibos change in the stock, once the order is COMPLETED?"
@@ -86,7 +86,7 @@ class StockArithmetic(Exercise):
 
 
 class LedgerQuery(Exercise):
-    """Money moves by added rows."""
+    """The ledger records money by adding rows."""
 
     name = "ledger-query"
     title = "Write the SQL that shows the ledger entries of one order"
@@ -146,7 +146,7 @@ class DirectCause(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         order = bench.given.order
-        scheduled = bench.look.record(order, "ShipmentScheduled").record  # a record that came twice does not hide it
+        scheduled = bench.look.record(order, "ShipmentScheduled").record  # found by type, even among duplicates
         events = {view.record.headers["ce_id"]: view.record for view in bench.look.records(order)}
         cause = events[scheduled.headers["causation_id"]].type
         if answer == cause:
@@ -188,7 +188,7 @@ class HowManyRecords(Exercise):
 
 
 class UndoList(Exercise):
-    """What was not done needs no undoing."""
+    """Only completed steps need an undo event."""
 
     name = "undo-list"
     title = "An order goes where no carrier goes. Which events undo what was done?"

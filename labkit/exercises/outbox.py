@@ -21,7 +21,7 @@ RETAINED = """
 
 
 class ByYourOwnHand(Exercise):
-    """A committed row is a record."""
+    """A committed outbox row becomes a record."""
 
     name = "by-your-own-hand"
     title = "Make a Kafka record with nothing but SQL"
@@ -79,7 +79,7 @@ class ByYourOwnHand(Exercise):
 
 
 class DeletedAtOnce(Exercise):
-    """The log remembers what the table has forgotten."""
+    """The log keeps a row that the table no longer has."""
 
     name = "deleted-at-once"
     title = "A row is inserted and deleted in one transaction. How many records come of it?"
@@ -103,7 +103,7 @@ class DeletedAtOnce(Exercise):
             db.execute("DELETE FROM outbox WHERE id = %s", [event])
         with bench.look.connect("order") as db:
             db.execute(INSERT, [uuid.uuid4(), key, "Marker"])
-        # The marker has the same key, so it comes behind whatever the first transaction made.
+        # The marker has the same key, so it follows every record of the first transaction.
         bench.look.record(key, "Marker")
         came = sum(view.record.type == "Brief" for view in bench.look.records(key))
         if answer == came:
@@ -114,7 +114,7 @@ class DeletedAtOnce(Exercise):
 
 
 class MeasureTheWait(Exercise):
-    """A slot keeps the log until its reader has read it."""
+    """A slot retains the log until its reader has read it."""
 
     name = "measure-the-wait"
     title = "How many bytes of log does the slot keep for Debezium?"
@@ -180,7 +180,7 @@ class MeasureTheWait(Exercise):
 
 
 class SamePartition(Exercise):
-    """Order is kept inside a partition, and a key always goes to the same one."""
+    """Kafka keeps the order within a partition, and a key always maps to the same partition."""
 
     name = "same-partition"
     title = "Find two orders that share a partition"
@@ -228,7 +228,7 @@ class SamePartition(Exercise):
 
 
 class WhoSetsTheKey(Exercise):
-    """The connector's settings decide what becomes of a row."""
+    """The connector's settings determine the record of a row."""
 
     name = "who-sets-the-key"
     title = "Which setting of the connector chooses the record's key?"

@@ -1,4 +1,4 @@
-"""How far a learner has come, on disk: it outlives the kernel, a reset, and the lab itself."""
+"""A learner's progress on disk: it survives the kernel, a reset, and the lab itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labstack.paths import write_atomically
 
 
 class ProgressBook:
-    """One file with what was set up, tried and solved, by the names of exercises.
+    """One file with the setups, attempts and solutions, by the names of exercises.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class ProgressBook:
         self._lock = FileLock(folder / "course-progress.lock")
 
     def entries(self) -> dict[str, dict[str, Any]]:
-        """Return everything that is noted; a file that can't be read counts as empty."""
+        """Return all entries; an unreadable file counts as empty."""
         try:
             noted = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -35,21 +35,21 @@ class ProgressBook:
         return noted if isinstance(noted, dict) else {}
 
     def given(self, name: str) -> dict[str, Any] | None:
-        """Return what an exercise's setup left, or None if it was not set up."""
+        """Return the facts of an exercise's setup, or None if it is not set up."""
         facts: dict[str, Any] | None = self.entries().get(name, {}).get("given")
         return facts
 
     def beginning(self, name: str) -> int | None:
-        """Return at which beginning of the lab's data an exercise was set up."""
+        """Return the generation of the lab's data in which an exercise was set up."""
         beginning: int | None = self.entries().get(name, {}).get("beginning")
         return beginning
 
     def note_setup(self, name: str, facts: dict[str, Any] | None, beginning: int | None = None) -> None:
-        """Note that an exercise was set up, at which beginning of the lab's data, or (None) cleaned up."""
+        """Record the setup of an exercise and its data generation, or (None) its cleanup."""
         self._change(name, given=facts, beginning=beginning)
 
     def note_outcome(self, name: str, outcome: Outcome) -> None:
-        """Note the outcome of a check; what was solved once stays solved."""
+        """Record the outcome of a check; a solved exercise stays solved."""
         if outcome == "untouched":
             return
         entry = self.entries().get(name, {})
@@ -59,11 +59,11 @@ class ProgressBook:
         self._change(name, **more)
 
     def solved(self, name: str) -> bool:
-        """Whether an exercise was ever solved."""
+        """Return whether an exercise was ever solved."""
         return bool(self.entries().get(name, {}).get("solved_at"))
 
     def forget(self) -> None:
-        """Begin the course anew."""
+        """Delete all progress, to restart the course."""
         self._path.unlink(missing_ok=True)
 
     def _change(self, name: str, **more: Any) -> None:

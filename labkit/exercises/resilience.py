@@ -1,4 +1,4 @@
-"""The exercises of notebook 08; the first three stand in `timeouts.py`."""
+"""The exercises of notebook 08; the first three are in `timeouts.py`."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ FOUR_WAYS = {
     "radia": "route: [{destination: {host: order, subset: v1}}]\n    timeout: 0.5s",
     "frances": "route: [{destination: {host: order, subset: v4}}]",
 }
-"""Four customers whose orders fail, each in a way of its own: FI, UH, UT and NC."""
+"""Four customers whose orders fail, each with a different response flag: FI, UH, UT and NC."""
 
 
 def new_order(customer: str) -> dict[str, Any]:
-    """Return the body of a request to order something."""
+    """Return the body of a request that places an order."""
     return {"customer_id": customer, "destination": "rome", "items": [{"sku": "rooibos", "quantity": 1}]}
 
 
 class RetryOnlyReads(Exercise):
-    """Whoever doesn't know whether it was done must not do it again."""
+    """The gateway must not retry a write whose outcome it does not know."""
 
     name = "retry-only-reads"
     title = "GETs for orders are tried again when they take too long; a POST never is"
@@ -94,7 +94,7 @@ class RetryOnlyReads(Exercise):
 
 
 def post_behind_a_lock(bench: Bench, customer: str) -> Traffic:
-    """Send one POST while nobody can write orders, and let it go on once it was sent again, or after two seconds."""
+    """Send one POST while writes to orders are blocked; unblock them once it is retried, or after two seconds."""
     with ThreadPoolExecutor(1) as pool:
         with locked_orders(bench):
             sent: Future[Traffic] = pool.submit(
@@ -107,7 +107,7 @@ def post_behind_a_lock(bench: Bench, customer: str) -> Traffic:
 
 
 class TakenAllTheSame(Exercise):
-    """An error says what the gateway saw, not what was done."""
+    """An error reports what the gateway saw, not what the service did."""
 
     name = "taken-all-the-same"
     title = "Four POSTs failed with four flags. Which flags may stand for an order that was taken all the same?"
@@ -173,7 +173,7 @@ class TakenAllTheSame(Exercise):
 
 
 class AFuse(Exercise):
-    """Better to say no to seven at once than to let ten wait."""
+    """Rejecting seven requests at once is better than letting ten wait."""
 
     name = "a-fuse"
     title = "While the order service hangs, at most three requests wait for it; the others are refused at once"
@@ -227,7 +227,7 @@ class AFuse(Exercise):
 
 
 def in_turn(bench: Bench, times: int) -> list[str]:
-    """Send requests that wait, each once Envoy has counted the one before, and return their response flags."""
+    """Send requests that wait, each after Envoy has counted the previous one, and return their response flags."""
     name = r"8000\|v1\|order\..*upstream_(rq_active|rq_pending_active|rq_pending_overflow)$"
 
     def counted() -> int:

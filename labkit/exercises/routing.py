@@ -42,7 +42,7 @@ READS = """
 
 
 class OneAndThree(Exercise):
-    """Weights are parts, not percents."""
+    """A weight is a part of the sum of all weights, not a percentage."""
 
     name = "one-and-three"
     title = "v1 has the weight 1 and v2 the weight 3. How many per cent of the requests does v2 get?"
@@ -86,7 +86,7 @@ class OneAndThree(Exercise):
 
 
 class BetaTesters(Exercise):
-    """Who carries the header gets the new version, and nobody else notices."""
+    """Only requests with the header reach the new version."""
 
     name = "beta-testers"
     title = "Requests for orders that carry `x-beta: yes` go to v2, all others where they went before"
@@ -175,7 +175,7 @@ class BetaTesters(Exercise):
 
 
 class WhyFiveHundredThree(Exercise):
-    """The same status for different reasons: the flag tells."""
+    """One status has different reasons; the response flag distinguishes them."""
 
     name = "one-status-many-reasons"
     title = "Twenty-two requests were sent. Which response flags do the failed ones have, and how many each?"
@@ -238,7 +238,7 @@ class WhyFiveHundredThree(Exercise):
 
 
 class MendTheRules(Exercise):
-    """A canary that never sang: the subset it names isn't there."""
+    """A canary route to a subset that does not exist."""
 
     name = "mend-the-rules"
     title = "A quarter of the requests fails. Find out why, and let v2 have that quarter"
@@ -338,7 +338,7 @@ class MirrorOnlyReads(Exercise):
         except KitError:
             return wrong("Every GET is mirrored. But a POST gets an answer no more: no rule of yours matches it.")
         seen = heard_by_v2(bench, "GET")
-        bench.shop.traffic(1, ASK)  # comes behind the order, so once v2 has heard it, a copy of the order is there, too
+        bench.shop.traffic(1, ASK)  # follows the order: once v2 has it, v2 also has the order's copy, if there is one
         wait_until(lambda: heard_by_v2(bench, "GET") > seen, 10, what="the last GET to be mirrored")
         if waiting.wait_until(lambda: heard_by_v2(bench, "POST") > posts, 1):
             return wrong("One click has just made two orders: v2 has carried out the copy of the POST.")
@@ -349,7 +349,7 @@ class MirrorOnlyReads(Exercise):
 
 
 def heard_by_v2(bench: Bench, method: str) -> int:
-    """Return how many requests v2 has counted."""
+    """Return the number of requests that v2 has counted."""
     return bench.look.metric("order-v2", "http_requests_total", method=method, route="/orders")
 
 

@@ -8,7 +8,7 @@ from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouc
 
 
 class HowManyDatabases(Exercise):
-    """One database for each service, each with a server of its own."""
+    """One database for each service, each with a separate server."""
 
     name = "how-many-databases"
     title = "How many PostgreSQL servers run?"
@@ -36,7 +36,7 @@ class HowManyDatabases(Exercise):
 
 
 class SoldOut(Exercise):
-    """What can be sold is what lies there and is not promised."""
+    """Only stock that is on hand and not reserved can be sold."""
 
     name = "sold-out"
     title = "Which product can nobody buy today?"
@@ -65,7 +65,7 @@ class SoldOut(Exercise):
 
 
 class YourFirstOrder(Exercise):
-    """An order of one's own, through the same API that everybody uses."""
+    """An order through the same API that every client uses."""
 
     name = "your-first-order"
     title = "Order three packs of sencha for grace, to vienna"
@@ -105,7 +105,7 @@ class YourFirstOrder(Exercise):
 
 
 class AcceptedYetDoomed(Exercise):
-    """201 means accepted, not done."""
+    """HTTP 201 means accepted, not completed."""
 
     name = "accepted-yet-doomed"
     title = "Place an order that is accepted (201) and still fails"
@@ -148,7 +148,7 @@ class AcceptedYetDoomed(Exercise):
 
 
 class WhoIsDown(Exercise):
-    """Finding the part that is missing, and healing it."""
+    """Find the component that is down, and start it."""
 
     name = "who-is-down"
     title = "One part is down: find it and start it"
@@ -189,7 +189,7 @@ def _newest(bench: Bench) -> str:
 
 
 def _orders_since(bench: Bench, before: str) -> list[Any]:
-    """Return the orders made after one of them; ids are version 7, so they sort by time."""
+    """Return the orders placed after a given one; the ids are UUIDs of version 7, so they sort by time."""
     new = []
     for order in bench.shop.orders(limit="50"):
         if order.order_id <= before:

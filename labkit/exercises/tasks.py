@@ -1,4 +1,4 @@
-"""What a notebook does with exercises: `tasks.setup(name)`, `check`, `hint`, `solution`, `cleanup`."""
+"""The exercises as a notebook uses them: `tasks.setup(name)`, `check`, `hint`, `solution`, `cleanup`."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Tasks:
     Parameters
     ----------
     lab, shop, look
-        What exercises work with.
+        The objects that exercises work with.
     notebook : str
-        Number of the notebook that asks.
+        The number of the current notebook.
     """
 
     def __init__(self, lab: Lab, shop: Shop, look: Look, notebook: str) -> None:
@@ -38,7 +38,7 @@ class Tasks:
         self._book = ProgressBook(lab.paths.state)
 
     def setup(self, name: str) -> SimpleNamespace:
-        """Prepare an exercise, and return what it gives; parts of the lab that were left stopped are brought back."""
+        """Prepare an exercise, and return its facts; start components that were left stopped."""
         exercise = self._exercise(name)
         components = self._bench.lab.status(memory=False).components.values()
         away = any(component.state != "running" for component in components)
@@ -50,21 +50,21 @@ class Tasks:
         return SimpleNamespace(**facts)
 
     def given(self, name: str) -> SimpleNamespace:
-        """Return again what the setup gave, after a kernel restart, say."""
+        """Return the facts of the setup again, for example after a kernel restart."""
         facts = self._book.given(name)
         if facts is None:
             raise KitError(f"{name} is not set up.", next_step=f'run tasks.setup("{name}")')
         return SimpleNamespace(**facts)
 
     def check(self, name: str, answer: Any = ...) -> Verdict:
-        """Say whether an exercise is solved, and if not, what to think about.
+        """Check an exercise, and return whether it is solved, with a hint if it is not.
 
         Parameters
         ----------
         name : str
-            Which exercise.
+            The exercise's name.
         answer : object, optional
-            The answer, where one is asked for; ``...`` stands for none yet.
+            The answer, if the exercise asks for one; ``...`` means none yet.
         """
         exercise = self._exercise(name)
         verdict = self._check(exercise, answer)
@@ -84,12 +84,12 @@ class Tasks:
         try:
             verdict = exercise.check(bench, answer)
         except (LookupError, KitError):
-            # What the setup gave is not there any more.
+            # The objects of the setup no longer exist.
             if not outdated:
                 raise
             return untouched(again)
         except (TypeError, ValueError):
-            # A check compares the answer with what is right, which not every form lets it do.
+            # A check compares the answer with the correct one, which fails for some types.
             if answer is None or isinstance(answer, str | int | float):
                 raise
             return wrong(
@@ -103,18 +103,18 @@ class Tasks:
         )
 
     def hint(self, name: str) -> None:
-        """Print a hint."""
+        """Print the hint."""
         print(textwrap.fill(self._exercise(name).tip, 100))
 
     def solution(self, name: str) -> None:
-        """Print a solution, and why it is one."""
+        """Print a solution and its explanation."""
         exercise = self._exercise(name)
         print(textwrap.dedent(exercise.answer).strip())
         print()
         print(textwrap.fill(exercise.why, 100))
 
     def cleanup(self, name: str) -> None:
-        """Put back what an exercise changed; without a setup there is nothing to put back."""
+        """Undo the changes of an exercise; without a setup there is nothing to undo."""
         exercise = self._exercise(name)
         facts = self._book.given(name)
         bench = Bench(self._bench.lab, self._bench.shop, self._bench.look, SimpleNamespace(**(facts or {})))
@@ -122,40 +122,40 @@ class Tasks:
         self._book.note_setup(name, None)
 
     def progress(self) -> pd.DataFrame:
-        """Return a table of all exercises of the course: which are solved, and after how many attempts."""
+        """Return a table of all exercises of the course, with their state and number of attempts."""
         return table(self._book.entries()).drop(columns="solved_at")
 
     def report(self, path: str | Path = "saga-lab-progress.html", who: str = "") -> Path:
-        """Write the progress as a page (``.html``) or a table (``.csv``), to be handed in; return where it is.
+        """Write the progress as a page (``.html``) or a table (``.csv``) to hand in, and return its path.
 
         Parameters
         ----------
         path : str or Path
-            Where to; its ending says in which form.
+            The target; its suffix determines the format.
         who : str
-            Your name, if it should stand there.
+            Your name, to be shown in the page.
 
         Raises
         ------
         KitError
-            The ending is another one, or the file can't be written.
+            The suffix is another one, or the target's folder does not exist.
         """
         return write_report(self._book.entries(), path, who)
 
     def score(self) -> tuple[int, int]:
-        """Return how many of this notebook's exercises are solved, and how many there are."""
+        """Return the number of solved exercises in this notebook, and their total number."""
         names = [exercise.name for exercise in course().get(self._notebook, ())]
         return sum(self._book.solved(name) for name in names), len(names)
 
     def in_progress(self) -> list[str]:
-        """Return those of this notebook's exercises that are set up and neither solved nor cleaned up."""
+        """Return this notebook's exercises that are set up, and neither solved nor cleaned up."""
         now = self._bench.lab.beginnings
         names = [exercise.name for exercise in course().get(self._notebook, ())]
         begun = [name for name in names if self._book.given(name) is not None and self._book.beginning(name) == now]
         return [name for name in begun if not self._book.solved(name)]
 
     def forget(self) -> None:
-        """Forget all progress, to begin the course anew."""
+        """Delete all progress, to restart the course."""
         self._book.forget()
 
     def _exercise(self, name: str) -> Exercise:
@@ -167,7 +167,7 @@ class Tasks:
 
 
 def _plain(answer: Any) -> Any:
-    """Return the one value that a column, or a table, of one value holds: it is what its learner means."""
+    """Return the value of a column or table that holds only one value, because the learner means that value."""
     return (
         answer.to_numpy().item()
         if isinstance(answer, pd.Series | pd.Index | pd.DataFrame) and answer.size == 1

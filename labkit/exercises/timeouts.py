@@ -1,4 +1,4 @@
-"""The first exercises of notebook 08: time-outs, tries, and faults that are made on purpose."""
+"""The first exercises of notebook 08: timeouts, retries and fault injection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRIES = f"{HEAD}{ALL}{TO_V1}\n    timeout: 1.4s{RETRIES}"
 
 
 class HowManyTries(Exercise):
-    """The time-out is for all tries together."""
+    """The timeout applies to all attempts together."""
 
     name = "how-many-tries"
     title = "timeout: 1.4s, attempts: 5, perTryTimeout: 0.5s: how often is a frozen service asked?"
@@ -50,7 +50,7 @@ class HowManyTries(Exercise):
 
 
 class ReadsMayNotWait(Exercise):
-    """How long to wait is a matter of what is asked."""
+    """The right timeout depends on the request."""
 
     name = "reads-may-not-wait"
     title = "A GET for orders is given up after half a second; everything else for orders has ten seconds"
@@ -76,13 +76,13 @@ class ReadsMayNotWait(Exercise):
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if is_untouched(bench):
             return untouched("GETs still have ten seconds.")
-        nobody = f"/orders/{uuid.uuid4()}/cancel"  # an order that isn't there, so that nothing comes of it
+        nobody = f"/orders/{uuid.uuid4()}/cancel"  # an order that does not exist, so the request has no effect
         with ThreadPoolExecutor(1) as pool:
             with frozen_order(bench):
                 post = pool.submit(bench.shop.traffic, 1, nobody, method="POST")
                 gets = bench.shop.traffic(3, ASK, at_once=3)
                 if gets.statuses == {504: 3} and gets.fastest < 2:
-                    bench.shop.traffic(2, ASK)  # a second more for the POST to be cut off in
+                    bench.shop.traffic(2, ASK)  # one more second in which the POST can time out
             (posted,) = post.result().statuses
         if gets.statuses != {504: 3} or not 0.4 < gets.fastest < 2:
             return wrong(
@@ -105,7 +105,7 @@ class ReadsMayNotWait(Exercise):
 
 
 class OnlyForUs(Exercise):
-    """A fault on purpose, in production, for those who asked for it."""
+    """Fault injection in production, only for requests that ask for it."""
 
     name = "only-for-us"
     title = "Requests for orders with `x-chaos: yes` are each held up by half a second, and no others"

@@ -12,27 +12,27 @@ from labkit.traces import RELAY, Trace
 
 SLOWED = ("inventory", "payment", "shipping")
 SLOW = 0.6
-"""Seconds that a slow service takes more for each event."""
+"""Additional seconds that a slow service takes for each event."""
 
 
 def one_order(bench: Bench) -> str:
-    """Place an order, follow it to its end, and return its id."""
+    """Place an order, wait until it ends, and return its id."""
     return bench.shop.follow(bench.shop.place_order("ada", "lisbon", {"earl-grey": 1})).order_id
 
 
 def switched(bench: Bench, switch: str) -> list[str]:
-    """Return the services in which something is switched on."""
+    """Return the services in which a fault switch is on."""
     return [service for service, on in bench.lab.switches.items() if switch in on]
 
 
 def switch_off(bench: Bench, switch: str) -> None:
-    """Turn something off wherever it is on."""
+    """Turn a fault switch off in every service."""
     for service in switched(bench, switch):
         bench.lab.switch_off(service, switch)
 
 
 class WhoseChild(Exercise):
-    """Parents cross the relay."""
+    """Parent spans cross the relay."""
 
     name = "whose-child"
     title = "Two services handle OrderCompleted. Which span is the parent of both? Answer with its label."
@@ -101,7 +101,7 @@ class TheSlowHop(Exercise):
 
 
 class TimeInTheRelay(Exercise):
-    """Add up what the relay takes."""
+    """Add up the time in the relay."""
 
     name = "time-in-the-relay"
     title = "How many milliseconds did the events of given.order spend in the relay, added up?"
@@ -139,12 +139,12 @@ class TimeInTheRelay(Exercise):
 
 
 def in_relay(trace: Trace) -> float:
-    """Return how long events were in the relay, added up, in milliseconds."""
+    """Return the total time of the events in the relay, in milliseconds."""
     return sum(span.milliseconds for span in trace.spans if span.service == RELAY)
 
 
 class WhoCutsTheTrace(Exercise):
-    """Find the service that hands nothing on."""
+    """Find the service that drops the trace context."""
 
     name = "who-cuts-the-trace"
     title = "Since this morning an order falls into several traces. Which service cuts them?"
@@ -193,7 +193,7 @@ class WhoCutsTheTrace(Exercise):
 
 
 class YourOwnTrace(Exercise):
-    """A client may begin the trace."""
+    """A client may start the trace."""
 
     name = "your-own-trace"
     title = "Place an order whose trace has the id given.trace_id, as a client that traces its requests would."

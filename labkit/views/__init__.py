@@ -1,1 +1,1 @@
-"""What moves while one looks at it."""
+"""Live views, charts and pictures."""

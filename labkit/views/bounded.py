@@ -1,4 +1,4 @@
-"""A dictionary that forgets its oldest entries, so that what is left open for a night does not grow."""
+"""A dictionary that drops its oldest entries, so that a view left open overnight does not grow."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ V = TypeVar("V")
 
 
 class Bounded(OrderedDict[K, V]):
-    """A dictionary of at most so many entries.
+    """A dictionary with a maximum number of entries.
 
     Parameters
     ----------
     limit : int
-        How many.
+        The maximum number of entries.
     """
 
     def __init__(self, limit: int) -> None:

@@ -1,4 +1,4 @@
-"""A chart of whatever PromQL says, over the last seconds, with the moments of faults in it."""
+"""A chart of PromQL expressions over the last seconds, with marks at the moments of faults."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from labkit.views.charts import canvas, show
 from labkit.views.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 
 LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"), (SKY, "-"), (VERMILION, "--"))
-"""Each line has its colour and its stroke, so that it is told apart without colours."""
+"""A colour and a stroke for each line, so that lines can be distinguished without colours."""
 
 POINTS = 240
 LEGEND = 12
-"""So many series are named; more than that nobody can tell apart."""
+"""The maximum number of series in the legend; more cannot be distinguished."""
 
 
 def chart(
@@ -30,30 +30,30 @@ def chart(
     title: str = "",
     unit: str = "",
 ) -> pd.DataFrame:
-    """Draw expressions over the last seconds, and return what was drawn.
+    """Draw expressions over the last seconds, and return the drawn values.
 
     Parameters
     ----------
     prometheus : Prometheus
-        Is asked.
+        The client to query.
     expressions : str or mapping
-        PromQL; with several, each by the name that its line has.
+        PromQL; several expressions by the names of their lines.
     seconds : float
-        How far back.
+        The length of the period.
     marks : mapping or sequence
-        Moments to mark, in seconds since 1970, by what happened then.
+        Moments to mark, in seconds since 1970, by label.
     title, unit : str
-        Above the chart, and beside it.
+        The title above the chart, and the label of its vertical axis.
 
     Returns
     -------
     DataFrame
-        A column for each line; its index is the time in seconds before now.
+        A column for each line; the index is the time in seconds relative to now.
 
     Raises
     ------
     QueryFailed
-        Prometheus doesn't take an expression, or has nothing for any of them.
+        Prometheus rejects an expression, or has no data for any of them.
     """
     asked = {"": expressions} if isinstance(expressions, str) else dict(expressions)
     drawn, now = read(prometheus, asked, seconds)
@@ -62,7 +62,7 @@ def chart(
 
 
 def read(prometheus: Prometheus, asked: Mapping[str, str], seconds: float) -> tuple[pd.DataFrame, float]:
-    """Ask for expressions over the last seconds; return a column for each line, and the moment that was now."""
+    """Query expressions over the last seconds; return a column for each line, and the time of the query."""
     now = time.time()
     step = max(1.0, seconds / POINTS)
     tables = []
@@ -94,7 +94,7 @@ def draw(drawn: pd.DataFrame, marks: Sequence[tuple[str, float]], title: str, un
 
 
 def plot(axes: Any, drawn: pd.DataFrame, marks: Sequence[tuple[str, float]], title: str, unit: str) -> str:
-    """Draw a table into a chart that is there, and return what it shows in words."""
+    """Draw a table into an existing chart, and return a description of it in words."""
     for number, column in enumerate(drawn.columns):
         colour, stroke = LINES[number % len(LINES)]
         line = drawn[column].dropna()

@@ -1,4 +1,4 @@
-"""Charts: drawn by matplotlib, with alt text, in colours for the colour-blind, legible in the light and dark theme."""
+"""Charts drawn with matplotlib: with alt text and a colour-blind-safe palette, legible in the light and dark theme."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAILURES = ((VERMILION, "X"), (PURPLE, "s"), (GREEN, "D"), (ORANGE, "v"))
 
 
 def show(figure: Any, alt: str) -> None:
-    """Show a figure below the cell, with a text for whoever can't see it."""
+    """Show a figure below the cell, with alt text."""
     import matplotlib.pyplot as plt
     from IPython.display import display
 
@@ -26,14 +26,14 @@ def show(figure: Any, alt: str) -> None:
 
 
 def waits_chart(waits: pd.DataFrame, title: str = "Outbox rows and their records") -> None:
-    """Draw how many rows were committed and how many records had come, over time.
+    """Draw the number of committed rows and of records in Kafka over time.
 
     Parameters
     ----------
     waits : DataFrame
         From `look.waits(orders)`.
     title : str
-        Above the chart.
+        The title above the chart.
     """
     zero = waits["row"].min()
     rows, records = (sorted(waits[column].dropna() - zero) for column in ("row", "record"))
@@ -56,14 +56,14 @@ def waits_chart(waits: pd.DataFrame, title: str = "Outbox rows and their records
 
 
 def traffic_chart(traffic: Traffic, title: str) -> None:
-    """Draw a dot for each request: who answered, what, and in how long.
+    """Draw a dot for each request, by sender, status and duration of the answer.
 
     Parameters
     ----------
     traffic : Traffic
         From `shop.traffic(...)`.
     title : str
-        Above the chart.
+        The title above the chart.
     """
     figure, axes = canvas()
     failures = itertools.cycle(FAILURES)
@@ -87,7 +87,7 @@ def _duration(seconds: float) -> str:
 
 
 def canvas() -> tuple[Any, Any]:
-    """Return a figure with one chart, without a ground of its own, in a grey that both themes show."""
+    """Return a figure with one chart, with a transparent background, in a grey that is visible in both themes."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
@@ -96,7 +96,7 @@ def canvas() -> tuple[Any, Any]:
 
 
 def in_both_themes(figure: Any, axes: Any) -> None:
-    """Give a chart no ground of its own, and a grey that the light and the dark theme show."""
+    """Give a chart a transparent background, and a grey that is visible in the light and the dark theme."""
     figure.patch.set_alpha(0)
     axes.set_facecolor("none")
     for text in (axes.title, axes.xaxis.label, axes.yaxis.label):

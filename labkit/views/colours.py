@@ -1,4 +1,4 @@
-"""Okabe and Ito's colours, which the colour-blind can tell apart. Each also has a sign or a word beside it."""
+"""Okabe and Ito's colour-blind-safe palette. Each colour is always accompanied by a sign or a word."""
 
 ORANGE = "#E69F00"
 SKY = "#56B4E9"

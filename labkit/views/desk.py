@@ -1,4 +1,4 @@
-"""The control room as it is shown: the scenarios as buttons, speaker notes, the map and a chart beside them."""
+"""The control room's widgets: the scenarios as buttons, speaker notes, the map and a chart."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from labkit.control_room import ControlRoom
 
 CHART_EVERY = 3.0
-"""Seconds between two drawings of the chart, which take a tenth of a second each."""
+"""Seconds between two drawings of the chart; one drawing takes a tenth of a second."""
 
 CHART_FOR = 900.0
-"""Seconds after the last click for which the chart is drawn."""
+"""Seconds after the last click during which the chart is drawn."""
 
 WORDS = {
     "idle": ("All is well.", GREEN),
@@ -47,7 +47,7 @@ class Desk:
     Parameters
     ----------
     room : ControlRoom
-        What they show, and what their buttons drive.
+        The control room that they show and that their buttons control.
     """
 
     def __init__(self, room: ControlRoom) -> None:
@@ -59,7 +59,7 @@ class Desk:
         self._drawer.start()
 
     def close(self) -> None:
-        """Draw no longer, and let the map listen no longer."""
+        """Stop drawing, and disconnect the map from the feed."""
         self._closed.set()
         self._map.stop()
         self._drawer.join(5)
@@ -95,7 +95,7 @@ class Desk:
         return button
 
     def _big(self, words: str, style: str, deed: Callable[[], object]) -> widgets.Button:
-        """Make a button that does something in the background, so that the page stays alive."""
+        """Create a button that runs an action in the background, so that the page stays responsive."""
         button = widgets.Button(description=words, button_style=style, layout={"width": "210px", "height": "52px"})
         button.style.font_weight = "bold"
         button.style.font_size = "17px"
@@ -104,13 +104,13 @@ class Desk:
             try:
                 deed()
             except (KitError, LabError):
-                self.refresh()  # the room has it in its log
+                self.refresh()  # the error is in the room's log
 
         button.on_click(lambda _: threading.Thread(target=work, name="labkit-deed", daemon=True).start())
         return button
 
     def refresh(self) -> None:
-        """Show how things are now."""
+        """Show the current state."""
         room = self._room
         idle, broken = room.phase == "idle", room.phase == "broken"
         self.run_button.disabled = not idle
@@ -127,13 +127,13 @@ class Desk:
         self.steps.value = f'<pre style="margin:0;white-space:pre-wrap;min-height:9em">{html.escape(steps)}</pre>'
 
     def _keep_drawing(self) -> None:
-        """Draw the chart again and again, while somebody is at work here and the map's page is open."""
+        """Draw the chart repeatedly, while the room is in use and the map's page is open."""
         while not self._closed.wait(CHART_EVERY):
             if self._map.live and time.monotonic() - self._room.touched < CHART_FOR:
                 self._chart.value = self._drawn()
 
     def _drawn(self) -> str:
-        """Draw what the chosen scenario wants to have watched; empty where there is nothing to draw."""
+        """Draw the charts of the chosen scenario; return an empty text if it has none."""
         asked = self._room.chosen.charts
         if not asked:
             return ""
@@ -155,7 +155,7 @@ class Desk:
 
 
 def card(one: Scenario) -> str:
-    """Return what an instructor has to know of a scenario, as HTML."""
+    """Return an instructor's notes on a scenario, as HTML."""
 
     def listed(title: str, lines: tuple[str, ...]) -> str:
         items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)

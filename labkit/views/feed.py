@@ -1,7 +1,7 @@
-"""What happens in the lab, as it happens: read from databases, topics and Envoy, and handed to every view that lives.
+"""The live feed of the lab's events: read from databases, topics and Envoy, and passed to every live view.
 
-One feed serves all views of a kernel. It reads while somebody listens, and ends its threads with the last listener. It
-holds nothing up: it takes no lock in a database, joins no consumer group, and what is away is tried again.
+One feed serves all views of a kernel. It reads while it has listeners, and stops its threads when the last one leaves.
+It blocks nothing: it takes no lock in a database and joins no consumer group. It retries a source that is unavailable.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from labstack.backend import Endpoints
 from labstack.errors import LabError
 
 ROWS_EVERY = 0.1
-"""Seconds between two looks at the databases."""
+"""Seconds between two queries of a database."""
 REQUESTS_EVERY = 0.2
 STATES_EVERY = 1.0
 AGAIN_AFTER = 0.5
-"""Seconds until what was away is asked again."""
+"""Seconds until an unavailable source is retried."""
 REMEMBERED = 20_000
-"""Events whose order is known, for the inboxes, which don't name it."""
+"""The number of events whose order is remembered, for the inboxes, which do not name the order."""
 
-# What was committed since the snapshot before: exact, however long a transaction took.
+# Rows committed since the previous snapshot: exact, however long a transaction took.
 NEWS = """
     WITH now AS (SELECT pg_current_snapshot()::text AS snapshot)
     SELECT now.snapshot, news.* FROM now LEFT JOIN (
@@ -52,23 +52,23 @@ Stage = Literal["request", "row", "record", "handled", "given up"]
 
 @dataclass(frozen=True)
 class Seen:
-    """Something that happened.
+    """One observation.
 
     Attributes
     ----------
     stage : str
-        A request went to a service; a row was committed to its outbox; a record of it came into Kafka; it has handled
-        an event; it has given one up.
+        A request was sent to a service; a row was committed to its outbox; a record of it arrived in Kafka; the service
+        handled an event; the service dead-lettered an event.
     service : str
-        Whose.
+        The service.
     type, order_id, event_id : str
-        Of the event; empty where nobody knows.
+        Of the event; empty if unknown.
     at : float
-        When, by the lab's own clocks: seconds since 1970.
+        The time by the lab's clocks, in seconds since 1970.
     times : int
-        How often, for requests.
+        The number of requests.
     record : Record, optional
-        What was read from Kafka.
+        The record read from Kafka.
     """
 
     stage: Stage
@@ -83,14 +83,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class States:
-    """How the parts of the lab are.
+    """The states of the lab's components.
 
     Attributes
     ----------
     components : dict
         State by name: running, paused, stopped or failed.
     scraped, traced : frozenset of str
-        Services that Prometheus gets metrics from, and those that Jaeger has spans of.
+        Services that Prometheus scrapes, and services of which Jaeger has spans.
     """
 
     components: dict[str, str] = field(default_factory=dict)
@@ -99,11 +99,11 @@ class States:
 
 
 Listener = Callable[[list[Seen], States | None], None]
-"""Is told what is new; called from the feed's threads."""
+"""Receives new observations; called from the feed's threads."""
 
 
 class Feed:
-    """Reads what happens, for as long as somebody listens.
+    """Reads observations while it has listeners.
 
     Parameters
     ----------
@@ -119,22 +119,22 @@ class Feed:
         self._threads: list[threading.Thread] = []
         self._orders: Bounded[str, str] = Bounded(REMEMBERED)
         self.trouble: dict[str, str] = {}
-        """What is away, by where it was looked for."""
+        """The sources that are unavailable, with the error of each."""
 
     @property
     def running(self) -> bool:
-        """Whether it reads."""
+        """Whether the feed is reading."""
         return any(thread.is_alive() for thread in self._threads)
 
     def listen(self, listener: Listener) -> None:
-        """Tell a listener from now on: what is committed after this returns, it hears."""
+        """Add a listener. It receives everything that is committed after this method returns."""
         with self._lock:
             self._listeners.append(listener)
             if len(self._listeners) == 1:
                 self._begin()
 
     def leave(self, listener: Listener) -> None:
-        """Tell it no longer. With the last one the reading ends."""
+        """Remove a listener. When the last one leaves, the feed stops reading."""
         with self._lock:
             if listener in self._listeners:
                 self._listeners.remove(listener)
@@ -163,13 +163,13 @@ class Feed:
             thread.start()
 
     def _repeat(self, stop: threading.Event, name: str, look: Callable[[], None], every: float) -> None:
-        """Look again and again; what is away is told, and tried again."""
+        """Read a source repeatedly. Record an unavailable source in `trouble`, and retry it."""
         while not stop.is_set():
             began = time.monotonic()
             try:
                 look()
                 self.trouble.pop(name, None)
-                # A look at a long table costs more, and is taken less often.
+                # A query of a long table costs more, so it runs less often.
                 wait = max(every, 3 * (time.monotonic() - began)) if every else 0.0
             except (psycopg.Error, LabError, httpx.HTTPError, OSError) as error:
                 self.trouble[name] = f"{name} does not answer: {str(error).strip().splitlines()[0]}"
@@ -179,7 +179,7 @@ class Feed:
             look.__self__.close()  # type: ignore[attr-defined]  # all of them are methods of readers
 
     def tell(self, seen: list[Seen], states: States | None = None) -> None:
-        """Hand something to every listener."""
+        """Pass observations to every listener."""
         for one in seen:
             if one.order_id and one.event_id:
                 self._orders[one.event_id] = one.order_id
@@ -187,7 +187,7 @@ class Feed:
             listener(seen, states)
 
     def order_of(self, event_id: str) -> str:
-        """Return the order that an event is about; empty where its row and record were not seen."""
+        """Return the order that an event concerns; empty if the feed has seen neither its row nor its record."""
         return self._orders.get(event_id, "")
 
 
@@ -198,10 +198,10 @@ class _Reader:
         self.feed = feed
 
     def look(self) -> None:
-        """Look once, and tell what is new."""
+        """Read once, and report new observations."""
 
     def close(self) -> None:
-        """Leave the source."""
+        """Disconnect from the source."""
 
 
 class _Rows(_Reader):
@@ -246,7 +246,7 @@ class _Rows(_Reader):
 
 
 class _Records(_Reader):
-    """The topics of the events, and of the dead letters."""
+    """The topics of the events and of the dead letters."""
 
     def __init__(self, feed: Feed, where: Endpoints, stop: threading.Event) -> None:
         super().__init__(feed)
@@ -261,7 +261,7 @@ class _Records(_Reader):
         return broker.end_offsets(self._kafka, broker.partitions(self._kafka, self._topics))
 
     def look(self) -> None:
-        """Read until the end; the consumer goes on by itself when its broker comes back."""
+        """Read until the feed stops; the consumer resumes by itself when its broker is back."""
         if self._start is None:
             self._start = self._ends()
         with broker.reading(self._kafka, self._start) as consumer:
@@ -284,7 +284,7 @@ class _Records(_Reader):
 
 
 class _Requests(_Reader):
-    """What the gateway has sent to each service, by Envoy's own counters."""
+    """The gateway's requests to each service, from Envoy's counters."""
 
     def __init__(self, feed: Feed, lab: Lab) -> None:
         super().__init__(feed)
@@ -305,7 +305,7 @@ class _Requests(_Reader):
         before, self._before = self._before, now
         if before is None:
             return
-        # A counter that fell is that of an Envoy which was started anew.
+        # A lower counter means that Envoy was restarted.
         more = {service: n - before.get(service, 0) if n >= before.get(service, 0) else n for service, n in now.items()}
         news = [Seen("request", service, at=time.time(), times=n) for service, n in more.items() if n]
         if news:
@@ -313,7 +313,7 @@ class _Requests(_Reader):
 
 
 class _Parts(_Reader):
-    """The states of the components, and whom Prometheus and Jaeger hear from."""
+    """The states of the components, and the services that send data to Prometheus and Jaeger."""
 
     def __init__(self, feed: Feed, lab: Lab) -> None:
         super().__init__(feed)
@@ -322,7 +322,7 @@ class _Parts(_Reader):
         self._names: list[str] = []
 
     def look(self) -> None:
-        # Which there are is asked now and then only: the whole status takes ten times as long.
+        # The list of components is refreshed only now and then: the whole status takes ten times as long.
         if self._looks % 10 == 0:
             self._names = list(self._lab.status(memory=False).components)
         self._looks += 1

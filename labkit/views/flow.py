@@ -14,7 +14,7 @@ from labkit.waiting import wait_until
 from labstack.backend import Endpoints
 
 SHOWN = 3
-"""Events that are shown one by one on each side of a lane; the others count."""
+"""The number of events shown one by one on each side of a lane; the others are only counted."""
 
 CHIP = (
     "display:inline-block;border:2px solid {colour};border-radius:0.4em;padding:0 0.4em;margin:1px 2px;"
@@ -25,19 +25,19 @@ REDRAWN_EVERY = 0.15
 
 
 class Flow:
-    """Rows of the outbox tables becoming records, as it happens.
+    """Rows of the outbox tables becoming records, live.
 
-    Shown in a notebook it is a live view; `text` says the same in words at any moment. Only one is live at a time:
-    a new one ends the one before.
+    In a notebook the flow is a live view; `text` gives the same content in words at any moment. Only one flow is live
+    at a time: a new one stops the previous one.
 
     Parameters
     ----------
     where : Endpoints
-        The lab.
+        The lab's endpoints.
     aliases : Aliases
         Names for the orders.
     seconds : float
-        How long it watches.
+        The duration of the view.
     """
 
     _live: Flow | None = None
@@ -54,11 +54,11 @@ class Flow:
         self.watch = Watch(where, seconds, self._redraw)
 
     def stop(self) -> None:
-        """Stop watching; what was seen stays."""
+        """Stop watching; the observations so far remain."""
         self.watch.stop()
 
     def wait(self, records: int, timeout: float = 30) -> None:
-        """Wait until it has seen that many records with their rows, and no row waits any more."""
+        """Wait until the view has seen `records` records with their rows, and no row is waiting."""
 
         def all_there() -> bool:
             lanes = self.watch.look().values()
@@ -68,7 +68,7 @@ class Flow:
         wait_until(all_there, min(timeout, self.seconds), what=f"{records} records in the view")
 
     def text(self) -> str:
-        """Say what was seen so far."""
+        """Return the observations so far as text."""
         lanes = self.watch.look()
         lines = [f"{'service':<10} {'outbox rows':>11}   {'records':>7}   {'waiting':>7}"]
         for service, lane in lanes.items():
@@ -78,7 +78,7 @@ class Flow:
         return "\n".join(lines)
 
     def html(self) -> str:
-        """Draw what was seen so far."""
+        """Return the observations so far as HTML."""
         lanes = self.watch.look()
         state = "live" if self.watch_is_on() else f"over (it ran for at most {self.seconds:g} s)"
         head = (
@@ -96,7 +96,7 @@ class Flow:
         )
 
     def spoken(self) -> str:
-        """Say what was seen so far in one sentence for each service, for whoever can't see the picture."""
+        """Return the observations so far in one sentence for each service, as alt text."""
         lanes = self.watch.look()
         told = [
             f"{service}: {lane.rows} outbox rows, {lane.records} records in Kafka, {len(lane.waiting)} waiting"
@@ -124,7 +124,7 @@ class Flow:
         return f"<span style='{CHIP.format(colour=colour, more=fresh)}'>{html.escape(words)}</span>"
 
     def _redraw(self) -> None:
-        """Draw again, unless nobody looks or it was drawn just now; called from the watching thread."""
+        """Redraw, unless the view is not shown or was drawn just now; called from the watching thread."""
         widget = self._widget
         ended = not self.watch_is_on()
         if widget is None or (time.monotonic() - self._drawn < REDRAWN_EVERY and not ended):
@@ -137,8 +137,8 @@ class Flow:
             self._drawn = time.monotonic()
 
     def watch_is_on(self) -> bool:
-        """Whether it is still watching."""
-        watch = getattr(self, "watch", None)  # the thread may call before the constructor has ended
+        """Return whether the flow is still watching."""
+        watch = getattr(self, "watch", None)  # the thread may call before the constructor has finished
         return watch is None or not watch.ended
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Pictures to keep: an SVG or PNG file that looks the same outside of JupyterLab."""
+"""Pictures saved as SVG or PNG files that look the same outside JupyterLab."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from labkit.errors import KitError
 
 THEMED = re.compile(r"var\(--[\w-]+,\s*([^()]+)\)")
-"""A colour or font of JupyterLab's, and what stands for it elsewhere."""
+"""A colour or font of JupyterLab, with its fallback."""
 SHARP = 2.0
-"""Pixels of a PNG for each of the picture's."""
+"""Pixels of a PNG for each pixel of the picture."""
 
 
 def keep(svg: str, path: str | Path) -> Path:
@@ -21,12 +21,12 @@ def keep(svg: str, path: str | Path) -> Path:
     svg : str
         The picture.
     path : str or Path
-        Where to; ``.svg`` or ``.png`` says as what.
+        The target; its suffix, ``.svg`` or ``.png``, determines the format.
 
     Raises
     ------
     KitError
-        The name ends in something else.
+        The suffix is neither of them.
     """
     target = Path(path)
     plain = THEMED.sub(r"\1", svg)
@@ -43,7 +43,7 @@ def _png(svg: str) -> bytes:
     import matplotlib
     import resvg_py
 
-    # The font that matplotlib brings: a machine may have none.
+    # Use the font that matplotlib ships, because a machine may have none.
     fonts = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf")
     drawn: bytes = resvg_py.svg_to_bytes(
         svg_string=svg,

@@ -1,8 +1,8 @@
-"""What every live view does alike: it listens while a page shows it, and tells the page in batches.
+"""The common base of the live views: a view listens while a page shows it, and sends the page updates in batches.
 
-The page says now and then that it is there, and says so when a view is taken out of it. A view that no page shows any
-more stops listening: its cell was deleted or run again, the tab was closed, the laptop went to sleep. When the page
-comes back, it listens again.
+The page sends a heartbeat, and a message when a view is removed from it. A view that no page shows any more stops
+listening: its cell was deleted or run again, the tab was closed, or the laptop went to sleep. When the page comes back,
+the view listens again.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ import traitlets
 from labkit.views.feed import Feed, Seen, States
 
 BATCH_EVERY = 0.1
-"""Seconds between two messages to the page, at least."""
+"""The minimum interval between two messages to the page, in seconds."""
 
 PULSE_EVERY = 2.0
-"""Seconds after which the page is told that all is well, where nothing happens."""
+"""Seconds after which the page gets a message even if nothing happens."""
 
 UNSEEN_FOR = 150.0
-"""Seconds without a word from a page. A browser may let a hidden tab speak only once a minute."""
+"""The timeout for a page's heartbeat, in seconds. A browser may let a hidden tab send only once a minute."""
 
 PAGE = Path(__file__).parent / "page"
 
 
 def script(name: str) -> str:
-    """Return the script of a view's part in the page, behind what all of them have in common."""
+    """Return the script of a view's widget, after the code that all views share."""
     return "".join((PAGE / file).read_text(encoding="utf-8") for file in ("live.js", name))
 
 
 class Page(anywidget.AnyWidget):
-    """A view's part in the page.
+    """The widget of a view.
 
     Attributes
     ----------
     state : dict
-        Everything that a page has to know which shows the view only now.
+        The complete state, for a page that starts to show the view.
     """
 
     _css = PAGE / "views.css"
@@ -49,16 +49,16 @@ class Page(anywidget.AnyWidget):
 
 
 class LiveView(ABC):
-    """A view that goes on until it is stopped, or no page shows it.
+    """A view that stays live until it is stopped or no page shows it.
 
     Parameters
     ----------
     feed : Feed
-        What happens.
+        The source of observations.
     """
 
     page_class: type[Page]
-    """Its part in the page."""
+    """The class of the view's widget."""
 
     pulse = PULSE_EVERY
 
@@ -73,15 +73,15 @@ class LiveView(ABC):
         self._sender: threading.Thread | None = None
         self._begin()
 
-    # -- for whoever looks -----------------------------------------------------------------------------------------
+    # -- public interface ------------------------------------------------------------------------------------------
 
     @property
     def live(self) -> bool:
-        """Whether it listens."""
+        """Whether the view listens."""
         return not self._stopped.is_set()
 
     def stop(self) -> None:
-        """Listen no longer. What was seen stays; twice is fine."""
+        """Stop listening. The observations so far remain. Stopping twice is harmless."""
         self._stopped.set()
         self._news.set()
         self._feed.leave(self._hear)
@@ -90,23 +90,23 @@ class LiveView(ABC):
 
     @abstractmethod
     def text(self) -> str:
-        """Say in words what it shows."""
+        """Return the view's content in words."""
 
-    # -- what a view is made of ------------------------------------------------------------------------------------
+    # -- implemented by each view ----------------------------------------------------------------------------------
 
     @abstractmethod
     def take(self, seen: list[Seen], states: States | None) -> None:
-        """Take in what is new; called under the view's lock."""
+        """Apply new observations; called under the view's lock."""
 
     @abstractmethod
     def batch(self) -> dict[str, Any] | None:
-        """Return what the page has to be told since the last time, and forget it; called under the view's lock."""
+        """Return the changes for the page since the last call, and clear them; called under the view's lock."""
 
     @abstractmethod
     def whole(self) -> dict[str, Any]:
-        """Return everything that a page needs which shows the view only now; called under the view's lock."""
+        """Return the complete state for a page that starts to show the view; called under the view's lock."""
 
-    # -- listening and telling -------------------------------------------------------------------------------------
+    # -- listening and sending -------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         self._stopped.clear()
@@ -137,7 +137,7 @@ class LiveView(ABC):
             self._page.send({"kind": "over"})
 
     def _from_page(self, _: Any, message: dict[str, Any], __: Any) -> None:
-        """Hear what the page says: it shows the view, or does so no longer."""
+        """Handle a message of the page: it shows the view, or no longer does."""
         who = str(message.get("view", ""))
         if message.get("kind") == "gone":
             self._pages.discard(who)
@@ -155,7 +155,7 @@ class LiveView(ABC):
                 self._page.send({"kind": "whole", "view": who, **whole})
 
     def widget(self) -> Page:
-        """Return its part in the page, to be put beside others."""
+        """Return the view's widget, to be placed beside others."""
         if self._page is None:
             with self._lock:
                 made = self.page_class(state=self.whole())
@@ -168,8 +168,8 @@ class LiveView(ABC):
 
 
 def bundle(widget: Any, words: str) -> dict[str, Any]:
-    """Return what a cell shows for a widget, with words that stay the same from run to run as its text."""
+    """Return a widget's MIME bundle for a cell, with a text that stays the same between runs."""
     shown = widget._repr_mimebundle_()
-    # anywidget gives data, or data and metadata.
+    # anywidget returns data, or data and metadata.
     data = shown[0] if isinstance(shown, tuple) else shown
     return {**data, "text/plain": words}

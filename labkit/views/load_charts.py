@@ -1,4 +1,4 @@
-"""Charts of load: records that wait, workers that share them, and how long orders stay."""
+"""Charts of load: records that wait, workers that share them, and the time that orders take."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ DOTS = ((BLUE, "o"), (GREEN, "s"), (ORANGE, "^"), (VERMILION, "X"))
 
 
 def lag_chart(lag: pd.DataFrame, marks: Mapping[str, float], title: str) -> None:
-    """Draw how many records waited in each partition.
+    """Draw the number of waiting records in each partition.
 
     Parameters
     ----------
     lag : DataFrame
-        A column for each partition; its index are seconds.
+        A column for each partition; the index is in seconds.
     marks : mapping
-        Moments to mark, in the index's seconds, by what happened then.
+        Moments to mark, in the index's seconds, by label.
     title : str
-        Above the chart.
+        The title above the chart.
     """
     figure, axes = canvas()
     for number, column in enumerate(lag.columns):
@@ -44,14 +44,14 @@ def lag_chart(lag: pd.DataFrame, marks: Mapping[str, float], title: str) -> None
 
 
 def workers_chart(teams: Mapping[str, Workers], title: str, marked: str = "") -> None:
-    """Draw who handled which record when: a row for each worker, a bar for each record.
+    """Draw which worker handled which record when: a row for each worker, a bar for each record.
 
     Parameters
     ----------
     teams : mapping
-        Workers that have finished, by what their rows are called; of several, such as ``of 4``, after a number.
+        Finished workers, by the label of their rows. With several teams the label, such as ``of 4``, follows a number.
     title : str
-        Above the chart.
+        The title above the chart.
     marked : str
         The key whose records get another colour.
     """
@@ -76,14 +76,14 @@ def workers_chart(teams: Mapping[str, Workers], title: str, marked: str = "") ->
 
 
 def stays_chart(stays: Mapping[float, pd.DataFrame], title: str) -> None:
-    """Draw how long each order stayed: a dot for each, by when it came, in a colour for each rate of arrivals.
+    """Draw how long each order took: a dot for each, by its arrival, in a colour for each arrival rate.
 
     Parameters
     ----------
     stays : mapping
         By orders per second: a table with ``came`` and ``seconds``.
     title : str
-        Above the chart.
+        The title above the chart.
     """
     figure, axes = canvas()
     before, said = 0.0, []

@@ -1,4 +1,4 @@
-"""The picture of the system: each box and arrow of docs/architecture.mmd has its place here."""
+"""The picture of the system, with a position for each box and arrow of docs/architecture.mmd."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from labkit.views.colours import SERVICES
 
 WIDTH, HEIGHT = 1000, 540
 COLUMN, FIRST = 205, 20
-"""Pixels from one service's column to the next, and where the first begins."""
+"""Pixels from one service's column to the next, and the start of the first."""
 
 Point = tuple[float, float]
 
@@ -24,9 +24,9 @@ class Box:
     id, name : str
         As in the diagram.
     x, y, width, height : float
-        Where it is.
+        Its position and size, in pixels.
     component : str
-        The part of the lab that it stands for; empty for the client.
+        The lab's component that the box represents; empty for the client.
     """
 
     id: str
@@ -45,7 +45,7 @@ class Arrow:
     Attributes
     ----------
     id : str
-        From which box to which, and what for where there is more than one.
+        The two boxes, and the purpose if there is more than one arrow between them.
     label : str
         As in the diagram.
     points : tuple
@@ -61,7 +61,7 @@ class Arrow:
 
     @property
     def ends(self) -> tuple[str, str]:
-        """The boxes that it joins."""
+        """The ids of the two boxes that the arrow connects."""
         a, _, b = self.id.split(":")[0].partition(">")
         return a, b
 
@@ -147,16 +147,16 @@ GROUPS = (
 
 
 def draw(notes: Mapping[str, str], off: Mapping[str, str], dead: Mapping[str, bool], alt: str) -> str:
-    """Draw it.
+    """Draw the system as SVG.
 
     Parameters
     ----------
     notes : mapping
-        What stands below a box's name, by its id.
+        The text below a box's name, by the box's id.
     off : mapping
-        The boxes that are greyed out, and the word that says why.
+        The boxes that are greyed out, with a word for the reason.
     dead : mapping
-        Arrows of `watch` by their id: whether nothing comes there.
+        For arrows of kind `watch`, by id: whether no data flows.
     alt : str
         The picture in words.
     """
@@ -174,7 +174,7 @@ def draw(notes: Mapping[str, str], off: Mapping[str, str], dead: Mapping[str, bo
 
 
 def _heads() -> str:
-    """Return the arrows' heads; one that takes its line's colour."""
+    """Return the definition of the arrowhead, which takes its line's colour."""
     return (
         '<marker id="lk-head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
         'markerUnits="userSpaceOnUse" orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="context-stroke"/></marker>'

@@ -1,4 +1,4 @@
-"""Outbox, write-ahead log and topic side by side: how far an event is, as positions in three places."""
+"""Outbox, write-ahead log and topic side by side: the progress of events, as positions in three places."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from labstack import Lab, broker
 from labstack.errors import LabError
 
 ROWS = 3
-"""Outbox rows that are shown of each service."""
+"""The number of outbox rows shown for each service."""
 
 OFFSETS_EVERY = 1.0
-"""Seconds between two questions to the broker."""
+"""Seconds between two queries of the broker."""
 
 SHORTEST = 4096
-"""Bytes of the log that the ruler shows at least."""
+"""The minimum length of the log that the ruler shows, in bytes."""
 
 POSITIONS = """
     SELECT pg_current_wal_lsn() - '0/0'::pg_lsn, pg_current_wal_lsn()::text,
@@ -42,7 +42,7 @@ NEWEST = """
 
 @dataclass(frozen=True)
 class Row:
-    """An outbox row, and where in the log it stands."""
+    """An outbox row, and its position in the log."""
 
     type: str
     order_id: str
@@ -52,24 +52,24 @@ class Row:
 
 @dataclass
 class Place:
-    """Where one service's events are.
+    """The positions of one service's events.
 
     Attributes
     ----------
     end, confirmed, sent : int, optional
-        Bytes of the log written, confirmed by the relay and sent to it; None where there is no slot, or no reader.
+        Bytes of the log written, confirmed by the relay and sent to it; None if there is no slot, or no reader.
     end_lsn, confirmed_lsn, restart_lsn : str
-        The same as PostgreSQL writes it, and where the log begins that it keeps for the slot.
+        The same positions in PostgreSQL's notation, and the start of the log that PostgreSQL keeps for the slot.
     active : bool
-        Whether somebody reads the slot.
+        Whether the slot has a reader.
     rows : list of Row
-        The newest outbox rows, the newest first.
+        The latest outbox rows, newest first.
     offsets : dict
-        Next offset of each partition of its topic.
+        Next offset of each partition of the service's topic.
     behind : dict
-        Records that each reader has still to do.
+        The number of records that each reader still has to handle.
     away : str
-        Why nothing is known of its database.
+        The reason why the database is unavailable; empty if it is available.
     """
 
     end: int = 0
@@ -86,12 +86,12 @@ class Place:
 
     @property
     def taken(self) -> int:
-        """How far the relay is: what was sent to it while it is there, else what it has confirmed."""
+        """The relay's position: what was sent to it while it is connected, else what it has confirmed."""
         return self.sent if self.sent is not None else (self.confirmed or 0)
 
 
 class PositionsPage(Page):
-    """The view's part in the page."""
+    """The view's widget."""
 
     _esm = script("positions.js")
 
@@ -102,7 +102,7 @@ class Positions(LiveView):
     Parameters
     ----------
     feed : Feed
-        What happens.
+        The source of observations.
     lab : Lab
         The running lab.
     aliases : Aliases
@@ -122,10 +122,10 @@ class Positions(LiveView):
         super().__init__(feed)
 
     def take(self, seen: list[Seen], states: States | None) -> None:
-        """What happens only says that it is time to look."""
+        """Apply nothing; an observation only triggers the next query."""
 
     def look(self) -> None:
-        """Look now."""
+        """Query the positions now."""
         for service, place in self.places.items():
             try:
                 self._look_at_log(service, place)
@@ -145,7 +145,7 @@ class Positions(LiveView):
             database = psycopg.connect(url, autocommit=True, connect_timeout=1, options="-c statement_timeout=2000")
             self._databases[service] = database
         found = database.execute(POSITIONS).fetchone()
-        assert found is not None  # it has one row, whatever there is
+        assert found is not None  # the query always returns one row
         end, place.end_lsn, confirmed, confirmed_lsn, restart_lsn, sent, active = found
         place.end = int(end)
         place.confirmed = None if confirmed is None else int(confirmed)
@@ -172,7 +172,7 @@ class Positions(LiveView):
     # -- showing ---------------------------------------------------------------------------------------------------
 
     def table(self) -> pd.DataFrame:
-        """Return a row for each service: the newest outbox row, the positions in the log, and in the topic."""
+        """Return a row for each service: the newest outbox row, and the positions in the log and in the topic."""
         with self._lock:
             rows = [
                 {
@@ -205,7 +205,7 @@ class Positions(LiveView):
         return "Positions. " + ". ".join(told) + "."
 
     def html(self) -> str:
-        """Draw it."""
+        """Return the view as HTML."""
         body = "".join(self._row(service, place) for service, place in self.places.items())
         heads = ("service", "outbox: newest rows", "write-ahead log, its newest end at the right", "topic", "readers")
         head = "".join(f"<th>{one}</th>" for one in heads)

@@ -1,4 +1,4 @@
-"""The event stream: a table of the records in Kafka as they come, to filter and to look into."""
+"""The event stream: a live table of the records in Kafka, with filters and details."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from labkit.views.timeline import UNDOING
 from labstack import broker
 
 KEPT = 500
-"""Records that are kept; older ones only count."""
+"""The number of records that are kept; older ones are only counted."""
 
 AT_ONCE = 60
-"""Records that one message to the page holds; of more the newest."""
+"""The maximum number of records in one message to the page; the newest are sent."""
 
 LONGEST = 4000
-"""Characters of a record that are shown."""
+"""The maximum number of a record's characters that are shown."""
 
 COLUMNS = ("time", "topic", "order", "type", "partition", "offset")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One record of the table; what it shows is made when it is asked for, since its order may get its name later."""
+    """One record of the table. Its cells are computed on demand, because its order may get a name later."""
 
     number: int
     seen: Seen
     record: broker.Record
 
     def cells(self, aliases: Aliases) -> tuple[str, ...]:
-        """Return what its columns show."""
+        """Return the content of the columns."""
         seen, record = self.seen, self.record
         clock = datetime.fromtimestamp(seen.at, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
         order = aliases.known(seen.order_id) if seen.order_id else "-"
         return (clock, record.topic, order, seen.type or "?", str(record.partition), str(record.offset))
 
     def to_page(self, aliases: Aliases) -> dict[str, Any]:
-        """Return it as the page takes it, with the record's headers and payload."""
+        """Return the line in the page's format, with the record's headers and payload."""
         view = RecordView(self.record, aliases, naming=False)
         headers = "\n".join(f"{name}: {'-' if value is None else value}" for name, value in view.headers.items())
         value = json.dumps(view.value, indent=2, ensure_ascii=False)
@@ -55,18 +55,18 @@ class Line:
 
 
 class StreamPage(Page):
-    """The table's part in the page."""
+    """The stream's widget."""
 
     _esm = script("stream.js")
 
 
 class EventStream(LiveView):
-    """The records of all topics of events and dead letters, the newest above.
+    """The records of all topics of events and dead letters, newest first.
 
     Parameters
     ----------
     feed : Feed
-        What happens.
+        The source of observations.
     aliases : Aliases
         Names for the orders.
     """
@@ -76,11 +76,11 @@ class EventStream(LiveView):
     def __init__(self, feed: Feed, aliases: Aliases) -> None:
         self._aliases = aliases
         self.count = 0
-        """Records seen, those among them that are no longer kept."""
+        """The number of records seen, including those that are no longer kept."""
         self._lines: deque[Line] = deque(maxlen=KEPT)
         self._new: deque[Line] = deque(maxlen=AT_ONCE)
         self._nameless: deque[str] = deque(maxlen=AT_ONCE)
-        """Orders that the page was shown before whoever placed them had their names."""
+        """Orders that the page has shown before they got their names."""
         super().__init__(feed)
 
     def take(self, seen: list[Seen], states: States | None) -> None:
@@ -101,7 +101,7 @@ class EventStream(LiveView):
         return shown
 
     def _named(self) -> dict[str, str]:
-        """Return the names that orders have got since the page was shown them, by what it shows."""
+        """Return the names that orders got after the page had shown them, by the text that it shows."""
         named = {end(order): name for order in self._nameless if (name := self._aliases.known(order)) != end(order)}
         if named:
             self._nameless = deque((order for order in self._nameless if end(order) not in named), maxlen=AT_ONCE)
@@ -118,12 +118,12 @@ class EventStream(LiveView):
         return {"lines": self._shown(list(self._lines)[-AT_ONCE:]), "count": self.count, "kept": KEPT}
 
     def table(self, order: str = "", type: str = "", topic: str = "") -> pd.DataFrame:
-        """Return the records that are kept, the newest last.
+        """Return the kept records, newest last.
 
         Parameters
         ----------
         order, type, topic : str
-            Only those whose cell holds this.
+            Only records whose cell contains this text.
         """
         with self._lock:
             rows = [line.cells(self._aliases) for line in self._lines]

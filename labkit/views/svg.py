@@ -1,7 +1,7 @@
-"""Pictures in time, as SVG: bars and arrows in lanes, with a scale in milliseconds.
+"""Timelines as SVG: bars and arrows in lanes, with a scale in milliseconds.
 
-They take JupyterLab's own colours for text and background, so they are legible in its light and its dark theme, and in
-a page without any.
+They use JupyterLab's colours for text and background, so they are legible in its light and its dark theme, and in a
+page without a theme.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Picture:
     Parameters
     ----------
     title : str
-        Above it.
+        The title above the picture.
     alt : str
-        What it shows, in words.
+        The picture in words.
     milliseconds : float
-        How long a time it shows.
+        The length of the period.
     left, width, height : int
-        Pixels: for the names of the lanes, in all, and for what is drawn.
+        In pixels: the width of the lanes' names, the total width, and the height of the drawing.
     """
 
     title: str
@@ -43,18 +43,18 @@ class Picture:
     _parts: list[str] = field(default_factory=list)
 
     def x(self, milliseconds: float) -> float:
-        """Return where a moment is."""
+        """Return the horizontal position of a moment, in pixels."""
         return self.left + (self.width - self.left - 20) * milliseconds / max(self.milliseconds, 0.001)
 
     def label(self, x: float, y: float, text: str, *, anchor: str = "start", style: str = "") -> None:
-        """Write something."""
+        """Draw a text."""
         place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
         self._parts.append(f'<text {place} style="fill:{TEXT};{style}">{html.escape(text)}</text>')
 
     def line(
         self, a: tuple[float, float], b: tuple[float, float], colour: str, *, dash: str = "", arrow: bool = False
     ) -> None:
-        """Draw a line, perhaps with a head at its end."""
+        """Draw a line, optionally with an arrowhead at its end."""
         more = f' stroke-dasharray="{dash}"' if dash else ""
         self._parts.append(
             f'<line x1="{a[0]:.1f}" y1="{a[1]:.1f}" x2="{b[0]:.1f}" y2="{b[1]:.1f}" stroke="{colour}" '
@@ -75,7 +75,7 @@ class Picture:
     def bar(
         self, start: float, end: float, y: float, colour: str, tip: str, *, height: float = 14, hatched: bool = False
     ) -> None:
-        """Draw a bar from one moment to another; its tip is shown under the mouse."""
+        """Draw a bar from one moment to another, with a tooltip."""
         x, width = self.x(start), max(self.x(end) - self.x(start), 2)
         fill = f"{colour}55" if hatched else colour
         edge = f' stroke="{colour}" stroke-dasharray="3 2"' if hatched else ""
@@ -85,7 +85,7 @@ class Picture:
         )
 
     def dot(self, x: float, y: float, colour: str, tip: str) -> None:
-        """Draw a dot."""
+        """Draw a dot with a tooltip."""
         self._parts.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{colour}"><title>{html.escape(tip)}</title></circle>'
         )
@@ -115,5 +115,5 @@ class Picture:
         return "".join(marks)
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture to an SVG or PNG file, in colours of its own instead of JupyterLab's."""
+        """Write the picture to an SVG or PNG file, with fixed colours instead of JupyterLab's."""
         return keep(self.svg(), path)

@@ -1,4 +1,4 @@
-"""The system map: the diagram of the lab, in which every event lights up the boxes and arrows that it passes."""
+"""The system map: the diagram of the lab, in which every event lights up the boxes and arrows of its path."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from labkit.views.map_drawing import BOXES
 from labkit.views.timeline import UNDOING
 
 TOLD = 6
-"""Happenings that are told in words, below the picture."""
+"""The number of recent observations listed in words, below the picture."""
 
 Way = str
-"""``on``, or ``back`` for what undoes an order."""
+"""``on``, or ``back`` for events that undo an order."""
 
 
 class MapPage(Page):
-    """The map's part in the page."""
+    """The map's widget."""
 
     _esm = script("system_map.js")
 
@@ -31,13 +31,13 @@ class MapPage(Page):
 class SystemMap(LiveView):
     """The diagram, live.
 
-    What is drawn was seen: requests in Envoy's counters, rows in the outbox tables, records in the topics, handled
-    events in the inboxes, states of processes or containers, and whom Prometheus and Jaeger hear from.
+    It draws observations only: requests in Envoy's counters, rows in the outbox tables, records in the topics, handled
+    events in the inboxes, states of processes or containers, and the services that send data to Prometheus and Jaeger.
 
     Parameters
     ----------
     feed : Feed
-        What happens.
+        The source of observations.
     aliases : Aliases
         Names for the orders.
     """
@@ -47,9 +47,9 @@ class SystemMap(LiveView):
     def __init__(self, feed: Feed, aliases: Aliases) -> None:
         self._aliases = aliases
         self.passed: Counter[str] = Counter()
-        """How often something has passed each arrow, on its way on or back."""
+        """The number of observations on each arrow, forward and back."""
         self.back: Counter[str] = Counter()
-        """How much of that was on the way back."""
+        """The number of those on the way back."""
         self.given_up = 0
         self.states = States()
         self._lit: Counter[tuple[str, Way]] = Counter()
@@ -57,7 +57,7 @@ class SystemMap(LiveView):
         self._changed = True
         super().__init__(feed)
 
-    # -- taking in -------------------------------------------------------------------------------------------------
+    # -- observations ----------------------------------------------------------------------------------------------
 
     def take(self, seen: list[Seen], states: States | None) -> None:
         for one in seen:
@@ -89,7 +89,7 @@ class SystemMap(LiveView):
     # -- showing ---------------------------------------------------------------------------------------------------
 
     def notes(self) -> dict[str, str]:
-        """Return what stands below each box's name."""
+        """Return the text below each box's name."""
         passed = self.passed
         notes = {"Gateway": _count(passed["User>Gateway"], "request"), "Debezium": ""}
         notes["Debezium"] = _count(passed["Debezium>Kafka"], "record")
@@ -107,7 +107,7 @@ class SystemMap(LiveView):
         return notes
 
     def off(self) -> dict[str, str]:
-        """Return the boxes that are greyed out, and the word that says why."""
+        """Return the boxes that are greyed out, with a word for the reason."""
         known = self.states.components
         words = {
             box.id: known.get(box.component, "not here")
@@ -118,7 +118,7 @@ class SystemMap(LiveView):
         return {box: signs.get(word, f"○ {word}") for box, word in words.items()}
 
     def dead(self) -> dict[str, bool]:
-        """Return for the arrows of metrics and traces whether nothing comes there."""
+        """Return for the arrows of metrics and traces whether no data flows."""
         dead = {}
         for service in SERVICES:
             dead[f"{_name(service)}API>Prometheus"] = service not in self.states.scraped
@@ -139,7 +139,7 @@ class SystemMap(LiveView):
         )
 
     def svg(self) -> str:
-        """Draw it as it is now."""
+        """Return the map's current state as SVG."""
         with self._lock:
             return map_drawing.draw(self.notes(), self.off(), self.dead(), self.alt)
 
@@ -182,7 +182,7 @@ class SystemMap(LiveView):
 
 
 def _passes(one: Seen, way: Way) -> list[str]:
-    """Return the arrows that something passes when it is seen."""
+    """Return the arrows on the path of an observation."""
     name = _name(one.service)
     match one.stage:
         case "request":

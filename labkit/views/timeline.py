@@ -28,7 +28,7 @@ UNDOING = {
     "ShipmentCancelled",
     "OrderCancelled",
 }
-"""The events of an order's way back."""
+"""The events of an order's way back, its compensation."""
 
 
 @dataclass
@@ -38,13 +38,13 @@ class Step:
     Attributes
     ----------
     service, type, event_id, cause : str
-        Who has said what, and upon which event.
+        The publishing service, the event's type and id, and the id of the event that caused it.
     committed : datetime
-        When its outbox row was made.
+        The creation time of its outbox row.
     recorded : list of datetime
-        The times of its records: one, unless it came twice.
+        The times of its records: one, unless it was published twice.
     handled : dict
-        When each service has taken it into its inbox.
+        The time at which each service recorded it in its inbox.
     """
 
     service: str
@@ -57,17 +57,17 @@ class Step:
 
     @property
     def goes_back(self) -> bool:
-        """Whether it belongs to the order's way back."""
+        """Whether the event belongs to the order's way back."""
         return self.type in UNDOING
 
 
 def steps_of(order_id: str, databases: dict[str, str], records: dict[str, list[datetime]]) -> list[Step]:
-    """Gather what is known of an order.
+    """Collect the events of an order.
 
     Parameters
     ----------
     order_id : str
-        Which order.
+        The order's id.
     databases : dict
         URL by service.
     records : dict
@@ -76,7 +76,7 @@ def steps_of(order_id: str, databases: dict[str, str], records: dict[str, list[d
     Raises
     ------
     psycopg.OperationalError
-        A database doesn't answer.
+        A database does not answer.
     """
     found: dict[str, Step] = {}
     for service, url in databases.items():
@@ -92,14 +92,14 @@ def steps_of(order_id: str, databases: dict[str, str], records: dict[str, list[d
 
 
 class Timeline:
-    """What happened to an order, when and where.
+    """The history of an order: what happened, when and where.
 
-    Shown in a notebook it is a picture; printed it is a table.
+    In a notebook it is a picture; printed it is a table.
 
     Parameters
     ----------
     title : str
-        What the order is called.
+        The order's name.
     steps : list of Step
         Its events, in the order of their commits.
     """
@@ -110,7 +110,7 @@ class Timeline:
 
     @property
     def milliseconds(self) -> float:
-        """From the first commit to whatever was last."""
+        """The time from the first commit to the last moment of any event."""
         last = max(moment for step in self.steps for moment in [step.committed, *step.recorded, *step.handled.values()])
         return self._after(last)
 
@@ -118,7 +118,7 @@ class Timeline:
         return (moment - self.steps[0].committed).total_seconds() * 1000
 
     def table(self) -> pd.DataFrame:
-        """Return a row for each event: who, what, ms of commit, record and handling, how many records there are."""
+        """Return a row for each event: service, type, ms of commit, record and handling, number of records."""
         return pd.DataFrame(
             [
                 {
@@ -140,7 +140,7 @@ class Timeline:
         )
 
     def duplicates(self) -> list[str]:
-        """Return the types of the events that have come more than once."""
+        """Return the types of the events that were published more than once."""
         return [step.type for step in self.steps if len(step.recorded) > 1]
 
     @property
@@ -154,7 +154,7 @@ class Timeline:
         )
 
     def picture(self) -> Picture:
-        """Draw it."""
+        """Draw the timeline."""
         lanes = {service: number for number, service in enumerate(SERVICES)}
         picture = Picture(f"Saga of {self.title}", self.alt, self.milliseconds, LANE * len(lanes), left=90)
         for service, number in lanes.items():
@@ -177,7 +177,7 @@ class Timeline:
         tip = f"{step.type}: committed at {begin:.1f} ms, in Kafka at {end:.1f} ms{twice}"
         picture.bar(begin, end, y - 5, SERVICES[step.service], tip, height=10, hatched=True)
         picture.dot(picture.x(begin), y, SERVICES[step.service], tip)
-        # Names in turn above and below the lane, so that neighbours don't cover each other.
+        # Names alternate above and below the lane, so that neighbours do not overlap.
         place = drawn.get(step.service, 0)
         drawn[step.service] = place + 1
         offset = (-12, 22, -26, 36)[place % 4]

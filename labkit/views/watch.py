@@ -1,4 +1,4 @@
-"""Watch the outbox tables and the topics at once, in a thread of its own, and match rows with records by their id."""
+"""Watch the outbox tables and the topics in a separate thread, and match rows with records by their id."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from labstack import broker, canary
 from labstack.backend import Endpoints
 
 STEP = 0.1
-"""Seconds between two looks at the databases, at least."""
+"""The minimum interval between two queries of the databases, in seconds."""
 
 FRESH = 1.0
 """Seconds for which a change counts as new."""
 
 REMEMBERED = 4000
-"""How many events are remembered one by one; older ones only count."""
+"""The number of events that are remembered one by one; older ones are only counted."""
 
 OVERLAP = timedelta(seconds=2)
-"""A row may be committed that much later than it was made, and still be seen."""
+"""The longest time between the creation and the commit of a row after which the row is still found."""
 
 NEW_ROWS = """
     SELECT id::text, type, aggregateid::text, created_at FROM outbox
@@ -36,16 +36,16 @@ NEW_ROWS = """
 
 @dataclass
 class Passing:
-    """One event on its way.
+    """One event in flight.
 
     Attributes
     ----------
     row : bool
-        Its row was seen in the outbox, or its record has shown that there was one.
+        Whether its row was seen in the outbox, or inferred from its record.
     record : bool
-        Its record was seen in the topic.
+        Whether its record was seen in the topic.
     changed : float
-        When that was last found out (monotonic seconds).
+        The time of the last change (monotonic seconds).
     """
 
     service: str
@@ -58,7 +58,7 @@ class Passing:
 
 @dataclass
 class Lane:
-    """What was seen of one service: how many rows and records, which rows wait, and which records came last."""
+    """The observations of one service: the number of rows and records, the waiting rows, and the latest records."""
 
     rows: int = 0
     records: int = 0
@@ -67,16 +67,16 @@ class Lane:
 
 
 class Watch:
-    """Follows rows and records until its time is over or it is stopped; never holds up whoever started it.
+    """Follows rows and records until its time is over or it is stopped; it never blocks its caller.
 
     Parameters
     ----------
     where : Endpoints
-        The lab.
+        The lab's endpoints.
     seconds : float
-        How long.
+        The duration.
     changed : callable, optional
-        Called from the thread while something is new, and once at the end.
+        Called from the thread while there is something new, and once at the end.
     """
 
     def __init__(self, where: Endpoints, seconds: float, changed: Callable[[], None] | None = None) -> None:
@@ -89,8 +89,8 @@ class Watch:
         self._events: dict[str, Passing] = {}
         self._lock = threading.Lock()
         self._databases: dict[str, psycopg.Connection[Any]] = {}
-        # What was there before is no part of it: the beginning is fixed here, before the caller goes on. The topics'
-        # comes first: a row between the two moments would wait for ever for a record that nobody reads.
+        # Earlier rows and records do not count, so the starting points are fixed before the constructor returns. Those
+        # of the topics come first: otherwise a row between the two moments would wait forever for an unread record.
         topics = [f"{service}.events" for service in self.lanes]
         self._start = broker.end_offsets(where.kafka, broker.partitions(where.kafka, topics))
         self._since: dict[str, datetime] = {service: self._now(service) for service in self.lanes}
@@ -100,22 +100,22 @@ class Watch:
 
     @property
     def running(self) -> bool:
-        """Whether it still watches."""
+        """Whether the watching thread is alive."""
         return self._thread.is_alive()
 
     @property
     def ended(self) -> bool:
-        """Whether it was stopped, or its time is over."""
+        """Whether the watch was stopped, or its time is over."""
         return self._stop.is_set()
 
     def stop(self) -> None:
-        """Stop watching; twice is fine."""
+        """Stop watching. Stopping twice is harmless."""
         self._stop.set()
         if self._thread is not threading.current_thread():
             self._thread.join(5)
 
     def look(self) -> dict[str, Lane]:
-        """Return what was seen so far, as a copy that doesn't move."""
+        """Return a copy of the observations so far."""
         with self._lock:
             return {
                 service: Lane(lane.rows, lane.records, dict(lane.waiting), deque(lane.latest, maxlen=4))
@@ -130,13 +130,13 @@ class Watch:
                     began = time.monotonic()
                     news = sum([self._look_at_rows(service) for service in self.lanes])
                     spent = time.monotonic() - began
-                    # A look at a long table costs more, and is taken less often.
+                    # A query of a long table costs more, so it runs less often.
                     until = time.monotonic() + max(STEP, 5 * spent)
                     while (left := until - time.monotonic()) > 0 and not self._stop.is_set():
                         record = broker.poll(consumer, min(left, 0.05))
                         news += self._take(record) if record is not None else 0
                     changed_at = time.monotonic() if news else changed_at
-                    if time.monotonic() - changed_at < FRESH + 0.5:  # once more when nothing is fresh any longer
+                    if time.monotonic() - changed_at < FRESH + 0.5:  # once more when nothing is fresh
                         self._changed()
         except KafkaException as error:
             self.trouble = f"Kafka does not answer: {error}"
@@ -148,7 +148,7 @@ class Watch:
 
     def _now(self, service: str) -> datetime:
         row = self._database(service).execute("SELECT clock_timestamp()").fetchone()
-        assert row is not None  # a SELECT without FROM gives one row
+        assert row is not None  # a SELECT without FROM returns one row
         now: datetime = row[0]
         return now
 
@@ -165,7 +165,7 @@ class Watch:
         try:
             rows = self._database(service).execute(NEW_ROWS, (since, canary.TYPE)).fetchall()
         except psycopg.Error:
-            return 0  # the database is away: its rows are seen when it is back
+            return 0  # the database is unavailable: its rows are found when it is back
         news = 0
         with self._lock:
             for event_id, event_type, order_id, created_at in rows:
@@ -188,11 +188,11 @@ class Watch:
         with self._lock:
             event = self._event(event_id, service, record.type, record.key or "")
             if event.record:
-                return 0  # the same event again: at least once
+                return 0  # a duplicate: delivery is at least once
             event.record, event.changed = True, time.monotonic()
             lane = self.lanes[service]
             lane.records += 1
-            if not event.row:  # a record proves its row, which may be gone already, or not looked at yet
+            if not event.row:  # a record proves its row, which may be deleted already, or not seen yet
                 event.row = True
                 lane.rows += 1
             lane.waiting.pop(event_id, None)

@@ -1,4 +1,4 @@
-"""The waterfall of a trace: a bar for each span, below the one that it went on from."""
+"""The waterfall of a trace: a bar for each span, below its parent."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ GATEWAY = "gateway"
 
 
 class Waterfall:
-    """A trace, to be looked at.
+    """A trace, displayed.
 
-    Shown in a notebook it is a picture; printed it is a table.
+    In a notebook it is a picture; printed it is a table.
 
     Parameters
     ----------
     trace : Trace
-        What is shown.
+        The trace to show.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -43,7 +43,7 @@ class Waterfall:
         )
 
     def picture(self) -> Picture:
-        """Draw it."""
+        """Draw the waterfall."""
         rows = self.trace.walk()
         zero = self.trace.spans[0].start
         length = self.trace.milliseconds
@@ -80,7 +80,7 @@ class Waterfall:
 
 
 def colour_of(span: Span) -> str:
-    """Return the colour of a span: its service's; of one that failed, another."""
+    """Return the colour of a span: its service's, or a separate one if the span failed."""
     if span.failed:
         return VERMILION
     return SKY if span.service == GATEWAY else SERVICES.get(span.service, GREY)

@@ -1,4 +1,4 @@
-"""Inventory: sets goods aside for orders."""
+"""The inventory service: reserves goods for orders."""
 
 from labservices.inventory.api import make_router
 from labservices.inventory.handlers import HANDLERS

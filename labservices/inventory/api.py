@@ -1,4 +1,4 @@
-"""Inventory's HTTP API."""
+"""The HTTP API of the inventory service."""
 
 from datetime import datetime
 from typing import Annotated
@@ -66,7 +66,7 @@ _products = select(products, (products.c.on_hand - products.c.reserved).label("a
 
 
 def make_router(database: Database, settings: Settings) -> APIRouter:
-    """Make the routes, on a database."""
+    """Create the routes on a database."""
     router = APIRouter(prefix="/inventory", tags=["inventory"])
 
     @router.get("/products")

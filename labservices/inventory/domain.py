@@ -1,4 +1,4 @@
-"""What inventory does for an order: decided from what is known, with no database and no Kafka in sight."""
+"""The decisions of the inventory service, as pure functions without a database and without Kafka."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,29 +12,29 @@ from labservices.shared.steps import OutOfStep
 class Status(StrEnum):
     """The status of a reservation."""
 
-    NEW = "NEW"  # only inside the transaction that makes the row
+    NEW = "NEW"  # only inside the transaction that inserts the row
     RESERVED = "RESERVED"
     FAILED = "FAILED"
     RELEASED = "RELEASED"
     SHIPPED = "SHIPPED"
-    TOMBSTONE = "TOMBSTONE"  # called off before it was asked for
+    TOMBSTONE = "TOMBSTONE"  # cancelled before it was requested
 
 
 @dataclass(frozen=True)
 class Reserve:
-    """The goods are set aside."""
+    """Reserve the goods."""
 
 
 @dataclass(frozen=True)
 class Refuse:
-    """The goods are not set aside, for a reason."""
+    """Do not reserve the goods, for a reason."""
 
     reason: str
     shortages: tuple[Shortage, ...] = ()
 
 
 def quantities(lines: Iterable[Line]) -> dict[str, int]:
-    """Add up the lines: how many of each product."""
+    """Return the total quantity of each product in the lines."""
     total: Counter[str] = Counter()
     for line in lines:
         total[line.sku] += line.quantity
@@ -42,7 +42,7 @@ def quantities(lines: Iterable[Line]) -> dict[str, int]:
 
 
 def reserve(status: Status, wanted: Mapping[str, int], available: Mapping[str, int]) -> Reserve | Refuse | None:
-    """Decide upon an order's wish for goods: all of them or none. None: it was answered before."""
+    """Decide whether to reserve all goods of an order or none; return None if this was decided before."""
     match status:
         case Status.NEW:
             shortages = tuple(
@@ -58,12 +58,12 @@ def reserve(status: Status, wanted: Mapping[str, int], available: Mapping[str, i
 
 
 def undo(status: Status) -> Status | None:
-    """Decide what an error event makes of a reservation. None: there is nothing to undo (any more).
+    """Return the reservation's new status after an error event, or None if there is nothing left to undo.
 
     Raises
     ------
     OutOfStep
-        When the goods have left: the order was COMPLETED, and then nothing is undone.
+        If the goods have left: the order is COMPLETED, after which nothing is undone.
     """
     match status:
         case Status.NEW:
@@ -77,12 +77,12 @@ def undo(status: Status) -> Status | None:
 
 
 def complete(status: Status) -> bool:
-    """Decide whether the goods leave now, since the order is COMPLETED. False: they have left before.
+    """Report whether the goods leave now that the order is COMPLETED; return False if they have already left.
 
     Raises
     ------
     OutOfStep
-        When no goods are set aside, so that the order can't have been completed.
+        If no goods are reserved, so that the order can't have been completed.
     """
     if status not in (Status.RESERVED, Status.SHIPPED):
         raise OutOfStep(f"OrderCompleted where the reservation is {status}")

@@ -1,4 +1,4 @@
-"""What inventory does upon the events of the others."""
+"""The event handlers of the inventory service."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from labservices.shared.service import Handler
 
 
 def on_order_created(tx: Transaction, event: OrderCreated) -> None:
-    """Inventory is asked: set the goods aside, or say why not."""
+    """Reserve the goods and publish `InventoryReserved`, or publish `InventoryReservationFailed` with the reason."""
     row = _reservation(tx, event)
     wanted = domain.quantities(event.items)
     match domain.reserve(Status(row.status), wanted, _lock_stock(tx, wanted)):
@@ -41,7 +41,7 @@ def on_order_created(tx: Transaction, event: OrderCreated) -> None:
 
 
 def on_error(tx: Transaction, event: ErrorEvent) -> None:
-    """The order has failed, or was called off: undo what was done, or remember that nothing is to be done."""
+    """Release the goods of a failed or cancelled order, or leave a tombstone so that none are reserved later."""
     row = _reservation(tx, event)
     match domain.undo(Status(row.status)):
         case Status.TOMBSTONE:
@@ -55,7 +55,7 @@ def on_error(tx: Transaction, event: ErrorEvent) -> None:
 
 
 def on_order_completed(tx: Transaction, event: OrderCompleted) -> None:
-    """The order is past its pivot: the goods leave the warehouse."""
+    """Ship the goods, since the order is past its pivot."""
     row = _reservation(tx, event)
     if domain.complete(Status(row.status)):
         tx.move(reservations, event.order_id, row.status, status=Status.SHIPPED)
@@ -101,12 +101,12 @@ _MOVE_STOCK = {
 
 
 def _lock_stock(tx: Transaction, wanted: dict[str, int]) -> dict[str, int]:
-    """Lock the products, always in the same order, so that no two orders block each other; answer what is free."""
+    """Lock the products, in a fixed order to avoid deadlocks, and return their available quantities."""
     return {row.sku: row.available for row in tx.execute(_LOCK_STOCK, {"skus": list(wanted)})}
 
 
 def _move_stock(tx: Transaction, event: Event, effect: str, wanted: dict[str, int]) -> None:
-    """Change the products' numbers, and add the movements that say why; one statement each, for all products."""
+    """Update the stock, and add the matching stock movements, with one statement each for all products."""
     tx.execute(_MOVE_STOCK[effect], {"skus": list(wanted), "quantities": list(wanted.values())})
     movement = {"effect": effect, "order_id": event.order_id, "event_id": tx.cause}
     tx.execute(

@@ -1,4 +1,4 @@
-"""What a new inventory database begins with: the products and the stock of the first day."""
+"""The opening data of a new inventory database: the products and their initial stock."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from labservices.shared.ids import uuid7
 
 
 def load_opening_data(connection: Connection, datasets: Path) -> None:
-    """Copy products and stock out of the dataset of products."""
+    """Load the products and their stock from the dataset of products."""
     opening = load_products(datasets)
     connection.execute(
         products.insert(),

@@ -1,4 +1,4 @@
-"""Inventory's tables."""
+"""The tables of the inventory service."""
 
 from sqlalchemy import (
     BigInteger,
@@ -26,7 +26,7 @@ outbox = outbox_table(metadata, "inventory")
 inbox = inbox_table(metadata)
 parked_records = parked_table(metadata)
 
-# What lies in the warehouse, and how much of it is promised to orders.
+# The stock of each product, and the quantity that is reserved for orders.
 products = Table(
     "products",
     metadata,
@@ -39,7 +39,7 @@ products = Table(
     Column("shipped", BigInteger, CheckConstraint("shipped >= 0"), nullable=False, default=0),
 )
 
-# One row per order that inventory has heard of.
+# One row per order of which inventory has received an event.
 reservations = Table(
     "reservations",
     metadata,
@@ -53,7 +53,7 @@ reservations = Table(
     Index("reservations_by_status", "status", "reservation_id"),
 )
 
-# Every movement of stock. Rows are only added. An order has each effect on a product once, whatever asks for it.
+# Every movement of stock. Rows are only added. An order has each effect on a product once, whatever event requests it.
 stock_movements = Table(
     "stock_movements",
     metadata,

@@ -1,4 +1,4 @@
-"""The order service: takes orders, and keeps account of what becomes of them."""
+"""The order service: accepts orders, and tracks their status."""
 
 from labservices.order.api import make_router
 from labservices.order.deadline import call_off_late_orders

@@ -79,7 +79,7 @@ Key = Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x2
 
 
 def make_router(database: Database, settings: Settings) -> APIRouter:
-    """Make the routes, on a database."""
+    """Create the routes on a database."""
     router = APIRouter(tags=["orders"])
     price = PRICING[settings.service_version]
 

@@ -1,4 +1,4 @@
-"""What a customer may ask of the order service: to take an order, and to call it off."""
+"""The commands of the order service: place an order, and cancel it."""
 
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,7 @@ from labservices.shared.ids import uuid7
 
 
 class UnknownSkus(Exception):
-    """Some lines name products that the catalogue does not have; carries the numbers of these lines."""
+    """Some lines name products that are not in the catalogue; ``lines`` has the indexes of these lines."""
 
     def __init__(self, lines: list[int]) -> None:
         super().__init__(lines)
@@ -28,7 +28,7 @@ class KeyTaken(Exception):
     """The idempotency key was used with another request."""
 
 
-# Statements that are made once: SQLAlchemy then need not look them over at every call.
+# Statements that are built once, so that SQLAlchemy need not process them at every call.
 _ADD_ORDER = orders.insert().returning(orders)
 _ADD_TO_HISTORY = order_history.insert()
 
@@ -36,18 +36,18 @@ _ADD_TO_HISTORY = order_history.insert()
 def place(
     tx: Transaction, request: dict[str, Any], key: str | None, price: Price = listed_price
 ) -> tuple[Row[Any], bool]:
-    """Take an order: the order, its first status and its event, all in one transaction.
+    """Place an order: insert the order and its first status, and publish its event, all in one transaction.
 
     Parameters
     ----------
     tx
         The transaction.
     request
-        ``customer_id``, ``destination`` and ``items`` (each with ``sku`` and ``quantity``), checked already.
+        ``customer_id``, ``destination`` and ``items`` (each with ``sku`` and ``quantity``), already validated.
     key
-        The client's idempotency key: the same request with the same key makes no second order.
+        The client's idempotency key. The same request with the same key does not create a second order.
     price
-        What a piece costs, given its listed price and how many are ordered.
+        The pricing rule: the price of a piece, given its listed price and the ordered quantity.
 
     Returns
     -------
@@ -56,8 +56,10 @@ def place(
 
     Raises
     ------
-    UnknownSkus, KeyTaken
-        Nothing is changed then.
+    UnknownSkus
+        If a line names a product that is not in the catalogue. Nothing is changed.
+    KeyTaken
+        If the key was used with another request. Nothing is changed.
     """
     items, currency = _price(tx, request["items"], price)
     order_id = uuid7()
@@ -80,12 +82,12 @@ def place(
 
 
 def cancel(tx: Transaction, order_id: UUID) -> Row[Any] | None:
-    """Call an order off, unless that was done already; answer the order, or None where there is none.
+    """Cancel an order unless it is already cancelled; return the order, or None if it does not exist.
 
     Raises
     ------
     TooLate
-        When the order is COMPLETED.
+        If the order is COMPLETED.
     """
     order = lock_order(tx, order_id)
     if order is None or not domain.cancel(Status(order.status)):
@@ -107,7 +109,7 @@ _FIND_PRODUCTS = text("SELECT sku, unit_price_cents, currency FROM catalogue WHE
 
 
 def _price(tx: Transaction, wanted: list[dict[str, Any]], price: Price) -> tuple[list[dict[str, Any]], str]:
-    """Put today's prices to the lines."""
+    """Return the lines with their current prices, and the currency."""
     skus = {line["sku"] for line in wanted}
     known = {row.sku: row for row in tx.execute(_FIND_PRODUCTS, {"skus": list(skus)})}
     unknown = [number for number, line in enumerate(wanted) if line["sku"] not in known]
@@ -121,9 +123,10 @@ def _price(tx: Transaction, wanted: list[dict[str, Any]], price: Price) -> tuple
 
 
 def _claim(tx: Transaction, key: str, request: dict[str, Any], order_id: UUID) -> Row[Any] | None:
-    """Claim a key for a new order; answer the order that it was claimed for before, if it was.
+    """Store the key for a new order; return the earlier order with this key, or None if the key is new.
 
-    Of two claims at once the second waits here until the first one's transaction ends, and then finds its order.
+    Of two concurrent requests with the same key, the second waits here until the first one's transaction ends, and then
+    finds its order.
     """
     claim = insert(idempotency_keys).on_conflict_do_nothing().returning(idempotency_keys.c.key)
     if tx.execute(claim, {"key": key, "request": request, "order_id": order_id}).first():

@@ -1,8 +1,8 @@
-"""The deadline: an order that gets nowhere is called off.
+"""The deadline: an order that makes no progress times out.
 
-An order may wait for an answer that never comes: a service is down for long, or its event lies among the dead letters.
-So the service that owns the order looks at its clock. It says OrderTimedOut through its own outbox, and from there on
-this is a cancellation like any other.
+An order may wait for an answer that never arrives, because a service is down for long or the event is a dead letter. So
+the order service checks the age of its open orders. It publishes OrderTimedOut through its own outbox, which starts a
+cancellation like any other.
 """
 
 from sqlalchemy import bindparam, func, select
@@ -15,9 +15,9 @@ from labservices.shared.database import Database
 from labservices.shared.events import DEADLINE_EXCEEDED, OrderTimedOut
 
 AT_ONCE = 50
-"""Orders in one transaction: after a long outage many may be late, and the handlers want their rows, too."""
+"""Maximum number of orders per transaction: after a long outage many may be late, and the handlers need the rows."""
 
-# Who handles an order now has locked it. It is moving, so it is left for the next look.
+# A locked order is being handled, so it is making progress. It is skipped until the next check.
 _LATE = (
     select(orders)
     .where(
@@ -31,12 +31,12 @@ _LATE = (
 
 
 def call_off_late_orders(database: Database, settings: Settings) -> int:
-    """Call off the orders that are older than the deadline; answer how many.
+    """Time out the open orders that are older than the deadline, and return their number.
 
     Raises
     ------
     DatabaseAway
-        When the database can't be reached.
+        If the database is unavailable.
     """
     with database.transaction() as tx:
         late = tx.execute(_LATE, {"seconds": settings.order_deadline_seconds}).all()

@@ -1,8 +1,8 @@
-"""What becomes of an order: decided from what is known, with no database and no Kafka in sight.
+"""The state machine of an order: pure decisions, without a database and without Kafka.
 
-The saga has three steps, taken by three services one after the other. Each service answers once: with its success or
-with its failure. A success that must be undone is followed by its undo. What the order service knows about an order is
-the set of the answers that have arrived, in whatever order; what follows from it is decided anew whenever one comes.
+The saga has three steps, which three services execute one after the other. Each service answers once, with a success or
+a failure. If a success must be undone, its service then reports the undo. The order service keeps the set of answers
+that have arrived, in any order, and derives the next status changes from this set whenever an answer arrives.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the saga: what its service may answer, and how far a success takes the order."""
+    """One step of the saga: the possible answers of its service, and the order's status after a success."""
 
     success: type[Event]
     failure: type[Event]
@@ -54,7 +54,7 @@ STEPS = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What a service said about an order."""
+    """The answer of a service about an order."""
 
     type: str
     event_id: UUID
@@ -63,9 +63,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Change:
-    """The order takes another status.
+    """A status change of an order.
 
-    ``event_id`` is the event upon which it does; None stands for the one that is being handled.
+    ``event_id`` is the event that causes the change; None stands for the event that is being handled.
     """
 
     status: Status
@@ -74,9 +74,9 @@ class Change:
 
 
 def effect_of(event: type[Event]) -> str:
-    """Name what an event does to an order; the same effect is taken once only, whatever event brings it.
+    """Return the name of an event's effect on an order; each effect is recorded only once, whatever event has it.
 
-    A step's success and its failure are the same effect, since a step is answered once.
+    A step's success and failure have the same effect, since a step is answered once.
     """
     for step in STEPS:
         if event in (step.success, step.failure):
@@ -87,12 +87,12 @@ def effect_of(event: type[Event]) -> str:
 
 
 def cancel(status: Status) -> bool:
-    """Decide whether a customer's wish to cancel changes anything.
+    """Report whether a customer's cancellation changes the order.
 
     Raises
     ------
     TooLate
-        When the order is COMPLETED: that was the pivot, behind which nothing is undone.
+        If the order is COMPLETED: this is the pivot, after which nothing is undone.
     """
     if status is Status.COMPLETED:
         raise TooLate
@@ -100,18 +100,18 @@ def cancel(status: Status) -> bool:
 
 
 class TooLate(Exception):
-    """The order can't be undone any more."""
+    """The order can no longer be undone."""
 
 
 def what_follows(status: Status, known: Mapping[str, Answer]) -> list[Change]:
-    """Decide which changes an order makes now, one after the other.
+    """Return the status changes that follow from the known answers, in their order.
 
     Parameters
     ----------
     status
         The order's status.
     known
-        All answers that have arrived, by the event's type.
+        All answers that have arrived, by event type.
     """
     changes: list[Change] = []
     while change := _next_change(status, known):
@@ -138,7 +138,7 @@ def _failure(known: Mapping[str, Answer]) -> Change | None:
 
 
 def _progress(status: Status, known: Mapping[str, Answer]) -> Change | None:
-    """Take the next step if its success is known. A success that came before its predecessor waits for it here."""
+    """Return the next change if its step succeeded. A success that arrives early is used after its predecessor."""
     reached = [Status.PENDING, *(step.reaches for step in STEPS)].index(status)
     step = STEPS[reached]
     success = known.get(step.success.type())
@@ -146,10 +146,10 @@ def _progress(status: Status, known: Mapping[str, Answer]) -> Change | None:
 
 
 def _all_is_undone(known: Mapping[str, Answer]) -> bool:
-    """Decide whether the chain has ended, and each success in it has its undo.
+    """Report whether the chain of steps has ended and each success in it is undone.
 
-    A failure ends the chain, and proves that every step before it succeeded, even if that answer has not arrived yet:
-    the step would not have been asked otherwise. The last step's success ends the chain too.
+    A failure ends the chain. It also proves that every step before it succeeded, even if that answer has not arrived
+    yet, since the failed step would not have been requested otherwise. The last step's success ends the chain too.
     """
     succeeded: list[Step] = []
     for step in STEPS:

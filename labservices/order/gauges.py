@@ -1,4 +1,4 @@
-"""What is measured of orders that have not come to their end."""
+"""The gauges of open orders: those neither completed nor cancelled."""
 
 from labservices.order.domain import Status
 from labservices.shared.gauges import Gauge

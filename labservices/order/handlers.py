@@ -1,4 +1,4 @@
-"""What the order service does upon the events of the others: it writes the answer down, and takes what follows."""
+"""The event handlers of the order service: record an answer, and apply the transitions that follow from it."""
 
 from typing import Any
 from uuid import UUID
@@ -13,11 +13,11 @@ from labservices.shared.service import Handler
 
 
 class UnknownOrder(Exception):
-    """Another service speaks of an order that was never made here."""
+    """An event refers to an order that this service never created."""
 
 
 def on_answer(tx: Transaction, event: Event) -> None:
-    """A service answered, or undid what it had done."""
+    """Handle the success, failure or undo that another service reports."""
     order = lock_order(tx, event.order_id)
     if order is None:
         raise UnknownOrder(event.order_id)
@@ -34,7 +34,7 @@ _LOCK = select(orders).where(orders.c.order_id == bindparam("order_id")).with_fo
 
 
 def lock_order(tx: Transaction, order_id: UUID) -> Row[Any] | None:
-    """Read the order's row, and let nobody else handle this order until the transaction ends."""
+    """Return the order's row, locked until the transaction ends."""
     return tx.execute(_LOCK, {"order_id": order_id}).one_or_none()
 
 
@@ -48,9 +48,9 @@ _TAKE_DOWN = text(
 
 
 def take_down(tx: Transaction, event: Event) -> bool:
-    """Write an answer down, whatever the order's status; answer False if its effect stands there already.
+    """Record an answer, whatever the order's status; return False if its effect is already recorded.
 
-    The inbox stops an event that comes twice. This stops the same answer when it comes under another id.
+    The inbox rejects a duplicate event. This check rejects a duplicate answer that arrives with another event id.
     """
     values = {
         "order_id": event.order_id,
@@ -66,7 +66,7 @@ _READ_ANSWERS = select(order_answers).where(order_answers.c.order_id == bindpara
 
 
 def carry_on(tx: Transaction, order: Row[Any]) -> None:
-    """Make the changes that follow from all that is known of an order, and say what became of it."""
+    """Apply the transitions that follow from an order's known answers, and publish the outcome if it is final."""
     answers = tx.execute(_READ_ANSWERS, {"order_id": order.order_id})
     known = {row.type: Answer(row.type, row.event_id, row.reason) for row in answers}
     changes = what_follows(Status(order.status), known)
@@ -75,7 +75,7 @@ def carry_on(tx: Transaction, order: Row[Any]) -> None:
     change_status(tx, order, changes)
     match changes[-1].status:
         case Status.COMPLETED:
-            # The last step's success, even if it came early and it is an earlier step's that was waited for.
+            # The cause is the last step's success, even if it arrived before the success of an earlier step.
             tx.publish(OrderCompleted(**facts(order)), because_of=changes[-1].event_id)
         case Status.CANCELLED:
             reason = order.failure_reason or next(change.reason for change in changes if change.reason)
@@ -86,7 +86,7 @@ _ADD_TO_HISTORY = order_history.insert()
 
 
 def change_status(tx: Transaction, order: Row[Any], changes: list[Change]) -> None:
-    """Move the order through some statuses, and remember each."""
+    """Apply status changes to the order, and append each to its history."""
     failure_reason = order.failure_reason or next((change.reason for change in changes if change.reason), None)
     tx.move(
         orders,
@@ -108,7 +108,7 @@ def change_status(tx: Transaction, order: Row[Any], changes: list[Change]) -> No
 
 
 def facts(order: Row[Any]) -> dict[str, Any]:
-    """Gather what every event about an order says."""
+    """Return the order's data that every event carries."""
     return {
         "order_id": order.order_id,
         "customer_id": order.customer_id,

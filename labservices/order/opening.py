@@ -1,4 +1,4 @@
-"""What a new order database begins with: the catalogue."""
+"""The opening data of a new order database: the catalogue."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from labservices.order.tables import catalogue
 
 
 def load_opening_data(connection: Connection, datasets: Path) -> None:
-    """Copy the catalogue out of the dataset of products."""
+    """Load the catalogue from the dataset of products."""
     rows = [
         {"sku": one.sku, "name": one.name, "unit_price_cents": one.unit_price_cents, "currency": one.currency}
         for one in load_products(datasets)

@@ -14,7 +14,7 @@ outbox = outbox_table(metadata, "order")
 inbox = inbox_table(metadata)
 parked_records = parked_table(metadata)
 
-# The service's own copy of the catalogue: what an order costs is decided here, with nobody asked.
+# The service's own copy of the catalogue, so that it sets an order's price without querying another service.
 catalogue = Table(
     "catalogue",
     metadata,
@@ -24,7 +24,7 @@ catalogue = Table(
     Column("currency", Text, nullable=False),
 )
 
-# One row per order. The lines never change and are only read as a whole, so they are one value.
+# One row per order. The lines never change and are only read as a whole, so they are stored as one value.
 orders = Table(
     "orders",
     metadata,
@@ -55,7 +55,7 @@ order_history = Table(
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
 )
 
-# What the other services have said about an order: each answers once, and undoes once. Rows are only added.
+# The answers of the other services about an order: each answers once, and undoes once. Rows are only added.
 order_answers = Table(
     "order_answers",
     metadata,
@@ -67,7 +67,7 @@ order_answers = Table(
     Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
 )
 
-# Which order a client made with which key, and with what request.
+# The order and the request for each idempotency key of a client.
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,

@@ -1,4 +1,4 @@
-"""Payment: captures money for orders."""
+"""The payment service: captures money for orders."""
 
 from labservices.payment.api import make_router
 from labservices.payment.handlers import HANDLERS

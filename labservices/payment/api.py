@@ -1,4 +1,4 @@
-"""Payment's HTTP API."""
+"""The HTTP API of the payment service."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -68,7 +68,7 @@ _payments = select(payments).where(payments.c.status != Status.TOMBSTONE)
 
 
 def make_router(database: Database, settings: Settings) -> APIRouter:
-    """Make the routes, on a database."""
+    """Create the routes on a database."""
     router = APIRouter(prefix="/payments", tags=["payments"])
 
     @router.get("")
@@ -120,7 +120,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
 
 
 def _with_entries(tx: Transaction, rows: Sequence[Row[Any]]) -> list[Payment]:
-    """Put each payment's ledger entries to it, with one statement for all payments."""
+    """Return the payments with their ledger entries, which one statement reads for all payments."""
     of_payment: dict[UUID, list[LedgerEntry]] = {row.payment_id: [] for row in rows}
     query = select(ledger_entries).where(ledger_entries.c.order_id.in_([row.order_id for row in rows]))
     for entry in tx.execute(query.order_by(ledger_entries.c.entry_id)):

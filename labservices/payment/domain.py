@@ -1,4 +1,4 @@
-"""What payment does for an order: decided from what is known, with no database and no Kafka in sight."""
+"""The decisions of the payment service, as pure functions without a database and without Kafka."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,36 +9,36 @@ from labservices.shared.events import INSUFFICIENT_FUNDS, ORDER_CANCELLED, UNKNO
 class Status(StrEnum):
     """The status of a payment."""
 
-    NEW = "NEW"  # only inside the transaction that makes the row
+    NEW = "NEW"  # only inside the transaction that inserts the row
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     REFUNDED = "REFUNDED"
-    TOMBSTONE = "TOMBSTONE"  # called off before it was asked for
+    TOMBSTONE = "TOMBSTONE"  # cancelled before it was requested
 
 
 @dataclass(frozen=True)
 class Capture:
-    """The money is taken from the customer's account."""
+    """Capture the money from the customer's account."""
 
 
 @dataclass(frozen=True)
 class Refuse:
-    """The money is not taken, for a reason."""
+    """Do not capture the money, for a reason."""
 
     reason: str
 
 
 def pay(status: Status, balance_cents: int | None, amount_cents: int) -> Capture | Refuse | None:
-    """Decide upon an order's wish for money. None: it was answered before.
+    """Decide whether to capture an order's money; return None if this was decided before.
 
     Parameters
     ----------
     status
         The payment's status.
     balance_cents
-        What the customer's account holds; None where there is no such account.
+        The balance of the customer's account in cents; None if the account does not exist.
     amount_cents
-        What the order costs.
+        The total of the order in cents.
     """
     match status:
         case Status.NEW:
@@ -52,7 +52,7 @@ def pay(status: Status, balance_cents: int | None, amount_cents: int) -> Capture
 
 
 def undo(status: Status) -> Status | None:
-    """Decide what an error event makes of a payment. None: there is nothing to undo (any more)."""
+    """Return the payment's new status after an error event, or None if there is nothing left to undo."""
     match status:
         case Status.NEW:
             return Status.TOMBSTONE

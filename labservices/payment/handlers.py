@@ -1,4 +1,4 @@
-"""What payment does upon the events of the others."""
+"""The event handlers of the payment service."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from labservices.shared.service import Handler
 
 
 def on_inventory_reserved(tx: Transaction, event: InventoryReserved) -> None:
-    """Payment is asked: capture the money, or say why not."""
+    """Capture the money and publish `PaymentCompleted`, or publish `PaymentFailed` with the reason."""
     row = _payment(tx, event)
     match domain.pay(Status(row.status), _lock_balance(tx, event.customer_id), event.total_cents):
         case Capture():
@@ -35,7 +35,7 @@ def on_inventory_reserved(tx: Transaction, event: InventoryReserved) -> None:
 
 
 def on_error(tx: Transaction, event: ErrorEvent) -> None:
-    """The order has failed, or was called off: undo what was done, or remember that nothing is to be done."""
+    """Refund the money of a failed or cancelled order, or leave a tombstone so that none is captured later."""
     row = _payment(tx, event)
     match domain.undo(Status(row.status)):
         case Status.TOMBSTONE:
@@ -82,7 +82,7 @@ def _lock_balance(tx: Transaction, customer_id: str) -> int | None:
 
 
 def _move_money(tx: Transaction, payment: Row[Any], effect: str, change_cents: int) -> None:
-    """Change the account's balance, and add the entry that says why."""
+    """Change the account's balance, and add the matching ledger entry."""
     tx.execute(_CHANGE_BALANCE, {"whose": payment.customer_id, "change_cents": change_cents})
     tx.execute(
         _ADD_ENTRY,

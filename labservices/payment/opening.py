@@ -1,4 +1,4 @@
-"""What a new payment database begins with: the customers' accounts."""
+"""The opening data of a new payment database: the customers' accounts."""
 
 from pathlib import Path
 

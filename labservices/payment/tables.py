@@ -1,4 +1,4 @@
-"""Payment's tables."""
+"""The tables of the payment service."""
 
 from sqlalchemy import (
     BigInteger,
@@ -25,7 +25,7 @@ outbox = outbox_table(metadata, "payment")
 inbox = inbox_table(metadata)
 parked_records = parked_table(metadata)
 
-# What each customer has. It is the sum of the account's ledger entries.
+# The balance of each customer: the sum of the account's ledger entries.
 accounts = Table(
     "accounts",
     metadata,
@@ -35,7 +35,7 @@ accounts = Table(
     Column("currency", Text, nullable=False),
 )
 
-# One row per order that payment has heard of.
+# One row per order of which payment has received an event.
 payments = Table(
     "payments",
     metadata,
@@ -51,8 +51,8 @@ payments = Table(
     Index("payments_by_status", "status", "payment_id"),
 )
 
-# Every movement of money. Rows are only added: a refund does not change the capture, it stands beside it.
-# An order has each effect once, whatever asks for it.
+# Every movement of money. Rows are only added: a refund is a new row and does not change the capture.
+# An order has each effect once, whatever event requests it.
 ledger_entries = Table(
     "ledger_entries",
     metadata,

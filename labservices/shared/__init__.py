@@ -1,1 +1,1 @@
-"""What the four services share: each idea stands here once."""
+"""Code that the four services share, with one module for each idea."""

@@ -1,7 +1,8 @@
-"""The consumer: takes records from Kafka, has each handled, and commits the offsets after that.
+"""The consumer: polls records from Kafka, handles each one, and then commits the offsets.
 
-The order of these steps is the point. The offset says "all before this is done", so it is committed only after the
-database transaction; a process that dies in between is given some records again, and the inbox stops those.
+The order of these steps matters. A committed offset means that all records before it are handled, so the consumer
+commits it only after the database transaction. If the process dies in between, Kafka delivers some records again, and
+the inbox rejects the duplicates.
 """
 
 import logging
@@ -22,37 +23,37 @@ from labservices.shared.service import Service
 
 log = logging.getLogger(__name__)
 _librdkafka_log = logging.getLogger("librdkafka")
-_librdkafka_log.setLevel(logging.CRITICAL)  # it tells of every attempt to connect; the health checks tell the same once
+_librdkafka_log.setLevel(logging.CRITICAL)  # it logs every connection attempt; the health checks report the same once
 
 COMMIT_EVERY = 0.2
-"""Seconds between two commits of offsets, while there is anything to commit."""
+"""Seconds between two commits of offsets, while there are offsets to commit."""
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks at the parked records, unless one is due earlier."""
+"""Seconds between two checks for parked records, unless one is due earlier."""
 
 AWAY_RETRY = 0.5
-"""Seconds until the next try while the database or the broker is away."""
+"""Seconds until the next retry while the database or the broker is unavailable."""
 
 JOIN_PATIENCE = 10.0
-"""Seconds that the group has to answer. A broker that was frozen and goes on can lose a request to join, and the client
-waits for the answer for ``max.poll.interval.ms``: five minutes. So after this time the consumer asks anew."""
+"""Seconds to wait for a partition assignment. A broker that was suspended and resumes can lose a join request, and the
+client waits ``max.poll.interval.ms`` (five minutes) for the response. So the consumer joins again after this time."""
 
 IDLE_POLL = 0.1
-"""Seconds that one wait for a record takes at most, so that a call to pause or stop is soon heard."""
+"""Maximum duration of one poll in seconds, so that a request to pause or stop takes effect soon."""
 
 Partition = tuple[str, int]
 
 
 @dataclass
 class Held:
-    """Records of one partition that wait for the database."""
+    """The records of one partition that wait for the database."""
 
     records: deque[Record]
     due: float
 
 
 def client_settings(service: Service, settings: Settings) -> dict[str, Any]:
-    """Say how a client of Kafka reaches the broker, and finds it again."""
+    """Return the connection and reconnection settings of a Kafka client."""
     return {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "client.id": service.name,
@@ -63,15 +64,16 @@ def client_settings(service: Service, settings: Settings) -> dict[str, Any]:
 
 
 def producer_settings(service: Service, settings: Settings) -> dict[str, Any]:
-    """Say how a producer reaches the broker, and that it puts a key where Kafka's Java clients, and Debezium, do."""
+    """Return the settings of a producer, with the same key partitioning as Kafka's Java clients and Debezium."""
     return client_settings(service, settings) | {"partitioner": "murmur2_random"}
 
 
 class EventConsumer:
-    """The consumer loop of one service, in a thread of its own.
+    """The consumer loop of one service, which runs in a separate thread.
 
-    A record that can't be handled is parked in the database, and its partition flows on (see ``parking.py``); this
-    thread tries what is parked again. While the database is away, every partition waits; no record is blamed for that.
+    A record that can't be handled is parked in the database, and its partition continues (see ``parking.py``). The same
+    thread retries the parked records. While the database is unavailable, every partition waits, and no attempt is
+    counted against a record.
     """
 
     def __init__(self, service: Service, settings: Settings, handling: EventHandling) -> None:
@@ -89,23 +91,23 @@ class EventConsumer:
         self._done: dict[Partition, int] = {}
         self._commit_due = 0.0
         self._look_due = 0.0
-        self._join_due: float | None = None  # None while the group has given it its partitions
+        self._join_due: float | None = None  # None while partitions are assigned
         self._database_away = False
 
-    # --- what others ask of it, from their own threads
+    # --- called from other threads
 
     def start(self) -> None:
-        """Begin to consume."""
+        """Start consuming."""
         self._thread.start()
 
     def stop(self, patience: float = 1.5) -> None:
-        """Finish the record in hand, commit, leave the group; wait for that, though not for ever."""
+        """Finish the current record, commit, and leave the group, waiting at most ``patience`` seconds."""
         self._tell(stopping=True)
         if self._thread.ident:
             self._thread.join(patience)
 
     def pause(self, patience: float = 4.0) -> bool:
-        """Finish the record in hand, commit, leave the group; answer whether it has left in time."""
+        """Finish the current record, commit, and leave the group; return whether this finished in time."""
         self._tell(paused=True)
         with self._changed:
             return self._changed.wait_for(lambda: not self._consuming, patience)
@@ -115,7 +117,7 @@ class EventConsumer:
         self._tell(paused=False)
 
     def state(self) -> dict[str, Any]:
-        """Say what it is doing, for people to read."""
+        """Return the state of the consumer for display."""
         if not self._consuming:
             doing = "paused" if self._paused else "stopped" if self._stopping else "starting"
         elif self._database_away:
@@ -138,18 +140,23 @@ class EventConsumer:
         }
 
     def look_at_parked_records(self) -> None:
-        """Look soon whether a parked record is due."""
+        """Check soon whether a parked record is due."""
         self._look_due = 0.0
 
     def check_broker(self, timeout: float) -> None:
-        """Ask the broker for an answer.
+        """Check that the broker responds.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait for the response.
 
         Raises
         ------
         KafkaException
-            When it gives none in time.
+            If the broker does not respond in time.
         """
-        # The consumer itself can't be asked: list_topics() never returns while another thread is inside poll().
+        # Not with the consumer itself: its list_topics() never returns while another thread is inside poll().
         if self._admin is None:
             self._admin = AdminClient(client_settings(self._service, self._settings), logger=_librdkafka_log)
         self._admin.list_topics(self._service.topics[0], timeout)
@@ -170,7 +177,7 @@ class EventConsumer:
             if self._consuming:
                 try:
                     self._consume()
-                except Exception:  # whatever it was, a consumer that has ended without a word would be worse
+                except Exception:  # a consumer that stops silently would be worse than any error
                     log.exception("the consumer failed; it joins its group again")
                     time.sleep(AWAY_RETRY)
                 with self._changed:
@@ -196,19 +203,19 @@ class EventConsumer:
 
     def _take(self, consumer: Consumer, message: Message) -> None:
         error = message.error()
-        if error:  # a topic that is not there yet, a broker that is away: librdkafka goes on by itself
+        if error:  # a missing topic or an unavailable broker: librdkafka retries by itself
             log.debug("Kafka: %s", error)
             return
         record = read_message(message)
         partition = (record.topic, record.partition)
-        if partition in self._held:  # it was on its way already when the partition was paused
+        if partition in self._held:  # it was fetched before the partition was paused
             self._held[partition].records.append(record)
         elif not self._handle(record):
             self._held[partition] = Held(deque([record]), time.monotonic() + AWAY_RETRY)
             consumer.pause([TopicPartition(*partition)])
 
     def _handle(self, record: Record) -> bool:
-        """Have one record handled or parked; answer False if the database is away."""
+        """Handle or park one record; return False if the database is unavailable."""
         try:
             outcome = self._handling.handle(record)
         except DatabaseAway as error:
@@ -216,7 +223,7 @@ class EventConsumer:
             return False
         if outcome is Outcome.FAILED:
             self._look_due = 0.0
-        if outcome is not Outcome.IGNORED:  # an ignored record asked nothing of the database
+        if outcome is not Outcome.IGNORED:  # an ignored record needs no database
             self._note_database_back()
         if not self._done:
             self._commit_due = time.monotonic() + COMMIT_EVERY
@@ -224,7 +231,7 @@ class EventConsumer:
         return True
 
     def _try_parked(self) -> None:
-        """Try the parked records that are due, for a moment at most; then it is the partitions' turn again."""
+        """Retry the parked records that are due, for at most ``COMMIT_EVERY`` seconds before the next poll."""
         now = time.monotonic()
         if now < self._look_due:
             return
@@ -272,7 +279,7 @@ class EventConsumer:
                 "auto.offset.reset": "earliest",
                 "session.timeout.ms": self._settings.consumer_session_timeout_ms,
                 "heartbeat.interval.ms": self._settings.consumer_heartbeat_interval_ms,
-                "topic.metadata.refresh.interval.ms": 2000,  # a topic that is made later is found within that time
+                "topic.metadata.refresh.interval.ms": 2000,  # a topic that is created later is found within this time
             },
             logger=_librdkafka_log,
         )
@@ -283,7 +290,7 @@ class EventConsumer:
         return consumer
 
     def _is_forgotten(self, consumer: Consumer) -> bool:
-        """Tell whether the broker answers, and the group has not answered in time."""
+        """Report whether the group has not assigned partitions in time although the broker responds."""
         if self._join_due is None or time.monotonic() < self._join_due:
             return False
         self._join_due = time.monotonic() + JOIN_PATIENCE
@@ -295,7 +302,7 @@ class EventConsumer:
         return True
 
     def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:
-        """Commit the offsets of what is done; with ``wait``, have the broker's answer before going on."""
+        """Commit the offsets of the handled records; with ``wait``, block until the broker responds."""
         if not self._done:
             return
         offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in self._done.items()]
@@ -309,7 +316,7 @@ class EventConsumer:
             self._on_commit(error.args[0], offsets)
 
     def _on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
-        """If a commit failed, try it again later. What comes twice because of that, the inbox stops."""
+        """Schedule another attempt if a commit failed; the inbox rejects records that arrive twice because of it."""
         if error is None:
             return
         log.warning("offsets not committed yet: %s", error)
@@ -324,13 +331,13 @@ class EventConsumer:
         log.debug("assigned: %s", sorted(self._assigned))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._commit(consumer, wait=True)  # the partition's next owner shall begin behind what is done
+        self._commit(consumer, wait=True)  # the partition's next owner must start after the handled records
         self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._join_due = time.monotonic() + JOIN_PATIENCE
         gone = {(one.topic, one.partition) for one in partitions}
-        # Kafka's client remembers a pause beyond the loss: a partition that is given back would stay silent.
+        # The Kafka client keeps a partition paused after its loss; if reassigned, it would deliver no records.
         consumer.resume([TopicPartition(*partition) for partition in gone & self._held.keys()])
         self._forget(gone)
 

@@ -1,4 +1,4 @@
-"""The service's own database: transactions, and what it looks like when it is away."""
+"""The service's own database: transactions, and the detection of an unavailable database."""
 
 import select
 import threading
@@ -18,13 +18,13 @@ from labservices.shared.outbox import Outbox
 
 
 class DatabaseAway(Exception):
-    """The database can't be reached, or can't work now. Nothing was changed; trying again later helps."""
+    """The database is unreachable, or temporarily can't work. Nothing was changed, and a later retry can succeed."""
 
 
 class Transaction:
-    """A database transaction that can also publish.
+    """A database transaction that can also publish events.
 
-    What it publishes becomes known if, and only if, its changes are committed.
+    Its events are published if, and only if, its changes are committed.
     """
 
     def __init__(self, connection: Connection, outbox: Outbox, cause: UUID | None) -> None:
@@ -38,23 +38,23 @@ class Transaction:
         return self.connection.execute(statement, values)
 
     def insert_or_lock(self, table: Table, values: dict[str, Any]) -> Row[Any]:
-        """Make the order's row, or lock the one that is there (see ``steps.py``)."""
+        """Insert the order's row, or lock the existing one (see ``steps.py``)."""
         return steps.insert_or_lock(self.connection, table, values)
 
     def move(self, table: Table, order_id: UUID, expected: str, **new: Any) -> None:
-        """Change the order's row, provided that its status is the expected one (see ``steps.py``).
+        """Update the order's row if it has the expected status (see ``steps.py``).
 
         Raises
         ------
         GuardFailed
-            When it is not.
+            If the row has another status.
         """
         steps.move(self.connection, table, order_id, expected, new)
 
     def publish(self, said: Event, because_of: UUID | None = None) -> UUID:
-        """Write an event into the outbox, and answer its id.
+        """Append an event to the outbox, and return its id.
 
-        ``because_of`` is the id of the event that led to it, where that is not the one that is being handled.
+        ``because_of`` is the id of the causing event. Default: the event that is being handled.
         """
         event_id = self._outbox.add(self.connection, said, because_of or self.cause)
         self.said.append(said)
@@ -62,16 +62,16 @@ class Transaction:
 
 
 class Database:
-    """Gives out transactions.
+    """Opens transactions on a service's database.
 
     Parameters
     ----------
     url
         ``postgresql://user:password@host:port/name``
     outbox
-        Where the transactions publish to.
+        The outbox to which the transactions publish.
     transaction
-        What it gives out.
+        The class of the transactions.
     """
 
     def __init__(self, url: str, outbox: Outbox, transaction: type[Transaction] = Transaction) -> None:
@@ -82,17 +82,17 @@ class Database:
 
     @contextmanager
     def transaction(self, cause: UUID | None = None) -> Iterator[Transaction]:
-        """Run a block in one transaction: committed at its end, rolled back if it raises.
+        """Run a block in one transaction, which is committed at the end, or rolled back if the block raises.
 
         Parameters
         ----------
         cause
-            The id of the event upon which this is done; it becomes the ``causation_id`` of what is published.
+            The id of the event that is handled; it becomes the ``causation_id`` of the published events.
 
         Raises
         ------
         DatabaseAway
-            When the database is not there, goes away, or has no time.
+            If the database is unreachable, disconnects, or is too busy.
         """
         with self._away_told(), self.engine.begin() as connection:
             tx = self._make_transaction(connection, self._outbox, cause)
@@ -102,47 +102,47 @@ class Database:
 
     @contextmanager
     def statements(self) -> Iterator[Connection]:
-        """Run a block of statements that only read, each a transaction by itself, at a third of the round trips.
+        """Run a block of read-only statements, each in its own transaction, with a third of the round trips.
 
         Raises
         ------
         DatabaseAway
-            When the database is not there, goes away, or has no time.
+            If the database is unreachable, disconnects, or is too busy.
         """
         with self._away_told(), self.engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def _away_told(self) -> Iterator[None]:
-        """Tell whatever shows that the database is away as that."""
+        """Raise `DatabaseAway` for every error that shows that the database is unavailable."""
         if not self.schema_made.is_set():
             raise DatabaseAway("the tables have not been made yet")
         try:
             yield
         except (DBAPIError, PoolTimeout) as error:
-            # PostgreSQL tells the end of a transaction that stood still in an error of another class.
+            # PostgreSQL reports the timeout of an idle transaction with an error of another class.
             is_away = isinstance(error, OperationalError | InterfaceError | PoolTimeout) or error.connection_invalidated
             if not is_away:
                 raise
             raise DatabaseAway(str(error).split("\n")[0]) from error
 
     def ping(self) -> None:
-        """Ask the database for an answer.
+        """Check that the database responds.
 
         Raises
         ------
         DatabaseAway
-            When it gives none.
+            If it does not.
         """
         with self.transaction() as tx:
             tx.execute(text("SELECT 1"))
 
 
 def make_engine(url: str) -> Engine:
-    """Make the pool of connections to a database."""
+    """Create an engine with a connection pool for a database."""
     engine = create_engine(
         url.replace("postgresql://", "postgresql+psycopg://", 1),
-        # none above the pool's size: such a connection is closed at its return, and made anew for the next request
+        # no overflow: an overflow connection is closed when it is returned, and the next request opens a new one
         pool_size=10,
         max_overflow=0,
         pool_timeout=3,
@@ -150,7 +150,7 @@ def make_engine(url: str) -> Engine:
         json_deserializer=orjson.loads,
         connect_args={
             "connect_timeout": 2,
-            # a process that is stopped in the middle of a transaction shall not hold its locks for ever
+            # a process that is suspended during a transaction must not hold its locks forever
             "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=10s",
         },
     )
@@ -159,10 +159,10 @@ def make_engine(url: str) -> Engine:
 
 
 def _refuse_broken_connection(connection: Any, *_: object) -> None:
-    """Have the pool make new connections if the server has closed the old ones, as it does when it is restarted.
+    """Make the pool open new connections if the server has closed the old ones, for example during a restart.
 
-    Nothing was asked on this connection, so there is nothing to read, unless it is the server's farewell. Looking costs
-    no round trip, as trying the connection with a statement would.
+    No query is pending on this connection, so the only readable data can be the server's closing message. Unlike a test
+    query, this check needs no round trip.
     """
     if connection.closed or select.select([connection.fileno()], [], [], 0)[0]:
         raise InvalidatePoolError

@@ -1,7 +1,7 @@
-"""The dead-letter topic: where a service tells that it has given a record up.
+"""The dead-letter topic: the destination of records that a service can't handle.
 
-This is the one thing that a service sends to Kafka itself. It may come twice, if the process dies between the broker's
-answer and the note in the database; topic, partition and offset tell that it is the same.
+Dead letters are the only records that a service sends to Kafka directly. One may be sent twice if the process dies
+between the broker's acknowledgement and the database commit; its topic, partition and offset identify the duplicate.
 """
 
 from datetime import UTC, datetime
@@ -12,25 +12,25 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from labservices.shared.parking import Parked
 
 PATIENCE = 5.0
-"""Seconds within which the broker has to say that it has the record."""
+"""Seconds within which the broker must acknowledge the record."""
 
 ROOM = 2 * 1024 * 1024
-"""Bytes of the largest dead letter: the largest record that the broker takes, and what is written on it."""
+"""Maximum size of a dead letter in bytes: the largest record that the broker accepts, plus the added headers."""
 
 
 class BrokerAway(Exception):
-    """The broker did not confirm in time. It may have the record all the same."""
+    """The broker did not acknowledge the record in time. It may have stored it nevertheless."""
 
 
 class DeadLetters:
-    """Writes the dead letters of one service.
+    """Publishes the dead letters of one service.
 
     Parameters
     ----------
     service
-        Its name; the topic is ``SERVICE.dlq``.
+        The service's name; the topic is ``SERVICE.dlq``.
     producer_settings
-        How the broker is reached.
+        The configuration of the Kafka producer.
     """
 
     def __init__(self, service: str, producer_settings: dict[str, Any]) -> None:
@@ -39,12 +39,12 @@ class DeadLetters:
         self._producer: Producer | None = None
 
     def send(self, parked: Parked) -> None:
-        """Write one record to the dead-letter topic, as it was, with what happened in headers.
+        """Publish one record unchanged to the dead-letter topic, with the failure described in headers.
 
         Raises
         ------
         BrokerAway
-            When the broker does not confirm it.
+            If the broker does not acknowledge the record in time.
         """
         if self._producer is None:
             self._producer = Producer(

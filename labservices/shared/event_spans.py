@@ -1,8 +1,8 @@
-"""The spans of an event on its way: into the outbox, through the relay, and into a handler.
+"""The spans of an event's delivery: into the outbox, through the relay, and into a handler.
 
-Debezium takes part in no trace, so whoever reads a record records the relay's span for it: from the outbox row's
-moment to the record's. Its id is made of the event's, so that all readers record the same span, and each of their own
-spans has it for a parent.
+Debezium records no spans, so the service that consumes a record also records the relay's span. This span lasts from the
+timestamp of the outbox row to the timestamp of the record. Its id is derived from the event's id, so that all consumers
+record the same span and use it as the parent of their own spans.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ RELAY = "debezium"
 
 @contextmanager
 def to_outbox(said: Event, event_id: UUID) -> Iterator[Span]:
-    """Run what writes an event into the outbox; the row's ``traceparent`` is this span's."""
+    """Run the block that writes an event to the outbox in a span; the row's ``traceparent`` refers to this span."""
     attributes: dict[str, AttributeValue] = {
         "messaging.system": "kafka",
         "messaging.operation.type": "create",
@@ -39,7 +39,7 @@ def to_outbox(said: Event, event_id: UUID) -> Iterator[Span]:
 
 @contextmanager
 def handling(service: str, envelope: Envelope) -> Iterator[Span]:
-    """Run the handling of an event, in the trace of whoever has said it; what it raises is written down there."""
+    """Run the handling of an event in a span of the event's trace; an exception is recorded on the span."""
     kind = envelope.event.type()
     with span(f"{service} handles {kind}", SpanKind.CONSUMER, _behind_relay(envelope), _of_record(envelope)) as current:
         try:
@@ -51,7 +51,7 @@ def handling(service: str, envelope: Envelope) -> Iterator[Span]:
 
 @contextmanager
 def burial(service: str, record: Record) -> Iterator[Span]:
-    """Run what sends a record to the dead-letter topic, in the trace of the record."""
+    """Run the block that dead-letters a record in a span of the record's trace."""
     attributes: dict[str, AttributeValue] = {
         "messaging.system": "kafka",
         "messaging.operation.type": "send",
@@ -66,7 +66,7 @@ def burial(service: str, record: Record) -> Iterator[Span]:
 
 
 def relay_span_id(event_id: str) -> int:
-    """Return the id of the relay's span of an event: always the same."""
+    """Return the id of the relay's span for an event; the same event id always gives the same span id."""
     return int.from_bytes(hashlib.sha256(f"relay:{event_id}".encode()).digest()[:8])
 
 
@@ -78,7 +78,7 @@ def _relayed(traceparent: str | None, event_id: str) -> Context:
 
 
 def _behind_relay(envelope: Envelope) -> Context:
-    """Record the relay's span, and return it as the context of what comes after."""
+    """Record the relay's span, and return it as the parent context of the next span."""
     before = trace.get_current_span(coming_from(envelope.traceparent)).get_span_context()
     if before.is_valid and before.trace_flags.sampled:
         _note_relay(envelope, before)
@@ -87,7 +87,7 @@ def _behind_relay(envelope: Envelope) -> Context:
 
 def _note_relay(envelope: Envelope, before: SpanContext) -> None:
     made, written = envelope.made, envelope.record.written
-    if made is None or written is None:  # a parked record has no time of its own any more
+    if made is None or written is None:  # a parked record no longer has its Kafka timestamp
         return
     begin = round(made.timestamp() * 1e9)
     attributes = _of_record(envelope)
@@ -97,7 +97,10 @@ def _note_relay(envelope: Envelope, before: SpanContext) -> None:
 
 
 def _of_record(envelope: Envelope) -> dict[str, AttributeValue]:
-    """Say which record it is. Source: OpenTelemetry's semantic conventions for messaging and Kafka."""
+    """Return the attributes that identify the record.
+
+    Source: OpenTelemetry's semantic conventions for messaging and Kafka.
+    """
     record = envelope.record
     return {
         "messaging.system": "kafka",

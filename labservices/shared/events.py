@@ -1,10 +1,11 @@
-"""The events: what the services say to each other.
+"""The events that the services publish and consume.
 
-An event is a fact about one order, named in the past tense. Each carries the whole order (who, where to, what, for how
-much), so that whoever reads it can take the next step without asking anyone. The class's name is the event's type.
+An event is a fact about one order, named in the past tense. Each event carries the whole order (customer, destination,
+items, prices), so that a consumer can execute the next step without querying another service. The name of the class is
+the event's type.
 
-Readers are tolerant: an unknown field is ignored, so a minor version may add fields. A major version may change what a
-field means, so an unknown one is refused.
+Consumers are tolerant readers. They ignore unknown fields, so a minor version may add fields. A major version may
+change the meaning of a field, so consumers reject an unknown major version.
 """
 
 from typing import Annotated, Any, ClassVar, Self
@@ -16,7 +17,7 @@ Sku = Annotated[str, Field(min_length=1, max_length=64, examples=["MUG-BLUE"])]
 Cents = Annotated[int, Field(ge=0, description="money in minor units", examples=[1250])]
 Reason = Annotated[str, Field(min_length=1, max_length=64, examples=["insufficient_stock"])]
 
-# The reasons that the four services give.
+# The reasons that the four services report.
 INSUFFICIENT_STOCK = "insufficient_stock"
 UNKNOWN_CUSTOMER = "unknown_customer"
 INSUFFICIENT_FUNDS = "insufficient_funds"
@@ -37,7 +38,7 @@ class Line(BaseModel):
 
 
 class Event(BaseModel):
-    """What every event carries: the order that it is about."""
+    """The base class of all events: the data of the order."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
@@ -53,17 +54,17 @@ class Event(BaseModel):
 
     @classmethod
     def about(cls, order: "Event", **more: Any) -> Self:
-        """Say something new about the order of another event."""
+        """Create an event about the order of another event."""
         return cls(**{name: getattr(order, name) for name in Event.model_fields}, **more)
 
     @classmethod
     def type(cls) -> str:
-        """The type as it stands in the ``ce_type`` header."""
+        """Return the event type, the value of the ``ce_type`` header."""
         return cls.__name__
 
     @classmethod
     def dataschema(cls) -> str:
-        """The name of the payload's schema with its version, as it stands in the ``ce_dataschema`` header."""
+        """Return the name and version of the payload's schema, the value of the ``ce_dataschema`` header."""
         return f"urn:sagalab:{cls.__name__}:{cls.version}"
 
 
@@ -223,9 +224,9 @@ EVENTS: dict[str, type[Event]] = {
         ShipmentCancelled,
     )
 }
-"""Every event that there is, by its type."""
+"""All event classes by their type."""
 
 
 def error_events_for(service: str) -> list[type[ErrorEvent]]:
-    """All error events but those that the service writes itself: what it must undo its own work upon."""
+    """Return the error events of the other services, on which the service must undo its own work."""
     return [event for event in EVENTS.values() if issubclass(event, ErrorEvent) and event.topic != f"{service}.events"]

@@ -1,4 +1,4 @@
-"""Where spans go: to a collector, as OTLP over HTTP; or to a file, as OTLP's JSON, while no collector listens."""
+"""Export of spans: as OTLP over HTTP to a collector, or as OTLP JSON to a file while no collector listens."""
 
 import base64
 import importlib
@@ -20,24 +20,24 @@ from labservices.settings import Settings
 log = logging.getLogger(__name__)
 
 PATIENCE = 2.0
-"""Seconds that a collector may take for one export."""
+"""Time limit of one export to a collector in seconds."""
 
 COMPLAIN_EVERY = 60.0
-"""Seconds between two complaints of a collector that is away."""
+"""Seconds between two log messages about an unavailable collector."""
 
 ENCODER = ("google.protobuf.json_format", "opentelemetry.exporter.otlp.proto.common.trace_encoder")
-"""What writes spans as JSON."""
+"""The modules that encode spans as JSON."""
 
 LARGEST_FILE = 20_000_000
-"""Bytes; of a larger file the older half goes."""
+"""Maximum size of the file in bytes; when it is exceeded, the older half is dropped."""
 
 
 def make_exporter(settings: Settings) -> SpanExporter | None:
-    """Make the exporter that the settings ask for; None where they ask for none."""
+    """Create the exporter that the settings specify, or return None if they specify none."""
     file = SpanFile(Path(settings.spans_file)) if settings.spans_file else None
     if settings.otel_exporter_otlp_endpoint:
-        # Imported here and below: what a service does not use must not delay its start by a fifth. What it uses is
-        # imported before its first event, which would wait for it.
+        # Imported here and below: an unused exporter must not make the startup a fifth longer. An exporter in use is
+        # imported before the first event, which would otherwise wait for the import.
         import requests
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
@@ -45,7 +45,7 @@ def make_exporter(settings: Settings) -> SpanExporter | None:
         for name in ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk._shared_internal"):
             logging.getLogger(name).addFilter(_Seldom())
         session = requests.Session()
-        session.trust_env = False  # a proxy of the machine's surroundings has no part in this
+        session.trust_env = False  # ignore the proxy settings of the environment
         url = settings.otel_exporter_otlp_endpoint.rstrip("/") + "/v1/traces"
         collector = OTLPSpanExporter(endpoint=url, timeout=PATIENCE, session=session)
         return CollectorOrFile(collector, url, file) if file else collector
@@ -55,16 +55,16 @@ def make_exporter(settings: Settings) -> SpanExporter | None:
 class CollectorOrFile(SpanExporter):
     """Sends spans to a collector while one listens, and writes them to a file otherwise.
 
-    So a collector may start after the services. The lab then sends it the content of the file.
+    So a collector may start after the services. The lab then sends the content of the file to it.
 
     Parameters
     ----------
     collector
-        Sends spans as OTLP over HTTP.
+        The exporter that sends spans as OTLP over HTTP.
     url
-        Where the collector listens.
+        The URL of the collector.
     file
-        Takes the spans that the collector does not take.
+        The exporter for the spans that the collector does not accept.
     """
 
     def __init__(self, collector: SpanExporter, url: str, file: "SpanFile") -> None:
@@ -74,7 +74,7 @@ class CollectorOrFile(SpanExporter):
         self._file = file
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send or write spans; they are lost only where neither works."""
+        """Send spans to the collector or write them to the file; they are lost only if both fail."""
         if self._listens() and self._collector.export(spans) is SpanExportResult.SUCCESS:
             return SpanExportResult.SUCCESS
         return self._file.export(spans)
@@ -84,7 +84,7 @@ class CollectorOrFile(SpanExporter):
         self._collector.shutdown()
 
     def _listens(self) -> bool:
-        # The exporter itself would try again and again for seconds.
+        # The exporter itself would retry for seconds.
         try:
             with socket.create_connection(self._address, timeout=PATIENCE):
                 return True
@@ -93,15 +93,15 @@ class CollectorOrFile(SpanExporter):
 
 
 class SpanFile(SpanExporter):
-    """Writes spans to a file: a line for each export, an ``ExportTraceServiceRequest`` in JSON.
+    """Writes spans to a file, one line per export: an ``ExportTraceServiceRequest`` in JSON.
 
-    Ids are hexadecimal there and enumerations are numbers, as OTLP's JSON has them. Source: OpenTelemetry protocol
+    Ids are hexadecimal and enumerations are numbers, as OTLP's JSON requires. Source: OpenTelemetry protocol
     specification, "JSON Protobuf Encoding".
 
     Parameters
     ----------
     path
-        The file; it is appended to.
+        The file to append to.
     """
 
     def __init__(self, path: Path) -> None:
@@ -111,11 +111,11 @@ class SpanFile(SpanExporter):
         self._complained = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Write spans; a disk that is full loses them, and nothing else."""
+        """Write spans; if the disk is full, the spans are lost, but the service continues."""
         line = json.dumps(as_json(spans), separators=(",", ":")) + "\n"
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            # In one write, so that a reader never sees two lines mixed.
+            # In one write, so that a reader never sees interleaved lines.
             with self._path.open("ab", buffering=0) as file:
                 file.write(line.encode())
                 size = file.tell()
@@ -137,7 +137,7 @@ class SpanFile(SpanExporter):
 
 
 def as_json(spans: Sequence[ReadableSpan]) -> dict[str, Any]:
-    """Return spans as OTLP's JSON has them."""
+    """Return spans in the JSON encoding of OTLP."""
     from google.protobuf.json_format import MessageToDict
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
@@ -151,14 +151,14 @@ def as_json(spans: Sequence[ReadableSpan]) -> dict[str, Any]:
 
 
 class _Seldom(logging.Filter):
-    """Lets a complaint pass once a minute: a collector that is away is away for every export."""
+    """Passes one log message a minute, since every export fails while the collector is unavailable."""
 
     def __init__(self) -> None:
         super().__init__()
         self._next = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether this one may pass."""
+        """Report whether to log this record."""
         now = time.monotonic()
         if now < self._next:
             return False

@@ -1,9 +1,9 @@
-"""What is measured, not counted: looked up in the database and at the broker while somebody reads the metrics.
+"""Gauges: values that are queried from the database and the broker when the metrics are scraped.
 
-A scrape never waits for that. It gets what was seen last, a second ago while there is little to do, and makes a thread
-look again. Where a look takes long, since the service or its database is busy, the next one comes later: looking takes
-a fiftieth of the time at most. What can't be seen, since the database or the broker is away, is left out: an old value
-would be a lie.
+A scrape never waits for a query. It returns the last values, which are a second old under light load, and starts a
+thread that queries again. If a query takes long because the service or its database is busy, the next one starts later,
+so that queries take at most a fiftieth of the time. If the database or the broker is unavailable, its gauges are left
+out, since an old value would be misleading.
 """
 
 import threading
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
     from labservices.shared.database import Database
 
 Sample = tuple[tuple[str, ...], float]
-"""The values of the labels, and the value."""
+"""The label values, and the value of the gauge."""
 
 FRESH = 0.5
-"""Seconds for which a look is good enough; a little less than from one scrape to the next."""
+"""Seconds for which a result counts as fresh; a little less than the scrape interval."""
 
 SHARE = 0.02
-"""Of the time, that looking may take."""
+"""Maximum share of the time that queries take."""
 
 LATEST = 2.5
-"""Seconds after which it looks again, however long that takes."""
+"""Seconds after which a scrape starts the next query, however long the last one took."""
 
 STALE = 5.0
-"""Seconds after which what was seen is not told any more."""
+"""Seconds after which a result is no longer reported."""
 
 
 @dataclass(frozen=True)
 class Gauge:
-    """Something that one statement finds out.
+    """A gauge that is read with one SQL statement.
 
     Parameters
     ----------
     name, documentation, labels
-        As Prometheus has them.
+        The metric's name, help text and label names in Prometheus.
     statement
-        Gives a row for each sample: its labels' values, then its value. A value that is NULL is left out.
+        A query that returns one row per sample: the label values, then the value. A NULL value is left out.
     always
-        The labels' values for which there is a sample even where the statement gives no row: then it is 0.
+        The label values that always have a sample: 0 if the statement returns no row for them.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Gauge:
     always: tuple[tuple[str, ...], ...] = ()
 
     def samples(self, connection: Connection) -> list[Sample]:
-        """Ask the database."""
+        """Query the database."""
         found = dict.fromkeys(self.always, 0.0)
         for row in connection.execute(text(self.statement)):
             *labels, value = row
@@ -65,8 +65,9 @@ class Gauge:
         return list(found.items())
 
 
-# Where the relay is: what PostgreSQL has sent to it, while it shows that it lives (Debezium does so every ten seconds).
-# Else what it has confirmed. It confirms its last event only with the next, so the first row beyond that is its last.
+# The relay's position. If the relay is alive (Debezium replies every ten seconds), this is the position up to which
+# PostgreSQL has sent the log; otherwise it is the confirmed position. The relay confirms an event only with the next
+# one, so the first row beyond the confirmed position is the last event that it has read.
 _TAKEN = """
     SELECT confirmed_flush_lsn, sent_lsn, coalesce(reply_time > clock_timestamp() - interval '15 s', false) AS lives
     FROM pg_replication_slots LEFT JOIN pg_stat_replication ON pid = active_pid WHERE slot_name = 'outbox'
@@ -103,29 +104,29 @@ OF_ALL = (
         (("behind",), ("retrying",), ("given_up",), ("dead",)),
     ),
 )
-"""What every service has in its database."""
+"""The gauges of every service's database."""
 
 
 class Gauges(Collector):
-    """Shows what its sources have seen last.
+    """Collects the last values of its sources.
 
     Parameters
     ----------
     sources
-        Each is asked by itself: where one is away, the others are told all the same.
+        Functions that query gauges. Each runs independently, so that one unavailable source does not affect the others.
     """
 
     def __init__(self, sources: Iterable[Callable[[], list[GaugeMetricFamily]]]) -> None:
         self._views = [_View(source) for source in sources]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Give what was seen last, and have it looked up again if that was a while ago."""
+        """Yield the last values, and start a new query for those that are out of date."""
         for view in self._views:
             yield from view.families()
 
 
 class _View:
-    """One source, and what it has shown last. One look goes on at a time, however long it takes."""
+    """One source and its last result. Only one query runs at a time, however long it takes."""
 
     def __init__(self, look: Callable[[], list[GaugeMetricFamily]]) -> None:
         self._look = look
@@ -144,7 +145,7 @@ class _View:
         began = time.monotonic()
         try:
             seen = self._look()
-        except Exception:  # what is away is told by its absence, and by the health checks
+        except Exception:  # an unavailable source shows as missing gauges and in the health checks
             seen = []
         self._seen, self._at = seen, time.monotonic()
         self._again_after = min(max(FRESH, (self._at - began) / SHARE), LATEST)
@@ -152,19 +153,19 @@ class _View:
 
 
 def in_database(database: "Database", gauges: Iterable[Gauge]) -> list[GaugeMetricFamily]:
-    """Ask a database for all of these gauges, each statement by itself: none holds on to a table.
+    """Query a database for these gauges, each statement in its own transaction, so that no table stays locked.
 
     Raises
     ------
     DatabaseAway
-        It gives no answer.
+        If the database is unavailable.
     """
     with database.statements() as connection:
         return [family(gauge, gauge.samples(connection)) for gauge in gauges]
 
 
 def family(gauge: Gauge, samples: Iterable[Sample]) -> GaugeMetricFamily:
-    """Make what Prometheus reads out of some samples."""
+    """Return the metric family of a gauge with its samples."""
     made = GaugeMetricFamily(gauge.name, gauge.documentation, labels=gauge.labels)
     for labels, value in samples:
         made.add_metric(labels, value)

@@ -1,15 +1,16 @@
-"""How an event is handled: one event, one transaction.
+"""Event handling: one event, one transaction.
 
-This is where outbox and inbox meet. In one database transaction,
+This module combines outbox and inbox. In one database transaction,
 
-1. the inbox writes the event's id down, or stops if it is there,
+1. the inbox inserts the event's id, and ends the handling if the id exists already,
 2. the handler changes the service's own state, and
-3. the outbox takes what the service has to say about it.
+3. the service appends its events to the outbox.
 
-After the commit all three stand; after a crash at any moment before it, none. Kafka's offset is committed later (see
-``consumer.py``), so the event comes again if the process dies in between, and then the inbox stops it.
+The commit makes all three permanent; a crash before the commit rolls all three back. The consumer commits the Kafka
+offset later (see ``consumer.py``). If the process dies in between, Kafka delivers the event again, and the inbox
+rejects the duplicate.
 
-An event that can't be handled is parked, and so is what comes behind it (see ``parking.py``).
+An event that can't be handled is parked, and so are the later events of the same order (see ``parking.py``).
 """
 
 import logging
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Outcome(StrEnum):
-    """What became of a record."""
+    """The result of handling a record."""
 
     HANDLED = "handled"
     DUPLICATE = "duplicate"
@@ -73,7 +74,7 @@ class EventHandling:
         Raises
         ------
         DatabaseAway
-            When the database can't be reached. Nothing was changed, and the record is not to blame.
+            If the database is unavailable. Nothing is changed, and the failure does not count against the record.
         """
         name = "unknown"
         try:
@@ -96,12 +97,12 @@ class EventHandling:
         return outcome
 
     def try_parked(self) -> Outcome | None:
-        """Try the next parked record that is due; answer None where none is.
+        """Retry the next parked record that is due; return None if none is due.
 
         Raises
         ------
         DatabaseAway
-            When the database can't be reached.
+            If the database is unavailable.
         """
         parked = None
         try:
@@ -124,18 +125,18 @@ class EventHandling:
         return outcome
 
     def seconds_until_due(self) -> float | None:
-        """Tell in how many seconds the next parked record is due; None where none waits for its time.
+        """Return the seconds until the next parked record is due, or None if no record waits for a retry.
 
         Raises
         ------
         DatabaseAway
-            When the database can't be reached.
+            If the database is unavailable.
         """
         with self._database.transaction() as tx:
             return parking.seconds_until_due(tx.connection)
 
     def _find_handler(self, record: Record) -> tuple[Envelope, Handler] | None:
-        """Open a record that concerns this service; None for all others, whatever they hold."""
+        """Parse a record that this service handles; return None for any other record, whatever its content."""
         kind = event_type(record)
         handler = self._service.handlers.get(kind) if kind else None
         return (open_record(record, kind), handler) if kind and handler else None
@@ -163,7 +164,7 @@ class EventHandling:
                 return Outcome.BEHIND
 
     def _try_again(self, tx: Transaction, parked: Parked) -> Outcome:
-        """Handle a parked record, in the transaction that holds it."""
+        """Handle a parked record in the transaction that locks it."""
         found = self._find_handler(parked.record)
         outcome = Outcome.IGNORED
         if found:
@@ -179,7 +180,7 @@ class EventHandling:
         return outcome
 
     def _bury(self, tx: Transaction, parked: Parked) -> Outcome:
-        """Send a record to the dead-letter topic; it is noted as dead only when the broker has it."""
+        """Publish a record to the dead-letter topic, and mark it as dead after the broker's acknowledgement."""
         try:
             with event_spans.burial(self._service.name, parked.record):
                 self._dead_letters.send(parked)
@@ -197,7 +198,7 @@ def _noted(span: Span, outcome: Outcome) -> Outcome:
 
 
 def log_failure(record: Record, error: Exception, failure: Failure) -> None:
-    """Log why a record was not handled; a stack trace only where the code may be to blame."""
+    """Log why a record was not handled, with a stack trace only if the code may be the cause."""
     where = f"{record.topic}[{record.partition}]@{record.offset}"
     then = "given up" if failure.state is State.GIVEN_UP else "to be tried again"
     log.error(

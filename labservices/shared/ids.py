@@ -1,4 +1,4 @@
-"""Identifiers that sort by the time they were made: UUID version 7 (RFC 9562)."""
+"""Identifiers that sort by their creation time: UUID version 7 (RFC 9562)."""
 
 import secrets
 import threading
@@ -11,10 +11,10 @@ _last = 0
 
 
 def uuid7() -> uuid.UUID:
-    """Make an id that is greater than every id made by this process before.
+    """Return a new id that is greater than every earlier id of this process.
 
-    The first 48 bits are milliseconds, the next 12 (after the version) are the fraction of the millisecond, as in the
-    RFC's method 3; what remains is random.
+    The first 48 bits are milliseconds. The next 12 bits (after the version) are the fraction of the millisecond, as in
+    the RFC's method 3. The remaining bits are random.
     """
     global _last
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
@@ -26,5 +26,5 @@ def uuid7() -> uuid.UUID:
 
 
 def made_at(identifier: uuid.UUID) -> datetime | None:
-    """Return the moment at which an id of version 7 was made, to the millisecond; None for an id of another version."""
+    """Return the creation time of a version 7 id, to the millisecond, or None for another version."""
     return datetime.fromtimestamp((identifier.int >> 80) / 1000, UTC) if identifier.version == 7 else None

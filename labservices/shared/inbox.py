@@ -1,9 +1,9 @@
-"""The inbox: a service takes each event once.
+"""The inbox: a service handles each event once.
 
-Kafka brings a record at least once: the relay may write it again after a crash, and a consumer that dies between its
-database commit and its offset commit is given the record again. So the first thing that a handler's transaction does is
-to write the event's id down. If the id is there already, the event has been handled, and there is nothing to do. Since
-the id is written in the same transaction as the effect, there is never one without the other.
+Kafka delivers a record at least once. The relay may publish it again after a crash, and a consumer that dies between
+its database commit and its offset commit receives it again. So a handler's transaction first inserts the event's id
+into the inbox. If the id exists already, the event has been handled, and the transaction does nothing. The id and the
+effect are written in the same transaction, so one never exists without the other.
 """
 
 from enum import Enum, auto
@@ -14,7 +14,7 @@ from labservices.shared.record import Envelope
 
 
 def inbox_table(metadata: MetaData) -> Table:
-    """Describe the inbox of one service."""
+    """Define the inbox table of one service."""
     return Table(
         "inbox",
         metadata,
@@ -28,7 +28,7 @@ def inbox_table(metadata: MetaData) -> Table:
     )
 
 
-# One statement for both questions, since nearly every event is new and has nothing parked before it.
+# One statement for both checks, since nearly every event is new and has no parked record before it.
 _ADMIT = text(
     """
     INSERT INTO inbox (consumer, event_id, topic, partition, "offset", type)
@@ -46,20 +46,20 @@ class Admission(Enum):
 
     NEW = auto()
     DUPLICATE = auto()  # it was handled before
-    BEHIND = auto()  # an earlier one of its order is parked
+    BEHIND = auto()  # an earlier record of its order is parked
 
 
 class Inbox:
-    """Remembers which events one consumer has handled."""
+    """Records which events a consumer has handled."""
 
     def __init__(self, consumer: str) -> None:
         self._consumer = consumer
 
     def admit(self, connection: Connection, envelope: Envelope, *, is_its_turn: bool = False) -> Admission:
-        """Write a new event down, unless something of its order is parked before it.
+        """Record a new event, unless an earlier record of its order is parked.
 
-        Two consumers that are given the same record at the same moment meet here too: the second waits until the first
-        one's transaction ends, and only then learns whether the event is new.
+        If two consumers receive the same record at the same time, the second one's insert waits until the first one's
+        transaction ends. Only then is it known whether the event is new.
 
         Parameters
         ----------
@@ -68,7 +68,7 @@ class Inbox:
         envelope
             The event.
         is_its_turn
-            Whether this is the first parked record of its order itself.
+            Whether the event is itself the first parked record of its order.
         """
         values = {
             "consumer": self._consumer,

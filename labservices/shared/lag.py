@@ -1,6 +1,7 @@
-"""How far a consumer group is behind: for each partition, the end of the log less the committed offset.
+"""Consumer lag: for each partition, the end of the log minus the committed offset of the group.
 
-The broker is asked, not the consumer: a consumer that is paused, slow or gone is the one whose lag is wanted.
+The lag is queried from the broker, not from the consumer, so that it is available when a consumer is paused, slow or
+stopped.
 """
 
 from concurrent.futures import Future
@@ -17,16 +18,16 @@ LAG = Gauge("consumer_lag_records", "Records that the service's group has not do
 
 
 class Lag:
-    """Asks the broker for the lag of one group.
+    """Queries the broker for the lag of one consumer group.
 
     Parameters
     ----------
     group
-        Its name.
+        The group's name.
     topics
-        What it consumes.
+        The topics that the group consumes.
     client_settings
-        How the broker is reached.
+        The configuration of the Kafka clients.
     """
 
     def __init__(self, group: str, topics: list[str], client_settings: dict[str, Any]) -> None:
@@ -38,17 +39,17 @@ class Lag:
         self._partitions: list[TopicPartition] = []
 
     def look(self) -> list[GaugeMetricFamily]:
-        """Ask for it.
+        """Return the current lag.
 
         Raises
         ------
         KafkaException
-            The broker gives no answer.
+            If the broker does not respond.
         """
         if self._admin is None or self._member is None:
             self._admin = AdminClient(self._settings)
-            # It speaks for the group without joining it. The admin client could ask for a group's offsets, too, but
-            # ends the whole process (confluent-kafka 2.16) when a broker that is just back doesn't know the group yet.
+            # This consumer queries the group's offsets without joining the group. The admin client could query them
+            # too, but it crashes the process (confluent-kafka 2.16) if a restarted broker does not know the group yet.
             self._member = Consumer(self._settings | {"group.id": self._group, "enable.auto.commit": False})
         if not self._partitions:
             known = self._admin.list_topics(timeout=PATIENCE).topics
@@ -57,7 +58,7 @@ class Lag:
         try:
             samples = self._samples(self._admin, self._member)
         except KafkaException:
-            self._partitions = []  # the topics may have been made anew
+            self._partitions = []  # the topics may have been recreated
             raise
         return [family(LAG, samples)]
 
@@ -66,7 +67,7 @@ class Lag:
             return []
         ends = admin.list_offsets(dict.fromkeys(self._partitions, OffsetSpec.latest()), request_timeout=PATIENCE)
         done = {_place(one): one.offset for one in member.committed(self._partitions, timeout=PATIENCE)}
-        # Where a group has committed nothing yet, it begins with the oldest record.
+        # A group without a committed offset starts at the oldest record.
         new = [one for one in self._partitions if done.get(_place(one), -1) < 0]
         begins = admin.list_offsets(dict.fromkeys(new, OffsetSpec.earliest()), request_timeout=PATIENCE) if new else {}
         done |= {_place(partition): _result(begin).offset for partition, begin in begins.items()}

@@ -1,6 +1,6 @@
-"""What Prometheus may read of a service (docs/metrics.md). Every label has few values, whatever the outside sends.
+"""The Prometheus metrics of a service (docs/metrics.md). Every label has few values, whatever clients send.
 
-The histograms carry exemplars: the trace of one of those that were counted, where it is recorded.
+The histograms carry exemplars: the trace id of one of the observations, if its trace is recorded.
 """
 
 import time
@@ -13,7 +13,7 @@ from labservices.shared import events
 from labservices.shared.events import Event, OrderCancelled, OrderCompleted
 from labservices.shared.ids import made_at
 
-disable_created_metrics()  # when each series began: twice the bytes, and Prometheus 2 makes series of them
+disable_created_metrics()  # they double the output, and Prometheus 2 stores them as separate series
 
 HTTP_REQUESTS = Counter("http_requests_total", "HTTP requests answered", ["method", "route", "status"])
 HTTP_DURATION = Histogram(
@@ -23,8 +23,8 @@ HTTP_DURATION = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 
-# outcome: handled; duplicate (it stood in the inbox); ignored (does not concern this service); failed (to be tried
-# again); behind (parked behind one that failed)
+# outcome: handled; duplicate (its id was in the inbox); ignored (this service does not handle it); failed (to be
+# retried); behind (parked behind a record that failed)
 EVENTS = Counter("events_total", "Events taken from Kafka", ["type", "outcome"])
 EVENT_DURATION = Histogram(
     "event_handling_seconds",
@@ -40,7 +40,7 @@ DELIVERY = Histogram(
     "event_delivery_seconds", "Time from an outbox row until a handler has its event", ["topic"], buckets=WAYS
 )
 
-# outcome: as above, and dead (given up, and sent to the dead-letter topic)
+# outcome: as above, and dead (dead-lettered: sent to the dead-letter topic)
 PARKED = Counter("parked_records_total", "Tries of parked records", ["outcome"])
 
 OUTBOX = Counter("outbox_events_total", "Events of committed transactions", ["type"])
@@ -66,7 +66,7 @@ REASONS = {
 
 
 def show_from_zero(service: str) -> None:
-    """Begin the counters of what a service may say at 0: an increase is seen only where there was a number before."""
+    """Initialize the counters of a service's events to 0: Prometheus needs a first value to detect an increase."""
     for kind in events.EVENTS.values():
         if kind.topic == f"{service}.events":
             OUTBOX.labels(kind.type())
@@ -82,13 +82,13 @@ def show_from_zero(service: str) -> None:
 
 
 def exemplar() -> dict[str, str] | None:
-    """Name the trace that runs now, if it is recorded."""
+    """Return the current trace id as an exemplar, or None if the trace is not recorded."""
     context = trace.get_current_span().get_span_context()
     return {"trace_id": f"{context.trace_id:032x}"} if context.is_valid and context.trace_flags.sampled else None
 
 
 def count_published(said: Event) -> None:
-    """Count an event whose transaction is committed."""
+    """Count a published event after its transaction is committed."""
     kind = said.type()
     OUTBOX.labels(kind).inc()
     if type(said) in UNDOING:
@@ -105,12 +105,12 @@ def _count_end(said: Event, outcome: str, reason: str) -> None:
 
 
 def since(moment: datetime | None) -> float:
-    """Return the seconds since a moment; none where the clock was set back meanwhile, or nobody knows the moment."""
+    """Return the seconds since a moment, or 0 if the moment is unknown or the clock was set back."""
     return max(0.0, time.time() - moment.timestamp()) if moment else 0.0
 
 
 def count_way(topic: str, made: datetime | None, recorded: datetime | None) -> None:
-    """Note how long an event has been on its way, from its outbox row to its record and to here."""
+    """Observe the time from an event's outbox row to its record, and to its handler."""
     if made is None:
         return
     if recorded is not None:

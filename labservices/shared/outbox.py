@@ -1,15 +1,16 @@
-"""The outbox: a service says something by writing a row.
+"""The outbox: a service publishes an event by inserting a row.
 
-A service that changed its database and then sent a Kafka record could crash between the two, and the world would
-believe one thing and the database another. So it never sends. It inserts the event into its ``outbox`` table in the
-same transaction as the change: both happen or neither does. Debezium reads the committed row out of PostgreSQL's
-write-ahead log (through the publication and the replication slot, both named ``outbox``) and makes a record of it:
+If a service changed its database and then sent a Kafka record, it could crash between the two, and the database and the
+other services would disagree. So a service never sends an event itself. It inserts the event into its ``outbox`` table
+in the same transaction as the change, so that both happen or neither does. Debezium reads the committed row from
+PostgreSQL's write-ahead log (through the publication and the replication slot, both named ``outbox``) and publishes a
+record with
 
-* the topic from ``aggregatetype``, the key from ``aggregateid``, the value from ``payload``,
-* the CloudEvents headers, ``traceparent`` and ``causation_id`` from the columns beside them.
+* the topic from ``aggregatetype``, the key from ``aggregateid``, and the value from ``payload``,
+* the CloudEvents headers, ``traceparent`` and ``causation_id`` from the other columns.
 
-The record comes at least once: Debezium may read a row again after a crash. What makes this harmless is the reader's
-inbox.
+The record is delivered at least once, since Debezium may read a row again after a crash. The consumer's inbox rejects
+the duplicate.
 """
 
 from uuid import UUID
@@ -36,20 +37,20 @@ from labservices.shared.tracing import current_traceparent
 
 
 class LogPosition(UserDefinedType[str]):
-    """PostgreSQL's ``pg_lsn``: a place in the write-ahead log, as ``16/B374D848``."""
+    """PostgreSQL's ``pg_lsn``: a position in the write-ahead log, such as ``16/B374D848``."""
 
     cache_ok = True
 
     def get_col_spec(self, **_: object) -> str:
-        """Name the type in SQL."""
+        """Return the SQL name of the type."""
         return "pg_lsn"
 
 
 def outbox_table(metadata: MetaData, service: str) -> Table:
-    """Describe the outbox of one service.
+    """Define the outbox table of one service.
 
-    One row that the relay can't make a record of would stop everything behind it, so the CHECKs let no such row in.
-    Each service says each thing once about an order: the last guard against saying it twice.
+    A row that the relay can't convert to a record would block all later rows, so the CHECK constraints reject it. The
+    unique key allows each event type once per order; it is the last guard against duplicate events.
     """
     return Table(
         "outbox",
@@ -62,7 +63,7 @@ def outbox_table(metadata: MetaData, service: str) -> Table:
             "payload",
             JSONB,
             CheckConstraint("jsonb_typeof(payload) = 'object'"),
-            CheckConstraint("octet_length(payload::text) <= 524288"),  # the broker takes 1 MiB
+            CheckConstraint("octet_length(payload::text) <= 524288"),  # the broker accepts 1 MiB
             nullable=False,
         ),
         Column("specversion", Text, CheckConstraint("specversion = '1.0'"), nullable=False, server_default="1.0"),
@@ -71,7 +72,7 @@ def outbox_table(metadata: MetaData, service: str) -> Table:
         Column("traceparent", Text, CheckConstraint("traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'")),
         Column("causation_id", Uuid),
         Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
-        # Where in the write-ahead log it stands, or rather right before that: the relay is beyond it once the slot is.
+        # The position in the write-ahead log right before the row: once the slot is beyond it, so is the relay.
         Column(
             "wal_position", LogPosition, nullable=False, server_default=func.pg_current_wal_insert_lsn(), index=True
         ),
@@ -80,23 +81,23 @@ def outbox_table(metadata: MetaData, service: str) -> Table:
 
 
 class Outbox:
-    """Writes events into the outbox of one service."""
+    """Appends events to the outbox of one service."""
 
     def __init__(self, service: str, table: Table) -> None:
         self._service = service
         self._insert = table.insert()
 
     def add(self, connection: Connection, event: Event, cause: UUID | None) -> UUID:
-        """Say something about an order, if and when the transaction commits.
+        """Append an event to the outbox; it is published when the transaction commits.
 
         Parameters
         ----------
         connection
-            The open transaction in which the change is made that the event tells of.
+            The open transaction of the change that the event reports.
         event
-            What to say.
+            The event.
         cause
-            The id of the event that led to this one, where there is one.
+            The id of the event that caused this one, if any.
 
         Returns
         -------
@@ -122,5 +123,5 @@ class Outbox:
         return event_id
 
     def traceparent(self) -> str | None:
-        """The trace that the event belongs to: the one of what runs now."""
+        """Return the ``traceparent`` of the event: that of the current span."""
         return current_traceparent()

@@ -1,4 +1,4 @@
-"""Collections in pages. A cursor says behind which row the next page begins, so new rows shift nothing."""
+"""Pagination. A cursor identifies the last row of a page, so new rows do not shift the next page."""
 
 import base64
 from collections.abc import Sequence
@@ -34,18 +34,18 @@ def read_page(
     tx
         The transaction to read in.
     query
-        What to read; it needs no order.
+        The query, without ``ORDER BY``.
     by
         The unique column that the collection is ordered by: a UUID (version 7, so by time), a text or a number.
     limit, cursor
-        As the request gave them.
+        The values of the request's parameters.
     newest_first
         Whether the order is descending.
 
     Returns
     -------
     tuple
-        The rows, and the cursor of the next page, which is None where there is none.
+        The rows, and the cursor of the next page, or None on the last page.
     """
     query = query.order_by(by.desc() if newest_first else by).limit(limit + 1)
     if cursor is not None:

@@ -1,14 +1,15 @@
-"""Parked records: what happens to a record that can't be handled, and to those behind it.
+"""Parked records: retries and dead letters of records that can't be handled.
 
-A record that always fails must neither stop its partition for ever nor be lost. So a failing record leaves the
-partition and waits in the service's own database, and the partition flows on. It is tried again a few times, later and
-later; then it is given up: a copy with the whole story goes to the dead-letter topic, ``SERVICE.dlq``, and the record
-stays here as a *dead letter* until someone sends it back (once its cause is gone) or discards it.
+A record that always fails must neither block its partition forever nor be lost. So a failing record is parked in the
+service's own database, and its partition continues. The record is retried a few times with increasing delays, and then
+dead-lettered: a copy with a description of the failure goes to the dead-letter topic, ``SERVICE.dlq``. The record stays
+in the database as a *dead letter* until an operator replays it (after removing the cause) or discards it.
 
-What comes later for the same order must not overtake it. It is parked behind it, in the order of arrival, and follows
-as soon as nothing is before it any more. Other orders don't notice.
+Later records of the same order must not overtake it. They are parked behind it in the order of arrival, and each is
+handled when no record before it is left. Other orders are not affected.
 
-One rule drives all of this: the first parked record of each order is tried when it is due, unless it is a dead letter.
+One rule governs all of this: the first parked record of each order is retried when it is due, unless it is a dead
+letter.
 """
 
 import random
@@ -41,23 +42,23 @@ from sqlalchemy.dialects.postgresql import JSONB
 from labservices.shared.record import InvalidRecord, Record
 
 MAX_ATTEMPTS = 5
-"""So often a record is tried before it is given up."""
+"""The number of attempts before a record is dead-lettered."""
 
 RETRY_FIRST, RETRY_MOST = 0.2, 5.0
-"""Seconds until the next try: about twice as long each time, up to a limit."""
+"""Seconds until the first retry, and the maximum; the delay about doubles each time."""
 
 
 class State(StrEnum):
-    """What a parked record waits for."""
+    """The state of a parked record, by what it waits for."""
 
-    BEHIND = "behind"  # for those before it
-    RETRYING = "retrying"  # for its next try
-    GIVEN_UP = "given_up"  # for its way into the dead-letter topic
-    DEAD = "dead"  # for someone who sends it back
+    BEHIND = "behind"  # for the records before it
+    RETRYING = "retrying"  # for its next attempt
+    GIVEN_UP = "given_up"  # for its publication to the dead-letter topic
+    DEAD = "dead"  # for a replay or discard
 
 
 def parked_table(metadata: MetaData) -> Table:
-    """Describe where one service parks records."""
+    """Define the table of one service's parked records."""
     return Table(
         "parked_records",
         metadata,
@@ -66,11 +67,11 @@ def parked_table(metadata: MetaData) -> Table:
         Column("topic", Text, nullable=False),
         Column("partition", Integer, nullable=False),
         Column("offset", BigInteger, nullable=False),
-        Column("key", Text),  # the order's id, unless that is what is wrong with the record
+        Column("key", Text),  # the order's id, if the record is valid
         Column("value", LargeBinary),
         Column("headers", JSONB, nullable=False),
         Column("attempts", Integer, nullable=False),
-        Column("permanent", Boolean, nullable=False),  # whether trying again can't help
+        Column("permanent", Boolean, nullable=False),  # whether a retry is useless
         Column("error", Text),
         Column("parked_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
         Column("due_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
@@ -93,7 +94,7 @@ class Parked:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a record could not be handled, and how often it was tried."""
+    """The reason why a record could not be handled, and the number of attempts."""
 
     error: str
     attempts: int
@@ -101,18 +102,18 @@ class Failure:
 
     @classmethod
     def of(cls, error: Exception, attempts: int) -> "Failure":
-        """Describe an exception. A record that is not what the contract says won't become so by waiting."""
+        """Create a failure from an exception; an `InvalidRecord` is permanent, since a retry can't make it valid."""
         name = f"{type(error).__module__}.{type(error).__qualname__}"
         return cls(f"{name}: {error}"[:2000], attempts, isinstance(error, InvalidRecord))
 
     @property
     def state(self) -> State:
-        """What becomes of the record."""
+        """The next state of the record."""
         return State.GIVEN_UP if self.permanent or self.attempts >= MAX_ATTEMPTS else State.RETRYING
 
     @property
     def wait_seconds(self) -> float:
-        """How long until the next try: with some chance in it, so that many failing records don't come at once."""
+        """Seconds until the next attempt, with jitter so that many failing records are not retried at once."""
         if self.state is State.GIVEN_UP:
             return 0.0
         return min(RETRY_FIRST * 2.0 ** (self.attempts - 1), RETRY_MOST) * random.uniform(0.5, 1.5)
@@ -128,13 +129,13 @@ _PARK = text(
     """
 )
 
-# The first of each order, unless it is dead. A record without a key belongs to no order, and waits for nobody.
+# The first record of each order, unless it is dead. A record without a key has no order and waits for no other record.
 _ITS_TURN = """
     state <> 'dead' AND (key IS NULL OR NOT EXISTS (
         SELECT FROM parked_records AS before WHERE before.key = it.key AND before.parking_id < it.parking_id))
 """
 
-# Two processes of a service may look at the same moment; SKIP LOCKED gives each another record.
+# Two processes of a service may query at the same time; with SKIP LOCKED, each gets a different record.
 _NEXT_DUE = text(
     f"""
     SELECT * FROM parked_records AS it
@@ -166,7 +167,7 @@ _REPLAY = text(
 
 
 def park(connection: Connection, record: Record, state: State, failure: Failure | None = None) -> None:
-    """Park a record, unless it is parked already."""
+    """Park a record unless it is already parked."""
     values = {
         "state": state,
         "topic": record.topic,
@@ -184,24 +185,24 @@ def park(connection: Connection, record: Record, state: State, failure: Failure 
 
 
 def next_due(connection: Connection) -> Parked | None:
-    """Find a parked record that is due, and lock it until the transaction ends."""
+    """Return the next parked record that is due, locked until the transaction ends, or None."""
     row = connection.execute(_NEXT_DUE).one_or_none()
     return _parked(row) if row else None
 
 
 def seconds_until_due(connection: Connection) -> float | None:
-    """Tell in how many seconds the next record is due; None where none waits."""
+    """Return the seconds until the next record is due, or None if no record waits for a retry."""
     seconds = connection.execute(_NEXT_DUE_IN).scalar_one()
     return None if seconds is None else max(0.0, float(seconds))
 
 
 def remove(connection: Connection, parking_id: int) -> None:
-    """Forget a record: it was handled."""
+    """Delete a record that has been handled."""
     connection.execute(text("DELETE FROM parked_records WHERE parking_id = :id"), {"id": parking_id})
 
 
 def note_failure(connection: Connection, parking_id: int, failure: Failure) -> None:
-    """Note that a parked record has failed once more."""
+    """Record another failed attempt of a parked record."""
     values = {
         "parking_id": parking_id,
         "state": failure.state,
@@ -214,7 +215,7 @@ def note_failure(connection: Connection, parking_id: int, failure: Failure) -> N
 
 
 def put_off(connection: Connection, parking_id: int, seconds: float = 1.0) -> None:
-    """Let a record wait for something that is not its fault: no attempt is counted."""
+    """Delay a record without counting an attempt, since the record is not the cause of the delay."""
     statement = text(
         "UPDATE parked_records SET due_at = clock_timestamp() + make_interval(secs => :wait) WHERE parking_id = :id"
     )
@@ -222,23 +223,23 @@ def put_off(connection: Connection, parking_id: int, seconds: float = 1.0) -> No
 
 
 def note_dead(connection: Connection, parking_id: int) -> None:
-    """Note that a record stands in the dead-letter topic now."""
+    """Mark a record as dead after its publication to the dead-letter topic."""
     connection.execute(text("UPDATE parked_records SET state = 'dead' WHERE parking_id = :id"), {"id": parking_id})
 
 
 def replay(connection: Connection, parking_id: int) -> bool:
-    """Send a dead letter back to be tried anew; answer whether there was one."""
+    """Schedule a dead letter for a new series of attempts; return whether it exists."""
     return connection.execute(_REPLAY, {"parking_id": parking_id}).rowcount == 1
 
 
 def discard(connection: Connection, parking_id: int) -> bool:
-    """Drop a dead letter for good, so that those behind it follow; answer whether there was one."""
+    """Delete a dead letter, so that the records behind it are handled; return whether it existed."""
     statement = text("DELETE FROM parked_records WHERE parking_id = :id AND state = 'dead'")
     return connection.execute(statement, {"id": parking_id}).rowcount == 1
 
 
 def listing(connection: Connection, parking_id: int | None = None) -> list[dict[str, Any]]:
-    """Describe what is parked, without the payloads; ``parking_id`` narrows it to one record."""
+    """Return the parked records without their payloads, or only the record ``parking_id``."""
     statement = text(
         """
         SELECT parking_id, state, topic, partition, "offset", key, headers, attempts, error, parked_at
@@ -258,5 +259,5 @@ def _headers_as_json(record: Record) -> str:
 
 
 def _storable(value: str | None) -> str | None:
-    """PostgreSQL's text holds everything but the character NUL."""
+    """Replace NUL characters, which PostgreSQL's text type can't store."""
     return None if value is None else value.replace("\0", "\N{REPLACEMENT CHARACTER}")

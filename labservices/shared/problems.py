@@ -1,4 +1,4 @@
-"""Errors as the HTTP APIs answer them: problem details, RFC 9457."""
+"""Error responses of the HTTP APIs: problem details, RFC 9457."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ class ProblemDetails(BaseModel):
 
 
 class Problem(Exception):
-    """An error that is the answer to a request.
+    """An error that is returned as the response to a request.
 
     Parameters
     ----------
@@ -48,13 +48,13 @@ class Problem(Exception):
     name
         The last part of the problem's ``type``.
     detail
-        What is wrong with this request, in a sentence.
+        A sentence that describes the problem with this request.
     errors
-        For a validation error: which part (a JSON pointer, or a parameter's name) and what is wrong with it.
+        For a validation error: pairs of the invalid part (a JSON pointer, or a parameter's name) and the problem.
     headers
-        HTTP headers of the answer.
+        HTTP headers of the response.
     more
-        Further members of the answer's body.
+        Additional members of the response body.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Problem(Exception):
         self.more = more or {}
 
     def response(self) -> JSONResponse:
-        """Write the problem as an HTTP response."""
+        """Return the problem as an HTTP response."""
         body: dict[str, Any] = {
             "type": f"urn:sagalab:problem:{self.name}",
             "title": TITLES.get(self.status, "Error"),
@@ -89,24 +89,24 @@ class Problem(Exception):
 
 
 def not_found(what: str, which: object) -> Problem:
-    """Say that there is no such thing."""
+    """Return the problem for a resource that does not exist."""
     return Problem(404, "not-found", f"there is no {what} {which}")
 
 
 def invalid(pointer: str, detail: str) -> Problem:
-    """Say that one part of the request is wrong."""
+    """Return the problem for one invalid part of a request."""
     return Problem(422, "invalid-request", "the request is not valid", [(pointer, detail)])
 
 
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the errors that a call may answer with, for the OpenAPI document."""
+    """Return the OpenAPI descriptions of a route's error responses."""
     schema = {"$ref": "#/components/schemas/ProblemDetails"}
     content = {"application/problem+json": {"schema": schema}}
     return {status: {"description": TITLES[status], "content": content} for status in statuses}
 
 
 def install(app: FastAPI) -> None:
-    """Make the app answer every error as problem details."""
+    """Install the handlers that return every error of the app as problem details."""
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> JSONResponse:
@@ -133,7 +133,7 @@ def install(app: FastAPI) -> None:
 
 
 def _pointer(place: tuple[int | str, ...]) -> str:
-    """Write a place in a body as a JSON pointer (``#/items/0/sku``), another one as the parameter's name."""
+    """Return a location in the body as a JSON pointer (``#/items/0/sku``), any other as the parameter's name."""
     where, *path = place
     if where != "body":
         return str(path[0]) if path else str(where)

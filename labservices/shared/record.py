@@ -1,6 +1,6 @@
-"""From a Kafka record to an event: CloudEvents 1.0 in Kafka's binary mode.
+"""Conversion of Kafka records to events: CloudEvents 1.0 in Kafka's binary mode.
 
-The payload is the record's value; everything about the event stands in headers.
+The payload is the record's value; the headers hold the event's metadata.
 """
 
 import operator
@@ -16,20 +16,20 @@ from pydantic import ValidationError
 
 from labservices.shared.events import EVENTS, Event
 
-# A name that is no UTF-8 makes the client's method return and raise at once. Python notices that only where a function
-# is called from C, as here; called in the usual way, the process would crash.
+# If a header's name is not UTF-8, the client's method both returns a value and sets an exception. Python detects that
+# only when C code calls the method, as here; a normal call would crash the process.
 _headers_of = operator.methodcaller("headers")
 
 _DATASCHEMA = re.compile(r"^urn:sagalab:(?P<type>[A-Za-z]+):(?P<major>\d+)\.(?P<minor>\d+)$")
 
 
 class InvalidRecord(Exception):
-    """The record is not an event as the contract says."""
+    """The record is not an event that conforms to the contract."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A record as it came from Kafka."""
+    """A record as received from Kafka."""
 
     topic: str
     partition: int
@@ -38,12 +38,12 @@ class Record:
     value: bytes | None
     headers: Mapping[str, str] = field(default_factory=dict)
     written: datetime | None = None
-    """The record's own time, where it is known."""
+    """The record's timestamp, if it is known."""
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """An event with what its record said about it."""
+    """An event with the metadata of its record."""
 
     record: Record
     event_id: UUID
@@ -52,7 +52,7 @@ class Envelope:
 
     @property
     def made(self) -> datetime | None:
-        """When the outbox row was made that the event comes from, if its record says so."""
+        """The creation time of the event's outbox row, if the record has it."""
         try:
             return datetime.fromisoformat(self.record.headers["ce_time"]).astimezone(UTC)
         except (KeyError, ValueError, OverflowError):
@@ -60,9 +60,9 @@ class Envelope:
 
 
 def read_message(message: Message) -> Record:
-    """Read what Kafka's client gives as a record; a header without a value is left out.
+    """Convert a message of the Kafka client to a record, leaving out headers without a value.
 
-    Where the name of one header is no text, all are: then nothing can be said of them.
+    If the name of any header is not valid text, the client can't read the headers, and all are left out.
     """
     try:
         headers = cast("list[tuple[str, bytes | None]]", _headers_of(message) or [])
@@ -83,7 +83,7 @@ def _time_of(message: Message) -> datetime | None:
     kind, milliseconds = message.timestamp()
     try:
         return datetime.fromtimestamp(milliseconds / 1000, UTC) if kind != TIMESTAMP_NOT_AVAILABLE else None
-    except (OverflowError, ValueError, OSError):  # whoever has written the record could write anything
+    except (OverflowError, ValueError, OSError):  # a producer can write any timestamp
         return None
 
 
@@ -92,12 +92,12 @@ def _text(value: Any) -> str:
 
 
 def event_type(record: Record) -> type[Event] | None:
-    """Find the type of a record's event; None for a type that is not known here, which is no error.
+    """Return the type of a record's event, or None for an unknown type, which is not an error.
 
     Raises
     ------
     InvalidRecord
-        When the record names no type at all.
+        If the record has no type.
     """
     name = record.headers.get("ce_type")
     if not name:
@@ -107,12 +107,12 @@ def event_type(record: Record) -> type[Event] | None:
 
 
 def open_record(record: Record, expected: type[Event]) -> Envelope:
-    """Take the event out of its record.
+    """Parse and validate the event in a record.
 
     Raises
     ------
     InvalidRecord
-        When the key, the id or the payload is missing or wrong, or the schema's major version is not known.
+        If the key, the id or the payload is missing or invalid, or the schema's major version is unknown.
     """
     _check_version(record.headers.get("ce_dataschema"), expected)
     if record.value is None:
@@ -134,7 +134,7 @@ def open_record(record: Record, expected: type[Event]) -> Envelope:
 
 
 def _check_version(dataschema: str | None, expected: type[Event]) -> None:
-    if dataschema is None:  # CloudEvents leaves it to the writer
+    if dataschema is None:  # optional in CloudEvents
         return
     found = _DATASCHEMA.match(dataschema)
     major = expected.version.split(".")[0]

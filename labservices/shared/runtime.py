@@ -1,4 +1,4 @@
-"""A running service: its parts put together, started and ended."""
+"""The runtime of a service: wiring, startup and shutdown."""
 
 import logging
 import os
@@ -33,12 +33,12 @@ from labservices.shared.web import make_app
 log = logging.getLogger(__name__)
 
 EXIT_SECONDS = 1.8
-"""So long a process that was told to end may take: a thread of it may hang on a database that gives no answer."""
+"""Time limit of a shutdown in seconds; a thread may hang on an unresponsive database."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a service is put together from. A lesson may exchange some of it (see ``teaching.py``)."""
+    """The components of a service. A fault switch may replace some of them (see ``teaching.py``)."""
 
     outbox: Callable[[str, Table], Outbox] = Outbox
     transaction: type[Transaction] = Transaction
@@ -50,7 +50,7 @@ class Parts:
 
 
 class Runtime:
-    """One service with all its parts, wired here and nowhere else."""
+    """One service with all its components. This class is the only place that wires them."""
 
     def __init__(self, service: Service, settings: Settings, parts: Parts | None = None) -> None:
         parts = parts or Parts()
@@ -67,11 +67,11 @@ class Runtime:
         self.error: Exception | None = None
 
     def start(self) -> None:
-        """Begin, without waiting: make the schema as soon as the database is there, then consume."""
+        """Start in the background: create the schema as soon as the database is available, then consume."""
         threading.Thread(target=self._make_schema_and_consume, name="start", daemon=True).start()
 
     def look_after_things(self) -> None:
-        """Begin to do what the service does by itself, every second."""
+        """Start the service's periodic task, if it has one."""
         if self.service.every_second:
             threading.Thread(target=self._every_second, name="every-second", daemon=True).start()
 
@@ -86,17 +86,17 @@ class Runtime:
                 log.exception("what is done every second was not done")
 
     def measure(self) -> list[GaugeMetricFamily]:
-        """Look up what is told as a gauge.
+        """Query the gauges of the service's database.
 
         Raises
         ------
         DatabaseAway
-            When the database can't be reached.
+            If the database is unavailable.
         """
         return in_database(self.database, (*OF_ALL, *self.service.gauges))
 
     def stop(self) -> None:
-        """End the consumer, and close the connections."""
+        """Stop the consumer, and close the database connections."""
         self.ended.set()
         self.consumer.stop()
         self.database.engine.dispose()
@@ -127,7 +127,7 @@ class Runtime:
 
 
 def serve(runtime: Runtime) -> int:
-    """Run a service until it is told to end: HTTP in this thread, the consumer in its own."""
+    """Run a service until it receives a stop signal: HTTP in this thread, the consumer in another."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -148,19 +148,19 @@ def serve(runtime: Runtime) -> int:
         access_log=False,
         timeout_graceful_shutdown=1,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises again what ended it; being told to end is no fault
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn re-raises the signal, but a requested stop is no error
         signal.signal(number, lambda *_: None)
     _Server(config).run()
     return _exit_status(runtime)
 
 
 def consume(runtime: Runtime) -> int:
-    """Run only the consumer of a service, one more in its group, until it is told to end."""
+    """Run one more consumer in a service's group, without HTTP, until it receives a stop signal."""
     signalled = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: signalled.set())
     runtime.start()
-    while not signalled.wait(0.5):  # a wait without end would not let Python run its signal handlers everywhere
+    while not signalled.wait(0.5):  # on some platforms, an unbounded wait blocks Python's signal handlers
         pass
     _end_soon()
     runtime.stop()

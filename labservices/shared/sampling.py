@@ -1,9 +1,9 @@
-"""Which requests are traced: all of them, unless there are very many.
+"""Trace sampling: all requests are traced, up to a rate limit.
 
-Spans cost time, as much as a fifth of what a busy machine can carry. So each service that begins something records at
-most so many traces a second, and the others cost nothing: a trace that is not recorded here is recorded by nobody that
-comes after. Reads and writes have budgets of their own: who asks a thousand times for an order's status still sees the
-next order's trace.
+Spans cost time: up to a fifth of the capacity of a busy machine. So the service that starts a trace records a limited
+number of traces per second. A trace that is not sampled costs nothing, because the downstream services do not record it
+either. Each HTTP method has a separate budget: after a thousand queries for an order's status, the next order is still
+traced.
 """
 
 import threading
@@ -19,13 +19,13 @@ from opentelemetry.util.types import Attributes
 
 PER_SECOND = 5.0
 AT_ONCE = 50.0
-"""Traces of each method, on and on, and after a pause."""
+"""Traces per HTTP method: the sustained rate per second, and the maximum burst after a pause."""
 
 
 class Budget(Sampler):
-    """Samples requests until their budget is spent; whatever comes of a request does as the request did.
+    """Samples requests until the budget is spent; child spans follow the decision of their parent.
 
-    Source: OpenTelemetry's specification, "Sampling"; a token bucket, as in Jaeger's rate-limiting sampler.
+    It is a token bucket, as in Jaeger's rate-limiting sampler. Source: OpenTelemetry's specification, "Sampling".
     """
 
     def __init__(self, per_second: float = PER_SECOND, at_once: float = AT_ONCE) -> None:
@@ -46,7 +46,7 @@ class Budget(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        """Decide about a span that begins; of a request the name is its method."""
+        """Decide whether to sample a new span; the name of a request's span is its HTTP method."""
         before = self._as_before.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
         if kind is not SpanKind.SERVER or not before.decision.is_sampled() or self._spend(name):
             return before
@@ -54,7 +54,7 @@ class Budget(Sampler):
         return SamplingResult(Decision.DROP, trace_state=state)
 
     def get_description(self) -> str:
-        """Name it."""
+        """Return the sampler's name with its rate."""
         return f"Budget({self._per_second:g}/s)"
 
     def _spend(self, method: str) -> bool:

@@ -1,4 +1,4 @@
-"""Making a service's schema: its tables, and the two database objects that the relay reads the outbox through."""
+"""Creation of a service's schema: its tables, and the publication and replication slot that the relay reads."""
 
 import hashlib
 import re
@@ -9,33 +9,33 @@ from sqlalchemy.schema import CreateTable
 
 from labservices.shared.service import Service
 
-# Several processes of a service may start at once; one makes the schema, the others wait for it.
+# Several processes of a service may start at once; one creates the schema, and the others wait for it.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('labservices schema'))"
 
-# What the relay may read. Only inserts: an event is a fact, and a fact is never changed or taken back.
+# The relay may read only inserts: an event is a fact, and a fact is never changed or deleted.
 _PUBLICATION = "CREATE PUBLICATION outbox FOR TABLE outbox WITH (publish = 'insert')"
 
-# A comment on the publication tells which shape the tables have, since `CREATE TABLE` was long ago.
+# A comment on the publication stores the shape of the tables at the time of `CREATE TABLE`.
 _SHAPE = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = 'outbox'"
 
-# How far the relay has read. PostgreSQL keeps its write-ahead log from there on.
+# The slot tracks the relay's position. PostgreSQL keeps the write-ahead log from this position on.
 _SLOT = "SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')"
 
 
 class OtherSchema(Exception):
-    """The database holds tables that another version of the service has made."""
+    """The database holds tables that another version of the service created."""
 
 
 def make_schema(engine: Engine, service: Service, datasets: Path) -> None:
-    """Make what is not there yet, in one transaction, and fill the tables if they are new.
+    """Create the missing tables and the publication in one transaction, and load the opening data into new tables.
 
-    The slot comes last, in a transaction of its own (PostgreSQL wants it so). Nothing is published before it stands:
-    the service opens its doors only after this function has returned.
+    The replication slot is created last, in a separate transaction (a PostgreSQL requirement). No event is published
+    before the slot exists, since the service accepts work only after this function returns.
 
     Raises
     ------
     OtherSchema
-        When tables of another shape are there. They and their rows are left as they are.
+        If the database has tables of another shape. They are left unchanged.
     """
     with engine.begin() as connection:
         connection.execute(text(_LOCK))
@@ -56,8 +56,8 @@ def make_schema(engine: Engine, service: Service, datasets: Path) -> None:
 
 
 def _shape(connection: Connection, service: Service) -> str:
-    """Give the tables' shape a short name: the same as long as they would be made in the same way."""
-    # Sorted, since the constraints of one column are a set, which comes in another order in each process.
+    """Return a hash of the table definitions, which changes only if the definitions change."""
+    # Sorted, since a column's constraints are a set, whose order differs between processes.
     made_by = [str(CreateTable(table).compile(connection)) for table in service.tables.sorted_tables]
     words = [sorted(re.findall(r"\w+|\S", statement)) for statement in made_by]
     return "shape " + hashlib.sha256(repr(words).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What a service's folder exports: everything in which it differs from the others."""
+"""The definition of a service: everything that distinguishes it from the other services."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
 Handler = Callable[[Transaction, Any], None]
-"""Does what one event asks for, inside the transaction that it is given."""
+"""Handles one event inside the given transaction."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,19 @@ class Service:
     Parameters
     ----------
     name
-        Its name, which is also its consumer group and the first half of its topic's name.
+        The service's name, which is also its consumer group and the first half of its topic's name.
     tables
-        Its tables, ``inbox`` and ``outbox`` among them.
+        The service's tables, including ``inbox`` and ``outbox``.
     load_opening_data
         Fills new tables from the folder of datasets.
     handlers
-        What it does upon each event that concerns it; all others it lets pass.
+        The handler of each event type; the service ignores all other events.
     make_router
-        Makes its HTTP API, on its database and with its settings.
+        Creates the HTTP API for a database and settings.
     every_second
-        What it looks after by itself, if anything: called about once a second while it runs.
+        A periodic task (optional), called about once a second while the service runs.
     gauges
-        What is measured in its database, beside what is measured in all.
+        The gauges of this service's database, in addition to those of every service.
     """
 
     name: str
@@ -51,5 +51,5 @@ class Service:
 
     @property
     def topics(self) -> list[str]:
-        """The topics in which the events stand that concern this service."""
+        """The topics of the events that this service handles."""
         return sorted({event.topic for event in self.handlers})

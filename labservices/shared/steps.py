@@ -1,9 +1,9 @@
-"""One row per order: how a service that takes part in the saga keeps to itself what it knows about an order.
+"""One row per order: the state that a participant of the saga keeps about an order.
 
-Events from different topics come in any order, and with several consumers at the same moment. So each service has one
-row per order. The first event of the order makes the row, whichever event that is, and each handler locks it: from
-there on all that happens to this order in this service happens one after the other. The row's status moves only from a
-value that the handler has seen; if it were another one, nothing would be moved.
+Events from different topics arrive in any order and, with several consumers, at the same time. So each service has one
+row per order. The first event of the order, whatever its type, inserts the row, and each handler locks it. The lock
+serializes all handling of this order in this service. A handler changes the status only from the value that it has
+read; if the row has another status, the change fails.
 """
 
 from enum import StrEnum
@@ -15,17 +15,17 @@ from sqlalchemy import CheckConstraint, Connection, Row, Table, TextualSelect, U
 
 
 class GuardFailed(Exception):
-    """A row did not have the status that it was to be moved from."""
+    """A row does not have the status that the change expects."""
 
 
 class OutOfStep(Exception):
-    """An event came that can't have been written, given what this service did for the order."""
+    """An event contradicts what this service did for the order."""
 
 
 def insert_or_lock(connection: Connection, table: Table, values: dict[str, Any]) -> Row[Any]:
-    """Make the order's row, or lock the one that is there; either way, answer it locked.
+    """Insert the order's row, or lock the existing one, and return the locked row.
 
-    The conflict's harmless update is what takes the lock and lets PostgreSQL return the row.
+    On a conflict, an update that changes nothing acquires the lock and makes PostgreSQL return the row.
     """
     return connection.execute(_insert_or_lock(table, tuple(values)), values).one()
 
@@ -42,12 +42,12 @@ def _insert_or_lock(table: Table, columns: tuple[str, ...]) -> TextualSelect:
 
 
 def move(connection: Connection, table: Table, order_id: UUID, expected: str, new: dict[str, Any]) -> None:
-    """Change the order's row, provided that its status is the expected one.
+    """Update the order's row if it has the expected status.
 
     Raises
     ------
     GuardFailed
-        When it is not.
+        If the row has another status.
     """
     if connection.execute(_move(table), {"moved": order_id, "expected": expected, **new}).rowcount != 1:
         raise GuardFailed(f"order {order_id} in {table.name} is not {expected}, so it does not become {new['status']}")
@@ -61,5 +61,5 @@ def _move(table: Table) -> Update:
 
 
 def one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
-    """Make the CHECK that lets only these values into a column."""
+    """Return a CHECK constraint that allows only these values in a column."""
     return CheckConstraint(f"{column} IN ({', '.join(repr(value.value) for value in values)})")

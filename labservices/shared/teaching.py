@@ -1,7 +1,7 @@
-"""Wrong on purpose: strategies that a lesson puts in the place of the right ones, to show what those are for.
+"""Fault switches: faulty strategies that a lesson uses in place of the correct ones, to show why those are needed.
 
-Nothing outside this module knows of them. When a process starts with a switch on, the part that the switch names is
-exchanged here; the code of the services, which people read and copy, stays as it should be.
+The strategies exist only in this module. When a process starts with a switch on, this module replaces the component
+that the switch names. The code of the services, which people read and copy, stays correct.
 """
 
 import functools
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 def parts_for(service: Service, settings: Settings) -> Parts:
-    """Choose a service's parts: the right ones, but for those that a switch exchanges."""
+    """Return a service's components: the correct ones, except those that a switch replaces."""
     parts = Parts(prepare=put_unique_keys_back)
     on = settings.teaching_switches
     for switch, value in sorted(on.items(), key=lambda item: list(SWITCHES).index(item[0])):
@@ -78,31 +78,31 @@ def parts_for(service: Service, settings: Settings) -> Parts:
 
 
 class NoInbox(Inbox):
-    """Takes every event for a new one."""
+    """Treats every event as new."""
 
     def admit(self, connection: Connection, envelope: Envelope, *, is_its_turn: bool = False) -> Admission:
-        """Let it pass."""
+        """Admit the event as new."""
         return Admission.NEW
 
 
 # --- guards-off
 
 COMMANDS = (OrderCreated, InventoryReserved, PaymentCompleted)
-"""The events upon which something is done, not undone."""
+"""The events that trigger a step of the saga, as opposed to its compensation."""
 
 
 class UnguardedTransaction(Transaction):
-    """Does what a command says, without asking what its order has seen before."""
+    """Executes a command without checking the order's earlier state."""
 
     is_command = False
 
     def insert_or_lock(self, table: Table, values: dict[str, Any]) -> Row[Any]:
-        """Make a new row for a command, however many there are; find the newest one for everything else."""
+        """Insert a row for a command, even if the order has one; return the newest row for any other event."""
         row = None if self.is_command else self.execute(_newest_row(table), values).one_or_none()
         return row or self.execute(_new_row(table), values).one()
 
     def move(self, table: Table, order_id: UUID, expected: str, **new: Any) -> None:
-        """Change the order's rows, whatever their status."""
+        """Update the order's rows, whatever their status."""
         self.execute(_all_rows(table), {"moved": order_id, **new})
 
 
@@ -123,24 +123,24 @@ def _all_rows(table: Table) -> Update:
 
 
 def without_guards(call: Call, handler: Handler, tx: Transaction, envelope: Envelope) -> None:
-    """Tell the transaction whether it is for a command."""
+    """Set whether the transaction handles a command, and call the handler."""
     if isinstance(tx, UnguardedTransaction):
         tx.is_command = isinstance(envelope.event, COMMANDS)
     call(handler, tx, envelope)
 
 
 def drop_unique_keys(engine: Engine, service: Service) -> None:
-    """Take the last guards away, those in the database."""
+    """Drop the last guards: the unique keys in the database."""
     with engine.begin() as connection:
         for table, _, name, _ in _unique_keys(service):
             connection.execute(text(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"))
 
 
 def put_unique_keys_back(engine: Engine, service: Service) -> None:
-    """Undo `drop_unique_keys`, if it was done.
+    """Restore the keys that `drop_unique_keys` dropped.
 
-    Where an order has several rows in the place of one, the first stays, since no handler works without that key. An
-    effect that was taken twice stays to be seen; its key comes back once somebody, such as `lab reset`, clears it away.
+    If an order has several rows instead of one, only the first is kept, since no handler works without that key. A
+    duplicate effect stays visible; its key is restored after the duplicate is removed, for example by `lab reset`.
     """
     if missing := _put_back(engine, service):
         log.warning("without guards, until what is there twice was cleared away: %s", ", ".join(missing))
@@ -151,12 +151,12 @@ def _put_back_later(engine: Engine, service: Service) -> None:
     missing = True
     while missing:
         time.sleep(0.5)
-        with suppress(DBAPIError):  # the database is away: it is asked again
+        with suppress(DBAPIError):  # the database is unavailable: try again
             missing = bool(_put_back(engine, service))
 
 
 def _put_back(engine: Engine, service: Service) -> list[str]:
-    """Put back the unique keys that can be; answer the names of the others."""
+    """Restore the unique keys where possible, and return the names of the others."""
     with engine.connect() as connection:
         there = set(connection.execute(text("SELECT conname FROM pg_constraint WHERE contype IN ('p', 'u')")).scalars())
     missing = []
@@ -179,7 +179,7 @@ def _all_but_the_first_row(table: Table) -> Delete:
 
 
 def _unique_keys(service: Service) -> Iterator[tuple[str, list[str], str, str]]:
-    """Find the keys by which an order has one row and each effect once: table, columns, name and definition."""
+    """Yield the keys that allow one row per order and one of each effect: table, columns, name and definition."""
     for table in service.tables.sorted_tables:
         for key in table.constraints:
             if not isinstance(key, UniqueConstraint | PrimaryKeyConstraint):
@@ -195,12 +195,12 @@ def _unique_keys(service: Service) -> Iterator[tuple[str, list[str], str, str]]:
 
 
 class NoOutbox(Outbox):
-    """Keeps what is said in memory, for someone to send it."""
+    """Keeps events in memory, to be sent after the commit."""
 
     _said = threading.local()
 
     def add(self, connection: Connection, event: Event, cause: UUID | None) -> UUID:
-        """Note an event; no row tells of it."""
+        """Add an event to the list in memory, without an outbox row."""
         headers = {
             "ce_id": str(uuid7()),
             "ce_type": event.type(),
@@ -215,7 +215,7 @@ class NoOutbox(Outbox):
         return UUID(headers["ce_id"])
 
     def said(self) -> list[tuple[Event, dict[str, str]]]:
-        """Return what this thread's transaction has said."""
+        """Return the events of this thread's transaction."""
         if not hasattr(self._said, "events"):
             self._said.events = []
         events: list[tuple[Event, dict[str, str]]] = self._said.events
@@ -223,7 +223,10 @@ class NoOutbox(Outbox):
 
 
 class Sender:
-    """Sends events to Kafka by itself, and perhaps dies on the way."""
+    """Sends events directly to Kafka.
+
+    ``crash`` specifies whether the process is killed between the two writes, and at which point.
+    """
 
     def __init__(self, settings: dict[str, Any], crash: str) -> None:
         self._settings = settings
@@ -231,7 +234,7 @@ class Sender:
         self.crash = crash
 
     def send(self, events: list[tuple[Event, dict[str, str]]]) -> None:
-        """Send events, and wait until the broker has them or the patience is over."""
+        """Send events, and wait until the broker acknowledges them or the wait times out."""
         self._producer = self._producer or Producer(self._settings | {"message.timeout.ms": 5000, "linger.ms": 0})
         for event, headers in events:
             written: dict[str, str | bytes | None] = {**headers}
@@ -240,7 +243,7 @@ class Sender:
 
 
 class DualWriting(Database):
-    """Writes twice: to the database, and then to Kafka. Nothing makes the two one."""
+    """Writes to the database and then to Kafka, without atomicity between the two."""
 
     def __init__(self, url: str, outbox: Outbox, transaction: type[Transaction], *, sender: Sender) -> None:
         super().__init__(url, outbox, transaction)
@@ -250,7 +253,7 @@ class DualWriting(Database):
 
     @contextmanager
     def transaction(self, cause: UUID | None = None) -> Iterator[Transaction]:
-        """Run a block in one transaction, and send what it said after the commit."""
+        """Run a block in one transaction, and send its events after the commit."""
         self._said().clear()
         with super().transaction(cause) as tx:
             yield tx
@@ -268,7 +271,7 @@ class DualWriting(Database):
 
 
 class OffsetFirst(EventConsumer):
-    """Says that a record is done, and then does it."""
+    """Commits the offset of a record before handling it."""
 
     def _take(self, consumer: Consumer, message: Message) -> None:
         if not message.error():
@@ -284,24 +287,24 @@ class OffsetFirst(EventConsumer):
 
 
 def slowly(call: Call, seconds: float, handler: Handler, tx: Transaction, envelope: Envelope) -> None:
-    """Take one's time, inside the transaction."""
+    """Sleep inside the transaction, and then call the handler."""
     time.sleep(seconds)
     call(handler, tx, envelope)
 
 
 class Poisoned(Exception):
-    """The switch poison-next chose this event."""
+    """The switch poison-next makes this event fail."""
 
 
 class Poison:
-    """Can't handle one event: the first that comes."""
+    """Fails on one event: the first that it receives."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._chosen: UUID | None = None
 
     def __call__(self, handler: Handler, tx: Transaction, envelope: Envelope) -> None:
-        """Handle an event, unless it is the chosen one."""
+        """Call the handler, unless this is the chosen event."""
         self._chosen = self._chosen or envelope.event_id
         if envelope.event_id == self._chosen:
             raise Poisoned(f"{envelope.event.type()} {envelope.event_id} (the switch poison-next is on)")
@@ -312,12 +315,12 @@ class Poison:
 
 
 class UntracedOutbox(Outbox):
-    """Forgets which trace an event belongs to."""
+    """Drops the trace context of events."""
 
     def traceparent(self) -> str | None:
-        """Tell nothing."""
+        """Return None."""
         return None
 
 
 class UntracedNoOutbox(UntracedOutbox, NoOutbox):
-    """Forgets it while `dual-write` is on, too."""
+    """Drops the trace context while `dual-write` is on."""

@@ -1,7 +1,7 @@
-"""Traces: one order is one trace, through all four services (docs/tracing.md).
+"""Tracing: each order has one trace across all four services (docs/tracing.md).
 
-A trace goes on where its ``traceparent`` (W3C Trace Context) is handed on: from the HTTP request to the outbox row,
-from the row to the record's header, from the header to the handler's span, and from there into the next outbox row.
+The ``traceparent`` (W3C Trace Context) propagates the trace from the HTTP request to the outbox row, from the row to
+the record's header, from the header to the handler's span, and from this span to the next outbox row.
 """
 
 import threading
@@ -27,14 +27,14 @@ _tracer = trace.get_tracer("labservices")
 _processor: BatchSpanProcessor | None = None
 
 SEND_EVERY_MS = 500
-"""Milliseconds between two exports of what was recorded; each costs a busy service some 3 ms."""
+"""Milliseconds between two exports of spans; each export takes a busy service about 3 ms."""
 
 QUEUE = 4096
-"""Spans that wait for an export at most; while nobody takes them, the oldest are dropped."""
+"""Maximum number of spans that wait for export; when the queue is full, the oldest are dropped."""
 
 
 def set_up(service: str, settings: Settings | None = None) -> None:
-    """Record spans from now on, in this process, in the service's name, and send them to where the settings say."""
+    """Start recording spans in this process under the service's name, and export them as the settings specify."""
     global _processor
     provider = TracerProvider(resource=_named(service), sampler=Budget())
     if settings and (exporter := make_exporter(settings)):
@@ -44,7 +44,7 @@ def set_up(service: str, settings: Settings | None = None) -> None:
 
 
 def shut_down(patience: float = 0.4) -> None:
-    """Send what is recorded, if that goes quickly."""
+    """Export the recorded spans, waiting at most ``patience`` seconds."""
     if _processor:
         last = threading.Thread(target=_processor.shutdown, name="last spans", daemon=True)
         last.start()
@@ -63,9 +63,9 @@ def span(
     Parameters
     ----------
     name, kind, attributes
-        Of the span. OpenTelemetry's semantic conventions have names for most attributes.
+        The span's name, kind and attributes. OpenTelemetry's semantic conventions define names for most attributes.
     parent
-        Where it goes on (see `coming_from`); by default in the span that runs now.
+        The parent context (see `coming_from`). Default: the current span.
     """
     if kind is not SpanKind.SERVER and _is_left_out(parent):
         with _going_on(parent):
@@ -76,14 +76,14 @@ def span(
 
 
 def _is_left_out(parent: Context | None) -> bool:
-    """Whether a trace is one that nobody records (see `Budget`): a span of one's own in it costs time for nothing."""
+    """Report whether the trace is not sampled (see `Budget`), so that a span in it would only cost time."""
     before = trace.get_current_span(parent).get_span_context()
     return before.is_valid and not before.trace_flags.sampled
 
 
 @contextmanager
 def _going_on(parent: Context | None) -> Iterator[None]:
-    """Run a block where a trace comes from, without a span."""
+    """Run a block in the parent context, without a new span."""
     token = attach(get_current() if parent is None else parent)
     try:
         yield
@@ -92,12 +92,12 @@ def _going_on(parent: Context | None) -> Iterator[None]:
 
 
 def coming_from(traceparent: str | None) -> Context:
-    """Read where a trace comes from; where nothing comes, or nothing that can be read, a new trace begins."""
+    """Return the context of a ``traceparent``; if it is missing or invalid, the next span starts a new trace."""
     return _propagator.extract({"traceparent": traceparent} if traceparent else {}, context=Context())
 
 
 def current_traceparent() -> str | None:
-    """Write the span that runs now as a ``traceparent``, to hand on."""
+    """Return the ``traceparent`` of the current span, or None if there is none."""
     carrier: dict[str, str] = {}
     _propagator.inject(carrier)
     return carrier.get("traceparent")
@@ -111,18 +111,18 @@ def note_foreign_span(
     times: tuple[int, int],
     attributes: dict[str, AttributeValue],
 ) -> None:
-    """Record a span of somebody who records none.
+    """Record a span on behalf of a service that records none.
 
     Parameters
     ----------
     service
-        In whose name.
+        The name of that service.
     name, span_id, attributes
-        Of the span. Whoever records it again under the same id, with the same content, records the same span.
+        The span's name, id and attributes. Recording the same id and content again yields the same span.
     parent
-        The span that it goes on from.
+        The parent span.
     times
-        Its begin and its end, in nanoseconds since 1970.
+        The start and the end, in nanoseconds since 1970.
     """
     if _processor:
         context = SpanContext(parent.trace_id, span_id, is_remote=False, trace_flags=parent.trace_flags)
@@ -137,6 +137,6 @@ def _named(service: str) -> Resource:
 
 
 def context_of(trace_id: int, span_id: int, flags: TraceFlags) -> Context:
-    """Return the context of a span that another process has recorded."""
+    """Return the context of a span that another process recorded."""
     there = SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
     return trace.set_span_in_context(NonRecordingSpan(there), Context())

@@ -1,4 +1,4 @@
-"""The HTTP side that all services have: the app, its health, its metrics, and the handles for its management."""
+"""The HTTP interface of every service: the app, health checks, metrics and management routes."""
 
 import asyncio
 import re
@@ -29,29 +29,29 @@ from labservices.shared.tracing import coming_from, span
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 UNTRACED = ("/metrics", "/healthz/", "/manage/")
-"""Paths that are asked again and again by what watches a service; nobody looks for them among the traces."""
+"""Paths that monitoring polls; their requests are not traced."""
 
 ANSWER_SECONDS = 5.0
-"""How long a request may take; a database that was stopped, not ended, would keep it for ever."""
+"""Time limit of a request in seconds; a suspended database would otherwise block it forever."""
 
 PREFIX = re.compile(r"(/[\w.~@%-]+)+/?")
-"""A path below which a proxy may show a service."""
+"""The path prefixes under which a proxy may serve a service."""
 
 CHECK_SECONDS = 1.0
-"""How long a health check waits for an answer."""
+"""Time limit of a health check in seconds."""
 
 
 def make_app(
     service: Service, settings: Settings, database: Database, consumer: EventConsumer, lifespan: Lifespan[FastAPI]
 ) -> FastAPI:
-    """Make a service's HTTP app: its own API, and what every service has."""
-    app = FastAPIOffline(  # the pages under /docs come from here, not from a network that a workshop may not have
+    """Create a service's HTTP app: its own API, and the routes of every service."""
+    app = FastAPIOffline(  # serves the pages under /docs without a network, which a workshop may lack
         title=f"Saga Lab: {service.name} service",
         version="1.0",
         description="One of the four services of the lab. Errors are problem details (RFC 9457).",
         lifespan=lifespan,
         redirect_slashes=False,
-        # FastAPI's own spans and metrics would tell everything a second time; see Telemetry below.
+        # FastAPI's own spans and metrics would duplicate those of Telemetry below.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     problems.install(app)
@@ -66,21 +66,21 @@ def make_app(
 
 
 class BehindPrefix:
-    """Lets the pages under /docs find their parts where a proxy shows the service below a path of its own.
+    """Makes the pages under /docs load their assets when a proxy serves the service under a path prefix.
 
-    The proxy tells that path in `X-Forwarded-Prefix`, as jupyter-server-proxy does.
+    The proxy sends the prefix in `X-Forwarded-Prefix`, as jupyter-server-proxy does.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on."""
+        """Process one request."""
         if scope["type"] == "http":
             prefix = dict(scope["headers"]).get(b"x-forwarded-prefix", b"").decode("latin-1")
             if PREFIX.fullmatch(prefix):
                 root = prefix.rstrip("/")
-                # In place, since who stands outside looks for the route in it.
+                # Updated in place, since the outer middleware reads the route from this dict.
                 scope.update(root_path=root, path=root + scope["path"])
         await self._app(scope, receive, send)
 
@@ -88,8 +88,8 @@ class BehindPrefix:
 class Telemetry:
     """Counts and times each request, and runs it in a span that continues the caller's trace.
 
-    Each answer says which version gave it, and repeats the request's `x-request-id`, by which it is found in the
-    gateway's log.
+    Each response has the service's version in `x-service-version` and repeats the request's `x-request-id`, which
+    identifies the request in the gateway's log.
     """
 
     def __init__(self, app: ASGIApp, version: str) -> None:
@@ -97,7 +97,7 @@ class Telemetry:
         self._version = version.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on."""
+        """Process one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -134,7 +134,10 @@ def _route(scope: Scope) -> str:
 
 
 def _describe(current: Span, method: str, route: str, status: int) -> None:
-    """Say in a request's span what it was about. Source: OpenTelemetry's semantic conventions for HTTP."""
+    """Set the name, attributes and status of a request's span.
+
+    Source: OpenTelemetry's semantic conventions for HTTP.
+    """
     current.update_name(f"{method} {route}")
     current.set_attributes({"http.request.method": method, "http.route": route, "http.response.status_code": status})
     if status >= 500:
@@ -142,13 +145,13 @@ def _describe(current: Span, method: str, route: str, status: int) -> None:
 
 
 class Patience:
-    """Answers a request with 503 when it takes too long. What it was doing goes on, or hangs, without its client."""
+    """Responds with 503 when a request times out. The request's work continues, or hangs, without a client."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on."""
+        """Process one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -175,10 +178,10 @@ class Patience:
 
 
 class Check:
-    """A health check that never makes its caller wait for long.
+    """A health check that returns within ``CHECK_SECONDS``.
 
-    A database that was stopped in the middle of an answer makes whoever asks it wait for ever, so the asking is left to
-    a thread, of which there is one at most.
+    A database that is suspended during a query blocks its client forever. So the check runs in a thread, at most one at
+    a time.
     """
 
     def __init__(self, ask: Callable[[], None]) -> None:
@@ -186,7 +189,7 @@ class Check:
         self._running: asyncio.Task[str] | None = None
 
     async def __call__(self) -> str:
-        """Answer ``ok``, or what is wrong."""
+        """Return ``ok``, or a description of the problem."""
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(run_in_threadpool(self._result))
         done, _ = await asyncio.wait({self._running}, timeout=CHECK_SECONDS)
@@ -229,7 +232,7 @@ def _health(database: Database, consumer: EventConsumer) -> APIRouter:
         """Give the metrics as Prometheus reads them, with exemplars for those who ask for OpenMetrics."""
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
         if media_type.startswith("application/openmetrics-text"):
-            # Escaping would look at each letter of each name, a third of the time. Here is nothing to escape.
+            # Escaping checks every character of every name, which takes a third of the time. No name here needs it.
             encode = partial(encode_openmetrics, escaping=ALLOWUTF8)
         return Response(encode(REGISTRY), media_type=media_type)
 
@@ -282,7 +285,7 @@ def _management(database: Database, consumer: EventConsumer) -> APIRouter:
 
 
 def _describe_problems(app: FastAPI) -> None:
-    """Put the errors' schema into the OpenAPI document, in the place of FastAPI's own."""
+    """Replace FastAPI's error schemas in the OpenAPI document with that of problem details."""
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Shipping: has carriers bring the goods of orders."""
+"""The shipping service: schedules carriers for the goods of orders."""
 
 from labservices.shared.service import Service
 from labservices.shipping.api import make_router

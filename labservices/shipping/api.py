@@ -1,4 +1,4 @@
-"""Shipping's HTTP API."""
+"""The HTTP API of the shipping service."""
 
 from datetime import datetime
 from uuid import UUID
@@ -34,7 +34,7 @@ _shipments = select(shipments).where(shipments.c.status != Status.TOMBSTONE)
 
 
 def make_router(database: Database, settings: Settings) -> APIRouter:
-    """Make the routes, on a database."""
+    """Create the routes on a database."""
     router = APIRouter(prefix="/shipping", tags=["shipping"])
 
     @router.get("/shipments")

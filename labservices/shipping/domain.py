@@ -1,4 +1,4 @@
-"""What shipping does for an order: decided from what is known, with no database and no Kafka in sight."""
+"""The decisions of the shipping service, as pure functions without a database and without Kafka."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,37 +10,37 @@ from labservices.shared.steps import OutOfStep
 class Status(StrEnum):
     """The status of a shipment."""
 
-    NEW = "NEW"  # only inside the transaction that makes the row
+    NEW = "NEW"  # only inside the transaction that inserts the row
     SCHEDULED = "SCHEDULED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
     DISPATCHED = "DISPATCHED"
-    TOMBSTONE = "TOMBSTONE"  # called off before it was asked for
+    TOMBSTONE = "TOMBSTONE"  # cancelled before it was requested
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A carrier will come for the goods."""
+    """Schedule the shipment with a carrier."""
 
     carrier: str
 
 
 @dataclass(frozen=True)
 class Refuse:
-    """Nothing is scheduled, for a reason."""
+    """Do not schedule the shipment, for a reason."""
 
     reason: str
 
 
 def schedule(status: Status, carrier: str | None) -> Schedule | Refuse | None:
-    """Decide upon an order's wish for a shipment. None: it was answered before.
+    """Decide whether to schedule an order's shipment; return None if this was decided before.
 
     Parameters
     ----------
     status
         The shipment's status.
     carrier
-        Who serves the destination; None where nobody does.
+        The carrier that serves the destination; None if no carrier does.
     """
     match status:
         case Status.NEW:
@@ -52,12 +52,12 @@ def schedule(status: Status, carrier: str | None) -> Schedule | Refuse | None:
 
 
 def undo(status: Status) -> Status | None:
-    """Decide what an error event makes of a shipment. None: there is nothing to undo (any more).
+    """Return the shipment's new status after an error event, or None if there is nothing left to undo.
 
     Raises
     ------
     OutOfStep
-        When the shipment has left: the order was COMPLETED, and then nothing is undone.
+        If the shipment has left: the order is COMPLETED, after which nothing is undone.
     """
     match status:
         case Status.NEW:
@@ -71,12 +71,12 @@ def undo(status: Status) -> Status | None:
 
 
 def complete(status: Status) -> bool:
-    """Decide whether the shipment leaves now, since the order is COMPLETED. False: it has left before.
+    """Report whether the shipment leaves now that the order is COMPLETED; return False if it has already left.
 
     Raises
     ------
     OutOfStep
-        When no shipment is scheduled, so that the order can't have been completed.
+        If no shipment is scheduled, so that the order can't have been completed.
     """
     if status not in (Status.SCHEDULED, Status.DISPATCHED):
         raise OutOfStep(f"OrderCompleted where the shipment is {status}")

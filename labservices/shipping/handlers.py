@@ -1,4 +1,4 @@
-"""What shipping does upon the events of the others."""
+"""The event handlers of the shipping service."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from labservices.shipping.tables import carrier_bookings, destinations, shipment
 
 
 def on_payment_completed(tx: Transaction, event: PaymentCompleted) -> None:
-    """Shipping is asked: schedule the shipment, or say why not."""
+    """Schedule the shipment and publish `ShipmentScheduled`, or publish `ShippingFailed` with the reason."""
     row = _shipment(tx, event)
     match domain.schedule(Status(row.status), _find_carrier(tx, event.destination)):
         case Schedule(carrier):
@@ -36,7 +36,7 @@ def on_payment_completed(tx: Transaction, event: PaymentCompleted) -> None:
 
 
 def on_error(tx: Transaction, event: ErrorEvent) -> None:
-    """The order has failed, or was called off: undo what was done, or remember that nothing is to be done."""
+    """Cancel the shipment of a failed or cancelled order, or leave a tombstone so that none is scheduled later."""
     row = _shipment(tx, event)
     match domain.undo(Status(row.status)):
         case Status.TOMBSTONE:
@@ -48,7 +48,7 @@ def on_error(tx: Transaction, event: ErrorEvent) -> None:
 
 
 def on_order_completed(tx: Transaction, event: OrderCompleted) -> None:
-    """The order is past its pivot: the shipment leaves."""
+    """Dispatch the shipment, since the order is past its pivot."""
     row = _shipment(tx, event)
     if domain.complete(Status(row.status)):
         tx.move(shipments, event.order_id, row.status, status=Status.DISPATCHED)

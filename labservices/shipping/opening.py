@@ -1,4 +1,4 @@
-"""What a new shipping database begins with: the destinations and their carriers."""
+"""The opening data of a new shipping database: the destinations and their carriers."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from labservices.shipping.tables import destinations
 
 
 def load_opening_data(connection: Connection, datasets: Path) -> None:
-    """Copy the dataset of destinations."""
+    """Load the destinations from their dataset."""
     rows = [
         {"destination": one.destination, "name": one.name, "carrier": one.carrier}
         for one in load_destinations(datasets)

@@ -1,4 +1,4 @@
-"""Shipping's tables."""
+"""The tables of the shipping service."""
 
 from sqlalchemy import CheckConstraint, Column, DateTime, Index, MetaData, Table, Text, Uuid
 from sqlalchemy import func as sql
@@ -14,7 +14,7 @@ outbox = outbox_table(metadata, "shipping")
 inbox = inbox_table(metadata)
 parked_records = parked_table(metadata)
 
-# Who brings goods where; no carrier serves a destination that has none.
+# The carrier of each destination. No carrier serves a destination whose carrier is NULL.
 destinations = Table(
     "destinations",
     metadata,
@@ -23,7 +23,7 @@ destinations = Table(
     Column("carrier", Text),
 )
 
-# One row per order that shipping has heard of.
+# One row per order of which shipping has received an event.
 shipments = Table(
     "shipments",
     metadata,
@@ -38,7 +38,7 @@ shipments = Table(
     Index("shipments_by_status", "status", "shipment_id"),
 )
 
-# What was agreed with carriers. Rows are only added. An order has each effect once, whatever asks for it.
+# The bookings with carriers. Rows are only added. An order has each effect once, whatever event requests it.
 carrier_bookings = Table(
     "carrier_bookings",
     metadata,

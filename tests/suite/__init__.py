@@ -1,1 +1,1 @@
-"""How the test suite chooses, schedules and reports its tests: the hooks behind the root ``conftest.py``."""
+"""Select, schedule and report the tests: the code behind the hooks of the root ``conftest.py``."""

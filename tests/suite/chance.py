@@ -1,4 +1,4 @@
-"""The seed of this run, and whether it is the short form of the suite or the long one."""
+"""The seed of this run, and whether it is the short or the long form of the suite."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ LONG = bool(os.environ.get("SAGA_LAB_LONG"))
 
 
 def short_sample(values: Iterable[Any], keep: int) -> list[Any]:
-    """Return every value as a test parameter; all but a seeded sample of them are marked ``long``.
+    """Return every value as a test parameter, and mark all but a seeded sample as ``long``.
 
     Parameters
     ----------
     values : iterable
         The values of one parameter, or tuples for several parameters.
     keep : int
-        How many values the short form of the suite tries.
+        Number of values in the short form of the suite.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A machine that no network reaches: what runs there sees no interface but loopback."""
+"""Run a command without a network: it sees only the loopback interface."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 ALONE = ["unshare", "--net", "sh", "-ec", 'ip link set lo up && exec "$@"', "alone"]
-"""Stands before a command that shall run so."""
+"""Prefix for a command that must run without a network."""
 
 
 def _can_be_alone() -> bool:

@@ -1,4 +1,4 @@
-"""What a person sees while the suite runs: progress, the expected minutes, each failure, the cost of each suite."""
+"""Terminal output of the suite: progress, the expected minutes, each failure, and the cost of each suite."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ HEARTBEAT = 20.0
 """Seconds between two progress lines."""
 
 SLOW = 5.0
-"""A test that takes longer is shown as running, and gets a line when it has passed."""
+"""Seconds after which a finished test gets its own line."""
 
 SHOWN = 40
-"""A failure is shown at once with so many of its last lines; the whole of it comes at the end of the run."""
+"""Number of last lines to show of a failure at once. The end of the run shows the whole failure."""
 
 
 class ProgressReport:
-    """Prints one line per slow test, every failure at once, and a progress line now and then.
+    """Print one line per slow test, every failure at once, and a periodic progress line.
 
-    It takes the place of pytest's dots where the tests run on several workers.
+    Replaces pytest's dots where the tests run on several workers.
 
     Parameters
     ----------
     config : Config
-        pytest's.
+        pytest's configuration.
     seconds : Seconds
-        How long each test is expected to take.
+        Expected duration of each test.
     out : file, optional
-        Where to print.
+        Output stream. Default: standard output.
     """
 
     def __init__(self, config: pytest.Config, seconds: Seconds, out: TextIO | None = None) -> None:
@@ -57,10 +57,10 @@ class ProgressReport:
         self._stopped = threading.Event()
         self.took: dict[str, float] = defaultdict(float)
 
-    # -- what pytest tells -------------------------------------------------------------------------------------------
+    # -- pytest hooks ------------------------------------------------------------------------------------------------
 
     def pytest_xdist_node_collection_finished(self, node: object, ids: list[str]) -> None:
-        """Take the list of tests from the first worker that has it, and begin to print progress."""
+        """Take the list of tests from the first worker that has it, and start to print progress."""
         with self._lock:
             if self._total:
                 return
@@ -73,12 +73,12 @@ class ProgressReport:
         threading.Thread(target=self._beat, name="progress", daemon=True).start()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Note that a test has started."""
+        """Record that a test has started."""
         with self._lock:
             self._running[plain_id(nodeid)] = time.monotonic()
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Note that a test has ended, its fixtures included."""
+        """Record that a test and its fixtures have finished."""
         name = plain_id(nodeid)
         with self._lock:
             self._running.pop(name, None)
@@ -98,7 +98,7 @@ class ProgressReport:
             self._print("\n".join(failure(report)))
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Leave out pytest's dots; its own counting stays."""
+        """Suppress pytest's dots, but keep its counts."""
         if report.passed:
             return ("passed" if report.when == "call" else "", "", "PASSED")
         return None
@@ -108,7 +108,7 @@ class ProgressReport:
         self._stopped.set()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the table of seconds per suite, and how busy the processors were."""
+        """Print the table of seconds per suite, and the processors' utilization."""
         wall = time.monotonic() - self._began
         self._print("")
         Console(file=self._out, width=80).print(table_of(self.took, wall))
@@ -117,7 +117,7 @@ class ProgressReport:
     # -- printing ----------------------------------------------------------------------------------------------------
 
     def _expected(self) -> float:
-        """Return the seconds that the rest will take: by the pace of this run, once it has one."""
+        """Return the expected seconds for the remaining tests. After a minute, use the pace of this run."""
         with self._lock:
             left = sum(self._waiting.values())
         passed = time.monotonic() - self._began
@@ -141,7 +141,7 @@ class ProgressReport:
 
 
 def failure(report: pytest.TestReport) -> Iterable[str]:
-    """Return the lines that a failure is shown with: its end, the logs of what failed, and how to run it again."""
+    """Yield the lines of a failure: the end of its report, logs of failed components, and the command to repeat it."""
     name = plain_id(report.nodeid)
     yield f"FAILED {name} ({report.when})"
     lines = [line for line in report.longreprtext.splitlines() if "unhandled iopub msg" not in line]
@@ -158,14 +158,14 @@ STDERR = "The cell's stderr"
 
 
 def command_again(nodeid: str) -> str:
-    """Return the command that runs a test again as this run did: with its seed, and on a lab of the same kind."""
+    """Return the command that repeats a test with the seed of this run."""
     name = nodeid.partition("::")[0] if nodeid.startswith("notebooks/") else nodeid
     seed = os.environ.get("SAGA_LAB_SEED")
     return f"python3 start.py test '{name}'" + (f" --seed {seed}" if seed else "")
 
 
 def suite_of(nodeid: str) -> str:
-    """Return the suite that a test belongs to: the folder below ``tests/``, or ``notebooks``."""
+    """Return the suite of a test: the folder below ``tests/``, or ``notebooks``."""
     first, *rest = nodeid.partition("::")[0].split("/")
     return rest[0] if first == "tests" and rest else first
 
@@ -188,7 +188,7 @@ def table_of(took: dict[str, float], wall: float) -> Table:
 
 
 def busy_share(before: object) -> float:
-    """Return the share of all processors' time since `before` in which they were not idle."""
+    """Return the non-idle share of all processors' time since `before`."""
     then, now = before._asdict(), psutil.cpu_times()._asdict()  # type: ignore[attr-defined]
     passed = {name: now[name] - then[name] for name in now if not name.startswith("guest")}
     whole = sum(passed.values())
@@ -196,11 +196,11 @@ def busy_share(before: object) -> float:
 
 
 def short(nodeid: str) -> str:
-    """Return a node id without the folders that its suite's name tells."""
+    """Return a node id with the suite's name instead of the folders."""
     file, _, test = nodeid.partition("::")
     return f"{suite_of(nodeid)}/{Path(file).stem}" + (f"::{test}" if test else "")
 
 
 def minutes(seconds: float) -> str:
-    """Return a time in minutes, as people say it."""
+    """Return a time in whole minutes, at least 1."""
     return f"{seconds / 60:.0f}" if seconds >= 90 else "1"

@@ -1,7 +1,7 @@
-"""Which tests run one after the other on one worker, in which order, and with which lab.
+"""Group the tests by lab, and order the groups for the workers.
 
-A running lab takes a quarter of a core even when it is idle, and ten seconds to start. So the tests that share a lab
-form groups of a few minutes. A worker starts the lab for the first test of a group and stops it after the last.
+An idle lab uses a quarter of a core, and its startup takes 10 s. So the tests that share a lab form groups of a few
+minutes. A worker starts the lab for the first test of a group and stops it after the last.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 PLAIN, COURSE = "plain lab", "course lab"
 GROUP_SECONDS = 150.0
-"""A group of tests that share a lab takes about as long."""
+"""Approximate duration in seconds of a group of tests that share a lab."""
 
 releases: dict[str, Callable[[], None]] = {}
-"""How the lab of a pool is stopped on this worker, once it was started."""
+"""Functions that stop this worker's running labs, by pool."""
 
 
 def pool_of(item: pytest.Item | None) -> str | None:
-    """Return the pool whose lab a test shares with others, if it shares one."""
+    """Return the pool whose lab a test shares with others, or `None`."""
     names = getattr(item, "fixturenames", ())
     if "_shared" in names:
         return PLAIN
@@ -36,17 +36,17 @@ def pool_of(item: pytest.Item | None) -> str | None:
 
 
 def is_cell(item: pytest.Item | None) -> bool:
-    """Return whether a test is a cell of a notebook."""
+    """Report whether a test is a cell of a notebook."""
     return item is not None and item.path.suffix == ".ipynb"
 
 
 def has_own_lab(item: pytest.Item) -> bool:
-    """Return whether a test starts a lab that no other test uses."""
+    """Report whether a test starts a lab that no other test uses."""
     return "make_grounds" in getattr(item, "fixturenames", ())
 
 
 def unit_of(item: pytest.Item) -> str:
-    """Return the name of what stays together: a notebook, a file's tests that share a lab, a test with its own lab."""
+    """Return the name of a test's unit: its notebook, its file's tests with the same lab, or itself if it has a lab."""
     file = item.nodeid.partition("::")[0]
     if pool := pool_of(item):
         return f"{file} {pool}"
@@ -56,14 +56,14 @@ def unit_of(item: pytest.Item) -> str:
 
 
 def arrange(items: Sequence[pytest.Item], seconds: Seconds) -> list[tuple[str, list[pytest.Item]]]:
-    """Return groups of tests, each with its name; the longest first, so that the workers end together.
+    """Return named groups of tests, the longest first, so that the workers finish together.
 
     Parameters
     ----------
     items : sequence of Item
         The tests of this run.
     seconds : Seconds
-        How long each test takes.
+        Expected duration of each test.
     """
     units: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
@@ -87,14 +87,14 @@ def arrange(items: Sequence[pytest.Item], seconds: Seconds) -> list[tuple[str, l
 
 
 def release_labs(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Stop the lab that a test has used if the next test of this worker does not use it, too."""
+    """Stop the lab of a test unless the next test of this worker uses it."""
     pool = pool_of(item)
     if pool and pool != pool_of(nextitem) and (release := releases.pop(pool, None)):
         release()
 
 
 def note_course_lab() -> None:
-    """See to it that the lab of LAB_NAME is stopped after its group, if it is stopped now."""
+    """Schedule the lab of LAB_NAME to stop after its group, if it is stopped now."""
     if COURSE in releases:
         return
     from labstack import Lab
@@ -104,7 +104,7 @@ def note_course_lab() -> None:
 
 
 def start_course_lab() -> Lab:
-    """Return the lab of LAB_NAME; start it if this is its group's first test."""
+    """Return the lab of LAB_NAME. Start it for the first test of its group."""
     from labstack import Lab
 
     is_first = COURSE not in releases
@@ -116,11 +116,11 @@ def start_course_lab() -> Lab:
 
 
 PROGRAMS = {"09-metrics-and-promql": "prometheus"}
-"""The program without which a notebook cannot run."""
+"""The program that a notebook requires, by the notebook's name."""
 
 
 def skip_without_program(item: pytest.Item) -> None:
-    """Skip the cells of a notebook whose program is not on this machine."""
+    """Skip the cells of a notebook whose required program is missing."""
     if program := PROGRAMS.get(item.path.stem):
         from labstack.install import find_program
         from labstack.paths import LabPaths
@@ -130,7 +130,7 @@ def skip_without_program(item: pytest.Item) -> None:
 
 
 def _may_still_come(item: pytest.Item, program: str) -> bool:
-    """Whether the notebook's first cell, which obtains the program, is about to run or has not given up."""
+    """Report whether the notebook's first cell, which installs the program, is about to run or still trying."""
     from labstack import Lab, observers, obtaining
 
     if not observers.may_be_fetched():
@@ -140,14 +140,17 @@ def _may_still_come(item: pytest.Item, program: str) -> bool:
 
 
 def set_environment(item: pytest.Item, as_called: str | None) -> None:
-    """Set what the labs of a test run beside: Prometheus and Jaeger only where they are looked at, and installed ones.
+    """Set LAB_OBSERVABILITY for a test, so that its lab runs observers only where tests use them.
+
+    The suites ``stack`` and ``benchmarks`` run without observers. Other tests use the value with which pytest started.
+    Without one, tests use only installed observers, and notebooks use the lab's default.
 
     Parameters
     ----------
     item : Item
         The test that is about to run.
     as_called : str, optional
-        LAB_OBSERVABILITY as pytest was called with it.
+        The value of LAB_OBSERVABILITY when pytest started.
     """
     if item.nodeid.startswith(("tests/stack", "tests/benchmarks")):
         os.environ["LAB_OBSERVABILITY"] = "off"

@@ -1,4 +1,4 @@
-"""How long each test took in an earlier run: the order of the tests, and the expected minutes, follow from it."""
+"""Durations of tests in earlier runs, which determine the order of the tests and the expected minutes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 FILE = Path(__file__).with_name("seconds.json")
 UNKNOWN = 0.2
-"""Seconds that a test is expected to take when nothing is recorded for its file."""
+"""Expected seconds of a test whose file has no record."""
 
 WORTH_A_LINE = 2.0
-"""A test that takes as long has its own entry; the others of a file share one, their mean."""
+"""Seconds from which a test has its own entry. The other tests of a file share one entry, their mean."""
 
 
 class Seconds:
-    """Recorded seconds, by node id, and by file for what has no entry.
+    """Recorded seconds by node id, and by file for tests without an entry.
 
     Parameters
     ----------
@@ -29,17 +29,17 @@ class Seconds:
 
     @classmethod
     def read(cls, file: Path = FILE) -> Seconds:
-        """Return what is recorded; nothing if there is no file yet."""
+        """Return the recorded seconds; empty if there is no file."""
         return cls(json.loads(file.read_text(encoding="utf-8")) if file.exists() else {})
 
     def of(self, nodeid: str) -> float:
-        """Return the seconds that a test is expected to take."""
+        """Return the expected seconds of a test."""
         plain = plain_id(nodeid)
         own = self._recorded.get(plain)
         return self._recorded.get(plain.partition("::")[0], UNKNOWN) if own is None else own
 
     def has(self, nodeid: str) -> bool:
-        """Return whether this very test was recorded."""
+        """Report whether this test has its own record."""
         return plain_id(nodeid) in self._recorded
 
 
@@ -61,14 +61,14 @@ def write(took: Mapping[str, float], file: Path = FILE) -> None:
 
 
 def summarize(took: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
-    """Return the content of ``seconds.json`` after a run; what did not run keeps its entry.
+    """Return the content of ``seconds.json`` after a run. Tests that did not run keep their entries.
 
     Parameters
     ----------
     took : mapping of str to float
         Seconds by node id.
     before : mapping of str to float
-        The content so far.
+        The previous content.
     """
     rest = defaultdict(list)
     after = {name: value for name, value in before.items() if name not in took}

@@ -1,6 +1,6 @@
-"""Which tests a run takes: the short form, the long one, or a sample of what only the long form has.
+"""Select the tests of a run: the short form, the long form, or a sample of the long tests.
 
-A test that is marked ``long`` repeats a behaviour that a short test covers: another variant, a soak, a second backend.
+A test marked ``long`` repeats a behaviour that a short test covers: another variant, a soak, a second backend.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.suite.seconds import Seconds
 
 
 def sample_minutes() -> float:
-    """Return how many minutes of long tests this run takes instead of the short form; 0 for none."""
+    """Return the minutes of long tests to run instead of the short form; 0 for no sample."""
     return float(os.environ.get("SAGA_LAB_SAMPLE") or 0)
 
 
@@ -27,11 +27,11 @@ def choose(items: Sequence[pytest.Item], named: Sequence[str], seconds: Seconds)
     Parameters
     ----------
     items : sequence of Item
-        What pytest has collected.
+        The collected tests.
     named : sequence of str
-        What the command line asks for. A test that it names by its node id runs in every form.
+        Arguments of the command line. A test named by its node id runs in every form.
     seconds : Seconds
-        How long each test takes.
+        Expected duration of each test.
     """
     if sample_minutes():
         sampled = sample(items, sample_minutes() * 60, SEED, seconds)
@@ -42,7 +42,7 @@ def choose(items: Sequence[pytest.Item], named: Sequence[str], seconds: Seconds)
 
 
 def is_named(item: pytest.Item, name: str) -> bool:
-    """Return whether a word of the command line names this very test, by its node id."""
+    """Report whether an argument of the command line names this test by its node id."""
     file, separator, test = name.partition("::")
     if not separator or (item.config.invocation_params.dir / file).resolve() != item.path:
         return False
@@ -51,30 +51,30 @@ def is_named(item: pytest.Item, name: str) -> bool:
 
 
 def is_long(item: pytest.Item) -> bool:
-    """Return whether only the long form of the suite has this test."""
+    """Report whether a test is marked ``long``."""
     return item.get_closest_marker("long") is not None
 
 
 WITH_LAB = 20.0
-"""Seconds that a long test is expected to take that needs a lab and was not recorded yet."""
+"""Minimum expected seconds of a long test that needs a lab and has no record."""
 
 
 def sample(items: Sequence[pytest.Item], budget: float, seed: int, seconds: Seconds) -> set[pytest.Item]:
-    """Return a sample of the long tests; the samples of successive seeds follow each other, so each test has its turn.
+    """Return a sample of the long tests. The samples of successive seeds follow each other, so each test has its turn.
 
     Parameters
     ----------
     items : sequence of Item
         Every test.
     budget : float
-        Seconds that the sample may take, by what earlier runs took.
+        Maximum duration of the sample in seconds, by the records of earlier runs.
     seed : int
-        Where the sample begins: every seed takes up where the one before it ended.
+        Number of the sample. Each seed continues after the sample of the previous one.
     seconds : Seconds
-        How long each test takes.
+        Expected duration of each test.
     """
     tests = sorted((item for item in items if is_long(item)), key=lambda item: item.nodeid)
-    random.Random(0).shuffle(tests)  # neighbours in a file cost alike
+    random.Random(0).shuffle(tests)  # neighbouring tests in a file have similar durations
     windows: list[list[pytest.Item]] = [[]]
     filled = 0.0
     for item in tests:

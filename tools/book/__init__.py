@@ -1,1 +1,1 @@
-"""The book: how the notebooks, the docs and the code become a site. `python tools/make_book.py` is the command."""
+"""Build the book, a site made from the notebooks, the docs and the code: `python tools/make_book.py`."""

@@ -1,4 +1,4 @@
-"""Mermaid's diagrams as pictures, without a browser and without network: mermaidx runs Mermaid itself in QuickJS."""
+"""Render Mermaid diagrams as pictures without a browser or a network: mermaidx runs Mermaid in QuickJS."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ DARK = {
     "rgba(232, 232, 232, 0.5)": "rgba(40,42,46,0.85)",
     "black": "#d8dadd",
 }
-"""Mermaid's colours, and what stands for them on a dark page."""
+"""Colours for a dark page, by Mermaid's colours."""
 
 
 @dataclass
 class Diagrams:
-    """Makes the pictures of a book, each once.
+    """Render the pictures of a book, each once.
 
     Attributes
     ----------
     cache : Path
-        The folder that keeps pictures from one build to the next.
+        The folder that keeps pictures between builds.
     pictures : dict
-        SVG by path, from the book's root.
+        SVG by path relative to the book's root.
     """
 
     cache: Path
     pictures: dict[str, str] = field(default_factory=dict)
 
     def replace(self, text: str, up: str) -> str:
-        """Return a Markdown text with a picture in the place of each diagram; `up` leads to the book's root."""
+        """Return a Markdown text with a picture in place of each diagram. `up` is the path to the book's root."""
         return FENCED.sub(lambda found: self._picture(found["source"], up), text)
 
     def _picture(self, source: str, up: str) -> str:
@@ -61,7 +61,7 @@ class Diagrams:
 
 
 def drawn(source: str, cache: Path) -> str:
-    """Return a diagram as SVG; it takes a second or two, so each is kept in this folder."""
+    """Return a diagram as SVG, cached in this folder. Rendering takes a second or two."""
     key = hashlib.sha256(f"{metadata.version('mermaidx')} {source}".encode()).hexdigest()
     kept = cache / f"{key}.svg"
     if not kept.exists():
@@ -77,7 +77,7 @@ def draw(source: str) -> str:
     import mermaidx
 
     svg: str = mermaidx.render(source).svg()
-    # A file of its own has no page to fill: it says how wide it is.
+    # A standalone file has no page to fill, so it needs an explicit width.
     width = re.search(r"max-width: ([\d.]+)px", svg)
     return svg.replace('width="100%"', f'width="{width[1]}"', 1) if width else svg
 

@@ -1,4 +1,4 @@
-"""Gather what the book is made of: pages, notebooks with their stored outputs, pictures, reference, code."""
+"""Gather the book's sources: pages, notebooks with their stored outputs, pictures, reference and code."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tools.book.links import FENCE, Linker, shown_at
 from tools.book.reference import pages as reference_pages
 
 BOOK = "docs/book"
-"""What only the book needs: its first page, its settings, its style."""
+"""The folder of files that only the book needs: its first page, its settings and its style."""
 
 FIRST_DOCS = ["course", "commands", "architecture", "mesh", "metrics", "tracing", "views", "containers", "installing"]
-"""The order of those pages that have one; others follow by name."""
+"""Pages that come first, in this order. Others follow by name."""
 
 OF_THEIR_OWN = ["cheatsheet", "glossary"]
-"""Pages of the docs that stand in another part of the book."""
+"""Pages of the docs that appear in another part of the book."""
 
 FURTHER = ["datasets/README.md"]
 LANGUAGES = {
@@ -43,12 +43,12 @@ def gather(root: Path, into: Path) -> list[str]:
     root : Path
         The repository.
     into : Path
-        The folder; what is in it is removed.
+        The target folder. Its previous content is removed.
 
     Returns
     -------
     list of str
-        The pages, by path from that folder.
+        The pages, as paths relative to that folder.
     """
     shutil.rmtree(into, ignore_errors=True)
     notebooks = sorted(path.relative_to(root).as_posix() for path in (root / "notebooks").glob("*.ipynb"))
@@ -73,18 +73,18 @@ def gather(root: Path, into: Path) -> list[str]:
 
 
 def put(path: Path, content: str | bytes) -> None:
-    """Write a file, and the folders that it needs."""
+    """Write a file, and create its parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def markdown(text: str, page: str, linker: Linker, diagrams: Diagrams) -> str:
-    """Return a page's Markdown as the book needs it."""
+    """Return a page's Markdown for the book."""
     return linker.rewrite(diagrams.replace(text, "../" * page.count("/")), page)
 
 
 def notebook(path: Path, page: str, linker: Linker, diagrams: Diagrams) -> str:
-    """Return a notebook as the book needs it: links that work, pictures for diagrams, alt text where MyST-NB looks."""
+    """Return a notebook for the book, with rewritten links, rendered diagrams, and alt texts for MyST-NB."""
     found = nbformat.read(path, as_version=4)
     for cell in found.cells:
         if cell.cell_type == "markdown":
@@ -101,7 +101,7 @@ def alt_texts(cell: nbformat.NotebookNode) -> list[str]:
 
 
 def with_contents(root: Path, shown: set[str]) -> list[str]:
-    """Return these files and folders, and the files that the folders list."""
+    """Return these files and folders, and the files in the folders."""
     within = {path for folder in shown if (root / folder).is_dir() for path in files_of(root, folder)}
     return sorted(shown | within)
 
@@ -121,7 +121,7 @@ def files_of(root: Path, folder: str) -> list[str]:
 
 
 def show(root: Path, path: str, into: Path) -> str:
-    """Write the page that shows a file, or lists a folder; returns it."""
+    """Write the page that shows a file or lists a folder, and return the page's path."""
     folder = (root / path).is_dir()
     page = shown_at(path, folder=folder)
     if folder:
@@ -136,14 +136,14 @@ def show(root: Path, path: str, into: Path) -> str:
 
 
 def fenced(text: str, language: str) -> str:
-    """Return a text as a fenced block, within a fence that it does not have itself."""
+    """Return a text as a fenced block, with a fence longer than any in the text."""
     longest = max((len(found[2]) for line in text.splitlines() if (found := FENCE.match(line))), default=2)
     fence = "`" * (longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
 def first_page(root: Path, notebooks: list[str], docs: list[str], reference: list[str]) -> str:
-    """Return the first page: its words, and the table of contents of everything."""
+    """Return the first page: its text, and the table of contents of the whole book."""
     known = [f"docs/{name}.md" for name in FIRST_DOCS]
     own = [f"docs/{name}.md" for name in OF_THEIR_OWN if f"docs/{name}.md" in docs]
     rest = [path for path in docs if path not in known and path not in own]

@@ -1,7 +1,7 @@
-"""Links of the prose, which were written for the repository's tree, made to work in the book.
+"""Rewrite links from the repository's tree for the book.
 
-A link to a page of the book stays as it is, since the book keeps the tree's folders. A link to any other file leads to
-a page that shows that file, and so does the name of a file in backticks.
+A link to a page of the book stays the same, because the book keeps the tree's folders. A link to any other file points
+to a page that shows the file. The name of a file in backticks becomes such a link, too.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SHOWN = "source"
 
 @dataclass
 class Linker:
-    """Rewrites the links of pages, and remembers which files they need to be shown.
+    """Rewrite the links of pages, and collect the files that need a page.
 
     Parameters
     ----------
     root : Path
         The repository.
     pages : collection of str
-        Paths of the files that are pages of the book, or lie beside them, from the repository's root.
+        Paths relative to the repository's root of the book's pages, and of the files beside them.
     """
 
     root: Path
@@ -36,7 +36,7 @@ class Linker:
     shown: set[str] = field(default_factory=set)
 
     def rewrite(self, text: str, page: str) -> str:
-        """Return the Markdown of a page with its links made to work in the book."""
+        """Return the Markdown of a page with its links rewritten for the book."""
         return outside_code(text, lambda prose: NAMED.sub(self._name(page), LINK.sub(self._link(page), prose)))
 
     def _link(self, page: str) -> Callable[[re.Match[str]], str]:
@@ -74,7 +74,7 @@ def shown_at(path: str, *, folder: bool = False) -> str:
 
 
 def outside_code(text: str, change: Callable[[str], str]) -> str:
-    """Return a Markdown text with what stands outside its fenced blocks changed."""
+    """Return a Markdown text with `change` applied to everything outside fenced blocks."""
     done: list[str] = []
     prose: list[str] = []
     fence = ""

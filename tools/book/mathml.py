@@ -1,4 +1,4 @@
-"""A Sphinx extension: formulas as MathML, which browsers draw themselves. Sphinx's own ways need a network or LaTeX."""
+"""A Sphinx extension that writes formulas as MathML. Sphinx's own renderers need a network or LaTeX."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sphinx.application import Sphinx
 
 
 def visit_inline(writer: Any, node: nodes.math) -> None:
-    """Write a formula within a line."""
+    """Write an inline formula."""
     writer.body.append(tex2mathml(node.astext()))
     raise nodes.SkipNode
 
 
 def visit_display(writer: Any, node: nodes.math_block) -> None:
-    """Write a formula with lines of its own."""
+    """Write a display formula."""
     writer.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
     raise nodes.SkipNode
 

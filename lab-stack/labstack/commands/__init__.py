@@ -1,1 +1,1 @@
-"""What stands behind the `lab` command: its groups of verbs, and what they print."""
+"""The groups of subcommands of the `lab` command, and their output."""

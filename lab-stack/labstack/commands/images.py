@@ -1,4 +1,4 @@
-"""`lab images` and `lab sweep`: what container mode runs, and what deleted labs have left of it."""
+"""`lab images` and `lab sweep`: the images of the container backend, and the leftovers of deleted labs."""
 
 from __future__ import annotations
 

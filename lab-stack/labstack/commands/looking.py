@@ -1,4 +1,4 @@
-"""`lab status`, `lab logs` and `lab psql`: look at the lab; and `lab completion`, for the shell."""
+"""`lab status`, `lab logs` and `lab psql`: inspect the lab; and `lab completion`, for the shell."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from labstack.lab import Lab
 
 EVERY = 1.0
-"""Seconds between two looks of ``lab status --watch``."""
+"""Refresh interval of ``lab status --watch``, in seconds."""
 
 SHELLS = ("bash", "zsh", "fish")
 
 
 class ComponentName(click.ParamType):
-    """The name of a component, which the shell completes."""
+    """The name of a component, with shell completion."""
 
     name = "component"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the names that begin so; none where the lab can't be asked."""
+        """Return the component names that start with `incomplete`; none if the lab's state can't be read."""
         from labstack.lab import Lab
 
         with contextlib.suppress(LabError):
@@ -40,12 +40,12 @@ class ComponentName(click.ParamType):
 
 
 class ServiceName(click.ParamType):
-    """The name of one of the four services, which the shell completes."""
+    """The name of one of the four services, with shell completion."""
 
     name = "service"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the names that begin so."""
+        """Return the service names that start with `incomplete`."""
         from labstack.services import load_services
 
         return _items((service.name for service in load_services()), incomplete)
@@ -97,7 +97,7 @@ def psql(lab: Lab, service: str, arguments: tuple[str, ...]) -> None:
     if service not in databases:
         raise UnknownComponent(f"There is no database of {service!r}.", next_step=one_of(service, databases))
     program = programs() / "psql"
-    # Nothing of libpq's own settings may lead elsewhere.
+    # The user's libpq settings (PG*) must not redirect the connection.
     own = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     os.execve(program, [str(program), databases[service], *arguments], own)
 

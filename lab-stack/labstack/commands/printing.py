@@ -1,4 +1,4 @@
-"""What the verbs of the `lab` command print: the stages of a start, and how the lab is."""
+"""The output of the `lab` command: the stages of a start, and the status of the lab."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ as_json = click.option(
 
 
 def running(lab: Lab) -> Lab:
-    """Return the lab, if it runs; raises NotRunning."""
+    """Return the lab if it runs.
+
+    Raises
+    ------
+    NotRunning
+        The lab is stopped.
+    """
     if lab.status(memory=False).state == "stopped":
         raise NotRunning("The lab is not running.", next_step="`lab up` starts it")
     return lab
@@ -35,7 +41,7 @@ def running(lab: Lab) -> Lab:
 
 @contextlib.contextmanager
 def stages(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """Show stages as they happen: a live table on a terminal, a line for each elsewhere."""
+    """Show stages as they happen: a live table on a terminal, one line per stage elsewhere."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         told: set[int] = set()
@@ -55,20 +61,22 @@ def stages(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
 
 
 def _say_news(progress: Progress, said: list[str]) -> None:
-    """Print the notes that were not said yet."""
+    """Print the notes that were not printed yet."""
     for note in progress.notes[len(said) :]:
         said.append(note)
         click.echo(note, err=True)
 
 
 HEARTBEAT = 3.0
-"""Seconds between two lines that name the components a start waits for."""
+"""Seconds between two lines that name the components that a start waits for."""
 
 
 @contextlib.contextmanager
 def start_shown(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """Show a start while it goes on: a table of its stages on a terminal, which goes when all went well; elsewhere what
-    it has to say, and every three seconds what it waits for.
+    """Show the progress of a start.
+
+    On a terminal this is a table of the stages, which disappears at the end. Elsewhere it is the notes, and every three
+    seconds a line with the components that the start waits for.
     """
     console = Console(stderr=True)
     if console.is_terminal and not quiet:
@@ -100,7 +108,7 @@ def start_shown(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
 
 
 def show_started(status: LabStatus, seconds: float) -> None:
-    """Print a few lines about a lab that has just started: its addresses, what is missing, what to do next."""
+    """Print a summary of a lab that has just started: addresses, missing programs, and next steps."""
     console = Console()
     where = status.endpoints
     count = sum(component.state == "running" for component in status.components.values())
@@ -139,7 +147,7 @@ def _stage_table(progress: Progress) -> Table:
 
 
 def show_status(status: LabStatus, as_json: bool) -> None:
-    """Print how the lab is, as a table or as JSON."""
+    """Print the status of the lab as a table or as JSON."""
     if as_json:
         click.echo(json.dumps(status.to_json()))
         return
@@ -149,7 +157,7 @@ def show_status(status: LabStatus, as_json: bool) -> None:
 
 
 def status_view(status: LabStatus) -> Group:
-    """Return how the lab is, for a terminal: a title, a table, and lines of text."""
+    """Return the status of the lab for a terminal: a title, a table, and lines of text."""
     from labstack.report import COLOURS, SIGNS, STATE_COLOURS, status_rows
 
     title = Text("Lab: ").append(status.state, style=STATE_COLOURS[status.state]).append(f" ({status.mode} mode)")

@@ -1,4 +1,4 @@
-"""`lab dead-letters`, `lab outbox` and `lab switch`: look at what went wrong, mend it, or make it go wrong."""
+"""`lab dead-letters`, `lab outbox` and `lab switch`: inspect failures, repair them, or cause them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lab scenario`: failures to show live, each proved and healed."""
+"""`lab scenario`: show failures live, prove them, and heal them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def show_scenario(name: str, as_json: bool) -> None:
 
 
 def as_text(scenario: Scenario) -> str:
-    """Return a scenario to read: its story, speaker notes, and steps."""
+    """Return a scenario as text: its story, speaker notes, and steps."""
     from labstack.scenarios.player import AFTERWARDS
 
     parts = [f"{scenario.title} ({scenario.minutes} minutes; notebook {scenario.notebook})", "", scenario.story]

@@ -1,1 +1,1 @@
-"""Container mode: components as containers, through testcontainers."""
+"""The container backend: components as containers, through testcontainers."""

@@ -1,7 +1,7 @@
-"""Prometheus' agent in the containers of the broker and Connect, from their start on.
+"""Add Prometheus' Java agent to the containers of the broker and Connect, from their startup on.
 
-In local mode it is loaded later, since it costs Java its start-up archive; in a container nobody but the program itself
-could load it.
+The local backend loads the agent later, because it costs Java its class-data archive. In a container, only the program
+itself could load it later.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from labstack.observers import Watched
 from labstack.paths import LabPaths
 
 PORT = 9404
-"""Where it shows the metrics, to the other containers."""
+"""The port on which the agent exposes metrics to the other containers."""
 
 JAR, CONFIGURATION = "/opt/saga-lab/jmx.jar", "/opt/saga-lab/jmx.yml"
 
 
 def add_agent(container: DockerContainer, site: Watched, component: str) -> str:
-    """Let a container's Java show its MBeans, if there is a Prometheus.
+    """Make a container's Java expose its MBeans, if the lab has Prometheus.
 
     Returns
     -------
     str
-        Why it shows none; it starts all the same. Empty otherwise.
+        The reason if it can't; the container starts without them. Otherwise empty.
     """
     if not site.has_prometheus:
         return ""

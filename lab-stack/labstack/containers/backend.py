@@ -1,4 +1,4 @@
-"""Container mode: components as containers, found again by their labels, whoever started them."""
+"""The container backend: components as containers, identified by their labels."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ LAB_LABEL = "saga-lab.lab"
 COMPONENT_LABEL = "saga-lab.component"
 SHARED_LABEL = "saga-lab.shared"
 FIRST_ADDRESS = 10
-"""Where in the lab's network the components' addresses begin; those before it are the engine's."""
+"""Offset of the first component's address in the lab's network; the engine uses those before it."""
 LOOK_INTERVAL = 0.5
-"""Seconds between two looks at a container that is starting."""
+"""Seconds between two checks of a starting container."""
 FOLDER_LABEL = "saga-lab.folder"
-"""The folder of the lab's state: when that is gone, so is the owner."""
+"""The folder of the lab's state. If the folder does not exist, the lab does not either."""
 
 
 class ContainerBackend(BackendBase[Component]):
-    """The components of one lab as containers."""
+    """Run the components of one lab as containers."""
 
     mode = "containers"
 
@@ -118,12 +118,12 @@ class ContainerBackend(BackendBase[Component]):
         self._make_network()
 
     def _do_without(self, observer: str) -> None:
-        """Leave an observer out of this lab until its next start."""
+        """Run this lab without an observer until its next startup."""
         with self._writing:
             state = self.store.read()
             state.observers = [name for name in state.observers if name != observer]
             self.store.write(state)
-        self.__dict__.pop("_components", None)  # a cached property; of two observers the first has emptied it already
+        self.__dict__.pop("_components", None)  # a cached property, which may be empty already
 
     def _choose_ports(self, progress: Progress) -> None:
         living = any(found.status in ("running", "paused", "restarting") for found in self._containers())
@@ -149,8 +149,8 @@ class ContainerBackend(BackendBase[Component]):
         with speaking_plainly("the lab's network can't be made"):
             if engine().networks.list(names=[f"^{self._network_name}$"]):
                 return
-            # A container keeps its address only in a network whose range was asked for. So the engine is asked for any
-            # network first, to see a range that it holds for free, and then for that one.
+            # A container keeps its address only in a network with an explicit address range. So create any network
+            # first, to learn a range that the engine considers free, then create one with that range.
             for _ in range(5):
                 trial = engine().networks.create(self._network_name, driver="bridge", labels=self._labels)
                 trial.reload()
@@ -165,7 +165,7 @@ class ContainerBackend(BackendBase[Component]):
             )
 
     def _address(self, name: str) -> str:
-        """Return the IP address of a component: always the same, so that what the gateway knows of it stays true."""
+        """Return the IP address of a component. It never changes, so the gateway's configuration stays valid."""
         with speaking_plainly("the lab's network can't be looked at"):
             network = engine().networks.list(names=[f"^{self._network_name}$"])[0]
             subnet = ipaddress.ip_network(network.attrs["IPAM"]["Config"][0]["Subnet"])
@@ -215,14 +215,16 @@ class ContainerBackend(BackendBase[Component]):
                 container.start()
 
     def _published(self, component: Component) -> dict[str, int]:
-        """Return the port on 127.0.0.1 by each of a component's own, as the engine writes those."""
+        """Return a component's ports on 127.0.0.1 by the ports in its container, in the engine's notation."""
         published = {component.inner_port: component.port}
         published |= {inner: self._ports[name] for name, (_, inner) in component.more_ports.items()}
         return {f"{inner}/tcp": port for inner, port in published.items()}
 
     def _has_its_ports(self, container: Container, component: Component) -> bool:
-        """Whether a container publishes the ports that the lab has now. After its own restart the engine starts some
-        containers by itself, with those of before, while the lab may be choosing others.
+        """Report whether a container publishes the ports that the lab has now.
+
+        After its own restart, the engine restarts some containers with their previous ports, while the lab may choose
+        others.
         """
         bindings = container.attrs["HostConfig"]["PortBindings"] or {}
         has = {inner: int(places[0]["HostPort"]) for inner, places in bindings.items() if places}
@@ -247,8 +249,9 @@ class ContainerBackend(BackendBase[Component]):
             container.with_kwargs(
                 labels={**self._labels, COMPONENT_LABEL: name},
                 hostname=name,
-                # The lab's containers need no name of the world outside, but the engine asks there for a stopped one's:
-                # 10 s of silence without a network. Nobody is to be asked there now; old engines don't tell that.
+                # The lab's containers resolve no external names. But for the name of a stopped container, the engine
+                # queries external DNS servers, which blocks for 10 s without a network. So it gets a DNS server that
+                # does not exist, and, for old engines that report no failure, a short timeout.
                 dns=["127.0.0.1"],
                 dns_opt=["timeout:1", "attempts:1"],
                 entrypoint=list(component.entry_point) or None,
@@ -270,7 +273,7 @@ class ContainerBackend(BackendBase[Component]):
         return (found is not None and found.status == "running") or (record is not None and record.stopped_on_purpose)
 
     def _remove(self, container: Container) -> None:
-        """Remove a container and its nameless volumes; its data stay."""
+        """Remove a container and its anonymous volumes. Its data stay in named volumes."""
         with contextlib.suppress(NotFound):
             container.remove(force=True, v=True)
 
@@ -290,7 +293,7 @@ class ContainerBackend(BackendBase[Component]):
         def still_alive() -> None:
             nonlocal look_again
             meanwhile()
-            # The engine's answer costs more than the component's own.
+            # Querying the engine costs more than probing the component.
             if time.monotonic() < look_again:
                 return
             look_again = time.monotonic() + LOOK_INTERVAL
@@ -391,7 +394,7 @@ class ContainerBackend(BackendBase[Component]):
                 with speaking_plainly(f"the log of {name} can't be read"):
                     for piece in found.logs(stream=True, follow=True, since=since):
                         yield piece.decode(errors="replace").rstrip("\n")
-            # It has ended; another start makes another container.
+            # The container has ended; the next start creates another one.
             since = time.time()
             wait_until(lambda: (now := self._container(name)) is not None and now.status == "running", math.inf)
 
@@ -399,7 +402,7 @@ class ContainerBackend(BackendBase[Component]):
 
     def down(self) -> None:
         self._end_in_order(self._end)
-        # Whatever carries this lab's label, known or not.
+        # Remove everything that carries this lab's label, even if the state does not list it.
         with speaking_plainly("the lab's containers can't be removed"), ThreadPoolExecutor(8) as pool:
             list(pool.map(self._remove, self._containers()))
             for network in engine().networks.list(filters={"label": f"{LAB_LABEL}={self.lab_id}"}):
@@ -413,7 +416,7 @@ class ContainerBackend(BackendBase[Component]):
 
 
 def _needs() -> str:
-    """Say what container mode needs, and what there is of it."""
+    """Describe the memory and disk that the container backend needs, and what the engine has."""
     with speaking_plainly("Docker can't be asked for its memory"):
         about = engine().info()
     has = f"Docker has {about['MemTotal'] / 1e9:.1f} GB of memory"
@@ -426,11 +429,11 @@ def _needs() -> str:
 
 
 def _memory(container: Container) -> int | None:
-    """Return what a container's programs occupy, in bytes: as `docker stats` counts, without what could be dropped."""
+    """Return a container's memory in bytes, without reclaimable caches, as `docker stats` counts it."""
     try:
         stats: dict[str, Any] = engine().api.stats(container.id, stream=False, one_shot=True)
         memory = stats["memory_stats"]
-        parts = memory["stats"]  # of control groups of version 1, or 2
+        parts = memory["stats"]  # keys differ between control groups v1 and v2
         used: int = memory["usage"] - parts.get("total_inactive_file", parts.get("inactive_file", 0))
     except (APIError, LookupError, EngineAway, LabError):
         return None

@@ -1,4 +1,4 @@
-"""The pre-flight of container mode: the engine, the images, its memory and disk, and what labs have left in it."""
+"""Preflight checks of the container backend: the engine, its images and memory, and leftovers of other labs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from labstack.findings import NEEDED_MEMORY, Finding
 
 
 def docker() -> Finding:
-    """Look whether the engine answers."""
+    """Check whether the engine answers."""
     with speaking_plainly("Docker can't be asked for its version"):
         version = engine().version()
     return Finding("Docker", "ok", f"engine {version['Version']}, {version['Arch']}, at {engine_address()}")
 
 
 def images() -> Finding:
-    """Look which images are there."""
+    """Check which images are present."""
     absent = missing(IMAGES)
     if not absent:
         return Finding("images", "ok", ", ".join(image(name) for name in IMAGES))
@@ -27,7 +27,7 @@ def images() -> Finding:
 
 
 def memory() -> Finding:
-    """Look how much memory the engine has; on macOS and Windows that is its virtual machine's."""
+    """Check how much memory the engine has; on macOS and Windows, that of its virtual machine."""
     with speaking_plainly("Docker can't be asked for its memory"):
         total = int(engine().info()["MemTotal"])
     seen = f"{total / 1e9:.1f} GB for all containers"
@@ -37,7 +37,7 @@ def memory() -> Finding:
 
 
 def leftovers() -> Finding:
-    """Look for containers, networks and volumes of labs whose folder is gone."""
+    """Check for containers, networks and volumes of labs whose folder no longer exists."""
     left = orphans()
     if left:
         kinds = ", ".join(f"{len(found)} {kind}" for kind, found in left.items())
@@ -46,7 +46,7 @@ def leftovers() -> Finding:
 
 
 def orphans() -> dict[str, list[str]]:
-    """Return the names of what labs have left whose folder is gone from this machine, by kind; empty where nothing."""
+    """Return the names of resources of labs whose folder no longer exists on this machine, by kind."""
     client, label = engine(), {"label": LAB_LABEL}
     with speaking_plainly("Docker can't be asked for what labs have left"):
         every = {
@@ -66,7 +66,7 @@ def _is_orphan(attributes: dict[str, object]) -> bool:
 
 
 def sweep() -> dict[str, list[str]]:
-    """Remove what labs have left whose folder is gone; returns what that was."""
+    """Remove the resources of labs whose folder no longer exists, and return their names by kind."""
     client, left = engine(), orphans()
     with speaking_plainly("what a lab has left can't be removed"):
         for name in left.get("containers", []):

@@ -1,4 +1,4 @@
-"""What all components of container mode have in common."""
+"""Base classes for the components of the container backend."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from labstack.observers import Watched
 
 @dataclass(frozen=True)
 class Site(Watched):
-    """Where components run.
+    """Ports, network and settings that the components of a lab share.
 
     Parameters
     ----------
     lab_id : str
-        The lab's, as in its containers' labels and names.
+        Id of the lab, as in its containers' labels and names.
     ports : mapping
-        Port on 127.0.0.1 by component; filled before anything starts.
+        Port on 127.0.0.1 by port name; filled before any component starts.
     password : str
-        Of the databases.
+        Password of the databases.
     switches : mapping
-        Teaching switches that are on, and their values, by service.
+        Active fault switches and their values, by service.
     """
 
     lab_id: str
@@ -35,11 +35,11 @@ class Site(Watched):
     password: str
     switches: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     address: Callable[[str], str] = lambda name: ""
-    """The IP address of a component's container in the lab's network."""
+    """Returns the IP address of a component's container in the lab's network."""
     log: Callable[[str, int], str] = lambda name, lines: ""
-    """The last lines that a component's container has written."""
+    """Returns the last lines of a component container's log."""
     run: Callable[[str, list[str]], str] = lambda name, command: ""
-    """Runs a command in a component's container, and returns what it printed."""
+    """Runs a command in a component's container, and returns its standard output."""
     put: Callable[[str, str, bytes], None] = lambda name, folder, archive: None
     """Unpacks a tar archive into a folder of a component's container."""
 
@@ -50,21 +50,21 @@ class Component(roles.Component):
     Attributes
     ----------
     usual_port : int
-        The port on 127.0.0.1 that it gets if that is free.
+        Port on 127.0.0.1, if it is free.
     inner_port : int
-        The port that it listens on in its container.
+        Port in the container.
     more_ports : mapping
-        Further ports by name: the usual one on 127.0.0.1, and the one in its container.
+        Further ports by name: the usual one on 127.0.0.1, and the one in the container.
     entry_point : tuple of str
-        What to start instead of the image's own program. Empty for that.
+        Command that replaces the image's entry point. Empty to keep it.
     volume : str
-        Where its data lie in the container; they outlive it. Empty for what has none.
+        Mount point of the data volume, which outlives the container. Empty for none.
     shared_volume : str
-        Where the volume lies that this component has in common with those of other labs. Empty for none.
+        Mount point of the volume that all labs share for this component. Empty for none.
     after : tuple of str
-        Whose names it looks up at its start: their containers are started before it.
+        Components whose host names this one resolves at startup. Their containers start first.
     restarts : bool
-        Whether the engine starts it again when it ends with an error; not after a stop or a kill.
+        Whether the engine restarts the container after an error exit. It does not after a stop or a kill.
     """
 
     usual_port: int
@@ -82,11 +82,11 @@ class Component(roles.Component):
 
     @property
     def image(self) -> str:
-        """The image that it runs."""
+        """The container's image."""
         return image(self.image_name)
 
     image_name: str = ""
 
     @abstractmethod
     def configure(self, container: DockerContainer) -> None:
-        """Give the container what its image asks for: variables, command, files."""
+        """Set the environment variables, command and files that the image needs."""

@@ -25,9 +25,9 @@ OWN_NAMES = {
     "rest.advertised.host.name": "ADVERTISED_HOST_NAME",
     "rest.advertised.port": "ADVERTISED_PORT",
 }
-"""Properties that the image takes by variables of their own, whose defaults would win over ``CONNECT_...``."""
+"""Properties with dedicated environment variables in the image. Their defaults would override ``CONNECT_...``."""
 ARCHIVE = "/kafka/logs"
-"""One of the image's volumes, where its user may write."""
+"""One of the image's volumes, writable for the image's user."""
 
 
 class Connect(roles.ConnectWorker, Component):
@@ -36,19 +36,19 @@ class Connect(roles.ConnectWorker, Component):
     Parameters
     ----------
     site : Site
-        Where the lab runs.
+        Ports, network and settings of the lab.
     kafka : Kafka
-        Its broker.
+        The broker of the worker.
     """
 
     image_name = "connect"
     usual_port = 8083
     inner_port = 8083
-    # The worker gives up at once where the broker's name is unknown, as it is while the broker's container is down.
+    # The worker exits at once if the broker's host name does not resolve, as while the broker's container is down.
     after = ("kafka",)
     restarts = True
     timeout = 90
-    # When it ends for the first time, Java writes down which classes it has loaded.
+    # At its first shutdown, Java writes the class-data archive.
     grace = 20
     shared_volume = ARCHIVE
 
@@ -58,7 +58,7 @@ class Connect(roles.ConnectWorker, Component):
 
     @property
     def inner_url(self) -> str:
-        """Its REST interface, for the other containers."""
+        """URL of the REST interface for the other containers."""
         return f"http://{self.name}:{self.inner_port}"
 
     def configure(self, container: DockerContainer) -> None:
@@ -71,14 +71,14 @@ class Connect(roles.ConnectWorker, Component):
                 "PORT": self.inner_port,
             },
         )
-        # Java makes no archive of classes while an agent looks on.
+        # Java builds no class-data archive while an agent is loaded.
         archive = "" if self.site.has_prometheus else f"{ARCHIVE}/classes.jsa"
         container.with_envs(**worker_variables(properties), **java_options("connect", archive))
         self.remark = add_agent(container, self.site, self.name)
 
 
 def worker_variables(properties: str) -> dict[str, str]:
-    """Write a worker's properties as the variables that Debezium's image takes.
+    """Return a worker's properties as environment variables of Debezium's image.
 
     Source: the image's documentation, "Environment variables".
     """

@@ -1,4 +1,4 @@
-"""The watcher that restarts failed connectors, in a container: the services' image has all that it needs."""
+"""The watcher that restarts failed connectors, in a container of the services' image."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ PROGRAM = "/opt/saga-lab/watcher.py"
 
 
 class ConnectWatcher(roles.Watcher, Component):
-    """What restarts a connector whose task has failed.
+    """The process that restarts connectors whose task has failed.
 
     Parameters
     ----------
     site : Site
-        Where the lab runs.
+        Ports, network and settings of the lab.
     connect : Connect
-        The worker that it watches.
+        The worker to watch.
     databases : sequence of Postgres
-        Those behind the connectors.
+        The databases that the connectors read.
     """
 
     usual_port = connect_watcher.USUAL_PORT

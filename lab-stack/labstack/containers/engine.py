@@ -1,4 +1,4 @@
-"""The Docker engine: reached as the user's own `docker` command would, with an answer for each way it can be away."""
+"""Connect to the Docker engine as the user's `docker` command does, and explain why it is unavailable."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from testcontainers.core.config import testcontainers_config
 from labstack.errors import EngineAway, LabError, PortTaken, StorageTrouble
 
 OLDEST_API = (1, 41)
-"""Of Docker 20.10, the oldest engine that was tried."""
+"""The API of Docker 20.10, the oldest tested engine."""
 
-# Ryuk would end the containers together with whoever started them, such as a notebook's kernel; this lab lives on, is
-# found again by its labels, and is ended by `lab down`.
+# Ryuk would remove the containers together with their starter, such as a notebook's kernel. The lab's containers
+# outlive their starter: the lab finds them by their labels, and `lab down` removes them.
 testcontainers_config.ryuk_disabled = True
 
 _clients: dict[tuple[int, str], docker.DockerClient] = {}
@@ -28,7 +28,7 @@ _connecting = threading.Lock()
 
 
 def engine_address() -> str:
-    """Return the engine's address: ``DOCKER_HOST``, else that of the current context (as Docker Desktop makes one)."""
+    """Return the engine's address: ``DOCKER_HOST``, else that of the current context (Docker Desktop sets one)."""
     if host := os.environ.get("DOCKER_HOST"):
         return host
     try:
@@ -39,12 +39,13 @@ def engine_address() -> str:
 
 
 def engine() -> docker.DockerClient:
-    """Return a client of the engine, the same one for the same process and address.
+    """Return a client of the engine, one per process and address.
 
     Raises
     ------
     EngineAway
-        Says whether Docker is not installed, not running, not permitted, or too old, and what to do.
+        If Docker is not installed, not running, not permitted, or too old. The message names the cause and the next
+        step.
     """
     address = engine_address()
     # A forked process must not share connections with its parent.
@@ -72,7 +73,7 @@ def _connect(address: str) -> docker.DockerClient:
 
 
 def _knock(address: str) -> None:
-    """Raise the system's own error where nobody listens; Docker's client would leave its socket open then."""
+    """Raise the system's error if no engine listens. Docker's client would leave its socket open in that case."""
     if address.startswith("unix://"):
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(5)
@@ -80,7 +81,7 @@ def _knock(address: str) -> None:
 
 
 def away(address: str, error: BaseException) -> EngineAway:
-    """Say in words why the engine does not answer."""
+    """Return an error that explains why the engine does not answer."""
     causes = list(_causes(error))
     text = " ".join(str(cause) for cause in causes)
     if any(isinstance(cause, PermissionError) for cause in causes) or "Permission denied" in text:
@@ -113,7 +114,15 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def refused(what: str, said: str) -> LabError:
-    """Say what follows from what the engine said when `what` was tried."""
+    """Return the lab's error for the message `said` with which the engine rejected an operation.
+
+    Parameters
+    ----------
+    what : str
+        Description of the failed operation, which starts the error's text.
+    said : str
+        The engine's message.
+    """
     if "port is already allocated" in said or "address already in use" in said:
         advice = "end that program, or run `lab down` and `lab up`, which gives it another port"
         return PortTaken(f"{what}: {said}", next_step=advice)
@@ -124,11 +133,12 @@ def refused(what: str, said: str) -> LabError:
 
 @contextmanager
 def speaking_plainly(what: str) -> Iterator[None]:
-    """Turn the engine's errors into the lab's: `what` was tried.
+    """Turn the engine's errors into the lab's. `what` describes the failed operation.
 
     Raises
     ------
     EngineAway, PortTaken, StorageTrouble, LabError
+        If the engine is unavailable, a port is in use, the disk is full, or another error occurs.
     """
     try:
         yield

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BOOTSTRAP = "/etc/envoy/lab-bootstrap.yaml"
 SEEN_AS = XdsFolder(Path("/etc/envoy/lab"))
-"""Where the container has the translator's folder, which is mounted into it."""
+"""Mount point of the translator's folder in the container."""
 
 ADMIN_PORT = 9901
 STDOUT = "/dev/stdout"
@@ -37,13 +37,13 @@ class Envoy(roles.Gateway, Component):
     Parameters
     ----------
     site : Site
-        Where the lab runs.
+        Ports, network and settings of the lab.
     istiod : Istiod, optional
-        What steers it; without it, it reads the translator's files.
+        The control plane that configures Envoy. Without it, Envoy reads the translator's files.
     configuration : callable
-        Returns the documents that are in force.
+        Returns the documents that apply.
     folder : Path
-        Where the translator's files are on this machine.
+        Folder of the translator's files on this machine.
     """
 
     image_name = "envoy"
@@ -65,7 +65,7 @@ class Envoy(roles.Gateway, Component):
 
     @property
     def files(self) -> EnvoyFiles:
-        """The files that it reads when the translator steers it."""
+        """The files that Envoy reads when the translator configures it."""
         from labstack.mesh.envoy_files import EnvoyFiles  # Envoy's protobufs take a third of a second
 
         traces = self._collector is not None
@@ -73,7 +73,7 @@ class Envoy(roles.Gateway, Component):
 
     @property
     def _collector(self) -> tuple[str, int] | None:
-        """Where spans are taken."""
+        """Address at which Jaeger receives spans."""
         return (self.site.address(Jaeger.name), OTLP_PORT) if self.site.has_jaeger else None
 
     def access_log(self, lines: int) -> str:
@@ -87,7 +87,7 @@ class Envoy(roles.Gateway, Component):
             from labstack.mesh.translate import translate
 
             text = by_files(admin, SEEN_AS, self._collector)
-            writable_folder(self._folder).chmod(0o755)  # Envoy has a user of its own in its container
+            writable_folder(self._folder).chmod(0o755)  # Envoy runs as another user in its container
             self.files.write(self.files.resources(translate(self._configuration())))
             container.with_volume_mapping(str(self._folder), str(SEEN_AS.path), "ro")
         container.with_copy_into_container(text.encode(), BOOTSTRAP, 0o644)

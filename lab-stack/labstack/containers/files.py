@@ -1,4 +1,4 @@
-"""Files for a running container, as the engine takes them."""
+"""Pack files for a running container in the engine's format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tarfile
 
 
 def archive(name: str, content: str) -> bytes:
-    """Return a tar archive with one file, which everybody in the container may read."""
+    """Return a tar archive with one file that every user in the container may read."""
     data = content.encode()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as packed:

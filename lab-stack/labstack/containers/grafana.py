@@ -14,7 +14,7 @@ HOME = "/etc/grafana/lab"
 
 
 class Grafana(roles.Grafana, Component):
-    """What draws the dashboards."""
+    """The dashboard server."""
 
     image_name = "grafana"
     usual_port = 3000

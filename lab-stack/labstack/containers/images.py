@@ -1,4 +1,4 @@
-"""The images: pinned in ``lab-stack/versions.toml``, fetched before anything starts, and the one that is built here."""
+"""Pull the images pinned in ``lab-stack/versions.toml``, and build the services' image."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from labstack.paths import DATASETS
 from labstack.versions import VERSIONS
 
 IMAGES: tuple[str, ...] = tuple(VERSIONS["images"])
-"""The names that the versions file has."""
+"""Names of the images in the versions file."""
 
 SERVICES = "saga-lab-services"
-"""The image that is built here, from ``labservices/``."""
+"""Name of the image that the lab builds from ``labservices/``."""
 
 SOURCES = (DATASETS, Path(labservices.__file__).parent)
-"""The folders that it is built from."""
+"""The folders that the services' image contains."""
 
 KEPT = 3
-"""How many builds of it stay: the learner's last edits come back at once."""
+"""Number of builds to keep, so that the learner's last edits need no new build."""
 
 _building = threading.Lock()
 
 
 def image(name: str) -> str:
-    """Return the image of a component: ``LAB_IMAGE_POSTGRES`` and so on, else that of the versions file."""
+    """Return the image of a component: from ``LAB_IMAGE_POSTGRES`` and so on, else from the versions file."""
     return os.environ.get(f"LAB_IMAGE_{name.upper()}") or pinned(name)
 
 
 def pinned(name: str) -> str:
-    """Return the official image as the versions file has it, by digest where one is known."""
+    """Return the official image from the versions file, by digest where one is known."""
     entry: dict[str, str] = VERSIONS["images"][name]
     digest = entry.get("digest") or known_digest(entry["image"])
     return f"{entry['image']}@{digest}" if digest else entry["image"]
 
 
 def missing(names: Iterable[str]) -> list[str]:
-    """Return those of these images that are not on this machine."""
+    """Return the names of the images that are not on this machine."""
     client, absent = engine(), []
     for name in names:
         with speaking_plainly(f"looking for the image {image(name)}"):
@@ -60,19 +60,19 @@ def missing(names: Iterable[str]) -> list[str]:
 
 
 def pull(name: str, tell: Callable[[str], None] = lambda text: None) -> None:
-    """Fetch an image.
+    """Pull an image.
 
     Parameters
     ----------
     name : str
-        Of the versions file.
+        Name of the image in the versions file.
     tell : callable
-        Told how far it has come, in words.
+        Called with the progress as text.
 
     Raises
     ------
     DownloadFailed
-        The registry can't be reached, or has no such image.
+        If the registry can't be reached or has no such image.
     """
     wanted = image(name)
     repository, tag = (wanted, None) if "@" in wanted else split(wanted)
@@ -98,18 +98,18 @@ def pull(name: str, tell: Callable[[str], None] = lambda text: None) -> None:
 
 
 def split(reference: str) -> tuple[str, str]:
-    """Split ``repository:tag``; a registry's port is no tag."""
+    """Split ``repository:tag``. A registry's port is not a tag."""
     repository, colon, tag = reference.rpartition(":")
     return (repository, tag) if colon and "/" not in tag else (reference, "latest")
 
 
 def services_image() -> str:
-    """Return the image of the services as they are now in ``labservices/``, built if need be.
+    """Return the image of the services' current code in ``labservices/``. Build it if it does not exist.
 
     Raises
     ------
     ComponentFailed
-        It can't be built; the end of the build's output is in the message.
+        If the build fails. The error contains the end of the build's output.
     """
     context = _context()
     tag = f"{SERVICES}:{hashlib.sha256(context + image('python').encode()).hexdigest()[:16]}"
@@ -145,7 +145,7 @@ def services_image() -> str:
 
 
 def _context() -> bytes:
-    """Pack what the Dockerfile copies, the same bytes for the same content."""
+    """Return a tar archive of the files that the Dockerfile copies. The same content gives the same bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for folder in SOURCES:

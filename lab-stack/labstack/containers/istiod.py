@@ -26,9 +26,9 @@ class Istiod(roles.ControlPlane, Component):
     Parameters
     ----------
     site : Site
-        Where the lab runs.
+        Ports, network and settings of the lab.
     configuration : callable
-        Returns the documents that are in force on this machine.
+        Returns the documents that apply on this machine.
     """
 
     image_name = "istiod"
@@ -55,7 +55,7 @@ class Istiod(roles.ControlPlane, Component):
             "ACCESS_LOG": STDOUT,
         }
         container.with_copy_into_container(fill(ISTIO / "mesh.yaml", values).encode(), MESH, 0o644)
-        # The folder has to be there when it starts.
+        # The folder must exist when istiod starts.
         container.with_copy_into_container(b"", f"{FOLDER}/README", 0o644)
         container.with_envs(**istiod.ENVIRONMENT)
         container.with_command(

@@ -18,7 +18,7 @@ OTLP_GRPC_PORT = 4317
 
 
 class Jaeger(roles.Jaeger, Component):
-    """What keeps the traces, in memory."""
+    """The trace store; it holds traces in memory."""
 
     image_name = "jaeger"
     usual_port = 16686
@@ -29,7 +29,7 @@ class Jaeger(roles.Jaeger, Component):
 
     @property
     def inner_otlp_url(self) -> str:
-        """Where the other containers send their spans."""
+        """URL to which the other containers send spans."""
         return f"http://{self.name}:{OTLP_PORT}"
 
     def configure(self, container: DockerContainer) -> None:

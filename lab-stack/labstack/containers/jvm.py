@@ -1,4 +1,4 @@
-"""Java's flags, as the images of Kafka and Debezium take them."""
+"""Java flags as environment variables of the Kafka and Debezium images."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from labstack.paths import CONFIG
 
 
 def java_options(component: str, archive: str = "") -> dict[str, str]:
-    """Return the variables that carry the flags of ``lab-stack/COMPONENT/jvm.options``.
+    """Return the environment variables that carry the flags of ``lab-stack/COMPONENT/jvm.options``.
 
     Parameters
     ----------
     component : str
-        Its folder of configuration.
+        Name of the component's configuration folder.
     archive : str
-        Where in the container Java shall keep its archive of classes, for a quicker start: Java makes it when it ends
-        without a good one (from Java 19 on). Empty for an image that brings its own.
+        Path of the class-data archive in the container. Java 19 and newer builds it at exit if there is no valid one.
+        Empty for an image that has its own archive.
     """
     lines = (CONFIG / component / "jvm.options").read_text(encoding="utf-8").splitlines()
     flags = [line for line in lines if line.startswith("-")]

@@ -13,7 +13,7 @@ from labstack.templates import fill
 
 CLUSTER_ID = "sagalabsagalabsagalabs"
 INNER_PORT = 19092
-"""Where the other containers reach it; clients on this machine come in by the published port."""
+"""The port for the other containers. Clients on this machine use the published port."""
 
 
 class Kafka(roles.Broker, Component):
@@ -26,7 +26,7 @@ class Kafka(roles.Broker, Component):
 
     @property
     def inner_address(self) -> str:
-        """Bootstrap server, for the other containers."""
+        """Bootstrap server for the other containers."""
         return f"{self.name}:{INNER_PORT}"
 
     def configure(self, container: DockerContainer) -> None:

@@ -1,6 +1,6 @@
-"""Resolve the official images to digests, which are recorded for this user and held to from then on.
+"""Resolve the official images to digests, and record them for this user. Later pulls use the recorded digests.
 
-The registries are asked directly, so it takes no Docker.
+The lab queries the registries directly, without Docker.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from labstack.install.catalogue import Entry, entry
 from labstack.versions import VERSIONS
 
 TABLES = ("images", "programs")
-"""The tables of the versions file whose entries may have an image: of container mode, and of ``lab install``."""
+"""Tables of the versions file whose entries may have an image: the container backend's, and ``lab install``'s."""
 
 
 @dataclass(frozen=True)
 class LockedImage:
-    """What a registry said of an image.
+    """An image with its digest and platforms, as reported by its registry.
 
     Attributes
     ----------
     image : str
         Repository and tag.
     digest : str
-        Of the list of all platforms' images.
+        Digest of the index, which lists the images of all platforms.
     platforms : tuple of str
-        As ``os/architecture``.
+        Platforms as ``os/architecture``.
     """
 
     image: str
@@ -38,12 +38,12 @@ class LockedImage:
 
 
 def resolve(image: str) -> LockedImage:
-    """Ask an image's registry for its digest and platforms.
+    """Query an image's registry for its digest and platforms.
 
     Raises
     ------
     LabError
-        The registry does not answer, has no such image, or has none for this machine.
+        If the registry does not answer, has no such image, or has none for this machine.
     """
     from labstack.install.from_image import platforms, this_machine
     from labstack.install.registry import Registry
@@ -60,26 +60,26 @@ def resolve(image: str) -> LockedImage:
 
 
 def lock(versions: Mapping[str, Any] = VERSIONS) -> list[LockedImage]:
-    """Resolve every image of the versions file that has no digest there, and record the digests: all, or none.
+    """Resolve every image without a digest in the versions file, and record all digests or none.
 
     Raises
     ------
     LabError
-        An image can't be resolved; nothing was recorded.
+        If an image can't be resolved. No digest is recorded then.
     """
     entries = [one for table in TABLES for one in versions.get(table, {}).values() if "image" in one]
     return _lock(sorted({one["image"] for one in entries if not one.get("digest")}))
 
 
 def lock_program(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
-    """Read the digest of one program's image from the registry again, record it, and return the program's entry.
+    """Query the digest of one program's image again, record it, and return the program's entry.
 
     Raises
     ------
     UnknownComponent
-        There is no such program.
+        If there is no such program.
     LabError
-        It has no image, or that can't be resolved. Nothing was recorded.
+        If the program has no image, or the image can't be resolved. No digest is recorded then.
     """
     found = entry(name, versions)
     where = found.in_image

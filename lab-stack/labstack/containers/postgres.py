@@ -20,9 +20,9 @@ class Postgres(roles.Database, Component):
     Parameters
     ----------
     site : Site
-        Where the lab runs.
+        Ports, network and settings of the lab.
     service : ServiceEntry
-        Whose database it is.
+        The service that owns the database.
     """
 
     image_name = "postgres"
@@ -37,12 +37,12 @@ class Postgres(roles.Database, Component):
 
     @property
     def url(self) -> str:
-        """The service's database, as this machine reaches it."""
+        """URL of the service's database for clients on this machine."""
         return database_url(self.site.password, "127.0.0.1", self.port, self.service.name)
 
     @property
     def inner_url(self) -> str:
-        """The service's database, as the other containers reach it."""
+        """URL of the service's database for the other containers."""
         return database_url(self.site.password, self.name, self.inner_port, self.service.name)
 
     def configure(self, container: DockerContainer) -> None:
@@ -66,5 +66,5 @@ class Postgres(roles.Database, Component):
         container.with_command(["postgres", *flags])
 
     def is_ready(self) -> bool:
-        """Whether it answers with the service's database. (While the image makes that, it listens to nobody.)"""
+        """Report whether the service's database answers. The server accepts no connections until the image made it."""
         return answers(self.url)

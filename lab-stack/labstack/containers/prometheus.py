@@ -18,14 +18,14 @@ FOLDER = "/etc/prometheus"
 
 
 class Prometheus(roles.Prometheus, Component):
-    """What collects the metrics.
+    """The metrics collector.
 
     Parameters
     ----------
     site : Site
-        Where the lab runs.
+        Ports, network and settings of the lab.
     addresses : callable
-        Returns where the services' instances are.
+        Returns the addresses of the services' instances.
     """
 
     image_name = "prometheus"

@@ -1,4 +1,4 @@
-"""A service of the shop in a container: the image that is built from ``labservices/``."""
+"""A service of the shop in a container of the image built from ``labservices/``."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Service(roles.ShopService, Component):
     Parameters
     ----------
     site : Site
-        Where the lab runs.
+        Ports, network and settings of the lab.
     service : ServiceEntry
-        Which one.
+        The service to run.
     database : Postgres
-        Its database.
+        The service's database.
     kafka : Kafka
         The broker.
     version : str
-        Which version of it.
+        Version of the service.
     """
 
     inner_port = 8000
@@ -48,7 +48,7 @@ class Service(roles.ShopService, Component):
 
     @property
     def place(self) -> tuple[str, int]:
-        """Its container."""
+        """Address and port of the service's container."""
         return self.site.address(self.name), self.inner_port
 
     @property

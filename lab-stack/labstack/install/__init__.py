@@ -1,4 +1,4 @@
-"""Programs that no package registry ships: found, fetched or built, checked, and kept in the cache."""
+"""Find, download or build programs that no package registry ships, verify them, and keep them in the cache."""
 
 from labstack.install.catalogue import Entry, entry, names
 from labstack.install.installing import WAYS, install

@@ -1,4 +1,4 @@
-"""Packages of Debian, fetched without installing them: apt checks them, dpkg unpacks them, and root is not needed."""
+"""Download Debian packages without installing them: apt verifies them, dpkg unpacks them, and root is not needed."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from labstack.errors import DownloadFailed, ProgramMissing
 
 TOOLS = ("apt-get", "dpkg-deb")
 PATIENCE = 300.0
-"""Seconds that apt may take."""
+"""Timeout of a Debian tool in seconds."""
 
 
 def download(packages: Sequence[str], folder: Path) -> list[Path]:
-    """Download packages into a folder; apt holds them to the distribution's signed lists.
+    """Download packages into a folder. apt verifies them against the distribution's signed lists.
 
-    A machine's own lists may be missing or old. Then the current ones are fetched into a temporary folder, and the
-    machine's stay as they are.
+    If the machine's lists are missing or old, apt downloads the current ones into a temporary folder. The machine's
+    lists stay unchanged.
 
     Parameters
     ----------
     packages : sequence of str
-        Their names.
+        Names of the packages.
     folder : Path
-        Where the files go.
+        Target folder.
 
     Returns
     -------
     list of Path
-        The files.
+        The downloaded files.
 
     Raises
     ------
     ProgramMissing
-        The system has no apt.
+        If the system has no apt.
     DownloadFailed
-        apt cannot fetch one of them.
+        If apt can't download one of the packages.
     """
     if absent := [tool for tool in TOOLS if not shutil.which(tool)]:
         raise ProgramMissing(f"this is no Debian: there is no {' and no '.join(absent)}")
@@ -53,12 +53,12 @@ def download(packages: Sequence[str], folder: Path) -> list[Path]:
 
 
 def run(argv: list[str], folder: Path) -> str:
-    """Run one of Debian's tools in a folder; return what it prints.
+    """Run a Debian tool in a folder, and return its standard output.
 
     Raises
     ------
     DownloadFailed
-        It fails; the message has the tool's own words.
+        If the tool fails. The message quotes the tool's error.
     """
     try:
         done = subprocess.run(
@@ -76,7 +76,7 @@ def run(argv: list[str], folder: Path) -> str:
 
 
 def _own_lists(folder: Path) -> list[str]:
-    """Return apt's options for lists and a cache below a folder; see apt.conf(5), Dir::State and Dir::Cache."""
+    """Return apt's options for package lists and a cache below `folder`; see apt.conf(5), Dir::State and Dir::Cache."""
     for part in ("state/lists/partial", "cache/archives/partial"):
         (folder / part).mkdir(parents=True)
     return [

@@ -1,4 +1,4 @@
-"""What can be installed, and how: the tables ``[programs.NAME]`` of the versions file."""
+"""The installable programs and their install sources: the tables ``[programs.NAME]`` of the versions file."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from labstack.versions import VERSIONS
 
 @dataclass(frozen=True)
 class OnPath:
-    """How a program that is already on this machine is known to be the right one.
+    """Rule that accepts a program on PATH.
 
     Attributes
     ----------
     command : str
-        Its name on PATH.
+        Name of the program on PATH.
     ask : tuple of str
-        Arguments that make it print its version; none where it can't.
+        Arguments that make the program print its version. Empty if it can't.
     accepts : str
-        The version that it must print, or the beginning of one, up to a dot: ``1.29`` takes 1.29.1, not 1.290.
+        Required version, or a prefix of it up to a dot: ``1.29`` accepts 1.29.1, not 1.290.
     minimum : str
-        Instead, the oldest that will do.
+        Oldest accepted version, instead of `accepts`.
     """
 
     command: str
@@ -35,16 +35,16 @@ class OnPath:
 
 @dataclass(frozen=True)
 class InImage:
-    """Where a program lies in its official image.
+    """A program in its official image.
 
     Attributes
     ----------
     image : str
         Repository and tag.
     digest : str
-        Of the list of all platforms' images, as a registry said it; empty until one was asked.
+        Digest of the index, which lists the images of all platforms. Empty until a registry was queried.
     path : str
-        The file or folder of the image that is unpacked.
+        File or folder to unpack from the image.
     """
 
     image: str
@@ -54,18 +54,18 @@ class InImage:
 
 @dataclass(frozen=True)
 class InArchive:
-    """The archive that a project releases, for Linux and macOS.
+    """A project's release archive, for Linux and macOS.
 
     Attributes
     ----------
     url : str
-        Of the archive, with ``{version}``, ``{os}`` (``linux``, ``darwin``) and ``{arch}`` (``amd64``, ``arm64``).
+        URL of the archive, with ``{version}``, ``{os}`` (``linux``, ``darwin``) and ``{arch}`` (``amd64``, ``arm64``).
     checksums : str
-        URL of the published SHA-256 sums, of the archive or of the files in it.
+        URL of the published SHA-256 sums, either of the archive or of its files.
     path : str
-        The file that is unpacked, relative to the archive's one folder; empty for that folder itself.
+        File to unpack, relative to the archive's top-level folder. Empty to unpack the whole folder.
     version : str
-        Which release, where it is another one than the entry's version.
+        Release to download, if it differs from the entry's version.
     """
 
     url: str
@@ -76,16 +76,16 @@ class InArchive:
 
 @dataclass(frozen=True)
 class InDebian:
-    """A package of Debian, or of what descends from it.
+    """A package of Debian or of a derived distribution.
 
     Attributes
     ----------
     package : str
-        Its name.
+        Name of the package.
     files : tuple of str
-        The programs that are taken out of it; nothing of it is installed on the machine.
+        Programs to extract. The package itself is not installed on the machine.
     minimum : str
-        The oldest version that will do; each release has its own.
+        Oldest accepted version. Each release of the distribution has its own version.
     """
 
     package: str
@@ -95,25 +95,25 @@ class InDebian:
 
 @dataclass(frozen=True)
 class ByGo:
-    """How Go builds a program.
+    """A program that Go builds from source.
 
     Attributes
     ----------
     kind : {'install', 'build'}
-        ``go install MODULE/PACKAGE@VERSION``; or ``go mod download``, then ``go build ./PACKAGE`` in the module's
-        folder, as a module needs whose ``go.mod`` replaces others.
+        ``install`` runs ``go install MODULE/PACKAGE@VERSION``. ``build`` runs ``go mod download``, then
+        ``go build ./PACKAGE`` in the module's folder; a module with ``replace`` directives in ``go.mod`` needs it.
     module, package, version : str
-        The package is relative to the module; empty for the module itself.
+        Module, package relative to the module (empty for the module itself), and version.
     minimum : str
-        The oldest Go that will do.
+        Oldest accepted version of Go.
     flags : tuple of str
-        For the compiler.
+        Flags for the compiler.
     environment : mapping
-        Added to the caller's.
+        Environment variables, added to the caller's.
     disk, memory : int
-        Bytes that the build takes at its peak.
+        Peak use of the build in bytes.
     takes : str
-        How long, and of what, for whoever waits.
+        Expected duration of the build, as text for the progress line.
     """
 
     kind: Literal["install", "build"]
@@ -130,16 +130,16 @@ class ByGo:
 
 @dataclass(frozen=True)
 class Entry:
-    """One program, and the ways to it that there are.
+    """A program and its install sources.
 
     Attributes
     ----------
     name, version : str
-        What it is called in the lab, and which one is installed.
+        Name of the program in the lab, and the version to install.
     program : str
-        The file that is started, relative to the folder that an install makes.
+        Executable file, relative to the install folder.
     on_path, in_image, in_archive, in_debian, by_go : optional
-        The ways; `None` where there is none.
+        Install sources; `None` for one that does not exist.
     """
 
     name: str
@@ -153,20 +153,20 @@ class Entry:
 
 
 def names(versions: Mapping[str, Any] = VERSIONS) -> list[str]:
-    """Return the names of what can be installed."""
+    """Return the names of the installable programs."""
     return sorted(versions.get("programs", {}))
 
 
 def entry(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
-    """Return what the versions file says of a program.
+    """Return a program's entry in the versions file.
 
-    ``LAB_INSTALL_IMAGE_ISTIOD`` and so on name another image, such as a mirror's; the digest stays, unless the variable
-    has one.
+    An environment variable such as ``LAB_INSTALL_IMAGE_ISTIOD`` names another image, for example on a mirror. The
+    digest stays the same, unless the variable contains one.
 
     Raises
     ------
     UnknownComponent
-        There is no such program.
+        If there is no such program.
     """
     table = versions.get("programs", {}).get(name)
     if table is None:

@@ -1,4 +1,4 @@
-"""``lab install``: get a program that no package registry ships."""
+"""``lab install``: install a program that no package registry ships."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from labstack.paths import LabPaths
 from labstack.progress import Progress
 
 EVERY = 60.0
-"""Seconds between two lines of how far a long stage is, where there is no terminal."""
+"""Seconds between two progress lines of a long stage, where there is no terminal."""
 
 
 @click.command("install")
@@ -41,7 +41,7 @@ def install_command(
     if listing or not wanted:
         _list(paths, as_json)
         return
-    entries = [entry(name) for name in wanted]  # a misspelt name is refused before anything is fetched
+    entries = [entry(name) for name in wanted]  # reject a misspelt name before any download
     if lock:
         from labstack.containers.lock import lock_program
 
@@ -79,7 +79,7 @@ def _list(paths: LabPaths, as_json: bool) -> None:
 
 
 def _and_now_and_then(listener: Callable[[Progress], None]) -> Callable[[Progress], None]:
-    """Let a listener that has no terminal hear how far a long stage is, once a minute."""
+    """Return a listener that also prints the progress of a long stage once a minute, if there is no terminal."""
     told = time.monotonic()
 
     def listen(progress: Progress) -> None:

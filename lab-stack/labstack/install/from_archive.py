@@ -1,4 +1,4 @@
-"""A program out of the archive that its project releases, held to the checksum that is published beside it."""
+"""Install a program from its project's release archive, verified against the published checksum."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from labstack.paths import has_sha256
 
 SYSTEMS = {"linux": "linux", "darwin": "darwin"}
 LARGEST = 1 << 30
-"""Bytes that an archive may have."""
+"""Maximum size of an archive in bytes."""
 
 LARGEST_SUMS = 1 << 20
 SUM = re.compile(r"[0-9a-fA-F]{64}")
@@ -36,20 +36,20 @@ def from_archive(store: Store, tell: Callable[[str], None]) -> Program:
     Parameters
     ----------
     store : Store
-        Of the program.
+        Store of the program.
     tell : callable
-        Told how far it has come, in words.
+        Called with the progress as text.
 
     Raises
     ------
     ProgramMissing
-        There is no archive of it, or none for this machine.
+        If the project has no archive, or none for this machine.
     DownloadFailed
-        The server can't be reached or has no such file.
+        If the server can't be reached or has no such file.
     Refused
-        What came is not what the published checksums say, or has something harmful in it.
+        If the archive does not match the published checksums or contains harmful entries.
     StorageTrouble
-        The disk is full.
+        If the disk is full.
     """
     how = store.entry.in_archive
     if how is None:
@@ -86,7 +86,7 @@ def from_archive(store: Store, tell: Callable[[str], None]) -> Program:
 
 
 def _client(url: str) -> httpx.Client:
-    """Return a client that trusts what this machine trusts, and asks a server on this machine without a proxy."""
+    """Return a client that trusts this machine's certificates and bypasses the proxy for a local server."""
     own = httpx.URL(url).host in ("localhost", "127.0.0.1")
     certificates = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
@@ -98,7 +98,7 @@ def _client(url: str) -> httpx.Client:
 
 
 def _text(client: httpx.Client, url: str) -> str:
-    """Fetch a small text; more than it may have is cut off."""
+    """Download a small text, truncated to the maximum size."""
     content = b""
     try:
         with client.stream("GET", url) as answer:
@@ -113,10 +113,10 @@ def _text(client: httpx.Client, url: str) -> str:
 
 
 def _published(text: str, archive: str) -> dict[str, str]:
-    """Return the SHA-256 of each file, by its name without folders; see sha256sum(1) for the format.
+    """Return the SHA-256 of each file by its base name; see sha256sum(1) for the format.
 
-    Some projects publish the sums of their archives (Prometheus), some those of the files in it (Jaeger), and some
-    nothing but the sum of the one archive (Grafana).
+    Some projects publish the sums of their archives (Prometheus), some those of the files in an archive (Jaeger), and
+    some only the sum of a single archive (Grafana).
     """
     if SUM.fullmatch(text.strip()):
         return {archive: text.strip().lower()}
@@ -129,7 +129,7 @@ def _published(text: str, archive: str) -> dict[str, str]:
 
 
 def _download(client: httpx.Client, url: str, target: Path, tell: Callable[[str], None]) -> str:
-    """Fetch a file, and return its SHA-256."""
+    """Download a file, and return its SHA-256."""
     sha256, done = hashlib.sha256(), 0
     try:
         with client.stream("GET", url) as answer, target.open("wb") as file:
@@ -150,7 +150,7 @@ def _download(client: httpx.Client, url: str, target: Path, tell: Callable[[str]
 
 
 def _unpack(archive: Path, path: str, program: str, growing: Path) -> Path:
-    """Unpack what is wanted of an archive, whose files all lie in one folder; the program is where it is expected."""
+    """Unpack `path` from an archive with one top-level folder, and place the program at its expected path."""
     try:
         with tarfile.open(archive, "r|gz", tarinfo=Header) as listing:
             first = next(iter(listing), None)

@@ -1,4 +1,4 @@
-"""Programs out of a package of Debian, without installing it: apt fetches and checks it, dpkg unpacks it."""
+"""Extract programs from a Debian package without installing it: apt downloads and verifies it, dpkg unpacks it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from labstack.install.store import Program, Store
 
 
 def from_debian(store: Store, tell: Callable[[str], None]) -> Program:
-    """Install a program from this machine's distribution; takes no rights, and changes nothing outside the cache.
+    """Install a program from this machine's distribution, without root and without changes outside the cache.
 
     Parameters
     ----------
     store : Store
-        Of the program.
+        Store of the program.
     tell : callable
-        Told how far it has come, in words.
+        Called with the progress as text.
 
     Raises
     ------
     ProgramMissing
-        There is no package of it, this is no Debian, or its version is too old.
+        If there is no package, the system has no apt, or the package's version is too old.
     DownloadFailed
-        apt can't fetch it, or it is laid out otherwise.
+        If apt can't download the package, or the package lacks an expected file.
     """
     how = store.entry.in_debian
     if how is None:

@@ -1,4 +1,4 @@
-"""A program built from its source by Go, in the lab's cache: version and flags are those of the versions file."""
+"""Build a program from source with Go in the lab's cache, with the version and flags of the versions file."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from labstack.paths import writable_folder
 from labstack.state import remove_tree
 
 CALLERS = ("GOPATH", "GOCACHE", "GOMODCACHE")
-"""Folders that are used where the caller has named them; they are then the caller's to keep."""
+"""Environment variables for Go's folders. A folder that the caller sets is used and not removed."""
 
 NOT_OURS = ("GOOS", "GOARCH", "GOFLAGS", "GO111MODULE", "GOWORK")
-"""What a caller may have set for programs of their own, and what would build another one here."""
+"""Environment variables that a caller may set for other programs, and that would change the build here."""
 
 GRACE = 5.0
-"""Seconds that Go has to end in good order."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 LAST_LINES = 15
 
@@ -38,25 +38,25 @@ LAST_LINES = 15
 def from_go(store: Store, tell: Callable[[str], None], *, keep: bool = False) -> Program:
     """Build a program with Go and install it.
 
-    An interrupted build goes on where it was: what was downloaded and compiled stays until the build has succeeded.
+    An interrupted build resumes: downloads and compiled packages stay until a build succeeds.
 
     Parameters
     ----------
     store : Store
-        Of the program.
+        Store of the program.
     tell : callable
-        Told how far it has come, in words.
+        Called with the progress as text.
     keep : bool
-        Whether to keep what was downloaded and compiled afterwards, too.
+        Whether to keep downloads and compiled packages after the build.
 
     Raises
     ------
     ProgramMissing
-        The program is not built by Go; or there is no Go, or too old a one.
+        If Go does not build the program, Go is not installed, or it is too old.
     StorageTrouble
-        There is too little disk or memory.
+        If there is not enough disk or memory.
     ComponentFailed
-        The build failed; the error has its last lines.
+        If the build fails. The error contains the last lines of the output.
     """
     how = store.entry.by_go
     if how is None:
@@ -92,12 +92,12 @@ def from_go(store: Store, tell: Callable[[str], None], *, keep: bool = False) ->
 
 
 def go_version(how: ByGo) -> str:
-    """Return the version of the Go on PATH, as ``go1.26.8``.
+    """Return the version of Go on PATH, such as ``go1.26.8``.
 
     Raises
     ------
     ProgramMissing
-        There is none, it says nothing, or it is too old.
+        If there is no Go, it does not report its version, or it is too old.
     """
     go = shutil.which("go")
     if go is None:
@@ -116,7 +116,7 @@ def go_version(how: ByGo) -> str:
 
 
 def environment(how: ByGo, folders: Mapping[str, str], bin_folder: Path) -> dict[str, str]:
-    """Return the environment of a build: the caller's, without what would build something else."""
+    """Return the environment of a build: the caller's, without the variables that would change the result."""
     mine = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
     return {
         **mine,
@@ -125,12 +125,12 @@ def environment(how: ByGo, folders: Mapping[str, str], bin_folder: Path) -> dict
         "GOBIN": str(bin_folder),
         "GOFLAGS": "-buildvcs=false",
         "GOWORK": "off",
-        "GOTOOLCHAIN": "local",  # no other Go is fetched
+        "GOTOOLCHAIN": "local",  # do not download another Go
     }
 
 
 def remove_build(store: Store) -> None:
-    """Remove what a build has downloaded and compiled; Go keeps downloaded modules read-only."""
+    """Remove the downloads and compiled packages of a build. Go stores downloaded modules read-only."""
     for folder, _, _ in os.walk(store.build):
         with contextlib.suppress(OSError):
             os.chmod(folder, stat.S_IRWXU)
@@ -142,7 +142,7 @@ def _package(how: ByGo) -> str:
 
 
 def _check_room(how: ByGo, folder: Path) -> None:
-    begun = any(folder.iterdir())  # then much of it is on the disk already
+    begun = any(folder.iterdir())  # an earlier build has used part of the disk space already
     free = shutil.disk_usage(folder).free
     if not begun and free < how.disk:
         raise StorageTrouble(
@@ -158,7 +158,7 @@ def _check_room(how: ByGo, folder: Path) -> None:
 
 
 class _Go:
-    """Runs Go with its lines told, and ended with all that it started when this ends."""
+    """Run Go, report its progress, and terminate its whole process group when the build ends."""
 
     def __init__(self, environment: dict[str, str], tell: Callable[[str], None], takes: str) -> None:
         self._environment = environment
@@ -168,7 +168,7 @@ class _Go:
         self._packages = self._modules = 0
 
     def run(self, arguments: list[str], folder: Path) -> str:
-        """Run ``go ARGUMENTS`` in a folder and return what it printed on standard output."""
+        """Run ``go ARGUMENTS`` in a folder, and return its standard output."""
         self._say("starting")
         last: list[str] = []
         with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
@@ -225,13 +225,16 @@ class _Go:
 
 
 def _politely() -> list[str]:
-    """Let the machine stay usable meanwhile; set from outside, it would hold for one thread of Go only."""
+    """Return a ``nice`` command prefix, so that the machine stays responsive.
+
+    Priority that is set on the running process would apply to one thread of Go only.
+    """
     nice = shutil.which("nice")
     return [nice, "-n", "10"] if nice else []
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:
-    """End Go and its compilers; they are a session of their own, so nothing else is met."""
+    """Terminate Go and its compilers. They run in their own session, so no other process is affected."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)

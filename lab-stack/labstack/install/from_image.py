@@ -1,4 +1,4 @@
-"""A program out of its official image, without Docker: manifest, layers, the one path that is wanted."""
+"""Install a program from its official image without Docker: read the manifest, and unpack one path from the layers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64
 
 @dataclass(frozen=True)
 class Limits:
-    """What an image may take at most, in bytes: a layer as it is sent, and as it is once unpacked."""
+    """Maximum size of a layer in bytes: as downloaded, and unpacked."""
 
     layer: int = 2 << 30
     unpacked: int = LARGEST_UNPACKED
@@ -48,22 +48,22 @@ def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None 
     Parameters
     ----------
     store : Store
-        Of the program.
+        Store of the program.
     tell : callable
-        Told how far it has come, in words.
+        Called with the progress as text.
     limits : Limits, optional
-        What is refused as too large.
+        Size limits; larger layers are rejected.
 
     Raises
     ------
     ProgramMissing
-        There is no image, or none for this machine.
+        If there is no image, or none for this machine.
     DownloadFailed
-        The registry can't be reached. What was fetched is kept, and the next try goes on from there.
+        If the registry can't be reached. The next try resumes the download.
     Refused
-        What came is not what the digest says, or has something harmful in it.
+        If the content does not match its digest or contains harmful entries.
     StorageTrouble
-        The disk is full.
+        If the disk is full.
     """
     limits = limits or Limits()
     where = store.entry.in_image
@@ -75,7 +75,7 @@ def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None 
         digest = where.digest or known_digest(where.image)
         top = registry.manifest(digest or registry.image.tag)
         if not digest:
-            # Whatever the tag points to today; from now on it must be this.
+            # Pin the tag to the digest that it has today.
             file = remember_digests({where.image: top.digest})
             tell(f"{where.image} is {top.digest}, recorded in {file}")
         manifest = for_this_machine(registry, top)
@@ -97,7 +97,7 @@ def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None 
 
 
 def _version(store: Store, image: str) -> str:
-    """Return the version that the image's tag names; the entry's where the tag is no number."""
+    """Return the version in the image's tag, or the entry's version if the tag is not a version number."""
     tag = image.rpartition(":")[2].removeprefix("v")
     return tag if re.fullmatch(r"\d+\.\d+\.\d+", tag) else store.entry.version
 
@@ -110,7 +110,7 @@ def _unpack(
     limits: Limits,
     tell: Callable[[str], None],
 ) -> None:
-    """Fetch layers from the uppermost down, until all that is wanted is there."""
+    """Download and unpack layers from the top down, until the wanted path is complete."""
     layers = [Blob.of(descriptor) for descriptor in manifest.parts("layers")]
     for number, layer in reversed(list(enumerate(layers, 1))):
         if layer.size > limits.layer:
@@ -132,12 +132,12 @@ def _tell_bytes(tell: Callable[[str], None], of: str, size: int, done: int) -> N
 
 
 def for_this_machine(registry: Registry, top: Manifest) -> Manifest:
-    """Return the manifest of this machine's platform.
+    """Return the manifest for this machine's platform.
 
     Raises
     ------
     ProgramMissing
-        The image is not there for it.
+        If the image does not support the platform.
     """
     wanted, there = this_platform(), platforms(registry, top)
     if wanted not in there:
@@ -147,13 +147,13 @@ def for_this_machine(registry: Registry, top: Manifest) -> Manifest:
 
 
 def platforms(registry: Registry, top: Manifest) -> dict[str, str]:
-    """Return the platforms that an image is there for, as ``os/architecture``, and each one's digest."""
+    """Return the digest of each platform's image, by platform as ``os/architecture``."""
     if not top.is_index:
         config = registry.json_blob(Blob.of(top.content.get("config")))
         return {f"{config.get('os')}/{config.get('architecture')}": top.digest} if isinstance(config, dict) else {}
     found: dict[str, str] = {}
     for descriptor in top.parts("manifests"):
         kind = descriptor.get("platform") if isinstance(descriptor, dict) else None
-        if isinstance(kind, dict) and kind.get("os") != "unknown":  # such a one is an attestation
+        if isinstance(kind, dict) and kind.get("os") != "unknown":  # "unknown" is an attestation
             found.setdefault(f"{kind.get('os')}/{kind.get('architecture')}", Blob.of(descriptor).digest)
     return found

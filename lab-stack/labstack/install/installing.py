@@ -1,4 +1,4 @@
-"""``lab install NAME``: the ways to a program, one after the other, until one leads there."""
+"""``lab install NAME``: try the install sources of a program in order, until one succeeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labstack.progress import Progress
 from labstack.state import remove_tree
 
 WAYS = ("path", "image", "archive", "debian", "go")
-"""In the order in which they are tried."""
+"""Install sources in the order of attempts."""
 
 NAMES = {
     "path": "PATH",
@@ -28,31 +28,36 @@ NAMES = {
 def install(
     wanted: Entry, paths: LabPaths, progress: Progress, *, ways: Sequence[str] = WAYS, keep: bool = False
 ) -> Program:
-    """Make sure that a program is there and whole; what is installed already is checked only.
+    """Ensure that a program is installed and intact. An installed program is only verified.
 
     Parameters
     ----------
     wanted : Entry
         The program.
     paths : LabPaths
-        Where the cache is.
+        Folders of the lab, among them the cache.
     progress : Progress
-        Told what is tried, and how far that is.
+        Receives a stage per attempt, and its progress.
     ways : sequence of {'path', 'image', 'archive', 'debian', 'go'}
-        The ways to try, in this order. With one way only, what was installed by another is replaced.
+        Install sources to try, in this order. A single source replaces a program that another source installed.
     keep : bool
-        Whether to keep what a build by Go has downloaded and compiled.
+        Whether to keep downloads and compiled packages of a Go build.
+
+    Returns
+    -------
+    Program
+        The installed program.
 
     Raises
     ------
     ProgramMissing
-        No way leads to it; the message has each, and why.
+        If no source succeeds. The message lists each source with its reason.
     Refused
-        What a registry sent is not what it should be.
+        If a download fails verification.
     StorageTrouble
-        The cache can't be written.
+        If the cache can't be written.
     LabBusy
-        Another lab has been installing it for very long.
+        If another lab has been installing the program for over an hour.
     """
     store = Store(wanted, paths)
     obstacles: list[tuple[str, LabError]] = []
@@ -75,7 +80,7 @@ def install(
 
 
 def _whole(store: Store, progress: Progress) -> Program | None:
-    """Return what is installed if every file of it is as recorded."""
+    """Return the installed program if every file matches its record."""
     if not store.folder.exists():
         return None
     with progress.stage(f"checking {store.entry.name} {store.entry.version}") as stage:
@@ -93,7 +98,7 @@ def _whole(store: Store, progress: Progress) -> Program | None:
 
 
 def _take(way: str, store: Store, paths: LabPaths, tell: Callable[[str], None], keep: bool) -> Program:
-    # Imported here: whoever only asks whether a program is there doesn't wait for a client of registries.
+    # Imported here, so that a caller that only looks up a program need not import the registry client.
     if way == "image":
         from labstack.install.from_image import from_image
 
@@ -113,12 +118,12 @@ def _take(way: str, store: Store, paths: LabPaths, tell: Callable[[str], None], 
     from labstack.install.on_path import look
 
     program = look(store.entry, paths)
-    remove_tree(store.folder)  # else the lab would take what is installed
+    remove_tree(store.folder)  # else the lab would use the installed program
     return program
 
 
 def _clause(error: LabError) -> str:
-    """Return what went wrong as a part of a sentence."""
+    """Return the error's problem as a clause for the middle of a sentence."""
     problem = error.problem.rstrip(".")
     return problem[0].lower() + problem[1:] if problem.startswith(("The ", "What ")) else problem
 

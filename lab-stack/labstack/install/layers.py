@@ -1,4 +1,4 @@
-"""Unpacks one file or folder out of an image's layers, and nothing else; what is not harmless is refused.
+"""Unpack one file or folder from an image's layers, and reject harmful entries.
 
 https://github.com/opencontainers/image-spec/blob/main/layer.md
 """
@@ -22,30 +22,30 @@ from labstack.install.trouble import Refused
 GZIPPED = ("application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip")
 PLAIN = ("application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar")
 LARGEST_UNPACKED = 4 << 30
-"""Bytes of a layer after decompression: the images that are installed have less, a bomb has more."""
+"""Maximum size of a decompressed layer in bytes: above the images to install, below a decompression bomb."""
 
 LARGEST_HEADER = 1 << 20
-"""Bytes of an extended header, which tarfile holds in memory."""
+"""Maximum size in bytes of an extended header, which tarfile holds in memory."""
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 
 
 class Unpacking:
-    """Takes a file or folder out of layers, given from the uppermost down.
+    """Extract a file or folder from layers, which are passed from the top down.
 
-    An upper layer hides what it replaces or removes in the lower ones, so that a single file needs no layer below the
-    one that it is in.
+    An upper layer hides entries that it replaces or removes in lower layers. So a single file needs no layer below its
+    own.
 
     Parameters
     ----------
     path : str
-        Of the file or folder in the image. A file lands in `target` under its own name, a folder's content in `target`
+        Path of the file or folder in the image. A file keeps its name in `target`. A folder's content goes to `target`
         itself.
     target : Path
         An empty folder.
     largest : int
-        Bytes that a layer may have after decompression.
+        Maximum size of a decompressed layer in bytes.
     """
 
     def __init__(self, path: str, target: Path, largest: int = LARGEST_UNPACKED) -> None:
@@ -55,18 +55,25 @@ class Unpacking:
         self._largest = largest
         self._is_file = False
         self._taken: set[PurePosixPath] = set()
-        self._hidden: set[PurePosixPath] = set()  # these, and all in them
-        self._emptied: set[PurePosixPath] = set()  # all in these
+        self._hidden: set[PurePosixPath] = set()  # these paths, and everything below them
+        self._emptied: set[PurePosixPath] = set()  # everything below these paths
 
     def layer(self, file: Path, media_type: str) -> None:
-        """Unpack what is wanted of a layer, whose SHA-256 was checked.
+        """Unpack the wanted entries of a verified layer.
+
+        Parameters
+        ----------
+        file : Path
+            The layer. Its SHA-256 must have been checked.
+        media_type : str
+            Media type of the layer.
 
         Raises
         ------
         Refused
-            The layer is damaged, too large, of a kind that can't be read, or has something harmful in it.
+            If the layer is damaged, too large, of an unsupported media type, or contains harmful entries.
         StorageTrouble
-            The disk is full.
+            If the disk is full.
         """
         if media_type.endswith("zstd"):
             raise Refused(f"The layer {file.name} is packed with zstd ({media_type}), which can't be read here.")
@@ -103,7 +110,7 @@ class Unpacking:
                 hidden.add(name.parent / name.name.removeprefix(WHITEOUT))
             return
         if name in self.wanted.parents and not member.isdir():
-            hidden.add(name)  # a link or file in the way: what lower layers have below it is not seen
+            hidden.add(name)  # a link or file replaces a parent folder, which hides its content in lower layers
         if name != self.wanted and self.wanted not in name.parents:
             return
         if name in self._taken or _covered(name, self._hidden, self._emptied):
@@ -139,7 +146,7 @@ class Unpacking:
             assert content is not None
             with content, place.open("xb") as file:
                 shutil.copyfileobj(content, file, 1 << 20)
-            # No set-user-ID bits, and nobody but the owner may change it.
+            # No set-user-ID bits; only the owner may write.
             place.chmod(0o755 if member.mode & 0o111 else 0o644)
         else:
             raise Refused(f"{name} of the image is {_kind(member)}; only files, folders and links are unpacked.")
@@ -153,9 +160,10 @@ class Unpacking:
             folder.mkdir(exist_ok=True, mode=0o755)
 
     def _inside(self, link: str, name: PurePosixPath) -> str:
-        """Return a symbolic link that can't lead out of the tree, whatever other links there are.
+        """Return the target of a symbolic link, or raise if it could lead out of the tree.
 
-        It may go up first, no further than to the top of the tree, and then only down.
+        A target may go up first, at most to the top of the tree, and then only down. Such a target stays in the tree
+        regardless of other links.
         """
         parts = PurePosixPath(link).parts
         up = next((i for i, part in enumerate(parts) if part != ".."), len(parts))
@@ -180,10 +188,10 @@ class Unpacking:
 
 
 def _name(raw: str) -> PurePosixPath:
-    """Return a name as counted from the image's root.
+    """Return an entry's path relative to the image's root.
 
-    Some builders, Istio's among them, begin names with a slash; every container runtime reads these from the image's
-    root, never from the machine's.
+    Some builders, such as Istio's, write names with a leading slash. Every container runtime resolves these against the
+    image's root, never the machine's.
     """
     name = PurePosixPath(raw.lstrip("/"))
     if ".." in name.parts or "\0" in raw:
@@ -207,7 +215,7 @@ def _kind(member: tarfile.TarInfo) -> str:
 
 
 class Header(tarfile.TarInfo):
-    """A header of a tar; extended ones are read into memory, so their size is bounded."""
+    """A tar header. tarfile reads extended headers into memory, so their size is limited."""
 
     @classmethod
     def frombuf(cls, *arguments: Any, **keywords: Any) -> Header:
@@ -219,7 +227,7 @@ class Header(tarfile.TarInfo):
 
 
 class _Bounded(io.RawIOBase):
-    """Reads from another stream, and no more than so many bytes."""
+    """Read another stream, and raise `Refused` after a maximum number of bytes."""
 
     def __init__(self, source: BinaryIO | gzip.GzipFile, largest: int) -> None:
         self._source, self._left, self._largest = source, largest, largest

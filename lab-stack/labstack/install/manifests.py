@@ -1,4 +1,4 @@
-"""What a registry says of an image: manifests, lists of them, and the parts that they name by digest.
+"""Manifests and indexes of an image, and the blobs that they name by digest.
 
 https://github.com/opencontainers/image-spec/blob/main/manifest.md
 """
@@ -13,21 +13,21 @@ from labstack.install.trouble import Refused
 
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
-"""The media types of lists of platforms, and of images for one platform: OCI's, and Docker's older ones."""
+"""Media types of indexes (one image per platform) and of manifests (one platform): OCI's, and Docker's older ones."""
 
 
 @dataclass(frozen=True)
 class Blob:
-    """A part of an image, as a manifest names it.
+    """A blob of an image, as named in a manifest.
 
     Attributes
     ----------
     digest : str
         ``sha256:`` and 64 hexadecimal digits.
     size : int
-        Bytes.
+        Size in bytes.
     media_type : str
-        What it says to be.
+        Declared media type.
     """
 
     digest: str
@@ -36,7 +36,7 @@ class Blob:
 
     @classmethod
     def of(cls, descriptor: Any) -> Blob:
-        """Read a descriptor; refused where it isn't one."""
+        """Parse a descriptor. Raise `Refused` if it is invalid."""
         try:
             blob = cls(str(descriptor["digest"]), int(descriptor["size"]), str(descriptor.get("mediaType", "")))
         except (LookupError, TypeError, ValueError, AttributeError):
@@ -48,14 +48,14 @@ class Blob:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a registry has under a tag or digest.
+    """A manifest or index that a registry returns for a tag or digest.
 
     Attributes
     ----------
     digest : str
-        Of its bytes as they came.
+        Digest of the received bytes.
     media_type : str
-        As the registry said it.
+        Media type, as reported by the registry.
     content : dict
         The JSON object.
     """
@@ -66,11 +66,11 @@ class Manifest:
 
     @property
     def is_index(self) -> bool:
-        """Whether it lists an image for each platform."""
+        """Whether this is an index, which lists an image for each platform."""
         return self.media_type in INDEXES
 
     def parts(self, key: str) -> list[Any]:
-        """Return a list of the manifest; refused where it has none."""
+        """Return the list `key` of the manifest. Raise `Refused` if there is none."""
         found = self.content.get(key)
         if not isinstance(found, list):
             raise Refused(f"The manifest {self.digest} has no list of {key}.")

@@ -1,4 +1,4 @@
-"""A program that is on this machine already: used where it lies, if it is the right version."""
+"""Use a program that is already on PATH, if its version is accepted."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from labstack.install.store import Program
 from labstack.paths import LabPaths, write_atomically
 
 PATIENCE = 20.0
-"""Seconds that a program may take to print its version."""
+"""Timeout in seconds for a program to print its version."""
 
 
 def on_path(wanted: Entry, paths: LabPaths) -> Program | None:
-    """Return the program on PATH if there is one, and it is a version that will do."""
+    """Return the program on PATH if its version is accepted, else `None`."""
     try:
         return look(wanted, paths)
     except LabError:
@@ -34,7 +34,7 @@ def look(wanted: Entry, paths: LabPaths) -> Program:
     Raises
     ------
     ProgramMissing
-        It isn't there, or is another version; says which.
+        If it is not on PATH or has another version. The message names the version.
     """
     rule = wanted.on_path
     if rule is None:
@@ -59,9 +59,9 @@ def _will_do(rule: OnPath, version: str) -> bool:
 
 
 def is_at_least(version: str, minimum: str) -> bool:
-    """Return whether a version is a minimum or newer; what comes after its numbers does not count.
+    """Report whether a version is at least `minimum`. Suffixes after the numbers are ignored.
 
-    A Debian package's epoch (``1:``) is no part of the version.
+    The epoch of a Debian package (``1:``) is not part of the version.
     """
     numbers = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
     return numbers is not None and _numbers(numbers[1]) >= _numbers(minimum)
@@ -72,7 +72,7 @@ def _numbers(version: str) -> list[int]:
 
 
 def _remembered(wanted: Entry, path: Path, paths: LabPaths) -> str:
-    """Ask the program only if the file has changed since it was last asked."""
+    """Return the program's version from the cache, or query the program if its file has changed."""
     memory = paths.cache / "programs" / wanted.name / "on-path.json"
     seen = path.stat()
     asked = [str(path), seen.st_size, seen.st_mtime_ns, wanted.version]
@@ -81,7 +81,7 @@ def _remembered(wanted: Entry, path: Path, paths: LabPaths) -> str:
         if known["asked"] == asked:
             return str(known["version"])
     version = _ask(wanted, path)
-    with contextlib.suppress(OSError, StorageTrouble):  # then it is asked again
+    with contextlib.suppress(OSError, StorageTrouble):  # without the file, the next call queries again
         memory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomically(memory, json.dumps({"asked": asked, "version": version}))
     return version
@@ -107,15 +107,15 @@ def _ask(wanted: Entry, path: Path) -> str:
 
 
 def _is_that_build(wanted: Entry, path: Path) -> bool:
-    """Whether Go noted in the file that it was built from this very version of the module.
+    """Report whether Go recorded in the file that it was built from the wanted version of the module.
 
-    A program that was built with ``go install`` often can't tell its version, but Go writes it down: ``mod``, module,
+    A program built with ``go install`` often can't print its version. But Go embeds a line with ``mod``, module and
     version.
     """
     if wanted.by_go is None:
         return False
     note = f"mod\t{wanted.by_go.module}\t{wanted.by_go.version}\t".encode()
     if path.stat().st_size == 0:
-        return False  # it can't be mapped
+        return False  # an empty file can't be mapped
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return content.find(note) >= 0

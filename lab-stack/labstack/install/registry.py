@@ -1,4 +1,4 @@
-"""A registry of images, asked without Docker: manifests and layers through the OCI distribution API.
+"""Query an image registry without Docker: manifests and layers through the OCI distribution API.
 
 https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 """
@@ -25,19 +25,22 @@ from labstack.install.manifests import INDEXES, MANIFESTS, Blob, Manifest
 from labstack.install.trouble import Refused
 
 LARGEST_MANIFEST = 4_000_000
-"""Bytes; the distribution specification asks registries to take at least this much, and real ones are far smaller."""
+"""Maximum size of a manifest in bytes.
+
+The distribution specification requires registries to accept at least this size. Real manifests are far smaller.
+"""
 
 TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and to wait for the next bytes."""
 
 TRIES = 5
-"""How often a layer's download goes on where it was cut before it is given up."""
+"""Number of times that a layer's download is attempted, resuming after each cut connection."""
 
 CHUNK = 1 << 18
 
 
 class _Client(oras.provider.Registry):
-    """oras with time limits, and without its waits of up to 130 s: who waits here is told, and may go on later."""
+    """oras's client without its retries, which wait up to 130 s. Here an error is reported, and the user may resume."""
 
     def do_request(self, url: str, method: str = "GET", **options: Any) -> requests.Response:
         response: requests.Response = oras.provider.Registry.do_request.__wrapped__(self, url, method, **options)
@@ -50,17 +53,17 @@ class _Patient(requests.adapters.HTTPAdapter):
 
 
 class Registry:
-    """One repository of a registry; a context, which closes its connections.
+    """One repository of a registry. A context manager that closes its connections.
 
     Parameters
     ----------
     image : str
-        ``[REGISTRY/]REPOSITORY[:TAG][@DIGEST]``, as Docker reads it. One on this machine is spoken to without TLS, as
-        Docker does.
+        ``[REGISTRY/]REPOSITORY[:TAG][@DIGEST]``, in Docker's syntax. A registry on this machine is queried without TLS,
+        as Docker does.
     """
 
     def __init__(self, image: str) -> None:
-        truststore.inject_into_ssl()  # a company's network often brings certificates of its own
+        truststore.inject_into_ssl()  # company networks often use their own certificates
         try:
             self.image = oras.container.Container(image)
         except ValueError as error:
@@ -81,19 +84,19 @@ class Registry:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for answer in self._answers:  # refusals among them, which oras leaves open
+        for answer in self._answers:  # including error responses, which oras leaves open
             answer.close()
         self._client.session.close()
 
     def manifest(self, reference: str) -> Manifest:
-        """Return what is under a tag or a digest; under a digest nothing but what has it.
+        """Return the manifest or index for a tag or digest. A digest is verified.
 
         Raises
         ------
         DownloadFailed
-            The registry can't be reached, or has no such thing.
+            If the registry can't be reached, has no such manifest, or returns another media type.
         Refused
-            It is something else than a manifest or an index, or has another digest.
+            If the response is too large, invalid, or has another digest.
         """
         headers = {"Accept": ", ".join((*INDEXES, *MANIFESTS)), "Accept-Encoding": "identity"}
         with self._get(self.image.manifest_url(reference), headers) as answer:
@@ -103,7 +106,7 @@ class Registry:
                 if len(raw) > LARGEST_MANIFEST:
                     raise Refused(f"The manifest of {self.image} is larger than {LARGEST_MANIFEST / 1e6:.0f} MB.")
             media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-        if media_type not in (*INDEXES, *MANIFESTS):  # a log-in page of this network, say
+        if media_type not in (*INDEXES, *MANIFESTS):  # for example a login page of this network
             raise DownloadFailed(
                 f"What the registry has for {self.image} is no image that is known here: {media_type[:100]!r}",
                 next_step="check the network and the image's name, then run the same command again",
@@ -120,7 +123,7 @@ class Registry:
         return Manifest(digest, media_type, content)
 
     def json_blob(self, blob: Blob) -> Any:
-        """Return a small part of the image that is JSON, its configuration say, after its SHA-256 was checked."""
+        """Return a small JSON blob, such as the image's configuration, after checking its SHA-256."""
         if blob.size > LARGEST_MANIFEST:
             raise Refused(f"{blob.digest} of {self.image} is said to be {blob.size} bytes; that is too large.")
         with self._get(self.image.get_blob_url(blob.digest), {"Accept-Encoding": "identity"}) as answer:
@@ -133,25 +136,31 @@ class Registry:
             raise Refused(f"{blob.digest} of {self.image} is not JSON.") from None
 
     def fetch(self, blob: Blob, folder: Path, tell: Callable[[int], None] = lambda done: None) -> Path:
-        """Download a layer, going on where an earlier try was cut, and return the file once its SHA-256 is right.
+        """Download a layer, resume an interrupted download, and verify the SHA-256.
 
         Parameters
         ----------
         blob : Blob
-            Which one.
+            The layer.
         folder : Path
-            Where it goes. While it grows its name ends in ``.part``.
+            Target folder. The file's name ends in ``.part`` until the download is complete.
         tell : callable
-            Told how many bytes are there.
+            Called with the number of bytes received so far.
+
+        Returns
+        -------
+        Path
+            The verified file.
 
         Raises
         ------
         DownloadFailed
-            The registry can't be reached, or cuts the connection again and again; what came is kept for the next try.
+            If the registry can't be reached or repeatedly cuts the connection. The partial file is kept for the next
+            try.
         Refused
-            What came has another SHA-256, or is longer than the manifest says.
+            If the layer has another SHA-256 or is longer than the manifest declares.
         StorageTrouble
-            The disk is full.
+            If the disk is full.
         """
         target = folder / blob.digest.replace(":", "-")
         part = target.with_name(target.name + ".part")
@@ -161,7 +170,7 @@ class Registry:
                 target.replace(part)
             went_on = part.exists()
             right = self._complete(blob, part, tell)
-            if not right and went_on:  # what the earlier try left may have been damaged on this disk: nobody's attack
+            if not right and went_on:  # the earlier partial file may be damaged on this disk
                 right = self._complete(blob, part, tell)
             if not right:
                 raise Refused(f"The layer {blob.digest} of {self.image} came with another SHA-256: it was changed.")
@@ -173,7 +182,7 @@ class Registry:
         return target
 
     def _complete(self, blob: Blob, part: Path, tell: Callable[[int], None]) -> bool:
-        """Fetch what is missing and say whether the whole is right; what isn't, is removed."""
+        """Download the missing bytes, and report whether the file matches its digest. Remove it if it does not."""
         for remaining in reversed(range(TRIES)):
             try:
                 right = self._append(blob, part, tell)
@@ -241,7 +250,7 @@ class _Cut(DownloadFailed):
 
 
 def _plainly(error: BaseException) -> str:
-    """Return the innermost cause, which names what happened; the outer ones are wrapped around it."""
+    """Return the message of the innermost cause; outer errors only wrap it."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]  # one of them is there
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

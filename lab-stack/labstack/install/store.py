@@ -1,4 +1,4 @@
-"""Where installed programs lie: whole and noted down with their SHA-256, or not there at all."""
+"""Store installed programs atomically, with a record of their SHA-256 sums."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from labstack.state import remove_tree
 RECORD = "record.json"
 FILES = "files"
 GROWING = ".growing-"
-"""How the folders begin that are not whole yet, or not needed any more."""
+"""Name prefix of folders that are incomplete or obsolete."""
 
 LOCK_WAIT = 3600.0
-"""Seconds that an install waits for another one of the same program, which may be a build on a slow machine."""
+"""Seconds to wait for another install of the same program, which may be a build on a slow machine."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ class Program:
     Attributes
     ----------
     name, version : str
-        Which one.
+        Name in the lab, and version.
     path : Path
-        Of the file that is started.
+        Path of the executable file.
     source : str
-        ``path``, ``image``, ``archive``, ``debian`` or ``go``.
+        Install source: ``path``, ``image``, ``archive``, ``debian`` or ``go``.
     origin : str
-        The image by digest, the archive's URL, the package or module by version, or the place on PATH.
+        The image by digest, the archive's URL, the package or module by version, or the path on PATH.
     sha256 : str
-        Of the file; empty for one on PATH, which the lab doesn't own.
+        SHA-256 of the file. Empty for a program on PATH, which the lab does not own.
     """
 
     name: str
@@ -59,14 +59,14 @@ class Program:
 
 
 class Store:
-    """What is installed of one program, in the cache that all labs of a user share.
+    """Store of one program, in the cache that all labs of a user share.
 
     Parameters
     ----------
     wanted : Entry
         The program.
     paths : LabPaths
-        Where the cache is.
+        Folders of the lab, among them the cache.
     """
 
     def __init__(self, wanted: Entry, paths: LabPaths) -> None:
@@ -76,16 +76,16 @@ class Store:
 
     @property
     def downloads(self) -> Path:
-        """Where layers lie while they grow."""
+        """Folder for layers during their download."""
         return self.home / "downloads"
 
     @property
     def build(self) -> Path:
-        """Where Go builds."""
+        """Folder of Go builds."""
         return self.home / "build"
 
     def find(self) -> Program | None:
-        """Return the installed program if its file has the recorded size and time; it is not read."""
+        """Return the installed program if its file has the recorded size and time. The content is not read."""
         record = self._record()
         if record is None:
             return None
@@ -100,7 +100,7 @@ class Store:
             return None
 
     def damaged(self) -> list[str]:
-        """Return the installed files whose content is not the recorded one; every file is read."""
+        """Return the installed files whose content differs from the record. Every file is read."""
         record = self._record()
         if record is None:
             return [RECORD]
@@ -119,7 +119,7 @@ class Store:
 
     @contextlib.contextmanager
     def growing(self) -> Iterator[Path]:
-        """Give a folder to fill, on the same file system as its place; nothing of it stays unless it was put there."""
+        """Yield a temporary folder on the store's file system. It is removed at the end, unless `put` has moved it."""
         folder = Path(tempfile.mkdtemp(prefix=GROWING, dir=writable_folder(self.home)))
         try:
             yield folder
@@ -127,14 +127,21 @@ class Store:
             remove_tree(folder)
 
     def put(self, grown: Path, source: str, origin: str, version: str = "") -> Program:
-        """Make what lies in `grown` the installed program, in one step; what was there before goes.
+        """Install the content of `grown` atomically, and replace a previous install.
 
-        Its version is the wanted one, unless another is named.
+        Parameters
+        ----------
+        grown : Path
+            Folder with the program's files.
+        source, origin : str
+            See `Program`.
+        version : str
+            Installed version. Empty for the version of the entry.
 
         Raises
         ------
         StorageTrouble
-            The disk is full, or the folder can't be written.
+            If the disk is full or the folder can't be written.
         """
         with _storing(self.home), tempfile.TemporaryDirectory(prefix=GROWING, dir=self.home) as temporary:
             whole = Path(temporary) / "whole"
@@ -164,18 +171,18 @@ class Store:
         return program
 
     def sweep(self) -> None:
-        """Remove what an install that was killed has left; to be called under the lock."""
+        """Remove the leftovers of a killed install. Call this only while holding the lock."""
         for left in self.home.glob(f"{GROWING}*"):
             remove_tree(left)
 
     @contextlib.contextmanager
     def locked(self, waiting: Callable[[str], None]) -> Iterator[None]:
-        """Keep other installs of this program away.
+        """Hold the lock of this program, so that no other install of it runs.
 
         Raises
         ------
         LabBusy
-            Another one has gone on for very long.
+            If another install does not finish within `LOCK_WAIT` seconds.
         """
         lock = FileLock(writable_folder(self.home) / "lock")
         try:
@@ -197,21 +204,21 @@ class Store:
 
 
 def find_program(name: str, paths: LabPaths) -> Program | None:
-    """Return a program if it is there: installed, else the right version of it on PATH; takes milliseconds.
+    """Return an installed program, else an accepted version on PATH, else `None`. Takes milliseconds.
 
-    A file on PATH is asked for its version once; the answer is kept for as long as the file stays the same.
+    A program on PATH is queried for its version once. The answer is cached until the file changes.
 
     Parameters
     ----------
     name : str
         As in ``lab install NAME``.
     paths : LabPaths
-        Where the cache is.
+        Folders of the lab, among them the cache.
 
     Raises
     ------
     UnknownComponent
-        There is no such program.
+        If there is no such program.
     """
     from labstack.install.on_path import on_path
 

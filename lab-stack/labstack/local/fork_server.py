@@ -1,13 +1,13 @@
-"""Start services by forking: the libraries that all four import are imported once, and shared.
+"""Start services by forking one process that imports their common libraries once.
 
-A service that starts by itself spends two seconds of a processor on imports and holds 60 MB. A fork of this server has
-the libraries already. It is then what ``python -m labservices NAME`` would be: a separate session with its own
-environment, working directory, log, command line and mark, and with the services' code as it is on disk at that moment.
+A service that starts on its own spends 2 s of CPU time on imports and holds 60 MB. A fork of this server already has
+the libraries. Otherwise the fork equals ``python -m labservices NAME``: a separate session with its own environment,
+working directory, log, command line and marker, and with the services' code as it is on disk at that moment.
 
-The file runs by itself (``python fork_server.py SOCKET PADDING``) and imports nothing of the lab, since whatever it
-imports the services would share. It listens on an abstract Unix socket and answers only its own user.
+The file runs as a script (``python fork_server.py SOCKET PADDING``). It imports nothing from the lab, because the
+services would share all of its imports. It listens on an abstract Unix socket and answers only its own user.
 
-Linux only: elsewhere services are started as usual.
+Linux only; on other systems, services start as ordinary processes.
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ LIBRARIES = (
     "uvicorn.lifespan.on",
     "uvloop",
 )
-"""What the services import of others. Their own code is left out: a learner may have changed it since."""
+"""Third-party libraries that the services import. The services' own code is left out: a learner may edit it."""
 
 MARKER = b"SAGA_LAB="
 LARGEST_REQUEST = 1 << 20
 
 
 def main(name: str) -> None:
-    """Serve requests until a signal ends this process."""
+    """Serve requests until a signal terminates this process."""
     mark = find_mark()
     if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
         del sys.path[0]  # it holds modules of the lab
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system forgets a child that has ended
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps ended children
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f"\0{name}")
     listener.listen(16)
     for library in LIBRARIES:
-        with contextlib.suppress(ImportError):  # the service itself reports what it misses
+        with contextlib.suppress(ImportError):  # the service itself reports a missing library
             importlib.import_module(library)
     for folder in python_path(os.environ):
         with contextlib.suppress(ValueError):
@@ -79,7 +79,7 @@ def main(name: str) -> None:
 
 
 def serve(connection: socket.socket, listener: socket.socket, mark: tuple[int, int]) -> None:
-    """Fork for one request. The child sends its process id, and begins when the client has confirmed it."""
+    """Fork for one request. The child sends its process id and runs once the client confirms it."""
     data, (log,), _, _ = socket.recv_fds(connection, LARGEST_REQUEST, 1)
     request = json.loads(data)
     if os.fork():
@@ -103,7 +103,7 @@ def serve(connection: socket.socket, listener: socket.socket, mark: tuple[int, i
 
 
 def become(request: dict[str, Any], log: int, mark: tuple[int, int]) -> None:
-    """Turn a fork into the process that was asked for."""
+    """Turn a fork into the requested process."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -138,17 +138,17 @@ def run(argv: list[str]) -> int:
 
 
 def user_of(connection: socket.socket) -> int:
-    """Return the user at the other end; see unix(7), SO_PEERCRED."""
+    """Return the user id of the peer; see unix(7), SO_PEERCRED."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", credentials)[1])
 
 
-# What ps(1) and the lab read of a process, /proc/PID/environ and /proc/PID/cmdline, is the memory that its program was
-# given at its start; see proc(5). A fork has its server's, so it writes its own there.
+# ps(1) and the lab read /proc/PID/environ and /proc/PID/cmdline. These files show memory that the program received at
+# startup; see proc(5). A fork inherits its server's memory, so it overwrites the content with its own.
 
 
 def find_mark() -> tuple[int, int]:
-    """Return where the mark's value is in memory, and how long it is. It has to be the environment's last variable."""
+    """Return address and length of the marker's value in memory. The marker must be the last environment variable."""
     variables = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")
     number = 0
     while address := variables[number]:
@@ -160,7 +160,7 @@ def find_mark() -> tuple[int, int]:
 
 
 def argument_memory() -> tuple[int, int]:
-    """Return where the command line is in memory, and how long it is: fields 48 and 49 of /proc/self/stat."""
+    """Return address and length of the command line in memory, from fields 48 and 49 of /proc/self/stat."""
     with open("/proc/self/stat") as file:
         fields = file.read().rpartition(")")[2].split()
     begin, end = int(fields[45]), int(fields[46])
@@ -168,14 +168,17 @@ def argument_memory() -> tuple[int, int]:
 
 
 def set_command_line(words: list[str]) -> None:
-    """Show these words as the command line, as setproctitle(3) does: up to the first NUL, if the last byte is none."""
+    """Set the command line that ps(1) shows, as setproctitle(3) does.
+
+    The system shows the text up to the first NUL if the last byte of the memory is not NUL.
+    """
     address, size = argument_memory()
     write_memory((address, size), " ".join(words).encode())
     ctypes.memmove(address + size - 1, b".", 1)
 
 
 def write_memory(place: tuple[int, int], content: bytes) -> None:
-    """Write a text into memory that has room for it; what does not fit is cut off."""
+    """Write a text into a memory area, truncated to its size."""
     address, size = place
     ctypes.memmove(address, content[: size - 1].ljust(size, b"\0"), size)
 

@@ -1,4 +1,4 @@
-"""The lab's side of the fork server: it starts services, and is started itself when the first one is."""
+"""Client of the fork server: start services through it, and start the server with the first service."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from labstack.state import ProcessId
 from labstack.waiting import wait_until
 
 NAME = "fork-server"
-"""How it is marked, and the name of its log."""
+"""Name of the fork server in its marker and of its log."""
 
 PROGRAM = Path(__file__).with_name("fork_server.py")
 PATIENCE = 15.0
-"""Seconds that it may take to import the libraries and fork; after that the service is started as usual."""
+"""Seconds to wait for imports and fork; after that, the service starts as an ordinary process."""
 
 ROOM = "-" * 160
-"""A fork writes its own mark and command line where those of the server are, so these have to be long enough."""
+"""Padding: a fork overwrites the server's marker and command line with its own, so the server's must be long enough."""
 
 
 _starting = threading.Lock()
 
 
 class ForkServer:
-    """Starts the services of one lab.
+    """Start the services of one lab by forking.
 
     Parameters
     ----------
     paths : LabPaths
         Folders of the lab.
     lab_id : str
-        The lab's.
+        Id of the lab.
     """
 
     def __init__(self, paths: LabPaths, lab_id: str) -> None:
         self._paths = paths
         self._lab_id = lab_id
-        # Another environment has other libraries.
+        # Another Python environment has other libraries, so it needs its own server.
         self._socket = f"saga-lab-{lab_id}-{hashlib.sha256(sys.executable.encode()).hexdigest()[:8]}"
 
     def start(self) -> None:
-        """Start the server if it does not run; returns before it has imported the libraries."""
+        """Start the server if it does not run. Return before it has imported the libraries."""
         if sys.platform != "linux":
             return
         with _starting:
@@ -62,21 +62,26 @@ class ForkServer:
             wait_until(lambda: self._listens() or not process.alive(server), PATIENCE)
 
     def spawn(self, command: Command, log: Path, marker: str) -> ProcessId:
-        """Start a Python module, by a fork where that can be done.
+        """Start a Python module, by a fork where possible.
 
         Parameters
         ----------
         command : Command
             ``python -m MODULE ...``.
         log : Path
-            Where its output goes; the log before it is kept as ``.1``.
+            File for the output; the previous log is kept as ``.1``.
         marker : str
-            Its lab and component.
+            Lab and component of the process.
+
+        Returns
+        -------
+        ProcessId
+            The started process.
 
         Raises
         ------
         ProgramMissing, StorageTrouble
-            As :func:`labstack.local.process.spawn`.
+            See :func:`labstack.local.process.spawn`.
         """
         if sys.platform == "linux":
             self.start()
@@ -113,13 +118,13 @@ class ForkServer:
 
 
 def is_fork_server(found: psutil.Process) -> bool:
-    """Return whether a process is a lab's fork server, which is no component, but belongs to a lab that runs."""
+    """Report whether a process is a lab's fork server, which belongs to a running lab but is not a component."""
     with contextlib.suppress(psutil.Error, OSError):
         return found.environ().get(process.MARKER, "").endswith(f"/{NAME}{ROOM}")
     return False
 
 
 def _umask() -> int:
-    """Return this process's umask. umask(2) would have to change it meanwhile, for all threads; see proc(5)."""
+    """Return this process's umask from /proc; see proc(5). umask(2) would briefly change it for all threads."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next((int(line.split()[1], 8) for line in lines if line.startswith("Umask:")), 0o022)

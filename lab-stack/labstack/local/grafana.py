@@ -1,4 +1,4 @@
-"""Grafana as a plain process, where somebody has it."""
+"""Grafana as a plain process, where it is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from labstack.web_prefix import base_path
 
 
 class Grafana(roles.Grafana, Component):
-    """What draws the dashboards."""
+    """The dashboard server."""
 
     ports = MappingProxyType({roles.Grafana.name: 3000})
 
@@ -31,11 +31,11 @@ class Grafana(roles.Grafana, Component):
         for name, text in grafana.files(values).items():
             writable_folder((home / name).parent)
             write_atomically(home / name, text)
-        # Its own pages and defaults lie beside the program, wherever that is.
+        # Grafana's own pages and defaults are installed beside the program.
         options = ["server", "--homepath", str(program.resolve().parent.parent), "--config", str(home / "grafana.ini")]
         return Command([str(program), *options], cwd=self.site.paths.state)
 
     def _url(self, observer: str) -> str:
-        """Where it finds another observer; a lab without that one has its usual address there, and nobody answers."""
+        """Return the URL of another observer; without that observer, a URL where no server answers."""
         port = self.site.ports.get(observer, 1)
         return f"http://127.0.0.1:{port}{base_path(port) if observer == roles.Jaeger.name else ''}"

@@ -1,8 +1,12 @@
-"""As whom PostgreSQL runs. It refuses to run as root, so root steps down; everybody else is who they are.
+"""The user that PostgreSQL runs as. PostgreSQL refuses to run as root, so root drops its privileges.
 
-Two ways down, tried in this order: as an unprivileged user outright, where that user can reach the program and the
-data; else in a user namespace of its own (Linux), in which root appears as that user and keeps its files, so that
-nothing has to be reachable for others.
+Root has two options, tried in this order:
+
+1. Run PostgreSQL as an unprivileged user, if that user can reach the program and the data.
+2. Run it in a separate user namespace (Linux). Root appears there as that user and keeps its files, so other users
+   need no access.
+
+Every other user runs PostgreSQL under their own account.
 """
 
 from __future__ import annotations
@@ -22,14 +26,14 @@ UNPRIVILEGED = ("postgres", "nobody")
 
 @dataclass(frozen=True)
 class Identity:
-    """How to start PostgreSQL's programs: words before the command, or a user and group to become."""
+    """How to start PostgreSQL's programs: with a command prefix, or as another user and group."""
 
     prefix: tuple[str, ...] = ()
     user: int | None = None
     group: int | None = None
 
     def own(self, folder: Path) -> None:
-        """Hand a folder and all in it to this identity."""
+        """Make this identity the owner of a folder and its content."""
         if self.user is None or self.group is None:
             return
         for path in (folder, *folder.rglob("*")):
@@ -43,7 +47,7 @@ def for_postgres(program: Path, data: Path) -> Identity:
     Raises
     ------
     ProgramMissing
-        Run as root where neither way down exists.
+        If the current user is root and neither option works.
     """
     if os.geteuid() != 0:
         return Identity()
@@ -77,7 +81,7 @@ def _unprivileged_account() -> pwd.struct_passwd | None:
 
 
 def _reachable(path: Path, account: pwd.struct_passwd) -> bool:
-    """Whether `account` may enter every folder on the way to `path`."""
+    """Report whether `account` may enter every parent folder of `path`."""
     for folder in path.resolve().parents:
         try:
             status = folder.stat()

@@ -27,9 +27,9 @@ class Istiod(roles.ControlPlane, Component):
     Parameters
     ----------
     site : Site
-        Where the lab runs.
+        Folders, ports and settings of the lab.
     configuration : callable
-        Returns the documents that are in force on this machine.
+        Returns the documents that apply on this machine.
     """
 
     ports = MappingProxyType({roles.ControlPlane.name: 15080, DISCOVERY: 15010, MONITORING: 15014})
@@ -42,7 +42,7 @@ class Istiod(roles.ControlPlane, Component):
 
     @property
     def discovery_port(self) -> int:
-        """Where Envoy asks for its configuration."""
+        """The port from which Envoy fetches its configuration."""
         return self.site.ports[DISCOVERY]
 
     def configuration(self) -> str:
@@ -50,7 +50,7 @@ class Istiod(roles.ControlPlane, Component):
 
     def place(self, configuration: str) -> None:
         writable_folder(self._folder)
-        # Written beside the folder and moved into it: istiod never reads half of it.
+        # Written beside the folder, then moved into it: istiod never reads a partial file.
         whole = self._home / "in-force.yaml"
         write_atomically(whole, configuration)
         whole.replace(self._folder / whole.name)

@@ -19,16 +19,16 @@ AS_JSON = {"Content-Type": "application/json"}
 
 
 class Jaeger(roles.Jaeger, Component):
-    """What keeps the traces, in memory."""
+    """The trace store; it holds traces in memory."""
 
     ports = MappingProxyType(
         {roles.Jaeger.name: 16686, roles.JAEGER_OTLP: 4318, roles.JAEGER_OTLP_GRPC: 4317, GRPC: 16685}
     )
 
     def settle(self) -> None:
-        """Send Jaeger the spans that services wrote to files while it was away."""
+        """Send Jaeger the spans that services wrote to files while it was unavailable."""
         for file in sorted(self.site.paths.spans("").parent.glob("*.jsonl")):
-            # Taken away first, so that a service that still writes begins another file.
+            # Renamed first, so that a service that still writes opens a new file.
             taken = file.with_suffix(".taken")
             with contextlib.suppress(OSError, httpx.HTTPError):
                 file.replace(taken)

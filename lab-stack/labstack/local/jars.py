@@ -1,4 +1,4 @@
-"""Kafka, Connect and Debezium: a pinned list of jars from Maven Central, checked, complete or not there at all."""
+"""Download and verify the pinned jars of Kafka, Connect and Debezium from Maven Central."""
 
 from __future__ import annotations
 
@@ -21,22 +21,24 @@ DIGEST = hashlib.sha256(json.dumps(JARS, sort_keys=True).encode()).hexdigest()[:
 
 
 def jar_folder(cache: Path) -> Path:
-    """Where the complete set lies; the list's digest is in the name, so another list is another folder."""
+    """Return the folder of the jars. Its name contains the list's digest, so another list has another folder."""
     return cache / "jars" / DIGEST
 
 
 def class_path(cache: Path) -> str:
-    """Return the class path, always in the same order, as the start-up archive needs it."""
+    """Return the class path. Its order is fixed, as the class-data archive requires."""
     return os.pathsep.join(str(jar_folder(cache) / _file_name(c)) for c in sorted(JARS))
 
 
 def agent(cache: Path) -> Path:
-    """Return where the agent lies that shows JMX to Prometheus; containers need it alone, and it is fetched for them.
+    """Return the path of the agent that exposes JMX to Prometheus.
+
+    Containers need only this jar, so it is downloaded on its own if it is missing.
 
     Raises
     ------
     DownloadFailed
-        As for `fetch`.
+        See `fetch`.
     """
     jar = jar_folder(cache) / _file_name(AGENT)
     if not has_sha256(jar, JARS[AGENT]):
@@ -47,7 +49,7 @@ def agent(cache: Path) -> Path:
 
 
 def damaged(cache: Path) -> list[str]:
-    """Return the file names that are missing, or whose SHA-256 is not the pinned one."""
+    """Return the names of files that are missing or whose SHA-256 differs from the pinned one."""
     folder = jar_folder(cache)
     with ThreadPoolExecutor(4) as pool:
         verdicts = pool.map(lambda c: has_sha256(folder / _file_name(c), JARS[c]), JARS)
@@ -55,19 +57,19 @@ def damaged(cache: Path) -> list[str]:
 
 
 def fetch(cache: Path, tell: Callable[[int, int], None] = lambda done, total: None) -> Path:
-    """Make the set complete and return its folder; what is already there and right is kept.
+    """Download the missing and damaged jars, and return the folder of the complete set.
 
     Parameters
     ----------
     cache : Path
         The lab's cache folder.
     tell : callable
-        Told how many of how many jars are there, after each.
+        Called with the number of jars that are present and the total: at the start, and after each download.
 
     Raises
     ------
     DownloadFailed
-        The network is away, or a jar is not the pinned one. What was fetched stays, so the next try goes on from there.
+        If the network is unavailable, or a jar differs from the pinned one. Downloaded jars are kept for the next try.
     """
     folder = jar_folder(cache)
     missing = damaged(cache)
@@ -94,7 +96,7 @@ def fetch(cache: Path, tell: Callable[[int, int], None] = lambda done, total: No
 
 
 def _trust_what_the_system_trusts() -> None:
-    """Accept the certificates that this machine accepts: a company's network often brings its own."""
+    """Trust the certificates that this machine trusts: company networks often use their own."""
     import truststore
 
     truststore.inject_into_ssl()

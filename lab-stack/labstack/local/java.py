@@ -1,4 +1,4 @@
-"""The Java that runs the broker and Connect, and how it is made to start fast."""
+"""The Java that runs the broker and Connect, and its flags for class-data archives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Java:
     version: int
 
     def use_archive(self, archive: Path) -> list[str]:
-        """Flags that start from an archive made by a training run; none where there is no archive."""
+        """Return the flags that load a class-data archive; none if the archive does not exist."""
         if not archive.exists():
             return []
         if self.version >= 25:
@@ -31,7 +31,7 @@ class Java:
         return [f"-XX:SharedArchiveFile={archive}"]
 
     def record_archive(self, archive: Path) -> list[str]:
-        """Flags of a training run, which writes the archive when it ends."""
+        """Return the flags of a training run. Java writes the archive when it exits."""
         if self.version >= 25:
             return [f"-XX:AOTCacheOutput={archive}"]
         return [f"-XX:ArchiveClassesAtExit={archive}"]
@@ -39,12 +39,12 @@ class Java:
 
 @cache
 def find_java() -> Java:
-    """Return the wheel's Java, else this machine's own: JAVA_HOME's, then the one on PATH.
+    """Return the wheel's Java, else the one in JAVA_HOME, else the one on PATH.
 
     Raises
     ------
     ProgramMissing
-        There is none, or it is too old; says which were looked at.
+        If there is none, or all are too old. The message lists the candidates.
     """
     minimum: int = VERSIONS["java"]["minimum"]
     seen = []

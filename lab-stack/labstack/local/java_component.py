@@ -1,4 +1,4 @@
-"""What the broker and Connect have in common: Java, its archive, and the agent that shows what is going on in it."""
+"""Base class of the broker and Connect: Java, its class-data archive, and the agent that exposes its metrics."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from labstack.local.component import Component, Site
 
 
 class JavaComponent(Component):
-    """A program in Java.
+    """A component that runs in Java.
 
     Parameters
     ----------
     site : Site
-        Where the lab runs.
+        Folders, ports and settings of the lab.
     java_extra : tuple of str
         More flags for Java, such as those of a training run.
     archived : bool
-        Whether Java starts from its archive, if there is one.
+        Whether Java loads its class-data archive, if there is one.
     """
 
     def __init__(self, site: Site, java_extra: tuple[str, ...] = (), archived: bool = True) -> None:
@@ -27,7 +27,10 @@ class JavaComponent(Component):
         self._archived = archived
 
     def began(self, pid: int) -> None:
-        """Show its MBeans to Prometheus, if there is one. Without them it works as well, and TargetDown tells it."""
+        """Expose MBeans to Prometheus, if the lab has one.
+
+        If the agent can't be loaded, the component still works, and the alert TargetDown reports the missing metrics.
+        """
         self.remark = ""
         port = self.site.ports.get(jmx.port_name(self.name))
         if not self.site.has_prometheus or port is None or not ports.is_free(port):

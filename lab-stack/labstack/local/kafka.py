@@ -23,7 +23,7 @@ STORAGE_FILES = ("meta.properties", "bootstrap.checkpoint")
 
 
 def archive(paths: LabPaths, component: str) -> Path:
-    """Where the start-up archive of a Java component lies; another Java, other jars or other flags have another one."""
+    """Return the path of a component's class-data archive. It depends on the Java version, the jars and the flags."""
     options = b"".join((CONFIG / part / "jvm.options").read_bytes() for part in ("kafka", "connect"))
     made_by = f"{DIGEST}-{find_java().version}-{hashlib.sha256(options).hexdigest()[:8]}"
     return paths.cache / "java" / made_by / f"{component}.archive"
@@ -49,7 +49,7 @@ def java_command(
             *("-cp", class_path(paths.cache), main, *arguments),
         ],
         cwd=paths.state,
-        # Variables that Java would take flags from; a learner's own must not change the lab.
+        # Java reads flags from these environment variables; a learner's own must not change the lab.
         env={"JAVA_TOOL_OPTIONS": "", "JDK_JAVA_OPTIONS": "", "_JAVA_OPTIONS": ""},
     )
 
@@ -83,9 +83,7 @@ class Kafka(roles.Broker, JavaComponent):
         )
 
     def _format(self, data: Path, properties: Path) -> None:
-        """Give the log folder its identity; what Kafka's own tool wrote the first time is kept, which saves a Java
-        start.
-        """
+        """Format the log folder. Reuse the files that Kafka's tool wrote the first time, which saves a Java startup."""
         template = self.site.paths.cache / "kafka" / f"storage-{DIGEST}"
         remove_tree(data)
         if all((template / name).exists() for name in STORAGE_FILES):

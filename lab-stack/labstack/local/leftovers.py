@@ -1,4 +1,4 @@
-"""Processes of a lab that its state does not know, such as one whose starter was killed before it could note it."""
+"""Find processes of a lab that its state does not list, such as one whose starter was killed before recording it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from labstack.state import LabState
 
 
 def leftovers(state: LabState) -> list[psutil.Process]:
-    """Return the processes that carry the lab's mark and belong to nothing in its state.
+    """Return the processes that carry the lab's marker and belong to nothing in its state.
 
     Parameters
     ----------
     state : LabState
-        What the lab has noted of its processes.
+        State of the lab, with its recorded processes.
 
     Returns
     -------
     list of psutil.Process
-        Without the children of noted processes, guests, what obtains programs, and the fork server of a lab that runs.
+        Excludes the children of recorded processes, extension services, the process that installs programs, and the
+        fork server of a running lab.
     """
     noted = [record.process for record in state.components.values() if record.process]
     known = {one.pid for one in noted if process.alive(one)}

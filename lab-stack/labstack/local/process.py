@@ -1,7 +1,7 @@
-"""Processes that outlive whoever starts them: started in sessions of their own, found again by number and birth.
+"""Start and stop processes that outlive their starter. They are identified by process id and creation time.
 
-Each carries ``SAGA_LAB=<lab>/<component>`` in its environment, so that whatever a crashed starter left without
-noting it down can be found.
+Each process runs in its own session and has ``SAGA_LAB=<lab>/<component>`` in its environment. Through this marker the
+lab finds processes that a crashed starter did not record.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class Command:
     cwd : Path
         Working directory.
     env : mapping, optional
-        Added to the caller's environment.
+        Environment variables, added to the caller's.
     user, group : int, optional
-        Run as somebody else (only root can).
+        Ids of the user and group to run as (only root can).
     stop_signal : signal.Signals
-        What asks this program to end in good order.
+        Signal that shuts the program down gracefully.
     timer_slack : int, optional
-        Nanoseconds by which Linux may end its waits late, to end several at once (``PR_SET_TIMERSLACK`` of prctl(2));
-        default: the system's, 50 µs. Other systems take no notice.
+        Nanoseconds by which Linux may end the program's waits late, to end several at once (``PR_SET_TIMERSLACK`` of
+        prctl(2)). Default: the system's 50 µs. Other systems ignore it.
     by_fork : bool
-        Whether it is a Python module that the fork server may start.
+        Whether the program is a Python module that the fork server may start.
     """
 
     argv: Sequence[str]
@@ -62,14 +62,14 @@ class Command:
 
 
 def spawn(command: Command, log: Path, marker: str) -> ProcessId:
-    """Start a program in a session of its own, its output going to `log` (the log before it is kept as ``.1``).
+    """Start a program in its own session, with its output in `log`. The previous log is kept as ``.1``.
 
     Raises
     ------
     ProgramMissing
-        There is no such program, or it can't be executed.
+        If the program does not exist or can't be executed.
     StorageTrouble
-        The log can't be written.
+        If the log can't be written.
     """
     reap()
     with new_log(log) as output, _timer_slack(command.timer_slack):
@@ -92,19 +92,19 @@ def spawn(command: Command, log: Path, marker: str) -> ProcessId:
                 next_step="run `lab doctor`; if the cache is damaged, `lab prefetch` mends it",
             ) from error
     identity = ProcessId.of(child.pid)
-    # From here on nobody holds the child as such: its end is noticed by number, in reap().
+    # No Popen object tracks the child from here on; reap() notices its end by process id.
     child.returncode = 0
     _children.add(child.pid)
     return identity
 
 
 def new_log(log: Path) -> BinaryIO:
-    """Open a new log; the one before it is kept as ``.1``.
+    """Open a new log. The previous one is kept as ``.1``.
 
     Raises
     ------
     StorageTrouble
-        It can't be written.
+        If the log can't be written.
     """
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -116,9 +116,9 @@ def new_log(log: Path) -> BinaryIO:
 
 
 def environment(command: Command, marker: str) -> dict[str, str]:
-    """Return the environment of a process that a command starts; the marker is its last variable.
+    """Return the environment of the process that a command starts. The marker is the last environment variable.
 
-    Python's ``PYTHONDONTWRITEBYTECODE`` is left out: the services' libraries would be compiled anew at every start.
+    ``PYTHONDONTWRITEBYTECODE`` is removed: with it, Python would compile the services' libraries at every startup.
     """
     unwanted = (MARKER, "PYTHONDONTWRITEBYTECODE")
     return {**{k: v for k, v in os.environ.items() if k not in unwanted}, **command.env, MARKER: marker}
@@ -129,7 +129,7 @@ PR_SET_TIMERSLACK = 29
 
 @contextlib.contextmanager
 def _timer_slack(nanoseconds: int | None) -> Iterator[None]:
-    """Give this thread, and so the process that it starts, a timer slack; afterwards the thread has its own again."""
+    """Set the timer slack of this thread, which a started process inherits; restore the default afterwards."""
     if nanoseconds is None or sys.platform != "linux":
         yield
         return
@@ -142,7 +142,7 @@ def _timer_slack(nanoseconds: int | None) -> Iterator[None]:
 
 
 def reap() -> None:
-    """Take note of children that have ended, so that they don't stay zombies while their starter lives."""
+    """Reap children that have ended, so that they don't stay zombies while their starter lives."""
     for pid in list(_children):
         with contextlib.suppress(ChildProcessError):
             if os.waitpid(pid, os.WNOHANG) == (0, 0):
@@ -151,31 +151,31 @@ def reap() -> None:
 
 
 def alive(identity: ProcessId | None) -> bool:
-    """Whether that very process still lives."""
+    """Report whether the identified process is alive."""
     reap()
     return identity is not None and identity.process() is not None
 
 
 def tree(identity: ProcessId) -> list[psutil.Process]:
-    """Return the process and all below it, parents first; empty when it is gone."""
+    """Return the process and its descendants, parents first; empty if it has ended."""
     process = identity.process()
     return with_children(process) if process else []
 
 
 def with_children(process: psutil.Process) -> list[psutil.Process]:
-    """Return a process and all below it, parents first; empty when it has just ended."""
+    """Return a process and its descendants, parents first; empty if it has just ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return [process, *process.children(recursive=True)]
     return []
 
 
 def guest(name: str) -> str:
-    """Return how the mark of a guest's process names it, as the mark of a component has the component's name."""
+    """Return the name of an extension service in its process marker, where a component has its own name."""
     return f"guest-{name}"
 
 
 def strays(lab_id: str, component: str | None = None) -> list[psutil.Process]:
-    """Find every living process that carries this lab's (and component's) marker."""
+    """Return every living process that carries this lab's (and component's) marker."""
     prefix = f"{lab_id}/{component}" if component else f"{lab_id}/"
     found = []
     for process in psutil.process_iter():
@@ -188,10 +188,11 @@ def strays(lab_id: str, component: str | None = None) -> list[psutil.Process]:
 
 
 def working_in(folder: Path) -> list[psutil.Process]:
-    """Find every living process whose working directory is `folder`, or below it.
+    """Return every living process whose working directory is `folder` or below it.
 
-    PostgreSQL's backends show what they do where their environment stood, mark included; but they work in their data
-    folder. After a crash of their server they may go on for a moment, and must not meet the next one.
+    PostgreSQL's backends overwrite their environment, including the marker, with a status text, but their working
+    directory is the data folder. They may run on for a moment after their server crashes, and must be gone before the
+    next server starts.
     """
     where = str(folder.resolve())
     found = []
@@ -204,18 +205,18 @@ def working_in(folder: Path) -> list[psutil.Process]:
 
 
 def send(processes: Sequence[psutil.Process], what: signal.Signals) -> None:
-    """Send a signal to each; who is gone already is fine."""
+    """Send a signal to each process; ignore those that have ended."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(what)
 
 
 def end(identity: ProcessId, how: signal.Signals, grace: float) -> None:
-    """Ask a process to end, and end its whole tree by force after `grace` seconds."""
+    """Send a process the signal `how`, and kill its whole tree once it has ended, or after `grace` seconds."""
     family = tree(identity)
     if not family:
         return
-    # A stopped process can't act on a signal.
+    # A paused process can't act on a signal.
     send(family, signal.SIGCONT)
     send(family[:1], how)
     wait_until(lambda: not alive(identity), grace)
@@ -223,13 +224,13 @@ def end(identity: ProcessId, how: signal.Signals, grace: float) -> None:
 
 
 def destroy(processes: Sequence[psutil.Process]) -> None:
-    """SIGKILL each, and wait until all are dead."""
+    """Send SIGKILL to each process, and wait up to 5 s until all have ended."""
     send(processes, signal.SIGKILL)
     wait_until(lambda: not any(lives(process) for process in processes), 5)
 
 
 def lives(process: psutil.Process) -> bool:
-    """Whether a process can still do something; a zombie can't, however long its parent takes to notice."""
+    """Report whether a process runs. A zombie does not, even if its parent has not reaped it yet."""
     reap()
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -238,7 +239,7 @@ def lives(process: psutil.Process) -> bool:
 
 
 def memory(identity: ProcessId | None) -> int | None:
-    """Return the tree's memory in bytes: proportional set size where the system tells it, else resident set size."""
+    """Return the tree's memory in bytes: proportional set size where the system reports it, else resident set size."""
     if identity is None:
         return None
     total = 0

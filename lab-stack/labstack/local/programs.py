@@ -1,4 +1,4 @@
-"""The programs of local mode: found, fetched, checked, and prepared to start fast."""
+"""Find, download, verify and prepare the programs of the local backend."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from labstack.paths import LabPaths
 from labstack.progress import Progress
 
 LOCK_WAIT = 600.0
-"""Seconds that a lab waits for another of the same user, which may be fetching programs over a slow network."""
+"""Seconds to wait for another lab of the same user, which may be downloading programs over a slow network."""
 
 
 @contextlib.contextmanager
@@ -40,18 +40,18 @@ def _programs_locked(paths: LabPaths, progress: Progress) -> Iterator[None]:
 
 
 def prepare_programs(paths: LabPaths, lab_id: str, progress: Progress, *, archives: bool = True) -> None:
-    """Make sure that every program is there and is the right one; what is already there is only checked.
+    """Ensure that every program is present and verified. Download only missing programs.
 
     Parameters
     ----------
     paths : LabPaths
         Folders of the lab; programs go into its cache, which all labs of one user share.
     lab_id : str
-        Which lab's ``down`` ends the processes of a training run that was cut off.
+        The lab whose ``down`` stops the processes of an interrupted training run.
     progress : Progress
-        Told what is fetched, and how far that is.
+        Receives the stages and how far the downloads are.
     archives : bool
-        Whether to make Java's start-up archives, too.
+        Whether to build the class-data archives as well.
     """
     with _programs_locked(paths, progress):
         with progress.stage("programs") as stage:

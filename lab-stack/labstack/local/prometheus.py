@@ -14,14 +14,14 @@ from labstack.templates import fill_into
 
 
 class Prometheus(roles.Prometheus, Component):
-    """What collects the metrics.
+    """The metrics collector.
 
     Parameters
     ----------
     site : Site
-        Where the lab runs.
+        Folders, ports and settings of the lab.
     addresses : callable
-        Returns where the services' instances are.
+        Returns the addresses of the services' instances.
     """
 
     ports = MappingProxyType({roles.Prometheus.name: 9090})

@@ -1,4 +1,4 @@
-"""A service of the shop as a plain process: uvicorn with its HTTP interface and its consumer."""
+"""A service of the shop as a plain process: uvicorn with the HTTP interface, and the consumer."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Service(roles.ShopService, Component):
     Parameters
     ----------
     site : Site
-        Where the lab runs.
+        Folders, ports and settings of the lab.
     service : ServiceEntry
-        Which one.
+        The service to run.
     database : Postgres
-        Its database, which all its versions share.
+        The service's database, which all its versions share.
     version : str
-        Which version of it.
+        Version of the service.
     """
 
     def __init__(self, site: Site, service: ServiceEntry, database: Postgres, version: str = FIRST_VERSION) -> None:
@@ -39,7 +39,7 @@ class Service(roles.ShopService, Component):
 
     @property
     def place(self) -> tuple[str, int]:
-        """This machine itself."""
+        """Host and port on this machine."""
         return "127.0.0.1", self.port
 
     def prepare(self) -> Command:

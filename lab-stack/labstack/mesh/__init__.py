@@ -1,1 +1,1 @@
-"""The mesh: Istio's YAML, what becomes of it in Envoy, and who steers."""
+"""The mesh: Istio resources, their translation into Envoy's configuration, and the gateway's control plane."""

@@ -1,6 +1,8 @@
-"""The gateway's access log: one JSON object for each request, as `lab-stack/istio/mesh.yaml` says.
+"""The gateway's access log: one JSON object per request, in the format that `lab-stack/istio/mesh.yaml` sets.
 
-`response_flags` tell what Envoy itself had to do with an answer: https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage
+`response_flags` describe how Envoy itself affected a response.
+
+Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage
 """
 
 from __future__ import annotations
@@ -37,18 +39,18 @@ FLAGS = {
     "URX": "all retries are used up",
     "UT": "the service took too long",
 }
-"""What each response flag means."""
+"""The meaning of each response flag."""
 
 
 def log_format() -> dict[str, str]:
-    """Return the fields of a line, each with Envoy's command for it."""
+    """Return the fields of a log line, each with its Envoy command operator."""
     mesh = yaml.safe_load(fill(ISTIO / "mesh.yaml", {"TRACING": "false", "DISCOVERY": "", "ACCESS_LOG": ""}))
     fields: dict[str, str] = json.loads(mesh["accessLogFormat"])
     return fields
 
 
 def parse_lines(text: str) -> list[dict[str, Any]]:
-    """Return the requests that stand in a log, oldest first; a line that is none of its own is left out."""
+    """Return the requests in a log, oldest first. Lines that are not access log entries are skipped."""
     entries = []
     for line in text.splitlines():
         if not line.startswith("{"):
@@ -56,7 +58,7 @@ def parse_lines(text: str) -> list[dict[str, Any]]:
         try:
             entry = json.loads(line)
         except ValueError:
-            continue  # cut off by the end that was asked for, or still being written
+            continue  # truncated by the requested tail, or still being written
         if "response_flags" in entry:
             entries.append(entry)
     return entries

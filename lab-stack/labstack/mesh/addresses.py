@@ -1,7 +1,7 @@
-"""Where the lab's programs are on this machine, as the mesh has to know it.
+"""The addresses of the lab's gateway and services on this machine, as the mesh needs them.
 
-The configuration in `lab-stack/istio/` is written as for a cluster. What differs here are addresses alone: each service
-is a ServiceEntry with the endpoints that the lab has given it, and the gateway listens on the lab's own port.
+The configuration in `lab-stack/istio/` is written for a cluster. Only addresses differ here: each service is a
+ServiceEntry with the endpoints that the lab assigned to it, and the gateway listens on the lab's own port.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from labstack.mesh.documents import Document
 
 API_VERSION = "networking.istio.io/v1"
 SERVICE_PORT = 8000
-"""The port of each service, as the mesh knows it; its endpoints have others."""
+"""The port of each service in the mesh configuration. Its endpoints use other ports."""
 
 GATEWAY_PORT = 8080
-"""The gateway's port in the configuration, which stands for its port on this machine."""
+"""The gateway's port in the configuration, a placeholder for its port on this machine."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Instance:
     Parameters
     ----------
     version : str
-        Its label, such as ``v1``.
+        Version label, such as ``v1``.
     address : str
-        IP address, as the gateway reaches it.
+        IP address at which the gateway reaches it.
     port : int
-        Where it listens there.
+        Port at that address.
     """
 
     version: str
@@ -41,16 +41,16 @@ class Instance:
 
 @dataclass(frozen=True)
 class Addresses:
-    """All that the mesh has to know of this machine.
+    """The addresses of the gateway and of all services.
 
     Parameters
     ----------
     gateway_port : int
-        Where the gateway listens, on its own machine or in its container.
+        Port on which the gateway listens, on its machine or in its container.
     bind : str
-        The address that it listens on; empty for every one, as in a container of its own.
+        Address on which the gateway listens; empty for all addresses, as in a container.
     instances : mapping
-        The instances of each service, by its name.
+        The instances of each service, by service name.
     """
 
     gateway_port: int
@@ -89,15 +89,15 @@ def service_entries(addresses: Addresses) -> list[Document]:
 
 
 def for_this_machine(documents: Iterable[Document], addresses: Addresses) -> list[Document]:
-    """Return the documents with each Gateway moved to the lab's port and address; the given ones stay as they are."""
+    """Return the documents with each Gateway moved to the lab's port and address. The input is not modified."""
     return [_moved(document, addresses) if document.kind == "Gateway" else document for document in documents]
 
 
 def placed(documents: Iterable[Document], addresses: Addresses) -> list[Document]:
-    """Return what istiod or Envoy are given: the documents, moved to this machine, with a ServiceEntry for each service
-    that has none of its own among them.
+    """Return the documents as istiod or Envoy receives them, moved to this machine.
 
-    Each has its namespace written out: a cluster gives ``default`` to what names none, and istiod, reading files, none.
+    Each service without a ServiceEntry among the documents gets one. Every document gets an explicit namespace: a
+    cluster assigns ``default`` to a document without one, but istiod assigns none when it reads files.
     """
     moved = [_in_namespace(document) for document in for_this_machine(documents, addresses)]
     own = {(document.kind, document.namespace, document.name) for document in moved}

@@ -1,4 +1,4 @@
-"""Envoy's start: the file `lab-stack/envoy/bootstrap.yaml`, and where its configuration comes from."""
+"""Envoy's bootstrap: the file `lab-stack/envoy/bootstrap.yaml` plus the source of the dynamic configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HTTP2 = {
 
 
 COLLECTOR = "trace-collector"
-"""The name of the cluster to which Envoy's spans go."""
+"""The name of the cluster that receives Envoy's spans."""
 
 Address = tuple[str, int]
 """IP address and port."""
@@ -34,7 +34,7 @@ def _base(admin: Address, collector: Address | None) -> dict[str, Any]:
     if collector:
         base["static_resources"]["clusters"].append(_cluster(COLLECTOR, collector))
         base["tracing"] = {"http": _tracer(collector)}
-        # By default spans wait for four others, or five seconds.
+        # By default Envoy exports spans in batches of five, or every five seconds.
         soon = {"tracing.opentelemetry.min_flush_spans": 1}
         base["layered_runtime"] = {"layers": [{"name": "lab", "static_layer": soon}]}
     return base
@@ -45,7 +45,7 @@ def _cluster(name: str, where: Address) -> dict[str, Any]:
     endpoint = {"endpoint": {"address": {"socket_address": socket}}}
     return {
         "name": name,
-        # Before Envoy has resolved each name that stands here, it does not ask for its configuration.
+        # Envoy requests its configuration only after it has resolved every host name in the bootstrap.
         "type": "STATIC",
         "connect_timeout": "1s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
@@ -53,10 +53,10 @@ def _cluster(name: str, where: Address) -> dict[str, Any]:
 
 
 def _tracer(collector: Address) -> dict[str, Any]:
-    """Return how Envoy sends its spans: as OTLP over HTTP, in the name of the gateway.
+    """Return the tracer, which exports spans as OTLP over HTTP with the service name ``gateway``.
 
-    It stands in the bootstrap, and holds for every listener that traces and names no tracer of its own; so the same
-    serves whoever steers Envoy.
+    A tracer in the bootstrap applies to every listener that traces without naming a tracer. The same setting therefore
+    works with every control plane.
     """
     uri = {"uri": f"http://{collector[0]}:{collector[1]}/v1/traces", "cluster": COLLECTOR, "timeout": "1s"}
     return {
@@ -70,20 +70,20 @@ def _tracer(collector: Address) -> dict[str, Any]:
 
 
 def by_istiod(admin: Address, istiod: Address, collector: Address | None = None) -> str:
-    """Return the bootstrap of an Envoy that istiod configures, over one stream (ADS).
+    """Return the bootstrap of an Envoy that istiod configures over one stream (ADS).
 
     Parameters
     ----------
     admin : (str, int)
-        Where Envoy's administration listens.
+        IP address and port of Envoy's administration interface.
     istiod : (str, int)
         IP address and port of istiod's discovery service.
     collector : (str, int), optional
-        IP address and port where spans are taken as OTLP over HTTP; nobody needs to listen there yet.
+        IP address and port of the receiver for spans (OTLP over HTTP). It does not need to run yet.
     """
     bootstrap = _base(admin, collector)
     ads = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
-    # An istiod that comes back is found at once, not after the half minute that gRPC's back-off grows to.
+    # Reconnect to a restarted istiod at once. By default gRPC's back-off grows to half a minute.
     retry = {"retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}}
     bootstrap["dynamic_resources"] = {
         "lds_config": ads,

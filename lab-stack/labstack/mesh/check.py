@@ -1,4 +1,4 @@
-"""The check before anything is applied: schema, Istio's own rules, and what the documents say of each other."""
+"""Validation before documents are applied: the schema, Istio's own rules, and references between documents."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from labstack.mesh.words import closest
 
 @dataclass
 class Checked:
-    """What a check found.
+    """The result of a check.
 
     Parameters
     ----------
     problems : list of Problem
-        What keeps the documents from being applied.
+        Problems that prevent the documents from being applied.
     broken : list of Problem
-        Those of `problems` that are only references to what isn't there: Istio takes them, and requests fail.
+        Those of `problems` that are only references to missing objects. Istio accepts them, and requests fail.
     warnings : list of Problem
-        What Istio takes, and what will probably not do what its writer wants.
+        Configuration that Istio accepts but that probably does not do what its author intends.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -34,15 +34,15 @@ class Checked:
 
 
 def check(new: Sequence[Document], in_force: Sequence[Document] = ()) -> Checked:
-    """Check documents that are to be applied, together with those in force.
+    """Check documents before they are applied, together with the documents in force.
 
     Parameters
     ----------
     new : sequence of Document
-        What is to be applied; each takes the place of the one in force with its kind, namespace and name.
+        Documents to apply. Each replaces the document in force with the same kind, namespace and name.
     in_force : sequence of Document, optional
-        What is applied already. It may have faults of its own, which are no matter here; a reference of it that `new`
-        breaks (a subset taken away, say) is.
+        Documents that are already applied. Their existing problems are ignored, but a reference that `new` breaks (for
+        example by removing a subset) is reported.
     """
     checked = Checked(duplicates(new))
     sound, unsound = [], []
@@ -74,19 +74,19 @@ def check(new: Sequence[Document], in_force: Sequence[Document] = ()) -> Checked
 
 
 def require_valid(new: Sequence[Document], in_force: Sequence[Document] = (), *, force: bool = False) -> list[Problem]:
-    """Return the warnings of `check`, where nothing is wrong.
+    """Return the warnings of `check`, or raise an error if it finds problems.
 
     Parameters
     ----------
     new, in_force : sequence of Document
-        As `check` takes them.
+        As for `check`.
     force : bool
-        Let references to what isn't there pass, as warnings.
+        Treat references to missing objects as warnings.
 
     Raises
     ------
     InvalidMesh
-        Something is wrong; the error has each problem with its file, line and field.
+        The check found problems. The error lists each with its file, line and field.
     """
     checked = check(new, in_force)
     problems = [problem for problem in checked.problems if not force or problem not in checked.broken]

@@ -1,4 +1,4 @@
-"""Which control plane steers the gateway: istiod where it is, else the lab's translator."""
+"""Selection of the gateway's control plane: istiod where it is available, otherwise the lab's translator."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from labstack.mesh import istiod
 from labstack.paths import LabPaths
 
 NAMES = {"istiod": f"istiod {istiod.VERSION}", "translator": "the lab's translator"}
-"""The control planes, as people read of them."""
+"""Display names of the control planes."""
 
 CHOICES = ("auto", "istiod", "translator")
 
 
 def istiod_is_welcome() -> bool:
-    """Return whether a lab on this machine would let istiod steer the gateway, if it had it."""
+    """Report whether a lab on this machine would use istiod if it were installed."""
     return sys.platform == "linux" and (os.environ.get("LAB_CONTROL_PLANE") or "auto") != "translator"
 
 
@@ -26,16 +26,16 @@ def choose_control_plane(mode: str, paths: LabPaths) -> str:
     Parameters
     ----------
     mode : str
-        The lab's. In containers ``auto`` is istiod, from its official image.
+        The lab's backend. With ``containers``, ``auto`` selects istiod from its official image.
     paths : LabPaths
-        Where local mode looks for an installed istiod.
+        The lab's folders, in which the local backend looks for an installed istiod.
 
     Raises
     ------
     LabError
-        ``LAB_CONTROL_PLANE`` names none.
+        ``LAB_CONTROL_PLANE`` is not one of `CHOICES`.
     ProgramMissing
-        istiod is asked for, and not on this machine.
+        ``LAB_CONTROL_PLANE`` is ``istiod``, but istiod is not installed on this machine.
     """
     wanted = os.environ.get("LAB_CONTROL_PLANE") or "auto"
     if wanted not in CHOICES:

@@ -24,7 +24,7 @@ def translate(ctx: click.Context, files: tuple[Path, ...]) -> None:
     No lab needs to run. What istiod would take in silence, such as a host that isn't there, is a warning; what the
     translator doesn't do is refused.
     """
-    # Protobuf's messages take a while to load, so only the command that needs them pays for it.
+    # The protobuf messages are slow to import, so only the command that needs them imports them.
     from labstack.mesh.documents import read
     from labstack.mesh.translate import translate as translated
 

@@ -1,4 +1,4 @@
-"""Envoy's configuration for people: its routes as a table, and what a change became as a diff."""
+"""Readable views of Envoy's configuration: its routes as a table, and the effect of a change as a diff."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ FAULT = "envoy.filters.http.fault"
 
 @dataclass(frozen=True)
 class Route:
-    """One route of Envoy.
+    """One Envoy route.
 
     Attributes
     ----------
     hosts : str
-        For which hosts.
+        Hosts to which the route applies.
     name : str
-        As the VirtualService calls it.
+        Name in the VirtualService.
     match : str
-        Which requests it takes.
+        Conditions that a request must meet.
     to : str
-        Where they go, with shares in percent where there are several.
+        Destinations, with weights in percent if there are several.
     policy : str
-        Time-outs, retries, faults, mirrors.
+        Timeouts, retries, faults and mirrors.
     """
 
     hosts: str
@@ -45,7 +45,7 @@ class Route:
 
 
 def routes(configuration: Configuration) -> list[Route]:
-    """Return every route, in the order in which Envoy tries them."""
+    """Return all routes, in the order in which Envoy tries them."""
     return [
         Route(", ".join(host["domains"]), route.get("name", ""), _match(route["match"]), _to(route), _policy(route))
         for config in configuration["routes"].values()
@@ -95,7 +95,7 @@ def _to(route: Mapping[str, Any]) -> str:
 
 
 def _cluster(name: str) -> str:
-    """Say a cluster's name shortly: ``outbound|8000|v1|order.default.svc.cluster.local`` is ``order v1``."""
+    """Return a short cluster name: ``outbound|8000|v1|order.default.svc.cluster.local`` becomes ``order v1``."""
     parts = name.split("|")
     if len(parts) != 4:
         return name
@@ -130,12 +130,12 @@ def _share(fault: Mapping[str, Any]) -> str:
 
 
 def keep(paths: LabPaths, configuration: Configuration) -> None:
-    """Note down how Envoy's configuration was before a change."""
+    """Save Envoy's configuration as it was before a change."""
     write_atomically(writable_folder(paths.config("mesh")) / "before.json", json.dumps(configuration))
 
 
 def kept(paths: LabPaths) -> Configuration:
-    """Return what was noted down; nothing where there was no change yet."""
+    """Return the saved configuration, or an empty one if there was no change yet."""
     try:
         found: Configuration = json.loads((paths.config("mesh") / "before.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The documents of a mesh configuration: Kubernetes objects, each of whose fields knows its line."""
+"""The documents of a mesh configuration: Kubernetes objects with the line number of each field."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Document:
     Parameters
     ----------
     file : str
-        The file's name as people know it; ``<text>`` for text that came from no file.
+        Display name of the file; ``<text>`` for text that does not come from a file.
     data : dict
-        The parsed object. `kind`, `apiVersion` and `metadata.name` are strings that aren't empty, `metadata.namespace`
-        is one where it stands; nothing else is promised.
+        The parsed object. `kind`, `apiVersion` and `metadata.name` are non-empty strings, and so is
+        `metadata.namespace` if present. Nothing else is guaranteed.
     lines : mapping
         The line, counted from 1, of every key and list item, by its path, such as ``("spec", "http", 0, "route")``.
     """
@@ -63,17 +63,17 @@ class Document:
 
     @property
     def namespace(self) -> str:
-        """The object's namespace; ``default`` where none is written."""
+        """The object's namespace; ``default`` if it names none."""
         return str(self.data["metadata"].get("namespace") or "default")
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The spec; empty where there is none."""
+        """The spec; empty if there is none."""
         spec = self.data.get("spec")
         return spec if isinstance(spec, dict) else {}
 
     def line(self, *path: str | int) -> int:
-        """Return the line of the field at `path`, or of the nearest ancestor that stands in the file."""
+        """Return the line of the field at `path`, or of its nearest ancestor in the file."""
         for length in range(len(path), -1, -1):
             if path[:length] in self.lines:
                 return self.lines[path[:length]]
@@ -85,7 +85,7 @@ class Document:
 
 
 def field_path(path: tuple[str | int, ...]) -> str:
-    """Return a path as people write it: ``spec.http[0].match[1].headers["a.b"]``."""
+    """Return a path in readable form: ``spec.http[0].match[1].headers["a.b"]``."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -98,12 +98,13 @@ def field_path(path: tuple[str | int, ...]) -> str:
 
 
 def load(text: str, file: str = "<text>") -> list[Document]:
-    """Return the documents of a YAML text; empty ones are left out.
+    """Return the documents of a YAML text, without empty ones.
 
     Raises
     ------
     InvalidYaml
-        The text is not YAML, or one of its documents has no kind, apiVersion or metadata.name. Names each place.
+        The text is not YAML, or one of its documents has no kind, apiVersion or metadata.name. The error lists each
+        problem with its line.
     """
     documents, problems = [], []
     for value, lines, start in parse(text, file):
@@ -122,12 +123,12 @@ def load(text: str, file: str = "<text>") -> list[Document]:
 
 
 def read(path: Path, name: str = "") -> list[Document]:
-    """Return the documents of a YAML file; `name` is what people know it by (else its path).
+    """Return the documents of a YAML file. `name` is its display name; the default is its path.
 
     Raises
     ------
     InvalidYaml
-        The file can't be read, is not UTF-8 text, or `load` refuses what it holds.
+        The file can't be read, is too large or is not UTF-8 text, or `load` rejects its content.
     """
     name = name or str(path)
     try:

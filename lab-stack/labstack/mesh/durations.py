@@ -1,4 +1,4 @@
-"""Durations as Istio writes them: Go's form, such as ``1.5s``, ``10ms`` or ``1h30m``."""
+"""Durations in Go's notation, which Istio uses, such as ``1.5s``, ``10ms`` or ``1h30m``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ LONGEST = 2**63 - 1
 
 
 def nanoseconds(text: str) -> int | None:
-    """Return the length of a duration in nanoseconds, or None where `text` is none.
+    """Return a duration in nanoseconds, or None if `text` is not a duration.
 
-    The form is that of Go's time.ParseDuration: numbers with units, in a row, perhaps with a sign; or a bare ``0``.
+    The notation is that of Go's time.ParseDuration: a sequence of numbers with units and an optional sign, or a bare
+    ``0``.
     """
     sign, rest = (-1, text[1:]) if text[:1] == "-" else (1, text.removeprefix("+"))
     if rest == "0":

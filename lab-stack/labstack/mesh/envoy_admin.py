@@ -1,4 +1,4 @@
-"""Envoy's administration interface: what it has, and what it counts.
+"""Envoy's administration interface: its configuration and its statistics.
 
 Source: https://www.envoyproxy.io/docs/envoy/latest/operations/admin
 """
@@ -19,12 +19,12 @@ SECTIONS = {
     "RoutesConfigDump": ("routes", ("dynamic_route_configs",), "route_config"),
     "EndpointsConfigDump": ("endpoints", ("dynamic_endpoint_configs", "static_endpoint_configs"), "endpoint_config"),
 }
-"""Of each section of a dump: its short name, its lists, and where in an entry of theirs the resource stands."""
+"""For each section of a config dump: its short name, its lists, and the key of the resource in a list entry."""
 
 
 @dataclass(frozen=True)
 class Versions:
-    """Which version of each kind of configuration Envoy has, empty where it has none, and how many it has refused."""
+    """Envoy's version of each kind of configuration (empty if it has none), and the number of rejected updates."""
 
     clusters: str = ""
     listeners: str = ""
@@ -33,12 +33,12 @@ class Versions:
 
 
 class EnvoyAdmin:
-    """One Envoy.
+    """The administration interface of one Envoy.
 
     Parameters
     ----------
     url : str
-        Its administration interface.
+        URL of the interface.
     """
 
     def __init__(self, url: str) -> None:
@@ -55,9 +55,9 @@ class EnvoyAdmin:
         return answer
 
     def listens(self) -> bool:
-        """Whether it has a configuration, and that gives it something to listen on; no exception.
+        """Report whether Envoy has a configuration with a listener and is ready. Does not raise an error.
 
-        A connection to its port tells less: Docker takes one for a container in which nobody listens.
+        A successful connection to its port proves less: Docker accepts it even if no process listens in the container.
         """
         try:
             statuses = self._get("/listeners", format="json").json().get("listener_statuses")
@@ -66,7 +66,7 @@ class EnvoyAdmin:
         return bool(statuses) and http.answers(f"{self.url}/ready")
 
     def versions(self) -> Versions:
-        """Return which versions of its configuration it has taken, and how often it has refused one."""
+        """Return the versions of the configuration that Envoy has accepted, and the number of rejected updates."""
         clusters = listeners = ""
         routes: dict[str, str] = {}
         rejected = 0
@@ -90,11 +90,11 @@ class EnvoyAdmin:
         return {one["name"]: one["value"] for one in answer["stats"] if isinstance(one.get("value"), int)}
 
     def warming(self) -> int:
-        """Return how many clusters are known, and not usable yet."""
+        """Return the number of clusters that are known but not yet usable."""
         return sum(self.statistics(r"^cluster_manager\.warming_clusters$").values())
 
     def configuration(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return what it has: clusters, endpoints, listeners and routes, each by name, in protobuf's JSON."""
+        """Return Envoy's clusters, endpoints, listeners and routes, each by name, in protobuf's JSON."""
         found: dict[str, dict[str, dict[str, Any]]] = {short: {} for short, *_ in SECTIONS.values()}
         for section in self._get("/config_dump", include_eds="").json()["configs"]:
             kind = section["@type"].rsplit(".", 1)[-1]
@@ -102,7 +102,7 @@ class EnvoyAdmin:
                 continue
             short, lists, inner = SECTIONS[kind]
             for entry in (entry for name in lists for entry in section.get(name, ())):
-                # A listener stands in what is active, or in what is on its way to be.
+                # A listener is in `active_state`, or in `warming_state` before it becomes active.
                 holder = entry.get("active_state") or entry.get("warming_state") or entry
                 if resource := holder.get(inner):
                     clean = {key: value for key, value in resource.items() if key != "@type"}

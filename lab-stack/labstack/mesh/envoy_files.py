@@ -1,7 +1,7 @@
-"""Envoy's configuration as files: how the translator's resources reach it, without a control plane that runs.
+"""Envoy's configuration in files: delivery of the translator's resources without a running control plane.
 
-Envoy watches each file and reads it anew when another one takes its place. Clusters come before the routes that use
-them, and go after them, so that no request meets a route to nowhere.
+Envoy watches each file and reloads it when it is replaced. Clusters are added before the routes that use them and
+removed after these routes, so that no request matches a route to a missing cluster.
 
 Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/overview/xds_api (filesystem subscriptions)
 """
@@ -40,12 +40,12 @@ from labstack.paths import write_atomically
 from labstack.waiting import wait_until
 
 ACT_SECONDS = 20.0
-"""So long Envoy may take to take a configuration that it has called valid."""
+"""Maximum time, in seconds, for Envoy to apply a valid configuration."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What Envoy is given: each kind by name."""
+    """Envoy's resources: each kind by name."""
 
     clusters: Mapping[str, cluster_v3.Cluster]
     listeners: Mapping[str, listener_v3.Listener]
@@ -53,20 +53,20 @@ class Resources:
 
 
 class EnvoyFiles:
-    """The files that one Envoy reads.
+    """The configuration files of one Envoy.
 
     Parameters
     ----------
     folder : XdsFolder
-        Where they are.
+        Folder of the files.
     access_log : str
-        Where Envoy writes its access log.
+        Path of Envoy's access log; empty for none.
     envoy : Path
-        The program, which also judges a configuration before it is used.
+        The Envoy executable, which also validates a configuration before it is used.
     traces : bool
-        Whether Envoy traces every request; where its spans go is said in its bootstrap.
+        Whether Envoy traces every request. The bootstrap sets the destination of the spans.
     seen_as : XdsFolder, optional
-        The path by which Envoy itself reaches the folder, if that is another one, as in a container.
+        The folder's path from Envoy's view, if it differs from `folder`, as in a container.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class EnvoyFiles:
         self.envoy = envoy
         self.traces = traces
 
-    # -- making them -----------------------------------------------------------------------------------------------
+    # -- generation ------------------------------------------------------------------------------------------------
 
     def resources(self, translation: Translation) -> Resources:
-        """Return what Envoy is given for a translation: the same, but read from files, and with an access log."""
+        """Return Envoy's resources for a translation, changed to read from files and to write an access log."""
         endpoints = {one.cluster_name: one for one in translation.endpoints}
         return Resources(
             {one.name: with_endpoints(one, endpoints) for one in translation.clusters},
@@ -111,14 +111,14 @@ class EnvoyFiles:
         return changed
 
     def validate(self, resources: Resources) -> None:
-        """Ask Envoy itself whether it would take this.
+        """Validate resources with Envoy itself.
 
         Raises
         ------
         InvalidMesh
-            It would not; says why, in Envoy's words.
+            Envoy rejects the resources. The error quotes Envoy's message.
         ComponentFailed
-            Envoy could not be asked.
+            Envoy could not run the validation.
         """
         bootstrap = bootstrap_v3.Bootstrap()
         bootstrap.static_resources.clusters.extend(resources.clusters.values())
@@ -148,10 +148,10 @@ class EnvoyFiles:
                 next_step="mend the field that Envoy names; what was in force stays so",
             )
 
-    # -- putting them into effect ----------------------------------------------------------------------------------
+    # -- activation ------------------------------------------------------------------------------------------------
 
     def write(self, resources: Resources) -> None:
-        """Write every file, for an Envoy that does not run yet."""
+        """Replace all files without waiting for Envoy, as before its start."""
         self.folder.path.mkdir(parents=True, exist_ok=True)
         for stale in self.folder.path.glob("*.json"):
             stale.unlink()
@@ -162,7 +162,7 @@ class EnvoyFiles:
         swap(self.folder.listeners, resources.listeners.values(), version)
 
     def read(self) -> Resources:
-        """Return what the files hold now; a file that somebody has removed or damaged holds nothing."""
+        """Return the resources in the files. A missing or damaged file counts as empty."""
         routes = [route for path in self.folder.path.glob("routes-*.json") for route in resources_in(path)]
         return Resources(
             {one.name: one for one in resources_in(self.folder.clusters)},
@@ -171,12 +171,12 @@ class EnvoyFiles:
         )
 
     def swap(self, new: Resources, before: Resources, admin: EnvoyAdmin) -> None:
-        """Put `new` into the place of `before` under a running Envoy, without a request lost; returns when it acts.
+        """Replace `before` with `new` in a running Envoy without losing a request. Return once Envoy uses `new`.
 
         Raises
         ------
         ComponentFailed
-            Envoy did not take it in time.
+            Envoy did not apply the new resources within `ACT_SECONDS`.
         """
         version = new_version()
         gone = [name for name in before.clusters if name not in new.clusters]
@@ -202,7 +202,7 @@ class EnvoyFiles:
                 self.folder.routes(name).unlink(missing_ok=True)
 
     def _await(self, acts: Callable[[], bool], what: str, admin: EnvoyAdmin) -> None:
-        # Envoy has called it valid already, so it refuses nothing; whatever else is the matter, it doesn't act in time.
+        # Envoy has validated the configuration, so it does not reject it. Any other failure appears as a timeout.
         if not wait_until(acts, ACT_SECONDS, interval=0.005):
             raise ComponentFailed(
                 f"Envoy did not take its new {what}.",
@@ -211,13 +211,13 @@ class EnvoyFiles:
 
 
 def have(admin: EnvoyAdmin, names: Iterable[str], version: str) -> bool:
-    """Whether Envoy has this version of every one of these routes."""
+    """Report whether Envoy has the given version of every named route configuration."""
     routes = admin.versions().routes
     return all(routes.get(name) == version for name in names)
 
 
 class _Unpacked:
-    """An HTTP connection manager of a listener, unpacked for a change and packed again behind it."""
+    """Context manager that unpacks an HTTP connection manager of a listener and packs it again on exit."""
 
     def __init__(self, packed: Message) -> None:
         self._packed = packed
@@ -232,7 +232,7 @@ class _Unpacked:
 
 
 def connection_managers(listener: listener_v3.Listener) -> list[_Unpacked]:
-    """Return the HTTP connection managers of a listener, each to be used as a context."""
+    """Return the HTTP connection managers of a listener, each as a Python context manager."""
     return [
         _Unpacked(filter_.typed_config)
         for chain in listener.filter_chains
@@ -244,7 +244,7 @@ def connection_managers(listener: listener_v3.Listener) -> list[_Unpacked]:
 def with_endpoints(
     cluster: cluster_v3.Cluster, endpoints: Mapping[str, endpoint_v3.ClusterLoadAssignment]
 ) -> cluster_v3.Cluster:
-    """Return a cluster that holds its endpoints itself, instead of asking for them."""
+    """Return the cluster with inline endpoints instead of EDS."""
     if cluster.type != cluster_v3.Cluster.EDS:
         return cluster
     changed = cluster_v3.Cluster()
@@ -259,7 +259,7 @@ def with_endpoints(
 
 
 def json_access_log(path: str) -> accesslog_v3.AccessLog:
-    """Return the access log that istiod makes of `lab-stack/istio/mesh.yaml`."""
+    """Return the access log that istiod generates from `lab-stack/istio/mesh.yaml`."""
     settings = file_v3.FileAccessLog(path=path)
     settings.log_format.json_format.update(log_format())
     log = accesslog_v3.AccessLog(name="envoy.access_loggers.file")
@@ -268,12 +268,12 @@ def json_access_log(path: str) -> accesslog_v3.AccessLog:
 
 
 def new_version() -> str:
-    """Return a version that no configuration had before."""
+    """Return a version that no earlier configuration has."""
     return str(time.time_ns())
 
 
 def resources_in(path: Path) -> list[Any]:
-    """Return the resources of a file."""
+    """Return the resources in a file, or none if the file is missing or damaged."""
     try:
         response = envoy_api.parse(path.read_text(encoding="utf-8"), discovery_v3.DiscoveryResponse())
     except (OSError, envoy_api.Invalid):
@@ -292,7 +292,7 @@ def resources_in(path: Path) -> list[Any]:
 
 
 def swap(path: Path, resources: Iterable[Message] | Sequence[Message], version: str) -> None:
-    """Write a file of resources, and put it into its place."""
+    """Write resources to a file, and replace the previous file atomically."""
     response = discovery_v3.DiscoveryResponse(version_info=version)
     for resource in resources:
         response.resources.add().Pack(resource, deterministic=True)

@@ -1,10 +1,10 @@
-"""What can be wrong with a mesh configuration, as a branch of the lab's errors.
+"""Errors in a mesh configuration, as a branch of the lab's errors.
 
 LabError
-└── MeshError          something is wrong with a configuration; carries each problem with its place
-    ├── InvalidYaml    the text is not YAML, or what it holds are not Kubernetes objects
-    ├── InvalidMesh    the objects break Istio's schema, or name things that aren't there
-    └── Unsupported    valid for Istio, but not something that the lab's translator does
+└── MeshError          a configuration is invalid; lists each problem with its place
+    ├── InvalidYaml    the text is not YAML, or its documents are not Kubernetes objects
+    ├── InvalidMesh    the objects violate Istio's schema, or refer to missing objects
+    └── Unsupported    valid for Istio, but not supported by the lab's translator
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, or doubtful, at one place of a file.
+    """One problem or warning at one place in a file.
 
     Parameters
     ----------
     file : str
-        The file's name as people know it.
+        Display name of the file.
     line : int
-        Counted from 1.
+        Line, counted from 1.
     field : str
-        The path inside the document, such as ``spec.http[0].route[0].weight``; empty where there is none.
+        Path inside the document, such as ``spec.http[0].route[0].weight``; empty if there is none.
     message : str
-        What was seen, and what is expected.
+        The value found and the value expected.
     """
 
     file: str
@@ -44,7 +44,7 @@ class Problem:
 
 
 def numbered(problems: Iterable[Problem], limit: int = SHOWN) -> str:
-    """Return `problems` as a numbered list; those after the first `limit` are only counted."""
+    """Return `problems` as a numbered list. Problems after the first `limit` are only counted."""
     every = list(problems)
     lines = [f"{number}. {problem}" for number, problem in enumerate(every[:limit], start=1)]
     if len(every) > limit:
@@ -53,16 +53,16 @@ def numbered(problems: Iterable[Problem], limit: int = SHOWN) -> str:
 
 
 class MeshError(LabError):
-    """Something is wrong with a mesh configuration.
+    """A mesh configuration is invalid.
 
     Parameters
     ----------
     problem : str
-        What was tried.
+        Summary in one sentence.
     problems : sequence of Problem, optional
-        Each thing that is wrong, with its place; they stand in the text of the error.
+        The individual problems with their places. The text of the error lists them.
     next_step : str, optional
-        What to do about it.
+        Suggested next step.
     """
 
     def __init__(self, problem: str, *, problems: Sequence[Problem] = (), next_step: str = "") -> None:
@@ -72,12 +72,12 @@ class MeshError(LabError):
 
 
 class InvalidYaml(MeshError):
-    """The text is not YAML, or what it holds are not Kubernetes objects."""
+    """The text is not YAML, or its documents are not Kubernetes objects."""
 
 
 class InvalidMesh(MeshError):
-    """The objects break Istio's schema, or name things that aren't there."""
+    """The objects violate Istio's schema, or refer to missing objects."""
 
 
 class Unsupported(MeshError):
-    """Valid for Istio, but not something that the lab's translator does."""
+    """Valid for Istio, but not supported by the lab's translator."""

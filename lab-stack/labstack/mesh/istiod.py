@@ -1,4 +1,4 @@
-"""How istiod runs without Kubernetes, in either mode.
+"""Environment and command line of istiod without Kubernetes, for processes and containers.
 
 Source: https://istio.io/latest/docs/reference/commands/pilot-discovery/
 """
@@ -14,37 +14,37 @@ VERSION: str = VERSIONS["programs"]["istiod"]["version"]
 
 ENVIRONMENT = MappingProxyType(
     {
-        # No certificates, and no filters that only Istio's own build of Envoy has.
+        # No certificates, and no filters that exist only in Istio's own build of Envoy.
         "ENABLE_CA_SERVER": "false",
         "PILOT_CERT_PROVIDER": "none",
         "PILOT_ENABLE_METADATA_EXCHANGE": "false",
         "PILOT_ENABLE_ALPN_FILTER": "false",
-        # Envoy then has what the translator makes, to the letter.
+        # Envoy's configuration is then identical to the translator's.
         "PILOT_ENABLE_TELEMETRY_LABEL": "false",
-        # A learner's edit acts at once, not after the 100 ms in which a cluster gathers changes.
+        # Apply a learner's edit at once, not after the 100 ms for which a cluster collects changes.
         "PILOT_DEBOUNCE_AFTER": "10ms",
         "POD_NAMESPACE": "istio-system",
     }
 )
 
 RESOURCES, SERVICES = "/debug/configz", "/debug/registryz"
-"""Where it lists what it has read, and the services that it knows; only for who asks from its machine or container."""
+"""Paths that list the loaded resources and the known services. istiod serves them only to its machine or container."""
 
 REFUSAL = "unable to reload file configuration"
-"""What its log says when it goes on with what it had."""
+"""Log message of istiod when it rejects a configuration and keeps the previous one."""
 
 
 def options(*, folder: str, mesh: str, discovery: str, http: str, monitoring: str) -> list[str]:
-    """Return its command line.
+    """Return istiod's command line.
 
     Parameters
     ----------
     folder : str
-        Where it reads resources from.
+        Folder from which istiod reads resources.
     mesh : str
-        The file of its mesh configuration.
+        Path of the mesh configuration file.
     discovery, http, monitoring : str
-        Addresses, ``host:port``, of the discovery service (gRPC), of the debug interface, and of its metrics.
+        Addresses (``host:port``) of the discovery service (gRPC), the debug interface and the metrics.
     """
     return [
         "discovery",
@@ -62,7 +62,7 @@ def options(*, folder: str, mesh: str, discovery: str, http: str, monitoring: st
 
 
 def missing() -> ProgramMissing:
-    """Return the error that says how to get istiod."""
+    """Return the error that explains how to install istiod."""
     return ProgramMissing(
         "istiod is not on this machine.",
         next_step="`lab install istiod` gets it; without it the lab's translator steers the gateway "

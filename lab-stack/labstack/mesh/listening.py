@@ -1,4 +1,4 @@
-"""Whether the gateway can listen where a Gateway says; Envoy itself would only write it into its log."""
+"""Check that the gateway can listen on the ports of a Gateway. Envoy itself would only log the failure."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from labstack.mesh.errors import InvalidMesh
 
 
 def require_free_ports(new: Sequence[Document], before: Sequence[Document], *, bound_here: bool) -> None:
-    """Refuse a Gateway on a port of this machine that somebody else has.
+    """Reject a Gateway on a port of this machine that another program uses.
 
     Parameters
     ----------
     new, before : sequence of Document
-        What is to be in force, and what is, both with the lab's ports.
+        The documents to apply and the documents in force, both with the lab's ports.
     bound_here : bool
-        Whether the gateway listens on this machine, and not in a container of its own.
+        Whether the gateway listens on this machine, not in a container.
 
     Raises
     ------
     InvalidMesh
-        Names each such port, its place, and who has it.
+        A port is in use. The error lists each such port with its place and the program that uses it.
     """
     if not bound_here:
         return

@@ -1,4 +1,4 @@
-"""The mesh of a lab: look at what steers its gateway, and change it, while clients go on."""
+"""The mesh of a lab: inspect and change the gateway's configuration while clients send requests."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from labstack.lab import Lab
 
 LOG_LINES = 400
-"""Lines of istiod's log in which a refusal is looked for."""
+"""Number of lines at the end of istiod's log to search for a rejection."""
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What an apply has done.
+    """The result of an apply.
 
     Attributes
     ----------
     changes : dict
         ``created``, ``configured`` or ``unchanged``, by ``Kind/name``.
     warnings : list of Problem
-        What is valid and probably not meant.
+        Valid configuration that is probably a mistake.
     control_plane : str
-        What has put it into effect.
+        Display name of the control plane that applied the changes.
     """
 
     changes: dict[str, str]
@@ -56,7 +56,7 @@ class Mesh:
     Parameters
     ----------
     lab : Lab
-        The lab that it belongs to.
+        The lab to which the gateway belongs.
     """
 
     def __init__(self, lab: Lab) -> None:
@@ -65,32 +65,33 @@ class Mesh:
 
     @property
     def control_plane(self) -> str:
-        """What steers the gateway, in words."""
+        """The display name of the gateway's control plane."""
         return NAMES["istiod" if self._istiod() else "translator"]
 
-    # -- changing it -----------------------------------------------------------------------------------------------
+    # -- changes ---------------------------------------------------------------------------------------------------
 
     def apply(self, what: str | Path, *, force: bool = False) -> Applied:
-        """Put Istio resources into force beside the others, each in the place of the one of its name.
+        """Apply Istio resources. Each replaces the resource of the same kind, namespace and name; others stay in force.
 
         Parameters
         ----------
         what : str or Path
-            YAML text, or a file of it.
+            YAML text, or the path of a YAML file.
         force : bool
-            Put into force what names a host, a subset or a gateway that isn't there, to see what that does.
+            Apply resources that refer to a missing host, subset or gateway, to see the effect.
 
         Returns
         -------
         Applied
-            Returned when the gateway acts upon it.
+            The changes. The method returns once the gateway uses them.
 
         Raises
         ------
         InvalidYaml, InvalidMesh, Unsupported
-            Something is wrong with it; each problem has its file, line and field. What was in force stays so.
+            The resources are invalid. Each problem has its file, line and field. The previous configuration stays in
+            force.
         NotRunning
-            The gateway or its control plane does not run.
+            The gateway or its control plane is not running.
         """
         new = read(what) if isinstance(what, Path) else load(what)
         with self._lab.changing():
@@ -105,13 +106,13 @@ class Mesh:
         return Applied(changes, warnings, self.control_plane)
 
     def reset(self) -> None:
-        """Go back to the lab's own configuration, as it is at the course's start."""
+        """Restore the lab's own configuration, as it is at the start of the course."""
         with self._lab.changing():
             self._put(own_configuration(), self._store.read())
             self._store.forget()
 
     def refresh(self) -> None:
-        """Tell the gateway of services that have come or gone; does nothing where it doesn't run."""
+        """Update the gateway after services were added or removed, if it and its control plane are running."""
         if self._missing():
             return
         documents = self._store.read()
@@ -161,19 +162,19 @@ class Mesh:
         needed = [Gateway.name, *([ControlPlane.name] if self._istiod() else [])]
         return [name for name in needed if backend.inspect(name).state != "running"]
 
-    # -- looking at it ---------------------------------------------------------------------------------------------
+    # -- inspection ------------------------------------------------------------------------------------------------
 
     def documents(self) -> list[Document]:
-        """Return the Istio resources that are in force, as they were written."""
+        """Return the Istio resources in force, as written."""
         return self._store.read()
 
     def show(self, name: str | None = None) -> str:
-        """Return what is in force as YAML: all of it, or one resource by ``Kind/name`` (or its name alone).
+        """Return the resources in force as YAML: all of them, or one by ``Kind/name`` (or by its name alone).
 
         Raises
         ------
         LabError
-            There is none of that name; says which there are.
+            No resource has that name. The error lists the existing names.
         """
         documents = self._store.read()
         if name is None:
@@ -185,12 +186,13 @@ class Mesh:
         return dump(wanted)
 
     def routes(self) -> list[describe.Route]:
-        """Return the routes that Envoy has now, in the order in which it tries them."""
+        """Return Envoy's current routes, in the order in which it tries them."""
         return describe.routes(self._admin().configuration())
 
     def diff(self) -> str:
-        """Return what the last change became in Envoy: its clusters, endpoints, listeners and routes before and after,
-        as a unified diff; empty where nothing changed.
+        """Return the effect of the last change on Envoy's configuration as a unified diff.
+
+        The diff covers clusters, endpoints, listeners and routes. It is empty if nothing changed.
         """
         return describe.difference(describe.kept(self._lab.paths), self._admin().configuration())
 
@@ -203,7 +205,7 @@ class Mesh:
         return self._admin().statistics(pattern)
 
     def access_log(self, lines: int = 200) -> list[dict[str, Any]]:
-        """Return the gateway's last requests, oldest first; see `labstack.mesh.access_log.FLAGS` for the flags."""
+        """Return the gateway's last requests, oldest first. `labstack.mesh.access_log.FLAGS` explains the flags."""
         return parse_lines(self._gateway().access_log(lines))
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What documents name of each other: hosts, ports, subsets, gateways, and names that stand twice."""
+"""Checks of references between documents (hosts, ports, subsets, gateways) and of duplicate names."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from labstack.mesh.rules.names import Hosts, full, is_address
 from labstack.mesh.words import did_you_mean, listed, short
 
 Target = tuple[dict[str, Any], Path]
-GATEWAY_LABELS = {"istio": "ingressgateway"}  # what the lab's gateway carries
+GATEWAY_LABELS = {"istio": "ingressgateway"}  # the labels of the lab's gateway
 
 
 def check_references(document: Document, registry: Registry) -> Findings:
-    """Return what a document, which its schema has nothing against, says of things that aren't there."""
+    """Check the references of a document that conforms to its schema, and return the findings."""
     found = Findings(document)
     check: dict[str, Callable[[Findings, Registry], None]] = {
         "DestinationRule": _destination_rule,
@@ -39,7 +39,7 @@ def check_references(document: Document, registry: Registry) -> Findings:
 
 
 def duplicates(documents: Sequence[Document]) -> list[Problem]:
-    """Return a problem for each document whose kind, namespace and name an earlier one has: only one would survive."""
+    """Return a problem for each document with the kind, namespace and name of an earlier one. Istio keeps only one."""
     first: dict[tuple[str, str, str], Document] = {}
     problems = []
     for document in documents:
@@ -55,7 +55,7 @@ def duplicates(documents: Sequence[Document]) -> list[Problem]:
 
 
 def targets(spec: dict[str, Any]) -> Iterator[Target]:
-    """Give each destination of a VirtualService with its path."""
+    """Yield each destination of a VirtualService with its path."""
     for kind in ("http", "tls", "tcp"):
         for index, route in enumerate(spec.get(kind, [])):
             path: Path = ("spec", kind, index)
@@ -152,9 +152,9 @@ def _gateway_name(name: str, path: Path, found: Findings, registry: Registry) ->
 
 
 def gateway_key(name: str, namespace: str) -> tuple[str, str]:
-    """Return namespace and name of the Gateway that a VirtualService in `namespace` names.
+    """Return namespace and name of the Gateway that a VirtualService in `namespace` refers to.
 
-    Forms are ``name``, ``namespace/name``, ``./name`` and, of old, ``name.namespace.svc.cluster.local``.
+    The forms are ``name``, ``namespace/name``, ``./name`` and the outdated ``name.namespace.svc.cluster.local``.
     """
     space, slash, rest = name.partition("/")
     if slash:

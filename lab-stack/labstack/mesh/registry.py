@@ -1,4 +1,4 @@
-"""What a set of documents offers to each other: services, subsets and gateways, found as Istio finds them."""
+"""The services, subsets and gateways that a set of documents defines, looked up as Istio does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from labstack.mesh.documents import Document
 from labstack.mesh.rules.names import DOMAIN, Hosts, covers, full
 
-GATEWAY_NAMESPACE = "default"  # the namespace of the lab's gateway, as its node id says
+GATEWAY_NAMESPACE = "default"  # the namespace of the lab's gateway, as in its node id
 ROOT_NAMESPACE = "istio-system"
 
 
@@ -20,13 +20,13 @@ class Service:
     Parameters
     ----------
     host : str
-        As the entry has it.
+        Host as written in the entry.
     document : Document
-        The entry.
+        The ServiceEntry.
     ports : dict of int to str
         Number and name of each port.
     labels : list of dict, or None
-        The labels of each endpoint; None where they aren't known (DNS without endpoints, a workload selector).
+        The labels of each endpoint; None if they are unknown (DNS without endpoints, a workload selector).
     """
 
     host: str
@@ -38,20 +38,21 @@ class Service:
 class Registry:
     """The services, DestinationRules and Gateways of a set of documents.
 
-    Built from whatever is readable, so that one typo isn't reported as ten broken references: a document with a mistake
-    elsewhere still has its host, and where its host or subsets can't be told, nobody is blamed for naming them.
+    The registry uses every readable field, so that one typo is not reported as ten broken references. A document with
+    an error elsewhere still defines its host. If its host or subsets are unreadable, references to them are not
+    reported.
 
     Parameters
     ----------
     documents : sequence of Document
-        All that are, or would be, in force together.
+        All documents that are, or would be, in force together.
     unsound : sequence of Document, optional
-        Those of them that their schema is against.
+        Those of `documents` that violate their schema.
 
     Attributes
     ----------
     unsure_of_hosts : bool
-        A ServiceEntry among the unsound ones has no readable host.
+        Whether a ServiceEntry in `unsound` has no readable host.
     """
 
     def __init__(self, documents: Sequence[Document], unsound: Sequence[Document] = ()) -> None:
@@ -84,9 +85,9 @@ class Registry:
             self.delegates.add((namespace, document.name))
 
     def service(self, host: str) -> list[Service]:
-        """Return the services of a full host: by its name, else by the most specific wildcard.
+        """Return the services of a full host name: by exact name, otherwise by the most specific wildcard.
 
-        For a host that begins with ``*``, as a DestinationRule's may, all that it stands for.
+        For a host that starts with ``*``, as in a DestinationRule, return all services that it matches.
         """
         if host in self.services:
             return self.services[host]
@@ -96,10 +97,10 @@ class Registry:
         return self.services[wild] if wild is not None else []
 
     def rules_for(self, host: str) -> list[Document]:
-        """Return the DestinationRules that the gateway takes for a full host.
+        """Return the DestinationRules that the gateway uses for a full host name.
 
-        Istio looks in the namespace of the proxy, then in the service's, then in the root one, and takes all rules of
-        the first in which it finds the host, or else its most specific wildcard.
+        Istio searches the namespace of the proxy, then that of the service, then the root namespace. It uses all rules
+        of the first namespace that has the host or, without an exact match, the most specific wildcard for it.
         """
         services = self.service(host)
         for namespace in (GATEWAY_NAMESPACE, *(one.document.namespace for one in services), ROOT_NAMESPACE):
@@ -111,24 +112,24 @@ class Registry:
         return []
 
     def unsure_of_subsets(self, host: str) -> bool:
-        """Tell whether a DestinationRule that can't be read may have given `host` its subsets."""
+        """Report whether an unreadable DestinationRule may define subsets of `host`."""
         return any(not one or covers(one, host) for one in self._unsure)
 
     def shown(self, namespace: str) -> list[str]:
-        """Return the known hosts as a writer in `namespace` would write them, short ones short."""
+        """Return the known hosts as a document in `namespace` would write them, in short form where possible."""
         suffix = f".{namespace}.svc.{DOMAIN}"
         return sorted(host.removesuffix(suffix) for host in self.services)
 
 
 def at_gateway(document: Document) -> bool:
-    """Tell whether the gateway sees a document, by its exportTo: no list, ``*``, or the gateway's namespace in it."""
+    """Report whether a document is visible to the gateway: its exportTo is empty or has ``*`` or the namespace."""
     spaces = texts(document.spec.get("exportTo"))
     own = document.namespace == GATEWAY_NAMESPACE
     return not spaces or "*" in spaces or GATEWAY_NAMESPACE in spaces or (own and "." in spaces)
 
 
 def subsets(rules: Iterable[Document]) -> Iterator[tuple[str, dict[str, Any], Document, int]]:
-    """Give each subset of some DestinationRules: its name, itself, its rule, and its place in there."""
+    """Yield the name, content, rule and index of each subset of the DestinationRules."""
     for rule in rules:
         for index, subset in enumerate(mappings(rule.spec.get("subsets"))):
             if isinstance(subset.get("name"), str):
@@ -136,12 +137,12 @@ def subsets(rules: Iterable[Document]) -> Iterator[tuple[str, dict[str, Any], Do
 
 
 def texts(value: Any) -> list[str]:
-    """Return the texts of a list; nothing where it is none."""
+    """Return the strings in a list, or nothing if `value` is not a list."""
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def mappings(value: Any) -> list[dict[str, Any]]:
-    """Return the mappings of a list; nothing where it is none."""
+    """Return the mappings in a list, or nothing if `value` is not a list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 

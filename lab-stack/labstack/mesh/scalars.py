@@ -1,7 +1,8 @@
-"""YAML's scalars, read as Kubernetes and istiod read them.
+"""YAML scalars, parsed as Kubernetes and istiod parse them.
 
-Both follow Go's yaml.v2, which differs from PyYAML: ``y`` and ``n`` are booleans, ``1e3`` is a number, ``80.0`` the
-integer 80, a date and ``1:30`` are strings. A checker that read them otherwise would let through what a cluster won't.
+Both follow Go's yaml.v2, which differs from PyYAML: ``y`` and ``n`` are booleans, ``1e3`` is a number, ``80.0`` is the
+integer 80, and a date and ``1:30`` are strings. A checker that parsed them differently would accept documents that a
+cluster rejects.
 """
 
 from __future__ import annotations
@@ -31,16 +32,17 @@ def read(text: str, *, plain: bool, tag: str | None) -> Scalar:
     Parameters
     ----------
     text : str
-        The scalar as it stands, quotes and escapes already undone.
+        The scalar, with quotes and escapes already resolved.
     plain : bool
-        Whether it stands without quotes, so that its looks decide its type.
+        Whether the scalar is unquoted, so that its form determines its type.
     tag : str or None
-        A tag such as ``tag:yaml.org,2002:str`` where one is written.
+        The explicit tag, such as ``tag:yaml.org,2002:str``, or None.
 
     Raises
     ------
     ValueError
-        The tag is not one of YAML's scalars, does not fit the text, or the number is not finite. Its text says which.
+        The tag is not a YAML scalar tag or does not fit the text, or the number is not finite. The message names the
+        cause.
     """
     if tag == TAG + "str" or (tag is None and not plain) or tag == "!":
         return text
@@ -80,5 +82,5 @@ def _by_looks(text: str) -> Scalar:
 
 def _integer(number: str) -> int:
     if number.lstrip("+-").startswith("0") and number.lstrip("+-").isdigit():
-        return int(number, 8)  # 010 is eight
+        return int(number, 8)  # octal: 010 is eight
     return int(number, 0)

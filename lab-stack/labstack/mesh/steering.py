@@ -1,7 +1,7 @@
-"""What steers the gateway: one interface, two ways.
+"""Control planes of the gateway: one interface, two implementations.
 
-Real istiod makes Envoy's configuration and streams it. Where istiod isn't, the lab's translator makes the same
-configuration, and Envoy reads it from files.
+istiod generates Envoy's configuration and streams it. Where istiod is not available, the lab's translator generates the
+same configuration, and Envoy reads it from files.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from labstack.waiting import wait_until
 
 
 class Steering(Protocol):
-    """Puts a configuration into effect."""
+    """A control plane that applies a configuration to Envoy."""
 
     def judge(self, new: Sequence[Document]) -> None:
-        """Refuse what can't be put into effect; changes nothing."""
+        """Validate a configuration without applying it."""
 
     def put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
-        """Put `new` into the place of `before`, and return when Envoy acts upon it; where that fails, `before` acts."""
+        """Replace `before` with `new`, and return once Envoy uses it. On failure, `before` stays in effect."""
 
 
 class ByTranslator:
-    """The lab's translator, and files.
+    """The lab's translator, which writes files for Envoy.
 
     Parameters
     ----------
     files : EnvoyFiles
-        What Envoy reads.
+        Envoy's configuration files.
     admin : EnvoyAdmin
-        Envoy itself.
+        Envoy's administration interface.
     """
 
     def __init__(self, files: EnvoyFiles, admin: EnvoyAdmin) -> None:
@@ -58,16 +58,16 @@ class ByTranslator:
 
 
 class ByIstiod:
-    """Real istiod.
+    """istiod, which streams the configuration to Envoy.
 
     Parameters
     ----------
     place : callable
-        Puts a YAML text into istiod's folder.
+        Writes a YAML text to istiod's folder.
     log : callable
-        Returns the end of istiod's log.
+        Returns the last lines of istiod's log.
     admin : EnvoyAdmin
-        The Envoy that it steers.
+        Administration interface of the Envoy that istiod configures.
     """
 
     def __init__(self, place: Callable[[str], None], log: Callable[[], str], admin: EnvoyAdmin) -> None:
@@ -76,7 +76,7 @@ class ByIstiod:
         self._admin = admin
 
     def judge(self, new: Sequence[Document]) -> None:
-        """Nothing: istiod itself judges what it is given, and goes on with what it had."""
+        """Do nothing: istiod validates its input itself, and keeps the previous configuration if it rejects the new."""
 
     def put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
         versions, refusals = self._admin.versions(), self._refusals()
@@ -90,7 +90,7 @@ class ByIstiod:
             return self._admin.versions().rejected > versions.rejected or self._refusals() > refusals
 
         self._place(dump(new))
-        # Each time that istiod reads its folder, all that Envoy has gets one new version.
+        # Each time istiod reads its folder, all of Envoy's resources get the same new version.
         wait_until(acts, 0.5, interval=0.015)
         settled = wait_until(lambda: acts() or is_refused(), ACT_SECONDS, interval=0.05)
         if settled and not is_refused():

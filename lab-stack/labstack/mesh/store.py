@@ -1,6 +1,6 @@
-"""Which configuration is in force: the lab's own, from `lab-stack/istio/`, and what was applied over it.
+"""Storage of the configuration in force: the lab's own from `lab-stack/istio/`, plus the changes applied to it.
 
-This is the truth, on disk. What istiod or Envoy read is made from it, and made anew at each of their starts.
+The stored file is the source of truth. The input of istiod and Envoy is generated from it at each of their starts.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from labstack.paths import CONFIG, LabPaths, write_atomically
 
 ISTIO = CONFIG / "istio"
 NOT_RESOURCES = ("mesh.yaml",)
-"""Files of that folder that hold no Istio resources."""
+"""Files in that folder that do not contain Istio resources."""
 
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-"""LibYAML's where it is there, which is ten times as fast."""
+"""LibYAML's dumper if available, which is ten times as fast."""
 
 Key = tuple[str, str, str]
 
 
 def key(document: Document) -> Key:
-    """Return what names a document: kind, namespace and name."""
+    """Return the key of a document: kind, namespace and name."""
     return document.kind, document.namespace, document.name
 
 
 def own_configuration() -> list[Document]:
-    """Return the lab's own configuration, as it is at the course's start."""
+    """Return the lab's own configuration, as it is at the start of the course."""
     files = sorted(path for path in ISTIO.glob("*.yaml") if path.name not in NOT_RESOURCES)
     return [document for path in files for document in read(path, f"lab-stack/istio/{path.name}")]
 
 
 def merged(before: Iterable[Document], new: Iterable[Document]) -> list[Document]:
-    """Return `before` with each of `new` in the place of the one of its name, or behind all."""
+    """Return `before` with each document of `new` in place of the one with the same key, or appended."""
     result = {key(document): document for document in before}
     result.update((key(document), document) for document in new)
     return list(result.values())
@@ -59,26 +59,26 @@ class MeshStore:
         self.file = paths.config("mesh") / "in-force.yaml"
 
     def read(self) -> list[Document]:
-        """Return what is in force; the lab's own where nothing was ever applied.
+        """Return the documents in force, or the lab's own configuration if no change was applied.
 
         Raises
         ------
         InvalidYaml
-            Somebody has damaged the file.
+            The file is damaged.
         """
         return read(self.file, str(self.file)) if self.file.exists() else own_configuration()
 
     @property
     def is_own(self) -> bool:
-        """Whether nothing was applied over the lab's own configuration."""
+        """Whether the lab's own configuration is in force without changes."""
         return not self.file.exists()
 
     def write(self, documents: Sequence[Document]) -> None:
-        """Write down what is in force."""
+        """Save the documents in force."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.file, dump(documents))
 
     def forget(self) -> None:
-        """Go back to the lab's own configuration."""
+        """Delete the saved documents, so that the lab's own configuration is in force."""
         with contextlib.suppress(FileNotFoundError):
             self.file.unlink()

@@ -1,4 +1,4 @@
-"""`lab mesh apply | show | diff | reset | routes | log`: the verbs of a running lab's mesh in a shell."""
+"""`lab mesh apply | show | diff | reset | routes | log`: the commands for the mesh of a running lab."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS = {
     "route_name": "route",
     "service_version": "version",
 }
-"""Fields of the access log that a table shows, and their titles."""
+"""Fields of the access log in a table, with their column titles."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, nothing else.")
 

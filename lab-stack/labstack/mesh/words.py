@@ -1,4 +1,4 @@
-"""How a message names what was seen, and what somebody probably meant."""
+"""Wording of messages: descriptions of values, and suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FEW = 300
 
 
 def seen(value: Any) -> str:
-    """Return what was seen, as a noun: ``the number 5``, ``the text `foo```, ``a list``."""
+    """Return a value as a noun phrase: ``the number 5``, ``the text `foo```, ``a list``."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -23,26 +23,26 @@ def seen(value: Any) -> str:
 
 
 def short(text: str, limit: int = 60) -> str:
-    """Return `text` on one line, and no longer than `limit`."""
+    """Return `text` on one line, truncated to `limit` characters."""
     line = text.replace("\n", "\\n")
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
 def plain(name: str) -> str:
-    """Return a name without what people get wrong most: capitals, `_` and `-`."""
+    """Return a name without the most common differences: in lower case, without `_` and `-`."""
     return name.lower().replace("_", "").replace("-", "")
 
 
 def likeness(one: str, other: str) -> float:
-    """Return how alike two names are, from 0 to 1."""
+    """Return the similarity of two names, from 0 to 1."""
     return SequenceMatcher(None, plain(one[:200]), plain(other)).ratio()
 
 
 def closest(name: str, candidates: Iterable[str], cutoff: float = 0.7) -> str | None:
-    """Return the candidate that `name` was probably meant to be, or None where none is close."""
+    """Return the candidate that `name` probably stands for, or None if none is close."""
     best, score = None, cutoff
     every = list(candidates)
-    if len(every) > FEW:  # comparing takes its time: of many, only those that begin alike
+    if len(every) > FEW:  # comparison is slow: of many, keep those with the same first letters
         every = [candidate for candidate in every if plain(candidate)[:2] == plain(name)[:2]][:FEW]
     for candidate in every:
         matcher = SequenceMatcher(None, plain(name[:200]), plain(candidate))
@@ -52,13 +52,13 @@ def closest(name: str, candidates: Iterable[str], cutoff: float = 0.7) -> str | 
 
 
 def did_you_mean(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return ``; did you mean `x`?``, or nothing where no candidate is close."""
+    """Return ``; did you mean `x`?``, or an empty string if no candidate is close."""
     meant = closest(name, candidates, cutoff)
     return f"; did you mean `{meant}`?" if meant is not None else ""
 
 
 def listed(names: Iterable[str], limit: int = 30) -> str:
-    """Return names in backticks, separated by commas; those after the first `limit` are only counted."""
+    """Return names in backticks, separated by commas. Names after the first `limit` are only counted."""
     every = list(names)
     text = ", ".join(f"`{short(name)}`" for name in every[:limit])
     return f"{text} and {len(every) - limit} more" if len(every) > limit else text

@@ -1,4 +1,4 @@
-"""The folder of files from which Envoy reads its configuration, where the translator steers it."""
+"""The folder from which Envoy reads its configuration if the translator is the control plane."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class XdsFolder:
-    """One folder.
+    """A folder of configuration files.
 
     Parameters
     ----------
     path : Path
-        Where it is.
+        Path of the folder.
     """
 
     path: Path
@@ -30,6 +30,6 @@ class XdsFolder:
         return self.path / "listeners.json"
 
     def routes(self, name: str) -> Path:
-        """Return the file of one route configuration (RDS); Envoy takes only one from a file."""
+        """Return the file of one route configuration (RDS). Envoy accepts only one per file."""
         readable = "".join(c if c.isalnum() else "-" for c in name)[:60]
         return self.path / f"routes-{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.json"

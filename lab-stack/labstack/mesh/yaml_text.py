@@ -1,7 +1,7 @@
-"""YAML text into plain values, with the line of every key and list item, within bounds.
+"""Parsing of YAML text into plain values, with the line of every key and list item, and with size limits.
 
-PyYAML (libyaml where it is there) reads the text and resolves its grammar; the tree is built here, since its own
-composer forgets lines, takes duplicate keys silently, and follows a YAML bomb as far as memory goes.
+PyYAML (with libyaml if available) parses the text into events. The tree is built here, because PyYAML's own composer
+discards line numbers, silently accepts duplicate keys, and expands a YAML bomb until memory runs out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from labstack.mesh.yaml_words import in_words
 
 SIZE_LIMIT = 4 * 2**20  # bytes
 NODE_LIMIT = 300_000
-ALIAS_LIMIT = 20_000  # nodes that come from aliases, all expansions together
+ALIAS_LIMIT = 20_000  # nodes from aliases, summed over all expansions
 DEPTH_LIMIT = 64
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -27,7 +27,7 @@ Path = tuple[str | int, ...]
 
 @dataclass
 class Node:
-    """A value with its place: `content` is a scalar, a list of nodes, or a list of pairs of nodes."""
+    """A value with its position. `content` is a scalar, a list of nodes, or a list of pairs of nodes."""
 
     line: int
     column: int
@@ -136,7 +136,7 @@ class _Reader:
         return "<<" if node.kind == "merge" else node.content
 
     def pairs(self, node: Node) -> Iterator[tuple[str, int, Node]]:
-        """Give a mapping's keys with their lines and values; what ``<<`` brings comes first, and gives way."""
+        """Yield a mapping's keys with their lines and values. Keys from ``<<`` come first and can be overridden."""
         own: dict[str, tuple[int, Node]] = {}
         merged: dict[str, tuple[int, Node]] = {}
         for key, value in node.content:
@@ -167,12 +167,12 @@ class _Reader:
 
 
 def parse(text: str, file: str) -> list[tuple[Any, dict[Path, int], int]]:
-    """Return the value of each document of `text` that isn't empty, its lines by path, and the line where it begins.
+    """Return the value of each non-empty document of `text`, its lines by path, and the line where it starts.
 
     Raises
     ------
     InvalidYaml
-        The text is not YAML, a key stands twice, or it is too big, too deep, or grows too much by its aliases.
+        The text is not YAML, has a duplicate key, is too large or too deep, or its aliases expand too far.
     """
     try:
         size = len(text.encode())

@@ -1,7 +1,7 @@
-"""YAML's grammar errors, in words that say what was seen and what to do.
+"""Readable messages for YAML syntax errors: the text found, and a correction.
 
-The parser's own sentences ("did not find expected '-' indicator") speak of its states; a learner sees a line. What the
-parser says stays as the last resort.
+The parser's own messages ("did not find expected '-' indicator") describe the parser's state, but a learner sees only a
+line. The parser's message remains as a fallback.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ GLUED = re.compile(r"\s*(- +)?[\w.-]+:[^\s/]")
 
 
 def in_words(error: yaml.YAMLError, text: str) -> tuple[int, int, str]:
-    """Return line and column (counted from 1) of a parser's error, and what is wrong there."""
+    """Return line and column (counted from 1) of a parser error, and a description of the error."""
     mark: Any = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is None:
         found = UNPRINTABLE.search(text)

@@ -1,7 +1,7 @@
-"""The referee: does all that the services promise each other hold? Judged from databases and topics, not from what
-services say.
+"""The referee (invariant checker): check the promises between the services in databases and topics.
 
-`evidence` collects what there is, `invariants` judges it, `referee` does both for a running lab: `lab check`.
+It does not trust the services' own reports. `evidence` collects the data, `invariants` evaluates them, and `referee`
+does both for a running lab: `lab check`.
 """
 
 from labstack.referee.invariants import Verdict

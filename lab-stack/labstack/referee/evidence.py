@@ -1,4 +1,4 @@
-"""What the referee looks at: rows of the four databases, each read in one snapshot, and the records of the topics."""
+"""The evidence of the referee: rows of the four databases, each read in one snapshot, and the records of the topics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from labstack.errors import NotRunning
 
 Row = dict[str, Any]
 
-# Every query runs in the snapshot of its database.
+# All queries of a database run in one snapshot.
 QUERIES: dict[str, dict[str, str]] = {
     "order": {
         "orders": "SELECT order_id::text, status, total_cents FROM orders",
@@ -73,7 +73,7 @@ INBOX = "SELECT event_id::text, count(*) AS times FROM inbox GROUP BY 1"
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the referee judges.
+    """The data that the referee evaluates.
 
     Attributes
     ----------
@@ -82,13 +82,13 @@ class Evidence:
     outbox : dict
         Outbox rows by service: ``id``, ``order_id``, ``type``.
     inbox : dict
-        How often each event id stands in a service's inbox.
+        Number of inbox rows per event id, by service.
     parked : dict
         Parked records by service: ``parking_id``, ``state``, ``order_id``, ``type``, ``event_id``.
     relay_reads : dict
-        Whether Debezium holds a service's replication slot now.
+        Whether Debezium reads a service's replication slot now.
     records : Counter
-        How many records each event id has in Kafka.
+        Number of records in Kafka per event id.
     lag : dict
         Records not consumed yet, by consumer group.
     """
@@ -106,12 +106,12 @@ class Evidence:
         return self.tables[service][query]
 
     def is_relayed(self, service: str) -> bool:
-        """Whether every row of a service's outbox is in Kafka."""
+        """Return whether every row of a service's outbox is in Kafka."""
         return all(self.records[row["id"]] for row in self.outbox[service])
 
     @property
     def held(self) -> dict[str, list[str]]:
-        """The dead letters that hold an order, by order, such as ``payment-12``."""
+        """The dead letters (such as ``payment-12``) that block an order, by order."""
         held: dict[str, list[str]] = {}
         for service, rows in self.parked.items():
             for row in rows:
@@ -121,7 +121,7 @@ class Evidence:
 
     @property
     def is_retrying(self) -> bool:
-        """Whether a parked record will move by itself: it is tried again, or nothing before it is dead."""
+        """Whether a parked record will progress by itself: it is being retried, or no dead letter blocks its order."""
         for rows in self.parked.values():
             dead = {row["order_id"] for row in rows if row["state"] == "dead"}
             if any(row["state"] != "dead" and row["order_id"] not in dead for row in rows):
@@ -130,7 +130,7 @@ class Evidence:
 
     @property
     def movement(self) -> tuple[object, ...]:
-        """Something that differs between two looks if anything moved in between."""
+        """A value that differs between two collections if anything changed in between."""
         statuses = tuple(sorted((row["order_id"], row["status"]) for row in self.rows("order", "orders")))
         sizes = tuple((name, len(rows), sum(self.inbox[name].values())) for name, rows in self.outbox.items())
         parked = tuple((name, row["parking_id"], row["state"]) for name, rows in self.parked.items() for row in rows)
@@ -138,19 +138,19 @@ class Evidence:
 
 
 def collect(where: Endpoints) -> Evidence:
-    """Look at everything once.
+    """Collect the evidence once.
 
     Raises
     ------
     NotRunning
-        A database or the broker can't be reached: then nothing can be judged.
+        A database or the broker can't be reached, so the invariants can't be evaluated.
     """
     services = list(QUERIES)
     try:
         with ThreadPoolExecutor(len(services)) as pool:
             looks = pool.map(lambda s: _look_at_database(where.databases[s], s), services)
             seen = dict(zip(services, looks, strict=True))
-        # The topics come after the databases: what an outbox held then can only be more in Kafka now.
+        # Read the topics after the databases, so that Kafka can only be ahead of the outboxes.
         records, lag = _look_at_topics(where.kafka, services)
     except (psycopg.Error, KafkaException) as error:
         raise NotRunning(
@@ -177,7 +177,7 @@ def _snapshot(url: str) -> Iterator[psycopg.Connection[Row]]:
 
 @dataclass(frozen=True)
 class _Look:
-    """One database, in one snapshot."""
+    """The evidence of one database, read in one snapshot."""
 
     tables: dict[str, list[Row]]
     outbox: list[Row]

@@ -1,4 +1,4 @@
-"""Judge a running lab."""
+"""Check the invariants of a running lab."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from labstack.waiting import wait_until
 
 
 def check(where: Endpoints, wait_for_rest: float = 0) -> list[Verdict]:
-    """Evaluate every invariant, from the databases and topics themselves.
+    """Evaluate every invariant, from the databases and topics.
 
     Parameters
     ----------
     where : Endpoints
-        Of the lab.
+        Addresses of the lab.
     wait_for_rest : float
-        Seconds to wait for the lab to come to rest, so that the invariants of rest can be judged, too.
+        Seconds to wait for the lab to come to rest, so that the invariants of the lab at rest can be evaluated, too.
 
     Returns
     -------
     list of Verdict
-        One for each invariant, in a fixed order.
+        One verdict per invariant, in a fixed order.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def check(where: Endpoints, wait_for_rest: float = 0) -> list[Verdict]:
 
 
 def is_at_rest(before: Evidence, now: Evidence) -> bool:
-    """Whether nothing moved between two looks, and nobody has anything left to read: no consumer, and no relay."""
+    """Return whether nothing changed between two collections, and no consumer, relay or retry has work left."""
     relay_has_work = any(not now.relay_reads[name] and not now.is_relayed(name) for name in now.outbox)
     waits = any(now.lag.values()) or relay_has_work or now.is_retrying
     return not waits and before.movement == now.movement

@@ -1,4 +1,4 @@
-"""What a scenario can do: place orders, break parts, and mend them again."""
+"""The actions of scenarios: place orders, break components, and repair them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERBS_OF_THE_LAB: tuple[tuple[Kind, str], ...] = (
 )
 
 AT_ONCE = 4
-"""Requests of a scenario that are on their way at the same time."""
+"""Number of concurrent requests of a scenario."""
 
 
 # -- customers -----------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def order(
     items: dict[str, int] | None = None,
     times: int = 1,
 ) -> None:
-    """Place orders through the gateway, one after the other, and remember them by name."""
+    """Place orders through the gateway, one after the other, and store their ids under `name`."""
     lines = [{"sku": sku, "quantity": n} for sku, n in (items or {"earl-grey": 1}).items()]
     body = {"customer_id": customer, "destination": destination, "items": lines}
     url = f"{stage.lab.endpoints.client('order')}/orders"
@@ -56,7 +56,7 @@ def order(
 
 @verb("deed", "the customer calls {name!r} off")
 def cancel(stage: Stage, name: str) -> None:
-    """Call orders off, as their customer would."""
+    """Cancel orders as their customer would, through the gateway."""
     for order_id in stage.ids(name):
         url = f"{stage.lab.endpoints.client('order')}/orders/{order_id}/cancel"
         if (answer := http.request("POST", url, timeout=15)).status_code != 202:
@@ -73,7 +73,7 @@ def requests(
     times: int = 20,
     timeout: float = 15,
 ) -> None:
-    """Send requests through the gateway, whatever comes of them, and count what they are answered."""
+    """Send requests through the gateway and count the answers by status; failures are counted as 0."""
     body = {"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 1}]}
     with httpx.Client(base_url=stage.lab.endpoints.client("order"), timeout=timeout, trust_env=False) as client:
 
@@ -92,7 +92,7 @@ def requests(
 
 
 def _of_the_lab(kind: Kind, name: str) -> None:
-    """Make a verb of the lab that changes one component a verb of the scenarios."""
+    """Register a method of the lab that changes one component as a verb of the scenarios."""
 
     def does(stage: Stage, component: str) -> None:
         getattr(stage.lab, name)(component)
@@ -107,7 +107,13 @@ for _kind, _name in VERBS_OF_THE_LAB:
 
 @verb("deed", "lab start {component}, which says what is wrong")
 def start_in_vain(stage: Stage, component: str) -> None:
-    """Start a component that comes up and can't do its work; where it could, the fault had no effect."""
+    """Start a component that must fail to become ready.
+
+    Raises
+    ------
+    NotSeen
+        The start succeeded, so the fault had no effect.
+    """
     try:
         stage.lab.start(component)
     except LabError:
@@ -117,13 +123,13 @@ def start_in_vain(stage: Stage, component: str) -> None:
 
 @verb("fault", "lab switch on {service} {switch}[={value}]")
 def switch_on(stage: Stage, service: str, *, switch: str, value: str = "") -> None:
-    """Make a service do something wrong."""
+    """Turn a fault switch of a service on."""
     stage.lab.switch_on(service, switch, value)
 
 
 @verb("deed", "lab switch off {service}")
 def switch_off(stage: Stage, service: str) -> None:
-    """Let a service do everything right again."""
+    """Turn all fault switches of a service off."""
     stage.lab.switch_off(service)
 
 
@@ -132,13 +138,13 @@ def switch_off(stage: Stage, service: str) -> None:
 
 @verb("fault", "lab mesh apply, with:\n{yaml}")
 def mesh(stage: Stage, yaml: str) -> None:
-    """Put Istio resources into force."""
+    """Apply Istio resources."""
     stage.lab.mesh.apply(yaml)
 
 
 @verb("deed", "lab mesh reset")
 def mesh_reset(stage: Stage, _: bool) -> None:
-    """Go back to the lab's own mesh configuration."""
+    """Restore the lab's default mesh configuration."""
     stage.lab.mesh.reset()
 
 
@@ -147,7 +153,7 @@ def mesh_reset(stage: Stage, _: bool) -> None:
 
 @verb("fault", "in {service}'s database[, {times} times]: {statement}")
 def sql(stage: Stage, service: str, *, statement: str, times: int = 1) -> None:
-    """Run one statement in a service's database, each time in a transaction of its own."""
+    """Run a statement in a service's database, each time in a separate transaction."""
     try:
         url = stage.lab.endpoints.databases[service]
         with psycopg.connect(url, connect_timeout=5, autocommit=True) as connection:
@@ -162,7 +168,7 @@ def sql(stage: Stage, service: str, *, statement: str, times: int = 1) -> None:
 
 @verb("fault", "copy the {type} of {name!r} into {topic} with the partitioner {partitioner}")
 def copy_records(stage: Stage, name: str, *, topic: str, type: str, partitioner: str) -> None:
-    """Send records of orders once more, key, headers and value as they are, by a producer with another partitioner."""
+    """Publish records of orders again with the same key, headers and value, but with another partitioner."""
     kafka = stage.lab.endpoints.kafka
     wanted = set(stage.ids(name))
 
@@ -180,7 +186,7 @@ def copy_records(stage: Stage, name: str, *, topic: str, type: str, partitioner:
 
 @verb("deed", "send {service}'s dead letters back: lab dead-letters replay")
 def replay(stage: Stage, service: str) -> None:
-    """Send every dead letter of a service back to it."""
+    """Replay every dead letter of a service."""
     for letter in stage.lab.dead_letters():
         if letter.service == service and (again := stage.lab.replay(letter.id)):
             raise NotSeen(f"Scenario {stage.scenario}: {again.id} failed again: {again.error}")
@@ -188,12 +194,12 @@ def replay(stage: Stage, service: str) -> None:
 
 @verb("deed", "lab outbox resend, for {name!r}")
 def resend(stage: Stage, name: str) -> None:
-    """Let every event of orders come once more."""
+    """Resend every event of some orders."""
     for order_id in stage.ids(name):
         stage.lab.resend(order_id)
 
 
 @verb("deed", "lab reset")
 def reset(stage: Stage, _: bool) -> None:
-    """Bring the lab back to the course's start."""
+    """Reset the lab to the course's start."""
     stage.lab.reset()

@@ -1,4 +1,4 @@
-"""A scenario as its file tells it, held against the verbs that there are before anything is done."""
+"""The model of a scenario, read from its file and validated against the known verbs before any step runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labstack.scenarios.verbs import VERBS, Verb
 
 FOLDER = CONFIG / "scenarios"
 CHAPTERS = ("business", "consumers", "relay", "broker and databases", "gateway", "events")
-"""What a scenario breaks, in the order in which they are listed."""
+"""The areas that scenarios break, in the order of the list."""
 
 TEXTS = ("title", "chapter", "notebook", "story")
 LISTS = ("say", "watch")
@@ -22,19 +22,19 @@ STEPS = ("inject", "proof", "heal", "healed")
 
 
 class ScenarioError(LabError):
-    """A scenario's file is not as it should be, or there is no such scenario."""
+    """A scenario's file is invalid, or the scenario does not exist."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that a scenario does, or waits to see.
+    """One action or check of a scenario.
 
     Attributes
     ----------
     verb : Verb
-        Which.
+        The verb to run.
     arguments : mapping
-        What the file says to it.
+        The verb's arguments in the file.
     """
 
     verb: Verb
@@ -51,26 +51,26 @@ class Scenario:
     Attributes
     ----------
     name : str
-        The file's name without its number, by which everything finds it.
+        Name of the file without its number; the identifier of the scenario.
     title : str
         One line.
     chapter : str
-        What it breaks, one of `CHAPTERS`.
+        The area that it breaks, one of `CHAPTERS`.
     notebook : str
-        The notebook of the course that teaches it.
+        The notebook of the course that teaches the failure.
     minutes : int
-        How long showing it takes, talk included.
+        Duration of the presentation, with the talk.
     story : str
-        What happens in the shop.
+        The events in the shop.
     say, watch : tuple of str
-        Speaker notes; what the audience should look at.
+        Speaker notes; hints for the audience.
     needs : tuple of str
-        Components that not every lab has (``prometheus``).
+        Required components that not every lab has (``prometheus``).
     charts : mapping
-        PromQL to draw beside it, by what it shows.
+        PromQL to draw beside the scenario, by the chart's title.
     inject, proof, heal, healed : tuple of Step
-        Break it; see that it is broken; mend it; see what must be so afterwards, beside what must be so after every
-        scenario.
+        Break the lab; check that it is broken; repair it; check the conditions that must hold afterwards, in addition
+        to those of every scenario.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Scenario:
     charts: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON takes it, with its steps in words."""
+        """Return the scenario as a JSON object, with its steps in words."""
         steps = {part: [str(step) for step in getattr(self, part)] for part in STEPS}
         return {**self.__dict__, "charts": dict(self.charts), **steps}
 
@@ -100,7 +100,7 @@ def load_scenarios(folder: Path = FOLDER) -> dict[str, Scenario]:
     Raises
     ------
     ScenarioError
-        A file is not as it should be; says which, where, and what could stand there.
+        A file is invalid; names the file, the position, and the valid values.
     """
     found = [_read(path) for path in sorted(folder.glob("*.toml"))]
     found.sort(key=lambda scenario: CHAPTERS.index(scenario.chapter))
@@ -113,7 +113,7 @@ def load_scenario(name: str, folder: Path = FOLDER) -> Scenario:
     Raises
     ------
     ScenarioError
-        There is none of that name; says which there are.
+        The scenario does not exist; lists the existing ones.
     """
     scenarios = load_scenarios(folder)
     if name not in scenarios:
@@ -122,7 +122,7 @@ def load_scenario(name: str, folder: Path = FOLDER) -> Scenario:
 
 
 def name_of(path: Path) -> str:
-    """Return the name of a scenario's file: ``07-connect-killed.toml`` holds ``connect-killed``."""
+    """Return the scenario name of a file: ``connect-killed`` for ``07-connect-killed.toml``."""
     return path.stem.partition("-")[2] if path.stem[:1].isdigit() else path.stem
 
 
@@ -169,5 +169,5 @@ def _none_left(path: Path, where: str, left: set[str], known: set[str] | frozens
     if left:
         raise ScenarioError(
             f"{path.name}, {where}: nobody knows {', '.join(sorted(left))}.",
-            next_step=f"use of {', '.join(sorted(known)) or 'none'}",
+            next_step=f"use one of {', '.join(sorted(known)) or 'none'}",
         )

@@ -1,4 +1,4 @@
-"""Play a scenario: break, prove that it is broken, heal, prove that it is healed."""
+"""Play a scenario: break the lab, prove that it is broken, heal it, and prove that it is healed."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from labstack.scenarios.model import Scenario, Step, load_scenario
 from labstack.scenarios.stage import NotSeen, ScenarioOn, Stage
 
 AFTERWARDS = "every part serves, nothing is left, an order completes, every invariant holds"
-"""What must be so after every healing."""
+"""The conditions that must hold after every healing."""
 
 Tell = Callable[[str], None]
-"""Hears of each step, in words, before it is done."""
+"""A callback that receives the description of each step before the step runs."""
 
 
 @dataclass
 class Report:
-    """What playing a scenario, or healing it, has done.
+    """The steps that ran while a scenario was played or healed.
 
     Attributes
     ----------
     scenario : str
-        Which.
+        Name of the scenario.
     steps : list of (str, float)
-        Each step in words, and the seconds that it took.
+        Description of each step, and its duration in seconds.
     """
 
     scenario: str
@@ -37,7 +37,7 @@ class Report:
 
     @property
     def seconds(self) -> float:
-        """How long all of it took."""
+        """Total duration of the steps."""
         return sum(seconds for _, seconds in self.steps)
 
     def __repr__(self) -> str:
@@ -51,11 +51,11 @@ class Player:
     Parameters
     ----------
     lab : Lab
-        The lab; it has to run.
+        The running lab.
     tell : callable, optional
-        Hears of each step before it is done.
+        Receives the description of each step before the step runs.
     patience : float, optional
-        Seconds that a step waits at most for what it wants to see.
+        Maximum number of seconds that a step waits for its condition.
     """
 
     def __init__(self, lab: Lab, tell: Tell = lambda _: None, patience: float | None = None) -> None:
@@ -65,28 +65,28 @@ class Player:
 
     @property
     def on(self) -> str | None:
-        """The name of the scenario that is on, if one is."""
+        """Name of the active scenario, or None."""
         stage = Stage.of(self._lab)
         return stage.scenario if stage else None
 
     def run(self, scenario: Scenario, *, leave_out: Iterable[str] = ()) -> Report:
-        """Break what the scenario breaks, and return when its proof was seen; it stays broken until it is healed.
+        """Inject the scenario's fault, and return once the proof holds. The fault stays until the scenario is healed.
 
         Parameters
         ----------
         scenario : Scenario
-            Which.
+            The scenario to play.
         leave_out : iterable of str
-            Kinds of steps of `inject` that are not done, to see that the proof fails without them.
+            Kinds of `inject` steps to skip, to verify that the proof fails without them.
 
         Raises
         ------
         ScenarioOn
-            Another one is on.
+            Another scenario is active.
         NotSeen
             The fault had no effect.
         LabError
-            The lab is not whole, or lacks what the scenario needs.
+            The lab is not ready, or lacks a component that the scenario needs.
         """
         self._require(scenario)
         stage = Stage(self._lab, scenario.name)
@@ -100,15 +100,16 @@ class Player:
         return report
 
     def heal(self) -> Report:
-        """Heal the scenario that is on, and return when nothing of it is left: every part serves, an order completes,
-        and every invariant of the saga holds.
+        """Heal the active scenario, and return once no effect of it is left.
+
+        This means that every component serves, an order completes, and every invariant of the saga holds.
 
         Raises
         ------
         ScenarioOn
-            None is on.
+            No scenario is active.
         NotSeen
-            The healing left something; says what. `lab reset` always works.
+            An effect of the fault is left; names it. `lab reset` always works.
         """
         stage = Stage.of(self._lab)
         if stage is None:
@@ -158,7 +159,7 @@ class Player:
 
 
 def _nothing_is_left(stage: Stage) -> None:
-    """Hold what must be so after every healing."""
+    """Check the conditions that must hold after every healing."""
     lab = stage.lab
     stage.see("every part serves", lambda: lab.status(memory=False), lambda status: status.state == "ready")
     left = {

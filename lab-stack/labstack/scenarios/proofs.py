@@ -1,4 +1,4 @@
-"""What a scenario can wait to see. Each looks at the system: a database, a topic, the gateway, a process."""
+"""The proofs of scenarios. Each waits for a condition of the system: a database, a topic, the gateway, a process."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def _within(at_least: float, at_most: float | None) -> Callable[[float], bool]:
 
 
 def _order(stage: Stage, order_id: str) -> dict[str, Any]:
-    """Ask the order service itself: the gateway may be what is broken."""
+    """Query the order service directly, because the gateway may be broken."""
     answer: dict[str, Any] = http.get(f"{stage.lab.endpoints.services['order']}/orders/{order_id}", timeout=5).json()
     return answer
 
 
 @verb("proof", "every order {name!r} is {status}[: {reason}]")
 def reaches(stage: Stage, name: str, *, status: str, reason: str = "") -> None:
-    """Orders reach a status, and have failed for this reason, if one is named."""
+    """Wait until all orders have a status and, if given, a failure reason."""
 
     def probe() -> list[tuple[str, str]]:
         found = [_order(stage, one) for one in stage.ids(name)]
@@ -42,7 +42,7 @@ def reaches(stage: Stage, name: str, *, status: str, reason: str = "") -> None:
 
 @verb("proof", "every order {name!r} is COMPLETED or CANCELLED")
 def ended(stage: Stage, name: str) -> None:
-    """Orders have come to their end, whichever."""
+    """Wait until all orders have a terminal status."""
     stage.see(
         f"the end of {name}",
         lambda: sorted(_order(stage, one)["status"] for one in stage.ids(name)),
@@ -52,7 +52,7 @@ def ended(stage: Stage, name: str) -> None:
 
 @verb("proof", "in {service}'s database, {query} is[ {equals}][ {at_least} or more]")
 def rows(stage: Stage, service: str, *, query: str, equals: Any = None, at_least: float | None = None) -> None:
-    """The first column of a query's only row is, or reaches, a value."""
+    """Wait until the first column of a query's first row equals or reaches a value."""
 
     def wanted(found: list[tuple[Any, ...]]) -> bool:
         if not found:
@@ -65,14 +65,14 @@ def rows(stage: Stage, service: str, *, query: str, equals: Any = None, at_least
 
 @verb("proof", "{component} is {state}")
 def component(stage: Stage, component: str, *, state: str) -> None:
-    """A component is ``running``, ``paused``, ``stopped`` or ``failed``."""
+    """Wait until a component is ``running``, ``paused``, ``stopped`` or ``failed``."""
     backend = stage.lab.backend
     stage.see(f"{component} {state}", lambda: backend.inspect(component).state, lambda found: found == state)
 
 
 @verb("proof", "the connector of {service} is {state}")
 def connector(stage: Stage, service: str, *, state: str) -> None:
-    """A connector's task is in a state, such as FAILED."""
+    """Wait until a connector's task has a state, such as FAILED."""
     relay, name = Relay(stage.lab.endpoints.connect), connector_name(service)
 
     def probe() -> str:
@@ -84,14 +84,14 @@ def connector(stage: Stage, service: str, *, state: str) -> None:
 
 @verb("proof", "PostgreSQL keeps[ {at_least} bytes or more][ {at_most} bytes or less] of log for {service}'s slot")
 def retains(stage: Stage, service: str, *, at_least: int = 0, at_most: int | None = None) -> None:
-    """The slot of a service's outbox keeps so many bytes of write-ahead log."""
+    """Wait until a service's outbox slot retains a number of bytes of write-ahead log within bounds."""
     url = stage.lab.endpoints.databases[service]
     stage.see(f"retained log of {service}", lambda: retained_bytes(url), _within(at_least, at_most))
 
 
 @verb("proof", "{service} is[ {at_least} or more][ {at_most} or less] records behind in {topic}")
 def lags(stage: Stage, service: str, *, topic: str, at_least: int = 0, at_most: int | None = None) -> None:
-    """A service's consumer group is so many records behind in a topic."""
+    """Wait until the lag of a service's consumer group in a topic is within bounds, in records."""
     kafka = stage.lab.endpoints.kafka
 
     def probe() -> int:
@@ -104,7 +104,7 @@ def lags(stage: Stage, service: str, *, topic: str, at_least: int = 0, at_most: 
 
 @verb("proof", "{service} has given up {count} record(s)[, and {behind} or more wait behind]")
 def dead_letters(stage: Stage, service: str, *, count: int, behind: int = 0) -> None:
-    """A service has given up so many records, and so many wait behind them, at least."""
+    """Wait until a service has `count` dead letters, and at least `behind` records are parked behind them."""
 
     def probe() -> tuple[int, int]:
         letters = [letter for letter in stage.lab.dead_letters() if letter.service == service]
@@ -115,10 +115,10 @@ def dead_letters(stage: Stage, service: str, *, count: int, behind: int = 0) -> 
 
 @verb("proof", "of the requests {name!r},[ {at_least} or more][ {at_most} or less] were answered {status}")
 def answered(stage: Stage, name: str, *, status: int, at_least: int = 1, at_most: int | None = None) -> None:
-    """So many requests were answered with a status; 0 is no answer in time."""
+    """Check that the number of requests answered with a status is within bounds; status 0 is no answer in time."""
 
     wanted = _within(at_least, at_most)
-    patience, stage.patience = stage.patience, 0.0  # the answers are there, and won't change
+    patience, stage.patience = stage.patience, 0.0  # the answers are complete and won't change
     try:
         stage.see(f"answers {status} to {name}", lambda: stage.answers[name][str(status)], wanted)
     finally:
@@ -127,14 +127,17 @@ def answered(stage: Stage, name: str, *, status: int, at_least: int = 1, at_most
 
 @verb("proof", "Envoy counts {statistic}:[ {at_least} or more][ {at_most} or less]")
 def envoy(stage: Stage, statistic: str, *, at_least: int = 0, at_most: int | None = None) -> None:
-    """The sum of Envoy's counters whose names match a regular expression."""
+    """Wait until the sum of Envoy's counters whose names match a regular expression is within bounds."""
     wanted = _within(at_least, at_most)
     stage.see(f"Envoy's {statistic}", lambda: sum(stage.lab.mesh.statistics(statistic).values()), wanted)
 
 
 @verb("proof", "{service} has handled {at_least} events or more with the outcome {outcome}")
 def outcomes(stage: Stage, service: str, *, outcome: str, at_least: int) -> None:
-    """A service's own counter of events: ``handled``, ``duplicate``, ``ignored`` ... since its process began."""
+    """Wait until a service's event counter for an outcome (``handled``, ``duplicate``, ``ignored`` ...) is reached.
+
+    The service counts since its process started.
+    """
     url = f"{stage.lab.endpoints.services[service]}/metrics"
 
     def probe() -> float:
@@ -151,7 +154,7 @@ def outcomes(stage: Stage, service: str, *, outcome: str, at_least: int) -> None
     "[ with the flag {flag}]",
 )
 def logged(stage: Stage, path: str, *, at_least: int = 1, tries: int = 0, took: float = 0, flag: str = "") -> None:
-    """Requests in the gateway's access log of a path, with so many tries, so many seconds, or a response flag."""
+    """Wait for requests of a path in the gateway's access log, with a minimum of tries or seconds, or with a flag."""
 
     def matches(line: dict[str, Any]) -> bool:
         return (
@@ -169,7 +172,7 @@ def logged(stage: Stage, path: str, *, at_least: int = 1, tries: int = 0, took: 
 
 @verb("proof", "{at_least} of the orders {name!r} or more have records in several partitions of {topic}")
 def scattered(stage: Stage, name: str, *, topic: str, at_least: int = 1) -> None:
-    """The records of one key lie in more than one partition of a topic."""
+    """Wait until the records of some keys are in more than one partition of a topic."""
     wanted = set(stage.ids(name))
 
     def probe() -> int:
@@ -184,7 +187,10 @@ def scattered(stage: Stage, name: str, *, topic: str, at_least: int = 1) -> None
 
 @verb("proof", "the records of {name!r} belong to {count} traces")
 def traces(stage: Stage, name: str, *, count: int) -> None:
-    """The records of each order name so many traces; one that names none counts as a trace of its own."""
+    """Wait until the records of an order belong to `count` traces; a record without a trace counts as a separate one.
+
+    A count above 1 is a minimum. The order with the most traces counts.
+    """
     ids = stage.ids(name)
     topics = [f"{service}.events" for service in stage.lab.endpoints.services]
 
@@ -201,7 +207,7 @@ def traces(stage: Stage, name: str, *, count: int) -> None:
 
 @verb("proof", "the alert {alert} fires")
 def fires(stage: Stage, alert: str) -> None:
-    """Prometheus has an alert firing; passes unseen where the lab has no Prometheus."""
+    """Wait until a Prometheus alert fires. Without Prometheus, return at once."""
     url = stage.lab.endpoints.prometheus
     if not url:
         return
@@ -215,7 +221,7 @@ def fires(stage: Stage, alert: str) -> None:
 
 @verb("proof", "the referee says that this is violated: {invariant}")
 def violated(stage: Stage, invariant: str) -> None:
-    """The referee finds an invariant of the saga violated."""
+    """Wait until the referee reports that an invariant of the saga is violated."""
 
     def probe() -> list[str]:
         return [verdict.name for verdict in stage.lab.check(5) if verdict.holds is False]

@@ -1,4 +1,4 @@
-"""What a scenario that is being played remembers: its lab, its orders, what clients were answered."""
+"""The state of the active scenario: its lab, its orders, and the answers that clients got."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from labstack.paths import write_atomically
 from labstack.waiting import wait_until
 
 PATIENCE = 45.0
-"""Seconds that a step waits, at most, for what it wants to see."""
+"""Maximum number of seconds that a step waits for its condition."""
 
 
 class NotSeen(LabError):
-    """What a scenario's step waits for did not come: the fault had no effect, or the healing left something."""
+    """The condition of a scenario's step was not met: the fault had no effect, or the healing was incomplete."""
 
 
 class ScenarioOn(LabError):
-    """Another scenario is being shown, or none."""
+    """Another scenario is active, or none is."""
 
 
 @dataclass
 class Stage:
-    """Where a scenario is played.
+    """The state of a scenario that is being played.
 
     Attributes
     ----------
     lab : Lab
         The running lab.
     scenario : str
-        Which is played.
+        Name of the scenario.
     orders : dict
-        The ids of the orders that it has placed, by the name that its file gives them.
+        Ids of the placed orders, by their name in the scenario's file.
     answers : dict
-        How many requests got which HTTP status, by the name that its file gives them; 0 where none came.
+        Number of requests per HTTP status (0: no answer), by their name in the scenario's file.
     healing : bool
-        Whether somebody has begun to heal it.
+        Whether the healing has started.
     patience : float
-        Seconds that a step waits at most.
+        Maximum number of seconds that a step waits.
     """
 
     lab: Lab
@@ -59,7 +59,7 @@ class Stage:
 
     @classmethod
     def of(cls, lab: Lab) -> Stage | None:
-        """Return the stage of the scenario that is on, if one is."""
+        """Return the stage of the active scenario, or None."""
         try:
             said = json.loads(lab.paths.scenario_file.read_text(encoding="utf-8"))
             answers = {name: Counter(counts) for name, counts in said["answers"].items()}
@@ -73,18 +73,18 @@ class Stage:
             ) from error
 
     def keep(self) -> None:
-        """Write down how far it is."""
+        """Write the state to disk."""
         names = ("scenario", "orders", "answers", "healing")
         write_atomically(self.lab.paths.scenario_file, json.dumps({name: getattr(self, name) for name in names}))
 
     def forget(self) -> None:
-        """It is over."""
+        """Delete the state from disk, because the scenario is over."""
         self.lab.paths.scenario_file.unlink(missing_ok=True)
 
     # -- for the verbs ---------------------------------------------------------------------------------------------
 
     def ids(self, name: str) -> list[str]:
-        """Return the ids of the orders that the file calls `name`."""
+        """Return the ids of the orders called `name` in the scenario's file."""
         if name not in self.orders:
             there = ", ".join(self.orders) or "none"
             raise LabError(f"The scenario has no order {name!r}; it has {there}.", next_step="mend its file")
@@ -92,22 +92,22 @@ class Stage:
 
     @property
     def parameters(self) -> dict[str, list[uuid.UUID]]:
-        """What ``%(NAME)s`` stands for in a scenario's SQL: the ids of the orders called NAME."""
+        """Values of ``%(NAME)s`` in a scenario's SQL: the ids of the orders called NAME."""
         return {name: [uuid.UUID(one) for one in there] for name, there in self.orders.items()}
 
     def rows(self, service: str, query: str) -> list[tuple[Any, ...]]:
-        """Ask a service's database; ``%(NAME)s`` in the query is the list of ids of the orders called NAME."""
+        """Query a service's database; ``%(NAME)s`` in the query is the list of ids of the orders called NAME."""
         with psycopg.connect(self.lab.endpoints.databases[service], connect_timeout=5) as connection:
             connection.read_only = True
             return connection.execute(query.encode(), self.parameters).fetchall()
 
     def see(self, what: str, probe: Callable[[], Any], wanted: Callable[[Any], bool]) -> None:
-        """Wait until the answer of `probe` is as wanted.
+        """Wait until the result of `probe` satisfies `wanted`.
 
         Raises
         ------
         NotSeen
-            It is not in time; tells the last answer.
+            It does not in time; reports the last result.
         """
         last: list[Any] = [None]
 
@@ -115,7 +115,7 @@ class Stage:
             try:
                 last[0] = probe()
             except (psycopg.Error, LabError, OSError) as error:
-                # What is just coming back does not answer yet.
+                # A component that is restarting does not answer yet.
                 last[0] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
                 return False
             return wanted(last[0])

@@ -1,4 +1,4 @@
-"""The words of a scenario's steps: each verb is a function that takes the stage and what the file says to it."""
+"""The verbs of a scenario's steps. Each is a function that receives the stage and the arguments in the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPTIONAL = re.compile(r"\[([^\[\]]*)\]")
 FIELD = re.compile(r"\{(\w+)")
 
 Kind = Literal["fault", "deed", "proof"]
-"""What a step is: it breaks something, it only does something (an order, a repair), or it waits to see something."""
+"""Kind of a step: it injects a fault, it performs another action (an order, a repair), or it waits for a condition."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Verb:
     Attributes
     ----------
     name : str
-        By which the files call it.
+        Name of the verb in the files.
     does : callable
-        Takes the stage, and what the file says.
+        Called with the stage and the arguments in the file.
     kind : str
-        ``fault``, ``deed`` or ``proof``.
+        ``fault``, ``deed`` (another action) or ``proof``.
     words : str
-        What it does, as a shell command or a sentence, with the arguments in braces, and in brackets what is left out
-        where the file is silent.
+        Description as a shell command or a sentence, with arguments in braces. Text in brackets is omitted if the file
+        does not give its arguments.
     """
 
     name: str
@@ -46,21 +46,21 @@ class Verb:
 
     @property
     def first(self) -> str:
-        """The name of the argument that stands behind the verb itself."""
+        """Name of the argument that is the value of the verb's own key."""
         return self._parameters[0].name
 
     @property
     def options(self) -> frozenset[str]:
-        """The names of the other arguments."""
+        """Names of the other arguments."""
         return frozenset(parameter.name for parameter in self._parameters[1:])
 
     @property
     def required(self) -> frozenset[str]:
-        """Those of the other arguments that have no default."""
+        """Names of the other arguments that have no default."""
         return frozenset(p.name for p in self._parameters[1:] if p.default is inspect.Parameter.empty)
 
     def tell(self, arguments: Mapping[str, Any]) -> str:
-        """Say what the step does; what stands in brackets only where the file says something to it."""
+        """Return the description of a step; text in brackets appears only if the file gives its arguments."""
         said = {**{p.name: p.default for p in self._parameters}, **arguments}
 
         def part(match: re.Match[str]) -> str:
@@ -69,7 +69,7 @@ class Verb:
         return OPTIONAL.sub(part, self.words).format_map(said)
 
     def run(self, stage: Stage, arguments: Mapping[str, Any]) -> None:
-        """Do it."""
+        """Run the verb."""
         self.does(stage, **arguments)
 
 
@@ -77,7 +77,7 @@ VERBS: dict[str, Verb] = {}
 
 
 def verb(kind: Kind, words: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function a verb of its own name."""
+    """Register a function as a verb under the function's name."""
 
     def register(does: Callable[..., None]) -> Callable[..., None]:
         name = does.__name__
@@ -87,5 +87,5 @@ def verb(kind: Kind, words: str) -> Callable[[Callable[..., None]], Callable[...
     return register
 
 
-# The modules that fill the table; they need `verb` above.
+# These modules register the verbs; they need `verb` above.
 from labstack.scenarios import actions, proofs  # noqa: E402, F401

@@ -1,4 +1,4 @@
-"""The reference: pages that are made from the code, the event contracts and the rules, each time the book is built."""
+"""The reference: pages that each build of the book generates from the code, the event contracts and the rules."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PAGES: Mapping[str, Callable[[Path], str | None]] = {
     "exercises": exercises.page,
     "scenarios": scenarios.page,
 }
-"""What makes each page from the repository's root, in the order in which they are read; None where there is nothing."""
+"""Functions that return a page for the repository's root, or None if there is no page; in the book's order."""
 
 
 def pages(root: Path) -> dict[str, str]:
-    """Return the reference's pages as Markdown, by path from the book's root."""
+    """Return the reference's pages as Markdown, by path relative to the book's root."""
     made = {name: page(root) for name, page in PAGES.items()}
     return {f"reference/{name}.md": text for name, text in made.items() if text is not None}

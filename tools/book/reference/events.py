@@ -1,4 +1,4 @@
-"""The page of events: topics, types, who says and who hears, and every field, as the contracts have them."""
+"""The page of events: topics, types, producers, consumers and fields, from the contracts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def page(root: Path) -> str:
 
 
 def services(contracts: dict[str, Any], action: str, channel: str, message: str) -> str:
-    """Return which services send or receive a message, in the contracts' order."""
+    """Return the services that send or receive a message, in the contracts' order."""
     found = [
         match[1]
         for name, operation in contracts["operations"].items()
@@ -81,7 +81,7 @@ def fields(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
 
 
 def kind(field: dict[str, Any]) -> str:
-    """Return what a field holds, in words."""
+    """Return the type of a field as text."""
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
         return f"[{name}](#schema-{name.lower()})"
@@ -96,7 +96,7 @@ def kind(field: dict[str, Any]) -> str:
 
 
 def described(field: dict[str, Any]) -> str:
-    """Return what else is said of a field: its description, pattern and limits."""
+    """Return the description, pattern and limits of a field."""
     said = [field["description"]] if "description" in field else []
     said += [f"matches `{field['pattern']}`"] if "pattern" in field else []
     limits = {

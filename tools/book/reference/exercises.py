@@ -1,4 +1,4 @@
-"""The page of exercises: what each notebook asks, by name."""
+"""The page of exercises, by notebook and name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of metrics: all of them in one alphabet, and the rules that are made of them."""
+"""The page of metrics: all metrics in alphabetical order, with the recording and alerting rules."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ against what is really shown.
 RECORDED = """
 ## Recording rules
 
-What is asked again and again, worked out once a second. The name can be used in any PromQL.
+Queries that Prometheus evaluates once a second. Use the name in any PromQL expression.
 """
 ALERTS = """
 ## Alerts
 
-What somebody should look at. `look.alerts()` shows those that are pending or firing.
+`look.alerts()` shows the alerts that are pending or firing.
 """
 
 
@@ -54,7 +54,7 @@ def page(root: Path) -> str:
 
 
 def documented(root: Path) -> list[tuple[str, str, str, str, str]]:
-    """Return name, type, labels, job and meaning of every metric of the docs."""
+    """Return the name, type, labels, job and meaning of every documented metric."""
     text = (root / DOCS).read_text(encoding="utf-8")
     return [
         (row["name"], row["kind"], row["labels"], section["job"], row["what"])
@@ -70,7 +70,7 @@ def rules(root: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def alert(rule: dict[str, Any]) -> list[str]:
-    """Return what there is to say of an alert."""
+    """Return the section of an alert."""
     notes = rule.get("annotations", {})
     lasting = f" For {rule['for']} before it fires." if "for" in rule else ""
     words = " ".join(filter(None, (notes.get("summary", ""), notes.get("description", ""))))
@@ -84,5 +84,5 @@ def alert(rule: dict[str, Any]) -> list[str]:
 
 
 def one_line(expression: str) -> str:
-    """Return an expression without its line ends."""
+    """Return an expression on one line."""
     return " ".join(expression.split())

@@ -1,4 +1,4 @@
-"""The page of the Python API: what a notebook works with, from the docstrings."""
+"""The page of the Python API for notebooks, made from the docstrings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARTS = {
     "look: see inside": ("class", ["labkit.look.Look"]),
     "tasks: the exercises": ("class", ["labkit.exercises.tasks.Tasks"]),
 }
-"""What the page documents; Sphinx's autodoc reads the docstrings while the book is built."""
+"""The documented objects by section. Sphinx's autodoc reads their docstrings during the build."""
 
 
 def page(root: Path) -> str:
@@ -34,7 +34,7 @@ def page(root: Path) -> str:
 
 
 def directive(kind: str, name: str) -> list[str]:
-    """Return the lines that let autodoc document one object; a class with its methods, unless it is a tuple's."""
+    """Return the autodoc directive of one object. A class includes its methods, unless it is a tuple."""
     options = ["   :members:", "   :inherited-members:", "   :member-order: bysource"] if kind == "class" else []
     options = ["   :exclude-members: lab, shop, look, tasks"] if name == SESSION else options
     return [f".. auto{kind}:: {name}", *options, ""]

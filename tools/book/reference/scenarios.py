@@ -1,4 +1,4 @@
-"""The page of the instructor's scenarios, from their files; there is no such page where there are no files."""
+"""The page of the instructor's scenarios, made from their files. Without files, there is no page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Failures to show live, one file each: `lab scenario list`, `show`, `run`, `heal`
 
 
 def page(root: Path) -> str | None:
-    """Return the page."""
+    """Return the page, or `None` if there are no scenarios."""
     files = sorted((root / FOLDER).glob("*.toml"))
     if not files:
         return None
@@ -33,14 +33,14 @@ def page(root: Path) -> str | None:
 
 
 def section(name: str, scenario: dict[str, Any]) -> list[str]:
-    """Return what there is to say of one scenario: each of its keys, whatever they are."""
+    """Return the section of one scenario, with all of its keys."""
     rows = [(key.replace("_", " "), told(value)) for key, value in scenario.items() if key not in HEADINGS]
     title = scenario.get("title", name)
     return [anchor(f"scenario-{name}"), f"## {title}", f"`lab scenario run {name}`", table(["", ""], rows)]
 
 
 def told(value: Any) -> str:
-    """Return a value of a scenario's file in one line of Markdown."""
+    """Return a value of a scenario's file as one line of Markdown."""
     if isinstance(value, dict):
         return "; ".join(f"{key}: {told(one)}" for key, one in value.items())
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The page of settings: the environment variables of the lab and of the services, and the teaching switches."""
+"""The page of settings: the environment variables of the lab and of the services, and the fault switches."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def page(root: Path) -> str:
 
 
 def kind(annotation: Any) -> str:
-    """Return what a setting can be, in words."""
+    """Return the type of a setting as text."""
     words = {str: "text", int: "whole number", float: "number", Path: "folder", dict[str, str]: "list"}
     if annotation in words:
         return words[annotation]
@@ -61,7 +61,7 @@ def kind(annotation: Any) -> str:
 
 
 def default(field: Any) -> str:
-    """Return a setting's default, in words."""
+    """Return a setting's default as text."""
     if field.is_required():
         return "must be set"
     value = field.get_default(call_default_factory=True)

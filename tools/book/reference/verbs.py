@@ -1,4 +1,4 @@
-"""The page of the `lab` command: every verb with what it takes, as click knows it."""
+"""The page of the `lab` command: every verb with its arguments and options, from click."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def page(root: Path) -> str:
 
 
 def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
-    """Yield every command below a group that does something, with all its words."""
+    """Yield every executable command below a group, with its full name."""
     for word, command in sorted(group.commands.items()):
         full = f"{name} {word}"
         if isinstance(command, click.Group):
@@ -40,30 +40,30 @@ def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command
 
 
 def section(name: str, command: click.Command, top: click.Context) -> list[str]:
-    """Return what there is to say of one verb."""
+    """Return the section of one verb."""
     context = click.Context(command, parent=top, info_name=name.removeprefix("lab "))
     usage = " ".join([name, *command.collect_usage_pieces(context)])
     return [anchor(tag(name)), f"## `{name}`", help_of(command), f"```text\n{usage}\n```", options(command, context)]
 
 
 def options(command: click.Command, context: click.Context) -> str:
-    """Return the table of a verb's options; none where it has only --help."""
+    """Return the table of a verb's options; empty if it has only --help."""
     records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
     rows = [(f"`{flags}`", words) for flags, words in filter(None, records) if "--help" not in flags]
     return table(["option", ""], rows) if rows else ""
 
 
 def help_of(command: click.Command) -> str:
-    """Return a command's whole help, paragraph by paragraph."""
+    """Return a command's help, with each paragraph on one line."""
     paragraphs = (command.help or "").replace("\b", "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def short(command: click.Command) -> str:
-    """Return the first sentence of a command's help, whole."""
+    """Return the first paragraph of a command's help."""
     return help_of(command).split("\n\n")[0]
 
 
 def tag(name: str) -> str:
-    """Return the name under which a verb can be linked to."""
+    """Return the link target of a verb."""
     return name.replace(" ", "-")

@@ -1,8 +1,9 @@
 """Envoy's configuration API (v3) as protobuf messages, such as ``cluster_v3.Cluster``.
 
-The packages are named as Go's control planes name them. Their descriptors are in ``descriptors.binpb``, which
-`tools/make_envoy_api.py` writes. They have a descriptor pool of their own, so that no other package's messages can get
-in their way. Messages of ``protobuf`` (durations, structs) have to come from here, too, to fit into the others.
+The packages have the names that control planes in Go use. Their descriptors are in ``descriptors.binpb``, which
+`tools/make_envoy_api.py` generates. They use a separate descriptor pool, so that they do not conflict with the messages
+of other packages. Messages of ``protobuf`` (durations, structs) must also come from here, to be compatible with the
+others.
 
 Source: https://www.envoyproxy.io/docs/envoy/latest/api-v3/api
 """
@@ -21,7 +22,7 @@ from google.protobuf.message import Message
 __all__ = ["Invalid", "parse", "to_dict", "to_json"]
 
 Invalid = json_format.ParseError
-"""Raised for text that is not JSON, or does not hold the expected message."""
+"""Raised for text that is not JSON or does not contain the expected message."""
 
 _pool = DescriptorPool()
 for _file in FileDescriptorSet.FromString(Path(__file__).with_name("descriptors.binpb").read_bytes()).file:
@@ -29,7 +30,7 @@ for _file in FileDescriptorSet.FromString(Path(__file__).with_name("descriptors.
 
 
 class _Package:
-    """The messages and enumerations of one package, each made when it is first asked for."""
+    """The messages and enumerations of one package, each created on first access."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -47,7 +48,7 @@ class _Package:
         return found
 
 
-# `Any`, so that mypy takes what is in them for types.
+# `Any`, so that mypy accepts their attributes as types.
 accesslog_v3: Any = _Package("envoy.config.accesslog.v3")
 bootstrap_v3: Any = _Package("envoy.config.bootstrap.v3")
 cares_v3: Any = _Package("envoy.extensions.network.dns_resolver.cares.v3")
@@ -84,11 +85,11 @@ def to_json(message: Message) -> str:
 
 
 def parse(text: str, message: Message) -> Message:
-    """Read a message from protobuf's JSON, and return it.
+    """Parse protobuf's JSON into `message`, and return it.
 
     Raises
     ------
     Invalid
-        The text is not JSON, or does not hold that message.
+        The text is not JSON or does not contain that message.
     """
     return json_format.Parse(text, message, descriptor_pool=_pool)

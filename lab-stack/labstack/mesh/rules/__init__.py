@@ -1,4 +1,4 @@
-"""What Istio asks of one document beyond its schema, and what it takes without saying that it won't work."""
+"""Istio's rules for one document beyond its schema, and warnings about values that Istio accepts but won't work."""
 
 from labstack.mesh.rules.document import check_rules
 from labstack.mesh.rules.findings import Findings

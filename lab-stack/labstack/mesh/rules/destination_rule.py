@@ -1,4 +1,4 @@
-"""What Istio asks of a DestinationRule."""
+"""Istio's rules for a DestinationRule."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _milliseconds(settings: dict[str, Any], names: tuple[str, ...], path: Path, 
 
 
 def whole_milliseconds(value: str | None, path: Path, found: Findings) -> None:
-    """Note a duration that is no whole number of milliseconds, which Istio refuses."""
+    """Record a duration that is not a whole number of milliseconds, which Istio rejects."""
     length = durations.nanoseconds(value) if value else None
     if length is not None and length % 10**6:
         found.wrong(path, f"`{value}` where a duration in whole milliseconds is expected, such as 10ms")

@@ -18,7 +18,7 @@ RULES = {
 
 
 def check_rules(document: Document) -> Findings:
-    """Return what Istio's rules say of a document that its schema has nothing against."""
+    """Check a document that conforms to its schema against Istio's rules, and return the findings."""
     findings = Findings(document)
     RULES[document.kind](document.spec, findings)
     return findings

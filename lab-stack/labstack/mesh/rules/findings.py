@@ -1,4 +1,4 @@
-"""Where the rules note what they find."""
+"""The findings of the rules."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Path = tuple[str | int, ...]
 
 @dataclass
 class Findings:
-    """What is wrong, and what is only doubtful, in one document.
+    """The problems and warnings of one document.
 
     Parameters
     ----------
     document : Document
-        Gives file and lines.
+        The document, which provides the file name and line numbers.
     """
 
     document: Document
@@ -25,9 +25,9 @@ class Findings:
     warnings: list[Problem] = field(default_factory=list)
 
     def wrong(self, path: Path, message: str) -> None:
-        """Note what Istio or Envoy would refuse, or would lose without a word."""
+        """Record a problem: a value that Istio or Envoy would reject or silently drop."""
         self.problems.append(self.document.problem(path, message))
 
     def doubtful(self, path: Path, message: str) -> None:
-        """Note what Istio takes, and what will probably not do what its writer wants."""
+        """Record a warning: a value that Istio accepts but that probably does not do what its author intends."""
         self.warnings.append(self.document.problem(path, message))

@@ -1,4 +1,4 @@
-"""What Istio asks of a Gateway."""
+"""Istio's rules for a Gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Istio asks of the match of an HTTP route."""
+"""Istio's rules for the match of an HTTP route."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def http_match(match: dict[str, Any], path: Path, found: Findings) -> None:
 
 
 def string_match(form: dict[str, Any], path: Path, found: Findings, *, empty_prefix: bool = False) -> None:
-    """Check an exact, prefix or regex."""
+    """Check an exact, prefix or regex match."""
     if form.get("prefix") == "" and not empty_prefix:
         found.wrong((*path, "prefix"), "an empty prefix; for `is there` write {} instead")
     if "regex" in form and (wrong := complaint(form["regex"])):

@@ -1,4 +1,4 @@
-"""What Istio asks of the parts of an HTTP route: fault, retries, redirect, rewrite, answers, CORS and headers."""
+"""Istio's rules for parts of an HTTP route: fault, retries, redirect, rewrite, direct response, CORS and headers."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def percent(percentage: dict[str, Any] | None, path: Path, found: Findings) -> N
 
 
 def status(value: int, path: Path, found: Findings) -> None:
-    """Check an HTTP status that is answered to a client."""
+    """Check the HTTP status of a response to a client."""
     if not 200 <= value <= 599:
         found.wrong(path, f"the number {value} where a status from 200 to 599 is expected")
 
@@ -118,7 +118,7 @@ def fault(settings: dict[str, Any], path: Path, found: Findings) -> None:
 
 
 def never_fires(part: dict[str, Any], path: Path, found: Findings) -> None:
-    """Note a fault without a percentage, which is valid and does nothing."""
+    """Record a fault without a percentage, which is valid but has no effect."""
     if "percentage" not in part or not part["percentage"]:
         found.doubtful((*path, "percentage"), "is missing, so this never fires; for every request write {value: 100}")
 
@@ -170,7 +170,7 @@ def rewrite(settings: dict[str, Any], path: Path, found: Findings) -> None:
 
 
 def direct_response(settings: dict[str, Any], path: Path, found: Findings) -> None:
-    """Check an answer that the gateway gives itself."""
+    """Check a direct response of the gateway."""
     status(settings["status"], (*path, "status"), found)
     body = settings.get("body", {})
     if len(body.get("string", "").encode()) > BODY_LIMIT:
@@ -203,7 +203,7 @@ def cors(settings: dict[str, Any], path: Path, found: Findings) -> None:
 
 
 def headers(settings: dict[str, Any], path: Path, found: Findings) -> None:
-    """Check what a route does to headers."""
+    """Check the header operations of a route."""
     for side in ("request", "response"):
         changes = settings.get(side, {})
         for action in ("add", "set"):

@@ -1,4 +1,4 @@
-"""What Istio asks of an HTTP route: which parts go together, and its destinations."""
+"""Istio's rules for an HTTP route: valid combinations of parts, and destinations."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _destinations(routes: list[dict[str, Any]], path: Path, found: Findings) -> 
 
 
 def destination(target: dict[str, Any], path: Path, found: Findings) -> None:
-    """Check the form of a destination; whether it is there is another question."""
+    """Check the format of a destination, but not whether it exists."""
     host = target["host"]
     if host == "*" or not (is_host(host, star=True) or is_address(host)):
         hint = "; the port stands in `port: {number: ...}`" if ":" in host else ""

@@ -1,4 +1,4 @@
-"""Names: hosts, labels and ports, by the rules of DNS as Istio takes them."""
+"""Names of hosts, labels and ports, by the DNS rules that Istio applies."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PROTOCOLS = HTTP | TLS | {"tcp", "udp", "mongo", "redis", "mysql"}
 
 
 def is_label(text: str) -> bool:
-    """Tell whether `text` is one label of a DNS name."""
+    """Report whether `text` is one label of a DNS name."""
     return len(text) <= 63 and LABEL.fullmatch(text) is not None
 
 
 def is_host(text: str, *, star: bool = False) -> bool:
-    """Tell whether `text` is a DNS name; with `star` its first label may be, or begin with, a ``*``."""
+    """Report whether `text` is a DNS name. With `star`, its first label may be or start with ``*``."""
     if not text or len(text) > 255:
         return False
     first, *rest = text.removesuffix(".").split(".")
@@ -29,7 +29,7 @@ def is_host(text: str, *, star: bool = False) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Tell whether `text` is an IP address."""
+    """Report whether `text` is an IP address."""
     try:
         ip_address(text)
     except ValueError:
@@ -38,7 +38,7 @@ def is_address(text: str) -> bool:
 
 
 def is_range(text: str) -> bool:
-    """Tell whether `text` is an IP address or a range such as 10.0.0.0/8."""
+    """Report whether `text` is an IP address or a range such as 10.0.0.0/8."""
     try:
         ip_network(text, strict=False)
     except ValueError:
@@ -47,9 +47,9 @@ def is_range(text: str) -> bool:
 
 
 def full(host: str, namespace: str) -> str:
-    """Return the host that a short name means in a namespace: ``order`` is ``order.default.svc.cluster.local``.
+    """Return the full host of a short name in a namespace: ``order`` becomes ``order.default.svc.cluster.local``.
 
-    A name with a dot, an address and ``*`` stand for themselves, as in Istio (pilot/pkg/model, ResolveShortnameToFQDN).
+    A name with a dot, an address and ``*`` stay unchanged, as in Istio (pilot/pkg/model, ResolveShortnameToFQDN).
     """
     if not host or "." in host or host == "*" or is_address(host):
         return host
@@ -57,7 +57,7 @@ def full(host: str, namespace: str) -> str:
 
 
 def covers(pattern: str, host: str) -> bool:
-    """Tell whether hosts that `pattern` stands for include one that `host` stands for; either may begin with ``*``."""
+    """Report whether some host matches both `pattern` and `host`. Either may start with ``*``."""
     if pattern[:1] == "*" and host[:1] == "*":
         return pattern[1:].endswith(host[1:]) or host[1:].endswith(pattern[1:])
     if pattern[:1] == "*":
@@ -68,26 +68,26 @@ def covers(pattern: str, host: str) -> bool:
 
 
 class Hosts:
-    """Hosts to look others up in; thousands of them don't slow it down."""
+    """A set of hosts and patterns with fast lookup, also for thousands of entries."""
 
     def __init__(self) -> None:
         self._exact: dict[str, None] = {}
         self._endings: dict[str, str] = {}
 
     def add(self, host: str) -> None:
-        """Put a host, or a pattern that begins with ``*``, among them."""
+        """Add a host, or a pattern that starts with ``*``."""
         if host[:1] == "*":
             self._endings[host[1:]] = host
         else:
             self._exact[host] = None
 
     def wildcard(self, host: str) -> str | None:
-        """Return the most specific pattern that stands for `host`, or None."""
+        """Return the most specific pattern that matches `host`, or None."""
         text = host.removeprefix("*")
         return next((self._endings[text[at:]] for at in range(len(text) + 1) if text[at:] in self._endings), None)
 
     def find(self, host: str) -> str | None:
-        """Return one that `covers` the host, or None."""
+        """Return an entry that `covers` the host, or None."""
         if host in self._exact:
             return host
         if (pattern := self.wildcard(host)) is not None:

@@ -1,7 +1,7 @@
-"""The syntax of RE2, the engine of Envoy and of Istio's own check.
+"""The syntax of RE2, the regular expression engine of Envoy and of Istio's own validation.
 
-Python's engine takes what RE2 doesn't have (lookaround, backreferences, possessive repetition) and refuses what it has
-(``\\pL``, ``\\z``, ``(?i)`` in the middle), so it can't be the judge.
+Python's engine can't check it. It accepts syntax that RE2 doesn't have (lookaround, backreferences, possessive
+repetition) and rejects syntax that RE2 has (``\\pL``, ``\\z``, ``(?i)`` in the middle).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-LONGEST = 1024  # Istio's own limit
+LONGEST = 1024  # bytes; Istio's own limit
 REPEATS = 1000
 COUNT = re.compile(r"\{([0-9]+)(,([0-9]*))?\}")
 FLAGS = re.compile(r"\(\?([imsU]*)(-([imsU]+))?([:)])")
@@ -54,7 +54,7 @@ FOREIGN = {
 
 
 def complaint(text: str) -> str | None:
-    """Return what RE2 has against a regular expression, or None where it takes it."""
+    """Return the reason why RE2 rejects a regular expression, or None if RE2 accepts it."""
     if not text:
         return "an empty regular expression"
     if len(text.encode()) > LONGEST:
@@ -78,9 +78,9 @@ class _Refused(Exception):
 class _Scanner:
     text: str
     at: int = 0
-    atom: bool = False  # something stands before that can be repeated
-    repeated: bool = False  # and it was, so a further `*` would be possessive
-    weight: int = 1  # how often the last atom is repeated at most
+    atom: bool = False  # whether a repeatable element precedes
+    repeated: bool = False  # whether it is already repeated, so that another `*` would be possessive
+    weight: int = 1  # maximum number of repetitions of the last atom
     heaviest: int = 1
     groups: list[tuple[int, int]] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
@@ -167,7 +167,7 @@ class _Scanner:
         self.repeated = True
 
     def escape(self, *, inside: bool = False) -> str | None:
-        """Step over an escape; return the character that it stands for, or None for a whole class of them."""
+        """Consume an escape. Return the character that it stands for, or None if it is not a single character."""
         start, self.at = self.at, self.at + 1
         if self.at >= len(self.text):
             raise _Refused("a `\\` at the end", start)

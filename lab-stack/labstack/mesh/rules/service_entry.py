@@ -1,4 +1,4 @@
-"""What Istio asks of a ServiceEntry."""
+"""Istio's rules for a ServiceEntry."""
 
 from __future__ import annotations
 

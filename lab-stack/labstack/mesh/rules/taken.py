@@ -1,4 +1,4 @@
-"""Which match of an HTTP route leaves nothing for a later one; routes are tried in order."""
+"""Detection of HTTP route matches that make a later match unreachable. Envoy tries routes in order."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ NOT_CONDITIONS = {"name", "statPrefix"}
 
 
 class Taken:
-    """The matches so far, by what they take.
+    """The matches so far, by the requests that they cover.
 
-    A later match is found to be out of reach where an earlier one takes everything, is the same, or has nothing but a
-    prefix of its path. Regular expressions are compared as texts only.
+    A later match is unreachable if an earlier one covers every request, is identical, or has only a prefix of its path.
+    Regular expressions are compared only as text.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Taken:
         self._lengths: set[int] = set()
 
     def add(self, match: dict[str, Any], place: Path) -> None:
-        """Note that what stands at `place` takes what fits `match`."""
+        """Record the match at `place`."""
         conditions = _conditions(match)
         if not self.everything and _takes_everything(conditions):
             self.everything = place
@@ -34,7 +34,7 @@ class Taken:
             self._lengths.add(len(prefix))
 
     def by(self, match: dict[str, Any]) -> Path:
-        """Return the place of an earlier match that takes all that fits `match`; empty where there is none."""
+        """Return the place of an earlier match that covers all requests of `match`, or an empty path."""
         conditions = _conditions(match)
         if self.everything:
             return self.everything

@@ -1,4 +1,4 @@
-"""What Istio asks of a VirtualService as a whole."""
+"""Istio's rules for a VirtualService as a whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Istio's own schemas, and the check of a document against them."""
+"""Istio's own schemas, and the validation of documents against them."""
 
 from labstack.mesh.schema.check import check_schema
 from labstack.mesh.schema.data import KINDS, about

@@ -1,9 +1,8 @@
-"""A document against the schema of its kind: each field that isn't as Kubernetes would take it.
+"""Validation of a document against the schema of its kind, as in Kubernetes.
 
-The walk is written here rather than left to a library of JSON Schema: custom resources use a small part of that
-language, and what a learner needs (which of two fields is one too many, what `yes` became, where a misplaced field
-belongs) is more than "not valid under any of the given schemas". The tests hold its verdict equal to that of
-`jsonschema`.
+The walk is implemented here instead of using a JSON Schema library. Custom resources use only a small part of JSON
+Schema, and a learner needs more than "not valid under any of the given schemas": which of two fields to remove, how
+YAML interpreted `yes`, where a misplaced field belongs. The tests compare the result with that of `jsonschema`.
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ STATUS = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
 def check_schema(document: Document) -> list[Problem]:
-    """Return what is wrong with a document by the schema of its kind, in the order of its lines.
+    """Return the problems of a document according to the schema of its kind, sorted by line.
 
-    Fields that Istio knows and the lab's translator doesn't are no matter here, nor are the names of other objects.
+    The check accepts fields that Istio supports and the lab's translator doesn't. It does not check references to other
+    objects.
     """
     if wrong := _kind_problem(document):
         return [wrong]

@@ -1,4 +1,4 @@
-"""The schemas that are shipped, and where each field's name occurs in them."""
+"""The bundled schemas, and the places where each field name occurs in them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Schema = dict[str, Any]
 
 @cache
 def shipped() -> dict[str, Any]:
-    """Return the whole of the generated data."""
+    """Return all generated data."""
     data: dict[str, Any] = json.loads(files(__package__).joinpath("networking.json").read_text(encoding="utf-8"))
     return data
 
 
 def about() -> dict[str, str]:
-    """Return where the schemas come from: module, version, licence, and the script that wrote them."""
+    """Return the origin of the schemas: module, version, licence, and the script that generated them."""
     return dict(shipped()["about"])
 
 
 def api_versions(kind: str) -> list[str]:
-    """Return the apiVersions that `kind` is served in, such as ``networking.istio.io/v1``."""
+    """Return the apiVersions in which `kind` is served, such as ``networking.istio.io/v1``."""
     data = shipped()
     return [f"{data['group']}/{version}" for version in data["kinds"][kind]["versions"]]
 
@@ -37,7 +37,7 @@ def schema_of(kind: str) -> Schema:
 
 
 def nodes(schema: Schema, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Schema]]:
-    """Give each node of a schema with its path; ``[]`` stands for a list's items, ``*`` for a map's values."""
+    """Yield each node of a schema with its path. ``[]`` stands for a list's items, ``*`` for a map's values."""
     yield path, schema
     for name, inner in schema.get("properties", {}).items():
         yield from nodes(inner, (*path, name))
@@ -49,7 +49,7 @@ def nodes(schema: Schema, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 
 @cache
 def homes(kind: str) -> dict[str, list[tuple[str, ...]]]:
-    """Return, for each name of a field, the paths of the mappings that it belongs in."""
+    """Return, for each field name, the paths of the mappings to which it belongs."""
     found: dict[str, list[tuple[str, ...]]] = {}
     for path, schema in nodes(schema_of(kind)):
         for name in schema.get("properties", {}):
@@ -58,5 +58,5 @@ def homes(kind: str) -> dict[str, list[tuple[str, ...]]]:
 
 
 def written(path: tuple[str, ...]) -> str:
-    """Return a schema's path as people write it: ``spec.http[].route[]``."""
+    """Return a schema path in readable form: ``spec.http[].route[]``."""
     return ".".join(path).replace(".[]", "[]") or "the document"

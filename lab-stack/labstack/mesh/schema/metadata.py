@@ -1,4 +1,4 @@
-"""What Kubernetes itself asks of an object's metadata."""
+"""Kubernetes' own rules for an object's metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METADATA: dict[str, Any] = {
         "namespace": {"type": "string"},
         "labels": {**STRINGS, "nullable": True},
         "annotations": {**STRINGS, "nullable": True},
-        # written by a cluster; they come along when somebody pastes what kubectl shows
+        # written by a cluster; present in text that is copied from the output of kubectl
         **dict.fromkeys(
             (
                 "creationTimestamp",
@@ -42,7 +42,7 @@ SUBDOMAIN = re.compile(rf"{LABEL.pattern}(\.{LABEL.pattern})*")
 
 
 def metadata_problems(document: Document) -> list[Problem]:
-    """Return what is wrong with the name and the namespace of an object."""
+    """Return the problems of an object's name and namespace."""
     problems = []
     name, namespace = document.name, document.namespace
     if len(name) > 253 or not SUBDOMAIN.fullmatch(name):

@@ -1,7 +1,8 @@
-"""The rules that the schemas carry beside their types, each as a named check.
+"""The validation rules in the schemas, each as a named check.
 
-A cluster evaluates these rules in CEL, a small language of expressions. There are few of them, so each is written here
-as a function, found by the digest of its text. A rule that a new Istio brings or changes has none, which a test tells.
+A cluster evaluates these rules in CEL, a small expression language. There are few of them, so each is implemented here
+as a function, looked up by the digest of the rule's text. A rule that a new version of Istio adds or changes has no
+function, and a test reports it.
 """
 
 from __future__ import annotations
@@ -138,11 +139,11 @@ CHECKS: dict[str, Callable[[Any], Found]] = {
 
 
 def check_of(rule: str) -> Callable[[Any], Found]:
-    """Return the check that stands for a rule.
+    """Return the check that implements a rule.
 
     Raises
     ------
     KeyError
-        None does: the schemas are newer than these checks.
+        No check implements the rule: the schemas are newer than the checks.
     """
     return CHECKS[hashlib.sha256(rule.encode()).hexdigest()[:8]]

@@ -1,4 +1,4 @@
-"""The walk through a value and its schema, side by side."""
+"""Traversal of a value in parallel with its schema."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Walk:
     Parameters
     ----------
     document : Document
-        Gives the lines.
+        The document, which provides the line numbers.
     """
 
     def __init__(self, document: Document) -> None:
@@ -47,13 +47,13 @@ class Walk:
         self.problems: list[Problem] = []
 
     def add(self, path: Path, message: str) -> None:
-        """Note a problem at the field `path`."""
+        """Record a problem at the field `path`."""
         problem = self.document.problem(path, message)
         if problem not in self.problems[-4:]:
             self.problems.append(problem)
 
     def value(self, schema: Schema, value: Any, path: Path) -> None:
-        """Note what is wrong with `value`, which stands at `path`."""
+        """Record the problems of `value` at `path`."""
         if value is None and schema.get("nullable"):
             return
         expected = schema.get("type")
@@ -68,7 +68,7 @@ class Walk:
             self._text(schema, value, path)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             self._number(schema, value, path)
-        if len(self.problems) == before:  # a rule speaks of values whose fields are right
+        if len(self.problems) == before:  # rules apply to values with valid fields
             for rule in schema.get("x-kubernetes-validations", ()):
                 for inner, message in check_of(rule["rule"])(value):
                     self.add((*path, *inner), message)
@@ -197,7 +197,7 @@ def alternatives(schema: Schema) -> list[str]:
 
 
 def is_duration(schema: Schema, path: Path) -> bool:
-    """Tell whether a text is a duration: by its rule, or (two have none) by its name."""
+    """Report whether a text is a duration: by its rule, or by its name for the two fields without a rule."""
     rules = schema.get("x-kubernetes-validations", ())
     return any("duration(self)" in rule["rule"] for rule in rules) or (
         schema.get("type") == "string"

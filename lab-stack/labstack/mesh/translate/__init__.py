@@ -1,4 +1,4 @@
-"""The translator: Istio's YAML into Envoy's resources, for where no istiod runs."""
+"""The translator from Istio resources to Envoy resources, for labs without istiod."""
 
 from labstack.mesh.translate.resources import Resources
 from labstack.mesh.translate.translation import Translation, translate

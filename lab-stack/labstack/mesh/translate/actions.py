@@ -1,4 +1,4 @@
-"""What a route does with a request: pass it on, redirect it, or answer it."""
+"""The action of a route: forward a request, redirect it, or respond directly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REDIRECT_CODES = {
 
 
 def redirect(target: route_v3.Route, spec: Spec, port: int) -> None:
-    """Let a route redirect. A code that Envoy doesn't know leaves it without anything to do."""
+    """Set the redirect of a route. With a code that Envoy doesn't support, the route gets no action."""
     code = REDIRECT_CODES.get(spec.get("redirectCode", 0))
     if code is None:
         return
@@ -38,13 +38,13 @@ def redirect(target: route_v3.Route, spec: Spec, port: int) -> None:
     if spec.get("scheme"):
         action.scheme_redirect = spec["scheme"]
     new_port = port if spec.get("derivePort") == "FROM_REQUEST_PORT" else spec.get("port", 0)
-    # The port that a scheme implies is not written out.
+    # Omit the default port of the scheme.
     if new_port != {"http": 80, "https": 443}.get(spec.get("scheme") or "http"):
         action.port_redirect = new_port
 
 
 def direct_response(target: route_v3.Route, spec: Spec) -> None:
-    """Let a route answer by itself."""
+    """Set the direct response of a route."""
     target.direct_response.status = spec.get("status", 0)
     body = spec.get("body", {})
     if "string" in body:
@@ -54,21 +54,21 @@ def direct_response(target: route_v3.Route, spec: Spec) -> None:
 
 
 def forward(target: route_v3.Route, spec: Spec, destinations: Destinations, authority: str) -> None:
-    """Let a route pass requests on.
+    """Let a route forward requests.
 
     Parameters
     ----------
     target : Route
-        Is changed.
+        The route to modify.
     spec : mapping
         The HTTPRoute.
     destinations : Destinations
-        Where its destinations lead.
+        The lookup of clusters for its destinations.
     authority : str
         The host that its header operations set; empty for none.
     """
     action = target.route
-    # Istio has no time-out unless one is given, also where Envoy would have one.
+    # Istio sets no timeout by default, even where Envoy has one.
     timeout = spec.get("timeout", protobuf.Duration())
     action.timeout.CopyFrom(timeout)
     action.max_grpc_timeout.CopyFrom(timeout)
@@ -99,7 +99,7 @@ def _rewrite(action: route_v3.RouteAction, rewrite: Spec) -> None:
 
 
 def _mirror(action: route_v3.RouteAction, spec: Spec, destinations: Destinations) -> None:
-    """Add the mirrors; of all requests where no percentage is given, and none where it is 0."""
+    """Add the mirrors. Without a percentage all requests are mirrored; with a percentage of 0, none."""
     mirrors: list[tuple[Spec | None, core_v3.RuntimeFractionalPercent | None]] = []
     if "mirror" in spec:
         mirrors.append((spec["mirror"], _mirror_fraction(spec)))
@@ -130,20 +130,20 @@ def _fraction(percentage: Spec | None) -> core_v3.RuntimeFractionalPercent | Non
 
 
 def _single(target: route_v3.Route, each: Spec, destinations: Destinations) -> None:
-    """Pass on to the only destination; its weight means nothing."""
+    """Forward to the only destination. Its weight has no effect."""
     action, destination = target.route, each.get("destination", {})
     action.cluster = destinations.cluster(destination)
     if "headers" in each:
         own = operations(each["headers"])
         own.apply(target)
-        # The route's own rewrite of the host comes before its destination's.
+        # The route's own host rewrite takes precedence over its destination's.
         if own.authority and not action.host_rewrite_literal:
             action.host_rewrite_literal = own.authority
     _add_hash(action, destinations.hash(destination))
 
 
 def _weighted(action: route_v3.RouteAction, routes: list[Spec], destinations: Destinations) -> None:
-    """Spread over several destinations; those of weight 0 are left out."""
+    """Distribute requests over several destinations. Destinations with weight 0 are omitted."""
     action.weighted_clusters.SetInParent()
     for each in routes:
         if not each.get("weight", 0):
@@ -161,7 +161,7 @@ def _weighted(action: route_v3.RouteAction, routes: list[Spec], destinations: De
 
 
 def _add_hash(action: route_v3.RouteAction, settings: Spec | None) -> None:
-    """Say what of a request decides over its endpoint."""
+    """Add the hash policy: the property of a request that selects its endpoint."""
     settings = settings or {}
     if "httpHeaderName" in settings:
         action.hash_policy.add(header={"header_name": settings["httpHeaderName"]})

@@ -1,4 +1,4 @@
-"""Clusters: one for each port of each service, one more for each subset."""
+"""Clusters: one for each port of each service, plus one for each subset."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TYPES = {"NONE": Cluster.EDS, "STATIC": Cluster.EDS, "DNS": Cluster.STRICT_DNS, 
 
 @dataclass(frozen=True)
 class Made:
-    """A cluster, and what it was made of."""
+    """A cluster with the objects from which it is generated."""
 
     cluster: cluster_v3.Cluster
     service: Service
@@ -36,18 +36,18 @@ class Made:
 
 
 def cluster_name(host: str, port: int, subset: str = "") -> str:
-    """Return the name that Istio gives to the cluster of a port of a service, or of one of its subsets."""
+    """Return Istio's cluster name for a port of a service, or for one of its subsets."""
     return f"outbound|{port}|{subset}|{host}"
 
 
 def black_hole() -> cluster_v3.Cluster:
-    """Return the cluster that takes what leads nowhere."""
+    """Return the cluster for requests without a destination."""
     name = "BlackHoleCluster"
     return Cluster(name=name, alt_stat_name=name + ";", type=Cluster.STATIC, connect_timeout=CONNECT_TIMEOUT)
 
 
 def clusters_of(service: Service, endpoints: list[Endpoint], rule: Rule | None, here: Place) -> list[Made]:
-    """Return all clusters of a service under the DestinationRule that holds for it; `here` is where the gateway is."""
+    """Return all clusters of a service under its DestinationRule. `here` is the gateway's locality."""
     result = []
     for port in service.ports:
         if port.protocol == "udp":
@@ -60,7 +60,7 @@ def clusters_of(service: Service, endpoints: list[Endpoint], rule: Rule | None, 
         for subset in rule.subsets if rule else ():
             labels = subset.get("labels", {}).items()
             chosen = [each for each in served if labels <= each.labels.items()]
-            # A subset resolves as the service does, unless either of them passes connections through.
+            # A subset has the service's discovery type, unless either of them uses PASSTHROUGH.
             kind = Cluster.ORIGINAL_DST if _passes_through(subset) else whole.type
             if (cluster := _cluster(service, port, chosen, rule, subset, kind, here)) is not None:
                 result.append(Made(cluster, service, port, rule, subset))
@@ -81,7 +81,7 @@ def _cluster(
     kind: int,
     here: Place,
 ) -> cluster_v3.Cluster | None:
-    """Return a cluster; None where DNS has nothing to resolve."""
+    """Return a cluster, or None if DNS has nothing to resolve."""
     subset_name = (subset or {}).get("name", "")
     name = cluster_name(service.host, port.number, subset_name)
     cluster = Cluster(
@@ -117,14 +117,14 @@ def _resolve(cluster: cluster_v3.Cluster) -> None:
 
 
 def over_ads() -> core_v3.ConfigSource:
-    """Return where Envoy gets a named resource: from the stream that brought its name, however long it takes."""
+    """Return the source of a named resource: the ADS stream that delivered its name, without a timeout."""
     return core_v3.ConfigSource(
         ads={}, initial_fetch_timeout=protobuf.Duration(), resource_api_version=core_v3.ApiVersion.V3
     )
 
 
 def _describe(cluster: cluster_v3.Cluster, service: Service, rule: Rule | None, subset: str) -> None:
-    """Note where the cluster comes from, for whoever reads Envoy's configuration."""
+    """Record the cluster's origin in its metadata, for readers of Envoy's configuration."""
     notes: dict[str, Any] = {}
     if service.external and not subset:
         notes["external"] = True

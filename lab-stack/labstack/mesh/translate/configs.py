@@ -1,4 +1,4 @@
-"""Documents into configurations that can be translated, or refused with every reason."""
+"""Parsing of documents into configurations for the translator, or into an error that lists every problem."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from labstack.mesh.translate.shapes import LABELS_SHAPE, Path, Reader
 from labstack.mesh.translate.supported import API_VERSIONS, KINDS
 from labstack.mesh.words import did_you_mean, listed
 
-# What a cluster writes into an object changes nothing; the time of creation is the first thing that istiod sorts by.
+# Fields that a cluster writes have no effect, except the creation time, which is istiod's first sort key.
 METADATA = {
     *("name", "namespace", "labels", "annotations", "creationTimestamp", "uid", "resourceVersion", "generation"),
     *("managedFields", "selfLink", "ownerReferences", "finalizers", "generateName"),
 }
 TOP_LEVEL = {"apiVersion", "kind", "metadata", "spec", "status"}
-# istiod steers by these annotations and labels, where all others are but names.
+# These annotations and labels change istiod's output. All others have no effect.
 STEERING_ANNOTATIONS = ("internal.istio.io/", "networking.istio.io/", "proxy.istio.io/")
 STEERING_LABELS = ("istio.io/persistent-session", "istio.io/persistent-session-header")
 
 
 @dataclass(frozen=True)
 class Config:
-    """One object, its spec read as `supported` describes it."""
+    """One object, with its spec parsed as `supported` describes."""
 
     document: Document
     spec: dict[str, Any]
@@ -40,40 +40,40 @@ class Config:
 
     @property
     def namespace(self) -> str:
-        """The namespace; where none is written, the one that an object gets in a cluster."""
+        """The namespace; if the object names none, the one that a cluster assigns."""
         return self.document.namespace
 
     @property
     def age(self) -> tuple[datetime, str, str]:
-        """What istiod sorts by, so that the elder wins: time of creation, then name, then namespace."""
+        """istiod's sort key: creation time, then name, then namespace. The oldest object takes precedence."""
         return self.created, self.name, self.namespace
 
     @property
     def origin(self) -> str:
-        """How istiod names the object in what it makes of it; always by the newest version of the interface."""
+        """istiod's name for the object in generated resources, always with the newest API version."""
         words = {"VirtualService": "virtual-service", "DestinationRule": "destination-rule"}
         kind = words[self.document.kind]
         return f"/apis/networking.istio.io/v1/namespaces/{self.namespace}/{kind}/{self.name}"
 
     def export_to(self) -> set[str]:
-        """Return the namespaces that the object says it is for; empty means all."""
+        """Return the namespaces to which the object is exported; empty means all."""
         return set(self.spec.get("exportTo", []))
 
     def problem(self, path: Path, message: str) -> Problem:
-        """Return a problem of this object, at a path below its spec."""
+        """Return a problem of this object at a path below its spec."""
         return self.document.problem(("spec", *path), message)
 
 
 @dataclass
 class Configs:
-    """All objects of one configuration, each kind from the eldest to the youngest.
+    """All objects of one configuration, each kind from oldest to newest.
 
     Attributes
     ----------
     gateways, virtual_services, destination_rules, service_entries : list of Config
         The objects.
     warnings : list of Problem
-        What is doubtful.
+        Configuration that is probably a mistake.
     """
 
     gateways: list[Config] = field(default_factory=list)
@@ -84,14 +84,14 @@ class Configs:
 
 
 def read_configs(documents: Sequence[Document]) -> Configs:
-    """Read documents into configurations.
+    """Parse documents into configurations.
 
     Raises
     ------
     Unsupported
-        A kind or field that the translator doesn't do; names each, with its line.
+        The translator doesn't support a kind or field. The error lists each with its line.
     InvalidMesh
-        A value that istiod couldn't read, such as a text where a number is expected.
+        istiod couldn't read a value, such as a text where a number is expected.
     """
     invalid: list[Problem] = []
     unsupported: list[Problem] = []

@@ -1,4 +1,4 @@
-"""Connection pools: how much may be under way to a cluster at once, and how connections live."""
+"""Connection pools: limits on concurrent connections and requests to a cluster, and connection settings."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ RETRY_PERCENT, RETRY_CONCURRENCY = 0.2, 3
 
 
 def apply_connection_pool(cluster: cluster_v3.Cluster, policy: Settings, *, http2: bool) -> None:
-    """Set a cluster's limits, time-outs and protocol.
+    """Set a cluster's limits, timeouts and protocol.
 
     Parameters
     ----------
     cluster : Cluster
-        Is changed.
+        The cluster to modify.
     policy : mapping
-        The traffic policy; of it, ``connectionPool`` and ``retryBudget``.
+        The traffic policy, of which only ``connectionPool`` and ``retryBudget`` are used.
     http2 : bool
-        Whether the port's protocol is a kind of HTTP/2.
+        Whether the port's protocol uses HTTP/2.
     """
     pool = policy.get("connectionPool", {})
     tcp, http = pool.get("tcp", {}), pool.get("http", {})
@@ -39,7 +39,7 @@ def apply_connection_pool(cluster: cluster_v3.Cluster, policy: Settings, *, http
 
 
 def _limit(cluster: cluster_v3.Cluster, tcp: Settings, http: Settings, budget: Settings | None) -> None:
-    """Set the circuit breaker; a limit of 0 means none, as no limit at all does."""
+    """Set the circuit breaker. A limit of 0 means unlimited, as does a missing limit."""
     thresholds = cluster_v3.CircuitBreakers.Thresholds()
     for limit, setting in (
         (thresholds.max_connections, tcp.get("maxConnections", 0)),
@@ -66,7 +66,7 @@ def _keep_alive(cluster: cluster_v3.Cluster, keep_alive: Settings) -> None:
 
 
 def _options(tcp: Settings, http: Settings, *, http2: bool) -> http_v3.HttpProtocolOptions | None:
-    """Return the protocol's options; None where Envoy's own HTTP/1.1 will do."""
+    """Return the protocol options, or None if Envoy's default HTTP/1.1 is sufficient."""
     options = http_v3.HttpProtocolOptions()
     as_client = http.get("useClientProtocol", False)
     http2 = http2 or (http.get("h2UpgradePolicy") == "UPGRADE" and not as_client)

@@ -1,4 +1,4 @@
-"""CORS: which pages of other origins a browser lets call the service."""
+"""CORS: the origins whose pages a browser allows to call the service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from labstack.mesh.translate.matches import string_matcher
 
 
 def cors_policy(policy: Mapping[str, Any]) -> cors_v3.CorsPolicy:
-    """Return Envoy's CORS policy. A preflight that doesn't match is passed on, unless it is to be ignored."""
+    """Return Envoy's CORS policy. A preflight without a match is forwarded, unless the policy ignores it."""
     result = cors_v3.CorsPolicy(
         allow_methods=",".join(policy.get("allowMethods", [])),
         allow_headers=",".join(policy.get("allowHeaders", [])),

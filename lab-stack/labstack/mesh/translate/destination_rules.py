@@ -1,4 +1,4 @@
-"""DestinationRules: which one is for a service, and what becomes of several for one host."""
+"""DestinationRules: selection of the rule for a service, and merging of several rules for one host."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ ROOT_NAMESPACE = "istio-system"
 
 @dataclass(frozen=True)
 class Rule:
-    """What one or several DestinationRules of one host and namespace say together.
+    """One or several merged DestinationRules for the same host and namespace.
 
     Attributes
     ----------
     config : Config
-        The eldest, which gives its name and its exportTo.
+        The oldest of them, which provides the name and the exportTo.
     policy : dict or None
         The traffic policy of the first that has one.
     subsets : tuple of dict
-        The subsets of all; of one name, the first.
+        The subsets of all of them. Of several with the same name, the first.
     """
 
     config: Config
@@ -32,7 +32,7 @@ class Rule:
     subsets: tuple[Mapping[str, Any], ...]
 
     def subset(self, name: str) -> Mapping[str, Any] | None:
-        """Return the subset of that name."""
+        """Return the subset with that name, or None."""
         return next((each for each in self.subsets if name and each.get("name") == name), None)
 
 
@@ -41,15 +41,15 @@ RulesByHost = dict[str, list[Rule]]
 
 @dataclass
 class DestinationRules:
-    """All DestinationRules, by namespace and host; those that stay at home and those that are exported apart."""
+    """All DestinationRules by namespace and host, with local and exported rules kept apart."""
 
     local: dict[str, RulesByHost] = field(default_factory=dict)
     exported: dict[str, RulesByHost] = field(default_factory=dict)
 
     def rule_for(self, service: Service, gateway_namespace: str) -> Rule | None:
-        """Return the rule that holds for the gateway's calls to a service.
+        """Return the rule for the gateway's requests to a service, or None.
 
-        The gateway's own namespace comes first, then that of the service, then the root namespace.
+        The gateway's own namespace takes precedence, then that of the service, then the root namespace.
         """
         if gateway_namespace != ROOT_NAMESPACE:
             found = most_specific(service.host, self.local.get(gateway_namespace, {}))
@@ -68,7 +68,7 @@ def _visible(export_to: set[str], namespace: str) -> bool:
 
 
 def read_rules(configs: Iterable[Config]) -> DestinationRules:
-    """Sort DestinationRules, from the eldest to the youngest, by namespace and host."""
+    """Group DestinationRules, given from oldest to newest, by namespace and host."""
     result = DestinationRules()
     for config in configs:
         namespace, export_to = config.namespace, config.export_to()
@@ -81,7 +81,7 @@ def read_rules(configs: Iterable[Config]) -> DestinationRules:
 
 
 def _add(by_host: RulesByHost, new: Rule) -> None:
-    """Merge a rule into those of its host that are for the same namespaces or fewer; else it stands beside them."""
+    """Merge a rule into those of its host with the same or a narrower exportTo. Otherwise add it beside them."""
     known = by_host.setdefault(full_name(new.config.spec.get("host", ""), new.config.namespace), [])
     apart = True
     for index, old in enumerate(known):

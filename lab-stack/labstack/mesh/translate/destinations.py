@@ -1,4 +1,4 @@
-"""Destinations of routes: the cluster that each leads to, and the consistent hash that picks an endpoint there."""
+"""Destinations of routes: the cluster of each, and the consistent hash that selects an endpoint in it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from labstack.mesh.translate.services import Service, Services
 
 @dataclass(frozen=True)
 class Destinations:
-    """Where the destinations of one VirtualService lead.
+    """The lookup of services and clusters for the destinations of one VirtualService.
 
     Attributes
     ----------
     services, rules
-        What is known.
+        The known services and DestinationRules.
     namespace : str
-        The VirtualService's; its short host names are meant there.
+        The VirtualService's namespace, to which its short host names refer.
     port : int
-        The gateway's port; used where neither the destination nor its service says one.
+        The gateway's port, used if neither the destination nor its service determines one.
     """
 
     services: Services
@@ -38,11 +38,11 @@ class Destinations:
         return full_name(destination.get("host", ""), self.namespace)
 
     def service(self, destination: Mapping[str, Any]) -> Service | None:
-        """Return the service that a destination means, or None where there is none."""
+        """Return the service of a destination, or None if there is none."""
         return self.services.found_from(self.host(destination), self.namespace, NAMESPACE)
 
     def cluster(self, destination: Mapping[str, Any]) -> str:
-        """Return the name of a destination's cluster, whether there is one or not."""
+        """Return the name of a destination's cluster, whether or not the cluster exists."""
         host = self.host(destination)
         if not host:
             return "UnknownService"
@@ -54,7 +54,7 @@ class Destinations:
         return cluster_name(host, port, destination.get("subset", ""))
 
     def hash(self, destination: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Return the consistent hash that holds for a destination, or None."""
+        """Return the consistent hash for a destination, or None."""
         service = self.services.seen.get(self.host(destination))
         rule = self.rules.rule_for(service, NAMESPACE) if service is not None else None
         return hash_for(rule, destination)

@@ -1,4 +1,4 @@
-"""Endpoints: where the requests of a cluster go."""
+"""Endpoints: the addresses to which a cluster sends requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Place = tuple[str, str, str]  # region, zone and subzone
 
 
 def localities(endpoints: Iterable[Endpoint]) -> list[endpoint_v3.LocalityLbEndpoints]:
-    """Return endpoints grouped by place, in order of the places' names."""
+    """Return the endpoints grouped by locality, sorted by its name."""
     groups: dict[str, endpoint_v3.LocalityLbEndpoints] = {}
     for each in endpoints:
         group = groups.setdefault(each.locality, Locality(locality=_locality(each.locality)))
@@ -28,12 +28,12 @@ def localities(endpoints: Iterable[Endpoint]) -> list[endpoint_v3.LocalityLbEndp
 
 
 def load_assignment(name: str, endpoints: Iterable[Endpoint]) -> endpoint_v3.ClusterLoadAssignment:
-    """Return what a cluster's name is resolved to."""
+    """Return the load assignment of a cluster."""
     return endpoint_v3.ClusterLoadAssignment(cluster_name=name, endpoints=localities(endpoints))
 
 
 def fail_over(assignment: endpoint_v3.ClusterLoadAssignment, here: Place) -> None:
-    """Number the places by nearness to `here`, without gaps; 0 is used until it fails."""
+    """Set priorities by distance from `here`, without gaps. Envoy uses priority 0 until it fails."""
     distances = [_distance(group.locality, here) for group in assignment.endpoints]
     ranks = {distance: rank for rank, distance in enumerate(sorted(set(distances)))}
     for group, distance in zip(assignment.endpoints, distances, strict=True):
@@ -51,7 +51,7 @@ def _locality(text: str) -> core_v3.Locality:
 
 
 def address_of(address: str, port: int) -> core_v3.Address:
-    """Return an address for Envoy; without a port it is the path of a Unix socket."""
+    """Return an address for Envoy. Without a port, it is the path of a Unix socket."""
     if not port:
         return core_v3.Address(pipe={"path": address.removeprefix(UNIX)})
     return core_v3.Address(socket_address={"address": address, "port_value": port})

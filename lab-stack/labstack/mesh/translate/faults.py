@@ -1,4 +1,4 @@
-"""Faults that a route injects, and percentages, which several features share."""
+"""Faults that a route injects, and percentages, which several features use."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ GRPC_STATUS = {
 
 
 def exact_percent(value: float) -> type_v3.FractionalPercent:
-    """Return a percentage with four digits behind the point; what is finer is cut off."""
+    """Return a percentage with four decimal places; further digits are truncated."""
     return type_v3.FractionalPercent(
         numerator=int(value * 10_000) % 2**32, denominator=type_v3.FractionalPercent.MILLION
     )
 
 
 def whole_percent(value: int) -> type_v3.FractionalPercent:
-    """Return a percentage without a fraction."""
+    """Return a percentage without decimal places."""
     return type_v3.FractionalPercent(numerator=value % 2**32, denominator=type_v3.FractionalPercent.HUNDRED)
 
 
 def http_fault(fault: Mapping[str, Any]) -> fault_v3.HTTPFault:
-    """Return Envoy's fault; without a percentage neither a delay nor an abort ever happens."""
+    """Return Envoy's fault. Without a percentage, a delay or abort never happens."""
     result = fault_v3.HTTPFault()
     delay, abort = fault.get("delay"), fault.get("abort")
     if delay is not None and "fixedDelay" in delay:

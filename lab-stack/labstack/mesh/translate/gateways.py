@@ -1,4 +1,4 @@
-"""Gateways: which servers the lab's gateway opens, and what becomes of several on one port."""
+"""Gateways: the servers that the lab's gateway opens, and the merging of several servers on one port."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from labstack.mesh.translate.configs import Config
 from labstack.mesh.translate.endpoints import Place
 from labstack.mesh.translate.services import TOPOLOGY, Services
 
-# The lab's gateway, as it presents itself to a control plane.
+# The lab's gateway, as it identifies itself to a control plane.
 NAMESPACE = "default"
 ADDRESS = "10.0.0.1"
 LABELS = {"istio": "ingressgateway"}
@@ -18,7 +18,7 @@ LABELS = {"istio": "ingressgateway"}
 
 @dataclass(frozen=True)
 class Server:
-    """One server of a Gateway; its hosts as ``namespace/host``, or ``host`` for those of all namespaces."""
+    """One server of a Gateway. Its hosts are ``namespace/host``, or ``host`` for all namespaces."""
 
     gateway: str
     port: int
@@ -34,7 +34,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Opening:
-    """What one filter chain is built for: port and bind address make the listener, the protocol its filters."""
+    """The key of a filter chain: port and bind address determine the listener, and the protocol the filters."""
 
     port: int
     protocol: str
@@ -42,7 +42,7 @@ class Opening:
 
     @property
     def route_name(self) -> str:
-        """The name of the routes of this listener."""
+        """The name of this listener's route configuration."""
         return f"http.{self.port}.{self.bind}" if self.bind else f"http.{self.port}"
 
 
@@ -53,9 +53,9 @@ class Merged:
     Attributes
     ----------
     openings : list of Opening
-        Each makes a filter chain.
+        One for each filter chain.
     servers : dict
-        The servers by the name of their routes.
+        The servers, by the name of their route configuration.
     """
 
     openings: list[Opening] = field(default_factory=list)
@@ -63,16 +63,16 @@ class Merged:
 
 
 def selected(config: Config, labels: Mapping[str, str]) -> bool:
-    """Say whether a Gateway is for a workload with these labels; without a selector it is for all."""
+    """Report whether a Gateway selects a workload with these labels. Without a selector, it selects all."""
     selector: Mapping[str, str] = config.spec.get("selector", {})
     return selector.items() <= labels.items()
 
 
 def merge(configs: Iterable[Config], services: Services) -> Merged:
-    """Merge the servers of all Gateways that select the lab's gateway, from the eldest Gateway on.
+    """Merge the servers of all Gateways that select the lab's gateway, starting with the oldest Gateway.
 
-    HTTP servers of one port and bind address share a listener and its routes. Servers of another bind address open
-    one of their own; the last opened is the one that further servers are compared with.
+    HTTP servers with the same port and bind address share a listener and its routes. A server with another bind address
+    opens a separate listener. Further servers are compared with the one that was opened last.
     """
     result = Merged()
     current: dict[int, Opening] = {}
@@ -108,7 +108,7 @@ def server_of(config: Config, raw: Mapping[str, Any]) -> Server:
 
 
 def _hosts(hosts: Iterable[str], namespace: str) -> tuple[str, ...]:
-    """Write hosts so that the namespace stands in them only where it matters."""
+    """Return the hosts with the namespace only where it matters."""
     result = []
     for host in hosts:
         owner, slash, name = host.partition("/")
@@ -124,20 +124,20 @@ def _hosts(hosts: Iterable[str], namespace: str) -> tuple[str, ...]:
 
 
 def labels_of_gateway(services: Services) -> Mapping[str, str]:
-    """Return the gateway's labels; a service that claims the gateway's address for its own gives it its labels."""
+    """Return the gateway's labels. A service with the gateway's address replaces them with its own labels."""
     own = [each for endpoints in services.endpoints.values() for each in endpoints if each.address == ADDRESS]
     return own[0].labels if own else LABELS
 
 
 def place_of_gateway(services: Services) -> Place:
-    """Return the region, zone and subzone of the gateway; it has none unless a service gives it its labels."""
+    """Return the gateway's region, zone and subzone. They are empty unless a service provides the gateway's labels."""
     labels = labels_of_gateway(services)
     region, zone, sub_zone = (labels.get(name, "") for name in TOPOLOGY)
     return region, zone, sub_zone
 
 
 def _listening_port(port: int, services: Services) -> int:
-    """Return where to listen for a Gateway's port: a service at the gateway's address may lead it elsewhere."""
+    """Return the listening port for a Gateway's port. A service at the gateway's address may map it to another one."""
     for _, endpoints in sorted(services.endpoints.items()):
         for each in endpoints:
             if each.address == ADDRESS and each.service_port.number == port:

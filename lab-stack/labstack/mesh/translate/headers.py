@@ -12,7 +12,7 @@ Option = core_v3.HeaderValueOption
 
 
 class HasHeaders(Protocol):
-    """A route, or a weighted cluster of one."""
+    """A route or a weighted cluster."""
 
     request_headers_to_add: Any
     request_headers_to_remove: Any
@@ -22,7 +22,7 @@ class HasHeaders(Protocol):
 
 @dataclass
 class Operations:
-    """What is to be done to the headers of requests and responses, and the host that requests are to name."""
+    """Changes to the headers of requests and responses, and the host to set in requests."""
 
     request_add: list[core_v3.HeaderValueOption] = field(default_factory=list)
     request_remove: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Operations:
 
 
 def operations(headers: Mapping[str, Any]) -> Operations:
-    """Return what Istio's ``headers`` say; of the host, what is set comes before what is added."""
+    """Return the operations in Istio's ``headers``. For the host, ``set`` takes precedence over ``add``."""
     request, response = headers.get("request", {}), headers.get("response", {})
     return Operations(
         _options(request),
@@ -65,5 +65,5 @@ def _authority(headers: Mapping[str, str]) -> str:
 
 
 def _modifiable(keys: list[str]) -> list[str]:
-    """Leave out the headers that Envoy doesn't let routes touch; the host is rewritten by other means."""
+    """Return the headers that Envoy lets routes modify. The host is rewritten separately."""
     return [key for key in keys if not key.startswith(":") and key.lower() != "host"]

@@ -1,4 +1,4 @@
-"""Host names: what matches what, which is more specific, and what a short name stands for."""
+"""Host names: matching, specificity, and expansion of short names."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Value = TypeVar("Value")
 
 
 def is_wildcard(host: str) -> bool:
-    """Say whether a host name stands for many."""
+    """Report whether a host name is a wildcard."""
     return host.startswith("*")
 
 
 def is_address(host: str) -> bool:
-    """Say whether a host is an IP address."""
+    """Report whether a host is an IP address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -25,31 +25,31 @@ def is_address(host: str) -> bool:
 
 
 def full_name(host: str, namespace: str) -> str:
-    """Return the full name of a host written in `namespace`: a name without a dot is a service beside it."""
+    """Return the full name of a host written in `namespace`. A name without a dot is a service in that namespace."""
     if not host or host == "*" or "." in host or is_address(host):
         return host
     return f"{host}.{namespace}.svc.{DOMAIN}"
 
 
 def gateway_name(gateway: str, namespace: str) -> str:
-    """Return namespace/name of a gateway as a VirtualService of `namespace` names it; ``mesh`` means the sidecars."""
+    """Return namespace/name of a gateway that a VirtualService in `namespace` names. ``mesh`` means the sidecars."""
     if gateway == "mesh":
         return gateway
     if "/" in gateway:
         return namespace + gateway[1:] if gateway.startswith("./") else gateway
-    name, _, rest = gateway.partition(".")  # an old form: name.namespace.svc.cluster.local
+    name, _, rest = gateway.partition(".")  # the outdated form name.namespace.svc.cluster.local
     return f"{rest.split('.')[0] if rest else namespace}/{name}"
 
 
 def is_subset(host: str, other: str) -> bool:
-    """Say whether all that `host` matches is matched by `other`."""
+    """Report whether `other` matches every host that `host` matches."""
     if is_wildcard(host):
         return is_wildcard(other) and len(host) >= len(other) and host[1:].endswith(other[1:])
     return host.endswith(other[1:]) if is_wildcard(other) else host == other
 
 
 def intersection(hosts: Iterable[str], others: Iterable[str]) -> list[str]:
-    """Return the more specific one of each pair of which one covers the other, each once, in the order of `hosts`."""
+    """Return the more specific host of each overlapping pair, without duplicates, in the order of `hosts`."""
     others = list(others)
     result: dict[str, None] = {}
     for host in hosts:
@@ -62,12 +62,12 @@ def intersection(hosts: Iterable[str], others: Iterable[str]) -> list[str]:
 
 
 def specificity(host: str) -> tuple[bool, int, str]:
-    """Return what sorts the most specific first: plain before wildcard, long before short, then by letters."""
+    """Return a sort key, most specific first: exact before wildcard, long before short, then alphabetically."""
     return is_wildcard(host), -len(host), host
 
 
 def most_specific(host: str, by_host: Mapping[str, Value]) -> Value | None:
-    """Return the value of the most specific pattern that covers `host`; the exact same one comes before all."""
+    """Return the value of the most specific pattern that covers `host`, or None. An identical one takes precedence."""
     if host in by_host:
         return by_host[host]
     needle = host[1:] if is_wildcard(host) else host

@@ -1,4 +1,4 @@
-"""Listeners: one for each port and bind address, each with an HTTP connection manager that asks for its routes."""
+"""Listeners: one for each port and bind address, each with an HTTP connection manager that fetches its routes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CONNECT_TIMEOUT = protobuf.Duration(seconds=15)
 
 
 def listeners_of(merged: Merged) -> list[listener_v3.Listener]:
-    """Return the listeners of all openings; those of one port and address have a filter chain each in one listener."""
+    """Return the listeners of all openings. Openings on one port and address are filter chains of one listener."""
     result: dict[str, listener_v3.Listener] = {}
     for opening in merged.openings:
         address = opening.bind or EVERY_ADDRESS
@@ -56,7 +56,7 @@ def _chain(name: str, opening: Opening) -> listener_v3.FilterChain:
 
 
 def _manager(name: str, opening: Opening) -> hcm_v3.HttpConnectionManager:
-    """Return the connection manager as Istio has it at the edge: it trusts nothing that a client says of itself."""
+    """Return the connection manager with Istio's edge settings: it trusts no client's claims about itself."""
     manager = Manager(
         stat_prefix=f"outbound_{name};",
         rds={"config_source": over_ads(), "route_config_name": opening.route_name},

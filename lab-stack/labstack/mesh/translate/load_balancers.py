@@ -1,4 +1,4 @@
-"""Load balancing: which endpoint of a cluster gets a request."""
+"""Load balancing: selection of an endpoint of a cluster for a request."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ RING_SIZE = 1024
 
 
 def apply_load_balancer(cluster: cluster_v3.Cluster, settings: Mapping[str, Any], here: Place) -> None:
-    """Set a cluster's load balancing; Istio's default is the endpoint with the fewest requests under way.
+    """Set a cluster's load balancing. Istio's default is the endpoint with the fewest active requests.
 
-    `here` is where the gateway is.
+    `here` is the gateway's locality.
     """
     if cluster.HasField("load_assignment") and is_ordered(cluster, settings):
         fail_over(cluster.load_assignment, here)
@@ -39,9 +39,9 @@ def apply_load_balancer(cluster: cluster_v3.Cluster, settings: Mapping[str, Any]
 
 
 def is_ordered(cluster: cluster_v3.Cluster, settings: Mapping[str, Any]) -> bool:
-    """Say whether nearer endpoints come first, as they do unless somebody turns it off.
+    """Report whether nearer endpoints take precedence, which is the default.
 
-    Without outlier detection Envoy would never know that they fail, so then all are alike.
+    Without outlier detection Envoy would not detect that endpoints fail, so all endpoints are then equal.
     """
     return cluster.HasField("outlier_detection") and settings.get("localityLbSetting", {}).get("enabled", True)
 
@@ -50,7 +50,7 @@ def _warm_up(
     config: cluster_v3.Cluster.RoundRobinLbConfig | cluster_v3.Cluster.LeastRequestLbConfig,
     settings: Mapping[str, Any],
 ) -> None:
-    """Let a new endpoint's share grow slowly; the newer of the two ways to say so wins."""
+    """Increase a new endpoint's share of requests gradually. The newer of the two settings takes precedence."""
     if "warmup" in settings:
         warmup = settings["warmup"]
         if "duration" in warmup:

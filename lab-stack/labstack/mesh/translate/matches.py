@@ -1,4 +1,4 @@
-"""Matches: which requests a route is for."""
+"""Matches: the requests to which a route applies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Match = Mapping[str, Any]
 
 
 def route_match(match: Match | None) -> route_v3.RouteMatch:
-    """Return Envoy's match for one of Istio's; None matches everything."""
+    """Return Envoy's match for an Istio match. None matches every request."""
     result = route_v3.RouteMatch(prefix="/")
     if match is None:
         return result
@@ -23,20 +23,20 @@ def route_match(match: Match | None) -> route_v3.RouteMatch:
     for name in ("method", "authority", "scheme"):
         if name in match:
             result.headers.append(_header(f":{name}", match[name]))
-    # istiod gives these in no particular order.
+    # istiod emits these in no particular order.
     for name, each in sorted(match.get("queryParams", {}).items()):
         result.query_parameters.append(_query_parameter(name, each))
     return result
 
 
 def is_catch_all(route: route_v3.Route) -> bool:
-    """Say whether a route takes every request, so that none behind it is ever reached."""
+    """Report whether a route matches every request, so that no later route is reached."""
     match = route.match
     return (match.prefix == "/" or match.safe_regex.regex == ".*") and not match.headers and not match.query_parameters
 
 
 def string_matcher(match: Match) -> matcher_v3.StringMatcher | None:
-    """Return Envoy's matcher of a text; None where nothing is said of it."""
+    """Return Envoy's matcher for a text, or None if the match is empty."""
     if "exact" in match:
         return matcher_v3.StringMatcher(exact=match["exact"])
     if "prefix" in match:
@@ -56,7 +56,7 @@ def _match_path(result: route_v3.RouteMatch, uri: Match) -> None:
 
 
 def _asks_for_presence(match: Match) -> bool:
-    """Say whether a match only asks that there is something; ``*`` is no regular expression, and asks the same."""
+    """Report whether a match only requires presence. ``*``, not a valid regular expression, means the same."""
     return not match or match.get("regex") == "*"
 
 
@@ -69,7 +69,7 @@ def _header(name: str, match: Match) -> route_v3.HeaderMatcher:
 def _absent_header(name: str, match: Match) -> route_v3.HeaderMatcher:
     result = _header(name, match)
     result.invert_match = True
-    # A header that isn't there has no value that could be the wrong one.
+    # A missing header can't have an excluded value, so it satisfies the inverted match.
     result.treat_missing_header_as_empty = not _asks_for_presence(match)
     return result
 

@@ -1,4 +1,4 @@
-"""Outlier detection: when an endpoint that fails is left alone for a while."""
+"""Outlier detection: temporary ejection of failing endpoints."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from labstack.mesh.envoy_api import cluster_v3
 def apply_outlier_detection(cluster: cluster_v3.Cluster, settings: Mapping[str, Any] | None) -> None:
     """Set a cluster's outlier detection.
 
-    Envoy would judge by success rates, too; Istio turns that off. A threshold of 0 turns its own check off.
-    `consecutiveErrors`, which is deprecated, means nothing any more.
+    Envoy can also eject endpoints by success rate; Istio disables that. A threshold of 0 disables its check. The
+    deprecated `consecutiveErrors` has no effect.
     """
     if settings is None:
         return
@@ -37,6 +37,6 @@ def apply_outlier_detection(cluster: cluster_v3.Cluster, settings: Mapping[str, 
             detection.enforcing_consecutive_local_origin_failure.value = 100
         detection.enforcing_local_origin_success_rate.value = 0
     cluster.outlier_detection.CopyFrom(detection)
-    # Envoy balances over failing endpoints, too, once half of them fail; Istio turns that off unless it is asked for.
+    # By default Envoy also uses failing endpoints once half of them fail. Istio disables that unless it is configured.
     if settings.get("minHealthPercent", 0) >= 0:
         cluster.common_lb_config.healthy_panic_threshold.value = settings.get("minHealthPercent", 0)

@@ -1,4 +1,4 @@
-"""Traffic policies: which part of a DestinationRule holds for one port of one subset."""
+"""Traffic policies: the parts of a DestinationRule that apply to one port of one subset."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PARTS = ("connectionPool", "outlierDetection", "loadBalancer")
 
 
 def _for_port(policy: Policy, port: int) -> tuple[Policy, bool]:
-    """Return what a policy says of a port, and whether that stands in its port-level settings.
+    """Return a policy's settings for a port, and whether they are port-level settings.
 
-    Settings for a port replace those for all ports as a whole: what they leave out is Istio's default.
+    Port-level settings replace the settings for all ports as a whole. Fields that they omit get Istio's default.
     """
     for settings in policy.get("portLevelSettings", []):
         if settings.get("port", {}).get("number", 0) == port and "port" in settings:
@@ -24,9 +24,9 @@ def _for_port(policy: Policy, port: int) -> tuple[Policy, bool]:
 
 
 def policy_for(rule: Rule | None, port: int, subset: Mapping[str, Any] | None = None) -> Policy:
-    """Return the policy for a port of a service, or of a subset of it.
+    """Return the policy for a port of a service or of one of its subsets.
 
-    A subset's policy overrides that of the rule part by part; its settings for the port do so as a whole.
+    A subset's policy overrides the rule's policy part by part. Its port-level settings override it as a whole.
     """
     if rule is None:
         return {}
@@ -43,7 +43,10 @@ def policy_for(rule: Rule | None, port: int, subset: Mapping[str, Any] | None = 
 
 
 def hash_for(rule: Rule | None, destination: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the consistent hash for a route's destination: the subset's, else the rule's; in each the port's first."""
+    """Return the consistent hash for a route's destination, or None.
+
+    The subset takes precedence over the rule. In each of them, port-level settings take precedence.
+    """
     if rule is None:
         return None
     subset = rule.subset(destination.get("subset", ""))

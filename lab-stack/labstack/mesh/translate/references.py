@@ -1,4 +1,4 @@
-"""References that lead nowhere: istiod takes them in silence, requests then fail."""
+"""Broken references: istiod accepts them silently, and requests then fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from labstack.mesh.words import did_you_mean
 
 
 def broken_references(configs: Configs, services: Services, rules: DestinationRules) -> list[Problem]:
-    """Return a warning for each reference that leads nowhere, or of which nothing comes."""
+    """Return a warning for each reference that is broken or has no effect."""
     checks = _Checks(configs, services, rules)
     return [problem for each in (checks.gateways(), checks.routes(), checks.rules()) for problem in each]
 
@@ -54,7 +54,7 @@ class _Checks:
                 )
 
     def _bindings(self, config: Config) -> Iterator[Problem]:
-        """Yield the gateways of a VirtualService that aren't there, or have no server for its hosts."""
+        """Yield a problem for each gateway of a VirtualService that is missing or has no server for its hosts."""
         if not config.spec.get("gateways"):
             yield config.problem((), "names no gateway, so it is for sidecars only, and the lab has none")
         for index, written in enumerate(config.spec.get("gateways", [])):

@@ -1,4 +1,4 @@
-"""Envoy's resources of the four kinds, and how they look as JSON."""
+"""Envoy's resources of the four kinds, and their JSON form."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from labstack.mesh.envoy_api import cluster_v3, endpoint_v3, listener_v3, route_
 
 @dataclass
 class Resources:
-    """What a control plane gives to the gateway.
+    """The resources that a control plane sends to the gateway.
 
     Attributes
     ----------
     clusters, endpoints, listeners, routes : list
-        Typed messages, each list in the order of names.
+        Typed messages, each list sorted by name.
     """
 
     clusters: list[cluster_v3.Cluster] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Retries: what is tried again, how often, and where."""
+"""Retries: their conditions, number and endpoints."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from labstack.mesh.envoy_api import previous_hosts_v3, previous_priorities_v3, r
 
 Policy = route_v3.RetryPolicy
 
-# Istio's defaults. They retry what surely was not served; a 503 from the service itself is none of them.
+# Istio's defaults. They retry only requests that were certainly not served, so not a 503 from the service itself.
 ATTEMPTS = 2
 RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 HOST_ATTEMPTS = 5
-# The status codes that Go's net/http has a text for, by which istiod tells a code from a condition.
+# The status codes for which Go's net/http has a text. istiod uses them to distinguish codes from conditions.
 STATUS_CODES = frozenset(
     (
         *(*range(100, 104), *range(200, 209), 226, *range(300, 306), 307, 308),
@@ -24,14 +24,14 @@ STATUS_CODES = frozenset(
 
 
 def retry_policy(retries: Mapping[str, Any] | None, *, hashed: bool) -> route_v3.RetryPolicy | None:
-    """Return Envoy's retry policy; None where retries are turned off, by attempts of 0.
+    """Return Envoy's retry policy, or None if ``attempts: 0`` disables retries.
 
     Parameters
     ----------
     retries : mapping or None
-        What the route says; None means Istio's default.
+        The route's settings; None means Istio's defaults.
     hashed : bool
-        Whether a consistent hash picks the endpoint, so that a retry goes to the same one.
+        Whether a consistent hash selects the endpoint, so that a retry goes to the same endpoint.
     """
     attempts = ATTEMPTS if retries is None else retries.get("attempts", 0)
     retries = retries or {}
@@ -56,7 +56,7 @@ def retry_policy(retries: Mapping[str, Any] | None, *, hashed: bool) -> route_v3
 
 
 def _conditions(retry_on: str) -> tuple[str, list[int]]:
-    """Split conditions from status codes, which Envoy takes apart; codes need a condition that turns them on."""
+    """Split conditions from status codes, as Envoy expects. Codes need a condition that enables them."""
     conditions, codes = [], []
     for part in filter(None, (part.strip() for part in retry_on.split(","))):
         if re.fullmatch(r"[+-]?[0-9]+", part) and int(part) in STATUS_CODES:

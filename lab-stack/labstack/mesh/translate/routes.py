@@ -1,4 +1,4 @@
-"""Route configurations: the virtual hosts of each listener, and what becomes of VirtualServices that share a host."""
+"""Route configurations: the virtual hosts of each listener, and the merging of VirtualServices that share a host."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Host:
 
 
 class Router:
-    """Makes the routes of the gateway's listeners."""
+    """Builds the routes of the gateway's listeners."""
 
     def __init__(self, virtual_services: Iterable[Config], services: Services, rules: DestinationRules) -> None:
         self._virtual_services = list(virtual_services)
@@ -41,7 +41,7 @@ class Router:
 
     def _configuration(self, name: str, servers: list[Server]) -> route_v3.RouteConfiguration:
         hosts = self._hosts(servers)
-        # Without a virtual host Envoy would wait; an empty one answers 404.
+        # Without a virtual host Envoy would wait. An empty one returns 404.
         virtual = [_virtual_host(host) for host in _collapsed(hosts)] or [
             route_v3.VirtualHost(name=_domain("blackhole", servers[0].port), domains=["*"])
         ]
@@ -54,7 +54,7 @@ class Router:
         )
 
     def _hosts(self, servers: list[Server]) -> dict[str, _Host]:
-        """Return the virtual hosts of all servers; one that several VirtualServices serve gets the routes of all."""
+        """Return the virtual hosts of all servers. A host of several VirtualServices gets the routes of all of them."""
         result: dict[str, _Host] = {}
         made: dict[tuple[str, str, str], list[route_v3.Route]] = {}
         for server in servers:
@@ -83,7 +83,7 @@ def _domain(host: str, port: int) -> str:
 
 
 def _collapsed(hosts: dict[str, _Host]) -> list[_Host]:
-    """Join the hosts that have the same routes of the same VirtualServices; the most specific one gives its name."""
+    """Merge the hosts with the same routes of the same VirtualServices. The most specific host provides the name."""
     result: dict[tuple[int, ...], _Host] = {}
     for name in sorted(hosts, key=specificity):
         host = hosts[name]
@@ -94,7 +94,7 @@ def _collapsed(hosts: dict[str, _Host]) -> list[_Host]:
 
 
 def _virtual_host(host: _Host) -> route_v3.VirtualHost:
-    # What takes everything goes last, so that it hides no route of another VirtualService; else their order stays.
+    # Catch-all routes go last, so that they hide no route of another VirtualService. Otherwise the order is unchanged.
     return route_v3.VirtualHost(
         name=host.name,
         domains=host.domains,

@@ -1,4 +1,4 @@
-"""ServiceEntries as the services that the gateway sees, with their endpoints."""
+"""The services and endpoints of ServiceEntries, as visible to the gateway."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ HTTP2 = {"http2", "grpc", "grpc-web"}
 
 @dataclass(frozen=True)
 class Port:
-    """A port of a service; its protocol in small letters.
+    """A port of a service, with its protocol in lower case.
 
-    `target` is the port that its endpoints serve it on where they don't say; 0 where nothing is written.
+    `target` is the port of endpoints that don't specify one; 0 if not given.
     """
 
     number: int
@@ -32,28 +32,28 @@ class Port:
 
     @property
     def speaks_http2(self) -> bool:
-        """Whether the service is to be called by HTTP/2."""
+        """Whether clients call the service over HTTP/2."""
         return self.protocol in HTTP2
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where one port of a service is served.
+    """An endpoint of one port of a service.
 
     Attributes
     ----------
     address : str
         An IP address, a DNS name, or the path of a Unix socket.
     port : int
-        0 for a Unix socket.
+        Port number; 0 for a Unix socket.
     service_port : Port
         The port of the service.
     locality : str
-        ``region/zone/subzone``, or less of it.
+        ``region/zone/subzone``, or its first parts.
     weight : int
-        Its share of the requests.
+        Weight in the distribution of requests.
     labels : dict
-        Its own labels and those that istiod derives.
+        The endpoint's own labels and those that istiod derives.
     """
 
     address: str
@@ -65,7 +65,7 @@ class Endpoint:
 
     @property
     def resolved(self) -> bool:
-        """Whether the address is one already, so that nobody needs to ask DNS."""
+        """Whether the address needs no DNS lookup."""
         return self.port == 0 or is_address(self.address)
 
 
@@ -76,13 +76,13 @@ class Service:
     Attributes
     ----------
     host, namespace : str
-        Its name; what makes it one service.
+        The key of the service.
     ports : tuple of Port
-        In the order written.
+        Ports in the order written.
     resolution : str
         ``NONE``, ``STATIC``, ``DNS`` or ``DNS_ROUND_ROBIN``.
     external : bool
-        Whether it lies outside the mesh; so it does where no location is given.
+        Whether the service is outside the mesh, which is the default without a location.
     config : Config
         The ServiceEntry.
     """
@@ -95,7 +95,7 @@ class Service:
     config: Config
 
     def visible_to(self, namespace: str) -> bool:
-        """Say whether the service is exported to a namespace."""
+        """Report whether the service is exported to a namespace."""
         export_to = self.config.export_to()
         return (
             not export_to
@@ -107,12 +107,12 @@ class Service:
 
 @dataclass
 class Services:
-    """What is known of all services.
+    """All known services.
 
     Attributes
     ----------
     seen : dict
-        The services that the gateway's namespace sees, by host; of several for one host, one.
+        The services that are visible to the gateway's namespace, one per host.
     by_host_and_namespace : dict
         All services.
     endpoints : dict
@@ -124,7 +124,7 @@ class Services:
     endpoints: dict[tuple[str, str], list[Endpoint]] = field(default_factory=lambda: defaultdict(list))
 
     def found_from(self, host: str, namespace: str, gateway_namespace: str) -> Service | None:
-        """Return the service that a route of `namespace` means: the one beside it, if the gateway sees it, else any."""
+        """Return the service of a route in `namespace`: that namespace's own if the gateway sees it, otherwise any."""
         beside = self.by_host_and_namespace.get((host, namespace))
         if beside is not None and beside.visible_to(gateway_namespace):
             return beside
@@ -136,7 +136,7 @@ def read_services(entries: Iterable[Config], gateway_namespace: str) -> Services
     result = Services()
     entries = list(entries)
     every = [service for entry in entries for service in _services(entry)]
-    # Of one host, what is exported to the gateway's namespace alone comes before what is exported to all.
+    # Of several services for one host, those exported only to the gateway's namespace take precedence.
     every.sort(key=lambda service: (service.config.created, service.host, service.namespace))
     for service in every:
         result.by_host_and_namespace.setdefault((service.host, service.namespace), service)
@@ -149,7 +149,7 @@ def read_services(entries: Iterable[Config], gateway_namespace: str) -> Services
         for service in _services(entry):
             for endpoint in _endpoints(entry.spec, service):
                 key = (service.host, service.namespace, endpoint.service_port.number)
-                # A logical DNS cluster has one endpoint; the first wins.
+                # A logical DNS cluster has one endpoint: the first.
                 if service.resolution == "DNS_ROUND_ROBIN" and key in taken:
                     continue
                 taken.add(key)
@@ -170,7 +170,7 @@ def _services(entry: Config) -> list[Service]:
         Port(port.get("number", 0), port.get("name", ""), port.get("protocol", "").lower(), port.get("targetPort", 0))
         for port in spec.get("ports", [])
     )
-    # Each address of an entry makes a service of its own, which is why its endpoints come once for each address.
+    # Each address of an entry creates a separate service, so its endpoints are repeated for each address.
     addresses = [each for each in spec.get("addresses", []) if _is_network(each)] if spec.get("addresses") else [""]
     return [
         Service(
@@ -195,7 +195,7 @@ def _is_network(address: str) -> bool:
 
 
 def _merged(first: Service, second: Service) -> Service:
-    """Return the elder of two services of one host; where they are alike, with the ports of both."""
+    """Return the older of two services of one host. If they are otherwise equal, it gets the ports of both."""
     alike = (
         first.namespace == second.namespace
         and first.resolution == second.resolution
@@ -212,7 +212,7 @@ def _endpoints(spec: Mapping[str, Any], service: Service) -> list[Endpoint]:
     written = spec.get("endpoints", [])
     if not written and service.resolution.startswith("DNS"):
         return [Endpoint(service.host, port.target or port.number, port, "", 1, {}) for port in service.ports]
-    # What drains gets no new requests.
+    # Draining endpoints get no new requests.
     alive = [each for each in written if not each.get("labels", {}).get(DRAINING)]
     return [_endpoint(each, port) for port in service.ports for each in alive]
 

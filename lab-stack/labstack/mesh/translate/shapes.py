@@ -1,7 +1,7 @@
-"""What a field may hold, and how it is read: the words that `supported` is written in.
+"""Types of fields and their parsing, which `supported` uses to describe Istio's kinds.
 
-Reading follows istiod, which reads YAML as protobuf's JSON: null means absent, integers may come as text, an
-enumeration by name or number, a duration in Go's form, and of a "oneof" only one field may be there.
+Parsing follows istiod, which reads YAML as protobuf's JSON: null means absent, integers may be strings, an enumeration
+is a name or a number, a duration has Go's notation, and only one field of a "oneof" may be present.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Path = tuple[str | int, ...]
 
 @dataclass
 class Reader:
-    """Collects what is wrong with one document while it is read.
+    """Collects the problems of one document while it is parsed.
 
     Attributes
     ----------
     invalid : list of Problem
         Values that istiod can't read either.
     unsupported : list of Problem
-        Fields that the translator doesn't do.
+        Fields that the translator doesn't support.
     """
 
     document: Document
@@ -38,15 +38,15 @@ class Reader:
     unsupported: list[Problem] = field(default_factory=list)
 
     def refuse(self, path: Path, expected: str, value: Any) -> None:
-        """Note a value that can't be read."""
+        """Record a value that can't be parsed."""
         self.invalid.append(self.document.problem(path, f"{seen(value)}; {expected} is expected"))
 
 
 class Shape(Protocol):
-    """Something that a field may hold."""
+    """The type of a field."""
 
     def read(self, value: Any, path: Path, reader: Reader) -> Any:
-        """Return the value as the translator works with it; None where it can't be read, which the reader notes."""
+        """Return the parsed value, or None if it can't be parsed. The reader records the problem."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,9 @@ class Bytes:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some names; protobuf takes their numbers, too, which count from 0.
+    """One of several names. As in protobuf, their numbers, counted from 0, are also accepted.
 
-    `refused` are names that Istio has and the translator doesn't do.
+    `refused` are names that Istio has and the translator doesn't support.
     """
 
     names: tuple[str, ...]
@@ -162,9 +162,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Protocols:
-    """The name of a protocol, in letters of any size.
+    """The name of a protocol, case-insensitive.
 
-    `done` and `refused` are those that Istio has, in small letters; the translator does the first and not the second.
+    `done` and `refused` are Istio's protocols in lower case that the translator supports or doesn't support.
     """
 
     done: frozenset[str]
@@ -195,7 +195,7 @@ class Many:
 
 @dataclass(frozen=True)
 class Table:
-    """A mapping from names to values; names that begin with `refused` mean something that the translator doesn't do."""
+    """A mapping from names to values. The translator doesn't support names that start with `refused`."""
 
     item: Shape
     refused: str | None = None
@@ -209,7 +209,7 @@ class Table:
                 reader.unsupported.append(
                     reader.document.problem((*path, key), f"the translator doesn't do `{self.refused}`")
                 )
-        # A name without a value has the empty one of its type.
+        # A name without a value gets the empty value of its type.
         empty: Any = {} if isinstance(self.item, Message) else "" if isinstance(self.item, Text) else 0
         return {
             key: empty if item is None else self.item.read(item, (*path, key), reader) for key, item in value.items()
@@ -221,7 +221,7 @@ LABELS_SHAPE = Table(Text())
 
 @dataclass(frozen=True)
 class Refused:
-    """A field that Istio has and the translator doesn't do."""
+    """A field that Istio has and the translator doesn't support."""
 
     instead: str = ""
 
@@ -237,9 +237,9 @@ class Message:
     Parameters
     ----------
     fields : mapping
-        Each field's shape.
+        The shape of each field.
     one_of : tuple of tuples, optional
-        Groups of fields of which at most one may be there.
+        Groups of fields of which at most one may be present.
     """
 
     fields: Mapping[str, Shape]

@@ -1,4 +1,4 @@
-"""Everything that the translator does, field by field. What doesn't stand here is refused, by name and line."""
+"""All fields that the translator supports. It rejects any other field, by name and line."""
 
 from __future__ import annotations
 

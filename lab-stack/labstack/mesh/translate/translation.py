@@ -1,4 +1,4 @@
-"""Istio's objects into Envoy's resources, as istiod 1.29 makes them for the lab's gateway."""
+"""Translation of Istio's objects into Envoy's resources, as istiod 1.29 generates them for the lab's gateway."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from labstack.mesh.translate.services import Service, Services, read_services
 
 @dataclass
 class Translation(Resources):
-    """What became of a configuration.
+    """Envoy's resources for a configuration.
 
     Attributes
     ----------
     warnings : list of Problem
-        What istiod takes, but hardly anyone means, such as a host that no ServiceEntry has.
+        Configuration that istiod accepts but that is probably a mistake, such as a host without a ServiceEntry.
     """
 
     warnings: list[Problem] = field(default_factory=list)
@@ -41,19 +41,19 @@ def translate(documents: Sequence[Document]) -> Translation:
     Parameters
     ----------
     documents : sequence of Document
-        All objects of it, from all its files.
+        All objects of the configuration, from all its files.
 
     Returns
     -------
     Translation
-        Typed messages, each list in the order of names; and warnings.
+        Typed messages, each list sorted by name, and warnings.
 
     Raises
     ------
     Unsupported
-        A kind or field that the translator doesn't do; names each, with its line.
+        The translator doesn't support a kind or field. The error lists each with its line.
     InvalidMesh
-        A value that istiod couldn't read either.
+        A value is invalid, so that istiod couldn't read it either.
     """
     configs = read_configs(documents)
     services = read_services(configs.service_entries, NAMESPACE)
@@ -78,7 +78,7 @@ def _clusters(service: Service, services: Services, rules: DestinationRules, her
 
 
 def _endpoints(made: Made, services: Services, here: Place) -> endpoint_v3.ClusterLoadAssignment:
-    """Return the endpoints of a cluster that asks for them by its name."""
+    """Return the endpoints of a cluster that fetches them by its name."""
     labels = (made.subset or {}).get("labels", {}).items()
     chosen = [
         each

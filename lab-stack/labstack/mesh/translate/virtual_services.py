@@ -1,4 +1,4 @@
-"""VirtualServices: which are for a gateway, and the routes that each makes."""
+"""VirtualServices: those bound to a gateway, and the routes of each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAULT, CORS = "envoy.filters.http.fault", "envoy.filters.http.cors"
 
 @dataclass(frozen=True)
 class Caller:
-    """For whom routes are made.
+    """The gateway for which routes are generated.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Caller:
     port : int
         The port of its server.
     labels : mapping
-        The labels of the workload behind it.
+        The labels of its workload.
     """
 
     gateway: str
@@ -42,17 +42,17 @@ class Caller:
 
 
 def hosts_of(config: Config) -> list[str]:
-    """Return the hosts of a VirtualService by their full names."""
+    """Return the full host names of a VirtualService."""
     return [full_name(host, config.namespace) for host in config.spec.get("hosts", [])]
 
 
 def gateways_of(config: Config) -> list[str]:
-    """Return the gateways of a VirtualService; without any it is for the sidecars alone."""
+    """Return the gateways of a VirtualService. Without any, it applies only to sidecars."""
     return [gateway_name(each, config.namespace) for each in config.spec.get("gateways", [])] or ["mesh"]
 
 
 def bound_to(configs: Iterable[Config], gateway: str, namespace: str) -> list[Config]:
-    """Return the VirtualServices of a gateway whose namespace sees them: those exported to it alone first."""
+    """Return the VirtualServices of a gateway that its namespace sees. Those exported only to it come first."""
     ranks: list[list[Config]] = [[], [], []]
     for config in configs:
         export_to = config.export_to()
@@ -68,7 +68,7 @@ def bound_to(configs: Iterable[Config], gateway: str, namespace: str) -> list[Co
 
 
 def routes_of(config: Config, caller: Caller, destinations: Destinations) -> list[route_v3.Route]:
-    """Return the routes that a VirtualService makes for a gateway, up to the first that takes everything."""
+    """Return the routes of a VirtualService for a gateway, up to the first that matches every request."""
     result = []
     for spec in config.spec.get("http", []):
         for match in spec.get("match") or [None]:
@@ -82,12 +82,12 @@ def routes_of(config: Config, caller: Caller, destinations: Destinations) -> lis
 
 
 def _is_for(match: Spec, caller: Caller, namespace: str) -> bool:
-    """Say whether a match can hold at this port of this gateway."""
+    """Report whether a match can apply at this port of this gateway."""
     if match.get("port", 0) not in (0, caller.port):
         return False
     if match.get("gateways"):
         return caller.gateway in (gateway_name(each, namespace) for each in match["gateways"])
-    # The lab's gateway tells no control plane its namespace.
+    # The lab's gateway doesn't report its namespace to the control plane.
     return match.get("sourceLabels", {}).items() <= caller.labels.items() and not match.get("sourceNamespace")
 
 
@@ -118,7 +118,7 @@ def _route(
 
 
 def _operation(route: route_v3.Route, name: str, port: int) -> str:
-    """Return what spans of a route are called: its one destination, else the VirtualService, then its path."""
+    """Return the span name of a route: its single destination or else the VirtualService, followed by the path."""
     match = route.match
     path = {
         "prefix": match.prefix + "*",
