@@ -1,1 +1,1 @@
-"""Benchmarks of the lab: how fast it starts, how fast its relay is, and how many orders it carries."""
+"""Benchmarks of the lab: its startup time, the latency of its relay, and the number of orders that it sustains."""

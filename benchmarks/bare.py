@@ -1,6 +1,6 @@
 """The bare relay: four databases, broker and Connect with the lab's own settings and connectors, and no services.
 
-It is what everything else is held against: its start to the first event, the latency of one hop, and a chain of hops.
+It is the reference of other benchmarks: its startup until the first event, the latency of one hop, and a chain of hops.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ INSERT = """
 
 
 def make_outbox(url: str, service: str) -> None:
-    """Make the outbox as the service itself would, so that the relay has the same row to read, and nothing else."""
+    """Create only the outbox, as the service itself does, so that the relay reads rows of the same form."""
     metadata = MetaData()
     outbox_table(metadata, service)
     engine = make_engine(url)
@@ -61,7 +61,7 @@ class BareRelay:
     Parameters
     ----------
     paths : LabPaths
-        Where data and logs go, and where the programs are.
+        Folders of the data, the logs and the programs.
     """
 
     def __init__(self, paths: LabPaths) -> None:
@@ -82,18 +82,18 @@ class BareRelay:
 
     @property
     def urls(self) -> dict[str, str]:
-        """The databases, by service."""
+        """The URLs of the databases, by service."""
         return {name: database.url for name, database in self.databases.items()}
 
     def prepare(self) -> None:
-        """Fetch the programs, and choose the ports."""
+        """Download the programs, and choose the ports."""
         prepare_programs(self.paths, self._marker, Progress())
         for part in self.parts:
             for name in part.ports:
                 self.numbers[name] = ports.choose(0, {0, *self.numbers.values()})
 
     def start(self) -> None:
-        """Start everything at once, and return when one row of each outbox has become a record."""
+        """Start all components at once, and return when one row of each outbox has become a record."""
         self._wanted.set()
         with ThreadPoolExecutor(16) as pool:
             try:
@@ -108,13 +108,13 @@ class BareRelay:
                 for connector in connectors:
                     connector.result()
             except BaseException:
-                self._wanted.clear()  # lets the others give up
+                self._wanted.clear()  # the other threads then raise
                 raise
 
     def stop(self) -> None:
-        """End everything, in good order; the data stay."""
+        """Stop all components in reverse dependency order; the data remain."""
         self._wanted.clear()
-        # Connect first, while the others still answer it: it takes leave of its group, and lets go of the slots.
+        # Connect stops first, while the others still answer it: it leaves its group and releases the slots.
         with ThreadPoolExecutor(4) as pool:
             for group in ([self.connect], [self.kafka], list(self.databases.values())):
                 ending = [self._running[part.name] for part in group if part.name in self._running]
@@ -141,7 +141,7 @@ class BareRelay:
         broker.make_topics(self.kafka.address, load_topics(self.services))
 
     def _start_database(self, name: str) -> str:
-        """Start a database, make the outbox in it where there is none, and return the id of the row to look for."""
+        """Start a database, create its outbox if it is missing, insert a row, and return the row's id."""
         database = self.databases[name]
         self._start_part(database)
         row = str(uuid.uuid4())
@@ -161,7 +161,7 @@ class BareRelay:
             raise RuntimeError("the start was given up, since another part failed")
 
     def _await_records(self, rows: set[str]) -> None:
-        """Wait until these rows are records."""
+        """Wait until these rows have become records."""
         topics = [service.events_topic for service in self.services]
         start = {(p.topic, p.partition): OFFSET_BEGINNING for p in broker.partitions(self.kafka.address, topics)}
         missing = set(rows)
@@ -178,7 +178,7 @@ class BareRelay:
 
 @contextmanager
 def bare_relay() -> Iterator[BareRelay]:
-    """Give a bare relay that is not running yet; whatever becomes of the block, it is ended and its data are gone."""
+    """Yield a bare relay that is not started; after the block, even after an error, stop it and delete its data."""
     with temporary_paths() as paths, ended_by_signals():
         relay = BareRelay(paths)
         relay.prepare()

@@ -1,10 +1,10 @@
-"""Carry a load of orders through a lab, and see how long each one took until it was COMPLETED.
+"""Send a load of orders through a lab, and measure how long each one takes until it is COMPLETED.
 
-An order counts as COMPLETED when its `OrderCompleted` record reaches a consumer of `order.events`. That is later than
-the moment when the order's row says so, by one hop of the relay. It is measured there because the record can't exist
-before the row's transaction is committed, because reading Kafka puts no load upon the database that is measured, and
-because the order then has gone through five hops, exactly like a record of the bare five-hop chain. When the row
-itself was written is told, too: the record's `ce_time` is the database's clock just before the commit.
+An order counts as COMPLETED when its `OrderCompleted` record reaches a consumer of `order.events`. That is one hop of
+the relay later than the change of the order's row. There are three reasons to measure there: the record can't exist
+before the row's transaction is committed, reading Kafka puts no load on the measured database, and the order has then
+passed five hops, exactly like a record of the bare five-hop chain. The time of the row is reported, too: the record's
+`ce_time` is the database's clock just before the commit.
 """
 
 from __future__ import annotations
@@ -26,23 +26,25 @@ IN_TIME = 5.0
 """Seconds within which an order must be COMPLETED."""
 
 PATIENCE = 10.0
-"""Seconds without any news after which the orders that are still missing count as lost."""
+"""Seconds without a new completion after which missing orders count as lost."""
 
 
 @dataclass
 class Carried:
-    """What became of one load of orders.
+    """The result of one load of orders.
 
     Attributes
     ----------
     rate : float
         Orders per second that were due.
+    seconds : float
+        How long orders were placed.
     sent : list of Sent
         The orders.
     took : float
-        Seconds until the last of them had come to its end.
+        Seconds until the last of them was COMPLETED, or the wait timed out.
     row, record : dict
-        When each order's row said COMPLETED, and when its record was read, by order.
+        Times at which each order's row became COMPLETED, and at which its record was read, by order.
     """
 
     rate: float
@@ -58,37 +60,37 @@ class Carried:
 
     @property
     def refused(self) -> int:
-        """How many were not answered with 201."""
+        """Number of orders that were not answered with 201."""
         return len(self.sent) - len(self.accepted)
 
     @property
     def unfinished(self) -> int:
-        """How many were accepted and never COMPLETED."""
+        """Number of orders that were accepted and never COMPLETED."""
         return sum(1 for one in self.accepted if one.order_id not in self.record)
 
     @property
     def late(self) -> int:
-        """How many were COMPLETED later than they should be."""
+        """Number of orders that were COMPLETED too late."""
         return sum(1 for seconds in self.until_record if seconds > IN_TIME)
 
     @property
     def holds(self) -> bool:
-        """Whether every single order was accepted, and COMPLETED in time."""
+        """Whether every order was accepted, and COMPLETED in time."""
         return bool(self.sent) and not (self.refused or self.unfinished or self.late)
 
     @property
     def until_record(self) -> list[float]:
-        """Seconds from the moment when each order was due to its record's arrival."""
+        """Seconds from the time at which each order was due to the arrival of its record."""
         return [self.record[one.order_id] - one.due for one in self.accepted if one.order_id in self.record]
 
     @property
     def until_row(self) -> list[float]:
-        """Seconds from the moment when each order was due to its row's change."""
+        """Seconds from the time at which each order was due to the change of its row."""
         return [self.row[one.order_id] - one.due for one in self.accepted if one.order_id in self.row]
 
     @property
     def until_answer(self) -> list[float]:
-        """Seconds from the moment when each order was due to the answer of the POST."""
+        """Seconds from the time at which each order was due to the response to its POST."""
         return [one.answered - one.due for one in self.accepted]
 
     def to_json(self) -> dict[str, Any]:
@@ -107,7 +109,7 @@ class Carried:
 
 
 def carry(where: Endpoints, rate: float, seconds: float, seed: int = 1) -> Carried:
-    """Place orders at a rate for some seconds, and follow all of them to their end."""
+    """Place orders at a rate for some seconds, and follow all of them until they are COMPLETED."""
     carried = Carried(rate, seconds)
     begin = time.monotonic()
 

@@ -1,7 +1,7 @@
-"""The bare five-hop chain: a record relayed five times, by a consumer that does nothing but write the next row.
+"""The bare five-hop chain: a record relayed five times, by a consumer that only writes the next row.
 
-It goes through the same databases and topics as an order does: order, inventory, payment, shipping, and order again.
-What an order takes longer than this is the services' own work.
+It uses the same databases and topics as an order: order, inventory, payment, shipping, and order again. The additional
+time that an order takes is the services' own work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HOPS = ("HopOne", "HopTwo", "HopThree", "HopFour", "HopFive")
 
 
 def relay_on(kafka: str, start: dict[tuple[str, int], int], urls: Mapping[str, str]) -> None:
-    """Read each hop's record and write the next hop's row, until this process is ended."""
+    """Read each hop's record and write the next hop's row, until the process is terminated."""
     names = list(urls)
     connections = [psycopg.connect(url, autocommit=True) for url in urls.values()]
     with broker.reading(kafka, start) as consumer:
@@ -37,9 +37,9 @@ def relay_on(kafka: str, start: dict[tuple[str, int], int], urls: Mapping[str, s
 
 
 def run_chain(bare: BareRelay, rate: float, seconds: float, skip: float) -> list[float]:
-    """Let chains begin at a rate, and return how long each took from its first commit to its fifth record's arrival.
+    """Start chains at a rate, and return how long each took from its first commit to its fifth record's arrival.
 
-    The chains that began within the first `skip` seconds warm everything up and are left out.
+    The chains that start within the first `skip` seconds are a warm-up and are left out.
     """
     topics = [service.events_topic for service in bare.services]
     start = broker.end_offsets(bare.kafka.address, broker.partitions(bare.kafka.address, topics))

@@ -1,8 +1,9 @@
-"""How long the course takes: its cells as a machine runs them, and its notebooks as a person reads them.
+"""The duration of the course: the time that a machine needs to run its cells, and a person to read its notebooks.
 
-The notebooks are run as `pytest --nbval notebooks/` does, in one go on a lab that has never run, so the first of them
-starts it. What a person needs is reckoned from that, for the guard that holds the stated minutes against it: everything
-before the exercises is read once, each code cell looked at, each guess thought about, each run waited for.
+The notebooks run as with `pytest --nbval notebooks/`, in one go on a lab that has never run, so the first of them
+starts it. The reading time is estimated from that, for the test that checks the stated minutes. The estimate assumes
+that a person reads everything before the exercises once, looks at each code cell, thinks about each prediction, and
+waits for each run.
 
 Sources
 -------
@@ -31,17 +32,17 @@ COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 WORDS_PER_MINUTE = 238
 LOOK_SECONDS = 10
-"""For a code cell and what it says: a guess of this course, as the next one is."""
+"""Seconds for a code cell and its output. This value and the next are estimates of this course."""
 GUESS_SECONDS = 30
 
 
 def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
-    """Run the course, or its first notebook, and reckon with what was measured.
+    """Run the course, or its first notebook, and estimate the reading time from the measurement.
 
     Raises
     ------
     RuntimeError
-        A notebook did not pass: its seconds would mean nothing.
+        A notebook failed, so its seconds would mean nothing.
     """
     notebooks = COURSE[:1] if quick else COURSE
     with tempfile.TemporaryDirectory(prefix="saga-lab-benchmark-") as folder:
@@ -76,7 +77,7 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
 
 
 def cell_seconds(report: Path) -> dict[str, dict[str, float]]:
-    """Return the seconds of each cell of each notebook, from pytest's report in JUnit's XML."""
+    """Return the seconds of each cell of each notebook, from pytest's JUnit XML report."""
     found: dict[str, dict[str, float]] = {}
     for case in ET.parse(report).getroot().iter("testcase"):
         notebook = case.attrib["classname"].removesuffix(".ipynb").rpartition(".")[2]
@@ -85,14 +86,14 @@ def cell_seconds(report: Path) -> dict[str, dict[str, float]]:
 
 
 def minutes_to_read(notebook: Any, seconds: float) -> float:
-    """Return the minutes that a person needs to read a notebook and run it, its exercises left out.
+    """Return the minutes that a person needs to read and run a notebook, without its exercises.
 
     Parameters
     ----------
     notebook : nbformat.NotebookNode
         The notebook.
     seconds : float
-        What a machine needs for all its cells.
+        Time that a machine needs for all its cells.
     """
     before = []
     for cell in notebook.cells:
@@ -106,7 +107,7 @@ def minutes_to_read(notebook: Any, seconds: float) -> float:
 
 
 def show(results: dict[str, Any], console: Console) -> None:
-    """Print the table that docs/instructors.md has."""
+    """Print the table for docs/instructors.md."""
     table = Table("notebook", "seconds of running", "minutes to read and run, reckoned", title="The course")
     for row in results["notebooks"]:
         table.add_row(row["name"], f"{row['seconds']:.0f}", f"{row['minutes']:.0f}")

@@ -1,4 +1,4 @@
-"""Figures: percentiles, the machine that they were measured on, and the file that keeps both."""
+"""Figures: percentiles, the machine on which they were measured, and the file that stores both."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Latency:
-    """What a sample of latencies looks like, in milliseconds."""
+    """Summary of a sample of latencies, in milliseconds."""
 
     n: int
     p50: float
@@ -34,7 +34,7 @@ class Latency:
 
     @classmethod
     def of(cls, seconds: Iterable[float]) -> Latency:
-        """Sum up a sample that is given in seconds; an empty one has no percentiles, and says so with NaN."""
+        """Summarize a sample given in seconds; the percentiles of an empty sample are NaN."""
         ordered = sorted(seconds)
         if not ordered:
             return cls(0, math.nan, math.nan, math.nan, math.nan)
@@ -42,17 +42,17 @@ class Latency:
         return cls(len(ordered), p50, p95, p99, 1000 * ordered[-1])
 
     def cells(self) -> list[str]:
-        """Give the cells of a table's row: n, p50, p95, p99, the most."""
+        """Return the cells of a table row: n, p50, p95, p99, and the maximum."""
         return [str(self.n), *(f"{value:.1f}" for value in (self.p50, self.p95, self.p99, self.most))]
 
 
 def _percentile(ordered: list[float], share: float) -> float:
-    """Give the smallest value that at least this share of the sample does not exceed (nearest rank)."""
+    """Return the smallest value that at least this share of the sample does not exceed (nearest rank)."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def machine() -> dict[str, Any]:
-    """Tell what a figure needs beside it to mean something: the machine, its load, and the versions."""
+    """Return the context that a figure needs: the machine, its load, and the versions."""
     postgres = subprocess.run([programs() / "postgres", "--version"], capture_output=True, text=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return {
@@ -83,7 +83,7 @@ def _cpu_name() -> str:
 
 
 def write_json(file: Path, name: str, before: dict[str, Any], results: dict[str, Any]) -> None:
-    """Write a benchmark's results with the machine's facts; `before` is the machine when it began."""
+    """Write a benchmark's results with facts about the machine; `before` is `machine()` before the benchmark."""
     content = {"benchmark": name, "machine": before, "load_average_at_end": list(os.getloadavg()), **results}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, indent=1, default=_plain, allow_nan=True) + "\n", encoding="utf-8")

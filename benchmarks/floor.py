@@ -1,6 +1,6 @@
-"""The floor: the way from a commit to a consumer with as little as possible in between.
+"""The floor: the path from a commit to a consumer with as little as possible in between.
 
-PostgreSQL's own `pg_recvlogical` reads the write-ahead log through a slot of its own (pgoutput, as Debezium does), a
+PostgreSQL's own `pg_recvlogical` reads the write-ahead log through a separate slot (pgoutput, as Debezium does), a
 loop sends each row's id to Kafka at once, and a consumer reads it. A relay on these programs can hardly be faster.
 """
 
@@ -28,11 +28,11 @@ TOPIC = "benchmark.floor"
 SLOT = "benchmark_floor"
 OPTIONS = ("--option=proto_version=1", "--option=publication_names=outbox")
 _ID = re.compile(rb"N..t\x00\x00\x00\x24([0-9a-f-]{36})", re.DOTALL)
-"""In an Insert message of pgoutput: a new row, its number of columns, and the first of them, as text of 36 bytes."""
+"""Part of a pgoutput Insert message: a new row, its number of columns, and the first column, a text of 36 bytes."""
 
 
 def measure_floor(bare: BareRelay, rate: float, seconds: float, skip: float) -> dict[str, list[float]]:
-    """Return the latencies of the whole way, of its decoding, and of its Kafka round trip."""
+    """Return the latencies of the whole path, of its decoding, and of its Kafka round trip."""
     url = next(iter(bare.urls.values()))
     broker.make_topics(bare.kafka.address, TopicPlan(4, (TOPIC,)))
     producer = Producer({"bootstrap.servers": bare.kafka.address, "linger.ms": 0, "acks": "all"})

@@ -1,9 +1,9 @@
-"""What the gateway costs and how quick a change of its configuration acts, under each control plane that is here.
+"""The latency that the gateway adds, and the delay of configuration changes, for each installed control plane.
 
-1. The same requests, 200 a second, to the service itself and through the gateway, second by second in turn.
-2. A hundred changes of a route, one after the other: the time from `lab.mesh.apply`, and from the moment in which the
-   control plane is handed the checked configuration, to the first answer that shows it.
-3. The requests that failed meanwhile: a second client asks the order service all the time.
+1. The same requests, 200 per second, to the service itself and through the gateway, alternating every second.
+2. A hundred changes of a route, one after another: the time from `lab.mesh.apply`, and from the moment at which the
+   control plane receives the checked configuration, to the first response that shows the change.
+3. The requests that failed meanwhile: a second client queries the order service all the time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ spec:
 
 
 def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
-    """Measure each control plane that is on this machine, one after the other."""
+    """Measure each control plane that is installed on this machine, one after another."""
     planes = ["translator", *(["istiod"] if not quick and find_program("istiod", LabPaths.of_user()) else [])]
     seconds, changes = (2, 5) if quick else (15, 100)
     return {"quick": quick, "planes": {plane: _measure_one(plane, seconds, changes, tell) for plane in planes}}
@@ -73,11 +73,11 @@ def _measure_one(plane: str, seconds: int, changes: int, tell: Console) -> dict[
 
 
 def _compare(lab: Lab, seconds: int) -> tuple[list[float], list[float]]:
-    """Send requests at a steady rate, one second to the one and one to the other; return how long each took."""
+    """Send requests at a steady rate, alternating between both targets every second; return how long each took."""
     took: dict[str, list[float]] = {}
     urls = (lab.endpoints.services["inventory"], lab.endpoints.gateway)
     connections = {url: _connection(url) for url in urls}
-    for url in urls:  # warm, before anything counts
+    for url in urls:  # warm up before the measurement
         _send(connections[url], int(RATE / 4))
     for _ in range(seconds):
         for url in urls:
@@ -111,8 +111,13 @@ def _get(connection: http.client.HTTPConnection, path: str) -> tuple[int, bytes]
 
 
 def _change(lab: Lab, changes: int) -> tuple[list[float], list[float], int, int]:
-    """Change a route again and again; return the seconds from the call, those from the control plane, and how many
-    requests of a client on another route were answered and failed meanwhile.
+    """Change a route repeatedly while a client requests another route.
+
+    Returns
+    -------
+    tuple
+        Seconds from each call, and from its arrival at the control plane, to the first response that shows the change;
+        the number of the client's requests, and how many of them failed.
     """
     called, handed = [], []
     moment: list[float] = []
@@ -129,7 +134,7 @@ def _change(lab: Lab, changes: int) -> tuple[list[float], list[float], int, int]
 
 @contextmanager
 def _noted(moment: list[float]) -> Iterator[None]:
-    """Note down when a control plane is handed a configuration."""
+    """Record the time at which a control plane receives a configuration."""
 
     def noting(original: Any) -> Any:
         def put(self: Any, *arguments: Any) -> Any:
@@ -146,7 +151,7 @@ def _noted(moment: list[float]) -> Iterator[None]:
 
 @contextmanager
 def _watching(gateway: str, wanted: str) -> Iterator[list[float]]:
-    """Ask for the changing route all the time; at the end of the block the moment of the first new answer is there."""
+    """Poll the changing route; after the block, the list contains the time of the first new response."""
     seen: list[float] = []
     given_up = time.perf_counter() + 20
 
@@ -167,7 +172,7 @@ def _watching(gateway: str, wanted: str) -> Iterator[list[float]]:
 
 @contextmanager
 def _client(gateway: str) -> Iterator[tuple[list[int], list[int]]]:
-    """Ask the order service fifty times a second for the length of the block; collect what was answered and failed."""
+    """Query the order service fifty times per second during the block; collect all statuses, and those of failures."""
     answered: list[int] = []
     failed: list[int] = []
     ended = threading.Event()

@@ -1,8 +1,8 @@
-"""What inbox and guards cost: orders per second with them and, in the same run, without.
+"""The cost of inbox and guards: orders per second with them and, in the same run, without.
 
-Orders are placed while no service consumes; then all consumers begin at once, and what counts is the time until the
-last order is COMPLETED. So the services are busy from the first moment to the last, and the load itself is not
-measured. Both ways take turns in one lab; "without" is the teaching switches inbox-off and guards-off in every service.
+Orders are placed while all consumers are paused. Then all consumers resume at once, and the benchmark measures the time
+until the last order is COMPLETED. So the services are busy from start to finish, and placing orders is not measured.
+Both variants alternate in one lab; "without" is the fault switches inbox-off and guards-off in every service.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ RATE = 100.0
 
 
 def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
-    """Measure both ways in turn."""
+    """Measure both variants in turn."""
     rounds, seconds = (1, 1.0) if quick else (5, 6.0)
     found: dict[str, list[float]] = {"with": [], "without": []}
     with own_lab() as lab:
         lab.up()
-        drain(lab, seconds)  # warms up what is compiled as it is used
+        drain(lab, seconds)  # warm up code that is compiled while it runs
         for number in range(rounds):
             ways = ("with", "without") if number % 2 == 0 else ("without", "with")
             for way in ways:
@@ -48,16 +48,16 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
 
 
 def drain(lab: Lab, seconds: float, ready: Callable[[], object] = lambda: None) -> float:
-    """Place orders while nobody consumes, then let everybody consume; return the orders per second of the latter.
+    """Place orders while all consumers are paused, then resume them; return the orders per second after that.
 
     Parameters
     ----------
     lab : Lab
-        Running.
+        A running lab.
     seconds : float
-        How long orders are placed.
+        How long to place orders.
     ready : callable, optional
-        Called in between.
+        Called before the consumers resume.
     """
     completed: set[str] = set()
 

@@ -1,4 +1,4 @@
-"""Helper processes: what makes the load runs beside what measures it, so that neither distorts the other."""
+"""Helper processes: the load runs in another process than the measurement, so that neither distorts the other."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _spawning = multiprocessing.get_context("spawn")
 
 
 class HelperFailed(Exception):
-    """A helper process raised an exception, or ended before it had answered; carries what it said."""
+    """A helper process raised an exception or exited before it answered; the message has the traceback or reason."""
 
 
 class Helper:
-    """A function that runs in a process of its own; its answer is fetched with `result`."""
+    """A function that runs in a separate process; `result` returns its answer."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self._answer, theirs = _spawning.Pipe(duplex=False)
@@ -30,12 +30,12 @@ class Helper:
         return self._process.pid or 0
 
     def result(self, timeout: float) -> Any:
-        """Wait for the function's answer.
+        """Wait for the function's answer, and return it.
 
         Raises
         ------
         HelperFailed
-            It raised, died, or took longer than `timeout` seconds.
+            The function raised, its process died, or it took longer than `timeout` seconds.
         """
         if not self._answer.poll(timeout):
             raise HelperFailed(f"no answer within {timeout:.0f} s")
@@ -48,7 +48,7 @@ class Helper:
         return answer
 
     def end(self) -> None:
-        """End the process, whatever it is doing."""
+        """Terminate the process, even if it is busy."""
         self._process.terminate()
         self._process.join(3)
         if self._process.is_alive():
@@ -59,7 +59,7 @@ class Helper:
 
 @contextmanager
 def helper(function: Callable[..., Any], *arguments: Any) -> Iterator[Helper]:
-    """Run a function in a process of its own for the length of a block."""
+    """Run a function in a separate process for the duration of a block."""
     running = Helper(function, *arguments)
     try:
         yield running

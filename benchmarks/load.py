@@ -1,7 +1,7 @@
-"""An open-loop load of orders: each is sent when it is due, whether or not those before it have been answered.
+"""An open-loop load of orders: each order is sent when it is due, even if earlier orders are still unanswered.
 
-A closed loop would slow down together with what it measures, and hide the waiting (coordinated omission). So an order's
-latency counts from the moment when it was due, and an order that could not even be sent in time counts as late.
+A closed loop would slow down together with the measured system, and hide the waiting time (coordinated omission). So an
+order's latency counts from the time at which it was due, and an order that could not be sent in time counts as late.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from labservices.datasets import load_stream
 from labstack.paths import DATASETS
 
 CONNECTIONS = 48
-"""So many requests can be under way at once; twice as many as the service has threads."""
+"""Maximum number of concurrent requests: twice the number of the service's threads."""
 
 ANSWER_WITHIN = 20.0
 
 IDLE_AT_MOST = 2.0
-"""After so many idle seconds a connection is opened anew: servers close idle ones (uvicorn after 5 s), and a request
-that meets the closing is lost."""
+"""Idle seconds after which a connection is reopened: servers close idle connections (uvicorn after 5 s), and a request
+that meets the close is lost."""
 
 
 @dataclass(frozen=True)
 class Sent:
-    """One order that was sent; times in seconds since 1970, as all processes of one machine count them."""
+    """One order that was sent; times are in seconds since 1970, on the clock that all processes of a machine share."""
 
     due: float
     sent: float
@@ -40,18 +40,18 @@ class Sent:
 
 
 def place_orders(url: str, rate: float, seconds: float, seed: int = 1) -> list[Sent]:
-    """Place orders from ``datasets/streams/load.csv`` at random moments (a Poisson process), and return them.
+    """Place orders from ``datasets/streams/load.csv`` at random times (a Poisson process), and return them.
 
     Parameters
     ----------
     url : str
-        The order service.
+        URL of the order service.
     rate : float
         Orders per second, on average.
     seconds : float
-        For how long.
+        How long to place orders.
     seed : int
-        Of the random moments.
+        Seed of the random times.
     """
     bodies = _bodies()
     chance = random.Random(seed)
@@ -94,7 +94,7 @@ def _post(url: str, work: queue.SimpleQueue[tuple[float, bytes] | None], sent: l
         due, body = job
         begun = time.time()
         if begun - used > IDLE_AT_MOST:
-            connection.close()  # the request opens it again
+            connection.close()  # the request reopens it
         status, order_id = 0, ""
         try:
             connection.request("POST", "/orders", body, {"Content-Type": "application/json"})

@@ -1,7 +1,7 @@
-"""What container mode costs beside local mode: time to ready, and memory, in turn on the same machine.
+"""The cost of container mode compared with local mode: time to ready, and memory, in turn on the same machine.
 
 It needs istiod (`lab install istiod`) and a Docker engine, which ``python -m tests.containers python -m benchmarks
-modes`` brings along.
+modes`` provides.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ FROM = ("empty data folder", "stopped with data")
 
 
 def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
-    """Start and stop a lab in each mode, in turn, and look at the memory of each after the same orders.
+    """Start and stop a lab in each mode, in turn, and measure the memory of each after the same orders.
 
     Parameters
     ----------
     quick : bool
-        One round, few orders: to see that it works, not to learn a figure.
+        Run one round with few orders, to check that the benchmark works; its figures mean nothing.
     tell : Console
-        Told how far it is.
+        Console for progress lines.
     """
     rounds, orders = (1, 20) if quick else (3, 250)
     starts: list[dict[str, Any]] = []
     sizes: dict[Mode, dict[str, int]] = {}
     with ExitStack() as stack:
-        # The same programs in both: in container mode istiod steers the gateway.
+        # Both modes run the same programs: in container mode, istiod configures the gateway.
         stack.enter_context(patch.dict(os.environ, {"LAB_CONTROL_PLANE": "istiod"}))
         labs = {mode: stack.enter_context(own_lab(mode)) for mode in MODES}
         for lab in labs.values():
-            # Java's archives are made when it ends for the first time.
+            # Java builds its class-data archives at its first shutdown.
             lab.up(lambda _: None)
             lab.down(purge=True)
         for number in range(1, rounds + 1):
@@ -71,15 +71,15 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
 
 
 def _memory(lab: Lab, name: str) -> int:
-    """PSS of a component's processes, in bytes, counted alike in both modes."""
+    """Return the PSS of a component's processes in bytes, measured the same way in both modes."""
     component = lab.backend.inspect(name, memory=True)
-    if component.container:  # what its engine counts is something else
+    if component.container:  # its engine counts memory differently
         return _pss_in(engine().containers.get(component.container).id)
     return component.rss_bytes or 0
 
 
 def _pss_in(container: str) -> int:
-    """PSS of every process that the system counts to a container."""
+    """Return the PSS of all processes in a container's cgroup, in bytes."""
     total = 0
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):

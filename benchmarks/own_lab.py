@@ -1,4 +1,4 @@
-"""A lab of the benchmark's own: its data in a temporary folder, its programs from the user's cache, gone at the end."""
+"""A lab for one benchmark: its data in a temporary folder, its programs from the user's cache, deleted at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from labstack.state import remove_tree
 
 @contextmanager
 def temporary_paths() -> Iterator[LabPaths]:
-    """Give folders for one benchmark; programs come from the cache of all the user's labs."""
+    """Yield folders for one benchmark; programs come from the cache that the user's labs share."""
     folder = Path(tempfile.mkdtemp(prefix="saga-lab-benchmark-"))
     try:
         paths = LabPaths(state=folder / "lab", cache=LabPaths.of_user().cache)
@@ -29,7 +29,7 @@ def temporary_paths() -> Iterator[LabPaths]:
 
 @contextmanager
 def own_lab(mode: Mode = "local") -> Iterator[Lab]:
-    """Give a lab that is not running yet, with every program fetched; whatever becomes of the block, it is ended."""
+    """Yield a lab that is not started, with every program downloaded; stop it after the block, even after an error."""
     with temporary_paths() as paths, ended_by_signals():
         lab = Lab(paths=paths, mode=mode)
         lab.prefetch()
@@ -42,7 +42,7 @@ def own_lab(mode: Mode = "local") -> Iterator[Lab]:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that what it started is ended, too."""
+    """Let SIGTERM interrupt the block as Ctrl-C does, so that the processes that it started are stopped, too."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -56,7 +56,7 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait for the end of the block: of an ending, which must not itself be cut short."""
+    """Ignore Ctrl-C and SIGTERM during the block: a shutdown must not itself be interrupted."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -1,8 +1,8 @@
-"""The polling relay that a Python user would pick instead: PyPI's faststream-outbox, with its default settings.
+"""The polling relay that a Python user would choose instead: PyPI's faststream-outbox, with its default settings.
 
-It looks into its table again and again. With the driver asyncpg (its own recommendation) PostgreSQL's NOTIFY wakes it
-between two looks; with any other driver it only polls, once a second and less often while nothing comes. Both are
-measured. Writer and relay are helper processes of their own, as in real life.
+It polls its table. With the driver asyncpg (its own recommendation), PostgreSQL's NOTIFY wakes it between two polls;
+with any other driver it only polls, once per second and less often while there are no new rows. The benchmark measures
+both. Writer and relay are separate helper processes, as in production.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ QUEUE = "benchmark"
 
 
 def relay(url: str, kafka: str, topic: str, table: str) -> None:
-    """Run the relay until this process is ended."""
+    """Run the relay until the process is terminated."""
     from faststream.confluent import KafkaBroker
     from faststream_outbox import OutboxBroker
 
@@ -51,7 +51,7 @@ def relay(url: str, kafka: str, topic: str, table: str) -> None:
 
 
 def write(url: str, table: str, rate: float, seconds: float) -> dict[str, float]:
-    """Write rows as an application would; return by id when each COMMIT was sent."""
+    """Write rows as an application would; return the time at which each COMMIT was sent, by row id."""
     from faststream_outbox import OutboxBroker
 
     committed: dict[str, float] = {}
@@ -90,13 +90,13 @@ def measure_polling(bare: BareRelay, driver: str, rate: float, seconds: float, s
     Parameters
     ----------
     bare : BareRelay
-        Whose order database and broker to use.
+        The relay whose order database and broker to use.
     driver : str
-        SQLAlchemy's name of the driver: ``psycopg`` or ``asyncpg``.
+        SQLAlchemy's name for the driver: ``psycopg`` or ``asyncpg``.
     rate, seconds : float
-        Rows per second, and for how long.
+        Rows per second, and how long to write them.
     skip : float
-        So many of these seconds are a warm-up, and left out.
+        The first of these seconds, which are a warm-up and are left out.
     """
     url = next(iter(bare.urls.values())).replace("postgresql://", f"postgresql+{driver}://", 1)
     topic, table = f"benchmark.polling.{driver}", f"polling_{driver}"

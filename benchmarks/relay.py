@@ -1,14 +1,14 @@
-"""How long an event takes from its commit to a consumer, beside three references measured in the same run.
+"""The time from an event's commit to its consumer, compared with three references measured in the same run.
 
-One relay after the other, on the same databases and broker, with the same rows at the same modest rate, at random
-moments:
+The benchmark measures one relay after another, on the same databases and broker, with the same rows at the same modest
+rate, at random times:
 
-* the lab's connectors, as they are in ``lab-stack/connect``,
+* the lab's connectors, as configured in ``lab-stack/connect``,
 * the same connectors with Debezium's and Kafka's own defaults wherever the lab chose another value for latency,
-* the polling relay that a Python user would pick (see `polling.py`),
-* the floor: nothing but logical decoding and one Kafka round trip (see `floor.py`).
+* the polling relay that a Python user would choose (see `polling.py`),
+* the floor: only logical decoding and one Kafka round trip (see `floor.py`).
 
-And the bare five-hop chain (see `chain.py`), the reference of the saga.
+It also measures the bare five-hop chain (see `chain.py`), the reference of the saga.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ RATE = 10.0
 """Rows per second in each outbox."""
 
 POLLING_RATE = 2.0
-"""The same for the polling relay: its defaults (ten rows for each look, a second between two) take no more than 10."""
+"""The same for the polling relay: its defaults (ten rows per poll, one second between polls) allow at most 10."""
 
 CHOSEN_FOR_LATENCY = ("poll.interval.ms",)
-"""Settings of the connector that stock leaves at their defaults."""
+"""Connector settings that the stock configuration leaves at their defaults."""
 
 STOCK = {"producer.override.linger.ms": "5"}
 """Defaults of Kafka's producer that the lab's worker overrides."""
@@ -53,8 +53,8 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
     with bare_relay() as bare:
         bare.start()
         for number in range(1, rounds + 1):
-            # Each connector has two timers, whose phases stay as they were at its start and make much of the
-            # latency; so each round starts the connectors anew.
+            # Each connector has two timers. Their phases are fixed at its start and account for much of the
+            # latency, so each round restarts the connectors.
             tell.print(f"round {number}: the lab's settings ...")
             _configure(bare, stock=False)
             _add(lab, _hops(bare, seconds, skip))
@@ -117,7 +117,7 @@ def _add(all_of_them: dict[str, list[float]], these: dict[str, list[float]]) -> 
 
 
 def _configure(bare: BareRelay, *, stock: bool) -> None:
-    """Give the connectors the lab's settings or stock ones, start them anew, and wait until each has relayed a row."""
+    """Apply the lab's or stock settings to the connectors, restart them, and wait until each has relayed a row."""
     for service, url in bare.urls.items():
         config = connector_config(service, url)
         if stock:
@@ -129,7 +129,7 @@ def _configure(bare: BareRelay, *, stock: bool) -> None:
 
 
 def _ask_until_done(method: str, address: str, body: dict[str, str] | None = None) -> None:
-    """Ask Connect again while it is busy with what it was asked before."""
+    """Repeat a request to Connect while it is busy with an earlier one."""
 
     def ask() -> bool:
         return httpx.request(method, address, json=body, timeout=10).status_code < 400

@@ -1,13 +1,13 @@
-"""How long an order takes until it is COMPLETED, and how many orders per second the lab carries.
+"""The time until an order is COMPLETED, and the number of orders per second that the lab sustains.
 
-Three parts, each for 1, 2 and 4 consumer processes per service:
+The benchmark has three steps, each for 1, 2 and 4 consumer processes per service:
 
-* latency at a modest rate, beside the bare five-hop chain in the same run (see `chain.py`, `carrying.py`),
-* a search for the highest rate at which every single order is COMPLETED within five seconds: short tries upward in
-  steps until one fails,
-* the proof: the highest rate that held, kept up for two minutes; the next lower one where it doesn't hold.
+* latency at a modest rate, compared with the bare five-hop chain in the same run (see `chain.py`, `carrying.py`),
+* a search for the highest rate at which every order is COMPLETED within five seconds: short tries at increasing rates
+  until one fails,
+* the proof: the highest rate that held, sustained for two minutes, or the next lower rate if it does not hold.
 
-The further consumers are processes of ``python -m labservices SERVICE --consumer-only`` with the service's settings.
+The additional consumers are processes of ``python -m labservices SERVICE --consumer-only`` with the service's settings.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MODEST = 10.0
 """Orders per second at which latency is measured."""
 
 RATES = (20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 100.0, 120.0, 150.0, 200.0)
-"""Orders per second that the search tries, one after the other."""
+"""Orders per second that the search tries, one after another."""
 
 
 def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
     runs = []
     with own_lab() as lab:
         lab.up()
-        carry(lab.endpoints, MODEST, 2.0 if quick else 20.0)  # warms up what is compiled as it is used
+        carry(lab.endpoints, MODEST, 2.0 if quick else 20.0)  # warm up code that is compiled while it runs
         for consumers in (1, 2) if quick else (1, 2, 4):
             with more_consumers(lab, consumers - 1):
                 latency = carry(lab.endpoints, MODEST, modest_seconds)
@@ -74,7 +74,7 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
 def _search(
     lab: Lab, rates: tuple[float, ...], seconds: float, tell: Console
 ) -> list[tuple[Carried, dict[str, float]]]:
-    """Try one rate after the other until one does not hold."""
+    """Try one rate after another until one does not hold."""
     tries = []
     for rate in rates:
         tries.append(_try(lab, rate, seconds, tell))
@@ -86,10 +86,10 @@ def _search(
 def _prove(
     lab: Lab, consumers: int, tries: list[tuple[Carried, dict[str, float]]], seconds: float, tell: Console
 ) -> list[tuple[Carried, dict[str, float]]]:
-    """Keep up the highest rate that held in a try; where it does not hold, the next lower one, and so on."""
+    """Sustain the highest rate that held in a try; if it does not hold, the next lower one, and so on."""
     proof = []
     for rate in sorted((one.rate for one, _ in tries if one.holds), reverse=True):
-        # What an overload before has left (rows, dead rows, a backlog) is not what this rate is measured with.
+        # Rows, dead rows and a backlog that an earlier overload left must not affect this rate.
         lab_is_at_rest(lab)
         lab.reset()
         with more_consumers(lab, consumers - 1):
@@ -100,7 +100,7 @@ def _prove(
 
 
 def _try(lab: Lab, rate: float, seconds: float, tell: Console) -> tuple[Carried, dict[str, float]]:
-    """Carry one load; return with it how many cores each component used meanwhile, its backlog included."""
+    """Run one load; return its result, and the cores that each component used until the backlog was done."""
     before = cpu_seconds(lab.backend)
     carried = carry(lab.endpoints, rate, seconds)
     after = cpu_seconds(lab.backend)
@@ -109,7 +109,7 @@ def _try(lab: Lab, rate: float, seconds: float, tell: Console) -> tuple[Carried,
 
 
 def lab_is_at_rest(lab: Lab, timeout: float = 120) -> bool:
-    """Wait until every service has consumed all that is there."""
+    """Wait until every service has consumed all records, and report whether it did within `timeout` seconds."""
     kafka = lab.endpoints.kafka
     topics = [service.events_topic for service in lab.services]
 
@@ -126,7 +126,7 @@ def lab_is_at_rest(lab: Lab, timeout: float = 120) -> bool:
 
 @contextmanager
 def more_consumers(lab: Lab, number: int) -> Iterator[None]:
-    """Run so many further consumers of each service for the length of a block."""
+    """Run this number of additional consumers of each service during the block."""
     backend = lab.backend
     assert isinstance(backend, LocalBackend)
     lab_id = backend.store.read().lab_id
@@ -138,7 +138,7 @@ def more_consumers(lab: Lab, number: int) -> Iterator[None]:
                 name = f"{service.name}-consumer-{extra + 2}"
                 argv = [sys.executable, "-m", "labservices", service.name, "--consumer-only"]
                 further = process.Command(argv, command.cwd, command.env)
-                # The marker is the lab's own, so that `lab.down()` ends these, too, if this process can't.
+                # With the lab's own marker, `lab.down()` stops these consumers, too, if this process can't.
                 started.append(process.spawn(further, lab.paths.log(name), f"{lab_id}/{name}"))
         if not wait_until(lambda: _members(lab) == [1 + number] * len(lab.services), 60, interval=0.2):
             raise RuntimeError(f"the consumer groups have {_members(lab)} members with partitions")
@@ -150,7 +150,7 @@ def more_consumers(lab: Lab, number: int) -> Iterator[None]:
 
 
 def _members(lab: Lab) -> list[int]:
-    """How many members of each group have partitions to read."""
+    """Return how many members of each consumer group have partitions."""
     groups = [service.name for service in lab.services]
     with broker.admin(lab.endpoints.kafka) as client:
         futures = client.describe_consumer_groups(groups, request_timeout=10)

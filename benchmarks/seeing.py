@@ -1,13 +1,13 @@
-"""What it costs to be watched, and how soon what happens is seen.
+"""The cost of observability, and the time until views show events.
 
-Off and on: two labs run at once, one with LAB_OBSERVABILITY=auto and one with off, each on a half of the processors of
-its own, and drain backlogs of orders at the same moments, as in `guards`. So what else this machine does hits both: one
-after the other, two drains of one and the same lab differ by more than what is sought. The halves are swapped from
-round to round. Memory (PSS) is read while both run. Grafana is not counted: it is a person's, not the lab's.
+Cost: two labs run at once, one with LAB_OBSERVABILITY=auto and one with off, each on its own half of the processors,
+and drain backlogs of orders at the same times, as in `guards`. So other load on the machine affects both. Successive
+drains of the same lab would differ by more than the difference in question. The halves are swapped from round to round.
+Memory (PSS) is read while both run. Grafana is not counted: it belongs to a person, not to the lab.
 
-Seen: a map and a stream listen, as in a notebook, while orders are placed at a calm rate and at one that makes 200
-events a second. What counts is the time from an outbox row's moment (``ce_time``, set in its transaction) until the
-view has its record, and until the batch in which the page is told of it.
+Views: a map and a stream listen, as in a notebook, while orders are placed at a calm rate and at one that generates 200
+events per second. The benchmark measures the time from an outbox row's timestamp (``ce_time``, set in its transaction)
+until the view has its record, and until the batch that updates the page.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from labstack.lab import Lab
 
 SWITCH = "LAB_OBSERVABILITY"
 RATES = {"calm": 4.0, "200 events/s": 28.0}
-"""Orders per second; an order of the stream `load` makes about seven events: rows, and as many records."""
+"""Orders per second; an order of the stream `load` generates about seven events: rows, and as many records."""
 
 
 class Timed(EventStream):
-    """A stream that notes when it has a record, and when a page would have been told."""
+    """A stream that records when it has a record, and when it would have updated a page."""
 
     def __init__(self, feed: Feed, aliases: Aliases) -> None:
         self.arrived: list[float] = []
@@ -70,12 +70,12 @@ class Timed(EventStream):
 
     @property
     def pages(self) -> bool:
-        """Whether a page shows it."""
+        """Whether a page shows the stream."""
         return self._page is not None
 
 
 def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
-    """Measure both ways in turn, then the views."""
+    """Measure the cost, then the views."""
     rounds, drains, seconds = (1, 1, 1.0) if quick else (4, 4, 3.0)
     found: dict[str, list[float]] = {"on": [], "off": []}
     sizes: dict[str, list[float]] = {"on": [], "off": []}
@@ -87,7 +87,7 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
                 with _both_up(Place(watched, "auto", halves[0]), Place(unwatched, "off", halves[1])) as places:
                     for again in range(drains + 1):
                         rates = _drain_at_once(places, seconds)
-                        if again:  # the first warms up what is compiled as it is used
+                        if again:  # the first warms up code that is compiled while it runs
                             for way, rate in zip(("on", "off"), rates, strict=True):
                                 found[way].append(rate)
                             told = f"{rates[0]:.1f} orders/s watched, {rates[1]:.1f} not"
@@ -121,26 +121,26 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Place:
-    """A lab, how it is watched, and the processors that it has."""
+    """A lab, its observability setting, and its processors."""
 
     lab: Lab
     observability: str
     processors: set[int]
 
     def up(self) -> None:
-        """Start it there: whatever a thread starts has the thread's processors."""
+        """Start the lab on its processors: the processes that a thread starts inherit its affinity."""
         os.environ[SWITCH] = self.observability
         os.sched_setaffinity(0, self.processors)
         self.lab.up()
 
     def drain(self, seconds: float, together: threading.Barrier) -> float:
-        """Drain a backlog there, and return the orders per second."""
+        """Drain a backlog on these processors, and return the orders per second."""
         os.sched_setaffinity(0, self.processors)
         return drain(self.lab, seconds, together.wait)
 
 
 def _halves(processors: set[int], *, swapped: bool) -> tuple[set[int], set[int]]:
-    """Part the processors in two; a single one is shared."""
+    """Split the processors into two halves; both share a single processor."""
     listed = sorted(processors)
     first, second = set(listed[::2]), set(listed[1::2]) or set(listed)
     return (second, first) if swapped else (first, second)
@@ -156,23 +156,23 @@ def _both_up(*places: Place) -> Iterator[tuple[Place, ...]]:
 
 
 def _drain_at_once(places: tuple[Place, ...], seconds: float) -> list[float]:
-    """Let all begin to consume at the same moment, and return the orders per second of each."""
+    """Start consuming in all labs at the same time, and return the orders per second of each."""
     together = threading.Barrier(len(places), timeout=120)
     with ThreadPoolExecutor(len(places)) as pool:
         return list(pool.map(lambda place: place.drain(seconds, together), places))
 
 
 def _memory(lab: Lab) -> int:
-    """PSS of all components but Grafana, in bytes."""
+    """Return the PSS of all components except Grafana, in bytes."""
     found = lab.status(memory=True).components.items()
     return sum(status.rss_bytes or 0 for name, status in found if name != "grafana")
 
 
 def _views(lab: Lab, rate: float, seconds: float) -> dict[str, Any]:
-    """Let a map and a stream listen while orders are placed, and return how long the records took to be seen."""
+    """Show a map and a stream while orders are placed, and return the times until they had the records."""
     feed, aliases = Feed(lab), Aliases()
     shown, live = Timed(feed, aliases), SystemMap(feed, aliases)
-    shown.widget(), live.widget()  # their pages are made, so batches are too
+    shown.widget(), live.widget()  # with pages, batches are made, too
     cpu, began = psutil.Process().cpu_times(), time.monotonic()
     with helper(place_orders, lab.endpoints.client("order"), rate, seconds, 1) as load:
         load.result(seconds + 60)

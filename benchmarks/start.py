@@ -1,7 +1,7 @@
-"""How fast the lab starts, attaches and resets, and what it costs to have it running.
+"""The time that the lab needs to start, attach and reset, and the resources that it uses while it runs.
 
-The reference is the bare relay's own start to its first event, measured in the same run, right before each start of the
-lab: four databases, broker and Connect with the same settings, and no services.
+The reference is the startup of the bare relay until its first event, measured in the same run, right before each start
+of the lab: four databases, broker and Connect with the same settings, and no services.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ print(json.dumps([status.state, imported - begin, time.perf_counter() - imported
 
 
 def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
-    """Start and stop the lab and the bare relay again and again, and look at the running lab in between.
+    """Start and stop the lab and the bare relay repeatedly, then measure the running lab.
 
     Parameters
     ----------
     quick : bool
-        One round, few orders, a short look: to see that it works, not to learn a figure.
+        Run one short round with few orders, to check that the benchmark works; its figures mean nothing.
     tell : Console
-        Told how far it is.
+        Console for progress lines.
     """
     rounds, orders, idle = (1, 20, 2.0) if quick else (3, 1000, 30.0)
     starts: list[dict[str, Any]] = []
@@ -72,7 +72,7 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
 
 
 def _start_bare(bare: BareRelay, *, twice: bool) -> float:
-    """Time a start of the bare relay; `twice`: time the second one, which finds data."""
+    """Time a start of the bare relay; with `twice`, time the second start, which finds data."""
     if twice:
         bare.start()
         bare.stop()
@@ -92,7 +92,7 @@ def start_lab(lab: Lab) -> tuple[float, list[Stage]]:
 
 
 def stages_of(stages: list[Stage]) -> list[dict[str, Any]]:
-    """Return stages as they are written to JSON."""
+    """Return stages in the form that is written to JSON."""
     return [{"name": stage.name, "began_s": stage.began, "ended_s": stage.seconds} for stage in stages]
 
 
@@ -138,12 +138,12 @@ def _look_at_running(lab: Lab, orders: int, idle: float, tell: Console) -> dict[
 
 
 def _memory(lab: Lab) -> dict[str, int]:
-    """PSS of each component's process tree."""
+    """Return the PSS of each component's process tree, in bytes."""
     return {name: component.rss_bytes or 0 for name, component in lab.status().components.items()}
 
 
 def _attach(lab: Lab) -> tuple[float, float]:
-    """Attach from a fresh Python, as a notebook does; return the seconds of the import, and of `Lab().status()`."""
+    """Attach from a new Python process, as a notebook does; return the seconds of the import and `Lab().status()`."""
     command = [sys.executable, "-c", ATTACH, str(lab.paths.state), str(lab.paths.cache)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     state, imported, attached = json.loads(done.stdout)
@@ -153,7 +153,7 @@ def _attach(lab: Lab) -> tuple[float, float]:
 
 
 def cpu_seconds(backend: Backend) -> dict[str, float]:
-    """Return the CPU time that each component's process tree has used."""
+    """Return the CPU time that each component's process tree has used, in seconds."""
     used = {}
     for name in backend.required():
         pid = backend.inspect(name).pid
@@ -163,7 +163,7 @@ def cpu_seconds(backend: Backend) -> dict[str, float]:
 
 
 def _idle_cpu(backend: Backend, seconds: float) -> dict[str, float]:
-    """Cores that each component uses while nothing is asked of it."""
+    """Return the number of cores that each component uses while idle."""
     wait_until(lambda: psutil.cpu_percent(0.2) < 150 or None, 5)
     before, begin = cpu_seconds(backend), time.perf_counter()
     time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Watching topics: when each record arrives at a consumer of its own, beside those of the services."""
+"""Record when each record of a topic arrives at a separate consumer, next to those of the services."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Take = Callable[[Message, float], None]
 
 @contextmanager
 def watching(kafka: str, topics: Iterable[str], take: Take) -> Iterator[None]:
-    """Give each record that is written from now on to `take`, with the time at which it arrived (since 1970).
+    """Pass each new record to `take`, with the time of its arrival in seconds since 1970.
 
-    `take` runs in a thread of its own, and should do little.
+    `take` runs in a separate thread, and should return quickly.
     """
     start = broker.end_offsets(kafka, broker.partitions(kafka, topics))
     done, reads = threading.Event(), threading.Event()
@@ -43,13 +43,13 @@ def watching(kafka: str, topics: Iterable[str], take: Take) -> Iterator[None]:
 
 
 def text_headers(message: Message) -> dict[str, str]:
-    """Return a record's headers as text; those without a value are left out."""
+    """Return a record's headers as text, without those that have no value."""
     headers: list[tuple[str, bytes | None]] = list(message.headers() or [])  # type: ignore[arg-type]
     return {name: value.decode() for name, value in headers if value is not None}
 
 
 def wait_for_all(there: Callable[[], int], wanted: int, timeout: float) -> bool:
-    """Wait until so many are there; give up when nothing new has come for `timeout` seconds."""
+    """Wait until `there()` reaches `wanted`; return False if it stays unchanged for `timeout` seconds."""
     seen, since = there(), time.monotonic()
 
     def all_or_nothing_new() -> bool:

@@ -1,4 +1,4 @@
-"""Writing outbox rows at a rate, noting when each was committed: run as a helper process."""
+"""Write outbox rows at a rate in a helper process, and record the time of each commit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.bare import INSERT
 
 
 def moments(rate: float, seconds: float, seed: int = 1) -> Iterator[float]:
-    """Wait for one random moment after the other (a Poisson process, so that no timer of the relay keeps step)."""
+    """Wait for one random time after another (a Poisson process, so that no timer of the relay is in phase)."""
     chance = random.Random(seed)
     begin = time.time()
     due = begin
@@ -23,18 +23,18 @@ def moments(rate: float, seconds: float, seed: int = 1) -> Iterator[float]:
 
 
 def write_rows(urls: Mapping[str, str], rate: float, seconds: float, kind: str = "Measured") -> dict[str, float]:
-    """Write rows into the outboxes in turn; return by id when each row's COMMIT was sent (seconds since 1970).
+    """Write rows into the outboxes in turn; return when each row's COMMIT was sent (seconds since 1970), by row id.
 
     Parameters
     ----------
     urls : mapping
-        Databases, by service.
+        URLs of the databases, by service.
     rate : float
-        Rows per second in each of them, on average.
+        Average number of rows per second in each of them.
     seconds : float
-        For how long.
+        How long to write rows.
     kind : str
-        The event type of the rows. The row's key is its id.
+        Event type of the rows. A row's key is its id.
     """
     committed: dict[str, float] = {}
     connections = {name: psycopg.connect(url) for name, url in urls.items()}

@@ -1,8 +1,8 @@
-"""What the lab does between the starts of its programs, as three short-lived services of `compose.yaml`.
+"""The setup steps between the starts of the programs, as three short-lived services of `compose.yaml`.
 
-python setup.py topics       make the topics, before the services start
-python setup.py connectors   register Debezium's connectors, when the services have made their tables
-python setup.py mesh         give istiod its configuration, once it listens
+python setup.py topics       create the topics, before the services start
+python setup.py connectors   register Debezium's connectors, after the services have created their tables
+python setup.py mesh         place istiod's configuration, once istiod listens
 """
 
 import json
@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 CONNECT = "http://connect:8083"
@@ -20,11 +21,11 @@ PLAN = Path("/etc/saga-lab/setup.json")
 MESH = Path("/etc/saga-lab/mesh.yaml")
 MESH_FOLDER = Path("/etc/istio/lab/resources")
 PATIENCE = 120
-"""Seconds that another program has to answer."""
+"""Seconds to wait for another program."""
 
 
 def topics() -> None:
-    """Make the topics that are not there."""
+    """Create the missing topics."""
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -43,33 +44,33 @@ def topics() -> None:
 def connectors() -> None:
     """Register each connector, and wait until its task runs."""
     for name, config in json.loads(PLAN.read_text())["connectors"].items():
-        until(lambda name=name, config=config: put(f"{CONNECT}/connectors/{name}/config", config))
-        until(lambda name=name: states(name) == ["RUNNING"])
+        until(partial(put, f"{CONNECT}/connectors/{name}/config", config))
+        until(partial(runs, name))
         print(f"connector {name}", flush=True)
 
 
 def mesh() -> None:
-    """Place the configuration: istiod misses at times what lay there before it listened."""
+    """Place the configuration. istiod sometimes misses files that exist before it listens."""
     until(istiod_listens)
     (MESH_FOLDER / "in-force.yaml").write_text(MESH.read_text())
     print("istiod has its configuration", flush=True)
 
 
 def put(url: str, body: dict[str, str]) -> bool:
-    """Tell whether Connect has taken a connector; until it is whole it answers 409 or 5xx."""
+    """Report whether Connect accepted a connector; it returns 409 or 5xx until its startup is complete."""
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="PUT")
     with urllib.request.urlopen(request, timeout=30):
         return True
 
 
-def states(connector: str) -> list[str]:
-    """Return the states of a connector's tasks."""
+def runs(connector: str) -> bool:
+    """Report whether the connector's task runs."""
     with urllib.request.urlopen(f"{CONNECT}/connectors/{connector}/status", timeout=10) as answer:
-        return [task["state"] for task in json.load(answer)["tasks"]]
+        return [task["state"] for task in json.load(answer)["tasks"]] == ["RUNNING"]
 
 
 def istiod_listens() -> bool:
-    """Tell whether istiod answers at all: its own readiness is 503 where there is no Kubernetes."""
+    """Report whether istiod responds at all: without Kubernetes its readiness probe returns 503."""
     try:
         with urllib.request.urlopen(f"{ISTIOD}/ready", timeout=5):
             return True
@@ -78,13 +79,13 @@ def istiod_listens() -> bool:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Ask until it holds; end the program with what was seen last when it does not in time."""
-    deadline, seen = time.monotonic() + PATIENCE, "it did not come to hold"
+    """Poll until the condition holds; exit with the last error when it times out."""
+    deadline, seen = time.monotonic() + PATIENCE, "the condition does not hold"
     while time.monotonic() < deadline:
         try:
             if holds():
                 return
-        except OSError as error:  # an answer that is no success is one, too
+        except OSError as error:  # HTTPError is one, too
             seen = str(error)
         time.sleep(0.5)
     sys.exit(f"after {PATIENCE} s: {seen}")

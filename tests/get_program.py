@@ -1,4 +1,4 @@
-"""Get a program that tests are held against, or say that its tests are skipped.
+"""Install a program that tests compare with, or report that its tests are skipped.
 
 python -m tests.get_program prometheus --not-built
 """
@@ -15,7 +15,7 @@ from labstack.progress import Progress
 
 
 def main(name: str, *flags: str) -> int:
-    """Install it from the first source that has it; with ``--not-built`` Go does not build it. Return 0 in any case."""
+    """Install a program from the first source that provides it; ``--not-built`` excludes a build with Go. Return 0."""
     ways = [way for way in WAYS if way != "go" or "--not-built" not in flags]
     try:
         found = install(entry(name), LabPaths.of_user(), Progress(), ways=ways)

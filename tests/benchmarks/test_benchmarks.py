@@ -1,4 +1,4 @@
-"""The benchmarks run: each with tiny parameters, on real programs. No figure is asserted, only that it is there."""
+"""Each benchmark runs with tiny parameters on real programs. The tests assert that figures exist, not their values."""
 
 import json
 import math
@@ -30,7 +30,7 @@ def _run(name: str, folder: Path) -> dict[str, Any]:
 
 @pytest.mark.long
 def test_start_measures_stages_memory_and_the_bare_relay(tmp_path: Path) -> None:
-    """`start` gives the time to ready from both states beside the bare relay's, every stage, and every cost."""
+    """`start` reports the time to ready from both states next to the bare relay's, every stage, and every cost."""
     results = _run("start", tmp_path)
     assert [row["from"] for row in results["ready"]] == ["empty data folder", "stopped with data"]
     assert all(row["ratio"] > 0 for row in results["ready"])
@@ -44,7 +44,7 @@ def test_start_measures_stages_memory_and_the_bare_relay(tmp_path: Path) -> None
 
 @pytest.mark.long
 def test_relay_measures_every_hop_and_every_reference(tmp_path: Path) -> None:
-    """`relay` gives each hop's latency with both settings, the polling relay's, the floor's and the chain's."""
+    """`relay` reports latencies of each hop with both settings, of the polling relay, the floor and the chain."""
     results = _run("relay", tmp_path)
     samples = [
         *results["lab_ms"].values(),
@@ -59,7 +59,7 @@ def test_relay_measures_every_hop_and_every_reference(tmp_path: Path) -> None:
 
 
 def test_gateway_measures_its_cost_and_its_changes(tmp_path: Path) -> None:
-    """`gateway` gives latencies with and without it, the time until a change acts, and no request fails meanwhile."""
+    """`gateway` reports latencies with and without it and the time until a change applies, and no request fails."""
     results = _run("gateway", tmp_path)
     assert "translator" in results["planes"]
     for plane in results["planes"].values():
@@ -71,7 +71,7 @@ def test_gateway_measures_its_cost_and_its_changes(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_saga_carries_orders_with_one_consumer_and_with_two(tmp_path: Path) -> None:
-    """`saga` gives latency, tries and the kept-up rate for each number of consumers, and loses no order."""
+    """`saga` reports latency, tries and the sustained rate for each number of consumers, and loses no order."""
     results = _run("saga", tmp_path)
     assert [run["consumers"] for run in results["runs"]] == [1, 2]
     for run in results["runs"]:
@@ -83,7 +83,7 @@ def test_saga_carries_orders_with_one_consumer_and_with_two(tmp_path: Path) -> N
 
 @pytest.mark.long
 def test_guards_compares_both_ways(tmp_path: Path) -> None:
-    """`guards` gives the throughput with and without inbox and guards, and loses no order."""
+    """`guards` reports the throughput with and without inbox and guards, and loses no order."""
     results = _run("guards", tmp_path)
     assert all(figure > 0 for way in ("with", "without") for figure in results["orders_per_s"][way])
     assert results["ratio"] > 0
@@ -91,7 +91,7 @@ def test_guards_compares_both_ways(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_seeing_measures_its_cost_and_how_soon(tmp_path: Path) -> None:
-    """`seeing` gives throughput and memory watched and not, and how long records took to be in a view."""
+    """`seeing` reports throughput and memory with and without observability, and how soon a view has its records."""
     results = _run("seeing", tmp_path)
     assert all(figure > 0 for way in ("on", "off") for figure in results["orders_per_s"][way])
     assert results["ratio"] > 0
@@ -102,7 +102,7 @@ def test_seeing_measures_its_cost_and_how_soon(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_course_measures_its_notebooks(tmp_path: Path) -> None:
-    """`course` runs a notebook on a lab that it starts, and gives its seconds and the minutes that a person needs."""
+    """`course` runs a notebook on a lab that it starts, and reports its seconds and the minutes that a person needs."""
     results = _run("course", tmp_path)
     (first,) = results["notebooks"]
     assert first["name"] == "00-start-here"
@@ -111,14 +111,14 @@ def test_course_measures_its_notebooks(tmp_path: Path) -> None:
 
 
 def test_percentiles_are_values_of_the_sample() -> None:
-    """Percentiles are nearest ranks; an empty sample has none."""
+    """Percentiles are nearest ranks, and an empty sample has none."""
     latency = Latency.of([number / 1000 for number in range(1, 101)])
     assert (latency.n, latency.p50, latency.p95, latency.p99, latency.most) == (100, 50, 95, 99, 100)
     assert math.isnan(Latency.of([]).p50)
 
 
 def test_helper_hands_back_the_answer_and_the_error() -> None:
-    """A helper process gives its function's answer, or its traceback; after the block it is gone."""
+    """A helper process returns its function's answer or traceback, and is gone after the block."""
     with helper(math.sqrt, 16.0) as running:
         assert running.result(30) == 4.0
         pid = running.pid
@@ -128,7 +128,7 @@ def test_helper_hands_back_the_answer_and_the_error() -> None:
 
 
 def test_helper_that_does_not_answer_is_ended() -> None:
-    """A helper that runs on and on is waited for only as long as allowed, and ended with the block."""
+    """Waiting for a helper times out, and the end of the block terminates it."""
     with helper(time.sleep, 600) as running:
         pid = running.pid
         with pytest.raises(HelperFailed, match="no answer"):

@@ -1,4 +1,4 @@
-"""How much memory everything in an image takes, looked at again and again from outside."""
+"""Repeated measurement, from outside, of the memory that all processes of an image use."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from labstack.local.process import lives
 from tools.as_binder import CGROUP, Image
 
 EVERY = 0.5
-"""Seconds between two looks."""
+"""Seconds between two measurements."""
 
 
 class Bound:
-    """A cgroup in which no more memory than the limit can be had: the kernel ends what asks for more.
+    """A cgroup with a memory limit: the kernel kills a process that exceeds it.
 
     Attributes
     ----------
     group : Path
-        Its folder; whatever writes its own process id into *cgroup.procs* there is bound, and its children are.
+        Its folder. A process that writes its id to *cgroup.procs* there is limited, and so are its children.
 
     Raises
     ------
     OSError
-        This user, or this machine, can make none.
+        This user or this machine can't create a cgroup.
     """
 
     def __init__(self, name: str, limit: int) -> None:
@@ -34,7 +34,7 @@ class Bound:
         self.group.mkdir()
         try:
             (self.group / "memory.limit_in_bytes").write_text(str(limit))
-            # Where cgroup v1 is not mounted, the folder is a folder, and nothing more.
+            # Without a mounted cgroup v1, this is an ordinary folder without a limit.
             if int((self.group / "memory.limit_in_bytes").read_text()) != limit:
                 raise OSError(f"{CGROUP} bounds nothing")
         except (OSError, ValueError):
@@ -43,23 +43,23 @@ class Bound:
 
     @property
     def members(self) -> set[int]:
-        """The ids of the processes in it."""
+        """Ids of the processes in the cgroup."""
         return {int(line) for line in (self.group / "cgroup.procs").read_text().split()}
 
     @property
     def ended(self) -> int:
-        """How many processes the kernel has ended, because there was no memory left."""
+        """Number of processes that the kernel killed for lack of memory."""
         lines = (self.group / "memory.oom_control").read_text().splitlines()
         return int(dict(line.split() for line in lines)["oom_kill"])
 
     def remove(self) -> None:
-        """Remove it; nothing may run in it any more."""
+        """Remove the cgroup; no process may be left in it."""
         with suppress(OSError):
             os.rmdir(self.group)
 
 
 def bounded(name: str, limit: int) -> Bound | None:
-    """Return a cgroup with so many bytes of memory at most, or None where that can't be done."""
+    """Return a cgroup with a memory limit in bytes, or None if it can't be created."""
     try:
         return Bound(name, limit)
     except (OSError, ValueError):
@@ -67,16 +67,16 @@ def bounded(name: str, limit: int) -> Bound | None:
 
 
 class Watch(threading.Thread):
-    """Watches the memory of an image's processes: the proportional set size, in which what is shared counts once.
+    """A thread that measures the memory of an image: the proportional set size (PSS), which counts shared memory once.
 
     Attributes
     ----------
     peak : int
-        The most that was seen, in bytes.
+        The largest measurement, in bytes.
     at_the_peak : dict
-        What took it then, by program.
+        Bytes at the peak, by program.
     unbound : set of str
-        Programs that were seen outside the bound, if there is one: their memory counts, but nothing limits it.
+        Programs seen outside the cgroup, if there is one: their memory counts, but is not limited.
     """
 
     def __init__(self, image: Image, bound: Bound | None) -> None:
@@ -89,7 +89,7 @@ class Watch(threading.Thread):
         self.looks = 0
 
     def run(self) -> None:
-        """Look until it is stopped."""
+        """Measure until stopped."""
         while not self._over.wait(EVERY):
             by_program: dict[str, int] = {}
             processes = self._image.processes()
@@ -106,10 +106,10 @@ class Watch(threading.Thread):
                 self.peak, self.at_the_peak = sum(by_program.values()), by_program
 
     def _is_outside(self, process: psutil.Process) -> bool:
-        """Return whether a process is outside the bound even now; one that ends leaves it a moment earlier."""
+        """Report whether a process is still outside the cgroup; a process that exits leaves it a moment earlier."""
         return lives(process) and self._bound is not None and process.pid not in self._bound.members
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop measuring."""
         self._over.set()
         self.join(10)

@@ -1,4 +1,4 @@
-"""What Binder does with the repository: built in a clean folder by a user without root, run within Binder's memory."""
+"""The repository as on Binder: built in a clean folder by a user without root, run within Binder's memory limit."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tests.suite.chance import LONG
 from tools.as_binder import Image, build, end, jupyterlab
 
 LIMIT = 2 * 1024**3
-"""Binder ends what takes more."""
+"""Binder's memory limit in bytes; it kills a session that exceeds it."""
 
 WANTED = 1.8e9
-"""So much may everything take, JupyterLab and one kernel included, so that a longer session has room."""
+"""Bytes that all processes may use, including JupyterLab and one kernel, so that a longer session has room."""
 
 COURSE = "notebooks/[01]*.ipynb" if LONG else "notebooks/00*.ipynb"
 SECONDS = 3600 if LONG else 600
@@ -40,8 +40,8 @@ shown.stop()
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[Image]:
-    """The image, built once; nothing of it is left afterwards."""
-    home = Path(tempfile.gettempdir()) / f"saga-lab-binder-{os.getpid()}"  # pytest's own folders are closed to others
+    """Build the image once, and remove it afterwards."""
+    home = Path(tempfile.gettempdir()) / f"saga-lab-binder-{os.getpid()}"  # other users can't open pytest's own folders
     try:
         yield build(home, quick=not LONG)
     finally:
@@ -50,7 +50,7 @@ def image() -> Iterator[Image]:
 
 @dataclass(frozen=True)
 class Launch:
-    """JupyterLab in the image, as Binder has it: all that is started beside it shares what memory it may take."""
+    """JupyterLab in the image, as on Binder: all processes that start next to it share its memory limit."""
 
     image: Image
     address: str
@@ -58,13 +58,13 @@ class Launch:
     bound: Bound | None
 
     def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run a command in the image, within the same bound."""
+        """Run a command in the image, under the same memory limit."""
         return inside(self.image, *command, bound=self.bound)
 
 
 @pytest.fixture
 def launched(image: Image) -> Iterator[Launch]:
-    """JupyterLab in the image, bounded to what Binder gives where that can be done, and watched."""
+    """Start JupyterLab in the image, with Binder's memory limit if possible, and measure its memory."""
     bound = bounded(f"saga-lab-{os.getpid()}", LIMIT)
     started, address = jupyterlab(image, bound.group if bound else None)
     watch = Watch(image, bound)
@@ -97,7 +97,7 @@ def inside(image: Image, *command: str | Path, bound: Bound | None = None) -> su
 
 
 def test_nothing_is_left_to_fetch(image: Image) -> None:
-    """After the build everything is there: a prefetch has nothing to download, and no file belongs to root."""
+    """After the build, a prefetch downloads nothing, and no file belongs to root."""
     assert not (image.repository / ".venv").exists()
     again = inside(image, image.python.parent / "lab", "prefetch")
     assert again.returncode == 0, again.stdout
@@ -107,20 +107,20 @@ def test_nothing_is_left_to_fetch(image: Image) -> None:
 
 @pytest.mark.long
 def test_the_first_order_comes_soon(launched: Launch) -> None:
-    """From a lab that has never run to the first order seen on the map: within a minute."""
+    """In a lab that has never run, the first order appears on the map within a minute."""
     began = time.monotonic()
     done = launched.run(launched.image.python, "-c", FIRST_ORDER)
     seconds = time.monotonic() - began
     assert done.returncode == 0, done.stdout
     print(f"first order on the map after {seconds:.1f} s")
-    # The promise is a minute on a machine of its own; others may be at work here.
+    # The promise is one minute on an idle machine; this machine may be busy.
     assert seconds < 120
 
 
 @pytest.mark.long
 @pytest.mark.timeout(SECONDS)
 def test_the_course_fits_into_binders_memory(launched: Launch) -> None:
-    """Notebooks pass below the hub's path, with JupyterLab open, and all of it never takes more than 1.8 GB."""
+    """Notebooks pass below the hub's path with JupyterLab open, and all processes together use less than 1.8 GB."""
     image, watch = launched.image, launched.watch
     notebooks = sorted(path.relative_to(image.repository) for path in image.repository.glob(COURSE))
     assert notebooks
@@ -130,7 +130,7 @@ def test_the_course_fits_into_binders_memory(launched: Launch) -> None:
     assert done.returncode == 0, done.stdout[-4000:]
     assert answers(launched.address)
     assert watch.looks > 10
-    assert watch.peak > 400e6  # else nothing was seen
+    assert watch.peak > 400e6  # otherwise the measurement missed the lab
     assert watch.peak < WANTED
     assert watch.unbound == set()
     assert not launched.bound or launched.bound.ended == 0

@@ -1,4 +1,4 @@
-"""A room without a network: what the bundle holds is all that a machine needs."""
+"""A room without a network: the bundle contains everything that a machine needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A bundle, made as an instructor makes it."""
+    """Make a bundle as an instructor does."""
     folder = tmp_path_factory.mktemp("stick") / "bundle"
     subprocess.run([sys.executable, "tools/make_bundle.py", folder], cwd=ROOT, check=True)
     yield folder
@@ -33,7 +33,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def assert_sums(folder: Path) -> None:
-    """Hold that SHA256SUMS names every file of a folder, with the sum that it has."""
+    """Assert that SHA256SUMS lists every file of a folder, and that the sum of the largest file is right."""
     lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     sums = {name: sum_ for sum_, name in (line.split("  ", 1) for line in lines)}
     there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
@@ -43,7 +43,7 @@ def assert_sums(folder: Path) -> None:
 
 
 def test_the_sums_are_those_of_the_files(tmp_path: Path) -> None:
-    """SHA256SUMS names every file below a folder, however it is called, and no link."""
+    """SHA256SUMS lists every file below a folder, whatever its name, and no link."""
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels" / "a b.whl").write_bytes(b"a wheel")
     (tmp_path / "ä.jar").write_bytes(b"a longer archive")
@@ -53,7 +53,7 @@ def test_the_sums_are_those_of_the_files(tmp_path: Path) -> None:
 
 
 def test_the_notices_name_each_file_and_its_licence(tmp_path: Path) -> None:
-    """Every jar and every program that a lab has is named with a licence that is stated somewhere."""
+    """The notices list every jar and program of a lab with a licence that is stated somewhere."""
     for part in TAKEN:
         (tmp_path / "programs").mkdir(exist_ok=True)
         (tmp_path / "programs" / part).symlink_to(LabPaths.of_user().cache / part)
@@ -67,7 +67,7 @@ def test_the_notices_name_each_file_and_its_licence(tmp_path: Path) -> None:
 
 
 def test_the_licences_of_packages_are_those_that_they_state() -> None:
-    """Expressions, classifiers and plain words are read; what states none says where to look."""
+    """A licence comes from an expression, a classifier or plain words; otherwise the notice refers to the file."""
     stated = {package.metadata["Name"]: licence_of(package.metadata) for package in distributions()}
     assert "Apache" in stated["confluent-kafka"]
     assert "BSD" in stated["pandas"]
@@ -75,21 +75,21 @@ def test_the_licences_of_packages_are_those_that_they_state() -> None:
 
 
 def test_grafana_is_left_out() -> None:
-    """Passing it on would oblige to offer its source."""
+    """The bundle excludes Grafana, since redistribution would require offering its source."""
     assert "grafana" in WITHOUT
     assert "grafana" not in PROGRAMS
 
 
 @pytest.mark.long
 def test_every_file_of_a_bundle_has_its_sum(bundle: Path) -> None:
-    """SHA256SUMS names every file of packages and programs, with the sum that it has."""
+    """SHA256SUMS lists every file of packages and programs with its sum."""
     assert_sums(bundle / "offline")
 
 
 @pytest.mark.long
 @needs_to_be_alone
 def test_it_installs_without_a_network(bundle: Path, tmp_path: Path) -> None:
-    """With a fresh home and no network at all everything is installed, nothing is left to fetch, and an order ends."""
+    """With a fresh home and no network, everything is installed without downloads, and an order completes."""
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "VIRTUAL_ENV", "PIP_", "UV_", "LAB_"))},
         "HOME": str(tmp_path),
@@ -100,7 +100,7 @@ def test_it_installs_without_a_network(bundle: Path, tmp_path: Path) -> None:
     python = str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}")
     said = ""
     lab = "saga-lab/.venv/bin/lab"
-    an_order = f"{lab} up && {lab} demo; status=$?; {lab} down --purge; exit $status"  # in one network
+    an_order = f"{lab} up && {lab} demo; status=$?; {lab} down --purge; exit $status"  # in one network namespace
     for command in ([python, "saga-lab/start.py", "env"], [lab, "prefetch"], ["sh", "-c", an_order]):
         done = subprocess.run(
             [*ALONE, *command], cwd=bundle, env=environment, capture_output=True, text=True, timeout=400
@@ -112,7 +112,7 @@ def test_it_installs_without_a_network(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:
-    """Taking programs from a bundle twice copies nothing the second time, and never overwrites."""
+    """Copying programs from a bundle again copies nothing, and never overwrites a file."""
     bundle, cache = tmp_path / "programs", tmp_path / "cache"
     (bundle / "jars").mkdir(parents=True)
     (bundle / "jars" / "a.jar").write_text("new")

@@ -10,12 +10,12 @@ from tools.make_book import build
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
-    """The book, built once for all tests: Sphinx's exit status, and the folder."""
+    """Build the book once for all tests; return Sphinx's exit status, and the folder."""
     folder = tmp_path_factory.mktemp("book") / "book"
     return build(folder), folder
 
 
 @pytest.fixture(scope="session")
 def site(built: tuple[int, Path]) -> Site:
-    """The book's pages, read."""
+    """Return the book's parsed pages."""
     return Site.read(built[1])

@@ -1,4 +1,4 @@
-"""A site as its files tell it: pages, and in each the links, pictures, anchors and words."""
+"""A website read from its files: its pages, with the links, pictures, anchors and words of each page."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ LOADED = {("script", "src"), ("img", "src"), ("link", "href"), ("source", "src")
 
 @dataclass
 class Page(HTMLParser):
-    """What one page has.
+    """The contents of one page.
 
     Attributes
     ----------
     links : list of str
-        Targets of its anchors.
+        Targets of its links.
     loaded : list of str
-        What a browser fetches to show it: pictures, scripts, styles.
+        Files that a browser loads to show it: pictures, scripts, styles.
     pictures : list of dict
-        The attributes of each img.
+        Attributes of each img element.
     ids : set of str
-        What can be linked to within it.
+        Anchors that links can point to.
     outputs, sources : int
-        Cells' outputs and inputs.
+        Numbers of cell outputs and cell inputs.
     words : list of str
-        Its text, piece by piece.
+        Its text, in pieces.
     """
 
     links: list[str] = field(default_factory=list)
@@ -44,11 +44,11 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """Its text as one line."""
+        """The page's text as one line."""
         return " ".join(" ".join(self.words).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take what is of interest from a tag."""
+        """Record the links, pictures, anchors and cells of a tag."""
         attributes = {name: value or "" for name, value in attrs}
         self.ids |= {attributes[name] for name in ("id", "name") if name in attributes and tag != "meta"}
         classes = attributes.get("class", "").split()
@@ -61,20 +61,20 @@ class Page(HTMLParser):
         self.loaded += [attributes[name] for kind, name in LOADED if kind == tag and name in attributes]
 
     def handle_data(self, data: str) -> None:
-        """Take the text."""
+        """Record the text."""
         self.words.append(data)
 
 
 @dataclass(frozen=True)
 class Site:
-    """All pages of a folder, by path from it."""
+    """All pages of a folder, by relative path."""
 
     folder: Path
     pages: dict[str, Page]
 
     @classmethod
     def read(cls, folder: Path) -> Site:
-        """Read each page of a folder."""
+        """Parse each page of a folder."""
         pages = {}
         for path in sorted(folder.rglob("*.html")):
             page = pages[path.relative_to(folder).as_posix()] = Page()
@@ -82,7 +82,7 @@ class Site:
         return cls(folder, pages)
 
     def broken(self, page: str, target: str) -> str:
-        """Return what is wrong with a link of a page, empty where it leads somewhere in the site."""
+        """Return the reason why a link of a page is broken; empty if it leads to a target in the site."""
         parts = urlsplit(target)
         path = (self.folder / page).parent / unquote(parts.path) if parts.path else self.folder / page
         path = path.resolve()

@@ -1,4 +1,4 @@
-"""The book, built once and then read as a browser would: nothing leads nowhere, nothing is missing."""
+"""The book, built once and read as a browser would: all links resolve, and nothing is missing."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ def is_external(target: str) -> bool:
 
 
 def test_it_is_built_without_a_warning(built: tuple[int, Path]) -> None:
-    """Sphinx has nothing to complain of: it takes each warning for an error."""
+    """Sphinx builds the book without warnings, which it treats as errors."""
     assert built[0] == 0
     assert (built[1] / "index.html").is_file()
 
 
 def test_every_link_within_the_book_resolves(site: Site) -> None:
-    """Each link to a page leads to one that is there, and each anchor to something that has its name."""
+    """Each link leads to an existing page, and each fragment to an existing anchor."""
     links = [(page, target) for page, found in site.pages.items() for target in found.links if not is_external(target)]
     assert len(links) > 1000
     assert [(page, target, wrong) for page, target in links if (wrong := site.broken(page, target))] == []
 
 
 def test_links_out_of_the_book_are_well_formed(site: Site) -> None:
-    """A link to somewhere else is https, names a host, and none is to this machine."""
+    """Each external link is https and names a host, and none leads to this machine."""
     for page, found in site.pages.items():
         for target in filter(is_external, found.links):
             assert re.fullmatch(r"https://[\w-]+(\.[\w-]+)+(/\S*)?", target), (page, target)
 
 
 def test_a_page_is_shown_without_network(site: Site) -> None:
-    """Pictures, scripts and styles lie in the book; none is fetched from anywhere else."""
+    """The book contains all pictures, scripts and styles, and loads none from elsewhere."""
     for page, found in site.pages.items():
         for target in found.loaded:
             assert not is_external(target) or target.startswith("data:"), (page, target)
@@ -57,7 +57,7 @@ def test_a_page_is_shown_without_network(site: Site) -> None:
 
 
 def test_every_notebook_has_a_page_with_its_outputs(site: Site) -> None:
-    """Each notebook of the course is a page, with each code cell and each output that it was saved with."""
+    """Each notebook of the course is a page with all of its code cells and saved outputs."""
     assert len(NOTEBOOKS) > 10
     for path in NOTEBOOKS:
         page = site.pages[f"notebooks/{path.stem}.html"]
@@ -67,7 +67,7 @@ def test_every_notebook_has_a_page_with_its_outputs(site: Site) -> None:
 
 
 def test_every_page_of_the_docs_is_there(site: Site) -> None:
-    """Each Markdown file of docs/ is a page, and the table of contents leads to it, and to each notebook."""
+    """The table of contents leads to a page for each Markdown file of docs/ and each notebook."""
     toc = {
         site.folder.joinpath(target).resolve() for target in site.pages["index.html"].links if not is_external(target)
     }
@@ -77,14 +77,14 @@ def test_every_page_of_the_docs_is_there(site: Site) -> None:
 
 
 def test_every_picture_has_a_text(site: Site) -> None:
-    """Each picture says in words what it shows."""
+    """Each picture has alt text that describes it."""
     pictures = [(page, one) for page, found in site.pages.items() for one in found.pictures]
     assert len(pictures) > 20
     assert [(page, one["src"]) for page, one in pictures if len(one.get("alt", "")) < 30] == []
 
 
 def test_no_diagram_is_left_as_code(site: Site) -> None:
-    """Mermaid's diagrams are pictures, one for the light theme and one for the dark."""
+    """Each Mermaid diagram is two pictures, one for the light theme and one for the dark theme."""
     for page, found in site.pages.items():
         if page.startswith("notebooks/"):
             assert "flowchart LR" not in found.text
@@ -93,7 +93,7 @@ def test_no_diagram_is_left_as_code(site: Site) -> None:
 
 
 def test_every_verb_is_in_the_reference(site: Site) -> None:
-    """Each verb of the command has its place, with its usage."""
+    """The reference lists each command of `lab` with its usage."""
     page = site.pages["reference/verbs.html"]
     names = [name for name, _ in commands(main, "lab")]
     assert len(names) > 30
@@ -101,7 +101,7 @@ def test_every_verb_is_in_the_reference(site: Site) -> None:
 
 
 def test_every_event_is_in_the_reference(site: Site) -> None:
-    """Each event and each topic of the contracts has its place, and each field stands there."""
+    """The reference lists each event, each of its fields, and each topic of the contracts."""
     contracts = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text(encoding="utf-8"))
     page = site.pages["reference/events.html"]
     for name in contracts["components"]["messages"]:
@@ -111,7 +111,7 @@ def test_every_event_is_in_the_reference(site: Site) -> None:
 
 
 def test_every_metric_is_in_the_reference(site: Site) -> None:
-    """Each metric of the docs' tables stands there, and each rule and alert."""
+    """The reference lists each metric of the docs' tables, and each rule and alert."""
     page = site.pages["reference/metrics.html"]
     rows = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     names = {name for name, *_ in documented(ROOT)}
@@ -122,19 +122,19 @@ def test_every_metric_is_in_the_reference(site: Site) -> None:
 
 
 def test_every_setting_is_in_the_reference(site: Site) -> None:
-    """Each environment variable of the lab and the services stands there, and each teaching switch."""
+    """The reference lists each environment variable of the lab and the services, and each fault switch."""
     words = set(site.pages["reference/settings.html"].words)
     assert {*VARIABLES, *(name.upper() for name in Settings.model_fields), *SWITCHES} - words == set()
 
 
 def test_every_exercise_is_in_the_reference(site: Site) -> None:
-    """Each exercise of the course stands there by its name."""
+    """The reference lists each exercise of the course by its name."""
     words = set(site.pages["reference/exercises.html"].words)
     assert {exercise.name for exercises in course().values() for exercise in exercises} - words == set()
 
 
 def test_every_scenario_is_in_the_reference(site: Site) -> None:
-    """Each scenario's file has its place; without files there is no such page."""
+    """The reference lists each scenario file, and has no page for scenarios if there are none."""
     files = list((ROOT / "lab-stack" / "scenarios").glob("*.toml"))
     assert ("reference/scenarios.html" in site.pages) == bool(files)
     if files:
@@ -142,7 +142,7 @@ def test_every_scenario_is_in_the_reference(site: Site) -> None:
 
 
 def test_every_method_is_in_the_reference(site: Site) -> None:
-    """Each public method of Lab has its place."""
+    """The reference lists each public method of Lab."""
     ids = site.pages["reference/python.html"].ids
     methods = [name for name in vars(Lab) if not name.startswith("_")]
     assert [name for name in methods if f"labstack.Lab.{name}" not in ids] == []
@@ -150,7 +150,7 @@ def test_every_method_is_in_the_reference(site: Site) -> None:
 
 
 def test_the_glossary_is_an_alphabet_of_short_entries() -> None:
-    """Terms stand in alphabetical order, each once, each with one to three sentences."""
+    """Terms are unique and in alphabetical order, each with one to three sentences."""
     text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     entries = [entry.partition("\n") for entry in text.split("\n## ")[1:]]
     terms = [term.lower() for term, _, _ in entries]

@@ -1,4 +1,4 @@
-"""The parts that the book is made with."""
+"""The components that build the book."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ ROOT = Path(__file__).resolve().parents[2]
     ],
 )
 def test_a_link_leads_where_it_led_in_the_tree(text: str, expected: str) -> None:
-    """Links to pages stay, links to other files lead to the page that shows them, and code is left alone."""
+    """Links to pages stay, links to other files lead to the page that shows the file, and code is unchanged."""
     linker = Linker(ROOT, {"docs/mesh.md", "notebooks/10-traces.ipynb"})
     assert linker.rewrite(text, "docs/page.md") == expected
 
 
 def test_a_link_to_nothing_is_an_error() -> None:
-    """What is not in the tree can't be linked to, nor what lies outside of it."""
+    """A link to a missing file, or to a file outside the tree, raises an error."""
     linker = Linker(ROOT, set())
     for target in ("nothing.py", "../../elsewhere.md"):
         with pytest.raises(FileNotFoundError, match=r"docs/page\.md"):
@@ -47,7 +47,7 @@ def test_a_link_to_nothing_is_an_error() -> None:
 
 
 def test_a_diagram_becomes_two_pictures(tmp_path: Path) -> None:
-    """A diagram is drawn once, for light and dark pages, with its own description, and kept for the next time."""
+    """A diagram is drawn once, becomes a light and a dark picture with its description, and is cached."""
     diagrams = Diagrams(tmp_path)
     source = "```mermaid\nflowchart LR\n    accDescr: One thing leads to another.\n    A --> B\n```\n"
     text = diagrams.replace(source, "../")
@@ -62,17 +62,17 @@ def test_a_diagram_becomes_two_pictures(tmp_path: Path) -> None:
 
 
 def test_a_fence_holds_a_text_with_fences() -> None:
-    """A file that has fences itself is shown within a longer one."""
+    """A file that contains fences is shown within a longer fence."""
     assert fenced("a\n```sh\nb\n```\n", "text") == "````text\na\n```sh\nb\n```\n````"
 
 
 def test_a_cell_of_a_table_stays_one() -> None:
-    """Neither a bar nor a line's end breaks a table."""
+    """A bar or a line break in a cell does not break the table."""
     assert table(["a"], [("x | y\nz",)]).splitlines()[-1] == r"| x \| y z |"
 
 
 def test_a_scenario_is_told_whatever_its_keys(tmp_path: Path) -> None:
-    """Without files there is no page; with one, each of its keys is told."""
+    """Without scenario files there is no page, and a scenario's page shows each of its keys."""
     assert scenarios.page(tmp_path) is None
     folder = tmp_path / scenarios.FOLDER
     folder.mkdir(parents=True)
@@ -87,7 +87,7 @@ def test_a_scenario_is_told_whatever_its_keys(tmp_path: Path) -> None:
 
 
 def read_by_the_lab() -> set[str]:
-    """Return the environment variables that the code of the lab asks for, with NAME for what is put in."""
+    """Return the environment variables that the lab's code reads, with NAME for an inserted name."""
     names = set()
     for path in (ROOT / "lab-stack" / "labstack").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -103,7 +103,7 @@ def read_by_the_lab() -> set[str]:
 
 
 def test_every_variable_that_the_lab_reads_is_described() -> None:
-    """No environment variable is read that labstack.variables doesn't know; and it knows none that means nothing."""
+    """labstack.variables describes each environment variable that the lab reads, and none without effect."""
     read = read_by_the_lab()
     assert {"LAB_NAME", "LAB_MODE", "LAB_IMAGE_NAME"} <= read
     assert read - set(VARIABLES) == set()

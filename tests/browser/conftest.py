@@ -26,7 +26,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium; nothing of it is left at the end."""
+    """Start a headless Chromium; none of its processes remains at the end."""
     where = chromium()
     if not where:
         pytest.skip("there is no Chromium on this machine")
@@ -40,19 +40,19 @@ def browser() -> Iterator[Browser]:
 
 
 OF_A_KILLED_KERNEL = re.compile(r"Canceled future for \w+ message before replies were done$")
-"""What JupyterLab itself says of a request that it had sent to a kernel which a test then killed."""
+"""JupyterLab's error for a request to a kernel that a test then killed."""
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """A real JupyterLab on a copy of the notebooks; its address, with `{}` for a path."""
+    """Start a real JupyterLab on a copy of the notebooks, and yield its address with `{}` for a path."""
     with jupyterlab("light", [*COURSE, ROOM]) as address:
         yield address
 
 
 @pytest.fixture
 def page(browser: Browser, course_lab: Lab) -> Iterator[Page]:
-    """A page of its own for each test, in which no script may fail."""
+    """Open a new page for each test, in which no script may fail."""
     page = browser.new_page(viewport={"width": WIDTH, "height": 1100})
     failed: list[str] = []
     page.on("pageerror", lambda error: failed.append(str(error)))

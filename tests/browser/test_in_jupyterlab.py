@@ -1,4 +1,4 @@
-"""Notebooks in a real JupyterLab in a real browser: run, clicked, restarted in the middle, and gone on with."""
+"""Notebooks in a real JupyterLab and a real browser: run, clicked, restarted in the middle, and continued."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOM = "control-room.ipynb"
 
 
 def opened(page: Page, address: str, name: str) -> int:
-    """Open a notebook, wait for its kernel, and return how many code cells it has."""
+    """Open a notebook, wait for its kernel, and return the number of its code cells."""
     page.goto(address.format(f"notebooks/{name}"))
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60 * SECONDS)
     idle(page)
@@ -26,21 +26,21 @@ def opened(page: Page, address: str, name: str) -> int:
 
 
 def keep_picture(page: Page, name: str) -> None:
-    """Keep a picture where somebody wants to look at it (SAGA_LAB_PICTURES)."""
+    """Save a screenshot if SAGA_LAB_PICTURES names a folder."""
     if PICTURES.name:
         page.screenshot(path=PICTURES / f"{name}.png")
 
 
 @pytest.mark.parametrize("notebook", SAMPLE, ids=lambda path: path.stem)
 def test_it_survives_a_kill_and_a_restart(page: Page, address: str, notebook: Path, tmp_path: Path) -> None:
-    """Its kernel is killed on the way, then restarted; run from the top, no cell shows an error or writes to stderr."""
+    """After a kill and a restart of its kernel, a notebook runs from the top without an error or stderr output."""
     said = look(page, address, notebook, PICTURES if PICTURES.name else tmp_path, "light")
     assert said == []
     assert not BROKEN_WIDGET.search(page.locator(".jp-Notebook").inner_text())
 
 
 def test_the_map_moves_and_a_record_opens(page: Page, address: str) -> None:
-    """In notebook 01 a click on a record of the stream shows its headers, and a filter leaves only what fits."""
+    """In notebook 01, a click on a record of the stream shows its headers, and a filter hides other records."""
     cells = opened(page, address, "01-one-order.ipynb")
     menu(page, "Run", "Run All Cells")
     finished(page, cells)
@@ -57,7 +57,7 @@ def test_the_map_moves_and_a_record_opens(page: Page, address: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("scenario", ["no carrier", "connect killed"])
 def test_the_control_room_breaks_and_heals(page: Page, address: str, scenario: str) -> None:
-    """Clicks alone: pick a scenario, break it, see that it is broken, heal it, reset."""
+    """Clicks alone are enough to pick a scenario, break the lab, see the failure, heal it and reset."""
     opened(page, address, ROOM)
     page.locator(".jp-CodeCell").nth(0).click()
     for _ in range(2):

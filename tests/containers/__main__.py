@@ -1,10 +1,10 @@
-"""Run a command on a Docker engine of its own, with stand-ins for the images that can't be pulled.
+"""Run a command on a private Docker engine, with stand-ins for the images that can't be pulled.
 
     python -m tests.containers lab up
     python -m tests.containers pytest tests/stack/test_reset.py
 
-Where an engine answers already, and the official images are there or can be pulled, the command runs on those. Which
-it was is printed first. Exit status 77: neither can be done on this machine, and nothing was run.
+If an engine runs already, and the official images are present or can be pulled, the command uses those. The choice is
+printed first. Exit status 77 means that neither is possible on this machine, and the command was not run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SKIPPED = 77
 
 
 def main(command: list[str]) -> int:
-    """Run the command, and return its exit status."""
+    """Run the command, and return its exit status; 77 if no engine can be run."""
     if not command:
         print(__doc__, file=sys.stderr)
         return 2
@@ -51,7 +51,7 @@ def main(command: list[str]) -> int:
 
 
 def images_of_this_machine() -> list[str]:
-    """Return the images that a lab would use here, fetched if need be: none where they can't be had."""
+    """Return the official images on this machine's engine, pulling missing ones; an empty list if that fails."""
     try:
         for name in missing(IMAGES):
             print(f"fetching {image(name)}", flush=True)

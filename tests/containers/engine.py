@@ -1,7 +1,8 @@
-"""A Docker engine of its own, in namespaces of its own, where none is there, or none may be used.
+"""A private Docker engine in separate namespaces, for machines without an engine or with one that must not be used.
 
-Debian's packages are unpacked into a folder, nothing is installed; the engine gets a network, a mount and a process
-namespace, so that it meets no other and leaves nothing behind. What talks to published ports runs in its network.
+Debian's packages are unpacked into a folder without installing anything. The engine has its own network, mount and
+process namespaces, so that it conflicts with no other engine and leaves nothing behind. A program that connects to
+published ports must run in the engine's network.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from labstack.install import apt
 from labstack.waiting import wait_until
 
 CACHE = Path(platformdirs.user_cache_path("saga-lab")) / "standins"
-"""Where the engine's programs, and what the stand-ins are made of, are kept."""
+"""The cache folder of the engine's programs and of the inputs and images of the stand-ins."""
 
 PACKAGES = ("docker.io", "containerd", "runc", "mmdebstrap", "iptables", "docker-registry")
 IPTABLES_NEEDS = (
@@ -35,7 +36,7 @@ IPTABLES_NEEDS = (
     "libnetfilter-conntrack3",
     "libnfnetlink0",
 )
-"""Containers find each other by name through rules that the engine lays in their network."""
+"""Libraries that iptables needs. The engine's rules in their network let containers find each other by name."""
 
 START = """
 set -e
@@ -57,15 +58,15 @@ done
 
 
 SUPERVISOR = "SAGA_LAB_TEST_ENGINE"
-"""The variable that tells a program inside which process supervises its engine."""
+"""The environment variable with the process id of the supervisor, for programs on the engine."""
 
 
 class CannotRun(Exception):
-    """An engine can't be run on this machine; says why."""
+    """An engine can't be run on this machine; the message states the reason."""
 
 
 def obstacle() -> str:
-    """Say why no engine can be run here, or nothing."""
+    """Return why no engine can be run here, or an empty string."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "namespaces need root"
     missing = [name for name in ("apt-get", "dpkg-deb", "unshare", "nsenter", "ip") if not shutil.which(name)]
@@ -73,7 +74,7 @@ def obstacle() -> str:
 
 
 def programs(cache: Path) -> Path:
-    """Unpack the engine's packages into the cache, once, and return the folder."""
+    """Unpack the engine's packages into the cache unless they are there, and return the folder."""
     folder = cache / f"engine-{hashlib.sha256(repr((PACKAGES, IPTABLES_NEEDS)).encode()).hexdigest()[:8]}"
     if folder.exists():
         return folder
@@ -83,7 +84,7 @@ def programs(cache: Path) -> Path:
         made.mkdir(parents=True)
     for package in apt.download([*PACKAGES, *IPTABLES_NEEDS], packages):
         subprocess.run(["dpkg-deb", "-x", package, growing], check=True)
-    for name in ("iptables", "ip6tables"):  # else made by a script of the package
+    for name in ("iptables", "ip6tables"):  # normally created by a script of the package
         (growing / "usr/sbin" / name).unlink(missing_ok=True)
         (growing / "usr/sbin" / name).symlink_to("xtables-nft-multi")
     shutil.rmtree(packages)
@@ -92,7 +93,7 @@ def programs(cache: Path) -> Path:
 
 
 def with_programs(programs: Path) -> dict[str, str]:
-    """Return this environment with the unpacked programs and libraries in it."""
+    """Return the current environment with the unpacked programs and libraries in its paths."""
     libraries = next((programs / "usr/lib").glob("*-linux-*"))
     return {
         **os.environ,
@@ -111,9 +112,9 @@ class Engine:
     Attributes
     ----------
     pid : int
-        Of its supervisor, as seen from outside; a supervisor starts an engine that has ended again.
+        The process id of its supervisor, as seen from outside. The supervisor restarts an engine that has stopped.
     home : Path
-        Its folder: socket, images, containers.
+        The engine's folder: socket, images, containers.
     """
 
     pid: int
@@ -125,8 +126,10 @@ class Engine:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a program inside needs to find it. (This machine may itself be a container, which testcontainers would
-        take for a reason to look for published ports elsewhere.)
+        """The environment variables with which a program finds the engine.
+
+        This machine may itself be a container. testcontainers would then look for published ports elsewhere, so the
+        connection mode and the host are set explicitly.
         """
         return {
             "DOCKER_HOST": self.address,
@@ -142,29 +145,29 @@ class Engine:
 
 @contextmanager
 def engine(cache: Path, home: Path, size: str = "", data: Path | None = None) -> Iterator[Engine]:
-    """Run an engine for the length of a block.
+    """Run an engine for a block.
 
     Parameters
     ----------
     cache : Path
-        Where its programs are, or will be.
+        The folder of the engine's programs, which is filled if necessary.
     home : Path
-        A folder for it.
+        A folder for the engine.
     size : str
-        How much room it has for images and containers, such as ``40m``; empty for whatever the disk has.
+        The maximum size of images and containers, such as ``40m``; empty for no limit.
     data : Path, optional
-        Where it keeps images and containers; by default below `home`.
+        The folder of images and containers; by default below `home`.
 
     Raises
     ------
     CannotRun
-        It can't be run here, or did not come up; its log is in the message.
+        If the engine can't be run here or fails to start; the message of a failed start has its log.
     """
     if why := obstacle():
         raise CannotRun(why)
     home.mkdir(parents=True, exist_ok=True)
     environment = with_programs(programs(cache))
-    # It dies with whoever started it, and all of its containers with it.
+    # The engine and all of its containers end with the process that started it.
     namespaces = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
     with (home / "engine.log").open("wb") as log:
         outer = subprocess.Popen(
@@ -185,7 +188,7 @@ def engine(cache: Path, home: Path, size: str = "", data: Path | None = None) ->
 
 
 def answers(address: str) -> bool:
-    """Whether an engine answers at that address. (Clients of HTTP leave a socket open where nobody listens.)"""
+    """Return whether an engine responds at an address. An HTTP client would leak a socket if nothing listens."""
     with socket.socket(socket.AF_UNIX) as asking, suppress(OSError):
         asking.settimeout(5)
         asking.connect(address.removeprefix("unix://"))
@@ -195,14 +198,14 @@ def answers(address: str) -> bool:
 
 
 def restart(supervisor: int, address: str) -> None:
-    """End an engine in good order, with all of its containers, and return when its successor answers."""
+    """Stop an engine with all of its containers gracefully, and return when its successor responds."""
     (before,) = [child for child in children(supervisor) if Path(f"/proc/{child}/comm").read_text() == "dockerd\n"]
     os.kill(before, signal.SIGTERM)
     assert wait_until(lambda: before not in children(supervisor) and answers(address), 60)
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that a process has started."""
+    """Return the ids of a process's child processes."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 

@@ -1,7 +1,7 @@
-"""Stand-ins for the official images, with the real programs inside, for machines that can pull no image.
+"""Stand-ins for the official images, with the real programs inside, for machines that can't pull images.
 
-They prove that the lab starts, breaks and ends real programs in containers. They don't prove that the official images
-start: their names and labels say what they are, and a run prints which images it used.
+They prove that the lab starts, breaks and stops the real programs in containers. They don't prove that the official
+images start. So their names and labels identify them as stand-ins, and a run prints the images that it uses.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ STANDINS = {
     "jaeger": "lab-standin/jaeger:2.13.0",
     "python": "lab-standin/python:3.11",
 }
-"""The image that stands in for each image of ``lab-stack/versions.toml``."""
+"""The stand-in for each image of ``lab-stack/versions.toml``."""
 BASE_PACKAGES = "python3,python3-pip,tini,curl,wget"
-"""What Debian's smallest system lacks: for the programs, and for the health checks of `deploy/compose.yaml`."""
+"""Packages missing in Debian's smallest system, for the programs and the health checks of `deploy/compose.yaml`."""
 PLUGIN = ("debezium-*.jar", "postgresql-*.jar")
 
 
 OPTIONAL = ("istiod", "prometheus", "jaeger")
-"""What a lab can do without: their stand-ins are made where the programs are."""
+"""The components that a lab can do without. Their stand-ins are built only if the programs are installed."""
 
 
 def standins() -> dict[str, str]:
-    """Return the stand-ins that can be had on this machine."""
+    """Return the stand-ins that can be built on this machine."""
     absent = {name for name in OPTIONAL if find_program(name, LabPaths.of_user()) is None}
     return {name: image for name, image in STANDINS.items() if name not in absent}
 
 
 def environment_for(engine: Engine) -> dict[str, str]:
-    """Return the environment variables with which a lab runs in containers on this engine, from the stand-ins."""
+    """Return the environment variables for a lab in containers on this engine, with the stand-ins as images."""
     images = {f"LAB_IMAGE_{name.upper()}": image for name, image in standins().items()}
     steers = "istiod" if "istiod" in standins() else "translator"
     return {**engine.environment, **images, "LAB_MODE": "containers", "LAB_CONTROL_PLANE": steers}
@@ -64,22 +64,22 @@ def environment_for(engine: Engine) -> dict[str, str]:
 
 @contextmanager
 def engine_with_standins(cache: Path, home: Path) -> Iterator[Engine]:
-    """Run an engine that has the stand-ins for the length of a block.
+    """Run an engine that has the stand-ins for a block.
 
-    Building them takes a minute, so the engine's images are kept in the cache for the next run. Where another run uses
-    them, this one builds its own.
+    Building them takes a minute, so the engine's images are kept in the cache for the next run. If another run is using
+    the cached images, this run builds its own.
 
     Parameters
     ----------
     cache : Path
-        Where the engine's programs and images are, or will be.
+        The folder of the engine's programs and images, which is filled if necessary.
     home : Path
         A folder for the engine.
 
     Raises
     ------
     CannotRun
-        The engine can't be run here, or a program for a stand-in is missing.
+        If the engine can't be run here, or a program for a stand-in is missing.
     """
     cache.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -94,14 +94,14 @@ def engine_with_standins(cache: Path, home: Path) -> Iterator[Engine]:
         except CannotRun:
             if data is None or not data.exists():
                 raise
-            shutil.rmtree(data)  # an engine that was killed may have left it damaged
+            shutil.rmtree(data)  # an engine that was killed may have damaged the folder
             running = stack.enter_context(engine(cache, home, data=data))
         build_all(running, cache)
         yield running
 
 
 def kept_images(cache: Path) -> Path:
-    """Return the folder of images that were made of what is here now, and remove those of before."""
+    """Return the folder of the images for the current inputs, and remove the folders for earlier inputs."""
     made_of = hashlib.sha256(
         repr([BASE_PACKAGES, *((one, find_program(one, LabPaths.of_user())) for one in OPTIONAL)]).encode()
     )
@@ -116,7 +116,7 @@ def kept_images(cache: Path) -> Path:
 
 
 def build_all(engine: Engine, cache: Path) -> None:
-    """Build every stand-in that isn't there yet, and remove what a run that was killed has left."""
+    """Build every missing stand-in, and remove the leftovers of a run that was killed."""
     client = docker.DockerClient(base_url=engine.address, timeout=600)
     for container in client.containers.list(all=True):
         container.remove(force=True)
@@ -146,14 +146,14 @@ def build_all(engine: Engine, cache: Path) -> None:
 
 
 def base_system(cache: Path) -> Path:
-    """Make an archive of a small Debian with Python, once."""
+    """Create an archive of a small Debian with Python unless it is cached, and return its path."""
     archive = cache / f"debian-12-{hashlib.sha256(BASE_PACKAGES.encode()).hexdigest()[:8]}.tar"
     if archive.exists():
         return archive
     growing = archive.with_name("growing-debian.tar")
     subprocess.run(
         [
-            # It mounts /proc and /sys below its folder. In a namespace they vanish with it, even when it is killed.
+            # It mounts /proc and /sys below its folder. The mounts end with the namespace, even if it is killed.
             *("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child"),
             *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={BASE_PACKAGES}"),
             '--aptopt=Acquire::Languages "none"',
@@ -183,7 +183,7 @@ def _java(context: Path, _: Path) -> None:
 
 
 def _connect(context: Path, cache: Path) -> None:
-    """Debezium's own jars go into a folder of plugins, which Connect loads by a class loader of its own."""
+    """Put Debezium's own jars into a plugin folder, which Connect loads with a separate class loader."""
     _java(context, cache)
     plugin = context / "plugin"
     plugin.mkdir()

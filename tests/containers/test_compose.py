@@ -1,4 +1,4 @@
-"""`docker compose up` with `deploy/compose.yaml`, by the real Compose, on an engine of its own with stand-in images."""
+"""`docker compose up` with `deploy/compose.yaml`: the real Compose on a private engine with stand-in images."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ print([end("ada"), end("broke-bob")])
 
 @pytest.fixture(scope="module")
 def compose() -> Path:
-    """Give Docker Compose, built once."""
+    """Return Docker Compose, built once."""
     program = CACHE / f"docker-compose-{VERSION}"
     if program.exists():
         return program
@@ -61,11 +61,11 @@ def compose() -> Path:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_compose_starts_the_whole_system(compose: Path) -> None:
-    """All become healthy, an order by the gateway is completed, another compensated, and `down` leaves nothing."""
+    """All services become healthy, one order completes and another is compensated, and `down` leaves no container."""
     if "istiod" not in standins():
         pytest.skip("NOT RUN: there is no istiod on this machine for a stand-in image")
     services = yaml.safe_load(FILE.read_text(encoding="utf-8"))["services"]
-    # There is no stand-in for Grafana.
+    # Grafana has no stand-in.
     wanted = [name for name in services if name not in {"prometheus", "jaeger", "grafana"} - standins().keys()]
     home = Path(tempfile.mkdtemp(prefix="saga-lab-engine-"))
     try:

@@ -1,7 +1,7 @@
-"""Container mode, on a Docker engine of its own: pytest runs again inside the engine's network, once per part.
+"""Container mode on a private Docker engine: pytest runs again inside the engine's network, once per group of tests.
 
-The tests themselves are those of ``tests/stack`` and the notebooks. Where no engine can be run, or a program for a
-stand-in image is missing, they are skipped, and the reason is printed.
+The tests themselves are those of ``tests/stack`` and the notebooks. If no engine can be run, or a program for a
+stand-in image is missing, they are skipped and the reason is printed.
 """
 
 from __future__ import annotations

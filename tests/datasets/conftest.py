@@ -10,5 +10,5 @@ DATASETS = Path(__file__).resolve().parents[2] / "datasets"
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """Give a copy of the data that a test may spoil."""
+    """Return a copy of the datasets that a test may spoil."""
     return shutil.copytree(DATASETS, tmp_path / "datasets")

@@ -1,4 +1,4 @@
-"""The loader: what it takes, what it refuses, and how it says so."""
+"""The loader: what it accepts, what it rejects, and how it reports errors."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def write_stream(folder: Path, *lines: str) -> Path:
 
 
 def test_rows_become_values(shop: Path) -> None:
-    """Each loader gives frozen values of the right types; an empty carrier is None."""
+    """Each loader returns immutable values of the right types; an empty carrier is None."""
     assert load_products(shop)[3] == Product("earl-grey", "Earl Grey with Bergamot, 100 g", 890, "EUR", 1_000_000)
     assert load_customers(shop)[0] == Customer("ada", "Ada Moreau", 100_000_000, "EUR")
     places = {place.destination: place for place in load_destinations(shop)}
@@ -68,7 +68,7 @@ def test_rows_become_values(shop: Path) -> None:
 
 
 def test_an_order_of_a_stream_is_a_request(shop: Path) -> None:
-    """A stream's order can be sent as it is, and knows how it must end."""
+    """A stream's order has a request body that can be sent as is, and its expected outcome."""
     order = load_stream(shop / "streams" / "first-orders.csv")[6]
     assert order.items == (OrderLine("genmaicha", 1), OrderLine("kintsugi-bowl", 2))
     assert order.body() == {
@@ -115,7 +115,7 @@ def test_an_order_of_a_stream_is_a_request(shop: Path) -> None:
     ],
 )
 def test_a_bad_value_is_named_by_file_line_and_field(shop: Path, field: str, value: str) -> None:
-    """A value of the wrong type, form or range is refused, with what was seen and what was expected."""
+    """A value of the wrong type, form or range is rejected, with the actual and the expected value."""
     good = {"sku": "tea", "name": "Tea", "unit_price_cents": "1", "currency": "EUR", "on_hand": "1"}
     write_products(shop, "first,First,1,EUR,1", ",".join((good | {field: value}).values()))
     error = refusal(lambda: load_products(shop))
@@ -125,7 +125,7 @@ def test_a_bad_value_is_named_by_file_line_and_field(shop: Path, field: str, val
 
 
 def test_every_bad_row_is_named(shop: Path) -> None:
-    """All problems of all files come at once, not one per attempt."""
+    """One error lists all problems of all files."""
     write_products(shop, "Bad,Bad,-1,EUR,1", "good,Good,1,EUR,1", "short,Short", "tea,Tea,1,EUR,1,extra")
     (shop / "destinations.csv").write_text("destination,name,carrier\nx,,Nobody!\n", encoding="utf-8")
     assert where(refusal(lambda: load_customers(shop))) == [
@@ -139,7 +139,7 @@ def test_every_bad_row_is_named(shop: Path) -> None:
 
 
 def test_a_bad_file_stops_every_service(shop: Path) -> None:
-    """Data that belong together are refused together: shipping does not start on half a shop."""
+    """Inconsistent data are rejected as a whole: shipping does not start with half a shop."""
     (shop / "products.csv").unlink()
     for load in (load_products, load_customers, load_destinations, load_datasets):
         assert where(refusal(lambda load=load: load(shop))) == [("products.csv", None, None)]  # type: ignore[misc]
@@ -149,7 +149,7 @@ def test_a_bad_file_stops_every_service(shop: Path) -> None:
     ("file", "key"), [("products", "sku"), ("customers", "customer_id"), ("destinations", "destination")]
 )
 def test_a_duplicate_is_named_with_its_first(shop: Path, file: str, key: str) -> None:
-    """An id that comes twice is refused, and the message says where it stood first."""
+    """A duplicate id is rejected, and the message names the line of its first use."""
     path = shop / f"{file}.csv"
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join([*lines, lines[1]]) + "\n", encoding="utf-8")
@@ -159,7 +159,7 @@ def test_a_duplicate_is_named_with_its_first(shop: Path, file: str, key: str) ->
 
 
 def test_there_is_one_currency(shop: Path) -> None:
-    """A second currency anywhere, in the same file or another, is refused."""
+    """A second currency, in the same file or another, is rejected."""
     write_products(shop, "tea,Tea,1,EUR,1", "bowl,Bowl,1,USD,1")
     customers = "customer_id,name,balance_cents,currency\nada,Ada,1,EUR\ngrace,Grace,1,GBP\n"
     (shop / "customers.csv").write_text(customers, encoding="utf-8")
@@ -181,7 +181,7 @@ def test_there_is_one_currency(shop: Path) -> None:
     ],
 )
 def test_the_columns_must_be_the_described_ones(shop: Path, header: str) -> None:
-    """A missing, extra, renamed or moved column is refused on line 1, with the columns that belong there."""
+    """A missing, extra, renamed or moved column is rejected on line 1, with the expected columns."""
     (shop / "products.csv").write_text(f"{header}\ntea,Tea,1,EUR,1\n", encoding="utf-8")
     error = refusal(lambda: load_products(shop))
     assert where(error) == [("products.csv", 1, None)]
@@ -189,7 +189,7 @@ def test_the_columns_must_be_the_described_ones(shop: Path, header: str) -> None
 
 
 def test_an_empty_file_is_refused(shop: Path) -> None:
-    """A file without a header is told from a file without rows."""
+    """A file without a header is distinguished from a file without rows."""
     (shop / "products.csv").write_bytes(b"")
     (shop / "customers.csv").write_bytes(b"customer_id,name,balance_cents,currency\n")
     assert where(refusal(lambda: load_datasets(shop))) == [
@@ -205,7 +205,7 @@ def test_an_empty_line_is_refused(shop: Path) -> None:
 
 
 def test_other_encodings_are_refused(shop: Path) -> None:
-    """Latin-1 bytes are named with the line that they stand on."""
+    """Latin-1 bytes are reported with their line."""
     (shop / "products.csv").write_bytes(f"{PRODUCTS_HEADER}\ntea,Tea,1,EUR,1\nmate,Mat\xe9,1,EUR,1\n".encode("latin-1"))
     error = refusal(lambda: load_products(shop))
     assert where(error) == [("products.csv", 3, None)]
@@ -213,7 +213,7 @@ def test_other_encodings_are_refused(shop: Path) -> None:
 
 
 def test_a_spreadsheets_way_of_saving_is_taken(shop: Path) -> None:
-    """A byte order mark and Windows line ends change nothing."""
+    """A byte order mark and Windows line endings change nothing."""
     before = load_products(shop)
     text = (shop / "products.csv").read_text(encoding="utf-8")
     (shop / "products.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
@@ -221,13 +221,13 @@ def test_a_spreadsheets_way_of_saving_is_taken(shop: Path) -> None:
 
 
 def test_unbalanced_quotes_are_refused(shop: Path) -> None:
-    """A quote that is never closed is named with the line of the row that opens it."""
+    """An unclosed quote is reported with the line of the row that opens it."""
     write_products(shop, "tea,Tea,1,EUR,1", '"bowl,Bowl,1,EUR,1', "cup,Cup,1,EUR,1")
     assert where(refusal(lambda: load_products(shop))) == [("products.csv", 3, None)]
 
 
 def test_a_row_is_named_by_the_line_it_starts_on(shop: Path) -> None:
-    """A quoted line break, itself refused in a name, doesn't shift the lines of the rows behind it."""
+    """A quoted line break, itself rejected in a name, does not shift the line numbers of later rows."""
     write_products(shop, 'tea,"Tea\nLeaf",1,EUR,1', "bowl,Bowl,x,EUR,1")
     assert where(refusal(lambda: load_products(shop))) == [
         ("products.csv", 2, "name"),
@@ -236,7 +236,7 @@ def test_a_row_is_named_by_the_line_it_starts_on(shop: Path) -> None:
 
 
 def test_a_folder_or_a_missing_file_is_refused(shop: Path) -> None:
-    """What can't be read is named, with the system's reason."""
+    """A file that can't be read is reported with the reason of the operating system."""
     (shop / "products.csv").unlink()
     (shop / "products.csv").mkdir()
     error = refusal(lambda: load_products(shop))
@@ -274,26 +274,26 @@ def test_a_folder_or_a_missing_file_is_refused(shop: Path) -> None:
     ],
 )
 def test_a_bad_order_of_a_stream_is_named(shop: Path, line: str, field: str) -> None:
-    """Orders that refer to nothing, can't be ordered, or contradict their expected outcome are refused."""
+    """An order with unknown references, invalid items or a contradictory expected outcome is rejected."""
     path = write_stream(shop, line)
     assert where(refusal(lambda: load_stream(path))) == [("own.csv", 2, field)]
 
 
 def test_a_stream_can_stand_anywhere(shop: Path, tmp_path: Path) -> None:
-    """A learner's own stream, outside the datasets' folder, is checked against data that are handed in."""
+    """A learner's stream outside the datasets folder is checked against the given data."""
     path = tmp_path / "my-orders.csv"
     path.write_text(f"{STREAM_HEADER}\n1,ada,lisbon,earl-grey:1,COMPLETED,\n", encoding="utf-8")
     assert len(load_stream(path, load_datasets(shop))) == 1
 
 
 def test_a_stream_over_bad_data_names_the_data(shop: Path) -> None:
-    """If the data that a stream refers to are bad, they are what is reported."""
+    """If the data that a stream refers to are invalid, the error reports the data."""
     (shop / "customers.csv").unlink()
     assert where(refusal(lambda: load_stream(shop / "streams" / "load.csv"))) == [("customers.csv", None, None)]
 
 
 def test_the_loader_is_light() -> None:
-    """A service pays nothing for the loader: it needs the standard library only."""
+    """The loader needs only the standard library, so it costs a service nothing."""
     code = (
         "import sys, sysconfig; before = set(sys.modules); import labservices.datasets;"
         "new = {m.partition('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names);"
@@ -309,7 +309,7 @@ cells = st.one_of(texts, st.integers().map(str), st.from_regex(identifier.__glob
 
 @given(rows=st.lists(st.lists(cells, min_size=5, max_size=5), min_size=1, max_size=6))
 def test_any_table_is_loaded_right_or_refused(rows: list[list[str]]) -> None:
-    """Whatever stands in the cells: each row is either read back as it was written or named, never both."""
+    """For any cell contents, each row is either read back unchanged or reported, never both."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "products.csv"
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -323,7 +323,7 @@ def test_any_table_is_loaded_right_or_refused(rows: list[list[str]]) -> None:
 
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_loaded_or_refused(data: bytes) -> None:
-    """No file, however broken, does anything but load or be refused."""
+    """Any file is either loaded or rejected, however broken."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "products.csv"
         path.write_bytes(PRODUCTS_HEADER.encode() + b"\n" + data)
@@ -333,7 +333,7 @@ def test_any_bytes_are_loaded_or_refused(data: bytes) -> None:
 
 @given(st.integers(min_value=-(10**20), max_value=10**20))
 def test_whole_numbers_in_range_are_taken(number: int) -> None:
-    """A whole number in plain digits is taken exactly when it is in range."""
+    """A whole number in plain digits is accepted exactly if it is in range."""
     parse = integer(0, 10**12)
     if 0 <= number <= 10**12:
         assert parse(str(number)) == number
@@ -344,7 +344,7 @@ def test_whole_numbers_in_range_are_taken(number: int) -> None:
 
 @given(st.text(string.printable + "é٣²\u200b", max_size=70))
 def test_ids_are_safe_anywhere(text: str) -> None:
-    """What passes as an id needs no quoting in a URL, a shell, a header or a CSV cell."""
+    """A valid id needs no quoting in a URL, a shell, a header or a CSV cell."""
     try:
         assert re.fullmatch("[a-z0-9-]{1,64}", identifier(text))
     except BadValue:
@@ -353,7 +353,7 @@ def test_ids_are_safe_anywhere(text: str) -> None:
 
 @given(texts)
 def test_names_fit_the_database(text: str) -> None:
-    """What passes as a name can be stored by PostgreSQL, and is read as it was written."""
+    """A valid name can be stored by PostgreSQL, and is read unchanged."""
     try:
         assert name(text) == text.strip() != ""
         assert "\x00" not in text

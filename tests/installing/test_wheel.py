@@ -1,4 +1,4 @@
-"""The wheel carries everything: configuration, datasets, the course and what it links to."""
+"""The wheel contains everything: configuration, datasets, the course and the files that it links to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def committed(*folders: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """What is in a wheel that was built just now."""
+    """Return the names of the files in a freshly built wheel."""
     folder = tmp_path_factory.mktemp("dist")
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True)
     (wheel,) = folder.glob("*.whl")
@@ -36,7 +36,7 @@ def test_the_packages_are_whole(names: set[str]) -> None:
 
 
 def test_what_belongs_to_no_package_is_in_the_tree(names: set[str]) -> None:
-    """Configuration, datasets, notebooks and documents are laid out below `labstack/tree` as in the repository."""
+    """Configuration, datasets, notebooks and documents are below `labstack/tree`, laid out as in the repository."""
     tree = {name.removeprefix("labstack/tree/") for name in names if name.startswith("labstack/tree/")}
     configuration = {name for name in committed("lab-stack") if not name.startswith("lab-stack/labstack/")}
     assert configuration | committed("datasets", "notebooks") <= tree
@@ -45,7 +45,7 @@ def test_what_belongs_to_no_package_is_in_the_tree(names: set[str]) -> None:
 
 
 def test_nothing_else_is_in_the_wheel(names: set[str]) -> None:
-    """No tests, no tools, nothing of the packages twice."""
+    """The wheel contains no tests, no tools and no duplicate of a package."""
     assert {name.partition("/")[0] for name in names if ".d" not in name.partition("/")[0]} == {
         "labkit",
         "labservices",

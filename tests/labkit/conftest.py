@@ -8,11 +8,11 @@ from labstack import Lab
 
 @pytest.fixture
 def running_lab(course_lab: Lab) -> Lab:
-    """The course's lab, running."""
+    """The running lab of the course."""
     return course_lab
 
 
 @pytest.fixture
 def session(running_lab: Lab) -> Session:
-    """What a notebook works with, with names of its own."""
+    """The objects that a notebook works with, with separate short names for orders."""
     return begin("00", running_lab)

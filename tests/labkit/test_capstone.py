@@ -1,4 +1,4 @@
-"""The capstone: its referee finds each fault, its solutions fit together, and a reset leaves nothing of a guest."""
+"""The capstone: its referee finds each defect, its solutions fit together, and a reset removes extension services."""
 
 from __future__ import annotations
 
@@ -72,26 +72,26 @@ RULES = (paid_once, none_kept, each_said, one_trace)
 
 @pytest.fixture
 def tasks(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tasks:
-    """The exercises, with a folder of their own."""
+    """The exercises, in a separate folder."""
     monkeypatch.chdir(tmp_path)
     return Tasks(session.lab, session.shop, session.look, "13")
 
 
 def test_the_rules_hold_where_all_is_as_it_should_be() -> None:
-    """Points once, taken back with the money, said, and in the order's trace: no rule has anything against it."""
+    """All rules hold if points are booked once, returned with a refund, published, and in the order's trace."""
     assert all(rule(AS_IT_SHOULD_BE).holds for rule in RULES)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_breaks_its_rule(fault: str) -> None:
-    """Each fault breaks the rule that is there for it, and the order is named."""
+    """Each defect violates its rule, and the verdict names the order."""
     seen, name, says = FAULTS[fault]
     broken = {verdict.name: verdict.says for verdict in (rule(seen) for rule in RULES) if not verdict.holds}
     assert says in broken[name]
 
 
 def test_the_notebook_builds_what_the_checks_build() -> None:
-    """Tables, draft and connector in the notebook's cells are those that a check makes where they are missing."""
+    """The notebook's cells have the same tables, draft and connector that a check creates if they are missing."""
     cells = {cell.id: cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
     assert TABLES.strip() in cells["tables"]
     assert cells["draft"].partition("\n")[2].strip() == DRAFT.strip()
@@ -101,7 +101,7 @@ def test_the_notebook_builds_what_the_checks_build() -> None:
 
 
 def test_the_solutions_fit_together(session: Session, tasks: Tasks) -> None:
-    """The first five solutions one after another, and the inbox in the second handler, too: then all rules hold."""
+    """All rules hold after the first five solutions and an inbox in the second handler."""
     loyalty = build(session.lab, session.look)
     names = {"lab": session.lab, "look": session.look}
     for exercise in (OnceOnly, GiveBack, SameTrace, TellTheNumber, OneTransaction):
@@ -127,7 +127,7 @@ def test_the_solutions_fit_together(session: Session, tasks: Tasks) -> None:
     ),
 )
 def test_what_does_not_run_is_told(session: Session, tasks: Tasks, old: str, new: str, says: str) -> None:
-    """Whoever has mistyped something reads the error in the check's message."""
+    """The check's message contains the error of code that does not run."""
     tasks.setup("once-only")
     build(session.lab, session.look).edit(old, new)
     verdict = tasks.check("once-only")
@@ -136,7 +136,7 @@ def test_what_does_not_run_is_told(session: Session, tasks: Tasks, old: str, new
 
 
 def test_a_part_that_is_not_there_is_not_edited(tasks: Tasks) -> None:
-    """An edit that doesn't fit changes nothing, and says so."""
+    """An edit whose text is not found changes nothing, and raises an error."""
     loyalty = Guest(tasks._bench.lab, NAME)
     loyalty.write(DRAFT)
     with pytest.raises(KitError, match="has this no times"):
@@ -146,13 +146,13 @@ def test_a_part_that_is_not_there_is_not_edited(tasks: Tasks) -> None:
 
 @pytest.mark.parametrize("name", ["order", "postgres", "Loyalty", "my-service", "x"])
 def test_a_guest_is_called_like_nobody_else(session: Session, name: str) -> None:
-    """A guest's name is a new word that can name a database, a slot and a topic."""
+    """A name that is in use, or unsuitable for a database, a slot and a topic, is rejected."""
     with pytest.raises(LabError, match="can't be called"):
         session.lab.guests.invite(name)
 
 
 def test_a_reset_leaves_nothing_of_a_guest(session: Session, tasks: Tasks) -> None:
-    """Process, connector, slot, database, topics and group of a guest are gone after a reset; a new one begins anew."""
+    """A reset removes process, connector, slot, database, topics and group; a new extension service starts empty."""
     lab, look = session.lab, session.look
     loyalty = build(lab, look)
     loyalty.start()
@@ -178,5 +178,5 @@ def test_a_reset_leaves_nothing_of_a_guest(session: Session, tasks: Tasks) -> No
 
 
 def test_there_are_enough_exercises() -> None:
-    """Inbox, compensation, trace, metric, transaction, and all at once."""
+    """The exercises cover inbox, compensation, trace, metric, transaction, and all of them together."""
     assert len(EXERCISES) == 6

@@ -1,4 +1,4 @@
-"""The cheat sheet does what it says: every snippet of docs/cheatsheet.md is run here, in its order, on a real lab."""
+"""The cheat sheet is correct: every snippet of docs/cheatsheet.md runs here on a real lab, in order."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ RUN = ("sh", "python", "sql", "promql")
 
 
 def snippets(language: str) -> list[str]:
-    """Return the fenced blocks of a language."""
+    """Return the fenced code blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", SHEET, re.M | re.S)
 
 
 def commands(verb: str) -> list[list[str]]:
-    """Return the words of the commands of the block that begins with this one."""
+    """Return the words of the commands in the block that begins with `lab` and this verb."""
     (block,) = [block for block in snippets("sh") if block.startswith(f"lab {verb}")]
     return [line.partition("#")[0].split()[1:] for line in block.splitlines()]
 
 
 def run(*words: str) -> str:
-    """Run the `lab` command in this process, from the repository's root; return what it printed."""
+    """Run the `lab` command in this process from the repository's root, and return its output."""
     with contextlib.chdir(ROOT):
         done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, f"lab {' '.join(words)}: {done.output}"
@@ -48,7 +48,7 @@ def run(*words: str) -> str:
 
 @pytest.fixture
 def tidy(running_lab: Lab) -> Iterator[Lab]:
-    """The lab as at the course's start, before and after; it runs again if a snippet has ended it."""
+    """The lab as at the course's start, before and after; restarted if a snippet stopped it."""
     running_lab.reset()
     yield running_lab
     running_lab.up()
@@ -56,7 +56,7 @@ def tidy(running_lab: Lab) -> Iterator[Lab]:
 
 
 def test_every_block_is_run_or_a_picture() -> None:
-    """There is no block but those of a language that is run here, and one drawing of the states."""
+    """Every block is in a language that is run here, except one drawing of the states."""
     languages = re.findall(r"^```(\w+)$", SHEET, re.M)
     assert set(languages) == {*RUN, "text"}
     assert languages.count("text") == 1
@@ -65,7 +65,7 @@ def test_every_block_is_run_or_a_picture() -> None:
 
 @pytest.mark.parametrize("block", ["up", "stop"])
 def test_the_commands_look_and_heal(tidy: Lab, block: str) -> None:
-    """What looks at the lab, breaks it and heals it: each command does it, and in the end all is well."""
+    """Each command that inspects, breaks or heals the lab works, and the lab is ready at the end."""
     for words in commands(block):
         run(*words)
     assert tidy.status().state == "ready"
@@ -73,7 +73,7 @@ def test_the_commands_look_and_heal(tidy: Lab, block: str) -> None:
 
 
 def test_the_commands_for_dead_letters(tidy: Lab) -> None:
-    """A dead letter is listed, shown and handled once its cause is gone; a hopeless one is discarded."""
+    """A dead letter is listed, shown and replayed after its cause is removed; an invalid one is discarded."""
     shop = begin("00", tidy).shop
     tidy.switch_on("payment", "poison-next")
     order = shop.place_order("ada", "lisbon", {"earl-grey": 1})
@@ -92,7 +92,7 @@ def test_the_commands_for_dead_letters(tidy: Lab) -> None:
 
 
 def test_the_commands_for_the_gateway(tidy: Lab) -> None:
-    """Routes, resources, log and differences are shown; the lab's own configuration is back in the end."""
+    """Routes, resources, log and differences are shown, and the lab's own configuration is restored at the end."""
     begin("00", tidy).shop.products()
     said = {words[1]: run(*words) for words in commands("mesh")}
     assert "/orders" in said["routes"]
@@ -101,7 +101,7 @@ def test_the_commands_for_the_gateway(tidy: Lab) -> None:
 
 
 def test_the_snippets_of_python(tidy: Lab) -> None:
-    """Each line runs in its turn, in one namespace, as in a notebook; what waited was cancelled."""
+    """All snippets run in order in one namespace, as in a notebook; the waiting order is cancelled."""
     names: dict[str, Any] = {}
     for block in snippets("python"):
         exec(compile(ast.parse(block), "docs/cheatsheet.md", "exec"), names)
@@ -110,7 +110,7 @@ def test_the_snippets_of_python(tidy: Lab) -> None:
 
 
 def test_what_else_is_said_of_python(session: Session) -> None:
-    """The methods that stand in the prose are there."""
+    """The methods that the prose names exist."""
     parts = {"lab": session.lab, "shop": session.shop, "look": session.look, "tasks": session.tasks}
     said = re.findall(r"`(lab|shop|look|tasks)\.(\w+)\(", SHEET)
     assert len(said) > 5
@@ -120,7 +120,7 @@ def test_what_else_is_said_of_python(session: Session) -> None:
 
 
 def test_the_snippets_of_sql(session: Session) -> None:
-    """Each query is one that PostgreSQL answers, in the service that is named, or in all."""
+    """PostgreSQL answers each query, in the named service or in all."""
     session.shop.follow(session.shop.place_order("ada", "lisbon", {"earl-grey": 1}))
     (block,) = snippets("sql")
     found = re.findall(r"-- (\w+): [^\n]+\n(.+?);\n", block, re.S)
@@ -132,7 +132,7 @@ def test_the_snippets_of_sql(session: Session) -> None:
 
 
 def test_the_metrics_of_promql_are_documented() -> None:
-    """Each metric that a query names is one of the tables in docs/metrics.md."""
+    """Each metric in a query is documented in docs/metrics.md."""
     known = set(re.findall(r"^\| `(\w+)` \|", METRICS, re.M))
     (block,) = snippets("promql")
     for line in block.splitlines():
@@ -143,7 +143,7 @@ def test_the_metrics_of_promql_are_documented() -> None:
 
 
 def test_the_snippets_of_promql(session: Session) -> None:
-    """Prometheus takes each query, where the lab has one."""
+    """Prometheus accepts each query, if the lab has one."""
     if not session.lab.endpoints.prometheus:
         pytest.skip("the lab has no Prometheus: `lab install prometheus`")
     session.shop.follow(session.shop.place_order("ada", "lisbon", {"earl-grey": 1}))
@@ -154,7 +154,7 @@ def test_the_snippets_of_promql(session: Session) -> None:
 
 
 def test_the_orders_that_fail(tidy: Lab) -> None:
-    """Each order of the table fails with that event, for that reason."""
+    """Each order of the table fails with the listed event and reason."""
     shop, look = begin("00", tidy)[1:3]
     table = re.findall(r"^\| [^|]*`([\w-]+)`[^|]* \| `(\w+Failed)` \| `(\w+)` \|$", SHEET, re.M)
     assert len(table) == 3
@@ -168,7 +168,7 @@ def test_the_orders_that_fail(tidy: Lab) -> None:
 
 
 def test_topics_types_and_states_are_all_there() -> None:
-    """The tables have each topic and event type of the contracts, each header, and each state of an order."""
+    """The tables list each topic and event type of the contracts, each header, and each state of an order."""
     contracts = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text(encoding="utf-8"))
     rows = dict(re.findall(r"^\| `(\w+\.events)` \|(.*)\|$", SHEET, re.M))
     told = {topic: set(re.findall(r"`(\w+)`", row)) for topic, row in rows.items()}
@@ -180,7 +180,7 @@ def test_topics_types_and_states_are_all_there() -> None:
 
 
 def test_the_commands_of_the_end(tidy: Lab) -> None:
-    """The lab ends, and its data with it; `lab up` brings a new one."""
+    """`lab down` stops the lab and deletes its data, and `lab up` starts a new one."""
     for words in commands("down"):
         run(*words)
     assert tidy.status().state == "stopped"

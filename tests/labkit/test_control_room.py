@@ -1,4 +1,4 @@
-"""The instructor's control room: what its buttons do, and that it knows where it is."""
+"""The instructor's control room: the effect of its buttons, and the state that it shows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from labstack.scenarios.stage import ScenarioOn
 
 @pytest.fixture
 def room(session: Session) -> Iterator[ControlRoom]:
-    """A room on a lab as at the course's start; closed and reset afterwards."""
+    """A control room on a lab as at the course's start; closed and reset afterwards."""
     session.lab.reset()
     room = ControlRoom(session.lab, session.look)
     yield room
@@ -28,14 +28,14 @@ def room(session: Session) -> Iterator[ControlRoom]:
 
 
 def enabled(room: ControlRoom) -> tuple[bool, bool, bool]:
-    """Return whether the buttons to break, to heal and to reset can be pressed."""
+    """Return whether the buttons to break, to heal and to reset are enabled."""
     assert room._desk
     desk = room._desk
     return tuple(not button.disabled for button in (desk.run_button, desk.heal_button, desk.reset_button))  # type: ignore[return-value]
 
 
 def test_the_buttons_break_heal_and_reset(room: ControlRoom) -> None:
-    """A click breaks it, another heals it; meanwhile only what makes sense can be pressed, and each step is told."""
+    """A click breaks the lab and another heals it; only useful buttons are enabled, and each step is shown."""
     room._repr_mimebundle_()
     assert room._desk
     room._desk.pick["no-stock"].click()
@@ -53,7 +53,7 @@ def test_the_buttons_break_heal_and_reset(room: ControlRoom) -> None:
 
 
 def test_another_room_takes_over(session: Session, room: ControlRoom) -> None:
-    """A scenario that an earlier kernel has left on can be healed by the next; another can't be chosen meanwhile."""
+    """A scenario that an earlier kernel left on can be healed by the next one; until then, no other can be chosen."""
     room.choose("card-declined")
     room.run()
     later = ControlRoom(session.lab, session.look)
@@ -65,7 +65,7 @@ def test_another_room_takes_over(session: Session, room: ControlRoom) -> None:
 
 
 def test_what_fails_is_told_and_reset_helps(session: Session, room: ControlRoom) -> None:
-    """On a lab that is not whole nothing is broken further; the room says why, and its reset makes the lab whole."""
+    """A degraded lab is not broken further; the room shows the reason, and its reset repairs the lab."""
     session.lab.stop("shipping")
     with pytest.raises(LabError, match="degraded"):
         room.run()
@@ -76,7 +76,7 @@ def test_what_fails_is_told_and_reset_helps(session: Session, room: ControlRoom)
 
 
 def test_reset_starts_a_lab_that_is_down(session: Session, room: ControlRoom) -> None:
-    """Even a lab that somebody has ended is brought back."""
+    """A reset also starts a lab that is down."""
     session.lab.down()
     room.reset()
     assert session.lab.status(memory=False).state == "ready"
@@ -84,14 +84,14 @@ def test_reset_starts_a_lab_that_is_down(session: Session, room: ControlRoom) ->
 
 
 def test_healing_nothing_is_refused(room: ControlRoom) -> None:
-    """Where nothing is on there is nothing to heal, and the room stays as it was."""
+    """Healing is refused if no scenario is on, and the room's state does not change."""
     with pytest.raises(ScenarioOn):
         room.heal()
     assert room.phase == "idle"
 
 
 def test_nothing_runs_on_after_it_is_closed(room: ControlRoom) -> None:
-    """A closed room has no thread left."""
+    """A closed control room leaves no thread."""
     room._repr_mimebundle_()
     room.close()
     wait_until(lambda: not any(thread.name.startswith("labkit") for thread in threading.enumerate()), 10)

@@ -1,4 +1,4 @@
-"""What logical decoding gives, and what Connect notes of it, on a real lab."""
+"""The output of logical decoding, and the offsets that Connect stores, on a real lab."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PEEK = """
 
 
 def test_messages_are_taken_apart(session: Session) -> None:
-    """A committed row is an INSERT between BEGIN and COMMIT, with its columns; a rolled-back one is nothing."""
+    """A committed row is an INSERT between BEGIN and COMMIT, with its columns; a rolled-back row does not appear."""
     key = str(uuid.uuid4())
     with session.look.connect("order") as eye:
         eye.autocommit = True
@@ -36,13 +36,13 @@ def test_messages_are_taken_apart(session: Session) -> None:
 
 
 def test_other_bytes_are_told_as_such() -> None:
-    """What is no message of pgoutput raises an error that says so."""
+    """Bytes that are not a pgoutput message raise an error."""
     with pytest.raises(ValueError, match="no message of pgoutput"):
         pgoutput.read([("1", b"?????")])
 
 
 def test_what_connect_has_noted_is_read_from_its_topic(session: Session) -> None:
-    """The last note names a place in the log at or behind the row that came last."""
+    """The last stored offset is at or behind the log position of the newest row."""
     order = session.shop.follow(session.shop.place_order("ada", "rome", {"rooibos": 1}))
     query = "SELECT (max(wal_position) - '0/0'::pg_lsn)::bigint AS place FROM outbox WHERE aggregateid = %(order)s"
     place = int(session.look.sql("order", query, order=order).place.item())

@@ -1,4 +1,4 @@
-"""The doors to the lab's web pages, in a real JupyterLab below a hub's path."""
+"""JupyterLab's launcher entries for the lab's web pages, in a real JupyterLab below a hub's path."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 def test_the_launcher_has_them() -> None:
-    """jupyter-server-proxy finds an entry for each door, with a title and a command."""
+    """jupyter-server-proxy finds each launcher entry, with a title and a command."""
     found = {entry.name: entry.load()() for entry in entry_points(group="jupyter_serverproxy_servers")}
     assert {f"{PREFIX}{name}" for name in DOORS} <= set(found)
     for name, door in DOORS.items():
@@ -79,7 +79,7 @@ def test_the_launcher_has_them() -> None:
 
 
 def test_a_door_ends_with_a_jupyterlab_that_is_killed() -> None:
-    """Whoever started it can't end it any more; it ends by itself within seconds, and leaves its port."""
+    """The server of an entry stops within seconds after its JupyterLab was killed, and releases its port."""
     port = choose(0, {0})
     door = [sys.executable, "-m", "labstack.doors", "envoy", str(port)]
     jupyter = subprocess.Popen([sys.executable, "-c", f"import subprocess; subprocess.run({door!r})"])
@@ -91,14 +91,14 @@ def test_a_door_ends_with_a_jupyterlab_that_is_killed() -> None:
 
 
 def test_a_door_tells_what_is_being_fetched() -> None:
-    """Whoever opens Grafana while it is fetched sees how far that is; else what to do."""
+    """While Grafana is being downloaded, its page shows the progress; otherwise it shows how to install it."""
     where = replace(Endpoints(), services={"order": "http://127.0.0.1:1"})
     assert "is being fetched. 3 of 150 MB" in answer("grafana", where, {"grafana": "3 of 150 MB"})[2]
     assert "lab install grafana" in answer("grafana", where)[2]
 
 
 def test_prometheus_is_behind_its_door(session: Session, jupyter: httpx.Client) -> None:
-    """The door leads to Prometheus' page below the hub's path, or says that it has none; its API answers there."""
+    """The entry opens Prometheus' page below the hub's path or reports that it has none; its API works either way."""
     url = session.lab.endpoints.prometheus
     if not url:
         pytest.skip("prometheus is not on this machine: `lab install prometheus`")
@@ -114,14 +114,14 @@ def test_prometheus_is_behind_its_door(session: Session, jupyter: httpx.Client) 
 
 
 def test_envoy_is_behind_its_door(session: Session, jupyter: httpx.Client) -> None:
-    """The door leads to Envoy's administration."""
+    """The entry opens Envoy's administration page."""
     page = jupyter.get(f"{BASE}saga-envoy/")
     assert page.status_code == 200
     assert "config_dump" in page.text
 
 
 def test_the_apis_find_their_parts_below_a_hubs_path(session: Session, jupyter: httpx.Client) -> None:
-    """The list names the four services; each one's page asks for scripts and description below the hub's path."""
+    """The list has the four services, and each page loads its scripts and its description below the hub's path."""
     listed = jupyter.get(f"{BASE}saga-api-docs/")
     links = dict(re.findall(r'<a href="\.\./([^"]+)">(\w+)</a>', listed.text))
     assert sorted(links.values()) == ["inventory", "order", "payment", "shipping"]
@@ -139,7 +139,7 @@ def test_the_apis_find_their_parts_below_a_hubs_path(session: Session, jupyter: 
 
 
 def test_a_door_without_a_room_says_what_to_do() -> None:
-    """Where the lab does not run, or has no such page, the door says so and how to get it."""
+    """If the lab is down or has no such page, the entry shows the reason and the next step."""
     status, _, page = answer("prometheus", Endpoints())
     assert status == 200
     assert "lab up" in page
@@ -148,7 +148,7 @@ def test_a_door_without_a_room_says_what_to_do() -> None:
 
 
 def test_what_knows_its_path_is_asked_for_all_of_it() -> None:
-    """A page that a hub has told its path is linked with that whole path."""
+    """The link to a page that knows its path below the hub contains that whole path."""
     services = {"order": "http://127.0.0.1:1"}
     where = Endpoints(services=services, observers={"jaeger": "http://127.0.0.1:7/user/a/proxy/absolute/7"})
     assert pages_of(where, "jaeger") == {"Jaeger": "proxy/absolute/7/search"}
@@ -156,7 +156,7 @@ def test_what_knows_its_path_is_asked_for_all_of_it() -> None:
 
 
 def test_a_notebook_links_to_them(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`look.pages()` has a link to each page, below a hub's path where there is a hub."""
+    """`look.pages()` has a link to each page, below the hub's path if there is a hub."""
     monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", BASE)
     pages = Pages(session.lab.endpoints)
     assert {"Envoy", "order (API)", "shipping (API)"} <= set(pages.urls)

@@ -1,4 +1,4 @@
-"""Each exercise three ways: untouched, solved, and typically wrong, on a real lab."""
+"""Each exercise in three ways, untouched, solved and typically wrong, on a real lab."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.suite.chance import short_sample
 ALL = [exercise for exercises in course().values() for exercise in exercises]
 MISTAKES = [(exercise, mistake) for exercise in ALL for mistake in exercise.mistakes]
 TRIED, TRIED_MISTAKES = 3, 3
-"""So many exercises and mistakes does the short form try, chosen by the seed."""
+"""The number of exercises and of mistakes that the short run tries, chosen by the seed."""
 
 
 class Attempt:
-    """A learner at an exercise: sets it up, types something, asks for the check."""
+    """A learner's attempt at an exercise: runs its setup, executes code, and checks the answer."""
 
     def __init__(self, exercise: Exercise, session: Session, book: Path) -> None:
         self.exercise = exercise
@@ -49,7 +49,7 @@ class Attempt:
 def attempt(
     session: Session, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Attempt]:
-    monkeypatch.chdir(tmp_path)  # what a learner writes lies beside the notebook
+    monkeypatch.chdir(tmp_path)  # a learner's files are written beside the notebook
     attempt = Attempt(request.param, session, tmp_path)
     yield attempt
     attempt.tasks.cleanup(attempt.exercise.name)
@@ -62,7 +62,7 @@ def name_of(value: object) -> str:
 
 @pytest.mark.parametrize("attempt", short_sample(ALL, TRIED), ids=name_of, indirect=True)
 def test_untouched_then_solved(attempt: Attempt) -> None:
-    """An exercise says that it was not attempted, and is right once its solution is typed."""
+    """An exercise is reported as untouched at first, and as right after its solution."""
     assert attempt.checked() == "untouched"
     assert attempt.types(attempt.exercise.answer) == "right", attempt.message
     assert attempt.tasks._book.solved(attempt.exercise.name)
@@ -72,7 +72,7 @@ def test_untouched_then_solved(attempt: Attempt) -> None:
     ("attempt", "mistake"), short_sample(MISTAKES, TRIED_MISTAKES), ids=name_of, indirect=["attempt"]
 )
 def test_typically_wrong(attempt: Attempt, mistake: Wrong) -> None:
-    """A typical wrong answer is not taken, and gets the message that points at its thought."""
+    """A typical wrong answer is rejected with the message for that mistake."""
     assert attempt.types(mistake.code) == "wrong", attempt.message
     assert mistake.says in attempt.message
     assert not attempt.tasks._book.solved(attempt.exercise.name)
@@ -80,7 +80,7 @@ def test_typically_wrong(attempt: Attempt, mistake: Wrong) -> None:
 
 @pytest.mark.parametrize("attempt", [one for one in ALL if one.name == "sold-out"], ids=name_of, indirect=True)
 def test_an_answer_in_another_form(attempt: Attempt) -> None:
-    """A list or a column of one value is that value; what can't be compared is named by its type, and is no crash."""
+    """A list or a column of one value equals that value; an incomparable type is named and does not crash."""
     products = pd.DataFrame(attempt.session.shop.products())
     gone = products.sku[products.available == 0]
     assert attempt.checked(gone) == attempt.checked(list(gone)) == "right"

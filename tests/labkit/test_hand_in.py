@@ -1,4 +1,4 @@
-"""The report of the progress: what was solved stands in it, as a page and as a table."""
+"""The progress report, as a page and as a table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = [exercise.name for exercises in course().values() for exercise in exerci
 
 @pytest.fixture
 def book(tmp_path: Path) -> ProgressBook:
-    """A book in which one exercise is solved at the second attempt, and one was tried."""
+    """A progress book in which one exercise is solved at the second attempt, and one was tried."""
     book = ProgressBook(tmp_path / "lab")
     book.note_outcome(NAMES[0], "wrong")
     book.note_outcome(NAMES[0], "right")
@@ -27,7 +27,7 @@ def book(tmp_path: Path) -> ProgressBook:
 
 
 def test_the_table_has_a_row_for_each_exercise(book: ProgressBook, tmp_path: Path) -> None:
-    """Every exercise of the course stands in the CSV file once, with its attempts and when it was solved."""
+    """The CSV file has each exercise of the course once, with its attempts and the time of its solution."""
     path = write_report(book.entries(), tmp_path / "progress.csv")
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -38,7 +38,7 @@ def test_the_table_has_a_row_for_each_exercise(book: ProgressBook, tmp_path: Pat
 
 
 def test_the_page_counts_and_is_whole(book: ProgressBook, tmp_path: Path) -> None:
-    """The page says how many are solved, by notebook; a name that is markup stays text."""
+    """The page counts the solved exercises by notebook, and escapes markup in a name."""
     path = write_report(book.entries(), tmp_path / "progress.html", who="Ada <b>Moreau</b>")
     text = path.read_text(encoding="utf-8")
     assert f"1 of {len(NAMES)} exercises solved" in text
@@ -53,7 +53,7 @@ def test_the_page_counts_and_is_whole(book: ProgressBook, tmp_path: Path) -> Non
     ("name", "says"), [("a.pdf", "as .pdf"), ("a", "without an ending"), ("no/a.csv", "no folder")]
 )
 def test_what_cannot_be_written_is_told(tmp_path: Path, name: str, says: str) -> None:
-    """Another ending, or a folder that is not there, is refused with what to do, and nothing is written."""
+    """An unsupported extension or a missing folder is rejected with a next step, and nothing is written."""
     with pytest.raises(KitError, match=says) as refused:
         write_report({}, tmp_path / name)
     assert refused.value.next_step
@@ -61,7 +61,7 @@ def test_what_cannot_be_written_is_told(tmp_path: Path, name: str, says: str) ->
 
 
 class Tags(HTMLParser):
-    """Finds tags that are not closed."""
+    """Collects the open tags, and checks that each one is closed."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Loads of orders, samples beside them, and topics to practise with, on a real lab."""
+"""Loads of orders, measurements beside them, and practice topics, on a real lab."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from labstack import broker, practice
 
 @pytest.fixture
 def bench(session: Session) -> Iterator[Practice]:
-    """Topics to practise with; none is left behind."""
+    """Practice topics; the test leaves none behind."""
     made = Practice(session.lab)
     yield made
     made.clean()
@@ -38,7 +38,7 @@ def practice_topics(session: Session) -> list[str]:
 
 
 def test_a_load_is_orders_that_can_be_carried_out(session: Session) -> None:
-    """Each order of a load is taken, each by an id of its own, and each is completed."""
+    """Each order of a load is accepted with a unique id, and each is completed."""
     load = session.shop.load(6, per_second=12)
     assert repr(load) == "6 orders, 12 a second: 6 × 201"
     assert len(set(load.orders)) == 6
@@ -46,7 +46,7 @@ def test_a_load_is_orders_that_can_be_carried_out(session: Session) -> None:
 
 
 def test_a_load_does_not_wait_for_answers(session: Session) -> None:
-    """While the order service is frozen all orders are sent when they are due, and their waiting is counted."""
+    """While the order service is paused, all orders are sent when they are due, and their waiting time is counted."""
     session.lab.pause("order")
     waking = threading.Timer(1.5, session.lab.resume, ["order"])
     waking.start()
@@ -61,13 +61,13 @@ def test_a_load_does_not_wait_for_answers(session: Session) -> None:
 
 @pytest.mark.parametrize(("count", "per_second"), [(0, 1), (401, 40), (10, 41), (10, 0), (100, 1)])
 def test_a_load_is_bounded(session: Session, count: int, per_second: float) -> None:
-    """What would be too many, too quick or too long is refused, with the bounds."""
+    """Too many, too fast or too long a load is rejected, with the limits."""
     with pytest.raises(KitError, match=r"at most 400 orders, 40 a second, for 90 s"):
         session.shop.load(count, per_second)
 
 
 def test_moments_are_chance_that_can_be_repeated() -> None:
-    """The same seed gives the same moments, within the time; evenly they have the same distance."""
+    """The same seed gives the same moments within the time; evenly spaced ones have equal intervals."""
     some = moments(50, 5, evenly=False, seed=1)
     assert some == moments(50, 5, evenly=False, seed=1) == sorted(some)
     assert some != moments(50, 5, evenly=False, seed=2)
@@ -77,7 +77,7 @@ def test_moments_are_chance_that_can_be_repeated() -> None:
 
 
 def test_waiting_counts_from_when_an_order_was_due() -> None:
-    """An order that could be sent only late has waited all the same."""
+    """The waiting time starts when an order is due, even if it is sent late."""
     late = Placed(due=10, sent=12, answered=12.5, status=201, order_id="a")
     lost = Placed(due=11, sent=11, answered=11.1, status=0, order_id="")
     load = Load([late, lost], 1)
@@ -88,7 +88,7 @@ def test_waiting_counts_from_when_an_order_was_due() -> None:
 
 
 def test_samples_are_taken_until_the_block_ends() -> None:
-    """A question is asked again and again, and no more afterwards; what fails is left out."""
+    """The probe is repeated until the block ends, and failed measurements are left out."""
     asked = itertools.count()
 
     def probe() -> float:
@@ -106,7 +106,7 @@ def test_samples_are_taken_until_the_block_ends() -> None:
 
 
 def test_the_mean_is_over_time() -> None:
-    """A value counts for as long as it was the last known, and several are added up."""
+    """Each value counts until the next measurement, and several values are added up."""
     samples = Samples(lambda: 0)
     samples._seen = [(100.0, 4.0), (101.0, 0.0), (104.0, 9.0)]
     assert samples.mean() == 1.0
@@ -117,7 +117,7 @@ def test_the_mean_is_over_time() -> None:
 
 
 def test_no_sample_says_why() -> None:
-    """Where every question failed the last failure is told."""
+    """If every measurement failed, the error states the last failure."""
 
     def away() -> float:
         raise KitError("The database is away.")
@@ -132,7 +132,7 @@ def test_no_sample_says_why() -> None:
 
 
 def test_records_lie_where_their_keys_say(bench: Practice) -> None:
-    """Keys are put where Debezium would put them, also after partitions were added; given places are kept."""
+    """Keys go to the same partitions as with Debezium, even after partitions are added; explicit ones are kept."""
     keys = [f"key-{number}" for number in range(20)]
     topic = bench.topic(3)
     bench.write(topic, [(key, "a") for key in keys])
@@ -147,7 +147,7 @@ def test_records_lie_where_their_keys_say(bench: Practice) -> None:
 
 @pytest.mark.parametrize(("number", "busy"), [(1, 1), (3, 3), (6, 4)])
 def test_workers_share_every_partition(bench: Practice, number: int, busy: int) -> None:
-    """Each record is handled once; more workers than partitions are idle."""
+    """Each record is handled once, and surplus workers are idle."""
     topic = bench.topic(4)
     bench.write(topic, [(None, str(n)) for n in range(12)], partitions=[n % 4 for n in range(12)])
     with bench.workers(topic, number, lambda record: None) as team:
@@ -158,26 +158,26 @@ def test_workers_share_every_partition(bench: Practice, number: int, busy: int) 
 
 
 def test_workers_are_bounded(bench: Practice) -> None:
-    """None, and more than a laptop should bear, are refused."""
+    """Zero workers, and more than a laptop can run, are rejected."""
     for number in (0, MOST_WORKERS + 1):
         with pytest.raises(KitError, match="1 to 12"), bench.workers("practice-none", number, print):
             pass
 
 
 def test_a_reset_takes_practice_topics_away(session: Session, bench: Practice) -> None:
-    """After a reset there is none, and the shop's topics are there; none of the shop's can be removed by hand."""
+    """A reset deletes practice topics and keeps the shop's topics, which can't be deleted by hand."""
     topic = bench.topic()
     bench.write(topic, [("a", "b")])
     session.lab.reset()
     assert practice_topics(session) == []
-    bench.remove(topic)  # it is gone already
+    bench.remove(topic)  # it is deleted already
     with pytest.raises(ValueError, match=r"order\.events"):
         bench.remove("order.events")
     assert session.shop.load(1, 1).statuses == {201: 1}
 
 
 def test_offsets_tell_where_a_group_is(session: Session, bench: Practice) -> None:
-    """Start, committed and end by partition; not a number where nothing was committed; an unknown topic is named."""
+    """Offsets are listed per partition, NaN if nothing is committed; an unknown topic is named."""
     topic, group = bench.topic(2), bench.group()
     bench.write(topic, [(None, "x")] * 5, partitions=[0, 0, 0, 1, 1])
     broker.commit_offsets(session.lab.endpoints.kafka, group, {(topic, 0): 2})
@@ -191,7 +191,7 @@ def test_offsets_tell_where_a_group_is(session: Session, bench: Practice) -> Non
 
 
 def test_charts_have_a_text(bench: Practice, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each chart says in words what it shows."""
+    """Each chart has an alt text that describes it."""
     said: list[str] = []
     monkeypatch.setattr(load_charts, "show", lambda figure, alt: said.append(alt))
     topic = bench.topic(2)
@@ -209,7 +209,7 @@ def test_charts_have_a_text(bench: Practice, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.long
 def test_workers_go_on_after_they_have_lost_their_partitions(session: Session, bench: Practice) -> None:
-    """A broker that is away for longer than the group's patience costs them their partitions, and no record."""
+    """A broker outage beyond the session timeout costs the workers their partitions, but no record."""
     topic = bench.topic(partitions=4)
     bench.write(topic, [(f"gift-{number}", "to wrap") for number in range(24)])
     with bench.workers(topic, 2, lambda record: None) as team:

@@ -18,7 +18,7 @@ from labkit.views.watch import Watch
 
 
 def test_rows_come_with_short_names(session: Session) -> None:
-    """A query takes an order as parameter, and shows its short name."""
+    """A query accepts an order as a parameter, and shows its short name."""
     order = session.shop.place_order("ada", "rome", {"rooibos": 1})
     rows = session.look.sql("order", "SELECT order_id, items FROM orders WHERE order_id = %(order)s", order=order)
     assert list(rows.order_id) == [order.alias]
@@ -26,13 +26,13 @@ def test_rows_come_with_short_names(session: Session) -> None:
 
 
 def test_looking_changes_nothing(session: Session) -> None:
-    """A statement that would change something is refused by PostgreSQL itself."""
+    """PostgreSQL itself rejects a statement that would change something."""
     with pytest.raises(QueryFailed, match="read-only"):
         session.look.sql("order", "DELETE FROM outbox RETURNING id")
 
 
 def test_the_changes_of_a_query_are_kept(session: Session) -> None:
-    """Each answer that differs from the one before is kept, until the last one comes; what doesn't come is told."""
+    """Each changed result is kept until the condition holds, and a timeout raises."""
     order = session.shop.place_order("ada", "rome", {"rooibos": 1})
     query = "SELECT status FROM orders WHERE order_id = %(order)s"
     seen = session.look.changes("order", query, until=lambda rows: "COMPLETED" in set(rows.status), order=order)
@@ -44,7 +44,7 @@ def test_the_changes_of_a_query_are_kept(session: Session) -> None:
 
 
 def test_a_wrong_query_says_what_postgresql_says(session: Session) -> None:
-    """An error names the service and what is wrong; an unknown database names those that there are."""
+    """An error names the service and PostgreSQL's message; an unknown service name is answered with the known ones."""
     with pytest.raises(QueryFailed, match='order says: relation "nothing" does not exist'):
         session.look.sql("order", "SELECT * FROM nothing")
     with pytest.raises(KitError, match="order, inventory, payment, shipping"):
@@ -52,7 +52,7 @@ def test_a_wrong_query_says_what_postgresql_says(session: Session) -> None:
 
 
 def test_records_are_in_the_order_of_cause(session: Session) -> None:
-    """The events of an order stand in the order of cause and effect, each naming its cause."""
+    """The events of an order are listed in causal order, each with its cause."""
     order = session.shop.place_order("barbara", "tristan-da-cunha", {"rooibos": 1})
     events = session.look.events(session.look.take(7, order))
     chain = ["OrderCreated", "InventoryReserved", "PaymentCompleted", "ShippingFailed"]
@@ -72,7 +72,7 @@ def test_a_record_shows_its_headers(session: Session) -> None:
 
 
 def test_a_broken_record_is_shown_as_it_is(session: Session) -> None:
-    """A record that is no JSON can be looked at, too."""
+    """A record that is not JSON is shown, too."""
     key = str(uuid.uuid4())
     producer = Producer({"bootstrap.servers": session.lab.endpoints.kafka})
     producer.produce("order.events", '{"order_id":', key, headers={"ce_type": "Greeting"})
@@ -83,20 +83,20 @@ def test_a_broken_record_is_shown_as_it_is(session: Session) -> None:
 
 
 def test_taking_ends(session: Session) -> None:
-    """Asking for more records than there are ends in time, and says which came."""
+    """Waiting for more records than exist times out, and the error lists the received ones."""
     key = str(uuid.uuid4())
     with pytest.raises(WaitedTooLong, match="0 came: none"):
         session.look.take(1, key, timeout=0.5)
 
 
 def test_waiting_tells_the_last_answer() -> None:
-    """What is waited for in vain tells what was asked, and the last answer."""
+    """A timed-out wait names its condition and the last result."""
     with pytest.raises(WaitedTooLong, match=r"for the moon; the last answer was 0"):
         wait_until(lambda: 0, 0.05, what="the moon")
 
 
 def test_the_relay_is_counted(session: Session) -> None:
-    """Rows and records of an order are counted by service, and none waits in the end."""
+    """Rows and records of an order are counted by service, and none waits at the end."""
     order = session.shop.place_order("ada", "rome", {"rooibos": 1})
     session.look.record(order, "OrderCompleted")
     relay = session.look.relay(order).set_index("service")
@@ -105,14 +105,14 @@ def test_the_relay_is_counted(session: Session) -> None:
 
 
 def test_no_password_is_shown(session: Session) -> None:
-    """The connector's configuration comes without the password."""
+    """The connector's configuration is shown without the password."""
     config = session.look.connector("order")
     assert config["slot.name"] == "outbox"
     assert not [name for name in config if "password" in name]
 
 
 def test_the_view_sees_what_happens(session: Session) -> None:
-    """The view counts each row and each record of two orders, and says the same in words, picture and alt text."""
+    """The view counts each row and each record of two orders, with the same numbers in text, picture and alt text."""
     flow = session.look.flow(20)
     orders = [session.shop.place_order("ada", "rome", {"rooibos": 1}) for _ in range(2)]
     flow.wait(records=10)
@@ -132,7 +132,7 @@ def test_the_view_sees_what_happens(session: Session) -> None:
 
 
 def test_a_view_that_begins_amid_an_order_waits_for_nothing(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An order that goes its way while the view fixes its beginning does not leave rows there that wait for ever."""
+    """An order that is processed while the view determines its start leaves no rows that wait forever."""
     look_at_clock = Watch._now
 
     def with_an_order(watch: Watch, service: str) -> datetime:
@@ -148,7 +148,7 @@ def test_a_view_that_begins_amid_an_order_waits_for_nothing(session: Session, mo
 
 
 def test_the_view_ends(session: Session) -> None:
-    """The thread ends when its time is over, when it is stopped, and when another view begins; nothing stays behind."""
+    """The view's thread stops at its timeout, when it is stopped, and when another view starts."""
     short = session.look.flow(0.2)
     wait_until(lambda: not short.watch.running, 10)
     first, second = session.look.flow(30), session.look.flow(30)
@@ -159,7 +159,7 @@ def test_the_view_ends(session: Session) -> None:
 
 
 def test_the_view_has_a_stable_text(session: Session) -> None:
-    """As text/plain the view is the same in each run, and as a widget it is drawn again while it lives."""
+    """As text/plain the view is the same in each run, and as a widget it is updated while it is live."""
     flow = session.look.flow(20)
     shown = flow._repr_mimebundle_()
     assert shown["text/plain"] == repr(flow)
@@ -174,13 +174,13 @@ def test_the_view_has_a_stable_text(session: Session) -> None:
 
 
 def test_views_hand_out_no_names(session: Session) -> None:
-    """An order that only the view has seen has no short name, so that names don't depend on its timing."""
+    """An order that only the view has seen has no short name, so that names don't depend on the view's timing."""
     assert Aliases().known(str(uuid.UUID(int=0xABCDEF))) == "…abcdef"
     assert isinstance(session.look.flow(0.1), Flow)
 
 
 def test_progress_is_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What was solved stays solved in another kernel; attempts are counted; a broken file counts as empty."""
+    """A solved exercise stays solved in another kernel; attempts are counted; a broken file counts as empty."""
     folder = tmp_path_factory.mktemp("progress")
     book = ProgressBook(folder)
     book.note_outcome("x", "untouched")
@@ -194,6 +194,6 @@ def test_progress_is_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def test_an_unknown_exercise_names_those_that_there_are(session: Session) -> None:
-    """A wrong name of an exercise is answered with the names of this notebook's."""
+    """An unknown exercise is answered with the names of this notebook's exercises."""
     with pytest.raises(KitError, match="sold-out"):
         session.tasks.check("sold-in")

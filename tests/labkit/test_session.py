@@ -1,4 +1,4 @@
-"""How a notebook begins, on a real lab."""
+"""The start of a notebook, on a real lab."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from labstack import http
 
 
 def test_a_notebook_begins_whatever_was_left(session: Session) -> None:
-    """A lab that was left with a consumer on hold and a service down is brought up, and orders go their way again."""
+    """A lab with a paused consumer and a stopped service is repaired, and orders complete again."""
     consumer = f"{session.lab.endpoints.services['order']}/manage/consumer"
     http.request("POST", f"{consumer}/pause", timeout=10).raise_for_status()
     session.lab.stop("shipping")
@@ -18,7 +18,7 @@ def test_a_notebook_begins_whatever_was_left(session: Session) -> None:
 
 
 def test_a_notebook_does_not_undo_an_exercise_in_progress(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What its setup took away stays away, and the first cell says so; another notebook brings it back, and says so."""
+    """Components that a setup stopped stay down with a notice; another notebook starts them again with a notice."""
     shown: list[str] = []
     monkeypatch.setattr("labkit.session._Area._update", lambda area, content: shown.append(content))
     session.tasks.forget()
@@ -30,14 +30,14 @@ def test_a_notebook_does_not_undo_an_exercise_in_progress(session: Session, monk
     assert session.lab.status(memory=False).components[away[0]].state != "running"
     assert "who-is-down is in progress" in shown[-1]
     assert away[0] in shown[-1]
-    begin("01", session.lab)  # another notebook needs the whole lab
+    begin("01", session.lab)  # another notebook needs the complete lab
     assert session.lab.status(memory=False).state == "ready"
     assert f"Started again: {away[0]}." in shown[-1]
     tasks.cleanup("who-is-down")
 
 
 def test_a_killed_second_version_is_not_missed(session: Session) -> None:
-    """A further version that a lesson has killed does not make the next notebook begin degraded."""
+    """A second version that a lesson killed does not make the next notebook start degraded."""
     session.lab.start("order-v2")
     session.lab.kill("order-v2")
     lab = begin("00", session.lab).lab
@@ -46,7 +46,7 @@ def test_a_killed_second_version_is_not_missed(session: Session) -> None:
 
 
 def test_a_notebook_begins_without_a_slot(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the relay can't go on by itself a notebook begins all the same, says so, and `lab.reset()` mends it."""
+    """If the relay can't resume, a notebook starts and reports it, and `lab.reset()` repairs the lab."""
     session.lab.stop("connect")
     with session.look.connect("payment") as db:
         db.autocommit = True
@@ -60,7 +60,7 @@ def test_a_notebook_begins_without_a_slot(session: Session, capsys: pytest.Captu
 
 
 def test_an_exercise_begins_with_every_part(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
-    """Parts that were left stopped or paused are brought back by an exercise's setup, which says so."""
+    """An exercise's setup brings back stopped or paused components, and reports them."""
     session.lab.stop("inventory")
     session.lab.pause("shipping")
     session.tasks.setup("who-is-told")
@@ -72,7 +72,7 @@ def test_an_exercise_begins_with_every_part(session: Session, capsys: pytest.Cap
 
 
 def test_a_reset_between_setup_and_check_is_told(session: Session) -> None:
-    """A check whose setup was wiped away by a reset is no attempt and no error, and says to set it up once more."""
+    """A check after a reset is neither an attempt nor an error, and asks for a new setup."""
     tasks = session.tasks
     for name in ("past-the-inbox", "safe-to-retry"):
         tasks.setup(name)

@@ -1,4 +1,4 @@
-"""The client of the shop, on a real lab."""
+"""The shop's client, on a real lab."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.stack.one_order import without_deadline
 
 
 def test_an_order_goes_its_way(session: Session) -> None:
-    """An order is PENDING at once and COMPLETED in the end, and every service tells its part."""
+    """An order is PENDING at first and COMPLETED at the end, and every service returns its data."""
     shop = session.shop
     order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
     assert order.status == "PENDING"
@@ -31,13 +31,13 @@ def test_an_order_goes_its_way(session: Session) -> None:
 
 
 def test_an_order_is_found_by_its_short_name(session: Session) -> None:
-    """The short name, the id and the order itself name the same order."""
+    """The short name, the id and the order object identify the same order."""
     order = session.shop.place_order("grace", "rome", {"rooibos": 1})
     assert session.shop.order(order.alias).order_id == order.order_id == session.shop.order(order.order_id).order_id
 
 
 def test_a_key_makes_one_order(session: Session) -> None:
-    """The same request with the same key is the same order; another request with it is a conflict."""
+    """The same request with the same key returns the same order; another request with that key is a conflict."""
     key = str(uuid.uuid4())
     first = session.shop.place_order("ada", "rome", {"rooibos": 1}, key=key)
     assert session.shop.place_order("ada", "rome", {"rooibos": 1}, key=key).order_id == first.order_id
@@ -47,15 +47,13 @@ def test_a_key_makes_one_order(session: Session) -> None:
 
 
 def test_a_wrong_request_is_refused_with_its_place(session: Session) -> None:
-    """A refusal names what is wrong, and where."""
+    """A rejection names the problem and its location."""
     with pytest.raises(Refused, match=r"422 .*#/items/0/sku: no such product"):
         session.shop.place_order("ada", "rome", {"coffee": 1})
 
 
 def test_a_completed_order_can_not_be_cancelled(session: Session) -> None:
-    """Cancelling a completed order is a conflict; what a notebook shows of it fits on a line, and one more says what to
-    do.
-    """
+    """Cancelling a completed order is a conflict, shown as one line with the message and one with the next step."""
     order = session.shop.place_order("ada", "rome", {"rooibos": 1})
     session.shop.follow(order)
     with pytest.raises(Conflict, match="COMPLETED") as caught:
@@ -74,7 +72,7 @@ def test_what_is_not_there_is_not_found(session: Session) -> None:
 
 
 def test_stock_and_money_can_be_added(session: Session) -> None:
-    """A restock and a deposit are seen at once."""
+    """A restock and a deposit take effect at once."""
     before = session.shop.product("cast-iron-kettle")["on_hand"]
     assert session.shop.restock("cast-iron-kettle", 1)["on_hand"] == before + 1
     balance = session.shop.account("hedy")["balance_cents"]
@@ -82,7 +80,7 @@ def test_stock_and_money_can_be_added(session: Session) -> None:
 
 
 def test_collections_go_over_all_pages(session: Session) -> None:
-    """A listing follows the cursor to the end."""
+    """A listing follows the cursor to the last page."""
     for _ in range(3):
         session.shop.place_order("leslie", "paris", {"matcha": 1})
     one_by_one = list(session.shop.orders(customer_id="leslie", limit="1"))
@@ -91,14 +89,14 @@ def test_collections_go_over_all_pages(session: Session) -> None:
 
 
 def test_a_gateway_that_is_down_is_named(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When nobody listens, the error names the gateway and the next step."""
+    """If the gateway is down, the error names it and the next step."""
     monkeypatch.setattr(Shop, "origin", lambda self, service: "http://127.0.0.1:1")
     with pytest.raises(ShopAway, match=r"gateway doesn't answer(.|\n)*lab\.start\('envoy'\)"):
         session.shop.order("x")
 
 
 def test_the_exchange_shows_the_wire(session: Session) -> None:
-    """`last` shows request and answer, with short names and without any long id."""
+    """`last` shows request and response, with short names and without long ids."""
     order = session.shop.place_order("radia", "vienna", {"keemun": 1})
     shown = repr(session.shop.last)
     assert shown.startswith("POST /orders\n")
@@ -108,7 +106,7 @@ def test_the_exchange_shows_the_wire(session: Session) -> None:
 
 
 def test_an_order_that_does_not_end_says_what_is_away(session: Session) -> None:
-    """Waiting in vain names the order's status, the parts that don't run, and what brings them back."""
+    """A timeout reports the order's status, the components that are down, and how to start them."""
     session.lab.stop("payment")
     try:
         order = session.shop.place_order("ada", "rome", {"rooibos": 1})
@@ -123,7 +121,7 @@ def test_an_order_that_does_not_end_says_what_is_away(session: Session) -> None:
 
 
 def test_a_lab_that_is_down_says_so(tmp_path: Path) -> None:
-    """Shop and look say that the lab is down and how to start it, on one line and without a stack of calls."""
+    """Shop and look report that the lab is down and how to start it, in one line without a traceback."""
     lab = Lab(paths=LabPaths(tmp_path / "state", tmp_path / "cache"))
     aliases = Aliases()
     shop, look = Shop(lab, aliases), Look(lab, aliases)
@@ -143,7 +141,7 @@ def test_a_lab_that_is_down_says_so(tmp_path: Path) -> None:
 def test_a_proxy_does_not_come_between_a_notebook_and_the_lab(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever proxy the surroundings name, shop and look speak to the lab directly."""
+    """Shop and look connect to the lab directly, whatever proxy the environment names."""
     for name, proxy in {"HTTP_PROXY": "http://127.0.0.1:1", "ALL_PROXY": "socks://127.0.0.1:1", "NO_PROXY": ""}.items():
         monkeypatch.setenv(name, proxy)
         monkeypatch.setenv(name.lower(), proxy)

@@ -1,4 +1,4 @@
-"""An order in four services side by side, who has heard what, and waiting until everyone has; on a real lab."""
+"""An order in four services side by side, the consumers of its events, and waiting for rest, on a real lab."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def without_payment(session: Session) -> Iterator[Session]:
 
 
 def test_an_order_is_shown_side_by_side(session: Session) -> None:
-    """Each service's status, reason, effects and events stand in one line, also of one that was never asked."""
+    """Each service has a row with status, reason, effects and events, even one that received no command."""
     order = session.shop.place_order("penniless-pia", "lisbon", {"earl-grey": 1, "sencha": 1})
     session.shop.follow(order)
     session.look.wait_for_rest(order)
@@ -34,7 +34,7 @@ def test_an_order_is_shown_side_by_side(session: Session) -> None:
 
 
 def test_records_and_inbox_rows_are_counted(session: Session) -> None:
-    """An event that was sent again has two records, and still one row in the inbox of each service that it concerns."""
+    """A resent event has two records, and still one row in each inbox that it concerns."""
     order = session.shop.follow(session.shop.place_order("ada", "rome", {"rooibos": 1}))
     session.look.wait_for_rest(order)
     session.lab.resend(order.order_id)
@@ -46,7 +46,7 @@ def test_records_and_inbox_rows_are_counted(session: Session) -> None:
 
 
 def test_rest_comes_when_everyone_has_heard_everything(without_payment: Session) -> None:
-    """While a service is down there is rest only without it, and then nothing that the others owe is missing."""
+    """While a service is down, rest is reached only without it; then the other services have handled everything."""
     lab, shop, look, _ = without_payment
     order = shop.place_order("ada", "rome", {"rooibos": 1})
     look.wait_for_rest(order, without="payment")
@@ -60,7 +60,7 @@ def test_rest_comes_when_everyone_has_heard_everything(without_payment: Session)
 
 
 def test_a_metric_is_summed_over_its_labels(session: Session) -> None:
-    """What a service counts is found by name and labels, and is nothing where nothing was counted."""
+    """A service's counter is found by name and labels, and is zero if nothing was counted."""
 
     def handled(**labels: str) -> int:
         return session.look.metric("payment", "events_total", outcome="handled", **labels)

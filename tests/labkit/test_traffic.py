@@ -1,4 +1,4 @@
-"""Many requests and what came of them, on a real lab; shares and chance, by the binomial distribution."""
+"""Many requests and their responses, on a real lab; shares and chance, by the binomial distribution."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def aborting(session: Session) -> Iterator[Session]:
 
 
 def made_up(*answers: tuple[int, str, float]) -> Traffic:
-    """Make traffic of answers that nobody gave."""
+    """Return traffic with invented responses."""
     return Traffic("GET /", [Answer(*one, trace=str(n)) for n, one in enumerate(answers)], lambda _: [])
 
 
 def test_traffic_tells_who_answered_what(session: Session) -> None:
-    """Ten requests are ten answers of v1, ten lines in the access log, and one line of text."""
+    """Ten requests are ten responses of v1, ten lines in the access log, and one line of text."""
     sent = session.shop.traffic(10, at_once=3)
     assert repr(sent) == "10 × GET /orders?limit=1: 10 × 200 from v1"
     assert (sent.statuses, sent.versions, sent.shares()) == ({200: 10}, {"v1": 10}, {"v1": 1.0})
@@ -50,21 +50,21 @@ def test_traffic_tells_who_answered_what(session: Session) -> None:
 
 
 def test_a_path_without_route_is_the_gateways_answer(session: Session) -> None:
-    """Where no rule matches, the gateway answers 404, and its log has the flag and what it means."""
+    """If no route matches, the gateway returns 404, and its log has the flag and its meaning."""
     sent = session.shop.traffic(3, "/nowhere")
     assert sent.versions == {"gateway": 3}
     assert sent.flags().values.tolist() == [[404, "NR", "no route matches the request", 0, 3]]
 
 
 def test_the_log_tells_requests_apart(aborting: Session) -> None:
-    """Each traffic finds its own lines in the access log, also when others were sent later, and much later."""
+    """Each traffic finds its own lines in the access log, even if others are sent later."""
     first = aborting.shop.traffic(2)
     second = aborting.shop.traffic(5, "/inventory/products?limit=1")
     assert first.flags().values.tolist() == [[418, "FI", "a fault was injected: an abort", 0, 2]]
     assert (len(first.flagged("FI").answers), first.flagged("DI").answers) == (2, [])
     assert first.share("FI", 1)
     assert second.flags().values.tolist() == [[200, "-", "-", 1, 5]]
-    # Envoy writes a line some time after the answer, and its workers don't wait for each other.
+    # Envoy writes a line some time after the response, and its workers don't wait for each other.
     assert {
         "method": "GET",
         "path": "/inventory/products?limit=1",
@@ -77,21 +77,21 @@ def test_the_log_tells_requests_apart(aborting: Session) -> None:
 
 
 def test_a_body_is_sent(session: Session) -> None:
-    """A POST with a body makes an order; a broken one is counted, and raises nothing."""
+    """A POST with a body creates an order; an invalid one is counted and raises no error."""
     body: dict[str, Any] = {"customer_id": "ada", "destination": "rome", "items": [{"sku": "rooibos", "quantity": 1}]}
     assert session.shop.traffic(1, "/orders", method="POST", body=body).statuses == {201: 1}
     assert session.shop.traffic(2, "/orders", method="POST", body={}).statuses == {422: 2}
 
 
 def test_routes_are_in_envoys_order(session: Session) -> None:
-    """The four routes of the lab are a table, and Istio's own retries stand in it in short."""
+    """The table lists the four routes of the lab, with Istio's own retries in short form."""
     routes = session.look.routes()
     assert routes.to.tolist() == ["inventory v1", "order v1", "payment v1", "shipping v1"]
     assert set(routes.policy) == {"timeout 10s; Istio's 2 retries"}
 
 
 def test_a_version_that_is_not_there_is_named(session: Session) -> None:
-    """Asking v2 for its counters while it doesn't run says so, and how to start it."""
+    """Querying the counters of v2 while it is down raises an error with the command that starts it."""
     from labkit.errors import ShopAway
 
     with pytest.raises(ShopAway, match=r"(?s)order-v2 .*lab.start\('order-v2'\)"):
@@ -99,7 +99,7 @@ def test_a_version_that_is_not_there_is_named(session: Session) -> None:
 
 
 def test_a_chart_has_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The chart's alt text says who answered how often, what, and how quickly; nothing is echoed."""
+    """The chart's alt text states which version answered how often, with which status and how fast."""
     from labkit.views import charts
 
     said: list[str] = []
@@ -112,7 +112,7 @@ def test_a_chart_has_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_share_says_what_it_speaks_for() -> None:
-    """Within the interval it says so and nothing that differs from run to run; outside it says what was measured."""
+    """Inside the interval the text is the same in each run; outside it states the measured share."""
     assert repr(Share("v2", 33, 300, 0.1)) == "v2: 10% of 300 requests: within the 99.99% interval"
     far = Share("v2", 100, 300, 0.1)
     assert not far
@@ -121,7 +121,7 @@ def test_a_share_says_what_it_speaks_for() -> None:
 
 
 def test_the_interval_is_exact() -> None:
-    """At its ends the tails hold what is left of the confidence; none and all reach to 0 and to 1."""
+    """At its bounds the tails equal the rest of the confidence; no hits and all hits reach 0 and 1."""
     low, high = interval(30, 300, 0.95)
     assert (round(low, 4), round(high, 4)) == (0.0685, 0.1397)
     assert at_least(30, 300, low) == pytest.approx(0.025)
@@ -133,7 +133,7 @@ def test_the_interval_is_exact() -> None:
 
 
 def test_chance_is_let_through_and_a_wrong_share_is_not() -> None:
-    """Of 500 honest dice at 95% about 5% are called wrong, at most; a die that is half as heavy again nearly always."""
+    """At 95%, at most about 5% of 500 fair dice are rejected; a die biased by half is nearly always rejected."""
     dice = random.Random(7)
     rolls = [sum(dice.random() < 0.3 for _ in range(400)) for _ in range(500)]
     assert sum(not is_plausible(hits, 400, 0.3, 0.95) for hits in rolls) <= 0.05 * 500 + 15
@@ -143,12 +143,12 @@ def test_chance_is_let_through_and_a_wrong_share_is_not() -> None:
 
 
 def test_no_share_of_nothing() -> None:
-    """Where nothing was sent there is no share."""
+    """A share of no requests raises an error."""
     with pytest.raises(ValueError, match="one request"):
         interval(0, 0)
 
 
 def test_several_flags_are_all_spelled_out() -> None:
-    """A line with two flags has both meanings; an unknown flag stands for itself."""
+    """A line with two flags has both meanings; an unknown flag is shown as is."""
     assert meaning("URX,UT") == "all retries are used up; the service took too long"
     assert meaning("XYZ") == "XYZ"

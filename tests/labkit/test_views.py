@@ -1,4 +1,4 @@
-"""The live views: what they show is what has happened, and nothing of them is left when nobody looks."""
+"""The live views: they show what has happened, and leave nothing behind when no page shows them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def threads() -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _nothing_left(session: Session) -> Iterator[None]:
-    """After each test no view's thread is left; what a failed one leaves, is not for the next to answer for."""
+    """Check that no view's thread is left after a test, and stop leftovers so that they can't affect the next test."""
     yield
     try:
         wait_until(lambda: threads() == [], 10, what="the views' threads to end")
@@ -47,7 +47,7 @@ def _nothing_left(session: Session) -> Iterator[None]:
 
 @pytest.fixture
 def live(session: Session) -> Iterator[SystemMap]:
-    """A map of a lab in which nothing is on its way, and nothing of an earlier test can happen any more."""
+    """A map of a lab at rest, without remaining events of an earlier test."""
     session.lab.reset()
     view = session.look.map()
     yield view
@@ -55,7 +55,7 @@ def live(session: Session) -> Iterator[SystemMap]:
 
 
 def orders_of(session: Session) -> list[Order]:
-    """Place orders of which some fail, and wait until everybody has heard everything."""
+    """Place orders of which some fail, and wait until every service has handled every event."""
     shop = session.shop
     orders = [shop.place_order(who, "lisbon", {"earl-grey": 1}) for who in ("ada", "nobody", "grace", "nobody")]
     orders.append(shop.place_order("ada", "tristan-da-cunha", {"earl-grey": 1}))
@@ -81,7 +81,7 @@ def test_the_map_is_the_diagram() -> None:
 
 
 def test_every_event_is_on_the_map_once(session: Session, live: SystemMap) -> None:
-    """Rows, records and handled events of some orders are counted once each, at the arrows that they have passed."""
+    """Rows, records and handled events of some orders are counted once each, at the arrows of their path."""
     orders = orders_of(session)
     ids = {order.order_id for order in orders}
     rows = {
@@ -114,11 +114,11 @@ def test_every_event_is_on_the_map_once(session: Session, live: SystemMap) -> No
         wait_until(lambda: seen() == expected, 10)
     assert (seen(), live._feed.trouble) == (expected, {})
     assert live.passed["User>Gateway"] >= len(orders)
-    assert live.back["Kafka>InventoryAPI:undo"] >= 3  # two could not pay, and one nobody could bring
+    assert live.back["Kafka>InventoryAPI:undo"] >= 3  # two failed payments, and one order without a carrier
 
 
 def test_what_stops_is_greyed_out(session: Session, live: SystemMap) -> None:
-    """A stopped, a paused and a killed part are grey, each with its word, and no longer once they run."""
+    """A stopped, a paused and a killed component are grey, each with its state, until they run again."""
     lab = session.lab
     for verb, heal, word in (("stop", "start", "stopped"), ("pause", "resume", "paused"), ("kill", "start", "failed")):
         getattr(lab, verb)("payment")
@@ -130,7 +130,7 @@ def test_what_stops_is_greyed_out(session: Session, live: SystemMap) -> None:
 
 
 def test_it_goes_on_while_a_database_is_away(session: Session, live: SystemMap) -> None:
-    """The others are followed meanwhile, what is away is told, and afterwards nothing is missing or counted twice."""
+    """A database outage is shown while the others are followed; afterwards each event is counted once."""
     lab = session.lab
     lab.stop("shipping-db")
     feed = session.look._feed
@@ -144,8 +144,7 @@ def test_it_goes_on_while_a_database_is_away(session: Session, live: SystemMap) 
 
 
 def test_a_view_ends_when_no_page_shows_it(session: Session) -> None:
-    """With its last page a view stops listening, and with the last view the feed; a page that comes back starts "
-    "both."""
+    """A view stops with its last page, and the feed with the last view; a page that returns starts both."""
     views: list[LiveView] = [session.look.map(), session.look.stream()]
     feed = session.look._feed
     for view in views:
@@ -165,7 +164,7 @@ def test_a_view_ends_when_no_page_shows_it(session: Session) -> None:
 
 
 def test_a_page_that_slept_finds_its_view_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A view of which no page has spoken for long ends; when the same page speaks again, it goes on."""
+    """A view without a heartbeat from a page stops; when the page sends one again, it resumes."""
     monkeypatch.setattr(live_views, "UNSEEN_FOR", 0.2)
     view = session.look.map()
     view._from_page(None, {"kind": "here", "view": "a"}, None)
@@ -177,7 +176,7 @@ def test_a_page_that_slept_finds_its_view_again(session: Session, monkeypatch: p
 
 
 def test_the_stream_shows_and_filters(session: Session) -> None:
-    """Each record is in the table once, with its headers and payload behind it, and the filters choose."""
+    """Each record is in the table once, with its headers and payload, and the filters select records."""
     view = session.look.stream()
     orders = orders_of(session)
     ids = {order.order_id for order in orders}
@@ -189,14 +188,14 @@ def test_the_stream_shows_and_filters(session: Session) -> None:
     )
     assert set(view.table(type="PaymentFailed").topic) == {"payment.events"}
     assert set(view.table(order=orders[0].alias).order) == {orders[0].alias}
-    # Which of several topics' records is read first, Kafka doesn't say.
+    # Kafka does not define which topic's record is read first.
     line = next(one for one in view.whole()["lines"] if "ce_type: OrderCreated" in one["whole"])
     assert '"customer_id"' in line["whole"]
     view.stop()
 
 
 def test_a_record_that_is_quicker_than_the_answer_gets_its_order_s_name(session: Session) -> None:
-    """Whoever sees a record before the shop has answered hands out no name, and takes the one that the answer gives."""
+    """A view that sees a record before the shop's answer assigns no name, and adopts the answer's name."""
     view: EventStream = session.look.stream()
     live: SystemMap = session.look.map()
     order = session.shop.place_order("ada", "lisbon", {"earl-grey": 1})
@@ -220,7 +219,7 @@ def test_a_record_that_is_quicker_than_the_answer_gets_its_order_s_name(session:
 
 
 def test_what_is_left_open_for_a_night_does_not_grow(session: Session) -> None:
-    """Fifty thousand events later a view keeps what it kept before, and tells the page a bounded batch."""
+    """After fifty thousand events a view stores no more than before, and sends the page a bounded batch."""
     shown: EventStream = session.look.stream()
     live: SystemMap = session.look.map()
     order = orders_of(session)[0]
@@ -242,7 +241,7 @@ def test_what_is_left_open_for_a_night_does_not_grow(session: Session) -> None:
 
 
 def test_positions_are_those_of_postgresql_and_kafka(session: Session) -> None:
-    """Without a relay a row waits beyond the slot's position; with it, it is taken, and the topic has one more."""
+    """Without the relay a row is beyond the slot's position; with it, the row is read and the topic has its record."""
     lab, shop, look, _ = session
     lab.check(wait_for_rest=15)
     view: Positions = look.positions()
@@ -272,7 +271,7 @@ def test_positions_are_those_of_postgresql_and_kafka(session: Session) -> None:
 
 
 def test_every_arrow_that_can_light_up_is_on_the_map() -> None:
-    """No happening asks for an arrow that is not drawn."""
+    """Every arrow of an observation's path is drawn on the map."""
     drawn = {arrow.id for arrow in map_drawing.ARROWS}
     for stage in ("request", "row", "record", "handled", "given up"):
         for service in SERVICES:

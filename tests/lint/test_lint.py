@@ -14,7 +14,7 @@ BIN = Path(sys.executable).parent
 
 @pytest.mark.parametrize("command", ["ruff check .", "ruff format --check .", "mypy"])
 def test_the_code_passes(command: str) -> None:
-    """The checker finds nothing."""
+    """The checker reports no errors."""
     program, *words = command.split()
     done = subprocess.run([BIN / program, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""A client of the aggregated discovery service, by which a control plane configures Envoy."""
+"""A client of the aggregated discovery service (ADS), through which a control plane configures Envoy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KIND = {url: kind for kind, url in URL.items()}
 
 
 class Gateway:
-    """One connection of a gateway to istiod: it asks for all four kinds of resources, as Envoy does."""
+    """One connection of a gateway to istiod. It requests all four kinds of resources, as Envoy does."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._asked: queue.SimpleQueue[discovery_v3.DiscoveryRequest | None] = queue.SimpleQueue()
@@ -68,7 +68,7 @@ class Gateway:
             self._asked.put(self._request(kind))
 
     def take(self, timeout: float) -> bool:
-        """Take one answer and acknowledge it; False where none has come in time."""
+        """Receive one response and acknowledge it; return False if none arrives within `timeout` seconds."""
         try:
             response = self._arrived.get(timeout=timeout)
         except queue.Empty:
@@ -92,13 +92,13 @@ class Gateway:
         return True
 
     def complete(self) -> bool:
-        """Say whether every named resource has been answered."""
+        """Report whether every requested resource has arrived."""
         return {"clusters", "listeners"} <= self.seen.keys() and all(
             set(self._names.get(kind, [])) <= self.seen.get(kind, {}).keys() for kind in ("endpoints", "routes")
         )
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._asked.put(None)
         self._call.cancel()
 

@@ -25,12 +25,12 @@ from tests.mesh.strategies import configurations
 
 JSON = dict[str, list[dict[str, Any]]]
 
-# Hypothesis begins with the simplest example of all; the later ones are random.
+# Hypothesis generates the simplest example first; later examples are random.
 EXAMPLES = 2
 
 
 def configuration(number: int) -> str:
-    """Return the configuration of a seed."""
+    """Return the configuration for a seed."""
     made: list[str] = []
 
     @seed(number)
@@ -50,7 +50,7 @@ def configuration(number: int) -> str:
 
 
 def comparable(resources: JSON) -> JSON:
-    """Return resources with that put in order which istiod gives in none: the query parameters of a match."""
+    """Return resources with the query parameters of each match sorted, since istiod returns them in no fixed order."""
     for routes in resources["routes"]:
         for host in routes.get("virtual_hosts", []):
             for route in host.get("routes", []):
@@ -59,10 +59,10 @@ def comparable(resources: JSON) -> JSON:
 
 
 def difference(text: str, istiod: Istiod) -> list[str]:
-    """Return the lines in which the translator and istiod differ over a configuration; none where they agree."""
+    """Return the lines in which the translator and istiod differ for a configuration; empty if they agree."""
     try:
         theirs = comparable(istiod.answer(text).to_json())
-    except Refused as error:  # then the strategies make what isn't valid
+    except Refused as error:  # the strategies generated an invalid configuration
         return [f"istiod refused the configuration: {error}"]
     ours = comparable(translate(load(text)).to_json())
     return list(_differences(theirs, ours))
@@ -75,7 +75,7 @@ def _differences(theirs: JSON, ours: JSON) -> Iterator[str]:
 
 
 def disagreements(seeds: Iterable[int], istiod: Istiod) -> Iterator[tuple[int, list[str]]]:
-    """Yield each seed with its difference, which is empty where both agree."""
+    """Yield each seed with its difference, which is empty if both agree."""
     for number in seeds:
         yield number, difference(configuration(number), istiod)
 

@@ -1,7 +1,7 @@
-"""A real istiod, run from files without Kubernetes, and what it tells the lab's gateway.
+"""A real istiod that reads files, without Kubernetes, and the configuration that it sends to the lab's gateway.
 
-It answers one configuration after the other. Each is put into an empty folder together with markers of all four kinds;
-once every marker shows in the answer, and a second connection is answered alike, the answer holds all of it.
+It processes one configuration after another. Each is written to an empty folder, together with markers of all four
+kinds. The answer is complete once every marker appears in it and a second connection receives the same answer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SETTINGS = {
     "PILOT_CERT_PROVIDER": "none",
     "PILOT_ENABLE_METADATA_EXCHANGE": "false",
     "PILOT_ENABLE_ALPN_FILTER": "false",
-    "PILOT_ENABLE_TELEMETRY_LABEL": "false",  # the given cases were made without these labels
+    "PILOT_ENABLE_TELEMETRY_LABEL": "false",  # the cases were recorded without these labels
     "PILOT_DEBOUNCE_AFTER": "10ms",
     "POD_NAMESPACE": "istio-system",
 }
@@ -49,11 +49,11 @@ defaultConfig:
 
 
 class Refused(Exception):
-    """istiod did not take the configuration; carries what its log says."""
+    """istiod rejected the configuration; the message is the error from its log."""
 
 
 def find() -> Path | None:
-    """Return the istiod to test against, or None: LAB_ISTIOD, else what the lab itself would run."""
+    """Return the istiod to compare with: LAB_ISTIOD, otherwise the one that the lab itself would run, or None."""
     if named := os.environ.get("LAB_ISTIOD"):
         return Path(named)
     program = find_program("istiod", LabPaths.of_user())
@@ -69,7 +69,7 @@ def _free_ports(number: int) -> list[int]:
 
 
 def _markers(number: int) -> str:
-    """Return a resource of each kind that shows in the answer, and changes nothing else in it."""
+    """Return a resource of each kind that appears in the answer and changes nothing else in it."""
     host, name = f"m{number}.{MARKER}", f"m{number}"
     meta = f"metadata: {{name: {name}, namespace: default}}"
     return f"""\
@@ -127,7 +127,7 @@ def _without_markers(seen: dict[str, dict[str, Message]]) -> Resources:
 
 
 class Istiod:
-    """A running istiod with a folder of its own; ends with the `with` block."""
+    """A running istiod with its own folder; it stops at the end of the `with` block."""
 
     def __init__(self, program: Path) -> None:
         self._program = program
@@ -139,7 +139,7 @@ class Istiod:
         self._folder.mkdir()
         self._log_path = self._root / "log"
         try:
-            for _ in range(3):  # between being found free and being used, a port may be taken by another
+            for _ in range(3):  # another process may take a free port before istiod binds it
                 if self._start():
                     return self
             raise RuntimeError(f"istiod does not start: {self._log(0)[-2000:]}")
@@ -203,14 +203,14 @@ class Istiod:
             gateway.close()
 
     def answer(self, text: str) -> Resources:
-        """Return what istiod makes of a configuration, its lists in order of names.
+        """Return the resources that istiod generates for a configuration, each list sorted by name.
 
-        An object without a namespace gets `default`, as it would in a cluster; istiod that reads files leaves it empty.
+        An object without a namespace gets `default`, as in a cluster; istiod leaves it empty when it reads files.
 
         Raises
         ------
         Refused
-            istiod's own validation did not let it in.
+            istiod's own validation rejected the configuration.
         """
         self._put("")
         return self._put(_in_namespaces(text))
@@ -234,7 +234,7 @@ class Istiod:
     def _wait(self, gateway: Gateway, number: int, read_from: int) -> Resources:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            # A refused folder brings no answer at all, only a line in the log.
+            # For a rejected folder istiod sends no answer; it only writes a line to its log.
             if not gateway.take(timeout=0.2):
                 log = self._log(read_from)
                 if (start := log.find("Failed to parse")) >= 0:

@@ -1,8 +1,8 @@
-"""Records what a real istiod makes of the cases in tests/mesh/cases.
+"""Record the answers of a real istiod to the cases in tests/mesh/cases.
 
     python -m tests.mesh.record [NAME...]
 
-writes clusters, endpoints, listeners and routes beside each input.yaml, as protobuf's JSON, in the order of names.
+writes clusters, endpoints, listeners and routes next to each input.yaml, as protobuf JSON, sorted by name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CASES = Path(__file__).parent / "cases"
 
 
 def main(names: list[str]) -> None:
-    """Record the named cases, or all."""
+    """Record the named cases, or all cases."""
     program = find()
     if program is None:
         sys.exit("There is no istiod: set LAB_ISTIOD, or run `lab install istiod`.")

@@ -1,4 +1,4 @@
-"""The translator against a real istiod, wherever there is one."""
+"""The translator compared with a real istiod, if one is available."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.services.luck import SEED
 
 CASES = sorted((Path(__file__).parent / "cases").iterdir())
 PROGRAM = find()
-# The short run draws its seeds by the day; the long one always takes the same thousand.
+# The short run uses the seeds of the day; the long run always uses the same thousand seeds.
 SEEDS = range(1000) if os.environ.get("SAGA_LAB_LONG") else range(SEED, SEED + 60)
 
 pytestmark = [
@@ -31,7 +31,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def istiod() -> Iterator[Istiod]:
-    """Run an istiod for all tests of this module."""
+    """Run one istiod for all tests of this module."""
     assert PROGRAM is not None
     with Istiod(PROGRAM) as running:
         yield running
@@ -39,7 +39,7 @@ def istiod() -> Iterator[Istiod]:
 
 @pytest.mark.long
 def test_random_configurations_become_the_same(istiod: Istiod) -> None:
-    """Every resource of each random configuration is what istiod makes of it."""
+    """The translator and istiod generate the same resources for each random configuration."""
     wrong = {number: "\n".join(lines[:40]) for number, lines in disagreements(SEEDS, istiod) if lines}
     assert not wrong, f"seeds {list(wrong)} of {SEEDS}; first: {next(iter(wrong.values()))}"
 
@@ -47,20 +47,20 @@ def test_random_configurations_become_the_same(istiod: Istiod) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_recorded_answers_are_istiods(case: Path, istiod: Istiod) -> None:
-    """What stands beside each case is what istiod answers today."""
+    """The recorded answer of each case equals istiod's current answer."""
     answer = istiod.answer((case / "input.yaml").read_text()).to_json()
     assert answer == {kind: json.loads((case / f"{kind}.json").read_text()) for kind in answer}
 
 
 @pytest.mark.long
 def test_a_difference_would_be_seen(istiod: Istiod) -> None:
-    """Two configurations that differ don't pass for one."""
+    """The resources of two different configurations do not compare as equal."""
     ours = comparable(translate(load(configuration(1))).to_json())
     theirs = comparable(istiod.answer(configuration(2)).to_json())
     assert ours != theirs
 
 
 def test_a_seed_makes_the_same_configuration_every_time() -> None:
-    """What was found by number is found again."""
+    """A seed always generates the same configuration."""
     assert configuration(7) == configuration(7)
     assert configuration(7) != configuration(8)

@@ -1,4 +1,4 @@
-"""What Envoy starts with."""
+"""Envoy's bootstrap configuration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ADMIN, ISTIOD, COLLECTOR = ("127.0.0.1", 9901), ("172.18.0.21", 15010), ("172.18
     ids=["istiod", "files"],
 )
 def test_the_gateway_waits_for_no_name(text: str) -> None:
-    """Jaeger starts last, and its name may be unknown until then: whoever the spans go to stands there by address."""
+    """Every cluster has a static address, since Jaeger starts last and its name may not resolve until then."""
     clusters = yaml.safe_load(text)["static_resources"]["clusters"]
     assert clusters
     assert {cluster["type"] for cluster in clusters} == {"STATIC"}

@@ -1,4 +1,4 @@
-"""YAML's text becomes documents that know their lines, within bounds."""
+"""YAML text is loaded into documents that know their lines, within limits."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from tests.mesh.typos import VALID, YAML, Slip, slipped
 from tests.services.luck import LONG as MORE
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*/input.yaml"))
-SECONDS = 20.0  # far above what anything here takes, for machines that are busy
+SECONDS = 20.0  # far above the usual time, for busy machines
 HEAD = "apiVersion: v1\nkind: Any\nmetadata: {name: a}\nspec:\n"
 
 
 def spec(text: str) -> Any:
-    """Return what becomes of one value in a document's spec."""
+    """Load one YAML value in a document's spec, and return it."""
     (document,) = load(f"{HEAD}  it: {text}\n")
     return document.spec["it"]
 
 
 def refused(text: str) -> Problem:
-    """Return the one problem that loading `text` ends with."""
+    """Return the one problem that loading `text` raises."""
     with pytest.raises(InvalidYaml) as caught:
         load(text)
     (problem,) = caught.value.problems
@@ -43,7 +43,7 @@ def refused(text: str) -> Problem:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.parent.name)
 def test_every_key_and_item_has_its_line(case: Path) -> None:
-    """The line that a document gives for a key is a line of the file on which that key stands."""
+    """The line that a document reports for a key is a line of the file that contains the key."""
     lines = case.read_text(encoding="utf-8").split("\n")
     documents = read(case)
     for document in documents:
@@ -54,14 +54,14 @@ def test_every_key_and_item_has_its_line(case: Path) -> None:
 
 
 def test_a_document_says_what_it_is() -> None:
-    """Kind, apiVersion, name, namespace and spec are at hand, and the namespace is default where none is written."""
+    """A document has a kind, apiVersion, name, namespace and spec, and its namespace defaults to `default`."""
     (document,) = load(HEAD + "  b: [1]\n", "my.yaml")
     assert (document.kind, document.api_version, document.name) == ("Any", "v1", "a")
     assert (document.namespace, document.spec, document.file) == ("default", {"b": [1]}, "my.yaml")
 
 
 def test_a_missing_field_has_the_line_of_what_should_hold_it() -> None:
-    """The line of a path that isn't there is that of its nearest ancestor."""
+    """The line of a missing path is the line of its nearest ancestor."""
     (document,) = load(HEAD + "  b:\n  - c: 1\n")
     assert document.line("spec", "b", 0, "d", "e") == 6
     assert document.line("spec", "b", 7) == 5
@@ -69,7 +69,7 @@ def test_a_missing_field_has_the_line_of_what_should_hold_it() -> None:
 
 
 def test_empty_documents_are_left_out() -> None:
-    """Separators, comments and nothing at all make no documents."""
+    """Separators, comments and empty text produce no documents."""
     assert load("") == []
     assert load("---\n# nothing\n---\n...\n") == []
     assert [document.name for document in load(f"---\n{HEAD}---\n---\n{HEAD}")] == ["a", "a"]
@@ -105,7 +105,7 @@ def test_empty_documents_are_left_out() -> None:
     ],
 )
 def test_scalars_are_read_as_kubernetes_reads_them(text: str, value: object) -> None:
-    """A scalar becomes what the YAML of Kubernetes and istiod makes of it, which isn't always what PyYAML does."""
+    """A scalar has the value that Kubernetes and istiod read, which sometimes differs from PyYAML's value."""
     found = spec(text)
     assert found == value
     assert isinstance(found, bool) == isinstance(value, bool)
@@ -113,19 +113,19 @@ def test_scalars_are_read_as_kubernetes_reads_them(text: str, value: object) -> 
 
 @pytest.mark.parametrize("text", [".inf", "-.Inf", ".nan", "!!int x", "!!binary aGk=", "!mine 1", "!!set {a}"])
 def test_what_kubernetes_cannot_hold_is_refused(text: str) -> None:
-    """Numbers without end and tags of one's own are refused on their line."""
+    """Non-finite numbers and unsupported tags are rejected with their line."""
     assert refused(f"{HEAD}  it: {text}\n").line == 5
 
 
 def test_keys_are_texts() -> None:
-    """A key that YAML takes for a number or a boolean is the text that JSON would make of it."""
+    """A key that YAML reads as a number or a boolean becomes the text that JSON would use."""
     (document,) = load(f"{HEAD}  1: a\n  yes: b\n")
     assert document.spec == {"1": "a", "true": "b"}
     assert "name of a field" in refused(f"{HEAD}  [a]: b\n").message
 
 
 def test_aliases_and_merges_are_followed() -> None:
-    """An alias is what its anchor is, `<<` gives way to what stands beside it, and lines are those of the anchor."""
+    """An alias expands to its anchor with the anchor's lines, and explicit keys override `<<`."""
     (document,) = load(f"{HEAD}  one: &one {{a: 1, b: 2}}\n  two: *one\n  three: {{<<: *one, b: 3}}\n")
     assert document.spec["two"] == {"a": 1, "b": 2}
     assert document.spec["three"] == {"a": 1, "b": 3}
@@ -134,7 +134,7 @@ def test_aliases_and_merges_are_followed() -> None:
 
 
 def bomb(levels: int) -> str:
-    """Return a text of some hundred bytes that grows to 9 to the power of `levels` values."""
+    """Return a text of a few hundred bytes that expands to 9 to the power of `levels` values."""
     names = "abcdefghijklmnop"[:levels]
     lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
     lines += [f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]" for before, name in pairwise(names)]
@@ -158,20 +158,20 @@ def bomb(levels: int) -> str:
     ids=lambda text: text[:12],
 )
 def test_a_text_that_is_too_much_is_refused_quickly(text: str, message: str) -> None:
-    """A YAML bomb, a deep nest and an endless list end with a message, long before memory or patience do."""
+    """A YAML bomb, deep nesting and an endless list are rejected quickly, with a message."""
     began = time.monotonic()
     assert message in refused(text).message
     assert time.monotonic() - began < SECONDS
 
 
 def test_a_nest_of_aliases_is_as_deep_as_what_it_names() -> None:
-    """Aliases don't get around the limit of depth."""
+    """Aliases can't exceed the depth limit."""
     lines = ["a0: &a0 [1]"] + [f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 80)]
     assert "nests more than" in refused("\n".join(lines)).message
 
 
 def test_a_file_of_a_megabyte_is_read() -> None:
-    """Thousands of valid documents in one text of a megabyte are all there, within seconds."""
+    """A text of one megabyte with thousands of valid documents is loaded completely within seconds."""
     text = "\n---\n".join([VALID] * (2**20 // len(VALID)))
     began = time.monotonic()
     documents = load(text)
@@ -181,7 +181,7 @@ def test_a_file_of_a_megabyte_is_read() -> None:
 
 
 def test_what_is_bigger_than_the_limit_is_refused(tmp_path: Path) -> None:
-    """A text or a file above the limit is refused with its size, unread."""
+    """A text or file above the limit is rejected with its size, before it is parsed."""
     text = "# " + "x" * yaml_text.SIZE_LIMIT
     with pytest.raises(InvalidYaml, match=f"{len(text):,} bytes"):
         load(text)
@@ -192,7 +192,7 @@ def test_what_is_bigger_than_the_limit_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("slip", YAML, ids=lambda slip: slip.new[:40])
 def test_a_slip_of_yaml_is_named(slip: Slip) -> None:
-    """A slip in YAML's grammar, or in a document's head, is named with line, field and what was seen."""
+    """A slip in YAML syntax or in a document's head is reported with its line, its field and the cause."""
     text, line = slipped(slip)
     with pytest.raises(InvalidYaml) as caught:
         check_all(text)
@@ -201,14 +201,14 @@ def test_a_slip_of_yaml_is_named(slip: Slip) -> None:
 
 
 def check_all(text: str) -> None:
-    """Load a text and check it; a problem of its head may be found by either."""
+    """Load and check a text; either step may report a problem in the head of a document."""
     problems = check(load(text)).problems
     if problems:
         raise InvalidYaml("the check says no", problems=problems)
 
 
 def test_documents_that_are_no_objects_are_named() -> None:
-    """A list or a bare text where an object belongs is named, and so is everything that a head lacks."""
+    """A list or a text instead of an object is reported, and so is each field that a head lacks."""
     assert refused("- a\n- b").message.startswith("a list where an object")
     assert refused("\n\nhello").line == 3
     with pytest.raises(InvalidYaml) as caught:
@@ -218,7 +218,7 @@ def test_documents_that_are_no_objects_are_named() -> None:
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    """A missing file, a folder and a file that is no text each have their message."""
+    """A missing file, a folder and a file that is not text each have their own message."""
     with pytest.raises(InvalidYaml, match="No such file"):
         read(tmp_path / "none.yaml")
     with pytest.raises(InvalidYaml, match="can't be read"):
@@ -229,13 +229,13 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 
 def test_a_mark_of_byte_order_is_no_matter(tmp_path: Path) -> None:
-    """A file that an editor begins with a byte order mark is read as any other."""
+    """A byte order mark at the start of a file is ignored."""
     (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbf" + HEAD.encode())
     assert [document.name for document in read(tmp_path / "bom.yaml")] == ["a"]
 
 
 def test_errors_number_their_problems_and_stop_at_twenty() -> None:
-    """The text of an error has its problems numbered, at most twenty, how many more there are, and a next step."""
+    """An error numbers its problems, shows at most twenty, counts the rest, and ends with a next step."""
     problems = [Problem("f.yaml", number, "spec.a[0]", "bad") for number in range(1, 26)]
     text = str(InvalidMesh("it is bad.", problems=problems, next_step="mend it"))
     assert "1. f.yaml:1: spec.a[0]: bad" in text
@@ -247,13 +247,13 @@ def test_errors_number_their_problems_and_stop_at_twenty() -> None:
 
 
 def test_paths_are_written_as_people_write_them() -> None:
-    """A path has dots and brackets, and quotes where a key has dots itself."""
+    """A path has dots and brackets, and quotes around a key that contains dots."""
     assert field_path(("spec", "http", 0, "match", 1, "headers", "x-a")) == "spec.http[0].match[1].headers.x-a"
     assert field_path(("metadata", "labels", "app.kubernetes.io/name")) == 'metadata.labels["app.kubernetes.io/name"]'
 
 
 def only_mesh_errors(text: str) -> list[Document]:
-    """Load and check a text; anything but a MeshError goes through, and so does taking too long."""
+    """Load and check a text; let any exception but MeshError through, and fail if it takes too long."""
     began = time.monotonic()
     documents = []
     with suppress(MeshError):
@@ -272,7 +272,7 @@ PIECES = st.sampled_from(
 @given(st.binary(max_size=400))
 @settings(max_examples=50 * MORE, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_bytes_raise_nothing_but_mesh_errors(tmp_path: Path, raw: bytes) -> None:
-    """Whatever bytes a file has, reading it gives documents or a MeshError."""
+    """Reading random bytes returns documents or raises a MeshError."""
     (tmp_path / "any.yaml").write_bytes(raw)
     with suppress(MeshError):
         read(tmp_path / "any.yaml")
@@ -281,7 +281,7 @@ def test_random_bytes_raise_nothing_but_mesh_errors(tmp_path: Path, raw: bytes) 
 @given(st.lists(PIECES, max_size=40).map("".join))
 @settings(max_examples=100 * MORE, deadline=None)
 def test_random_yaml_raises_nothing_but_mesh_errors(text: str) -> None:
-    """Whatever YAML's signs are thrown together, loading gives documents or a MeshError with a place in the text."""
+    """Loading random YAML tokens returns documents or raises a MeshError with a position in the text."""
     only_mesh_errors(text)
     only_mesh_errors(HEAD + "  it: " + text)
 
@@ -289,13 +289,13 @@ def test_random_yaml_raises_nothing_but_mesh_errors(text: str) -> None:
 @given(st.integers(0, len(VALID)), st.integers(0, 6), st.lists(PIECES, max_size=3).map("".join))
 @settings(max_examples=80 * MORE, deadline=None)
 def test_a_valid_text_with_a_piece_changed_raises_nothing_but_mesh_errors(at: int, less: int, more: str) -> None:
-    """A valid configuration with something cut out and put in gives documents or a MeshError."""
+    """Loading a valid configuration with a random edit returns documents or raises a MeshError."""
     only_mesh_errors(VALID[:at] + more + VALID[at + less :])
 
 
 @given(st.text(max_size=60))
 @settings(max_examples=60 * MORE, deadline=None)
 def test_quoted_texts_survive(text: str) -> None:
-    """Any text that stands in quotes comes back as it went in."""
+    """Any quoted text survives a round trip unchanged."""
     dumped = yaml.safe_dump({"it": text}, default_style='"', width=10_000)
     assert load(HEAD + "  " + dumped)[0].spec["it"] == text

@@ -1,4 +1,4 @@
-"""Envoy's API comes from descriptors of the project's own: they are complete, and those of the pinned wheel."""
+"""Envoy's API comes from the project's own descriptors, which are complete and match the pinned wheel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_message_is_the_same_after_json() -> None:
-    """A message with a duration, an enumeration and a packed message in it is read from its own JSON again."""
+    """A message with a duration, an enumeration and a packed message survives a round trip through JSON."""
     listener = listener_v3.Listener(name="http", traffic_direction=core_v3.TrafficDirection.OUTBOUND)
     listener.transparent.value = True
     entry = listener.filter_chains.add().filters.add(name="router")
@@ -29,7 +29,7 @@ def test_a_message_is_the_same_after_json() -> None:
 
 
 def test_what_is_no_message_is_refused() -> None:
-    """A field that the API does not have, and text that is no JSON, are refused with the reason."""
+    """Parsing an unknown field or malformed JSON raises Invalid with the reason."""
     with pytest.raises(envoy_api.Invalid, match="no_such_field"):
         envoy_api.parse('{"no_such_field": 1}', cluster_v3.Cluster())
     with pytest.raises(envoy_api.Invalid):
@@ -37,13 +37,13 @@ def test_what_is_no_message_is_refused() -> None:
 
 
 def test_a_misspelt_message_is_told() -> None:
-    """A name that the descriptors do not have raises an AttributeError with the full name."""
+    """A name that is missing from the descriptors raises an AttributeError with the full name."""
     with pytest.raises(AttributeError, match=r"envoy\.config\.cluster\.v3\.Clutser"):
         _ = cluster_v3.Clutser
 
 
 def test_the_translator_needs_no_other_package_of_protos() -> None:
-    """Neither grpc nor a package of Envoy's protos is imported for the translator."""
+    """The translator imports neither grpc nor a package of Envoy's protos."""
     code = (
         "import sys, labstack.mesh.envoy_files, labstack.mesh.translate\n"
         "print({name.partition('.')[0] for name in sys.modules} & {'envoy', 'grpc', 'udpa', 'validate', 'xds'})"
@@ -54,6 +54,6 @@ def test_the_translator_needs_no_other_package_of_protos() -> None:
 
 @pytest.mark.long
 def test_the_descriptors_are_those_of_the_pinned_wheel() -> None:
-    """`tools/make_envoy_api.py` writes the file as it stands in the repository."""
+    """`tools/make_envoy_api.py` reproduces the committed file."""
     assert OUTPUT.exists()
     subprocess.run([sys.executable, "tools/make_envoy_api.py", "--check"], cwd=ROOT, check=True)

@@ -1,4 +1,4 @@
-"""What can't work is found before it is applied: Istio's own rules, and names of what isn't there."""
+"""Validation finds errors before documents are applied: Istio's own rules, and references to missing objects."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ EVERY = sorted(Path(__file__).parent.glob("cases/*/input.yaml"))
 
 
 def problems(text: str) -> list[str]:
-    """Return what is wrong with a text."""
+    """Return the problems of a text."""
     return [str(problem) for problem in check(load(text)).problems]
 
 
 def warnings(text: str) -> list[str]:
-    """Return what is doubtful about a text that is valid."""
+    """Return the warnings of a valid text."""
     checked = check(load(text))
     assert checked.problems == []
     return [str(warning) for warning in checked.warnings]
@@ -39,7 +39,7 @@ def warnings(text: str) -> list[str]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.parent.name)
 def test_what_istiod_took_is_valid(case: Path) -> None:
-    """The inputs that real istiod was given have no problem, and a warning only where a route is truly out of reach."""
+    """Inputs that a real istiod accepted have no problems, and a warning only for a truly unreachable route."""
     checked = check(read(case, "input.yaml"))
     assert checked.problems == []
     expected = ["input.yaml:45"] if case.parent.name == "04-retries-timeout" else []
@@ -54,7 +54,7 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("case", EVERY, ids=lambda path: path.parent.name)
 def test_broken_references_are_those_that_istiod_leaves_hanging(case: Path) -> None:
-    """A destination is said to be broken exactly where the routes of real istiod name a cluster that it didn't make."""
+    """A destination is broken exactly if the routes of a real istiod refer to a cluster that it did not create."""
     if case.parent.name in ELSEWHERE:
         pytest.skip(ELSEWHERE[case.parent.name])
     clusters = json.loads((case.parent / "clusters.json").read_text(encoding="utf-8"))
@@ -66,19 +66,19 @@ def test_broken_references_are_those_that_istiod_leaves_hanging(case: Path) -> N
 
 
 def test_the_valid_configuration_is_silent() -> None:
-    """The configuration that the slips are made in has neither problem nor warning."""
+    """The configuration that the slips start from has neither problems nor warnings."""
     checked = check(load(VALID))
     assert (checked.problems, checked.warnings) == ([], [])
 
 
 def test_there_are_enough_slips() -> None:
-    """The table has the sixty slips and more that a workshop makes."""
+    """The table has at least sixty slips, as learners make them in a workshop."""
     assert len(PROBLEMS) >= 60
 
 
 @pytest.mark.parametrize("slip", PROBLEMS, ids=lambda slip: slip.new[:40])
 def test_a_slip_is_named(slip: Slip) -> None:
-    """A learner's slip is named with its line, its field, and what was seen or meant."""
+    """A slip is reported with its line, its field, and the wrong or intended value."""
     text, line = slipped(slip)
     found = check(load(text)).problems
     assert any(
@@ -92,7 +92,7 @@ def test_a_slip_is_named(slip: Slip) -> None:
 
 @pytest.mark.parametrize("slip", WARNINGS, ids=lambda slip: slip.new[:40])
 def test_what_does_nothing_is_warned_of(slip: Slip) -> None:
-    """What is valid and will not do what its writer wants is no problem, but a warning with its line and field."""
+    """Valid configuration that does not do what its author intends causes a warning with its line and field."""
     text, line = slipped(slip)
     checked = check(load(text))
     assert checked.problems == []
@@ -102,20 +102,20 @@ def test_what_does_nothing_is_warned_of(slip: Slip) -> None:
 
 
 def split() -> tuple[list[Document], list[Document]]:
-    """Return the services and the rest of the valid configuration, as two files."""
+    """Return the valid configuration in two parts: the services, and the rest."""
     every = load(VALID, "lab.yaml")
     return every[:2], every[2:]
 
 
 def test_what_is_in_force_counts() -> None:
-    """A file that names what only the configuration in force has is valid together with that, and not alone."""
+    """A file that refers to objects in force is valid together with them, and not alone."""
     services, rest = split()
     assert check(rest, services).problems == []
     assert {problem.field for problem in check(rest).problems} >= {"spec.host"}
 
 
 def test_a_file_that_takes_away_what_others_use_is_refused() -> None:
-    """Taking a subset away that a route in force uses is a problem, on the line of that route."""
+    """Removing a subset that a route in force uses is a problem on the line of that route."""
     services, rest = split()
     changed = load(VALID.split("---\n")[3].replace("  - name: v2\n    labels: {version: v2}\n", ""), "new.yaml")
     assert [document.kind for document in changed] == ["DestinationRule"]
@@ -126,14 +126,14 @@ def test_a_file_that_takes_away_what_others_use_is_refused() -> None:
 
 
 def test_faults_of_what_is_in_force_are_no_matter() -> None:
-    """What was broken before doesn't keep another file from being applied."""
+    """Existing problems of the configuration in force do not prevent another file from being applied."""
     services, rest = split()
     broken = load(VALID.replace("subset: v2", "subset: v9"), "lab.yaml")[4:]
     assert check(rest[:1], [*services, *rest[:2], *broken]).problems == []
 
 
 def test_force_lets_broken_references_pass_and_nothing_else() -> None:
-    """With force a host that isn't there is only warned of; a misspelt field or a bad weight still is a problem."""
+    """With force, a missing host is only a warning, while a misspelt field or an invalid weight remains a problem."""
     unknown = VALID.replace("{host: order}", "{host: nowhere}")
     assert any("nowhere" in str(warning) for warning in require_valid(load(unknown), force=True))
     for old, new in (("weight: 80", "wieght: 80"), ("weight: 80", "weight: -80")):
@@ -142,7 +142,7 @@ def test_force_lets_broken_references_pass_and_nothing_else() -> None:
 
 
 def test_what_the_gateway_does_not_see_is_not_there() -> None:
-    """A host or a rule that is exported to other namespaces only is one that the gateway doesn't have."""
+    """A host or rule that is exported only to other namespaces does not exist for the gateway."""
     hidden = VALID.replace("  location: MESH_INTERNAL", "  exportTo: [shop]\n  location: MESH_INTERNAL")
     assert any("is exported to `shop`, so not to the gateway" in line for line in problems(hidden))
     rule = VALID.replace("  host: order\n", "  host: order\n  exportTo: [shop]\n")
@@ -152,7 +152,7 @@ def test_what_the_gateway_does_not_see_is_not_there() -> None:
 
 
 def test_one_mistake_is_not_reported_as_many() -> None:
-    """Where a document is misspelt, nobody is blamed for naming what it holds."""
+    """A misspelt document causes no further problems in documents that refer to it."""
     for old, new in (
         ("  subsets:", "  subset:"),
         ("kind: Gateway", "kind: Gatway"),
@@ -173,7 +173,7 @@ spec:
 
 
 def test_two_rules_for_one_host_are_told_apart() -> None:
-    """A second DestinationRule is a problem where Istio would drop a part of it, and else a warning."""
+    """A second DestinationRule for a host is a problem if Istio would drop part of it, and otherwise a warning."""
     assert (
         "a trafficPolicy" in problems(f"{VALID}---\n{SECOND}  trafficPolicy: {{loadBalancer: {{simple: RANDOM}}}}\n")[0]
     )
@@ -185,7 +185,7 @@ def test_two_rules_for_one_host_are_told_apart() -> None:
 
 
 def test_a_duplicate_names_both_places() -> None:
-    """Two documents of one kind, namespace and name are a problem that names the lines of both."""
+    """Two documents with the same kind, namespace and name are a problem that names both lines."""
     one, two = load(VALID, "a.yaml"), load(SECOND.replace("order-too", "order"), "b.yaml")
     found = [str(problem) for problem in check([*one, *two]).problems]
     assert "b.yaml:3: metadata.name" in found[0]
@@ -220,7 +220,7 @@ spec:
     ],
 )
 def test_a_route_out_of_reach_is_warned_of(first: str, second: str, reached: bool) -> None:
-    """A route is said to be out of reach exactly where an earlier one takes all that it could get."""
+    """A route is reported as unreachable exactly if an earlier route matches all of its requests."""
     text = f"{VALID}---\n{ROUTES}"
     for match in (first, second):
         text += f"  - route: [{{destination: {{host: order}}}}]\n    match: [{match}]\n"
@@ -255,7 +255,7 @@ def test_a_route_out_of_reach_is_warned_of(first: str, second: str, reached: boo
     ],
 )
 def test_regular_expressions_are_those_of_re2(text: str, wrong: str) -> None:
-    """A regular expression is refused where RE2 refuses it, with what it lacks, and taken where RE2 takes it."""
+    """A regular expression is rejected, with the reason, exactly if RE2 rejects it."""
     found = complaint(text)
     assert (found is None) == (wrong == "")
     assert wrong in (found or "")
@@ -287,7 +287,7 @@ TOKENS = [
 @given(st.lists(st.sampled_from(TOKENS), min_size=1, max_size=8).map("".join))
 @settings(max_examples=250 * MORE, deadline=None)
 def test_the_verdict_on_regular_expressions_is_that_of_re2(text: str) -> None:
-    """For texts thrown together at random, the check says no exactly where the real RE2 does."""
+    """The check rejects a random text exactly if the real RE2 rejects it."""
     re2 = pytest.importorskip("re2", reason="NOT TRIED: google-re2 is not installed, so RE2 itself was not asked")
     options = re2.Options()
     options.log_errors = False
@@ -301,7 +301,7 @@ def test_the_verdict_on_regular_expressions_is_that_of_re2(text: str) -> None:
 
 
 def test_names_mean_what_istio_takes_them_for() -> None:
-    """A short host is one of its own namespace, a gateway may be one of another, and wildcards match as Istio's do."""
+    """Short hosts, gateway names and wildcards resolve and match as in Istio."""
     assert full("order", "shop") == "order.shop.svc.cluster.local"
     assert full("order.lab", "shop") == "order.lab"
     assert full("10.0.0.1", "shop") == "10.0.0.1"
@@ -319,7 +319,7 @@ def test_names_mean_what_istio_takes_them_for() -> None:
 
 
 def test_an_error_shows_twenty_problems() -> None:
-    """Of many problems twenty are shown, the others counted, and the first is the next step."""
+    """An error shows at most twenty problems, counts the rest, and suggests fixing the first one."""
     text = VALID + "".join(f"---\n{SECOND.replace('order-too', f'r{n}').replace('host:', 'hots:')}" for n in range(30))
     with pytest.raises(InvalidMesh) as caught:
         require_valid(load(text, "many.yaml"))
@@ -331,7 +331,7 @@ def test_an_error_shows_twenty_problems() -> None:
 
 
 def test_thousands_of_documents_are_checked_in_seconds() -> None:
-    """A configuration of a megabyte, all of it valid, is checked in some seconds."""
+    """A valid configuration of one megabyte is checked within seconds."""
     gateway = VALID.split("---\n")[2]
     text = "---\n".join([gateway, *(copy_of(number) for number in range(2**20 // len(VALID)))])
     began = time.monotonic()
@@ -341,7 +341,7 @@ def test_thousands_of_documents_are_checked_in_seconds() -> None:
 
 
 def copy_of(number: int) -> str:
-    """Return the valid configuration, its Gateway aside, under names of its own."""
+    """Return the valid configuration without its Gateway, under unique names."""
     parts = [part for part in VALID.split("---\n") if "kind: Gateway" not in part]
     text = "---\n".join(parts)
     for name in ("order", "payment", "shop"):

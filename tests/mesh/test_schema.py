@@ -1,4 +1,4 @@
-"""Each field is held to Istio's own schema, and what is wrong is said so that a learner can mend it."""
+"""Each field is checked against Istio's own schema, and each problem is reported so that a learner can fix it."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ Path_ = tuple[str | int, ...]
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.parent.name)
 def test_what_istiod_took_is_valid(case: Path) -> None:
-    """The inputs that real istiod was given have nothing that the schema is against."""
+    """Inputs that a real istiod accepted have no schema problems."""
     assert [str(problem) for document in read(case) for problem in check_schema(document)] == []
 
 
 def test_every_version_of_a_kind_is_taken() -> None:
-    """A document may say v1, v1beta1 or v1alpha3."""
+    """A document may have the version v1, v1beta1 or v1alpha3."""
     for kind in KINDS:
         assert {version.rpartition("/")[2] for version in api_versions(kind)} == {"v1", "v1beta1", "v1alpha3"}
     for version in ("v1alpha3", "v1beta1"):
@@ -73,7 +73,7 @@ def test_every_version_of_a_kind_is_taken() -> None:
 
 
 def test_what_a_cluster_shows_can_be_applied_again() -> None:
-    """The fields that a cluster adds to metadata, and its status, are no problem."""
+    """The status and the metadata fields that a cluster adds cause no problems."""
     data = copy.deepcopy(WHOLE[0])
     data["metadata"] |= {"uid": "1", "generation": 3, "managedFields": [{"manager": "x"}], "labels": {"a": "b"}}
     data["status"] = {"conditions": []}
@@ -81,7 +81,7 @@ def test_what_a_cluster_shows_can_be_applied_again() -> None:
 
 
 def test_the_schemas_are_those_of_the_module_that_they_name() -> None:
-    """The data and the README beside it name module, version, licence and script, the same ones."""
+    """The schema data and the README next to it name the same module, version, licence and script."""
     source = about()
     readme = (SHIPPED.parent / "README.md").read_text(encoding="utf-8")
     assert source["module"] == "istio.io/api"
@@ -93,7 +93,7 @@ def test_the_schemas_are_those_of_the_module_that_they_name() -> None:
 
 
 def test_the_script_writes_the_same_bytes(tmp_path: Path) -> None:
-    """Running the script again, with Go and the module proxy, gives exactly what is shipped."""
+    """Running the script again, with Go and the module proxy, reproduces the shipped file byte for byte."""
     if shutil.which("go") is None:
         pytest.skip("NOT TRIED: Go is not on PATH, so the schemas were not held to the module that they come from")
     environment = {**os.environ, "GOPATH": str(tmp_path / "go"), "GOCACHE": str(tmp_path / "cache")}
@@ -108,7 +108,7 @@ def test_the_script_writes_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_that_the_schemas_say_is_passed_over(kind: str) -> None:
-    """Each keyword and each rule of the schemas is one that the check carries out."""
+    """The check implements each keyword and each rule of the schemas."""
     for path, schema in nodes(schema_of(kind)):
         assert set(schema) <= KNOWN, path
         assert schema.get("format") in {None, "int32", "int64", "double", "byte"}, path
@@ -155,7 +155,7 @@ NAMED = [
 
 
 def only(data: dict[str, Any]) -> tuple[Document, list[str]]:
-    """Return the document that becomes of `data` written as YAML, and the lines of that."""
+    """Write `data` as YAML; return the loaded document, and the lines of the YAML."""
     text = yaml.safe_dump(data, sort_keys=False, default_flow_style=False)
     (document,) = load(text)
     return document, text.split("\n")
@@ -164,7 +164,7 @@ def only(data: dict[str, Any]) -> tuple[Document, list[str]]:
 @given(st.sampled_from(NAMED), st.data())
 @settings(max_examples=80 * MORE, deadline=None)
 def test_a_misspelling_anywhere_is_named(spot: tuple[int, Path_], draw: st.DataObject) -> None:
-    """A field misspelt at a random place is named with its line, its path and what may stand there."""
+    """A misspelt field at a random place is reported with its line, its path and the allowed names."""
     number, path = spot
     data = copy.deepcopy(WHOLE[number])
     name = str(path[-1])
@@ -206,7 +206,7 @@ OF_OTHER_TYPE = {
 @given(st.sampled_from(SPOTS), st.data())
 @settings(max_examples=80 * MORE, deadline=None)
 def test_a_wrong_type_anywhere_is_named(spot: tuple[int, Path_], draw: st.DataObject) -> None:
-    """A value of a wrong type at a random place is named with its line, its path, what it is and what it should be."""
+    """A value of the wrong type at a random place is reported with its line, path, value and expected type."""
     number, path = spot
     data = copy.deepcopy(WHOLE[number])
     value = draw.draw(st.sampled_from(OF_OTHER_TYPE[at(schema_of(data["kind"]), path)["type"]]))
@@ -222,7 +222,7 @@ def test_a_wrong_type_anywhere_is_named(spot: tuple[int, Path_], draw: st.DataOb
 
 
 def as_json_schema(schema: Any) -> Any:
-    """Return a schema as jsonschema takes it: closed, nulls where they may be, without what it doesn't know."""
+    """Return a schema for jsonschema: closed, with explicit nulls, without keywords that jsonschema does not know."""
     if isinstance(schema, list):
         return [as_json_schema(part) for part in schema]
     if not isinstance(schema, dict):
@@ -240,7 +240,7 @@ def as_json_schema(schema: Any) -> Any:
 
 
 def without_rules(schema: Any) -> Any:
-    """Return a schema without formats and rules, which jsonschema can't judge."""
+    """Return a schema without formats and rules, which jsonschema can't check."""
     if isinstance(schema, list):
         return [without_rules(part) for part in schema]
     if not isinstance(schema, dict):
@@ -266,7 +266,7 @@ FIELDS = sorted({name for spec in SPECS.values() for _, schema in nodes(spec) fo
 def test_the_verdict_is_that_of_jsonschema(
     spot: tuple[int, Path_], other: tuple[int, Path_], value: Any, name: str, add: bool
 ) -> None:
-    """For documents changed at random, the walk says no exactly where jsonschema does."""
+    """The walk rejects a randomly changed document exactly if jsonschema rejects it."""
     number, path = spot
     data = copy.deepcopy(WHOLE[number])
     put(data, path, copy.deepcopy(value))
@@ -285,7 +285,7 @@ def test_the_verdict_is_that_of_jsonschema(
 
 
 def places_of(value: Any) -> Any:
-    """Return the keys of a mapping or a list; none for anything else."""
+    """Return the keys of a mapping or the indexes of a list; empty for anything else."""
     return value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
 
 
@@ -315,5 +315,5 @@ def places_of(value: Any) -> Any:
     ],
 )
 def test_durations_are_those_of_go(text: str, length: int | None) -> None:
-    """A duration is what Go's time.ParseDuration takes, and nothing else."""
+    """A duration is valid exactly if Go's time.ParseDuration accepts it."""
     assert durations.nanoseconds(text) == length

@@ -1,4 +1,4 @@
-"""The translator against recorded answers of a real istiod."""
+"""The translator compared with recorded answers of a real istiod."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ CASES = sorted((Path(__file__).parent / "cases").iterdir())
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("kind", ["clusters", "endpoints", "listeners", "routes"])
 def test_the_translator_makes_what_istiod_made(case: Path, kind: str) -> None:
-    """Each resource, in the same order, equals the one that istiod 1.29.1 made of the case."""
+    """Each resource equals the one that istiod 1.29.1 generated for the case, in the same order."""
     made = translate(read(case / "input.yaml")).to_json()
     assert made[kind] == json.loads((case / f"{kind}.json").read_text())

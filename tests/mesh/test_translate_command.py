@@ -1,4 +1,4 @@
-"""`lab mesh translate`."""
+"""The command `lab mesh translate`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _run(*files: Path) -> Result:
 
 
 def test_a_file_is_printed_as_one_json_object() -> None:
-    """Standard output holds the four lists, and nothing else."""
+    """Standard output contains only the four lists."""
     case = CASES / "14-four-services"
     result = _run(case / "input.yaml")
     kinds = ("clusters", "endpoints", "listeners", "routes")
@@ -27,7 +27,7 @@ def test_a_file_is_printed_as_one_json_object() -> None:
 
 
 def test_several_files_are_one_configuration(tmp_path: Path) -> None:
-    """A VirtualService in one file leads to the service in another."""
+    """A VirtualService in one file routes to a service in another."""
     case = CASES / "05-defaults"
     documents = (case / "input.yaml").read_text().split("---\n")
     files = [tmp_path / f"{number}.yaml" for number in range(len(documents))]
@@ -38,7 +38,7 @@ def test_several_files_are_one_configuration(tmp_path: Path) -> None:
 
 
 def test_warnings_go_to_standard_error() -> None:
-    """A broken reference is told, and translated nevertheless."""
+    """A broken reference causes a warning on standard error, and is translated nevertheless."""
     result = _run(CASES / "45-broken-references" / "input.yaml")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["clusters"]
@@ -47,7 +47,7 @@ def test_warnings_go_to_standard_error() -> None:
 
 
 def test_what_is_refused_prints_nothing_and_fails(tmp_path: Path) -> None:
-    """An unsupported kind, what is no YAML, and a file that isn't there end with 1 and a reason."""
+    """An unsupported kind, malformed YAML and a missing file exit with status 1 and a reason."""
     envoy_filter = tmp_path / "filter.yaml"
     envoy_filter.write_text("apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: a}\n")
     no_yaml = tmp_path / "no.yaml"

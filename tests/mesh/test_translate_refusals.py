@@ -1,4 +1,4 @@
-"""What the translator doesn't do, or can't read, is refused, by name and line; it never fails otherwise."""
+"""The translator rejects unsupported or malformed configuration by field and line, and never fails otherwise."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ metadata:
 spec:
 """
 
-# Kind, spec, line of the document, and the field that is refused there.
+# Kind, spec, and the line and field that the translator rejects.
 REFUSED = [
     (
         "Gateway",
@@ -80,7 +80,7 @@ def _text(kind: str, spec: str) -> str:
 
 @pytest.mark.parametrize(("kind", "spec", "line", "field"), REFUSED, ids=lambda part: str(part)[:40])
 def test_what_the_translator_does_not_do_is_refused(kind: str, spec: str, line: int, field: str) -> None:
-    """The error names file, line and field of what is not done."""
+    """The error names the file, line and field of unsupported configuration."""
     with pytest.raises(Unsupported) as refusal:
         translate(load(_text(kind, spec), "it.yaml"))
     assert [(each.line, each.field) for each in refusal.value.problems] == [(line, field)]
@@ -88,7 +88,7 @@ def test_what_the_translator_does_not_do_is_refused(kind: str, spec: str, line: 
 
 
 def test_every_reason_is_named_at_once() -> None:
-    """Whoever mends a file learns of all that isn't done in one go, over all documents."""
+    """One error lists everything that is unsupported in all documents."""
     text = "---\n".join(_text(kind, spec) for kind, spec, _, _ in REFUSED)
     with pytest.raises(Unsupported) as refusal:
         translate(load(text))
@@ -96,7 +96,7 @@ def test_every_reason_is_named_at_once() -> None:
 
 
 def test_a_misspelt_field_is_told_its_right_name() -> None:
-    """Where a known field is close, the refusal says so."""
+    """The error for a misspelt field suggests the most similar known field."""
     with pytest.raises(Unsupported, match="did you mean `prefix`"):
         translate(load(_text("VirtualService", "http: [{match: [{uri: {prefx: /}}]}]")))
 
@@ -110,7 +110,7 @@ def test_a_misspelt_field_is_told_its_right_name() -> None:
     ],
 )
 def test_metadata_that_steers_is_refused(where: str, reason: str) -> None:
-    """Annotations and labels by which istiod steers, and unknown metadata, are not passed over."""
+    """Annotations and labels that control istiod, and unknown metadata fields, are rejected."""
     text = _text("ServiceEntry", "hosts: [a.test]").replace("  name: it\n", f"  name: it\n  {where}\n")
     with pytest.raises(Unsupported, match=reason):
         translate(load(text))
@@ -133,7 +133,7 @@ def test_metadata_that_steers_is_refused(where: str, reason: str) -> None:
     ],
 )
 def test_what_istiod_could_not_read_either_is_refused(kind: str, spec: str, field: str) -> None:
-    """A value of the wrong type is named with its field, and what is expected."""
+    """A value that istiod could not read either is rejected with its field and the expected form."""
     with pytest.raises(InvalidMesh, match=r"expected|only one") as refusal:
         translate(load(_text(kind, spec)))
     assert [each.field for each in refusal.value.problems] == [field]
@@ -150,7 +150,7 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
 @tries(60, shrink=False)
 @given(configurations(), st.integers(0, 2**32))
 def test_whatever_is_written_is_translated_or_refused(text: str, chance: int) -> None:
-    """However a configuration is damaged, the translator answers, or says in its own words why it doesn't."""
+    """A damaged configuration is either translated or rejected with a list of problems."""
     luck = random.Random(chance)
     documents = list(yaml.safe_load_all(text))
     for _ in range(luck.randint(1, 6)):

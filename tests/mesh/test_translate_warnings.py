@@ -1,4 +1,4 @@
-"""What istiod takes in silence, and hardly anyone means, is a warning."""
+"""Configuration that istiod accepts silently but that is hardly ever intended causes a warning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _warnings(case: str) -> list[tuple[str, str]]:
 
 
 def test_a_sound_configuration_has_no_warnings() -> None:
-    """The lab's own four services give no cause for any."""
+    """The configuration of the lab's own four services causes no warnings."""
     assert _warnings("14-four-services") == []
 
 
@@ -36,14 +36,14 @@ def test_a_sound_configuration_has_no_warnings() -> None:
     ],
 )
 def test_a_reference_that_leads_nowhere_is_named(field: str, message: str) -> None:
-    """Each has its own warning, at the field that says it."""
+    """Each reference to a missing object causes one warning, at its own field."""
     found = [each for each in _warnings("45-broken-references") if each[0] == field]
     assert len(found) == 1
     assert message in found[0][1]
 
 
 def test_a_warning_names_its_line() -> None:
-    """File and line lead to the reference."""
+    """A warning starts with the file and line of the reference."""
     warnings = translate(load(BROKEN, "broken.yaml")).warnings
     lines = BROKEN.splitlines()
     subset = next(each for each in warnings if each.field.endswith("subset"))
@@ -61,12 +61,12 @@ def test_a_warning_names_its_line() -> None:
     ],
 )
 def test_what_has_no_effect_or_another_than_it_seems_is_named(case: str, field: str, message: str) -> None:
-    """A Gateway for others, a name given twice, hosts that no server takes."""
+    """A Gateway for other proxies, a duplicate name, unserved hosts and an ambiguous port each cause a warning."""
     assert any(message in text for name, text in _warnings(case) if name == field)
 
 
 def test_a_virtual_service_without_a_gateway_is_named() -> None:
-    """Istio then means the sidecars, of which the lab has none."""
+    """A VirtualService without a gateway causes a warning, since it applies to sidecars and the lab has none."""
     text = (
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a, namespace: default}\n"
         "spec: {hosts: [a.test], http: [{directResponse: {status: 200}}]}\n"

@@ -1,6 +1,6 @@
-"""A valid configuration, and what learners make of it: each slip with its place and a piece of the message.
+"""A valid configuration, and typical slips of learners, each with its location and part of the expected message.
 
-A slip replaces one text, which stands once in the configuration, by another; the problem must be on the line of `at`.
+A slip replaces text that occurs once in the configuration. The problem must be reported on the line with `at`.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Slip(NamedTuple):
 HTTP, DR = "spec.http", "spec.trafficPolicy"
 
 PROBLEMS = [
-    # misspelt, misplaced
+    # misspelt or misplaced names
     Slip("weight: 80", "wieght: 80", "wieght", f"{HTTP}[0].route[0].wieght", "did you mean `weight`?"),
     Slip("timeout: 4s", "timout: 4s", "timout", f"{HTTP}[0].timout", "did you mean `timeout`?"),
     Slip("gateways: [lab", "gateway: [lab", "gateway: [", "spec.gateway", "did you mean `gateways`?"),
@@ -170,7 +170,7 @@ PROBLEMS = [
         "{name: shop, namespace", "{name: shop, namespce", "namespce", "metadata.namespce", "did you mean `namespace`?"
     ),
     Slip("name: shop,", "name: My_Shop,", "My_Shop", "metadata.name", "small letters"),
-    # wrong type
+    # wrong types
     Slip(
         'hosts: ["shop.lab.test"]',
         "hosts: shop.lab.test",
@@ -220,7 +220,7 @@ PROBLEMS = [
     Slip("status: 200", "status: ok", "status: ok", f"{HTTP}[3].directResponse.status", "an integer"),
     Slip("bind: 127.0.0.9", "bind: true", "bind: true", "spec.servers[0].bind", "in quotes"),
     Slip("ports: {http: 18102}", "ports: [18102]", "18102", "spec.endpoints[1].ports", "a list where a mapping"),
-    # missing
+    # missing fields
     Slip("  host: order\n", "", "spec:\n  trafficPolicy", "spec.host", "is missing"),
     Slip("destination: {host: order}", "weight: 100", "weight: 100", f"{HTTP}[1].route[0].destination", "is missing"),
     Slip(
@@ -239,7 +239,7 @@ PROBLEMS = [
     ),
     Slip("address: 127.0.0.2, ", "", "18102", "spec.endpoints[1].address", "needs an address"),
     Slip(", protocol: HTTP2", "", "name: front", "spec.servers[0].port.protocol", "is missing"),
-    # one of several, ranges, enums
+    # exclusive fields, ranges, enums
     Slip(
         "{prefix: /orders}",
         "{prefix: /orders, exact: /orders}",
@@ -388,7 +388,7 @@ PROBLEMS = [
         "spec.subsets[1].name",
         "stands twice",
     ),
-    # what isn't there
+    # references to missing objects
     Slip(
         "destination: {host: order}",
         "destination: {host: ordr}",
@@ -536,7 +536,7 @@ YAML = [
 
 
 def slipped(slip: Slip) -> tuple[str, int]:
-    """Return the configuration with a slip, and the line on which it must be found."""
+    """Return the configuration with a slip, and the line on which it must be reported."""
     assert VALID.count(slip.old) == 1, f"{slip.old!r} stands {VALID.count(slip.old)} times"
     text = VALID.replace(slip.old, slip.new)
     assert text.count(slip.at) == 1, f"{slip.at!r} stands {text.count(slip.at)} times"

@@ -12,12 +12,12 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def path(request: pytest.FixtureRequest) -> Path:
-    """Each notebook in turn."""
+    """Return each notebook's path in turn."""
     notebook: Path = request.param
     return notebook
 
 
 @pytest.fixture
 def notebook(path: Path) -> Any:
-    """The notebook as it is saved."""
+    """Return the notebook as it is saved."""
     return nbformat.read(path, as_version=4)

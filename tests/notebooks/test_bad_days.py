@@ -1,6 +1,6 @@
-"""What a learner does to a notebook: each cell twice, only half of them, all of them in any order.
+"""Learners' mistakes with a notebook: each cell runs twice, only half of the cells run, or all run in random order.
 
-Whatever fails then says what to do, and a reset brings everything back.
+Each resulting error names the next step, and a reset restores the lab.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAYS_WHAT_TO_DO = ("Next step:", "Run All Above", "Run the cells above it")
 
 
 def cells_of(path: Path, way: str) -> list[str]:
-    """Return the code of a notebook as somebody runs it who has begun with its first cell, and then goes astray."""
+    """Return a notebook's cells in the order of a learner who runs the first cell and then loses track."""
     first, *rest = (cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
     luck = random.Random(f"{SEED} {path.stem}")
     then = {
@@ -35,7 +35,7 @@ def cells_of(path: Path, way: str) -> list[str]:
 
 
 def errors_of(cells: list[str]) -> list[Any]:
-    """Run cells in one kernel, as in a notebook of the course, and return every error that was shown."""
+    """Run cells in one kernel, as in a notebook of the course, and return every error that is shown."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     client = NotebookClient(
         notebook, allow_errors=True, timeout=180, resources={"metadata": {"path": str(ROOT / "notebooks")}}
@@ -50,7 +50,7 @@ def errors_of(cells: list[str]) -> list[Any]:
     ("path", "way"), short_sample(BAD_DAYS, 1), ids=lambda value: value.stem if isinstance(value, Path) else value
 )
 def test_a_notebook_says_what_to_do(course_lab: Lab, path: Path, way: str) -> None:
-    """Each error has its next step, and after a reset the lab is ready and every invariant holds."""
+    """Each error has a next step, and after a reset the lab is ready and every invariant holds."""
     errors = errors_of(cells_of(path, way))
     for error in errors:
         shown = "\n".join([error.evalue, *error.traceback])

@@ -1,4 +1,4 @@
-"""What holds for every notebook, so that comparing them means something and reading them is a pleasure."""
+"""Rules for every notebook, so that comparisons are meaningful and notebooks are pleasant to read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECTIONS = [
 ]
 GUIDE = (ROOT / "docs" / "instructors.md").read_text(encoding="utf-8")
 SECONDS = {number: float(seconds) for number, seconds in re.findall(r"^\| \[(\d\d)\]\(\S+\) \| (\d+) \|", GUIDE, re.M)}
-"""What running each notebook took, as `python -m benchmarks course` has measured it."""
+"""Running time of each notebook in seconds, as measured by `python -m benchmarks course`."""
 
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
@@ -51,7 +51,7 @@ def lines_of(cell: Any) -> int:
 
 
 def test_every_code_cell_was_run_in_order(notebook: Any) -> None:
-    """Each code cell has an execution count, from one on: a cell without is not compared at all."""
+    """Execution counts of the code cells start at one without gaps, since a cell that has none is not compared."""
     counts = [cell.execution_count for cell in code_cells(notebook)]
     assert counts == list(range(1, len(counts) + 1))
 
@@ -64,13 +64,13 @@ def test_most_cells_are_compared(notebook: Any) -> None:
 
 
 def test_each_exemption_has_its_reason(path: Path, notebook: Any) -> None:
-    """The cells that are not compared are those that exempt.toml gives a reason for, and no others."""
+    """Exactly the cells for which exempt.toml gives a reason are exempt from comparison."""
     assert {cell.id for cell in code_cells(notebook) if exempt(cell)} == set(EXEMPT.get(path.stem, {}))
     assert all(len(reason) > 20 for reason in EXEMPT.get(path.stem, {}).values())
 
 
 def test_nothing_went_wrong_unseen(notebook: Any) -> None:
-    """No output is an error or stderr, but where a cell says that it raises."""
+    """No cell has stderr output, and only cells tagged `raises-exception` have errors."""
     for cell in code_cells(notebook):
         kinds = [output.get("name", output.output_type) for output in cell.outputs]
         assert "stderr" not in kinds
@@ -78,7 +78,7 @@ def test_nothing_went_wrong_unseen(notebook: Any) -> None:
 
 
 def test_the_sections_are_there(notebook: Any) -> None:
-    """Each notebook opens and ends as all do: title, outcomes, prerequisites, map, then exercises to next."""
+    """Each notebook has the same parts in the same order, from title, outcomes and map to exercises and next steps."""
     text = words(notebook)
     assert re.match(r"# \d\d · \S", notebook.cells[0].source)
     places = [text.find(section) for section in SECTIONS]
@@ -89,7 +89,7 @@ def test_the_sections_are_there(notebook: Any) -> None:
 
 
 def test_the_minutes_add_up(notebook: Any) -> None:
-    """Reading and exercises add up to the minutes, and a notebook takes 20 to 45 of them."""
+    """The minutes for reading and for exercises add up to the total, which is 20 to 45."""
     found = re.search(r"\*\*Minutes:\*\* (\d+) \((\d+) to read and run, (\d+)", words(notebook))
     assert found
     total, reading, exercises = map(int, found.groups())
@@ -98,7 +98,7 @@ def test_the_minutes_add_up(notebook: Any) -> None:
 
 
 def test_the_minutes_are_what_was_measured(path: Path, notebook: Any) -> None:
-    """Who reads at an ordinary pace, and waits for what docs/instructors.md has of running it, needs what is stated."""
+    """The stated minutes fit an ordinary reading pace plus the running time from docs/instructors.md."""
     found = re.search(r"\*\*Minutes:\*\* \d+ \((\d+) to read and run", words(notebook))
     assert found
     reckoned = minutes_to_read(notebook, SECONDS[path.stem[:2]])
@@ -106,7 +106,7 @@ def test_the_minutes_are_what_was_measured(path: Path, notebook: Any) -> None:
 
 
 def test_learners_guess_first(notebook: Any) -> None:
-    """At least two cells ask for a guess, with a place to write it, and code follows right behind."""
+    """At least two cells ask for a prediction, with space to write it, and a code cell follows each."""
     asking = [number for number, cell in enumerate(notebook.cells) if "> **Predict.**" in cell.source]
     assert len(asking) >= 2
     for number in asking:
@@ -115,7 +115,7 @@ def test_learners_guess_first(notebook: Any) -> None:
 
 
 def test_it_begins_alone(path: Path, notebook: Any) -> None:
-    """The first code cell attaches to the lab: no notebook needs another to have been run."""
+    """The first code cell attaches to the lab, so that no notebook depends on another."""
     assert f'begin("{path.stem[:2]}")' in code_cells(notebook)[0].source
 
 
@@ -127,7 +127,7 @@ def test_code_cells_are_short(notebook: Any) -> None:
 
 
 def test_each_exercise_is_asked(path: Path, notebook: Any) -> None:
-    """The notebook asks each of its exercises by name, checks it, and sets it up and cleans it up where it must."""
+    """The notebook names and checks each of its exercises, with setup and cleanup if the exercise needs them."""
     code = "\n".join(cell.source for cell in code_cells(notebook))
     exercises = course()[path.stem[:2]]
     assert len(exercises) >= 5
@@ -140,7 +140,7 @@ def test_each_exercise_is_asked(path: Path, notebook: Any) -> None:
 
 
 def test_it_ends_with_a_self_check_and_a_reset(notebook: Any) -> None:
-    """The last code cell resets the lab and shows that it did, after a self-check with an output."""
+    """The last code cell resets the lab and shows the result, after a self-check with output."""
     *before, last = code_cells(notebook)
     assert last.source.startswith("lab.reset()")
     assert last.outputs
@@ -148,7 +148,7 @@ def test_it_ends_with_a_self_check_and_a_reset(notebook: Any) -> None:
 
 
 def test_each_picture_has_a_text(notebook: Any) -> None:
-    """Each figure has alt text, each image in the prose, and each Mermaid diagram a description."""
+    """Each figure and each image has alt text, and each Mermaid diagram has a title and a description."""
     for cell in code_cells(notebook):
         for output in cell.outputs:
             if "image/png" in output.get("data", {}):
@@ -162,7 +162,7 @@ def test_each_picture_has_a_text(notebook: Any) -> None:
 
 
 def test_links_resolve(path: Path, notebook: Any) -> None:
-    """Each link in the prose is relative and leads to a file that is there; none to a bare localhost."""
+    """Each link in the prose is relative and leads to an existing file, and no cell names localhost."""
     for _, _, target in LINK.findall(words(notebook)):
         assert "://" not in target, target
         assert (path.parent / target.partition("#")[0]).exists(), target
@@ -171,7 +171,7 @@ def test_links_resolve(path: Path, notebook: Any) -> None:
 
 
 def test_it_was_saved_by_the_script(path: Path, notebook: Any) -> None:
-    """No widget state, no timings, no version of Python, ids that a person chose, and no secret."""
+    """A saved notebook has readable cell ids, and no widget state, timings, Python version or secrets."""
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert set(notebook.metadata.language_info) == {"name"}
     assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
@@ -183,16 +183,16 @@ def test_it_was_saved_by_the_script(path: Path, notebook: Any) -> None:
 
 
 def test_every_exemption_belongs_to_a_notebook() -> None:
-    """exempt.toml names no notebook that is gone."""
+    """exempt.toml names only existing notebooks."""
     assert [name for name in EXEMPT if not (ROOT / "notebooks" / f"{name}.ipynb").exists()] == []
 
 
 def test_every_notebook_has_exercises() -> None:
-    """The course's exercises belong to notebooks that are there."""
+    """Each notebook has exercises, and each exercise belongs to an existing notebook."""
     assert {path.stem[:2] for path in (ROOT / "notebooks").glob("*.ipynb")} == set(course())
 
 
 def test_names_of_exercises_are_unique() -> None:
-    """An exercise is found by its name alone."""
+    """Each exercise of the course has a unique name."""
     names = [exercise.name for exercises in course().values() for exercise in exercises]
     assert len(set(names)) == len(names)

@@ -1,4 +1,4 @@
-"""A lab whose machine has nothing that observes it, with a cache of its own."""
+"""A lab without observers on its machine, and with a separate cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.stack.labs import Grounds
 
 @contextmanager
 def bare_lab(name: str, environment: Mapping[str, str] | None = None) -> Iterator[Grounds]:
-    """Give the grounds of a lab that finds every program but those that `lab install` gets; it is not started yet."""
+    """Yield the grounds of a lab that is not started yet and has every program except those from `lab install`."""
     cache = Path(tempfile.mkdtemp(prefix="saga-lab-test-cache-"))
     (cache / "saga-lab" / "programs").mkdir(parents=True)
     for there in LabPaths.of_user().cache.iterdir():
@@ -30,5 +30,5 @@ def bare_lab(name: str, environment: Mapping[str, str] | None = None) -> Iterato
 
 
 def give(grounds: Grounds, name: str) -> None:
-    """Put a program of this machine's cache into the lab's own, as an install does."""
+    """Link a program from this machine's cache into the lab's own, as if it were installed."""
     os.symlink(LabPaths.of_user().cache / "programs" / name, grounds.paths.cache / "programs" / name)

@@ -1,4 +1,4 @@
-"""The course's lab with everything that observes it; each test heals what it broke."""
+"""The course's lab with all observers; each test heals what it broke."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.stack.labs import Grounds
 
 @pytest.fixture
 def watched(course_lab: Lab) -> Grounds:
-    """The lab, all its components running, and without orders in flight."""
+    """The lab, with all components running and no orders in flight."""
     grounds = Grounds.of(course_lab)
     grounds.make_ready()
     return grounds
@@ -20,26 +20,26 @@ def watched(course_lab: Lab) -> Grounds:
 
 @pytest.fixture
 def lab(watched: Grounds) -> Lab:
-    """The same, as the object that a notebook has."""
+    """The same lab, as the object that a notebook has."""
     return watched.lab
 
 
 @pytest.fixture
 def session(lab: Lab) -> Session:
-    """What a notebook works with."""
+    """The session that a notebook works with."""
     return begin("09", lab)
 
 
 @pytest.fixture
 def fresh(lab: Lab) -> Session:
-    """The same, with its baseline data."""
+    """The same session, on a lab with its baseline data."""
     lab.reset()
     return begin("09", lab)
 
 
 @pytest.fixture(autouse=True)
 def _needs(request: pytest.FixtureRequest) -> None:
-    """Skip a test whose program is not on this machine, before anything else of it runs."""
+    """Skip a test whose program is not installed, before anything else of the test runs."""
     marker = request.node.get_closest_marker("needs")
     for name in marker.args if marker else ():
         if find_program(name, Lab().paths) is None:

@@ -1,4 +1,4 @@
-"""Each alert is made to fire by a real fault, and is gone when that is healed."""
+"""Each alert fires on a real fault, and resolves when the fault is healed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.needs("prometheus")
 
 @dataclass(frozen=True)
 class Fault:
-    """How to break something so that an alert fires, and how to heal it."""
+    """A fault that makes an alert fire, and its healing."""
 
     breaks: Callable[[Session], object]
     heals: Callable[[Session], object]
@@ -89,14 +89,14 @@ def broken(fault: Fault, session: Session) -> Iterator[None]:
 
 
 def test_every_alert_has_its_fault(session: Session) -> None:
-    """There is a fault for each alert, and at rest none fires."""
+    """There is a fault for each alert, and no alert fires at rest."""
     assert set(session.look.prometheus.rules().alert) == set(FAULTS)
     wait_until(lambda: session.look.alerts().empty, 60)
 
 
 @pytest.mark.parametrize("alert", short_sample(FAULTS, 1))
 def test_it_fires_and_heals(session: Session, alert: str) -> None:
-    """The alert fires within half a minute of a real fault, and is gone within a minute of its healing."""
+    """The alert fires within 30 s of a real fault, and resolves within 60 s of its healing."""
 
     def firing() -> bool:
         alerts = session.look.alerts()

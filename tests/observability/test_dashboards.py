@@ -1,4 +1,4 @@
-"""Each panel of each dashboard shows something, once there was something to show."""
+"""Each panel of each dashboard shows data after a load."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.needs("prometheus")
 
 @pytest.fixture(scope="module")
 def loaded() -> list[str]:
-    """What was done already for all panels; once is enough."""
+    """A list that is not empty once the load was made; one load is enough for all panels."""
     return []
 
 
 def make_load(session: Session) -> None:
-    """Do everything that a panel shows: orders good and bad, duplicates, and requests that end in 4xx and 5xx."""
+    """Create data for every panel: completed and failed orders, duplicates, and requests that return 4xx and 5xx."""
     _, shop, look, _ = session
     look.now()
     orders = [shop.place_order(customer, "lisbon", {"earl-grey": 1}) for customer in ("ada", "nobody") * 6]
@@ -43,7 +43,7 @@ def make_load(session: Session) -> None:
 
 @pytest.mark.parametrize("name", dashboards.names())
 def test_every_query_has_data(session: Session, loaded: list[str], name: str) -> None:
-    """After a load, each query of each panel has a number in a real Prometheus."""
+    """After a load, each query of each panel returns a number from a real Prometheus."""
     if not loaded:
         make_load(session)
         loaded.append("done")
@@ -69,7 +69,7 @@ def test_the_same_as_text(session: Session) -> None:
 
 
 def test_a_dashboard_that_is_not_there(lab: Lab) -> None:
-    """Who mistypes its name is told which there are."""
+    """The error for an unknown dashboard lists the known ones."""
     with pytest.raises(Exception, match="There is no dashboard 'sage'") as raised:
         dashboards.panels("sage")
     assert "saga" in str(raised.value)

@@ -1,4 +1,4 @@
-"""What docs/metrics.md says of the metrics is what is shown."""
+"""docs/metrics.md matches the metrics that the lab exposes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 ROW = re.compile(r"\| `(\w+)` \| (counter|gauge|histogram) \|([\w, ]*)\|")
 OF_PYTHON = ("python_", "process_")
 Families = dict[str, tuple[str, frozenset[str]]]
-"""Type and labels, by name."""
+"""Type and labels of each metric, by name."""
 
 
 def documented(job: str) -> Families:
-    """Read the table of a job."""
+    """Return the metrics in the table of a job."""
     section = re.search(rf"^## [^\n]*job `{job}`\n(.*?)(?=^## )", DOCS.read_text(encoding="utf-8"), re.M | re.S)
     assert section, job
     return {
@@ -31,7 +31,7 @@ def documented(job: str) -> Families:
 
 
 def shown(*urls: str) -> Families:
-    """Read what is shown; of a family without samples nobody knows the labels."""
+    """Return the exposed metrics; the labels of a family without samples are unknown."""
     found: Families = {}
     for url in urls:
         for family in text_string_to_metric_families(httpx.get(url).text):
@@ -42,7 +42,7 @@ def shown(*urls: str) -> Families:
 
 
 def test_the_services_metrics_are_documented(session: Session) -> None:
-    """Every metric of the four services stands in the table, with its type and labels, and no other does."""
+    """The table lists exactly the metrics of the four services, with their types and labels."""
     shop = session.shop
     for customer in ("ada", "nobody"):
         shop.follow(shop.place_order(customer, "lisbon", {"earl-grey": 1}))
@@ -51,7 +51,7 @@ def test_the_services_metrics_are_documented(session: Session) -> None:
 
     def differences() -> Families:
         now = {name: what for name, what in shown(*urls).items() if not name.startswith(OF_PYTHON)}
-        if not now["parked_records_total"][1]:  # nothing was parked yet, so nobody knows by what that is counted
+        if not now["parked_records_total"][1]:  # no record was parked yet, so the labels are unknown
             now["parked_records_total"] = there["parked_records_total"]
         return dict(set(now.items()) ^ set(there.items()))
 
@@ -59,10 +59,10 @@ def test_the_services_metrics_are_documented(session: Session) -> None:
 
 
 def test_the_relays_metrics_are_documented(session: Session) -> None:
-    """Every metric of the connect-watcher stands in the table, with its type and labels, and no other does."""
+    """The table lists exactly the metrics of the connect-watcher, with their types and labels."""
     now = shown(f"http://127.0.0.1:{session.lab.backend.component('connect-watcher').port}/metrics")
     ours = {name: what for name, what in now.items() if not name.startswith(OF_PYTHON)}
-    # There is none until a connector was left failed, or restarted.
+    # These exist only after a connector was left failed, or restarted.
     for name in ("connect_watcher_left_failed", "connect_watcher_restarts_total"):
         ours[name] = documented("relay")[name]
     assert ours == documented("relay")
@@ -71,12 +71,12 @@ def test_the_relays_metrics_are_documented(session: Session) -> None:
 @pytest.mark.parametrize("job", ["kafka", "connect", "gateway"])
 @pytest.mark.needs("prometheus")
 def test_what_prometheus_keeps_of_the_others_is_documented(session: Session, job: str) -> None:
-    """Each metric of the table is in Prometheus, with these labels; of Java's agent no other is."""
+    """Prometheus has each metric of the table, with its labels, and no other metric of the Java agent."""
     session.shop.follow(session.shop.place_order("ada", "lisbon", {"earl-grey": 1}))
     session.look.now()
     for name, (kind, labels) in documented(job).items():
         asked = f'{name}{"_count" if kind == "histogram" else ""}{{job="{job}"}}'
-        series = session.look.promql(f"last_over_time({asked}[30s])")  # one slow scrape leaves all of a job out
+        series = session.look.promql(f"last_over_time({asked}[30s])")  # one slow scrape omits all metrics of a job
         assert labels <= set(series.columns), name
     if job != "gateway":
         asked = f'{{job="{job}", __name__=~"(kafka|connect|debezium)_.*"}}'
@@ -85,7 +85,7 @@ def test_what_prometheus_keeps_of_the_others_is_documented(session: Session, job
 
 
 def test_every_alert_is_documented() -> None:
-    """The table of alerts has those of the rules, and no others."""
+    """The table lists exactly the alerts of the rules."""
     rules = yaml.safe_load((DOCS.parents[1] / "lab-stack/prometheus/alerting.rules.yml").read_text(encoding="utf-8"))
     names = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
     section = DOCS.read_text(encoding="utf-8").split("## Rules")[1]

@@ -1,4 +1,4 @@
-"""Observers that come to a running lab: installed by hand, or obtained in the background."""
+"""Observers that join a running lab: installed by hand, or downloaded in the background."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def processes(grounds: Grounds) -> dict[str, int | None]:
 
 
 def all_answer(up: pd.DataFrame) -> bool:
-    """Whether Prometheus has asked every part of the lab, and each has answered."""
+    """Report whether Prometheus has scraped every component of the lab successfully."""
     return {"services", "gateway", "relay", "kafka", "connect"} <= set(up.get("job", ())) and bool(
         (up.value == 1).all()
     )
@@ -37,7 +37,7 @@ def all_answer(up: pd.DataFrame) -> bool:
 
 @pytest.mark.needs("prometheus", "jaeger")
 def test_what_is_installed_later_joins_the_running_lab() -> None:
-    """`lab up` starts it and restarts nothing else; it sees the whole lab, and the traces of before."""
+    """`lab up` starts only the new observers, and they see the whole lab, and earlier traces."""
     with bare_lab("later") as grounds:
         grounds.must("up")
         session = begin("01", grounds.lab)
@@ -71,10 +71,10 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 @pytest.mark.needs("prometheus")
 def test_what_is_missing_is_obtained_while_the_lab_runs(registry: Registry, tmp_path: Path) -> None:
-    """`lab up` returns before; the program joins; what can't be had is told, and not tried again within the hour."""
+    """Programs join after `lab up` returns; a failed download is reported, and not retried within the hour."""
     program = find_program("prometheus", LabPaths.of_user())
     assert program is not None
-    # The real program, without packing its hundred megabytes.
+    # The real program, without a need to pack its 100 MB.
     runs = Member("bin/prometheus", f'#!/bin/sh\nexec {program.path} "$@"\n'.encode(), mode=0o755)
     here = this_platform().split("/")[1]
     digest = registry.index({here: registry.image([runs], architecture=here)}, tag="1")

@@ -1,4 +1,4 @@
-"""Prometheus at work: whom it asks, what it finds, and that nobody waits for it."""
+"""Prometheus in a running lab: its targets, its data, and orders that do not depend on it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JOBS = {"services", "gateway", "relay", "kafka", "connect", "prometheus"}
 
 
 def test_everybody_is_asked(session: Session) -> None:
-    """Within seconds of a start every target answers, each service under its own name and version."""
+    """Within seconds of a startup every target is up, each service under its own name and version."""
     look = session.look
     wait_until(lambda: set(look.targets().state) == {"up"}, 15)
     targets = look.targets()
@@ -36,7 +36,7 @@ def test_everybody_is_asked(session: Session) -> None:
 
 @pytest.mark.parametrize("component", short_sample(["kafka", "connect"], 1))
 def test_java_is_seen_into_after_each_start(session: Session, component: str) -> None:
-    """A broker or worker that was killed and started again shows its metrics again."""
+    """A killed broker or worker exposes its metrics again after a start."""
     lab, _, look, _ = session
 
     def state() -> str:
@@ -51,7 +51,7 @@ def test_java_is_seen_into_after_each_start(session: Session, component: str) ->
 
 @pytest.mark.parametrize("component", [pytest.param("kafka", marks=pytest.mark.long), "connect"])
 def test_a_killed_java_leaves_no_socket(lab: Lab, component: str) -> None:
-    """Where the agent came in is removed, whoever killed Java: it would be in the way of another user's."""
+    """The attach socket of a killed Java process is removed, because it would block another user's process."""
 
     def socket() -> Path:
         return Path(f"/tmp/.java_pid{lab.status(memory=False).components[component].pid}")
@@ -72,10 +72,10 @@ def test_a_killed_java_leaves_no_socket(lab: Lab, component: str) -> None:
 def test_an_agent_that_is_not_taken_is_told(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A broker that shows no metrics serves all the same; the start says so, and nothing goes to stderr."""
+    """A broker without metrics still works; the startup reports it, and prints nothing to stderr."""
     said: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr(jars, "agent", lambda cache: Path(__file__))  # no Java takes that for an agent
+        patch.setattr(jars, "agent", lambda cache: Path(__file__))  # not a valid Java agent
         lab.kill("kafka")
         lab.up(lambda progress: said.extend(progress.notes[len(said) :]))
     assert [note.partition(":")[0] for note in said] == ["kafka shows no metrics"]
@@ -86,7 +86,7 @@ def test_an_agent_that_is_not_taken_is_told(
 
 
 def test_a_further_version_comes_and_goes(session: Session) -> None:
-    """A version that is started is asked within seconds, and forgotten when it is ended: no alert is raised by that."""
+    """A started version is scraped within seconds, and dropped when it stops, which raises no alert."""
     lab, _, look, _ = session
 
     def versions() -> set[str]:
@@ -101,7 +101,7 @@ def test_a_further_version_comes_and_goes(session: Session) -> None:
 
 
 def test_what_was_counted_is_what_was_done(fresh: Session) -> None:
-    """Orders, their ends and reasons, undone steps and events add up to what the shop tells."""
+    """The counters of orders, outcomes, reasons, compensations and events match the shop's orders."""
     _, shop, look, _ = fresh
     look.now()
     names = ['saga_orders_total{outcome="completed"}', 'saga_orders_total{reason="unknown_customer"}']
@@ -117,7 +117,7 @@ def test_what_was_counted_is_what_was_done(fresh: Session) -> None:
 
 
 def test_exemplars_lead_to_traces(session: Session) -> None:
-    """A histogram has exemplars, and each names the trace of an order."""
+    """A histogram has exemplars, and each has the ID of an order's trace."""
     shop, look = session.shop, session.look
     order = shop.place_order("ada", "lisbon", {"earl-grey": 1})
     assert shop.follow(order).status == "COMPLETED"
@@ -128,7 +128,7 @@ def test_exemplars_lead_to_traces(session: Session) -> None:
 
 
 def test_a_slip_shows_prometheus_own_words(session: Session) -> None:
-    """Who mistypes PromQL reads what Prometheus says of it, with the place."""
+    """The error for invalid PromQL has Prometheus's own message, with the position."""
     with pytest.raises(QueryFailed, match=r"Prometheus says: .*1:10: parse error"):
         session.look.promql("rate(foo[30")
     with pytest.raises(QueryFailed, match="a range of samples"):
@@ -136,9 +136,9 @@ def test_a_slip_shows_prometheus_own_words(session: Session) -> None:
 
 
 def test_the_lag_of_a_consumer_that_rests(session: Session) -> None:
-    """A consumer that is paused falls behind by as many records as come, and is at 0 again when it has caught up."""
+    """A paused consumer's lag grows with each record, and is 0 again when the consumer has caught up."""
     lab, shop, look, _ = session
-    lag = "sum(service:consumer_lag_records:sum{service='payment'}) or vector(-1)"  # a slow scrape leaves it out
+    lag = "sum(service:consumer_lag_records:sum{service='payment'}) or vector(-1)"  # a slow scrape omits it
     wait_until(lambda: look.number(lag) == 0, 15)
     lab.pause("payment")
     orders = [shop.place_order("ada", "lisbon", {"earl-grey": 1}) for _ in range(8)]
@@ -148,7 +148,7 @@ def test_the_lag_of_a_consumer_that_rests(session: Session) -> None:
 
 
 def test_outbox_rows_wait_where_the_relay_is_away(session: Session) -> None:
-    """While Connect is ended, rows wait and grow old, and the slots have no reader; afterwards none waits."""
+    """While Connect is stopped, rows wait and age, and no slot is active; afterwards no row waits."""
     lab, shop, look, _ = session
     lab.stop("connect")
     orders = [shop.place_order("ada", "lisbon", {"earl-grey": 1}) for _ in range(3)]
@@ -163,7 +163,7 @@ def test_outbox_rows_wait_where_the_relay_is_away(session: Session) -> None:
 
 @pytest.mark.parametrize("verb", short_sample(["kill", "pause"], 1))
 def test_orders_do_not_notice(session: Session, verb: str) -> None:
-    """With Prometheus killed, or silent, orders come to their end as ever; the lab is ready, and says what is wrong."""
+    """With Prometheus killed or paused, orders complete as usual; the lab is ready, and reports the problem."""
     lab, shop, look, _ = session
     getattr(lab, verb)("prometheus")
     shop_goes_on(shop)
@@ -177,7 +177,7 @@ def test_orders_do_not_notice(session: Session, verb: str) -> None:
 
 
 def test_what_is_not_there_says_how_to_get_it(session: Session) -> None:
-    """Without Prometheus a question is answered with the way to it."""
+    """A query without Prometheus is an error with the command that installs it."""
     from labkit.prometheus import Prometheus
 
     with pytest.raises(NoPrometheus, match="no Prometheus in this lab") as raised:
@@ -186,7 +186,7 @@ def test_what_is_not_there_says_how_to_get_it(session: Session) -> None:
 
 
 def test_gauges_of_what_is_away_are_left_out(session: Session) -> None:
-    """A service whose database is stopped shows its counters at once, and no gauge that it can't know."""
+    """A service whose database is unavailable returns its counters at once, and omits gauges that it can't know."""
     lab, _, look, _ = session
     lab.pause("payment-db")
     try:
@@ -206,7 +206,7 @@ def test_gauges_of_what_is_away_are_left_out(session: Session) -> None:
 
 @pytest.mark.long
 def test_observability_off(lab: Lab) -> None:
-    """A lab that is started with LAB_OBSERVABILITY=off has nobody that watches it."""
+    """A lab that is started with LAB_OBSERVABILITY=off has no observers."""
     from tests.stack.labs import Grounds
 
     grounds = Grounds("dark", environment={"LAB_OBSERVABILITY": "off"})

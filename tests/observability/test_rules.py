@@ -1,4 +1,4 @@
-"""The rules, as Prometheus' own tool sees them: whole, tried on made-up series, and all of them tried."""
+"""The rules, checked by Prometheus's own tool: all are valid, and all are tested on artificial series."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rules() -> list[dict[str, str]]:
 
 
 def test_prometheus_takes_the_rules() -> None:
-    """Each file of rules is one that Prometheus loads."""
+    """Prometheus accepts each file of rules."""
     files = sorted(str(path) for path in FOLDER.glob(RULES))
     done = subprocess.run([promtool(), "check", "rules", *files], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -39,13 +39,13 @@ def test_prometheus_takes_the_rules() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
 def test_rules_say_what_they_should(case: Path) -> None:
-    """On series that are written down, each rule fires when it should, and not before."""
+    """On artificial series, each rule fires when it should, and not before."""
     done = subprocess.run([promtool(), "test", "rules", str(case)], capture_output=True, text=True, cwd=case.parent)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_each_alert_is_tried_both_ways() -> None:
-    """For each alert there is a moment at which it fires, and one at which it doesn't."""
+    """Each alert has a test case in which it fires, and one in which it doesn't."""
     tried: dict[str, set[bool]] = {}
     for case in CASES:
         for test in yaml.safe_load(case.read_text())["tests"]:
@@ -55,7 +55,7 @@ def test_each_alert_is_tried_both_ways() -> None:
 
 
 def test_each_alert_teaches() -> None:
-    """An alert says how bad it is, what is so, and what to do; a recorded series has a name with three parts."""
+    """An alert has a severity, a cause and the next step; a recorded series has a name with three parts."""
     for rule in rules():
         if "record" in rule:
             assert re.fullmatch(r"[a-z]+:[a-z0-9_]+:[a-z0-9_]+", rule["record"])

@@ -1,4 +1,4 @@
-"""One order, one trace: its edges, in a real Jaeger, and in the files where there is none."""
+"""Each order has one trace; its edges are read from a real Jaeger, or from files in a lab without Jaeger."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.suite.chance import short_sample
 
 
 def way(service: str, event: str, *readers: str) -> set[tuple[str, str]]:
-    """Return the edges of an event's way: to the outbox, through the relay, to whoever handles it."""
+    """Return the edges of an event's path: to the outbox, through the relay, to the services that handle it."""
     row, relay = f"{service}: {event} to outbox", f"debezium: {event} relayed"
     return {(row, relay), *((relay, f"{reader} handles {event}") for reader in readers)}
 
 
 def says(service: str, upon: str, event: str) -> tuple[str, str]:
-    """Return the edge from a handling to what is said by it."""
+    """Return the edge from a handler to the event that it appends to the outbox."""
     return f"{service} handles {upon}", f"{service}: {event} to outbox"
 
 
@@ -56,7 +56,7 @@ COMPENSATED = {
 
 @pytest.fixture(scope="module", params=[pytest.param("jaeger", marks=pytest.mark.long), "files"])
 def traced(request: pytest.FixtureRequest) -> Iterator[Session]:
-    """A lab that has Jaeger, and one that has none."""
+    """A lab with Jaeger, and one without."""
     if request.param == "jaeger":
         from labstack.install import find_program
         from labstack.paths import LabPaths
@@ -73,7 +73,7 @@ def traced(request: pytest.FixtureRequest) -> Iterator[Session]:
 
 
 def test_a_happy_order(traced: Session) -> None:
-    """An order that completes is one trace, with these edges and no others, from one root."""
+    """A completed order has one trace with one root, with exactly these edges."""
     order = traced.shop.place_order("ada", "lisbon", {"earl-grey": 2})
     assert traced.shop.follow(order).status == "COMPLETED"
     traces = traced.look.traces(order)
@@ -88,7 +88,7 @@ def test_a_happy_order(traced: Session) -> None:
 @pytest.mark.needs("istiod", "jaeger")
 @pytest.mark.long
 def test_the_gateway_traces_whoever_steers_it() -> None:
-    """Under istiod, too, an order's trace begins at the gateway."""
+    """With istiod, too, an order's trace starts at the gateway."""
     grounds = Grounds("steered", environment={"LAB_CONTROL_PLANE": "istiod"})
     try:
         grounds.must("up")
@@ -104,7 +104,7 @@ def test_the_gateway_traces_whoever_steers_it() -> None:
 @pytest.mark.needs("jaeger")
 @pytest.mark.long
 def test_jaeger_below_a_hubs_path() -> None:
-    """On a hub Jaeger is below the hub's path, and traces are read there all the same."""
+    """On a hub, Jaeger is below the hub's path, and its traces can be read there."""
     grounds = Grounds("hub", environment={"JUPYTERHUB_SERVICE_PREFIX": "/user/ada/"})
     try:
         grounds.must("up")
@@ -120,7 +120,7 @@ def test_jaeger_below_a_hubs_path() -> None:
 
 
 def test_a_compensated_order(traced: Session) -> None:
-    """An order that can't be paid is one trace, its way back included."""
+    """An order that can't be paid has one trace, which includes the compensation."""
     order = traced.shop.place_order("nobody", "lisbon", {"earl-grey": 2})
     assert traced.shop.follow(order).status == "CANCELLED"
     (trace,) = traced.look.traces(order)
@@ -131,7 +131,7 @@ def test_a_compensated_order(traced: Session) -> None:
 
 
 def test_a_dead_lettered_order(traced: Session) -> None:
-    """Each try of an event that can't be handled is a failed span below the relay's, and so is the burial."""
+    """Each attempt to handle a poisoned event is a failed span below the relay's, and so is the dead-lettering."""
     lab, shop, look, _ = traced
     lab.switch_on("payment", "poison-next")
     order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
@@ -156,7 +156,7 @@ def test_a_dead_lettered_order(traced: Session) -> None:
 
 
 def test_the_relay_s_span_is_the_row_s_and_the_record_s(traced: Session) -> None:
-    """Though several services record it, it is there once: from its row's moment to its record's."""
+    """The relay's span occurs once, although several services record it, from the time of its row to its record's."""
     shop, look = traced.shop, traced.look
     order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
     assert shop.follow(order).status == "COMPLETED"
@@ -171,7 +171,7 @@ def test_the_relay_s_span_is_the_row_s_and_the_record_s(traced: Session) -> None
 
 
 def test_a_duplicate_is_marked(traced: Session) -> None:
-    """An event that comes a second time is a second span of each reader, and says that it was a duplicate."""
+    """A redelivered event is a second span of each consumer, marked as a duplicate."""
     shop, look = traced.shop, traced.look
     order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
     assert shop.follow(order).status == "COMPLETED"
@@ -187,7 +187,7 @@ def test_a_duplicate_is_marked(traced: Session) -> None:
 
 
 def test_a_trace_that_is_cut(traced: Session) -> None:
-    """Where a service hands no traceparent on, what comes after is a trace of its own."""
+    """If a service does not propagate the traceparent, the spans after it form separate traces."""
     lab, shop, look, _ = traced
     lab.switch_on("payment", "strip-traceparent")
     try:
@@ -206,7 +206,7 @@ def test_a_trace_that_is_cut(traced: Session) -> None:
 
 @pytest.mark.parametrize("verb", short_sample(["kill", "pause"], 1))
 def test_orders_do_not_notice(traced: Session, verb: str) -> None:
-    """With Jaeger killed, or silent, orders come to their end as ever; afterwards there are traces again."""
+    """With Jaeger killed or paused, orders complete as usual; afterwards, traces are available again."""
     lab, shop, look, _ = traced
     if not lab.endpoints.jaeger:
         pytest.skip("there is no Jaeger in this lab")

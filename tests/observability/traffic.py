@@ -1,4 +1,4 @@
-"""Orders for tests of what watches them."""
+"""Orders for the tests of observability."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from labkit.shop import Order, Shop
 
 
 def orders_end(shop: Shop, orders: Iterable[Order]) -> None:
-    """See that orders come to their end."""
+    """Assert that orders become terminal."""
     for order in orders:
         assert shop.follow(order).status in ("COMPLETED", "CANCELLED")
 
 
 def shop_goes_on(shop: Shop) -> None:
-    """See that the shop takes orders and completes them."""
+    """Assert that the shop accepts orders and completes them."""
     orders = [shop.place_order("ada", "lisbon", {"earl-grey": 1}) for _ in range(5)]
     assert {shop.follow(order).status for order in orders} == {"COMPLETED"}

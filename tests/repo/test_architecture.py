@@ -1,4 +1,4 @@
-"""The diagram, the tables beside it, and the tree say the same."""
+"""The diagram, the tables next to it, and the repository agree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Arrow = tuple[str, str, str]  # from, to, label
 
 
 def boxes_of_diagram() -> dict[str, tuple[str, str]]:
-    """Return id -> (group, label) of each box in the Mermaid source."""
+    """Return the (group, label) of each box in the Mermaid source, by id."""
     boxes, group = {}, ""
     for line in SOURCE.read_text(encoding="utf-8").splitlines():
         if match := re.fullmatch(r'    subgraph (?:\w+\["([^"]+)"\]|(\w+))', line):
@@ -31,7 +31,7 @@ def boxes_of_diagram() -> dict[str, tuple[str, str]]:
 
 
 def arrows_of_diagram() -> set[Arrow]:
-    """Return the arrows of the Mermaid source, whatever their style."""
+    """Return the arrows of the Mermaid source, regardless of their style."""
     text = SOURCE.read_text(encoding="utf-8")
     found = re.findall(r"^    (\w+) (?:-->|-\.->)\|([^|]+)\| (\w+)$", text, re.MULTILINE)
     assert len(found) == len(re.findall(r"-->|-\.->", text)), "every arrow stands alone on its line and has a label"
@@ -40,7 +40,7 @@ def arrows_of_diagram() -> set[Arrow]:
 
 
 def rows(heading: str) -> list[list[str]]:
-    """Return the cells of each row of the table under this heading of the page."""
+    """Return the cells of each row in the table under this heading of the page."""
     section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| `")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
@@ -54,32 +54,32 @@ def paths(text: str) -> list[str]:
 
 
 def test_the_diagram_keeps_the_boxes_of_the_seed() -> None:
-    """No box of the seed was lost, renamed or moved to another group, and none was added."""
+    """The diagram has exactly the boxes of the seed, with the same labels and groups."""
     seed = {name: (group, label) for group, boxes in SEED["boxes"].items() for name, label in boxes.items()}
     assert boxes_of_diagram() == seed
 
 
 def test_the_diagram_keeps_the_arrows_of_the_seed() -> None:
-    """No arrow of the seed was lost, turned or renamed, and none was added."""
+    """The diagram has exactly the arrows of the seed, with the same directions and labels."""
     seed = {(*pair.split(" -> "), label) for pair, labels in SEED["arrows"].items() for label in labels}
     assert arrows_of_diagram() == seed
 
 
 def test_every_box_stands_in_the_table() -> None:
-    """The table of boxes has each box of the diagram once, under its label, and no other."""
+    """The table of boxes lists each box of the diagram once, with its label, and no other box."""
     table = [(row[0].strip("`"), row[1]) for row in rows("Boxes")]
     assert sorted(table) == sorted((name, label) for name, (_, label) in boxes_of_diagram().items())
 
 
 def test_every_arrow_stands_in_the_table() -> None:
-    """The table of arrows has each arrow of the diagram once, and no other."""
+    """The table of arrows lists each arrow of the diagram once, and no other arrow."""
     table = [(*re.findall(r"`(\w+)`", row[0]), row[1]) for row in rows("Arrows")]
     assert sorted(table) == sorted(arrows_of_diagram())
 
 
 @pytest.mark.parametrize("where", PLACES)
 def test_every_place_exists(where: str) -> None:
-    """Each path of a row exists, and each function that it names is there; reserved folders are still empty."""
+    """Each path and function that a row names exists, and reserved folders do not exist yet."""
     found = paths(where)
     assert found, "a row names at least one path"
     reserved = re.findall(re.escape(NOT_BUILT) + "`([^`]+)`", where)
@@ -93,7 +93,7 @@ def test_every_place_exists(where: str) -> None:
 
 
 def test_the_rest_of_the_page_names_real_places() -> None:
-    """The prose around the tables names no path that isn't there."""
+    """The prose around the tables names only existing paths."""
     prose = "\n".join(line for line in PAGE.splitlines() if not line.startswith("|"))
     assert [path for path in paths(prose) if not (ROOT / path).exists()] == []
     for path in re.findall(r"\]\(([^)]+)\)", prose):
@@ -101,7 +101,7 @@ def test_the_rest_of_the_page_names_real_places() -> None:
 
 
 def test_the_picture_is_rendered_from_this_source() -> None:
-    """The PNG carries the digest of its source: tools/render_diagram.py was run after the last edit."""
+    """The PNG contains the digest of its source, so tools/render_diagram.py ran after the last edit."""
     png = (ROOT / "docs" / "images" / "architecture.png").read_bytes()
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
     assert b"tEXtSources\0" + digest(SOURCE).encode() in png[:200]

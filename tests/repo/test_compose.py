@@ -1,4 +1,4 @@
-"""`deploy/compose.yaml` says the same as the components of container mode."""
+"""`deploy/compose.yaml` agrees with the components of container mode."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ COMPOSE: dict[str, Any] = yaml.safe_load(TARGET.read_text(encoding="utf-8"))
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Component]:
-    """Give the components of a lab in container mode that has everything, by name."""
+    """Return the required components of a fully equipped lab in container mode, by name."""
     made = Writer(tmp_path_factory.mktemp("compose")).parts()
     return {part.name: part for part in made if not part.optional}
 
 
 def test_the_file_is_what_the_tool_writes() -> None:
-    """Images, variables, ports, files and health checks are those of container mode: else run tools/make_compose.py."""
+    """The file, as tools/make_compose.py writes it, has container mode's images, settings, ports and health checks."""
     assert TARGET.read_text(encoding="utf-8") == compose_file()
 
 
 def test_it_fits_composes_schema() -> None:
-    """Compose refuses a file with a word that it does not know."""
+    """The file is valid against Compose's schema, since Compose rejects unknown keys."""
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(TARGET)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_component_is_in_it(parts: dict[str, Component]) -> None:
-    """Nothing that container mode runs is missing, and only the three short-lived services come on top."""
+    """The file has every component of container mode, and in addition only the three short-lived services."""
     assert set(COMPOSE["services"]) == {*parts, "topics", "connectors", "mesh"}
 
 
 def test_a_port_is_published_on_this_machine_only(parts: dict[str, Component]) -> None:
-    """Every port is bound to 127.0.0.1, and a component's own is the one that `lab up` would take."""
+    """Every port is bound to 127.0.0.1, and a component's own port is the one that `lab up` would use."""
     for name, part in parts.items():
         ports = COMPOSE["services"][name]["ports"]
         assert all(port.startswith("127.0.0.1:") for port in ports)
@@ -49,7 +49,7 @@ def test_a_port_is_published_on_this_machine_only(parts: dict[str, Component]) -
 
 
 def test_a_health_check_asks_what_the_lab_asks(parts: dict[str, Component], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The path that `is_ready` asks a component for is in its health check."""
+    """A component's health check requests the same path as its `is_ready`."""
     asked: list[str] = []
 
     def note(url: str, **_: object) -> bool:
@@ -70,7 +70,7 @@ def test_a_health_check_asks_what_the_lab_asks(parts: dict[str, Component], monk
 
 
 def test_what_is_waited_for_is_there() -> None:
-    """Whatever a service waits for is a service, with a health check where its health is waited for."""
+    """Each dependency of a service is a service, and has a health check if its health is the condition."""
     services = COMPOSE["services"]
     for name, service in services.items():
         for other, wait in service.get("depends_on", {}).items():

@@ -1,4 +1,4 @@
-"""Grafana's dashboards: as their source says, and whole."""
+"""Grafana's dashboards match their source and are complete."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 from labstack.grafana import FOLDER, files
 
-with warnings.catch_warnings():  # Grafana's files want the schema that its library calls the older one
+with warnings.catch_warnings():  # Grafana's files need the schema that its library deprecates
     warnings.simplefilter("ignore", DeprecationWarning)
     from tools import make_dashboards
 
@@ -29,18 +29,18 @@ BOARDS = {board.uid: board for board in make_dashboards.BOARDS}
 
 @pytest.mark.parametrize("path", sorted((FOLDER / "dashboards").glob("*.json")), ids=lambda path: path.stem)
 def test_it_is_what_its_source_makes(path: Path) -> None:
-    """The committed file is what `python tools/make_dashboards.py` writes."""
+    """The committed file equals the output of `python tools/make_dashboards.py`."""
     assert path.read_text(encoding="utf-8") == make_dashboards.build(BOARDS[path.stem])
 
 
 def test_all_are_there() -> None:
-    """Each dashboard that is described has its file."""
+    """Each dashboard definition has a file, and each file a definition."""
     assert {path.stem for path in (FOLDER / "dashboards").glob("*.json")} == set(BOARDS)
 
 
 @pytest.mark.parametrize("board", BOARDS)
 def test_panels_are_told_apart(board: str) -> None:
-    """Panels have ids of their own, a title, a sentence, and a place that no other has."""
+    """Each panel has a unique id, a title, a description, and a position without overlap."""
     panels = json.loads((FOLDER / "dashboards" / f"{board}.json").read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     cells: set[tuple[int, int]] = set()
@@ -59,7 +59,7 @@ def test_panels_are_told_apart(board: str) -> None:
 
 
 def test_data_sources_are_those_that_panels_ask() -> None:
-    """Every data source that a panel, or a dot's link, names by its uid is provisioned."""
+    """Every data source that a panel or an exemplar's link names by its uid is provisioned."""
     provisioned = yaml.safe_load(files(PLACES)["provisioning/datasources/lab.yaml"])["datasources"]
     uids = {source["uid"] for source in provisioned}
     asked = {

@@ -1,4 +1,4 @@
-"""conda and Binder get the same lab as everybody else: their files are read here, since conda can't be run."""
+"""conda and Binder install the same lab; the tests only read the files, since conda can't run here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pip_lines(environment: dict[str, Any]) -> list[list[str]]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_environment_brings_python_pip_and_the_project(path: Path) -> None:
-    """conda brings a Python that the project runs on, and pip, which installs the project at the locked versions."""
+    """conda installs pip and a supported Python, and pip installs the project at the locked versions."""
     environment = load(path)
     conda = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     assert [re.split("[=<>]", entry)[0] for entry in conda] == ["python", "pip"]
@@ -41,13 +41,13 @@ def test_the_environment_brings_python_pip_and_the_project(path: Path) -> None:
     assert SpecifierSet(PROJECT["requires-python"]).contains(python)
     (constraint_flag, constraint), (project_flag, project) = pip_lines(environment)
     assert (constraint_flag, project_flag) == ("--constraint", "--editable")
-    # conda and Binder run pip in the folder of the file.
+    # conda and Binder run pip in the folder of the environment file.
     assert (path.parent / constraint).resolve() == CONSTRAINTS
     assert (path.parent / project).resolve() == ROOT
 
 
 def test_both_environments_are_the_same() -> None:
-    """Binder's file differs from the root's only in the folder that it is seen from."""
+    """Binder's file differs from the root's only in its relative paths."""
     root, binder = (load(path) for path in FILES)
     seen_from_binder = [[flag, place.replace("..", ".").removeprefix("./")] for flag, place in pip_lines(binder)]
     assert seen_from_binder == [[flag, place.removeprefix("./")] for flag, place in pip_lines(root)]
@@ -57,7 +57,7 @@ def test_both_environments_are_the_same() -> None:
 
 
 def test_binder_fetches_the_programs_while_the_image_is_built() -> None:
-    """postBuild can be run, stops at the first failure, and leaves nothing to download for the first notebook."""
+    """postBuild is executable, stops at the first failure, and downloads all programs before the first notebook."""
     script = ROOT / "binder" / "postBuild"
     assert os.access(script, os.X_OK)
     shebang, *lines = script.read_text(encoding="utf-8").splitlines()
@@ -68,14 +68,14 @@ def test_binder_fetches_the_programs_while_the_image_is_built() -> None:
 
 
 def test_the_lab_can_prefetch() -> None:
-    """The command that postBuild relies on is there."""
+    """The command that postBuild runs exists."""
     from labstack.cli import main
 
     assert "prefetch" in main.commands
 
 
 def test_the_devcontainer_does_what_the_readme_says() -> None:
-    """The file for Codespaces is JSON with comments, and each of its commands is one that is there."""
+    """The file for Codespaces is JSON with comments, and each of its commands exists."""
     from labstack.cli import main
 
     text = (ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8")
@@ -89,10 +89,10 @@ def test_the_devcontainer_does_what_the_readme_says() -> None:
 
 
 def test_no_file_belongs_to_two_packages() -> None:
-    """Every file of this installation belongs to one package, so that none can overwrite another's (their RECORDs)."""
+    """Each installed file belongs to one package (by their RECORD files), so no package overwrites another's files."""
     owners: dict[str, set[str]] = defaultdict(set)
     for package in distributions():
-        name = package.name  # each question for it reads the package's metadata again
+        name = package.name  # each access to the name reads the package's metadata again
         for file in package.files or ():
             if "__pycache__" not in file.parts:
                 owners[str(file)].add(name)

@@ -1,4 +1,4 @@
-"""The files that GitHub, Read the Docs and pre-commit read: held against their schemas, and what they run against what is there."""
+"""The files for GitHub, Read the Docs and pre-commit match their schemas, and the commands in them exist."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
     ids=lambda value: value.name if isinstance(value, Path) else value,
 )
 def test_a_file_fits_its_schema(schema: str, file: Path) -> None:
-    """GitHub ignores what it does not understand, or refuses the whole file."""
+    """Each file is valid against its schema, since GitHub ignores unknown keys or rejects the whole file."""
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(file)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -38,7 +38,7 @@ def test_a_file_fits_its_schema(schema: str, file: Path) -> None:
 
 @pytest.mark.long
 def test_actionlint_finds_nothing(tmp_path: Path) -> None:
-    """Expressions, shells and the runners' names are right."""
+    """Expressions, shells and runner names in the workflows are valid."""
     if not shutil.which("go"):
         pytest.skip("NOT TESTED: there is no Go on this machine to build actionlint")
     built = subprocess.run(
@@ -52,7 +52,7 @@ def test_actionlint_finds_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
 def test_what_a_workflow_runs_is_there(file: Path) -> None:
-    """Its scripts, suites, notebooks and verbs of `lab` exist, and no job has rights that it does not need."""
+    """The scripts, suites, notebooks and `lab` commands of a workflow exist, and no job has unneeded permissions."""
     workflow = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert workflow["permissions"] in ({"contents": "read"}, {"contents": "write"})
     assert (workflow["permissions"]["contents"] == "write") == (file.name == "release.yml")

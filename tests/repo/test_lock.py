@@ -1,4 +1,4 @@
-"""The locks say what pyproject.toml says, for everybody, wherever they were written."""
+"""The lock files agree with pyproject.toml for all users, on whatever machine they were generated."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 LEARNERS = [Requirement(line) for line in PROJECT["dependencies"]]
 DEVELOPERS = [Requirement(line) for line in PROJECT["optional-dependencies"]["dev"]]
 DIRECT = {LOCK: LEARNERS, DEV_LOCK: [*LEARNERS, *DEVELOPERS]}
-"""What each lock is made of."""
+"""Direct dependencies of each lock file."""
 
 CODE = [ROOT / "labservices", ROOT / "lab-stack", ROOT / "labkit"]
 PLATFORMS = [
@@ -32,7 +32,7 @@ PLATFORMS = [
 
 
 def pins(lock: Path) -> dict[str, list[Requirement]]:
-    """Return a lock's pins by name; a name has several where systems need different versions."""
+    """Return a lock's pins by name; a name has several pins if platforms need different versions."""
     found: dict[str, list[Requirement]] = {}
     for line in lock.read_text(encoding="utf-8").splitlines():
         if line[:1].isalnum():
@@ -57,7 +57,7 @@ def applies(requirement: Requirement, environment: dict[str, str]) -> bool:
     ids=lambda value: value.name,
 )
 def test_a_direct_dependency_is_pinned_and_locked(lock: Path, requirement: Requirement) -> None:
-    """What pyproject.toml names is pinned exactly, and the lock has that version on each system that needs it."""
+    """Each direct dependency is pinned exactly, and the lock has that version for each platform that needs it."""
     assert [spec.operator for spec in requirement.specifier] == ["=="], "direct dependencies are pinned"
     locked = pins(lock).get(canonicalize_name(requirement.name), [])
     for platform in PLATFORMS:
@@ -67,7 +67,7 @@ def test_a_direct_dependency_is_pinned_and_locked(lock: Path, requirement: Requi
 
 @pytest.mark.parametrize("lock", DIRECT, ids=lambda path: path.name)
 def test_the_lock_is_closed(lock: Path) -> None:
-    """Whatever a locked package needs here is locked too, in a version that satisfies it."""
+    """Each dependency of a locked package on this platform is locked in a version that satisfies it."""
     locked = {name: pin for name, found in pins(lock).items() for pin in found if applies(pin, {})}
     waiting = [(requirement, "pyproject.toml") for requirement in DIRECT[lock] if applies(requirement, {})]
     seen: set[tuple[str, str]] = set()
@@ -90,7 +90,7 @@ def test_the_lock_is_closed(lock: Path) -> None:
 
 @pytest.mark.parametrize("lock", DIRECT, ids=lambda path: path.name)
 def test_every_pin_has_hashes(lock: Path) -> None:
-    """Nothing is installed that isn't the file that was locked."""
+    """Each pin has hashes, so that pip installs only the locked files."""
     blocks = re.split(r"\n(?=[a-z0-9])", lock.read_text(encoding="utf-8"))[1:]
     assert len(blocks) == sum(len(found) for found in pins(lock).values())
     assert [block.split()[0] for block in blocks if "--hash=sha256:" not in block] == []
@@ -98,13 +98,13 @@ def test_every_pin_has_hashes(lock: Path) -> None:
 
 @pytest.mark.parametrize("path", [LOCK, DEV_LOCK, CONSTRAINTS], ids=lambda path: path.name)
 def test_the_lock_names_no_place(path: Path) -> None:
-    """No index, mirror, address or folder of the machine that locked it."""
+    """The lock contains no index, mirror, address or folder of the machine that generated it."""
     text = path.read_text(encoding="utf-8")
     assert re.findall(r"://|--(?:extra-)?index|--find-links|--trusted-host| @ |file:|(?:^|\s)/\w+", text) == []
 
 
 def test_the_constraints_are_the_lock() -> None:
-    """The file for conda's pip has the lock's versions, all of them, and no hash."""
+    """The constraints file for conda's pip has all versions of the lock, and no hashes."""
     text = CONSTRAINTS.read_text(encoding="utf-8")
     assert text == constraints(DEV_LOCK.read_text(encoding="utf-8"))
     lines = [Requirement(line) for line in text.splitlines() if not line.startswith("#")]
@@ -112,7 +112,7 @@ def test_the_constraints_are_the_lock() -> None:
 
 
 def test_learners_and_developers_have_the_same_versions() -> None:
-    """What a learner has is a part of what the tests ran with."""
+    """Learners install a subset of the packages that the tests run with, at the same versions."""
     learners, developers = pins(LOCK), pins(DEV_LOCK)
     assert learners.keys() < developers.keys()
     versions = {name: {version(pin) for pin in found} for name, found in learners.items()}
@@ -120,7 +120,7 @@ def test_learners_and_developers_have_the_same_versions() -> None:
 
 
 def test_the_lab_imports_nothing_that_only_developers_have() -> None:
-    """Each import of the services, the lab and labkit is of the project, of Python, or of a package of learners."""
+    """The services, the lab and labkit import only the project, the standard library and learners' packages."""
     modules = metadata.packages_distributions()
     ours = {"labservices", "labstack", "labkit"}
     found = {name for folder in CODE for path in folder.rglob("*.py") for name in imported(path)}
@@ -132,7 +132,7 @@ def test_the_lab_imports_nothing_that_only_developers_have() -> None:
 
 
 def imported(path: Path) -> set[str]:
-    """Return the top-level names that a module imports, wherever in it."""
+    """Return the top-level names that a module imports, at any place in its code."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -143,5 +143,5 @@ def imported(path: Path) -> set[str]:
 
 
 def test_the_lock_serves_the_oldest_python() -> None:
-    """The lock is made for the oldest Python that the project promises."""
+    """The lock is generated for the oldest Python that the project supports."""
     assert PROJECT["requires-python"] == f">={OLDEST_PYTHON}"

@@ -1,4 +1,4 @@
-"""How notebooks are compared: by `pytest --nbval`, strictly, with nothing but ids and times left out."""
+"""`pytest --nbval` compares notebooks strictly, and ignores only ids and times."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ],
 )
 def test_notebooks_are_compared_but_for_ids_and_times(text: str, stays: str) -> None:
-    """The sanitizer that nbval is given hides UUIDs, RFC 3339 times and whether a file was there, and nothing else."""
+    """The nbval sanitizer hides UUIDs, RFC 3339 times and whether a file existed, and nothing else."""
     sanitizer = configparser.RawConfigParser()
     assert sanitizer.read(ROOT / "tests" / "nbval_sanitize.cfg")
     for section in sanitizer.sections():
@@ -38,17 +38,17 @@ def test_notebooks_are_compared_but_for_ids_and_times(text: str, stays: str) -> 
 
 def run_nbval(notebook: Path, cell: nbformat.NotebookNode) -> subprocess.CompletedProcess[str]:
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), notebook)
-    # What pytest finds by itself under notebooks/ is named since this notebook lies outside the project.
+    # Under notebooks/ pytest finds its configuration by itself; this notebook is outside the project, so name it.
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pyproject.toml", "-p", "conftest"]
     command += ["--nbval", str(notebook)]
-    # It fails on purpose, which is no failure of the suite.
+    # The notebook fails on purpose; that must not count as a failure of the suite.
     environment = {name: value for name, value in os.environ.items() if name != "SAGA_LAB_FAILURES"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize(("fact", "passes"), [("3 rows", True), ("4 rows", False)])
 def test_nbval_needs_no_flags(tmp_path: Path, fact: str, passes: bool) -> None:
-    """With the project's settings alone, other ids and times are let pass and another fact is not."""
+    """With the project's settings alone, different ids and times pass, and a different fact fails."""
     cell = nbformat.v4.new_code_cell(
         "import datetime, uuid\nprint('3 rows', uuid.uuid4(), datetime.datetime.now(datetime.UTC).isoformat())",
         execution_count=1,
@@ -67,7 +67,7 @@ def test_nbval_needs_no_flags(tmp_path: Path, fact: str, passes: bool) -> None:
 
 
 def test_unexpected_stderr_is_shown(tmp_path: Path) -> None:
-    """A cell that writes to stderr fails, and the report says what it wrote."""
+    """A cell that writes to stderr fails, and the report shows its output."""
     cell = nbformat.v4.new_code_cell(
         "import sys\nprint('kafka shows no', 'metrics', file=sys.stderr)", execution_count=1
     )

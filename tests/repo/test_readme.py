@@ -1,4 +1,4 @@
-"""The README, held against what it speaks of."""
+"""The README matches the code and files that it describes."""
 
 import re
 from pathlib import Path
@@ -15,42 +15,42 @@ COMMANDS = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 
 
 def test_the_readme_is_one_page() -> None:
-    """Whoever opens it reads it to its end; tables belong to docs/."""
+    """The README is short enough to be read to the end, and leaves tables to docs/."""
     assert len(README.splitlines()) < 90
     assert "\n| " not in README
 
 
 def test_every_verb_of_the_command_is_documented() -> None:
-    """Whoever reads the table of commands knows every verb of `lab`."""
+    """The table of commands lists every command of `lab`."""
     documented = set(re.findall(r"`(?:lab )?([a-z-]+)(?: [^`]*)?`", COMMANDS))
     assert set(main.commands) - documented == set()
 
 
 @pytest.mark.parametrize("verb", sorted(set(re.findall(r"`lab ([a-z-]+)", README + COMMANDS))))
 def test_every_verb_that_is_documented_exists(verb: str) -> None:
-    """No verb is promised that the command doesn't have."""
+    """Every documented command of `lab` exists."""
     assert verb in main.commands
 
 
 @pytest.mark.parametrize("verb", sorted(set(re.findall(r"`lab\.([a-z_]+)\(", README + COMMANDS))))
 def test_every_method_that_is_documented_exists(verb: str) -> None:
-    """No method is promised that Lab doesn't have."""
+    """Every documented method of Lab exists."""
     assert callable(getattr(Lab, verb))
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
 def test_every_link_of_the_readme_leads_somewhere(target: str) -> None:
-    """What the README links to is in the tree."""
+    """Every link of the README leads to an existing file."""
     assert (ROOT / target).exists()
 
 
 def test_the_first_notebook_is_where_the_first_command_opens_it() -> None:
-    """`python3 start.py` opens a notebook that exists, and that the README names."""
+    """`python3 start.py` opens a notebook that exists and that the README names."""
     assert (ROOT / start.FIRST_NOTEBOOK).exists()
     assert start.FIRST_NOTEBOOK in README
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
-    """What CI runs is what the README tells everybody to run."""
+    """CI runs the test command that the README gives."""
     assert "python3 start.py test" in README
     assert "python3 start.py test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

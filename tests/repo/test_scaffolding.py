@@ -1,4 +1,4 @@
-"""The files around the code."""
+"""The files around the code: licences, changelog, contribution guide, and the form of all committed files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# The licences' own texts, as the Apache Software Foundation and Creative Commons publish them.
+# SHA-256 of the licence texts, as the Apache Software Foundation and Creative Commons publish them.
 LICENCES = {
     "LICENSE": "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30",
     "datasets/LICENSE": "a2010f343487d3f7618affe54f789f5487602331c0a8d03f49e9a7c547cf0499",
@@ -29,19 +29,19 @@ def committed() -> list[str]:
 
 @pytest.mark.parametrize("path", LICENCES)
 def test_a_licence_is_the_standard_text(path: str) -> None:
-    """Not a word of a licence was changed."""
+    """A licence file is the unchanged standard text."""
     assert hashlib.sha256((ROOT / path).read_bytes()).hexdigest() == LICENCES[path]
 
 
 def test_the_licence_is_the_one_that_the_package_names() -> None:
-    """The package's metadata name the licence that lies at the top."""
+    """The package's metadata names the licence in the root folder."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["license"] == "Apache-2.0"
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
 
 
 def test_the_changelog_keeps_its_form() -> None:
-    """Unreleased comes first, every version has a date, and sections have the names of Keep a Changelog."""
+    """Unreleased comes first, every version has a date, and section names follow Keep a Changelog."""
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     versions = re.findall(r"^## (.+)$", text, re.MULTILINE)
     assert versions[0] == "[Unreleased]"
@@ -51,7 +51,7 @@ def test_the_changelog_keeps_its_form() -> None:
 
 
 def test_contributing_names_real_places() -> None:
-    """Each file and folder that CONTRIBUTING.md names is there."""
+    """Each file and folder that CONTRIBUTING.md names exists."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)]+)\)", text)
     names = re.findall(r"`([\w./-]+)`", text) + re.findall(r"python (\S+\.py)", text)
@@ -61,7 +61,7 @@ def test_contributing_names_real_places() -> None:
 
 
 def test_every_test_says_what_must_be_so() -> None:
-    """Each test function starts with a docstring of one sentence."""
+    """Each test function has a docstring of one sentence."""
     silent = []
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -73,7 +73,7 @@ def test_every_test_says_what_must_be_so() -> None:
 
 
 def test_nothing_generated_is_committed() -> None:
-    """No cache, environment or editor's leftovers, and no file of more than 1 MiB."""
+    """No cache, environment or editor's temporary file is committed, and no file larger than 1 MiB."""
     paths = committed()
     assert len(paths) > 50
     junk = re.compile(r"(^|/)(__pycache__|\.venv|\.\w+_cache|\.ipynb_checkpoints|\.hypothesis|node_modules)/|\.pyc$")
@@ -82,7 +82,7 @@ def test_nothing_generated_is_committed() -> None:
 
 
 def test_text_is_utf8_with_unix_line_ends() -> None:
-    """Every committed text file is as .editorconfig says."""
+    """Every committed text file has the encoding and line ends that .editorconfig requires."""
     wrong = []
     for path in committed():
         data = (ROOT / path).read_bytes()
@@ -95,7 +95,7 @@ def test_text_is_utf8_with_unix_line_ends() -> None:
 
 
 def test_no_committed_file_names_a_machine() -> None:
-    """No path of somebody's home or workplace stands in the project."""
+    """No committed file contains a path in a user's home or work folder."""
     pattern = re.compile(rb"(?<![\w.$}~-])/(?:home|Users|root|work|tmp/w)/\w")
     found = {path for path in committed() if pattern.search((ROOT / path).read_bytes())}
     assert found == set()

@@ -1,4 +1,4 @@
-"""The test suite's own rules: what the short form leaves out has its turn, and tests that share a lab stay together."""
+"""The test suite's own rules: every long test runs in some sample, and tests that share a lab stay on one worker."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_short(): pass
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run a file with seven long tests and a short one as the suite does; return the names of those that passed."""
+    """Return a function that runs seven long tests and a short one as the suite does, and returns those that passed."""
     file = tmp_path / "test_some.py"
     file.write_text(TESTS)
 
@@ -56,25 +56,25 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_the_short_form_leaves_out_long_tests(run: Run) -> None:
-    """Without an option only the short test runs; a long one runs when the command line names it."""
+    """The short form runs only short tests, and long tests that the command line names."""
     assert run() == {"test_short"}
     assert run("::test_long[3]") == {"test_long[3]"}
 
 
 def test_the_long_form_has_every_test(run: Run) -> None:
-    """With SAGA_LAB_LONG all eight run."""
+    """With SAGA_LAB_LONG, all eight tests run."""
     assert len(run(SAGA_LAB_LONG="1")) == 8
 
 
 def test_successive_samples_reach_every_long_test(run: Run) -> None:
-    """Samples of 0.6 s hold three tests of 0.2 s; three seeds in a row run each long test once, and no short one."""
+    """With three consecutive seeds, samples of 0.6 s run each long test of 0.2 s once, and no short test."""
     samples = [run(SAGA_LAB_SAMPLE="0.0101", SAGA_LAB_SEED=str(seed)) for seed in (739946, 739947, 739948)]
     assert sorted(map(len, samples)) == [1, 3, 3]
     assert set.union(*samples) == {f"test_long[{number}]" for number in range(7)}
 
 
 def test_the_tests_of_a_group_run_on_one_worker(run: Run) -> None:
-    """With two workers the tests of one file, which is one group, run on the same of them."""
+    """With two workers, the tests of one file, which form one group, run on the same worker."""
     passed = run(SAGA_LAB_LONG="1", PYTEST_ADDOPTS="-n 2 --dist loadgroup --no-loadscope-reorder")
     assert len({line.partition(" ")[0] for line in passed}) == 1
     assert len(passed) == 8
@@ -90,12 +90,12 @@ def test_the_tests_of_a_group_run_on_one_worker(run: Run) -> None:
     ],
 )
 def test_a_group_is_no_part_of_a_node_id(nodeid: str, plain: str) -> None:
-    """What xdist appends to a node id is removed, and nothing else."""
+    """Only the suffix that xdist appends to a node id is removed."""
     assert plain_id(nodeid) == plain
 
 
 def test_seconds_are_recorded_by_test_or_by_file() -> None:
-    """A slow test keeps its own seconds, the others of its file share their mean, unknown files have a default."""
+    """A slow test keeps its own seconds, the other tests of its file share a mean, and unknown files have a default."""
     took = {"a.py::slow": 7.04, "a.py::one": 0.2, "a.py::two": 0.4}
     recorded = summarize(took, {"b.py": 1.5, "a.py": 9.0})
     assert recorded == {"a.py": 0.3, "a.py::slow": 7.0, "b.py": 1.5}
@@ -106,20 +106,20 @@ def test_seconds_are_recorded_by_test_or_by_file() -> None:
 
 
 def test_a_failure_names_the_command_that_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command has the test and the run's seed; of a notebook it names the whole, since a cell needs those above."""
+    """The command names the seed and the test, or the whole notebook, since a cell needs the cells above it."""
     monkeypatch.setenv("SAGA_LAB_SEED", "7")
     assert command_again("tests/a.py::test_x[a b]") == "python3 start.py test 'tests/a.py::test_x[a b]' --seed 7"
     assert command_again("notebooks/01.ipynb::Cell 3") == "python3 start.py test 'notebooks/01.ipynb' --seed 7"
 
 
 def test_suites_are_the_folders_of_tests() -> None:
-    """A test belongs to the suite of its folder, a cell to the notebooks."""
+    """A test belongs to the suite of its folder, and a notebook's cell to the notebooks."""
     assert suite_of("tests/stack/test_a.py::test_x") == "stack"
     assert suite_of("notebooks/instructor/room.ipynb::Cell 3") == "notebooks"
 
 
 def test_whatever_a_run_has_started_is_ended() -> None:
-    """What starts others again and again is ended with all of them, also those that came while it was being ended."""
+    """A run is stopped with all processes that it started, including those that it starts meanwhile."""
     run = f"test-{os.getpid()}"
     starter = "import subprocess, time\nfor _ in range(600): subprocess.Popen(['sleep', '60']); time.sleep(0.02)"
     environment = {**os.environ, "SAGA_LAB_CHECK": run}

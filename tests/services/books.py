@@ -1,4 +1,4 @@
-"""The books: all rows of the four databases, and what the broker has seen."""
+"""A snapshot for the oracle: all rows of the four databases, and all records of the broker."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -19,16 +19,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Books:
-    """All rows of the four databases, and what the broker knows.
+    """All rows of the four databases, and all records of the broker.
 
     Attributes
     ----------
     tables
-        The rows by service and table, as JSON shows them.
+        The rows by service and table, in PostgreSQL's JSON form.
     records
         Every record that was written.
     arrived
-        For each service and order the ids of the events, in the order in which they came first.
+        The ids of the events for each service and order, in the order of their first arrival.
     """
 
     tables: Mapping[str, Mapping[str, list[Row]]]
@@ -36,7 +36,7 @@ class Books:
     arrived: Mapping[tuple[str, UUID], list[UUID]] = field(default_factory=dict)
 
     def rows(self, service: str, table: str) -> list[Row]:
-        """Give the rows of one table."""
+        """Return the rows of one table."""
         return self.tables[service][table]
 
     @property
@@ -50,39 +50,39 @@ class Books:
         return [row for service in self.tables for row in self.rows(service, "parked_records")]
 
     def by_order(self, service: str, table: str) -> dict[str, list[Row]]:
-        """Give the rows of one table that belong to an order, by order."""
+        """Return the rows of one table that belong to an order, grouped by order."""
         found: dict[str, list[Row]] = defaultdict(list)
         for row in self.rows(service, table):
             found[row["aggregateid" if table == "outbox" else "order_id"]].append(row)
         return found
 
     def kept(self) -> dict[str, int]:
-        """Compute how much money is kept for each order: captured and not refunded."""
+        """Return the captured and not refunded amount of each order, in cents."""
         kept: Counter[str] = Counter()
         for entry in self.rows("payment", "ledger_entries"):
             kept[entry["order_id"]] += {"capture": 1, "refund": -1}.get(entry["effect"], 0) * entry["amount_cents"]
         return kept
 
     def held(self) -> dict[str, int]:
-        """Compute how many goods are held for each order: reserved, and neither released nor shipped."""
+        """Return the quantity of goods held for each order: reserved, and neither released nor shipped."""
         held: Counter[str] = Counter()
         for movement in self.rows("inventory", "stock_movements"):
             held[movement["order_id"]] += {"reserve": 1}.get(movement["effect"], -1) * movement["quantity"]
         return held
 
     def alive(self) -> set[str]:
-        """Find the orders whose shipment is scheduled or has left."""
+        """Return the ids of the orders whose shipment is scheduled or dispatched."""
         rows = self.rows("shipping", "shipments")
         return {row["order_id"] for row in rows if row["status"] in ("SCHEDULED", "DISPATCHED")}
 
 
 def read_all(world: World) -> Books:
-    """Read all rows."""
+    """Read all rows of the four databases."""
     return Books({name: _read(party) for name, party in world.parties.items()})
 
 
 class Bookkeeper:
-    """Reads the rows; those of each database once more only after it has committed something."""
+    """Reads the rows, and reads a database again only after it has committed a transaction."""
 
     def __init__(self, world: World, faults: Faults, broker: Broker) -> None:
         self._world = world
@@ -92,7 +92,7 @@ class Bookkeeper:
         self._read_at: dict[str, int] = {}
 
     def books(self) -> Books:
-        """Give the books as they are now."""
+        """Return the current books."""
         for name, party in self._world.parties.items():
             commits = self._faults.commits[name]
             if self._read_at.get(name) != commits:

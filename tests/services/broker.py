@@ -1,4 +1,4 @@
-"""The test in the place of relay, broker and consumer loops: what they may do to records, on their worst days too."""
+"""A model of relay, broker and consumer loops: it may do to records what the real ones may do, including failures."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -15,32 +15,32 @@ from tests.services.world import World, changed, record_of_row
 
 PARTITIONS = 2
 REPLAYS = 5
-"""So often dead letters are sent back when everything has healed."""
+"""The number of times that `settle` replays the dead letters."""
 
 Lane = tuple[str, str, int]
-"""Who reads which partition of which topic; a lane is read in its order, and the lanes in any order."""
+"""A consumer, a topic and a partition. Each lane is consumed in order, and the lanes in any order."""
 
 Partitioner = Callable[[int, int], int]
-"""Chooses a partition, given the number of the order (the how-many-eth that was heard of) and of the record."""
+"""Returns the partition for the index of the order (in order of first appearance) and the index of the record."""
 
 
 def by_order(order: int, record: int) -> int:
     """Put all records of an order into one partition.
 
-    Kafka takes a hash of the key. The ids of orders differ from run to run, so a hash would not let a run be repeated.
+    Kafka hashes the key. The ids of orders differ between runs, so with a hash a run would not be reproducible.
     """
     return order % PARTITIONS
 
 
 class Broker:
-    """Brings what the services say to those who read it: at least once, and in the order of each partition.
+    """Delivers the events of the services to their consumers, at least once and in the order of each partition.
 
     Attributes
     ----------
     records
-        All records, by topic, in the order in which they were written.
+        All records of all topics, in the order in which they were written.
     arrived
-        The ids of the events of each order in each service, in the order in which they came there first.
+        The ids of the events for each service and order, in the order of their first arrival.
     """
 
     def __init__(self, world: World, faults: Faults, *, partition: Partitioner = by_order) -> None:
@@ -64,7 +64,7 @@ class Broker:
     # --- the relay
 
     def relay(self) -> None:
-        """Write a record of each outbox row that there is none of."""
+        """Write a record for each outbox row that has none."""
         for name, party in self._world.parties.items():
             if self._seen[name] == self._faults.commits[name]:
                 continue
@@ -77,11 +77,11 @@ class Broker:
                     self._relayed[name] = row.id
 
     def write_again(self, number: int) -> None:
-        """Write a record once more, as a relay does that has crashed before it noted how far it was."""
+        """Write a record again, like a relay that crashes before it commits its position."""
         self._append(self._record(number))
 
     def write_under_new_id(self, number: int) -> None:
-        """Write a record once more as if it were another event."""
+        """Write a record again under another event id."""
         record = self._record(number)
         self._append(changed(record, headers={**record.headers, "ce_id": str(uuid7())}))
 
@@ -100,38 +100,39 @@ class Broker:
     # --- the consumers
 
     def waiting(self) -> list[Lane]:
-        """List the lanes in which there is something to read."""
+        """Return the lanes that have a record to deliver."""
         self.relay()
         return [lane for lane in self._lanes if self._committed[lane] < len(self._log[lane[1:]])]
 
     def next_order(self, lane: Lane) -> UUID:
-        """Tell which order the next record of a lane is about."""
+        """Return the order of a lane's next record."""
         return UUID(self._log[lane[1:]][self._committed[lane]].key)
 
     def deliver(self, lane: Lane, *, dies_at: int | None = None) -> None:
-        """Hand a reader its next record, and commit its offset.
+        """Deliver the next record of a lane to its consumer, and commit the offset.
 
-        A process that dies meanwhile commits none: at the latest it dies between the database's commit and this one.
+        A process that dies meanwhile commits no offset: it dies before the offset's commit, at the latest between the
+        database's commit and that one.
         """
         self._hand_over(lane[0], self._log[lane[1:]][self._committed[lane]], dies_at)
         if dies_at is None:
             self._committed[lane] += 1
 
     def deliver_again(self, number: int) -> None:
-        """Hand a reader a record once more that it has read before, if there is one."""
+        """Deliver again a record that its consumer has already read, if there is one."""
         read = [(lane, offset) for lane in self._lanes for offset in range(self._committed[lane])]
         if read:
             lane, offset = read[number % len(read)]
             self._hand_over(lane[0], self._log[lane[1:]][offset])
 
     def rewind(self, reader: str, topic: str) -> None:
-        """Let a reader begin a topic anew."""
+        """Reset a consumer's offsets of a topic to zero."""
         for lane in self._lanes:
             if lane[:2] == (reader, topic):
                 self._committed[lane] = 0
 
     def try_parked(self, reader: str, *, dies_at: int | None = None) -> Outcome | None:
-        """Let a service try the next of its parked records."""
+        """Let a service retry its next parked record."""
         try:
             with self._faults.dying(dies_at):
                 return self._world.parties[reader].runtime.handling.try_parked()
@@ -139,10 +140,10 @@ class Broker:
             return None
 
     def settle(self, luck: Random) -> Iterator[None]:
-        """Heal everything and bring every record everywhere; stop after each step, for someone to look.
+        """Remove the faults and deliver every record, yielding after each step so that the caller can check the books.
 
-        Some readers are slow in some topics, as luck has it. Dead letters are sent back a few times only: what is dead
-        then stays dead.
+        The random generator makes some consumers slow in some topics. Dead letters are replayed a limited number of
+        times; a record that is dead after that stays dead.
         """
         self._faults.poisoned.clear()
         pace = {lane: luck.choice([1, 5, 25]) for lane in self._lanes}

@@ -12,14 +12,14 @@ from tests.services.world import DATASETS, SERVICES, World
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[PostgresServer]:
-    """Run one PostgreSQL server for all tests that don't stop it."""
+    """Run one PostgreSQL server, shared by all tests that do not stop it."""
     with postgres_server() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write small datasets that hold every case."""
+    """Write small datasets that cover every case."""
     folder = tmp_path_factory.mktemp("datasets")
     for name, content in DATASETS.items():
         (folder / name).write_text(content, encoding="utf-8")
@@ -36,6 +36,6 @@ def _world(server: PostgresServer, datasets: Path) -> Iterator[World]:
 
 @pytest.fixture
 def world(_world: World) -> World:
-    """Give the four services, as new."""
+    """Return the four services with their opening data."""
     _world.reset()
     return _world

@@ -1,4 +1,4 @@
-"""What can go wrong inside a service while it handles an event: its process dies, or an order's events are poison."""
+"""Faults inside a service while it handles an event: its process dies, or the events of an order are poisoned."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from tests.services.world import Party, World
 
 
 class Killed(BaseException):
-    """The process dies here. Nobody catches this, as nobody survives a SIGKILL."""
+    """The process dies here. No code catches this exception, because no process survives a SIGKILL."""
 
 
 class Faults:
@@ -26,11 +26,11 @@ class Faults:
     Attributes
     ----------
     poisoned
-        Whose handlers fail for which order: pairs of a service's name and an order's id.
+        The orders whose handlers fail, as pairs of a service's name and an order's id.
     letters
-        In the place of the dead-letter topics.
+        Replaces the dead-letter topics.
     commits
-        How often each service's database has committed something, so that nobody needs to look where nothing is new.
+        The number of commits of each service's database, so that an unchanged database need not be read again.
     """
 
     def __init__(self, world: World) -> None:
@@ -56,14 +56,14 @@ class Faults:
             event.listen(*listener)
 
     def close(self) -> None:
-        """Let everything work again."""
+        """Remove all faults."""
         self._patch.undo()
         for listener in self._listeners:
             event.remove(*listener)
 
     @contextmanager
     def dying(self, at: int | None) -> Iterator[None]:
-        """Let the process die just before its ``at``-th statement, where a commit is one too; None: let it live."""
+        """Let the process die before its ``at``-th statement, where a commit counts as one; None disables this."""
         self._statements_left = at
         try:
             yield
@@ -72,7 +72,7 @@ class Faults:
 
     def _poison(self, name: str, call: Call) -> Call:
         def fail(handler: Any, tx: Any, envelope: Any) -> None:
-            call(handler, tx, envelope)  # what it did is rolled back
+            call(handler, tx, envelope)  # the handler's changes are rolled back
             if (name, envelope.event.order_id) in self.poisoned:
                 raise RuntimeError("poison")
 
@@ -94,7 +94,7 @@ class Faults:
 
 
 def heal(party: Party) -> int:
-    """Send all dead letters of a service back; answer how many there were."""
+    """Replay all dead letters of a service, and return their number."""
     dead = party.rows("parked_records", state="dead")
     for row in dead:
         assert party.http.post(f"/manage/dead-letters/{row.parking_id}/replay").status_code == 202

@@ -1,4 +1,4 @@
-"""A service's HTTP API, really served: uvicorn in a thread, and a client of it."""
+"""A service's HTTP API, served by uvicorn in a thread, with a client."""
 
 import socket
 import threading
@@ -20,7 +20,7 @@ class Served:
         self.client = httpx.Client(base_url=self.url, timeout=20)
 
     def close(self) -> None:
-        """End the server, and wait for its thread."""
+        """Stop the server, and wait for its thread."""
         self.client.close()
         self._server.should_exit = True
         self._thread.join(10)

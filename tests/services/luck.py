@@ -1,4 +1,4 @@
-"""How much is left to chance: the seed, so that what was found is found again, and the number of tries."""
+"""Randomness of the tests: the seed that makes a failure reproducible, and the number of examples."""
 
 from hypothesis import HealthCheck, Phase, settings
 
@@ -9,16 +9,16 @@ LONG = 10 if chance.LONG else 1
 
 
 def tries(number: int, *, steps: int = 50, shrink: bool = True) -> settings:
-    """Say how often something is tried: ten times as often in the long run.
+    """Return the settings for a number of examples; the long run has ten times as many.
 
     Parameters
     ----------
     number
-        Examples in the short run.
+        The number of examples in the short run.
     steps
-        Of a state machine, in one example.
+        The number of steps of a state machine in one example.
     shrink
-        Whether a failing example is made as small as it gets.
+        Whether hypothesis minimizes a failing example.
     """
     return settings(
         max_examples=number * LONG,

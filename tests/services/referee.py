@@ -1,4 +1,4 @@
-"""The referee, asked about the four services of a test in the place of a lab."""
+"""The referee, applied to the four services of a test instead of a lab."""
 
 from collections import Counter
 
@@ -9,7 +9,7 @@ from tests.services.world import World
 
 
 def ask_the_referee(world: World, records: list[Record]) -> list[Verdict]:
-    """Have every invariant judged, as of a lab at rest."""
+    """Check every invariant, as for a lab at rest."""
     seen = {name: _look_at_database(party.runtime.settings.database_url, name) for name, party in world.parties.items()}
     evidence = Evidence(
         tables={name: look.tables for name, look in seen.items()},

@@ -11,12 +11,12 @@ from tools.make_asyncapi import FILE, as_yaml, make_asyncapi
 
 
 def test_the_committed_file_is_what_the_models_make() -> None:
-    """Whoever changes an event changes the contract too: run ``python tools/make_asyncapi.py``."""
+    """The committed file is up to date with the models; if not, run ``python tools/make_asyncapi.py``."""
     assert FILE.read_text(encoding="utf-8") == as_yaml(make_asyncapi())
 
 
 def test_every_reference_leads_somewhere_and_every_event_is_there() -> None:
-    """The document is whole."""
+    """Every reference resolves, and every event has a message."""
     document = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     assert set(document["components"]["messages"]) == set(EVENTS)
 
@@ -36,7 +36,7 @@ def test_every_reference_leads_somewhere_and_every_event_is_there() -> None:
 
 
 def test_real_events_fit_the_contract(world: World) -> None:
-    """What the services write validates against the schemas of the file."""
+    """Real events validate against the schemas of the file."""
     document = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     world.place()
     world.place(destination="utopia")

@@ -1,4 +1,4 @@
-"""The deadline: what is late is called off through the outbox, and undone like any cancellation."""
+"""The deadline: a late order is cancelled through the outbox, and undone like any cancellation."""
 
 from uuid import UUID
 
@@ -22,7 +22,7 @@ def look(world: World) -> int:
 
 @pytest.mark.parametrize("after", range(9))
 def test_a_late_order_is_undone_wherever_it_stands(world: World, after: int) -> None:
-    """However far it came, it ends CANCELLED with nothing left and says why; unless it was COMPLETED."""
+    """A late order ends CANCELLED at every step, with all effects undone and its reason, unless it was COMPLETED."""
     order_id = world.place()
     steps = world.relay()
     for _ in range(after):
@@ -42,7 +42,7 @@ def test_a_late_order_is_undone_wherever_it_stands(world: World, after: int) -> 
 
 
 def test_in_time_nothing_is_called_off(world: World) -> None:
-    """An order younger than the deadline is left alone."""
+    """An order younger than the deadline is not timed out."""
     world.place()
     make_older(world, 29)
     assert look(world) == 0
@@ -50,7 +50,7 @@ def test_in_time_nothing_is_called_off(world: World) -> None:
 
 
 def test_each_late_order_is_called_off_once(world: World) -> None:
-    """A second look finds nothing, and many are taken in portions."""
+    """A second check finds no order again, and many late orders are processed in batches."""
     orders: set[UUID] = {world.place(mug=1) for _ in range(AT_ONCE + 3)}
     make_older(world, 31)
     assert [look(world) for _ in range(3)] == [AT_ONCE, 3, 0]
@@ -58,7 +58,7 @@ def test_each_late_order_is_called_off_once(world: World) -> None:
 
 
 def test_an_order_that_is_being_handled_is_left_alone(world: World) -> None:
-    """Its row is locked; the next look may take it."""
+    """A locked order is skipped; the next check may time it out."""
     order_id = world.place()
     make_older(world, 31)
     with world.order.runtime.database.transaction() as tx:

@@ -1,4 +1,4 @@
-"""The pure domains: decisions, without a database."""
+"""The pure domains: decisions without a database."""
 
 from itertools import permutations
 from uuid import uuid4
@@ -21,7 +21,7 @@ def known(*types: str) -> dict[str, Answer]:
 
 @pytest.mark.parametrize("arrived", list(permutations([step.success.type() for step in STEPS])))
 def test_the_same_follows_in_whatever_order_the_answers_came(arrived: tuple[str, ...]) -> None:
-    """Decided anew at each arrival, the changes are the same three in the same order."""
+    """Re-evaluated after each arrival, the changes are the same three in the same order."""
     status, taken = Status.PENDING, []
     for number in range(1, 4):
         for change in what_follows(status, known(*arrived[:number])):
@@ -32,12 +32,12 @@ def test_the_same_follows_in_whatever_order_the_answers_came(arrived: tuple[str,
 
 @pytest.mark.parametrize("status", [Status.COMPLETED, Status.CANCELLED])
 def test_nothing_follows_after_the_end(status: Status) -> None:
-    """A terminal order stays as it is, whatever is known."""
+    """A terminal order never changes, whatever answers are known."""
     assert what_follows(status, known(*EVENTS)) == []
 
 
 def test_a_failure_comes_before_a_success() -> None:
-    """Where both are known, the order is cancelled and not carried on."""
+    """If both a failure and a success are known, the order is cancelled and makes no progress."""
     changes = what_follows(Status.PENDING, known("InventoryReserved", "PaymentFailed"))
     assert [change.status for change in changes] == [Status.CANCELLING]
     assert changes[0].reason == "reason"
@@ -59,13 +59,13 @@ def test_a_failure_comes_before_a_success() -> None:
     ],
 )
 def test_an_order_is_cancelled_when_the_chain_has_ended_and_all_is_undone(answers: list[str], is_over: bool) -> None:
-    """Not before: somebody might still hold stock or money."""
+    """An order becomes CANCELLED only when no service can still hold stock or money."""
     changes = what_follows(Status.CANCELLING, known(*answers))
     assert [change.status for change in changes] == ([Status.CANCELLED] if is_over else [])
 
 
 def test_a_step_has_two_effects() -> None:
-    """Success and failure are one effect, the undo is another; an event of the order itself is none."""
+    """Success and failure are the same effect, the undo is another; an event of the order itself is not an effect."""
     effects = {(effect_of(step.success), effect_of(step.failure), effect_of(step.undo)) for step in STEPS}
     assert all(success == failure != undo for success, failure, undo in effects)
     assert len({effect for triple in effects for effect in triple}) == 6
@@ -75,7 +75,7 @@ def test_a_step_has_two_effects() -> None:
 
 @pytest.mark.parametrize("status", Status)
 def test_a_cancel_is_decided_by_the_status(status: Status) -> None:
-    """Too late after the pivot, nothing new while it is being done, and possible in every other state."""
+    """A cancel fails after the pivot, has no effect once the order is cancelled, and is valid in other states."""
     if status is Status.COMPLETED:
         with pytest.raises(order.TooLate):
             cancel(status)
@@ -90,7 +90,7 @@ def test_lines_of_one_product_are_added_up() -> None:
 
 
 def test_just_enough_is_enough() -> None:
-    """What is there to the last piece, and money to the last cent, suffices; one more does not."""
+    """Exactly enough stock or money suffices; one piece or one cent less does not."""
     assert inventory.reserve(inventory.Status.NEW, {"mug": 2}, {"mug": 2}) == inventory.Reserve()
     assert isinstance(inventory.reserve(inventory.Status.NEW, {"mug": 3}, {"mug": 2}), inventory.Refuse)
     assert payment.pay(payment.Status.NEW, 100, 100) == payment.Capture()
@@ -98,7 +98,7 @@ def test_just_enough_is_enough() -> None:
 
 
 def test_each_step_is_decided_once() -> None:
-    """In every status but NEW and TOMBSTONE the step was answered before."""
+    """In every status but NEW and TOMBSTONE the step is already answered."""
     for status in inventory.Status:
         assert (inventory.reserve(status, {}, {}) is None) == (status not in ("NEW", "TOMBSTONE"))
     for paid in payment.Status:
@@ -108,7 +108,7 @@ def test_each_step_is_decided_once() -> None:
 
 
 def test_what_left_is_not_undone() -> None:
-    """Goods that were shipped and a shipment that was dispatched are behind the pivot."""
+    """Shipped goods and a dispatched shipment are behind the pivot and are not undone."""
     with pytest.raises(OutOfStep):
         inventory.undo(inventory.Status.SHIPPED)
     with pytest.raises(OutOfStep):
@@ -116,7 +116,7 @@ def test_what_left_is_not_undone() -> None:
 
 
 def test_error_events_reach_everyone_but_their_writer() -> None:
-    """The order's two reach all three; a service's own failure reaches the other two."""
+    """The order's two error events reach all three services; a service's own failure reaches the other two."""
     assert {event.type() for event in error_events_for("payment")} == {
         "OrderCancelRequested",
         "OrderTimedOut",
@@ -126,7 +126,7 @@ def test_error_events_reach_everyone_but_their_writer() -> None:
 
 
 def test_ids_sort_by_the_time_they_were_made() -> None:
-    """They are UUIDs of version 7, and each is greater than the one before."""
+    """Ids are UUIDs of version 7, and each is greater than the one before."""
     ids = [uuid7() for _ in range(5000)]
     assert ids == sorted(set(ids))
     assert {(one.version, one.variant) for one in ids} == {(7, "specified in RFC 4122")}

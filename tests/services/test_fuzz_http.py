@@ -1,4 +1,4 @@
-"""Requests that no client would send: every call of the four APIs has a good answer for them."""
+"""Malformed requests: every operation of the four APIs answers them properly."""
 
 import json
 import re
@@ -20,7 +20,7 @@ BODIES: dict[str, Any] = {
     "/inventory/products/{sku}/restock": {"quantity": 1},
     "/payments/accounts/{customer_id}/deposit": {"amount_cents": 1},
 }
-"""A good body for each call that takes one."""
+"""A valid body for each operation that accepts one."""
 
 MANAGEMENT = [
     ("GET", "/manage/parked-records"),
@@ -28,10 +28,10 @@ MANAGEMENT = [
     ("POST", "/manage/dead-letters/{parking_id}/discard"),
     ("GET", "/manage/consumer"),
 ]
-"""What stands in no document."""
+"""The operations that the OpenAPI documents leave out."""
 
 SLOW = {"/healthz/ready"}
-"""It waits for the broker, which is not there."""
+"""Readiness waits for the broker, which does not exist here."""
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
 PARAMETERS = ["limit", "cursor", "status", "customer_id", "order_id", "x"]
@@ -40,7 +40,7 @@ texts = st.text(max_size=80) | st.sampled_from(["\0", "..", "%", "' OR 1=1", "-1
 
 
 def calls(document: dict[str, Any]) -> list[tuple[str, str]]:
-    """List the calls of an API: method and path."""
+    """Return the operations of an API, as method and path."""
     found = [(method.upper(), path) for path, methods in document["paths"].items() for method in methods]
     assert {path for method, path in found if "requestBody" in document["paths"][path][method.lower()]} <= set(BODIES)
     return sorted([call for call in found if call[1] not in SLOW] + MANAGEMENT)
@@ -48,7 +48,7 @@ def calls(document: dict[str, Any]) -> list[tuple[str, str]]:
 
 @st.composite
 def requests(draw: st.DrawFn, those: list[tuple[str, str]], ids: list[str]) -> dict[str, Any]:
-    """Make a request that is somewhat wrong."""
+    """Generate a request that is slightly wrong."""
     method, path = draw(st.sampled_from(those))
     if draw(st.integers(0, 9)) == 0:
         method = draw(st.sampled_from(METHODS))
@@ -67,7 +67,7 @@ def requests(draw: st.DrawFn, those: list[tuple[str, str]], ids: list[str]) -> d
 
 @pytest.mark.parametrize("service", ["order", "inventory", "payment", "shipping"])
 def test_no_request_makes_a_service_fail(world: World, service: str) -> None:
-    """No answer is a 5xx, and each error is a problem with type, title, status and detail."""
+    """No response is a 5xx, and each error is a problem with type, title, status and detail."""
     world.place()
     world.place(destination="utopia")
     world.settle()

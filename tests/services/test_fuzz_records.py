@@ -1,4 +1,4 @@
-"""Records that nobody would write: whatever bytes come out of a topic, the consumer lives on."""
+"""Malformed records: the consumer survives any bytes from a topic."""
 
 import itertools
 import json
@@ -32,7 +32,7 @@ SOLVENT = (stock_is_within_bounds, stock_adds_up, balances_add_up, no_balance_is
 NOTHING = object()
 NEXT_OFFSET = itertools.count(10**6)
 
-# Longer than an entry of PostgreSQL's usual index may be, however well it is packed.
+# Longer than the maximum of an entry in PostgreSQL's usual index, even when compressed.
 LONG = Random(8).randbytes(4000).hex()
 numbers = st.sampled_from([-1, 0, 1, 2**31, 2**63 - 1, 2**63, 10**30, 0.5, 1e308, float("nan")]) | st.integers()
 texts = st.sampled_from(["", "\0", "a\0b", "\ud800", "mug", "ada", "EUR", "x" * 64, LONG]) | st.text(max_size=70)
@@ -53,7 +53,7 @@ junk = st.recursive(
 
 
 class RawRecord:
-    """A record as Kafka's client gives it."""
+    """A record with the interface of the Kafka client's messages."""
 
     def __init__(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         place = {"topic": topic, "partition": 0, "offset": next(NEXT_OFFSET), "timestamp": (1, time.time_ns() // 10**6)}
@@ -65,7 +65,7 @@ class RawRecord:
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Find every place in a JSON value."""
+    """Yield the path of every element of a JSON value."""
     if path:
         yield path
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -74,12 +74,12 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def look_up(value: Any, path: tuple[Any, ...]) -> Any:
-    """Find what stands in a place."""
+    """Return the element at a path."""
     return look_up(value[path[0]], path[1:]) if path else value
 
 
 def spoil(draw: st.DrawFn, value: Any) -> Any:
-    """Put something else into one place of a JSON value, or take away what is there."""
+    """Replace or remove one element of a JSON value."""
     there = list(places(value))
     if not there:
         return draw(junk)
@@ -96,7 +96,7 @@ def spoil(draw: st.DrawFn, value: Any) -> Any:
 
 @st.composite
 def spoilt_records(draw: st.DrawFn) -> RawRecord:
-    """Make an event of the saga, and spoil some of it."""
+    """Generate an event of the saga, and spoil some of it."""
     good = record_of(of(a_new_order(), draw(st.sampled_from(list(EVENTS.values())))))
     key: bytes | None = (good.key or "").encode()
     value, topic = good.value or b"", good.topic
@@ -135,7 +135,7 @@ wild_records = st.builds(
 def test_no_record_stops_a_consumer(
     world: World, monkeypatch: pytest.MonkeyPatch, records: st.SearchStrategy[RawRecord]
 ) -> None:
-    """Each is handled, ignored or parked, in the end as a dead letter; it can be listed, and the next is handled."""
+    """Each record is handled, ignored, or parked and dead-lettered; it can be listed, and the next one is handled."""
     monkeypatch.setattr(parking, "RETRY_FIRST", 0.0)
     for party in world.parties.values():
         monkeypatch.setattr(party.runtime.handling, "_dead_letters", Topic())

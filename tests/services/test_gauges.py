@@ -1,4 +1,4 @@
-"""How often what is measured is looked up: at each scrape, unless looking takes long."""
+"""How often gauges are queried: at each scrape, unless the queries are slow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from labstack.waiting import wait_until
 
 
 class Looked:
-    """A source on a clock of its own, which a look moves on by so many seconds."""
+    """A source with a fake clock, which each query advances by a number of seconds."""
 
     def __init__(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.times, self._seconds = 100.0, 0, seconds
@@ -26,7 +26,7 @@ class Looked:
         return []
 
     def scrape(self, after: float) -> int:
-        """Ask after some seconds, and return how often it has looked."""
+        """Scrape after some seconds, and return the number of queries so far."""
         self.now += after
         self._view.families()
         assert wait_until(lambda: not self._view._looking.locked(), 10)
@@ -34,19 +34,19 @@ class Looked:
 
 
 def test_a_quick_look_is_taken_at_each_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scraped each second it looks each second, and two who ask at the same time are told the same look."""
+    """A fast gauge is queried at each scrape, and two scrapes at the same time share one query."""
     looked = Looked(0.008, monkeypatch)
     assert [looked.scrape(1), looked.scrape(0.1), looked.scrape(0.9)] == [2, 2, 3]
 
 
 def test_a_slow_look_is_taken_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look of 40 ms is followed by two seconds without."""
+    """After a query of 40 ms, no query runs for two seconds."""
     looked = Looked(0.04, monkeypatch)
     assert [looked.scrape(1), looked.scrape(1.1), looked.scrape(1)] == [1, 2, 2]
 
 
 def test_however_slow_it_looks_before_what_it_tells_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After two seconds and a half it looks again, whatever the last one took."""
+    """After two and a half seconds a query runs again, however long the last one took."""
     looked = Looked(1.5, monkeypatch)
     assert [looked.scrape(1), looked.scrape(1.6)] == [1, 2]
     assert gauges.LATEST + 1.5 + 1 <= gauges.STALE

@@ -1,4 +1,4 @@
-"""The switch guards-off: what it lets happen, and that nothing of it stays."""
+"""The fault switch guards-off: its effects while it is on, and the recovery afterwards."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ def unique_keys(party: Party) -> set[str]:
 
 @pytest.fixture
 def charged_twice(world: World) -> Iterator[Party]:
-    """Payment, with its guards on again, after it has charged an order twice without them."""
+    """Payment with its guards restored, after it charged an order twice without them."""
     payment = world.payment
     engine, service = payment.runtime.database.engine, payment.service
     switches = {"teaching_switches": {"inbox-off": "", "guards-off": ""}}
@@ -41,19 +41,19 @@ def charged_twice(world: World) -> Iterator[Party]:
 
 
 def test_a_wrong_charge_stays_to_be_seen(charged_twice: Party) -> None:
-    """Without inbox and guards the same event charges twice, and both charges stand in the ledger afterwards."""
+    """Without inbox and guards the same event charges twice, and both charges remain in the ledger."""
     assert [row.effect for row in charged_twice.rows("ledger_entries") if row.order_id] == ["capture"] * 2
     assert charged_twice.said() == ["PaymentCompleted"] * 2
 
 
 def test_the_service_works_again_at_once(charged_twice: Party) -> None:
-    """Once its guards are on again a service handles other orders, though what it did wrong is still there."""
+    """With its guards restored a service handles other orders, although the duplicate charge still exists."""
     assert charged_twice.take(of(a_new_order(), InventoryReserved)) is Outcome.HANDLED
     assert charged_twice.errors() == []
 
 
 def test_the_last_guard_comes_back_by_itself(charged_twice: Party) -> None:
-    """The key that an effect taken twice keeps away is there again soon after that was cleared away."""
+    """The key that the duplicate charge blocks is restored soon after the duplicate is removed."""
     key = "ledger_entries_order_id_effect_key"
     assert key not in unique_keys(charged_twice)
     charged_twice.reset()

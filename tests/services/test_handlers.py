@@ -1,4 +1,4 @@
-"""The handlers: what each service does upon one event, when it comes twice, too early or too late."""
+"""The handlers: the reaction of each service to one event, when it arrives twice, too early or too late."""
 
 import threading
 from typing import Any
@@ -32,7 +32,7 @@ from tests.services.world import Party, World, a_new_order
 
 
 def of(order: Event, kind: type[Event]) -> Any:
-    """Make another event about the order, with what else it needs."""
+    """Return an event of another type about the order, with the fields that it needs."""
     more: dict[str, Any] = {
         "reservation_id": uuid4(),
         "payment_id": uuid4(),
@@ -45,7 +45,7 @@ def of(order: Event, kind: type[Event]) -> Any:
     return kind.about(order, **{name: value for name, value in more.items() if name in kind.model_fields})
 
 
-# For each service that takes a step: what asks it, what it answers, and how it undoes that.
+# For each step: its service, the event that requests it, the events of success and failure, and the event of the undo.
 STEPS = [
     ("inventory", OrderCreated, InventoryReserved, InventoryReservationFailed, InventoryReleased),
     ("payment", InventoryReserved, PaymentCompleted, PaymentFailed, PaymentRefunded),
@@ -60,7 +60,7 @@ def effects(party: Party, order: Event) -> list[str]:
 
 @pytest.mark.parametrize(("name", "asks", "succeeds", "fails", "undoes"), STEPS)
 class TestAStep:
-    """What holds for each of the three steps alike."""
+    """Properties that all three steps share."""
 
     def test_it_answers_once(self, world: World, name: str, asks: Any, succeeds: Any, fails: Any, undoes: Any) -> None:
         """The same record again is a duplicate; the same command under another id has no effect either."""
@@ -75,7 +75,7 @@ class TestAStep:
     def test_every_error_event_undoes_it_once(
         self, world: World, name: str, asks: Any, succeeds: Any, fails: Any, undoes: Any
     ) -> None:
-        """Whichever error event is first, and however many there are, there is one undo."""
+        """One undo follows, whichever error event is first and however many there are."""
         party = world.parties[name]
         for first in error_events_for(name):
             order = a_new_order()
@@ -88,7 +88,7 @@ class TestAStep:
     def test_asked_after_a_cancel_it_refuses(
         self, world: World, name: str, asks: Any, succeeds: Any, fails: Any, undoes: Any
     ) -> None:
-        """The cancel leaves a tombstone and says nothing; the command that comes later is answered with the failure."""
+        """A cancel leaves a tombstone and publishes no event; the command that follows is answered with the failure."""
         party, order = world.parties[name], a_new_order()
         party.take(of(order, OrderCancelRequested))
         assert party.said() == []
@@ -102,7 +102,7 @@ class TestAStep:
     def test_asked_after_its_undo_it_does_nothing(
         self, world: World, name: str, asks: Any, succeeds: Any, fails: Any, undoes: Any
     ) -> None:
-        """A command that is replayed after the undo does not bring the effect back."""
+        """A command that is replayed after the undo does not repeat the effect."""
         party, order = world.parties[name], a_new_order()
         for event in (asks, OrderCancelRequested, asks):
             party.take(of(order, event))
@@ -111,7 +111,7 @@ class TestAStep:
     def test_two_consumers_at_once_make_one_effect(
         self, world: World, name: str, asks: Any, succeeds: Any, fails: Any, undoes: Any
     ) -> None:
-        """The same record, and the same command under other ids, handled at the same moment: one effect, one answer."""
+        """The same record and the same command under other ids, handled at once, have one effect and one answer."""
         party, order, event_id = world.parties[name], a_new_order(), uuid4()
         outcomes: list[Outcome] = []
         together = threading.Barrier(6)
@@ -155,7 +155,7 @@ class TestAStep:
 def test_a_refusal_says_why_and_leaves_no_effect(
     world: World, name: str, asks: type[Event], other: dict[str, Any], reason: str
 ) -> None:
-    """The failure comes from the data; an error event afterwards finds nothing to undo."""
+    """The failure follows from the data, and a later error event finds nothing to undo."""
     order = a_new_order(**other)
     party = world.parties[name]
     party.take(of(order, asks))
@@ -166,7 +166,7 @@ def test_a_refusal_says_why_and_leaves_no_effect(
 
 
 def test_goods_are_reserved_all_or_none(world: World) -> None:
-    """Where one line lacks, no line is reserved, and the shortage is named; lines of one product are added up."""
+    """If one line is short, no line is reserved and the shortage is named; lines of one product are added up."""
     order_id = world.place(mug=1, rare=2)
     world.settle()
     failed = world.inventory.rows("outbox", aggregateid=order_id)[0]
@@ -175,7 +175,7 @@ def test_goods_are_reserved_all_or_none(world: World) -> None:
 
 
 def test_the_last_piece_goes_to_one_of_two_orders(world: World) -> None:
-    """Two orders for one piece, reserved at the same moment: one gets it."""
+    """If two orders reserve the last piece concurrently, one of them gets it."""
     orders = [a_new_order(items=[Line(sku="rare", quantity=1, unit_price_cents=1)]) for _ in range(2)]
     threads = [threading.Thread(target=world.inventory.take, args=(order,)) for order in orders]
     for thread in threads:
@@ -188,7 +188,7 @@ def test_the_last_piece_goes_to_one_of_two_orders(world: World) -> None:
 
 @pytest.mark.parametrize(("name", "asks"), [("inventory", OrderCreated), ("shipping", PaymentCompleted)])
 def test_completion_is_taken_once_and_then_nothing_is_undone(world: World, name: str, asks: type[Event]) -> None:
-    """OrderCompleted has one effect; an error event after it can't be, and is not handled."""
+    """OrderCompleted has one effect; an error event after it is impossible and is not handled."""
     party, order = world.parties[name], a_new_order()
     for event in (asks, OrderCompleted, OrderCompleted):
         party.take(of(order, event))
@@ -199,7 +199,7 @@ def test_completion_is_taken_once_and_then_nothing_is_undone(world: World, name:
 
 @pytest.mark.parametrize("name", ["inventory", "shipping"])
 def test_completion_of_what_was_not_done_is_not_handled(world: World, name: str) -> None:
-    """OrderCompleted without the step before it raises, and leaves nothing: no row, no inbox entry."""
+    """OrderCompleted without the step before it raises, and leaves neither a row nor an inbox entry."""
     party = world.parties[name]
     assert party.take(of(a_new_order(), OrderCompleted)) is Outcome.FAILED
     assert "OutOfStep" in party.errors()[0]
@@ -208,7 +208,7 @@ def test_completion_of_what_was_not_done_is_not_handled(world: World, name: str)
 
 
 class TestTheOrder:
-    """What the order makes of the answers."""
+    """The reaction of the order to the answers."""
 
     def of_placed(self, world: World) -> OrderCreated:
         order_id = world.place()
@@ -227,7 +227,7 @@ class TestTheOrder:
         ],
     )
     def test_successes_in_any_order_read_alike(self, world: World, arrivals: list[type[Event]]) -> None:
-        """A success that overtakes its predecessor waits, and then stands in the history with its own event."""
+        """A success that overtakes its predecessor waits, and the history then names its own event."""
         order = self.of_placed(world)
         ids = {kind: uuid4() for kind in arrivals}
         for kind in arrivals:
@@ -239,7 +239,7 @@ class TestTheOrder:
         assert world.order.rows("outbox")[-1].causation_id == ids[ShipmentScheduled]
 
     def test_an_answer_counts_once(self, world: World) -> None:
-        """The same answer under another id, and a second, other answer of the same step, change nothing."""
+        """The same answer under another id, and a second answer of the same step, change nothing."""
         order = self.of_placed(world)
         for kind in (InventoryReserved, InventoryReserved, InventoryReservationFailed):
             assert world.order.take(of(order, kind)) is Outcome.HANDLED
@@ -257,7 +257,7 @@ class TestTheOrder:
     def test_it_is_cancelled_once_all_is_undone(
         self, world: World, failure: type[ErrorEvent], undos: list[type[Event]]
     ) -> None:
-        """A failure proves the successes before it, even unseen: their undos are waited for, late news is kept."""
+        """A failure proves even unseen successes before it, so their undos are awaited; late answers are recorded."""
         order = self.of_placed(world)
         world.order.take(of(order, failure))
         for undo in undos:
@@ -279,7 +279,7 @@ class TestTheOrder:
         assert (found["status"], found["failure_reason"]) == ("CANCELLED", "cancelled_by_customer")
 
     def test_a_cancel_that_comes_before_the_last_success_wins(self, world: World) -> None:
-        """The shipment that is scheduled afterwards ends the chain; the order waits for all three undos."""
+        """A shipment scheduled after the cancel ends the chain; the order waits for all three undos."""
         order = self.of_placed(world)
         for kind in (InventoryReserved, PaymentCompleted):
             world.order.take(of(order, kind))
@@ -291,14 +291,14 @@ class TestTheOrder:
         assert world.history(order.order_id) == ["PENDING", "RESERVED", "PAID", "CANCELLING", "CANCELLED"]
 
     def test_an_order_that_was_never_made_is_not_handled(self, world: World) -> None:
-        """An answer about an unknown order is parked, and leaves nothing else."""
+        """An answer about an unknown order is parked, and has no other effect."""
         assert world.order.take(of(a_new_order(), InventoryReserved)) is Outcome.FAILED
         assert "UnknownOrder" in world.order.errors()[0]
         assert world.order.rows("inbox") == []
 
 
 def test_a_guarded_move_moves_only_from_the_expected_status(world: World) -> None:
-    """Where the row has another status, nothing is changed and the transaction fails."""
+    """If the row has another status, nothing changes and the transaction fails."""
     order_id = world.place()
     table = world.order.service.tables.tables["orders"]
     with pytest.raises(GuardFailed), world.order.runtime.database.transaction() as tx:
@@ -307,7 +307,7 @@ def test_a_guarded_move_moves_only_from_the_expected_status(world: World) -> Non
 
 
 def test_the_unique_effect_stands_behind_inbox_and_guard(world: World) -> None:
-    """With both out of the way, the database itself refuses a second capture for an order."""
+    """Without inbox and guard, the database itself rejects a second capture for an order."""
     order = a_new_order()
     world.payment.take(of(order, InventoryReserved))
     [entry] = world.payment.rows("ledger_entries", order_id=order.order_id)
@@ -333,7 +333,7 @@ def test_the_unique_effect_stands_behind_inbox_and_guard(world: World) -> None:
     ],
 )
 def test_a_row_that_would_stop_the_relay_is_impossible(world: World, wrong: dict[str, Any]) -> None:
-    """The outbox's CHECKs refuse it, whoever writes it."""
+    """The outbox's CHECK constraints reject an invalid row from any writer."""
     order_id = world.place()
     [row] = world.order.rows("outbox", aggregateid=order_id)
     table = world.order.service.tables.tables["outbox"]

@@ -1,4 +1,4 @@
-"""The HTTP contract of the four services, call by call."""
+"""The HTTP contract of the four services, operation by operation."""
 
 import re
 import threading
@@ -19,7 +19,7 @@ def a_request(**other: Any) -> dict[str, Any]:
 
 
 def is_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
-    """Hold an answer against RFC 9457, and give its body."""
+    """Check that a response is a problem as in RFC 9457, and return its body."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = answer.json()
@@ -29,7 +29,7 @@ def is_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
 
 
 def test_a_new_order_is_answered_as_pending(world: World) -> None:
-    """The answer is 201 with the order's place, prices and total, as a later GET gives it."""
+    """The response is 201 with the order's location, prices and total, identical to a later GET."""
     answer = world.order.http.post("/orders", json=a_request(items=[{"sku": "mug", "quantity": 2}] * 2))
     assert answer.status_code == 201
     body = answer.json()
@@ -62,7 +62,7 @@ def test_a_new_order_is_answered_as_pending(world: World) -> None:
     ],
 )
 def test_a_bad_order_is_refused_with_the_place_of_the_fault(world: World, request_body: Any, pointer: str) -> None:
-    """The answer is 422 and points at the part that is wrong; no order and no key is left."""
+    """The response is 422 and points at the invalid part; neither an order nor a key is stored."""
     answer = world.order.http.post("/orders", json=request_body, headers={"Idempotency-Key": "k"})
     assert pointer in [error["pointer"] for error in is_problem(answer, 422)["errors"]]
     assert not world.order.rows("orders")
@@ -72,14 +72,14 @@ def test_a_bad_order_is_refused_with_the_place_of_the_fault(world: World, reques
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"customer_id": "\\ud800"}', b"null"])
 def test_a_body_that_is_no_json_object_is_refused(world: World, content: bytes) -> None:
-    """The answer is a 422, whatever the bytes are."""
+    """The response is 400 or 422, whatever the bytes are."""
     answer = world.order.http.post("/orders", content=content, headers={"content-type": "application/json"})
     assert answer.status_code in (400, 422)
     is_problem(answer, answer.status_code)
 
 
 def test_the_same_key_with_the_same_request_makes_one_order(world: World) -> None:
-    """The second answer is 200 with the order as it stands now; the spelling of the JSON does not matter."""
+    """The second response is 200 with the order's current state; the formatting of the JSON does not matter."""
     headers = {"Idempotency-Key": "k-1", "content-type": "application/json"}
     first = world.order.http.post("/orders", json=a_request(), headers=headers)
     world.settle()
@@ -92,7 +92,7 @@ def test_the_same_key_with_the_same_request_makes_one_order(world: World) -> Non
 
 
 def test_the_same_key_with_another_request_is_a_conflict(world: World) -> None:
-    """The answer is 409, and nothing is made."""
+    """The response is 409, and no order is created."""
     headers = {"Idempotency-Key": "k-1"}
     world.order.http.post("/orders", json=a_request(), headers=headers)
     is_problem(world.order.http.post("/orders", json=a_request(customer_id="pip"), headers=headers), 409)
@@ -100,7 +100,7 @@ def test_the_same_key_with_another_request_is_a_conflict(world: World) -> None:
 
 
 def test_of_many_at_once_with_one_key_one_makes_the_order(world: World) -> None:
-    """One answer is 201, the others are 200 with the same order; there is one order and one event."""
+    """One response is 201, the others are 200 with the same order; there is one order and one event."""
     count = 12
     answers: list[httpx.Response] = []
     together = threading.Barrier(count)
@@ -121,7 +121,7 @@ def test_of_many_at_once_with_one_key_one_makes_the_order(world: World) -> None:
 
 
 def test_an_empty_key_is_refused(world: World) -> None:
-    """The answer is 422 and names the header."""
+    """The response is 422 and names the header."""
     answer = world.order.http.post("/orders", json=a_request(), headers={"Idempotency-Key": ""})
     assert is_problem(answer, 422)["errors"][0]["pointer"] == "idempotency-key"
 
@@ -139,18 +139,18 @@ def test_an_empty_key_is_refused(world: World) -> None:
     ],
 )
 def test_what_does_not_exist_is_not_found(world: World, service: str, path: str) -> None:
-    """The answer is 404, as a problem."""
+    """The response is 404, as a problem."""
     is_problem(world.parties[service].http.get(path), 404)
 
 
 def test_other_methods_and_ids_are_problems_too(world: World) -> None:
-    """A method that a path does not have is 405, an id that is none is 422."""
+    """An unsupported method is 405, and an invalid id is 422."""
     is_problem(world.order.http.delete("/orders"), 405)
     is_problem(world.order.http.get("/orders/1"), 422)
 
 
 def test_the_history_names_the_event_behind_each_status(world: World) -> None:
-    """PENDING stands with the order's own event, each other status with the event upon which it was taken."""
+    """PENDING names the order's own event, and each other status names the event that caused it."""
     order_id = world.place()
     world.settle()
     items = world.order.http.get(f"/orders/{order_id}/history").json()["items"]
@@ -161,7 +161,7 @@ def test_the_history_names_the_event_behind_each_status(world: World) -> None:
 
 
 def test_a_cancel_has_one_effect_however_often_it_is_sent(world: World) -> None:
-    """It is 202 each time, while the order is being cancelled and afterwards, and is said once."""
+    """Each cancel returns 202, during the cancellation and afterwards, and only one event is published."""
     order_id = world.place()
     for _ in range(2):
         answer = world.order.http.post(f"/orders/{order_id}/cancel")
@@ -174,7 +174,7 @@ def test_a_cancel_has_one_effect_however_often_it_is_sent(world: World) -> None:
 
 
 def test_a_cancel_is_refused_after_the_pivot(world: World) -> None:
-    """A COMPLETED order answers 409, an unknown one 404."""
+    """A cancel of a COMPLETED order returns 409, of an unknown order 404."""
     order_id = world.place()
     world.settle()
     is_problem(world.order.http.post(f"/orders/{order_id}/cancel"), 409)
@@ -182,7 +182,7 @@ def test_a_cancel_is_refused_after_the_pivot(world: World) -> None:
 
 
 def test_orders_come_in_pages_the_newest_first(world: World) -> None:
-    """The pages together hold each order once, also when orders are made in between."""
+    """The pages contain each order once, even if orders are placed in between."""
     made = [str(world.place()) for _ in range(5)]
     first = world.order.http.get("/orders", params={"limit": 2}).json()
     world.place()
@@ -193,7 +193,7 @@ def test_orders_come_in_pages_the_newest_first(world: World) -> None:
 
 
 def test_orders_are_found_by_status_and_customer(world: World) -> None:
-    """A filter leaves only the orders that fit; a status that there is not is refused."""
+    """A filter returns only the matching orders, and an unknown status is rejected."""
     done, failed = world.place(), world.place(customer_id="pip")
     world.settle()
 
@@ -219,7 +219,7 @@ def test_orders_are_found_by_status_and_customer(world: World) -> None:
     ],
 )
 def test_every_collection_comes_in_pages(world: World, service: str, path: str) -> None:
-    """Read one by one it gives what it gives at once; a bad limit and a bad cursor are refused."""
+    """Pages of one item equal the whole collection; an invalid limit or cursor is rejected."""
     orders = [world.place(mug=1) for _ in range(3)]
     world.settle()
     path = path.format(order_id=orders[0])
@@ -239,7 +239,7 @@ def test_every_collection_comes_in_pages(world: World, service: str, path: str) 
 
 
 def test_a_product_tells_its_stock_and_takes_more(world: World) -> None:
-    """A restock raises what is on hand, and is a movement in the books."""
+    """A restock raises the stock on hand, and is recorded as a movement."""
     world.place(mug=3)
     next(world.relay())
     answer = world.inventory.http.post("/inventory/products/mug/restock", json={"quantity": 5})
@@ -264,7 +264,7 @@ def test_a_product_tells_its_stock_and_takes_more(world: World) -> None:
 
 
 def test_a_deposit_raises_the_balance(world: World) -> None:
-    """An account that there is not is 404, also for a deposit."""
+    """A deposit raises the balance and is recorded; a deposit to an unknown account returns 404."""
     answer = world.payment.http.post("/payments/accounts/pip/deposit", json={"amount_cents": 500})
     assert answer.json() == {"customer_id": "pip", "balance_cents": 1500, "currency": "EUR"}
     entries = [(row.effect, row.amount_cents) for row in world.payment.rows("ledger_entries", customer_id="pip")]
@@ -275,7 +275,7 @@ def test_a_deposit_raises_the_balance(world: World) -> None:
 
 
 def test_what_the_others_did_is_found_by_order(world: World) -> None:
-    """The reservation, the payment with its entries and the shipment of an order; each also by its own id."""
+    """Reservation, payment with entries and shipment are found by order, and each also by its own id."""
     order_id = world.place(destination="utopia")
     world.place()
     world.settle()
@@ -292,7 +292,7 @@ def test_what_the_others_did_is_found_by_order(world: World) -> None:
 
 
 def test_a_tombstone_is_no_payment_and_no_shipment(world: World) -> None:
-    """Of an order that failed at once, payment and shipping remember that nothing is to be done, and list nothing."""
+    """For an order that failed at once, payment and shipping keep a tombstone and list nothing."""
     order_id = world.place(gone=1)
     world.settle()
     assert [row.status for row in world.payment.rows("payments")] == ["TOMBSTONE"]
@@ -302,7 +302,7 @@ def test_a_tombstone_is_no_payment_and_no_shipment(world: World) -> None:
 
 
 def test_an_incoming_trace_goes_on_into_the_outbox(world: World) -> None:
-    """The event's traceparent has the caller's trace id and a span of its own; without a caller a trace begins."""
+    """The event's traceparent has the caller's trace id and a new span id; without a caller a new trace starts."""
     caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     world.order.http.post("/orders", json=a_request(), headers={"traceparent": caller})
     world.settle()
@@ -315,7 +315,7 @@ def test_an_incoming_trace_goes_on_into_the_outbox(world: World) -> None:
 
 
 def test_each_event_names_the_event_that_led_to_it(world: World) -> None:
-    """The first event has no cause; from the last one the causes lead back to it."""
+    """The first event has no cause, and the causes of the last event lead back to it."""
     world.place()
     world.settle()
     rows = {row.id: row for party in world.parties.values() for row in party.rows("outbox")}
@@ -328,7 +328,7 @@ def test_each_event_names_the_event_that_led_to_it(world: World) -> None:
 
 
 def test_metrics_count_requests_and_events_with_bounded_labels(world: World) -> None:
-    """Requests are counted by route, not by path, and events by type and outcome."""
+    """Requests are counted by route instead of path, and events by type and outcome."""
     for _ in range(2):
         world.inventory.http.get(f"/inventory/products/{uuid4()}")
         world.inventory.http.get(f"/{uuid4()}")
@@ -346,14 +346,14 @@ def test_metrics_count_requests_and_events_with_bounded_labels(world: World) -> 
 
 @pytest.mark.parametrize("service", ["order", "inventory", "payment", "shipping"])
 def test_the_api_describes_itself(world: World, service: str) -> None:
-    """The OpenAPI document and its page are there; errors stand in it as problem details, management does not."""
+    """The OpenAPI document and its page are available; errors are documented as problems, management is left out."""
     http = world.parties[service].http
     document = http.get("/openapi.json").json()
     page = http.get("/docs")
     assert page.status_code == 200
     loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
     assert loaded
-    for path in loaded:  # none of it from another host: a workshop may have no network
+    for path in loaded:  # nothing from another host, because a workshop may have no network
         assert path.startswith("/")
         assert http.get(path).status_code == 200
     assert not [path for path in document["paths"] if path.startswith("/manage")]

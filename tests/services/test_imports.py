@@ -1,4 +1,4 @@
-"""What a service imports at its start."""
+"""The imports of a service at startup."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.mark.parametrize("library", ["requests", "google.protobuf"])
 def test_exporters_are_imported_only_where_spans_go_somewhere(library: str) -> None:
-    """The libraries that send spans, a fifth of all that is imported, stay out of a service that sends none."""
+    """A service that exports no spans does not import the exporters, which are a fifth of all imports."""
     code = f"import sys; from labservices.shared import runtime, tracing; print({library!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout.strip(), done.returncode) == ("False", 0), done.stderr

@@ -1,8 +1,8 @@
-"""The saga as a state machine: everything that can happen to it, in any order, found by hypothesis.
+"""The saga as a state machine: hypothesis generates everything that can happen to it, in any order.
 
-The four services are real, with their databases; relay, broker and consumer loops are a model that may do whatever the
-real ones may do. After every step the books are held against what must always be so; at the end everything heals, every
-record is brought everywhere, and the books are held against what must be so at rest; the referee has to see it alike.
+The four services and their databases are real. Relay, broker and consumer loops are a model that may do whatever the
+real ones may do. After every step the books must satisfy the permanent invariants. At the end all faults are removed,
+every record is delivered, and the books must satisfy the invariants at rest. The referee must agree.
 """
 
 import sys
@@ -35,13 +35,13 @@ from tests.services.world import World
 
 MOST_ORDERS, MOST_CALLED_OFF = 6, 3
 DEADLINE = 3600.0
-"""Seconds; longer than any example takes, so that an order is late only where a step says so."""
+"""Seconds; longer than any example takes, so that an order is late only if a step makes it late."""
 
 ORDERS: list[tuple[str, str, dict[str, int]]] = [
     ("ada", "berlin", {"mug": 1}),
     ("ada", "berlin", {"mug": 2, "pot": 1}),
-    ("ada", "berlin", {"pot": 6}),  # there are ten
-    ("ada", "berlin", {"rare": 1}),  # there is one
+    ("ada", "berlin", {"pot": 6}),  # ten are in stock
+    ("ada", "berlin", {"rare": 1}),  # one is in stock
     ("ada", "berlin", {"mug": 1, "gone": 1}),
     ("ada", "utopia", {"mug": 1}),
     ("pip", "berlin", {"mug": 1}),
@@ -50,7 +50,7 @@ ORDERS: list[tuple[str, str, dict[str, int]]] = [
 
 orders = st.sampled_from(ORDERS)
 any_of = st.integers(0, 9999)
-"""Chooses one of however many there are then."""
+"""An index, modulo the number of items at that moment."""
 some = st.lists(any_of, min_size=1, max_size=12)
 services = st.sampled_from(["order", "inventory", "payment", "shipping"])
 deaths = st.integers(1, 12)
@@ -58,7 +58,7 @@ deaths = st.integers(1, 12)
 
 
 class Saga(RuleBasedStateMachine):
-    """Four services, some orders, and what happens to them."""
+    """The state machine: four services, some orders, and the events of their life."""
 
     def __init__(self, world: World, make_broker: Callable[[World, Faults], Broker] = Broker) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Saga(RuleBasedStateMachine):
         self.orders: list[UUID] = []
         self.luck = Random(0)
         self.restocks = self.called_off = 0
-        self.sure: set[UUID] = set()  # nothing stands in the way of these
+        self.sure: set[UUID] = set()  # orders that must complete, because nothing prevents it
         note(f"SAGA_LAB_SEED={SEED}")
 
     # --- customers
@@ -184,7 +184,7 @@ class Saga(RuleBasedStateMachine):
         for party in self.world.parties.values():
             heal(party)
 
-    # --- what must be so
+    # --- invariants
 
     @invariant()
     def nothing_is_violated(self) -> None:
@@ -192,7 +192,7 @@ class Saga(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if sys.exception() is None:  # otherwise something is wrong already
+            if sys.exception() is None:  # otherwise a violation is already known
                 self._come_to_rest()
         finally:
             self.faults.close()
@@ -212,7 +212,7 @@ class Saga(RuleBasedStateMachine):
             self.sure.add(self.orders[-1])
 
     def _call_off(self, which: int) -> tuple[UUID, str]:
-        """Choose an order, as one that may be called off now; answer its status too."""
+        """Choose an order, count it as possibly cancelled, and return it with its status."""
         order_id = self.orders[which % len(self.orders)]
         status = self.world.status(order_id)
         self.called_off += status != "COMPLETED"
@@ -221,11 +221,11 @@ class Saga(RuleBasedStateMachine):
 
 
 def play(make: Callable[[], Saga], luck: int, how: settings) -> None:
-    """Let hypothesis try the machine."""
+    """Let hypothesis run the machine."""
     run_state_machine_as_test(seed(luck)(make), settings=how)  # type: ignore[arg-type]  # any maker of machines will do
 
 
 @pytest.mark.timeout(600 * LONG)
 def test_whatever_happens_the_books_are_right(world: World) -> None:
-    """No interleaving, duplicate, loss, crash or poison makes the services break an invariant."""
+    """No interleaving, duplicate, loss, crash or poisoned event makes the services violate an invariant."""
     play(lambda: Saga(world), SEED, tries(20))

@@ -1,4 +1,4 @@
-"""The tests of the saga can fail: whatever is done wrong on purpose, the state machine finds it and names it."""
+"""The tests of the saga can fail: the state machine finds every deliberate defect and names it."""
 
 import pytest
 
@@ -9,12 +9,12 @@ from tests.services.test_machine import Saga, play
 from tests.services.world import World
 
 SEED = 7
-"""Always the same, so that a mutant isn't caught on one day and missed on another."""
+"""A fixed seed, so that a mutant is caught in every run or in none."""
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught(world: World, name: str) -> None:
-    """The state machine finds a sequence of steps after which the invariant that belongs to the mutant is violated."""
+    """The state machine finds a sequence of steps that violates an invariant of the mutant."""
     mutant = MUTANTS[name]
     with seeded(mutant, world), pytest.raises(Violated) as caught:
         play(lambda: Saga(world, mutant.broker), SEED, tries(60, shrink=False))
@@ -22,5 +22,5 @@ def test_a_mutant_is_caught(world: World, name: str) -> None:
 
 
 def test_without_a_mutant_nothing_is_found(world: World) -> None:
-    """The same steps violate nothing where nothing is wrong."""
+    """Without a defect, the same machine finds no violation."""
     play(lambda: Saga(world), SEED, tries(10, shrink=False))

@@ -1,4 +1,4 @@
-"""The oracle can say no: each of its invariants has a way to be violated."""
+"""The oracle can fail: each of its invariants can be violated."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from tests.services.world import World, changed
 
 @pytest.fixture
 def books(world: World) -> Iterator[Books]:
-    """Give the books after one order was completed, and one was cancelled for want of a carrier."""
+    """Return the books after one order completed, and one was cancelled because its destination has no carrier."""
     faults = Faults(world)
     broker = Broker(world, faults)
     world.place()
@@ -28,7 +28,7 @@ def books(world: World) -> Iterator[Books]:
 
 
 def change(service: str, table: str, where: dict[str, Any] | None = None, **new: Any) -> Callable[[Books], None]:
-    """Return a tampering that changes the first row that fits."""
+    """Return a tampering that changes the first matching row."""
 
     def tamper(books: Books) -> None:
         fits = (row for row in books.rows(service, table) if (where or {}).items() <= row.items())
@@ -38,18 +38,18 @@ def change(service: str, table: str, where: dict[str, Any] | None = None, **new:
 
 
 def repeat(service: str, table: str) -> Callable[[Books], None]:
-    """Return a tampering that writes the first row once more."""
+    """Return a tampering that duplicates the first row."""
     return lambda books: books.rows(service, table).append(dict(books.rows(service, table)[0]))
 
 
 def forget_an_arrival(books: Books) -> None:
-    """What came first is said to have come last."""
+    """Move the first arrival of an order to the end."""
     events = next(events for (service, _), events in books.arrived.items() if service == "order")
     events.append(events.pop(0))
 
 
 def move_a_record(books: Books) -> None:
-    """A record lies elsewhere than the others of its order."""
+    """Move a record to another partition than the others of its order."""
     books.records[0] = changed(books.records[0], partition=books.records[0].partition + 1)
 
 
@@ -79,12 +79,12 @@ TAMPERINGS: dict[str, Callable[[Books], None]] = {
 
 
 def test_every_invariant_has_a_tampering() -> None:
-    """No invariant goes without a way to violate it."""
+    """Every invariant has a tampering that violates it."""
     assert set(TAMPERINGS) == {judge.__name__ for judge in (*ALWAYS, *AT_REST)}
 
 
 def test_each_invariant_can_be_violated(books: Books) -> None:
-    """Untouched books violate nothing; where they are tampered with, the invariant that this violates complains."""
+    """Untouched books violate nothing, and each tampering violates its invariant."""
     audit(books, at_rest=True)
     for judge in (*ALWAYS, *AT_REST):
         tampered = copy.deepcopy(books)

@@ -1,4 +1,4 @@
-"""Parked records: tried again, given up, sent back; what is behind them waits, everything else flows on."""
+"""Parked records: retried, dead-lettered and replayed; later records of the order wait, all others are handled."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from tests.services.world import Party, World, a_new_order, changed, record_of
 
 
 class Topic:
-    """In the place of the dead-letter topic."""
+    """Replaces the dead-letter topic."""
 
     def __init__(self) -> None:
         self.is_there = True
@@ -38,7 +38,7 @@ def poisoned(party: Party, order_id: UUID) -> Iterator[None]:
     call = party.runtime.handling._call
 
     def fail(handler: Any, tx: Any, envelope: Any) -> None:
-        call(handler, tx, envelope)  # what it did is rolled back
+        call(handler, tx, envelope)  # the handler's changes are rolled back
         if envelope.event.order_id == order_id:
             raise RuntimeError("poison")
 
@@ -51,7 +51,7 @@ def poisoned(party: Party, order_id: UUID) -> Iterator[None]:
 
 @pytest.fixture
 def topic(world: World, monkeypatch: pytest.MonkeyPatch) -> Topic:
-    """Take the dead letters of inventory; records are due at once."""
+    """Collect the dead letters of inventory, and make retries due at once."""
     topic = Topic()
     monkeypatch.setattr(world.inventory.runtime.handling, "_dead_letters", topic)
     monkeypatch.setattr(parking, "RETRY_FIRST", 0.0)
@@ -70,7 +70,7 @@ def try_all(party: Party) -> list[Outcome]:
 
 
 def test_a_failing_record_is_tried_a_few_times_and_then_given_up(world: World, topic: Topic) -> None:
-    """After the last attempt it goes to the dead-letter topic, once, with its story; nothing of its work is left."""
+    """After the last attempt a record is dead-lettered once, with its error, and none of its effects remains."""
     order = a_new_order()
     with poisoned(world.inventory, order.order_id):
         assert world.inventory.take(order) is Outcome.FAILED
@@ -85,7 +85,7 @@ def test_a_failing_record_is_tried_a_few_times_and_then_given_up(world: World, t
 
 
 def test_a_failure_that_passes_leaves_no_trace(world: World, topic: Topic) -> None:
-    """A record that is handled at a later try is handled once, and no longer parked."""
+    """A record that succeeds on a retry is handled once and is no longer parked."""
     order = a_new_order()
     with poisoned(world.inventory, order.order_id):
         world.inventory.take(order)
@@ -96,7 +96,7 @@ def test_a_failure_that_passes_leaves_no_trace(world: World, topic: Topic) -> No
 
 
 def test_what_comes_later_for_the_order_waits_behind_and_others_flow(world: World, topic: Topic) -> None:
-    """While one order's event is dead its later events are parked, in order; another order is handled at once."""
+    """While an order's event is dead, its later events are parked in order, and other orders are handled at once."""
     order, other = a_new_order(), a_new_order()
     with poisoned(world.inventory, order.order_id):
         world.inventory.take(order)
@@ -113,11 +113,11 @@ def test_what_comes_later_for_the_order_waits_behind_and_others_flow(world: Worl
     assert try_all(world.inventory) == [Outcome.HANDLED, Outcome.HANDLED]
     assert states(world.inventory) == []
     assert world.inventory.said(order.order_id) == ["InventoryReserved", "InventoryReleased"]
-    assert world.stock() == (100, 2, 0)  # the other one's
+    assert world.stock() == (100, 2, 0)  # of the other order
 
 
 def test_a_replay_before_the_cause_is_gone_ends_as_a_dead_letter_again(world: World, topic: Topic) -> None:
-    """It has all its attempts anew, and is sent to the topic a second time."""
+    """A replayed record has all its attempts again, and is dead-lettered a second time."""
     order = a_new_order()
     with poisoned(world.inventory, order.order_id):
         world.inventory.take(order)
@@ -130,7 +130,7 @@ def test_a_replay_before_the_cause_is_gone_ends_as_a_dead_letter_again(world: Wo
 
 
 def test_a_discarded_dead_letter_lets_the_others_follow(world: World, topic: Topic) -> None:
-    """What is behind it is handled as if the record had never come."""
+    """The records behind a discarded dead letter are handled as if it had never arrived."""
     order = a_new_order()
     with poisoned(world.inventory, order.order_id):
         world.inventory.take(order)
@@ -143,7 +143,7 @@ def test_a_discarded_dead_letter_lets_the_others_follow(world: World, topic: Top
 
 
 def test_only_a_dead_letter_can_be_sent_back_or_dropped(world: World, topic: Topic) -> None:
-    """For what is tried again anyhow, and for what is not there, the answer is 404."""
+    """Replay and discard return 404 for a record that is still retried, and for one that does not exist."""
     order = a_new_order()
     with poisoned(world.inventory, order.order_id):
         world.inventory.take(order)
@@ -155,7 +155,7 @@ def test_only_a_dead_letter_can_be_sent_back_or_dropped(world: World, topic: Top
 
 
 def test_without_the_broker_a_dead_letter_waits_and_no_attempt_is_counted(world: World, topic: Topic) -> None:
-    """It is dead only when the topic has it."""
+    """A record becomes a dead letter only when it is in the dead-letter topic."""
     bad = changed(record_of(a_new_order()), value=b"{")
     topic.is_there = False
     assert world.inventory.runtime.handling.handle(bad) is Outcome.FAILED
@@ -169,7 +169,7 @@ def test_without_the_broker_a_dead_letter_waits_and_no_attempt_is_counted(world:
 
 
 def test_a_record_that_is_read_again_is_not_parked_again(world: World, topic: Topic) -> None:
-    """The same place in the same topic stands there once, whatever its state."""
+    """A record of the same topic, partition and offset is parked once, whatever its state."""
     bad = changed(record_of(a_new_order()), value=b"{")
     for _ in range(2):
         world.inventory.runtime.handling.handle(bad)
@@ -180,7 +180,7 @@ def test_a_record_that_is_read_again_is_not_parked_again(world: World, topic: To
 
 
 def test_a_record_without_a_key_holds_nobody_up(world: World, topic: Topic) -> None:
-    """There is no order that it could belong to."""
+    """A record without a key belongs to no order, so it blocks none."""
     order = a_new_order()
     world.inventory.runtime.handling.handle(changed(record_of(order), key=None))
     assert try_all(world.inventory) == [Outcome.DEAD]
@@ -188,7 +188,7 @@ def test_a_record_without_a_key_holds_nobody_up(world: World, topic: Topic) -> N
 
 
 def test_a_duplicate_of_what_was_handled_is_not_parked(world: World, topic: Topic) -> None:
-    """Events of an order that were handled before its dead letter are still known when they come again."""
+    """Events that were handled before the order's dead letter are still recognized as duplicates."""
     order = a_new_order()
     first = record_of(order)
     world.inventory.runtime.handling.handle(first)
@@ -200,7 +200,7 @@ def test_a_duplicate_of_what_was_handled_is_not_parked(world: World, topic: Topi
 
 @pytest.mark.parametrize("oddity", ["a NUL in the key", "a NUL in a header", "a megabyte"])
 def test_odd_records_are_parked_like_others(world: World, topic: Topic, oddity: str) -> None:
-    """What PostgreSQL's text can't hold, and what is very long, doesn't stop the consumer."""
+    """Neither text that PostgreSQL can't store nor a very long value stops the consumer."""
     good = record_of(a_new_order())
     odd = {
         "a NUL in the key": lambda: changed(good, key="a\0b"),
@@ -212,7 +212,7 @@ def test_odd_records_are_parked_like_others(world: World, topic: Topic, oddity: 
 
 
 def test_two_processes_share_the_parked_records(world: World, topic: Topic) -> None:
-    """A record that one process tries now is left alone by the other."""
+    """A record that one process is retrying is skipped by the other."""
     order: Event = a_new_order()
     with poisoned(world.inventory, order.order_id):
         world.inventory.take(order)
@@ -223,7 +223,7 @@ def test_two_processes_share_the_parked_records(world: World, topic: Topic) -> N
 
 
 def test_the_wait_grows_and_has_chance_in_it() -> None:
-    """Each wait is about twice the one before, up to a limit, and no two processes wait alike."""
+    """Each delay is about twice the one before, up to a limit, with random jitter."""
     error = RuntimeError("again")
     waits = [[Failure.of(error, n).wait_seconds for _ in range(200)] for n in range(1, MAX_ATTEMPTS)]
     for n, sample in enumerate(waits):
@@ -234,7 +234,7 @@ def test_the_wait_grows_and_has_chance_in_it() -> None:
 
 
 def test_a_missing_predecessor_is_parked_until_it_is_there(world: World, topic: Topic) -> None:
-    """What an answer to an order that is not there yet waits for may still come."""
+    """An answer to an order that does not exist yet is retried, because the order may still arrive."""
     order_id = world.place()
     created = OrderCreated.model_validate_json(json.dumps(world.order.rows("outbox")[0].payload))
     reserved = of(created, InventoryReserved)

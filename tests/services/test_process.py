@@ -1,4 +1,4 @@
-"""A service as a process: what it is told, how it starts, what it does without its database, how it ends."""
+"""A service as a process: its settings, its startup, its behavior without a database, and its shutdown."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ ORDER = {"customer_id": "ada", "destination": "berlin", "items": [{"sku": "mug",
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
-    """Ask until it holds; fail when it does not in time."""
+    """Poll until the condition holds, and fail if it does not hold in time."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it did not come to hold in time"
@@ -45,14 +45,14 @@ class Process:
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
 
     def status(self, path: str) -> int | None:
-        """Get a path's HTTP status, None while nobody listens."""
+        """Return the HTTP status of a path, or None while the port is closed."""
         try:
             return self.http.get(path).status_code
         except httpx.TransportError:
             return None
 
     def end(self) -> tuple[int, float]:
-        """Send SIGTERM; answer the exit status and the seconds that it took."""
+        """Send SIGTERM, and return the exit status and the duration in seconds."""
         begin = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(10), time.monotonic() - begin
@@ -83,7 +83,7 @@ def own_server() -> Iterator[PostgresServer]:
 
 
 def test_missing_and_bad_settings_are_named(log: Path) -> None:
-    """The exit status is 2, and the message names each variable."""
+    """The exit status is 2, and the message names each invalid setting."""
     with running("order", log=log, KAFKA_BOOTSTRAP_SERVERS="here", HTTP_PORT="many") as process:
         assert process.process.wait(20) == 2
     text = log.read_text()
@@ -98,14 +98,14 @@ def test_missing_and_bad_settings_are_named(log: Path) -> None:
 
 
 def test_an_unknown_service_is_refused(log: Path) -> None:
-    """The message lists the services that there are."""
+    """The message lists the existing services."""
     with running("billing", log=log) as process:
         assert process.process.wait(20) == 2
     assert "'inventory', 'order', 'payment', 'shipping'" in log.read_text()
 
 
 def test_a_bad_dataset_ends_the_service_with_the_row_named(server: PostgresServer, tmp_path: Path, log: Path) -> None:
-    """The exit status is 1, and nothing is in the database."""
+    """The exit status is 1, and the database remains empty."""
     (tmp_path / "products.csv").write_text("sku,name,unit_price_cents,currency,on_hand\nmug,A mug,cheap,EUR,1\n")
     url = server.create_database("bad_dataset")
     with running("inventory", log=log, DATABASE_URL=url, DATASETS_DIR=tmp_path) as process:
@@ -117,7 +117,7 @@ def test_a_bad_dataset_ends_the_service_with_the_row_named(server: PostgresServe
 
 
 def test_tables_of_another_shape_end_the_service(server: PostgresServer, datasets: Path, log: Path) -> None:
-    """The exit status is 1, the log names the next step, and the rows are as they were."""
+    """The exit status is 1, the log names the next step, and the rows are unchanged."""
     url = server.create_database("other_shape")
     with running("inventory", log=log, DATABASE_URL=url, DATASETS_DIR=datasets) as process:
         wait_until(lambda: process.status("/healthz/ready") == 200)
@@ -134,9 +134,10 @@ def test_tables_of_another_shape_end_the_service(server: PostgresServer, dataset
 def test_a_service_starts_without_its_database_and_goes_on_when_it_comes(
     own_server: PostgresServer, datasets: Path, log: Path
 ) -> None:
-    """It is live at once and not ready; as soon as the database is there it makes its schema and takes orders.
+    """A service is live at once, and becomes ready and accepts orders as soon as its database is available.
 
-    When the database goes away it answers 503, and goes on by itself when it is back, without one more failure.
+    When the database is unavailable again it returns 503. When the database is back it recovers by itself, without a
+    further failure.
     """
     url = own_server.create_database("order")
     own_server.stop()
@@ -151,7 +152,7 @@ def test_a_service_starts_without_its_database_and_goes_on_when_it_comes(
         own_server.start()
         wait_until(lambda: process.status("/healthz/ready") == 200)
         ready = process.http.get("/healthz/ready").json()
-        assert ready["status"] == "degraded"  # there is no broker
+        assert ready["status"] == "degraded"  # no broker exists
         assert ready["checks"]["database"] == "ok"
         assert ready["checks"]["broker"] != "ok"
         assert process.http.post("/orders", json=ORDER).status_code == 201
@@ -174,7 +175,7 @@ def test_a_service_starts_without_its_database_and_goes_on_when_it_comes(
 
 
 def test_connections_that_a_restart_broke_are_not_used(own_server: PostgresServer, datasets: Path, log: Path) -> None:
-    """A server that was restarted between two requests is not noticed by either."""
+    """A restart of the database server between two requests makes neither fail."""
     url = own_server.create_database("order")
     with running("order", log=log, DATABASE_URL=url, DATASETS_DIR=datasets) as process:
         wait_until(lambda: process.status("/healthz/ready") == 200)
@@ -188,7 +189,7 @@ def test_connections_that_a_restart_broke_are_not_used(own_server: PostgresServe
 def test_a_database_that_is_stopped_makes_nobody_wait_for_ever(
     own_server: PostgresServer, datasets: Path, log: Path
 ) -> None:
-    """A server that is there but does not answer gives a 503 in time; liveness stays up, and SIGTERM still ends it."""
+    """If the database hangs, a request returns 503 in time, liveness stays up, and SIGTERM stops the service."""
     url = own_server.create_database("order")
     with running("order", log=log, DATABASE_URL=url, DATASETS_DIR=datasets) as process:
         wait_until(lambda: process.status("/healthz/ready") == 200)
@@ -206,7 +207,7 @@ def test_a_database_that_is_stopped_makes_nobody_wait_for_ever(
 def test_two_processes_start_at_once_and_end_when_told(
     server: PostgresServer, datasets: Path, tmp_path: Path, arguments: list[str]
 ) -> None:
-    """They make the schema once between them, and SIGTERM ends each by its own means."""
+    """Two processes create the schema once between them, and SIGTERM stops each of them."""
     url = server.create_database(f"two_{len(arguments)}")
     first, second = tmp_path / "first", tmp_path / "second"
     with (
@@ -219,11 +220,11 @@ def test_two_processes_start_at_once_and_end_when_told(
         for process in (one, two):
             status, seconds = process.end()
             assert status == 0
-            assert seconds < 6  # it allows itself two; this machine may have others to serve
+            assert seconds < 6  # its own limit is two seconds; the machine may be overloaded
 
 
 def test_the_consumer_is_paused_and_resumed_over_http(server: PostgresServer, datasets: Path, log: Path) -> None:
-    """It answers when the consumer has left its group; pausing twice and resuming twice is no fault."""
+    """A pause returns after the consumer has left its group; a second pause or resume is not an error."""
     url = server.create_database("paused")
     with running("payment", log=log, DATABASE_URL=url, DATASETS_DIR=datasets) as process:
         wait_until(lambda: log.exists() and "payment consumes" in log.read_text())

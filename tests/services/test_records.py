@@ -1,4 +1,4 @@
-"""Records: what is an event, what is ignored, and what is refused."""
+"""Records: valid events, ignored records and rejected records."""
 
 import json
 from uuid import uuid4
@@ -20,7 +20,7 @@ def a_record() -> Record:
 
 
 def test_unknown_and_foreign_types_are_ignored(world: World) -> None:
-    """A type that nobody knows, one that does not concern the service, and one in a wrong topic leave no trace."""
+    """An unknown type, an irrelevant type and a record in the wrong topic are ignored without an effect."""
     record = a_record()
     assert handle(world, changed(record, headers={**record.headers, "ce_type": "Canary"}, value=b"{}")) == "ignored"
     assert handle(world, record_of(PaymentFailed.about(a_new_order(), payment_id=uuid4(), reason="r"))) == "ignored"
@@ -29,7 +29,7 @@ def test_unknown_and_foreign_types_are_ignored(world: World) -> None:
 
 
 def test_an_unknown_field_and_a_later_minor_version_are_tolerated(world: World) -> None:
-    """A writer may add fields; the reader takes what it knows."""
+    """A writer may add fields; the reader uses the fields that it knows."""
     record = a_record()
     value = json.dumps({**json.loads(record.value or b""), "gift": True}).encode()
     headers = {**record.headers, "ce_dataschema": "urn:sagalab:InventoryReserved:1.7"}
@@ -59,7 +59,7 @@ def without(record: Record, header: str) -> dict[str, str]:
     ],
 )
 def test_an_invalid_record_is_given_up_at_once_and_leaves_nothing(world: World, fault: str) -> None:
-    """It is parked as it was, on its way to the dead-letter topic, with what is wrong; no other row is written."""
+    """An invalid record is parked unchanged for the dead-letter topic, with the reason; no other row is written."""
     good = a_record()
     payload = json.loads(good.value or b"")
     bad = {
@@ -89,7 +89,7 @@ def test_an_invalid_record_is_given_up_at_once_and_leaves_nothing(world: World, 
 
 
 def test_every_event_survives_the_way_through_the_outbox(world: World) -> None:
-    """What is published is read back the same, for each type that an order's life brings."""
+    """Each published event type is read back unchanged."""
     world.place()
     world.place(destination="utopia")
     cancelled = world.place(customer_id="pip")

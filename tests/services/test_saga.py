@@ -1,4 +1,4 @@
-"""The saga as a whole: the four services together, with the test in the place of relay and broker."""
+"""The saga as a whole: the four services together, with the test as relay and broker."""
 
 import random
 from typing import Any
@@ -17,7 +17,7 @@ def assert_nothing_is_left(world: World) -> None:
 
 
 def test_an_order_that_all_agree_to_is_completed(world: World) -> None:
-    """The goods have left, the money is captured, the shipment is dispatched, and the history tells every step."""
+    """The goods are shipped, the money is captured, the shipment is dispatched, and the history has every step."""
     order_id = world.place(mug=2, pot=1)
     world.settle()
     assert world.history(order_id) == ["PENDING", "RESERVED", "PAID", "COMPLETED"]
@@ -58,7 +58,7 @@ def test_an_order_that_all_agree_to_is_completed(world: World) -> None:
 def test_an_order_that_someone_refuses_is_cancelled(
     world: World, order: dict, reason: str, inventory: list, payment: list, shipping: list
 ) -> None:
-    """Each service that had succeeded has undone it, once, and the order says why it failed."""
+    """Each service that succeeded undoes its step once, and the order names the reason of the failure."""
     order_id = world.place(**order)
     world.settle()
     found = world.order.http.get(f"/orders/{order_id}").json()
@@ -73,7 +73,7 @@ def test_an_order_that_someone_refuses_is_cancelled(
 
 @pytest.mark.parametrize("after", range(13))
 def test_a_cancel_at_any_moment_before_the_pivot_undoes_everything(world: World, after: int) -> None:
-    """However many events were handled before it, the order ends CANCELLED with nothing left, or was COMPLETED."""
+    """After any number of handled events, the order ends CANCELLED with nothing left, unless it was COMPLETED."""
     order_id = world.place()
     steps = world.relay()
     for _ in range(after):
@@ -102,7 +102,7 @@ ORDERS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("seed", range(25))
 def test_any_interleaving_of_the_topics_ends_well(world: World, seed: int) -> None:
-    """Whatever topic is read first, and whenever orders are called off, each order ends, and the books are right."""
+    """In any order of topics and cancellations, each order ends and the books are right."""
     luck = random.Random(seed)
     orders = [world.place(**luck.choice(ORDERS)) for _ in range(4)]
     to_cancel = luck.sample(orders, 2)

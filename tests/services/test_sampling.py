@@ -1,4 +1,4 @@
-"""Which requests are traced."""
+"""Trace sampling: which requests are traced."""
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -11,27 +11,27 @@ FROM_GATEWAY = coming_from("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331
 
 
 def sampled(provider: TracerProvider, method: str, times: int) -> int:
-    """Return how many of some requests are traced."""
+    """Return the number of traced requests."""
     tracer = provider.get_tracer("test")
     spans = [tracer.start_span(method, context=FROM_GATEWAY, kind=SpanKind.SERVER) for _ in range(times)]
     return sum(span.get_span_context().trace_flags.sampled for span in spans)
 
 
 def test_a_flood_is_not_traced_beyond_its_budget() -> None:
-    """So many requests at once are traced, and no more; those of another method have a budget of their own."""
+    """A burst is traced up to its budget, and another method has a separate budget."""
     provider = TracerProvider(sampler=Budget(per_second=0.001, at_once=10))
     assert sampled(provider, "GET", 50) == 10
     assert sampled(provider, "POST", 5) == 5
 
 
 def test_a_budget_fills_again() -> None:
-    """After a pause there is budget again."""
+    """After a pause the budget is full again."""
     provider = TracerProvider(sampler=Budget(per_second=1e9, at_once=3))
     assert [sampled(provider, "POST", 3) for _ in range(3)] == [3, 3, 3]
 
 
 def test_what_comes_of_a_request_does_as_it_did() -> None:
-    """A span below a traced request is traced, however many there are; below an untraced one none is."""
+    """All spans below a traced request are traced, and none below an untraced one."""
     tracer = TracerProvider(sampler=Budget(per_second=0.001, at_once=1)).get_tracer("test")
     for expected in (True, False):
         request = tracer.start_span("POST", context=FROM_GATEWAY, kind=SpanKind.SERVER)
@@ -42,7 +42,7 @@ def test_what_comes_of_a_request_does_as_it_did() -> None:
 
 
 def test_in_a_trace_that_nobody_records_no_span_is_made() -> None:
-    """What comes of an untraced request hands on what it was handed, as long as its block runs, and no longer."""
+    """Inside the block, an untraced request passes on its traceparent unchanged; afterwards there is none."""
     untraced = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
     with span("order handles PaymentCompleted", SpanKind.CONSUMER, coming_from(untraced)) as current:
         assert not current.is_recording()

@@ -1,4 +1,4 @@
-"""Schemathesis reads the four OpenAPI documents, and asks whatever they allow, and what they don't."""
+"""Schemathesis reads the four OpenAPI documents, and sends requests that they allow and requests that they forbid."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ load_all_checks()
 
 
 def errors_are_problems(context: CheckContext, response: Response, case: Case) -> None:
-    """An error is answered with problem+json (RFC 9457)."""
+    """An error response is problem+json (RFC 9457)."""
     if response.status_code >= 400:
         assert response.headers["content-type"] == ["application/problem+json"], response.headers
         problem = response.json()
@@ -43,19 +43,19 @@ CHECKS = [
 
 @pytest.mark.parametrize("service", ["order", "inventory", "payment", "shipping"])
 def test_each_answer_is_one_that_the_document_tells_of(world: World, service: str) -> None:
-    """Every operation, with good and with bad data: no 5xx, each error a problem, each answer as documented."""
+    """Valid and invalid requests to every operation get the documented responses, problems for errors, and no 5xx."""
     schema = schemathesis.openapi.from_url(f"{world.parties[service].served.url}/openapi.json")
     found = list(schema.get_all_operations())
     operations = [operation.ok() for operation in found if isinstance(operation, Ok)]
     assert len(operations) == len(found) > 0
     for operation in operations:
         ask(operation, GenerationMode.POSITIVE)
-        if {"parameters", "requestBody"} & set(operation.definition.raw):  # else there is nothing to get wrong
+        if {"parameters", "requestBody"} & set(operation.definition.raw):  # else there is nothing to invalidate
             ask(operation, GenerationMode.NEGATIVE)
 
 
 def ask(operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode) -> None:
-    """Ask one operation many times."""
+    """Send many requests to one operation."""
     strategy = operation.as_strategy(generation_mode=mode)
 
     @seed(SEED)

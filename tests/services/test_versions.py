@@ -1,4 +1,4 @@
-"""The two versions of the order service, on one database."""
+"""Two versions of the order service on one database."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from tests.services.world import Party, World
     [("v1", 1, 405), ("v1", 10, 405), ("v2", 1, 405), ("v2", 9, 405), ("v2", 10, 365), ("v2", 1000, 365)],
 )
 def test_v2_asks_less_for_ten_or_more(version: str, quantity: int, cents: int) -> None:
-    """v1 asks the listed price; v2 a tenth less, rounded up to a cent, from ten pieces on."""
+    """v1 charges the listed price; v2 charges a tenth less, rounded up to a cent, from ten pieces on."""
     assert PRICING[version](405, quantity) == cents
 
 
 def test_the_versions_share_their_orders(world: World) -> None:
-    """Both take orders, each at its own price, and each answers for the other's; every answer names its version."""
+    """Both accept orders at their own price and return the other's orders; every response names its version."""
     url = world.order.runtime.settings.database_url
     canary = Party(world.order.service, url, world.order.datasets, service_version="v2")
     try:
@@ -37,7 +37,7 @@ def test_the_versions_share_their_orders(world: World) -> None:
 
 
 def test_an_answer_repeats_the_request_id(world: World) -> None:
-    """The gateway's x-request-id comes back, refusals included; without one there is none."""
+    """Every response repeats the gateway's x-request-id, including errors; without one there is none."""
     for path in ("/orders", "/orders/nonsense"):
         answer = world.order.http.get(path, headers={"x-request-id": "abc-1"})
         assert answer.headers["x-request-id"] == "abc-1"

@@ -1,4 +1,4 @@
-"""All four services with their real databases, and the test in the place of the relay and the broker."""
+"""All four services with their real databases, with the test as relay and broker."""
 
 import dataclasses
 import itertools
@@ -27,7 +27,7 @@ from tests.services.http import Served
 
 SERVICES = (order.service, inventory.service, payment.service, shipping.service)
 NO_BROKER = "127.0.0.1:1"
-_OFFSETS = itertools.count()  # no two records have the same place
+_OFFSETS = itertools.count()  # unique offsets, so that no two records have the same position
 
 DATASETS = {
     "products.csv": "sku,name,unit_price_cents,currency,on_hand\n"
@@ -43,7 +43,7 @@ async def _nothing_to_start(app: FastAPI) -> AsyncIterator[None]:
 
 
 class Party:
-    """One service: its parts, a client of its HTTP API, and its rows."""
+    """One service: its components, a client of its HTTP API, and its rows."""
 
     def __init__(self, service: Any, url: str, datasets: Path, **more: Any) -> None:
         settings = Settings(
@@ -59,29 +59,29 @@ class Party:
         self.http = self.served.client
 
     def reset(self) -> None:
-        """Bring the data back to the beginning."""
+        """Restore the opening data."""
         with self.runtime.database.engine.begin() as connection:
             for table in self.service.tables.tables:  # TRUNCATE takes six times as long for so few rows
                 connection.execute(text(f"DELETE FROM {table}"))
             self.service.load_opening_data(connection, self.datasets)
 
     def rows(self, table: str, **equal: Any) -> list[Row[Any]]:
-        """Read the rows of a table, in the order of its primary key."""
+        """Return the rows of a table in the order of its primary key."""
         it = self.service.tables.tables[table]
         query = select(it).filter_by(**equal).order_by(*it.primary_key.columns)
         with self.runtime.database.engine.connect() as connection:
             return list(connection.execute(query))
 
     def errors(self) -> list[str]:
-        """List what is wrong with the parked records."""
+        """Return the errors of the parked records."""
         return [row.error for row in self.rows("parked_records")]
 
     def said(self, order_id: UUID | None = None) -> list[str]:
-        """List the types of the events in the outbox."""
+        """Return the types of the events in the outbox."""
         return [row.type for row in self.rows("outbox") if order_id in (None, row.aggregateid)]
 
     def take(self, event: Event, event_id: UUID | None = None, traceparent: str | None = None) -> Outcome:
-        """Hand the service an event, as its consumer would."""
+        """Let the service handle an event, as its consumer would."""
         return self.runtime.handling.handle(record_of(event, event_id, traceparent))
 
 
@@ -96,7 +96,7 @@ class World:
         self.shipping = self.parties["shipping"]
 
     def reset(self) -> None:
-        """Bring all data back to the beginning."""
+        """Restore the opening data of all services."""
         for party in self.parties.values():
             party.reset()
 
@@ -107,7 +107,7 @@ class World:
             party.runtime.database.engine.dispose()
 
     def place(self, customer_id: str = "ada", destination: str = "berlin", **quantities: int) -> UUID:
-        """Order something over HTTP; answer the order's id."""
+        """Place an order over HTTP, and return its id."""
         items = [{"sku": sku, "quantity": number} for sku, number in (quantities or {"mug": 2}).items()]
         body = {"customer_id": customer_id, "destination": destination, "items": items}
         answer = self.order.http.post("/orders", json=body)
@@ -115,18 +115,18 @@ class World:
         return UUID(answer.json()["order_id"])
 
     def status(self, order_id: UUID) -> str:
-        """Read an order's status over HTTP."""
+        """Return an order's status, read over HTTP."""
         return str(self.order.http.get(f"/orders/{order_id}").json()["status"])
 
     def history(self, order_id: UUID) -> list[str]:
-        """Read over HTTP which statuses an order has had."""
+        """Return the statuses of an order's history, read over HTTP."""
         items = self.order.http.get(f"/orders/{order_id}/history").json()["items"]
         return [item["status"] for item in items]
 
     def relay(self, luck: random.Random | None = None) -> Generator[tuple[str, str, Outcome], None, None]:
-        """Bring every event to every service that reads its topic, until nobody says anything new.
+        """Deliver every event to every service that consumes its topic, until no service publishes a new one.
 
-        Each service reads each topic in its order, and the topics in any order: which one is next is a matter of luck.
+        Each service consumes each topic in order. Which topic is next is random.
         """
         read: dict[tuple[str, str], int] = {}
         while True:
@@ -145,22 +145,22 @@ class World:
             yield reader.service.name, row.type, reader.runtime.handling.handle(record_of_row(row))
 
     def settle(self, luck: random.Random | None = None) -> None:
-        """Bring every event everywhere."""
+        """Deliver every event."""
         for _ in self.relay(luck):
             pass
 
     def balance(self, customer_id: str = "ada") -> int:
-        """Read a balance over HTTP."""
+        """Return a balance in cents, read over HTTP."""
         return int(self.payment.http.get(f"/payments/accounts/{customer_id}").json()["balance_cents"])
 
     def stock(self, sku: str = "mug") -> tuple[int, int, int]:
-        """Read over HTTP how many of a product are on hand, reserved and shipped."""
+        """Return the quantities of a product on hand, reserved and shipped, read over HTTP."""
         product = self.inventory.http.get(f"/inventory/products/{sku}").json()
         return product["on_hand"], product["reserved"], product["shipped"]
 
 
 def a_new_order(**other: Any) -> OrderCreated:
-    """Make the first event of an order: two mugs for Ada in Berlin, unless told otherwise."""
+    """Return the first event of an order: by default two mugs for Ada in Berlin."""
     values: dict[str, Any] = {
         "order_id": uuid4(),
         "customer_id": "ada",
@@ -173,7 +173,7 @@ def a_new_order(**other: Any) -> OrderCreated:
 
 
 def record_of(event: Event, event_id: UUID | None = None, traceparent: str | None = None) -> Record:
-    """Make the record that Debezium would make of an event."""
+    """Return the record that Debezium would publish for an event."""
     headers = {
         "ce_id": str(event_id or uuid7()),
         "ce_type": event.type(),
@@ -184,7 +184,7 @@ def record_of(event: Event, event_id: UUID | None = None, traceparent: str | Non
 
 
 def record_of_row(row: Row[Any]) -> Record:
-    """Make the record that Debezium would make of an outbox row."""
+    """Return the record that Debezium would publish for an outbox row."""
     headers = {"ce_id": str(row.id), "ce_type": row.type, "ce_dataschema": row.dataschema, "ce_source": row.source}
     if row.traceparent:
         headers["traceparent"] = row.traceparent
@@ -193,5 +193,5 @@ def record_of_row(row: Row[Any]) -> Record:
 
 
 def changed(record: Record, **other: Any) -> Record:
-    """Copy a record with some parts changed."""
+    """Return a copy of a record with some attributes changed."""
     return dataclasses.replace(record, **other)

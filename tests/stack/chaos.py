@@ -1,9 +1,10 @@
-"""The soak: orders of all outcomes at a steady rate, one fault after the other, then rest, and the referee.
+"""The soak: orders of all outcomes at a steady rate, one fault after another, then rest, and the referee.
 
     python -m tests.stack.chaos --orders 10000 --rate 12 --fault-every 8 --seed 7
 
-It has a lab of its own, which it ends. The faults are chosen by the seed; which moment of the saga each meets is not,
-so the same seed may end otherwise. A failure leaves all that is needed to understand it in ``evidence/SEED``.
+It starts a separate lab, and stops it at the end. The seed chooses the faults, but not the moment of the saga in which
+each occurs, so the same seed may have another result. A failure leaves everything for its analysis in
+``evidence/SEED``.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ from tests.stack.labs import ROOT, Grounds
 from tests.stack.test_reset import contents
 
 REST = 60.0
-"""Seconds after the last fault is healed, within which every order has to come to its end."""
+"""Seconds after the last fault is healed within which every order must be terminal."""
 
 LOOK_EVERY = 20.0
-"""Seconds between two looks of the referee while orders run."""
+"""Seconds between two checks of the invariants while orders run."""
 
 TROUBLE = ("Traceback", "can't be handled", "the consumer failed", "internal-error")
-"""What a service's log should not hold, whatever is done to the lab."""
+"""Words that a service's log must not contain, whatever the fault."""
 
 
 @dataclass
 class Report:
-    """What a soak saw."""
+    """The results of a soak."""
 
     seed: int
     orders: int
@@ -62,7 +63,7 @@ class Report:
     complaints: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
-        """Say in some lines what happened."""
+        """Return a summary of a few lines."""
         kinds = Counter(what.split()[0] for _, what in self.faults)
         after = {"all components ready": self.ready_after, "every order terminal": self.terminal_after}
         lines = [
@@ -84,20 +85,20 @@ class Report:
 def soak(
     grounds: Grounds, orders: int, rate: float, every: float, seed: int, tell: Callable[[str], None] = lambda _: None
 ) -> Report:
-    """Run a soak on a lab that is up.
+    """Run a soak on a running lab.
 
     Parameters
     ----------
     grounds : Grounds
-        Of the lab.
+        Grounds of the lab.
     orders, rate
-        How many orders, and how many in a second.
+        Number of orders, and orders per second.
     every : float
-        Seconds between the beginnings of two faults.
+        Seconds between the starts of two faults.
     seed : int
-        Chooses the faults, and who calls off.
+        Seed for the choice of the faults, and of the cancelled orders.
     tell : callable, optional
-        Told each fault as it happens.
+        Called with a line for each fault.
     """
     lab = grounds.lab
     report = Report(seed, orders, rate)
@@ -132,7 +133,7 @@ def soak(
 
 
 def look_again_and_again(lab: Lab, report: Report, is_over: Callable[[], bool]) -> None:
-    """Have the referee judge what must always be so; it can't while something that it asks is away."""
+    """Check the invariants that must always hold, unless a component that the check queries is unavailable."""
     while not wait_until(is_over, LOOK_EVERY, interval=0.2):
         with contextlib.suppress(LabError):
             blame(lab.check(), report, "while orders ran")
@@ -140,7 +141,7 @@ def look_again_and_again(lab: Lab, report: Report, is_over: Callable[[], bool]) 
 
 
 def come_to_rest(lab: Lab, crowd: Crowd, report: Report) -> None:
-    """Measure how long it takes until everything serves, and until every order has come to its end."""
+    """Measure the time until all components are ready, and until every order is terminal."""
     healed = time.monotonic()
 
     def is_over() -> bool:
@@ -160,7 +161,7 @@ def come_to_rest(lab: Lab, crowd: Crowd, report: Report) -> None:
 
 
 def judge(lab: Lab, report: Report) -> None:
-    """Ask the referee, and whether anything was given up."""
+    """Check all invariants, and whether any record was dead-lettered."""
     try:
         verdicts = lab.check(wait_for_rest=REST)
         letters = lab.dead_letters()
@@ -175,14 +176,14 @@ def judge(lab: Lab, report: Report) -> None:
 
 
 def blame(verdicts: list[Verdict], report: Report, when: str) -> None:
-    """Note what is violated."""
+    """Record the violated invariants as complaints."""
     for verdict in verdicts:
         if verdict.holds is False:
             report.complaints.append(f"violated {when}: {verdict.name} by {verdict.offenders[:20]} {verdict.figures}")
 
 
 def troubles(lab: Lab, kept: Path) -> list[str]:
-    """Find in the services' logs, those of earlier lives included, what should not be there."""
+    """Return the lines that must not be in the services' logs, including those of earlier processes."""
     found = []
     for log in sorted([*kept.glob("*.log"), *(lab.paths.state / "logs").glob("*.log")]):
         if log.name.split(".")[0] in lab.endpoints.services:
@@ -192,7 +193,7 @@ def troubles(lab: Lab, kept: Path) -> list[str]:
 
 
 def keep_evidence(grounds: Grounds, report: Report) -> Path:
-    """Copy all that tells what happened into a folder: report, logs, rows, records; returns the folder."""
+    """Copy report, logs, rows and records into a folder for analysis, and return the folder."""
     folder = ROOT / "evidence" / str(report.seed)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -215,21 +216,21 @@ def keep_evidence(grounds: Grounds, report: Report) -> Path:
     for name, collect in parts.items():
         try:
             content = json.dumps(collect(), indent=1, default=str)
-        except Exception as error:  # whatever is broken: the rest of the evidence is worth having
+        except Exception as error:  # whatever is broken, keep the rest of the evidence
             content = json.dumps({"could not be collected": repr(error)})
         (folder / name).write_text(content)
     return folder
 
 
 def main() -> int:
-    """Run a soak from the command line; the exit status tells whether anybody complains."""
+    """Run a soak from the command line; return exit status 1 if there are complaints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--orders", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=12, help="orders in a second")
     parser.add_argument("--fault-every", type=float, default=8, help="seconds between the beginnings of two faults")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     arguments = parser.parse_args()
-    # Stopped from outside, it ends its lab, too.
+    # On SIGTERM, stop the lab, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(f"seed {arguments.seed} (repeat with --seed {arguments.seed})", flush=True)
     grounds = Grounds("chaos")

@@ -1,6 +1,4 @@
-"""One lab for all tests that leave it whole, labs of their own for the others, and a look at the end that nothing is
-left.
-"""
+"""One lab for all tests that leave it intact, separate labs for the others, and a final check that nothing is left."""
 
 from __future__ import annotations
 
@@ -20,19 +18,19 @@ def pytest_report_header() -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that asks for `victim` for one component, chosen by the seed; the long form has all of them."""
+    """Run a test with the argument `victim` for one component, chosen by the seed; the long form runs it for all."""
     if "victim" in metafunc.fixturenames:
         metafunc.parametrize("victim", short_sample(COMPONENTS, 1))
 
 
 @pytest.fixture(autouse=True)
 def _patient_orders(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no order be called off for its age, however slow this machine is; a test of the deadline sets its own."""
+    """Set a long deadline, so that a slow host cancels no order; a test of the deadline sets its own."""
     monkeypatch.setenv("ORDER_DEADLINE_SECONDS", "3600")
 
 
 _running: list[Grounds] = []
-"""The lab that this worker's tests share, while it runs."""
+"""The running lab that this worker's tests share."""
 
 
 def _release() -> None:
@@ -51,13 +49,13 @@ def _start() -> Grounds:
 
 @pytest.fixture(scope="session")
 def _shared() -> Callable[[], Grounds]:
-    """Give the function that returns the shared lab; for the first test of a group it starts the lab."""
+    """Return the function that returns the shared lab; for the first test of a group, it starts the lab."""
     return _start
 
 
 @pytest.fixture
 def shared(_shared: Callable[[], Grounds]) -> Grounds:
-    """Give the lab that the tests of a group share, ready; what the test before broke is mended."""
+    """Return the lab that the tests of a group share, ready, and repaired if the previous test broke it."""
     grounds = _shared()
     grounds.make_ready()
     return grounds
@@ -65,7 +63,7 @@ def shared(_shared: Callable[[], Grounds]) -> Grounds:
 
 @pytest.fixture
 def make_grounds() -> Iterator[Callable[..., Grounds]]:
-    """Make labs that end with the test."""
+    """Make labs that are closed after the test."""
     made: list[Grounds] = []
 
     def make(*arguments: object, **keywords: object) -> Grounds:
@@ -81,13 +79,13 @@ def make_grounds() -> Iterator[Callable[..., Grounds]]:
 
 @pytest.fixture
 def grounds(make_grounds: Callable[..., Grounds]) -> Grounds:
-    """Give a lab that has never run."""
+    """Return a lab that has never run."""
     return make_grounds()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_is_left() -> Iterator[None]:
-    """At the end of the session no process, listening port or folder of any lab of these tests is left."""
+    """Check after the session that no process, container or folder of any lab of these tests is left."""
     yield
     if release := schedule.releases.pop(schedule.PLAIN, None):
         release()

@@ -1,4 +1,4 @@
-"""A crowd of customers: orders at a steady rate, some of them called off, and every answer held against the end."""
+"""Customers who order at a steady rate and cancel some orders; each response is compared with the order's outcome."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from labstack.paths import DATASETS
 from tests.stack.orders import TERMINAL, all_orders
 
 CALLED_OFF = 0.1
-"""The part of the orders that their customers call off, most of them while the saga runs."""
+"""Fraction of the orders that their customers cancel, most of them while the saga runs."""
 
 PATIENCE = 240.0
-"""Seconds that a customer asks again and again."""
+"""Seconds during which a customer retries a request."""
 
 PASSING = {503}
-"""Answers that mean: ask again."""
+"""HTTP statuses that are expected before a retry."""
 
 
 @dataclass
 class Wish:
-    """One customer's order, and what the shop said to it."""
+    """One customer's order, and the shop's responses to it."""
 
     order: StreamOrder
     calls_off_after: float | None
@@ -40,7 +40,7 @@ class Wish:
     cancel_answer: int | None = None
 
     def allows(self, seen: dict[str, Any]) -> bool:
-        """Whether the order may have ended so, given the stream and what its customer was told."""
+        """Report whether the order's outcome is valid, given the stream and the shop's responses to the customer."""
         status, reason = seen["status"], seen["failure_reason"]
         if self.cancel_answer == 409 or status == "COMPLETED":
             return status == self.order.expected_status == "COMPLETED" and self.cancel_answer != 202 and reason is None
@@ -51,18 +51,18 @@ class Wish:
 
 @dataclass
 class Crowd:
-    """Customers who order at a steady rate, and insist: each asks again, with the same key, until there is an answer.
+    """Customers who order at a steady rate; each retries with the same idempotency key until the shop responds.
 
     Parameters
     ----------
     lab : Lab
-        Where they order.
+        The lab in which they order.
     number : int
-        How many orders; the stream of mixed outcomes is repeated as often as that takes.
+        Number of orders; the stream of mixed outcomes is repeated as often as needed.
     rate : float
-        Orders in a second.
+        Orders per second.
     seed : int
-        Chooses who calls off, and when.
+        Seed for the choice of the cancelled orders, and of their times.
     """
 
     lab: Lab
@@ -89,7 +89,7 @@ class Crowd:
 
     @property
     def is_done(self) -> bool:
-        """Whether everybody has an answer, or has given up."""
+        """Report whether every customer has a response or has stopped retrying."""
         return self._thread is not None and not self._thread.is_alive()
 
     @property
@@ -99,7 +99,7 @@ class Crowd:
     async def _order_all(self) -> None:
         began = time.monotonic()
         where = self.lab.endpoints.client("order")
-        # A connection for each call: a pool of them can jam for good when its server freezes and dies.
+        # One connection per request: a connection pool can block forever when its server freezes and dies.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         async with (
             httpx.AsyncClient(base_url=where, timeout=8, limits=limits, trust_env=False) as client,
@@ -144,10 +144,10 @@ class Crowd:
         self.odd_answers.append(f"POST {path}: no answer within {PATIENCE:.0f} s")
         return None
 
-    # --- afterwards
+    # --- results
 
     def unfinished(self) -> int:
-        """Count the orders that have not come to their end."""
+        """Return the number of orders that are not terminal."""
         with psycopg.connect(self.lab.endpoints.databases["order"], connect_timeout=5) as connection:
             row = connection.execute(
                 "SELECT count(*) FROM orders WHERE status <> ALL (%s)", [list(TERMINAL)]
@@ -155,7 +155,7 @@ class Crowd:
         return int(row[0]) if row else 0
 
     def complaints(self) -> list[str]:
-        """Say what the customers find wrong, now that all should be at its end."""
+        """Return the customers' complaints; every order should be terminal by now."""
         seen = all_orders(self.lab)
         known = {wish.order_id: wish for wish in self.wishes if wish.order_id}
         found = list(self.odd_answers)
@@ -170,6 +170,6 @@ class Crowd:
         return found
 
     def ends(self) -> dict[str, int]:
-        """Count the orders by how they ended."""
+        """Count the orders by outcome."""
         orders = all_orders(self.lab).values()
         return dict(Counter(order["failure_reason"] or order["status"] for order in orders).most_common())

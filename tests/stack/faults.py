@@ -1,4 +1,4 @@
-"""Faults: what a soak does to a lab, chosen by a seed, and how each is healed."""
+"""Faults that a soak test injects into a lab, chosen by a seed, and how each is healed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SERVICES = ("order", "inventory", "payment", "shipping")
 OUTAGES = {"kill": COMPONENTS, "pause": COMPONENTS, "stop": COMPONENTS}
 AT_ONCE = {"rewind": SERVICES, "forget": SERVICES}
 NEEDS = {"rewind": {"kafka"}, "forget": {"kafka", "connect"}}
-"""What must be up for what is done at once, beside the service that it is done to."""
+"""Components that must run for an instantaneous fault, besides its target."""
 
 LOG_LINES = 5000
 
@@ -30,18 +30,17 @@ Ask = Callable[[], httpx.Response]
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that goes wrong.
+    """One fault.
 
     Attributes
     ----------
     kind : str
-        ``kill`` (SIGKILL) and ``stop`` (in good order) end a component, ``pause`` freezes it (SIGSTOP); ``rewind``
-        sends a service's consumer group back to the beginning; ``forget`` deletes what Connect knows of how far a
-        service's connector has read.
+        ``kill`` (SIGKILL) and ``stop`` (gracefully) stop a component, ``pause`` freezes it (SIGSTOP); ``rewind`` resets
+        the offsets of a service's consumer group to the beginning; ``forget`` deletes those of a service's connector.
     target : str
-        Component, or service.
+        Component or service.
     seconds : float
-        Until it is healed; 0 for what is done at once.
+        Seconds until it is healed; 0 for an instantaneous fault.
     """
 
     kind: str
@@ -53,10 +52,10 @@ class Fault:
 
 
 def deck(seed: int) -> Iterator[Fault]:
-    """Give faults without end: every one comes once in each round, in an order and for a time that the seed chooses.
+    """Yield endless rounds of faults; each occurs once per round, in an order and for a time that the seed chooses.
 
-    Most outages are short. One in five outlasts every timeout (of Kafka's groups 3 s; of PostgreSQL, for Debezium and
-    for transactions that stand still, 10 s), so that it meets the faults after it, too.
+    Most outages are short. One in five outlasts every timeout (3 s for Kafka's groups; 10 s in PostgreSQL, for Debezium
+    and for idle transactions), so that it also overlaps with the faults after it.
     """
     luck = random.Random(seed)
     every = [(kind, target) for kind, targets in {**OUTAGES, **AT_ONCE}.items() for target in targets]
@@ -68,14 +67,14 @@ def deck(seed: int) -> Iterator[Fault]:
 
 @dataclass
 class Wrecker:
-    """Does faults to a lab, and heals them as a supervisor would: it starts what is down, and waits for nothing.
+    """Injects faults into a lab, and heals them as a supervisor would: it starts stopped components and does not wait.
 
     Attributes
     ----------
     done : list
-        Time and fault, in the order of time; what could not be done is not among them.
+        Time and fault, in chronological order, without faults that could not be injected.
     deaths : list
-        Components that died without being told to.
+        Components that died although no fault stopped them.
     """
 
     lab: Lab
@@ -87,7 +86,7 @@ class Wrecker:
     _logs_kept: int = 0
 
     def begin(self, fault: Fault) -> bool:
-        """Do a fault; returns False where that can't be done now."""
+        """Inject a fault; return False if that is not possible now."""
         wanted = {fault.target}
         if fault.kind in AT_ONCE:
             wanted |= {f"{fault.target}-db"} | NEEDS[fault.kind]
@@ -101,12 +100,12 @@ class Wrecker:
             else:
                 {"rewind": self._rewind, "forget": self._forget}[fault.kind](fault.target)
         except (LabError, httpx.HTTPError, KafkaException, NotYet):
-            return False  # it has not recovered from the fault before
+            return False  # it has not recovered from the previous fault
         self.done.append((began, fault))
         return True
 
     def heal(self, *, everything: bool = False) -> list[str]:
-        """Heal what is due, and start again what died by itself; returns what is not healed yet."""
+        """Heal the faults that are due, restart components that died, and return the faults that are not healed yet."""
         for target, (due, fault) in list(self._to_heal.items()):
             if everything or due <= time.monotonic():
                 if fault.kind == "pause":
@@ -132,10 +131,10 @@ class Wrecker:
             (self.logs / f"{name}.{self._logs_kept:04d}.log").write_text(log, encoding="utf-8")
         self.lab.backend.launch(name)
 
-    # --- what is done at once
+    # --- instantaneous faults
 
     def _rewind(self, service: str) -> None:
-        """Take a service's consumer out of its group, move the group to the beginning, and let it join again."""
+        """Pause a service's consumer, so that it leaves its group; reset the group's offsets; resume the consumer."""
         where = self.lab.endpoints
         url = f"{where.services[service]}/manage/consumer"
         try:
@@ -148,7 +147,7 @@ class Wrecker:
             self._pay(url)
 
     def _forget(self, service: str) -> None:
-        """Stop a connector, delete its offsets, and let it go on: it begins again where its slot stands."""
+        """Stop a connector, delete its offsets, and resume it; it restarts from its slot's position."""
         url = f"{self.lab.endpoints.connect}/connectors/{connector_name(service)}"
         try:
             self._owed[url] = lambda: httpx.put(f"{url}/resume", timeout=5)
@@ -163,11 +162,11 @@ class Wrecker:
 
 
 class NotYet(Exception):
-    """Who was asked is not up yet."""
+    """The component that received the request is not up yet."""
 
 
 def is_good(ask: Ask) -> bool:
-    """Whether what is asked for is done."""
+    """Report whether a request succeeds."""
     try:
         return ask().status_code < 400
     except httpx.HTTPError:
@@ -175,12 +174,12 @@ def is_good(ask: Ask) -> bool:
 
 
 def insist(ask: Ask, patience: float = 2.0) -> None:
-    """Ask until it is done.
+    """Retry a request until it succeeds.
 
     Raises
     ------
     NotYet
-        It isn't, for as long as that.
+        It has not succeeded within `patience` seconds.
     """
     if not wait_until(lambda: is_good(ask), patience, interval=0.1):
         raise NotYet

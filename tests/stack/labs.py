@@ -1,4 +1,4 @@
-"""Labs for tests: each with folders of its own, driven as a user would, and looked at from outside."""
+"""Labs for tests: each has separate folders, is driven as a user would, and is observed from outside."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from labstack.state import StateStore
 from labstack.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-# What most people have in each mode; `test_mesh.py` runs on both, where both are.
+# The usual control plane of each backend; `test_mesh.py` runs on both, if both are installed.
 CONTROL_PLANE = os.environ.setdefault(
     "LAB_CONTROL_PLANE", "istiod" if os.environ.get("LAB_MODE") == "containers" else "translator"
 )
@@ -44,22 +44,22 @@ COMPONENTS = (
 
 
 class Grounds:
-    """One lab's folders, and all that a test does with that lab.
+    """One lab's folders, and everything that a test does with that lab.
 
     Parameters
     ----------
     name : str
         The lab's name.
     home : Path, optional
-        What the lab takes for XDG_STATE_HOME; default: a new temporary folder.
+        XDG_STATE_HOME of the lab; default: a new temporary folder.
     cache : Path, optional
-        What it takes for its cache; default: the user's, where the programs are already.
+        XDG_CACHE_HOME of the lab; default: the user's cache, which already has the programs.
     environment : mapping, optional
-        More variables for its commands.
+        Additional environment variables for its commands.
     """
 
     open: ClassVar[list[Grounds]] = []
-    """The labs that this process has made and not closed yet."""
+    """Labs that this process has created and not closed yet."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Grounds:
         self.paths = LabPaths(self.home / "saga-lab" / name, cache or LabPaths.of_user().cache)
         self.environment = {**os.environ, "XDG_STATE_HOME": str(self.home), "LAB_NAME": name, **(environment or {})}
         if cache:
-            # platformdirs adds the lab's own folder to what the variable says.
+            # platformdirs appends the lab's own folder to the variable's value.
             self.paths = replace(self.paths, cache=cache / "saga-lab")
             self.environment["XDG_CACHE_HOME"] = str(cache)
         self.lab = Lab(paths=self.paths)
@@ -85,7 +85,7 @@ class Grounds:
 
     @classmethod
     def of(cls, lab: Lab) -> Grounds:
-        """Return what drives and observes a lab that somebody else starts and stops."""
+        """Return the grounds of a lab that the caller does not start and stop."""
         grounds = cls(lab.paths.state.name, home=lab.paths.state.parent.parent)
         cls.open.remove(grounds)
         return grounds
@@ -97,10 +97,10 @@ class Grounds:
         return [sys.executable, "-m", "labstack.cli", *words]
 
     def run(self, *words: str, timeout: float = 150, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run `lab WORDS` to its end, whatever that is.
+        """Run `lab WORDS` and return its result, even if it fails.
 
-        What starts or stops the lab, or has another environment, runs in a process of its own. The rest runs in this
-        process, which saves the second that the imports take.
+        Commands that start or stop the lab, or have another environment, run in a separate process. The others run in
+        this process, which saves the second that the imports take.
         """
         if not variables and words[0] not in ("up", "down", "--mode"):
             done = self._run_here(*words)
@@ -132,29 +132,30 @@ class Grounds:
         return subprocess.CompletedProcess(list(words), done.exit_code, done.stdout, done.stderr + told)
 
     def must(self, *words: str, **variables: str) -> str:
-        """Run `lab WORDS`, which has to work; returns its standard output."""
+        """Run `lab WORDS`, which must succeed, and return its standard output."""
         done = self.run(*words, timeout=150, **variables)
         assert done.returncode == 0, f"lab {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def make_ready(self) -> None:
-        """Mend what the test before has left, if anything."""
+        """Repair the lab if the previous test left it broken."""
         status = self.lab.status(memory=False)
         if status.state != "ready" or status.complaints or status.switches:
             self.begin_anew()
 
     def begin_anew(self) -> None:
-        """Bring the lab to the course's start; one that can't be brought there is made anew, or all tests behind the
-        one that has broken it would fail, too.
+        """Reset the lab to the start of the course, or recreate it if the reset fails.
+
+        Otherwise all tests after the one that broke the lab would fail, too.
         """
         try:
             self.lab.reset()
-        except Exception:  # whatever it is, it is for that test to tell
+        except Exception:  # the test that broke the lab reports the cause
             self.must("down", "--purge")
             self.must("up")
 
     def begin(self, *words: str, **variables: str) -> subprocess.Popen[str]:
-        """Start `lab WORDS` in a session of its own, and return at once."""
+        """Start `lab WORDS` in a new session, and return at once."""
         begun = subprocess.Popen(
             self.command(*words),
             stdout=subprocess.PIPE,
@@ -163,36 +164,36 @@ class Grounds:
             text=True,
             env={**self.environment, **variables},
             start_new_session=True,
-            # Where the tests run under nohup, their children shall still hear of a closed terminal.
+            # If the tests run under nohup, their children must still receive SIGHUP from a closed terminal.
             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
         self._begun.append(begun)
         return begun
 
-    # --- looking at it
+    # --- observing it
 
     def state(self) -> dict[str, Any]:
-        """Return what its state file says; empty where there is none."""
+        """Return the content of the lab's state file; empty if there is none."""
         with contextlib.suppress(FileNotFoundError):
             content: dict[str, Any] = json.loads(self.paths.state_file.read_text(encoding="utf-8"))
             return content
         return {}
 
     def status(self) -> dict[str, Any]:
-        """Return what `lab status --json` prints."""
+        """Return the output of `lab status --json`."""
         done = self.run("status", "--json")
         assert done.returncode == 0, done.stderr
         status: dict[str, Any] = json.loads(done.stdout)
         return status
 
     def pids(self) -> dict[str, int]:
-        """Return the pid of each component that runs; of a container, as its engine numbers it."""
+        """Return the pid of each running component; for a container, the pid that its engine reports."""
         components = self.lab.status(memory=False).components
         pids = {name: pid_of(component) for name, component in components.items()}
         return {name: pid for name, pid in pids.items() if pid}
 
     def finding(self, check: str) -> Finding:
-        """Return what `lab doctor` finds for one of its checks."""
+        """Return the finding of one check of `lab doctor`."""
         return next(found for found in self.lab.doctor() if found.check == check)
 
     def state_of(self, component: str) -> str:
@@ -200,9 +201,9 @@ class Grounds:
         return self.lab.backend.inspect(component).state
 
     def processes(self) -> list[psutil.Process]:
-        """Return every living process of this lab: by its mark, or because it works in the lab's folders.
+        """Return every running process that has this lab's mark or works in its folders.
 
-        PostgreSQL's backends overwrite their environment with what `ps` shows, but they work in their data folder.
+        PostgreSQL's backends overwrite their environment with the title for `ps`, but they work in their data folder.
         """
         self.note()
         folder = str(self.paths.state.resolve()) + os.sep
@@ -227,14 +228,14 @@ class Grounds:
         return [f"{kind} {one.name}" for kind, found in parts.items() for one in found]
 
     def note(self) -> None:
-        """Remember the ports and the id that it has had."""
+        """Record the ports and the ID that the lab has now."""
         with contextlib.suppress(ValueError, AttributeError):
             state = self.state()
             self.ports |= set(state.get("ports", {}).values())
             self.lab_ids |= {state["lab_id"]} if "lab_id" in state else set()
 
     def listeners(self) -> list[int]:
-        """Return the ports of this lab's past on which anything listens, but for what belongs to other labs."""
+        """Return the recorded ports of this lab that have a listener, except listeners of other labs."""
         found = []
         for connection in psutil.net_connections("tcp"):
             if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
@@ -247,7 +248,7 @@ class Grounds:
         return found
 
     def assert_nothing_runs(self) -> None:
-        """Hold that neither a process nor a listening port is left."""
+        """Assert that no process and no listening port is left."""
         wait_until(lambda: not self.processes(), 3)
         left = [(process.pid, process.name(), process.status()) for process in self.processes()]
         assert left == []
@@ -255,7 +256,7 @@ class Grounds:
         assert self.listeners() == []
 
     def close(self) -> None:
-        """End the lab and remove its folders, whatever state it is in; what is left is the caller's to complain of."""
+        """Stop the lab, whatever its state, and remove its folders; fail if a process or port is left."""
         self.open.remove(self)
         try:
             for process in self._begun:
@@ -274,25 +275,25 @@ class Grounds:
 
 
 def pid_of(component: ComponentStatus) -> int | None:
-    """Return the number of a component's process."""
+    """Return the pid of a component's process."""
     if component.container and component.state in ("running", "paused"):
         return int(engine().containers.get(component.container).attrs["State"]["Pid"])
     return component.pid
 
 
 def end_group(process: subprocess.Popen[str], how: signal.Signals) -> None:
-    """Send a signal to a process and all in its group."""
+    """Send a signal to a process and to all in its group."""
     os.killpg(process.pid, how)
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 60) -> tuple[int, str, str]:
-    """Wait for the end of a process, and return its exit status and what it printed."""
+    """Wait for a process to exit, and return its exit status and what it printed."""
     out, err = process.communicate(timeout=timeout)
     return process.returncode, out, err
 
 
 def python(code: str, environment: Mapping[str, str], *, timeout: float = 60) -> str:
-    """Run some Python in a process of its own, which has to work; returns what it printed."""
+    """Run Python code in a separate process, which must succeed, and return its standard output."""
     words: Sequence[str] = [sys.executable, "-c", code]
     done = subprocess.run(words, capture_output=True, text=True, env=dict(environment), timeout=timeout)
     assert done.returncode == 0, done.stderr

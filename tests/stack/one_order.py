@@ -1,4 +1,4 @@
-"""One order at a time, over HTTP, for tests that look closely at what becomes of it."""
+"""Single orders over HTTP, for tests that inspect their outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.stack.orders import TERMINAL
 
 
 def place(lab: Lab, customer: str = "ada", destination: str = "lisbon", sku: str = "earl-grey") -> str:
-    """Order two packs of something, which has to be accepted; returns the order's id."""
+    """Place an order for two packs of a product, which the shop must accept, and return the order's ID."""
     body = {"customer_id": customer, "destination": destination, "items": [{"sku": sku, "quantity": 2}]}
     answer = httpx.post(f"{lab.endpoints.client('order')}/orders", json=body, timeout=10)
     assert answer.status_code == 201, answer.text
@@ -21,18 +21,18 @@ def place(lab: Lab, customer: str = "ada", destination: str = "lisbon", sku: str
 
 
 def without_deadline(lab: Lab) -> None:
-    """Let none of the orders that are there be called off for its age, however slow this machine is."""
+    """Extend the deadline of all existing orders by an hour, so that a slow host cancels none."""
     with psycopg.connect(lab.endpoints.databases["order"], connect_timeout=5) as connection:
         connection.execute("UPDATE orders SET created_at = created_at + interval '1 hour'")
 
 
 def cancel(lab: Lab, order_id: str) -> int:
-    """Call an order off; returns the HTTP status."""
+    """Cancel an order and return the HTTP status."""
     return httpx.post(f"{lab.endpoints.client('order')}/orders/{order_id}/cancel", timeout=10).status_code
 
 
 def read_order(lab: Lab, order_id: str) -> dict[str, Any]:
-    """Return an order as the order service tells it."""
+    """Return an order as the order service reports it."""
     answer = httpx.get(f"{lab.endpoints.client('order')}/orders/{order_id}", timeout=10)
     answer.raise_for_status()
     order: dict[str, Any] = answer.json()
@@ -40,19 +40,19 @@ def read_order(lab: Lab, order_id: str) -> dict[str, Any]:
 
 
 def ended(lab: Lab, order_id: str, timeout: float = 30) -> tuple[str, str | None]:
-    """Wait until an order has come to its end; returns its status, whatever that is by then, and its failure reason."""
+    """Wait until an order is terminal or the timeout has passed; return its status and its failure reason."""
     wait_until(lambda: read_order(lab, order_id)["status"] in TERMINAL, timeout, interval=0.05)
     order = read_order(lab, order_id)
     return order["status"], order["failure_reason"]
 
 
 def payment(lab: Lab, order_id: str) -> dict[str, Any]:
-    """Return the payment of an order; empty where there is none yet."""
+    """Return the payment of an order, or an empty dictionary if there is none yet."""
     answer = httpx.get(f"{lab.endpoints.client('payment')}/payments", params={"order_id": order_id}, timeout=10)
     answer.raise_for_status()
     return next(iter(answer.json()["items"]), {})
 
 
 def effects(lab: Lab, order_id: str) -> list[str]:
-    """Return what was done to the ledger for an order, in the order of time."""
+    """Return the effects of an order's ledger entries in chronological order."""
     return [entry["effect"] for entry in payment(lab, order_id).get("entries", [])]

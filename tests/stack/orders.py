@@ -1,4 +1,4 @@
-"""Orders for tests: a customer who doesn't give up, and what became of each order."""
+"""Orders for tests: a customer who retries, and the outcome of each order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def busy_morning() -> list[StreamOrder]:
 
 @dataclass
 class Customer:
-    """Places a stream of orders from a thread of its own, and tries each again (with its key) until it is taken."""
+    """Places a stream of orders from a separate thread, and retries each (with its key) until it is accepted."""
 
     lab: Lab
     orders: list[StreamOrder] = field(default_factory=busy_morning)
@@ -41,12 +41,12 @@ class Customer:
         return self
 
     def go(self) -> None:
-        """Place no more orders."""
+        """Stop placing orders."""
         self._gone.set()
         self.wait()
 
     def wait(self) -> None:
-        """Wait until every order was taken."""
+        """Wait until every order was placed."""
         assert self._thread
         self._thread.join(self.patience + 10)
         assert not self._thread.is_alive()
@@ -81,12 +81,12 @@ class Customer:
         wait_until(taken, self.patience)
 
     def unfinished(self) -> list[str]:
-        """Return the orders that have not come to their end."""
+        """Return the IDs of the orders that are not terminal."""
         seen = all_orders(self.lab)
         return [order_id for order_id in self.placed if seen.get(order_id, {}).get("status") not in TERMINAL]
 
     def assert_all_ended_as_expected(self, timeout: float = 60) -> None:
-        """Hold that each order was taken once, and came to the end that the stream says."""
+        """Assert that each order was accepted once, and has the outcome that the stream expects."""
         assert len(self.placed) == len(self.orders), f"{self.refused} refusals"
         wait_until(lambda: not self.unfinished(), timeout, interval=0.2)
         seen = all_orders(self.lab)
@@ -101,7 +101,7 @@ class Customer:
 
 
 def all_orders(lab: Lab) -> dict[str, dict[str, Any]]:
-    """Return every order that the order service knows, by id."""
+    """Return every order that the order service knows, by ID."""
     found: dict[str, dict[str, Any]] = {}
     cursor: str | None = None
     with httpx.Client(base_url=lab.endpoints.client("order"), timeout=10) as client:

@@ -1,4 +1,4 @@
-"""A registry of images of its own: Debian's program, on a port of this machine, with images that a test makes."""
+"""A private image registry: Debian's program on a port of this machine, with images that a test builds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 def registry_program() -> Path:
-    """Return Debian's registry: this machine's, else unpacked out of its package into the cache, once."""
+    """Return Debian's registry: this machine's, else one that is unpacked once from its package into the cache."""
     if found := shutil.which("docker-registry"):
         return Path(found)
     if unpacked := sorted(CACHE.glob("engine-*/usr/bin/docker-registry")):
@@ -61,7 +61,7 @@ def serving(
     inside: Callable[[Sequence[str]], Sequence[str]] = lambda c: c,
     settings: Mapping[str, Any] | None = None,
 ) -> Iterator[None]:
-    """Run the registry on what lies in a folder, with further settings of its configuration file."""
+    """Run the registry on the content of a folder, with further settings of its configuration file."""
     config = folder / "config.json"
     where = {"filesystem": {"rootdirectory": str(folder / "images")}, "delete": {"enabled": True}}
     listen = {"addr": f"127.0.0.1:{port}"}
@@ -89,7 +89,7 @@ class Member:
 
 
 def packed(members: Sequence[Member]) -> bytes:
-    """Pack a layer, names as they are, the same bytes for the same members."""
+    """Pack a layer, with names as given; the same members result in the same bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for member in members:
@@ -102,14 +102,14 @@ def packed(members: Sequence[Member]) -> bytes:
 
 @dataclass(frozen=True)
 class Registry:
-    """A registry that runs.
+    """A running registry.
 
     Parameters
     ----------
     folder : Path
-        Where it keeps its things.
+        Folder of its files.
     port : int
-        Where it listens, on 127.0.0.1.
+        Its port on 127.0.0.1.
     """
 
     folder: Path
@@ -132,7 +132,7 @@ class Registry:
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 
     def manifest(self, content: dict[str, Any], reference: str = "", name: str = "tool") -> dict[str, Any]:
-        """Upload a manifest or index, under its digest unless there is another reference, and return its descriptor."""
+        """Upload a manifest or index, under its digest or another reference, and return its descriptor."""
         raw = json.dumps({"schemaVersion": 2, **content}).encode()
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
         httpx.put(
@@ -143,7 +143,7 @@ class Registry:
         return {"mediaType": content["mediaType"], "digest": digest, "size": len(raw)}
 
     def image(self, *layers: Sequence[Member], architecture: str = "amd64", kind: str = LAYER) -> dict[str, Any]:
-        """Upload an image for one platform, its lowest layer first."""
+        """Upload an image for one platform, from its lowest layer up, and return its descriptor."""
         config = {"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}
         return self.manifest(
             {
@@ -154,29 +154,29 @@ class Registry:
         )
 
     def index(self, images: dict[str, dict[str, Any]], tag: str = "1") -> str:
-        """Upload a list of images by architecture, with an attestation, as builders add one, and return its digest."""
+        """Upload an index of images by architecture, with an attestation, as builders add it, and return its digest."""
         listed = [{**one, "platform": {"os": "linux", "architecture": kind}} for kind, one in images.items()]
         attestation = {**listed[0], "platform": {"os": "unknown", "architecture": "unknown"}}
         return str(self.manifest({"mediaType": INDEX, "manifests": [attestation, *listed]}, tag)["digest"])
 
     def stored(self, digest: str) -> Path:
-        """Return the file that a blob or manifest lies in."""
+        """Return the file that stores a blob or a manifest."""
         kind, hexadecimal = digest.split(":")
         return self.folder / "images/docker/registry/v2/blobs" / kind / hexadecimal[:2] / hexadecimal / "data"
 
 
 @dataclass
 class Proxy:
-    """A network between a client and a registry: cuts connections, or holds them back.
+    """A network between a client and a registry that cuts connections, or delays them.
 
     Parameters
     ----------
     target : int
         The registry's port.
     cut_after : int, optional
-        Bytes of an answer after which its connection is cut.
+        Bytes of a response after which its connection is cut.
     cuts : int
-        How many connections are cut; later ones go through.
+        Number of connections to cut; later ones are not cut.
     """
 
     target: int
@@ -188,7 +188,7 @@ class Proxy:
 
     @contextmanager
     def running(self) -> Iterator[Proxy]:
-        """Listen, until the block ends."""
+        """Listen until the block ends."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             self.port = server.getsockname()[1]
             threads = [threading.Thread(target=self._serve, args=(server, self.threads))]

@@ -1,4 +1,4 @@
-"""Crashed starters, Ctrl-C, taken ports, dead parts, full disks: a clear message, or it just works; nothing is left."""
+"""Crashed startups, Ctrl-C, taken ports, dead components, full disks: a clear error or a working lab, no leftovers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MakeGrounds = Callable[..., Grounds]
 
 
 def half_started(grounds: Grounds) -> subprocess.Popen[str]:
-    """Begin `lab up`, and return when it has started at least two components."""
+    """Start `lab up`, and return when it has started at least two components."""
     up = grounds.begin("up")
     assert wait_until(lambda: len(grounds.state().get("components", {})) >= 2, 60, interval=0.005)
     assert up.poll() is None
@@ -35,7 +35,7 @@ def half_started(grounds: Grounds) -> subprocess.Popen[str]:
 
 
 def assert_clear(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    """Hold that a command failed with a message for people, which has a next step and these words."""
+    """Assert that a command failed with a readable error that has a next step and these words."""
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert "Next step: " in done.stderr
@@ -43,14 +43,14 @@ def assert_clear(done: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word in done.stderr
 
 
-# --- starters that don't live
+# --- crashes during startup
 
 
 @pytest.mark.parametrize(
     "how", short_sample([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], 1), ids=lambda how: how.name
 )
 def test_an_interrupted_start_ends_all(grounds: Grounds, how: signal.Signals) -> None:
-    """Ctrl-C, a `kill` and a closed terminal during a start end everything that it had started."""
+    """Ctrl-C, `kill` or a closed terminal during startup stops everything that was started."""
     up = half_started(grounds)
     up.send_signal(how)
     status, _, err = finish(up)
@@ -61,7 +61,7 @@ def test_an_interrupted_start_ends_all(grounds: Grounds, how: signal.Signals) ->
 
 
 def test_an_impatient_interrupt_ends_all(grounds: Grounds) -> None:
-    """Ctrl-C pressed again and again during a start still ends everything that it had started."""
+    """Repeated Ctrl-C during startup still stops everything that was started."""
     up = half_started(grounds)
     for _ in range(3):
         up.send_signal(signal.SIGINT)
@@ -71,7 +71,7 @@ def test_an_impatient_interrupt_ends_all(grounds: Grounds) -> None:
 
 
 def forget_one(grounds: Grounds) -> None:
-    """Take the newest part out of the state, as if the starter had died between starting it and noting it."""
+    """Remove the newest component from the state, as if `lab up` had died between its start and its record."""
     state = grounds.state()
     state["components"].popitem()
     grounds.paths.state_file.write_text(json.dumps(state))
@@ -79,7 +79,7 @@ def forget_one(grounds: Grounds) -> None:
 
 @pytest.mark.parametrize("forgets", [pytest.param(False, marks=pytest.mark.long), True], ids=["noted", "not noted"])
 def test_up_goes_on_after_a_crashed_starter(grounds: Grounds, forgets: bool) -> None:
-    """A starter that was killed leaves a lab that says so, that `lab doctor` notices, and that `lab up` completes."""
+    """After `lab up` is killed, `lab status` and `lab doctor` report it, and another `lab up` completes the startup."""
     up = half_started(grounds)
     os.killpg(up.pid, signal.SIGKILL)
     finish(up)
@@ -98,7 +98,7 @@ def test_up_goes_on_after_a_crashed_starter(grounds: Grounds, forgets: bool) -> 
 
 
 def test_down_ends_what_a_crashed_starter_left(grounds: Grounds) -> None:
-    """What a killed starter left, noted down or not, is ended by `lab down`."""
+    """`lab down` stops everything that a killed `lab up` has started, recorded or not."""
     up = half_started(grounds)
     os.killpg(up.pid, signal.SIGKILL)
     finish(up)
@@ -115,7 +115,7 @@ def test_down_ends_what_a_crashed_starter_left(grounds: Grounds) -> None:
     "damage", ["", "{", "[]", '{"phase": "ready"}', "\x00\xff", '{"keeper": null, "components": []}']
 )
 def test_a_damaged_state_file(grounds: Grounds, damage: str) -> None:
-    """A state file that makes no sense is named, status still answers, and `lab down` mends it."""
+    """A damaged state file is named in the error, `lab status` still works, and `lab down` repairs it."""
     grounds.paths.make()
     grounds.paths.state_file.write_bytes(damage.encode("latin-1"))
     assert grounds.lab.status().state == "stopped"
@@ -128,7 +128,7 @@ def test_a_damaged_state_file(grounds: Grounds, damage: str) -> None:
 
 
 def test_down_with_a_damaged_state_file_ends_the_lab(grounds: Grounds) -> None:
-    """With the state file of a running lab destroyed, `lab down` still ends every process, and the data stay."""
+    """If a running lab's state file is damaged, `lab down` still stops every process, and keeps the data."""
     grounds.must("up")
     order = json.loads(grounds.must("demo", "--json"))["order_id"]
     grounds.note()
@@ -143,9 +143,7 @@ def test_down_with_a_damaged_state_file_ends_the_lab(grounds: Grounds) -> None:
 
 
 def test_the_state_file_of_a_dead_lab(grounds: Grounds) -> None:
-    """Numbers of processes that are gone, or that belong to somebody else now, are not taken for the lab's; a start
-    and an end leave those alone.
-    """
+    """Pids of exited or foreign processes are not taken for the lab's; startup and shutdown do not touch them."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
         gone = subprocess.Popen([sys.executable, "-c", ""])
         gone.wait()
@@ -173,7 +171,7 @@ def test_the_state_file_of_a_dead_lab(grounds: Grounds) -> None:
 
 
 def test_a_taken_port_is_replaced(make_grounds: MakeGrounds) -> None:
-    """Where a usual port is taken, the lab takes another, and says which and by whom."""
+    """If a usual port is taken, the lab uses another one, and reports it with the process that holds the first."""
     usual = load_services()[0].port
     grounds = make_grounds()
     with socket.socket() as holder:
@@ -182,7 +180,7 @@ def test_a_taken_port_is_replaced(make_grounds: MakeGrounds) -> None:
             holder.bind(("127.0.0.1", usual))
             holder.listen()
         except OSError:
-            pass  # another lab on this machine holds it, which does as well
+            pass  # another lab on this machine holds it, which has the same effect
         up = grounds.run("up")
         assert up.returncode == 0
         assert f"port {usual}" in up.stderr or "more" in up.stderr  # other labs' ports may be named before it
@@ -192,7 +190,7 @@ def test_a_taken_port_is_replaced(make_grounds: MakeGrounds) -> None:
 
 
 def test_a_port_taken_between_stop_and_start(shared: Grounds) -> None:
-    """A port that somebody takes while its component is stopped is named with that somebody; then it starts again."""
+    """If a stopped component's port is taken, a start names the process; when the port is free, it succeeds."""
     shared.lab.stop("shipping")
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -204,11 +202,11 @@ def test_a_port_taken_between_stop_and_start(shared: Grounds) -> None:
     assert shared.state_of("shipping") == "running"
 
 
-# --- parts that don't start
+# --- components that don't start
 
 
 def copied(tmp_path: Path) -> Path:
-    """Copy the stack's folder, to be broken; returns the copy."""
+    """Copy the stack's folder for a test that breaks it, and return the copy."""
     shutil.copytree(CONFIG, tmp_path / "lab-stack", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "datasets").symlink_to(DATASETS)
     return tmp_path / "lab-stack"
@@ -244,7 +242,7 @@ BREAKS = {
 
 @pytest.mark.parametrize("part", short_sample(BREAKS, 1))
 def test_a_part_that_dies_while_starting(grounds: Grounds, tmp_path: Path, part: str) -> None:
-    """A start that a part spoils says which part, shows the end of its log and the next step, and leaves no process."""
+    """A failed startup names the component, the end of its log and the next step, and leaves no process."""
     stack = copied(tmp_path)
     spoil, word = BREAKS[part]
     spoil(stack)
@@ -253,13 +251,13 @@ def test_a_part_that_dies_while_starting(grounds: Grounds, tmp_path: Path, part:
     assert part.removeprefix("order") in done.stderr
     grounds.assert_nothing_runs()
     assert grounds.status()["state"] == "stopped"
-    # With the cause gone, the same lab comes up.
+    # Without the cause, the same lab starts.
     if part == "order-db":
         grounds.must("up")
 
 
 def test_a_service_that_dies_while_starting(grounds: Grounds, tmp_path: Path) -> None:
-    """A bad row in the data keeps the services from starting: the start names file and line, and leaves no process."""
+    """A bad row in the data is a startup error that names file and line, and leaves no process."""
     stack = copied(tmp_path)
     (tmp_path / "datasets").unlink()
     shutil.copytree(DATASETS, tmp_path / "datasets")
@@ -270,7 +268,7 @@ def test_a_service_that_dies_while_starting(grounds: Grounds, tmp_path: Path) ->
 
 
 def test_a_service_whose_code_is_broken(shared: Grounds, tmp_path: Path) -> None:
-    """A syntax error in a service's code is named with file and line, whoever starts it; mended, the service serves."""
+    """Any verb that starts the service reports its syntax error with file and line; without it, the service starts."""
     shutil.copytree(ROOT / "labservices", tmp_path / "labservices", ignore=shutil.ignore_patterns("__pycache__"))
     handlers = tmp_path / "labservices" / "payment" / "handlers.py"
     whole = handlers.read_text()
@@ -287,7 +285,7 @@ def test_a_service_whose_code_is_broken(shared: Grounds, tmp_path: Path) -> None
 
 
 def test_a_failed_up_keeps_what_ran(shared: Grounds, tmp_path: Path) -> None:
-    """An `up` that can't bring back one part of a running lab leaves the others as they were."""
+    """A `lab up` that can't start one component of a running lab does not change the others."""
     stack = copied(tmp_path)
     break_connect(stack)
     shared.lab.stop("connect")
@@ -307,7 +305,7 @@ needs_namespace = pytest.mark.skipif(
 
 
 def in_private_mounts(grounds: Grounds, script: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell script in which mounts are nobody else's; `$LAB` is the lab's command."""
+    """Run a shell script in a private mount namespace; `$LAB` is the lab's command."""
     command = ["unshare", "--mount", "sh", "-ec", script]
     lab = {"LAB": f"{sys.executable} -m labstack.cli", "PYTHON": sys.executable, "STATE": str(grounds.home)}
     environment = {**grounds.environment, **lab, **variables}
@@ -320,7 +318,7 @@ def in_private_mounts(grounds: Grounds, script: str, **variables: str) -> subpro
 @needs_namespace
 @pytest.mark.parametrize("megabytes", [4, pytest.param(60, marks=pytest.mark.long)])
 def test_a_full_disk(grounds: Grounds, megabytes: int) -> None:
-    """A disk too small for the lab, for whichever of its parts, gives a clear message, and nothing is left running."""
+    """A disk that is too small for any of the components is a clear error, and no process is left."""
     mount = f'mount -t tmpfs -o size={megabytes}m none "$STATE"'
     done = in_private_mounts(grounds, f'{mount}; $LAB up || echo "status $?"; $LAB status --json; $LAB down')
     assert "Traceback" not in done.stderr
@@ -332,7 +330,7 @@ def test_a_full_disk(grounds: Grounds, megabytes: int) -> None:
 
 @needs_namespace
 def test_a_disk_that_fills_up(grounds: Grounds) -> None:
-    """On a disk that filled up while the lab ran, `lab status` tells and `lab down` ends everything."""
+    """On a disk that fills up while the lab runs, `lab status` still reports, and `lab down` stops everything."""
     script = """
         mount -t tmpfs -o size=1000m none "$STATE"
         $LAB up
@@ -392,7 +390,7 @@ assert all(verdict.holds for verdict in lab.check(wait_for_rest=30))
 @pytest.mark.long
 @needs_namespace
 def test_a_notebook_on_a_disk_that_fills_up(grounds: Grounds) -> None:
-    """A learner whose disk is full is told so, with the next step; with room again a reset brings everything back."""
+    """On a full disk, a learner gets an error with the next step; with free space, a reset restores everything."""
     mount = 'mount -t tmpfs -o size=1000m none "$STATE"'
     done = in_private_mounts(grounds, f'{mount}; $LAB up; $PYTHON -c "$LEARNER"; $LAB down', LEARNER=LEARNER)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stdout + done.stderr
@@ -402,7 +400,7 @@ def test_a_notebook_on_a_disk_that_fills_up(grounds: Grounds) -> None:
 
 @needs_namespace
 def test_a_read_only_folder(grounds: Grounds) -> None:
-    """Where nothing can be written, a start says so, names the folder, and points to another."""
+    """If no file can be written, the startup error names the folder and the environment variable for another."""
     script = 'mount -t tmpfs -o ro none "$STATE"; $LAB status --json; $LAB up'
     done = in_private_mounts(grounds, script)
     assert_clear(done, str(grounds.home), "XDG_STATE_HOME", "Read-only")
@@ -413,7 +411,7 @@ def test_a_read_only_folder(grounds: Grounds) -> None:
 
 @needs_to_be_alone
 def test_no_network_at_all(grounds: Grounds) -> None:
-    """On a machine that has no interface but loopback, as a laptop in a train, an order comes to its end."""
+    """On a machine with only a loopback interface, such as a laptop on a train, an order completes."""
     command = [*ALONE, "sh", "-c", "$LAB up && $LAB demo --json && $LAB down"]
     environment = {**grounds.environment, "LAB": f"{sys.executable} -m labstack.cli"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
@@ -430,8 +428,8 @@ def test_no_network_at_all(grounds: Grounds) -> None:
     reason="runs the lab as another user, which takes root",
 )
 def test_a_plain_user(make_grounds: MakeGrounds, tmp_path: Path) -> None:
-    """A user without any rights starts, uses and ends a lab of their own, beside everybody else's."""
-    home = Path("/tmp") / f"saga-lab-nobody-{os.getpid()}"  # pytest's own folders are closed to others
+    """An unprivileged user starts, uses and stops a separate lab, beside those of other users."""
+    home = Path("/tmp") / f"saga-lab-nobody-{os.getpid()}"  # other users can't read pytest's folders
     home.mkdir(mode=0o777)
     home.chmod(0o777)
     places = {"base": Path(sys.base_prefix), "site": Path(psutil.__file__).parents[1], "tree": ROOT}

@@ -1,4 +1,4 @@
-"""Whatever is done to the lab while orders run: all of them come to their right end, and no invariant is violated."""
+"""Orders under faults: every order reaches its expected outcome, and no invariant is violated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RATE = 10.0 if LONG else 6.0
 @pytest.mark.long
 @pytest.mark.timeout(120 + ORDERS / RATE * 1.5 + PATIENCE + 6 * REST)
 def test_a_soak(make_grounds: Callable[..., Grounds], capsys: pytest.CaptureFixture[str]) -> None:
-    """Orders of all outcomes, and a fault every few seconds: afterwards nobody complains, the referee least of all."""
+    """A soak with a fault every few seconds ends without complaints from the customers or the referee."""
     grounds = make_grounds("chaos")
     grounds.lab.up()
     report = soak(grounds, ORDERS, RATE, 7.0, SEED)

@@ -1,4 +1,4 @@
-"""What labs tell each other about the ports that they hold."""
+"""Port reservations, which labs publish to each other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.stack.labs import Grounds
 
 
 def test_a_lab_sees_what_others_hold_not_what_it_holds_itself(tmp_path: Path) -> None:
-    """The ports of a living lab are taken for every other lab, and for nobody after its end."""
+    """The ports of a running lab are taken for every other lab, and free after it releases them."""
     folder = tmp_path / "claims"
     ours, theirs = PortClaims("a", folder), PortClaims("b", folder)
     ours.hold({1001, 1002}, [me()])
@@ -32,7 +32,7 @@ def test_a_lab_sees_what_others_hold_not_what_it_holds_itself(tmp_path: Path) ->
 
 
 def test_the_claim_of_a_dead_lab_counts_for_nothing(tmp_path: Path) -> None:
-    """A note whose processes are gone is removed, and so is one that makes no sense."""
+    """A reservation whose processes have exited is removed, and so is an invalid one."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     identity = ProcessId.of(gone.pid)
     gone.wait()
@@ -44,7 +44,7 @@ def test_the_claim_of_a_dead_lab_counts_for_nothing(tmp_path: Path) -> None:
 
 
 def test_only_one_lab_chooses_at_a_time(tmp_path: Path) -> None:
-    """While one lab chooses its ports another waits, and then sees what the first one took."""
+    """While one lab chooses its ports, another waits and then sees the first one's reservation."""
     seen: list[set[int]] = []
 
     def choose() -> None:
@@ -61,7 +61,7 @@ def test_only_one_lab_chooses_at_a_time(tmp_path: Path) -> None:
 
 
 def test_without_the_folder_nothing_is_known(tmp_path: Path) -> None:
-    """Where the notes can't be kept, labs start all the same."""
+    """If reservations can't be stored, labs start anyway."""
     (tmp_path / "file").write_text("")
     claims = PortClaims("a", tmp_path / "file" / "claims")
     claims.hold({1005}, [me()])
@@ -71,14 +71,14 @@ def test_without_the_folder_nothing_is_known(tmp_path: Path) -> None:
 
 
 def test_everybody_may_hold(tmp_path: Path) -> None:
-    """The folder is open to every user of the machine, and nobody can remove what another one wrote."""
+    """Every user of the machine can write to the folder, but no user can remove another one's file."""
     folder = tmp_path / "claims"
     with PortClaims("a", folder).choosing():
         assert os.stat(folder).st_mode & 0o7777 == 0o1777
 
 
 def test_a_part_comes_back_to_its_port(grounds: Grounds) -> None:
-    """A part of a living lab starts on its port again, whoever has noted that since; a part of a dead lab does not."""
+    """A component of a running lab restarts on its port despite a later reservation; one of a dead lab does not."""
     grounds.must("up")
     lab, later = grounds.lab, PortClaims("another-lab")
     lab.stop("payment")
@@ -95,7 +95,7 @@ def test_a_part_comes_back_to_its_port(grounds: Grounds) -> None:
 
 
 def test_ports_stay_the_same_from_start_to_start(tmp_path: Path) -> None:
-    """The last start's port is taken again, else the usual one, else another; only what is new is told."""
+    """A startup takes the last port, else the usual one, else another, and reports only a newly chosen port."""
     claims, told = PortClaims("this", tmp_path / "ports"), Progress()
     usual, last = choose(0, {0}), choose(0, {0, 1})
 

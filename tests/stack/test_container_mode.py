@@ -1,4 +1,4 @@
-"""What is so in container mode only; whatever both modes have in common, the other tests hold in both.
+"""Tests of the Docker backend only; the other tests cover what both backends have in common.
 
 python -m tests.containers pytest tests/stack/test_container_mode.py
 """
@@ -30,7 +30,7 @@ PYTHON_IMAGE = images.image("python")
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> Iterator[Callable[[str, Path], str]]:
-    """Make a container of some other lab, with a volume."""
+    """Make a container of another lab, with a volume."""
     made = []
 
     def make(lab: str, folder: Path) -> str:
@@ -55,7 +55,7 @@ def running(name: str) -> bool:
 
 
 def test_every_component_is_a_container_that_only_this_machine_reaches(shared: Grounds) -> None:
-    """Containers on one network, each known to the others by its name, published on 127.0.0.1 and nowhere else."""
+    """All containers are on one network, know each other by name, and are published on 127.0.0.1 only."""
     status = shared.status()
     assert (status["mode"], status["state"], set(status["components"])) == ("containers", "ready", set(COMPONENTS))
     for name in COMPONENTS:
@@ -69,10 +69,13 @@ def test_every_component_is_a_container_that_only_this_machine_reaches(shared: G
 
 
 def test_a_container_that_publishes_another_port_than_the_lab_has_is_made_anew(shared: Grounds) -> None:
-    """The engine starts some by itself, with the ports of before, while the lab chooses: nobody would reach them."""
+    """`lab up` recreates a container that publishes an old port.
+
+    While the lab chooses its ports, the engine restarts some containers by itself, with their old ports.
+    """
     store = StateStore(shared.paths)
     before = store.read().ports["payment-db"]
-    for port in (choose(before, {before}), before):  # back, too: nobody else may get this lab's port
+    for port in (choose(before, {before}), before):  # and back, because no other lab may get this port
         state = store.read()
         state.ports["payment-db"] = port
         store.write(state)
@@ -83,7 +86,10 @@ def test_a_container_that_publishes_another_port_than_the_lab_has_is_made_anew(s
 
 
 def test_the_name_of_a_stopped_component_is_unknown_at_once(shared: Grounds) -> None:
-    """Whoever asks for it is told so: nobody outside the lab is asked, whose answer never comes without a network."""
+    """A lookup of a stopped component's name fails at once.
+
+    No DNS server outside the lab is queried; without a network, it would never respond.
+    """
     ask = "import socket\ntry: socket.getaddrinfo('payment-db', 5432)\nexcept socket.gaierror: print('unknown')"
     shared.lab.stop("payment-db")
     try:
@@ -95,7 +101,7 @@ def test_the_name_of_a_stopped_component_is_unknown_at_once(shared: Grounds) -> 
 
 
 def test_no_program_runs_as_root(shared: Grounds) -> None:
-    """The services run as a user of their own; so do the broker, Connect, and each PostgreSQL server."""
+    """The services, the broker, Connect and each PostgreSQL server run as users other than root."""
     for name in COMPONENTS:
         container = engine().containers.get(shared.lab.backend.inspect(name).container)
         owners = {row[1] for row in container.top(ps_args="-eo pid,uid")["Processes"]}
@@ -105,7 +111,7 @@ def test_no_program_runs_as_root(shared: Grounds) -> None:
 def test_a_learners_edit_is_in_the_next_image_and_only_an_edit_makes_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The services' image follows labservices/: an edit gives another one, with the edit in it."""
+    """The services' image depends on labservices/: an edit results in another image that contains it."""
     for folder in ("labservices", "datasets"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(images, "SOURCES", (tmp_path / "datasets", tmp_path / "labservices"))
@@ -120,7 +126,7 @@ def test_a_learners_edit_is_in_the_next_image_and_only_an_edit_makes_one(
 
 
 def test_down_ends_this_lab_and_no_other(grounds: Grounds, foreign: Callable[[str, Path], str], tmp_path: Path) -> None:
-    """Containers, network and volumes of the lab go, known to its state or not; another lab's stay."""
+    """All containers, networks and volumes of the lab are removed, recorded or not; another lab's remain."""
     mine, other = StateStore(grounds.paths).lab_id, foreign("another", tmp_path)
     grounds.paths.make()
     grounds.lab.prefetch()
@@ -135,7 +141,7 @@ def test_down_ends_this_lab_and_no_other(grounds: Grounds, foreign: Callable[[st
 def test_what_is_left_of_a_lab_whose_folder_is_gone_is_swept(
     shared: Grounds, foreign: Callable[[str, Path], str], tmp_path: Path
 ) -> None:
-    """The doctor names it, `lab sweep` removes it, and what has an owner stays."""
+    """The doctor reports the container, `lab sweep` removes it, and containers of an existing lab remain."""
     owned, orphan = foreign("owned", tmp_path), foreign("orphan", tmp_path / "gone")
     (found,) = [finding for finding in shared.lab.doctor() if finding.check == "leftovers"]
     assert (found.verdict, "lab sweep" in found.advice) == ("warning", True)
@@ -147,7 +153,7 @@ def test_what_is_left_of_a_lab_whose_folder_is_gone_is_swept(
 
 
 def test_a_container_that_dies_while_it_starts(grounds: Grounds) -> None:
-    """The message has its name and the end of its log, and nothing of the start is left."""
+    """The error has the container's name and the end of its log, and nothing of the startup is left."""
     failed = grounds.run("up", LAB_IMAGE_KAFKA=PYTHON_IMAGE)
     assert failed.returncode == 1
     assert "kafka died while it was starting" in failed.stderr
@@ -156,7 +162,7 @@ def test_a_container_that_dies_while_it_starts(grounds: Grounds) -> None:
 
 
 def test_an_image_that_can_not_be_pulled(grounds: Grounds) -> None:
-    """Nothing starts before all images are there; the message names the image and the ways out."""
+    """Nothing starts before all images are present; the error names the image and the possible next steps."""
     failed = grounds.run("up", LAB_IMAGE_CONNECT="localhost:9/no/such/image:1")
     assert failed.returncode == 1
     assert "localhost:9/no/such/image:1 can't be pulled" in failed.stderr
@@ -165,7 +171,7 @@ def test_an_image_that_can_not_be_pulled(grounds: Grounds) -> None:
 
 
 def test_where_containers_fail_the_lab_starts_as_local_processes(grounds: Grounds) -> None:
-    """In mode auto only: one line says why, nothing of the containers is left, and an order goes its way."""
+    """In mode `auto` only, one line gives the reason, no container is left, and an order completes."""
     up = grounds.run("up", LAB_MODE="auto", LAB_IMAGE_CONNECT="localhost:9/no/such/image:1")
     assert up.returncode == 0, up.stderr
     (said,) = [line for line in up.stderr.splitlines() if line.startswith("Containers do not work here")]
@@ -177,7 +183,7 @@ def test_where_containers_fail_the_lab_starts_as_local_processes(grounds: Ground
 
 
 def test_no_permission_on_the_socket(tmp_path: Path) -> None:
-    """Who may not talk to Docker is told so; the lab then chooses local mode."""
+    """Without permission for Docker's socket, a user gets the reason, and the lab chooses the local backend."""
     become = "import os, labstack.containers.engine; os.setgroups([]); os.setgid(65534); os.setuid(65534)"
     code = f"{become}; from labstack.mode import choose_mode; print(choose_mode('auto'))"
     environment = {**os.environ, "HOME": str(tmp_path), "LAB_MODE": "auto"}
@@ -186,7 +192,7 @@ def test_no_permission_on_the_socket(tmp_path: Path) -> None:
 
 
 def test_a_mode_that_there_is_not(shared: Grounds) -> None:
-    """It is refused by name; and so is another mode than the one a lab runs in."""
+    """An unknown mode is rejected by name, and so is another mode than the running lab's."""
     with pytest.raises(LabError, match="no mode 'cloud'"):
         choose_mode("cloud")
     refused = shared.run("--mode", "local", "up")

@@ -1,4 +1,4 @@
-"""Records that a service can't handle: given up, looked at, sent back, or dropped."""
+"""Records that a service can't handle: dead-lettered, listed, replayed or discarded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Poisoned = tuple[Grounds, str, DeadLetter]
 
 @pytest.fixture
 def poisoned(shared: Grounds) -> Poisoned:
-    """Give a lab in which payment has given up the InventoryReserved of one order, and would give up the next, too."""
+    """Return a lab in which payment has dead-lettered an order's InventoryReserved, and would dead-letter the next."""
     lab = shared.lab
     lab.reset()
     lab.switch_on("payment", "poison-next")
@@ -30,7 +30,7 @@ def poisoned(shared: Grounds) -> Poisoned:
 
 
 def test_a_poisoned_record_becomes_a_dead_letter(poisoned: Poisoned) -> None:
-    """After five attempts it stands in the service's dead-letter topic, itself unchanged, with its story in headers."""
+    """After five attempts, the record is in the service's dead-letter topic, unchanged, with its history in headers."""
     grounds, order, letter = poisoned
     assert (letter.service, letter.order_id, letter.type) == ("payment", order, "InventoryReserved")
     assert (letter.attempts, letter.behind) == (5, 0)
@@ -56,7 +56,7 @@ def test_a_poisoned_record_becomes_a_dead_letter(poisoned: Poisoned) -> None:
 
 
 def test_others_flow_and_the_referee_names_what_holds_the_order(poisoned: Poisoned) -> None:
-    """Another order goes to its end, a later event of the same order waits, and `lab check` says what for."""
+    """Another order completes, a later event of the same order waits, and `lab check` names the dead letter."""
     grounds, order, letter = poisoned
     lab = grounds.lab
     assert ended(lab, place(lab)) == ("COMPLETED", None)
@@ -70,7 +70,7 @@ def test_others_flow_and_the_referee_names_what_holds_the_order(poisoned: Poison
 
 
 def test_the_commands_show_it_and_send_it_back(poisoned: Poisoned) -> None:
-    """`list` and `show` tell what is known, `replay` fails while the cause is there, and mends it afterwards."""
+    """`list` and `show` print a dead letter; `replay` fails as long as the cause exists, and succeeds afterwards."""
     grounds, order, letter = poisoned
     lab = grounds.lab
     listed = grounds.must("dead-letters", "list")
@@ -88,7 +88,7 @@ def test_the_commands_show_it_and_send_it_back(poisoned: Poisoned) -> None:
     assert wait_until(lambda: lab.dead_letters()[0].behind == 1, 10)
     lab.switch_off("payment", "poison-next")
     assert letter.id in grounds.must("dead-letters", "replay", letter.id)
-    # The money is taken first, since that was asked first, and then given back.
+    # Payment captures the money first, because that event came first, and then refunds it.
     assert ended(lab, order) == ("CANCELLED", "cancelled_by_customer")
     assert effects(lab, order) == ["capture", "refund"]
     assert grounds.must("dead-letters", "list").strip() == "There are no dead letters."
@@ -97,14 +97,14 @@ def test_the_commands_show_it_and_send_it_back(poisoned: Poisoned) -> None:
 
 
 def test_a_discarded_dead_letter_lets_the_others_follow(poisoned: Poisoned) -> None:
-    """What stood behind it is handled as if the record had never come; the order waits for an answer in vain."""
+    """After a discard, parked events are handled as if the record had never existed, and its order gets no answer."""
     grounds, order, letter = poisoned
     lab = grounds.lab
     lab.switch_off("payment", "poison-next")
     assert cancel(lab, order) == 202
     assert letter.id in grounds.must("dead-letters", "discard", letter.id)
     assert lab.dead_letters() == []
-    # The referee sees it, and `resend` lets payment answer after all.
+    # The referee reports it, and `resend` lets payment handle the event after all.
     by_name = {verdict.name: verdict for verdict in lab.check(wait_for_rest=20)}
     assert by_name["orders-are-terminal"].offenders == [order]
     assert by_name["inboxes-hold-each-event-once"].offenders == [order]
@@ -115,7 +115,7 @@ def test_a_discarded_dead_letter_lets_the_others_follow(poisoned: Poisoned) -> N
 
 
 def test_what_can_not_be_done_is_said(poisoned: Poisoned, grounds: Grounds) -> None:
-    """A dead letter that is not there, a service or database that is down, a lab that doesn't run: the next step."""
+    """An unknown dead letter, or a stopped service, database or lab, is an error with the next step."""
     there, _, letter = poisoned
     for verb in ("show", "replay"):
         assert_clear(there.run("dead-letters", verb, "payment-4711"), "payment-4711", letter.id)

@@ -1,4 +1,4 @@
-"""`lab doctor`: every finding, where all is well and where it isn't; and the stack's lists and versions."""
+"""`lab doctor`: every finding, with and without a problem; and the stack's ports, templates, lists and versions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def finding(lab: Lab, check: str) -> doctor.Finding:
 
 
 def test_all_is_well(shared: Grounds) -> None:
-    """On a machine that runs the lab no check is a problem; each that isn't ok has advice; the exit status is 0."""
+    """On a machine that runs the lab, no check is a problem, each warning has advice, and the exit status is 0."""
     findings = shared.lab.doctor()
     assert [found.check for found in findings] == CHECKS
     assert [found for found in findings if found.verdict == "problem"] == []
@@ -60,7 +60,7 @@ def test_all_is_well(shared: Grounds) -> None:
 
 
 def test_a_problem_has_an_exit_status(grounds: Grounds, tmp_path: Path) -> None:
-    """`lab doctor` ends with 1 when the lab could not work, here since its folder can't be made."""
+    """`lab doctor` exits with status 1 if the lab can't work, for example because its folder can't be created."""
     (tmp_path / "file").write_text("")
     done = grounds.run("doctor", XDG_STATE_HOME=str(tmp_path / "file"))
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
@@ -68,7 +68,7 @@ def test_a_problem_has_an_exit_status(grounds: Grounds, tmp_path: Path) -> None:
 
 
 def test_little_memory(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Too little memory is a warning that says how much the lab wants."""
+    """Too little memory is a warning that says how much the lab needs."""
     memory = namedtuple("memory", "available")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(500_000_000))
     found = finding(grounds.lab, "memory")
@@ -77,7 +77,7 @@ def test_little_memory(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_little_disk(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Too little disk is a warning that names the folder and the way out."""
+    """Too little disk space is a warning that names the folder and the environment variable to move it."""
     monkeypatch.setattr(doctor, "NEEDED_DISK", 10**18)
     found = finding(grounds.lab, "disk")
     assert (found.verdict, str(grounds.paths.state) in found.seen) == ("warning", True)
@@ -85,7 +85,7 @@ def test_little_disk(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_empty_and_a_damaged_cache(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache that is empty, or lacks some jars, is a warning that says what fetches them."""
+    """A cache that is empty or lacks jars is a warning with the command that downloads them."""
     monkeypatch.setattr(jars, "damaged", lambda cache: list(jars.JARS))
     assert "lab prefetch" in finding(grounds.lab, "cache").advice
     monkeypatch.setattr(jars, "damaged", lambda cache: ["re2j-1.8.jar"])
@@ -93,7 +93,7 @@ def test_an_empty_and_a_damaged_cache(grounds: Grounds, monkeypatch: pytest.Monk
 
 
 def test_taken_ports(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Taken usual ports are named with who took them."""
+    """A taken usual port is a warning that names the process that holds it."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         entry = ServiceEntry("order", port, 0, ())
@@ -104,7 +104,7 @@ def test_taken_ports(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bad_data(grounds: Grounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data that don't load are a problem, told with file and line."""
+    """Data that can't be loaded is a problem that names the file and the line."""
     shutil.copytree(DATASETS, tmp_path / "datasets")
     with (tmp_path / "datasets" / "products.csv").open("a", encoding="utf-8") as file:
         file.write("bad sku,Bad,minus one,EUR,1\n")
@@ -115,7 +115,7 @@ def test_bad_data(grounds: Grounds, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_leftovers(grounds: Grounds) -> None:
-    """A process that carries the lab's mark, and that the lab doesn't know, is found, and `lab down` ends it."""
+    """The doctor finds an unknown process with the lab's mark, and `lab down` stops it."""
     assert finding(grounds.lab, "leftovers").verdict == "ok"
     grounds.lab.down()
     grounds.paths.make()
@@ -132,7 +132,7 @@ def test_leftovers(grounds: Grounds) -> None:
 
 
 def test_a_port_is_chosen() -> None:
-    """The usual port if it is free, else one from a range that outgoing connections don't use, and never one twice."""
+    """A component gets its usual port or one outside the range of outgoing connections, and no port is used twice."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = holder.getsockname()[1]
         assert not ports.is_free(taken)
@@ -146,7 +146,7 @@ def test_a_port_is_chosen() -> None:
 
 
 def test_a_template_is_filled(tmp_path: Path) -> None:
-    """The lab's names are filled in, a component's own stay, and a name without a value is an error that names it."""
+    """The lab's variables are filled in, a component's own stay, and one without a value is an error that names it."""
     template = tmp_path / "a.conf"
     template.write_text("# ${COMMENT}\nport=${PORT}\nroute=${routedByValue}\n")
     assert fill(template, {"PORT": 1}) == "# ${COMMENT}\nport=1\nroute=${routedByValue}\n"
@@ -155,7 +155,7 @@ def test_a_template_is_filled(tmp_path: Path) -> None:
 
 
 def test_versions_are_the_packages_own() -> None:
-    """What the versions file says of wheels is what pyproject.toml and the lock pin; the jars are of its versions."""
+    """The versions file matches the wheels in pyproject.toml and in the lock file, and the versions of the jars."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pins = dict(line.split(";")[0].strip().split("==") for line in project["dependencies"] if "[" not in line)
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the Docker engine and a registry may do to a lab: the real ones, of their own.
+"""Failures of the Docker engine and of a registry, on a real engine and a real registry that the tests start.
 
 python -m tests.containers pytest tests/stack/test_engine_troubles.py
 """
@@ -39,7 +39,7 @@ MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 @dataclass(frozen=True)
 class Registry:
-    """A registry of images that runs."""
+    """A running image registry."""
 
     folder: Path
     port: int
@@ -51,7 +51,7 @@ class Registry:
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry with one image, for this kind of machine (tag `one`), and as it were for ARM, too (tag `both`)."""
+    """A registry with one image: tag `one` for this platform, tag `both` listing the same image for amd64 and arm64."""
     registry = Registry(tmp_path_factory.mktemp("registry"), choose(5000, set()))
     client = engines.engine()
     with serving(registry.folder, registry.port):
@@ -72,7 +72,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 def test_a_lock_records_what_the_registry_said_and_a_pull_keeps_to_it(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Digest and platforms are the registry's own; the image is then pulled by that digest, and by no other."""
+    """A lock records the registry's digest and platforms, and a pull accepts only that digest."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     image = f"{registry.repository}:both"
     (locked,) = lock({"images": {"python": {"image": image}}})
@@ -92,8 +92,8 @@ def test_a_lock_records_what_the_registry_said_and_a_pull_keeps_to_it(
 def test_a_disk_that_fills_up_while_an_image_is_pulled(
     registry: Registry, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """The message names the image and says what is full and how to look; nothing was started."""
-    home = Path(tempfile.mkdtemp(prefix="saga-lab-engine-"))  # short, as the name of a socket has to be
+    """If the disk fills up during a pull, the error names the image, the cause and the command to inspect the disk."""
+    home = Path(tempfile.mkdtemp(prefix="saga-lab-engine-"))  # short, because the path of a socket must be short
     request.addfinalizer(lambda: shutil.rmtree(home, ignore_errors=True))
     with engine(CACHE, home, size="40m") as small, serving(registry.folder, registry.port, small.inside):
         every = {f"LAB_IMAGE_{name.upper()}": f"{registry.repository}:one" for name in images.IMAGES}
@@ -112,7 +112,7 @@ def test_a_disk_that_fills_up_while_an_image_is_pulled(
 
 
 def test_docker_restarts_under_a_lab(shared: Grounds) -> None:
-    """Its containers have ended: `status` says so, and `up` brings the lab back with its data."""
+    """After Docker restarts, `lab status` reports the stopped lab, and `lab up` restores the lab with its data."""
     lab = shared.lab
     order = place(lab)
     assert ended(lab, order) == ("COMPLETED", None)
@@ -124,7 +124,7 @@ def test_docker_restarts_under_a_lab(shared: Grounds) -> None:
 
 
 def test_an_engine_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told what the engine speaks, and what the lab needs."""
+    """The error names the API version of the engine and the one that the lab needs."""
     monkeypatch.setattr(engines, "OLDEST_API", (99, 0))
     monkeypatch.setattr(engines, "_clients", {})
     with pytest.raises(EngineAway, match=r"speaks API 1\.\d+; the lab needs 99\.0"):

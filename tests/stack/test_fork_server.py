@@ -1,4 +1,4 @@
-"""Services are forks of one server, and behave like processes that were started by themselves."""
+"""Services are forks of one server, and behave like separately started processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_fork_looks_like_a_process_of_its_own(shared: Grounds) -> None:
 
 
 def test_services_outlive_their_server(shared: Grounds) -> None:
-    """When the server is killed the services go on; the next service that starts has a new server."""
+    """The services outlive a killed server, and the next service that starts has a new server."""
     before = shared.pids()
     server = server_of(shared)
     server.kill()

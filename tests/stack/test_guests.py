@@ -1,4 +1,4 @@
-"""Guests of a lab: services that somebody has added, and what an end of the lab makes of them."""
+"""Extension services: services that a learner adds to a lab, and their shutdown with the lab."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HANDLERS = {PaymentCompleted: lambda db, event, event_id: None}
 
 
 def test_an_end_of_the_lab_ends_its_guests(grounds: Grounds, tmp_path: Path) -> None:
-    """A guest that runs is no leftover; `lab down` ends its process and keeps its database, `--purge` forgets it."""
+    """A running extension service is not a leftover; `lab down` stops it and keeps its data, `--purge` removes it."""
     file = tmp_path / "visitor.py"
     file.write_text(QUIET, encoding="utf-8")
     grounds.must("up")
@@ -37,7 +37,7 @@ def test_an_end_of_the_lab_ends_its_guests(grounds: Grounds, tmp_path: Path) -> 
 def test_a_guest_whose_port_is_taken_meanwhile_starts_with_another(
     shared: Grounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the choice of a port and its use another lab's guest may take it; this one then chooses again."""
+    """An extension service chooses another port if another lab takes the chosen one before it starts."""
     file = tmp_path / "latecomer.py"
     file.write_text(QUIET, encoding="utf-8")
     guests = shared.lab.guests

@@ -1,4 +1,4 @@
-"""Records that no service has written, in the topics of the events: they stop nobody."""
+"""Records in the event topics that no service has written; they stop no service."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.stack.test_reset import contents
 
 @dataclass(frozen=True)
 class Hostile:
-    """A record that does not belong into an event topic; who acts on its type has to give it up if `is_dead`."""
+    """A record that does not belong in an event topic; if `is_dead`, services that act on it must dead-letter it."""
 
-    key: bytes | None = b"?"  # the question mark becomes an order's id
+    key: bytes | None = b"?"  # `throw` replaces the question mark with an order ID
     value: bytes | None = b"{}"
     headers: Mapping[str, str | bytes | None] = field(default_factory=dict)
     without: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class Hostile:
 
 
 BIG = 1024 * 1024 - 2000
-"""Bytes, which leave as much room in the largest record that the broker takes as the headers want."""
+"""Bytes; this leaves room for the headers in the largest record that the broker accepts."""
 
 HOSTILE = {
     "not JSON": Hostile(value=b"<order/>"),
@@ -66,7 +66,7 @@ COMMANDS = {
 
 
 def throw(lab: Lab, hostile: Hostile, service: str, producer: Producer) -> tuple[set[str], str, int, int]:
-    """Write a record into a service's topic; returns who must give it up, and the record's place."""
+    """Publish a record to a service's topic; return the services that must dead-letter it, and its position."""
     kind = COMMANDS[service]
     usual = {"ce_id": str(uuid.uuid4()), "ce_type": kind, "ce_dataschema": "urn:sagalab:{type}:1.0"}
     headers = {
@@ -91,7 +91,7 @@ def throw(lab: Lab, hostile: Hostile, service: str, producer: Producer) -> tuple
 
 
 def test_hostile_records_stop_nobody(shared: Grounds) -> None:
-    """Whatever stands in the event topics is a dead letter of who acts on its type, or ignored; orders go on."""
+    """Each record is dead-lettered by the services that act on its type, or ignored, and orders continue."""
     lab = shared.lab
     lab.reset()
     pids = shared.pids()
@@ -122,7 +122,7 @@ def test_hostile_records_stop_nobody(shared: Grounds) -> None:
 
 
 def throw_unreadable(lab: Lab, topic: str) -> None:
-    """Write a record that has a header whose name is no UTF-8, which no client of Python's does: so ask its C half."""
+    """Publish a record with a header name that is not UTF-8, with librdkafka, since the Python client can't do that."""
     c = ctypes.CDLL(confluent_kafka.cimpl.__file__)
     c.rd_kafka_conf_new.restype = c.rd_kafka_new.restype = ctypes.c_void_p
     said = ctypes.create_string_buffer(512)
@@ -140,7 +140,7 @@ def throw_unreadable(lab: Lab, topic: str) -> None:
 
 
 def test_a_header_whose_name_is_no_text_ends_no_process(shared: Grounds) -> None:
-    """The client library can crash upon such a record: neither a service, warm as it is, nor the referee does."""
+    """A non-UTF-8 header name, which can crash the client library, crashes neither a service nor the referee."""
     lab = shared.lab
     lab.reset()
     lab.demo()
@@ -156,7 +156,7 @@ def test_a_header_whose_name_is_no_text_ends_no_process(shared: Grounds) -> None
 
 
 def test_the_same_again_in_a_later_minor_version_changes_nothing(shared: Grounds) -> None:
-    """Events of a COMPLETED order that come under new ids, with unknown fields, are taken in and have no effect."""
+    """Events of a COMPLETED order with new IDs and unknown fields enter the inboxes and have no effect."""
     lab = shared.lab
     lab.reset()
     order = place(lab)

@@ -1,4 +1,4 @@
-"""The images' names and digests in the versions file, which need no engine to be held."""
+"""Names and digests of images in the versions file, tested without an engine."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 @pytest.fixture(autouse=True)
 def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test a configuration folder of its own."""
+    """Give each test a separate configuration folder."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
 
 def test_a_recorded_digest_stays_until_it_is_recorded_anew() -> None:
-    """The record is kept by image; a second one takes the first one's place, and the others stay."""
+    """A digest is recorded by image; a second record replaces the first, and the others stay."""
     remember_digests({"a/tool:1": DIGEST, "b/tool:1": DIGEST})
     remember_digests({"a/tool:1": "sha256:" + "f" * 64})
     assert known_digest("a/tool:1") == "sha256:" + "f" * 64
@@ -29,7 +29,7 @@ def test_a_recorded_digest_stays_until_it_is_recorded_anew() -> None:
 
 
 def test_a_damaged_record_is_not_ignored() -> None:
-    """Otherwise another image could take the place of the recorded one, unseen."""
+    """A damaged record is an error; otherwise another image could replace the recorded one unnoticed."""
     remember_digests({"a/tool:1": DIGEST})
     digests_file().write_text("{", encoding="utf-8")
     with pytest.raises(LabError, match="damaged"):
@@ -37,7 +37,7 @@ def test_a_damaged_record_is_not_ignored() -> None:
 
 
 def test_a_digest_that_is_known_is_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An image is asked for by its digest; the versions file's comes first, and a variable names another image."""
+    """An image is referenced by its digest, first the versions file's; an environment variable names another image."""
     monkeypatch.delenv("LAB_IMAGE_POSTGRES", raising=False)
     assert images.image("postgres") == "postgres:16"
     remember_digests({"postgres:16": DIGEST, "apache/kafka:4.3.1": DIGEST})
@@ -56,5 +56,5 @@ def test_a_digest_that_is_known_is_enforced(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_a_registrys_port_is_no_tag(reference: str, parts: tuple[str, str]) -> None:
-    """Repository and tag are told apart as Docker does."""
+    """Repository and tag are separated as in Docker."""
     assert images.split(reference) == parts

@@ -1,4 +1,4 @@
-"""A program out of its project's release archive, from a web server on this machine: how it comes, what is refused."""
+"""Installation of a program from a release archive on a local web server, and the archives that are rejected."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def shown(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """Serve a folder on loopback; gives the folder and its address."""
+    """Serve a folder on loopback; yield the folder and its address."""
     folder = tmp_path / "releases"
     folder.mkdir()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
@@ -48,7 +48,7 @@ def shown(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 @pytest.fixture
 def paths(tmp_path: Path) -> LabPaths:
-    """Folders of a lab of its own."""
+    """The folders of a separate lab."""
     return LabPaths(tmp_path / "state", tmp_path / "cache")
 
 
@@ -86,7 +86,7 @@ def nothing_is_there(one: Entry, paths: LabPaths) -> bool:
 
 
 def test_a_program_comes_out_of_an_archive_whose_sum_is_published(shown: tuple[Path, str], paths: LabPaths) -> None:
-    """The one file that is wanted is installed, under the name that it has in the lab; its record names the address."""
+    """Only the required file is installed, under its name in the lab, and its record has the archive's address."""
     folder, address = shown
     release(folder)
     publish(folder, **{ARCHIVE: (folder / ARCHIVE).read_bytes()})
@@ -97,7 +97,7 @@ def test_a_program_comes_out_of_an_archive_whose_sum_is_published(shown: tuple[P
 
 
 def test_a_whole_folder_comes_out_of_an_archive(shown: tuple[Path, str], paths: LabPaths) -> None:
-    """As Grafana needs it, which reads its pages beside its program; whatever the archive's folder is called."""
+    """The whole folder is installed, whatever its name; Grafana needs it, since it reads pages beside its program."""
     folder, address = shown
     release(folder, top="tool-v1.2.3")
     publish(folder, **{ARCHIVE: (folder / ARCHIVE).read_bytes()})
@@ -107,7 +107,7 @@ def test_a_whole_folder_comes_out_of_an_archive(shown: tuple[Path, str], paths: 
 
 
 def test_sums_of_the_files_in_the_archive_will_do(shown: tuple[Path, str], paths: LabPaths) -> None:
-    """Jaeger publishes the sum of each file instead of the archive's."""
+    """A checksum of each file replaces the archive's, since Jaeger publishes only those."""
     folder, address = shown
     publish(folder, **{"tool-1.2.3/bin/tool": release(folder)})
     assert says(get(wanted(address), paths)) == "tool 1.2.3"
@@ -115,7 +115,7 @@ def test_sums_of_the_files_in_the_archive_will_do(shown: tuple[Path, str], paths
 
 @pytest.mark.parametrize("named", [ARCHIVE, "tool-1.2.3/bin/tool"])
 def test_another_sum_than_the_published_one_is_refused(named: str, shown: tuple[Path, str], paths: LabPaths) -> None:
-    """Nothing is installed where the archive or the program in it was changed."""
+    """Nothing is installed if the archive or the program in it was changed."""
     folder, address = shown
     release(folder)
     publish(folder, **{named: b"what was released"})
@@ -125,7 +125,10 @@ def test_another_sum_than_the_published_one_is_refused(named: str, shown: tuple[
 
 
 def test_an_archive_without_a_published_sum_is_not_fetched(shown: tuple[Path, str], paths: LabPaths) -> None:
-    """A page of a network's own in place of the sums, say; another way may be tried then."""
+    """Without a published checksum, the archive is not downloaded, and another install source may be tried.
+
+    A network's login page may be in place of the checksums, for example.
+    """
     folder, address = shown
     release(folder)
     for text in ("<html>log in</html>", "", f"{'0' * 64} *another-file"):
@@ -136,7 +139,7 @@ def test_an_archive_without_a_published_sum_is_not_fetched(shown: tuple[Path, st
 
 
 def test_a_sum_alone_is_that_of_the_archive(shown: tuple[Path, str], paths: LabPaths) -> None:
-    """Grafana publishes nothing but the sum, without a name."""
+    """A checksum without a file name is the archive's, since Grafana publishes only that."""
     folder, address = shown
     release(folder)
     (folder / "sums.txt").write_text(hashlib.sha256((folder / ARCHIVE).read_bytes()).hexdigest() + "\n")
@@ -149,14 +152,14 @@ def test_a_sum_alone_is_that_of_the_archive(shown: tuple[Path, str], paths: LabP
 def test_a_proxy_that_can_not_be_used_is_told(
     shown: tuple[Path, str], paths: LabPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a desktop's settings may name one; it is no crash."""
+    """A proxy that can't be used, as in some desktop settings, is reported as an error."""
     monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1080")
     with pytest.raises(ProgramMissing, match="proxy that this machine names"):
         get(wanted("https://example.invalid"), paths)
 
 
 def test_an_archive_with_a_way_out_is_refused(shown: tuple[Path, str], paths: LabPaths, tmp_path: Path) -> None:
-    """A name that leads out of the folder is never written."""
+    """A file whose name leads out of the folder is never written."""
     folder, address = shown
     release(folder, members={"tool-1.2.3/../../../../escaped": SCRIPT, "tool-1.2.3/bin/tool": SCRIPT})
     publish(folder, **{ARCHIVE: (folder / ARCHIVE).read_bytes()})
@@ -167,7 +170,7 @@ def test_an_archive_with_a_way_out_is_refused(shown: tuple[Path, str], paths: La
 
 
 def test_what_is_no_archive_is_refused(shown: tuple[Path, str], paths: LabPaths) -> None:
-    """A log-in page of a network, say, with a sum that fits."""
+    """A file that is not an archive is rejected even with a valid checksum; it may be a network's login page."""
     folder, address = shown
     (folder / ARCHIVE).write_bytes(b"<html>")
     publish(folder, **{ARCHIVE: b"<html>"})
@@ -176,7 +179,7 @@ def test_what_is_no_archive_is_refused(shown: tuple[Path, str], paths: LabPaths)
 
 
 def test_a_server_that_does_not_have_it(shown: tuple[Path, str], paths: LabPaths) -> None:
-    """The message has the address and the server's answer, or why there is none."""
+    """The error has the address and the server's response, or the reason why there is none."""
     folder, address = shown
     with pytest.raises(ProgramMissing, match=r"sums.txt can't be fetched: 404"):
         get(wanted(address), paths)
@@ -188,7 +191,7 @@ def test_a_server_that_does_not_have_it(shown: tuple[Path, str], paths: LabPaths
 
 
 def test_an_archive_that_is_laid_out_anew(shown: tuple[Path, str], paths: LabPaths) -> None:
-    """The message names what was looked for."""
+    """The error names the program that the archive should have."""
     folder, address = shown
     release(folder)
     publish(folder, **{ARCHIVE: (folder / ARCHIVE).read_bytes()})

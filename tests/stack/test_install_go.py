@@ -1,4 +1,4 @@
-"""Programs built by Go from real, small modules, as istiod is; skipped loudly where Go or its modules can't be had."""
+"""Programs that Go builds from small real modules, like istiod; skipped with a reason if Go or a module is missing."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def build():
 
 main(["build"])
 """
-"""A command of the lab that builds, to be interrupted as the lab's own are."""
+"""A command of the lab that runs a build, to be interrupted as the lab's own commands are."""
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Folders of a caller, with Go's own library compiled once for all tests; gone at the end."""
+    """The caller's Go folders, with Go's standard library compiled once for all tests; removed at the end."""
     if not shutil.which("go"):
         pytest.skip("NOT TESTED: there is no Go on this machine")
     folder = tmp_path_factory.mktemp("go")
@@ -82,7 +82,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
 
 @pytest.fixture
 def paths(tmp_path: Path, shared: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> LabPaths:
-    """Folders of a lab of its own; the caller has named folders for Go."""
+    """The folders of a separate lab; the caller has set the environment variables for Go's folders."""
     for name, folder in shared.items():
         monkeypatch.setenv(name, folder)
     return LabPaths(tmp_path / "state", tmp_path / "cache")
@@ -93,7 +93,7 @@ def by_go(wanted: Entry, paths: LabPaths, progress: Progress | None = None) -> P
 
 
 def test_go_installs_a_program(paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It runs, with module and Go version noted; what a caller has set for other programs makes no difference."""
+    """The program runs, with module and Go version recorded, whatever the caller has set for other programs."""
     for name, value in {"GOOS": "plan9", "GOARCH": "arm", "GOFLAGS": "-mod=vendor", "GO111MODULE": "off"}.items():
         monkeypatch.setenv(name, value)
     told: list[str] = []
@@ -109,7 +109,7 @@ def test_go_installs_a_program(paths: LabPaths, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.long
 def test_go_builds_a_program_in_its_modules_folder(paths: LabPaths, tmp_path: Path) -> None:
-    """A module that can't be installed by `go install` is downloaded, and built where it lies, with its flags."""
+    """A module that `go install` can't install is downloaded and built in its folder, with its flags."""
     program = by_go(TOMLV, paths)
     good = tmp_path / "good.toml"
     good.write_text("a = 1\n")
@@ -122,7 +122,10 @@ def test_go_builds_a_program_in_its_modules_folder(paths: LabPaths, tmp_path: Pa
 
 @pytest.mark.long
 def test_a_build_of_the_labs_own_goes_on_and_is_tidied(paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without folders of the caller, all lies in the lab's cache: kept if asked for, else removed, read-only or not."""
+    """Without the caller's folders, a build uses the lab's cache, and removes its files unless told to keep them.
+
+    It removes read-only files, too.
+    """
     for name in ("GOPATH", "GOCACHE", "GOMODCACHE"):
         monkeypatch.delenv(name, raising=False)
     store = Store(HELLO, paths)
@@ -137,7 +140,7 @@ def test_a_build_of_the_labs_own_goes_on_and_is_tidied(paths: LabPaths, monkeypa
 
 
 def test_a_module_that_is_not_there(paths: LabPaths) -> None:
-    """What Go says of it is in the message, and nothing is installed."""
+    """The error has Go's message, and nothing is installed."""
     assert HELLO.by_go is not None
     wanted = replace(HELLO, by_go=replace(HELLO.by_go, version="v0.0.0-20250915201037-000000000000"))
     with pytest.raises(ProgramMissing, match="`go install` failed") as failed:
@@ -148,7 +151,7 @@ def test_a_module_that_is_not_there(paths: LabPaths) -> None:
 
 
 def test_without_a_network(paths: LabPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no module can be fetched, the message has Go's own words and what to look at."""
+    """If no module can be downloaded, the error has Go's message and the next step."""
     monkeypatch.setenv("GOPROXY", "off")
     monkeypatch.setenv("GOPATH", str(tmp_path / "empty"))
     with pytest.raises(ProgramMissing, match="`go install` failed") as failed:
@@ -158,7 +161,7 @@ def test_without_a_network(paths: LabPaths, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_build_that_makes_something_else(paths: LabPaths) -> None:
-    """What was built under another name than the one that is started is told."""
+    """A build whose program has another name than expected is an error."""
     with pytest.raises(ProgramMissing, match=r"Go built hello, not howdy"):
         by_go(replace(HELLO, program="howdy"), paths)
 
@@ -167,7 +170,7 @@ def test_a_build_that_makes_something_else(paths: LabPaths) -> None:
 def test_a_build_that_is_stopped_ends_all_of_go(
     how: signal.Signals, paths: LabPaths, shared: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C ends Go and its compilers; nothing counts as installed, and the next build succeeds."""
+    """Ctrl-C stops Go and its compilers; nothing counts as installed, and the next build succeeds."""
     monkeypatch.setenv("GOCACHE", str(tmp_path / "cold"))
     argv = [sys.executable, "-c", INTERRUPTIBLE, str(paths.state), str(paths.cache)]
     with subprocess.Popen(argv, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True) as process:
@@ -190,12 +193,12 @@ def test_a_build_that_is_stopped_ends_all_of_go(
     store = Store(HELLO, paths)
     assert store.find() is None
     assert not list(store.home.glob(f"{GROWING}*"))
-    monkeypatch.setenv("GOCACHE", shared["GOCACHE"])  # quicker than the rest of that one
+    monkeypatch.setenv("GOCACHE", shared["GOCACHE"])  # faster than to complete the other one
     assert by_go(HELLO, paths).path.is_file()
 
 
 def _alive(look: Callable[[], T]) -> T | None:
-    """Look at processes, of which one may end meanwhile: then nothing was seen."""
+    """Inspect processes; return nothing if one of them exits meanwhile."""
     try:
         return look()
     except psutil.Error:

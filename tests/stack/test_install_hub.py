@@ -1,4 +1,4 @@
-"""A registry as the large ones are: it wants a token, which anybody gets, and hands layers out from another host."""
+"""A registry like the large public ones: it requires an anonymous token, and serves layers from another host."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def listening(server: HTTPServer) -> Iterator[int]:
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Serves files, and knows nothing of ranges."""
+    """Serves files without support for range requests."""
 
     def log_message(self, format: str, *args: object) -> None:
         pass
 
 
 def test_layers_that_another_host_hands_out(tmp_path: Path) -> None:
-    """A redirect is followed; where that host can't go on in the middle, the layer is fetched from its beginning."""
+    """A redirect is followed; if that host does not support ranges, the layer is downloaded from the beginning."""
     registry = Registry(tmp_path / "registry", choose(5000, set()))
     (registry.folder / "images").mkdir(parents=True)
     files = functools.partial(Quiet, directory=str(registry.folder / "images"))
@@ -77,7 +77,7 @@ def test_layers_that_another_host_hands_out(tmp_path: Path) -> None:
 
 
 class Tokens(BaseHTTPRequestHandler):
-    """Gives whoever asks a token for what they ask, signed with openssl."""
+    """Issues any requested token, signed with openssl."""
 
     folder: Path
     asked: list[str]
@@ -120,7 +120,7 @@ def _base64(part: Mapping[str, object]) -> str:
 
 
 def test_a_registry_that_wants_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An anonymous token is asked for and used, for each part; without one it is told that the registry refuses."""
+    """An install uses one anonymous token for all requests; without it, the error names the failed authentication."""
     if not shutil.which("openssl"):
         pytest.skip("NOT TESTED: there is no openssl to sign tokens with")
     registry = Registry(tmp_path / "registry", choose(5000, set()))

@@ -1,4 +1,4 @@
-"""A program out of an image, from a real registry on this machine: how it comes, and what is refused."""
+"""Installation of a program from an image in a local registry, and the images that are rejected."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COMMAND = [sys.executable, "-m", "labstack.cli", "install"]
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry with nothing in it yet."""
+    """An empty registry."""
     running = Registry(tmp_path_factory.mktemp("registry"), choose(5000, set()))
     with serving(running.folder, running.port):
         yield running
@@ -47,7 +47,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 @pytest.fixture
 def paths(tmp_path: Path) -> LabPaths:
-    """Folders of a lab of its own."""
+    """The folders of a separate lab."""
     return LabPaths(tmp_path / "state", tmp_path / "cache")
 
 
@@ -73,7 +73,7 @@ def says(program: Program) -> str:
 
 
 def test_a_program_comes_out_of_the_image_of_this_platform(registry: Registry, paths: LabPaths) -> None:
-    """It runs, its record has its SHA-256 and the image by digest, and nothing else of the image is there."""
+    """Only the program for this platform is installed, and its record has its SHA-256 and the image's digest."""
     lower = [Member("bin", kind=tarfile.SYMTYPE, link="usr/bin"), Member("usr/local/bin/other", b"x")]
     right = registry.image(lower, [TOOL], architecture=HERE)
     wrong = registry.image([replace(TOOL, content=b"#!/bin/sh\necho for the other\n")], architecture=OTHER)
@@ -89,7 +89,7 @@ def test_a_program_comes_out_of_the_image_of_this_platform(registry: Registry, p
 
 
 def test_a_program_that_is_there_is_not_fetched_again(registry: Registry, paths: LabPaths) -> None:
-    """A second install asks the registry for nothing, and a damaged file is mended by it."""
+    """A second install sends no request to the registry, unless it has to repair a damaged file."""
     digest = registry.index({HERE: registry.image([TOOL])})
     with Proxy(registry.port).running() as network:
         network.open.set()
@@ -108,7 +108,7 @@ def test_a_program_that_is_there_is_not_fetched_again(registry: Registry, paths:
 
 @pytest.mark.parametrize("damage", ["shorter", "gone", "record"])
 def test_a_damaged_program_is_not_used(damage: str, registry: Registry, paths: LabPaths) -> None:
-    """A file that is shorter or gone, or a record that can't be read, counts as not installed until it is mended."""
+    """A truncated or missing file, or an unreadable record, counts as not installed until an install repairs it."""
     wanted = tool(f"{registry.repository()}:1", registry.index({HERE: registry.image([TOOL])}))
     program = get(wanted, paths)
     store = Store(wanted, paths)
@@ -124,7 +124,7 @@ def test_a_damaged_program_is_not_used(damage: str, registry: Registry, paths: L
 
 
 def test_a_download_goes_on_where_it_was_cut(registry: Registry, paths: LabPaths) -> None:
-    """After each cut only the rest is asked for; the whole is what it should be."""
+    """After each interruption, a download requests only the rest, and the result is complete."""
     padding = Member("usr/local/bin/padding", os.urandom(3_000_000))
     image = registry.image([TOOL, padding], architecture=HERE)
     layer = registry.blob(packed([TOOL, padding]), LAYER)["digest"]
@@ -139,7 +139,7 @@ def test_a_download_goes_on_where_it_was_cut(registry: Registry, paths: LabPaths
 
 
 def test_a_download_that_was_given_up_goes_on_later(registry: Registry, paths: LabPaths) -> None:
-    """What came before the network went away for good is kept; what was changed meanwhile is fetched anew."""
+    """A failed download keeps its part for the next install; a part that was changed meanwhile is downloaded again."""
     padding = Member("usr/local/bin/padding", os.urandom(3_000_000))
     digest = registry.index({HERE: registry.image([TOOL, padding], architecture=HERE)})
     layer = registry.blob(packed([TOOL, padding]), LAYER)["digest"]
@@ -164,7 +164,7 @@ def test_a_download_that_was_given_up_goes_on_later(registry: Registry, paths: L
 
 
 def test_a_digest_that_the_registry_does_not_have(registry: Registry, paths: LabPaths) -> None:
-    """Only what has the pinned digest will do, whatever the tag points to."""
+    """Only the pinned digest is accepted, whatever the tag points to."""
     registry.index({HERE: registry.image([TOOL])})
     wanted = tool(f"{registry.repository()}:1", "sha256:" + "0" * 64)
     with pytest.raises(ProgramMissing, match=r"404 Not Found to .*sha256:0000"):
@@ -174,7 +174,7 @@ def test_a_digest_that_the_registry_does_not_have(registry: Registry, paths: Lab
 
 @pytest.mark.parametrize("what", ["index", "manifest", "layer", "longer layer"])
 def test_what_was_tampered_with_is_refused(what: str, registry: Registry, paths: LabPaths) -> None:
-    """An index, a manifest or a layer that was changed in the registry is found out, and no other way is taken."""
+    """A changed index, manifest or layer is rejected, and no other install source is tried."""
     own = replace(TOOL, content=SCRIPT + what.encode())
     image = registry.image([own], architecture=HERE)
     digest = registry.index({HERE: image}, tag=what.replace(" ", "-"))
@@ -219,7 +219,7 @@ HOSTILE: dict[str, tuple[Member, str]] = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_layer_with_something_harmful_is_refused(case: str, registry: Registry, paths: LabPaths) -> None:
-    """Nothing is unpacked that leads out of its folder, or is no file, folder or harmless link; nothing stays."""
+    """An entry that leaves its folder, or is not a file, a folder or a safe link, is rejected, and no file remains."""
     member, why = HOSTILE[case]
     digest = registry.index({HERE: registry.image([TREE, member], architecture=HERE)})
     wanted = tree(f"{registry.repository()}:1", digest)
@@ -230,7 +230,7 @@ def test_a_layer_with_something_harmful_is_refused(case: str, registry: Registry
 
 
 def test_a_file_behind_a_link_is_refused(registry: Registry, paths: LabPaths) -> None:
-    """A layer can't write through a link that it made itself."""
+    """A layer can't write through a link that it created itself."""
     link = Member("opt/tool/here", kind=tarfile.SYMTYPE, link="bin")
     digest = registry.index({HERE: registry.image([TREE, link, Member("opt/tool/here/x", b"x")], architecture=HERE)})
     with pytest.raises(Refused, match="lies behind a link"):
@@ -238,7 +238,7 @@ def test_a_file_behind_a_link_is_refused(registry: Registry, paths: LabPaths) ->
 
 
 def test_a_program_that_is_a_link_is_refused(registry: Registry, paths: LabPaths) -> None:
-    """Where the wanted file itself is a link, nobody follows it."""
+    """An install does not follow a link in place of the program."""
     link = replace(TOOL, content=b"", kind=tarfile.SYMTYPE, link="/bin/sh")
     digest = registry.index({HERE: registry.image([link], architecture=HERE)})
     with pytest.raises(Refused, match="is a symbolic link, neither a file nor a folder"):
@@ -246,7 +246,7 @@ def test_a_program_that_is_a_link_is_refused(registry: Registry, paths: LabPaths
 
 
 def test_a_name_from_the_root_is_one_of_the_image(registry: Registry, paths: LabPaths, tmp_path: Path) -> None:
-    """A builder's leading slash means the image's root: what lies there on this machine is not touched."""
+    """A path with a leading slash is relative to the image's root; the same path on this machine is not touched."""
     mine = tmp_path / "mine"
     mine.write_text("mine")
     members = [Member(str(mine), b"yours"), replace(TOOL, name=f"/{TOOL.name}")]
@@ -263,7 +263,7 @@ def test_a_program_gets_no_rights_from_its_image(registry: Registry, paths: LabP
 
 
 def test_upper_layers_hide_what_they_remove(registry: Registry, paths: LabPaths) -> None:
-    """A folder is what all layers together make of it: replaced, removed, emptied, linked."""
+    """A folder is the result of all layers: replaced, removed, emptied and linked entries included."""
     lowest = [
         *(Member(f"opt/tool/{name}", b"old") for name in ("bin/tool", "lib/gone", "lib/kept", "etc/one", "data/x")),
         *(Member("opt/other", b"x"), Member("opt/tool/to-folder", b"x"), Member("opt/tool/to-file/x", b"x")),
@@ -292,14 +292,14 @@ def test_upper_layers_hide_what_they_remove(registry: Registry, paths: LabPaths)
 
 @pytest.mark.parametrize("upper", [".wh.tool", ".wh..wh..opq"])
 def test_a_program_that_an_upper_layer_removes_is_not_there(upper: str, registry: Registry, paths: LabPaths) -> None:
-    """What lies in a lower layer only is not taken once an upper one has removed it, or emptied its folder."""
+    """A program is missing if an upper layer removes it or empties its folder."""
     digest = registry.index({HERE: registry.image([TOOL], [Member(f"usr/local/bin/{upper}")], architecture=HERE)})
     with pytest.raises(ProgramMissing, match=r"has no usr/local/bin/tool"):
         get(tool(f"{registry.repository()}:1", digest), paths)
 
 
 def test_what_is_too_large_is_refused(registry: Registry, paths: LabPaths) -> None:
-    """A layer over the bound is not fetched; a small one that unpacks into much is given up at the bound."""
+    """A layer over the limit is not downloaded, and one that unpacks to more is rejected at the limit."""
     bomb = Member("usr/local/bin/zeros", bytes(50_000_000))
     digest = registry.index({HERE: registry.image([TOOL, bomb], architecture=HERE)})
     wanted = tool(f"{registry.repository()}:1", digest)
@@ -336,14 +336,14 @@ def test_a_header_that_would_fill_the_memory_is_refused(registry: Registry, path
     ],
 )
 def test_a_layer_of_another_kind_is_refused(kind: str, why: str, registry: Registry, paths: LabPaths) -> None:
-    """A way of packing that can't be read here is named."""
+    """The error names a layer format that the installer can't read."""
     digest = registry.index({HERE: registry.image([TOOL], architecture=HERE, kind=kind)})
     with pytest.raises(Refused, match=why):
         get(tool(f"{registry.repository()}:1", digest), paths)
 
 
 def test_a_layer_that_is_no_archive_is_refused(registry: Registry, paths: LabPaths) -> None:
-    """Bytes with the right SHA-256 that are no gzip, or no tar, end in a message."""
+    """A layer with the right SHA-256 that is not a gzip or tar archive is rejected with an error."""
     for number, content in enumerate((b"no gzip", packed([TOOL])[:-20])):
         config = registry.blob(b'{"os": "linux", "architecture": "amd64"}', "application/vnd.oci.image.config.v1+json")
         image = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config}
@@ -355,7 +355,7 @@ def test_a_layer_that_is_no_archive_is_refused(registry: Registry, paths: LabPat
 
 
 def test_an_image_that_is_not_there_for_this_machine(registry: Registry, paths: LabPaths) -> None:
-    """It is told what the image is there for, be it a list of platforms or an image for one."""
+    """The error names the platforms of the image, whether it is an index or an image for one platform."""
     image = registry.image([TOOL], architecture="s390x")
     for digest in (registry.index({"s390x": image}, tag="s390x"), image["digest"]):
         with pytest.raises(ProgramMissing, match=rf"is there for linux/s390x, not for linux/{HERE}"):
@@ -363,7 +363,7 @@ def test_an_image_that_is_not_there_for_this_machine(registry: Registry, paths: 
 
 
 def test_something_that_is_no_image(registry: Registry, paths: LabPaths, tmp_path: Path) -> None:
-    """A page where the registry should be, as of a network that wants a log-in, is told from an image."""
+    """A web page in place of the registry, such as a network's login page, is not taken for an image."""
     page = tmp_path / "pages/v2/lab-standin/tool/manifests"
     page.mkdir(parents=True)
     (page / "1.html").write_text("<html>Please log in</html>")
@@ -381,7 +381,7 @@ def test_something_that_is_no_image(registry: Registry, paths: LabPaths, tmp_pat
 
 
 def test_a_registry_that_is_away(paths: LabPaths) -> None:
-    """It is told at once, with the cause and what to do; nothing is there."""
+    """An unavailable registry is reported at once, with the cause and the next step, and nothing is installed."""
     wanted = tool(f"127.0.0.1:{choose(5000, set())}/lab-standin/tool:1", "sha256:" + "0" * 64)
     with pytest.raises(ProgramMissing, match=r"can't be asked: .*refused") as failed:
         get(wanted, paths)
@@ -390,7 +390,7 @@ def test_a_registry_that_is_away(paths: LabPaths) -> None:
 
 
 def command(registry_at: str, digest: str, tmp_path: Path) -> dict[str, Any]:
-    """Give the environment in which `lab install istiod` takes a stand-in of its image."""
+    """Return subprocess options with which `lab install istiod` uses a stand-in for its image."""
     return {
         "env": {
             **os.environ,
@@ -405,7 +405,7 @@ def command(registry_at: str, digest: str, tmp_path: Path) -> dict[str, Any]:
 
 
 def istiod(registry: Registry, size: int) -> str:
-    """Upload a stand-in for istiod's image, with so many zeros behind the program, and return its digest."""
+    """Upload a stand-in for istiod's image, its program followed by `size` zero bytes, and return its digest."""
     program = Member("usr/local/bin/pilot-discovery", SCRIPT + bytes(size), mode=0o755)
     return registry.index({HERE: registry.image([program], architecture=HERE)}, tag="istiod")
 
@@ -414,7 +414,7 @@ def istiod(registry: Registry, size: int) -> str:
 def test_an_install_that_is_interrupted_leaves_nothing_half(
     how: signal.Signals, registry: Registry, tmp_path: Path
 ) -> None:
-    """Killed, or stopped by Ctrl-C while it unpacks: nothing counts as installed, and the next one succeeds."""
+    """After a kill or Ctrl-C during the unpacking, nothing counts as installed, and the next install succeeds."""
     options = command(registry.repository(), istiod(registry, 400_000_000), tmp_path)
     home = tmp_path / "cache/saga-lab/programs/istiod"
     with subprocess.Popen([*COMMAND, "istiod", "--from", "image"], **options) as process:
@@ -435,7 +435,7 @@ def test_an_install_that_is_interrupted_leaves_nothing_half(
 
 
 def test_two_installs_at_once(registry: Registry, tmp_path: Path) -> None:
-    """The second says that it waits, and finds the program of the first: the layer is fetched once."""
+    """A second install reports that it waits for the first and reuses its program; the layer is downloaded once."""
     with Proxy(registry.port).running() as network:
         options = command(registry.repository(port=network.port), istiod(registry, 1000), tmp_path)
         argv = [*COMMAND, "istiod", "--from", "image", "--json"]
@@ -455,7 +455,7 @@ def test_two_installs_at_once(registry: Registry, tmp_path: Path) -> None:
 def test_a_digest_that_nobody_knows_is_read_once_and_enforced(
     registry: Registry, paths: LabPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first use of a tag records its digest for this user; afterwards the tag may point elsewhere, in vain."""
+    """The first use of a tag records its digest for this user, and later installs keep to it when the tag moves."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     image = f"{registry.repository()}:moving"
     first = registry.index({HERE: registry.image([TOOL])}, tag="moving")
@@ -477,7 +477,7 @@ def test_a_digest_that_nobody_knows_is_read_once_and_enforced(
 def test_digests_are_read_from_the_registry_without_docker(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`lab images lock` records what the registry says, once for each image; one for other machines only is refused."""
+    """`lab images lock` records the registry's digest once per image, and rejects an image for other platforms only."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     both = {kind: registry.image([TOOL], architecture=kind) for kind in ("amd64", "arm64")}
     digest = registry.index(both, tag="both")
@@ -493,7 +493,7 @@ def test_digests_are_read_from_the_registry_without_docker(
 
 
 def test_another_digest_means_another_install(registry: Registry, paths: LabPaths) -> None:
-    """What was installed from an image that is not the pinned one any more is replaced."""
+    """An install replaces a program from an image that is no longer the pinned one."""
     image = f"{registry.repository()}:1"
     get(tool(image, registry.index({HERE: registry.image([TOOL])})), paths)
     newer = replace(TOOL, content=b"#!/bin/sh\necho newer\n")

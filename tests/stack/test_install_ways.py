@@ -1,4 +1,4 @@
-"""What `lab install` does where there is no image to take: PATH, Go that is absent or too old, no way at all."""
+"""`lab install` without an image: PATH, Go that is missing or too old, no install source at all."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ HELLO = ByGo("install", "golang.org/x/example/hello", "", "v0.0.0-20250915201037
 
 @pytest.fixture
 def paths(tmp_path: Path) -> LabPaths:
-    """Folders of a lab of its own."""
+    """The folders of a separate lab."""
     return LabPaths(tmp_path / "state", tmp_path / "cache")
 
 
 @pytest.fixture
 def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is the whole of PATH, but for what a shell script needs."""
+    """The only folder on PATH, besides the ones that a shell script needs."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", os.pathsep.join([str(folder), "/usr/bin", "/bin"]))
@@ -67,7 +67,7 @@ ISTIOD = replace(entry("istiod"), in_image=None, by_go=None)
 def test_a_program_on_path_of_the_right_version_is_used_where_it_lies(
     said: str, version: str, bin_folder: Path, paths: LabPaths
 ) -> None:
-    """It is not copied, and is asked for its version once only, until it changes."""
+    """A program on PATH is not copied, and its version is queried only once until it changes."""
     program = script(bin_folder, "pilot-discovery", f"echo x >>{bin_folder}/asked", f"echo '{said}'")
     found = install(ISTIOD, paths, Progress())
     assert (found.version, found.path, found.source) == (version, program, "path")
@@ -90,7 +90,7 @@ def test_a_program_on_path_of_the_right_version_is_used_where_it_lies(
 def test_a_program_on_path_of_another_version_is_not_used(
     line: str, seen: str, bin_folder: Path, paths: LabPaths
 ) -> None:
-    """What was seen there is told, and what would do."""
+    """The error names the version on PATH and the required one."""
     script(bin_folder, "pilot-discovery", line)
     with pytest.raises(ProgramMissing, match=rf"{seen}.*; 1\.29 is needed"):
         on_path(paths, ISTIOD)
@@ -98,7 +98,7 @@ def test_a_program_on_path_of_another_version_is_not_used(
 
 
 def test_a_program_that_go_has_noted_the_version_in(bin_folder: Path, paths: LabPaths) -> None:
-    """One that can't tell its version counts if Go wrote into it that it is this version of the module."""
+    """A program that can't report its version is accepted if Go recorded this version of the module in it."""
     how = entry("istiod").by_go
     assert how is not None
     note = f"# mod\t{how.module}\t{how.version}\th1:x"
@@ -111,7 +111,7 @@ def test_a_program_that_go_has_noted_the_version_in(bin_folder: Path, paths: Lab
 
 
 def test_a_program_that_does_not_answer(bin_folder: Path, paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is given up after a while, and nothing of it is left running."""
+    """A program that does not respond times out, and no process of it remains."""
     monkeypatch.setattr("labstack.install.on_path.PATIENCE", 0.3)
     script(bin_folder, "pilot-discovery", f"echo $$ >{bin_folder}/pid", "exec sleep 60")
     with pytest.raises(ProgramMissing, match="does not say its version"):
@@ -122,7 +122,7 @@ def test_a_program_that_does_not_answer(bin_folder: Path, paths: LabPaths, monke
 
 
 def test_go_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, paths: LabPaths) -> None:
-    """It is told that there is none, and which is needed."""
+    """The error says that there is no Go, and names the required version."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ProgramMissing, match=r"no Go on PATH; 1\.19 or newer"):
         from_go(Store(Entry("hello", "1", "hello", by_go=HELLO), paths), lambda text: None)
@@ -137,7 +137,7 @@ def test_go_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, p
     ],
 )
 def test_go_that_will_not_do(line: str, message: str, bin_folder: Path, paths: LabPaths) -> None:
-    """Too old, or something else with that name: it is told what was seen, and nothing is begun."""
+    """The error shows what was found, a Go that is too old or another program of that name, and no build starts."""
     script(bin_folder, "go", line)
     store = Store(Entry("hello", "1", "hello", by_go=HELLO), paths)
     with pytest.raises(ProgramMissing, match=message):
@@ -147,7 +147,7 @@ def test_go_that_will_not_do(line: str, message: str, bin_folder: Path, paths: L
 
 @pytest.mark.parametrize("what", ["disk", "memory"])
 def test_too_little_room_for_a_build(what: str, bin_folder: Path, paths: LabPaths) -> None:
-    """Disk and memory are looked at before anything is fetched."""
+    """Disk and memory are checked before anything is downloaded."""
     script(bin_folder, "go", "echo go version go1.26 linux/amd64")
     how = replace(HELLO, disk=1 << 60) if what == "disk" else replace(HELLO, memory=1 << 60)
     with pytest.raises(StorageTrouble, match=r"the build takes 1152921504\.6 GB"):
@@ -157,7 +157,7 @@ def test_too_little_room_for_a_build(what: str, bin_folder: Path, paths: LabPath
 def test_without_any_way_the_message_has_them_all(
     bin_folder: Path, paths: LabPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each way that was tried, why it failed, and what to do about it."""
+    """The error lists each install source that was tried, why it failed, and the next step."""
     script(bin_folder, "go", "echo go version go1.17 linux/amd64")
     wanted = entry("istiod")
     assert wanted.in_image is not None
@@ -179,7 +179,7 @@ def test_without_any_way_the_message_has_them_all(
 
 
 def test_ways_are_tried_in_the_order_that_is_asked_for(bin_folder: Path, paths: LabPaths) -> None:
-    """Each is a stage of its own, and what a way lacks is told before the next one."""
+    """Each install source is a separate stage, and its failure is reported before the next one is tried."""
     script(bin_folder, "pilot-discovery", "echo 1.29.1")
     progress = Progress()
     wanted = replace(ISTIOD, in_image=InImage("127.0.0.1:9/istio/pilot:1", "", "x"))
@@ -190,7 +190,7 @@ def test_ways_are_tried_in_the_order_that_is_asked_for(bin_folder: Path, paths: 
 
 
 def test_a_way_that_is_named_replaces_what_came_by_another(bin_folder: Path, paths: LabPaths) -> None:
-    """What is installed is used as long as any way will do, and goes when PATH is asked for."""
+    """An installed program is used unless PATH is requested as the source, which replaces it."""
     store = Store(ISTIOD, paths)
     with store.growing() as growing:
         (growing / "files").mkdir()
@@ -205,7 +205,7 @@ def test_a_way_that_is_named_replaces_what_came_by_another(bin_folder: Path, pat
 
 
 def test_looking_whether_a_program_is_there_is_quick(bin_folder: Path, paths: LabPaths) -> None:
-    """It reads no program: 200 MB of it make no difference, and a look takes less than five milliseconds."""
+    """A lookup reads no program: even with one of 200 MB, it takes less than 5 ms."""
     store = Store(ISTIOD, paths)
     with store.growing() as growing:
         (growing / "files").mkdir()
@@ -221,14 +221,14 @@ def test_looking_whether_a_program_is_there_is_quick(bin_folder: Path, paths: La
 
 
 def test_an_unknown_program() -> None:
-    """It is told which there are."""
+    """The error for an unknown program lists the known ones."""
     with pytest.raises(UnknownComponent, match="'istoid'") as unknown:
         entry("istoid")
     assert unknown.value.next_step == f"did you mean 'istiod'? Else use one of {', '.join(names())}"
 
 
 def test_every_entry_of_the_versions_file_can_be_read() -> None:
-    """Each has at least one way, a version, and no digest that is not one."""
+    """Each entry has at least one install source, a version, and no invalid digest."""
     for name in names():
         one = entry(name)
         assert one.version
@@ -241,7 +241,7 @@ def test_every_entry_of_the_versions_file_can_be_read() -> None:
 
 
 def test_a_mirror_is_held_to_the_pinned_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable names another registry; the digest stays, unless the variable has one of its own."""
+    """The environment variable names another registry; the digest stays, unless the variable includes one."""
     table = {"version": "1", "program": "it", "image": "a/it:1", "digest": "sha256:1", "path": "it"}
     versions = {"programs": {"it": table}}
     assert entry("it", versions).in_image == InImage("a/it:1", "sha256:1", "it")
@@ -252,7 +252,7 @@ def test_a_mirror_is_held_to_the_pinned_digest(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_install_that_goes_on_for_too_long(paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits for it is told in the end, and what to do."""
+    """A command that waits too long for another install fails with an error and the next step."""
     monkeypatch.setattr(stores, "LOCK_WAIT", 0.2)
     done = threading.Event()
     held = threading.Event()
@@ -276,7 +276,7 @@ def test_an_install_that_goes_on_for_too_long(paths: LabPaths, monkeypatch: pyte
 
 
 def test_a_cache_that_can_not_be_written(paths: LabPaths) -> None:
-    """It is told which folder, and what to do; no way is tried."""
+    """The error names the folder and the next step, and no install source is tried."""
     paths.cache.parent.mkdir(exist_ok=True)
     paths.cache.write_text("a file where the folder should be")
     with pytest.raises(StorageTrouble, match="can't write to") as failed:
@@ -285,7 +285,7 @@ def test_a_cache_that_can_not_be_written(paths: LabPaths) -> None:
 
 
 def test_the_command_lists_and_tells(bin_folder: Path, tmp_path: Path) -> None:
-    """`--list` says what is there and how the rest is to be had; `--json` prints one object and nothing else."""
+    """`--list` prints what is installed and the sources of the rest; `--json` prints one object and nothing else."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "c"), "XDG_STATE_HOME": str(tmp_path / "s")}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -304,7 +304,7 @@ def test_the_command_lists_and_tells(bin_folder: Path, tmp_path: Path) -> None:
 
 
 def test_debian_s_package_comes_without_the_machine_s_lists(tmp_path: Path) -> None:
-    """Where apt has no lists, as on a new machine, they are fetched, and the machine still has none."""
+    """If apt has no package lists, as on a new machine, they are downloaded, and the machine still has none."""
     if not shutil.which("apt-get"):
         pytest.skip("NOT RUN: this is no Debian")
     empty = tmp_path / "apt.conf"

@@ -1,4 +1,4 @@
-"""A crash of any part in the middle of orders loses none of them."""
+"""A crash of any component while orders are in flight loses none of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.stack.orders import Customer
 
 
 def test_a_crash_loses_no_order(shared: Grounds, victim: str) -> None:
-    """`kill -9` of a component in the middle of 100 orders, then `lab start`: each ends as the stream expects."""
+    """After `kill -9` of a component during 100 orders, and `lab start`, each order ends as the stream expects."""
     lab = shared.lab
     lab.reset()
     pid = shared.pids()[victim]
@@ -23,7 +23,7 @@ def test_a_crash_loses_no_order(shared: Grounds, victim: str) -> None:
         assert wait_until(lambda: len(customer.placed) >= 40, 30)
         os.kill(pid, signal.SIGKILL)
         assert wait_until(lambda: shared.state_of(victim) == "failed", 5)
-        # Orders meet the gap, or are refused in it.
+        # Some orders are placed, or rejected, during the outage.
         wait_until(lambda: len(customer.placed) >= 60 or customer.refused, 10)
         shared.must("start", victim)
         customer.wait()
@@ -34,7 +34,7 @@ def test_a_crash_loses_no_order(shared: Grounds, victim: str) -> None:
 
 
 def test_a_machine_that_slept(shared: Grounds) -> None:
-    """All processes frozen in the middle of orders, and woken after a while: the orders go on to their end."""
+    """If all processes freeze during orders and resume after a while, the orders end as expected."""
     lab = shared.lab
     lab.reset()
     customer = Customer(lab).begin()
@@ -42,9 +42,9 @@ def test_a_machine_that_slept(shared: Grounds) -> None:
     try:
         assert wait_until(lambda: len(customer.placed) >= 30, 30)
         for process in family:
-            with suppress(psutil.NoSuchProcess):  # PostgreSQL's autovacuum comes and goes
+            with suppress(psutil.NoSuchProcess):  # PostgreSQL's autovacuum workers start and exit
                 process.suspend()
-        # The customer is awake, and finds that nobody answers.
+        # The customer still runs, and gets no response.
         assert wait_until(lambda: customer.refused > 0, 20)
         assert lab.status(memory=False).state == "degraded"
         wake(family)
@@ -57,7 +57,7 @@ def test_a_machine_that_slept(shared: Grounds) -> None:
 
 
 def wake(family: list[psutil.Process]) -> None:
-    """Let all go on that there still are."""
+    """Resume all processes that still exist."""
     for process in family:
         with suppress(psutil.NoSuchProcess):
             process.resume()

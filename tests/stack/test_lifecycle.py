@@ -1,4 +1,4 @@
-"""A lab's life: up, looked at, attached to, driven part by part, down."""
+"""A lab's lifecycle: startup, status, attaching, control of single components, shutdown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERBS = ("start", "stop", "kill", "restart", "pause", "resume", "logs")
 
 
 class Text(html.parser.HTMLParser):
-    """Collects an HTML fragment's text, and the tags that are open."""
+    """Collects an HTML fragment's text and its open tags."""
 
     def __init__(self, fragment: str) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Text(html.parser.HTMLParser):
 
 
 def test_a_life(grounds: Grounds) -> None:
-    """A lab comes up from nothing, says so in a few lines, carries orders, and goes down twice without a trace."""
+    """A lab starts from nothing, reports it in a few lines, completes orders, and stops twice without leftovers."""
     nothing = grounds.status()
     assert (nothing["state"], nothing["endpoints"]) == ("stopped", {})
     up = grounds.run("up")
@@ -55,7 +55,7 @@ def test_a_life(grounds: Grounds) -> None:
     assert grounds.status()["state"] == "ready"
     told = grounds.must("demo")
     assert "COMPLETED" in told
-    # Each of the eight stories has its end among its events.
+    # Each of the eight stories has its final event.
     assert len(re.findall(r"\b(OrderCompleted|OrderCancelled)\b", told)) == 8
     before = grounds.pids()
     grounds.must("up")
@@ -68,7 +68,7 @@ def test_a_life(grounds: Grounds) -> None:
 
 
 def test_status_keeps_its_contract(shared: Grounds) -> None:
-    """`lab status --json` prints one object, with the names, the states and the addresses that others rely on."""
+    """`lab status --json` prints one object with the names, states and addresses that other programs rely on."""
     done = shared.run("status", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     status = json.loads(done.stdout)
@@ -92,21 +92,21 @@ def test_status_keeps_its_contract(shared: Grounds) -> None:
 
 
 def test_up_with_json_prints_json_only(shared: Grounds) -> None:
-    """`lab up --json` on a running lab prints the status object and nothing else, and starts nothing."""
+    """`lab up --json` on a running lab prints only the status object, and starts nothing."""
     before = shared.pids()
     assert json.loads(shared.must("up", "--json"))["state"] == "ready"
     assert shared.pids() == before
 
 
 def test_demo_with_json_prints_one_order(shared: Grounds) -> None:
-    """`lab demo --json` carries one order to its end and prints it as the order service tells it."""
+    """`lab demo --json` completes one order, and prints it as the order service reports it."""
     order = json.loads(shared.must("demo", "--json"))
     assert order["status"] == "COMPLETED"
     assert {"order_id", "customer_id", "items", "total_cents", "version"} <= set(order)
 
 
 def test_attaching_starts_nothing(shared: Grounds) -> None:
-    """A second process sees the running lab, and starts no process for it; `benchmarks start` tells how quickly."""
+    """A second process sees the running lab and starts no process; `benchmarks start` measures the time."""
     before = {process.pid for process in shared.processes()}
     code = "import json; from labstack import Lab; lab = Lab(); print(json.dumps([repr(lab), lab.endpoints.kafka]))"
     text, kafka = json.loads(python(code, shared.environment))
@@ -126,7 +126,7 @@ def test_repr_shows_the_system(shared: Grounds) -> None:
 
 
 def test_logs_show_the_end(shared: Grounds) -> None:
-    """Each component has a log, and `lab logs` shows as many lines of its end as asked for."""
+    """Each component has a log, and `lab logs` prints the requested number of its last lines."""
     for name in COMPONENTS:
         assert shared.lab.logs(name), name
     assert len(shared.must("logs", "kafka", "-n", "3").splitlines()) == 3
@@ -134,7 +134,7 @@ def test_logs_show_the_end(shared: Grounds) -> None:
 
 @pytest.mark.parametrize("name", short_sample(COMPONENTS, 1))
 def test_a_component_can_be_driven_alone(shared: Grounds, name: str) -> None:
-    """Paused, resumed, killed, started and restarted, a component is each time as told, and all others go on."""
+    """A component can be paused, resumed, killed, started and restarted, and all others keep running."""
     lab, others = shared.lab, {n: pid for n, pid in shared.pids().items() if n != name}
     lab.pause(name)
     assert shared.state_of(name) == "paused"
@@ -153,7 +153,7 @@ def test_a_component_can_be_driven_alone(shared: Grounds, name: str) -> None:
 
 
 def test_stop_is_on_purpose(shared: Grounds) -> None:
-    """A stopped component counts as stopped, not failed; can't be paused or killed; starts again, alone or by `up`."""
+    """A stopped component is not failed, can't be paused or killed, and starts again, alone or with `lab up`."""
     assert "has ended" in shared.must("stop", "shipping")
     assert shared.status()["components"]["shipping"]["state"] == "stopped"
     assert shared.status()["state"] == "degraded"
@@ -178,7 +178,7 @@ def test_connect_may_wake_a_millisecond_late(shared: Grounds) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_an_unknown_component_is_named(shared: Grounds, verb: str) -> None:
-    """A name that the lab doesn't have is an error that lists the names which it has, and nothing is harmed."""
+    """An unknown component is an error that lists the known ones, and changes nothing."""
     with pytest.raises(UnknownComponent) as raised:
         getattr(shared.lab, verb)("ordr")
     assert "'ordr'" in str(raised.value)
@@ -187,7 +187,7 @@ def test_an_unknown_component_is_named(shared: Grounds, verb: str) -> None:
 
 
 def test_a_component_of_a_stopped_lab(grounds: Grounds) -> None:
-    """A verb for one component of a lab that doesn't run says so, and what to do."""
+    """A verb for one component of a stopped lab is an error with the next step."""
     for verb in ("start", "stop", "kill", "pause", "resume"):
         with pytest.raises(NotRunning, match="lab up"):
             getattr(grounds.lab, verb)("order")
@@ -196,21 +196,21 @@ def test_a_component_of_a_stopped_lab(grounds: Grounds) -> None:
 
 
 def test_reset_of_a_stopped_lab(grounds: Grounds) -> None:
-    """`lab reset` and `lab demo` on a lab that never ran either bring it up or say what to do; no traceback."""
+    """`lab reset` and `lab demo` on a lab that never ran start it or name the next step, without a traceback."""
     done = grounds.run("demo")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "lab up" in done.stderr
 
 
 def test_a_second_up_waits_and_attaches(grounds: Grounds) -> None:
-    """Of two `lab up` at once one starts the lab, the other says that it waits, and both end with the same lab."""
+    """Of two concurrent `lab up`, one starts the lab, the other reports that it waits, and both have the same lab."""
     first = grounds.begin("up")
     assert wait_until(lambda: bool(grounds.state().get("components")), 60)
     assert grounds.status()["state"] == "starting"
-    os.kill(first.pid, signal.SIGSTOP)  # else it may be ready before the other has looked
+    os.kill(first.pid, signal.SIGSTOP)  # otherwise it may be ready before the second one looks
     second = grounds.begin("up")
     assert second.stderr is not None
-    assert any(f"pid {first.pid}" in line for line in second.stderr)  # reads until it is told, or the process ends
+    assert any(f"pid {first.pid}" in line for line in second.stderr)  # until it appears, or the process exits
     os.kill(first.pid, signal.SIGCONT)
     assert (finish(first)[0], finish(second)[0]) == (0, 0)
     assert grounds.status()["state"] == "ready"
@@ -218,11 +218,11 @@ def test_a_second_up_waits_and_attaches(grounds: Grounds) -> None:
 
 
 def test_two_labs_do_not_meet(shared: Grounds, make_grounds: object) -> None:
-    """A lab of another name under the same HOME has its own ports, data and processes; ending it ends only it."""
+    """A lab of another name under the same HOME has separate ports, data and processes, and stops alone."""
     other = make_grounds("other", home=shared.home)  # type: ignore[operator]
     before = shared.pids()
     assert other.status()["state"] == "stopped"
-    # The port of a part that is stopped is still this lab's: the rest of it would talk to the other one.
+    # A stopped component keeps its port; otherwise the rest of its lab would connect to the other lab.
     shared.lab.stop("shipping")
     other.must("up")
     shared.lab.start("shipping")
@@ -237,7 +237,7 @@ def test_two_labs_do_not_meet(shared: Grounds, make_grounds: object) -> None:
 
 
 def test_another_home_is_another_lab(shared: Grounds, tmp_path: object) -> None:
-    """With another HOME, `lab status` and `lab down` see and touch nothing of the running lab."""
+    """With another HOME, `lab status` and `lab down` neither see nor change the running lab."""
     environment = {k: v for k, v in shared.environment.items() if k not in ("XDG_STATE_HOME", "XDG_CACHE_HOME")}
     environment["HOME"] = str(tmp_path)
     code = "from labstack import Lab; lab = Lab(); print(lab.status().state); lab.down(); print(lab.paths.state)"
@@ -248,13 +248,13 @@ def test_another_home_is_another_lab(shared: Grounds, tmp_path: object) -> None:
 
 
 def test_a_bad_name_is_refused() -> None:
-    """A lab's name that would lead out of its folder is refused with the rule."""
+    """A lab's name that would lead out of its folder is rejected with the rule for names."""
     with pytest.raises(Exception, match="letters, digits"):
         Lab("../other")
 
 
 def test_a_started_lab_outlives_its_starter(grounds: Grounds) -> None:
-    """A kernel that started the lab and is killed with its whole process group leaves a lab that goes on."""
+    """A lab keeps running after the kernel that started it is killed with its whole process group."""
     import os
     import signal
     import subprocess

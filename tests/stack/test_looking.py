@@ -1,4 +1,4 @@
-"""`lab status --watch`, `lab logs -f`, `lab psql`, completion, help and errors, as a shell sees them."""
+"""`lab status --watch`, `lab logs -f`, `lab psql`, completion, help and errors, run from a shell."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.stack.labs import Grounds
 
 
 def test_a_log_is_followed_across_a_new_start(tmp_path: Path) -> None:
-    """Only what comes is given, line by line, also when another file takes the log's place."""
+    """Following a log returns only new lines, even after another file replaces the log."""
     log = tmp_path / "order.log"
     log.write_text("before\n")
     lines = follow(log)
@@ -38,7 +38,7 @@ def test_a_log_is_followed_across_a_new_start(tmp_path: Path) -> None:
 
 @contextmanager
 def until_ctrl_c(shared: Grounds, *words: str) -> Iterator[IO[str]]:
-    """Run `lab WORDS` and give its output; after the block Ctrl-C has to end it."""
+    """Run `lab WORDS` and yield its output; after the block, Ctrl-C must stop it."""
     running = subprocess.Popen(
         shared.command(*words),
         env=shared.environment,
@@ -60,7 +60,7 @@ def until_ctrl_c(shared: Grounds, *words: str) -> Iterator[IO[str]]:
 
 @pytest.mark.timeout(120)
 def test_logs_follow_a_component(shared: Grounds) -> None:
-    """`lab logs -f` shows the end, then what comes, and Ctrl-C ends it."""
+    """`lab logs -f` prints the last lines, then new lines, until Ctrl-C."""
     with until_ctrl_c(shared, "logs", "shipping", "-n", "1", "-f") as output:
         output.readline()
         shared.lab.restart("shipping")
@@ -69,7 +69,7 @@ def test_logs_follow_a_component(shared: Grounds) -> None:
 
 @pytest.mark.timeout(120)
 def test_status_can_be_watched(shared: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`lab status --watch` shows the table again and again until Ctrl-C."""
+    """`lab status --watch` prints the table repeatedly until Ctrl-C."""
     monkeypatch.setitem(shared.environment, "FORCE_COLOR", "1")
     with until_ctrl_c(shared, "status", "--watch") as output:
         seen = 0
@@ -81,7 +81,7 @@ def test_status_can_be_watched(shared: Grounds, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_psql_opens_a_services_database(shared: Grounds) -> None:
-    """It is the service's own, whatever libpq's variables say; what follows goes to psql."""
+    """`lab psql` opens the service's database despite libpq's environment variables, and passes arguments to psql."""
     command = shared.command("psql", "payment", "-At", "-c", "SELECT current_database()")
     elsewhere = {"PGHOST": "203.0.113.1", "PGDATABASE": "nowhere", "PGOPTIONS": "-c search_path=nowhere"}
     done = subprocess.run(command, env={**shared.environment, **elsewhere}, capture_output=True, text=True, timeout=30)
@@ -91,7 +91,7 @@ def test_psql_opens_a_services_database(shared: Grounds) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_completes_verbs_and_names(shell: str) -> None:
-    """The script calls `lab` for verbs, components and services."""
+    """The completion script queries `lab` for verbs, components and services."""
     assert "_LAB_COMPLETE" in CliRunner().invoke(main, ["completion", shell]).output
 
     def completed(*words: str) -> list[str]:
@@ -114,7 +114,7 @@ def test_a_shell_completes_verbs_and_names(shell: str) -> None:
 
 
 def test_the_help_lists_every_verb_once_in_a_section() -> None:
-    """A verb that is in no section would not be found."""
+    """The help lists every verb in exactly one section, so that users find it."""
     listed = [name for names in SECTIONS.values() for name in names]
     assert sorted(listed) == sorted(main.commands)
     shown = CliRunner().invoke(main, ["--help"]).output
@@ -122,7 +122,7 @@ def test_the_help_lists_every_verb_once_in_a_section() -> None:
 
 
 def test_an_error_under_json_is_json(shared: Grounds) -> None:
-    """A script reads what failed, of which kind, and the next step; exit status 1."""
+    """With `--json`, an error is a JSON object with message, kind and next step, and the exit status is 1."""
     done = shared.run("install", "--json", "istoid")
     assert done.returncode == 1
     said = json.loads(done.stdout)
@@ -133,7 +133,7 @@ def test_an_error_under_json_is_json(shared: Grounds) -> None:
 
 @pytest.mark.parametrize("words", [["stats"], ["kill", "kafca"]], ids=" ".join)
 def test_a_misspelt_name_is_answered_with_the_one_that_was_meant(words: list[str], shared: Grounds) -> None:
-    """A verb and a component; the exit status says that nothing was done."""
+    """A misspelled verb or component is rejected with the closest name and a nonzero exit status."""
     done = shared.run(*words)
     assert done.returncode != 0
     assert f"did you mean '{ {'stats': 'status', 'kafca': 'kafka'}[words[-1]] }'?" in done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The gateway, from outside: what the Istio resources say is what requests meet, whichever control plane steers."""
+"""The gateway from outside: it routes requests as the Istio resources say, with either control plane."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def _steered(request: pytest.FixtureRequest) -> Iterator[Grounds]:
 
 @pytest.fixture
 def steered(_steered: Grounds) -> Grounds:
-    """Give a running lab for each control plane, as at the course's start."""
+    """Return a running lab for each control plane, at the start of the course."""
     _steered.begin_anew()
     return _steered
 
 
 def routed(rules: str, name: str = "order") -> str:
-    """Write a VirtualService of the lab's gateway around the rules of its `http` list."""
+    """Return a VirtualService of the lab's gateway with the given rules in its `http` list."""
     return f"""
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -69,7 +69,7 @@ def split(v1: int, v2: int) -> str:
 
 
 def test_status_says_what_steers(steered: Grounds) -> None:
-    """`lab status` names the control plane and the gateway's address, as text and as JSON; so does the mesh itself."""
+    """`lab status` reports the control plane and the gateway's address, as text and as JSON, and `lab.mesh` agrees."""
     named = {"istiod": "istiod 1.29.1", "translator": "the lab's translator"}
     status = steered.status()
     steers = status["components"]["envoy"]["control_plane"]
@@ -80,7 +80,7 @@ def test_status_says_what_steers(steered: Grounds) -> None:
 
 
 def test_one_origin_for_all_four(steered: Grounds) -> None:
-    """The gateway's origin serves every path of the four APIs, and nothing else of the services."""
+    """The gateway serves every path of the four APIs from one origin, and no other path of the services."""
     origin = steered.lab.endpoints.gateway
     for path in ("/orders", "/inventory/products", "/payments", "/shipping/shipments"):
         answer = httpx.get(origin + path)
@@ -95,7 +95,7 @@ def test_one_origin_for_all_four(steered: Grounds) -> None:
 
 
 def test_ids_go_all_the_way(steered: Grounds) -> None:
-    """The request's id is in the answer and in the access log; the trace goes on in the event that came of it."""
+    """The response and the access log carry the request's ID, and the resulting event continues the trace."""
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     body = {"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "sencha", "quantity": 1}]}
     headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
@@ -122,7 +122,7 @@ def test_ids_go_all_the_way(steered: Grounds) -> None:
 
 
 def test_weights_are_shares_of_the_traffic(steered: Grounds) -> None:
-    """Of 400 requests as many go to v2 as its weight says, within the interval of such a share; then back to none."""
+    """Of 400 requests, v2 gets the share of its weight, within the confidence interval, and none after a reset."""
     lab = steered.lab
     steered.must("start", "order-v2")
     assert str(lab.mesh.apply(split(70, 30))) == "VirtualService/order configured"
@@ -136,7 +136,7 @@ def test_weights_are_shares_of_the_traffic(steered: Grounds) -> None:
 
 
 def test_headers_choose_the_version(steered: Grounds) -> None:
-    """Requests with the header go to v2, where ten cost less; all others to v1, where they don't."""
+    """Requests with the header go to v2, which discounts ten packs; all others go to v1, which does not."""
     lab = steered.lab
     lab.start("order-v2")
     lab.mesh.apply(
@@ -159,7 +159,7 @@ def test_headers_choose_the_version(steered: Grounds) -> None:
 
 @pytest.mark.long
 def test_a_mirror_hears_and_is_not_heard(steered: Grounds) -> None:
-    """v1 answers every request; v2 gets a copy of each."""
+    """v1 answers every request, and v2 receives a copy of each."""
     lab = steered.lab
     lab.start("order-v2")
     lab.mesh.apply(
@@ -175,7 +175,7 @@ def test_a_mirror_hears_and_is_not_heard(steered: Grounds) -> None:
 
 
 def test_events_reach_either_version(steered: Grounds) -> None:
-    """Every request goes to v1, and v2 handles events all the same: the mesh has no say in Kafka."""
+    """v2 handles events although every request goes to v1, because the mesh does not route Kafka's traffic."""
     lab = steered.lab
     lab.start("order-v2")
     v1, v2 = (lab.endpoints.services["order"], lab.endpoints.versions["order-v2"])
@@ -198,13 +198,13 @@ def test_events_reach_either_version(steered: Grounds) -> None:
 
 
 def test_faults_are_injected_as_often_as_said(steered: Grounds) -> None:
-    """A delay of 0.3 s holds every request up; an abort of 25% fails that share; the access log flags both."""
+    """A delay of 0.3 s affects every request, an abort of 25% fails that share, and the access log flags both."""
     lab = steered.lab
     rule = "  - match: [{uri: {prefix: /orders}}]\n    route: [{destination: {host: order, subset: v1}}]\n    fault: "
     lab.mesh.apply(routed(rule + "{delay: {fixedDelay: 0.3s, percentage: {value: 100}}}"))
     slow = ask(lab.endpoints.gateway, "/orders?limit=1", 10)
     assert slow.statuses == {200: 10}
-    assert min(slow.seconds) >= 0.29  # a timer of Envoy's has whole milliseconds, and may end in the last one
+    assert min(slow.seconds) >= 0.29  # Envoy's timers count whole milliseconds, and may fire within the last one
     lab.mesh.apply(routed(rule + "{abort: {httpStatus: 418, percentage: {value: 25}}}"))
     failing = ask(lab.endpoints.gateway, "/orders?limit=1", 400, at_once=4)
     assert plausible(failing.statuses[418], 400, 0.25), failing.statuses
@@ -214,7 +214,7 @@ def test_faults_are_injected_as_often_as_said(steered: Grounds) -> None:
 
 
 def test_a_timeout_ends_the_wait(steered: Grounds) -> None:
-    """A frozen service is waited for as long as the route says, then the gateway answers 504 with UT; others go on."""
+    """The gateway answers 504 with flag UT after the route's timeout on a frozen service; the others still respond."""
     lab = steered.lab
     lab.mesh.apply(
         routed("""
@@ -234,7 +234,7 @@ def test_a_timeout_ends_the_wait(steered: Grounds) -> None:
 
 
 def test_a_circuit_breaker_overflows(steered: Grounds) -> None:
-    """One connection and one place in the queue: all but two of twenty at once are refused, flagged and counted."""
+    """With one connection and one pending request, 18 of 20 concurrent requests are rejected, flagged and counted."""
     lab = steered.lab
     lab.mesh.apply("""
 apiVersion: networking.istio.io/v1
@@ -268,9 +268,9 @@ spec:
 
 @pytest.mark.long
 def test_a_dead_endpoint_is_ejected(steered: Grounds) -> None:
-    """With v2 killed, half of the requests fail at first; once it is ejected none does, and Envoy counts it.
+    """After v2 is killed, half of the requests fail until Envoy ejects v2 and counts the ejection.
 
-    A killed container's address answers nothing, so the rule says how long a connection may take.
+    The address of a killed container does not respond, so the rule sets a connect timeout.
     """
     lab = steered.lab
     lab.start("order-v2")
@@ -301,12 +301,12 @@ spec:
     assert wait_until(ejected, 20) == 1
     after = ask(lab.endpoints.gateway, "/orders?limit=1", 40)
     assert (after.statuses, after.versions) == ({200: 40}, {"v1": 40})
-    # The killed consumer is in its group until its session ends, and a reset waits for that.
+    # The killed consumer stays in its group until its session times out, and a reset waits for that.
     steered.must("reset")
 
 
 def test_no_request_fails_while_the_configuration_changes(steered: Grounds) -> None:
-    """Changes of weights come one after the other under load, and each request is answered with 200."""
+    """Every request under load returns 200 while the weights change repeatedly."""
     lab = steered.lab
     lab.start("order-v2")
     with asking(lab.endpoints.gateway, "/orders?limit=1") as answers:
@@ -318,7 +318,7 @@ def test_no_request_fails_while_the_configuration_changes(steered: Grounds) -> N
 
 
 def test_two_edits_at_once_are_both_in_force(steered: Grounds) -> None:
-    """Two applies in the same moment, from two handles, wait for each other; neither is lost."""
+    """Two concurrent applies from two handles wait for each other, and both take effect."""
     from labstack import Lab
 
     labs = [Lab(paths=steered.paths) for _ in range(2)]
@@ -354,7 +354,7 @@ def test_two_edits_at_once_are_both_in_force(steered: Grounds) -> None:
     ids=["misspelt", "no-subset", "no-host", "weight", "tab", "bomb"],
 )
 def test_nothing_bad_gets_in(steered: Grounds, text: str, error: type[LabError], words: list[str]) -> None:
-    """A mistake is refused with its place and what was meant; what was in force goes on, and is what `show` shows."""
+    """A mistake is rejected with its line and a suggestion; the active configuration stays, and `show` prints it."""
     before = steered.lab.mesh.show()
     with pytest.raises(error) as refused:
         steered.lab.mesh.apply(text)
@@ -364,7 +364,7 @@ def test_nothing_bad_gets_in(steered: Grounds, text: str, error: type[LabError],
 
 
 def test_force_shows_what_a_broken_reference_does(steered: Grounds, tmp_path: Path) -> None:
-    """`lab mesh apply` refuses a subset that isn't there; with --force requests fail, and the log says why."""
+    """`lab mesh apply` rejects a missing subset; with `--force`, requests fail and the access log shows why."""
     file = tmp_path / "broken.yaml"
     file.write_text(split(0, 1).replace("subset: v2", "subset: v9"))
     refused = steered.run("mesh", "apply", str(file))
@@ -377,7 +377,7 @@ def test_force_shows_what_a_broken_reference_does(steered: Grounds, tmp_path: Pa
 
 
 def test_a_megabyte_of_routes(steered: Grounds) -> None:
-    """A configuration of 1 MB acts within some seconds, and is gone after a reset."""
+    """A configuration of 1 MB takes effect within seconds, and a reset removes it."""
     rules = "".join(
         f"  - match: [{{uri: {{exact: /page/{number}}}}}]\n"
         f"    directResponse: {{status: 299, body: {{string: '{'x' * 350}'}}}}\n"
@@ -392,7 +392,7 @@ def test_a_megabyte_of_routes(steered: Grounds) -> None:
 
 
 def test_a_port_in_use(steered: Grounds) -> None:
-    """A Gateway on a taken port is refused by line, and who has it; on a free one the gateway listens there, too."""
+    """A Gateway on a taken port is rejected with the line and the port's owner; on a free port, the gateway listens."""
     if IN_CONTAINERS:
         pytest.skip("in a container every port but the gateway's own is free, and not published")
     text = """
@@ -424,7 +424,7 @@ spec:
 
 
 def test_a_service_that_is_down(steered: Grounds) -> None:
-    """While it is down from the gateway's start on, the gateway says 503; once it is there it answers, by itself."""
+    """The gateway returns 503 for a service that is down when it starts, and recovers once the service is up."""
     lab = steered.lab
     lab.stop("order")
     lab.restart("envoy")
@@ -435,7 +435,7 @@ def test_a_service_that_is_down(steered: Grounds) -> None:
 
 
 def test_what_was_applied_outlives_the_gateway(steered: Grounds) -> None:
-    """Envoy, killed and started again, acts as before; a change meanwhile is refused, and says what to start."""
+    """A restarted Envoy keeps its configuration; a change while it is down is rejected with the next step."""
     lab = steered.lab
     lab.mesh.apply(routed("  - match: [{uri: {prefix: /hello}}]\n    directResponse: {status: 299}", "hello"))
     lab.kill("envoy")
@@ -447,7 +447,7 @@ def test_what_was_applied_outlives_the_gateway(steered: Grounds) -> None:
 
 
 def test_without_its_control_plane_the_gateway_goes_on(steered: Grounds) -> None:
-    """istiod killed: requests go on under what was in force; back again, it takes changes as before."""
+    """With istiod killed, the last configuration stays active; a restarted istiod accepts changes again."""
     lab = steered.lab
     if lab.mesh.control_plane == "the lab's translator":
         pytest.skip("the translator is no program that runs")
@@ -462,7 +462,7 @@ def test_without_its_control_plane_the_gateway_goes_on(steered: Grounds) -> None
 
 
 def test_istiod_is_told_until_it_knows_the_services(steered: Grounds) -> None:
-    """istiod that knows no service of what it has read, as happens at a start, is given all of it once more."""
+    """If istiod knows none of the services, as can happen at startup, it receives the whole configuration again."""
     if steered.lab.mesh.control_plane == "the lab's translator":
         pytest.skip("the translator is no program that runs")
     control_plane = steered.lab.backend.component(ControlPlane.name)
@@ -471,12 +471,12 @@ def test_istiod_is_told_until_it_knows_the_services(steered: Grounds) -> None:
     assert wait_until(lambda: control_plane.services() == 0, 5)
     control_plane.settle()
     assert control_plane.services() == 4
-    gateway = steered.lab.endpoints.gateway  # whose listener was taken away, too
+    gateway = steered.lab.endpoints.gateway  # its listener was removed, too
     assert wait_until(lambda: ask(gateway, "/orders?limit=1", 10).statuses == {200: 10}, 10)
 
 
 def test_an_emptied_folder(steered: Grounds) -> None:
-    """Where somebody has emptied the gateway's folder, status says so or nothing happens; `lab up` mends it."""
+    """If the gateway's folder is emptied, either `lab status` reports it or nothing breaks, and `lab up` repairs it."""
     lab = steered.lab
     if IN_CONTAINERS:
         pytest.skip("the folder is inside the container")
@@ -492,7 +492,7 @@ def test_an_emptied_folder(steered: Grounds) -> None:
 
 
 def test_reset_takes_the_mesh_back(steered: Grounds) -> None:
-    """`lab reset` ends further versions and goes back to the lab's own configuration, whatever was forced upon it."""
+    """`lab reset` stops further versions and restores the lab's configuration, even after a forced change."""
     lab = steered.lab
     lab.start("order-v2")
     lab.mesh.apply(split(0, 1))
@@ -506,7 +506,7 @@ def test_reset_takes_the_mesh_back(steered: Grounds) -> None:
 
 
 def test_what_the_translator_cannot_is_refused(steered: Grounds) -> None:
-    """Valid Istio that the translator doesn't do is refused by name and line; istiod takes it."""
+    """The translator rejects valid Istio that it does not support, by name and line; istiod accepts it."""
     lab = steered.lab
     text = """
 apiVersion: networking.istio.io/v1
@@ -527,7 +527,7 @@ spec:
 
 @pytest.mark.long
 def test_one_verb_after_the_other(steered: Grounds, tmp_path: Path) -> None:
-    """show, diff, routes and log print what is so, in a shell, as text and as JSON."""
+    """`show`, `diff`, `routes` and `log` print the current state in a shell, as text and as JSON."""
     must: Callable[..., str] = steered.must
     file = tmp_path / "canary.yaml"
     file.write_text(split(100, 0))

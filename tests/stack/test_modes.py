@@ -1,4 +1,4 @@
-"""Which mode a lab gets, and what becomes of one whose engine is away."""
+"""The choice of a lab's backend, and a lab whose Docker engine is unavailable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.stack.labs import Grounds
 def once_in_containers(
     grounds: Grounds, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[[Phase], Callable[..., Lab]]:
-    """Make a lab whose state says containers, and whose Docker is gone."""
+    """Make a lab whose state records the Docker backend, but whose engine is unavailable."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     monkeypatch.setenv("LAB_MODE", "auto")
 
@@ -34,7 +34,7 @@ def once_in_containers(
 
 
 def test_no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without Docker the lab chooses local mode and says why; asked for containers, it says what to do."""
+    """Without Docker, the lab chooses the local backend and says why; for containers, the error names the next step."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     monkeypatch.setenv("LAB_MODE", "auto")
     choice = choose_mode()
@@ -47,14 +47,17 @@ def test_no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_lab_that_was_ended_in_containers_starts_without_docker(
     once_in_containers: Callable[[Phase], Callable[..., Lab]],
 ) -> None:
-    """A lab that is down has no mode: the next start chooses anew."""
+    """A stopped lab has no backend; the next startup chooses one."""
     lab = once_in_containers("stopped")()
     lab.prefetch()
     assert lab.backend.mode == "local"
 
 
 def test_a_lab_whose_docker_went_away(once_in_containers: Callable[[Phase], Callable[..., Lab]]) -> None:
-    """Whether it runs can't be told, so a start is refused and changes nothing; the way out that is named works."""
+    """A startup is rejected and changes nothing while the lab's engine is unavailable; the suggested setting works.
+
+    Without the engine, the lab can't know whether its containers run.
+    """
     make = once_in_containers("ready")
     with pytest.raises(EngineAway, match="can't be reached") as refused:
         make().up()

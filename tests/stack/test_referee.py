@@ -1,4 +1,4 @@
-"""The referee, on a real lab: it finds nothing where nothing is, and each invariant can be violated."""
+"""The referee on a real lab: it reports no violation where there is none, and each invariant can be violated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.stack.labs import Grounds
 
 @pytest.fixture(scope="module")
 def seen(_shared: Callable[[], Grounds]) -> Evidence:
-    """Give the evidence of a lab that has carried one order of each outcome, and rests."""
+    """Return the evidence of a lab at rest, after one order of each outcome."""
     lab = _shared().lab
     lab.reset()
     lab.demo()
@@ -30,18 +30,18 @@ def change(service: str, query: str, **values: object) -> Callable[[Evidence], N
 
 
 def lose_a_record(seen: Evidence) -> None:
-    """One outbox row never came to Kafka."""
+    """Remove the record of an outbox row, as if it had never reached Kafka."""
     del seen.records[seen.outbox["payment"][0]["id"]]
 
 
 def lose_an_inbox_row(seen: Evidence) -> None:
-    """One event that inventory acts on was never handled there."""
+    """Remove an inbox row, as if inventory had never handled the event."""
     created = next(row for row in seen.outbox["order"] if row["type"] == "OrderCreated")
     del seen.inbox["inventory"][created["id"]]
 
 
 def say_it_twice(seen: Evidence) -> None:
-    """A service said the same thing twice about an order."""
+    """Duplicate an outbox row, as if a service had appended the same event of an order twice."""
     seen.outbox["payment"].append({**seen.outbox["payment"][0], "id": "again"})
 
 
@@ -61,13 +61,13 @@ TAMPERINGS: dict[str, Callable[[Evidence], None]] = {
 
 
 def test_every_invariant_has_a_tampering() -> None:
-    """No invariant goes without a test that violates it."""
+    """Each invariant has a test that violates it."""
     assert set(TAMPERINGS) == {judge.__name__.replace("_", "-") for judge in (*ALWAYS, *AT_REST)}
 
 
 @pytest.mark.parametrize("invariant", TAMPERINGS)
 def test_each_invariant_can_be_violated(seen: Evidence, invariant: str) -> None:
-    """Where the evidence is tampered with, the invariant that this violates says so, and names an offender."""
+    """Evidence that violates an invariant makes it fail and name an offender."""
     tampered = copy.deepcopy(seen)
     TAMPERINGS[invariant](tampered)
     verdict = next(v for v in judge(tampered, at_rest=True) if v.name == invariant)
@@ -76,7 +76,7 @@ def test_each_invariant_can_be_violated(seen: Evidence, invariant: str) -> None:
 
 
 def test_what_a_dead_letter_holds_is_named_and_not_blamed(seen: Evidence) -> None:
-    """An order behind a dead letter may be anywhere in its saga; the verdict names the letter."""
+    """An order behind a dead letter may have any status, and the verdict names the dead letter."""
     held = copy.deepcopy(seen)
     order = held.rows("order", "orders")[0]
     created = next(row for row in held.outbox["order"] if row["order_id"] == order["order_id"])
@@ -94,7 +94,7 @@ def test_what_a_dead_letter_holds_is_named_and_not_blamed(seen: Evidence) -> Non
 
 
 def test_an_order_that_was_never_made_is_not_excused_by_its_dead_letters(seen: Evidence) -> None:
-    """Goods and money that are kept for an order of which the order service has no row are found, and it is named."""
+    """Goods and money held for an order that the order service does not have are reported, despite its dead letter."""
     haunted = copy.deepcopy(seen)
     haunted.rows("payment", "money").append({"order_id": "ghost", "captured": 590, "refunded": 0})
     haunted.rows("inventory", "held").append({"order_id": "ghost", "held": 1})
@@ -105,14 +105,14 @@ def test_an_order_that_was_never_made_is_not_excused_by_its_dead_letters(seen: E
 
 
 def test_invariants_of_rest_stay_open_while_the_lab_moves(seen: Evidence) -> None:
-    """While orders move, only what must always be so is judged."""
+    """While orders are in flight, only the invariants that must always hold are checked."""
     verdicts = {v.name: v.holds for v in judge(seen, at_rest=False)}
     assert [verdicts[j.__name__.replace("_", "-")] for j in AT_REST] == [None] * len(AT_REST)
     assert all(verdicts[j.__name__.replace("_", "-")] for j in ALWAYS)
 
 
 def test_the_command_says_no(shared: Grounds) -> None:
-    """`lab check --json` prints every invariant, and ends with 1 when money has appeared from nowhere."""
+    """`lab check --json` prints every invariant, and exits with status 1 if a balance increases without reason."""
     shared.lab.reset()
     good = shared.run("check", "--json")
     assert good.returncode == 0

@@ -1,4 +1,4 @@
-"""The relay when it has lost something, and the records that it writes."""
+"""The relay after the loss of its slot, publication or position, and the records that it writes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def lose_the_slot(grounds: Grounds, service: str) -> None:
 
 
 def stand_beyond_the_log(grounds: Grounds, service: str) -> None:
-    """Give a service's connector a stored position that its database's log has not come to yet."""
+    """Set the stored position of a service's connector beyond the end of its database's log."""
     connector = f"{grounds.lab.endpoints.connect}/connectors/{service}-outbox"
     httpx.put(f"{connector}/stop").raise_for_status()
     (stored,) = httpx.get(f"{connector}/offsets").json()["offsets"]
@@ -50,8 +50,9 @@ def restarts(grounds: Grounds, service: str) -> float:
 
 
 def test_a_lost_slot_is_told_and_reset_mends_it(shared: Grounds) -> None:
-    """Without its slot a connector can't go on: `start` and `status` say so, the watcher leaves it failed (or the loss
-    would be silent), and after `reset` orders go round again.
+    """`start` and `status` report a lost slot, the watcher leaves the connector failed, and `reset` repairs the relay.
+
+    A restart of the connector would hide the loss.
     """
     before = restarts(shared, "payment")
     lose_the_slot(shared, "payment")
@@ -68,7 +69,7 @@ def test_a_lost_slot_is_told_and_reset_mends_it(shared: Grounds) -> None:
 
 
 def test_a_failed_task_is_restarted_until_it_runs(shared: Grounds) -> None:
-    """For Connect a failed task stays failed; the watcher restarts it until it runs, and orders go on by themselves."""
+    """The watcher restarts a failed task, which Connect leaves failed, until it runs and orders continue."""
     lab = shared.lab
     lab.reset()
     url = lab.endpoints.databases["payment"]
@@ -80,7 +81,7 @@ def test_a_failed_task_is_restarted_until_it_runs(shared: Grounds) -> None:
             httpx.post(f"{connector}/restart?includeTasks=true", timeout=10).raise_for_status()
             assert wait_until(lambda: restarts(shared, "payment") >= before + 2, 30)
         finally:
-            # Before any row comes: PostgreSQL decodes with the publications of the time when a row was written.
+            # Before any row is written: PostgreSQL decodes a row with the publications of the time of its writing.
             connection.execute("ALTER PUBLICATION hidden RENAME TO outbox")
     assert ended(lab, place(lab), 60) == ("COMPLETED", None)
     assert wait_until(lambda: lab.status(memory=False).state == "ready", 20)
@@ -88,7 +89,7 @@ def test_a_failed_task_is_restarted_until_it_runs(shared: Grounds) -> None:
 
 
 def test_rows_of_a_time_without_the_publication_are_mended_by_reset(shared: Grounds) -> None:
-    """Rows written while the publication was away can't be decoded, even once it is back. A reset heals it."""
+    """A reset repairs a log whose rows can't be decoded because the publication was missing when they were written."""
     lab = shared.lab
     lab.reset()
     url = lab.endpoints.databases["payment"]
@@ -103,8 +104,10 @@ def test_rows_of_a_time_without_the_publication_are_mended_by_reset(shared: Grou
 
 
 def test_a_position_of_another_database_is_corrected(shared: Grounds) -> None:
-    """A connector whose stored position its database's log has not come to yet, as another lab's, would pass over all
-    that comes. The next start lets it go on from its slot's, and nothing that was said meanwhile is lost.
+    """A startup corrects a stored position beyond the end of the log, and no event is lost.
+
+    With such a position, for example another lab's, the connector would skip all new events. After the startup it
+    continues from its slot's position.
     """
     stand_beyond_the_log(shared, "shipping")
     order = place(shared.lab)
@@ -117,7 +120,7 @@ def test_a_position_of_another_database_is_corrected(shared: Grounds) -> None:
 
 @pytest.mark.long
 def test_a_reset_heals_a_relay_that_looks_well_and_brings_nothing(shared: Grounds) -> None:
-    """Where no canary comes from an outbox though its connector runs and reads, the reset lets the relay begin anew."""
+    """A reset renews a connector that runs and reads, but relays no probe event."""
     stand_beyond_the_log(shared, "shipping")
     assert wait_until(lambda: shared.lab.status(memory=False).state == "ready", 20)
     shared.lab.reset()
@@ -126,7 +129,10 @@ def test_a_reset_heals_a_relay_that_looks_well_and_brings_nothing(shared: Ground
 
 
 def test_a_message_in_the_log_does_not_stop_the_relay(shared: Grounds) -> None:
-    """What somebody says into the log itself is no event: Debezium would wait for ever for a topic to put it into."""
+    """A logical message in PostgreSQL's log is not an event and does not stop the relay.
+
+    Debezium would wait forever for a topic for it.
+    """
     lab = shared.lab
     lab.reset()
     with psycopg.connect(lab.endpoints.databases["payment"], autocommit=True) as connection:
@@ -136,7 +142,7 @@ def test_a_message_in_the_log_does_not_stop_the_relay(shared: Grounds) -> None:
 
 
 def test_records_keep_the_contract(shared: Grounds) -> None:
-    """Every record that the saga makes has the headers and the payload that docs/asyncapi.yaml promises."""
+    """Every record of the saga has the headers and the payload that docs/asyncapi.yaml specifies."""
     shared.lab.reset()
     stories = shared.lab.demo()
     orders = {story.order["order_id"] for story in stories}
@@ -153,7 +159,7 @@ def test_records_keep_the_contract(shared: Grounds) -> None:
 
 
 def test_the_same_order_stays_in_one_partition(shared: Grounds) -> None:
-    """All events of an order lie in one partition of each topic, so that they keep their order there."""
+    """All events of an order are in one partition per topic, which preserves their order there."""
     shared.lab.demo()
     places: dict[tuple[str | None, str], set[int]] = {}
     for record in broker.read_all(shared.lab.endpoints.kafka, _topics(shared)):
@@ -172,6 +178,6 @@ def _validator(reference: str) -> Draft202012Validator:
 
 
 def test_the_event_contracts_are_there() -> None:
-    """What the records are held against is not empty."""
+    """The contracts to which the records are compared are not empty."""
     assert len(ASYNCAPI["components"]["messages"]) == 14
     assert Path(ROOT / "docs" / "asyncapi.yaml").stat().st_size > 10_000

@@ -1,4 +1,4 @@
-"""`lab outbox resend`: an order's events once more, for whoever has lost them; who has not, doesn't mind."""
+"""`lab outbox resend` publishes an order's events again; a service that has handled them already ignores them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ NOBODY = "01890000-0000-7000-8000-000000000000"
 
 
 def records(lab: Lab, order_id: str) -> list[broker.Record]:
-    """Return all records about an order, in the order of time."""
+    """Return all records of an order in chronological order."""
     topics = [service.events_topic for service in lab.services]
     return [record for record in broker.read_all(lab.endpoints.kafka, topics) if record.key == order_id]
 
 
 def renew_slot(lab: Lab, service: str) -> None:
-    """Give a connector a new slot; what was lost with the old one does not come."""
+    """Give a connector a new slot; the events of the lost slot stay lost."""
     url = lab.endpoints.databases[service]
     relay = Relay(lab.endpoints.connect)
     relay.renew(service, url)
@@ -35,7 +35,7 @@ def renew_slot(lab: Lab, service: str) -> None:
 
 @pytest.mark.parametrize("destination", ["lisbon", "tristan-da-cunha"], ids=["COMPLETED", "CANCELLED"])
 def test_everything_comes_again_and_changes_nothing(shared: Grounds, destination: str) -> None:
-    """Each record comes a second time, the same to the last byte and under its own id, and the inboxes stop it."""
+    """Each record is published again with the same bytes and event ID, and the inboxes discard it."""
     lab = shared.lab
     lab.reset()
     order = place(lab, destination=destination)
@@ -59,9 +59,7 @@ def test_everything_comes_again_and_changes_nothing(shared: Grounds, destination
 
 @pytest.mark.parametrize("service", short_sample(["order", "payment"], 1))
 def test_a_lost_slot_heals(shared: Grounds, service: str) -> None:
-    """Orders whose events went down with a replication slot stand still, and `lab check` names them; sent again, they
-    go on.
-    """
+    """`lab check` names orders that stall after the loss of a replication slot, and a resend lets them continue."""
     lab = shared.lab
     lab.reset()
     lose_the_slot(shared, service)
@@ -69,7 +67,7 @@ def test_a_lost_slot_heals(shared: Grounds, service: str) -> None:
     assert cancel(lab, called_off) == 202
     with pytest.raises(LabError, match=service):
         lab.start("connect")
-    if service == "payment":  # it is asked, and says what nobody will hear
+    if service == "payment":  # payment handles the event, and its own event is lost
         assert wait_until(lambda: effects(lab, order) == ["capture"], 20)
     renew_slot(lab, service)
     verdicts = {verdict.name: verdict for verdict in lab.check(wait_for_rest=20)}
@@ -78,13 +76,13 @@ def test_a_lost_slot_heals(shared: Grounds, service: str) -> None:
     assert lost <= set(verdicts["orders-are-terminal"].offenders)
     for one in (order, called_off):
         shared.must("outbox", "resend", one)
-    assert ended(lab, order)[0] in TERMINAL  # COMPLETED, unless the deadline was quicker than this machine
+    assert ended(lab, order)[0] in TERMINAL  # COMPLETED, unless a slow host exceeds the deadline
     assert ended(lab, called_off) == ("CANCELLED", "cancelled_by_customer")
     assert all(verdict.holds for verdict in lab.check(wait_for_rest=30))
 
 
 def test_what_can_not_be_sent_is_said(shared: Grounds, grounds: Grounds) -> None:
-    """No id, no such order, a database that is away, a lab that doesn't run: a clear error with the next step."""
+    """An invalid ID, an unknown order, an unavailable database or a stopped lab is a clear error with the next step."""
     assert_clear(shared.run("outbox", "resend", "earl-grey"), "earl-grey", "UUID")
     assert_clear(shared.run("outbox", "resend", NOBODY), NOBODY, "GET /orders")
     order = place(shared.lab)

@@ -1,4 +1,4 @@
-"""`lab reset`: the course's start again, whatever was going on."""
+"""`lab reset` returns the lab to the start of the course, whatever its state."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def records(lab: Lab) -> list[broker.Record]:
 
 
 def lag(lab: Lab) -> dict[tuple[str, str, int], int]:
-    """Return how many records each group has before it, where there are any."""
+    """Return the lag of each consumer group and partition in records, without those that have no lag."""
     kafka = lab.endpoints.kafka
     ends = broker.end_offsets(kafka, broker.partitions(kafka, [f"{s}.events" for s in SERVICES]))
     starts = broker.start_offsets(kafka, broker.partitions(kafka, [f"{s}.events" for s in SERVICES]))
@@ -58,22 +58,20 @@ def assert_as_at_the_start(lab: Lab, opening: dict[str, list[str]]) -> None:
 
 
 def test_nothing_of_before_comes_after(shared: Grounds) -> None:
-    """With orders in flight, a reset empties tables, topics and lag; nothing of before shows up afterwards; no
-    program was restarted.
-    """
+    """A reset during orders empties tables, topics and lag; no old record arrives later, and no program restarts."""
     lab = shared.lab
     lab.reset()
     opening, pids = contents(lab), shared.pids()
     assert opening["inventory.products"]
     assert all(not rows for table, rows in opening.items() if table.split(".")[1] in ("orders", "outbox", "inbox"))
-    # However slow this machine is with its requests, some orders are in flight when the last one is placed.
+    # With shipping paused, some orders are in flight when the last one is placed, even on a slow host.
     httpx.post(f"{lab.endpoints.services['shipping']}/manage/consumer/pause", timeout=10).raise_for_status()
     customer = Customer(lab).begin()
     assert wait_until(lambda: len(customer.placed) == len(customer.orders), 60)
     assert len(customer.unfinished()) > 0, "some have to be in flight"
     lab.reset()
     assert_as_at_the_start(lab, opening)
-    # Whatever was still on its way would arrive now.
+    # A record that is still in transit would arrive now.
     assert not wait_until(lambda: contents(lab) != opening or records(lab), 2)
     assert_as_at_the_start(lab, opening)
     assert shared.pids() == pids
@@ -83,7 +81,7 @@ def test_nothing_of_before_comes_after(shared: Grounds) -> None:
 
 
 def test_a_reader_does_not_hold_a_reset_up(shared: Grounds) -> None:
-    """Somebody who reads the tables in another order, in one transaction, lets a reset through once he is done."""
+    """A transaction that reads the tables in another order delays a reset, but does not make it fail."""
     lab = shared.lab
     failed: list[BaseException] = []
 
@@ -100,7 +98,7 @@ def test_a_reader_does_not_hold_a_reset_up(shared: Grounds) -> None:
         resetting = threading.Thread(target=reset)
         resetting.start()
         assert wait_until(lambda: watcher.execute(waits).fetchone() == (1,), 20)
-        # Each waits for the other now. PostgreSQL ends one of them: whichever that is, the reset comes through.
+        # Both transactions now deadlock. PostgreSQL aborts either of them, and the reset completes in both cases.
         with contextlib.suppress(psycopg.errors.DeadlockDetected):
             reader.execute("SELECT count(*) FROM inbox")
         reader.rollback()
@@ -111,7 +109,7 @@ def test_a_reader_does_not_hold_a_reset_up(shared: Grounds) -> None:
 
 
 def test_orders_placed_meanwhile_are_gone_or_whole(shared: Grounds) -> None:
-    """An order that is placed while the reset runs is either wholly gone, or goes wholly to its end."""
+    """An order placed during a reset is either removed completely or processed completely."""
     lab = shared.lab
     customer = Customer(lab).begin()
     assert wait_until(lambda: len(customer.placed) >= 20, 30)
@@ -157,13 +155,13 @@ def _make_it_crash(lab: Lab) -> None:
         httpx.post(f"{lab.endpoints.client('order')}/orders", json=body, timeout=10)
     with psycopg.connect(lab.endpoints.databases["order"], connect_timeout=5) as connection:
         connection.execute("UPDATE orders SET created_at = now() - interval '1 hour'")
-    with contextlib.suppress(LabError):  # it calls the late order off within a second, perhaps before it was seen ready
+    with contextlib.suppress(LabError):  # it cancels the late order within a second, and may crash before it is ready
         lab.start("order")
 
 
 @pytest.mark.parametrize("broken", short_sample(BREAKS, 1))
 def test_a_reset_heals(shared: Grounds, broken: str) -> None:
-    """A reset of a lab that lacks a part brings that back first, and then the data."""
+    """A reset restores a broken component first, and then the data."""
     lab = shared.lab
     lab.reset()
     opening = contents(lab)
@@ -178,9 +176,7 @@ def test_a_reset_heals(shared: Grounds, broken: str) -> None:
 
 
 def test_what_debezium_reads_through_is_put_back(shared: Grounds) -> None:
-    """After a reset there are the publication, the slot and the settings that the services have made, and no others;
-    a service starts with them, and orders go round.
-    """
+    """A reset restores exactly the services' publication, slot and settings, and orders then complete."""
     lab = shared.lab
     lab.up()
     with psycopg.connect(lab.endpoints.databases["payment"], autocommit=True) as payment:
@@ -201,7 +197,7 @@ def test_what_debezium_reads_through_is_put_back(shared: Grounds) -> None:
 
 
 def test_a_transaction_that_was_left_open_does_not_stop_a_reset(shared: Grounds) -> None:
-    """A reset ends whoever holds a lock and does nothing."""
+    """A reset terminates an idle transaction that holds a lock."""
     lab = shared.lab
     lab.up()
     with psycopg.connect(lab.endpoints.databases["order"]) as left_open:

@@ -1,4 +1,4 @@
-"""The instructors' scenarios: each proves its fault and its healing, and fails loudly when either had no effect."""
+"""The instructors' scenarios: each verifies its fault and its healing, and fails if either has no effect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.suite.chance import short_sample
 ALL = load_scenarios()
 FAULTY = [name for name, one in ALL.items() if any(step.verb.kind == "fault" for step in one.inject)]
 SILENT = {"deadline-passed": 45.0}
-"""Seconds after which what is missing is missed, where that takes longer than the others' 4."""
+"""Seconds until a missing fault is detected, for scenarios that need more than the default of 4 s."""
 
 METRIC = re.compile(r"\b[a-z]+(?:[_:][a-z0-9_:]+)+\b(?!\()")
 
@@ -40,7 +40,7 @@ heal = [{ start = "payment" }]
 
 @pytest.fixture
 def whole(shared: Grounds) -> Iterator[Grounds]:
-    """Give the shared lab as at the course's start, and leave it so."""
+    """Return the shared lab at the start of the course, and reset it after the test."""
     shared.lab.reset()
     yield shared
     shared.lab.reset()
@@ -48,7 +48,7 @@ def whole(shared: Grounds) -> Iterator[Grounds]:
 
 @pytest.mark.parametrize("name", short_sample(ALL, 2))
 def test_it_proves_itself(whole: Grounds, name: str) -> None:
-    """The fault is seen, and after the healing every part serves, an order completes, every invariant holds."""
+    """The fault is observed; after healing, every component is ready, an order completes and every invariant holds."""
     player = Player(whole.lab)
     player.run(ALL[name])
     assert player.on == name
@@ -58,17 +58,17 @@ def test_it_proves_itself(whole: Grounds, name: str) -> None:
 
 @pytest.mark.parametrize("name", short_sample(FAULTY, 1))
 def test_it_fails_without_its_fault(whole: Grounds, name: str) -> None:
-    """Where everything is done but the fault, the scenario says that it was not seen."""
+    """A scenario without its fault reports that the fault was not observed."""
     with pytest.raises((NotSeen, LabError)):
         Player(whole.lab, patience=SILENT.get(name, 4.0)).run(ALL[name], leave_out=["fault"])
 
 
 def test_a_healing_that_leaves_something_is_told(whole: Grounds, tmp_path: Path) -> None:
-    """A healing that does not heal is an error that says what was not seen; `lab reset` heals it and forgets it."""
+    """A healing without effect is an error that names the failed check; `lab reset` heals and clears the scenario."""
     bad = write(tmp_path, WHOLE.replace('{ start = "payment" }', '{ order = "next" }'))
     player = Player(whole.lab, patience=3)
     player.run(bad)
-    # What heals is read from the lab's own folder of scenarios; this one is not there.
+    # `heal` reads the scenario from the lab's own folder of scenarios, which does not contain this one.
     with pytest.raises(ScenarioError, match="no scenario 'test'"):
         player.heal()
     whole.lab.reset()
@@ -77,7 +77,7 @@ def test_a_healing_that_leaves_something_is_told(whole: Grounds, tmp_path: Path)
 
 
 def test_one_at_a_time(whole: Grounds) -> None:
-    """While one is on another is refused, and so is a healing when none is on."""
+    """A second scenario is rejected while one is on, and so is a healing when none is on."""
     player = Player(whole.lab)
     with pytest.raises(ScenarioOn, match="No scenario is on"):
         player.heal()
@@ -88,7 +88,7 @@ def test_one_at_a_time(whole: Grounds) -> None:
 
 
 def test_the_command_runs_and_heals(whole: Grounds) -> None:
-    """`run` in one process and `heal` in another; with --json both print JSON only; a broken lab is refused."""
+    """`run` and `heal` work in separate processes, print only JSON with `--json`, and `run` rejects a broken lab."""
     ran = json.loads(whole.must("scenario", "run", "card-declined", "--json"))
     assert ran["run"]["scenario"] == "card-declined"
     assert len(ran["run"]["steps"]) == len(ALL["card-declined"].inject) + len(ALL["card-declined"].proof)
@@ -102,7 +102,7 @@ def test_the_command_runs_and_heals(whole: Grounds) -> None:
 
 
 def test_without_a_lab(grounds: Grounds) -> None:
-    """`list` and `show` need no running lab; `run` says how to get one; a wrong name names the right ones."""
+    """`list` and `show` need no running lab, `run` names the next step, and an unknown name lists the valid ones."""
     listed = json.loads(grounds.must("scenario", "list", "--json"))
     assert [one["name"] for one in listed] == list(ALL)
     assert "Speak" not in grounds.must("scenario", "show", "retry-storm")
@@ -114,7 +114,7 @@ def test_without_a_lab(grounds: Grounds) -> None:
 
 
 def test_there_are_enough() -> None:
-    """At least twenty, in every chapter, each with speaker notes, something to watch, and a notebook of the course."""
+    """Every chapter has scenarios, at least 20 in all, each with speaker notes, something to watch and a notebook."""
     assert len(ALL) >= 20
     assert {one.chapter for one in ALL.values()} == set(CHAPTERS)
     for one in ALL.values():
@@ -125,7 +125,7 @@ def test_there_are_enough() -> None:
 
 
 def test_what_a_step_says_about_itself() -> None:
-    """Every step of every scenario tells in words what it does, without gaps."""
+    """Every step of every scenario has a complete description."""
     for one in ALL.values():
         for words in [str(step) for part in (one.inject, one.proof, one.heal, one.healed) for step in part]:
             assert words.strip()
@@ -133,7 +133,7 @@ def test_what_a_step_says_about_itself() -> None:
 
 
 def test_every_verb_is_used() -> None:
-    """A verb that no scenario uses would be one that no test tries."""
+    """Every verb occurs in a scenario, and is therefore tested."""
     used = {
         step.verb.name
         for one in ALL.values()
@@ -157,7 +157,7 @@ def test_every_verb_is_used() -> None:
     ],
 )
 def test_a_bad_file_is_refused(tmp_path: Path, change: tuple[str, str], says: str) -> None:
-    """What is wrong in a file is named, with its place and what could stand there, before anything is done."""
+    """An error in a file is reported with its place and the valid values, before anything is done."""
     assert change[0] in WHOLE
     with pytest.raises(ScenarioError, match=says) as refused:
         write(tmp_path, WHOLE.replace(*change))
@@ -165,7 +165,7 @@ def test_a_bad_file_is_refused(tmp_path: Path, change: tuple[str, str], says: st
 
 
 def test_charts_ask_for_what_there_is() -> None:
-    """Every metric in a scenario's charts stands in the table of metrics, or is recorded by a rule."""
+    """Every metric in a scenario's charts is in the table of metrics, or recorded by a rule."""
     told = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     rules = (ROOT / "lab-stack" / "prometheus" / "recording.rules.yml").read_text(encoding="utf-8")
     for one in ALL.values():
@@ -175,7 +175,7 @@ def test_charts_ask_for_what_there_is() -> None:
 
 
 def test_names_come_from_the_files() -> None:
-    """A scenario is called as its file, without the number; no two have the same name."""
+    """A scenario has the name of its file without the number, and no two have the same name."""
     assert len(ALL) == len(list(FOLDER.glob("*.toml")))
     assert load_scenario("no-stock").title == ALL["no-stock"].title
 

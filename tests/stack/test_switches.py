@@ -1,4 +1,4 @@
-"""The teaching switches: each does the wrong that it promises, in its service only, and a reset makes all right."""
+"""The fault switches: each causes its fault, in its service only, and a reset turns all of them off."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNIQUE_KEYS = "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHER
 
 @pytest.fixture
 def lab(shared: Grounds) -> Iterator[Lab]:
-    """Give the shared lab at the course's start; what it does wrong afterwards ends with the test."""
+    """Return the shared lab at the start of the course; reset it after the test if a fault switch is on."""
     shared.lab.reset()
     yield shared.lab
     if shared.lab.switches:
@@ -35,13 +35,13 @@ def lab(shared: Grounds) -> Iterator[Lab]:
 
 
 def rows(lab: Lab, service: str, query: str, *values: object) -> list[tuple[Any, ...]]:
-    """Ask a service's database something."""
+    """Run a query on a service's database and return the rows."""
     with psycopg.connect(lab.endpoints.databases[service], connect_timeout=5) as connection:
         return connection.execute(query.encode(), values or None).fetchall()
 
 
 def types(lab: Lab, order_id: str) -> list[str]:
-    """Return the types of all records about an order, in the order of time."""
+    """Return the types of all records of an order in chronological order."""
     topics = [service.events_topic for service in lab.services]
     return [record.type for record in broker.read_all(lab.endpoints.kafka, topics) if record.key == order_id]
 
@@ -51,7 +51,7 @@ def types(lab: Lab, order_id: str) -> list[str]:
 
 @pytest.mark.parametrize("switch", short_sample(SWITCHES, 1))
 def test_a_switch_is_seen_and_touches_one_service(shared: Grounds, lab: Lab, switch: str) -> None:
-    """Status, repr and list name it where it is on; only that service was restarted, and all are ready."""
+    """Status, repr and list show a switch that is on; only its service restarts, and all services are ready."""
     before = shared.pids()
     what = f"{switch}=1" if switch == "slow-handler" else switch
     shared.must("switch", "on", "shipping", what)
@@ -72,7 +72,7 @@ def test_a_switch_is_seen_and_touches_one_service(shared: Grounds, lab: Lab, swi
 
 @pytest.mark.parametrize("switches", [list(SWITCHES), list(SWITCHES)[::-1]], ids=["in order", "in reverse"])
 def test_all_switches_go_together(switches: list[str]) -> None:
-    """A service can be put together with all of them on, in whatever order they were turned on."""
+    """A service can be built with all switches on, in any order."""
     settings = Settings(
         database_url="postgresql://localhost/nowhere",
         kafka_bootstrap_servers="localhost:1",
@@ -85,7 +85,7 @@ def test_all_switches_go_together(switches: list[str]) -> None:
 
 
 def test_several_switches_and_services(shared: Grounds, lab: Lab) -> None:
-    """Switches add up, in one service and in several; each is turned off alone, or all of a service at once."""
+    """Several switches can be on in one service or in several, and are turned off one by one or per service."""
     lab.switch_on("order", "strip-traceparent")
     lab.switch_on("payment", "inbox-off")
     lab.switch_on("payment", "slow-handler", 0.1)
@@ -98,7 +98,7 @@ def test_several_switches_and_services(shared: Grounds, lab: Lab) -> None:
     assert lab.switches["payment"] == {"slow-handler": "0.1"}
     lab.switch_off("payment")
     assert lab.switches == {"order": {"strip-traceparent": ""}}
-    # A service that is down takes it up when it starts.
+    # A stopped service applies the switch when it starts.
     lab.stop("order")
     lab.switch_on("order", "slow-handler", 0.2)
     assert shared.state_of("order") == "stopped"
@@ -107,7 +107,7 @@ def test_several_switches_and_services(shared: Grounds, lab: Lab) -> None:
 
 
 def test_reset_and_down_turn_all_off(shared: Grounds, lab: Lab) -> None:
-    """After a `reset`, and after a `down` and an `up`, every service does it right, and takes orders."""
+    """After a `reset`, or a `down` and an `up`, all switches are off and orders complete."""
     for end, switches in ("reset", ("guards-off",)), ("down", ("offset-first",)):
         for switch in switches:
             lab.switch_on("payment", switch)
@@ -123,7 +123,7 @@ def test_reset_and_down_turn_all_off(shared: Grounds, lab: Lab) -> None:
 
 
 def test_what_can_not_be_switched_is_said(shared: Grounds, lab: Lab, grounds: Grounds) -> None:
-    """Unknown services, switches and values are named with what there is, and change nothing."""
+    """An unknown service, switch or value is an error that lists the valid ones, and changes nothing."""
     pids = shared.pids()
     assert_clear(shared.run("switch", "on", "paymint", "inbox-off"), "paymint", "payment")
     assert_clear(shared.run("switch", "off", "payment", "outbox-off"), "outbox-off", "inbox-off", "lab switch list")
@@ -137,11 +137,11 @@ def test_what_can_not_be_switched_is_said(shared: Grounds, lab: Lab, grounds: Gr
     assert_clear(grounds.run("switch", "on", "payment", "inbox-off"), "not running", "lab up")
 
 
-# --- what each does
+# --- effects of each switch
 
 
 def test_inbox_off_alone_is_caught_by_the_guards(lab: Lab) -> None:
-    """Events that come again are handled again, and change nothing: the row's status stops them."""
+    """Redelivered events are handled again without effect, because the row's status guards against them."""
     order = place(lab)
     assert ended(lab, order) == ("COMPLETED", None)
     lab.switch_on("payment", "inbox-off")
@@ -153,7 +153,7 @@ def test_inbox_off_alone_is_caught_by_the_guards(lab: Lab) -> None:
 
 @pytest.mark.long
 def test_inbox_and_guards_off_charge_twice(shared: Grounds, lab: Lab) -> None:
-    """The event that comes again takes the money again; `lab check` names it; a reset brings every guard back."""
+    """A redelivered event captures the money again, `lab check` names the order, and a reset restores every guard."""
     guards = rows(lab, "payment", UNIQUE_KEYS)
     order = place(lab)
     assert ended(lab, order) == ("COMPLETED", None)
@@ -179,7 +179,7 @@ def test_inbox_and_guards_off_charge_twice(shared: Grounds, lab: Lab) -> None:
 
 @pytest.mark.long
 def test_dual_write_works_until_something_breaks(lab: Lab) -> None:
-    """Events come, and orders go to their end, with nothing in the outbox: as long as nothing crashes."""
+    """As long as nothing crashes, events are published and orders complete, with nothing in the outbox."""
     lab.switch_on("payment", "dual-write")
     order = place(lab)
     assert ended(lab, order) == ("COMPLETED", None)
@@ -189,7 +189,7 @@ def test_dual_write_works_until_something_breaks(lab: Lab) -> None:
 
 @pytest.mark.long
 def test_dual_write_loses_an_event(shared: Grounds, lab: Lab) -> None:
-    """A crash after the commit: the money is taken, and nobody will ever hear of it."""
+    """After a crash after the commit, the money is captured, but the event is never published."""
     lab.switch_on("payment", "dual-write", "crash-after-commit")
     order = place(lab)
     assert wait_until(lambda: shared.state_of("payment") == "failed", 20)
@@ -203,7 +203,7 @@ def test_dual_write_loses_an_event(shared: Grounds, lab: Lab) -> None:
 
 @pytest.mark.long
 def test_dual_write_invents_an_event(shared: Grounds, lab: Lab) -> None:
-    """A crash before the commit: a shipment is scheduled for a payment that was never made."""
+    """After a crash before the commit, a shipment is scheduled for a payment that was never made."""
     lab.switch_on("payment", "dual-write", "crash-before-commit")
     order = place(lab)
     assert wait_until(lambda: shared.state_of("payment") == "failed", 20)
@@ -217,7 +217,7 @@ def test_dual_write_invents_an_event(shared: Grounds, lab: Lab) -> None:
     "wrong", [True, pytest.param(False, marks=pytest.mark.long)], ids=["offset-first", "offset-last"]
 )
 def test_a_kill_in_the_middle_of_an_event(shared: Grounds, lab: Lab, wrong: bool) -> None:
-    """With the offset committed first, an event whose handler is killed is lost; committed last, it comes again."""
+    """After a kill of its handler, an event is lost if its offset was committed first, and redelivered otherwise."""
     if wrong:
         lab.switch_on("payment", "offset-first")
     lab.switch_on("payment", "slow-handler", 3)
@@ -232,7 +232,7 @@ def test_a_kill_in_the_middle_of_an_event(shared: Grounds, lab: Lab, wrong: bool
     verdicts = {verdict.name: verdict for verdict in lab.check(wait_for_rest=20)}
     assert verdicts["inboxes-hold-each-event-once"].offenders == [order]
     assert payment(lab, order) == {}
-    # What was lost on the way in can be had again.
+    # A lost event can be resent.
     lab.resend(order)
     assert ended(lab, order)[0] in TERMINAL
     assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
@@ -240,7 +240,7 @@ def test_a_kill_in_the_middle_of_an_event(shared: Grounds, lab: Lab, wrong: bool
 
 @pytest.mark.long
 def test_slow_handler_takes_its_time(lab: Lab) -> None:
-    """Each event takes that service so many seconds longer."""
+    """Each event takes the given number of seconds longer in that service."""
     lab.switch_on("inventory", "slow-handler", 1.5)
     order = place(lab)
     assert ended(lab, order) == ("COMPLETED", None)
@@ -251,7 +251,7 @@ def test_slow_handler_takes_its_time(lab: Lab) -> None:
 
 @pytest.mark.long
 def test_strip_traceparent_ends_the_trace(lab: Lab) -> None:
-    """What the service says belongs to no trace; the others go on with theirs."""
+    """The service's events belong to no trace; the other services continue theirs."""
     lab.switch_on("inventory", "strip-traceparent")
     order = place(lab)
     assert ended(lab, order) == ("COMPLETED", None)

@@ -1,4 +1,4 @@
-"""Waits: probes come often at first, then seldom, unless a fixed pace is asked for."""
+"""Waits probe often at first, then less often, unless a fixed interval is set."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from labstack.waiting import wait_until
 
 
 def probes(interval: float | None = None) -> int:
-    """Return how many probes a wait of half a second makes."""
+    """Return the number of probes that a wait of 0.5 s makes."""
     made: list[None] = []
     assert not wait_until(lambda: made.append(None), 0.5, interval=interval)
     return len(made)
 
 
 def test_pauses_grow_from_twenty_milliseconds() -> None:
-    """By default half a second has three probes at least and 26 at most, since no pause is shorter than 20 ms."""
+    """By default, a wait of 0.5 s makes 3 to 26 probes, because no pause is shorter than 20 ms."""
     assert 3 <= probes() <= 26
 
 
 def test_a_fixed_pace_is_kept() -> None:
-    """With one interval of a second the wait probes at its start and at its end only."""
+    """With an interval of 1 s, a shorter wait probes only at its start and at its end."""
     assert probes(interval=1.0) == 2
 
 
 def test_the_last_answer_is_returned() -> None:
-    """A wait returns what the probe returned, true or not."""
+    """A wait returns the last result of the probe, true or not."""
     assert wait_until(lambda: "ready", 1) == "ready"
     assert wait_until(lambda: "", 0.05) == ""

@@ -1,4 +1,4 @@
-"""Requests through the gateway, and what came of them."""
+"""Requests through the gateway, and their responses."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import httpx
 
 @dataclass
 class Answers:
-    """What a number of requests was answered with.
+    """Responses to a number of requests.
 
     Attributes
     ----------
     statuses : Counter
-        HTTP statuses; 0 where there was no answer.
+        HTTP statuses; 0 if there was no response.
     versions : Counter
-        Which version of the service answered; empty where none did.
+        Versions of the service that responded; empty if there was no response.
     seconds : list of float
-        How long each took.
+        Duration of each request in seconds.
     """
 
     statuses: Counter[int] = field(default_factory=Counter)
@@ -39,7 +39,7 @@ class Answers:
 
 
 def ask(origin: str, path: str, times: int, *, at_once: int = 1, headers: dict[str, str] | None = None) -> Answers:
-    """Send a number of GET requests, so many at once, and return what was answered."""
+    """Send a number of GET requests, `at_once` of them concurrently, and return the responses."""
     answers = Answers()
     lock = threading.Lock()
     with httpx.Client(
@@ -63,7 +63,7 @@ def ask(origin: str, path: str, times: int, *, at_once: int = 1, headers: dict[s
 
 @contextmanager
 def asking(origin: str, path: str) -> Iterator[Answers]:
-    """Send one GET request after the other for the length of the block, over a connection that stays."""
+    """Send GET requests one after another during the block, over a persistent connection."""
     answers, ended = Answers(), threading.Event()
 
     def run() -> None:
@@ -87,5 +87,5 @@ def asking(origin: str, path: str) -> Iterator[Answers]:
 
 
 def plausible(hits: int, times: int, share: float) -> bool:
-    """Whether so many hits are within what a share of all requests gives in 99.99% of all runs."""
+    """Report whether a number of hits is within the 99.99% interval of a share of the requests."""
     return abs(hits - times * share) <= 3.9 * math.sqrt(times * share * (1 - share)) + 1

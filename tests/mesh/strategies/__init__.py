@@ -1,4 +1,4 @@
-"""Hypothesis strategies for configurations that istiod takes: broad in what they say, narrow in their names."""
+"""Hypothesis strategies for configurations that istiod accepts: many features, few names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["configurations"]
 
 
 MOMENTS = ("2025-12-31T23:59:59Z", "2026-01-02T03:04:05Z", "2026-01-02T05:04:05+02:00")
-# The elder wins; what else stands in the metadata means nothing.
+# On a conflict the older object wins; other metadata has no effect.
 METADATA = st.one_of(
     *[st.just({})] * 3,
     st.fixed_dictionaries(
@@ -33,7 +33,7 @@ METADATA = st.one_of(
 
 @st.composite
 def configurations(draw: st.DrawFn) -> str:
-    """Return a whole configuration as YAML, its documents in any order."""
+    """Return a whole configuration as YAML, with its documents in random order."""
     entries = draw(service_entries())
     world = World.of(entries)
     documents: list[dict[str, Any]] = [
@@ -50,7 +50,7 @@ def configurations(draw: st.DrawFn) -> str:
 
 @st.composite
 def _twins(draw: st.DrawFn, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return, now and then, a document whose name another has, too, but nothing else."""
+    """Occasionally return a document with the name of another document but different content."""
     if draw(st.integers(0, 9)):
         return []
     first, second = draw(st.sampled_from(documents)), draw(st.sampled_from(documents))

@@ -1,4 +1,4 @@
-"""ServiceEntries."""
+"""Strategies for ServiceEntries."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _endpoint(draw: st.DrawFn, ports: list[JSON], resolution: str) -> JSON:
     elif len(ports) == 1 and draw(st.integers(0, 15)) == 0:
         return {"address": "unix:///tmp/order.sock"}
     elif draw(st.integers(0, 99)) == 0:
-        addresses = ["10.0.0.1"]  # the gateway's own
+        addresses = ["10.0.0.1"]  # the gateway's own address
     own = {port["name"]: draw(st.integers(1, 65535)) for port in ports if draw(st.booleans())}
     return given(
         {
@@ -85,7 +85,7 @@ def _spec(draw: st.DrawFn, hosts: list[str], namespace: str) -> JSON:
 
 @st.composite
 def service_entries(draw: st.DrawFn) -> list[JSON]:
-    """Return ServiceEntries. No host stands twice in one namespace, since istiod then leaves it to chance who wins."""
+    """Return ServiceEntries. A host occurs once per namespace, since istiod picks between duplicates at random."""
     result, taken = [], set()
     for number in range(draw(st.integers(1, 5))):
         namespace = draw(namespaces)

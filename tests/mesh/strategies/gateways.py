@@ -1,4 +1,4 @@
-"""Gateways: several, whose servers share ports, bind addresses and hosts."""
+"""Strategies for several Gateways whose servers share ports, bind addresses and hosts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _server(draw: st.DrawFn, name: str) -> JSON:
 
 @st.composite
 def gateways(draw: st.DrawFn) -> list[JSON]:
-    """Return Gateways named gw-a, gw-b and gw-c."""
+    """Return one to three Gateways, named gw-a, gw-b and gw-c."""
     result = []
     for name in ("gw-a", "gw-b", "gw-c")[: draw(st.integers(1, 3))]:
         servers = [draw(_server(f"http-{number}")) for number in range(draw(st.integers(1, 3)))]

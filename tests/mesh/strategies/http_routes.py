@@ -1,4 +1,4 @@
-"""Routes of VirtualServices."""
+"""Strategies for the routes of VirtualServices."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _destination(world: World) -> st.SearchStrategy[JSON]:
 
 @st.composite
 def _headers(draw: st.DrawFn, authority: bool) -> JSON:
-    """Return header operations; `authority` lets them name another host."""
+    """Return header operations; `authority` allows them to set another host."""
     headers = draw(HEADERS)
     if authority and draw(st.integers(0, 4)) == 0:
         name = draw(st.sampled_from((":authority", "Host", "host")))
@@ -171,7 +171,7 @@ def _forward(draw: st.DrawFn, world: World) -> JSON:
 
 @st.composite
 def http_route(draw: st.DrawFn, world: World) -> JSON:
-    """Return a route that passes on, redirects or answers."""
+    """Return a route that forwards, redirects or responds directly."""
     which = draw(st.integers(0, 7))
     if which == 0:
         spec = {

@@ -1,4 +1,4 @@
-"""Matches of routes."""
+"""Strategies for the matches of routes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ string_matches = st.one_of(
     st.fixed_dictionaries({"prefix": texts}),
     st.fixed_dictionaries({"regex": st.sampled_from(REGEXES)}),
 )
-# An empty match asks that the header is there, as does the regex `*`, which validation takes in some places only.
+# An empty match requires only that the header is present. So does the regex `*`, which only some fields accept.
 present: st.SearchStrategy[JSON] = st.just({})
 URIS = st.one_of(
     st.sampled_from(("/", "/order", "/order/", "/payment", "")).map(lambda path: {"prefix": path}),
@@ -42,6 +42,6 @@ match = fields(
         "statPrefix": st.just("stats"),
     },
 )
-# Matches that say little are the commoner ones, and those that meet others.
+# Simple matches are more common, and overlap with others more often.
 simple = fields({}, {"uri": URIS, "headers": st.dictionaries(HEADERS, string_matches, max_size=1)})
 matches = st.lists(st.one_of(simple, simple, match), min_size=1, max_size=3)

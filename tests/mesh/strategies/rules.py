@@ -1,4 +1,4 @@
-"""DestinationRules."""
+"""Strategies for DestinationRules."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _subset(draw: st.DrawFn, name: str) -> JSON:
 
 @st.composite
 def destination_rules(draw: st.DrawFn, world: World) -> list[JSON]:
-    """Return DestinationRules, of which some are for one host."""
+    """Return DestinationRules, some of them for the same host."""
     result = []
     for number in range(draw(st.integers(0, 5))):
         namespace = draw(namespaces)

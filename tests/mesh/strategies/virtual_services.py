@@ -1,4 +1,4 @@
-"""VirtualServices: several for one host, of one or more gateways."""
+"""Strategies for VirtualServices: several for one host, on one or more gateways."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ GATEWAYS = (
 
 @st.composite
 def _hosts(draw: st.DrawFn) -> list[str]:
-    """Return hosts of which none covers another, as validation wants it."""
+    """Return hosts that do not cover each other, as validation requires."""
     result: list[str] = []
     for host in draw(st.lists(st.sampled_from(HOSTS), min_size=1, max_size=3)):
         if not any(is_subset(host, other) or is_subset(other, host) for other in result):
@@ -48,7 +48,7 @@ def _hosts(draw: st.DrawFn) -> list[str]:
 def _spec(draw: st.DrawFn, namespace: str, world: World) -> JSON:
     gateways = draw(sometimes(st.lists(st.sampled_from(GATEWAYS), min_size=1, max_size=2), 1))
     hosts = draw(_hosts())
-    if "mesh" in gateways and "*" in hosts:  # what is for sidecars, too, can't be for every host
+    if "mesh" in gateways and "*" in hosts:  # a VirtualService for sidecars can't have the host *
         hosts = ["a.test"]
     return given(
         {

@@ -1,4 +1,4 @@
-"""The few names that everything is made of, and pieces that all kinds share."""
+"""The few names that all strategies use, and fragments that all kinds share."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ percents = st.sampled_from((0, 0.0001, 0.5, 1, 10, 12.5, 33.333333, 50, 99.9999,
 
 @dataclass(frozen=True)
 class World:
-    """What there is, so that most of what is said of it isn't said in vain."""
+    """The hosts and ports that exist, so that most references have a target."""
 
     hosts: tuple[str, ...]
     ports: tuple[int, ...]
 
     @classmethod
     def of(cls, entries: Iterable[JSON]) -> World:
-        """Return what ServiceEntries declare."""
+        """Return the hosts and ports that ServiceEntries declare."""
         specs = [entry["spec"] for entry in entries]
         hosts = dict.fromkeys(host for spec in specs for host in spec["hosts"])
         ports = dict.fromkeys(port["number"] for spec in specs for port in spec["ports"])
@@ -52,17 +52,17 @@ class World:
 def fields(
     required: Mapping[str, st.SearchStrategy[Any]], optional: Mapping[str, st.SearchStrategy[Any]]
 ) -> st.SearchStrategy[JSON]:
-    """Return objects with some of the optional fields; an object seldom has them all."""
+    """Return objects with the required fields and some of the optional ones, seldom all."""
     return st.fixed_dictionaries(dict(required), optional=dict(optional))
 
 
 def some(optional: Mapping[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[JSON]:
-    """Return objects with at least one of the fields."""
+    """Return objects with at least one of the optional fields."""
     return st.fixed_dictionaries({}, optional=dict(optional)).filter(bool)
 
 
 def sometimes(strategy: st.SearchStrategy[Any], odds: int = 4) -> st.SearchStrategy[Any]:
-    """Return a value once in `odds` times, else None, which `given` leaves out."""
+    """Return a value once in `odds` draws, otherwise None, which `given` omits."""
     return st.integers(0, odds - 1).flatmap(lambda number: strategy if number == 0 else st.none())
 
 
@@ -73,7 +73,7 @@ def given(spec: Mapping[str, Any]) -> JSON:
 
 @st.composite
 def export_to(draw: st.DrawFn, namespace: str) -> list[str]:
-    """Return namespaces, as validation wants them: each once, and ``*`` alone."""
+    """Return namespaces that pass validation: no duplicates, and ``*`` only alone."""
     names = draw(st.lists(st.sampled_from((".", "default", "shop", "elsewhere")), min_size=1, max_size=2, unique=True))
     if "." in names and namespace in names:
         names.remove(namespace)

@@ -1,6 +1,6 @@
 #!/bin/bash
-# What Debezium's image does at its start: some properties of the worker have variables of their own, and defaults; beside them each
-# variable CONNECT_SOME_NAME becomes the property some.name.
+# Start as Debezium's image does: some properties of the worker have separate environment variables and defaults, and each environment
+# variable CONNECT_SOME_NAME sets the property some.name.
 set -euo pipefail
 [[ ${1:-} == start ]] || exec "$@"
 for needed in CONFIG_STORAGE_TOPIC OFFSET_STORAGE_TOPIC STATUS_STORAGE_TOPIC; do

@@ -1,5 +1,5 @@
 #!/bin/sh
-# As the official image's: what begins with a dash are Envoy's options; Envoy itself does not run as root.
+# As in the official image, arguments that start with a dash are Envoy's options, and Envoy does not run as root.
 set -e
 if [ "${1#-}" != "$1" ]; then
     set -- envoy "$@"

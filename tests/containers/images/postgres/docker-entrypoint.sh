@@ -1,6 +1,6 @@
 #!/bin/bash
-# What the official image promises: an empty data folder becomes a cluster with POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB,
-# made by a server that takes the same flags, but listens to nobody; then the server runs as the user postgres.
+# Behave as the official image: initialize an empty data folder as a cluster with POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB, using
+# a server with the same flags that accepts no TCP connections. Then run the server as the user postgres.
 set -euo pipefail
 [[ ${1:-} == -* ]] && set -- postgres "$@"
 if [[ $1 == postgres && $(id -u) == 0 ]]; then
