@@ -205,17 +205,15 @@ class AFuse(Exercise):
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         bench.lab.mesh.reset()
-        bench.lab.mesh.apply(f"{HEAD}{ALL}\n    timeout: 4s\n    retries: {{attempts: 0}}{TO_V1}\n")
-        return "A request for orders may wait four seconds, and as many as like may wait.", as_it_is(bench)
+        bench.lab.mesh.apply(f"{HEAD}{ALL}\n    timeout: 15s\n    retries: {{attempts: 0}}{TO_V1}\n")
+        return "A request for orders may wait fifteen seconds, and as many as like may wait.", as_it_is(bench)
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if is_untouched(bench):
             return untouched("As many as like may wait.")
         if set(bench.shop.traffic(2, ASK).statuses) != {200}:
             return wrong("Even now, while all is well, requests fail. Are the subsets v1 and v2 still in your rule?")
-        with frozen_order(bench):
-            flags = in_turn(bench, 10)
-        refused = flags.count("UO")
+        refused = waiting_in_turn(bench, 10).count("UO")
         if refused == 7:
             return right("Ten came: three waited, seven were refused at once (UO).")
         return wrong(
@@ -226,8 +224,11 @@ class AFuse(Exercise):
         return put_back(bench)
 
 
-def in_turn(bench: Bench, times: int) -> list[str]:
-    """Send requests that wait, each after Envoy has counted the previous one, and return their response flags."""
+def waiting_in_turn(bench: Bench, times: int) -> list[str]:
+    """Send requests to a frozen service, each after Envoy has counted the previous one; return their response flags.
+
+    The service resumes after the last request, so that the requests that wait for it are answered.
+    """
     name = r"8000\|v1\|order\..*upstream_(rq_active|rq_pending_active|rq_pending_overflow)$"
 
     def counted() -> int:
@@ -236,9 +237,10 @@ def in_turn(bench: Bench, times: int) -> list[str]:
     before = counted()
     with ThreadPoolExecutor(times) as pool:
         sent = []
-        for number in range(times):
-            sent.append(pool.submit(bench.shop.traffic, 1, ASK))
-            waiting.wait_until(lambda number=number: counted() - before > number, 2, interval=0.01)  # type: ignore[misc]
+        with frozen_order(bench):
+            for number in range(times):
+                sent.append(pool.submit(bench.shop.traffic, 1, ASK))
+                waiting.wait_until(lambda number=number: counted() - before > number, 2, interval=0.01)  # type: ignore[misc]
         return [line["response_flags"] for one in sent for line in one.result().log()]
 
 

@@ -39,8 +39,8 @@ def browser() -> Iterator[Browser]:
     assert psutil.wait_procs(mine, timeout=15)[1] == []
 
 
-OF_A_KILLED_KERNEL = re.compile(r"Canceled future for \w+ message before replies were done$")
-"""JupyterLab's error for a request to a kernel that a test then killed."""
+OF_A_KILLED_KERNEL = re.compile(r"(Canceled future for \w+ message before replies were done|^Cannot send)$")
+"""JupyterLab's errors for a request, or a widget's message, to a kernel that a test killed."""
 
 
 @pytest.fixture(scope="module")
