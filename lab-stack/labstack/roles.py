@@ -75,7 +75,7 @@ class Component(ABC):
 
     name: str
     kind: Kind
-    timeout: float = 60
+    timeout: float = 120
     grace: float = 5
     optional: bool = False
     remark: str = ""
@@ -160,7 +160,7 @@ class Gateway(HttpComponent):
 
     name = "envoy"
     kind = "gateway"
-    timeout = 60
+    timeout = 120
     grace = 3
 
     @property
@@ -195,7 +195,7 @@ class ControlPlane(HttpComponent):
 
     name = "istiod"
     kind = "control plane"
-    timeout = 60
+    timeout = 120
     grace = 3
 
     def is_ready(self) -> bool:
@@ -268,7 +268,7 @@ class Observer(HttpComponent):
     """
 
     kind = "observer"
-    timeout = 30
+    timeout = 60
     grace = 3
     ready_path: str
 

@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from labstack.errors import DownloadFailed, ProgramMissing
 from labstack.local import jars, java
 from labstack.local import postgres as local_postgres
+from labstack.local import programs as local_programs
 from labstack.local.identity import for_postgres
 from labstack.local.postgres import programs
 from labstack.paths import LabPaths
+from labstack.progress import Progress
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds
 
@@ -232,8 +235,6 @@ def test_a_proxy_does_not_come_between_the_lab_and_its_parts(shared: Grounds) ->
 
 def test_two_labs_prepare_one_after_the_other(grounds: Grounds) -> None:
     """A lab that finds another one installing programs reports it and waits."""
-    from filelock import FileLock
-
     lock = FileLock(grounds.paths.cache / "programs.lock")
     with lock:
         prefetch = grounds.begin("prefetch")
@@ -242,3 +243,14 @@ def test_two_labs_prepare_one_after_the_other(grounds: Grounds) -> None:
     out, err = prefetch.communicate(timeout=60)
     assert prefetch.returncode == 0, err
     assert "Everything that a start needs is on this machine" in out
+
+
+def test_a_lab_does_not_wait_for_the_archives_of_another(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another lab builds the class-data archives, a lab starts without them."""
+    built: list[object] = []
+    monkeypatch.setattr(local_programs, "make_archives", lambda *arguments: built.append(arguments))
+    with FileLock(grounds.paths.cache / "archives.lock"):
+        local_programs.prepare_programs(grounds.paths, "test", Progress())
+    assert built == []
+    local_programs.prepare_programs(grounds.paths, "test", Progress())
+    assert len(built) == 1

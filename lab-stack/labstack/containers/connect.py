@@ -47,7 +47,7 @@ class Connect(roles.ConnectWorker, Component):
     # The worker exits at once if the broker's host name does not resolve, as while the broker's container is down.
     after = ("kafka",)
     restarts = True
-    timeout = 90
+    timeout = 150
     # At its first shutdown, Java writes the class-data archive.
     grace = 20
     shared_volume = ARCHIVE

@@ -22,7 +22,7 @@ class Connect(roles.ConnectWorker, JavaComponent):
     """One worker in distributed mode."""
 
     ports = MappingProxyType({"connect": 8083, jmx.port_name("connect"): 9405})
-    timeout = 60
+    timeout = 120
     grace = 6
 
     def prepare(self) -> Command:

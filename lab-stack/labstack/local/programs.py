@@ -53,14 +53,15 @@ def prepare_programs(paths: LabPaths, lab_id: str, progress: Progress, *, archiv
     archives : bool
         Whether to build the class-data archives as well.
     """
-    with _programs_locked(paths, progress):
-        with progress.stage("programs") as stage:
-            java = find_java()
-            progress.note(stage, f"Java {java.version}")
-            jars.fetch(
-                paths.cache,
-                lambda done, total: progress.note(stage, f"Kafka and Debezium: {done} of {total} jars"),
-            )
-            make_template(paths)
-        if archives:
+    with _programs_locked(paths, progress), progress.stage("programs") as stage:
+        java = find_java()
+        progress.note(stage, f"Java {java.version}")
+        jars.fetch(
+            paths.cache,
+            lambda done, total: progress.note(stage, f"Kafka and Debezium: {done} of {total} jars"),
+        )
+        make_template(paths)
+    if archives:
+        # The archives are optional. While another lab builds them, this one starts without.
+        with contextlib.suppress(Timeout), FileLock(paths.cache / "archives.lock").acquire(timeout=0):
             make_archives(paths, lab_id, progress)
