@@ -31,8 +31,8 @@ def topics() -> None:
 
     plan = json.loads(PLAN.read_text())["topics"]
     wanted = [NewTopic(name, plan["partitions"], 1, config=plan["config"].get(name, {})) for name in plan["names"]]
-    made = AdminClient({"bootstrap.servers": KAFKA}).create_topics(wanted, operation_timeout=30)
-    for name, answer in made.items():
+    client = AdminClient({"bootstrap.servers": KAFKA})
+    for name, answer in client.create_topics(wanted, operation_timeout=30).items():
         try:
             answer.result(PATIENCE)
         except KafkaException as error:

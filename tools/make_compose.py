@@ -131,7 +131,8 @@ def build() -> dict[str, Any]:
 
 def bash_asks(port: int, path: str, words: str) -> list[str]:
     """Return a health check for an image with bash but no HTTP client."""
-    ask = f"exec 3<>/dev/tcp/127.0.0.1/{port}; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; grep -q '{words}' <&3"
+    request = f"GET {path} HTTP/1.1\\r\\nHost: envoy\\r\\nConnection: close\\r\\n\\r\\n"  # Envoy rejects HTTP/1.0
+    ask = f"exec 3<>/dev/tcp/127.0.0.1/{port}; printf '{request}' >&3; grep -q '{words}' <&3"
     return ["CMD", "bash", "-c", ask]
 
 
@@ -153,7 +154,7 @@ def health_check(component: Component) -> list[str]:
         "service": python_asks(port, "/healthz/ready", "ready"),
         "gateway": bash_asks(9901, "/listeners", "8080"),
         "control plane": ["CMD", "curl", "--silent", "--output", "/dev/null", f"http://127.0.0.1:{port}/ready"],
-        "observer": ["CMD", "wget", "--quiet", "--spider", f"http://127.0.0.1:{port}{ready_path(component)}"],
+        "observer": ["CMD", "wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{port}{ready_path(component)}"],
     }
     return checks[component.kind]
 
@@ -262,7 +263,8 @@ class Writer:
             if name in self.configs:
                 name += "-" + hashlib.sha256(text.encode()).hexdigest()[:6]
             self.configs[name] = entry
-        return {"source": name, "target": target}
+        # The program that makes Kafka's configuration appends to its own copy, which keeps this mode.
+        return {"source": name, "target": target, "mode": "0644"}
 
     def setup(self) -> dict[str, Any]:
         """Return the three short-lived services."""
