@@ -164,7 +164,7 @@ def install(lock: Path) -> None:
     if not ((uv := find_uv(python)) and fill([uv, "pip", "install", "--python", python], chosen, check=False)):
         fill([python, "-m", "pip", "install"], chosen, check=True)
     if (OFFLINE / "programs").is_dir():
-        subprocess.run([python, "-m", "labstack.offline", OFFLINE / "programs"], check=True)
+        subprocess.run([python, "-m", "labstack.install.offline", OFFLINE / "programs"], check=True)
     # The test packages include the learner's.
     mark.write_text("\n".join({fingerprint(lock), fingerprint(LOCK)}))
 

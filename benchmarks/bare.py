@@ -18,17 +18,18 @@ from sqlalchemy import MetaData, text
 from benchmarks.own_lab import ended_by_signals, temporary_paths, undisturbed
 from labservices.shared.database import make_engine
 from labservices.shared.outbox import outbox_table
-from labstack import broker, ports
-from labstack.local import process
-from labstack.local.component import Component, Site
-from labstack.local.connect import Connect
-from labstack.local.kafka import Kafka
-from labstack.local.postgres import Postgres
-from labstack.local.programs import prepare_programs
-from labstack.paths import LabPaths
+from labstack.backends.processes import process
+from labstack.backends.processes.component import Component, Site
+from labstack.backends.processes.components.connect import Connect
+from labstack.backends.processes.components.kafka import Kafka
+from labstack.backends.processes.components.postgres import Postgres
+from labstack.backends.processes.java.programs import prepare_programs
+from labstack.clients import broker
+from labstack.clients.relay import Relay
+from labstack.config.paths import LabPaths
+from labstack.config.services import ServiceEntry, load_services, load_topics
+from labstack.ports import free as ports
 from labstack.progress import Progress
-from labstack.relay import Relay
-from labstack.services import ServiceEntry, load_services, load_topics
 from labstack.waiting import wait_until
 
 PUBLICATION = "CREATE PUBLICATION outbox FOR TABLE outbox WITH (publish = 'insert')"

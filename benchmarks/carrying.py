@@ -20,7 +20,7 @@ from benchmarks.figures import Latency
 from benchmarks.helper import helper
 from benchmarks.load import Sent, place_orders
 from benchmarks.watching import text_headers, wait_for_all, watching
-from labstack.backend import Endpoints
+from labstack.backends.base import Endpoints
 
 IN_TIME = 5.0
 """Seconds within which an order must be COMPLETED."""

@@ -17,7 +17,7 @@ from benchmarks.bare import INSERT, BareRelay
 from benchmarks.helper import helper
 from benchmarks.watching import text_headers, wait_for_all, watching
 from benchmarks.writing import write_rows
-from labstack import broker
+from labstack.clients import broker
 
 HOPS = ("HopOne", "HopTwo", "HopThree", "HopFour", "HopFive")
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import psutil
 
-from labstack.local.java import find_java
-from labstack.local.postgres import programs
-from labstack.versions import VERSIONS
+from labstack.backends.processes.components.postgres import programs
+from labstack.backends.processes.java.java import find_java
+from labstack.config.versions import VERSIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 

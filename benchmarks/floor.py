@@ -20,9 +20,9 @@ from benchmarks.bare import BareRelay
 from benchmarks.helper import helper
 from benchmarks.watching import wait_for_all, watching
 from benchmarks.writing import write_rows
-from labstack import broker
-from labstack.local.postgres import programs
-from labstack.services import TopicPlan
+from labstack.backends.processes.components.postgres import programs
+from labstack.clients import broker
+from labstack.config.services import TopicPlan
 
 TOPIC = "benchmark.floor"
 SLOT = "benchmark_floor"

@@ -23,10 +23,10 @@ from rich.table import Table
 
 from benchmarks.figures import Latency
 from benchmarks.own_lab import own_lab
+from labstack.config.paths import LabPaths
+from labstack.gateway.steering import ByIstiod, ByTranslator
 from labstack.install import find_program
 from labstack.lab import Lab
-from labstack.mesh.steering import ByIstiod, ByTranslator
-from labstack.paths import LabPaths
 
 RATE = 200.0
 """Requests per second in the first part."""

@@ -20,7 +20,7 @@ from benchmarks.helper import helper
 from benchmarks.load import place_orders
 from benchmarks.own_lab import own_lab
 from benchmarks.watching import text_headers, wait_for_all, watching
-from labstack import http
+from labstack.clients import http
 from labstack.lab import Lab
 
 RATE = 100.0

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from labservices.datasets import load_stream
-from labstack.paths import DATASETS
+from labstack.config.paths import DATASETS
 
 CONNECTIONS = 48
 """Maximum number of concurrent requests: twice the number of the service's threads."""

@@ -20,9 +20,9 @@ from rich.table import Table
 from benchmarks.carrying import carry
 from benchmarks.own_lab import own_lab
 from benchmarks.start import stages_of, start_lab
-from labstack.containers.engine import engine
+from labstack.backends.choice import MODES, Mode
+from labstack.backends.docker.engine import engine
 from labstack.lab import Lab
-from labstack.mode import MODES, Mode
 
 FROM = ("empty data folder", "stopped with data")
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from labstack.backends.choice import Mode
+from labstack.config.paths import LabPaths
 from labstack.lab import Lab
-from labstack.mode import Mode
-from labstack.paths import LabPaths
 from labstack.state import remove_tree
 
 

@@ -20,8 +20,8 @@ from benchmarks.bare import BareRelay
 from benchmarks.helper import helper
 from benchmarks.watching import wait_for_all, watching
 from benchmarks.writing import moments
-from labstack import broker
-from labstack.services import TopicPlan
+from labstack.clients import broker
+from labstack.config.services import TopicPlan
 
 QUEUE = "benchmark"
 

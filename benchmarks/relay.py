@@ -29,7 +29,7 @@ from benchmarks.helper import helper
 from benchmarks.polling import measure_polling
 from benchmarks.watching import text_headers, wait_for_all, watching
 from benchmarks.writing import write_rows
-from labstack.relay import connector_config, connector_name
+from labstack.clients.relay import connector_config, connector_name
 from labstack.waiting import wait_until
 
 RATE = 10.0

@@ -27,10 +27,10 @@ from benchmarks.chain import run_chain
 from benchmarks.figures import Latency
 from benchmarks.own_lab import own_lab
 from benchmarks.start import cpu_seconds
-from labstack import broker
+from labstack.backends.processes import process
+from labstack.backends.processes.backend import LocalBackend
+from labstack.clients import broker
 from labstack.lab import Lab
-from labstack.local import process
-from labstack.local.backend import LocalBackend
 from labstack.waiting import wait_until
 
 MODEST = 10.0

@@ -21,9 +21,9 @@ from rich.table import Table
 from benchmarks.bare import BareRelay, bare_relay
 from benchmarks.carrying import carry
 from benchmarks.own_lab import own_lab
-from labstack.backend import Backend
+from labstack.backends.base import Backend
+from labstack.backends.processes import process
 from labstack.lab import Lab
-from labstack.local import process
 from labstack.progress import Progress, Stage
 from labstack.waiting import wait_until
 
@@ -32,7 +32,7 @@ import json, sys, time
 begin = time.perf_counter()
 from pathlib import Path
 from labstack import Lab
-from labstack.paths import LabPaths
+from labstack.config.paths import LabPaths
 imported = time.perf_counter()
 status = Lab(paths=LabPaths(Path(sys.argv[1]), Path(sys.argv[2]))).status(memory=False)
 print(json.dumps([status.state, imported - begin, time.perf_counter() - imported]))

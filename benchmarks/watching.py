@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from confluent_kafka import Message
 
-from labstack import broker
+from labstack.clients import broker
 from labstack.waiting import wait_until
 
 Take = Callable[[Message, float], None]

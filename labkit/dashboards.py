@@ -19,7 +19,7 @@ from labkit.prometheus import NAME, Prometheus
 from labkit.views.chart import LINES
 from labkit.views.charts import show
 from labkit.views.colours import GREY, SERVICES
-from labstack.grafana import FOLDER
+from labstack.observability.grafana import FOLDER
 
 INTERVAL = 1.0
 """Seconds between two scrapes of Prometheus."""

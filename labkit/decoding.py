@@ -10,8 +10,9 @@ import pandas as pd
 
 from labkit import pgoutput
 from labkit.aliases import Aliases
-from labstack import Lab, broker
-from labstack.relay import connector_name
+from labstack import Lab
+from labstack.clients import broker
+from labstack.clients.relay import connector_name
 
 OFFSETS = "connect-offsets"
 """The topic in which Connect stores the position of each source connector (offset.storage.topic)."""

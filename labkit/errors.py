@@ -26,7 +26,7 @@ from labstack.errors import LabError
 
 if TYPE_CHECKING:
     from labstack import Lab
-    from labstack.backend import Endpoints
+    from labstack.backends.base import Endpoints
 
 
 class KitError(LabError):

@@ -18,7 +18,7 @@ import httpx
 
 from labkit.errors import KitError
 from labservices.datasets import load_stream
-from labstack.paths import DATASETS
+from labstack.config.paths import DATASETS
 
 STREAM = "load.csv"
 """Orders from ``datasets/streams`` that can all be completed."""

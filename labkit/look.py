@@ -28,11 +28,12 @@ from labkit.views.stream import EventStream
 from labkit.views.system_map import SystemMap
 from labkit.waiting import wait_until
 from labkit.watching import Watching
-from labstack import Lab, broker
-from labstack.backend import Endpoints
-from labstack.doors import Pages
+from labstack import Lab
+from labstack.backends.base import Endpoints
+from labstack.clients import broker
+from labstack.clients.relay import connector_name
 from labstack.errors import one_of
-from labstack.relay import connector_name
+from labstack.jupyter.doors import Pages
 
 QUERY_SECONDS = 15
 

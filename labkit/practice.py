@@ -17,8 +17,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from labkit.errors import KitError
 from labkit.waiting import wait_until
-from labstack import Lab, broker, practice
-from labstack.broker import QUICK, Record
+from labstack import Lab
+from labstack.clients import broker, practice
+from labstack.clients.broker import QUICK, Record
 
 LIKE_JAVA = "murmur2_random"
 """The librdkafka name of the partitioner of Kafka's own clients. The default of librdkafka is another one, crc32."""

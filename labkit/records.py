@@ -10,7 +10,7 @@ from typing import Any
 
 from labkit.aliases import Aliases
 from labkit.errors import WaitedTooLong
-from labstack import broker, canary
+from labstack.clients import broker, canary
 
 DEPTH_LIMIT = 50
 
@@ -20,7 +20,7 @@ class RecordView:
 
     Parameters
     ----------
-    record : labstack.broker.Record
+    record : labstack.clients.broker.Record
         The record.
     aliases : Aliases
         Names for the ids.

@@ -17,14 +17,15 @@ from labkit.exercises.tasks import Tasks
 from labkit.look import Look
 from labkit.mending import bring_back
 from labkit.shop import Shop
-from labstack import Lab, obtaining
+from labstack import Lab
 from labstack.errors import LabError, RelayFailed
 from labstack.findings import Finding
-from labstack.joining import join_observers
-from labstack.mesh.choice import NAMES
+from labstack.gateway.choice import NAMES
+from labstack.lifecycle import obtaining
+from labstack.lifecycle.joining import join_observers
+from labstack.lifecycle.report import in_notebook, stages_html
+from labstack.lifecycle.status import LabStatus
 from labstack.progress import Progress
-from labstack.report import in_notebook, stages_html
-from labstack.status import LabStatus
 
 logging.getLogger("httpx").setLevel(logging.WARNING)
 

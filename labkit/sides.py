@@ -11,9 +11,9 @@ import psycopg
 
 from labkit import records as kafka_records
 from labkit.waiting import wait_until
-from labstack import broker
-from labstack.backend import Endpoints
-from labstack.referee.invariants import ACTS_ON
+from labstack.backends.base import Endpoints
+from labstack.clients import broker
+from labstack.consistency.invariants import ACTS_ON
 
 STATUS = {
     "order": "SELECT status, failure_reason FROM orders WHERE order_id = %(order)s",

@@ -15,7 +15,7 @@ import pandas as pd
 
 from labkit.shares import CONFIDENCE, interval, is_plausible
 from labkit.waiting import wait_until
-from labstack.mesh.access_log import FLAGS
+from labstack.gateway.access_log import FLAGS
 
 VERSION_HEADER = "x-service-version"
 GATEWAY = "gateway"

@@ -22,7 +22,8 @@ from labkit.views.chart import chart
 from labkit.views.timeline import Timeline, steps_of
 from labkit.views.waterfall import Waterfall
 from labkit.waiting import wait_until
-from labstack import Lab, broker
+from labstack import Lab
+from labstack.clients import broker
 from labstack.state import StateStore
 
 QUIET = 1.0

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sys
 
+from labstack.config.paths import LabPaths
 from labstack.errors import LabError
 from labstack.install import entry, install
 from labstack.install.installing import WAYS
-from labstack.paths import LabPaths
 from labstack.progress import Progress
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import psutil
 
-from labstack.local.process import MARKER
+from labstack.backends.processes.process import MARKER
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable

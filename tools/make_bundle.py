@@ -18,7 +18,7 @@ import tomllib
 from pathlib import Path
 
 from labstack import Lab
-from labstack.paths import LabPaths
+from labstack.config.paths import LabPaths
 from tools.notices import notices
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,20 +18,20 @@ from typing import Any, cast
 import yaml
 from testcontainers.core.container import DockerContainer
 
-from labstack.containers.agent import PORT as AGENT_PORT
-from labstack.containers.backend import FIRST_ADDRESS, ContainerBackend
-from labstack.containers.component import Component
-from labstack.containers.images import SERVICES
-from labstack.containers.istiod import FOLDER as MESH_FOLDER
-from labstack.databases import USER
-from labstack.mesh.store import dump
-from labstack.observers import NAMES as OBSERVERS
-from labstack.paths import CONFIG, LabPaths
-from labstack.relay import connector_config, connector_name
-from labstack.roles import Kind
-from labstack.services import load_services, load_topics
+from labstack.backends.components import Kind
+from labstack.backends.docker.agent import PORT as AGENT_PORT
+from labstack.backends.docker.backend import FIRST_ADDRESS, ContainerBackend
+from labstack.backends.docker.component import Component
+from labstack.backends.docker.components.istiod import FOLDER as MESH_FOLDER
+from labstack.backends.docker.images import SERVICES
+from labstack.clients.databases import USER
+from labstack.clients.relay import connector_config, connector_name
+from labstack.config.paths import CONFIG, LabPaths
+from labstack.config.services import load_services, load_topics
+from labstack.config.versions import VERSIONS
+from labstack.gateway.store import dump
+from labstack.observability.observers import NAMES as OBSERVERS
 from labstack.state import StateStore
-from labstack.versions import VERSIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "deploy" / "compose.yaml"

@@ -43,7 +43,7 @@ sys.stdout.buffer.write(collected.SerializeToString(deterministic=True))
 
 
 def modules(folder: Path) -> list[str]:
-    """Return the modules of the packages that `labstack.mesh.envoy_api` names."""
+    """Return the modules of the packages that `labstack.istio.envoy_api` names."""
     packages = PACKAGE.findall((OUTPUT.parent / "__init__.py").read_text(encoding="utf-8"))
     return sorted(
         str(path.relative_to(folder).with_suffix("")).replace("/", ".")

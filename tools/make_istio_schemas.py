@@ -1,4 +1,4 @@
-"""Write the schemas of Istio's YAML to `lab-stack/labstack/mesh/schema/`: python tools/make_istio_schemas.py [FOLDER]
+"""Write the schemas of Istio's YAML to `lab-stack/labstack/istio/schema/`: python tools/make_istio_schemas.py [FOLDER]
 
 The schemas come from the custom resource definitions in the Go module istio.io/api, in the version that the lab's Istio
 was built with. Go downloads both modules and verifies their checksums. Descriptions are left out.

@@ -11,7 +11,7 @@ LabError
 ├── StorageTrouble      a folder is not writable, or the disk is full
 ├── ComponentFailed     a component died or never became ready; carries the last lines of its log
 ├── BrokerAway          the broker does not answer, or returns an error
-├── MeshError           an Istio configuration can't be applied (labstack.mesh.errors)
+├── MeshError           an Istio configuration can't be applied (labstack.istio.errors)
 ├── RelayFailed         Debezium's connector did not start, or an event did not arrive
 │   └── CanaryLost      the lab's probe event did not arrive; carries the services whose relay lost it
 └── DemoFailed          an order did not end as expected

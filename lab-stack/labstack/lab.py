@@ -11,11 +11,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labstack import dead_letters, observers, obtaining, referee, report
-from labstack.backend import Backend, Endpoints
-from labstack.dead_letters import DeadLetter
-from labstack.demo import Story, show
-from labstack.doctor import examine
+from labstack import consistency as referee
+from labstack.backends.base import Backend, Endpoints
+from labstack.backends.choice import ModeChoice, asked_for, choose_mode
+from labstack.backends.processes import process
+from labstack.backends.processes.backend import LocalBackend
+from labstack.clients.relay import Relay
+from labstack.clients.replication import put_back
+from labstack.config.paths import LabPaths
+from labstack.config.services import ServiceEntry, load_services
+from labstack.config.settings import checked_switch
+from labstack.consistency import Verdict, dead_letters
+from labstack.consistency.dead_letters import DeadLetter
+from labstack.consistency.resend import resend
 from labstack.errors import (
     ComponentFailed,
     DownloadFailed,
@@ -28,28 +36,22 @@ from labstack.errors import (
     one_of,
 )
 from labstack.findings import Finding
-from labstack.guests import Guests
-from labstack.joining import join_observers
-from labstack.local import process
-from labstack.local.backend import LocalBackend
-from labstack.mesh.choice import choose_control_plane
-from labstack.mesh.store import MeshStore
-from labstack.mode import ModeChoice, asked_for, choose_mode
-from labstack.paths import LabPaths
+from labstack.gateway.choice import choose_control_plane
+from labstack.gateway.store import MeshStore
+from labstack.lifecycle import obtaining, report
+from labstack.lifecycle.demo import Story, show
+from labstack.lifecycle.doctor import examine
+from labstack.lifecycle.guests import Guests
+from labstack.lifecycle.joining import join_observers
+from labstack.lifecycle.reset import reset_data
+from labstack.lifecycle.starting import Start
+from labstack.lifecycle.status import LabStatus, State, look_at
+from labstack.observability import observers
 from labstack.progress import Progress
-from labstack.referee import Verdict
-from labstack.relay import Relay
-from labstack.replication import put_back
-from labstack.resend import resend
-from labstack.reset import reset_data
-from labstack.services import ServiceEntry, load_services
-from labstack.settings import checked_switch
-from labstack.starting import Start
 from labstack.state import Phase, StateStore, me
-from labstack.status import LabStatus, State, look_at
 
 if TYPE_CHECKING:
-    from labstack.mesh.mesh import Mesh
+    from labstack.lifecycle.mesh import Mesh
 
 LOCK_WAIT = 180.0
 """Seconds that a verb waits for another process that is changing the same lab."""
@@ -97,7 +99,7 @@ class Lab:
     def backend(self) -> Backend:
         """The backend that runs the components, according to the current state file."""
         if self._store.read().mode == "containers":
-            from labstack.containers.backend import ContainerBackend
+            from labstack.backends.docker.backend import ContainerBackend
 
             return ContainerBackend(self.paths, self._store, self.services)
         return LocalBackend(self.paths, self._store, self.services)
@@ -180,14 +182,14 @@ class Lab:
 
     @property
     def mesh(self) -> Mesh:
-        """The gateway's configuration: its control plane, and how to change it; see `labstack.mesh.mesh`."""
-        from labstack.mesh.mesh import Mesh  # its imports take a third of a second
+        """The gateway's configuration: its control plane, and how to change it; see `labstack.lifecycle.mesh`."""
+        from labstack.lifecycle.mesh import Mesh  # its imports take a third of a second
 
         return Mesh(self)
 
     @property
     def guests(self) -> Guests:
-        """Extension services of this lab, such as the learner's service; see `labstack.guests`."""
+        """Extension services of this lab, such as the learner's service; see `labstack.lifecycle.guests`."""
         return Guests(self)
 
     # -- the whole lab ---------------------------------------------------------------------------------------------
@@ -376,7 +378,7 @@ class Lab:
         return stories
 
     def check(self, wait_for_rest: float = 0) -> list[Verdict]:
-        """Check every invariant of the saga against the databases and topics; see `labstack.referee`.
+        """Check every invariant of the saga against the databases and topics; see `labstack.consistency`.
 
         Parameters
         ----------
@@ -438,7 +440,7 @@ class Lab:
     # -- dead letters and lost events ------------------------------------------------------------------------------
 
     def dead_letters(self) -> list[DeadLetter]:
-        """Return the records that services have dead-lettered; see `labstack.dead_letters`."""
+        """Return the records that services have dead-lettered; see `labstack.consistency.dead_letters`."""
         return dead_letters.dead_letters(self._running())
 
     def replay(self, letter_id: str, timeout: float = 30) -> DeadLetter | None:

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import psutil
 from filelock import FileLock, Timeout
 
+from labstack.config.paths import LabPaths, write_atomically
 from labstack.errors import LabBusy, LabError, StorageTrouble
-from labstack.paths import LabPaths, write_atomically
 
 Phase = Literal["stopped", "starting", "ready", "stopping"]
 
@@ -55,7 +55,7 @@ class ComponentRecord:
 
 @dataclass
 class GuestRecord:
-    """The state of an extension service (see `labstack.guests`)."""
+    """The state of an extension service (see `labstack.lifecycle.guests`)."""
 
     host: str
     """The service whose database server also contains this service's database."""

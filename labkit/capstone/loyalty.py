@@ -7,7 +7,8 @@ import httpx
 from labkit.capstone.guest import Guest, invite
 from labkit.look import Look
 from labkit.waiting import wait_until
-from labstack import Lab, http
+from labstack import Lab
+from labstack.clients import http
 
 NAME = "loyalty"
 

@@ -16,7 +16,8 @@ from labkit.capstone.loyalty import NAME
 from labkit.errors import ShopAway, WaitedTooLong
 from labkit.look import Look
 from labkit.waiting import wait_until
-from labstack import Lab, broker
+from labstack import Lab
+from labstack.clients import broker
 
 TOPIC = f"{NAME}.events"
 HEARS = "payment.events"

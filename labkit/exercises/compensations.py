@@ -8,7 +8,7 @@ from labkit.errors import QueryFailed
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
 from labkit.shop import TERMINAL, Order
 from labkit.waiting import wait_until
-from labstack import http
+from labstack.clients import http
 
 SERVICES = {"order", "inventory", "payment", "shipping"}
 UNDONE_BY = {"InventoryReleased", "PaymentRefunded", "ShipmentCancelled"}

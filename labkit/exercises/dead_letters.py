@@ -15,7 +15,7 @@ from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouc
 from labkit.waiting import wait_until
 from labservices.shared import parking
 from labstack import waiting
-from labstack.dead_letters import DeadLetter
+from labstack.consistency.dead_letters import DeadLetter
 
 QUEUE = "SELECT state, headers ->> 'ce_type' AS type FROM parked_records WHERE key = %(order)s ORDER BY parking_id"
 DEAD = "next(letter for letter in lab.dead_letters() if letter.order_id == given.order)"

@@ -10,7 +10,7 @@ from labkit.errors import QueryFailed, WaitedTooLong
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
 from labkit.exercises.outbox import INSERT
 from labkit.waiting import wait_until
-from labstack.replication import put_back
+from labstack.clients.replication import put_back
 
 END = "SELECT pg_current_wal_lsn()::text AS place"
 DISTANCE = "SELECT pg_wal_lsn_diff(%(b)s::pg_lsn, %(a)s::pg_lsn)::bigint AS bytes"

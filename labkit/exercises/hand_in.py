@@ -12,7 +12,7 @@ import pandas as pd
 
 from labkit.errors import KitError
 from labkit.exercises import course
-from labstack.paths import write_atomically
+from labstack.config.paths import write_atomically
 
 COLUMNS = ["notebook", "exercise", "title", "state", "attempts", "solved_at"]
 STYLE = """

@@ -17,7 +17,7 @@ from labkit.partitions import partition_of
 from labkit.practice import Practice
 from labkit.sampling import Samples
 from labkit.waiting import wait_until
-from labstack import broker
+from labstack.clients import broker
 
 GIFT = """
     INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source)

@@ -10,7 +10,7 @@ from typing import Any
 from filelock import FileLock
 
 from labkit.exercises.base import Outcome
-from labstack.paths import write_atomically
+from labstack.config.paths import write_atomically
 
 
 class ProgressBook:

@@ -18,8 +18,9 @@ import httpx
 import psycopg
 
 from labkit.views.bounded import Bounded
-from labstack import Lab, broker, canary, http
-from labstack.backend import Endpoints
+from labstack import Lab
+from labstack.backends.base import Endpoints
+from labstack.clients import broker, canary, http
 from labstack.errors import LabError
 
 ROWS_EVERY = 0.1

@@ -11,7 +11,7 @@ from labkit.aliases import Aliases
 from labkit.views.colours import BLUE, ORANGE
 from labkit.views.watch import FRESH, Lane, Passing, Watch
 from labkit.waiting import wait_until
-from labstack.backend import Endpoints
+from labstack.backends.base import Endpoints
 
 SHOWN = 3
 """The number of events shown one by one on each side of a lane; the others are only counted."""

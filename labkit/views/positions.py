@@ -15,7 +15,8 @@ from labkit.aliases import Aliases
 from labkit.views.colours import BLUE, GREEN, GREY, ORANGE, SERVICES, VERMILION
 from labkit.views.feed import Feed, Seen, States
 from labkit.views.live import LiveView, Page, script
-from labstack import Lab, broker
+from labstack import Lab
+from labstack.clients import broker
 from labstack.errors import LabError
 
 ROWS = 3

@@ -16,7 +16,7 @@ from labkit.records import RecordView
 from labkit.views.feed import Feed, Seen, States
 from labkit.views.live import LiveView, Page, script
 from labkit.views.timeline import UNDOING
-from labstack import broker
+from labstack.clients import broker
 
 KEPT = 500
 """The number of records that are kept; older ones are only counted."""

@@ -13,8 +13,8 @@ from typing import Any
 import psycopg
 from confluent_kafka import KafkaException
 
-from labstack import broker, canary
-from labstack.backend import Endpoints
+from labstack.backends.base import Endpoints
+from labstack.clients import broker, canary
 
 STEP = 0.1
 """The minimum interval between two queries of the databases, in seconds."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import psutil
 
-from labstack.local.process import lives
+from labstack.backends.processes.process import lives
 from tools.as_binder import CGROUP, Image
 
 EVERY = 0.5

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from labstack.offline import take_programs
-from labstack.paths import LabPaths
-from labstack.versions import VERSIONS
+from labstack.config.paths import LabPaths
+from labstack.config.versions import VERSIONS
+from labstack.install.offline import take_programs
 from tests.suite.no_network import ALONE, needs_to_be_alone
 from tools.make_bundle import TAKEN, WITHOUT, write_sums
 from tools.notices import IN_THE_FILE, PROGRAMS, licence_of, notices

@@ -13,7 +13,7 @@ from labkit.exercises import course
 from labservices.settings import SWITCHES, Settings
 from labstack import Lab
 from labstack.cli import main
-from labstack.variables import VARIABLES
+from labstack.config.variables import VARIABLES
 from tests.book.site import Site
 from tools.book.reference.metrics import documented, rules
 from tools.book.reference.verbs import commands

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labstack.variables import VARIABLES
+from labstack.config.variables import VARIABLES
 from tools.book.diagrams import Diagrams
 from tools.book.gather import fenced
 from tools.book.links import Linker
@@ -103,7 +103,7 @@ def read_by_the_lab() -> set[str]:
 
 
 def test_every_variable_that_the_lab_reads_is_described() -> None:
-    """labstack.variables describes each environment variable that the lab reads, and none without effect."""
+    """labstack.config.variables describes each environment variable that the lab reads, and none without effect."""
     read = read_by_the_lab()
     assert {"LAB_NAME", "LAB_MODE", "LAB_IMAGE_NAME"} <= read
     assert read - set(VARIABLES) == set()

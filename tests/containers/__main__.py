@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from labstack.containers.images import IMAGES, image, missing, pull
+from labstack.backends.docker.images import IMAGES, image, missing, pull
 from labstack.errors import LabError
 from tests.containers.engine import CACHE, CannotRun
 from tests.containers.standins import engine_with_standins, environment_for, standins

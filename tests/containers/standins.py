@@ -19,11 +19,11 @@ import docker
 from docker.errors import BuildError
 from filelock import FileLock, Timeout
 
+from labstack.backends.processes.components.envoy import find_envoy
+from labstack.backends.processes.java import jars
+from labstack.backends.processes.java.java import find_java
+from labstack.config.paths import CONFIG, LabPaths
 from labstack.install import find_program
-from labstack.local import jars
-from labstack.local.envoy import find_envoy
-from labstack.local.java import find_java
-from labstack.paths import CONFIG, LabPaths
 from tests.containers.engine import CannotRun, Engine, engine, programs, with_programs
 
 HERE = Path(__file__).resolve().parent / "images"

@@ -11,11 +11,11 @@ import nbformat
 import pytest
 from click.testing import CliRunner
 
-from labstack import course_copy
 from labstack.cli import main
-from labstack.course_copy import FIRST, copy_course, without_dead_links, without_outputs
+from labstack.config.paths import TREE
 from labstack.errors import LabError, StorageTrouble
-from labstack.paths import TREE
+from labstack.jupyter import course_copy
+from labstack.jupyter.course_copy import FIRST, copy_course, without_dead_links, without_outputs
 
 FIRST_DAY, LATER = date(2026, 3, 1), date(2026, 4, 2)
 NOTEBOOK = "notebooks/01-one-order.ipynb"

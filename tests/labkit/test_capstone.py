@@ -19,7 +19,7 @@ from labkit.capstone.referee import Seen, each_said, none_kept, one_trace, paid_
 from labkit.errors import KitError
 from labkit.exercises.capstone import EXERCISES, GiveBack, OnceOnly, OneTransaction, SameTrace, TellTheNumber
 from labkit.exercises.tasks import Tasks
-from labstack import broker
+from labstack.clients import broker
 from labstack.errors import LabError
 from tests.suite.chance import short_sample
 

@@ -19,9 +19,9 @@ import psutil
 import pytest
 
 from labkit import Session
-from labstack.backend import Endpoints
-from labstack.doors import DOORS, PREFIX, Pages, answer, pages_of
-from labstack.ports import choose, is_free
+from labstack.backends.base import Endpoints
+from labstack.jupyter.doors import DOORS, PREFIX, Pages, answer, pages_of
+from labstack.ports.free import choose, is_free
 from labstack.waiting import wait_until
 
 BASE = "/user/ada/"
@@ -81,7 +81,7 @@ def test_the_launcher_has_them() -> None:
 def test_a_door_ends_with_a_jupyterlab_that_is_killed() -> None:
     """The server of an entry stops within seconds after its JupyterLab was killed, and releases its port."""
     port = choose(0, {0})
-    door = [sys.executable, "-m", "labstack.doors", "envoy", str(port)]
+    door = [sys.executable, "-m", "labstack.jupyter.doors", "envoy", str(port)]
     jupyter = subprocess.Popen([sys.executable, "-c", f"import subprocess; subprocess.run({door!r})"])
     assert wait_until(lambda: not is_free(port), 20)
     (started,) = psutil.Process(jupyter.pid).children()

@@ -17,7 +17,7 @@ from labkit.partitions import partition_of
 from labkit.practice import MOST_WORKERS, Practice
 from labkit.sampling import Samples
 from labkit.views import load_charts
-from labstack import broker, practice
+from labstack.clients import broker, practice
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labkit import Session, begin, wait_until
-from labstack import http
+from labstack.clients import http
 
 
 def test_a_notebook_begins_whatever_was_left(session: Session) -> None:

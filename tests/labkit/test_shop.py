@@ -13,7 +13,7 @@ from labkit.errors import Conflict, NotFound, Refused, ShopAway, WaitedTooLong
 from labkit.look import Look
 from labkit.shop import Shop
 from labstack import Lab
-from labstack.paths import LabPaths
+from labstack.config.paths import LabPaths
 from tests.stack.one_order import without_deadline
 
 

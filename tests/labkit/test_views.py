@@ -23,7 +23,7 @@ from labkit.views.positions import Positions
 from labkit.views.stream import EventStream
 from labkit.views.system_map import SystemMap, _passes
 from labkit.waiting import wait_until
-from labstack import broker
+from labstack.clients import broker
 
 DIAGRAM = Path(__file__).resolve().parents[2] / "docs" / "architecture.mmd"
 ARROW = re.compile(r"^ +(\w+) -\.?->\|[^|]+\| (\w+)$", re.M)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import grpc  # type: ignore[import-untyped]
 from google.protobuf.message import Message
 
-from labstack.mesh.envoy_api import cluster_v3, discovery_v3, endpoint_v3, hcm_v3, listener_v3, route_v3
+from labstack.istio.envoy_api import cluster_v3, discovery_v3, endpoint_v3, hcm_v3, listener_v3, route_v3
 
 KINDS: dict[str, type[Message]] = {
     "clusters": cluster_v3.Cluster,

@@ -18,8 +18,8 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from labstack.mesh.documents import load
-from labstack.mesh.translate import translate
+from labstack.istio.documents import load
+from labstack.istio.translate import translate
 from tests.mesh.istiod import Istiod, Refused, find
 from tests.mesh.strategies import configurations
 

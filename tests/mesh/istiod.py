@@ -22,9 +22,9 @@ import grpc  # type: ignore[import-untyped]
 import yaml
 from google.protobuf.message import Message
 
+from labstack.config.paths import LabPaths
 from labstack.install import find_program
-from labstack.mesh.translate.resources import Resources
-from labstack.paths import LabPaths
+from labstack.istio.translate.resources import Resources
 from tests.mesh.ads import KINDS, Gateway
 
 MARKER = "marker.invalid"

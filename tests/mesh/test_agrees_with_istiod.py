@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from labstack.mesh.documents import load
-from labstack.mesh.translate import translate
+from labstack.istio.documents import load
+from labstack.istio.translate import translate
 from tests.mesh.fuzz import comparable, configuration, disagreements
 from tests.mesh.istiod import Istiod, find
 from tests.services.luck import SEED

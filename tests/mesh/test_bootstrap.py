@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from labstack.mesh.bootstrap import by_files, by_istiod
-from labstack.mesh.xds_folder import XdsFolder
+from labstack.gateway.bootstrap import by_files, by_istiod
+from labstack.gateway.xds_folder import XdsFolder
 
 ADMIN, ISTIOD, COLLECTOR = ("127.0.0.1", 9901), ("172.18.0.21", 15010), ("172.18.0.24", 4318)
 

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labstack.errors import LabError
-from labstack.mesh import yaml_text
-from labstack.mesh.check import check
-from labstack.mesh.documents import Document, field_path, load, read
-from labstack.mesh.errors import InvalidMesh, InvalidYaml, MeshError, Problem
+from labstack.istio import yaml_text
+from labstack.istio.check import check
+from labstack.istio.documents import Document, field_path, load, read
+from labstack.istio.errors import InvalidMesh, InvalidYaml, MeshError, Problem
 from tests.mesh.typos import VALID, YAML, Slip, slipped
 from tests.services.luck import LONG as MORE
 

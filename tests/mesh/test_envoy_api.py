@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from labstack.mesh import envoy_api
-from labstack.mesh.envoy_api import cluster_v3, core_v3, listener_v3, protobuf, router_v3
+from labstack.istio import envoy_api
+from labstack.istio.envoy_api import cluster_v3, core_v3, listener_v3, protobuf, router_v3
 from tools.make_envoy_api import OUTPUT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,7 @@ def test_a_misspelt_message_is_told() -> None:
 def test_the_translator_needs_no_other_package_of_protos() -> None:
     """The translator imports neither grpc nor a package of Envoy's protos."""
     code = (
-        "import sys, labstack.mesh.envoy_files, labstack.mesh.translate\n"
+        "import sys, labstack.gateway.envoy_files, labstack.istio.translate\n"
         "print({name.partition('.')[0] for name in sys.modules} & {'envoy', 'grpc', 'udpa', 'validate', 'xds'})"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

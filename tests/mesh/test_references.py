@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labstack.mesh.check import check, require_valid
-from labstack.mesh.documents import Document, load, read
-from labstack.mesh.errors import InvalidMesh
-from labstack.mesh.references import gateway_key
-from labstack.mesh.rules.names import covers, full, is_host
-from labstack.mesh.rules.regexes import complaint
+from labstack.istio.check import check, require_valid
+from labstack.istio.documents import Document, load, read
+from labstack.istio.errors import InvalidMesh
+from labstack.istio.references import gateway_key
+from labstack.istio.rules.names import covers, full, is_host
+from labstack.istio.rules.regexes import complaint
 from tests.mesh.typos import PROBLEMS, VALID, WARNINGS, Slip, slipped
 from tests.services.luck import LONG as MORE
 

@@ -18,12 +18,12 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from labstack.mesh import durations
-from labstack.mesh.documents import Document, field_path, load, read
-from labstack.mesh.schema import KINDS, about, check_schema
-from labstack.mesh.schema.data import api_versions, nodes, schema_of
-from labstack.mesh.schema.rules import check_of
-from labstack.mesh.schema.walk import Walk, alternatives
+from labstack.istio import durations
+from labstack.istio.documents import Document, field_path, load, read
+from labstack.istio.schema import KINDS, about, check_schema
+from labstack.istio.schema.data import api_versions, nodes, schema_of
+from labstack.istio.schema.rules import check_of
+from labstack.istio.schema.walk import Walk, alternatives
 from tests.mesh.typos import VALID
 from tests.services.luck import LONG as MORE
 from tools import make_istio_schemas

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from labstack.mesh.documents import read
-from labstack.mesh.translate import translate
+from labstack.istio.documents import read
+from labstack.istio.translate import translate
 
 CASES = sorted((Path(__file__).parent / "cases").iterdir())
 

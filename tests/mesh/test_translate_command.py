@@ -7,7 +7,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from labstack.mesh.commands import mesh
+from labstack.cli.mesh_objects import mesh
 
 CASES = Path(__file__).parent / "cases"
 

@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labstack.mesh.documents import load
-from labstack.mesh.errors import InvalidMesh, MeshError, Unsupported
-from labstack.mesh.translate import translate
+from labstack.istio.documents import load
+from labstack.istio.errors import InvalidMesh, MeshError, Unsupported
+from labstack.istio.translate import translate
 from tests.mesh.strategies import configurations
 from tests.services.luck import tries
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from labstack.mesh.documents import load, read
-from labstack.mesh.translate import translate
+from labstack.istio.documents import load, read
+from labstack.istio.translate import translate
 
 CASES = Path(__file__).parent / "cases"
 BROKEN = (CASES / "45-broken-references" / "input.yaml").read_text()

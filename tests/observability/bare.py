@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from labstack.paths import LabPaths
+from labstack.config.paths import LabPaths
 from tests.stack.labs import Grounds
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from labkit import begin
 from labkit.waiting import wait_until
-from labstack import obtaining
+from labstack.config.paths import LabPaths
 from labstack.install import find_program
 from labstack.install.from_image import this_platform
-from labstack.paths import LabPaths
-from labstack.ports import choose
+from labstack.lifecycle import obtaining
+from labstack.ports.free import choose
 from tests.observability.bare import bare_lab, give
 from tests.stack.labs import Grounds
 from tests.stack.registry import Member, Registry, serving

@@ -14,7 +14,7 @@ from labkit.errors import QueryFailed
 from labkit.prometheus import NoPrometheus
 from labkit.waiting import wait_until
 from labstack import Lab
-from labstack.local import jars
+from labstack.backends.processes.java import jars
 from tests.observability.traffic import orders_end, shop_goes_on
 from tests.suite.chance import short_sample
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from labstack.config.paths import LabPaths
 from labstack.install import find_program
-from labstack.paths import LabPaths
-from labstack.prometheus import FOLDER, RULES
+from labstack.observability.prometheus import FOLDER, RULES
 
 CASES = sorted((FOLDER / "tests").glob("*.yml"))
 pytestmark = pytest.mark.needs("prometheus")

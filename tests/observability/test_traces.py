@@ -58,8 +58,8 @@ COMPENSATED = {
 def traced(request: pytest.FixtureRequest) -> Iterator[Session]:
     """A lab with Jaeger, and one without."""
     if request.param == "jaeger":
+        from labstack.config.paths import LabPaths
         from labstack.install import find_program
-        from labstack.paths import LabPaths
 
         if find_program("jaeger", LabPaths.of_user()) is None:
             pytest.skip("jaeger is not on this machine: `lab install jaeger`")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from labstack.containers.component import Component
+from labstack.backends.docker.component import Component
 from tools.make_compose import TARGET, Writer, compose_file
 
 COMPOSE: dict[str, Any] = yaml.safe_load(TARGET.read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def test_a_health_check_asks_what_the_lab_asks(parts: dict[str, Component], monk
         asked.append(url)
         return False
 
-    monkeypatch.setattr("labstack.http.answers", note)
+    monkeypatch.setattr("labstack.clients.http.answers", note)
     compared = set()
     for name, part in parts.items():
         asked.clear()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from labstack.grafana import FOLDER, files
+from labstack.observability.grafana import FOLDER, files
 
 with warnings.catch_warnings():  # Grafana's files need the schema that its library deprecates
     warnings.simplefilter("ignore", DeprecationWarning)

@@ -3,8 +3,8 @@
 from collections import Counter
 
 from labservices.shared.record import Record
-from labstack.referee.evidence import Evidence, _look_at_database
-from labstack.referee.invariants import Verdict, judge
+from labstack.consistency.evidence import Evidence, _look_at_database
+from labstack.consistency.invariants import Verdict, judge
 from tests.services.world import World
 
 

@@ -26,8 +26,9 @@ from typing import Any
 
 import psycopg
 
-from labstack import Lab, LabError, broker
-from labstack.referee import Verdict
+from labstack import Lab, LabError
+from labstack.clients import broker
+from labstack.consistency import Verdict
 from labstack.waiting import wait_until
 from tests.stack.crowd import Crowd
 from tests.stack.faults import Wrecker, deck

@@ -17,7 +17,7 @@ import psycopg
 
 from labservices.datasets import StreamOrder, load_stream
 from labstack import Lab
-from labstack.paths import DATASETS
+from labstack.config.paths import DATASETS
 from tests.stack.orders import TERMINAL, all_orders
 
 CALLED_OFF = 0.1

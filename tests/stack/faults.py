@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx
 from confluent_kafka import KafkaException
 
-from labstack import Lab, LabError, broker
-from labstack.relay import connector_name
+from labstack import Lab, LabError
+from labstack.clients import broker
+from labstack.clients.relay import connector_name
 from labstack.waiting import wait_until
 from tests.stack.labs import COMPONENTS
 

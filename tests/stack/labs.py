@@ -20,13 +20,13 @@ import psutil
 from click.testing import CliRunner
 
 from labstack import Lab
-from labstack.backend import ComponentStatus
+from labstack.backends.base import ComponentStatus
+from labstack.backends.docker.backend import LAB_LABEL
+from labstack.backends.docker.engine import engine
+from labstack.backends.processes.process import MARKER
 from labstack.cli import INTERRUPTIONS, main
-from labstack.containers.backend import LAB_LABEL
-from labstack.containers.engine import engine
+from labstack.config.paths import LabPaths
 from labstack.findings import Finding
-from labstack.local.process import MARKER
-from labstack.paths import LabPaths
 from labstack.state import StateStore
 from labstack.waiting import wait_until
 

@@ -11,7 +11,7 @@ import httpx
 
 from labservices.datasets import StreamOrder, load_stream
 from labstack import Lab
-from labstack.paths import DATASETS
+from labstack.config.paths import DATASETS
 from labstack.waiting import wait_until
 
 TERMINAL = {"COMPLETED", "CANCELLED"}

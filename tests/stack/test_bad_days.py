@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from labstack.config.paths import CONFIG, DATASETS
+from labstack.config.services import load_services
 from labstack.errors import LabError, PortTaken
-from labstack.paths import CONFIG, DATASETS
-from labstack.services import load_services
 from labstack.waiting import wait_until
 from tests.stack.labs import COMPONENTS, ROOT, Grounds, finish
 from tests.suite.chance import short_sample

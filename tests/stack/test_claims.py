@@ -9,10 +9,10 @@ import sys
 import threading
 from pathlib import Path
 
-from labstack.claims import PortClaims
-from labstack.local import process
-from labstack.port_plan import planned_ports
-from labstack.ports import choose
+from labstack.backends.processes import process
+from labstack.ports.claims import PortClaims
+from labstack.ports.free import choose
+from labstack.ports.plan import planned_ports
 from labstack.progress import Progress
 from labstack.state import ProcessId, me
 from tests.stack.labs import Grounds

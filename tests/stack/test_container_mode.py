@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from labstack import LabError
-from labstack.containers import checks, images
-from labstack.containers.backend import COMPONENT_LABEL, FOLDER_LABEL, LAB_LABEL
-from labstack.containers.engine import engine
-from labstack.mode import choose_mode
-from labstack.ports import choose
+from labstack.backends.choice import choose_mode
+from labstack.backends.docker import checks, images
+from labstack.backends.docker.backend import COMPONENT_LABEL, FOLDER_LABEL, LAB_LABEL
+from labstack.backends.docker.engine import engine
+from labstack.ports.free import choose
 from labstack.state import StateStore
 from tests.stack.labs import COMPONENTS, ROOT, Grounds, python
 from tests.stack.one_order import ended, place
@@ -184,8 +184,8 @@ def test_where_containers_fail_the_lab_starts_as_local_processes(grounds: Ground
 
 def test_no_permission_on_the_socket(tmp_path: Path) -> None:
     """Without permission for Docker's socket, a user gets the reason, and the lab chooses the local backend."""
-    become = "import os, labstack.containers.engine; os.setgroups([]); os.setgid(65534); os.setuid(65534)"
-    code = f"{become}; from labstack.mode import choose_mode; print(choose_mode('auto'))"
+    become = "import os, labstack.backends.docker.engine; os.setgroups([]); os.setgid(65534); os.setuid(65534)"
+    code = f"{become}; from labstack.backends.choice import choose_mode; print(choose_mode('auto'))"
     environment = {**os.environ, "HOME": str(tmp_path), "LAB_MODE": "auto"}
     said = python(code, environment)
     assert "Local mode: You may not talk to the Docker engine" in said

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from labstack import LabError, broker
-from labstack.dead_letters import DeadLetter
+from labstack import LabError
+from labstack.clients import broker
+from labstack.consistency.dead_letters import DeadLetter
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds
 from tests.stack.one_order import cancel, effects, ended, place, read_order

@@ -15,15 +15,18 @@ from pathlib import Path
 import psutil
 import pytest
 
-from labstack import Lab, doctor, paths, ports
+from labstack import Lab
+from labstack.backends.processes.java import jars
+from labstack.backends.processes.process import MARKER
+from labstack.clients.relay import connector_config
+from labstack.config import paths
+from labstack.config.paths import CONFIG, DATASETS
+from labstack.config.services import ServiceEntry, load_services, load_topics
+from labstack.config.templates import fill
+from labstack.config.versions import VERSIONS
 from labstack.errors import LabError, PortTaken
-from labstack.local import jars
-from labstack.local.process import MARKER
-from labstack.paths import CONFIG, DATASETS
-from labstack.relay import connector_config
-from labstack.services import ServiceEntry, load_services, load_topics
-from labstack.templates import fill
-from labstack.versions import VERSIONS
+from labstack.lifecycle import doctor
+from labstack.ports import free as ports
 from tests.stack.labs import ROOT, Grounds
 
 CHECKS = [

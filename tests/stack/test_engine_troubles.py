@@ -18,13 +18,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from labstack.containers import engine as engines
-from labstack.containers import images
-from labstack.containers.engine import engine_address
-from labstack.containers.lock import lock
-from labstack.digests import known_digest
+from labstack.backends.docker import engine as engines
+from labstack.backends.docker import images
+from labstack.backends.docker.engine import engine_address
+from labstack.backends.docker.lock import lock
+from labstack.config.digests import known_digest
 from labstack.errors import DownloadFailed, EngineAway
-from labstack.ports import choose
+from labstack.ports.free import choose
 from tests.containers.engine import CACHE, SUPERVISOR, engine, restart
 from tests.stack.labs import ROOT, Grounds
 from tests.stack.one_order import ended, place

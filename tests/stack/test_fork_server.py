@@ -8,8 +8,8 @@ import sys
 import psutil
 import pytest
 
-from labstack.local.forking import is_fork_server
-from labstack.local.process import MARKER, lives
+from labstack.backends.processes.forking import is_fork_server
+from labstack.backends.processes.process import MARKER, lives
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds, python
 from tests.stack.one_order import ended, place
@@ -66,8 +66,8 @@ def test_another_user_is_not_served(shared: Grounds) -> None:
     """The server starts nothing for another user."""
     code = f"""
 import os, socket
-from labstack.local.forking import ForkServer
-from labstack.paths import LabPaths
+from labstack.backends.processes.forking import ForkServer
+from labstack.config.paths import LabPaths
 from pathlib import Path
 server = ForkServer(LabPaths(Path({str(shared.paths.state)!r}), Path("/")), {shared.state()["lab_id"]!r})
 os.setgroups([]); os.setgid(65534); os.setuid(65534)

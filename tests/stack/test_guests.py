@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labstack import ports
+from labstack.ports import free as ports
 from tests.stack.labs import Grounds
 
 QUIET = """

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import confluent_kafka.cimpl
 from confluent_kafka import Message, Producer
 
-from labstack import Lab, broker
-from labstack.referee.invariants import ACTS_ON
+from labstack import Lab
+from labstack.clients import broker
+from labstack.consistency.invariants import ACTS_ON
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds
 from tests.stack.one_order import ended, place

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from labstack.containers import images
-from labstack.digests import digests_file, known_digest, remember_digests
+from labstack.backends.docker import images
+from labstack.config.digests import digests_file, known_digest, remember_digests
 from labstack.errors import LabError
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4

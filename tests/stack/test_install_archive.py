@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from labstack.config.paths import LabPaths
 from labstack.errors import ProgramMissing
 from labstack.install import Entry, Program, install
 from labstack.install.catalogue import InArchive
 from labstack.install.store import GROWING, Store
 from labstack.install.trouble import Refused
-from labstack.paths import LabPaths
 from labstack.progress import Progress
 
 SCRIPT = b"#!/bin/sh\necho tool 1.2.3\n"

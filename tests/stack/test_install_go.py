@@ -15,13 +15,13 @@ from typing import TypeVar
 import psutil
 import pytest
 
+from labstack.backends.processes.process import lives
+from labstack.config.paths import LabPaths
 from labstack.errors import ProgramMissing
 from labstack.install import Entry, Program, install
 from labstack.install.catalogue import ByGo
 from labstack.install.from_go import from_go, remove_build
 from labstack.install.store import GROWING, Store
-from labstack.local.process import lives
-from labstack.paths import LabPaths
 from labstack.progress import Progress
 from labstack.waiting import wait_until
 
@@ -44,7 +44,7 @@ TOMLV = Entry(
 INTERRUPTIBLE = """
 import pathlib, sys
 from labstack.cli import main
-from labstack.paths import LabPaths
+from labstack.config.paths import LabPaths
 from tests.stack.test_install_go import HELLO, by_go
 
 @main.command()

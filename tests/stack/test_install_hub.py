@@ -18,12 +18,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from labstack.config.paths import LabPaths
 from labstack.errors import ProgramMissing
 from labstack.install import install
 from labstack.install.catalogue import Entry, InImage
 from labstack.install.from_image import this_platform
-from labstack.paths import LabPaths
-from labstack.ports import choose
+from labstack.ports.free import choose
 from labstack.progress import Progress
 from tests.stack.registry import LAYER, Member, Proxy, Registry, packed, serving
 

@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from labstack.containers.lock import lock, lock_program
-from labstack.digests import digests_file, known_digest
+from labstack.backends.docker.lock import lock, lock_program
+from labstack.config.digests import digests_file, known_digest
+from labstack.config.paths import LabPaths
 from labstack.errors import DownloadFailed, LabError, ProgramMissing
 from labstack.install import install
 from labstack.install.catalogue import Entry, InImage, entry
 from labstack.install.from_image import Limits, from_image, this_platform
 from labstack.install.store import GROWING, Program, Store
 from labstack.install.trouble import Refused
-from labstack.paths import LabPaths
-from labstack.ports import choose
+from labstack.ports.free import choose
 from labstack.progress import Progress
 from labstack.waiting import wait_until
 from tests.stack.registry import LAYER, Member, Proxy, Registry, packed, serving

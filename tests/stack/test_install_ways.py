@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from labstack.config.paths import LabPaths
 from labstack.errors import LabBusy, ProgramMissing, StorageTrouble, UnknownComponent
 from labstack.install import Entry, entry, find_program, install, names
 from labstack.install import store as stores
 from labstack.install.catalogue import ByGo, InImage
 from labstack.install.from_go import from_go
 from labstack.install.store import Store
-from labstack.paths import LabPaths
 from labstack.progress import Progress
 
 COMMAND = [sys.executable, "-m", "labstack.cli", "install"]

@@ -15,8 +15,8 @@ from typing import IO
 import pytest
 from click.testing import CliRunner
 
+from labstack.backends.processes.following import follow
 from labstack.cli import SECTIONS, main
-from labstack.local.following import follow
 from tests.stack.labs import Grounds
 
 

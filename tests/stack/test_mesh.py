@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from labstack.backends.components import ControlPlane
+from labstack.config.paths import LabPaths
 from labstack.errors import LabError, NotRunning
+from labstack.gateway.store import ISTIO
 from labstack.install import find_program
-from labstack.mesh.errors import InvalidMesh, InvalidYaml, Unsupported
-from labstack.mesh.store import ISTIO
-from labstack.paths import LabPaths
-from labstack.roles import ControlPlane
+from labstack.istio.errors import InvalidMesh, InvalidYaml, Unsupported
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds
 from tests.stack.one_order import ended, place
@@ -110,7 +110,7 @@ def test_ids_go_all_the_way(steered: Grounds) -> None:
     assert isinstance(entry, dict)
     assert (entry["method"], entry["response_code"], entry["service_version"]) == ("POST", 201, "v1")
     assert (entry["response_flags"], entry["traceparent"]) == ("-", headers["traceparent"])
-    from labstack import broker
+    from labstack.clients import broker
 
     order_id = answer.json()["order_id"]
 

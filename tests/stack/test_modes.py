@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from labstack import Lab
+from labstack.backends.choice import choose_mode
 from labstack.errors import EngineAway
-from labstack.mode import choose_mode
 from labstack.state import Phase, StateStore
 from tests.stack.labs import Grounds
 

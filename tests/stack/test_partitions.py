@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import pytest
 
 from labkit.partitions import MASK, murmur2, partition_of
-from labstack import broker, canary
-from labstack.broker import Record
+from labstack.clients import broker, canary
+from labstack.clients.broker import Record
 from tests.stack.labs import Grounds
 
 PARTITIONS = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from labstack.paths import writable_folder, write_atomically
+from labstack.config.paths import writable_folder, write_atomically
 
 
 def test_threads_of_one_process_do_not_take_each_others_files(tmp_path: Path) -> None:

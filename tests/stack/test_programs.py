@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from labstack.backends.processes.components import postgres as local_postgres
+from labstack.backends.processes.components.postgres import programs
+from labstack.backends.processes.identity import for_postgres
+from labstack.backends.processes.java import jars, java
+from labstack.backends.processes.java import programs as local_programs
+from labstack.config.paths import LabPaths
 from labstack.errors import DownloadFailed, ProgramMissing
-from labstack.local import jars, java
-from labstack.local import postgres as local_postgres
-from labstack.local import programs as local_programs
-from labstack.local.identity import for_postgres
-from labstack.local.postgres import programs
-from labstack.paths import LabPaths
 from labstack.progress import Progress
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds

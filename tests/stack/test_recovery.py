@@ -11,8 +11,8 @@ import pytest
 from confluent_kafka import Consumer
 
 from labstack import Lab, LabError
-from labstack.broker import quiet
-from labstack.relay import Relay, slot_is_read
+from labstack.clients.broker import quiet
+from labstack.clients.relay import Relay, slot_is_read
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds
 from tests.stack.one_order import effects, ended, place, read_order

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from labstack.referee.evidence import Evidence, collect
-from labstack.referee.invariants import ALWAYS, AT_REST, judge
+from labstack.consistency.evidence import Evidence, collect
+from labstack.consistency.invariants import ALWAYS, AT_REST, judge
 from tests.stack.labs import Grounds
 
 

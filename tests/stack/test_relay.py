@@ -12,8 +12,9 @@ import yaml
 from jsonschema import Draft202012Validator, FormatChecker
 from prometheus_client.parser import text_string_to_metric_families
 
-from labstack import LabError, broker, canary
-from labstack.replication import can_be_decoded
+from labstack import LabError
+from labstack.clients import broker, canary
+from labstack.clients.replication import can_be_decoded
 from labstack.waiting import wait_until
 from tests.stack.labs import ROOT, Grounds
 from tests.stack.one_order import ended, place, read_order

@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
-from labstack import Lab, LabError, broker
-from labstack.relay import Relay
+from labstack import Lab, LabError
+from labstack.clients import broker
+from labstack.clients.relay import Relay
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds
 from tests.stack.one_order import cancel, effects, ended, place, read_order

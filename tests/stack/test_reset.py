@@ -10,7 +10,8 @@ import httpx
 import psycopg
 import pytest
 
-from labstack import Lab, LabError, broker
+from labstack import Lab, LabError
+from labstack.clients import broker
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds
 from tests.stack.orders import TERMINAL, Customer, all_orders

@@ -13,8 +13,9 @@ from labservices.payment import service as payment_service
 from labservices.settings import SWITCHES, Settings
 from labservices.shared import teaching
 from labservices.shared.runtime import Runtime
-from labstack import Lab, LabError, broker
-from labstack.paths import DATASETS
+from labstack import Lab, LabError
+from labstack.clients import broker
+from labstack.config.paths import DATASETS
 from labstack.waiting import wait_until
 from tests.stack.labs import Grounds
 from tests.stack.one_order import effects, ended, payment, place, read_order

@@ -122,8 +122,8 @@ PROGRAMS = {"09-metrics-and-promql": "prometheus"}
 def skip_without_program(item: pytest.Item) -> None:
     """Skip the cells of a notebook whose required program is missing."""
     if program := PROGRAMS.get(item.path.stem):
+        from labstack.config.paths import LabPaths
         from labstack.install import find_program
-        from labstack.paths import LabPaths
 
         if not find_program(program, LabPaths.of_user()) and not _may_still_come(item, program):
             pytest.skip(f"NOT RUN: there is no {program} on this machine; `lab install {program}` gets it")
@@ -131,7 +131,9 @@ def skip_without_program(item: pytest.Item) -> None:
 
 def _may_still_come(item: pytest.Item, program: str) -> bool:
     """Report whether the notebook's first cell, which installs the program, is about to run or still trying."""
-    from labstack import Lab, observers, obtaining
+    from labstack import Lab
+    from labstack.lifecycle import obtaining
+    from labstack.observability import observers
 
     if not observers.may_be_fetched():
         return False

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from labstack.config.versions import VERSIONS
 from labstack.errors import UnknownComponent, one_of
-from labstack.versions import VERSIONS
 
 
 @dataclass(frozen=True)

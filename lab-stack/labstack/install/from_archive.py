@@ -14,12 +14,12 @@ from pathlib import Path, PurePosixPath
 import httpx
 import truststore
 
+from labstack.config.paths import has_sha256
 from labstack.errors import DownloadFailed, ProgramMissing, StorageTrouble
 from labstack.install.from_image import ARCHITECTURES, this_machine
 from labstack.install.layers import GZIPPED, Header, Unpacking
 from labstack.install.store import Program, Store
 from labstack.install.trouble import Refused
-from labstack.paths import has_sha256
 
 SYSTEMS = {"linux": "linux", "darwin": "darwin"}
 LARGEST = 1 << 30

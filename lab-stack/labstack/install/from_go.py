@@ -17,10 +17,10 @@ from pathlib import Path
 
 import psutil
 
+from labstack.config.paths import writable_folder
 from labstack.errors import ComponentFailed, ProgramMissing, StorageTrouble
 from labstack.install.catalogue import ByGo
 from labstack.install.store import Program, Store
-from labstack.paths import writable_folder
 from labstack.state import remove_tree
 
 CALLERS = ("GOPATH", "GOCACHE", "GOMODCACHE")

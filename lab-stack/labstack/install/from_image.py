@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from labstack.digests import known_digest, remember_digests
+from labstack.config.digests import known_digest, remember_digests
 from labstack.errors import DownloadFailed, ProgramMissing
 from labstack.install.layers import LARGEST_UNPACKED, Unpacking
 from labstack.install.manifests import Blob, Manifest

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from labstack.config.paths import LabPaths
 from labstack.errors import LabError, ProgramMissing
 from labstack.install.catalogue import Entry
 from labstack.install.store import Program, Store
 from labstack.install.trouble import Refused
-from labstack.paths import LabPaths
 from labstack.progress import Progress
 from labstack.state import remove_tree
 

@@ -11,10 +11,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from labstack.config.paths import LabPaths, write_atomically
 from labstack.errors import LabError, ProgramMissing, StorageTrouble
 from labstack.install.catalogue import Entry, OnPath
 from labstack.install.store import Program
-from labstack.paths import LabPaths, write_atomically
 
 PATIENCE = 20.0
 """Timeout in seconds for a program to print its version."""

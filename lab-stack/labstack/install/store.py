@@ -15,9 +15,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from labstack.config.paths import LabPaths, has_sha256, writable_folder
 from labstack.errors import LabBusy, StorageTrouble
 from labstack.install.catalogue import Entry, entry
-from labstack.paths import LabPaths, has_sha256, writable_folder
 from labstack.state import remove_tree
 
 RECORD = "record.json"

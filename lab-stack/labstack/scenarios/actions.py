@@ -9,7 +9,7 @@ import httpx
 import psycopg
 from confluent_kafka import Producer
 
-from labstack import broker, http
+from labstack.clients import broker, http
 from labstack.errors import BrokerAway, DemoFailed, LabError
 from labstack.scenarios.stage import NotSeen, Stage
 from labstack.scenarios.verbs import Kind, verb

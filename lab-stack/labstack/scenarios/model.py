@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from labstack.config.paths import CONFIG
 from labstack.errors import LabError, one_of
-from labstack.paths import CONFIG
 from labstack.scenarios.verbs import VERBS, Verb
 
 FOLDER = CONFIG / "scenarios"

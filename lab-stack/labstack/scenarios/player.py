@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from labstack import demo
 from labstack.errors import LabError, NotRunning
 from labstack.lab import Lab
+from labstack.lifecycle import demo
 from labstack.scenarios.model import Scenario, Step, load_scenario
 from labstack.scenarios.stage import NotSeen, ScenarioOn, Stage
 

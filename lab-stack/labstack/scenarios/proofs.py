@@ -8,9 +8,9 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from labstack import broker, http
-from labstack.demo import TERMINAL
-from labstack.relay import Relay, connector_name, retained_bytes
+from labstack.clients import broker, http
+from labstack.clients.relay import Relay, connector_name, retained_bytes
+from labstack.lifecycle.demo import TERMINAL
 from labstack.scenarios.stage import Stage
 from labstack.scenarios.verbs import verb
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import psycopg
 
+from labstack.config.paths import write_atomically
 from labstack.errors import LabError
 from labstack.lab import Lab
-from labstack.paths import write_atomically
 from labstack.waiting import wait_until
 
 PATIENCE = 45.0

@@ -16,7 +16,7 @@ PARTS = {
     "To begin": ("function", ["labkit.begin", "labkit.wait_until"]),
     "What begin returns": ("class", [SESSION]),
     "lab: start, break, heal": ("class", ["labstack.Lab"]),
-    "lab.mesh: steer the gateway": ("class", ["labstack.mesh.mesh.Mesh"]),
+    "lab.mesh: steer the gateway": ("class", ["labstack.lifecycle.mesh.Mesh"]),
     "shop: order, pay, cancel": ("class", ["labkit.shop.Shop", "labkit.shop.Order"]),
     "look: see inside": ("class", ["labkit.look.Look"]),
     "tasks: the exercises": ("class", ["labkit.exercises.tasks.Tasks"]),

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic_core import PydanticUndefined
 
 from labservices.settings import SWITCHES, Settings
-from labstack.variables import VARIABLES
+from labstack.config.variables import VARIABLES
 from tools.book.reference.markdown import join, table
 
 OPENING = """

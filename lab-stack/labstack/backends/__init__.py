@@ -1,0 +1,1 @@
+"""Backends run the components: as local processes, or as Docker containers."""

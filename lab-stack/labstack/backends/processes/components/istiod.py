@@ -1,0 +1,88 @@
+"""istiod as a plain process, without Kubernetes: it reads its configuration from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
+
+import httpx
+
+from labstack.backends import components as roles
+from labstack.backends.processes.component import Component, Site
+from labstack.backends.processes.process import Command
+from labstack.clients import http
+from labstack.config.paths import writable_folder, write_atomically
+from labstack.config.templates import fill_into
+from labstack.gateway import istiod
+from labstack.gateway.store import ISTIO, dump
+from labstack.install import find_program
+from labstack.istio.documents import Document
+
+DISCOVERY = "istiod-discovery"
+MONITORING = "istiod-monitoring"
+
+
+class Istiod(roles.ControlPlane, Component):
+    """The control plane.
+
+    Parameters
+    ----------
+    site : Site
+        Folders, ports and settings of the lab.
+    configuration : callable
+        Returns the documents that apply on this machine.
+    """
+
+    ports = MappingProxyType({roles.ControlPlane.name: 15080, DISCOVERY: 15010, MONITORING: 15014})
+
+    def __init__(self, site: Site, configuration: Callable[[], Sequence[Document]]) -> None:
+        super().__init__(site)
+        self._configuration = configuration
+        self._home = site.paths.config(self.name)
+        self._folder = self._home / "resources"
+
+    @property
+    def discovery_port(self) -> int:
+        """The port from which Envoy fetches its configuration."""
+        return self.site.ports[DISCOVERY]
+
+    def configuration(self) -> str:
+        return dump(self._configuration())
+
+    def place(self, configuration: str) -> None:
+        writable_folder(self._folder)
+        # Written beside the folder, then moved into it: istiod never reads a partial file.
+        whole = self._home / "in-force.yaml"
+        write_atomically(whole, configuration)
+        whole.replace(self._folder / whole.name)
+
+    def listing(self, path: str) -> str:
+        try:
+            return http.get(f"{self.url}{path}", timeout=2).text
+        except httpx.HTTPError:
+            return ""
+
+    def prepare(self) -> Command:
+        program = find_program(self.name, self.site.paths)
+        if program is None:
+            raise istiod.missing()
+        writable_folder(self._folder)
+        for before in self._folder.iterdir():
+            before.unlink()
+        mesh = fill_into(
+            ISTIO / "mesh.yaml",
+            self._home / "mesh.yaml",
+            {
+                "TRACING": str(self.site.has_jaeger).lower(),
+                "DISCOVERY": f"127.0.0.1:{self.discovery_port}",
+                "ACCESS_LOG": self.site.paths.log("envoy-access"),
+            },
+        )
+        options = istiod.options(
+            folder=str(self._folder),
+            mesh=str(mesh),
+            discovery=f"127.0.0.1:{self.discovery_port}",
+            http=f"127.0.0.1:{self.port}",
+            monitoring=f"127.0.0.1:{self.site.ports[MONITORING]}",
+        )
+        return Command([str(program.path), *options], cwd=self.site.paths.state, env=istiod.ENVIRONMENT)

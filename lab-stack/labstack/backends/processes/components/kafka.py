@@ -1,0 +1,111 @@
+"""The Kafka broker: one KRaft node."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+from types import MappingProxyType
+
+from labstack.backends import components as roles
+from labstack.backends.processes.java.jars import DIGEST, class_path
+from labstack.backends.processes.java.java import find_java
+from labstack.backends.processes.java.java_component import JavaComponent
+from labstack.backends.processes.process import Command
+from labstack.config.paths import CONFIG, LabPaths
+from labstack.config.templates import fill_into
+from labstack.errors import ComponentFailed
+from labstack.observability import jmx
+from labstack.state import remove_tree
+
+CLUSTER_ID = "sagalabsagalabsagalabs"
+STORAGE_FILES = ("meta.properties", "bootstrap.checkpoint")
+
+
+def archive(paths: LabPaths, component: str) -> Path:
+    """Return the path of a component's class-data archive. It depends on the Java version, the jars and the flags."""
+    options = b"".join((CONFIG / part / "jvm.options").read_bytes() for part in ("kafka", "connect"))
+    made_by = f"{DIGEST}-{find_java().version}-{hashlib.sha256(options).hexdigest()[:8]}"
+    return paths.cache / "java" / made_by / f"{component}.archive"
+
+
+def java_command(
+    paths: LabPaths,
+    component: str,
+    main: str,
+    *arguments: str,
+    extra: tuple[str, ...] = (),
+    archived: bool = True,
+) -> Command:
+    """Return the command that runs a main class of the jars, with the flags of ``lab-stack/COMPONENT/jvm.options``."""
+    java = find_java()
+    return Command(
+        [
+            str(java.program),
+            f"@{CONFIG / component / 'jvm.options'}",
+            f"-Dlog4j2.configurationFile={CONFIG / 'kafka' / 'log4j2.properties'}",
+            *(java.use_archive(archive(paths, component)) if archived else ()),
+            *extra,
+            *("-cp", class_path(paths.cache), main, *arguments),
+        ],
+        cwd=paths.state,
+        # Java reads flags from these environment variables; a learner's own must not change the lab.
+        env={"JAVA_TOOL_OPTIONS": "", "JDK_JAVA_OPTIONS": "", "_JAVA_OPTIONS": ""},
+    )
+
+
+class Kafka(roles.Broker, JavaComponent):
+    """The broker."""
+
+    ports = MappingProxyType({"kafka": 9092, "kafka-controller": 9093, jmx.port_name("kafka"): 9404})
+
+    def prepare(self) -> Command:
+        data = self.site.paths.data(self.name)
+        properties = fill_into(
+            CONFIG / "kafka" / "server.properties",
+            self.site.paths.config(self.name) / "server.properties",
+            {
+                "LISTENERS": f"PLAINTEXT://{self.address}",
+                "ADVERTISED": f"PLAINTEXT://{self.address}",
+                "CONTROLLER_PORT": self.site.ports["kafka-controller"],
+                "DATA": data,
+            },
+        )
+        if not (data / "meta.properties").exists():
+            self._format(data, properties)
+        return java_command(
+            self.site.paths,
+            self.name,
+            "kafka.Kafka",
+            str(properties),
+            extra=self._java_extra,
+            archived=self._archived,
+        )
+
+    def _format(self, data: Path, properties: Path) -> None:
+        """Format the log folder. Reuse the files that Kafka's tool wrote the first time, which saves a Java startup."""
+        template = self.site.paths.cache / "kafka" / f"storage-{DIGEST}"
+        remove_tree(data)
+        if all((template / name).exists() for name in STORAGE_FILES):
+            data.mkdir(parents=True)
+            for name in STORAGE_FILES[::-1]:
+                shutil.copy(template / name, data / name)
+            return
+        command = java_command(
+            self.site.paths,
+            self.name,
+            "kafka.tools.StorageTool",
+            *("format", "--cluster-id", CLUSTER_ID, "--config", str(properties)),
+        )
+        done = subprocess.run(command.argv, capture_output=True, text=True, cwd=command.cwd, timeout=60)
+        if done.returncode:
+            raise ComponentFailed(
+                "Kafka's storage tool could not format the log folder.",
+                log=(done.stdout + done.stderr)[-1500:],
+                next_step="run `lab doctor`",
+            )
+        template.mkdir(parents=True, exist_ok=True)
+        for name in STORAGE_FILES:
+            if (data / name).exists():
+                shutil.copy(data / name, template / name)

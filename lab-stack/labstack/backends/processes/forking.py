@@ -1,0 +1,130 @@
+"""Client of the fork server: start services through it, and start the server with the first service."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+
+from labstack.backends.processes import process
+from labstack.backends.processes.process import Command
+from labstack.config.paths import LabPaths
+from labstack.state import ProcessId
+from labstack.waiting import wait_until
+
+NAME = "fork-server"
+"""Name of the fork server in its marker and of its log."""
+
+PROGRAM = Path(__file__).with_name("fork_server.py")
+PATIENCE = 15.0
+"""Seconds to wait for imports and fork; after that, the service starts as an ordinary process."""
+
+ROOM = "-" * 160
+"""Padding: a fork overwrites the server's marker and command line with its own, so the server's must be long enough."""
+
+
+_starting = threading.Lock()
+
+
+class ForkServer:
+    """Start the services of one lab by forking.
+
+    Parameters
+    ----------
+    paths : LabPaths
+        Folders of the lab.
+    lab_id : str
+        Id of the lab.
+    """
+
+    def __init__(self, paths: LabPaths, lab_id: str) -> None:
+        self._paths = paths
+        self._lab_id = lab_id
+        # Another Python environment has other libraries, so it needs its own server.
+        self._socket = f"saga-lab-{lab_id}-{hashlib.sha256(sys.executable.encode()).hexdigest()[:8]}"
+
+    def start(self) -> None:
+        """Start the server if it does not run. Return before it has imported the libraries."""
+        if sys.platform != "linux":
+            return
+        with _starting:
+            if (connection := self._connect()) is not None:
+                connection.close()
+                return
+            command = Command([sys.executable, str(PROGRAM), self._socket, ROOM], cwd=self._paths.state)
+            server = process.spawn(command, self._paths.log(NAME), f"{self._lab_id}/{NAME}{ROOM}")
+            wait_until(lambda: self._listens() or not process.alive(server), PATIENCE)
+
+    def spawn(self, command: Command, log: Path, marker: str) -> ProcessId:
+        """Start a Python module, by a fork where possible.
+
+        Parameters
+        ----------
+        command : Command
+            ``python -m MODULE ...``.
+        log : Path
+            File for the output; the previous log is kept as ``.1``.
+        marker : str
+            Lab and component of the process.
+
+        Returns
+        -------
+        ProcessId
+            The started process.
+
+        Raises
+        ------
+        ProgramMissing, StorageTrouble
+            See :func:`labstack.backends.processes.process.spawn`.
+        """
+        if sys.platform == "linux":
+            self.start()
+            if (connection := self._connect()) is not None:
+                with connection, process.new_log(log) as output, contextlib.suppress(OSError, ValueError):
+                    request = {
+                        "argv": list(command.argv[2:]),
+                        "cwd": str(command.cwd),
+                        "env": process.environment(command, marker),
+                        "mark": marker,
+                        "umask": _umask(),
+                    }
+                    socket.send_fds(connection, [json.dumps(request).encode()], [output.fileno()])
+                    identity = ProcessId.of(int(connection.recv(32)))
+                    connection.sendall(b"!")
+                    return identity
+        return process.spawn(command, log, marker)
+
+    def _listens(self) -> bool:
+        if (connection := self._connect()) is None:
+            return False
+        connection.close()
+        return True
+
+    def _connect(self) -> socket.socket | None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.settimeout(PATIENCE)
+        try:
+            connection.connect(f"\0{self._socket}")
+        except OSError:
+            connection.close()
+            return None
+        return connection
+
+
+def is_fork_server(found: psutil.Process) -> bool:
+    """Report whether a process is a lab's fork server, which belongs to a running lab but is not a component."""
+    with contextlib.suppress(psutil.Error, OSError):
+        return found.environ().get(process.MARKER, "").endswith(f"/{NAME}{ROOM}")
+    return False
+
+
+def _umask() -> int:
+    """Return this process's umask from /proc; see proc(5). umask(2) would briefly change it for all threads."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next((int(line.split()[1], 8) for line in lines if line.startswith("Umask:")), 0o022)

@@ -1,0 +1,1 @@
+"""Java for Kafka and Connect: runtime, libraries, agents and class-data archives."""

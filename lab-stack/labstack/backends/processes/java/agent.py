@@ -1,0 +1,96 @@
+"""Load an agent into a running Java process.
+
+With ``-javaagent`` on its command line, Java refuses its class-data archive, and the startup of the broker and Connect
+takes twice as long. Loading the agent later costs 0.1 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from labstack.backends.processes.process import lives
+from labstack.waiting import wait_until
+
+PATIENCE = 20.0
+"""Seconds to wait for Java's answer. On a busy laptop, Connect took over 5 s, because it compiles as it starts."""
+PROTOCOL = "1"
+
+
+class NotLoaded(Exception):
+    """The agent could not be loaded into the process; the message gives the reason."""
+
+
+def load_agent(pid: int, jar: Path, arguments: str) -> None:
+    """Load an agent into a Java process.
+
+    Parameters
+    ----------
+    pid : int
+        Process id of a Java process of the same user.
+    jar : Path
+        The agent.
+    arguments : str
+        Arguments for the agent.
+
+    Raises
+    ------
+    NotLoaded
+        If the process does not exist or refuses the agent.
+
+    Notes
+    -----
+    The JDK's own tool (``jcmd PID JVMTI.agent_load``) starts another Java process, and a JRE has no ``jcmd``. Sources
+    of the protocol: HotSpot's ``attachListener_posix.cpp`` and the JDK's ``VirtualMachineImpl``.
+    """
+    words = (PROTOCOL, "load", "instrument", "false", f"{jar}={arguments}")
+    try:
+        with socket.socket(socket.AF_UNIX) as channel:
+            channel.settimeout(PATIENCE)
+            channel.connect(str(_listening(pid)))
+            channel.sendall(b"".join(word.encode() + b"\0" for word in words))
+            answer = b"".join(iter(lambda: channel.recv(4096), b"")).decode(errors="replace")
+    except OSError as error:
+        raise NotLoaded(f"process {pid} does not listen to it: {error}") from error
+    if answer.split() not in (["0", "0"], ["0", "return", "code:", "0"]):
+        raise NotLoaded(f"process {pid} answered {answer.strip()!r}")
+
+
+def remove_door(pid: int) -> None:
+    """Remove the socket that a killed Java process leaves behind.
+
+    The socket would block a Java process of another user that gets the same process id and can't remove the file.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if lives(psutil.Process(pid)):
+            return
+    with contextlib.suppress(OSError):
+        _door(pid).unlink()
+
+
+def _door(pid: int) -> Path:
+    """Return the path of the socket on which a Java process accepts commands."""
+    # HotSpot's temporary folder: on Linux always `/tmp`, regardless of TMPDIR.
+    return Path("/tmp" if sys.platform == "linux" else tempfile.gettempdir()) / f".java_pid{pid}"
+
+
+def _listening(pid: int) -> Path:
+    """Make a Java process listen for commands, and return the path of its socket."""
+    door = _door(pid)
+    if not door.exists():
+        bell = door.with_name(f".attach_pid{pid}")
+        bell.touch(mode=0o600)
+        try:
+            os.kill(pid, signal.SIGQUIT)
+            wait_until(door.exists, PATIENCE, interval=0.01)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                bell.unlink()
+    return door

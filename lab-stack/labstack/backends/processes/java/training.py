@@ -1,0 +1,124 @@
+"""Build the class-data archives of the broker and Connect.
+
+Java records the classes that it loads in a short training run. Later startups read them from the archive instead of
+loading and linking them again. Measured gain: the broker and Connect are ready in 5 s instead of 8.4 s. Cost: about
+half a minute, once per cache, and 140 MB. The archives are optional: the lab reports a failed training run and retries
+it after a day.
+
+See the JDK's JEP 483 and JEP 514 (Java 25), and JEP 350 for older Java.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+
+from labstack.backends.processes.component import Component, Site
+from labstack.backends.processes.components.connect import Connect
+from labstack.backends.processes.components.kafka import Kafka, archive
+from labstack.backends.processes.components.postgres import Postgres
+from labstack.backends.processes.java.java import find_java
+from labstack.backends.processes.process import Command, end, spawn
+from labstack.clients import broker
+from labstack.clients.relay import Relay
+from labstack.config.paths import LabPaths
+from labstack.config.services import ServiceEntry, TopicPlan
+from labstack.errors import LabError
+from labstack.ports import free as ports
+from labstack.progress import Progress
+from labstack.state import ProcessId, remove_tree
+from labstack.waiting import wait_until
+
+TRAINEE = ServiceEntry("training", 0, 0, ())
+RETRY_AFTER = 24 * 3600
+
+SCHEMA = """
+    CREATE TABLE outbox (id uuid PRIMARY KEY, aggregatetype text, aggregateid uuid, type text, payload jsonb,
+    dataschema text, specversion text,
+                         source text, traceparent text, causation_id uuid, created_at timestamptz DEFAULT now());
+    CREATE PUBLICATION outbox FOR TABLE outbox WITH (publish = 'insert');
+"""
+ROW = """
+    INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source, traceparent)
+    VALUES (gen_random_uuid(), 'training', gen_random_uuid(), 'Trained', '{"a": 1}', 'urn:training', '/', '')
+"""
+
+
+def make_archives(paths: LabPaths, lab_id: str, progress: Progress) -> bool:
+    """Build the archives of the broker and Connect unless they exist. Return whether they exist afterwards."""
+    targets = {name: archive(paths, name) for name in ("kafka", "connect")}
+    if all(target.exists() for target in targets.values()):
+        return True
+    failed_before = targets["kafka"].with_name("failed")
+    if failed_before.exists() and time.time() - failed_before.stat().st_mtime < RETRY_AFTER:
+        return False
+    with progress.stage("start-up archives for Java (once, half a minute)") as stage:
+        targets["kafka"].parent.mkdir(parents=True, exist_ok=True)
+        for left_behind in paths.cache.glob("training-*"):
+            remove_tree(left_behind)
+        try:
+            with tempfile.TemporaryDirectory(prefix="training-", dir=paths.cache) as folder:
+                _train(LabPaths(Path(folder), paths.cache), lab_id, targets)
+        except (LabError, OSError, psycopg.Error) as error:
+            failed_before.write_text(str(error), encoding="utf-8")
+            progress.note(stage, "skipped: " + str(error).splitlines()[0])
+            return False
+    return True
+
+
+def _train(paths: LabPaths, lab_id: str, targets: dict[str, Path]) -> None:
+    """Run the broker, Connect and one connector until an event has passed, then stop them.
+
+    Java writes the archives when it exits.
+    """
+    java = find_java()
+    growing = {name: target.with_suffix(".partial") for name, target in targets.items()}
+    taken: set[int] = set()
+    for _ in range(4):
+        taken.add(ports.choose(0, {0, *taken}))
+    numbers = dict(zip(("training-db", "kafka", "kafka-controller", "connect"), taken, strict=True))
+    site = Site(paths, numbers)
+    database = Postgres(site, TRAINEE)
+    kafka = Kafka(site, tuple(java.record_archive(growing["kafka"])), archived=False)
+    connect = Connect(site, tuple(java.record_archive(growing["connect"])), archived=False)
+    parts: tuple[Component, ...] = (database, kafka, connect)
+    running: list[tuple[Command, ProcessId]] = []
+    try:
+        for part in parts:
+            command = part.prepare()
+            running.append((command, spawn(command, part.log, f"{lab_id}/training-{part.name}")))
+        _pass_an_event(database, kafka, connect)
+    except BaseException:
+        for command, identity in running:
+            end(identity, command.stop_signal, grace=0)
+        raise
+    # Connect first: its shutdown needs the broker.
+    for command, identity in reversed(running):
+        end(identity, command.stop_signal, grace=60)
+    for name, target in targets.items():
+        if not growing[name].exists():
+            raise LabError(f"Java wrote no archive for {name}.")
+        growing[name].rename(target)
+
+
+def _pass_an_event(database: Postgres, kafka: Kafka, connect: Connect) -> None:
+    for part in (database, kafka):
+        if not wait_until(part.is_ready, 60):
+            raise LabError(f"{part.name} did not get ready in the training run.")
+    with psycopg.connect(database.url, autocommit=True, connect_timeout=10) as connection:
+        connection.execute(SCHEMA)
+        connection.execute("SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')")
+    topic = "training.events"
+    broker.make_topics(kafka.address, TopicPlan(1, (topic,)))
+    if not wait_until(connect.is_ready, 90, interval=0.1):
+        raise LabError("connect did not get ready in the training run.")
+    Relay(connect.url).register("training", database.url)
+    with psycopg.connect(database.url, autocommit=True, connect_timeout=10) as connection:
+        for _ in range(20):
+            connection.execute(ROW)
+    with broker.reading(kafka.address, {(topic, 0): 0}) as consumer:
+        if consumer.poll(60) is None:
+            raise LabError("no event came through in the training run.")

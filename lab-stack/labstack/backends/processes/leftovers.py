@@ -1,0 +1,37 @@
+"""Find processes of a lab that its state does not list, such as one whose starter was killed before recording it."""
+
+from __future__ import annotations
+
+import contextlib
+
+import psutil
+
+from labstack.backends.processes import process
+from labstack.backends.processes.forking import is_fork_server
+from labstack.state import LabState
+
+
+def leftovers(state: LabState) -> list[psutil.Process]:
+    """Return the processes that carry the lab's marker and belong to nothing in its state.
+
+    Parameters
+    ----------
+    state : LabState
+        State of the lab, with its recorded processes.
+
+    Returns
+    -------
+    list of psutil.Process
+        Excludes the children of recorded processes, extension services, the process that installs programs, and the
+        fork server of a running lab.
+    """
+    noted = [record.process for record in state.components.values() if record.process]
+    known = {one.pid for one in noted if process.alive(one)}
+    others = {f"{state.lab_id}/{name}" for name in (*map(process.guest, state.guests), process.OBTAINING)}
+    found = []
+    for one in process.strays(state.lab_id):
+        with contextlib.suppress(psutil.Error, OSError):
+            belongs = one.pid in known or known & {parent.pid for parent in one.parents()}
+            if not belongs and one.environ()[process.MARKER] not in others and not (known and is_fork_server(one)):
+                found.append(one)
+    return found

@@ -1,0 +1,257 @@
+"""Start and stop processes that outlive their starter. They are identified by process id and creation time.
+
+Each process runs in its own session and has ``SAGA_LAB=<lab>/<component>`` in its environment. Through this marker the
+lab finds processes that a crashed starter did not record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import psutil
+
+from labstack.errors import ProgramMissing, StorageTrouble
+from labstack.state import ProcessId
+from labstack.waiting import wait_until
+
+MARKER = "SAGA_LAB"
+
+_children: set[int] = set()
+
+
+@dataclass(frozen=True)
+class Command:
+    """How to start one program.
+
+    Parameters
+    ----------
+    argv : sequence of str
+        Program and arguments.
+    cwd : Path
+        Working directory.
+    env : mapping, optional
+        Environment variables, added to the caller's.
+    user, group : int, optional
+        Ids of the user and group to run as (only root can).
+    stop_signal : signal.Signals
+        Signal that shuts the program down gracefully.
+    timer_slack : int, optional
+        Nanoseconds by which Linux may end the program's waits late, to end several at once (``PR_SET_TIMERSLACK`` of
+        prctl(2)). Default: the system's 50 µs. Other systems ignore it.
+    by_fork : bool
+        Whether the program is a Python module that the fork server may start.
+    """
+
+    argv: Sequence[str]
+    cwd: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    user: int | None = None
+    group: int | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    timer_slack: int | None = None
+    by_fork: bool = False
+
+
+def spawn(command: Command, log: Path, marker: str) -> ProcessId:
+    """Start a program in its own session, with its output in `log`. The previous log is kept as ``.1``.
+
+    Raises
+    ------
+    ProgramMissing
+        If the program does not exist or can't be executed.
+    StorageTrouble
+        If the log can't be written.
+    """
+    reap()
+    with new_log(log) as output, _timer_slack(command.timer_slack):
+        try:
+            child = subprocess.Popen(
+                command.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=command.cwd,
+                env=environment(command, marker),
+                start_new_session=True,
+                user=command.user,
+                group=command.group,
+                extra_groups=None if command.user is None else [],
+            )
+        except OSError as error:
+            raise ProgramMissing(
+                f"{command.argv[0]} can't be started: {error.strerror}.",
+                next_step="run `lab doctor`; if the cache is damaged, `lab prefetch` mends it",
+            ) from error
+    identity = ProcessId.of(child.pid)
+    # No Popen object tracks the child from here on; reap() notices its end by process id.
+    child.returncode = 0
+    _children.add(child.pid)
+    return identity
+
+
+def new_log(log: Path) -> BinaryIO:
+    """Open a new log. The previous one is kept as ``.1``.
+
+    Raises
+    ------
+    StorageTrouble
+        If the log can't be written.
+    """
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        if log.exists():
+            log.replace(log.with_suffix(".log.1"))
+        return log.open("wb")
+    except OSError as error:
+        raise StorageTrouble(f"The lab can't write {log}: {error.strerror}.", next_step="free some space") from error
+
+
+def environment(command: Command, marker: str) -> dict[str, str]:
+    """Return the environment of the process that a command starts. The marker is the last environment variable.
+
+    ``PYTHONDONTWRITEBYTECODE`` is removed: with it, Python would compile the services' libraries at every startup.
+    """
+    unwanted = (MARKER, "PYTHONDONTWRITEBYTECODE")
+    return {**{k: v for k, v in os.environ.items() if k not in unwanted}, **command.env, MARKER: marker}
+
+
+PR_SET_TIMERSLACK = 29
+
+
+@contextlib.contextmanager
+def _timer_slack(nanoseconds: int | None) -> Iterator[None]:
+    """Set the timer slack of this thread, which a started process inherits; restore the default afterwards."""
+    if nanoseconds is None or sys.platform != "linux":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_TIMERSLACK, ctypes.c_ulong(nanoseconds), 0, 0, 0)
+    try:
+        yield
+    finally:
+        libc.prctl(PR_SET_TIMERSLACK, 0, 0, 0, 0)  # back to the default
+
+
+def reap() -> None:
+    """Reap children that have ended, so that they don't stay zombies while their starter lives."""
+    for pid in list(_children):
+        with contextlib.suppress(ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                continue
+        _children.discard(pid)
+
+
+def alive(identity: ProcessId | None) -> bool:
+    """Report whether the identified process is alive."""
+    reap()
+    return identity is not None and identity.process() is not None
+
+
+def tree(identity: ProcessId) -> list[psutil.Process]:
+    """Return the process and its descendants, parents first; empty if it has ended."""
+    process = identity.process()
+    return with_children(process) if process else []
+
+
+def with_children(process: psutil.Process) -> list[psutil.Process]:
+    """Return a process and its descendants, parents first; empty if it has just ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+OBTAINING = "obtaining"
+"""The name of the process that installs missing programs, in its marker."""
+
+
+def guest(name: str) -> str:
+    """Return the name of an extension service in its process marker, where a component has its own name."""
+    return f"guest-{name}"
+
+
+def strays(lab_id: str, component: str | None = None) -> list[psutil.Process]:
+    """Return every living process that carries this lab's (and component's) marker."""
+    prefix = f"{lab_id}/{component}" if component else f"{lab_id}/"
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            marker = process.environ().get(MARKER, "")
+            ours = marker == prefix if component else marker.startswith(prefix)
+            if ours and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+                found.append(process)
+    return found
+
+
+def working_in(folder: Path) -> list[psutil.Process]:
+    """Return every living process whose working directory is `folder` or below it.
+
+    PostgreSQL's backends overwrite their environment, including the marker, with a status text, but their working
+    directory is the data folder. They may run on for a moment after their server crashes, and must be gone before the
+    next server starts.
+    """
+    where = str(folder.resolve())
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            inside = process.cwd() == where or process.cwd().startswith(where + os.sep)
+            if inside and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+                found.append(process)
+    return found
+
+
+def send(processes: Sequence[psutil.Process], what: signal.Signals) -> None:
+    """Send a signal to each process; ignore those that have ended."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(what)
+
+
+def end(identity: ProcessId, how: signal.Signals, grace: float) -> None:
+    """Send a process the signal `how`, and kill its whole tree once it has ended, or after `grace` seconds."""
+    family = tree(identity)
+    if not family:
+        return
+    # A paused process can't act on a signal.
+    send(family, signal.SIGCONT)
+    send(family[:1], how)
+    wait_until(lambda: not alive(identity), grace)
+    destroy([*family, *tree(identity)])
+
+
+def destroy(processes: Sequence[psutil.Process]) -> None:
+    """Send SIGKILL to each process, and wait up to 5 s until all have ended."""
+    send(processes, signal.SIGKILL)
+    wait_until(lambda: not any(lives(process) for process in processes), 5)
+
+
+def lives(process: psutil.Process) -> bool:
+    """Report whether a process runs. A zombie does not, even if its parent has not reaped it yet."""
+    reap()
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def memory(identity: ProcessId | None) -> int | None:
+    """Return the tree's memory in bytes: proportional set size where the system reports it, else resident set size."""
+    if identity is None:
+        return None
+    total = 0
+    for process in tree(identity):
+        with contextlib.suppress(psutil.Error, OSError):
+            try:
+                full = process.memory_full_info()
+                total += getattr(full, "pss", full.rss)
+            except psutil.AccessDenied:
+                total += process.memory_info().rss
+    return total

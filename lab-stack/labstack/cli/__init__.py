@@ -1,0 +1,262 @@
+"""The `lab` command: the verbs of `Lab` as shell commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from labstack.backends.choice import MODES
+from labstack.cli.images import images, sweep
+from labstack.cli.install import install_command
+from labstack.cli.looking import ComponentName, completion, logs, psql, status
+from labstack.cli.mesh import VERBS
+from labstack.cli.mesh_objects import mesh
+from labstack.cli.notebooks import notebooks
+from labstack.cli.printing import as_json, running, show_started, show_status, stages, start_shown
+from labstack.cli.repairs import dead_letters, outbox, switch
+from labstack.cli.scenarios import scenario
+from labstack.errors import LabError, one_of
+
+if TYPE_CHECKING:
+    from labstack.lab import Lab
+
+VERDICT_STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+SECTIONS = {
+    "Start and end": ("up", "down", "reset", "start", "stop", "restart", "prefetch", "install"),
+    "Look": ("status", "logs", "demo", "check", "doctor", "psql"),
+    "Break and heal": ("kill", "pause", "resume", "switch", "scenario", "dead-letters", "outbox"),
+    "The gateway": ("mesh",),
+    "The course, containers, the shell": ("notebooks", "images", "sweep", "completion"),
+}
+"""The verbs, by section of the help text."""
+
+
+AS_JSON = "labstack.as_json"
+"""Key in the click context that says whether errors are printed as JSON, too."""
+
+
+class LabGroup(click.Group):
+    """A command group that prints the lab's errors as messages, exits cleanly on Ctrl-C, and groups its verbs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[AS_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LabError as error:
+            if ctx.meta[AS_JSON]:
+                said = {"error": error.problem, "kind": type(error).__name__, "next_step": error.next_step}
+                click.echo(json.dumps({**said, "log": error.log}))
+            else:
+                Console(stderr=True).print(Text(f"{error}", style="red"), soft_wrap=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            Console(stderr=True).print("Stopped by Ctrl-C; what this command had started is ended.")
+            ctx.exit(130)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in SECTIONS.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl([(name, one.get_short_help_str(70)) for name, one in commands if one])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            ctx.fail(f"There is no verb {args[0]!r}: {one_of(args[0], self.list_commands(ctx))}.")
+        return super().resolve_command(ctx, args)
+
+
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    # Ignore further signals: a second Ctrl-C must not interrupt the cleanup after the first one.
+    for which in INTERRUPTIONS:
+        signal.signal(which, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+@click.group(cls=LabGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--name", envvar="LAB_NAME", help="Which of your labs (default: LAB_NAME, else 'default').")
+@click.option("--mode", type=click.Choice(["auto", *MODES]), help="What a start uses (default: LAB_MODE, else auto).")
+@click.version_option(package_name="saga-lab")
+@click.pass_context
+def main(ctx: click.Context, name: str | None, mode: str | None) -> None:
+    """A lab of four services, PostgreSQL, Debezium and Kafka, to learn by touching."""
+    # A closed terminal or a `kill` aborts a startup cleanly, as Ctrl-C does.
+    for which in INTERRUPTIONS:
+        # A command that was started with `nohup` outlives the terminal.
+        if which == signal.SIGINT or signal.getsignal(which) != signal.SIG_IGN:
+            signal.signal(which, _interrupt)
+    from labstack.lab import Lab
+
+    ctx.obj = Lab(name, mode=mode)
+
+
+@main.command()
+@as_json
+@click.option("--no-observability", is_flag=True, help="Without Prometheus, Jaeger and Grafana; nothing is fetched.")
+@click.pass_obj
+def up(lab: Lab, as_json: bool, no_observability: bool) -> None:
+    """Start the lab, or whatever of it isn't running; leaves it running."""
+    if no_observability:
+        os.environ["LAB_OBSERVABILITY"] = "off"
+    began = time.monotonic()
+    with start_shown(quiet=as_json) as listener:
+        status = lab.up(listener)
+    if status.healthy and not as_json:
+        show_started(status, time.monotonic() - began)
+    else:
+        show_status(status, as_json)
+    if not status.healthy:
+        sys.exit(1)
+
+
+@main.command()
+@as_json
+@click.pass_obj
+def demo(lab: Lab, as_json: bool) -> None:
+    """Carry orders through the running lab and tell what happened (with --json: one order)."""
+    from labstack.lifecycle import demo as show
+
+    where = running(lab).endpoints
+    if as_json:
+        order = show.follow(where, show.place(where, show.orders_of_the_show()[0])["order_id"])
+        click.echo(json.dumps(order))
+        return
+    console = Console()
+    show.show(where, lambda expected, story: _tell(console, expected, story))
+
+
+def _tell(console: Console, expected: Any, story: Any) -> None:
+    order = story.order
+    items = ", ".join(f"{line['quantity']} x {line['sku']}" for line in order["items"])
+    style = "green" if order["status"] == "COMPLETED" else "yellow"
+    console.print(f"[bold]{expected.customer_id}[/bold] orders {items} to {expected.destination}")
+    console.print(Text("   status   ").append(" → ".join(h["status"] for h in story.history), style=style))
+    console.print(Text("   events   " + " → ".join(kind for _, kind in story.events)))
+    if order["failure_reason"]:
+        console.print(Text("   because  ").append(order["failure_reason"], style=style))
+
+
+@main.command()
+@as_json
+@click.option("--wait", default=5.0, show_default=True, help="Seconds to wait for the lab to come to rest.")
+@click.pass_obj
+def check(lab: Lab, as_json: bool, wait: float) -> None:
+    """Judge every invariant of the saga, from the databases and topics themselves; exit status 1 if one is violated."""
+    verdicts = lab.check(wait)
+    if as_json:
+        keys = ("name", "holds", "figures", "offenders", "notes")
+        click.echo(json.dumps([{key: getattr(verdict, key) for key in keys} for verdict in verdicts]))
+    else:
+        table = Table(box=None)
+        for column in ("", "what must be so", "figures"):
+            table.add_column(column, overflow="fold")
+        for verdict in verdicts:
+            sign, style = {True: ("holds", "green"), False: ("VIOLATED", "red"), None: ("open", "yellow")}[
+                verdict.holds
+            ]
+            figures = ", ".join(f"{name} {number}" for name, number in verdict.figures.items())
+            by = f"\nby {', '.join(verdict.offenders[:10])}" if verdict.offenders else ""
+            notes = "".join(f"\n{note}" for note in verdict.notes[:10])
+            table.add_row(Text(sign, style=style), verdict.statement, figures + by + notes)
+        Console().print(table)
+    if any(verdict.holds is False for verdict in verdicts):
+        sys.exit(1)
+
+
+@main.command()
+@click.pass_obj
+def reset(lab: Lab) -> None:
+    """Bring the data back to the course's start, without restarting programs; what is broken is started again first."""
+    with Console().status("bringing the data back to the course's start"):
+        lab.reset()
+    click.echo("The lab is as at the course's start: opening data, empty topics, no lag.")
+
+
+def _verb(name: str, doing: str, done: str) -> Callable[..., None]:
+    @main.command(name, help=doing)
+    @click.argument("component", type=ComponentName())
+    @click.pass_obj
+    def command(lab: Lab, component: str) -> None:
+        getattr(lab, name)(component)
+        click.echo(f"{component} {done}.")
+
+    return command
+
+
+_verb("start", "Start a component; returns when it serves.", "serves")
+_verb("stop", "Stop a component gracefully.", "has ended")
+_verb("kill", "End a component at once, as a crash would (SIGKILL).", "was killed")
+_verb("restart", "Stop a component and start it, with its code as it is now.", "serves again")
+_verb("pause", "Freeze a component (SIGSTOP).", "is frozen")
+_verb("resume", "Let a frozen component go on (SIGCONT).", "goes on")
+
+
+@main.command()
+@click.option("--purge", is_flag=True, help="Remove this lab's data, too.")
+@click.pass_obj
+def down(lab: Lab, purge: bool) -> None:
+    """Stop every process or container of this lab."""
+    lab.down(purge=purge)
+    click.echo("The lab is down." + (" Its data are removed." if purge else ""))
+
+
+@main.command()
+@as_json
+@click.pass_obj
+def doctor(lab: Lab, as_json: bool) -> None:
+    """Look for what could spoil a lab on this machine, and say what to do about it."""
+    findings = lab.doctor()
+    if as_json:
+        click.echo(json.dumps([finding.__dict__ for finding in findings]))
+    else:
+        table = Table(box=None)
+        for column in ("", "check", "seen", "what to do"):
+            table.add_column(column, overflow="fold")
+        for finding in findings:
+            style = VERDICT_STYLES[finding.verdict]
+            table.add_row(Text(finding.verdict, style=style), finding.check, finding.seen, finding.advice)
+        Console().print(table)
+    if any(finding.verdict == "problem" for finding in findings):
+        sys.exit(1)
+
+
+@main.command()
+@click.pass_obj
+def prefetch(lab: Lab) -> None:
+    """Download everything that the lab needs to start, so that later starts need no network; start nothing."""
+    with stages(quiet=False) as listener:
+        lab.prefetch(listener)
+    click.echo("Everything that a start needs is on this machine.")
+
+
+for command in (
+    *(status, logs, psql, completion, notebooks),
+    *(dead_letters, outbox, switch, scenario, images, sweep, install_command, mesh),
+):
+    main.add_command(command)
+for verb in VERBS:
+    mesh.add_command(verb)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m labstack.cli`."""
+
+from labstack.cli import main
+
+main()

@@ -1,0 +1,94 @@
+"""``lab install``: install a program that no package registry ships."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+
+import click
+
+from labstack.config.paths import LabPaths
+from labstack.install.catalogue import entry, names
+from labstack.install.installing import NAMES, WAYS, install
+from labstack.install.store import find_program
+from labstack.progress import Progress
+
+EVERY = 60.0
+"""Seconds between two progress lines of a long stage, where there is no terminal."""
+
+
+@click.command("install")
+@click.argument("wanted", metavar="[NAME]...", nargs=-1)
+@click.option("--from", "way", type=click.Choice(WAYS), help="Try this way only (default: all, in this order).")
+@click.option("--list", "listing", is_flag=True, help="List the programs and whether each is here.")
+@click.option(
+    "--lock",
+    is_flag=True,
+    help="Read and record the image's digest anew, unless versions.toml has it.",
+)
+@click.option("--keep", is_flag=True, help="Keep what a build by Go has downloaded and compiled.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else.")
+def install_command(
+    wanted: tuple[str, ...], way: str | None, listing: bool, lock: bool, keep: bool, as_json: bool
+) -> None:
+    """Get programs that no Python package brings: from PATH, the official image or release, Debian, or built by Go.
+
+    What is installed already is checked, and mended if it is damaged. `lab up` then takes it into the running lab.
+    """
+    paths = LabPaths.of_user()
+    if listing or not wanted:
+        _list(paths, as_json)
+        return
+    entries = [entry(name) for name in wanted]  # reject a misspelt name before any download
+    if lock:
+        from labstack.backends.docker.lock import lock_program
+
+        entries = [lock_program(name) for name in wanted]
+    from labstack.cli.printing import stages
+
+    ways, programs = (way,) if way else WAYS, []
+    for one in entries:
+        with stages(quiet=as_json) as listener:
+            program = install(one, paths, Progress(_and_now_and_then(listener)), ways=ways, keep=keep)
+        programs.append(program.to_json())
+        if not as_json:
+            click.echo(f"{program.name} {program.version} is there: {program.path} (from {program.origin})")
+    if as_json:
+        click.echo(json.dumps(programs if len(programs) > 1 else programs[0]))
+
+
+def _list(paths: LabPaths, as_json: bool) -> None:
+    found = {name: find_program(name, paths) for name in names()}
+    if as_json:
+        click.echo(json.dumps({name: program and program.to_json() for name, program in found.items()}))
+        return
+    for name, program in found.items():
+        wanted = entry(name)
+        has = {
+            "path": wanted.on_path,
+            "image": wanted.in_image,
+            "archive": wanted.in_archive,
+            "debian": wanted.in_debian,
+            "go": wanted.by_go,
+        }
+        ways = ", or ".join(NAMES[way] for way in WAYS if has[way])
+        where = f"{program.path} (from {program.origin})" if program else f"not installed; to be had from {ways}"
+        click.echo(f"{name:<12} {program.version if program else wanted.version:<10} {where}")
+
+
+def _and_now_and_then(listener: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Return a listener that also prints the progress of a long stage once a minute, if there is no terminal."""
+    told = time.monotonic()
+
+    def listen(progress: Progress) -> None:
+        nonlocal told
+        listener(progress)
+        stage = progress.stages[-1] if progress.stages else None
+        if stage and stage.seconds is None and stage.note and time.monotonic() - told > EVERY:
+            told = time.monotonic()
+            if not sys.stderr.isatty():
+                click.echo(f"{stage.name}: {stage.note}", err=True)
+
+    return listen

@@ -1,0 +1,113 @@
+"""`lab status`, `lab logs` and `lab psql`: inspect the lab; and `lab completion`, for the shell."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+from rich.console import Console
+from rich.live import Live
+
+from labstack.cli.printing import as_json, running, show_status, status_view
+from labstack.errors import LabError, UnknownComponent, one_of
+
+if TYPE_CHECKING:
+    from labstack.lab import Lab
+
+EVERY = 1.0
+"""Refresh interval of ``lab status --watch``, in seconds."""
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+class ComponentName(click.ParamType):
+    """The name of a component, with shell completion."""
+
+    name = "component"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the component names that start with `incomplete`; none if the lab's state can't be read."""
+        from labstack.lab import Lab
+
+        with contextlib.suppress(LabError):
+            return _items(Lab(ctx.find_root().params.get("name")).backend.components(), incomplete)
+        return []
+
+
+class ServiceName(click.ParamType):
+    """The name of one of the four services, with shell completion."""
+
+    name = "service"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the service names that start with `incomplete`."""
+        from labstack.config.services import load_services
+
+        return _items((service.name for service in load_services()), incomplete)
+
+
+def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+@click.command()
+@as_json
+@click.option("-w", "--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
+@click.pass_obj
+def status(lab: Lab, as_json: bool, watch: bool) -> None:
+    """Show how the lab is: every component, its state, memory and address."""
+    if not watch:
+        show_status(lab.status(), as_json)
+        return
+    if as_json:
+        raise click.UsageError("--watch shows a table; with --json ask again and again instead.")
+    with Live(status_view(lab.status()), console=Console(), auto_refresh=False) as live:
+        while True:
+            time.sleep(EVERY)
+            live.update(status_view(lab.status()), refresh=True)
+
+
+@click.command()
+@click.argument("name", type=ComponentName())
+@click.option("-n", "--lines", default=40, show_default=True, help="How many lines.")
+@click.option("-f", "--follow", is_flag=True, help="Then show what comes, until Ctrl-C.")
+@click.pass_obj
+def logs(lab: Lab, name: str, lines: int, follow: bool) -> None:
+    """Show the end of a component's log."""
+    click.echo(lab.logs(name, lines))
+    if follow:
+        for line in lab.backend.follow(name):
+            click.echo(line)
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("service", type=ServiceName())
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def psql(lab: Lab, service: str, arguments: tuple[str, ...]) -> None:
+    """Open psql on a service's database; what follows the service goes to psql: `lab psql order -c 'TABLE outbox'`."""
+    from labstack.backends.processes.components.postgres import programs
+
+    databases = running(lab).endpoints.databases
+    if service not in databases:
+        raise UnknownComponent(f"There is no database of {service!r}.", next_step=one_of(service, databases))
+    program = programs() / "psql"
+    # The user's libpq settings (PG*) must not redirect the connection.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    os.execve(program, [str(program), databases[service], *arguments], own)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print what lets a shell complete `lab`: verbs, options, names. In ~/.bashrc: eval "$(lab completion bash)"."""
+    from labstack.cli import main
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(main, {}, "lab", "_LAB_COMPLETE").source())

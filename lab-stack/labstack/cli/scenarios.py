@@ -1,0 +1,126 @@
+"""`lab scenario`: show failures live, prove them, and heal them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from labstack.cli.printing import as_json
+
+if TYPE_CHECKING:
+    from labstack.lab import Lab
+    from labstack.scenarios import Report, Scenario
+
+
+@click.group()
+def scenario() -> None:
+    """Show a failure live: break something, prove that it is broken, heal it, prove that it is healed."""
+
+
+@scenario.command("list")
+@as_json
+def list_scenarios(as_json: bool) -> None:
+    """List all scenarios; needs no running lab."""
+    from labstack.scenarios import load_scenarios
+
+    scenarios = load_scenarios().values()
+    if as_json:
+        click.echo(json.dumps([one.to_json() for one in scenarios]))
+        return
+    table = Table(box=None, padding=(0, 1))
+    for column in ("scenario", "min", "what is shown"):
+        table.add_column(column, justify="right" if column == "min" else "left", overflow="fold")
+    for chapter, ones in groupby(scenarios, key=lambda one: one.chapter):
+        table.add_row(Text(chapter, style="bold"), "", "")
+        for one in ones:
+            table.add_row(f"  {one.name}", str(one.minutes), one.title)
+    Console().print(table)
+
+
+@scenario.command("show")
+@click.argument("name")
+@as_json
+def show_scenario(name: str, as_json: bool) -> None:
+    """Show what a scenario does, what to say and what to watch; needs no running lab."""
+    from labstack.scenarios import load_scenario
+
+    found = load_scenario(name)
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+        return
+    click.echo(as_text(found))
+
+
+def as_text(scenario: Scenario) -> str:
+    """Return a scenario as text: its story, speaker notes, and steps."""
+    from labstack.scenarios.player import AFTERWARDS
+
+    parts = [f"{scenario.title} ({scenario.minutes} minutes; notebook {scenario.notebook})", "", scenario.story]
+    for title, lines in {
+        "Say": scenario.say,
+        "Watch": scenario.watch,
+        "Inject": scenario.inject,
+        "Proof": scenario.proof,
+        "Heal": scenario.heal,
+        "Healed": (*scenario.healed, AFTERWARDS),
+    }.items():
+        parts += ["", title, *("  - " + str(line).replace("\n", "\n    ") for line in lines)]
+    return "\n".join(parts)
+
+
+@scenario.command("run")
+@click.argument("name")
+@click.option("--heal", is_flag=True, help="Heal it at once, as soon as it is proved.")
+@as_json
+@click.pass_obj
+def run_scenario(lab: Lab, name: str, heal: bool, as_json: bool) -> None:
+    """Break what the scenario breaks, and return when that was seen; it stays so until it is healed.
+
+    Exit status 1 where the fault had no effect.
+    """
+    from labstack.scenarios import Player, load_scenario
+
+    found = load_scenario(name)
+    player = Player(lab, _teller(as_json))
+    reports = {"run": player.run(found)}
+    if heal:
+        reports["heal"] = player.heal()
+    _print(
+        reports, as_json, f"Proved. Watch: {'; '.join(found.watch)}." + ("" if heal else " Then `lab scenario heal`.")
+    )
+
+
+@scenario.command("heal")
+@as_json
+@click.pass_obj
+def heal_scenario(lab: Lab, as_json: bool) -> None:
+    """Heal the scenario that is on, and prove that nothing is left of it; exit status 1 where something is."""
+    from labstack.scenarios import Player
+
+    reports = {"heal": Player(lab, _teller(as_json)).heal()}
+    _print(reports, as_json, "Healed: every part serves, an order completes, every invariant holds.")
+
+
+def _teller(quiet: bool) -> Callable[[str], None]:
+    return lambda words: click.echo(f"  {words}", err=quiet)
+
+
+def _print(reports: dict[str, Report], as_json: bool, words: str) -> None:
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    name: {"scenario": report.scenario, "seconds": round(report.seconds, 2), "steps": report.steps}
+                    for name, report in reports.items()
+                }
+            )
+        )
+    else:
+        click.echo(words)

@@ -1,0 +1,1 @@
+"""Clients of Kafka, Connect, PostgreSQL, Envoy and HTTP."""

@@ -1,0 +1,394 @@
+"""Requests to the Kafka broker: topics, records and consumer groups. A thin layer over confluent-kafka."""
+
+from __future__ import annotations
+
+import logging
+import operator
+import socket
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+from labstack.config.services import TopicPlan
+from labstack.errors import BrokerAway, RelayFailed
+from labstack.waiting import wait_until
+
+T = TypeVar("T")
+
+# librdkafka logs every refused connection to stderr. The callers already know, since they poll until it answers.
+quiet = logging.getLogger("labstack.clients.broker")
+quiet.addHandler(logging.NullHandler())
+quiet.propagate = False
+
+
+PATIENCE = 15.0
+"""Seconds after which a request to the broker times out."""
+
+PASSING = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,  # the topic was just created
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,  # the broker has just started
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+}
+"""Transient errors: a retry soon succeeds."""
+
+HAS_MEMBERS = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
+"""Errors for a client that acts on behalf of a group which still has active members."""
+
+QUICK: dict[str, Any] = {
+    "reconnect.backoff.ms": 20,
+    "reconnect.backoff.max.ms": 200,
+}
+
+
+@contextmanager
+def admin(address: str) -> Iterator[AdminClient]:
+    """Yield an admin client for the broker at `address`; keep it open until its responses have arrived.
+
+    Each call creates a new client, which takes some 10 ms. A client that outlived a crash of its broker may never again
+    get a response about groups. A client that is garbage-collected while a response is on the way never delivers it.
+
+    Raises
+    ------
+    BrokerAway
+        Replaces the exceptions of librdkafka.
+    """
+    client = AdminClient(
+        {
+            "bootstrap.servers": address,
+            "socket.timeout.ms": 10000,
+            **QUICK,
+        },
+        logger=quiet,
+    )
+    with _speaking_plainly(address):
+        yield client
+
+
+@contextmanager
+def admin_that_knows_leaders(address: str) -> Iterator[AdminClient]:
+    """Yield an admin client for requests that go to the leaders of partitions.
+
+    A new client that has to look up the leaders itself misses the response about one time in twenty, and retries only
+    after 3 s (librdkafka 2.16). A client that has listed all topics first never did.
+    """
+    with admin(address) as client:
+        client.list_topics(timeout=10)
+        yield client
+
+
+@contextmanager
+def _speaking_plainly(address: str) -> Iterator[None]:
+    try:
+        yield
+    except (KafkaException, TimeoutError) as error:
+        raise BrokerAway(
+            f"The broker at {address} gave no good answer: {error}.",
+            next_step="look at `lab status` and `lab logs kafka`",
+        ) from error
+
+
+def answers(address: str, timeout: float = 1.0) -> bool:
+    """Report whether the broker answers a metadata request within `timeout` seconds."""
+    host, port = address.rsplit(":", 1)
+    try:
+        # A client costs threads and time, so it is created only once the port accepts connections.
+        socket.create_connection((host, int(port)), timeout).close()
+    except OSError:
+        return False
+    try:
+        with admin(address) as client:
+            return bool(client.list_topics(timeout=timeout).brokers)
+    except BrokerAway:
+        return False
+
+
+def make_topics(address: str, plan: TopicPlan) -> None:
+    """Create the topics that do not exist yet."""
+    with admin(address) as client:
+        there = client.list_topics(timeout=10).topics
+        missing = [name for name in plan.names if name not in there]
+        new = [NewTopic(name, plan.partitions, 1, config=plan.config.get(name, {})) for name in missing]
+        for future in (client.create_topics(new, request_timeout=15) if new else {}).values():
+            try:
+                future.result(PATIENCE)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+
+
+def delete_topics(address: str, prefixes: Iterable[str]) -> None:
+    """Delete the topics whose names start with one of these prefixes, and wait until they are gone."""
+    begins = tuple(prefixes)
+    with admin(address) as client:
+
+        def there() -> list[str]:
+            return [name for name in client.list_topics(timeout=10).topics if name.startswith(begins)]
+
+        found = there()
+        for future in (client.delete_topics(found, request_timeout=15) if found else {}).values():
+            try:
+                future.result(PATIENCE)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+        wait_until(lambda: not there(), PATIENCE)
+
+
+def forget_group(address: str, group: str) -> None:
+    """Delete a consumer group with its offsets; a killed member still counts until its session times out."""
+    with admin(address) as client:
+
+        def ask() -> None:
+            client.delete_consumer_groups([group], request_timeout=10)[group].result(PATIENCE)
+
+        try:
+            _patiently(ask, {KafkaError.NON_EMPTY_GROUP})
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+                raise
+
+
+def partitions(address: str, topics: Iterable[str]) -> list[TopicPartition]:
+    """Return every partition of these topics."""
+    with admin(address) as client:
+        known = client.list_topics(timeout=10).topics
+    return [TopicPartition(topic, p) for topic in topics if topic in known for p in sorted(known[topic].partitions)]
+
+
+def end_offsets(address: str, which: Iterable[TopicPartition]) -> dict[tuple[str, int], int]:
+    """Return the offset of the next record in each partition."""
+    return _offsets(address, which, OffsetSpec.latest())
+
+
+def start_offsets(address: str, which: Iterable[TopicPartition]) -> dict[tuple[str, int], int]:
+    """Return the offset of the oldest record in each partition."""
+    return _offsets(address, which, OffsetSpec.earliest())
+
+
+def _offsets(address: str, which: Iterable[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+    request = dict.fromkeys(which, spec)
+    with admin_that_knows_leaders(address) as client:
+
+        def ask() -> dict[tuple[str, int], int]:
+            futures = client.list_offsets(request, request_timeout=10)
+            return {(p.topic, p.partition): future.result(PATIENCE).offset for p, future in futures.items()}
+
+        return _patiently(ask)
+
+
+def committed_offsets(address: str, group: str) -> dict[tuple[str, int], int]:
+    """Return the offsets that a consumer group has committed, by topic and partition."""
+    with _member(address, group) as consumer:
+        topics = consumer.list_topics(timeout=10).topics
+        every = [TopicPartition(name, p) for name in topics if name[:2] != "__" for p in topics[name].partitions]
+        found = _patiently(lambda: consumer.committed(every, timeout=10))
+    return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+
+
+def assigned(address: str, groups: Iterable[str]) -> dict[str, set[tuple[str, int]]]:
+    """Return the partitions that are currently assigned to the members of each consumer group."""
+    names = list(groups)
+    with admin(address) as client:
+
+        def ask() -> dict[str, Any]:
+            futures = client.describe_consumer_groups(names, request_timeout=10)
+            return {group: future.result(PATIENCE).members for group, future in futures.items()}
+
+        found = _patiently(ask)
+    return {
+        group: {
+            (p.topic, p.partition)
+            for member in members
+            for p in (member.assignment.topic_partitions if member.assignment else [])
+        }
+        for group, members in found.items()
+    }
+
+
+def commit_offsets(address: str, group: str, offsets: dict[tuple[str, int], int]) -> None:
+    """Set the offsets of a group without members; a killed member still counts until its session times out.
+
+    Raises
+    ------
+    BrokerAway
+        The broker does not answer, or the group has an active member.
+    """
+    wanted = [TopicPartition(topic, p, offset) for (topic, p), offset in offsets.items()]
+    with _member(address, group) as consumer:
+        try:
+            _patiently(lambda: consumer.commit(offsets=wanted, asynchronous=False), HAS_MEMBERS)
+        except KafkaException as error:
+            if error.args[0].code() not in HAS_MEMBERS:
+                raise
+            raise BrokerAway(
+                f"The consumer group {group} has members that go on reading.",
+                next_step=f"end further consumers of {group}, such as those that were started with --consumer-only",
+            ) from error
+
+
+@contextmanager
+def _member(address: str, group: str) -> Iterator[Consumer]:
+    """Yield a consumer that acts on behalf of a group without joining it.
+
+    The admin client could do the same, but it terminates the whole process (seen with confluent-kafka 2.16) when a
+    broker that has just restarted reports that it does not know the group yet.
+    """
+    consumer = Consumer(
+        {"bootstrap.servers": address, "group.id": group, "enable.auto.commit": False, **QUICK}, logger=quiet
+    )
+    try:
+        with _speaking_plainly(address):
+            yield consumer
+    finally:
+        consumer.close()
+
+
+def _patiently(ask: Callable[[], T], also: Collection[int] = ()) -> T:
+    """Retry a request while the broker reports a transient error, or one of the errors in `also`."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in {*PASSING, *also} or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
+def delete_records(address: str, before: dict[tuple[str, int], int]) -> None:
+    """Delete the records before these offsets."""
+    wanted = [TopicPartition(topic, p, offset) for (topic, p), offset in before.items()]
+    with admin_that_knows_leaders(address) as client:
+        for future in client.delete_records(wanted, request_timeout=10).values():
+            future.result(PATIENCE)
+
+
+@contextmanager
+def reading(address: str, start: dict[tuple[str, int], int]) -> Iterator[Consumer]:
+    """Yield a consumer that reads from the given offsets on. It joins no group and commits no offsets."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": address,
+            "group.id": "lab-reader",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 50,
+            **QUICK,
+        },
+        logger=quiet,
+    )
+    consumer.assign([TopicPartition(topic, p, offset) for (topic, p), offset in start.items()])
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One Kafka record.
+
+    Attributes
+    ----------
+    time : int
+        The broker's timestamp, in milliseconds since 1970.
+    headers : dict
+        Header values as text; None for a header without a value.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    time: int
+    key: str | None
+    headers: dict[str, str | None]
+    value: bytes | None
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The record's topic and partition."""
+        return self.topic, self.partition
+
+    @property
+    def type(self) -> str:
+        """The event's type; empty if the header is missing."""
+        return self.headers.get("ce_type") or ""
+
+
+def poll(consumer: Consumer, timeout: float) -> Record | None:
+    """Return the next record, or None if only a transient error, or nothing, arrives within `timeout` seconds."""
+    message = consumer.poll(timeout)
+    if message is None or message.error():
+        return None
+    headers = {name: value.decode(errors="replace") if value is not None else None for name, value in _headers(message)}
+    key = message.key()
+    return Record(
+        message.topic() or "",
+        message.partition() or 0,
+        message.offset() or 0,
+        message.timestamp()[1],
+        key.decode(errors="replace") if isinstance(key, bytes) else key,
+        headers,
+        message.value(),
+    )
+
+
+# A call from C keeps the client's method from crashing the process on a header name that is not valid UTF-8 (seen with
+# version 2.16).
+_headers_of = operator.methodcaller("headers")
+
+
+def _headers(message: Message) -> list[tuple[str, bytes | None]]:
+    try:
+        return list(_headers_of(message) or [])
+    except (SystemError, UnicodeDecodeError):
+        return []
+
+
+def read_all(address: str, topics: Iterable[str], timeout: float = 10) -> list[Record]:
+    """Return every record that these topics hold now, ordered by timestamp.
+
+    Parameters
+    ----------
+    address : str
+        Bootstrap server.
+    topics : iterable of str
+        Topics to read.
+    timeout : float
+        Seconds without a record after which the read times out.
+
+    Raises
+    ------
+    RelayFailed
+        The read timed out before it reached the end.
+    """
+    which = partitions(address, topics)
+    starts, ends = start_offsets(address, which), end_offsets(address, which)
+    left = {place: end for place, end in ends.items() if end > starts[place]}
+    records: list[Record] = []
+    with reading(address, {place: starts[place] for place in left}) as consumer:
+        while left:
+            record = poll(consumer, timeout)
+            if record is None:
+                raise RelayFailed(
+                    f"The broker sent no more records of {', '.join(sorted({t for t, _ in left}))}.",
+                    next_step="look at `lab status` and `lab logs kafka`",
+                )
+            if record.offset < left.get(record.place, 0):
+                records.append(record)
+            if record.offset + 1 >= left.get(record.place, 0):
+                left.pop(record.place, None)
+    return sorted(records, key=lambda r: (r.time, r.topic, r.partition, r.offset))

@@ -1,0 +1,96 @@
+"""Practice topics and consumer groups, which learners create on the lab's broker; a prefix marks them."""
+
+from __future__ import annotations
+
+import secrets
+from concurrent.futures import Future
+
+from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
+from confluent_kafka.admin import NewPartitions, NewTopic
+
+from labstack.clients import broker
+from labstack.errors import BrokerAway
+from labstack.waiting import wait_until
+
+PREFIX = "practice-"
+
+GONE = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.GROUP_ID_NOT_FOUND,
+    KafkaError.NON_EMPTY_GROUP,  # it still has members; the next deletion removes it
+}
+"""Errors of a deletion that need no further action."""
+
+
+def new_name() -> str:
+    """Return a new random name."""
+    return PREFIX + secrets.token_hex(3)
+
+
+def make_topic(address: str, partitions: int) -> str:
+    """Create a topic, and return its name once every partition has a leader."""
+    name = new_name()
+    with broker.admin(address) as client:
+        client.create_topics([NewTopic(name, partitions, 1)], request_timeout=15)[name].result(broker.PATIENCE)
+    _await_partitions(address, name, partitions)
+    return name
+
+
+def add_partitions(address: str, topic: str, total: int) -> None:
+    """Increase the number of a topic's partitions to `total`.
+
+    Raises
+    ------
+    BrokerAway
+        The broker rejects the request: the topic has as many partitions already, or does not exist.
+    """
+    with broker.admin(address) as client:
+        client.create_partitions([NewPartitions(topic, total)], request_timeout=15)[topic].result(broker.PATIENCE)
+    _await_partitions(address, topic, total)
+
+
+def _await_partitions(address: str, topic: str, partitions: int) -> None:
+    """Wait until the broker's metadata lists all partitions with their leaders."""
+
+    def are_there() -> bool:
+        with broker.admin(address) as client:
+            known = client.list_topics(topic, timeout=10).topics[topic]
+        leaders = [one.leader for one in known.partitions.values()]
+        return known.error is None and len(leaders) == partitions and -1 not in leaders
+
+    if not wait_until(are_there, broker.PATIENCE):
+        raise BrokerAway(f"The topic {topic} is not there in time.", next_step="look at `lab logs kafka`")
+
+
+def delete_topics(address: str, names: list[str]) -> None:
+    """Delete practice topics.
+
+    Raises
+    ------
+    ValueError
+        A name is not the name of a practice topic.
+    """
+    if strangers := [name for name in names if not name.startswith(PREFIX)]:
+        raise ValueError(f"no practice topics: {', '.join(strangers)}")
+    with broker.admin(address) as client:
+        _await(client.delete_topics(names, request_timeout=15) if names else {})
+
+
+def delete_all(address: str) -> int:
+    """Delete every practice topic and every empty practice group; return the number of topics."""
+    with broker.admin(address) as client:
+        topics = [name for name in client.list_topics(timeout=10).topics if name.startswith(PREFIX)]
+        empty = client.list_consumer_groups(states={ConsumerGroupState.EMPTY}, request_timeout=10)
+        groups = [g.group_id for g in empty.result(broker.PATIENCE).valid if g.group_id.startswith(PREFIX)]
+        _await(client.delete_consumer_groups(groups, request_timeout=10) if groups else {})
+    delete_topics(address, topics)
+    return len(topics)
+
+
+def _await(deletions: dict[str, Future[None]]) -> None:
+    for future in deletions.values():
+        try:
+            future.result(broker.PATIENCE)
+        except KafkaException as error:
+            if error.args[0].code() not in GONE:
+                raise

@@ -1,0 +1,377 @@
+"""Debezium in Kafka Connect: one outbox connector per database, managed through Connect's REST interface."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, LiteralString
+
+import httpx
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from labstack.clients import http
+from labstack.clients.replication import can_be_decoded
+from labstack.config.paths import CONFIG
+from labstack.config.templates import fill
+from labstack.errors import RelayFailed
+from labstack.waiting import wait_until
+
+Step = tuple[str, str, dict[str, Any] | None]
+"""A request to a connector: method, path below the connector's path, and body."""
+
+PASSING = {404, 409, 500, 503}
+"""Temporary HTTP statuses of Connect while it forms its group or creates the connector."""
+
+
+def connector_name(service: str) -> str:
+    """Return the name of a service's connector."""
+    return f"{service}-outbox"
+
+
+def connector_config(service: str, database_url: str) -> dict[str, str]:
+    """Return the connector configuration of one service, from ``lab-stack/connect/outbox-connector.json``.
+
+    Parameters
+    ----------
+    service : str
+        Name of the service.
+    database_url : str
+        libpq URL through which Connect reaches its database.
+    """
+    where = conninfo_to_dict(database_url)
+    values: dict[str, object] = {
+        "SERVICE": service,
+        "DATABASE_HOST": where["host"],
+        "DATABASE_PORT": where["port"],
+        "DATABASE_USER": where["user"],
+        "DATABASE_PASSWORD": where["password"],
+        "DATABASE": where["dbname"],
+    }
+    config: dict[str, str] = json.loads(fill(CONFIG / "connect" / "outbox-connector.json", values))
+    return config
+
+
+def database_is_prepared(database_url: str) -> bool:
+    """Return whether the service has created its schema, which includes the publication for Debezium."""
+    return _ask(database_url, "SELECT count(*) FROM pg_publication WHERE pubname = 'outbox'") == 1
+
+
+def slot_is_read(database_url: str) -> bool:
+    """Return whether Debezium reads a service's replication slot now; the task state RUNNING does not prove it."""
+    return _ask(database_url, "SELECT active FROM pg_replication_slots WHERE slot_name = 'outbox'") is True
+
+
+def retained_bytes(database_url: str) -> int:
+    """Return the number of bytes of write-ahead log that PostgreSQL retains for Debezium.
+
+    The upper bound is ``max_slot_wal_keep_size`` in ``postgresql.conf``. Return 0 if there is no slot, or if the
+    database does not answer.
+    """
+    kept = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint FROM pg_replication_slots"
+    answer = _ask(database_url, kept + " WHERE slot_name = 'outbox'")
+    return answer if isinstance(answer, int) else 0
+
+
+WAL_STATUS: LiteralString = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'outbox'"
+
+
+CONFIRMED: LiteralString = (
+    "SELECT pg_wal_lsn_diff(confirmed_flush_lsn, '0/0')::bigint FROM pg_replication_slots WHERE slot_name = 'outbox'"
+)
+
+
+def slot_is_usable(database_url: str) -> bool:
+    """Return whether the slot exists and PostgreSQL still has the log from the slot's position on."""
+    status = _ask(database_url, WAL_STATUS)
+    return status is not None and status != "lost"
+
+
+def _ask(database_url: str, question: LiteralString) -> object:
+    try:
+        with psycopg.connect(database_url, connect_timeout=2) as connection:
+            row = connection.execute(question).fetchone()
+    except psycopg.Error:
+        return None
+    return row[0] if row else None
+
+
+class Relay:
+    """The connectors of one Connect worker.
+
+    Parameters
+    ----------
+    url : str
+        Base URL of Connect's REST interface.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def register(
+        self,
+        service: str,
+        database_url: str,
+        meanwhile: Callable[[], None] | None = None,
+        timeout: float = 40,
+    ) -> None:
+        """Create or update a service's connector.
+
+        Raises
+        ------
+        RelayFailed
+            Connect rejected the configuration, or did not accept it in time; contains Connect's last answer.
+        """
+        config = connector_config(service, database_url)
+        last: list[str] = ["no answer"]
+        if self._config(service) == {**config, "name": connector_name(service)}:
+            # Connect restarts a connector even if the new configuration is the same.
+            return
+
+        def put() -> bool:
+            try:
+                answer = http.request("PUT", f"{self._url}/connectors/{connector_name(service)}/config", json=config)
+            except httpx.HTTPError as error:
+                last[0] = str(error) or type(error).__name__
+                return False
+            last[0] = f"{answer.status_code} {answer.text[:500]}"
+            if answer.status_code >= 400 and answer.status_code not in PASSING:
+                raise self._refused(service, last[0])
+            return answer.status_code < 400
+
+        if not wait_until(put, timeout, meanwhile=meanwhile):
+            raise self._refused(service, last[0])
+
+    def await_task(
+        self, service: str, database_url: str, meanwhile: Callable[[], None] | None = None, timeout: float = 90
+    ) -> None:
+        """Wait until a connector's task runs and reads its slot; restart a failed task once.
+
+        Raises
+        ------
+        RelayFailed
+            The task failed again (contains its stack trace), its slot is lost, or it did not read the slot in time.
+        """
+        name = connector_name(service)
+        restarted = 0.0
+
+        def runs() -> bool:
+            nonlocal restarted
+            try:
+                state = self.task_states().get(name)
+                if state == "FAILED" and not restarted:
+                    if not slot_is_usable(database_url):
+                        raise self._without_slot(service)
+                    http.request(
+                        "POST", f"{self._url}/connectors/{name}/restart?includeTasks=true&onlyFailed=true", timeout=10
+                    ).raise_for_status()
+                    restarted = time.monotonic()
+                # Connect reports the old state for a moment after a restart.
+                elif state == "FAILED" and time.monotonic() - restarted > 5:
+                    raise RelayFailed(
+                        f"The task of {name} failed.",
+                        log="\n".join(self.trace(service).splitlines()[:12]),
+                        next_step="look at `lab logs connect` and at lab-stack/connect/outbox-connector.json",
+                    )
+            except (httpx.HTTPError, ValueError, LookupError):
+                return False
+            if state == "RUNNING" and slot_is_read(database_url):
+                return True
+            # Debezium would retry such a slot forever.
+            if _ask(database_url, WAL_STATUS) == "lost":
+                raise self._without_slot(service)
+            return False
+
+        if not wait_until(runs, timeout, meanwhile=meanwhile):
+            raise RelayFailed(
+                f"{name} does not read its replication slot after {timeout:.0f} s.",
+                next_step="look at `lab status` and `lab logs connect`",
+            )
+
+    def _config(self, service: str) -> dict[str, str] | None:
+        """Return Connect's current configuration of a service's connector, or None."""
+        try:
+            answer = http.get(f"{self._url}/connectors/{connector_name(service)}/config")
+            config: dict[str, str] = answer.json()
+        except (httpx.HTTPError, ValueError):
+            return None
+        return config if answer.status_code == 200 else None
+
+    def is_lost(self, service: str, database_url: str) -> bool:
+        """Return whether a connector can't continue by itself.
+
+        This is so if its slot is gone, its log can't be decoded, it was stopped or paused, or its task has failed.
+        """
+        if not slot_is_usable(database_url) or not can_be_decoded(database_url):
+            return True
+        answer = http.get(f"{self._url}/connectors/{connector_name(service)}/status", timeout=10)
+        state = answer.json().get("connector", {}).get("state")
+        return state in ("STOPPED", "PAUSED") or self.task_states().get(connector_name(service)) == "FAILED"
+
+    def renew(self, service: str, database_url: str, meanwhile: Callable[[], None] | None = None) -> None:
+        """Replace a connector's slot and delete its stored offset. Events that only the old slot covered are lost.
+
+        Raises
+        ------
+        RelayFailed
+            Connect did not accept a request within 20 s.
+        """
+        self._tell(connector_name(service), (("PUT", "/stop", None), ("DELETE", "/offsets", None)), meanwhile)
+        # The walsender process of the slot exits a moment after its connection closes.
+        wait_until(lambda: not slot_is_read(database_url), 20, interval=0.1, meanwhile=meanwhile)
+        with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
+            mine = "FROM pg_replication_slots WHERE slot_name = 'outbox'"
+            connection.execute(f"SELECT pg_drop_replication_slot(slot_name) {mine}")
+            connection.execute("SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')")
+        self._tell(connector_name(service), (("PUT", "/resume", None),), meanwhile)
+
+    def begin_anew(
+        self, services: Iterable[str], databases: Mapping[str, str], meanwhile: Callable[[], None] | None = None
+    ) -> None:
+        """Renew the connectors of some services, and return when each reads its new slot.
+
+        Parameters
+        ----------
+        services : iterable of str
+            Names of the services.
+        databases : mapping
+            libpq URL by service.
+        meanwhile : callable, optional
+            Called while waiting; an exception that it raises ends the wait.
+
+        Raises
+        ------
+        RelayFailed
+            A connector can't be renewed, or does not read its new slot.
+        """
+        for service in services:
+            self.renew(service, databases[service], meanwhile)
+            self.await_task(service, databases[service], meanwhile)
+
+    def correct_position(self, service: str, database_url: str, meanwhile: Callable[[], None] | None = None) -> None:
+        """Reset a connector to its slot's position if the offset stored in Connect lies beyond the end of the log.
+
+        Such an offset belongs to another database: this one was restored from an older copy, or another lab's database
+        had the same port while both labs were starting. Debezium would skip every change until the log reaches the
+        stored offset.
+
+        Raises
+        ------
+        RelayFailed
+            Connect did not accept a request within 20 s.
+        """
+        partition = self._position_beyond(service, database_url)
+        if partition is None:
+            return
+        confirmed = _ask(database_url, CONFIRMED)
+        offset = {"lsn": confirmed, "lsn_proc": confirmed, "lsn_commit": confirmed}
+        body = {"offsets": [{"partition": partition, "offset": offset}]}
+        steps = (("PUT", "/stop", None), ("PATCH", "/offsets", body), ("PUT", "/resume", None))
+        self._tell(connector_name(service), steps, meanwhile)
+
+    def _position_beyond(self, service: str, database_url: str) -> dict[str, Any] | None:
+        """Return the source partition (Connect's term) whose stored offset lies beyond the end of the log, or None."""
+        end = _ask(database_url, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint")
+        try:
+            answer = http.get(f"{self._url}/connectors/{connector_name(service)}/offsets", timeout=10)
+            stored = answer.json()["offsets"]
+        except (httpx.HTTPError, ValueError, LookupError):
+            return None
+        for entry in stored if isinstance(end, int) else ():
+            if entry["offset"] and entry["offset"].get("lsn", 0) > end:
+                partition: dict[str, Any] = entry["partition"]
+                return partition
+        return None
+
+    def connectors_of(self, databases: Collection[str]) -> list[str]:
+        """Return the names of the connectors that read one of these databases.
+
+        Raises
+        ------
+        RelayFailed
+            Connect does not answer.
+        """
+        try:
+            answer = http.get(f"{self._url}/connectors", params={"expand": "info"}, timeout=10).raise_for_status()
+        except httpx.HTTPError as error:
+            raise RelayFailed(f"Connect does not tell its connectors: {error}.", next_step="`lab reset`") from error
+        found = {name: entry["info"]["config"] for name, entry in answer.json().items()}
+        return [name for name, config in found.items() if config.get("database.dbname") in databases]
+
+    def forget(self, connector: str) -> None:
+        """Delete a connector and its stored offset, so that a later connector of the same name starts without one.
+
+        Raises
+        ------
+        RelayFailed
+            Connect did not accept a request within 20 s.
+        """
+        steps = (("PUT", "/stop", None), ("DELETE", "/offsets", None), ("DELETE", "", None))
+        self._tell(connector, steps, gone_is_well=True)
+
+    def _tell(
+        self,
+        connector: str,
+        steps: Iterable[Step],
+        meanwhile: Callable[[], None] | None = None,
+        gone_is_well: bool = False,
+    ) -> None:
+        """Send requests to a connector one after the other, and retry each until Connect accepts it.
+
+        Raises
+        ------
+        RelayFailed
+            Connect did not accept a request within 20 s.
+        """
+        last = ["no answer"]
+
+        def accepted(method: str, path: str, body: dict[str, Any] | None) -> bool:
+            try:
+                answer = http.request(method, f"{self._url}/connectors/{connector}{path}", timeout=10, json=body)
+            except httpx.HTTPError as error:
+                last[0] = str(error) or type(error).__name__
+                return False
+            last[0] = f"{answer.status_code} {answer.text[:500]}"
+            return answer.status_code < 400 or (gone_is_well and answer.status_code == 404)
+
+        for step in steps:
+            if not wait_until(lambda s=step: accepted(*s), 20, interval=0.1, meanwhile=meanwhile):  # type: ignore[misc]
+                raise RelayFailed(
+                    f"Connect did not accept {step[0]} {step[1] or '/'} for the connector {connector}: {last[0]}",
+                    next_step="look at `lab logs connect`",
+                )
+
+    def _refused(self, service: str, why: str) -> RelayFailed:
+        return RelayFailed(
+            f"Connect did not take the connector {connector_name(service)}: {why}",
+            next_step="look at `lab logs connect` and at lab-stack/connect/outbox-connector.json",
+        )
+
+    def task_states(self) -> dict[str, str]:
+        """Return the state of each connector's task by connector: RUNNING, FAILED, PAUSED, or NONE without a task.
+
+        The state of the connector itself stays RUNNING when its task fails, so it proves nothing.
+        """
+        answer = http.get(f"{self._url}/connectors", params={"expand": "status"}, timeout=2)
+        answer.raise_for_status()
+        states = {}
+        for name, entry in answer.json().items():
+            tasks = entry["status"]["tasks"]
+            states[name] = tasks[0]["state"] if tasks else "NONE"
+        return states
+
+    def _without_slot(self, service: str) -> RelayFailed:
+        return RelayFailed(
+            f"The replication slot of {service} is gone, and with it the place where {connector_name(service)} read.",
+            next_step="`lab reset` makes a new one, with the data as at the course's start",
+        )
+
+    def trace(self, service: str) -> str:
+        """Return the stack trace of the failed task, or an empty string."""
+        try:
+            answer = http.get(f"{self._url}/connectors/{connector_name(service)}/status")
+            status: dict[str, Any] = answer.json()
+            return str(status["tasks"][0].get("trace", ""))
+        except (httpx.HTTPError, LookupError, ValueError):
+            return ""

@@ -1,0 +1,78 @@
+"""Restore the publication, slots and settings that Debezium needs in a database: for `lab reset`.
+
+Lessons change them: they alter or drop the publication, leave unused slots behind, and limit how much log PostgreSQL
+retains. The relay's own slot is handled by `labstack.clients.relay.Relay.renew`, because a new slot starts at the end of the
+log.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+
+from labstack.clients.course_start import shape
+from labstack.errors import LabError
+
+AS_MADE = """
+    SELECT (SELECT array_agg(pubname::text) FROM pg_publication) = ARRAY['outbox']
+       AND (SELECT pubinsert AND NOT (pubupdate OR pubdelete OR pubtruncate OR puballtables) FROM pg_publication)
+       AND (SELECT array_agg(prrelid) FROM pg_publication_rel WHERE prqual IS NULL AND prattrs IS NULL)
+           = ARRAY['public.outbox'::regclass::oid]
+"""
+FORGOTTEN = """
+    SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+    WHERE slot_name <> 'outbox' AND NOT active AND coalesce(database, current_database()) = current_database()
+"""
+PEEK = """
+    SELECT count(*) FROM pg_logical_slot_peek_binary_changes(
+        'outbox', NULL, NULL, 'proto_version', '1', 'publication_names', 'outbox')
+"""
+
+
+def put_back(database_url: str) -> None:
+    """Restore a database's publication and settings, and drop its inactive slots except the relay's.
+
+    Raises
+    ------
+    LabError
+        PostgreSQL rejects a statement, or does not answer.
+    """
+    try:
+        with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
+            connection.execute("ALTER SYSTEM RESET ALL")
+            connection.execute("SELECT pg_reload_conf()")
+            connection.execute(FORGOTTEN)
+            if connection.execute(AS_MADE).fetchone() != (True,):
+                with connection.transaction():
+                    _make_publication(connection)
+    except psycopg.Error as error:
+        raise LabError(
+            f"What Debezium reads a database through can't be put back: {error}",
+            next_step="look at `lab status`, then run `lab reset` again",
+        ) from error
+
+
+def _make_publication(connection: psycopg.Connection) -> None:
+    """Recreate the publication as in labservices/shared/schema.py, with the shape of the tables as its comment."""
+    kept = shape(connection)
+    for (name,) in connection.execute("SELECT pubname FROM pg_publication").fetchall():
+        connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))
+    connection.execute("CREATE PUBLICATION outbox FOR TABLE public.outbox WITH (publish = 'insert')")
+    connection.execute(sql.SQL("COMMENT ON PUBLICATION outbox IS {}").format(sql.Literal(kept)))
+
+
+def can_be_decoded(database_url: str) -> bool:
+    """Return whether the log from the position of the relay's slot on can be decoded.
+
+    PostgreSQL decodes a row with the catalogue as of the row's write. Rows that were written without the publication
+    block the slot forever, even after the publication is restored. A slot that is active or missing can't be checked;
+    then the result is True.
+    """
+    try:
+        with psycopg.connect(database_url, autocommit=True, connect_timeout=2) as connection:
+            connection.execute(PEEK)
+    except psycopg.errors.UndefinedObject as error:
+        return "publication" not in str(error)
+    except psycopg.Error:
+        return True
+    return True

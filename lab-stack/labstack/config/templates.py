@@ -1,0 +1,36 @@
+"""Replace each ``${NAME}`` in a component's configuration; every other ``${...}`` is left to the component."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from string import Template
+
+from labstack.config.paths import write_atomically
+from labstack.errors import LabError
+
+
+def fill(template: Path, values: dict[str, object]) -> str:
+    """Return the text of `template` with the lab's values filled in.
+
+    Raises
+    ------
+    LabError
+        `values` has no value for a ``${CAPITAL_NAME}`` of the template.
+    """
+    text = Template(template.read_text(encoding="utf-8")).safe_substitute({k: str(v) for k, v in values.items()})
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    left = re.search(r"\$\{([A-Z][A-Z_]*)\}", "\n".join(lines))
+    if left:
+        raise LabError(
+            f"{template} asks for ${{{left.group(1)}}}, which the lab doesn't give.",
+            next_step=f"use one of {', '.join(sorted(values))}",
+        )
+    return text
+
+
+def fill_into(template: Path, target: Path, values: dict[str, object]) -> Path:
+    """Write the filled-in `template` to `target`, and return `target`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(target, fill(template, values))
+    return target

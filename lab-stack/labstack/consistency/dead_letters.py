@@ -1,0 +1,193 @@
+"""Dead letters: records that a service has dead-lettered, read from the services' own databases.
+
+The service also publishes each to ``SERVICE.dlq``; only the database has the current state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import httpx
+import psycopg
+from psycopg.rows import dict_row
+
+from labstack.backends.base import Endpoints
+from labstack.clients import http
+from labstack.errors import LabError, NotRunning
+from labstack.waiting import wait_until
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A record that a service has dead-lettered.
+
+    Attributes
+    ----------
+    id : str
+        Service and number of the record in that service, such as ``payment-12``.
+    service : str
+        Service that dead-lettered the record.
+    order_id : str or None
+        Key of the record.
+    type : str
+        Type of the event; empty if the header is missing.
+    topic, partition, offset
+        Position of the record in Kafka.
+    attempts : int
+        Number of attempts to handle it.
+    error : str
+        Error of the last attempt.
+    behind : int
+        Number of later records of the order that wait behind it.
+    since : datetime
+        Time of the first failure.
+    headers : dict
+        Headers of the record.
+    payload : str
+        Value of the record as text.
+    """
+
+    id: str
+    service: str
+    order_id: str | None
+    type: str
+    topic: str
+    partition: int
+    offset: int
+    attempts: int
+    error: str
+    behind: int
+    since: datetime
+    headers: dict[str, str] = field(default_factory=dict)
+    payload: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the dead letter as a dictionary that can be encoded as JSON."""
+        return {**self.__dict__, "since": self.since.isoformat()}
+
+
+_DEAD = """
+    SELECT it.*, (SELECT count(*) FROM parked_records AS later
+                  WHERE later.key = it.key AND later.parking_id > it.parking_id) AS behind
+    FROM parked_records AS it WHERE it.state = 'dead' ORDER BY it.parking_id
+"""
+
+
+def dead_letters(where: Endpoints) -> list[DeadLetter]:
+    """Return all dead letters, the oldest of each service first.
+
+    Raises
+    ------
+    NotRunning
+        A database can't be reached.
+    """
+    return [letter for service, url in where.databases.items() for letter in _of_service(service, url)]
+
+
+def _of_service(service: str, url: str) -> Iterable[DeadLetter]:
+    try:
+        with psycopg.connect(url, connect_timeout=3, row_factory=dict_row) as connection:
+            rows = connection.execute(_DEAD).fetchall()
+    except psycopg.Error as error:
+        raise NotRunning(
+            f"The database of {service} can't be reached: {error}", next_step=f"`lab start {service}-db` starts it"
+        ) from error
+    for row in rows:
+        yield DeadLetter(
+            id=f"{service}-{row['parking_id']}",
+            service=service,
+            order_id=row["key"],
+            type=row["headers"].get("ce_type", ""),
+            topic=row["topic"],
+            partition=row["partition"],
+            offset=row["offset"],
+            attempts=row["attempts"],
+            error=row["error"] or "",
+            behind=row["behind"],
+            since=row["parked_at"],
+            headers=row["headers"],
+            payload=bytes(row["value"] or b"").decode("utf-8", "replace"),
+        )
+
+
+def find(where: Endpoints, letter_id: str) -> DeadLetter:
+    """Return one dead letter.
+
+    Raises
+    ------
+    LabError
+        There is no dead letter with this ID; the message lists those that exist, up to 20.
+    """
+    every = dead_letters(where)
+    for letter in every:
+        if letter.id == letter_id:
+            return letter
+    there = ", ".join(letter.id for letter in every[:20]) or "none"
+    raise LabError(f"There is no dead letter {letter_id!r}.", next_step=f"choose one of those that there are: {there}")
+
+
+def replay(where: Endpoints, letter_id: str, timeout: float = 30) -> DeadLetter | None:
+    """Send a dead letter back to its service, and wait for the result.
+
+    Parameters
+    ----------
+    where : Endpoints
+        Endpoints of the lab.
+    letter_id : str
+        ID of the dead letter.
+    timeout : float
+        Seconds to wait.
+
+    Returns
+    -------
+    DeadLetter or None
+        None if the service has handled it; the records that waited behind it follow. Otherwise the letter, dead again,
+        with the new error.
+
+    Raises
+    ------
+    LabError
+        There is no dead letter with this ID, or the service does not answer or times out.
+    """
+    letter = find(where, letter_id)
+    _ask(where, letter, "replay")
+    with psycopg.connect(where.databases[letter.service], autocommit=True, connect_timeout=3) as connection:
+
+        def state() -> str | None:
+            number = letter.id.rsplit("-", 1)[1]
+            query = "SELECT state FROM parked_records WHERE parking_id = %s"
+            row = connection.execute(query, [number]).fetchone()
+            return row[0] if row else None
+
+        if not wait_until(lambda: state() in (None, "dead"), timeout, interval=0.05):
+            raise LabError(
+                f"{letter.service} has not tried {letter_id} to its end within {timeout:.0f} s.",
+                next_step=f"look at `lab status` and `lab logs {letter.service}`; it goes on by itself",
+            )
+        return find(where, letter_id) if state() == "dead" else None
+
+
+def discard(where: Endpoints, letter_id: str) -> None:
+    """Drop a dead letter permanently; the records that wait behind it follow.
+
+    Raises
+    ------
+    LabError
+        There is no dead letter with this ID, or the service does not answer.
+    """
+    _ask(where, find(where, letter_id), "discard")
+
+
+def _ask(where: Endpoints, letter: DeadLetter, verb: str) -> None:
+    number = letter.id.rsplit("-", 1)[1]
+    try:
+        url = f"{where.services[letter.service]}/manage/dead-letters/{number}/{verb}"
+        http.request("POST", url, timeout=10).raise_for_status()
+    except httpx.HTTPError as error:
+        raise LabError(
+            f"{letter.service} did not {verb} {letter.id}: {error}.",
+            next_step=f"look at `lab status`; `lab start {letter.service}` starts it if it is down",
+        ) from error

@@ -1,0 +1,1 @@
+"""Envoy and its control plane: configuration, administration and the access log."""

@@ -1,0 +1,114 @@
+"""Control planes of the gateway: one interface, two implementations.
+
+istiod generates Envoy's configuration and streams it. Where istiod is not available, the lab's translator generates the
+same configuration, and Envoy reads it from files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from labstack.clients.envoy_admin import EnvoyAdmin
+from labstack.errors import ComponentFailed
+from labstack.gateway import istiod
+from labstack.gateway.envoy_files import ACT_SECONDS, EnvoyFiles
+from labstack.gateway.store import dump
+from labstack.istio.documents import Document
+from labstack.istio.errors import InvalidMesh
+from labstack.istio.translate import translate
+from labstack.waiting import wait_until
+
+
+class Steering(Protocol):
+    """A control plane that applies a configuration to Envoy."""
+
+    def judge(self, new: Sequence[Document]) -> None:
+        """Validate a configuration without applying it."""
+
+    def put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
+        """Replace `before` with `new`, and return once Envoy uses it. On failure, `before` stays in effect."""
+
+
+class ByTranslator:
+    """The lab's translator, which writes files for Envoy.
+
+    Parameters
+    ----------
+    files : EnvoyFiles
+        Envoy's configuration files.
+    admin : EnvoyAdmin
+        Envoy's administration interface.
+    """
+
+    def __init__(self, files: EnvoyFiles, admin: EnvoyAdmin) -> None:
+        self._files = files
+        self._admin = admin
+
+    def judge(self, new: Sequence[Document]) -> None:
+        self._files.validate(self._files.resources(translate(new)))
+
+    def put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
+        had = self._files.read()
+        try:
+            self._files.swap(self._files.resources(translate(new)), had, self._admin)
+        except ComponentFailed:
+            self._files.write(had)
+            raise
+
+
+class ByIstiod:
+    """istiod, which streams the configuration to Envoy.
+
+    Parameters
+    ----------
+    place : callable
+        Writes a YAML text to istiod's folder.
+    log : callable
+        Returns the last lines of istiod's log.
+    admin : EnvoyAdmin
+        Administration interface of the Envoy that istiod configures.
+    """
+
+    def __init__(self, place: Callable[[str], None], log: Callable[[], str], admin: EnvoyAdmin) -> None:
+        self._place = place
+        self._log = log
+        self._admin = admin
+
+    def judge(self, new: Sequence[Document]) -> None:
+        """Do nothing: istiod validates its input itself, and keeps the previous configuration if it rejects the new."""
+
+    def put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
+        versions, refusals = self._admin.versions(), self._refusals()
+        known = {versions.clusters, versions.listeners, *versions.routes.values()}
+
+        def acts() -> bool:
+            now = self._admin.versions()
+            return now.clusters not in known and {now.clusters} == {now.listeners, *now.routes.values()}
+
+        def is_refused() -> bool:
+            return self._admin.versions().rejected > versions.rejected or self._refusals() > refusals
+
+        self._place(dump(new))
+        # Each time istiod reads its folder, all of Envoy's resources get the same new version.
+        wait_until(acts, 0.5, interval=0.015)
+        settled = wait_until(lambda: acts() or is_refused(), ACT_SECONDS, interval=0.05)
+        if settled and not is_refused():
+            return
+        said = self._last_refusal() if self._refusals() > refusals else "Envoy refuses it; see `lab logs envoy`"
+        self._place(dump(before))
+        if not settled:
+            raise ComponentFailed(
+                f"The gateway has not got its new configuration from istiod within {ACT_SECONDS:.0f} s.",
+                next_step="`lab status` and `lab logs istiod` tell why; what was in force stays so",
+            )
+        raise InvalidMesh(
+            f"istiod does not take this: {said}", next_step="mend what it names; what was in force stays so"
+        )
+
+    def _refusals(self) -> int:
+        return sum(istiod.REFUSAL in line for line in self._log().splitlines())
+
+    def _last_refusal(self) -> str:
+        lines = [line for line in self._log().splitlines() if istiod.REFUSAL in line]
+        return lines[-1].split(istiod.REFUSAL, 1)[1].split(": ", 1)[-1]

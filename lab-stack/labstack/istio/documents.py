@@ -1,0 +1,218 @@
+"""The documents of a mesh configuration: Kubernetes objects with the line number of each field."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from labstack.istio.errors import InvalidMesh, InvalidYaml, MeshError, Problem, Unsupported
+from labstack.istio.yaml_text import SIZE_LIMIT, parse
+
+__all__ = [
+    "Document",
+    "InvalidMesh",
+    "InvalidYaml",
+    "MeshError",
+    "Problem",
+    "Unsupported",
+    "field_path",
+    "load",
+    "read",
+]
+
+TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One Kubernetes object, as written.
+
+    Parameters
+    ----------
+    file : str
+        Display name of the file; ``<text>`` for text that does not come from a file.
+    data : dict
+        The parsed object. `kind`, `apiVersion` and `metadata.name` are non-empty strings, and so is
+        `metadata.namespace` if present. Nothing else is guaranteed.
+    lines : mapping
+        The line, counted from 1, of every key and list item, by its path, such as ``("spec", "http", 0, "route")``.
+    """
+
+    file: str
+    data: dict[str, Any]
+    lines: Mapping[tuple[str | int, ...], int]
+
+    @property
+    def kind(self) -> str:
+        """The kind, such as ``VirtualService``."""
+        return str(self.data["kind"])
+
+    @property
+    def api_version(self) -> str:
+        """Group and version, such as ``networking.istio.io/v1``."""
+        return str(self.data["apiVersion"])
+
+    @property
+    def name(self) -> str:
+        """The object's name."""
+        return str(self.data["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str:
+        """The object's namespace; ``default`` if it names none."""
+        return str(self.data["metadata"].get("namespace") or "default")
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The spec; empty if there is none."""
+        spec = self.data.get("spec")
+        return spec if isinstance(spec, dict) else {}
+
+    def line(self, *path: str | int) -> int:
+        """Return the line of the field at `path`, or of its nearest ancestor in the file."""
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.lines:
+                return self.lines[path[:length]]
+        return 1
+
+    def problem(self, path: tuple[str | int, ...], message: str) -> Problem:
+        """Return a `Problem` at the field `path` of this document."""
+        return Problem(self.file, self.line(*path), field_path(path), message)
+
+
+def field_path(path: tuple[str | int, ...]) -> str:
+    """Return a path in readable form: ``spec.http[0].match[1].headers["a.b"]``."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif not part or any(c in part for c in '.[]" \n'):
+            text += '["' + part.replace("\n", "\\n") + '"]'
+        else:
+            text += f".{part}" if text else part
+    return text
+
+
+def load(text: str, file: str = "<text>") -> list[Document]:
+    """Return the documents of a YAML text, without empty ones.
+
+    Raises
+    ------
+    InvalidYaml
+        The text is not YAML, or one of its documents has no kind, apiVersion or metadata.name. The error lists each
+        problem with its line.
+    """
+    documents, problems = [], []
+    for value, lines, start in parse(text, file):
+        lines[()] = start
+        wrong = _header_problems(file, value, lines)
+        problems += wrong
+        if not wrong:
+            documents.append(Document(file, value, lines))
+    if problems:
+        raise InvalidYaml(
+            f"{file} holds what is no Kubernetes object.",
+            problems=problems,
+            next_step="begin each document with apiVersion, kind, metadata: {name: ...} and spec",
+        )
+    return documents
+
+
+def read(path: Path, name: str = "") -> list[Document]:
+    """Return the documents of a YAML file. `name` is its display name; the default is its path.
+
+    Raises
+    ------
+    InvalidYaml
+        The file can't be read, is too large or is not UTF-8 text, or `load` rejects its content.
+    """
+    name = name or str(path)
+    try:
+        size = path.stat().st_size
+        raw = b"" if size > SIZE_LIMIT else path.read_bytes()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise InvalidYaml(f"{name} can't be read: {reason}.", next_step="name a YAML file that is there") from None
+    if size > SIZE_LIMIT:
+        raise InvalidYaml(
+            f"{name} has {size:,} bytes; more than {SIZE_LIMIT:,} are not taken.",
+            next_step="split it into several files",
+        )
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        place = Problem(name, line, "", f"the byte 0x{raw[error.start]:02x}, which is not UTF-8")
+        raise InvalidYaml(f"{name} is not a text file.", problems=[place], next_step="save it as UTF-8") from None
+    return load(text, name)
+
+
+def _header_problems(file: str, value: Any, lines: Mapping[tuple[str | int, ...], int]) -> list[Problem]:
+    start = lines[()]
+    if not isinstance(value, dict):
+        what = "a list" if isinstance(value, list) else f"`{str(value)[:40]}`"
+        return [
+            Problem(file, start, "", f"{what} where an object with apiVersion, kind, metadata and spec is expected")
+        ]
+    problems = []
+    for name in ("apiVersion", "kind"):
+        problems += _string_problem(file, value, (name,), lines, required=True)
+    metadata = value.get("metadata")
+    if isinstance(metadata, dict):
+        problems += _string_problem(file, value, ("metadata", "name"), lines, required=True)
+        problems += _string_problem(file, value, ("metadata", "namespace"), lines, required=False)
+    elif metadata is None:
+        problems += _string_problem(file, value, ("metadata",), lines, required=True)
+    else:
+        seen = "a list" if isinstance(metadata, list) else f"`{str(metadata)[:40]}`"
+        problems.append(
+            Problem(
+                file, lines[("metadata",)], "metadata", f"{seen} where a mapping such as {{name: order}} is expected"
+            )
+        )
+    return problems
+
+
+def _string_problem(
+    file: str,
+    value: dict[str, Any],
+    path: tuple[str, ...],
+    lines: Mapping[tuple[str | int, ...], int],
+    *,
+    required: bool,
+) -> list[Problem]:
+    parent = value
+    for part in path[:-1]:
+        parent = parent[part]
+    name, line = path[-1], lines.get(path, lines.get(path[:-1], lines[()]))
+    seen = parent.get(name)
+    if isinstance(seen, str) and seen:
+        return []
+    if seen is None or seen == "":
+        if not required:
+            return []
+        known = TOP_LEVEL if len(path) == 1 else ("name", "namespace", "labels", "annotations")
+        close = [key for key in parent if key not in known and get_close_matches(name, [key], cutoff=0.6)]
+        if close:
+            line = lines.get((*path[:-1], close[0]), line)
+            return [
+                Problem(file, line, field_path((*path[:-1], close[0])), f"not a field here; did you mean `{name}`?")
+            ]
+        missing = "is empty" if name in parent else "is missing"
+        example = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": "{name: order}"}
+        return [
+            Problem(
+                file,
+                line,
+                field_path(path),
+                f"{missing}; expected is something like `{name}: {example.get(name, 'order')}`",
+            )
+        ]
+    what = {dict: "a mapping", list: "a list", bool: "a boolean", int: "a number", float: "a number"}[type(seen)]
+    return [
+        Problem(file, line, field_path(path), f"{what} where a string is expected; put it in quotes if it is a name")
+    ]

@@ -1,0 +1,85 @@
+"""Istio's rules for a VirtualService as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labstack.istio.rules.findings import Findings, Path
+from labstack.istio.rules.http_match import http_match
+from labstack.istio.rules.http_route import http_route
+from labstack.istio.rules.names import Hosts, is_address, is_host, is_label
+from labstack.istio.rules.taken import Taken
+from labstack.istio.words import short
+
+MESH = "mesh"
+
+
+def virtual_service(spec: dict[str, Any], found: Findings) -> None:
+    """Check the spec of a VirtualService."""
+    gateways = spec.get("gateways", [])
+    bound = [name for name in gateways if name != MESH]
+    delegate = not spec.get("hosts")
+    if delegate:
+        _delegate(spec, found)
+    elif not bound:
+        message = (
+            "names no gateway, so only sidecars follow it, and the lab's gateway doesn't; add `gateways: [lab-gateway]`"
+        )
+        found.doubtful(("spec", "gateways"), message)
+    _gateways(gateways, found)
+    _hosts(spec.get("hosts", []), bool(bound), found)
+    if not any(spec.get(name) for name in ("http", "tcp", "tls")):
+        found.wrong(("spec", "http"), "no routes; a VirtualService needs http, tcp or tls")
+    for index, route in enumerate(spec.get("http", [])):
+        path = ("spec", "http", index)
+        for number, match in enumerate(route.get("match", [])):
+            http_match(match, (*path, "match", number), found)
+        http_route(route, path, found)
+    _unreachable(spec.get("http", []), found)
+
+
+def _delegate(spec: dict[str, Any], found: Findings) -> None:
+    if spec.get("gateways"):
+        found.wrong(("spec", "hosts"), 'is missing; beside gateways there must be hosts, such as ["*"]')
+    else:
+        message = "is missing, so this only acts where another VirtualService delegates to it"
+        found.doubtful(("spec", "hosts"), message)
+    for name in ("tcp", "tls"):
+        if spec.get(name):
+            found.wrong(("spec", name), f"{name} without hosts; a VirtualService without hosts has http only")
+
+
+def _gateways(gateways: list[str], found: Findings) -> None:
+    for index, name in enumerate(gateways):
+        namespace, slash, short_name = name.rpartition("/")
+        good = is_label(short_name) and (namespace == "." or is_label(namespace)) if slash else is_host(name)
+        if not good:
+            message = f"`{short(name)}` where a gateway is expected, such as lab-gateway or default/lab-gateway"
+            found.wrong(("spec", "gateways", index), message)
+
+
+def _hosts(hosts: list[str], at_gateway: bool, found: Findings) -> None:
+    good = Hosts()
+    for index, host in enumerate(hosts):
+        path: Path = ("spec", "hosts", index)
+        if not is_host(host, star=True) and not is_address(host):
+            found.wrong(path, f'`{short(host)}` where a host is expected, such as "*" or shop.lab.test, without port')
+        elif host == "*" and not at_gateway:
+            found.wrong(path, "`*` goes with gateways only; without one, name the hosts")
+        else:
+            if (twin := good.find(host)) is not None:
+                found.wrong(path, f"`{host}` and `{twin}` overlap in one list; keep one of them")
+            good.add(host)
+
+
+def _unreachable(routes: list[dict[str, Any]], found: Findings) -> None:
+    taken = Taken()
+    for index, route in enumerate(routes):
+        path: Path = ("spec", "http", index)
+        for number, match in enumerate(route.get("match") or [{}]):
+            place = (*path, "match", number) if route.get("match") else path
+            if blocker := taken.by(match):
+                line = found.document.line(*blocker)
+                why = "takes every request" if blocker == taken.everything else "takes the same requests"
+                found.doubtful(place, f"is never reached: what stands on line {line} {why} before it")
+            taken.add(match, place)

@@ -1,0 +1,1 @@
+"""The resolved model of Istio documents that the translator reads."""

@@ -1,0 +1,169 @@
+"""Parsing of documents into configurations for the translator, or into an error that lists every problem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from labstack.istio.documents import Document
+from labstack.istio.errors import InvalidMesh, Problem, Unsupported
+from labstack.istio.translate.model.shapes import LABELS_SHAPE, Path, Reader
+from labstack.istio.translate.model.supported import API_VERSIONS, KINDS
+from labstack.istio.words import did_you_mean, listed
+
+# Fields that a cluster writes have no effect, except the creation time, which is istiod's first sort key.
+METADATA = {
+    *("name", "namespace", "labels", "annotations", "creationTimestamp", "uid", "resourceVersion", "generation"),
+    *("managedFields", "selfLink", "ownerReferences", "finalizers", "generateName"),
+}
+TOP_LEVEL = {"apiVersion", "kind", "metadata", "spec", "status"}
+# These annotations and labels change istiod's output. All others have no effect.
+STEERING_ANNOTATIONS = ("internal.istio.io/", "networking.istio.io/", "proxy.istio.io/")
+STEERING_LABELS = ("istio.io/persistent-session", "istio.io/persistent-session-header")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One object, with its spec parsed as `supported` describes."""
+
+    document: Document
+    spec: dict[str, Any]
+    labels: dict[str, str]
+    created: datetime
+
+    @property
+    def name(self) -> str:
+        """The object's name."""
+        return self.document.name
+
+    @property
+    def namespace(self) -> str:
+        """The namespace; if the object names none, the one that a cluster assigns."""
+        return self.document.namespace
+
+    @property
+    def age(self) -> tuple[datetime, str, str]:
+        """istiod's sort key: creation time, then name, then namespace. The oldest object takes precedence."""
+        return self.created, self.name, self.namespace
+
+    @property
+    def origin(self) -> str:
+        """istiod's name for the object in generated resources, always with the newest API version."""
+        words = {"VirtualService": "virtual-service", "DestinationRule": "destination-rule"}
+        kind = words[self.document.kind]
+        return f"/apis/networking.istio.io/v1/namespaces/{self.namespace}/{kind}/{self.name}"
+
+    def export_to(self) -> set[str]:
+        """Return the namespaces to which the object is exported; empty means all."""
+        return set(self.spec.get("exportTo", []))
+
+    def problem(self, path: Path, message: str) -> Problem:
+        """Return a problem of this object at a path below its spec."""
+        return self.document.problem(("spec", *path), message)
+
+
+@dataclass
+class Configs:
+    """All objects of one configuration, each kind from oldest to newest.
+
+    Attributes
+    ----------
+    gateways, virtual_services, destination_rules, service_entries : list of Config
+        The objects.
+    warnings : list of Problem
+        Configuration that is probably a mistake.
+    """
+
+    gateways: list[Config] = field(default_factory=list)
+    virtual_services: list[Config] = field(default_factory=list)
+    destination_rules: list[Config] = field(default_factory=list)
+    service_entries: list[Config] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+
+def read_configs(documents: Sequence[Document]) -> Configs:
+    """Parse documents into configurations.
+
+    Raises
+    ------
+    Unsupported
+        The translator doesn't support a kind or field. The error lists each with its line.
+    InvalidMesh
+        istiod couldn't read a value, such as a text where a number is expected.
+    """
+    invalid: list[Problem] = []
+    unsupported: list[Problem] = []
+    latest: dict[tuple[str, str, str], Config] = {}
+    configs = Configs()
+    for document in documents:
+        reader = Reader(document)
+        config = _read(document, reader)
+        invalid += reader.invalid
+        unsupported += reader.unsupported
+        if config is None:
+            continue
+        key = (document.kind, config.namespace, config.name)
+        if key in latest:
+            message = f"a second {document.kind} of this name; istiod takes only the last"
+            configs.warnings.append(document.problem(("metadata", "name"), message))
+        latest[key] = config
+    if unsupported:
+        raise Unsupported(
+            "The lab's translator does not do all of this configuration.",
+            problems=unsupported,
+            next_step="take those fields out, or let a real istiod steer: lab install istiod",
+        )
+    if invalid:
+        raise InvalidMesh(
+            "The configuration can't be read.", problems=invalid, next_step="mend the lines that are named"
+        )
+    lists = {
+        "Gateway": configs.gateways,
+        "VirtualService": configs.virtual_services,
+        "DestinationRule": configs.destination_rules,
+        "ServiceEntry": configs.service_entries,
+    }
+    for config in sorted(latest.values(), key=lambda each: each.age):
+        lists[config.document.kind].append(config)
+    return configs
+
+
+def _read(document: Document, reader: Reader) -> Config | None:
+    def refuse(path: Path, message: str) -> None:
+        reader.unsupported.append(document.problem(path, message))
+
+    if document.kind not in KINDS:
+        refuse(
+            ("kind",), f"the translator does {listed(KINDS)}, not `{document.kind}`{did_you_mean(document.kind, KINDS)}"
+        )
+        return None
+    if document.api_version not in API_VERSIONS:
+        refuse(("apiVersion",), f"`{document.api_version}` where one of {listed(sorted(API_VERSIONS))} is expected")
+        return None
+    for name in document.data.keys() - TOP_LEVEL:
+        refuse((name,), f"the translator knows no field `{name}` here{did_you_mean(name, TOP_LEVEL)}")
+    metadata = document.data["metadata"]
+    for name in metadata.keys() - METADATA:
+        refuse(("metadata", name), f"the translator knows no field `{name}` here{did_you_mean(name, METADATA)}")
+    for kind, steering in (("annotations", STEERING_ANNOTATIONS), ("labels", STEERING_LABELS)):
+        for name in LABELS_SHAPE.read(metadata.get(kind) or {}, ("metadata", kind), reader) or {}:
+            if name.startswith(steering):
+                refuse(("metadata", kind, name), f"istiod steers by `{name}`, the translator doesn't")
+    spec = KINDS[document.kind].read(document.data.get("spec") or {}, ("spec",), reader)
+    if spec is None:
+        return None
+    return Config(document, spec, dict(metadata.get("labels") or {}), _created(document, reader))
+
+
+def _created(document: Document, reader: Reader) -> datetime:
+    written = document.data["metadata"].get("creationTimestamp")
+    if written is None:
+        return datetime.min.replace(tzinfo=UTC)
+    try:
+        moment = datetime.fromisoformat(str(written))
+    except ValueError:
+        reader.refuse(("metadata", "creationTimestamp"), "a time such as 2026-01-02T03:04:05Z", written)
+        return datetime.min.replace(tzinfo=UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,112 @@
+"""Broken references: istiod accepts them silently, and requests then fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from labstack.istio.errors import Problem
+from labstack.istio.translate.model import gateways
+from labstack.istio.translate.model.configs import Config, Configs
+from labstack.istio.translate.model.destination_rules import DestinationRules
+from labstack.istio.translate.model.destinations import Destinations
+from labstack.istio.translate.model.hosts import full_name, gateway_name, intersection, is_subset, is_wildcard
+from labstack.istio.translate.model.services import Services
+from labstack.istio.translate.model.shapes import Path
+from labstack.istio.translate.model.virtual_services import hosts_of
+from labstack.istio.words import did_you_mean
+
+
+def broken_references(configs: Configs, services: Services, rules: DestinationRules) -> list[Problem]:
+    """Return a warning for each reference that is broken or has no effect."""
+    checks = _Checks(configs, services, rules)
+    return [problem for each in (checks.gateways(), checks.routes(), checks.rules()) for problem in each]
+
+
+class _Checks:
+    def __init__(self, configs: Configs, services: Services, rules: DestinationRules) -> None:
+        self._configs = configs
+        self._services = services
+        self._rules = rules
+        labels = gateways.labels_of_gateway(services)
+        self._open = {f"{c.namespace}/{c.name}": c for c in configs.gateways if gateways.selected(c, labels)}
+
+    def gateways(self) -> Iterator[Problem]:
+        for config in self._configs.gateways:
+            if f"{config.namespace}/{config.name}" not in self._open:
+                message = "selects no gateway of the lab, whose label is `istio: ingressgateway`, so nothing opens"
+                yield config.problem(("selector",), message)
+
+    def routes(self) -> Iterator[Problem]:
+        for config in self._configs.virtual_services:
+            yield from self._bindings(config)
+            for path, destination in _destinations(config):
+                yield from self._destination(config, path, destination)
+
+    def rules(self) -> Iterator[Problem]:
+        for config in self._configs.destination_rules:
+            host = full_name(config.spec.get("host", ""), config.namespace)
+            seen = self._services.seen
+            if host not in seen and not (is_wildcard(host) and any(is_subset(known, host) for known in seen)):
+                known = did_you_mean(host, self._services.seen)
+                yield config.problem(
+                    ("host",), f"no ServiceEntry has the host `{host}`, so the rule has no effect{known}"
+                )
+
+    def _bindings(self, config: Config) -> Iterator[Problem]:
+        """Yield a problem for each gateway of a VirtualService that is missing or has no server for its hosts."""
+        if not config.spec.get("gateways"):
+            yield config.problem((), "names no gateway, so it is for sidecars only, and the lab has none")
+        for index, written in enumerate(config.spec.get("gateways", [])):
+            name = gateway_name(written, config.namespace)
+            if name == "mesh":
+                continue
+            if name not in self._open:
+                hint = did_you_mean(name, self._open)
+                yield config.problem(("gateways", index), f"there is no Gateway `{name}` that opens anything{hint}")
+            elif not self._shares_host(config, self._open[name]):
+                message = f"no server of the Gateway `{name}` takes one of this VirtualService's hosts"
+                yield config.problem(("gateways", index), message)
+
+    def _shares_host(self, config: Config, gateway: Config) -> bool:
+        return any(
+            intersection(gateways.server_of(gateway, raw).hosts_for(config.namespace), hosts_of(config))
+            for raw in gateway.spec.get("servers", [])
+            if "port" in raw
+        )
+
+    def _destination(self, config: Config, path: Path, destination: Mapping[str, Any]) -> Iterator[Problem]:
+        destinations = Destinations(self._services, self._rules, config.namespace, 0)
+        host, service = destinations.host(destination), destinations.service(destination)
+        if service is None:
+            known = did_you_mean(host, self._services.seen)
+            yield config.problem((*path, "host"), f"no ServiceEntry has the host `{host}`{known}")
+            return
+        numbers = [port.number for port in service.ports]
+        if "port" in destination and destination["port"].get("number", 0) not in numbers:
+            message = (
+                f"`{host}` has no port {destination['port'].get('number', 0)}; it has {', '.join(map(str, numbers))}"
+            )
+            yield config.problem((*path, "port"), message)
+        if "port" not in destination and len(numbers) > 1:
+            yield config.problem(path, f"`{host}` has several ports; without one, that of the gateway is taken")
+        name = destination.get("subset", "")
+        rule = self._rules.rule_for(service, gateways.NAMESPACE)
+        if name and (rule is None or rule.subset(name) is None):
+            names = [each.get("name", "") for each in rule.subsets] if rule is not None else []
+            message = f"no DestinationRule has a subset `{name}` of `{host}`{did_you_mean(name, names)}"
+            yield config.problem((*path, "subset"), message)
+
+
+def _destinations(config: Config) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yield every destination of a VirtualService with its path below the spec."""
+    for number, route in enumerate(config.spec.get("http", [])):
+        path: Path = ("http", number)
+        for index, each in enumerate(route.get("route", [])):
+            if "destination" in each:
+                yield (*path, "route", index, "destination"), each["destination"]
+        if "mirror" in route:
+            yield (*path, "mirror"), route["mirror"]
+        for index, each in enumerate(route.get("mirrors", [])):
+            if "destination" in each:
+                yield (*path, "mirrors", index, "destination"), each["destination"]

@@ -1,0 +1,237 @@
+"""The services and endpoints of ServiceEntries, as visible to the gateway."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from labstack.istio.translate.model.configs import Config
+from labstack.istio.translate.model.hosts import is_address
+
+CLUSTER_ID = "lab"
+UNIX = "unix://"
+DRAINING = "istio.io/draining"
+TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
+HTTP2 = {"http2", "grpc", "grpc-web"}
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port of a service, with its protocol in lower case.
+
+    `target` is the port of endpoints that don't specify one; 0 if not given.
+    """
+
+    number: int
+    name: str
+    protocol: str
+    target: int = field(default=0, compare=False)
+
+    @property
+    def speaks_http2(self) -> bool:
+        """Whether clients call the service over HTTP/2."""
+        return self.protocol in HTTP2
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An endpoint of one port of a service.
+
+    Attributes
+    ----------
+    address : str
+        An IP address, a DNS name, or the path of a Unix socket.
+    port : int
+        Port number; 0 for a Unix socket.
+    service_port : Port
+        The port of the service.
+    locality : str
+        ``region/zone/subzone``, or its first parts.
+    weight : int
+        Weight in the distribution of requests.
+    labels : dict
+        The endpoint's own labels and those that istiod derives.
+    """
+
+    address: str
+    port: int
+    service_port: Port
+    locality: str
+    weight: int
+    labels: Mapping[str, str]
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the address needs no DNS lookup."""
+        return self.port == 0 or is_address(self.address)
+
+
+@dataclass(frozen=True)
+class Service:
+    """One host of a ServiceEntry.
+
+    Attributes
+    ----------
+    host, namespace : str
+        The key of the service.
+    ports : tuple of Port
+        Ports in the order written.
+    resolution : str
+        ``NONE``, ``STATIC``, ``DNS`` or ``DNS_ROUND_ROBIN``.
+    external : bool
+        Whether the service is outside the mesh, which is the default without a location.
+    config : Config
+        The ServiceEntry.
+    """
+
+    host: str
+    namespace: str
+    ports: tuple[Port, ...]
+    resolution: str
+    external: bool
+    config: Config
+
+    def visible_to(self, namespace: str) -> bool:
+        """Report whether the service is exported to a namespace."""
+        export_to = self.config.export_to()
+        return (
+            not export_to
+            or "*" in export_to
+            or namespace in export_to
+            or ("." in export_to and self.namespace == namespace)
+        )
+
+
+@dataclass
+class Services:
+    """All known services.
+
+    Attributes
+    ----------
+    seen : dict
+        The services that are visible to the gateway's namespace, one per host.
+    by_host_and_namespace : dict
+        All services.
+    endpoints : dict
+        The endpoints of each service, by host and namespace.
+    """
+
+    seen: dict[str, Service] = field(default_factory=dict)
+    by_host_and_namespace: dict[tuple[str, str], Service] = field(default_factory=dict)
+    endpoints: dict[tuple[str, str], list[Endpoint]] = field(default_factory=lambda: defaultdict(list))
+
+    def found_from(self, host: str, namespace: str, gateway_namespace: str) -> Service | None:
+        """Return the service of a route in `namespace`: that namespace's own if the gateway sees it, otherwise any."""
+        beside = self.by_host_and_namespace.get((host, namespace))
+        if beside is not None and beside.visible_to(gateway_namespace):
+            return beside
+        return self.seen.get(host)
+
+
+def read_services(entries: Iterable[Config], gateway_namespace: str) -> Services:
+    """Return the services of all ServiceEntries."""
+    result = Services()
+    entries = list(entries)
+    every = [service for entry in entries for service in _services(entry)]
+    # Of several services for one host, those exported only to the gateway's namespace take precedence.
+    every.sort(key=lambda service: (service.config.created, service.host, service.namespace))
+    for service in every:
+        result.by_host_and_namespace.setdefault((service.host, service.namespace), service)
+    for service in sorted(every, key=lambda each: _nearness(each, gateway_namespace)):
+        if service.visible_to(gateway_namespace):
+            known = result.seen.get(service.host)
+            result.seen[service.host] = service if known is None else _merged(known, service)
+    taken: set[tuple[str, str, int]] = set()
+    for entry in entries:
+        for service in _services(entry):
+            for endpoint in _endpoints(entry.spec, service):
+                key = (service.host, service.namespace, endpoint.service_port.number)
+                # A logical DNS cluster has one endpoint: the first.
+                if service.resolution == "DNS_ROUND_ROBIN" and key in taken:
+                    continue
+                taken.add(key)
+                result.endpoints[service.host, service.namespace].append(endpoint)
+    return result
+
+
+def _nearness(service: Service, namespace: str) -> int:
+    export_to = service.config.export_to()
+    if not export_to or "*" in export_to:
+        return 2
+    return 0 if service.namespace == namespace else 1
+
+
+def _services(entry: Config) -> list[Service]:
+    spec = entry.spec
+    ports = tuple(
+        Port(port.get("number", 0), port.get("name", ""), port.get("protocol", "").lower(), port.get("targetPort", 0))
+        for port in spec.get("ports", [])
+    )
+    # Each address of an entry creates a separate service, so its endpoints are repeated for each address.
+    addresses = [each for each in spec.get("addresses", []) if _is_network(each)] if spec.get("addresses") else [""]
+    return [
+        Service(
+            host,
+            entry.namespace,
+            ports,
+            spec.get("resolution", "NONE"),
+            spec.get("location", "MESH_EXTERNAL") == "MESH_EXTERNAL",
+            entry,
+        )
+        for host in spec.get("hosts", [])
+        for _ in addresses
+    ]
+
+
+def _is_network(address: str) -> bool:
+    try:
+        ipaddress.ip_network(address, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _merged(first: Service, second: Service) -> Service:
+    """Return the older of two services of one host. If they are otherwise equal, it gets the ports of both."""
+    alike = (
+        first.namespace == second.namespace
+        and first.resolution == second.resolution
+        and first.config.labels == second.config.labels
+        and first.config.export_to() == second.config.export_to()
+    )
+    if first.ports == second.ports or not alike:
+        return first
+    numbers = {port.number for port in first.ports}
+    return replace(first, ports=first.ports + tuple(port for port in second.ports if port.number not in numbers))
+
+
+def _endpoints(spec: Mapping[str, Any], service: Service) -> list[Endpoint]:
+    written = spec.get("endpoints", [])
+    if not written and service.resolution.startswith("DNS"):
+        return [Endpoint(service.host, port.target or port.number, port, "", 1, {}) for port in service.ports]
+    # Draining endpoints get no new requests.
+    alive = [each for each in written if not each.get("labels", {}).get(DRAINING)]
+    return [_endpoint(each, port) for port in service.ports for each in alive]
+
+
+def _endpoint(written: Mapping[str, Any], port: Port) -> Endpoint:
+    address = written.get("address", "")
+    labels = written.get("labels", {})
+    number = written.get("ports", {}).get(port.name) or port.target or port.number
+    if address.startswith(UNIX):
+        address, number = address.removeprefix(UNIX), 0
+    locality = written.get("locality") or _locality_label(labels)
+    return Endpoint(address, number, port, locality, written.get("weight") or 1, _augmented(labels, locality))
+
+
+def _locality_label(labels: Mapping[str, str]) -> str:
+    label = labels.get("topology.istio.io/locality", labels.get("istio-locality", ""))
+    return label if "/" in label else label.replace(".", "/")
+
+
+def _augmented(labels: Mapping[str, str], locality: str) -> dict[str, str]:
+    places = dict(zip(TOPOLOGY, locality.split("/"), strict=False))
+    return {**labels, **{k: v for k, v in places.items() if v}, "topology.istio.io/cluster": CLUSTER_ID}

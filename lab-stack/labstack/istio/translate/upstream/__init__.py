@@ -1,0 +1,1 @@
+"""Envoy clusters and their endpoints."""

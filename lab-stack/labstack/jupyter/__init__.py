@@ -1,0 +1,1 @@
+"""JupyterLab's launcher entries and a learner's copy of the course."""

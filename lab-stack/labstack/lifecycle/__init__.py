@@ -1,0 +1,1 @@
+"""Startup, reset, status and diagnosis of a lab."""

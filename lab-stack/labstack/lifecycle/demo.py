@@ -1,0 +1,133 @@
+"""Send orders through a running lab and report the history of each: `lab demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from labservices.datasets import StreamOrder, load_stream
+from labstack.backends.base import Endpoints
+from labstack.clients import broker, http
+from labstack.config.paths import DATASETS
+from labstack.errors import DemoFailed, NotRunning
+from labstack.waiting import wait_until
+
+TERMINAL = ("COMPLETED", "CANCELLED")
+LAST_EVENTS = ("OrderCompleted", "OrderCancelled")
+
+
+@dataclass(frozen=True)
+class Story:
+    """One order, with its status changes and its events.
+
+    Attributes
+    ----------
+    order : dict
+        The order in its final status, as ``GET /orders/{order_id}`` returns it.
+    history : list of dict
+        Status changes of the order.
+    events : list of (topic, type)
+        Records of the order in Kafka, ordered by timestamp.
+    """
+
+    order: dict[str, Any]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    events: list[tuple[str, str]] = field(default_factory=list)
+
+
+def orders_of_the_show() -> list[StreamOrder]:
+    """Return the orders that the demo places: one for each possible outcome."""
+    return load_stream(DATASETS / "streams" / "first-orders.csv")
+
+
+def place(where: Endpoints, order: StreamOrder) -> dict[str, Any]:
+    """Place one order and return the service's response.
+
+    Raises
+    ------
+    NotRunning, DemoFailed
+        The order service can't be reached, or rejects the order.
+    """
+    body = {
+        "customer_id": order.customer_id,
+        "destination": order.destination,
+        "items": [{"sku": line.sku, "quantity": line.quantity} for line in order.items],
+    }
+    try:
+        answer = http.request("POST", f"{where.client('order')}/orders", json=body, timeout=10)
+    except (httpx.HTTPError, KeyError) as error:
+        raise NotRunning(f"The order service can't be reached ({error}).", next_step="run `lab up`") from error
+    if answer.status_code != 201:
+        raise DemoFailed(
+            f"The order service answered {answer.status_code}: {answer.text[:300]}",
+            next_step="see `lab logs order`",
+        )
+    created: dict[str, Any] = answer.json()
+    return created
+
+
+def follow(where: Endpoints, order_id: str, timeout: float = 30) -> dict[str, Any]:
+    """Wait until an order reaches a final status, and return it.
+
+    Raises
+    ------
+    DemoFailed
+        The order is not final after `timeout` seconds; the message contains its status.
+    """
+    url = f"{where.client('order')}/orders/{order_id}"
+
+    def ended() -> dict[str, Any] | None:
+        order: dict[str, Any] = http.get(url, timeout=5).json()
+        return order if order["status"] in TERMINAL else None
+
+    order = wait_until(ended, timeout)
+    if not isinstance(order, dict):
+        status = http.get(url, timeout=5).json()["status"]
+        raise DemoFailed(
+            f"Order {order_id} is still {status} after {timeout:.0f} s.",
+            next_step="`lab status` tells which part is missing",
+        )
+    return order
+
+
+def tell(where: Endpoints, order: dict[str, Any]) -> Story:
+    """Collect the history and the records of an order."""
+    order_id = order["order_id"]
+    answer = http.get(f"{where.client('order')}/orders/{order_id}/history", timeout=5)
+    return Story(order, answer.json()["items"], _events(where, order_id))
+
+
+def _events(where: Endpoints, order_id: str, timeout: float = 5) -> list[tuple[str, str]]:
+    """Read the order's records, and wait for the final one, which follows the order's row after a moment."""
+    found: list[tuple[str, str]] = []
+
+    def complete() -> bool:
+        records = broker.read_all(where.kafka, [f"{service}.events" for service in where.services])
+        found[:] = [(record.topic, record.type) for record in records if record.key == order_id]
+        return any(type_ in LAST_EVENTS for _, type_ in found)
+
+    wait_until(complete, timeout)
+    return found
+
+
+def show(where: Endpoints, watch: Callable[[StreamOrder, Story], None]) -> None:
+    """Place every order of the demo, wait for its final status, and compare it with the data set's expectation.
+
+    Raises
+    ------
+    DemoFailed
+        The outcome of an order differs from the expectation.
+    """
+    for expected in orders_of_the_show():
+        order = follow(where, place(where, expected)["order_id"])
+        watch(expected, tell(where, order))
+        seen = (order["status"], order["failure_reason"] or "")
+        if seen != (expected.expected_status, expected.expected_reason or ""):
+            raise DemoFailed(
+                f"Order {order['order_id']} ended as {seen}, but the data set expects "
+                f"{(expected.expected_status, expected.expected_reason)}.",
+                next_step="`lab reset` brings stock and balances back to the start; then try again",
+            )

@@ -1,0 +1,213 @@
+"""Preflight checks: find problems on this machine that could affect a lab, and advise how to fix each."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+
+import psutil
+
+from labstack.backends import connect_watcher
+from labstack.backends.choice import ModeChoice, checked_mode, choose_mode
+from labstack.backends.processes.components.envoy import Envoy, find_envoy
+from labstack.backends.processes.components.postgres import programs
+from labstack.backends.processes.identity import for_postgres
+from labstack.backends.processes.java import jars
+from labstack.backends.processes.java.java import find_java
+from labstack.backends.processes.leftovers import leftovers
+from labstack.config.paths import LabPaths, writable_folder
+from labstack.config.services import ServiceEntry
+from labstack.errors import LabError
+from labstack.findings import NEEDED_DISK, NEEDED_MEMORY, Finding
+from labstack.gateway.choice import NAMES, choose_control_plane
+from labstack.observability.observers import NAMES as NAMES_OF_OBSERVERS
+from labstack.observability.observers import choose_observers, is_observed
+from labstack.ports import free as ports
+from labstack.state import StateStore
+
+
+def examine(paths: LabPaths, services: tuple[ServiceEntry, ...], wanted_mode: str | None = None) -> list[Finding]:
+    """Check everything that a startup needs, without changing anything.
+
+    Parameters
+    ----------
+    paths : LabPaths
+        Folders of the lab.
+    services : tuple of ServiceEntry
+        Services of the lab.
+    wanted_mode : str, optional
+        Requested backend; a lab that is not stopped keeps its own.
+
+    Returns
+    -------
+    list of Finding
+        One for each check, in a fixed order.
+    """
+    checks: list[tuple[str, Callable[[], Finding]]] = [("Python", _python)]
+    findings = []
+    try:
+        choice = _mode_of(paths, wanted_mode)
+        findings.append(Finding("mode", "ok", str(choice)))
+        checks += _of_containers() if choice.mode == "containers" else _of_processes(paths)
+    except LabError as error:
+        findings.append(Finding("mode", "problem", error.problem, error.next_step))
+    checks += [
+        ("disk", lambda: _disk(paths)),
+        ("ports", lambda: _ports(paths, services)),
+        ("datasets", _datasets),
+    ]
+    for name, check in checks:
+        try:
+            findings.append(check())
+        except LabError as error:
+            findings.append(Finding(name, "problem", error.problem, error.next_step))
+    return findings
+
+
+def _mode_of(paths: LabPaths, wanted: str | None) -> ModeChoice:
+    state = StateStore(paths).read()
+    if state.phase != "stopped":
+        return ModeChoice(checked_mode(state.mode), "the lab runs so")
+    return choose_mode(wanted)
+
+
+def _of_processes(paths: LabPaths) -> list[tuple[str, Callable[[], Finding]]]:
+    return [
+        ("Java", _java),
+        ("PostgreSQL", lambda: _postgres(paths)),
+        ("gateway", lambda: _gateway(paths)),
+        ("watching", lambda: _watching(paths)),
+        ("memory", _memory),
+        ("cache", lambda: _cache(paths)),
+        ("leftovers", lambda: _leftovers(paths)),
+    ]
+
+
+def _of_containers() -> list[tuple[str, Callable[[], Finding]]]:
+    # Docker's client takes a while to import, so it is imported only where it is needed.
+    from labstack.backends.docker import checks
+
+    return [
+        ("Docker", checks.docker),
+        ("images", checks.images),
+        ("memory", checks.memory),
+        ("leftovers", checks.leftovers),
+    ]
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    if sys.platform == "win32":
+        return Finding(
+            "Python",
+            "problem",
+            f"{version} on Windows",
+            "run the lab in WSL 2: the README's Windows part says how",
+        )
+    return Finding("Python", "ok", f"{version} in {sys.prefix}")
+
+
+def _java() -> Finding:
+    java = find_java()
+    return Finding("Java", "ok", f"Java {java.version} ({java.program})")
+
+
+def _postgres(paths: LabPaths) -> Finding:
+    folder = programs()
+    who = for_postgres(folder / "postgres", paths.state / "data")
+    how = "in a user namespace of its own" if who.prefix else f"as user {who.user}" if who.user else "as you"
+    return Finding("PostgreSQL", "ok", f"{folder}, runs {how}")
+
+
+def _gateway(paths: LabPaths) -> Finding:
+    envoy = find_envoy()
+    return Finding("gateway", "ok", f"Envoy ({envoy}), steered by {NAMES[choose_control_plane('local', paths)]}")
+
+
+def _watching(paths: LabPaths) -> Finding:
+    if not is_observed():
+        return Finding("watching", "ok", "nothing: LAB_OBSERVABILITY says so")
+    there = choose_observers("local", paths)
+    wanted = [name for name in NAMES_OF_OBSERVERS if name not in there]
+    seen = f"by {', '.join(there) or 'nobody'}; not on this machine: {', '.join(wanted) or 'nothing'}"
+    # The only install source of Grafana is its image, and the notebooks draw its dashboards themselves.
+    if needed := [name for name in wanted if name != "grafana"]:
+        advice = f"{' and '.join(f'`lab install {name}`' for name in needed)}, if you want metrics and traces"
+        return Finding("watching", "warning", seen, advice)
+    return Finding("watching", "ok", seen)
+
+
+def _memory() -> Finding:
+    available = psutil.virtual_memory().available
+    seen = f"{available / 1e9:.1f} GB available"
+    if available < NEEDED_MEMORY:
+        advice = "close other programs: the lab wants about 1 GB, JupyterLab with a notebook 0.3 GB"
+        return Finding("memory", "warning", seen, advice)
+    return Finding("memory", "ok", seen)
+
+
+def _disk(paths: LabPaths) -> Finding:
+    for folder in (paths.state, paths.cache):
+        writable_folder(folder)
+    free = shutil.disk_usage(paths.state).free
+    seen = f"{free / 1e9:.1f} GB free below {paths.state}"
+    if free < NEEDED_DISK:
+        advice = "free 1.5 GB, or point XDG_STATE_HOME and XDG_CACHE_HOME to a roomier disk"
+        return Finding("disk", "warning", seen, advice)
+    return Finding("disk", "ok", seen)
+
+
+def _cache(paths: LabPaths) -> Finding:
+    bad = jars.damaged(paths.cache)
+    if not bad:
+        return Finding("cache", "ok", f"all {len(jars.JARS)} jars are there, checksums right")
+    if len(bad) == len(jars.JARS):
+        advice = "`lab up` or `lab prefetch` fetches 50 MB"
+        return Finding("cache", "warning", "Kafka and Debezium are not fetched yet", advice)
+    return Finding(
+        "cache",
+        "warning",
+        f"{len(bad)} of {len(jars.JARS)} jars are missing or damaged, such as {bad[0]}",
+        "`lab prefetch` fetches those again",
+    )
+
+
+def _ports(paths: LabPaths, services: tuple[ServiceEntry, ...]) -> Finding:
+    own = set(StateStore(paths).read().ports.values())
+    usual = {"kafka": 9092, "connect": 8083, connect_watcher.NAME: connect_watcher.USUAL_PORT, **Envoy.ports}
+    for service in services:
+        usual |= {service.name: service.port, service.database: service.database_port}
+    taken = {n: p for n, p in usual.items() if p not in own and not ports.is_free(p)}
+    if not taken:
+        return Finding("ports", "ok", "all usual ports are free, or this lab's own")
+    seen = ", ".join(f"{port} ({name}) is taken by {ports.who_listens(port)}" for name, port in taken.items())
+    return Finding("ports", "warning", seen, "nothing to do: the lab takes other ports, and `lab status` shows them")
+
+
+def _datasets() -> Finding:
+    from labservices import datasets
+    from labstack.config.paths import DATASETS
+
+    try:
+        counts = {
+            "products": len(datasets.load_products(DATASETS)),
+            "customers": len(datasets.load_customers(DATASETS)),
+            "destinations": len(datasets.load_destinations(DATASETS)),
+        }
+    except (datasets.DatasetError, OSError) as error:
+        return Finding("datasets", "problem", str(error), "mend the rows that are named, or `git checkout datasets/`")
+    return Finding("datasets", "ok", ", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+def _leftovers(paths: LabPaths) -> Finding:
+    state = StateStore(paths).read()
+    strays = leftovers(state)
+    if strays:
+        seen = f"{len(strays)} processes that the lab's state doesn't know, such as pid {strays[0].pid}"
+        return Finding("leftovers", "warning", seen, "`lab up` and `lab down` end them")
+    if state.phase == "starting" and not (state.keeper and state.keeper.process()):
+        seen = "an earlier start was cut off"
+        return Finding("leftovers", "warning", seen, "`lab up` goes on from there, `lab down` ends what it left")
+    return Finding("leftovers", "ok", "none")

@@ -1,0 +1,220 @@
+"""The mesh of a lab: inspect and change the gateway's configuration while clients send requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labstack.backends.components import ControlPlane, Gateway
+from labstack.clients.envoy_admin import EnvoyAdmin
+from labstack.errors import LabError, NotRunning
+from labstack.gateway import describe
+from labstack.gateway.access_log import parse_lines
+from labstack.gateway.addresses import placed, service_entries
+from labstack.gateway.choice import NAMES
+from labstack.gateway.listening import require_free_ports
+from labstack.gateway.steering import ByIstiod, ByTranslator, Steering
+from labstack.gateway.store import MeshStore, dump, key, merged, own_configuration
+from labstack.istio.check import require_valid
+from labstack.istio.documents import Document, Problem, load, read
+
+if TYPE_CHECKING:
+    from labstack.lab import Lab
+
+LOG_LINES = 400
+"""Number of lines at the end of istiod's log to search for a rejection."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The result of an apply.
+
+    Attributes
+    ----------
+    changes : dict
+        ``created``, ``configured`` or ``unchanged``, by ``Kind/name``.
+    warnings : list of Problem
+        Valid configuration that is probably a mistake.
+    control_plane : str
+        Display name of the control plane that applied the changes.
+    """
+
+    changes: dict[str, str]
+    warnings: list[Problem]
+    control_plane: str
+
+    def __repr__(self) -> str:
+        lines = [f"{name} {change}" for name, change in self.changes.items()]
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
+
+
+class Mesh:
+    """The gateway's configuration.
+
+    Parameters
+    ----------
+    lab : Lab
+        The lab to which the gateway belongs.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._store = MeshStore(lab.paths)
+
+    @property
+    def control_plane(self) -> str:
+        """The display name of the gateway's control plane."""
+        return NAMES["istiod" if self._istiod() else "translator"]
+
+    # -- changes ---------------------------------------------------------------------------------------------------
+
+    def apply(self, what: str | Path, *, force: bool = False) -> Applied:
+        """Apply Istio resources. Each replaces the resource of the same kind, namespace and name; others stay in force.
+
+        Parameters
+        ----------
+        what : str or Path
+            YAML text, or the path of a YAML file.
+        force : bool
+            Apply resources that refer to a missing host, subset or gateway, to see the effect.
+
+        Returns
+        -------
+        Applied
+            The changes. The method returns once the gateway uses them.
+
+        Raises
+        ------
+        InvalidYaml, InvalidMesh, Unsupported
+            The resources are invalid. Each problem has its file, line and field. The previous configuration stays in
+            force.
+        NotRunning
+            The gateway or its control plane is not running.
+        """
+        new = read(what) if isinstance(what, Path) else load(what)
+        with self._lab.changing():
+            before = self._store.read()
+            known = [*service_entries(self._lab.backend.addresses()), *before]
+            warnings = require_valid(new, known, force=force)
+            after = merged(before, new)
+            self._put(after, before)
+            self._store.write(after)
+        had = {key(document): document.data for document in before}
+        changes = {f"{one.kind}/{one.name}": _change(one, had.get(key(one))) for one in new}
+        return Applied(changes, warnings, self.control_plane)
+
+    def reset(self) -> None:
+        """Restore the lab's own configuration, as it is at the start of the course."""
+        with self._lab.changing():
+            self._put(own_configuration(), self._store.read())
+            self._store.forget()
+
+    def refresh(self) -> None:
+        """Update the gateway after services were added or removed, if it and its control plane are running."""
+        if self._missing():
+            return
+        documents = self._store.read()
+        self._put(documents, documents)
+
+    def _put(self, after: Sequence[Document], before: Sequence[Document]) -> None:
+        if missing := self._missing():
+            raise NotRunning(
+                f"{' and '.join(missing)} does not run, so nothing would come of it.",
+                next_step=f"`lab start {missing[0]}` starts it",
+            )
+        addresses = self._lab.backend.addresses()
+        new, had = placed(after, addresses), placed(before, addresses)
+        require_free_ports(new, had, bound_here=bool(addresses.bind))
+        steering = self._steering()
+        steering.judge(new)
+        snapshot = self._admin().configuration()
+        steering.put(new, had)
+        describe.keep(self._lab.paths, snapshot)
+
+    def _steering(self) -> Steering:
+        backend = self._lab.backend
+        if istiod := self._istiod():
+            return ByIstiod(istiod.place, lambda: backend.log(istiod.name, LOG_LINES), self._admin())
+        envoy = backend.component(Gateway.name)
+        assert isinstance(envoy, Gateway)
+        return ByTranslator(envoy.files, self._admin())
+
+    def _istiod(self) -> ControlPlane | None:
+        backend = self._lab.backend
+        if ControlPlane.name not in backend.components():
+            return None
+        found = backend.component(ControlPlane.name)
+        assert isinstance(found, ControlPlane)
+        return found
+
+    def _gateway(self) -> Gateway:
+        found = self._lab.backend.component(Gateway.name)
+        assert isinstance(found, Gateway)
+        return found
+
+    def _admin(self) -> EnvoyAdmin:
+        return EnvoyAdmin(self._gateway().admin_url)
+
+    def _missing(self) -> list[str]:
+        backend = self._lab.backend
+        needed = [Gateway.name, *([ControlPlane.name] if self._istiod() else [])]
+        return [name for name in needed if backend.inspect(name).state != "running"]
+
+    # -- inspection ------------------------------------------------------------------------------------------------
+
+    def documents(self) -> list[Document]:
+        """Return the Istio resources in force, as written."""
+        return self._store.read()
+
+    def show(self, name: str | None = None) -> str:
+        """Return the resources in force as YAML: all of them, or one by ``Kind/name`` (or by its name alone).
+
+        Raises
+        ------
+        LabError
+            No resource has that name. The error lists the existing names.
+        """
+        documents = self._store.read()
+        if name is None:
+            return dump(documents)
+        wanted = [one for one in documents if name.lower() in (one.name, f"{one.kind}/{one.name}".lower())]
+        if not wanted:
+            there = ", ".join(f"{one.kind}/{one.name}" for one in documents)
+            raise LabError(f"Nothing called {name!r} is in force.", next_step=f"name one of {there}")
+        return dump(wanted)
+
+    def routes(self) -> list[describe.Route]:
+        """Return Envoy's current routes, in the order in which it tries them."""
+        return describe.routes(self._admin().configuration())
+
+    def diff(self) -> str:
+        """Return the effect of the last change on Envoy's configuration as a unified diff.
+
+        The diff covers clusters, endpoints, listeners and routes. It is empty if nothing changed.
+        """
+        return describe.difference(describe.kept(self._lab.paths), self._admin().configuration())
+
+    def configuration(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return Envoy's configuration: clusters, endpoints, listeners and routes, each by name."""
+        return self._admin().configuration()
+
+    def statistics(self, pattern: str = "") -> dict[str, int]:
+        """Return Envoy's counters and gauges whose names match a regular expression."""
+        return self._admin().statistics(pattern)
+
+    def access_log(self, lines: int = 200) -> list[dict[str, Any]]:
+        """Return the gateway's last requests, oldest first. `labstack.gateway.access_log.FLAGS` explains the flags."""
+        return parse_lines(self._gateway().access_log(lines))
+
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{one.kind}/{one.name}" for one in self._store.read())
+        own = "the lab's own configuration" if self._store.is_own else "changed by `apply`"
+        return f"Mesh steered by {self.control_plane}, {own}: {kinds}"
+
+
+def _change(document: Document, before: dict[str, Any] | None) -> str:
+    if before is None:
+        return "created"
+    return "unchanged" if before.get("spec") == document.data.get("spec") else "configured"

@@ -1,0 +1,293 @@
+"""Download optional programs while the lab runs: the observers Prometheus, Jaeger and Grafana, and istiod.
+
+``lab up`` starts a process that downloads them one by one. Each observer joins the running lab; istiod is used from the
+next start. The process writes its progress to a file, which ``lab status`` and the notebooks read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from filelock import FileLock
+
+from labstack.backends.processes import process
+from labstack.config.paths import LabPaths, write_atomically
+from labstack.errors import LabError, StorageTrouble
+from labstack.observability import observers
+from labstack.progress import Progress
+from labstack.state import StateStore
+from labstack.waiting import wait_until
+
+if TYPE_CHECKING:
+    from labstack.lab import Lab
+
+NAME = process.OBTAINING
+"""Name of the process, in its mark and its log."""
+
+AGAIN_AFTER = 3600.0
+"""Seconds after a failed download before the lab retries it automatically."""
+
+NOTE_EVERY = 0.3
+"""Seconds between two writes of a download's progress."""
+
+LOOK_EVERY = 1.0
+"""Seconds between two polls of a download while a notebook waits for it."""
+
+Stage = Literal["waiting", "fetching", "there", "failed"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """The progress of one program's download.
+
+    Attributes
+    ----------
+    stage : {'waiting', 'fetching', 'there', 'failed'}
+        State of the download.
+    note : str
+        Progress of the download, or the reason of its failure.
+    at : float
+        Time of this step, in seconds since 1970.
+    """
+
+    stage: Stage
+    note: str = ""
+    at: float = 0.0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the download has succeeded or failed."""
+        return self.stage in ("there", "failed")
+
+
+def missing(lab: Lab) -> list[str]:
+    """Return the optional programs that the lab does not have, in download order."""
+    from labstack.gateway.choice import istiod_is_welcome
+    from labstack.install import find_program
+
+    state = StateStore(lab.paths).read()
+    if state.mode != "local":
+        return []
+    wanted = [*observers.NAMES] if state.observed else []
+    if state.control_plane != "istiod" and istiod_is_welcome():
+        wanted.append("istiod")
+    return [name for name in wanted if not find_program(name, lab.paths)]
+
+
+def start(lab: Lab) -> None:
+    """Start to download the missing programs, if downloads are enabled.
+
+    A download that failed within the last hour is not retried yet.
+    """
+    if observers.may_be_fetched() and (lacking := missing(lab)):
+        _begin(lab, lacking)
+
+
+def is_at_work(lab: Lab) -> bool:
+    """Return whether the download process runs."""
+    from labstack.backends.processes import process
+
+    return bool(process.strays(StateStore(lab.paths).lab_id, NAME))
+
+
+def steps(paths: LabPaths) -> dict[str, Step]:
+    """Return the progress of each download by program; empty if no program was ever missing."""
+    try:
+        noted = json.loads(_file(paths).read_text(encoding="utf-8"))
+        return {name: Step(**step) for name, step in noted.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+@dataclass(frozen=True)
+class Absent:
+    """The optional programs that the lab does not have.
+
+    Attributes
+    ----------
+    coming : dict of str to str
+        Progress of each current download by program.
+    failed : tuple of str
+        The programs whose download failed.
+    """
+
+    coming: dict[str, str] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return the missing programs as lines of text."""
+        waiting = [name for name, how in self.coming.items() if not how]
+        lines = [f"{name} is being fetched: {how}" for name, how in self.coming.items() if how]
+        if waiting:
+            lines.append(f"{', '.join(waiting)}: will be fetched in the background")
+        if self.failed:
+            them = "it" if len(self.failed) == 1 else "them"
+            lines.append(
+                f"without {', '.join(self.failed)}: the lab could not fetch {them}; "
+                f"`lab install {' '.join(self.failed)}` tries again and says why"
+            )
+        return lines
+
+
+def absent(lab: Lab) -> Absent:
+    """Return the optional programs that the lab does not have. Return at once if no program was ever missing."""
+    noted = {name: step for name, step in steps(lab.paths).items() if step.stage != "there"}
+    if not noted:
+        return Absent()
+    # The search for the process takes a tenth of a second, so skip it once every download is settled.
+    at_work = any(not step.is_settled for step in noted.values()) and is_at_work(lab)
+    lacking = missing(lab)
+    coming = {name: step.note for name, step in noted.items() if name in lacking and at_work and not step.is_settled}
+    return Absent(coming, tuple(name for name in noted if name in lacking and name not in coming))
+
+
+def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeout: float = 300.0) -> dict[str, str]:
+    """Wait until each program is installed or its download has failed.
+
+    A missing download is started, unless it failed within the last hour.
+
+    Parameters
+    ----------
+    lab : Lab
+        The running lab, which the programs join.
+    names : sequence of str
+        Names of the programs.
+    tell : callable
+        Called with a description of the progress whenever it changes.
+    timeout : float
+        Seconds.
+
+    Returns
+    -------
+    dict of str to str
+        The reason why a program is missing, by program; empty if all are installed.
+    """
+    lacking = missing(lab)
+    wanted = [name for name in names if name in lacking]
+    if not wanted:
+        return {}
+    if not observers.may_be_fetched():
+        return dict.fromkeys(wanted, "LAB_OBSERVABILITY says to take only what is installed")
+    _begin(lab, wanted)
+    told = ""
+
+    def is_settled() -> bool:
+        nonlocal told
+        now = steps(lab.paths)
+        text = "; ".join(f"{name}: {now[name].note or now[name].stage}" for name in wanted if name in now)
+        if text != told:
+            tell(text)
+        told = text
+        return all(now[name].is_settled for name in wanted if name in now) or not is_at_work(lab)
+
+    wait_until(is_settled, timeout, interval=LOOK_EVERY)
+    now, still = steps(lab.paths), missing(lab)
+    return {name: _why_not(now.get(name)) for name in wanted if name in still}
+
+
+def _why_not(step: Step | None) -> str:
+    if step is None:
+        return "its download has not begun"
+    if step.is_settled:
+        return step.note
+    return f"it is still being fetched ({step.note or step.stage}), and joins the lab by itself"
+
+
+def forget(lab: Lab) -> None:
+    """Delete the progress file, so that the next start retries every download."""
+    _file(lab.paths).unlink(missing_ok=True)
+
+
+def _failed_lately(step: Step | None) -> bool:
+    return step is not None and step.stage == "failed" and time.time() - step.at < AGAIN_AFTER
+
+
+def _file(paths: LabPaths) -> Path:
+    return paths.state / "obtaining.json"
+
+
+def note(paths: LabPaths, changes: dict[str, Step]) -> None:
+    """Update the progress of some downloads. If the disk is full, only the update is lost."""
+    with contextlib.suppress(StorageTrouble, OSError), _lock(paths):
+        noted = {**steps(paths), **changes}
+        write_atomically(_file(paths), json.dumps({name: asdict(step) for name, step in noted.items()}))
+
+
+def _lock(paths: LabPaths) -> FileLock:
+    """Return the lock that prevents a second download process and concurrent writes to the progress file."""
+    return FileLock(paths.state / "obtaining.lock", is_singleton=True)
+
+
+def _begin(lab: Lab, names: Sequence[str]) -> None:
+    """Start the process for the programs whose download has not failed lately, unless the process runs already."""
+    with _lock(lab.paths):
+        before = steps(lab.paths)
+        wanted = [name for name in names if not _failed_lately(before.get(name))]
+        if wanted and not is_at_work(lab):
+            note(lab.paths, {name: Step("waiting", at=time.time()) for name in wanted})
+            _spawn(lab, wanted)
+
+
+def _spawn(lab: Lab, names: Sequence[str]) -> None:
+    from labstack.backends.processes import process
+
+    command = process.Command(
+        [sys.executable, "-m", "labstack.lifecycle.obtaining", str(lab.paths.state), str(lab.paths.cache), *names],
+        cwd=lab.paths.state,
+        env={},
+    )
+    process.spawn(command, lab.paths.log(NAME), f"{StateStore(lab.paths).lab_id}/{NAME}")
+
+
+def main(state: str, cache: str, *names: str) -> None:
+    """Install programs one after the other, and let each observer join the lab."""
+    from labstack.install import WAYS, entry, install
+    from labstack.lab import Lab
+    from labstack.lifecycle.joining import join_observers
+
+    lab = Lab(paths=LabPaths(Path(state), Path(cache)))
+
+    def tell(name: str, stage: Stage, text: str = "") -> None:
+        note(lab.paths, {name: Step(stage, text, time.time())})
+
+    for name in names:
+
+        def listen(progress: Progress, name: str = name) -> None:
+            if progress.stages:
+                tell(name, "fetching", f"{progress.stages[-1].name} {progress.stages[-1].note}".strip())
+
+        tell(name, "fetching")
+        try:
+            # A build with Go occupies both cores for minutes, so it runs only on request.
+            install(entry(name), lab.paths, Progress(_seldom(listen)), ways=[way for way in WAYS if way != "go"])
+            join_observers(lab, Progress())
+        except Exception as error:  # a failed download must not stop the others
+            tell(name, "failed", error.problem if isinstance(error, LabError) else f"{type(error).__name__}: {error}")
+            traceback.print_exc()  # into the log
+        else:
+            tell(name, "there")
+
+
+def _seldom(listener: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Limit a listener to a few calls per second, because each call writes a file."""
+    last = 0.0
+
+    def listen(progress: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last > NOTE_EVERY:
+            last = time.monotonic()
+            listener(progress)
+
+    return listen
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

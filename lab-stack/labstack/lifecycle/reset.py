@@ -1,0 +1,135 @@
+"""Reset a running lab to the course's start, without a restart of any program and without leftover events.
+
+1. The services' consumers leave their groups (`/manage/consumer/pause`), so that they handle nothing meanwhile.
+2. One transaction per database restores the tables to the course's start and adds one probe event per partition to the
+   outbox. In the log, the probe events separate everything before the reset from everything after it.
+3. When the probe events are in Kafka, so is everything before them. Each group's offset moves past them, and the
+   records up to them are deleted. Practice topics of learners are deleted, too.
+   If a service's probe events do not arrive, its connector is renewed, and the changes that it had not read are
+   dropped. A connector can look healthy and publish nothing, for example if it restarts forever because its log can't
+   be decoded.
+4. The consumers join their groups again.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psycopg
+
+from labstack.backends.base import Endpoints
+from labstack.clients import broker, canary, http, practice
+from labstack.clients.course_start import bring_back
+from labstack.clients.relay import Relay
+from labstack.errors import CanaryLost, LabError
+from labstack.waiting import wait_until
+
+IDLERS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND state_change < now() - interval '2 s'
+"""
+
+PATIENCE = 30
+"""Seconds until a missing probe event makes the reset renew its connector. It takes one or two; ten on a busy host."""
+
+TRIES = 5
+"""Maximum number of attempts to restore the data while another transaction and the reset block each other."""
+
+
+def reset_data(where: Endpoints, services: list[str]) -> None:
+    """Reset the data of a healthy lab.
+
+    Raises
+    ------
+    LabError
+        A consumer did not pause or resume, or the relay did not catch up.
+    """
+    with ThreadPoolExecutor(len(services)) as pool:
+        try:
+            list(pool.map(lambda s: _manage(where.services[s], "pause"), services))
+            topics = [f"{service}.{kind}" for service in services for kind in ("events", "dlq")]
+            start = broker.end_offsets(where.kafka, broker.partitions(where.kafka, topics))
+
+            def bring_back_and_watch(timeout: float) -> canary.Flight:
+                flight = canary.Flight({key: offset for key, offset in start.items() if key[0].endswith(".events")})
+                laid = pool.map(lambda s: (f"{s}.events", _bring_back(where.databases[s], s)), services)
+                flight.ids = dict(laid)
+                canary.watch(where.kafka, flight, timeout)
+                return flight
+
+            try:
+                flight = bring_back_and_watch(PATIENCE)
+            except CanaryLost as lost:
+                Relay(where.connect).begin_anew(lost.services, where.databases)
+                flight = bring_back_and_watch(2 * PATIENCE)
+            cut = {**start, **{key: offset + 1 for key, offset in flight.seen.items()}}
+            list(pool.map(lambda s: _move_group(where.kafka, s, flight.seen), services))
+            broker.delete_records(where.kafka, cut)
+            practice.delete_all(where.kafka)
+        finally:
+            list(pool.map(lambda s: _manage(where.services[s], "resume"), services))
+        list(pool.map(lambda s: _await_consumer(where.services[s]), services))
+
+
+def resume_consumers(where: Endpoints) -> None:
+    """Resume every paused consumer.
+
+    Raises
+    ------
+    LabError
+        A service does not answer.
+    """
+    for url in where.services.values():
+        _manage(url, "resume")
+
+
+def _manage(url: str, verb: str) -> None:
+    try:
+        answer = http.request("POST", f"{url}/manage/consumer/{verb}", timeout=15)
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        raise LabError(
+            f"The consumer of {url} did not {verb}: {error}.",
+            next_step="look at `lab status`, then run `lab reset` again",
+        ) from error
+
+
+def _await_consumer(url: str) -> None:
+    def reads() -> bool:
+        return bool(http.get(f"{url}/manage/consumer", timeout=5).json()["assigned"])
+
+    if not wait_until(reads, 15):
+        raise LabError(f"The consumer of {url} did not come back.", next_step="run `lab reset` again")
+
+
+def _bring_back(database_url: str, service: str) -> set[str]:
+    canaries = canary.new_canaries()
+    for left in range(TRIES - 1, -1, -1):
+        try:
+            with psycopg.connect(database_url, connect_timeout=10) as connection:
+                connection.execute("SET LOCAL lock_timeout = '5s'")
+                bring_back(connection)
+                canary.lay(connection, service, canaries)
+                break
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable) as error:
+            # A transaction that reads several tables can block or deadlock the truncation of all tables.
+            if not left:
+                raise
+            if isinstance(error, psycopg.errors.LockNotAvailable):
+                _end_idlers(database_url)
+    return {event_id for event_id, _ in canaries}
+
+
+def _end_idlers(database_url: str) -> None:
+    """Terminate sessions with an idle transaction: an interrupted lesson would hold its locks forever."""
+    with psycopg.connect(database_url, autocommit=True, connect_timeout=10) as connection:
+        connection.execute(IDLERS)
+
+
+def _move_group(kafka: str, group: str, seen: dict[tuple[str, int], int]) -> None:
+    """Commit the group's offsets past the probe events, in every topic that it has read."""
+    read = {topic for topic, _ in broker.committed_offsets(kafka, group)}
+    offsets = {key: offset + 1 for key, offset in seen.items() if key[0] in read}
+    if offsets:
+        broker.commit_offsets(kafka, group, offsets)

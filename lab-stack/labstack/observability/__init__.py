@@ -1,0 +1,1 @@
+"""Prometheus, Jaeger and Grafana: their configuration and the choice of them."""

@@ -1,0 +1,1 @@
+"""Ports on this machine: free ones, the plan of a lab, and reservations."""
