@@ -20,7 +20,7 @@ from pathlib import Path
 
 import platformdirs
 
-from labstack.install import apt
+from labstack.install.sources import apt
 from labstack.waiting import wait_until
 
 CACHE = Path(platformdirs.user_cache_path("saga-lab")) / "standins"

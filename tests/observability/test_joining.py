@@ -14,7 +14,7 @@ from labkit import begin
 from labkit.waiting import wait_until
 from labstack.config.paths import LabPaths
 from labstack.install import find_program
-from labstack.install.from_image import this_platform
+from labstack.install.sources.from_image import this_platform
 from labstack.lifecycle import obtaining
 from labstack.ports.free import choose
 from tests.observability.bare import bare_lab, give

@@ -20,7 +20,7 @@ from labstack.config.paths import LabPaths
 from labstack.errors import ProgramMissing
 from labstack.install import Entry, Program, install
 from labstack.install.catalogue import ByGo
-from labstack.install.from_go import from_go, remove_build
+from labstack.install.sources.from_go import from_go, remove_build
 from labstack.install.store import GROWING, Store
 from labstack.progress import Progress
 from labstack.waiting import wait_until

@@ -22,7 +22,7 @@ from labstack.config.paths import LabPaths
 from labstack.errors import ProgramMissing
 from labstack.install import install
 from labstack.install.catalogue import Entry, InImage
-from labstack.install.from_image import this_platform
+from labstack.install.sources.from_image import this_platform
 from labstack.ports.free import choose
 from labstack.progress import Progress
 from tests.stack.registry import LAYER, Member, Proxy, Registry, packed, serving

@@ -20,7 +20,7 @@ from labstack.config.paths import LabPaths
 from labstack.errors import DownloadFailed, LabError, ProgramMissing
 from labstack.install import install
 from labstack.install.catalogue import Entry, InImage, entry
-from labstack.install.from_image import Limits, from_image, this_platform
+from labstack.install.sources.from_image import Limits, from_image, this_platform
 from labstack.install.store import GROWING, Program, Store
 from labstack.install.trouble import Refused
 from labstack.ports.free import choose

@@ -19,7 +19,7 @@ from labstack.errors import LabBusy, ProgramMissing, StorageTrouble, UnknownComp
 from labstack.install import Entry, entry, find_program, install, names
 from labstack.install import store as stores
 from labstack.install.catalogue import ByGo, InImage
-from labstack.install.from_go import from_go
+from labstack.install.sources.from_go import from_go
 from labstack.install.store import Store
 from labstack.progress import Progress
 
@@ -112,7 +112,7 @@ def test_a_program_that_go_has_noted_the_version_in(bin_folder: Path, paths: Lab
 
 def test_a_program_that_does_not_answer(bin_folder: Path, paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that does not respond times out, and no process of it remains."""
-    monkeypatch.setattr("labstack.install.on_path.PATIENCE", 0.3)
+    monkeypatch.setattr("labstack.install.sources.on_path.PATIENCE", 0.3)
     script(bin_folder, "pilot-discovery", f"echo $$ >{bin_folder}/pid", "exec sleep 60")
     with pytest.raises(ProgramMissing, match="does not say its version"):
         on_path(paths, ISTIOD)

@@ -11,8 +11,8 @@ import click
 
 from labstack.config.paths import LabPaths
 from labstack.install.catalogue import entry, names
+from labstack.install.finding import find_program
 from labstack.install.installing import NAMES, WAYS, install
-from labstack.install.store import find_program
 from labstack.progress import Progress
 
 EVERY = 60.0

@@ -106,8 +106,6 @@ def psql(lab: Lab, service: str, arguments: tuple[str, ...]) -> None:
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
     """Print what lets a shell complete `lab`: verbs, options, names. In ~/.bashrc: eval "$(lab completion bash)"."""
-    from labstack.cli import main
-
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(main, {}, "lab", "_LAB_COMPLETE").source())
+    click.echo(kind(click.get_current_context().find_root().command, {}, "lab", "_LAB_COMPLETE").source())

@@ -100,22 +100,22 @@ def _whole(store: Store, progress: Progress) -> Program | None:
 def _take(way: str, store: Store, paths: LabPaths, tell: Callable[[str], None], keep: bool) -> Program:
     # Imported here, so that a caller that only looks up a program need not import the registry client.
     if way == "image":
-        from labstack.install.from_image import from_image
+        from labstack.install.sources.from_image import from_image
 
         return from_image(store, tell)
     if way == "archive":
-        from labstack.install.from_archive import from_archive
+        from labstack.install.sources.from_archive import from_archive
 
         return from_archive(store, tell)
     if way == "debian":
-        from labstack.install.from_debian import from_debian
+        from labstack.install.sources.from_debian import from_debian
 
         return from_debian(store, tell)
     if way == "go":
-        from labstack.install.from_go import from_go
+        from labstack.install.sources.from_go import from_go
 
         return from_go(store, tell, keep=keep)
-    from labstack.install.on_path import look
+    from labstack.install.sources.on_path import look
 
     program = look(store.entry, paths)
     remove_tree(store.folder)  # else the lab would use the installed program

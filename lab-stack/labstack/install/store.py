@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from labstack.config.paths import LabPaths, has_sha256, writable_folder
 from labstack.errors import LabBusy, StorageTrouble
-from labstack.install.catalogue import Entry, entry
+from labstack.install.catalogue import Entry
 from labstack.state import remove_tree
 
 RECORD = "record.json"
@@ -201,29 +201,6 @@ class Store:
             yield
         finally:
             lock.release()
-
-
-def find_program(name: str, paths: LabPaths) -> Program | None:
-    """Return an installed program, else an accepted version on PATH, else `None`. Takes milliseconds.
-
-    A program on PATH is queried for its version once. The answer is cached until the file changes.
-
-    Parameters
-    ----------
-    name : str
-        As in ``lab install NAME``.
-    paths : LabPaths
-        Folders of the lab, among them the cache.
-
-    Raises
-    ------
-    UnknownComponent
-        If there is no such program.
-    """
-    from labstack.install.on_path import on_path
-
-    wanted = entry(name)
-    return Store(wanted, paths).find() or on_path(wanted, paths)
 
 
 @contextlib.contextmanager

@@ -239,9 +239,7 @@ def _page(title: str, body: str) -> str:
 def serve(name: str, port: int) -> None:
     """Serve one entry on 127.0.0.1, until the process or the JupyterLab that started it exits."""
     from labstack import Lab  # JupyterLab imports this module at startup, and does not need the whole lab
-    from labstack.lifecycle import (
-        obtaining,  # JupyterLab imports this module at startup, and does not need the whole lab
-    )
+    from labstack.lifecycle import obtaining
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,9 +19,8 @@ from filelock import FileLock
 
 from labstack.backends.processes import process
 from labstack.config.paths import LabPaths, write_atomically
-from labstack.errors import LabError, StorageTrouble
+from labstack.errors import StorageTrouble
 from labstack.observability import observers
-from labstack.progress import Progress
 from labstack.state import StateStore
 from labstack.waiting import wait_until
 
@@ -237,57 +235,9 @@ def _begin(lab: Lab, names: Sequence[str]) -> None:
 
 
 def _spawn(lab: Lab, names: Sequence[str]) -> None:
-    from labstack.backends.processes import process
-
     command = process.Command(
-        [sys.executable, "-m", "labstack.lifecycle.obtaining", str(lab.paths.state), str(lab.paths.cache), *names],
+        [sys.executable, "-m", "labstack.cli.obtain", str(lab.paths.state), str(lab.paths.cache), *names],
         cwd=lab.paths.state,
         env={},
     )
     process.spawn(command, lab.paths.log(NAME), f"{StateStore(lab.paths).lab_id}/{NAME}")
-
-
-def main(state: str, cache: str, *names: str) -> None:
-    """Install programs one after the other, and let each observer join the lab."""
-    from labstack.install import WAYS, entry, install
-    from labstack.lab import Lab
-    from labstack.lifecycle.joining import join_observers
-
-    lab = Lab(paths=LabPaths(Path(state), Path(cache)))
-
-    def tell(name: str, stage: Stage, text: str = "") -> None:
-        note(lab.paths, {name: Step(stage, text, time.time())})
-
-    for name in names:
-
-        def listen(progress: Progress, name: str = name) -> None:
-            if progress.stages:
-                tell(name, "fetching", f"{progress.stages[-1].name} {progress.stages[-1].note}".strip())
-
-        tell(name, "fetching")
-        try:
-            # A build with Go occupies both cores for minutes, so it runs only on request.
-            install(entry(name), lab.paths, Progress(_seldom(listen)), ways=[way for way in WAYS if way != "go"])
-            join_observers(lab, Progress())
-        except Exception as error:  # a failed download must not stop the others
-            tell(name, "failed", error.problem if isinstance(error, LabError) else f"{type(error).__name__}: {error}")
-            traceback.print_exc()  # into the log
-        else:
-            tell(name, "there")
-
-
-def _seldom(listener: Callable[[Progress], None]) -> Callable[[Progress], None]:
-    """Limit a listener to a few calls per second, because each call writes a file."""
-    last = 0.0
-
-    def listen(progress: Progress) -> None:
-        nonlocal last
-        if time.monotonic() - last > NOTE_EVERY:
-            last = time.monotonic()
-            listener(progress)
-
-    return listen
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -10,6 +10,7 @@ from typing import Any
 
 from labstack.config.paths import CONFIG
 from labstack.errors import LabError, one_of
+from labstack.scenarios import actions, proofs  # noqa: F401  # they register the verbs
 from labstack.scenarios.verbs import VERBS, Verb
 
 FOLDER = CONFIG / "scenarios"

@@ -85,7 +85,3 @@ def verb(kind: Kind, words: str) -> Callable[[Callable[..., None]], Callable[...
         return does
 
     return register
-
-
-# These modules register the verbs; they need `verb` above.
-from labstack.scenarios import actions, proofs  # noqa: E402, F401

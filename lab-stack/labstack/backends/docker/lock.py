@@ -45,8 +45,8 @@ def resolve(image: str) -> LockedImage:
     LabError
         If the registry does not answer, has no such image, or has none for this machine.
     """
-    from labstack.install.from_image import platforms, this_machine
-    from labstack.install.registry import Registry
+    from labstack.install.sources.from_image import platforms, this_machine
+    from labstack.install.sources.registry import Registry
 
     with Registry(image) as registry:
         top = registry.manifest(registry.image.tag)

@@ -21,7 +21,7 @@ from oras import defaults
 from urllib3.exceptions import HTTPError
 
 from labstack.errors import DownloadFailed, StorageTrouble
-from labstack.install.manifests import INDEXES, MANIFESTS, Blob, Manifest
+from labstack.install.sources.manifests import INDEXES, MANIFESTS, Blob, Manifest
 from labstack.install.trouble import Refused
 
 LARGEST_MANIFEST = 4_000_000

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labstack.errors import DownloadFailed, ProgramMissing
-from labstack.install import apt
-from labstack.install.on_path import is_at_least
+from labstack.install.sources import apt
+from labstack.install.sources.on_path import is_at_least
 from labstack.install.store import Program, Store
 
 

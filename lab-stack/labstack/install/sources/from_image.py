@@ -13,9 +13,9 @@ from pathlib import Path
 
 from labstack.config.digests import known_digest, remember_digests
 from labstack.errors import DownloadFailed, ProgramMissing
-from labstack.install.layers import LARGEST_UNPACKED, Unpacking
-from labstack.install.manifests import Blob, Manifest
-from labstack.install.registry import Registry
+from labstack.install.sources.layers import LARGEST_UNPACKED, Unpacking
+from labstack.install.sources.manifests import Blob, Manifest
+from labstack.install.sources.registry import Registry
 from labstack.install.store import Program, Store
 from labstack.install.trouble import Refused
 from labstack.state import remove_tree

@@ -16,8 +16,8 @@ import truststore
 
 from labstack.config.paths import has_sha256
 from labstack.errors import DownloadFailed, ProgramMissing, StorageTrouble
-from labstack.install.from_image import ARCHITECTURES, this_machine
-from labstack.install.layers import GZIPPED, Header, Unpacking
+from labstack.install.sources.from_image import ARCHITECTURES, this_machine
+from labstack.install.sources.layers import GZIPPED, Header, Unpacking
 from labstack.install.store import Program, Store
 from labstack.install.trouble import Refused
 

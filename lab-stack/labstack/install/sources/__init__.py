@@ -1,0 +1,1 @@
+"""The install sources: PATH, images, release archives, Debian packages, and builds by Go."""
