@@ -16,8 +16,8 @@ from confluent_kafka import OFFSET_BEGINNING
 from sqlalchemy import MetaData, text
 
 from benchmarks.own_lab import ended_by_signals, temporary_paths, undisturbed
-from labservices.shared.database import make_engine
-from labservices.shared.outbox import outbox_table
+from labservices.messaging.outbox import outbox_table
+from labservices.storage.database import make_engine
 from labstack.backends.processes import process
 from labstack.backends.processes.component import Component, Site
 from labstack.backends.processes.components.connect import Connect

@@ -12,11 +12,11 @@ import pandas as pd
 from IPython import get_ipython
 
 from labkit.aliases import Aliases
+from labkit.client.shop import Shop
 from labkit.errors import load_ipython_extension
 from labkit.exercises.tasks import Tasks
-from labkit.look import Look
+from labkit.inspect.look import Look
 from labkit.mending import bring_back
-from labkit.shop import Shop
 from labstack import Lab
 from labstack.errors import LabError, RelayFailed
 from labstack.findings import Finding

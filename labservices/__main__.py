@@ -33,7 +33,9 @@ def main() -> int:
         level=settings.log_level.upper(), format=f"%(asctime)s %(levelname)s {arguments.service} %(name)s: %(message)s"
     )
 
-    from labservices.shared import runtime, teaching, tracing  # late, so that a usage error is reported at once
+    from labservices import runtime  # late, so that a usage error is reported at once
+    from labservices.faults import teaching  # late, so that a usage error is reported at once
+    from labservices.telemetry import tracing  # late, so that a usage error is reported at once
 
     service = importlib.import_module(f"labservices.{arguments.service}").service
     tracing.set_up(arguments.service, settings)

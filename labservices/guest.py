@@ -27,16 +27,16 @@ from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from sqlalchemy import MetaData
 
+from labservices.messaging.consumer import EventConsumer, client_settings
+from labservices.messaging.events import Event
+from labservices.messaging.handling import EventHandling, Outcome
+from labservices.messaging.lag import Lag
+from labservices.messaging.record import InvalidRecord, Record
+from labservices.service import Service
 from labservices.settings import Settings, SettingsError, read_settings
-from labservices.shared import event_spans, metrics, tracing
-from labservices.shared.consumer import EventConsumer, client_settings
-from labservices.shared.database import DatabaseAway, make_engine
-from labservices.shared.events import Event
-from labservices.shared.gauges import Gauge, Gauges, family
-from labservices.shared.handling import EventHandling, Outcome
-from labservices.shared.lag import Lag
-from labservices.shared.record import InvalidRecord, Record
-from labservices.shared.service import Service
+from labservices.storage.database import DatabaseAway, make_engine
+from labservices.telemetry import event_spans, metrics, tracing
+from labservices.telemetry.gauges import Gauge, Gauges, family
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic.json_schema import models_json_schema
 
 from labservices import inventory, order, payment, shipping
-from labservices.shared.events import EVENTS, Event
+from labservices.messaging.events import EVENTS, Event
 
 SERVICES = (order.service, inventory.service, payment.service, shipping.service)
 FILE = Path(__file__).parents[1] / "docs" / "asyncapi.yaml"

@@ -31,7 +31,7 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.dashboard import FieldColor as Colour
 from grafana_foundation_sdk.models.dashboard import FieldColorModeId as ColourMode
 
-from labkit.views.colours import SERVICES
+from labkit.views.drawing.colours import SERVICES
 
 FOLDER = Path(__file__).resolve().parents[1] / "lab-stack" / "grafana" / "dashboards"
 SOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from labkit.capstone.guest import Guest, invite
-from labkit.look import Look
+from labkit.inspect.look import Look
 from labkit.waiting import wait_until
 from labstack import Lab
 from labstack.clients import http
@@ -66,7 +66,7 @@ from uuid import uuid4
 from prometheus_client import Gauge
 from psycopg.types.json import Jsonb
 
-from labservices.shared.events import PaymentCompleted
+from labservices.messaging.events import PaymentCompleted
 
 POINTS = Gauge("loyalty_points", "Points that customers hold")
 
@@ -107,9 +107,9 @@ from uuid import uuid4
 
 from psycopg.types.json import Jsonb
 
-from labservices.shared.events import PaymentCompleted, PaymentRefunded
-from labservices.shared.gauges import Gauge
-from labservices.shared.tracing import current_traceparent
+from labservices.messaging.events import PaymentCompleted, PaymentRefunded
+from labservices.telemetry.gauges import Gauge
+from labservices.telemetry.tracing import current_traceparent
 
 GAUGES = (Gauge("loyalty_points", "Points that customers hold", (), "SELECT coalesce(sum(points), 0) FROM points"),)
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from labkit.capstone.loyalty import NAME
 from labkit.errors import ShopAway, WaitedTooLong
-from labkit.look import Look
+from labkit.inspect.look import Look
 from labkit.waiting import wait_until
 from labstack import Lab
 from labstack.clients import broker

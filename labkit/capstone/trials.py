@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from labkit.capstone.guest import Guest
 from labkit.capstone.loyalty import NAME
 from labkit.capstone.referee import HEARS, PATIENCE, settle
-from labkit.look import Look
-from labkit.shop import Shop
+from labkit.client.shop import Shop
+from labkit.inspect.look import Look
 from labkit.waiting import wait_until
 from labstack import Lab
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
 
-from labkit.look import Look
-from labkit.shop import Shop
-from labkit.views.colours import BLUE, GREEN, VERMILION
+from labkit.client.shop import Shop
+from labkit.inspect.look import Look
+from labkit.views.drawing.colours import BLUE, GREEN, VERMILION
 from labstack import Lab
 
 Outcome = Literal["untouched", "right", "wrong"]

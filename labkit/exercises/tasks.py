@@ -10,14 +10,14 @@ from typing import Any
 
 import pandas as pd
 
+from labkit.client.shop import Shop
 from labkit.errors import KitError
 from labkit.exercises import course
 from labkit.exercises.base import Bench, Exercise, Verdict, untouched, wrong
 from labkit.exercises.hand_in import table, write_report
 from labkit.exercises.progress import ProgressBook
-from labkit.look import Look
+from labkit.inspect.look import Look
 from labkit.mending import bring_back
-from labkit.shop import Shop
 from labstack import Lab
 
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 
 from labkit.errors import KitError
-from labkit.views.chart import plot, read
-from labkit.views.charts import in_both_themes
-from labkit.views.colours import BLUE, GREEN, VERMILION
+from labkit.views.drawing.chart import plot, read
+from labkit.views.drawing.charts import in_both_themes
+from labkit.views.drawing.colours import BLUE, GREEN, VERMILION
 from labstack.errors import LabError
 from labstack.scenarios import Scenario
 
 if TYPE_CHECKING:
-    from labkit.control_room import ControlRoom
+    from labkit.views.control_room import ControlRoom
 
 CHART_EVERY = 3.0
 """Seconds between two drawings of the chart; one drawing takes a tenth of a second."""

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from labkit.aliases import Aliases
-from labkit.views.colours import BLUE, ORANGE
+from labkit.views.drawing.colours import BLUE, ORANGE
 from labkit.views.watch import FRESH, Lane, Passing, Watch
 from labkit.waiting import wait_until
 from labstack.backends.base import Endpoints

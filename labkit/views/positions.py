@@ -12,7 +12,7 @@ import pandas as pd
 import psycopg
 
 from labkit.aliases import Aliases
-from labkit.views.colours import BLUE, GREEN, GREY, ORANGE, SERVICES, VERMILION
+from labkit.views.drawing.colours import BLUE, GREEN, GREY, ORANGE, SERVICES, VERMILION
 from labkit.views.feed import Feed, Seen, States
 from labkit.views.live import LiveView, Page, script
 from labstack import Lab

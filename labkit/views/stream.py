@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from labkit.aliases import Aliases, end
-from labkit.records import RecordView
+from labkit.inspect.records import RecordView
+from labkit.views.drawing.timeline import UNDOING
 from labkit.views.feed import Feed, Seen, States
 from labkit.views.live import LiveView, Page, script
-from labkit.views.timeline import UNDOING
 from labstack.clients import broker
 
 KEPT = 500

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from labkit.aliases import Aliases
-from labkit.views import map_drawing
-from labkit.views.colours import SERVICES
+from labkit.views.drawing import map_drawing
+from labkit.views.drawing.colours import SERVICES
+from labkit.views.drawing.map_drawing import BOXES
+from labkit.views.drawing.timeline import UNDOING
 from labkit.views.feed import Feed, Seen, States
 from labkit.views.keep import keep
 from labkit.views.live import PAGE, LiveView, Page, script
-from labkit.views.map_drawing import BOXES
-from labkit.views.timeline import UNDOING
 
 TOLD = 6
 """The number of recent observations listed in words, below the picture."""

@@ -4,6 +4,6 @@ from labservices.inventory.api import make_router
 from labservices.inventory.handlers import HANDLERS
 from labservices.inventory.opening import load_opening_data
 from labservices.inventory.tables import metadata
-from labservices.shared.service import Service
+from labservices.service import Service
 
 service = Service("inventory", metadata, load_opening_data, HANDLERS, make_router)

@@ -8,14 +8,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
+from labservices.http.fields import NameInPath
+from labservices.http.paging import Cursor, Limit, Page, read_page
+from labservices.http.problems import answers, not_found
+from labservices.ids import uuid7
 from labservices.inventory.domain import Status
 from labservices.inventory.tables import products, reservations, stock_movements
 from labservices.settings import Settings
-from labservices.shared.database import Database
-from labservices.shared.fields import NameInPath
-from labservices.shared.ids import uuid7
-from labservices.shared.paging import Cursor, Limit, Page, read_page
-from labservices.shared.problems import answers, not_found
+from labservices.storage.database import Database
 
 
 class Product(BaseModel):

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from labservices.shared.events import INSUFFICIENT_STOCK, ORDER_CANCELLED, Line, Shortage
-from labservices.shared.steps import OutOfStep
+from labservices.messaging.events import INSUFFICIENT_STOCK, ORDER_CANCELLED, Line, Shortage
+from labservices.steps import OutOfStep
 
 
 class Status(StrEnum):

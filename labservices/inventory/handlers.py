@@ -4,11 +4,11 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
+from labservices.ids import uuid7
 from labservices.inventory import domain
 from labservices.inventory.domain import Refuse, Reserve, Status
 from labservices.inventory.tables import reservations, stock_movements
-from labservices.shared.database import Transaction
-from labservices.shared.events import (
+from labservices.messaging.events import (
     ErrorEvent,
     Event,
     InventoryReleased,
@@ -18,8 +18,8 @@ from labservices.shared.events import (
     OrderCreated,
     error_events_for,
 )
-from labservices.shared.ids import uuid7
-from labservices.shared.service import Handler
+from labservices.service import Handler
+from labservices.storage.database import Transaction
 
 
 def on_order_created(tx: Transaction, event: OrderCreated) -> None:

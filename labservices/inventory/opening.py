@@ -5,8 +5,8 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from labservices.datasets import load_products
+from labservices.ids import uuid7
 from labservices.inventory.tables import products, stock_movements
-from labservices.shared.ids import uuid7
 
 
 def load_opening_data(connection: Connection, datasets: Path) -> None:

@@ -16,10 +16,10 @@ from sqlalchemy import func as sql
 from sqlalchemy.dialects.postgresql import JSONB
 
 from labservices.inventory.domain import Status
-from labservices.shared.inbox import inbox_table
-from labservices.shared.outbox import outbox_table
-from labservices.shared.parking import parked_table
-from labservices.shared.steps import one_of
+from labservices.messaging.inbox import inbox_table
+from labservices.messaging.outbox import outbox_table
+from labservices.messaging.parking import parked_table
+from labservices.steps import one_of
 
 metadata = MetaData()
 outbox = outbox_table(metadata, "inventory")

@@ -6,6 +6,6 @@ from labservices.order.gauges import GAUGES
 from labservices.order.handlers import HANDLERS
 from labservices.order.opening import load_opening_data
 from labservices.order.tables import metadata
-from labservices.shared.service import Service
+from labservices.service import Service
 
 service = Service("order", metadata, load_opening_data, HANDLERS, make_router, call_off_late_orders, GAUGES)

@@ -8,15 +8,15 @@ from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
+from labservices.http.fields import Name, NameFilter
+from labservices.http.paging import Cursor, Limit, Page, read_page
+from labservices.http.problems import Problem, answers, not_found
 from labservices.order import commands
 from labservices.order.domain import Status, TooLate
 from labservices.order.pricing import PRICING
 from labservices.order.tables import order_history, orders
 from labservices.settings import Settings
-from labservices.shared.database import Database
-from labservices.shared.fields import Name, NameFilter
-from labservices.shared.paging import Cursor, Limit, Page, read_page
-from labservices.shared.problems import Problem, answers, not_found
+from labservices.storage.database import Database
 
 
 class NewLine(BaseModel):

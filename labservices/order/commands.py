@@ -6,14 +6,14 @@ from uuid import UUID
 from sqlalchemy import Row, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert
 
+from labservices.ids import uuid7
+from labservices.messaging.events import CANCELLED_BY_CUSTOMER, Line, OrderCancelRequested, OrderCreated
 from labservices.order import domain
 from labservices.order.domain import Change, Status
 from labservices.order.handlers import change_status, facts, lock_order
 from labservices.order.pricing import Price, listed_price
 from labservices.order.tables import idempotency_keys, order_history, orders
-from labservices.shared.database import Transaction
-from labservices.shared.events import CANCELLED_BY_CUSTOMER, Line, OrderCancelRequested, OrderCreated
-from labservices.shared.ids import uuid7
+from labservices.storage.database import Transaction
 
 
 class UnknownSkus(Exception):

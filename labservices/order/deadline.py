@@ -7,12 +7,12 @@ cancellation like any other.
 
 from sqlalchemy import bindparam, func, select
 
+from labservices.messaging.events import DEADLINE_EXCEEDED, OrderTimedOut
 from labservices.order.domain import Change, Status
 from labservices.order.handlers import change_status, facts
 from labservices.order.tables import orders
 from labservices.settings import Settings
-from labservices.shared.database import Database
-from labservices.shared.events import DEADLINE_EXCEEDED, OrderTimedOut
+from labservices.storage.database import Database
 
 AT_ONCE = 50
 """Maximum number of orders per transaction: after a long outage many may be late, and the handlers need the rows."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from labservices.shared.events import (
+from labservices.messaging.events import (
     Event,
     InventoryReleased,
     InventoryReservationFailed,

@@ -1,7 +1,7 @@
 """The gauges of open orders: those neither completed nor cancelled."""
 
 from labservices.order.domain import Status
-from labservices.shared.gauges import Gauge
+from labservices.telemetry.gauges import Gauge
 
 OPEN = (Status.PENDING, Status.RESERVED, Status.PAID, Status.CANCELLING)
 _IS_OPEN = f"status IN ({', '.join(repr(status.value) for status in OPEN)})"

@@ -5,11 +5,11 @@ from uuid import UUID
 
 from sqlalchemy import Row, bindparam, select, text
 
+from labservices.messaging.events import Event, Line, OrderCancelled, OrderCompleted
 from labservices.order.domain import STEPS, Answer, Change, Status, effect_of, what_follows
 from labservices.order.tables import order_answers, order_history, orders
-from labservices.shared.database import Transaction
-from labservices.shared.events import Event, Line, OrderCancelled, OrderCompleted
-from labservices.shared.service import Handler
+from labservices.service import Handler
+from labservices.storage.database import Transaction
 
 
 class UnknownOrder(Exception):

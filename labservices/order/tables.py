@@ -3,11 +3,11 @@
 from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Index, Integer, MetaData, Table, Text, Uuid, func
 from sqlalchemy.dialects.postgresql import JSONB
 
+from labservices.messaging.inbox import inbox_table
+from labservices.messaging.outbox import outbox_table
+from labservices.messaging.parking import parked_table
 from labservices.order.domain import Status
-from labservices.shared.inbox import inbox_table
-from labservices.shared.outbox import outbox_table
-from labservices.shared.parking import parked_table
-from labservices.shared.steps import one_of
+from labservices.steps import one_of
 
 metadata = MetaData()
 outbox = outbox_table(metadata, "order")

@@ -9,14 +9,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row, select
 
+from labservices.http.fields import NameInPath
+from labservices.http.paging import Cursor, Limit, Page, read_page
+from labservices.http.problems import answers, not_found
+from labservices.ids import uuid7
 from labservices.payment.domain import Status
 from labservices.payment.tables import accounts, ledger_entries, payments
 from labservices.settings import Settings
-from labservices.shared.database import Database, Transaction
-from labservices.shared.fields import NameInPath
-from labservices.shared.ids import uuid7
-from labservices.shared.paging import Cursor, Limit, Page, read_page
-from labservices.shared.problems import answers, not_found
+from labservices.storage.database import Database, Transaction
 
 
 class LedgerEntry(BaseModel):

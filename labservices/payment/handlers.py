@@ -4,11 +4,8 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, select
 
-from labservices.payment import domain
-from labservices.payment.domain import Capture, Refuse, Status
-from labservices.payment.tables import accounts, ledger_entries, payments
-from labservices.shared.database import Transaction
-from labservices.shared.events import (
+from labservices.ids import uuid7
+from labservices.messaging.events import (
     ErrorEvent,
     Event,
     InventoryReserved,
@@ -17,8 +14,11 @@ from labservices.shared.events import (
     PaymentRefunded,
     error_events_for,
 )
-from labservices.shared.ids import uuid7
-from labservices.shared.service import Handler
+from labservices.payment import domain
+from labservices.payment.domain import Capture, Refuse, Status
+from labservices.payment.tables import accounts, ledger_entries, payments
+from labservices.service import Handler
+from labservices.storage.database import Transaction
 
 
 def on_inventory_reserved(tx: Transaction, event: InventoryReserved) -> None:

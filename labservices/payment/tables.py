@@ -14,11 +14,11 @@ from sqlalchemy import (
 )
 from sqlalchemy import func as sql
 
+from labservices.messaging.inbox import inbox_table
+from labservices.messaging.outbox import outbox_table
+from labservices.messaging.parking import parked_table
 from labservices.payment.domain import Status
-from labservices.shared.inbox import inbox_table
-from labservices.shared.outbox import outbox_table
-from labservices.shared.parking import parked_table
-from labservices.shared.steps import one_of
+from labservices.steps import one_of
 
 metadata = MetaData()
 outbox = outbox_table(metadata, "payment")

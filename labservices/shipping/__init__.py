@@ -1,6 +1,6 @@
 """The shipping service: schedules carriers for the goods of orders."""
 
-from labservices.shared.service import Service
+from labservices.service import Service
 from labservices.shipping.api import make_router
 from labservices.shipping.handlers import HANDLERS
 from labservices.shipping.opening import load_opening_data

@@ -7,12 +7,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 
+from labservices.http.paging import Cursor, Limit, Page, read_page
+from labservices.http.problems import answers, not_found
 from labservices.settings import Settings
-from labservices.shared.database import Database
-from labservices.shared.paging import Cursor, Limit, Page, read_page
-from labservices.shared.problems import answers, not_found
 from labservices.shipping.domain import Status
 from labservices.shipping.tables import shipments
+from labservices.storage.database import Database
 
 
 class Shipment(BaseModel):

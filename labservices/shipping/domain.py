@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from labservices.shared.events import NO_CARRIER, ORDER_CANCELLED
-from labservices.shared.steps import OutOfStep
+from labservices.messaging.events import NO_CARRIER, ORDER_CANCELLED
+from labservices.steps import OutOfStep
 
 
 class Status(StrEnum):

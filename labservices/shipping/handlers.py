@@ -4,8 +4,8 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, select
 
-from labservices.shared.database import Transaction
-from labservices.shared.events import (
+from labservices.ids import uuid7
+from labservices.messaging.events import (
     ErrorEvent,
     Event,
     OrderCompleted,
@@ -15,11 +15,11 @@ from labservices.shared.events import (
     ShippingFailed,
     error_events_for,
 )
-from labservices.shared.ids import uuid7
-from labservices.shared.service import Handler
+from labservices.service import Handler
 from labservices.shipping import domain
 from labservices.shipping.domain import Refuse, Schedule, Status
 from labservices.shipping.tables import carrier_bookings, destinations, shipments
+from labservices.storage.database import Transaction
 
 
 def on_payment_completed(tx: Transaction, event: PaymentCompleted) -> None:

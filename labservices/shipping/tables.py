@@ -3,11 +3,11 @@
 from sqlalchemy import CheckConstraint, Column, DateTime, Index, MetaData, Table, Text, Uuid
 from sqlalchemy import func as sql
 
-from labservices.shared.inbox import inbox_table
-from labservices.shared.outbox import outbox_table
-from labservices.shared.parking import parked_table
-from labservices.shared.steps import one_of
+from labservices.messaging.inbox import inbox_table
+from labservices.messaging.outbox import outbox_table
+from labservices.messaging.parking import parked_table
 from labservices.shipping.domain import Status
+from labservices.steps import one_of
 
 metadata = MetaData()
 outbox = outbox_table(metadata, "shipping")

@@ -146,7 +146,11 @@ def test_every_method_is_in_the_reference(site: Site) -> None:
     ids = site.pages["reference/python.html"].ids
     methods = [name for name in vars(Lab) if not name.startswith("_")]
     assert [name for name in methods if f"labstack.Lab.{name}" not in ids] == []
-    assert {"labkit.shop.Shop.place_order", "labkit.look.Look.sql", "labkit.look.Look.promql"} <= ids
+    assert {
+        "labkit.client.shop.Shop.place_order",
+        "labkit.inspect.look.Look.sql",
+        "labkit.inspect.look.Look.promql",
+    } <= ids
 
 
 def test_the_glossary_is_an_alphabet_of_short_entries() -> None:

@@ -17,7 +17,7 @@ from labkit.capstone import Guest, trials
 from labkit.capstone.loyalty import CONNECTOR, DRAFT, NAME, ROUTER, TABLES, build
 from labkit.capstone.referee import Seen, each_said, none_kept, one_trace, paid_once, referee, settle
 from labkit.errors import KitError
-from labkit.exercises.capstone import EXERCISES, GiveBack, OnceOnly, OneTransaction, SameTrace, TellTheNumber
+from labkit.exercises.operations.capstone import EXERCISES, GiveBack, OnceOnly, OneTransaction, SameTrace, TellTheNumber
 from labkit.exercises.tasks import Tasks
 from labstack.clients import broker
 from labstack.errors import LabError

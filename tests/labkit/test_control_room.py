@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from labkit import Session
-from labkit.control_room import ControlRoom
 from labkit.errors import KitError
+from labkit.views.control_room import ControlRoom
 from labkit.views.desk import card
 from labkit.waiting import wait_until
 from labstack.errors import LabError

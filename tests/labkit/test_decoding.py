@@ -6,8 +6,9 @@ import uuid
 
 import pytest
 
-from labkit import Session, pgoutput, wait_until
-from labkit.exercises.outbox import INSERT
+from labkit import Session, wait_until
+from labkit.exercises.saga.outbox import INSERT
+from labkit.inspect import pgoutput
 
 PEEK = """
     SELECT xid, data FROM pg_logical_slot_peek_binary_changes(

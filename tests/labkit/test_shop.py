@@ -9,9 +9,9 @@ import pytest
 
 from labkit import Session
 from labkit.aliases import Aliases
+from labkit.client.shop import Shop
 from labkit.errors import Conflict, NotFound, Refused, ShopAway, WaitedTooLong
-from labkit.look import Look
-from labkit.shop import Shop
+from labkit.inspect.look import Look
 from labstack import Lab
 from labstack.config.paths import LabPaths
 from tests.stack.one_order import without_deadline

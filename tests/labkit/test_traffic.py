@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from labkit import Session
-from labkit.shares import at_least, at_most, interval, is_plausible
-from labkit.traffic import Answer, Share, Traffic, meaning
+from labkit.client.shares import at_least, at_most, interval, is_plausible
+from labkit.client.traffic import Answer, Share, Traffic, meaning
 
 RULE = """
 apiVersion: networking.istio.io/v1
@@ -100,7 +100,7 @@ def test_a_version_that_is_not_there_is_named(session: Session) -> None:
 
 def test_a_chart_has_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """The chart's alt text states which version answered how often, with which status and how fast."""
-    from labkit.views import charts
+    from labkit.views.drawing import charts
 
     said: list[str] = []
     monkeypatch.setattr(charts, "show", lambda figure, alt: said.append(alt))

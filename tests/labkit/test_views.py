@@ -13,10 +13,11 @@ import pytest
 
 from labkit import Session
 from labkit.aliases import Aliases
+from labkit.client.shop import Order
 from labkit.errors import WaitedTooLong
-from labkit.shop import Order
 from labkit.views import live as live_views
-from labkit.views import map_drawing, stream
+from labkit.views import stream
+from labkit.views.drawing import map_drawing
 from labkit.views.feed import Seen
 from labkit.views.live import LiveView
 from labkit.views.positions import Positions

@@ -1,4 +1,4 @@
-"""Imports point one way: `labkit` → `labstack` → `labservices`, and within `labstack` from later layers to earlier ones."""
+"""Imports point one way, in no circle, and packages stay small."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from labkit import Session
-from labkit.shop import Shop
+from labkit.client.shop import Shop
 from labkit.waiting import wait_until
 from tests.suite.chance import short_sample
 

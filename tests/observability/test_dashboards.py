@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from labkit import Session, dashboards
-from labkit.prometheus import is_number
+from labkit import Session
+from labkit.inspect.prometheus import is_number
+from labkit.views import dashboards
 from labkit.waiting import wait_until
 from labstack import Lab
 

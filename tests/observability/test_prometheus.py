@@ -11,7 +11,7 @@ import pytest
 
 from labkit import Session
 from labkit.errors import QueryFailed
-from labkit.prometheus import NoPrometheus
+from labkit.inspect.prometheus import NoPrometheus
 from labkit.waiting import wait_until
 from labstack import Lab
 from labstack.backends.processes.java import jars
@@ -178,7 +178,7 @@ def test_orders_do_not_notice(session: Session, verb: str) -> None:
 
 def test_what_is_not_there_says_how_to_get_it(session: Session) -> None:
     """A query without Prometheus is an error with the command that installs it."""
-    from labkit.prometheus import Prometheus
+    from labkit.inspect.prometheus import Prometheus
 
     with pytest.raises(NoPrometheus, match="no Prometheus in this lab") as raised:
         Prometheus("").query("up")

@@ -9,9 +9,9 @@ from datetime import datetime
 import pytest
 
 from labkit import Session, begin
-from labkit.traces import NoTraces, Span
+from labkit.inspect.traces import NoTraces, Span
 from labkit.waiting import wait_until
-from labservices.shared.event_spans import relay_span_id
+from labservices.telemetry.event_spans import relay_span_id
 from tests.observability.bare import bare_lab
 from tests.observability.traffic import shop_goes_on
 from tests.stack.labs import Grounds

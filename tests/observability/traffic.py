@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from labkit.shop import Order, Shop
+from labkit.client.shop import Order, Shop
 
 
 def orders_end(shop: Shop, orders: Iterable[Order]) -> None:

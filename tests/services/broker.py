@@ -7,9 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from labservices.shared.handling import Outcome
-from labservices.shared.ids import uuid7
-from labservices.shared.record import Record
+from labservices.ids import uuid7
+from labservices.messaging.handling import Outcome
+from labservices.messaging.record import Record
 from tests.services.faults import Faults, Killed, heal
 from tests.services.world import World, changed, record_of_row
 

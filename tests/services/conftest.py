@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from labservices.shared import tracing
+from labservices.telemetry import tracing
 from tests.services.postgres import PostgresServer, postgres_server
 from tests.services.world import DATASETS, SERVICES, World
 

@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, event
 
-from labservices.shared import parking
-from labservices.shared.handling import Call
+from labservices.messaging import parking
+from labservices.messaging.handling import Call
 from tests.services.test_parking import Topic
 from tests.services.world import Party, World
 

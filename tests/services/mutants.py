@@ -10,25 +10,25 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, Engine, Table
 
-from labservices.inventory import domain as inventory
-from labservices.inventory import handlers as inventory_handlers
-from labservices.order import domain as order
-from labservices.order.domain import Status
-from labservices.payment import domain as payment
-from labservices.payment import handlers as payment_handlers
-from labservices.shared.database import Transaction
-from labservices.shared.events import ErrorEvent, Event
-from labservices.shared.inbox import Admission, Inbox
-from labservices.shared.outbox import Outbox
-from labservices.shared.record import Envelope
-from labservices.shared.service import Handler
-from labservices.shared.teaching import (
+from labservices.faults.teaching import (
     NoInbox,
     UnguardedTransaction,
     drop_unique_keys,
     put_unique_keys_back,
     without_guards,
 )
+from labservices.inventory import domain as inventory
+from labservices.inventory import handlers as inventory_handlers
+from labservices.messaging.events import ErrorEvent, Event
+from labservices.messaging.inbox import Admission, Inbox
+from labservices.messaging.outbox import Outbox
+from labservices.messaging.record import Envelope
+from labservices.order import domain as order
+from labservices.order.domain import Status
+from labservices.payment import domain as payment
+from labservices.payment import handlers as payment_handlers
+from labservices.service import Handler
+from labservices.storage.database import Transaction
 from tests.services.broker import PARTITIONS, Broker, Lane
 from tests.services.world import World
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from labservices.shared.record import Record
+from labservices.messaging.record import Record
 from labstack.consistency.evidence import Evidence, _look_at_database
 from labstack.consistency.invariants import Verdict, judge
 from tests.services.world import World

@@ -5,14 +5,14 @@ from uuid import uuid4
 
 import pytest
 
+from labservices.ids import uuid7
 from labservices.inventory import domain as inventory
+from labservices.messaging.events import EVENTS, Line, OrderCreated, error_events_for
 from labservices.order import domain as order
 from labservices.order.domain import STEPS, Answer, Status, cancel, effect_of, what_follows
 from labservices.payment import domain as payment
-from labservices.shared.events import EVENTS, Line, OrderCreated, error_events_for
-from labservices.shared.ids import uuid7
-from labservices.shared.steps import OutOfStep
 from labservices.shipping import domain as shipping
+from labservices.steps import OutOfStep
 
 
 def known(*types: str) -> dict[str, Answer]:

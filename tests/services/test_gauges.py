@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.core import GaugeMetricFamily
 
-from labservices.shared import gauges
+from labservices.telemetry import gauges
 from labstack.waiting import wait_until
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 
-from labservices.shared import teaching
-from labservices.shared.events import InventoryReserved
-from labservices.shared.handling import Outcome
-from labservices.shared.runtime import Runtime
+from labservices.faults import teaching
+from labservices.messaging.events import InventoryReserved
+from labservices.messaging.handling import Outcome
+from labservices.runtime import Runtime
 from labstack.waiting import wait_until
 from tests.services.test_handlers import of
 from tests.services.world import Party, World, a_new_order, record_of

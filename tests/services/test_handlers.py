@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from labservices.shared.events import (
+from labservices.messaging.events import (
     ErrorEvent,
     Event,
     InventoryReleased,
@@ -26,8 +26,8 @@ from labservices.shared.events import (
     ShippingFailed,
     error_events_for,
 )
-from labservices.shared.handling import Outcome
-from labservices.shared.steps import GuardFailed
+from labservices.messaging.handling import Outcome
+from labservices.steps import GuardFailed
 from tests.services.world import Party, World, a_new_order
 
 

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from labservices.shared.events import OrderCompleted
+from labservices.messaging.events import OrderCompleted
 from tests.services.world import World, a_new_order
 
 UNKNOWN_ID = "0199d2c4-7a30-7c3e-8f4e-3f1c2b9d8e7a"

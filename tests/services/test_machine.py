@@ -23,8 +23,8 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import text
 
+from labservices.messaging.parking import MAX_ATTEMPTS
 from labservices.order.deadline import call_off_late_orders
-from labservices.shared.parking import MAX_ATTEMPTS
 from tests.services.books import Bookkeeper
 from tests.services.broker import Broker
 from tests.services.faults import Faults, heal

@@ -9,12 +9,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from labservices.shared import parking
-from labservices.shared.dead_letters import BrokerAway
-from labservices.shared.events import Event, InventoryReserved, OrderCancelRequested, OrderCreated
-from labservices.shared.handling import Outcome
-from labservices.shared.parking import MAX_ATTEMPTS, Failure, Parked
-from labservices.shared.record import InvalidRecord
+from labservices.messaging import parking
+from labservices.messaging.dead_letters import BrokerAway
+from labservices.messaging.events import Event, InventoryReserved, OrderCancelRequested, OrderCreated
+from labservices.messaging.handling import Outcome
+from labservices.messaging.parking import MAX_ATTEMPTS, Failure, Parked
+from labservices.messaging.record import InvalidRecord
 from tests.services.test_handlers import of
 from tests.services.world import Party, World, a_new_order, changed, record_of
 

@@ -5,9 +5,9 @@ from uuid import uuid4
 
 import pytest
 
-from labservices.shared.events import EVENTS, InventoryReserved, PaymentFailed
-from labservices.shared.handling import Outcome
-from labservices.shared.record import Record
+from labservices.messaging.events import EVENTS, InventoryReserved, PaymentFailed
+from labservices.messaging.handling import Outcome
+from labservices.messaging.record import Record
 from tests.services.world import World, a_new_order, changed, record_of
 
 

@@ -4,8 +4,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind
 
-from labservices.shared.sampling import Budget
-from labservices.shared.tracing import coming_from, current_traceparent, span
+from labservices.telemetry.sampling import Budget
+from labservices.telemetry.tracing import coming_from, current_traceparent, span
 
 FROM_GATEWAY = coming_from("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 

@@ -14,15 +14,15 @@ from fastapi import FastAPI
 from sqlalchemy import Row, select, text
 
 from labservices import inventory, order, payment, shipping
+from labservices.faults import teaching
+from labservices.http.web import make_app
+from labservices.ids import uuid7
+from labservices.messaging.events import Event, Line, OrderCreated
+from labservices.messaging.handling import Outcome
+from labservices.messaging.record import Record
+from labservices.runtime import Runtime
 from labservices.settings import Settings
-from labservices.shared import teaching
-from labservices.shared.events import Event, Line, OrderCreated
-from labservices.shared.handling import Outcome
-from labservices.shared.ids import uuid7
-from labservices.shared.record import Record
-from labservices.shared.runtime import Runtime
-from labservices.shared.schema import make_schema
-from labservices.shared.web import make_app
+from labservices.storage.schema import make_schema
 from tests.services.http import Served
 
 SERVICES = (order.service, inventory.service, payment.service, shipping.service)

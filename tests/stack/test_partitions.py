@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from labkit.partitions import MASK, murmur2, partition_of
+from labkit.client.partitions import MASK, murmur2, partition_of
 from labstack.clients import broker, canary
 from labstack.clients.broker import Record
 from tests.stack.labs import Grounds

@@ -9,10 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from labservices.faults import teaching
 from labservices.payment import service as payment_service
+from labservices.runtime import Runtime
 from labservices.settings import SWITCHES, Settings
-from labservices.shared import teaching
-from labservices.shared.runtime import Runtime
 from labstack import Lab, LabError
 from labstack.clients import broker
 from labstack.config.paths import DATASETS

@@ -1,7 +1,7 @@
 """Restore the publication, slots and settings that Debezium needs in a database: for `lab reset`.
 
 Lessons change them: they alter or drop the publication, leave unused slots behind, and limit how much log PostgreSQL
-retains. The relay's own slot is handled by `labstack.clients.relay.Relay.renew`, because a new slot starts at the end of the
+retains. `labstack.clients.relay.Relay.renew` handles the relay's own slot, because a new slot starts at the end of the
 log.
 """
 
@@ -53,7 +53,7 @@ def put_back(database_url: str) -> None:
 
 
 def _make_publication(connection: psycopg.Connection) -> None:
-    """Recreate the publication as in labservices/shared/schema.py, with the shape of the tables as its comment."""
+    """Recreate the publication as in labservices/storage/schema.py, with the shape of the tables as its comment."""
     kept = shape(connection)
     for (name,) in connection.execute("SELECT pubname FROM pg_publication").fetchall():
         connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))

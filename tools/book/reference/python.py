@@ -17,8 +17,8 @@ PARTS = {
     "What begin returns": ("class", [SESSION]),
     "lab: start, break, heal": ("class", ["labstack.Lab"]),
     "lab.mesh: steer the gateway": ("class", ["labstack.lifecycle.mesh.Mesh"]),
-    "shop: order, pay, cancel": ("class", ["labkit.shop.Shop", "labkit.shop.Order"]),
-    "look: see inside": ("class", ["labkit.look.Look"]),
+    "shop: order, pay, cancel": ("class", ["labkit.client.shop.Shop", "labkit.client.shop.Order"]),
+    "look: see inside": ("class", ["labkit.inspect.look.Look"]),
     "tasks: the exercises": ("class", ["labkit.exercises.tasks.Tasks"]),
 }
 """The documented objects by section. Sphinx's autodoc reads their docstrings during the build."""

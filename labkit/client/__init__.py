@@ -1,0 +1,1 @@
+"""What a customer does: place orders, send traffic and load."""

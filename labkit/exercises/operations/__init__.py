@@ -1,0 +1,1 @@
+"""The exercises on gateway, metrics, traces, Debezium, load and the capstone."""

@@ -1,0 +1,529 @@
+"""The exercises of notebook 12."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+import uuid
+import zlib
+from typing import Any
+
+import pandas as pd
+from confluent_kafka import KafkaException
+
+from labkit.client.partitions import partition_of
+from labkit.client.practice import Practice
+from labkit.client.sampling import Samples
+from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
+from labkit.waiting import wait_until
+from labstack.clients import broker
+
+GIFT = """
+    INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source)
+    VALUES (gen_random_uuid(), 'order', %s, 'Gift', '{}', 'urn:sagalab:Exercise:1.0', 'urn:sagalab:exercise')
+"""
+OPEN = "SELECT count(*) AS n FROM orders WHERE status NOT IN ('COMPLETED', 'CANCELLED')"
+STAYS = """
+    SELECT extract(epoch FROM at - created_at)::float8 AS seconds FROM orders JOIN order_history USING (order_id)
+    WHERE order_history.status = 'COMPLETED' AND order_id = ANY(%(orders)s::uuid[])
+"""
+CUSTOMERS = ("ada", "grace", "barbara", "edsger", "leslie", "frances", "hedy", "radia")
+COMPANIES = ("acme", "bolt-and-nut", "clockworks", "dynamo", "evergreen", "fjord-ferries", "gasworks", "harbour-trust")
+BUSY_AT_MOST = 0.7
+
+
+def crc32_of(key: str) -> int:
+    """Return the partition that librdkafka chooses for a key by default."""
+    return zlib.crc32(key.encode()) % 4
+
+
+class PracticeExercise(Exercise):
+    """An exercise with a practice topic, which its cleanup deletes."""
+
+    def is_gone(self, bench: Bench) -> Verdict | None:
+        """Return a verdict if the setup's topic was deleted meanwhile, by a reset or another cleanup."""
+        if broker.partitions(bench.lab.endpoints.kafka, [bench.given.topic]):
+            return None
+        return untouched(f'The topic of this exercise is gone. Run tasks.setup("{self.name}") again.')
+
+    def cleanup(self, bench: Bench) -> str:
+        Practice(bench.lab).remove(bench.given.topic)
+        return "The topic of this exercise is gone."
+
+
+class WhereItWillLie(Exercise):
+    """The key alone determines the partition."""
+
+    name = "where-it-will-lie"
+    title = "In which partitions will the records of four new keys lie?"
+    tip = "partition(key) from above, for each of given.keys. It is murmur2, without the sign, modulo four."
+    answer = """
+        from labkit.client.partitions import murmur2
+        answer = [(murmur2(key.encode()) & 0x7FFFFFFF) % 4 for key in given.keys]
+    """
+    why = (
+        "The hash of the key, modulo the number of partitions. You knew it before the row was written, and so does "
+        "everybody who writes with the same hash: producers need not speak with each other. Debezium leaves the choice "
+        "to Kafka's own client."
+    )
+    mistakes = (
+        Wrong("import zlib; answer = [zlib.crc32(key.encode()) % 4 for key in given.keys]", "crc32"),
+        Wrong(
+            "from labkit.client.partitions import partition_of; answer = [partition_of(key, 3) for key in given.keys]",
+            "four partitions",
+        ),
+        Wrong("answer = [0, 1, 2, 3]", "in turn"),
+        Wrong("answer = 2", "list"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        while True:
+            keys = [str(uuid.uuid4()) for _ in range(4)]
+            here = [partition_of(key) for key in keys]
+            others = [[crc32_of(key) for key in keys], [partition_of(key, 3) for key in keys], [0, 1, 2, 3]]
+            if here not in others and others[0] != [0, 1, 2, 3]:
+                return "given.keys are four fresh keys.", {"keys": keys}
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        keys = bench.given.keys
+        if not isinstance(answer, list | tuple) or len(answer) != len(keys):
+            return wrong("The answer is a list of four numbers, one for each of given.keys.")
+        with bench.look.connect("order") as db:
+            for key in keys:
+                db.execute(GIFT, [key])
+        found = [bench.look.record(key, "Gift").record.partition for key in keys]
+        if list(answer) == found:
+            return right(f"The records were written, and lie in {found}.")
+        if list(answer) == [crc32_of(key) for key in keys]:
+            return wrong(
+                "That is crc32, which librdkafka takes by itself. Kafka's own clients, and Debezium, take murmur2."
+            )
+        if list(answer) == [0, 1, 2, 3]:
+            return wrong("Records without a key go round in turn. These have keys: hash them.")
+        hits = sum(one == other for one, other in zip(answer, found, strict=True))
+        return wrong(f"{hits} of 4 are right. Is it murmur2, without its sign, and modulo four partitions?")
+
+
+class TwoProducers(PracticeExercise):
+    """All producers must hash keys alike."""
+
+    name = "two-producers"
+    title = "A second program spoils the order of keys. Which partitioner must it have?"
+    tip = (
+        "The first program writes as Debezium does, whose hash you know from above. librdkafka's manual "
+        "(CONFIGURATION.md, `partitioner`) lists the values of that setting. Which of them hash in the same way?"
+    )
+    answer = 'answer = "murmur2_random"'
+    why = (
+        "librdkafka, and so the clients of Python, Go and C#, hashes with crc32 unless it is told otherwise "
+        "(consistent_random); Kafka's own Java client takes murmur2. Both keep a key in one partition, but not in the "
+        "same one. Two programs that write the same keys have to agree. The lab's services, which send dead letters "
+        "by themselves, are told murmur2_random, too."
+    )
+    mistakes = (
+        Wrong('answer = "consistent_random"', "crc32"),
+        Wrong('answer = "random"', "key"),
+        Wrong('answer = "fnv1a_random"', "another hash"),
+        Wrong('answer = "murmur3"', "no such"),
+        Wrong("answer = 4", "as text"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        practice = Practice(bench.lab)
+        topic = practice.topic()
+        practice.write(topic, [(key, "written by the first") for key in CUSTOMERS])
+        practice.write(topic, [(key, "written by the second") for key in CUSTOMERS], partitioner="consistent_random")
+        return "Both programs have written a record for each of eight customers.", {"topic": topic}
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        if not isinstance(answer, str):
+            return wrong("The answer is the value of the setting, as text.")
+        if gone := self.is_gone(bench):
+            return gone
+        practice, mark = Practice(bench.lab), f"tried {uuid.uuid4().hex[:6]}"
+        try:
+            practice.write(bench.given.topic, [(key, mark) for key in CUSTOMERS for _ in range(3)], partitioner=answer)
+        except (KafkaException, ValueError):
+            return wrong(f"librdkafka has no such partitioner: {answer}.")
+        records = practice.read(bench.given.topic)
+        first = {r.key: r.partition for r in records if r.value == b"written by the first"}
+        tried: dict[str, set[int]] = {}
+        for record in records:
+            if record.value == mark.encode():
+                tried.setdefault(record.key or "", set()).add(record.partition)
+        strays = sum(where != {first[key]} for key, where in tried.items())
+        if not strays:
+            return right(f"{len(tried)} keys, three records each, all beside those of the first program.")
+        if any(len(where) > 1 for where in tried.values()):
+            return wrong("With it not even your own records of one key lie together: it doesn't look at the key.")
+        if all(where == {crc32_of(key)} for key, where in tried.items()):
+            return wrong(f"That is crc32, which it has now: {strays} of 8 keys are astray. Which hash has Debezium?")
+        return wrong(f"Each key stays together, but it is another hash than the first program's: {strays} are astray.")
+
+
+class IdleHands(Exercise):
+    """The range assignor distributes each topic separately."""
+
+    name = "idle-hands"
+    title = "Two topics of four partitions each, six members: how many are idle?"
+    tip = (
+        "The default assignor is `range`. It takes one topic at a time and deals its partitions out to the members, in "
+        "the order of their names. What do the fifth and the sixth get of the first topic? And of the second?"
+    )
+    answer = "answer = 2"
+    why = (
+        "Range deals each topic out by itself: four partitions, the first four members get one. The second topic is "
+        "dealt out in the same way, to the same four. That has a reason: who has partition 0 of one topic has that of "
+        "the other, too, so that an order's events of both topics meet in one place. roundrobin and sticky deal out "
+        "all eight at once, and nobody would be idle."
+    )
+    mistakes = (
+        Wrong("answer = 0", "each topic by itself"),
+        Wrong("answer = 4", "busy"),
+        Wrong("answer = 1", "six members"),
+        Wrong('answer = "two"', "number"),
+    )
+    needs_setup = True
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        return "Nobody has joined yet; the check starts the six.", {"members": 6}
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        if isinstance(answer, bool) or not isinstance(answer, int):
+            return wrong("The answer is a number of consumers.")
+        topics = ["order.events", "payment.events"]
+        with Practice(bench.lab).workers(topics, bench.given.members, lambda record: None) as team:
+            idle = sum(not share for share in team.assigned)
+        if answer == idle:
+            return right(f"Six joined, and {idle} got nothing: the other {6 - idle} have two partitions each.")
+        if answer == 0:
+            return wrong(
+                "Eight partitions would be enough for six, if they were dealt out together. But range deals "
+                "out each topic by itself."
+            )
+        if answer == 6 - idle:
+            return wrong("So many are busy. How many are not?")
+        return wrong("There are six members, and each topic has four partitions. Who gets none of the first topic?")
+
+
+class HowFarBehind(PracticeExercise):
+    """Lag is the end offset minus the committed offset, or minus the start if nothing is committed."""
+
+    name = "how-far-behind"
+    title = "How many records has a group still to read, by partition?"
+    tip = (
+        "look.offsets(given.group, given.topic) has start, committed and end. In one partition committed is not a "
+        "number. places.committed.fillna(...) puts something in its place: what?"
+    )
+    answer = """
+        places = look.offsets(given.group, given.topic)
+        begins = places.committed.fillna(places.start)
+        answer = dict(zip(places.partition, places.end - begins))
+    """
+    why = (
+        "End less committed. Where a group has committed nothing, auto.offset.reset decides: with `earliest` it begins "
+        "at the oldest record that is still there. That need not be offset 0, since old records are deleted. With "
+        "`latest` it would begin at the end, and what is there now would never be read: lag 0, and nothing done."
+    )
+    mistakes = (
+        Wrong(
+            "places = look.offsets(given.group, given.topic); answer = dict(zip(places.partition, places.end))",
+            "a distance",
+        ),
+        Wrong(
+            """
+            places = look.offsets(given.group, given.topic)
+            answer = dict(zip(places.partition, (places.end - places.committed).fillna(0)))
+            """,
+            "committed nothing",
+        ),
+        Wrong(
+            """
+            places = look.offsets(given.group, given.topic)
+            answer = dict(zip(places.partition, places.end - places.committed.fillna(0)))
+            """,
+            "deleted",
+        ),
+        Wrong(
+            """
+            places = look.offsets(given.group, given.topic)
+            answer = dict(zip(places.partition, places.end - places.start))
+            """,
+            "has read",
+        ),
+        Wrong("answer = 12", "dict"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        practice, kafka = Practice(bench.lab), bench.lab.endpoints.kafka
+        topic, group = practice.topic(), practice.group()
+        practice.write(topic, [(f"gift-{number}", "to wrap") for number in range(60)])
+        ends = broker.end_offsets(kafka, broker.partitions(kafka, [topic]))
+        new = random.randrange(4)
+        done = {place: random.randint(1, end - 2) for place, end in ends.items() if place[1] != new}
+        broker.commit_offsets(kafka, group, done)
+        broker.delete_records(kafka, {(topic, new): 3})
+        return "60 gifts lie in four partitions, and the group has begun with three of them.", {
+            "topic": topic,
+            "group": group,
+        }
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        if not isinstance(answer, dict):
+            return wrong("The answer is a dict: a number of records for each partition, 0 to 3.")
+        if gone := self.is_gone(bench):
+            return gone
+        places = bench.look.offsets(bench.given.group, bench.given.topic).set_index("partition")
+        found = as_numbers(answer)
+        if found == as_numbers((places.end - places.committed.fillna(places.start)).to_dict()):
+            return right(f"{sum(found.values())} records in all.")
+        if found == as_numbers(places.end.to_dict()):
+            return wrong("Those are the ends of the logs. Lag is a distance: from what is done to the end.")
+        if found == as_numbers((places.end - places.start).to_dict()):
+            return wrong("That is all that lies there. The group has read some of it: in three partitions.")
+        if found == as_numbers((places.end - places.committed.fillna(0)).to_dict()):
+            return wrong(
+                "Where nothing is committed you began with offset 0. But the oldest records of that partition were "
+                "deleted: where does it start?"
+            )
+        new = places.index[places.committed.isna()][0]
+        if found.get(new, 0) == 0:
+            return wrong(
+                f"In partition {new} the group has committed nothing. It has not read all of it: it has yet to begin."
+            )
+        return wrong(f"That is {found}, and not the distances from what is committed to the ends.")
+
+
+def as_numbers(answer: dict[Any, Any]) -> dict[int, int]:
+    """Return partitions and lags as integers; NaN counts as 0."""
+    return {int(key): 0 if pd.isna(value) else int(value) for key, value in answer.items()}
+
+
+class TheHotKey(PracticeExercise):
+    """Lag consists of the unread records, not of all records."""
+
+    name = "the-hot-key"
+    title = "A group lags, nearly all of it in one partition. Which key is to blame?"
+    tip = (
+        "Practice(lab).read(given.topic) gives the records, each with key, partition and offset; look.offsets tells "
+        "what is committed. Count the keys of those that the group has not read yet."
+    )
+    answer = """
+        from collections import Counter
+        from labkit.client.practice import Practice
+        done = look.offsets(given.group, given.topic).set_index("partition").committed
+        unread = [record for record in Practice(lab).read(given.topic) if record.offset >= done[record.partition]]
+        answer = Counter(record.key for record in unread).most_common(1)[0][0]
+    """
+    why = (
+        "The topic remembers what was long done. Lag is about what was not, so count from the committed offset on. One "
+        "key makes one partition hot, and those who share it suffer. The cures: a key that is spread better, or to "
+        "split this one (acme-1, acme-2, …), if its records need no order among themselves."
+    )
+    mistakes = (
+        Wrong(
+            """
+            from collections import Counter
+            from labkit.client.practice import Practice
+            answer = Counter(record.key for record in Practice(lab).read(given.topic)).most_common(1)[0][0]
+            """,
+            "already read",
+        ),
+        Wrong(
+            """
+            places = look.offsets(given.group, given.topic).set_index("partition")
+            answer = int((places.end - places.committed).idxmax())
+            """,
+            "partition",
+        ),
+        Wrong("answer = given.bystander", "suffers"),
+        Wrong('answer = "nobody"', "no record"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        practice, kafka = Practice(bench.lab), bench.lab.endpoints.kafka
+        topic, group = practice.topic(), practice.group()
+        hot = random.choice(COMPANIES)
+        big = next(key for key in COMPANIES if partition_of(key) != partition_of(hot))
+        names = [f"customer-{number:03}" for number in range(1, 41)]
+        bystander = next(key for key in names if partition_of(key) == partition_of(hot))
+        practice.write(topic, [(key, "read") for key in [big] * 40 + names])
+        broker.commit_offsets(kafka, group, broker.end_offsets(kafka, broker.partitions(kafka, [topic])))
+        rush = [hot] * 25 + [bystander] * 2 + names[:12]
+        random.shuffle(rush)
+        practice.write(topic, [(key, "unread") for key in rush])
+        return "The group has read yesterday's records, and none of today's.", {
+            "topic": topic,
+            "group": group,
+            "bystander": bystander,
+        }
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        if gone := self.is_gone(bench):
+            return gone
+        done = bench.look.offsets(bench.given.group, bench.given.topic).set_index("partition").committed
+        records = Practice(bench.lab).read(bench.given.topic)
+        unread = pd.Series([r.key for r in records if r.offset >= done[r.partition]]).value_counts()
+        hot = str(unread.index[0])
+        if answer == hot:
+            return right(f"{unread[hot]} of the {unread.sum()} unread records are {hot}'s, all in one partition.")
+        if isinstance(answer, int):
+            return wrong("That is a partition. Which key fills it?")
+        if answer not in {record.key for record in records}:
+            return wrong("There is no record with this key in the topic.")
+        if partition_of(str(answer)) == partition_of(hot):
+            return wrong(f"{answer} lies in the same partition, with few records: it suffers, and is not to blame.")
+        return wrong(f"{answer} has many records, but they are already read. Which records make up the lag?")
+
+
+class WithoutAClock(Exercise):
+    """Little's law: W = L / λ."""
+
+    name = "without-a-clock"
+    title = "How long does an order take, if you know how many there are and how many come?"
+    tip = "Little's law: L = λ · W. Which of the three is asked for?"
+    answer = "answer = given.in_flight / given.per_second"
+    why = (
+        "W = L / λ. Two numbers that every board has, a count and a rate, tell how long things take, without a single "
+        "time stamp. It holds for means, over a time at whose beginning and end about as many are inside; never for "
+        "a quantile."
+    )
+    mistakes = (
+        Wrong("answer = given.in_flight * given.per_second", "multiplied"),
+        Wrong("answer = given.in_flight", "That many orders"),
+        Wrong("answer = 1000 * given.in_flight / given.per_second", "milliseconds"),
+        Wrong('answer = "half a second"', "number of seconds"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        def in_flight() -> float:
+            return float(bench.look.sql("order", OPEN).n.item())
+
+        wait_until(lambda: in_flight() == 0, what="earlier orders to come to their end")
+        began = time.monotonic()
+        with Samples(in_flight, every=0.1) as seen:
+            load = bench.shop.load(30, per_second=6)
+            wait_until(lambda: in_flight() == 0, 60, what="30 orders to come to their end")
+        facts = {
+            "in_flight": round(seen.mean(), 3),
+            "per_second": round(len(load.orders) / (time.monotonic() - began), 3),
+            "orders": load.orders,
+        }
+        return "30 orders went through, and the board has been read.", facts
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        inside, rate = bench.given.in_flight, bench.given.per_second
+        if isinstance(answer, bool) or not isinstance(answer, int | float):
+            return wrong("The answer is a number of seconds.")
+        if math.isclose(answer, inside / rate, rel_tol=0.05):
+            stays = bench.look.sql("order", STAYS, orders=bench.given.orders).seconds
+            also = f" The databases' time stamps say {stays.mean():.2f} s." if len(stays) else ""
+            return right(f"{answer:.2f} s, without having looked at a clock.{also}")
+        if math.isclose(answer, 1000 * inside / rate, rel_tol=0.05):
+            return wrong("Those are milliseconds; asked for are seconds.")
+        if math.isclose(answer, inside * rate, rel_tol=0.05):
+            return wrong("You have multiplied L by λ. But L is already λ · W.")
+        if math.isclose(answer, inside, rel_tol=0.05):
+            return wrong("That many orders are inside. How long does each of them stay?")
+        return wrong("L = λ · W: divide, so that orders fall out and seconds remain.")
+
+
+class HowManyConsumers(PracticeExercise):
+    """Utilisation determines the consumers; the consumers determine the partitions."""
+
+    name = "how-many-consumers"
+    title = "How many consumers and partitions does a load need, if none may be busy for more than 70%?"
+    tip = (
+        "One consumer that is busy all the time does 1 / given.seconds records a second. All together have to be busy "
+        "for given.per_second · given.seconds seconds in each second. Each for 0.7 at most; round up."
+    )
+    answer = """
+        from math import ceil
+        consumers = ceil(given.per_second * given.seconds / 0.7)
+        answer = dict(consumers=consumers, partitions=consumers)
+    """
+    why = (
+        "Work per second (λ · s) divided by what each may do of it, rounded up. Without the 0.7 they would just keep "
+        "up, as long as nothing ever came by chance; at 70% a record waits for about its own service time. And a "
+        "consumer without a partition is idle, so there must be as many partitions, better a multiple: then a "
+        "later growth needs no new partitions, which would move the keys."
+    )
+    mistakes = (
+        Wrong(
+            """
+            from math import ceil
+            answer = dict(consumers=ceil(given.per_second * given.seconds), partitions=12)
+            """,
+            "all the time",
+        ),
+        Wrong(
+            """
+            from math import ceil
+            answer = dict(consumers=ceil(given.per_second * given.seconds / 0.7), partitions=4)
+            """,
+            "idle",
+        ),
+        Wrong("answer = dict(consumers=12, partitions=12)", "fewer"),
+        Wrong("answer = dict(consumers=2, partitions=12)", "never catch up"),
+        Wrong("answer = 6", "dict(consumers"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        practice = Practice(bench.lab)
+        topic = practice.topic()
+        practice.write(topic, [(f"gift-{number}", "to wrap") for number in range(12)])
+        with practice.workers(topic, 1, lambda record: time.sleep(0.12)) as team:
+            team.finish(12)
+        mean = sum(one.ended - one.began for one in team.handled) / len(team.handled)
+        # With this rate five consumers are too few and six are enough, with a margin for rounding on both sides.
+        rate = round(5.4 * BUSY_AT_MOST / mean, 1)
+        return "A worker has wrapped 12 gifts, and was timed.", {
+            "topic": topic,
+            "seconds": round(mean, 4),
+            "per_second": rate,
+        }
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        if not isinstance(answer, dict) or not {"consumers", "partitions"} <= set(answer):
+            return wrong("The answer is dict(consumers=…, partitions=…).")
+        consumers, partitions = answer["consumers"], answer["partitions"]
+        if not all(isinstance(one, int) and 0 < one <= 100 for one in (consumers, partitions)):
+            return wrong("Both are whole numbers, and not more than a hundred.")
+        work = bench.given.per_second * bench.given.seconds
+        needed = math.ceil(work / BUSY_AT_MOST)
+        if consumers < work:
+            return wrong(f"Each second brings {work:.1f} seconds of work: {consumers} consumers would never catch up.")
+        if consumers < needed:
+            return wrong(f"They would be busy for {work / consumers:.0%} of their time, nearly all the time: too busy.")
+        if consumers > needed:
+            return wrong(f"They would be busy for {work / consumers:.0%} of their time. With fewer it is still enough.")
+        if partitions < consumers:
+            return wrong(f"Of {consumers} consumers {consumers - partitions} would be idle: one reader per partition.")
+        return right(self.tried(bench, consumers))
+
+    def tried(self, bench: Bench, consumers: int) -> str:
+        """Run the given number of consumers, and return their measured rate in words."""
+        practice = Practice(bench.lab)
+        topic = practice.topic(consumers)
+        places = [number % consumers for number in range(5 * consumers)]
+        practice.write(topic, [(None, "to wrap") for _ in places], partitions=places)
+        with practice.workers(topic, consumers, lambda record: time.sleep(bench.given.seconds)) as team:
+            team.finish(len(places))
+        practice.remove(topic)
+        most = len(places) / team.seconds
+        return (
+            f"Tried: {consumers} consumers did {most:.0f} records a second at most, and {bench.given.per_second:.0f} "
+            "will come."
+        )
+
+
+EXERCISES: tuple[Exercise, ...] = (
+    WhereItWillLie(),
+    TwoProducers(),
+    IdleHands(),
+    HowFarBehind(),
+    TheHotKey(),
+    WithoutAClock(),
+    HowManyConsumers(),
+)

@@ -1,0 +1,257 @@
+"""The exercises of notebook 10."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from typing import Any
+
+from labkit.errors import KitError, WaitedTooLong
+from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
+from labkit.inspect.traces import RELAY, Trace
+
+SLOWED = ("inventory", "payment", "shipping")
+SLOW = 0.6
+"""Additional seconds that a slow service takes for each event."""
+
+
+def one_order(bench: Bench) -> str:
+    """Place an order, wait until it ends, and return its id."""
+    return bench.shop.follow(bench.shop.place_order("ada", "lisbon", {"earl-grey": 1})).order_id
+
+
+def switched(bench: Bench, switch: str) -> list[str]:
+    """Return the services in which a fault switch is on."""
+    return [service for service, on in bench.lab.switches.items() if switch in on]
+
+
+def switch_off(bench: Bench, switch: str) -> None:
+    """Turn a fault switch off in every service."""
+    for service in switched(bench, switch):
+        bench.lab.switch_off(service, switch)
+
+
+class WhoseChild(Exercise):
+    """Parent spans cross the relay."""
+
+    name = "whose-child"
+    title = "Two services handle OrderCompleted. Which span is the parent of both? Answer with its label."
+    tip = "Whoever hands the event over comes before whoever handles it. trace.tree() shows a label in each line."
+    answer = 'answer = "debezium: OrderCompleted relayed"'
+    why = (
+        "One record, read by two: the trace forks behind the relay. Had the services called each other there would "
+        "be a "
+        "client's span here. In a choreography the fork is a topic, and whoever joins in later appears below it by "
+        "itself."
+    )
+    mistakes = (
+        Wrong('answer = "order: OrderCompleted to outbox"', "between"),
+        Wrong('answer = "order handles ShipmentScheduled"', "between"),
+        Wrong('answer = "inventory handles OrderCompleted"', "one of the two"),
+    )
+    needs_setup = False
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        if answer in ("inventory handles OrderCompleted", "shipping handles OrderCompleted"):
+            return wrong("That is one of the two. What do both go on from?")
+        if answer not in (f"{RELAY}: OrderCompleted relayed", "OrderCompleted relayed"):
+            return wrong("Something stands between that and the handlers: who carries the row to them?")
+        return right("The relay's span: from there the trace has two branches.")
+
+
+class TheSlowHop(Exercise):
+    """Find the slow hop of one order."""
+
+    name = "the-slow-hop"
+    title = "An order took more than half a second. Which span is to blame? Answer with its label."
+    tip = "look.trace(given.order) draws it. `slowest()` finds the span that took longest by itself; `.label` names it."
+    answer = "answer = look.trace(given.order).slowest().label"
+    why = (
+        "A span that lasts long may only wait for its children; here nobody waits for anybody, so what is long is "
+        "slow. "
+        "The metrics of 09 tell that payment is slow in the mean. A trace tells that it was payment for this order, "
+        "and "
+        "at which event."
+    )
+    mistakes = (
+        Wrong('answer = "order: POST /orders"', "milliseconds"),
+        Wrong('answer = "debezium: OrderCreated relayed"', "milliseconds"),
+        Wrong('answer = "payment"', "label"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        switch_off(bench, "slow-handler")
+        bench.lab.switch_on(random.choice(SLOWED), "slow-handler", str(SLOW))
+        order = one_order(bench)
+        return "An order came through, slowly.", {"order": order}
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        trace = bench.look.trace(bench.given.order).trace
+        found = [span for span in trace.spans if span.label == answer]
+        if not found:
+            return wrong(f"No span of this trace has the label {answer!r}; trace.tree() shows them.")
+        span = max(found, key=trace.own_milliseconds)
+        if trace.own_milliseconds(span) < 1000 * SLOW / 2:
+            return wrong(f"{answer} took {span.milliseconds:.0f} milliseconds by itself. Somebody took far longer.")
+        return right(f"{span.milliseconds:.0f} milliseconds, in the handler itself.")
+
+    def cleanup(self, bench: Bench) -> str:
+        switch_off(bench, "slow-handler")
+        return "Every service is as quick as it can be."
+
+
+class TimeInTheRelay(Exercise):
+    """Add up the time in the relay."""
+
+    name = "time-in-the-relay"
+    title = "How many milliseconds did the events of given.order spend in the relay, added up?"
+    tip = (
+        f'The spans are in look.trace(given.order).spans, each with .service and .milliseconds. The relay is "{RELAY}".'
+    )
+    answer = f"""
+        answer = sum(span.milliseconds for span in look.trace(given.order).spans if span.service == "{RELAY}")
+    """
+    why = (
+        "More than all handlers together, usually: a row waits until PostgreSQL's log is read, decoded and sent to "
+        "Kafka. It is the price of never losing an event. Debezium's poll.interval.ms sets much of it: 20 ms here, "
+        "500 ms "
+        "where nobody has asked."
+    )
+    mistakes = (
+        Wrong("answer = look.trace(given.order).milliseconds", "whole trace"),
+        Wrong("answer = sum(span.milliseconds for span in look.trace(given.order).spans)", "not only"),
+        Wrong("answer = 'much'", "number"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        return "An order came through.", {"order": one_order(bench)}
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        if not isinstance(answer, int | float):
+            return wrong("The answer is a number of milliseconds.")
+        trace = bench.look.trace(bench.given.order).trace
+        truth = in_relay(trace)
+        if abs(answer - truth) < 1:
+            return right(f"{truth:.0f} of {trace.milliseconds:.0f} milliseconds.")
+        if abs(answer - trace.milliseconds) < 1:
+            return wrong("That is the whole trace, from its first beginning to its last end.")
+        return wrong("That is not only the relay, or not all of it. There are as many of its spans as events.")
+
+
+def in_relay(trace: Trace) -> float:
+    """Return the total time of the events in the relay, in milliseconds."""
+    return sum(span.milliseconds for span in trace.spans if span.service == RELAY)
+
+
+class WhoCutsTheTrace(Exercise):
+    """Find the service that drops the trace context."""
+
+    name = "who-cuts-the-trace"
+    title = "Since this morning an order falls into several traces. Which service cuts them?"
+    tip = (
+        "look.traces(given.order) has all parts. The second part begins without a request: with the handling of an "
+        "event. "
+        "Who has said that event, and not said to which trace it belongs?"
+    )
+    answer = """
+        first, second = look.traces(given.order)[:2]
+        event = second.roots[0].attributes["event.type"]
+        answer = next(span.service for span in first.spans if span.name == f"{event} to outbox")
+    """
+    why = (
+        "A trace is handed on hand to hand: header, column, header, column. One hand that drops it begins a new "
+        "trace for "
+        "all that comes after, and no error tells of it. In a real system it is a forgotten column in one outbox, or a "
+        "library that doesn't know of headers. Look for roots that are no requests."
+    )
+    mistakes = (
+        Wrong("answer = look.traces(given.order)[1].roots[0].service", "received"),
+        Wrong("answer = 'debezium'", "column"),
+        Wrong("answer = 'kafka'", "four services"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        switch_off(bench, "strip-traceparent")
+        bench.lab.switch_on(random.choice(SLOWED), "strip-traceparent")
+        return "An order came through, in pieces.", {"order": one_order(bench)}
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        if answer == RELAY:
+            return wrong("The relay hands on whatever stands in the row's column. Is anything there?")
+        if answer not in bench.lab.endpoints.services:
+            return wrong(f"{answer!r} is none of the four services.")
+        cutting = switched(bench, "strip-traceparent")
+        if not cutting:
+            return untouched("Nobody cuts anything any more: run the setup again.")
+        if answer not in cutting:
+            return wrong(f"{answer} hands on what it received. Who gave it, or its reader, an event without a trace?")
+        return right(f"{answer} writes rows whose traceparent is empty.")
+
+    def cleanup(self, bench: Bench) -> str:
+        switch_off(bench, "strip-traceparent")
+        return "Every service hands its traceparent on."
+
+
+class YourOwnTrace(Exercise):
+    """A client may start the trace."""
+
+    name = "your-own-trace"
+    title = "Place an order whose trace has the id given.trace_id, as a client that traces its requests would."
+    tip = (
+        "W3C Trace Context: the header traceparent is 00-TRACE_ID-SPAN_ID-FLAGS, with 16 hexadecimal digits of your "
+        "own for "
+        'the span and 01 for the flags, *sampled*. httpx.post(f"{lab.endpoints.gateway}/orders", json=..., '
+        "headers=...)."
+    )
+    answer = """
+        import httpx
+        httpx.post(
+            f"{lab.endpoints.gateway}/orders",
+            headers={"traceparent": f"00-{given.trace_id}-00f067aa0ba902b7-01"},
+            json={"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 1}]},
+        ).raise_for_status()
+    """
+    why = (
+        "Whoever comes first gives the trace its id and decides whether it is recorded: the flag goes along with it "
+        "through every header and column. That is how a shop records one request in a hundred, and those whole."
+    )
+    mistakes = (
+        Wrong("shop.place_order('ada', 'lisbon', {'earl-grey': 1})", "another"),
+        Wrong(
+            """
+            import httpx
+            httpx.post(
+                f"{lab.endpoints.gateway}/orders",
+                headers={"traceparent": f"00-{given.trace_id}-00f067aa0ba902b7-00"},
+                json={"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 1}]},
+            )
+            """,
+            "flags",
+        ),
+    )
+    asks_value = False
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        newest = next((order.order_id for order in bench.shop.orders(limit="1")), "")
+        return "The id was thrown with dice.", {"trace_id": secrets.token_hex(16), "before": newest}
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        newest = next((order.order_id for order in bench.shop.orders(limit="1")), "")
+        if newest == bench.given.before:
+            return untouched("There is no new order yet.")
+        query = "SELECT traceparent FROM outbox WHERE aggregateid = %s AND type = 'OrderCreated'"
+        with bench.look.connect("order") as db:
+            row = db.execute(query, [newest]).fetchone()
+        traceparent = str(row[0]) if row else ""
+        if bench.given.trace_id not in traceparent:
+            return wrong("The newest order belongs to another trace. Did your request have the header?")
+        if traceparent.endswith("-00"):
+            return wrong("The id is right, but the flags are 00: nobody records such a trace. 01 asks for it.")
+        try:
+            trace = bench.look.trace(bench.given.trace_id)
+        except (WaitedTooLong, KitError) as error:
+            return wrong(f"The order has the trace's id, but the trace is not there: {error.problem}")
+        return right(f"{len(trace.spans)} spans so far, all under your id.")
+
+
+EXERCISES = (WhoseChild(), TheSlowHop(), TimeInTheRelay(), WhoCutsTheTrace(), YourOwnTrace())

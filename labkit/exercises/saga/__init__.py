@@ -1,0 +1,1 @@
+"""The exercises on orders, outbox, compensations and duplicates."""

@@ -1,0 +1,1 @@
+"""Inspection of databases, topics, traces and metrics."""

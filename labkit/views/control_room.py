@@ -1,0 +1,175 @@
+"""The instructor's control room: the active scenario, its controls, and a reset that always works."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any, Literal
+
+from labkit.errors import KitError
+from labkit.inspect.look import Look
+from labkit.views.desk import Desk
+from labkit.views.live import bundle
+from labstack import Lab
+from labstack.errors import LabError
+from labstack.scenarios import Player, Report, Scenario, load_scenario, load_scenarios
+
+Phase = Literal["idle", "breaking", "broken", "healing", "resetting"]
+
+
+class ControlRoom:
+    """Buttons that show failures live; the same actions can be called from code.
+
+    Parameters
+    ----------
+    lab : Lab
+        The running lab.
+    look : Look
+        Provides the map and the chart.
+
+    Attributes
+    ----------
+    scenarios : dict
+        All scenarios, by name.
+    chosen : Scenario
+        The selected scenario.
+    phase : str
+        ``idle``, ``breaking``, ``broken``, ``healing`` or ``resetting``.
+    log : list of str
+        The steps taken, in words, and the errors.
+    marks : dict
+        The times (``time.time()``) at which the scenario was broken and healed.
+    touched : float
+        The time (``time.monotonic()``) of the last action.
+
+    Examples
+    --------
+    >>> room = ControlRoom(lab, look)
+    >>> room                       # shows it
+    >>> room.choose("connect-killed")
+    >>> room.run()
+    >>> room.heal()
+    """
+
+    def __init__(self, lab: Lab, look: Look) -> None:
+        self.look = look
+        self.scenarios = load_scenarios()
+        self.phase: Phase = "idle"
+        self.log: list[str] = []
+        self.marks: dict[str, float] = {}
+        self.touched = time.monotonic()
+        self.chosen: Scenario = next(iter(self.scenarios.values()))
+        self._lab = lab
+        self._player = Player(lab, self._hear)
+        self._busy = threading.Lock()
+        self._desk: Desk | None = None
+        self._adopt()
+
+    # -- from code -------------------------------------------------------------------------------------------------
+
+    def choose(self, name: str) -> Scenario:
+        """Select a scenario without running it.
+
+        Raises
+        ------
+        ScenarioError
+            There is no scenario with that name.
+        KitError
+            Another scenario is active.
+        """
+        if self.phase != "idle" and name != self.chosen.name:
+            raise KitError(f"{self.chosen.name} is on.", next_step="heal it first, or reset")
+        self.chosen = load_scenario(name)
+        self.log.clear()
+        self.marks.clear()
+        self._refresh()
+        return self.chosen
+
+    def run(self) -> Report:
+        """Run the chosen scenario; return when its failure has been observed."""
+        return self._do("breaking", "broken", "broken", lambda: self._player.run(self.chosen))
+
+    def heal(self) -> Report:
+        """Heal the failure; return when no effect of it is left."""
+        return self._do("healing", "idle", "healed", self._player.heal)
+
+    def reset(self) -> None:
+        """Restore the course's initial state, whatever state the lab is in."""
+
+        def bring_back() -> Report:
+            began = time.monotonic()
+            try:
+                self._lab.reset()
+            except LabError:
+                # Starting a lab that is down, or partly down, makes it complete.
+                self._lab.up()
+                self._lab.reset()
+            return Report("reset", [("lab reset", time.monotonic() - began)])
+
+        self._do("resetting", "idle", "reset", bring_back)
+
+    def close(self) -> None:
+        """Stop drawing, and disconnect the map from the feed."""
+        if self._desk:
+            self._desk.close()
+
+    def __repr__(self) -> str:
+        lines = [f"The control room: {len(self.scenarios)} scenarios."]
+        for chapter, ones in groupby(self.scenarios.values(), key=lambda one: one.chapter):
+            lines += [f"{chapter}:", *(f"  {one.name:<26}{one.minutes:>2} min  {one.title}" for one in ones)]
+        return "\n".join(lines)
+
+    # -- doing -----------------------------------------------------------------------------------------------------
+
+    def _adopt(self) -> None:
+        """Adopt a scenario that another process or an earlier kernel left active."""
+        try:
+            on = self._player.on
+        except LabError:
+            on = None
+        if on in self.scenarios:
+            self.chosen, self.phase = self.scenarios[str(on)], "broken"
+
+    def _do(self, meanwhile: Phase, afterwards: Phase, mark: str, deed: Callable[[], Report]) -> Report:
+        if not self._busy.acquire(blocking=False):
+            raise KitError("The room is still at work.", next_step="wait for it to end")
+        try:
+            self._adopt()
+            before = self.phase
+            self.phase, self.touched = meanwhile, time.monotonic()
+            self._refresh()
+            try:
+                report = deed()
+            except Exception as error:
+                # A failure half-way can be healed or reset, so the buttons for that stay.
+                self.phase = "broken" if self._player_is_on() else "idle" if meanwhile != "resetting" else before
+                self.log.append(f"✗ {error}")
+                raise
+            self.marks[mark] = time.time()
+            self.log.append(f"✓ {mark} in {report.seconds:.1f} s")
+            self.phase = afterwards
+            return report
+        finally:
+            self._busy.release()
+            self._refresh()
+
+    def _player_is_on(self) -> bool:
+        try:
+            return self._player.on is not None
+        except LabError:
+            return True
+
+    def _hear(self, words: str) -> None:
+        self.log.append(words.split("\n")[0])
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self._desk:
+            self._desk.refresh()
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        if self._desk is None:
+            self._desk = Desk(self)
+        return bundle(self._desk.widget, repr(self))

@@ -1,0 +1,1 @@
+"""Charts, timelines and SVG, without a kernel."""

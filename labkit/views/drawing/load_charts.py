@@ -1,0 +1,99 @@
+"""Charts of load: records that wait, workers that share them, and the time that orders take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from labkit.views.drawing.charts import canvas, show
+from labkit.views.drawing.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+
+if TYPE_CHECKING:
+    from labkit.client.practice import Workers
+
+LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"))
+DOTS = ((BLUE, "o"), (GREEN, "s"), (ORANGE, "^"), (VERMILION, "X"))
+
+
+def lag_chart(lag: pd.DataFrame, marks: Mapping[str, float], title: str) -> None:
+    """Draw the number of waiting records in each partition.
+
+    Parameters
+    ----------
+    lag : DataFrame
+        A column for each partition; the index is in seconds.
+    marks : mapping
+        Moments to mark, in the index's seconds, by label.
+    title : str
+        The title above the chart.
+    """
+    figure, axes = canvas()
+    for number, column in enumerate(lag.columns):
+        colour, stroke = LINES[number % len(LINES)]
+        axes.plot(lag.index, lag[column], stroke, color=colour, lw=2, label=f"partition {column}")
+    for what, when in marks.items():
+        axes.axvline(when, color=VERMILION, ls="--", lw=1)
+        axes.annotate(f" {what}", (when, 0.98), xycoords=("data", "axes fraction"), va="top", color=VERMILION)
+    axes.set(title=title, xlabel="seconds", ylabel="records", ylim=(-0.4, 1.25 * max(1.0, lag.max().max())))
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), labelcolor=GREY, framealpha=0)
+    most = "; ".join(f"at most {lag[column].max():.0f} in partition {column}" for column in lag.columns)
+    show(figure, f"Records that wait, over {lag.index[-1]:.0f} seconds: {most}; {lag.iloc[-1].sum():.0f} at the end.")
+
+
+def workers_chart(teams: Mapping[str, Workers], title: str, marked: str = "") -> None:
+    """Draw which worker handled which record when: a row for each worker, a bar for each record.
+
+    Parameters
+    ----------
+    teams : mapping
+        Finished workers, by the label of their rows. With several teams the label, such as ``of 4``, follows a number.
+    title : str
+        The title above the chart.
+    marked : str
+        The key whose records get another colour.
+    """
+    figure, axes = canvas()
+    rows: list[str] = []
+    said = []
+    for name, team in teams.items():
+        order = sorted(range(len(team.assigned)), key=lambda number: team.assigned[number] or [99])
+        for place, number in enumerate(order):
+            for one in team.handled:
+                if one.worker == number:
+                    colour = ORANGE if one.record.key == marked else BLUE
+                    axes.barh(len(rows), one.ended - one.began, left=one.began, height=0.7, color=colour, ec="white")
+            rows.append(f"{place + 1} {name}" if len(teams) > 1 else f"worker {place + 1}")
+        said.append(f"{len(team.assigned)} handle {len(team.handled)} records in {team.seconds:.1f} seconds")
+    figure.set_size_inches(8, max(2.0, 0.9 + 0.24 * len(rows)))
+    axes.set(title=title, xlabel="seconds", xlim=(0, None), yticks=range(len(rows)), yticklabels=rows)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.invert_yaxis()
+    also = f" The records of {marked} are drawn in another colour." if marked else ""
+    show(figure, f"A row for each worker, a bar for each record it handled; {'; '.join(said)}.{also}")
+
+
+def stays_chart(stays: Mapping[float, pd.DataFrame], title: str) -> None:
+    """Draw how long each order took: a dot for each, by its arrival, in a colour for each arrival rate.
+
+    Parameters
+    ----------
+    stays : mapping
+        By orders per second: a table with ``came`` and ``seconds``.
+    title : str
+        The title above the chart.
+    """
+    figure, axes = canvas()
+    before, said = 0.0, []
+    for number, (rate, table) in enumerate(stays.items()):
+        colour, mark = DOTS[number % len(DOTS)]
+        came = table.came - table.came.min()
+        axes.plot(before + came, table.seconds, mark, color=colour, ms=5, mew=0, label=f"{rate:g} a second")
+        said.append(f"at {rate:g} a second half of them within {table.seconds.median():.1f} seconds")
+        before += came.max() + 1.5
+    axes.set(title=title, xlabel="seconds (each load by itself, one after the other)", ylabel="seconds to COMPLETED")
+    axes.set_ylim(0, None)
+    axes.legend(loc="upper left", labelcolor=GREY, framealpha=0)
+    show(figure, f"A dot for each order, how long it took to be completed: {', '.join(said)}.")

@@ -1,0 +1,1 @@
+"""Fault switches of the lessons."""

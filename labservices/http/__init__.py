@@ -1,0 +1,1 @@
+"""The HTTP API that all services share: application, problems, paging and fields."""

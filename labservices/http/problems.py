@@ -1,0 +1,140 @@
+"""Error responses of the HTTP APIs: problem details, RFC 9457."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from labservices.storage.database import DatabaseAway
+
+TITLES = {
+    400: "Bad request",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    422: "Unprocessable content",
+    500: "Internal error",
+    503: "Unavailable",
+}
+
+
+class FieldError(BaseModel):
+    """What is wrong with one part of a request."""
+
+    pointer: str
+    detail: str
+
+
+class ProblemDetails(BaseModel):
+    """The body of every error."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] | None = None
+
+
+class Problem(Exception):
+    """An error that is returned as the response to a request.
+
+    Parameters
+    ----------
+    status
+        The HTTP status.
+    name
+        The last part of the problem's ``type``.
+    detail
+        A sentence that describes the problem with this request.
+    errors
+        For a validation error: pairs of the invalid part (a JSON pointer, or a parameter's name) and the problem.
+    headers
+        HTTP headers of the response.
+    more
+        Additional members of the response body.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        name: str,
+        detail: str,
+        errors: list[tuple[str, str]] | None = None,
+        headers: dict[str, str] | None = None,
+        more: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.name = name
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers
+        self.more = more or {}
+
+    def response(self) -> JSONResponse:
+        """Return the problem as an HTTP response."""
+        body: dict[str, Any] = {
+            "type": f"urn:sagalab:problem:{self.name}",
+            "title": TITLES.get(self.status, "Error"),
+            "status": self.status,
+            "detail": self.detail,
+            **self.more,
+        }
+        if self.errors is not None:
+            body["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in self.errors]
+        return JSONResponse(body, self.status, self.headers, media_type="application/problem+json")
+
+
+def not_found(what: str, which: object) -> Problem:
+    """Return the problem for a resource that does not exist."""
+    return Problem(404, "not-found", f"there is no {what} {which}")
+
+
+def invalid(pointer: str, detail: str) -> Problem:
+    """Return the problem for one invalid part of a request."""
+    return Problem(422, "invalid-request", "the request is not valid", [(pointer, detail)])
+
+
+def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI descriptions of a route's error responses."""
+    schema = {"$ref": "#/components/schemas/ProblemDetails"}
+    content = {"application/problem+json": {"schema": schema}}
+    return {status: {"description": TITLES[status], "content": content} for status in statuses}
+
+
+def install(app: FastAPI) -> None:
+    """Install the handlers that return every error of the app as problem details."""
+
+    @app.exception_handler(Problem)
+    async def problem(request: Request, error: Problem) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(DatabaseAway)
+    async def away(request: Request, error: DatabaseAway) -> JSONResponse:
+        detail = "the service's database can't be reached now; nothing was changed, try again later"
+        return Problem(503, "database-away", detail, headers={"Retry-After": "1"}).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def validation(request: Request, error: RequestValidationError) -> JSONResponse:
+        errors = [(_pointer(one["loc"]), str(one["msg"])) for one in error.errors()]
+        return Problem(422, "invalid-request", "the request is not valid", errors).response()
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        name = TITLES.get(error.status_code, "error").lower().replace(" ", "-")
+        return Problem(error.status_code, name, str(error.detail), headers=dict(error.headers or {})).response()
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        return Problem(500, "internal-error", "the service failed; its log says why").response()
+
+
+def _pointer(place: tuple[int | str, ...]) -> str:
+    """Return a location in the body as a JSON pointer (``#/items/0/sku``), any other as the parameter's name."""
+    where, *path = place
+    if where != "body":
+        return str(path[0]) if path else str(where)
+    return "#" + "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)

@@ -1,0 +1,1 @@
+"""Events between services: outbox, inbox, consumer, parking and dead letters."""

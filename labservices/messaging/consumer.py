@@ -1,0 +1,348 @@
+"""The consumer: polls records from Kafka, handles each one, and then commits the offsets.
+
+The order of these steps matters. A committed offset means that all records before it are handled, so the consumer
+commits it only after the database transaction. If the process dies in between, Kafka delivers some records again, and
+the inbox rejects the duplicates.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from labservices.messaging.handling import EventHandling, Outcome
+from labservices.messaging.record import Record, read_message
+from labservices.service import Service
+from labservices.settings import Settings
+from labservices.storage.database import DatabaseAway
+
+log = logging.getLogger(__name__)
+_librdkafka_log = logging.getLogger("librdkafka")
+_librdkafka_log.setLevel(logging.CRITICAL)  # it logs every connection attempt; the health checks report the same once
+
+COMMIT_EVERY = 0.2
+"""Seconds between two commits of offsets, while there are offsets to commit."""
+
+LOOK_EVERY = 1.0
+"""Seconds between two checks for parked records, unless one is due earlier."""
+
+AWAY_RETRY = 0.5
+"""Seconds until the next retry while the database or the broker is unavailable."""
+
+JOIN_PATIENCE = 10.0
+"""Seconds to wait for a partition assignment. A broker that was suspended and resumes can lose a join request, and the
+client waits ``max.poll.interval.ms`` (five minutes) for the response. So the consumer joins again after this time."""
+
+IDLE_POLL = 0.1
+"""Maximum duration of one poll in seconds, so that a request to pause or stop takes effect soon."""
+
+Partition = tuple[str, int]
+
+
+@dataclass
+class Held:
+    """The records of one partition that wait for the database."""
+
+    records: deque[Record]
+    due: float
+
+
+def client_settings(service: Service, settings: Settings) -> dict[str, Any]:
+    """Return the connection and reconnection settings of a Kafka client."""
+    return {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "client.id": service.name,
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 500,
+        "socket.timeout.ms": 5000,
+    }
+
+
+def producer_settings(service: Service, settings: Settings) -> dict[str, Any]:
+    """Return the settings of a producer, with the same key partitioning as Kafka's Java clients and Debezium."""
+    return client_settings(service, settings) | {"partitioner": "murmur2_random"}
+
+
+class EventConsumer:
+    """The consumer loop of one service, which runs in a separate thread.
+
+    A record that can't be handled is parked in the database, and its partition continues (see ``parking.py``). The same
+    thread retries the parked records. While the database is unavailable, every partition waits, and no attempt is
+    counted against a record.
+    """
+
+    def __init__(self, service: Service, settings: Settings, handling: EventHandling) -> None:
+        self._service = service
+        self._settings = settings
+        self._handling = handling
+        self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
+        self._changed = threading.Condition()
+        self._paused = False
+        self._stopping = False
+        self._consuming = False
+        self._admin: AdminClient | None = None
+        self._assigned: set[Partition] = set()
+        self._held: dict[Partition, Held] = {}
+        self._done: dict[Partition, int] = {}
+        self._commit_due = 0.0
+        self._look_due = 0.0
+        self._join_due: float | None = None  # None while partitions are assigned
+        self._database_away = False
+
+    # --- called from other threads
+
+    def start(self) -> None:
+        """Start consuming."""
+        self._thread.start()
+
+    def stop(self, patience: float = 1.5) -> None:
+        """Finish the current record, commit, and leave the group, waiting at most ``patience`` seconds."""
+        self._tell(stopping=True)
+        if self._thread.ident:
+            self._thread.join(patience)
+
+    def pause(self, patience: float = 4.0) -> bool:
+        """Finish the current record, commit, and leave the group; return whether this finished in time."""
+        self._tell(paused=True)
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._consuming, patience)
+
+    def resume(self) -> None:
+        """Join the group again."""
+        self._tell(paused=False)
+
+    def state(self) -> dict[str, Any]:
+        """Return the state of the consumer for display."""
+        if not self._consuming:
+            doing = "paused" if self._paused else "stopped" if self._stopping else "starting"
+        elif self._database_away:
+            doing = "waiting for the database"
+        else:
+            doing = "running" if self._join_due is None else "joining the group"
+        now = time.monotonic()
+        return {
+            "state": doing,
+            "assigned": [{"topic": topic, "partition": number} for topic, number in sorted(self._assigned)],
+            "held": [
+                {
+                    "topic": topic,
+                    "partition": number,
+                    "offset": held.records[0].offset,
+                    "retry_in_seconds": round(max(0.0, held.due - now), 1),
+                }
+                for (topic, number), held in sorted(self._held.copy().items())
+            ],
+        }
+
+    def look_at_parked_records(self) -> None:
+        """Check soon whether a parked record is due."""
+        self._look_due = 0.0
+
+    def check_broker(self, timeout: float) -> None:
+        """Check that the broker responds.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait for the response.
+
+        Raises
+        ------
+        KafkaException
+            If the broker does not respond in time.
+        """
+        # Not with the consumer itself: its list_topics() never returns while another thread is inside poll().
+        if self._admin is None:
+            self._admin = AdminClient(client_settings(self._service, self._settings), logger=_librdkafka_log)
+        self._admin.list_topics(self._service.topics[0], timeout)
+
+    def _tell(self, *, paused: bool | None = None, stopping: bool = False) -> None:
+        with self._changed:
+            self._paused = self._paused if paused is None else paused
+            self._stopping = self._stopping or stopping
+            self._changed.notify_all()
+
+    # --- the thread
+
+    def _run(self) -> None:
+        while not self._stopping:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or not self._paused)
+                self._consuming = not self._stopping
+            if self._consuming:
+                try:
+                    self._consume()
+                except Exception:  # a consumer that stops silently would be worse than any error
+                    log.exception("the consumer failed; it joins its group again")
+                    time.sleep(AWAY_RETRY)
+                with self._changed:
+                    self._consuming = False
+                    self._changed.notify_all()
+
+    def _consume(self) -> None:
+        consumer = self._join()
+        log.info("%s consumes %s", self._service.name, ", ".join(self._service.topics))
+        try:
+            while not (self._stopping or self._paused or self._is_forgotten(consumer)):
+                self._retry_what_is_due(consumer)
+                self._try_parked()
+                message = consumer.poll(IDLE_POLL)
+                if message is not None:
+                    self._take(consumer, message)
+                if self._done and time.monotonic() >= self._commit_due:
+                    self._commit(consumer)
+        finally:
+            self._commit(consumer, wait=True)
+            consumer.close()
+            self._forget(self._assigned)
+
+    def _take(self, consumer: Consumer, message: Message) -> None:
+        error = message.error()
+        if error:  # a missing topic or an unavailable broker: librdkafka retries by itself
+            log.debug("Kafka: %s", error)
+            return
+        record = read_message(message)
+        partition = (record.topic, record.partition)
+        if partition in self._held:  # it was fetched before the partition was paused
+            self._held[partition].records.append(record)
+        elif not self._handle(record):
+            self._held[partition] = Held(deque([record]), time.monotonic() + AWAY_RETRY)
+            consumer.pause([TopicPartition(*partition)])
+
+    def _handle(self, record: Record) -> bool:
+        """Handle or park one record; return False if the database is unavailable."""
+        try:
+            outcome = self._handling.handle(record)
+        except DatabaseAway as error:
+            self._note_database_away(error)
+            return False
+        if outcome is Outcome.FAILED:
+            self._look_due = 0.0
+        if outcome is not Outcome.IGNORED:  # an ignored record needs no database
+            self._note_database_back()
+        if not self._done:
+            self._commit_due = time.monotonic() + COMMIT_EVERY
+        self._done[record.topic, record.partition] = record.offset + 1
+        return True
+
+    def _try_parked(self) -> None:
+        """Retry the parked records that are due, for at most ``COMMIT_EVERY`` seconds before the next poll."""
+        now = time.monotonic()
+        if now < self._look_due:
+            return
+        try:
+            while self._handling.try_parked() is not None:
+                if time.monotonic() > now + COMMIT_EVERY:
+                    return
+            wait = self._handling.seconds_until_due()
+        except DatabaseAway as error:
+            self._note_database_away(error)
+            wait = AWAY_RETRY
+        self._look_due = time.monotonic() + (LOOK_EVERY if wait is None else min(wait, LOOK_EVERY))
+
+    def _note_database_away(self, error: DatabaseAway) -> None:
+        if not self._database_away:
+            log.warning("the database is away (%s); waiting for it", error)
+        self._database_away = True
+
+    def _note_database_back(self) -> None:
+        if self._database_away:
+            log.info("the database is back")
+        self._database_away = False
+
+    def _retry_what_is_due(self, consumer: Consumer) -> None:
+        for partition, held in list(self._held.items()):
+            if held.due > time.monotonic():
+                continue
+            while held.records and self._handle(held.records[0]):
+                held.records.popleft()
+            if held.records:
+                held.due = time.monotonic() + AWAY_RETRY
+            else:
+                del self._held[partition]
+                consumer.resume([TopicPartition(*partition)])
+
+    # --- Kafka
+
+    def _join(self) -> Consumer:
+        consumer = Consumer(
+            client_settings(self._service, self._settings)
+            | {
+                "group.id": self._service.name,
+                "enable.auto.commit": False,
+                "on_commit": self._on_commit,
+                "auto.offset.reset": "earliest",
+                "session.timeout.ms": self._settings.consumer_session_timeout_ms,
+                "heartbeat.interval.ms": self._settings.consumer_heartbeat_interval_ms,
+                "topic.metadata.refresh.interval.ms": 2000,  # a topic that is created later is found within this time
+            },
+            logger=_librdkafka_log,
+        )
+        self._join_due = time.monotonic() + JOIN_PATIENCE
+        consumer.subscribe(
+            self._service.topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+        return consumer
+
+    def _is_forgotten(self, consumer: Consumer) -> bool:
+        """Report whether the group has not assigned partitions in time although the broker responds."""
+        if self._join_due is None or time.monotonic() < self._join_due:
+            return False
+        self._join_due = time.monotonic() + JOIN_PATIENCE
+        try:
+            consumer.list_topics(self._service.topics[0], timeout=1)
+        except KafkaException:
+            return False
+        log.warning("no answer from the group in %g s; joining it anew", JOIN_PATIENCE)
+        return True
+
+    def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:
+        """Commit the offsets of the handled records; with ``wait``, block until the broker responds."""
+        if not self._done:
+            return
+        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in self._done.items()]
+        self._done.clear()
+        try:
+            if wait:
+                consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                consumer.commit(offsets=offsets)
+        except KafkaException as error:
+            self._on_commit(error.args[0], offsets)
+
+    def _on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
+        """Schedule another attempt if a commit failed; the inbox rejects records that arrive twice because of it."""
+        if error is None:
+            return
+        log.warning("offsets not committed yet: %s", error)
+        self._commit_due = time.monotonic() + AWAY_RETRY
+        for one in offsets:
+            if (one.topic, one.partition) in self._assigned:
+                self._done.setdefault((one.topic, one.partition), one.offset)
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._join_due = None
+        self._assigned |= {(one.topic, one.partition) for one in partitions}
+        log.debug("assigned: %s", sorted(self._assigned))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._commit(consumer, wait=True)  # the partition's next owner must start after the handled records
+        self._on_lost(consumer, partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._join_due = time.monotonic() + JOIN_PATIENCE
+        gone = {(one.topic, one.partition) for one in partitions}
+        # The Kafka client keeps a partition paused after its loss; if reassigned, it would deliver no records.
+        consumer.resume([TopicPartition(*partition) for partition in gone & self._held.keys()])
+        self._forget(gone)
+
+    def _forget(self, partitions: set[Partition]) -> None:
+        for partition in list(partitions):
+            self._assigned.discard(partition)
+            self._held.pop(partition, None)
+            self._done.pop(partition, None)

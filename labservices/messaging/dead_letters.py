@@ -1,0 +1,77 @@
+"""The dead-letter topic: the destination of records that a service can't handle.
+
+Dead letters are the only records that a service sends to Kafka directly. One may be sent twice if the process dies
+between the broker's acknowledgement and the database commit; its topic, partition and offset identify the duplicate.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from labservices.messaging.parking import Parked
+
+PATIENCE = 5.0
+"""Seconds within which the broker must acknowledge the record."""
+
+ROOM = 2 * 1024 * 1024
+"""Maximum size of a dead letter in bytes: the largest record that the broker accepts, plus the added headers."""
+
+
+class BrokerAway(Exception):
+    """The broker did not acknowledge the record in time. It may have stored it nevertheless."""
+
+
+class DeadLetters:
+    """Publishes the dead letters of one service.
+
+    Parameters
+    ----------
+    service
+        The service's name; the topic is ``SERVICE.dlq``.
+    producer_settings
+        The configuration of the Kafka producer.
+    """
+
+    def __init__(self, service: str, producer_settings: dict[str, Any]) -> None:
+        self._service = service
+        self._settings = producer_settings
+        self._producer: Producer | None = None
+
+    def send(self, parked: Parked) -> None:
+        """Publish one record unchanged to the dead-letter topic, with the failure described in headers.
+
+        Raises
+        ------
+        BrokerAway
+            If the broker does not acknowledge the record in time.
+        """
+        if self._producer is None:
+            self._producer = Producer(
+                self._settings
+                | {"enable.idempotence": True, "message.timeout.ms": int(PATIENCE * 1000), "message.max.bytes": ROOM}
+            )
+        record = parked.record
+        story = {
+            "dlq.service": self._service,
+            "dlq.topic": record.topic,
+            "dlq.partition": str(record.partition),
+            "dlq.offset": str(record.offset),
+            "dlq.error": parked.error or "",
+            "dlq.attempts": str(parked.attempts),
+            "dlq.time": datetime.now(UTC).isoformat(),
+            "dlq.id": f"{self._service}-{parked.parking_id}",
+        }
+        answers: list[KafkaError | None] = []
+
+        def note(error: KafkaError | None, _: Message) -> None:
+            answers.append(error)
+
+        try:
+            headers: dict[str, str | bytes | None] = {**record.headers, **story}
+            self._producer.produce(f"{self._service}.dlq", record.value, record.key, headers=headers, on_delivery=note)
+            self._producer.flush(PATIENCE + 1)
+        except (KafkaException, BufferError) as error:
+            raise BrokerAway(str(error)) from error
+        if not answers or answers[0] is not None:
+            raise BrokerAway(str(answers[0]) if answers else "no answer in time")

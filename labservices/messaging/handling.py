@@ -1,0 +1,207 @@
+"""Event handling: one event, one transaction.
+
+This module combines outbox and inbox. In one database transaction,
+
+1. the inbox inserts the event's id, and ends the handling if the id exists already,
+2. the handler changes the service's own state, and
+3. the service appends its events to the outbox.
+
+The commit makes all three permanent; a crash before the commit rolls all three back. The consumer commits the Kafka
+offset later (see ``consumer.py``). If the process dies in between, Kafka delivers the event again, and the inbox
+rejects the duplicate.
+
+An event that can't be handled is parked, and so are the later events of the same order (see ``parking.py``).
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+from opentelemetry.trace import Span
+
+from labservices.messaging import parking
+from labservices.messaging.dead_letters import BrokerAway, DeadLetters
+from labservices.messaging.inbox import Admission, Inbox
+from labservices.messaging.parking import Failure, Parked, State
+from labservices.messaging.record import Envelope, Record, event_type, open_record
+from labservices.service import Handler, Service
+from labservices.storage.database import Database, DatabaseAway, Transaction
+from labservices.telemetry import event_spans, metrics
+
+log = logging.getLogger(__name__)
+
+
+class Outcome(StrEnum):
+    """The result of handling a record."""
+
+    HANDLED = "handled"
+    DUPLICATE = "duplicate"
+    IGNORED = "ignored"
+    BEHIND = "behind"
+    FAILED = "failed"
+    DEAD = "dead"
+
+
+Call = Callable[[Handler, Transaction, Envelope], None]
+"""Calls the handler of an event in its transaction."""
+
+
+def call_handler(handler: Handler, tx: Transaction, envelope: Envelope) -> None:
+    """Call the handler of an event."""
+    handler(tx, envelope.event)
+
+
+class EventHandling:
+    """Handles the records of one service, each in one transaction."""
+
+    def __init__(
+        self,
+        service: Service,
+        database: Database,
+        inbox: Inbox,
+        dead_letters: DeadLetters,
+        call: Call = call_handler,
+    ) -> None:
+        self._service = service
+        self._database = database
+        self._inbox = inbox
+        self._dead_letters = dead_letters
+        self._call = call
+
+    def handle(self, record: Record) -> Outcome:
+        """Handle one record, or park it.
+
+        Raises
+        ------
+        DatabaseAway
+            If the database is unavailable. Nothing is changed, and the failure does not count against the record.
+        """
+        name = "unknown"
+        try:
+            found = self._find_handler(record)
+            if found is None:
+                outcome = Outcome.IGNORED
+            else:
+                envelope, handler = found
+                name = envelope.event.type()
+                outcome = self._in_one_transaction(envelope, handler)
+        except DatabaseAway:
+            raise
+        except Exception as error:
+            failure = Failure.of(error, attempts=1)
+            with self._database.transaction() as tx:
+                parking.park(tx.connection, record, failure.state, failure)
+            log_failure(record, error, failure)
+            outcome = Outcome.FAILED
+        metrics.EVENTS.labels(name, outcome.value).inc()
+        return outcome
+
+    def try_parked(self) -> Outcome | None:
+        """Retry the next parked record that is due; return None if none is due.
+
+        Raises
+        ------
+        DatabaseAway
+            If the database is unavailable.
+        """
+        parked = None
+        try:
+            with self._database.transaction() as tx:
+                parked = parking.next_due(tx.connection)
+                if parked is None:
+                    return None
+                outcome = self._bury(tx, parked) if parked.state is State.GIVEN_UP else self._try_again(tx, parked)
+        except DatabaseAway:
+            raise
+        except Exception as error:
+            if parked is None:
+                raise
+            failure = Failure.of(error, parked.attempts + 1)
+            with self._database.transaction() as tx:
+                parking.note_failure(tx.connection, parked.parking_id, failure)
+            log_failure(parked.record, error, failure)
+            outcome = Outcome.FAILED
+        metrics.PARKED.labels(outcome.value).inc()
+        return outcome
+
+    def seconds_until_due(self) -> float | None:
+        """Return the seconds until the next parked record is due, or None if no record waits for a retry.
+
+        Raises
+        ------
+        DatabaseAway
+            If the database is unavailable.
+        """
+        with self._database.transaction() as tx:
+            return parking.seconds_until_due(tx.connection)
+
+    def _find_handler(self, record: Record) -> tuple[Envelope, Handler] | None:
+        """Parse a record that this service handles; return None for any other record, whatever its content."""
+        kind = event_type(record)
+        handler = self._service.handlers.get(kind) if kind else None
+        return (open_record(record, kind), handler) if kind and handler else None
+
+    def _in_one_transaction(self, envelope: Envelope, handler: Handler) -> Outcome:
+        kind = envelope.event.type()
+        with event_spans.handling(self._service.name, envelope) as span:
+            metrics.count_way(envelope.event.topic, envelope.made, envelope.record.written)
+            begin = time.perf_counter()
+            try:
+                with self._database.transaction(cause=envelope.event_id) as tx:
+                    return _noted(span, self._admit(tx, envelope, handler))
+            finally:
+                metrics.EVENT_DURATION.labels(kind).observe(time.perf_counter() - begin, metrics.exemplar())
+
+    def _admit(self, tx: Transaction, envelope: Envelope, handler: Handler) -> Outcome:
+        match self._inbox.admit(tx.connection, envelope):
+            case Admission.NEW:
+                self._call(handler, tx, envelope)
+                return Outcome.HANDLED
+            case Admission.DUPLICATE:
+                return Outcome.DUPLICATE
+            case Admission.BEHIND:
+                parking.park(tx.connection, envelope.record, State.BEHIND)
+                return Outcome.BEHIND
+
+    def _try_again(self, tx: Transaction, parked: Parked) -> Outcome:
+        """Handle a parked record in the transaction that locks it."""
+        found = self._find_handler(parked.record)
+        outcome = Outcome.IGNORED
+        if found:
+            envelope, handler = found
+            outcome = Outcome.DUPLICATE
+            with event_spans.handling(self._service.name, envelope) as span:
+                tx.cause = envelope.event_id
+                if self._inbox.admit(tx.connection, envelope, is_its_turn=True) is Admission.NEW:
+                    self._call(handler, tx, envelope)
+                    outcome = Outcome.HANDLED
+                _noted(span, outcome)
+        parking.remove(tx.connection, parked.parking_id)
+        return outcome
+
+    def _bury(self, tx: Transaction, parked: Parked) -> Outcome:
+        """Publish a record to the dead-letter topic, and mark it as dead after the broker's acknowledgement."""
+        try:
+            with event_spans.burial(self._service.name, parked.record):
+                self._dead_letters.send(parked)
+        except BrokerAway as error:
+            log.warning("a dead letter waits for the broker: %s", error)
+            parking.put_off(tx.connection, parked.parking_id)
+            return Outcome.BEHIND
+        parking.note_dead(tx.connection, parked.parking_id)
+        return Outcome.DEAD
+
+
+def _noted(span: Span, outcome: Outcome) -> Outcome:
+    span.set_attribute("event.outcome", outcome.value)
+    return outcome
+
+
+def log_failure(record: Record, error: Exception, failure: Failure) -> None:
+    """Log why a record was not handled, with a stack trace only if the code may be the cause."""
+    where = f"{record.topic}[{record.partition}]@{record.offset}"
+    then = "given up" if failure.state is State.GIVEN_UP else "to be tried again"
+    log.error(
+        "%s can't be handled (attempt %d; %s): %r", where, failure.attempts, then, error, exc_info=not failure.permanent
+    )

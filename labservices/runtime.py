@@ -1,0 +1,183 @@
+"""The runtime of a service: wiring, startup and shutdown."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import REGISTRY
+from prometheus_client.core import GaugeMetricFamily
+from sqlalchemy import Engine, Table
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from labservices.http.web import make_app
+from labservices.messaging.consumer import EventConsumer, client_settings, producer_settings
+from labservices.messaging.dead_letters import DeadLetters
+from labservices.messaging.handling import Call, EventHandling, call_handler
+from labservices.messaging.inbox import Inbox
+from labservices.messaging.lag import Lag
+from labservices.messaging.outbox import Outbox
+from labservices.service import Service
+from labservices.settings import Settings
+from labservices.storage.database import Database, DatabaseAway, Transaction
+from labservices.storage.schema import make_schema
+from labservices.telemetry import metrics
+from labservices.telemetry.gauges import OF_ALL, Gauges, in_database
+
+log = logging.getLogger(__name__)
+
+EXIT_SECONDS = 1.8
+"""Time limit of a shutdown in seconds; a thread may hang on an unresponsive database."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components of a service. A fault switch may replace some of them (see ``teaching.py``)."""
+
+    outbox: Callable[[str, Table], Outbox] = Outbox
+    transaction: type[Transaction] = Transaction
+    database: Callable[[str, Outbox, type[Transaction]], Database] = Database
+    inbox: Callable[[str], Inbox] = Inbox
+    call: Call = call_handler
+    consumer: Callable[[Service, Settings, EventHandling], EventConsumer] = EventConsumer
+    prepare: Callable[[Engine, Service], None] | None = None
+
+
+class Runtime:
+    """One service with all its components. This class is the only place that wires them."""
+
+    def __init__(self, service: Service, settings: Settings, parts: Parts | None = None) -> None:
+        parts = parts or Parts()
+        outbox = parts.outbox(service.name, service.tables.tables["outbox"])
+        dead_letters = DeadLetters(service.name, producer_settings(service, settings))
+        self.service = service
+        self.settings = settings
+        self.client_settings = client_settings(service, settings)
+        self.prepare = parts.prepare
+        self.database = parts.database(settings.database_url, outbox, parts.transaction)
+        self.handling = EventHandling(service, self.database, parts.inbox(service.name), dead_letters, parts.call)
+        self.consumer = parts.consumer(service, settings, self.handling)
+        self.ended = threading.Event()
+        self.error: Exception | None = None
+
+    def start(self) -> None:
+        """Start in the background: create the schema as soon as the database is available, then consume."""
+        threading.Thread(target=self._make_schema_and_consume, name="start", daemon=True).start()
+
+    def look_after_things(self) -> None:
+        """Start the service's periodic task, if it has one."""
+        if self.service.every_second:
+            threading.Thread(target=self._every_second, name="every-second", daemon=True).start()
+
+    def _every_second(self) -> None:
+        assert self.service.every_second
+        while not self.ended.wait(1.0):
+            try:
+                self.service.every_second(self.database, self.settings)
+            except DatabaseAway as error:
+                log.debug("later: %s", error)
+            except Exception:
+                log.exception("what is done every second was not done")
+
+    def measure(self) -> list[GaugeMetricFamily]:
+        """Query the gauges of the service's database.
+
+        Raises
+        ------
+        DatabaseAway
+            If the database is unavailable.
+        """
+        return in_database(self.database, (*OF_ALL, *self.service.gauges))
+
+    def stop(self) -> None:
+        """Stop the consumer, and close the database connections."""
+        self.ended.set()
+        self.consumer.stop()
+        self.database.engine.dispose()
+
+    def _make_schema_and_consume(self) -> None:
+        try:
+            self._make_schema()
+        except Exception as error:
+            log.critical("the schema can't be made: %s", error)
+            self.error = error
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        if not self.ended.is_set():
+            self.consumer.start()
+
+    def _make_schema(self) -> None:
+        while not self.ended.is_set():
+            try:
+                make_schema(self.database.engine, self.service, self.settings.datasets_dir)
+                if self.prepare:
+                    self.prepare(self.database.engine, self.service)
+            except (OperationalError, InterfaceError) as error:
+                log.debug("the database is not there yet: %s", error)
+                self.ended.wait(0.1)
+            else:
+                self.database.schema_made.set()
+                return
+
+
+def serve(runtime: Runtime) -> int:
+    """Run a service until it receives a stop signal: HTTP in this thread, the consumer in another."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        runtime.start()
+        runtime.look_after_things()
+        yield
+        runtime.stop()
+
+    gauges = Gauges([runtime.measure, Lag(runtime.service.name, runtime.service.topics, runtime.client_settings).look])
+    REGISTRY.register(gauges)
+    metrics.show_from_zero(runtime.service.name)
+    app = make_app(runtime.service, runtime.settings, runtime.database, runtime.consumer, lifespan)
+    config = uvicorn.Config(
+        app,
+        host=runtime.settings.http_host,
+        port=runtime.settings.http_port or 0,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn re-raises the signal, but a requested stop is no error
+        signal.signal(number, lambda *_: None)
+    _Server(config).run()
+    return _exit_status(runtime)
+
+
+def consume(runtime: Runtime) -> int:
+    """Run one more consumer in a service's group, without HTTP, until it receives a stop signal."""
+    signalled = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: signalled.set())
+    runtime.start()
+    while not signalled.wait(0.5):  # on some platforms, an unbounded wait blocks Python's signal handlers
+        pass
+    _end_soon()
+    runtime.stop()
+    return _exit_status(runtime)
+
+
+class _Server(uvicorn.Server):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        _end_soon()
+        super().handle_exit(sig, frame)
+
+
+def _end_soon() -> None:
+    timer = threading.Timer(EXIT_SECONDS, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+
+
+def _exit_status(runtime: Runtime) -> int:
+    return 1 if runtime.error else 0

@@ -1,1 +1,0 @@
-"""Code that the four services share, with one module for each idea."""

@@ -1,0 +1,169 @@
+"""The service's own database: transactions, and the detection of an unavailable database."""
+
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, CursorResult, Engine, Executable, Row, Table, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from labservices import steps
+from labservices.messaging.events import Event
+from labservices.messaging.outbox import Outbox
+from labservices.telemetry import metrics
+
+
+class DatabaseAway(Exception):
+    """The database is unreachable, or temporarily can't work. Nothing was changed, and a later retry can succeed."""
+
+
+class Transaction:
+    """A database transaction that can also publish events.
+
+    Its events are published if, and only if, its changes are committed.
+    """
+
+    def __init__(self, connection: Connection, outbox: Outbox, cause: UUID | None) -> None:
+        self.connection = connection
+        self.cause = cause
+        self.said: list[Event] = []
+        self._outbox = outbox
+
+    def execute(self, statement: Executable, values: Any = None) -> CursorResult[Any]:
+        """Execute one SQL statement."""
+        return self.connection.execute(statement, values)
+
+    def insert_or_lock(self, table: Table, values: dict[str, Any]) -> Row[Any]:
+        """Insert the order's row, or lock the existing one (see ``steps.py``)."""
+        return steps.insert_or_lock(self.connection, table, values)
+
+    def move(self, table: Table, order_id: UUID, expected: str, **new: Any) -> None:
+        """Update the order's row if it has the expected status (see ``steps.py``).
+
+        Raises
+        ------
+        GuardFailed
+            If the row has another status.
+        """
+        steps.move(self.connection, table, order_id, expected, new)
+
+    def publish(self, said: Event, because_of: UUID | None = None) -> UUID:
+        """Append an event to the outbox, and return its id.
+
+        ``because_of`` is the id of the causing event. Default: the event that is being handled.
+        """
+        event_id = self._outbox.add(self.connection, said, because_of or self.cause)
+        self.said.append(said)
+        return event_id
+
+
+class Database:
+    """Opens transactions on a service's database.
+
+    Parameters
+    ----------
+    url
+        ``postgresql://user:password@host:port/name``
+    outbox
+        The outbox to which the transactions publish.
+    transaction
+        The class of the transactions.
+    """
+
+    def __init__(self, url: str, outbox: Outbox, transaction: type[Transaction] = Transaction) -> None:
+        self._make_transaction = transaction
+        self.engine = make_engine(url)
+        self.schema_made = threading.Event()
+        self._outbox = outbox
+
+    @contextmanager
+    def transaction(self, cause: UUID | None = None) -> Iterator[Transaction]:
+        """Run a block in one transaction, which is committed at the end, or rolled back if the block raises.
+
+        Parameters
+        ----------
+        cause
+            The id of the event that is handled; it becomes the ``causation_id`` of the published events.
+
+        Raises
+        ------
+        DatabaseAway
+            If the database is unreachable, disconnects, or is too busy.
+        """
+        with self._away_told(), self.engine.begin() as connection:
+            tx = self._make_transaction(connection, self._outbox, cause)
+            yield tx
+        for said in tx.said:
+            metrics.count_published(said)
+
+    @contextmanager
+    def statements(self) -> Iterator[Connection]:
+        """Run a block of read-only statements, each in its own transaction, with a third of the round trips.
+
+        Raises
+        ------
+        DatabaseAway
+            If the database is unreachable, disconnects, or is too busy.
+        """
+        with self._away_told(), self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def _away_told(self) -> Iterator[None]:
+        """Raise `DatabaseAway` for every error that shows that the database is unavailable."""
+        if not self.schema_made.is_set():
+            raise DatabaseAway("the tables have not been made yet")
+        try:
+            yield
+        except (DBAPIError, PoolTimeout) as error:
+            # PostgreSQL reports the timeout of an idle transaction with an error of another class.
+            is_away = isinstance(error, OperationalError | InterfaceError | PoolTimeout) or error.connection_invalidated
+            if not is_away:
+                raise
+            raise DatabaseAway(str(error).split("\n")[0]) from error
+
+    def ping(self) -> None:
+        """Check that the database responds.
+
+        Raises
+        ------
+        DatabaseAway
+            If it does not.
+        """
+        with self.transaction() as tx:
+            tx.execute(text("SELECT 1"))
+
+
+def make_engine(url: str) -> Engine:
+    """Create an engine with a connection pool for a database."""
+    engine = create_engine(
+        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        # no overflow: an overflow connection is closed when it is returned, and the next request opens a new one
+        pool_size=10,
+        max_overflow=0,
+        pool_timeout=3,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_deserializer=orjson.loads,
+        connect_args={
+            "connect_timeout": 2,
+            # a process that is suspended during a transaction must not hold its locks forever
+            "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=10s",
+        },
+    )
+    event.listen(engine, "checkout", _refuse_broken_connection)
+    return engine
+
+
+def _refuse_broken_connection(connection: Any, *_: object) -> None:
+    """Make the pool open new connections if the server has closed the old ones, for example during a restart.
+
+    No query is pending on this connection, so the only readable data can be the server's closing message. Unlike a test
+    query, this check needs no round trip.
+    """
+    if connection.closed or select.select([connection.fileno()], [], [], 0)[0]:
+        raise InvalidatePoolError

@@ -1,0 +1,63 @@
+"""Creation of a service's schema: its tables, and the publication and replication slot that the relay reads."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy.schema import CreateTable
+
+from labservices.service import Service
+
+# Several processes of a service may start at once; one creates the schema, and the others wait for it.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('labservices schema'))"
+
+# The relay may read only inserts: an event is a fact, and a fact is never changed or deleted.
+_PUBLICATION = "CREATE PUBLICATION outbox FOR TABLE outbox WITH (publish = 'insert')"
+
+# A comment on the publication stores the shape of the tables at the time of `CREATE TABLE`.
+_SHAPE = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = 'outbox'"
+
+# The slot tracks the relay's position. PostgreSQL keeps the write-ahead log from this position on.
+_SLOT = "SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')"
+
+
+class OtherSchema(Exception):
+    """The database holds tables that another version of the service created."""
+
+
+def make_schema(engine: Engine, service: Service, datasets: Path) -> None:
+    """Create the missing tables and the publication in one transaction, and load the opening data into new tables.
+
+    The replication slot is created last, in a separate transaction (a PostgreSQL requirement). No event is published
+    before the slot exists, since the service accepts work only after this function returns.
+
+    Raises
+    ------
+    OtherSchema
+        If the database has tables of another shape. They are left unchanged.
+    """
+    with engine.begin() as connection:
+        connection.execute(text(_LOCK))
+        if not inspect(connection).has_table("outbox"):
+            service.tables.create_all(connection)
+            connection.execute(text(_PUBLICATION))
+            connection.execute(text(f"COMMENT ON PUBLICATION outbox IS '{_shape(connection, service)}'"))
+            service.load_opening_data(connection, datasets)
+        elif connection.execute(text(_SHAPE)).scalar() != _shape(connection, service):
+            raise OtherSchema(
+                f"the database of {service.name} was made by another version of labservices/{service.name}/tables.py; "
+                "`lab down --purge` and `lab up` make it anew, without its rows"
+            )
+    with engine.begin() as connection:
+        connection.execute(text(_LOCK))
+        if not connection.execute(text("SELECT 1 FROM pg_replication_slots WHERE slot_name = 'outbox'")).first():
+            connection.execute(text(_SLOT))
+
+
+def _shape(connection: Connection, service: Service) -> str:
+    """Return a hash of the table definitions, which changes only if the definitions change."""
+    # Sorted, since a column's constraints are a set, whose order differs between processes.
+    made_by = [str(CreateTable(table).compile(connection)) for table in service.tables.sorted_tables]
+    words = [sorted(re.findall(r"\w+|\S", statement)) for statement in made_by]
+    return "shape " + hashlib.sha256(repr(words).encode()).hexdigest()[:16]

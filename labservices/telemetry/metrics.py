@@ -1,0 +1,118 @@
+"""The Prometheus metrics of a service (docs/metrics.md). Every label has few values, whatever clients send.
+
+The histograms carry exemplars: the trace id of one of the observations, if its trace is recorded.
+"""
+
+import time
+from datetime import UTC, datetime
+
+from opentelemetry import trace
+from prometheus_client import Counter, Histogram, disable_created_metrics
+
+from labservices.ids import made_at
+from labservices.messaging import events
+from labservices.messaging.events import Event, OrderCancelled, OrderCompleted
+
+disable_created_metrics()  # they double the output, and Prometheus 2 stores them as separate series
+
+HTTP_REQUESTS = Counter("http_requests_total", "HTTP requests answered", ["method", "route", "status"])
+HTTP_DURATION = Histogram(
+    "http_request_duration_seconds",
+    "Time from a request to its answer",
+    ["method", "route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+
+# outcome: handled; duplicate (its id was in the inbox); ignored (this service does not handle it); failed (to be
+# retried); behind (parked behind a record that failed)
+EVENTS = Counter("events_total", "Events taken from Kafka", ["type", "outcome"])
+EVENT_DURATION = Histogram(
+    "event_handling_seconds",
+    "Time that an event's transaction took",
+    ["type"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
+)
+WAYS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+RELAY = Histogram(
+    "event_relay_seconds", "Time from an outbox row to its record, by the record's reader", ["topic"], buckets=WAYS
+)
+DELIVERY = Histogram(
+    "event_delivery_seconds", "Time from an outbox row until a handler has its event", ["topic"], buckets=WAYS
+)
+
+# outcome: as above, and dead (dead-lettered: sent to the dead-letter topic)
+PARKED = Counter("parked_records_total", "Tries of parked records", ["outcome"])
+
+OUTBOX = Counter("outbox_events_total", "Events of committed transactions", ["type"])
+COMPENSATIONS = Counter("saga_compensations_total", "Steps undone for an order", ["type"])
+SAGA_ORDERS = Counter("saga_orders_total", "Orders that have come to their end", ["outcome", "reason"])
+SAGA_DURATION = Histogram(
+    "saga_duration_seconds",
+    "Time from an order to its end",
+    ["outcome"],
+    buckets=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60),
+)
+
+UNDOING = {events.InventoryReleased, events.PaymentRefunded, events.ShipmentCancelled}
+REASONS = {
+    events.INSUFFICIENT_STOCK,
+    events.UNKNOWN_CUSTOMER,
+    events.INSUFFICIENT_FUNDS,
+    events.NO_CARRIER,
+    events.CANCELLED_BY_CUSTOMER,
+    events.DEADLINE_EXCEEDED,
+    events.ORDER_CANCELLED,
+}
+
+
+def show_from_zero(service: str) -> None:
+    """Initialize the counters of a service's events to 0: Prometheus needs a first value to detect an increase."""
+    for kind in events.EVENTS.values():
+        if kind.topic == f"{service}.events":
+            OUTBOX.labels(kind.type())
+            if kind in UNDOING:
+                COMPENSATIONS.labels(kind.type())
+            if kind is OrderCompleted:
+                SAGA_ORDERS.labels("completed", "")
+                SAGA_DURATION.labels("completed")
+            if kind is OrderCancelled:
+                SAGA_DURATION.labels("cancelled")
+                for reason in sorted(REASONS - {events.ORDER_CANCELLED}):
+                    SAGA_ORDERS.labels("cancelled", reason)
+
+
+def exemplar() -> dict[str, str] | None:
+    """Return the current trace id as an exemplar, or None if the trace is not recorded."""
+    context = trace.get_current_span().get_span_context()
+    return {"trace_id": f"{context.trace_id:032x}"} if context.is_valid and context.trace_flags.sampled else None
+
+
+def count_published(said: Event) -> None:
+    """Count a published event after its transaction is committed."""
+    kind = said.type()
+    OUTBOX.labels(kind).inc()
+    if type(said) in UNDOING:
+        COMPENSATIONS.labels(kind).inc()
+    elif isinstance(said, OrderCompleted):
+        _count_end(said, "completed", "")
+    elif isinstance(said, OrderCancelled):
+        _count_end(said, "cancelled", said.reason if said.reason in REASONS else "other")
+
+
+def _count_end(said: Event, outcome: str, reason: str) -> None:
+    SAGA_ORDERS.labels(outcome, reason).inc()
+    SAGA_DURATION.labels(outcome).observe(since(made_at(said.order_id)), exemplar())
+
+
+def since(moment: datetime | None) -> float:
+    """Return the seconds since a moment, or 0 if the moment is unknown or the clock was set back."""
+    return max(0.0, time.time() - moment.timestamp()) if moment else 0.0
+
+
+def count_way(topic: str, made: datetime | None, recorded: datetime | None) -> None:
+    """Observe the time from an event's outbox row to its record, and to its handler."""
+    if made is None:
+        return
+    if recorded is not None:
+        RELAY.labels(topic).observe(max(0.0, (recorded - made).total_seconds()), exemplar())
+    DELIVERY.labels(topic).observe(max(0.0, (datetime.now(UTC) - made).total_seconds()))
