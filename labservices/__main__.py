@@ -4,8 +4,8 @@ import argparse
 import importlib
 import logging
 import os
-import pkgutil
 import sys
+from pathlib import Path
 
 import labservices
 from labservices.settings import SettingsError, read_settings
@@ -13,9 +13,7 @@ from labservices.settings import SettingsError, read_settings
 
 def main() -> int:
     """Run the service that the command line names, and return the exit status."""
-    names = [
-        found.name for found in pkgutil.iter_modules(labservices.__path__) if found.ispkg and found.name != "shared"
-    ]
+    names = sorted(handlers.parent.name for handlers in Path(labservices.__file__).parent.glob("*/handlers.py"))
     parser = argparse.ArgumentParser(prog="python -m labservices", description="Run one service of the lab.")
     parser.add_argument("service", choices=names)
     parser.add_argument(
@@ -34,8 +32,8 @@ def main() -> int:
     )
 
     from labservices import runtime  # late, so that a usage error is reported at once
-    from labservices.faults import teaching  # late, so that a usage error is reported at once
-    from labservices.telemetry import tracing  # late, so that a usage error is reported at once
+    from labservices.faults import teaching
+    from labservices.telemetry import tracing
 
     service = importlib.import_module(f"labservices.{arguments.service}").service
     tracing.set_up(arguments.service, settings)

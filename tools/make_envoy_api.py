@@ -19,7 +19,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-OUTPUT = ROOT / "lab-stack" / "labstack" / "mesh" / "envoy_api" / "descriptors.binpb"
+OUTPUT = ROOT / "lab-stack" / "labstack" / "istio" / "envoy_api" / "descriptors.binpb"
 PACKAGE = re.compile(r'^\w+: Any = _Package\("(envoy[\w.]+)"\)', re.M)
 
 COLLECT = """

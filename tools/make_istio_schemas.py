@@ -26,7 +26,7 @@ DEFINITIONS = "kubernetes/customresourcedefinitions.gen.yaml"
 GROUP = "networking.istio.io"
 KINDS = ("DestinationRule", "Gateway", "ServiceEntry", "VirtualService")
 NO_SCHEMA = {"description", "example", "externalDocs", "title"}
-FOLDER = Path(__file__).resolve().parent.parent / "lab-stack" / "labstack" / "mesh" / "schema"
+FOLDER = Path(__file__).resolve().parent.parent / "lab-stack" / "labstack" / "istio" / "schema"
 
 
 def go(*arguments: str) -> dict[str, Any]:

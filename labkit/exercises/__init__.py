@@ -8,20 +8,20 @@ from functools import cache
 from labkit.exercises.base import Exercise
 
 NOTEBOOKS = {
-    "00": "start_here",
-    "01": "one_order",
-    "02": "outbox",
-    "03": "compensations",
-    "04": "duplicates",
-    "05": "dead_letters",
-    "06": "dual_write",
-    "07": "routing",
-    "08": "resilience",
-    "09": "metrics",
-    "10": "tracing",
-    "11": "debezium",
-    "12": "load",
-    "13": "capstone",
+    "00": "saga.start_here",
+    "01": "saga.one_order",
+    "02": "saga.outbox",
+    "03": "saga.compensations",
+    "04": "saga.duplicates",
+    "05": "saga.dead_letters",
+    "06": "saga.dual_write",
+    "07": "operations.routing",
+    "08": "operations.resilience",
+    "09": "operations.metrics",
+    "10": "operations.tracing",
+    "11": "operations.debezium",
+    "12": "operations.load",
+    "13": "operations.capstone",
 }
 """The module of each notebook's exercises."""
 
