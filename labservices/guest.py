@@ -5,7 +5,7 @@
 * ``HANDLERS``: the handler of each event type, such as ``{PaymentCompleted: on_paid}``. A handler receives an open
   transaction of the service's own database (a psycopg connection), the event, and the event's id. The transaction is
   committed when the handler returns.
-* ``GAUGES`` (optional): the gauges to query in its database (see ``shared/gauges.py``).
+* ``GAUGES`` (optional): the gauges to query in its database (see ``telemetry/gauges.py``).
 
 The extension service uses the consumer of the four services. The consumer commits an offset after the handler's
 transaction, so an event is delivered at least once. An event whose handler fails blocks its partition and is retried
