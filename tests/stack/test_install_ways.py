@@ -311,7 +311,7 @@ def test_debian_s_package_comes_without_the_machine_s_lists(tmp_path: Path) -> N
     empty.write_text(f'Dir::State::lists "{tmp_path}/no-lists";\n')
     lines = (
         "from pathlib import Path",
-        "from labstack.install import apt",
+        "from labstack.install.sources import apt",
         "print(*apt.download(['hostname'], Path.cwd()))",
     )
     done = subprocess.run(
