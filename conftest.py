@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from labstack import Lab
 
 # Let failed assertions in the suites' helper modules show their values.
-_HELPERS = Path(__file__).parent.glob("tests/*/__init__.py")
-pytest.register_assert_rewrite(
-    *(f"tests.{package.parent.name}" for package in _HELPERS if package.parent.name != "suite")
-)
+_SUITES = [folder.name for folder in (Path(__file__).parent / "tests").iterdir() if folder.is_dir()]
+pytest.register_assert_rewrite(*(f"tests.{name}" for name in _SUITES if name not in ("suite", "__pycache__")))
 
 _observability = pytest.StashKey[str | None]()
 _own_state = pytest.StashKey[str]()

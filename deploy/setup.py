@@ -20,6 +20,8 @@ KAFKA = "kafka:19092"
 PLAN = Path("/etc/saga-lab/setup.json")
 MESH = Path("/etc/saga-lab/mesh.yaml")
 MESH_FOLDER = Path("/etc/istio/lab/resources")
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens URLs without the proxy that Docker's configuration may set in every container."""
 PATIENCE = 120
 """Seconds to wait for another program."""
 
@@ -59,20 +61,20 @@ def mesh() -> None:
 def put(url: str, body: dict[str, str]) -> bool:
     """Report whether Connect accepted a connector; it returns 409 or 5xx until its startup is complete."""
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="PUT")
-    with urllib.request.urlopen(request, timeout=30):
+    with DIRECT.open(request, timeout=30):
         return True
 
 
 def runs(connector: str) -> bool:
     """Report whether the connector's task runs."""
-    with urllib.request.urlopen(f"{CONNECT}/connectors/{connector}/status", timeout=10) as answer:
+    with DIRECT.open(f"{CONNECT}/connectors/{connector}/status", timeout=10) as answer:
         return [task["state"] for task in json.load(answer)["tasks"]] == ["RUNNING"]
 
 
 def istiod_listens() -> bool:
     """Report whether istiod responds at all: without Kubernetes its readiness probe returns 503."""
     try:
-        with urllib.request.urlopen(f"{ISTIOD}/ready", timeout=5):
+        with DIRECT.open(f"{ISTIOD}/ready", timeout=5):
             return True
     except urllib.error.HTTPError:
         return True

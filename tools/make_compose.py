@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +21,7 @@ from typing import Any, cast
 import yaml
 from testcontainers.core.container import DockerContainer
 
+from labservices.settings import Settings
 from labstack.backends.components import Kind
 from labstack.backends.docker.agent import PORT as AGENT_PORT
 from labstack.backends.docker.backend import FIRST_ADDRESS, ContainerBackend
@@ -37,6 +41,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "deploy" / "compose.yaml"
 SETUP, PLAN = "/opt/saga-lab/setup.py", "/etc/saga-lab/setup.json"
 SUBNET = "10.83.83"
+NO_PROXY = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+"""For the health checks: Docker's configuration may set a proxy in every container."""
 DOLLAR = "\0"
 """Placeholder for the dollar sign of a Compose variable, until every other dollar sign is escaped."""
 PASSWORD = "PASSWORD-OF-THE-DATABASES"
@@ -45,7 +51,8 @@ VARIABLE = f"{DOLLAR}{{SAGA_LAB_PASSWORD:-saga-lab}}"
 HEADER = """\
 # The whole system for `docker compose up`: `docker compose -f deploy/compose.yaml up --wait`, in the project's folder.
 # Docker Compose 2.24 or newer. The gateway is http://127.0.0.1:8080, Grafana http://127.0.0.1:3000. `down --volumes`
-# removes everything. SAGA_LAB_PASSWORD sets the databases' password, LAB_IMAGE_KAFKA and the like replace an image.
+# removes everything. SAGA_LAB_PASSWORD (letters and digits) sets the databases' password, LAB_IMAGE_KAFKA and the like
+# replace an image.
 #
 # Made by tools/make_compose.py from lab-stack/ and the components of container mode: edit those, not this file. Unlike
 # `lab up` it has no order-v2 and no metrics of Kafka's and Connect's Java, and the notebooks don't run on it.
@@ -229,7 +236,7 @@ class Writer:
                 "hostname": component.name,
                 "entrypoint": list(component.entry_point),
                 "command": container.command,
-                "environment": container.environment,
+                "environment": container.environment | NO_PROXY,
                 "configs": [self.config(path, text, component) for path, text in container.files.items()],
                 "volumes": volumes,
                 "ports": [f"127.0.0.1:{mine}:{inner}" for inner, mine in ports.items()],
@@ -344,9 +351,21 @@ def escaped(value: Any) -> Any:
     return value
 
 
+@contextmanager
+def without(names: Iterable[str]) -> Iterator[None]:
+    """Remove environment variables for the duration of the block."""
+    kept = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
 def compose_file() -> str:
     """Return the content of `deploy/compose.yaml`."""
-    with tempfile.TemporaryDirectory(prefix="saga-lab-compose-") as folder:
+    # The services' settings that the caller's environment has do not belong into the file.
+    settings = {name.upper() for name in Settings.model_fields} & set(os.environ)
+    with tempfile.TemporaryDirectory(prefix="saga-lab-compose-") as folder, without(settings):
         document = escaped(Writer(Path(folder)).document())
     return HEADER + "\n" + yaml.dump(document, Dumper=Dumper, sort_keys=False, width=118)
 

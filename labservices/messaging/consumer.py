@@ -188,12 +188,14 @@ class EventConsumer:
         consumer = self._join()
         log.info("%s consumes %s", self._service.name, ", ".join(self._service.topics))
         try:
-            while not (self._stopping or self._paused or self._is_forgotten(consumer)):
+            while not (self._stopping or self._paused):
                 self._retry_what_is_due(consumer)
                 self._try_parked()
                 message = consumer.poll(IDLE_POLL)
                 if message is not None:
                     self._take(consumer, message)
+                elif self._is_forgotten(consumer):  # after the poll, which delivers an assignment
+                    break
                 if self._done and time.monotonic() >= self._commit_due:
                     self._commit(consumer)
         finally:

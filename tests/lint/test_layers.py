@@ -49,9 +49,10 @@ def imports(tree: ast.AST, known: dict[str, Path]) -> Iterator[str]:
         if is_for_types(node):
             continue
         if isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, "imports are absolute"
             for name in node.names:
                 full = f"{node.module}.{name.name}"
-                yield full if full in known else node.module
+                yield "labstack.lab" if full == "labstack.Lab" else full if full in known else node.module
         elif isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         yield from imports(node, known)

@@ -23,10 +23,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("victim", short_sample(COMPONENTS, 1))
 
 
+DEADLINE = {"ORDER_DEADLINE_SECONDS": "3600"}
+
+
 @pytest.fixture(autouse=True)
 def _patient_orders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set a long deadline, so that a slow host cancels no order; a test of the deadline sets its own."""
-    monkeypatch.setenv("ORDER_DEADLINE_SECONDS", "3600")
+    for name, value in DEADLINE.items():
+        monkeypatch.setenv(name, value)
 
 
 _running: list[Grounds] = []
@@ -39,7 +43,7 @@ def _release() -> None:
 
 def _start() -> Grounds:
     if not _running:
-        grounds = Grounds("shared")
+        grounds = Grounds("shared", environment=DEADLINE)
         _made.append(grounds)
         _running.append(grounds)
         schedule.releases[schedule.PLAIN] = _release

@@ -213,7 +213,7 @@ def test_a_consumer_asks_a_silent_group_again(shared: Grounds) -> None:
     finally:
         silent.close()
     assert ended(lab, place(lab)) == ("COMPLETED", None)
-    assert httpx.get(consumer, timeout=5).json()["state"] == "running"
+    assert wait_until(lambda: httpx.get(consumer, timeout=5).json()["state"] == "running", 20)
 
 
 def test_an_order_that_stands_still_is_called_off(shared: Grounds) -> None:

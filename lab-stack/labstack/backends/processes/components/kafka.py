@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -108,4 +109,6 @@ class Kafka(roles.Broker, JavaComponent):
         template.mkdir(parents=True, exist_ok=True)
         for name in STORAGE_FILES:
             if (data / name).exists():
-                shutil.copy(data / name, template / name)
+                growing = template / f".{name}.{os.getpid()}"
+                shutil.copy(data / name, growing)
+                growing.replace(template / name)  # another lab may be reading it
