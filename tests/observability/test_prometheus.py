@@ -15,6 +15,7 @@ from labkit.inspect.prometheus import NoPrometheus
 from labkit.waiting import wait_until
 from labstack import Lab
 from labstack.backends.processes.java import jars
+from labstack.clients import http
 from tests.observability.traffic import orders_end, shop_goes_on
 from tests.suite.chance import short_sample
 
@@ -140,9 +141,13 @@ def test_the_lag_of_a_consumer_that_rests(session: Session) -> None:
     lab, shop, look, _ = session
     lag = "sum(service:consumer_lag_records:sum{service='payment'}) or vector(-1)"  # a slow scrape omits it
     wait_until(lambda: look.number(lag) == 0, 15)
-    lab.pause("payment")
-    orders = [shop.place_order("ada", "lisbon", {"earl-grey": 1}) for _ in range(8)]
-    lab.resume("payment")
+    consumer = f"{lab.endpoints.services['payment']}/manage/consumer"
+    http.request("POST", f"{consumer}/pause", timeout=10).raise_for_status()
+    try:
+        orders = [shop.place_order("ada", "lisbon", {"earl-grey": 1}) for _ in range(8)]
+        wait_until(lambda: look.number(lag) >= 8, 15)
+    finally:
+        http.request("POST", f"{consumer}/resume", timeout=10).raise_for_status()
     assert {shop.follow(order).status for order in orders} == {"COMPLETED"}
     wait_until(lambda: look.number(lag) == 0, 15)
 

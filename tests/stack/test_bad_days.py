@@ -143,7 +143,7 @@ def test_down_with_a_damaged_state_file_ends_the_lab(grounds: Grounds) -> None:
 
 
 def test_the_state_file_of_a_dead_lab(grounds: Grounds) -> None:
-    """Pids of exited or foreign processes are not taken for the lab's; startup and shutdown do not touch them."""
+    """Pids of exited or foreign processes are not taken for the lab's; status and shutdown do not touch them."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
         gone = subprocess.Popen([sys.executable, "-c", ""])
         gone.wait()

@@ -75,13 +75,18 @@ def test_it_fails_without_its_fault(whole: Grounds, name: str) -> None:
         Player(whole.lab, patience=SILENT.get(name, 4.0)).run(ALL[name], leave_out=["fault"])
 
 
-def test_a_healing_that_leaves_something_is_told(whole: Grounds, tmp_path: Path) -> None:
-    """A healing without effect is an error that names the failed check; `lab reset` heals and clears the scenario."""
+def test_a_healing_that_leaves_something_is_told(
+    whole: Grounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A healing without effect is an error that names what is left; `lab reset` heals and clears the scenario."""
     bad = write(tmp_path, WHOLE.replace('{ start = "payment" }', '{ order = "next" }'))
     player = Player(whole.lab, patience=3)
     player.run(bad)
-    # `heal` reads the scenario from the lab's own folder of scenarios, which does not contain this one.
     with pytest.raises(ScenarioError, match="no scenario 'test'"):
+        player.heal()
+    # `heal` reads the scenario from the lab's own folder of scenarios, which does not contain this one.
+    monkeypatch.setattr("labstack.scenarios.player.load_scenario", lambda name: bad)
+    with pytest.raises(NotSeen, match="every part serves"):
         player.heal()
     whole.lab.reset()
     assert player.on is None
