@@ -96,6 +96,8 @@ def main() -> int:
     except KeyboardInterrupt:
         status = 130
     finally:
+        for which in (signal.SIGINT, signal.SIGTERM):  # a second one must not interrupt the cleanup
+            signal.signal(which, signal.SIG_IGN)
         left = [*end_leftovers(run), *(str(path) for path in leftover_folders(folder / "tmp"))]
         remove(folder)
         if left:

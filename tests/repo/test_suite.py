@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -127,3 +128,23 @@ def test_whatever_a_run_has_started_is_ended() -> None:
         assert wait_until(lambda: len(started_by(run)) > 3, 20)
         assert len(end_leftovers(run)) > 3
         assert started_by(run) == []
+
+
+def test_a_second_interruption_does_not_stop_the_cleanup(tmp_path: Path) -> None:
+    """A run that receives Ctrl-C and then `kill` after `kill` still removes its folder."""
+    with subprocess.Popen(
+        [sys.executable, "tools/check.py", "datasets"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as run:
+        assert wait_until(lambda: list(tmp_path.glob("saga-lab-check-*/tmp")), 20)
+        run.send_signal(signal.SIGINT)
+
+        def has_ended() -> bool:
+            run.send_signal(signal.SIGTERM)
+            return run.poll() is not None
+
+        assert wait_until(has_ended, 60, interval=0.1)
+    assert list(tmp_path.glob("saga-lab-check-*")) == []
