@@ -27,9 +27,6 @@ from labstack.waiting import wait_until
 if TYPE_CHECKING:
     from labstack.lab import Lab
 
-NAME = process.OBTAINING
-"""Name of the process, in its mark and its log."""
-
 AGAIN_AFTER = 3600.0
 """Seconds after a failed download before the lab retries it automatically."""
 
@@ -93,7 +90,7 @@ def is_at_work(lab: Lab) -> bool:
     """Return whether the download process runs."""
     from labstack.backends.processes import process
 
-    return bool(process.strays(StateStore(lab.paths).lab_id, NAME))
+    return bool(process.strays(StateStore(lab.paths).lab_id, process.OBTAINING))
 
 
 def steps(paths: LabPaths) -> dict[str, Step]:
@@ -240,4 +237,4 @@ def _spawn(lab: Lab, names: Sequence[str]) -> None:
         cwd=lab.paths.state,
         env={},
     )
-    process.spawn(command, lab.paths.log(NAME), f"{StateStore(lab.paths).lab_id}/{NAME}")
+    process.spawn(command, lab.paths.log(process.OBTAINING), f"{StateStore(lab.paths).lab_id}/{process.OBTAINING}")

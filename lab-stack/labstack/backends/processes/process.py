@@ -170,7 +170,7 @@ def with_children(process: psutil.Process) -> list[psutil.Process]:
 
 
 OBTAINING = "obtaining"
-"""The name of the process that installs missing programs, in its marker."""
+"""Name of the process that installs missing programs, in its marker and its log."""
 
 
 def guest(name: str) -> str:

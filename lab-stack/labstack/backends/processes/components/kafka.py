@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +13,7 @@ from labstack.backends.processes.java.jars import DIGEST, class_path
 from labstack.backends.processes.java.java import find_java
 from labstack.backends.processes.java.java_component import JavaComponent
 from labstack.backends.processes.process import Command
-from labstack.config.paths import CONFIG, LabPaths
+from labstack.config.paths import CONFIG, LabPaths, beside
 from labstack.config.templates import fill_into
 from labstack.errors import ComponentFailed
 from labstack.observability import jmx
@@ -109,6 +108,6 @@ class Kafka(roles.Broker, JavaComponent):
         template.mkdir(parents=True, exist_ok=True)
         for name in STORAGE_FILES:
             if (data / name).exists():
-                growing = template / f".{name}.{os.getpid()}"
+                growing = beside(template / name)
                 shutil.copy(data / name, growing)
                 growing.replace(template / name)  # another lab may be reading it
