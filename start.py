@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Sets everything up on a machine that has just Python 3.11 or newer, and runs the lab or its tests.
+"""Set up everything on a machine that has only Python 3.11 or newer, and run the lab or its tests.
 
-    python3 start.py           install, start the lab, carry orders through it, open JupyterLab on the first notebook
-    python3 start.py --show    the same without JupyterLab: ends the lab after the show (so it does without a terminal)
+    python3 start.py           install, start the lab, place example orders, open JupyterLab on the first notebook
+    python3 start.py --show    the same without JupyterLab, then stop the lab (the default without a terminal)
     python3 start.py test      install, and run the tests (`test SUITE`, `test --help`)
-    python3 start.py env       install only (`env --dev` with what the tests need)
+    python3 start.py env       install only (`env --dev` also installs the packages that the tests need)
 
-Uses nothing but the standard library: it is what runs before anything is installed. The environment goes to `.venv`
-beside this file.
+This script runs before anything is installed, so it uses only the standard library. It creates the environment in
+`.venv`, next to this file.
 """
 
 from __future__ import annotations
@@ -50,29 +50,33 @@ def main() -> int:
     """Run the command line, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", default="lab", choices=["lab", "test", "env"])
-    parser.add_argument("--show", action="store_true", help="stop after the show, and end the lab")
-    parser.add_argument("--no-browser", action="store_true", help="start JupyterLab, and print its address only")
-    parser.add_argument("--no-observability", action="store_true", help="without Prometheus, Jaeger and Grafana")
-    parser.add_argument("--dev", action="store_true", help="install what the tests need, too")
+    parser.add_argument(
+        "--show", action="store_true", help="stop the lab after the example orders, and do not open JupyterLab"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="print JupyterLab's address, and open no browser")
+    parser.add_argument(
+        "--no-observability", action="store_true", help="start the lab without Prometheus, Jaeger and Grafana"
+    )
+    parser.add_argument("--dev", action="store_true", help="also install the packages that the tests need")
     arguments, rest = parser.parse_known_args()
-    if sys.version_info < (3, 11):  # noqa: UP036 - this file is what tells so
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file reports it
         print(f"The lab needs Python 3.11 or newer; this is {sys.version.split()[0]}.", file=sys.stderr)
         return 1
     if os.name == "nt":
-        print("On Windows, run the lab in WSL 2: docs/installing.md says how.", file=sys.stderr)
+        print("The lab does not run on Windows. Run it in WSL 2; see docs/installing.md.", file=sys.stderr)
         return 1
     if rest and arguments.what != "test":
-        parser.error(f"unknown: {' '.join(rest)}")
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if arguments.no_observability:
         os.environ["LAB_OBSERVABILITY"] = "off"
     try:
         install(DEV_LOCK if arguments.dev or arguments.what == "test" else LOCK)
     except subprocess.CalledProcessError as error:
         print(
-            f"\nThe installation stopped: {' '.join(map(str, error.cmd))} ended with {error.returncode}.",
+            f"\nThe installation failed: {' '.join(map(str, error.cmd))} exited with status {error.returncode}.",
             file=sys.stderr,
         )
-        print("Check the network, then run the same command again: what is there is kept.", file=sys.stderr)
+        print("Check the network, then run the same command again. Installed packages are kept.", file=sys.stderr)
         return 1
     if arguments.what == "env":
         print(f"The environment is in {VENV}.")
@@ -99,7 +103,7 @@ def run_lab(*, show_only: bool, browser: bool) -> int:
         run([lab, "down"])
     if status or show_only:
         return status
-    print(f"\nOpening JupyterLab on {FIRST_NOTEBOOK}. Ctrl-C ends JupyterLab, `{lab} down` ends the lab.\n")
+    print(f"\nOpening JupyterLab on {FIRST_NOTEBOOK}. Ctrl-C stops JupyterLab, `{lab} down` stops the lab.\n")
     return open_jupyterlab(browser=browser)
 
 
@@ -127,7 +131,7 @@ def open_jupyterlab(*, browser: bool) -> int:
     if not browser:
         options.append("--ServerApp.open_browser=False")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        print("You are root, so JupyterLab runs as root; it listens on 127.0.0.1 only, and asks for its token.\n")
+        print("You are root, so JupyterLab runs as root. It listens on 127.0.0.1 only and requires its token.\n")
         options.append("--allow-root")
     # Neither read nor change the user's settings for other JupyterLab installations.
     settings = VENV / "etc" / "saga-lab-jupyter"
@@ -155,7 +159,7 @@ def install(lock: Path) -> None:
     mark.unlink(missing_ok=True)
     wanted = without_missing_wheels(lock.read_text())
     count = sum(not line.startswith((" ", "#")) for line in wanted.splitlines())
-    print(f"Installing {count} Python packages into {VENV} (once; half a minute with a quick network).", flush=True)
+    print(f"Installing {count} Python packages into {VENV} (once; half a minute on a fast network).", flush=True)
     make_venv()
     chosen = VENV / lock.name
     chosen.write_text(wanted)
@@ -218,7 +222,7 @@ def run_watched(command: list[str | Path], env: dict[str, str], *, check: bool) 
             break
         except subprocess.TimeoutExpired:
             there = len(list(VENV.glob("lib/python*/site-packages/*.dist-info")))
-            print(f"{time.monotonic() - began:5.0f} s  {there} packages are there", flush=True)
+            print(f"{time.monotonic() - began:5.0f} s  {there} packages installed", flush=True)
         except BaseException:
             running.terminate()
             running.wait()
@@ -242,7 +246,9 @@ def make_venv() -> None:
         subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, VENV], check=True)
         return
     print(
-        "This Python can't make virtual environments. On Debian and Ubuntu: apt install python3-venv", file=sys.stderr
+        "This Python can't create virtual environments. On Debian and Ubuntu, run `apt install python3-venv`, then run "
+        "the same command again.",
+        file=sys.stderr,
     )
     raise SystemExit(1)
 

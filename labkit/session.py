@@ -98,7 +98,7 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     solved, all_of_them = tasks.score()
     steers = NAMES[status.control_plane]
     score = f"Exercises solved in this notebook: {solved} of {all_of_them}"
-    area.end(f"<small>{score}. The gateway is steered by {steers}.</small>")
+    area.end(f"<small>{score}. The gateway is configured by {steers}.</small>")
     print(f"The lab is {status.state}: {_parts(lab)}.{trouble}")
     return Session(lab, shop, look, tasks)
 

@@ -17,7 +17,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m labservices", description="Run one service of the lab.")
     parser.add_argument("service", choices=names)
     parser.add_argument(
-        "--consumer-only", action="store_true", help="no HTTP: one more consumer in the group of a service that runs"
+        "--consumer-only", action="store_true", help="run one more consumer in the service's group, without HTTP"
     )
     arguments = parser.parse_args()
     try:

@@ -103,9 +103,9 @@ def items(text: str) -> tuple[OrderLine, ...]:
         pairs = [pair.split(":") for pair in text.split(" ")]
         lines = tuple(OrderLine(identifier(sku), quantity(count)) for sku, count in pairs)
     except (BadValue, ValueError):
-        raise BadValue(f"sku:quantity pairs separated by one space, quantities 1 to {MAX_QUANTITY}") from None
+        raise BadValue(f"sku:quantity pairs separated by one space, with quantities from 1 to {MAX_QUANTITY}") from None
     if len(lines) > MAX_LINES or len({line.sku for line in lines}) < len(lines):
-        raise BadValue(f"at most {MAX_LINES} pairs, each sku once")
+        raise BadValue(f"at most {MAX_LINES} pairs, with each sku once")
     return lines
 
 
@@ -169,7 +169,7 @@ def _check_one_currency(products: Table[Product], customers: Table[Customer]) ->
     lines += [(customers, line, customer.currency) for line, customer in customers.rows]
     for table, line, seen in lines:
         if seen != lines[0][2]:
-            table.report(line, "currency", repr(seen), f"{lines[0][2]!r}, as everywhere in the shop")
+            table.report(line, "currency", repr(seen), f"{lines[0][2]!r}, since the shop has one currency")
 
 
 def load_products(folder: Path | str) -> list[Product]:
@@ -220,25 +220,25 @@ def _check_references(table: Table[StreamOrder], datasets: Datasets) -> None:
     for number, (line, order) in enumerate(table.rows, start=1):
         reason = order.expected_reason
         if order.position != number:
-            table.report(line, "position", repr(order.position), f"{number}: positions count from 1")
+            table.report(line, "position", repr(order.position), f"{number}, since positions are numbered from 1")
         for item in order.items:
             if item.sku not in skus:
-                table.report(line, "items", repr(item.sku), "a sku of products.csv")
+                table.report(line, "items", repr(item.sku), "a sku from products.csv")
         if (order.customer_id in customers) == (reason == "unknown_customer"):
             table.report(
                 line,
                 "customer_id",
                 repr(order.customer_id),
-                "a customer of customers.csv, or none of them with the reason unknown_customer",
+                "a customer from customers.csv, or an unknown customer and the reason unknown_customer",
             )
         if order.destination not in carriers:
-            table.report(line, "destination", repr(order.destination), "a destination of destinations.csv")
+            table.report(line, "destination", repr(order.destination), "a destination from destinations.csv")
         elif (reason == "no_carrier") != (carriers[order.destination] is None):
             table.report(
                 line,
                 "destination",
                 repr(order.destination),
-                "a destination with a carrier, or one without and the reason no_carrier",
+                "a destination with a carrier, or one without a carrier and the reason no_carrier",
             )
         if (order.expected_status == "COMPLETED") != (reason is None):
-            table.report(line, "expected_reason", repr(reason or ""), "none for COMPLETED, one for CANCELLED")
+            table.report(line, "expected_reason", repr(reason or ""), "no reason for COMPLETED, a reason for CANCELLED")

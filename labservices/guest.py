@@ -73,7 +73,9 @@ class GuestHandling(EventHandling):
         try:
             found = self._find_handler(record)
         except InvalidRecord as error:
-            log.warning("%s at offset %d of %s is no event: %s", record.key, record.offset, record.topic, error)
+            log.warning(
+                "ignored the record with key %s at offset %d of %s: %s", record.key, record.offset, record.topic, error
+            )
             return Outcome.IGNORED
         if found is None:
             return Outcome.IGNORED
@@ -84,7 +86,7 @@ class GuestHandling(EventHandling):
             with event_spans.handling(self._service.name, envelope), psycopg.connect(self._url) as transaction:
                 call(transaction, envelope.event, envelope.event_id)
         except Exception as error:
-            log.exception("%s of order %s can't be handled, and is tried again", kind, envelope.event.order_id)
+            log.exception("%s of order %s can't be handled; it will be retried", kind, envelope.event.order_id)
             metrics.EVENTS.labels(kind, Outcome.FAILED.value).inc()
             raise NotHandled(f"{kind}: {error!r}") from error
         metrics.EVENTS.labels(kind, Outcome.HANDLED.value).inc()
@@ -108,7 +110,7 @@ def read_service(name: str, file: str) -> tuple[Service, tuple[Gauge, ...]]:
     found = runpy.run_path(file, run_name=name)
     handlers: Mapping[type[Event], Any] | None = found.get("HANDLERS")
     if not handlers:
-        raise LookupError(f"{file} has no HANDLERS, which say what is done upon which event")
+        raise LookupError(f"{file} does not define HANDLERS; define it as a dict from each event type to its handler")
     service = Service(name, MetaData(), lambda *_: None, handlers, lambda *_: None)  # type: ignore[arg-type]
     return service, tuple(found.get("GAUGES", ()))
 

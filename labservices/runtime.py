@@ -81,9 +81,9 @@ class Runtime:
             try:
                 self.service.every_second(self.database, self.settings)
             except DatabaseAway as error:
-                log.debug("later: %s", error)
+                log.debug("the database is unavailable; the periodic task runs again in a second: %s", error)
             except Exception:
-                log.exception("what is done every second was not done")
+                log.exception("the periodic task failed; it runs again in a second")
 
     def measure(self) -> list[GaugeMetricFamily]:
         """Query the gauges of the service's database.
@@ -105,7 +105,7 @@ class Runtime:
         try:
             self._make_schema()
         except Exception as error:
-            log.critical("the schema can't be made: %s", error)
+            log.critical("the schema can't be created: %s", error)
             self.error = error
             os.kill(os.getpid(), signal.SIGTERM)
             return
@@ -119,7 +119,7 @@ class Runtime:
                 if self.prepare:
                     self.prepare(self.database.engine, self.service)
             except (OperationalError, InterfaceError) as error:
-                log.debug("the database is not there yet: %s", error)
+                log.debug("the database is not available yet: %s", error)
                 self.ended.wait(0.1)
             else:
                 self.database.schema_made.set()

@@ -23,20 +23,20 @@ class Switch:
 
 
 SWITCHES = {
-    "inbox-off": Switch("the inbox lets everything pass, duplicates too"),
-    "guards-off": Switch("nothing is remembered per order: each command takes effect, whatever its order has seen"),
+    "inbox-off": Switch("the inbox accepts every event, including duplicates"),
+    "guards-off": Switch("each command takes effect, whatever the service did for its order before"),
     "dual-write": Switch(
-        "events are sent to Kafka beside the transaction, not written into the outbox; the process can be made to die "
-        "between the two writes",
+        "events are sent directly to Kafka, outside the transaction, instead of being written to the outbox; "
+        "optionally, the process crashes between the two writes",
         "|crash-after-commit|crash-before-commit",
         "on, crash-after-commit or crash-before-commit",
     ),
-    "offset-first": Switch("the offset is committed before the event is handled"),
+    "offset-first": Switch("the consumer commits the offset before it handles the event"),
     "slow-handler": Switch(
-        "each event takes longer, by so many seconds", r"|[0-7](\.\d{1,3})?", "seconds below 8, such as 0.5"
+        "each event takes longer by the given number of seconds", r"|[0-7](\.\d{1,3})?", "seconds below 8, such as 0.5"
     ),
-    "poison-next": Switch("the next event can't be handled, however often it is tried"),
-    "strip-traceparent": Switch("events lose the trace that they belong to"),
+    "poison-next": Switch("the next event always fails, however often it is retried"),
+    "strip-traceparent": Switch("published events lose their trace context"),
 }
 """All fault switches; they are off by default."""
 
@@ -54,33 +54,39 @@ class Settings(BaseSettings):
         pattern=r"^postgresql://.+", description="the service's own database: postgresql://user:password@host:port/name"
     )
     kafka_bootstrap_servers: str = Field(
-        pattern=r"^[^\s:,]+:\d+(,[^\s:,]+:\d+)*$", description="host:port of a broker, several with commas between"
+        pattern=r"^[^\s:,]+:\d+(,[^\s:,]+:\d+)*$", description="host:port of one or more brokers, separated by commas"
     )
     datasets_dir: Path = Field(
-        description="the folder of the CSV files from which a new database gets its opening data"
+        description="the folder with the CSV files from which a new database loads its opening data"
     )
     http_host: str = Field(default="127.0.0.1", description="the address that the HTTP API listens on")
     http_port: int | None = Field(
-        default=None, ge=1, le=65535, description="the port of the HTTP API (a consumer-only process needs none)"
+        default=None, ge=1, le=65535, description="the port of the HTTP API (not used by a consumer-only process)"
     )
     otel_exporter_otlp_endpoint: str = Field(
-        default="", pattern=r"^(https?://.+)?$", description="where spans go, as OTLP over HTTP; empty for nowhere"
+        default="",
+        pattern=r"^(https?://.+)?$",
+        description="the collector that receives spans as OTLP over HTTP; empty for none",
     )
-    spans_file: str = Field(default="", description="the file that spans go to while no such endpoint listens")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="how much is logged")
+    spans_file: str = Field(default="", description="the file to which spans are written while no collector listens")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the lowest level that is logged"
+    )
     consumer_session_timeout_ms: int = Field(
-        default=3000, ge=1000, description="after so long without a heartbeat the broker gives the partitions to others"
+        default=3000,
+        ge=1000,
+        description="milliseconds without a heartbeat after which the broker reassigns the partitions",
     )
-    consumer_heartbeat_interval_ms: int = Field(default=500, ge=100, description="the time between two heartbeats")
+    consumer_heartbeat_interval_ms: int = Field(default=500, ge=100, description="milliseconds between two heartbeats")
     order_deadline_seconds: float = Field(
-        default=30.0, gt=0, le=86400, description="an order that is not completed by then is called off"
+        default=30.0, gt=0, le=86400, description="seconds after which an order that is not completed times out"
     )
     service_version: Literal["v1", "v2"] = Field(
-        default="v1", description="which of two versions it is, where a service has two: v2 is the canary"
+        default="v1", description="the version of a service that has two versions; v2 is the canary"
     )
     teaching_switches: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
-        description="what the lab does wrong on purpose: SWITCH or SWITCH=VALUE, with commas between",
+        description="the fault switches that are on: SWITCH or SWITCH=VALUE, separated by commas",
     )
 
     @field_validator("teaching_switches", mode="before")
@@ -106,9 +112,9 @@ def parse_switches(text: str) -> dict[str, str]:
     for one in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = one.partition("=")
         if name not in SWITCHES:
-            raise ValueError(f"there is no switch {name!r}; there are {', '.join(SWITCHES)}")
+            raise ValueError(f"unknown switch {name!r}; the switches are {', '.join(SWITCHES)}")
         if not re.fullmatch(SWITCHES[name].values, value):
-            raise ValueError(f"{name} can't be {value!r}; it can be {SWITCHES[name].example}")
+            raise ValueError(f"{name} does not accept {value!r}; it accepts {SWITCHES[name].example}")
         found[name] = value
     return found
 
@@ -131,5 +137,5 @@ def read_settings() -> Settings:
 
 def _explain(field: int | str, kind: str, message: str) -> str:
     name = str(field)
-    problem = "is missing" if kind == "missing" else f"is bad: {message}"
+    problem = "is missing" if kind == "missing" else f"is invalid: {message}"
     return f"{name.upper()} {problem} ({Settings.model_fields[name].description})"

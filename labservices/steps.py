@@ -50,7 +50,7 @@ def move(connection: Connection, table: Table, order_id: UUID, expected: str, ne
         If the row has another status.
     """
     if connection.execute(_move(table), {"moved": order_id, "expected": expected, **new}).rowcount != 1:
-        raise GuardFailed(f"order {order_id} in {table.name} is not {expected}, so it does not become {new['status']}")
+        raise GuardFailed(f"order {order_id} in {table.name} is not {expected}, so it can't become {new['status']}")
 
 
 @cache

@@ -41,7 +41,7 @@ class DatasetError(ValueError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__("\n  ".join([f"{count} in the data, nothing was loaded:", *map(str, self.problems)]))
+        super().__init__("\n  ".join([f"{count} in the data; nothing was loaded:", *map(str, self.problems)]))
 
 
 class BadValue(Exception):
@@ -56,7 +56,7 @@ Row = TypeVar("Row")
 def identifier(text: str) -> str:
     """Parse an id: lower-case words of letters and digits joined by hyphens."""
     if len(text) > MAX_ID_LENGTH or not re.fullmatch(ID_PATTERN, text):
-        raise BadValue(f"lower-case letters and digits joined by single hyphens, at most {MAX_ID_LENGTH}")
+        raise BadValue(f"lower-case letters and digits joined by single hyphens, at most {MAX_ID_LENGTH} characters")
     return text
 
 
@@ -68,14 +68,14 @@ def optional(parse: Column) -> Column:
 def name(text: str) -> str:
     """Parse a display name."""
     if not text or len(text) > MAX_NAME_LENGTH or text != text.strip() or not text.isprintable():
-        raise BadValue(f"1 to {MAX_NAME_LENGTH} printable characters without spaces around them")
+        raise BadValue(f"1 to {MAX_NAME_LENGTH} printable characters without leading or trailing spaces")
     return text
 
 
 def currency(text: str) -> str:
     """Parse an ISO 4217 currency code."""
     if not re.fullmatch(r"[A-Z]{3}", text):
-        raise BadValue("three capital letters, like EUR")
+        raise BadValue("three capital letters, such as EUR")
     return text
 
 
@@ -117,7 +117,7 @@ class Table(Generic[Row]):
         if text is not None:
             self._parse(text, columns, row_type)
         if not self.rows and not self.problems:
-            self.report(None, None, "no rows", "at least one")
+            self.report(None, None, "no rows", "at least one row")
 
     def report(self, line: int | None, field: str | None, seen: str, expected: str) -> None:
         """Record a problem."""
@@ -127,7 +127,7 @@ class Table(Generic[Row]):
         try:
             data = path.read_bytes()
         except OSError as error:
-            self.report(None, None, error.strerror or str(error), "a file that can be read")
+            self.report(None, None, error.strerror or str(error), "a readable file")
             return None
         try:
             return data.decode("utf-8-sig")  # spreadsheets often add a byte order mark
@@ -172,7 +172,7 @@ class Table(Generic[Row]):
         for line, row in self.rows:
             value = getattr(row, field)
             if value in first:
-                self.report(line, field, f"{value!r} again", f"each {field} once (first on line {first[value]})")
+                self.report(line, field, f"{value!r} is repeated", f"each {field} once (first on line {first[value]})")
             first.setdefault(value, line)
 
     def values(self) -> list[Row]:

@@ -17,12 +17,12 @@ FILE = Path(__file__).parents[1] / "docs" / "asyncapi.yaml"
 PARTITIONS = 4
 
 DESCRIPTION = """\
-What the four services of the lab say to each other. Every record is written by Debezium's outbox event router,
-from a row of the writing service's `outbox` table. The key is the order's id, so the events of one order stay
-in order within a topic. A record comes at least once; `ce_id` tells which event it is.
+The events that the four services of the lab publish. Debezium's outbox event router writes every record from a
+row of the publishing service's `outbox` table. The key is the order's id, so the events of one order stay in
+order within a topic. A record is delivered at least once; `ce_id` identifies its event.
 
-A reader ignores types and fields that it does not know. An unknown major version (in `ce_dataschema`), an
-invalid payload, a missing key or a missing `ce_id` make a record invalid.
+A consumer ignores unknown types and fields. A record is invalid if its major version (in `ce_dataschema`) is
+unknown, its payload is invalid, or its key or `ce_id` is missing.
 """
 
 
@@ -45,13 +45,17 @@ def make_asyncapi() -> dict[str, Any]:
 
 HEADERS: dict[str, Any] = {
     "type": "object",
-    "description": "CloudEvents 1.0 in Kafka's binary mode, and what the lab puts beside it; each value is text",
+    "description": "CloudEvents 1.0 in Kafka's binary mode, and the lab's additional headers; each value is text",
     "required": ["ce_id", "ce_type", "ce_source", "ce_time", "ce_specversion", "ce_dataschema", "content-type"],
     "properties": {
         "ce_id": {"type": "string", "format": "uuid", "description": "the event's id, a UUID version 7"},
-        "ce_type": {"type": "string", "enum": list(EVENTS), "description": "the name of the message"},
-        "ce_source": {"type": "string", "description": "who says it: urn:sagalab:SERVICE"},
-        "ce_time": {"type": "string", "format": "date-time", "description": "when it was said"},
+        "ce_type": {"type": "string", "enum": list(EVENTS), "description": "the event type, the message's name"},
+        "ce_source": {"type": "string", "description": "the publishing service: urn:sagalab:SERVICE"},
+        "ce_time": {
+            "type": "string",
+            "format": "date-time",
+            "description": "when the event was appended to the outbox",
+        },
         "ce_specversion": {"type": "string", "const": "1.0"},
         "ce_dataschema": {
             "type": "string",
@@ -59,11 +63,11 @@ HEADERS: dict[str, Any] = {
             "description": "the payload's schema with its version: urn:sagalab:TYPE:MAJOR.MINOR",
         },
         "content-type": {"type": "string", "const": "application/json"},
-        "traceparent": {"type": "string", "description": "W3C Trace Context: the span in which it was said"},
+        "traceparent": {"type": "string", "description": "W3C Trace Context: the span that published the event"},
         "causation_id": {
             "type": ["string", "null"],
             "format": "uuid",
-            "description": "the event upon which it was said, where there is one",
+            "description": "the id of the event that caused this one, if any",
         },
     },
 }
@@ -80,7 +84,7 @@ def _events_of(service: str) -> list[type[Event]]:
 def _describe_channel(service: str) -> dict[str, Any]:
     return {
         "address": f"{service}.events",
-        "description": f"What the {service} service says.",
+        "description": f"The events that the {service} service publishes.",
         "messages": {event.type(): {"$ref": f"#/components/messages/{event.type()}"} for event in _events_of(service)},
         "bindings": {"kafka": {"partitions": PARTITIONS}},
     }

@@ -51,7 +51,7 @@ class LabError(Exception):
     def __str__(self) -> str:
         parts = [self.problem]
         if self.log:
-            parts.append("The end of its log:\n" + "\n".join(f"    {line}" for line in self.log.splitlines()))
+            parts.append("Last lines of its log:\n" + "\n".join(f"    {line}" for line in self.log.splitlines()))
         if self.next_step:
             parts.append(f"Next step: {self.next_step}")
         return "\n".join(parts)
@@ -61,7 +61,7 @@ def one_of(name: str, known: Iterable[str]) -> str:
     """Return advice for an unknown name: the closest known name, if one is close, and all known names."""
     names = list(known)
     close = difflib.get_close_matches(name, names, 1)
-    meant = f"did you mean {close[0]!r}? Else " if close else ""
+    meant = f"did you mean {close[0]!r}? Otherwise " if close else ""
     return f"{meant}use one of {', '.join(names)}"
 
 
@@ -198,4 +198,4 @@ def advice_on_code(log: str, name: str) -> str:
     if not error or not places:
         return ""
     file, line = places[-1]
-    return f"mend {file}, line {line}, or bring it back by `git checkout -- {file}`; then `lab start {name}`"
+    return f"fix {file}, line {line}, or restore it with `git checkout -- {file}`; then run `lab start {name}`"

@@ -117,11 +117,11 @@ class Lab:
         if state.phase != "stopped" and self._something_runs():
             if self.wanted_mode not in (None, "auto", state.mode):
                 raise LabError(
-                    f"The lab runs in {state.mode} mode, and {self.wanted_mode!r} is asked for.",
+                    f"The lab runs in {state.mode} mode, but {self.wanted_mode!r} was requested.",
                     next_step="run `lab down` first, or use a lab of another name (LAB_NAME)",
                 )
             return
-        failed = ModeChoice("local", "containers do not work here")
+        failed = ModeChoice("local", "containers failed on this machine")
         choice = failed if self._without_containers else choose_mode(self.wanted_mode)
         progress.say(str(choice))
         state.mode = choice.mode
@@ -229,8 +229,8 @@ class Lab:
             if not in_containers or not is_first or asked_for(self.wanted_mode) != "auto":
                 raise
             progress.say(
-                f"Containers do not work here, so the lab starts as local processes: {error.problem} "
-                "LAB_MODE=containers insists on containers."
+                f"Containers failed, so the lab starts as local processes: {error.problem} "
+                "To require containers, set LAB_MODE=containers."
             )
             self._without_containers = True
             self._bring_up_once(progress, renew_slots=renew_slots)
@@ -258,7 +258,7 @@ class Lab:
                     if not lost_its_port(error):
                         raise
                     # Another process took the port between the check and the use, such as another lab's startup.
-                    progress.say("a port was taken by somebody else meanwhile; starting again with others")
+                    progress.say("another process took a port; starting again with other ports")
                     self._take_back(backend, before)
                     backend.prepare(progress)
                     Start(self.services, backend, progress, renew_slots=renew_slots).run()
@@ -558,7 +558,7 @@ class Lab:
     def _running(self) -> Endpoints:
         """Return the addresses of the components; raise NotRunning if the lab was never started or was shut down."""
         if self._store.read().phase == "stopped":
-            raise NotRunning("The lab is not running.", next_step="`lab up` starts it")
+            raise NotRunning("The lab is not running.", next_step="run `lab up`")
         return self.endpoints
 
     def _set_phase(

@@ -131,12 +131,12 @@ class StateStore:
         except OSError as error:
             raise StorageTrouble(
                 f"The lab can't read its state file {path}: {error.strerror or error}.",
-                next_step="make it readable for you, or use a lab of another name (LAB_NAME)",
+                next_step="make the file readable, or use a lab of another name (LAB_NAME)",
             ) from error
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise LabError(
                 f"The lab's state file {path} is damaged ({error}).",
-                next_step="run `lab down`: it ends what this lab left running, keeps its data, and sets the file aside",
+                next_step="run `lab down`: it stops the lab's processes, keeps its data, and renames the damaged file",
             ) from error
 
     def set_aside(self) -> None:
@@ -183,7 +183,7 @@ class StateStore:
             elif not to_end:
                 raise StorageTrouble(
                     f"The lab can't lock {self.paths.lock_file}: {error.strerror or error}.",
-                    next_step="free some space, or make the folder writable",
+                    next_step="free disk space, or make the folder writable",
                 ) from error
         try:
             yield
@@ -193,13 +193,13 @@ class StateStore:
     def _wait_for_lock(self, wait: float, waiting: Callable[[str], None] | None) -> None:
         holder = self._holder()
         if waiting and wait:
-            waiting(f"{holder} is changing this lab; waiting for it")
+            waiting(f"{holder} is changing this lab; waiting for it to finish")
         try:
             self._lock.acquire(timeout=wait)
         except Timeout:
             raise LabBusy(
                 f"{holder} is changing this lab.",
-                next_step="wait until it is done, or end that process and run `lab down`",
+                next_step="wait until it has finished, or stop that process and run `lab down`",
             ) from None
 
     def _holder(self) -> str:

@@ -53,7 +53,7 @@ def parts_for(service: Service, settings: Settings) -> Parts:
     parts = Parts(prepare=put_unique_keys_back)
     on = settings.teaching_switches
     for switch, value in sorted(on.items(), key=lambda item: list(SWITCHES).index(item[0])):
-        log.warning("the switch %s is on", f"{switch}={value}" if value else switch)
+        log.warning("the fault switch %s is on", f"{switch}={value}" if value else switch)
         match switch:
             case "inbox-off":
                 parts = replace(parts, inbox=NoInbox)
@@ -143,7 +143,9 @@ def put_unique_keys_back(engine: Engine, service: Service) -> None:
     duplicate effect stays visible; its key is restored after the duplicate is removed, for example by `lab reset`.
     """
     if missing := _put_back(engine, service):
-        log.warning("without guards, until what is there twice was cleared away: %s", ", ".join(missing))
+        log.warning(
+            "unique keys stay dropped until the duplicate rows are removed (`lab reset`): %s", ", ".join(missing)
+        )
         threading.Thread(target=_put_back_later, args=(engine, service), name="unique-keys", daemon=True).start()
 
 
@@ -279,7 +281,7 @@ class OffsetFirst(EventConsumer):
             try:
                 consumer.commit(offsets=[next_one], asynchronous=False)
             except KafkaException as error:
-                log.warning("offset not committed: %s", error)
+                log.warning("the offset commit failed: %s", error)
         super()._take(consumer, message)
 
 

@@ -13,12 +13,12 @@ from labservices.storage.database import Transaction
 
 T = TypeVar("T")
 
-Limit = Annotated[int, Query(ge=1, le=200, description="how many items at most")]
-Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before")]
+Limit = Annotated[int, Query(ge=1, le=200, description="maximum number of items")]
+Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the previous page")]
 
 
 class Page(BaseModel, Generic[T]):
-    """One page of a collection; ``next_cursor`` is null on the last one."""
+    """One page of a collection; ``next_cursor`` is null on the last page."""
 
     items: list[T]
     next_cursor: str | None
@@ -73,4 +73,4 @@ def _decode(cursor: str, kind: type) -> object:
 
 
 def _bad_cursor() -> Problem:
-    return invalid("cursor", "this is no cursor of this collection")
+    return invalid("cursor", "the cursor is not valid for this collection")

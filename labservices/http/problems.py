@@ -22,7 +22,7 @@ TITLES = {
 
 
 class FieldError(BaseModel):
-    """What is wrong with one part of a request."""
+    """The problem with one part of a request."""
 
     pointer: str
     detail: str
@@ -114,7 +114,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(DatabaseAway)
     async def away(request: Request, error: DatabaseAway) -> JSONResponse:
-        detail = "the service's database can't be reached now; nothing was changed, try again later"
+        detail = "the service's database is unavailable; nothing was changed, so try again later"
         return Problem(503, "database-away", detail, headers={"Retry-After": "1"}).response()
 
     @app.exception_handler(RequestValidationError)
@@ -129,7 +129,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        return Problem(500, "internal-error", "the service failed; its log says why").response()
+        return Problem(500, "internal-error", "the service failed; see its log for the cause").response()
 
 
 def _pointer(place: tuple[int | str, ...]) -> str:

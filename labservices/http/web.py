@@ -174,7 +174,7 @@ class Patience:
             await request
             return
         given_up = True
-        detail = "no answer in time; whether it was done is not known (an Idempotency-Key makes it safe to ask again)"
+        detail = "no response in time; the request may have been processed (an Idempotency-Key makes it safe to retry)"
         problem = Problem(503, "no-answer-in-time", detail, headers={"Retry-After": "1"})
         await problem.response()(scope, receive, send)
 
@@ -195,7 +195,7 @@ class Check:
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(run_in_threadpool(self._result))
         done, _ = await asyncio.wait({self._running}, timeout=CHECK_SECONDS)
-        return self._running.result() if done else f"no answer within {CHECK_SECONDS:g} s"
+        return self._running.result() if done else f"no response within {CHECK_SECONDS:g} s"
 
     def _result(self) -> str:
         try:
@@ -212,15 +212,15 @@ def _health(database: Database, consumer: EventConsumer) -> APIRouter:
 
     @router.get("/healthz/live")
     async def live() -> dict[str, str]:
-        """Tell that the process works. It asks nobody, so it holds whatever else is away."""
+        """Report that the process is running, even if the database and the broker are unavailable."""
         return {"status": "live"}
 
     @router.get("/healthz/ready", responses=problems.answers(503))
     async def ready() -> dict[str, Any]:
-        """Tell whether requests can be served.
+        """Report whether the service can process requests.
 
-        Without its database a service can do nothing. Without the broker it still accepts orders, and the events wait
-        in the outbox: then it is `degraded`.
+        Without its database, the service can't process any request. Without the broker, it still accepts orders, and
+        their events wait in the outbox; the status is then `degraded`.
         """
         answers = await asyncio.gather(check_database(), check_broker())
         checks = dict(zip(("database", "broker"), answers, strict=True))
@@ -231,7 +231,7 @@ def _health(database: Database, consumer: EventConsumer) -> APIRouter:
 
     @router.get("/metrics", response_class=Response)
     async def read_metrics(request: Request) -> Response:
-        """Give the metrics as Prometheus reads them, with exemplars for those who ask for OpenMetrics."""
+        """Return the metrics for Prometheus; in the OpenMetrics format, they have exemplars."""
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
         if media_type.startswith("application/openmetrics-text"):
             # Escaping checks every character of every name, which takes a third of the time. No name here needs it.
@@ -251,7 +251,7 @@ def _management(database: Database, consumer: EventConsumer) -> APIRouter:
     @router.post("/consumer/pause")
     def pause() -> dict[str, Any]:
         if not consumer.pause():
-            raise Problem(503, "still-consuming", "the consumer has not finished its record yet; ask again")
+            raise Problem(503, "still-consuming", "the consumer has not finished its record yet; try again")
         return consumer.state()
 
     @router.post("/consumer/resume")
@@ -261,13 +261,13 @@ def _management(database: Database, consumer: EventConsumer) -> APIRouter:
 
     @router.get("/parked-records")
     def parked_records() -> dict[str, Any]:
-        """List what is parked: dead letters, what waits behind them, and what is tried again."""
+        """List the parked records: dead letters, records behind them, and records that will be retried."""
         with database.transaction() as tx:
             return {"items": parking.listing(tx.connection), "next_cursor": None}
 
     @router.post("/dead-letters/{parking_id}/replay", status_code=202)
     def replay(parking_id: int) -> dict[str, Any]:
-        """Have a dead letter tried anew; what is parked behind it follows."""
+        """Replay a dead letter; the records that are parked behind it follow."""
         with database.transaction() as tx:
             if not parking.replay(tx.connection, parking_id):
                 raise not_found("dead letter", parking_id)
@@ -276,7 +276,7 @@ def _management(database: Database, consumer: EventConsumer) -> APIRouter:
 
     @router.post("/dead-letters/{parking_id}/discard")
     def discard(parking_id: int) -> dict[str, Any]:
-        """Drop a dead letter for good; what is parked behind it follows."""
+        """Drop a dead letter permanently; the records that are parked behind it follow."""
         with database.transaction() as tx:
             if not parking.discard(tx.connection, parking_id):
                 raise not_found("dead letter", parking_id)

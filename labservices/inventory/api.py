@@ -34,7 +34,7 @@ class Product(BaseModel):
 
 
 class Restock(BaseModel):
-    """Goods that arrive."""
+    """A delivery of goods to the warehouse."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -42,14 +42,14 @@ class Restock(BaseModel):
 
 
 class ReservationLine(BaseModel):
-    """So many of one product."""
+    """A quantity of one product."""
 
     sku: str
     quantity: int
 
 
 class Reservation(BaseModel):
-    """What inventory did for one order."""
+    """The reservation of one order's goods."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -87,7 +87,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
 
     @router.post("/products/{sku}/restock", responses=answers(404))
     def restock(sku: NameInPath, goods: Restock) -> Product:
-        """Put goods that arrive into the warehouse."""
+        """Add delivered goods to a product's stock."""
         update = products.update().where(products.c.sku == sku).values(on_hand=products.c.on_hand + goods.quantity)
         movement = {"movement_id": uuid7(), "effect": "restock", "sku": sku, "quantity": goods.quantity}
         with database.transaction() as tx:
@@ -99,7 +99,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
 
     @router.get("/reservations")
     def list_reservations(order_id: UUID | None = None, limit: Limit = 50, cursor: Cursor = None) -> Page[Reservation]:
-        """List the reservations, the newest first."""
+        """List the reservations, newest first."""
         query = select(reservations).where(reservations.c.status != Status.TOMBSTONE)
         if order_id is not None:
             query = query.where(reservations.c.order_id == order_id)

@@ -71,7 +71,7 @@ def undo(status: Status) -> Status | None:
         case Status.RESERVED:
             return Status.RELEASED
         case Status.SHIPPED:
-            raise OutOfStep("an error event about an order whose goods have left")
+            raise OutOfStep("received an error event for an order whose goods have left")
         case _:
             return None
 
@@ -85,5 +85,5 @@ def complete(status: Status) -> bool:
         If no goods are reserved, so that the order can't have been completed.
     """
     if status not in (Status.RESERVED, Status.SHIPPED):
-        raise OutOfStep(f"OrderCompleted where the reservation is {status}")
+        raise OutOfStep(f"received OrderCompleted for an order whose reservation is {status}")
     return status is Status.RESERVED

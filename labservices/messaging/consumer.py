@@ -178,7 +178,7 @@ class EventConsumer:
                 try:
                     self._consume()
                 except Exception:  # a consumer that stops silently would be worse than any error
-                    log.exception("the consumer failed; it joins its group again")
+                    log.exception("the consumer failed; it rejoins its group")
                     time.sleep(AWAY_RETRY)
                 with self._changed:
                     self._consuming = False
@@ -249,12 +249,12 @@ class EventConsumer:
 
     def _note_database_away(self, error: DatabaseAway) -> None:
         if not self._database_away:
-            log.warning("the database is away (%s); waiting for it", error)
+            log.warning("the database is unavailable (%s); waiting for it", error)
         self._database_away = True
 
     def _note_database_back(self) -> None:
         if self._database_away:
-            log.info("the database is back")
+            log.info("the database is available again")
         self._database_away = False
 
     def _retry_what_is_due(self, consumer: Consumer) -> None:
@@ -300,7 +300,7 @@ class EventConsumer:
             consumer.list_topics(self._service.topics[0], timeout=1)
         except KafkaException:
             return False
-        log.warning("no answer from the group in %g s; joining it anew", JOIN_PATIENCE)
+        log.warning("the group assigned no partitions within %g s; rejoining it", JOIN_PATIENCE)
         return True
 
     def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:
@@ -321,7 +321,7 @@ class EventConsumer:
         """Schedule another attempt if a commit failed; the inbox rejects records that arrive twice because of it."""
         if error is None:
             return
-        log.warning("offsets not committed yet: %s", error)
+        log.warning("the offset commit failed; it is retried for the assigned partitions: %s", error)
         self._commit_due = time.monotonic() + AWAY_RETRY
         for one in offsets:
             if (one.topic, one.partition) in self._assigned:

@@ -74,4 +74,4 @@ class DeadLetters:
         except (KafkaException, BufferError) as error:
             raise BrokerAway(str(error)) from error
         if not answers or answers[0] is not None:
-            raise BrokerAway(str(answers[0]) if answers else "no answer in time")
+            raise BrokerAway(str(answers[0]) if answers else "no acknowledgement in time")

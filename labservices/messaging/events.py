@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 Sku = Annotated[str, Field(min_length=1, max_length=64, examples=["MUG-BLUE"])]
-Cents = Annotated[int, Field(ge=0, description="money in minor units", examples=[1250])]
+Cents = Annotated[int, Field(ge=0, description="amount of money in minor units", examples=[1250])]
 Reason = Annotated[str, Field(min_length=1, max_length=64, examples=["insufficient_stock"])]
 
 # The reasons that the four services report.
@@ -28,7 +28,7 @@ ORDER_CANCELLED = "order_cancelled"
 
 
 class Line(BaseModel):
-    """One line of an order: so many of one product, at the price of the moment of ordering."""
+    """One line of an order: a product, its quantity, and its price at the time of the order."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
@@ -69,7 +69,7 @@ class Event(BaseModel):
 
 
 class ErrorEvent(Event):
-    """Something went wrong, or someone called it off: each service but the writer undoes what it did for the order."""
+    """A failure or a cancellation: each service except the publisher undoes its work for the order."""
 
     reason: Reason
 
@@ -78,31 +78,31 @@ class ErrorEvent(Event):
 
 
 class OrderCreated(Event):
-    """An order was accepted: inventory is asked to reserve its goods."""
+    """An order was accepted. The inventory service reserves its goods next."""
 
     topic = "order.events"
 
 
 class OrderCompleted(Event):
-    """Everything that was asked has succeeded; from here on the order can't be undone."""
+    """All steps succeeded. From now on, the order can't be undone."""
 
     topic = "order.events"
 
 
 class OrderCancelRequested(ErrorEvent):
-    """The customer called the order off in time."""
+    """The customer cancelled the order before it was completed."""
 
     topic = "order.events"
 
 
 class OrderTimedOut(ErrorEvent):
-    """The order took longer than the deadline allows."""
+    """The order was not completed before its deadline."""
 
     topic = "order.events"
 
 
 class OrderCancelled(Event):
-    """Everything that was done for the order has been undone."""
+    """The order is cancelled, and all work for it has been undone."""
 
     topic = "order.events"
 
@@ -113,7 +113,7 @@ class OrderCancelled(Event):
 
 
 class Shortage(BaseModel):
-    """One product of which too little was there."""
+    """A product whose stock was too low for the order."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
@@ -123,7 +123,7 @@ class Shortage(BaseModel):
 
 
 class InventoryReserved(Event):
-    """The goods are set aside: payment is asked to capture the money."""
+    """The goods are reserved. The payment service captures the money next."""
 
     topic = "inventory.events"
 
@@ -131,7 +131,7 @@ class InventoryReserved(Event):
 
 
 class InventoryReservationFailed(ErrorEvent):
-    """The goods could not be set aside."""
+    """The goods could not be reserved."""
 
     topic = "inventory.events"
 
@@ -140,7 +140,7 @@ class InventoryReservationFailed(ErrorEvent):
 
 
 class InventoryReleased(Event):
-    """The goods that were set aside are free again."""
+    """The reserved goods are available again."""
 
     topic = "inventory.events"
 
@@ -151,7 +151,7 @@ class InventoryReleased(Event):
 
 
 class PaymentCompleted(Event):
-    """The money was captured: shipping is asked to schedule the shipment."""
+    """The money was captured. The shipping service schedules the shipment next."""
 
     topic = "payment.events"
 
@@ -168,7 +168,7 @@ class PaymentFailed(ErrorEvent):
 
 
 class PaymentRefunded(Event):
-    """The money that was captured was given back."""
+    """The captured money was refunded."""
 
     topic = "payment.events"
 
@@ -180,7 +180,7 @@ class PaymentRefunded(Event):
 
 
 class ShipmentScheduled(Event):
-    """A carrier will come for the goods: the order service is told that the last step succeeded."""
+    """The shipment is scheduled with a carrier. This was the last step of the saga."""
 
     topic = "shipping.events"
 
@@ -189,7 +189,7 @@ class ShipmentScheduled(Event):
 
 
 class ShippingFailed(ErrorEvent):
-    """No shipment could be scheduled."""
+    """The shipment could not be scheduled."""
 
     topic = "shipping.events"
 
@@ -197,7 +197,7 @@ class ShippingFailed(ErrorEvent):
 
 
 class ShipmentCancelled(Event):
-    """The shipment that was scheduled will not leave."""
+    """The scheduled shipment was cancelled."""
 
     topic = "shipping.events"
 

@@ -186,7 +186,7 @@ class EventHandling:
             with event_spans.burial(self._service.name, parked.record):
                 self._dead_letters.send(parked)
         except BrokerAway as error:
-            log.warning("a dead letter waits for the broker: %s", error)
+            log.warning("a dead letter can't be published yet; it will be retried: %s", error)
             parking.put_off(tx.connection, parked.parking_id)
             return Outcome.BEHIND
         parking.note_dead(tx.connection, parked.parking_id)
@@ -201,7 +201,7 @@ def _noted(span: Span, outcome: Outcome) -> Outcome:
 def log_failure(record: Record, error: Exception, failure: Failure) -> None:
     """Log why a record was not handled, with a stack trace only if the code may be the cause."""
     where = f"{record.topic}[{record.partition}]@{record.offset}"
-    then = "given up" if failure.state is State.GIVEN_UP else "to be tried again"
+    then = "it will be dead-lettered" if failure.state is State.GIVEN_UP else "it will be retried"
     log.error(
         "%s can't be handled (attempt %d; %s): %r", where, failure.attempts, then, error, exc_info=not failure.permanent
     )

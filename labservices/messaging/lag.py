@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 from labservices.telemetry.gauges import Gauge, family
 
 PATIENCE = 2.0
-LAG = Gauge("consumer_lag_records", "Records that the service's group has not done yet", ("topic", "partition"), "")
+LAG = Gauge("consumer_lag_records", "Records that the consumer group has not committed yet", ("topic", "partition"), "")
 
 
 class Lag:

@@ -101,7 +101,7 @@ def event_type(record: Record) -> type[Event] | None:
     """
     name = record.headers.get("ce_type")
     if not name:
-        raise InvalidRecord("no header ce_type")
+        raise InvalidRecord("the header ce_type is missing")
     known = EVENTS.get(name)
     return known if known and known.topic == record.topic else None
 
@@ -116,20 +116,20 @@ def open_record(record: Record, expected: type[Event]) -> Envelope:
     """
     _check_version(record.headers.get("ce_dataschema"), expected)
     if record.value is None:
-        raise InvalidRecord("no payload")
+        raise InvalidRecord("the payload is missing")
     try:
         event_id = UUID(record.headers["ce_id"])
     except KeyError:
-        raise InvalidRecord("no header ce_id") from None
+        raise InvalidRecord("the header ce_id is missing") from None
     except ValueError:
-        raise InvalidRecord("the header ce_id is no UUID") from None
+        raise InvalidRecord("the header ce_id is not a UUID") from None
     try:
         event = expected.model_validate_json(record.value)
     except ValidationError as error:
         places = ", ".join(f"{'.'.join(map(str, one['loc'])) or 'payload'}: {one['msg']}" for one in error.errors())
-        raise InvalidRecord(f"the payload is no {expected.type()}: {places}") from None
+        raise InvalidRecord(f"the {expected.type()} payload is invalid: {places}") from None
     if record.key != str(event.order_id):
-        raise InvalidRecord(f"the key is {record.key!r} where the order is {event.order_id}")
+        raise InvalidRecord(f"the key is {record.key!r}; expected the order id {event.order_id}")
     return Envelope(record, event_id, event, record.headers.get("traceparent"))
 
 
@@ -139,4 +139,4 @@ def _check_version(dataschema: str | None, expected: type[Event]) -> None:
     found = _DATASCHEMA.match(dataschema)
     major = expected.version.split(".")[0]
     if not found or found["type"] != expected.type() or found["major"] != major:
-        raise InvalidRecord(f"the schema is {dataschema!r} where {expected.type()} {major}.x is known")
+        raise InvalidRecord(f"the schema is {dataschema!r}; expected {expected.type()} {major}.x")

@@ -29,7 +29,7 @@ class NewLine(BaseModel):
 
 
 class NewOrder(BaseModel):
-    """What a customer sends to order something."""
+    """A customer's request for a new order."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -39,7 +39,7 @@ class NewOrder(BaseModel):
 
 
 class OrderLine(BaseModel):
-    """One line of an order, at the price of the moment of ordering."""
+    """One line of an order, with its price at the time of the order."""
 
     sku: str
     quantity: int
@@ -47,7 +47,7 @@ class OrderLine(BaseModel):
 
 
 class Order(BaseModel):
-    """An order as it stands."""
+    """An order in its current state."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -65,7 +65,7 @@ class Order(BaseModel):
 
 
 class StatusChange(BaseModel):
-    """A status that an order took, and the event upon which it did."""
+    """A status of an order, and the event that caused it."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -85,7 +85,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
 
     @router.post("/orders", status_code=201, responses={200: {"model": Order}, **answers(409)})
     def place_order(request: NewOrder, response: Response, idempotency_key: Key = None) -> Order:
-        """Take an order. Sent again with the same `Idempotency-Key`, it answers the same order with `200`."""
+        """Place an order. Another request with the same `Idempotency-Key` returns the same order with `200`."""
         with database.transaction() as tx:
             try:
                 order, is_new = commands.place(tx, request.model_dump(), idempotency_key, price)
@@ -103,7 +103,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
     def list_orders(
         status: Status | None = None, customer_id: NameFilter = None, limit: Limit = 50, cursor: Cursor = None
     ) -> Page[Order]:
-        """List orders, the newest first."""
+        """List orders, newest first."""
         query = select(orders)
         if status is not None:
             query = query.where(orders.c.status == status)
@@ -124,7 +124,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
 
     @router.get("/orders/{order_id}/history", responses=answers(404))
     def read_history(order_id: UUID, limit: Limit = 50, cursor: Cursor = None) -> Page[StatusChange]:
-        """Read which statuses an order has had, in their order."""
+        """List an order's status changes, oldest first."""
         query = select(order_history).where(order_history.c.order_id == order_id)
         with database.transaction() as tx:
             if commands.read_order(tx, order_id) is None:
@@ -134,7 +134,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
 
     @router.post("/orders/{order_id}/cancel", status_code=202, responses=answers(404, 409))
     def cancel_order(order_id: UUID) -> Order:
-        """Call an order off. Asked again, it changes nothing; once the order is COMPLETED, it is too late."""
+        """Cancel an order. A repeated request changes nothing; a COMPLETED order can't be cancelled."""
         with database.transaction() as tx:
             try:
                 order = commands.cancel(tx, order_id)

@@ -83,7 +83,7 @@ def effect_of(event: type[Event]) -> str:
             return f"{step.success.topic.removesuffix('.events')} answered"
         if event is step.undo:
             return f"{step.success.topic.removesuffix('.events')} undone"
-    raise ValueError(f"{event.type()} is no answer")
+    raise ValueError(f"{event.type()} is not an answer of a step")
 
 
 def cancel(status: Status) -> bool:

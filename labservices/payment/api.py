@@ -20,7 +20,7 @@ from labservices.storage.database import Database, Transaction
 
 
 class LedgerEntry(BaseModel):
-    """Money that moved: `capture` takes it from the customer's account, `refund` gives it back."""
+    """A movement of money: `capture` debits the customer's account, and `refund` credits it."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -32,7 +32,7 @@ class LedgerEntry(BaseModel):
 
 
 class Payment(BaseModel):
-    """What payment did for one order."""
+    """The payment of one order, with its ledger entries."""
 
     payment_id: UUID
     order_id: UUID
@@ -57,7 +57,7 @@ class Account(BaseModel):
 
 
 class Deposit(BaseModel):
-    """Money that a customer pays in."""
+    """A deposit into a customer's account."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -73,7 +73,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
 
     @router.get("")
     def list_payments(order_id: UUID | None = None, limit: Limit = 50, cursor: Cursor = None) -> Page[Payment]:
-        """List the payments, the newest first."""
+        """List the payments, newest first."""
         query = _payments if order_id is None else _payments.where(payments.c.order_id == order_id)
         with database.transaction() as tx:
             rows, next_cursor = read_page(tx, query, payments.c.payment_id, limit, cursor, newest_first=True)

@@ -16,7 +16,7 @@ from labservices.storage.database import Database
 
 
 class Shipment(BaseModel):
-    """What shipping did for one order."""
+    """The shipment of one order."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -39,7 +39,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
 
     @router.get("/shipments")
     def list_shipments(order_id: UUID | None = None, limit: Limit = 50, cursor: Cursor = None) -> Page[Shipment]:
-        """List the shipments, the newest first."""
+        """List the shipments, newest first."""
         query = _shipments if order_id is None else _shipments.where(shipments.c.order_id == order_id)
         with database.transaction() as tx:
             rows, next_cursor = read_page(tx, query, shipments.c.shipment_id, limit, cursor, newest_first=True)

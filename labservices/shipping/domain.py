@@ -65,7 +65,7 @@ def undo(status: Status) -> Status | None:
         case Status.SCHEDULED:
             return Status.CANCELLED
         case Status.DISPATCHED:
-            raise OutOfStep("an error event about an order whose shipment has left")
+            raise OutOfStep("received an error event for an order whose shipment has left")
         case _:
             return None
 
@@ -79,5 +79,5 @@ def complete(status: Status) -> bool:
         If no shipment is scheduled, so that the order can't have been completed.
     """
     if status not in (Status.SCHEDULED, Status.DISPATCHED):
-        raise OutOfStep(f"OrderCompleted where the shipment is {status}")
+        raise OutOfStep(f"received OrderCompleted for an order whose shipment is {status}")
     return status is Status.SCHEDULED

@@ -117,7 +117,7 @@ class Database:
     def _away_told(self) -> Iterator[None]:
         """Raise `DatabaseAway` for every error that shows that the database is unavailable."""
         if not self.schema_made.is_set():
-            raise DatabaseAway("the tables have not been made yet")
+            raise DatabaseAway("the schema has not been created yet")
         try:
             yield
         except (DBAPIError, PoolTimeout) as error:

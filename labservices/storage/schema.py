@@ -46,8 +46,9 @@ def make_schema(engine: Engine, service: Service, datasets: Path) -> None:
             service.load_opening_data(connection, datasets)
         elif connection.execute(text(_SHAPE)).scalar() != _shape(connection, service):
             raise OtherSchema(
-                f"the database of {service.name} was made by another version of labservices/{service.name}/tables.py; "
-                "`lab down --purge` and `lab up` make it anew, without its rows"
+                f"the database of {service.name} was created by another version of "
+                f"labservices/{service.name}/tables.py; run `lab down --purge` and `lab up` to create it again, "
+                "without its rows"
             )
     with engine.begin() as connection:
         connection.execute(text(_LOCK))

@@ -123,7 +123,7 @@ class SpanFile(SpanExporter):
                 self._drop_older_half()
         except OSError as error:
             if not self._complained:
-                log.warning("spans can't be written: %s", error)
+                log.warning("spans can't be written to %s, and are lost: %s", self._path, error)
             self._complained = True
             return SpanExportResult.FAILURE
         self._complained = False

@@ -82,13 +82,13 @@ _IF_THERE_IS_A_SLOT = "WHERE EXISTS (SELECT FROM pg_replication_slots WHERE slot
 OF_ALL = (
     Gauge(
         "outbox_waiting_rows",
-        "Outbox rows that the relay has not taken yet",
+        "Outbox rows that the relay has not read yet",
         (),
         f"SELECT (SELECT count(*) FROM ({_WAITING}) AS waiting) {_IF_THERE_IS_A_SLOT}",
     ),
     Gauge(
         "outbox_waiting_age_seconds",
-        "Age of the oldest outbox row that the relay has not taken yet",
+        "Age of the oldest outbox row that the relay has not read yet",
         (),
         f"""
         SELECT (SELECT coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(created_at))), 0)
@@ -98,7 +98,7 @@ OF_ALL = (
     ),
     Gauge(
         "parked_records_current",
-        "Records that are parked now",
+        "Records that are currently parked",
         ("state",),
         "SELECT state, count(*) FROM parked_records GROUP BY state",
         (("behind",), ("retrying",), ("given_up",), ("dead",)),

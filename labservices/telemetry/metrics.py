@@ -15,40 +15,43 @@ from labservices.messaging.events import Event, OrderCancelled, OrderCompleted
 
 disable_created_metrics()  # they double the output, and Prometheus 2 stores them as separate series
 
-HTTP_REQUESTS = Counter("http_requests_total", "HTTP requests answered", ["method", "route", "status"])
+HTTP_REQUESTS = Counter("http_requests_total", "Answered HTTP requests", ["method", "route", "status"])
 HTTP_DURATION = Histogram(
     "http_request_duration_seconds",
-    "Time from a request to its answer",
+    "Time from a request to its response",
     ["method", "route"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 
 # outcome: handled; duplicate (its id was in the inbox); ignored (this service does not handle it); failed (to be
 # retried); behind (parked behind a record that failed)
-EVENTS = Counter("events_total", "Events taken from Kafka", ["type", "outcome"])
+EVENTS = Counter("events_total", "Events consumed from Kafka", ["type", "outcome"])
 EVENT_DURATION = Histogram(
     "event_handling_seconds",
-    "Time that an event's transaction took",
+    "Duration of an event's transaction",
     ["type"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
 )
 WAYS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 RELAY = Histogram(
-    "event_relay_seconds", "Time from an outbox row to its record, by the record's reader", ["topic"], buckets=WAYS
+    "event_relay_seconds",
+    "Time from an outbox row to its record, as measured by the record's consumer",
+    ["topic"],
+    buckets=WAYS,
 )
 DELIVERY = Histogram(
-    "event_delivery_seconds", "Time from an outbox row until a handler has its event", ["topic"], buckets=WAYS
+    "event_delivery_seconds", "Time from an outbox row until a handler receives its event", ["topic"], buckets=WAYS
 )
 
 # outcome: as above, and dead (dead-lettered: sent to the dead-letter topic)
-PARKED = Counter("parked_records_total", "Tries of parked records", ["outcome"])
+PARKED = Counter("parked_records_total", "Attempts to handle parked records", ["outcome"])
 
 OUTBOX = Counter("outbox_events_total", "Events of committed transactions", ["type"])
-COMPENSATIONS = Counter("saga_compensations_total", "Steps undone for an order", ["type"])
-SAGA_ORDERS = Counter("saga_orders_total", "Orders that have come to their end", ["outcome", "reason"])
+COMPENSATIONS = Counter("saga_compensations_total", "Compensated steps", ["type"])
+SAGA_ORDERS = Counter("saga_orders_total", "Finished orders", ["outcome", "reason"])
 SAGA_DURATION = Histogram(
     "saga_duration_seconds",
-    "Time from an order to its end",
+    "Time from placing an order to its final status",
     ["outcome"],
     buckets=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60),
 )

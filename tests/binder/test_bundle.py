@@ -107,7 +107,7 @@ def test_it_installs_without_a_network(bundle: Path, tmp_path: Path) -> None:
         )
         said += done.stdout + done.stderr
         assert done.returncode == 0, said
-    assert "files of programs were taken from the bundle" in said
+    assert "program files from the bundle" in said
     assert "downloading" not in said
 
 

@@ -35,7 +35,7 @@ def test_an_installer_that_takes_long_tells_how_far_it_is(
     monkeypatch.setattr(start, "HEARTBEAT", 0.2)
     code = "import time; time.sleep(0.7)"
     assert start.run_watched([sys.executable, "-c", code], {}, check=True)
-    assert len(re.findall(r"\d+ packages are there", capfd.readouterr().out)) >= 2
+    assert len(re.findall(r"\d+ packages installed", capfd.readouterr().out)) >= 2
     fails: list[str | Path] = [sys.executable, "-c", "raise SystemExit(3)"]
     assert not start.run_watched(fails, {}, check=False)
     with pytest.raises(subprocess.CalledProcessError):

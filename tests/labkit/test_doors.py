@@ -93,7 +93,7 @@ def test_a_door_ends_with_a_jupyterlab_that_is_killed() -> None:
 def test_a_door_tells_what_is_being_fetched() -> None:
     """While Grafana is being downloaded, its page shows the progress; otherwise it shows how to install it."""
     where = replace(Endpoints(), services={"order": "http://127.0.0.1:1"})
-    assert "is being fetched. 3 of 150 MB" in answer("grafana", where, {"grafana": "3 of 150 MB"})[2]
+    assert "is being downloaded. 3 of 150 MB" in answer("grafana", where, {"grafana": "3 of 150 MB"})[2]
     assert "lab install grafana" in answer("grafana", where)[2]
 
 
@@ -107,7 +107,7 @@ def test_prometheus_is_behind_its_door(session: Session, jupyter: httpx.Client) 
     if httpx.get(url, follow_redirects=True).status_code == 200:
         assert page.url.path.startswith(f"{BASE}proxy/")
     else:
-        assert "shows no page" in page.text
+        assert "serves no web page" in page.text
         assert url in page.text
     asked = jupyter.get(f"{BASE}proxy/{urlsplit(url).port}/api/v1/query", params={"query": "up"})
     assert asked.json()["status"] == "success"
@@ -152,7 +152,7 @@ def test_what_knows_its_path_is_asked_for_all_of_it() -> None:
     services = {"order": "http://127.0.0.1:1"}
     where = Endpoints(services=services, observers={"jaeger": "http://127.0.0.1:7/user/a/proxy/absolute/7"})
     assert pages_of(where, "jaeger") == {"Jaeger": "proxy/absolute/7/search"}
-    assert "shows no page" in answer("jaeger", where)[2]
+    assert "serves no web page" in answer("jaeger", where)[2]
 
 
 def test_a_notebook_links_to_them(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

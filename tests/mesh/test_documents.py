@@ -121,7 +121,7 @@ def test_keys_are_texts() -> None:
     """A key that YAML reads as a number or a boolean becomes the text that JSON would use."""
     (document,) = load(f"{HEAD}  1: a\n  yes: b\n")
     assert document.spec == {"1": "a", "true": "b"}
-    assert "name of a field" in refused(f"{HEAD}  [a]: b\n").message
+    assert "a field name" in refused(f"{HEAD}  [a]: b\n").message
 
 
 def test_aliases_and_merges_are_followed() -> None:
@@ -144,14 +144,14 @@ def bomb(levels: int) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (bomb(12), "aliases grow to more than"),
-        ("a: &a [x]\n" + "b: {" + ", ".join(f"k{n}: *a" for n in range(30_000)) + "}", "aliases grow to more than"),
+        (bomb(12), "aliases expand to more than"),
+        ("a: &a [x]\n" + "b: {" + ", ".join(f"k{n}: *a" for n in range(30_000)) + "}", "aliases expand to more than"),
         ("a: &a [*a]", "no anchor `&a` that ends before it"),
         ("[" * 1_000_000, "nested more than"),
         ("{a: " * 100_000, "nested more than"),
         ("- " * 500_000, "nested more than"),
         ("? " * 500_000, "nested more than"),
-        ("".join(f"k{n}: v\n" for n in range(100_000)) + "k1: v\n", "stands twice"),
+        ("".join(f"k{n}: v\n" for n in range(100_000)) + "k1: v\n", "occurs twice"),
         ("- 1\n" * 900_000, "more than 300,000 values"),
         ("'" + "a" * 1_000_000, "never closed"),
     ],
@@ -209,7 +209,7 @@ def check_all(text: str) -> None:
 
 def test_documents_that_are_no_objects_are_named() -> None:
     """A list or a text instead of an object is reported, and so is each field that a head lacks."""
-    assert refused("- a\n- b").message.startswith("a list where an object")
+    assert refused("- a\n- b").message == "expected an object with apiVersion, kind, metadata and spec, found a list"
     assert refused("\n\nhello").line == 3
     with pytest.raises(InvalidYaml) as caught:
         load("a: 1\n---\nkind: [x]\napiVersion: v1\nmetadata: 5\n")
@@ -224,7 +224,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidYaml, match="can't be read"):
         read(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"a: b\nc: caf\xe9\n")
-    with pytest.raises(InvalidYaml, match=r"latin:2: the byte 0xe9, which is not UTF-8"):
+    with pytest.raises(InvalidYaml, match=r"latin:2: the byte 0xe9 is not valid UTF-8"):
         read(tmp_path / "latin.yaml", "latin")
 
 

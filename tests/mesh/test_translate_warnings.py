@@ -54,8 +54,8 @@ def test_a_warning_names_its_line() -> None:
 @pytest.mark.parametrize(
     ("case", "field", "message"),
     [
-        ("38-gateway-of-others", "spec.selector", "selects no gateway"),
-        ("52-duplicate-names", "metadata.name", "takes only the last"),
+        ("38-gateway-of-others", "spec.selector", "does not select the lab's gateway"),
+        ("52-duplicate-names", "metadata.name", "uses only the last"),
         ("34-wildcard-hosts", "spec.gateways[0]", "no server of the Gateway `default/wild`"),
         ("32-port-level-settings", "spec.http[3].route[0].destination", "several ports"),
     ],

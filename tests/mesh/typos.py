@@ -169,57 +169,73 @@ PROBLEMS = [
     Slip(
         "{name: shop, namespace", "{name: shop, namespce", "namespce", "metadata.namespce", "did you mean `namespace`?"
     ),
-    Slip("name: shop,", "name: My_Shop,", "My_Shop", "metadata.name", "small letters"),
+    Slip("name: shop,", "name: My_Shop,", "My_Shop", "metadata.name", "lowercase letters"),
     # wrong types
     Slip(
         'hosts: ["shop.lab.test"]',
         "hosts: shop.lab.test",
         "hosts: shop",
         "spec.hosts",
-        'a list is expected, such as ["shop.lab.test"]',
+        'expected a list such as ["shop.lab.test"]',
     ),
     Slip(
         "weight: 80",
         'weight: "80"',
         '"80"',
         f"{HTTP}[0].route[0].weight",
-        "an integer such as 80 is expected, without quotes",
+        "expected an integer such as 80 without quotes",
     ),
-    Slip("weight: 80", "weight: 80%", "80%", f"{HTTP}[0].route[0].weight", "the text `80%` where an integer"),
-    Slip("weight: 80", "weight: 79.5", "79.5", f"{HTTP}[0].route[0].weight", "the number 79.5 where an integer"),
+    Slip(
+        "weight: 80",
+        "weight: 80%",
+        "80%",
+        f"{HTTP}[0].route[0].weight",
+        "expected an integer such as 80, found the string `80%`",
+    ),
+    Slip(
+        "weight: 80",
+        "weight: 79.5",
+        "79.5",
+        f"{HTTP}[0].route[0].weight",
+        "expected an integer such as 80, found the number 79.5",
+    ),
     Slip("weight: 80", "weight:", "weight:\n", f"{HTTP}[0].route[0].weight", "is empty"),
-    Slip("timeout: 4s", "timeout: 4", "timeout: 4", f"{HTTP}[0].timeout", 'a duration is expected, such as "2s"'),
-    Slip("timeout: 4s", "timeout: 4 seconds", "4 seconds", f"{HTTP}[0].timeout", "a duration is expected"),
+    Slip("timeout: 4s", "timeout: 4", "timeout: 4", f"{HTTP}[0].timeout", 'expected a duration such as "2s"'),
+    Slip("timeout: 4s", "timeout: 4 seconds", "4 seconds", f"{HTTP}[0].timeout", "expected a duration"),
     Slip("timeout: 4s", "timeout: 0s", "timeout: 0s", f"{HTTP}[0].timeout", "at least 1ms"),
-    Slip("timeout: 4s", "timeout: 1d", "1d", f"{HTTP}[0].timeout", "a duration is expected"),
+    Slip("timeout: 4s", "timeout: 1d", "1d", f"{HTTP}[0].timeout", "expected a duration"),
     Slip(
         "{value: 33}",
         "33",
         "33",
         f"{HTTP}[1].fault.abort.percentage",
-        "the number 33 where a mapping of fields is expected: `value`",
+        "expected a mapping of fields (`value`), found the number 33",
     ),
     Slip(
         "{number: 8000}}\n",
         "8000}\n",
         "port: 8000",
         f"{HTTP}[0].route[0].destination.port",
-        "a mapping of fields is expected: `number`",
+        "expected a mapping of fields (`number`)",
     ),
     Slip(
         "uri: {exact: /broken}", "uri: /broken", "uri: /broken", f"{HTTP}[1].match[0].uri", "`exact`, `prefix`, `regex`"
     ),
-    Slip("{version: v2}\n---", "{version: 2}\n---", "{version: 2}", "spec.subsets[1].labels.version", 'in quotes: "2"'),
+    Slip(
+        "{version: v2}\n---", "{version: 2}\n---", "{version: 2}", "spec.subsets[1].labels.version", 'in quotes ("2")'
+    ),
     Slip(
         "x-canary: {regex",
         "x-canary: yes, x-more: {regex",
         "x-canary: yes",
         f"{HTTP}[0].match[0].headers.x-canary",
-        "the boolean true where a mapping",
+        "found the boolean true",
     ),
     Slip("status: 200", "status: ok", "status: ok", f"{HTTP}[3].directResponse.status", "an integer"),
     Slip("bind: 127.0.0.9", "bind: true", "bind: true", "spec.servers[0].bind", "in quotes"),
-    Slip("ports: {http: 18102}", "ports: [18102]", "18102", "spec.endpoints[1].ports", "a list where a mapping"),
+    Slip(
+        "ports: {http: 18102}", "ports: [18102]", "18102", "spec.endpoints[1].ports", "(remove the `- `), found a list"
+    ),
     # missing fields
     Slip("  host: order\n", "", "spec:\n  trafficPolicy", "spec.host", "is missing"),
     Slip("destination: {host: order}", "weight: 100", "weight: 100", f"{HTTP}[1].route[0].destination", "is missing"),
@@ -288,14 +304,14 @@ PROBLEMS = [
         "{number: 8443, name: admin",
         "admin",
         "spec.ports[1].number",
-        "port 8443 stands twice",
+        "port 8443 occurs twice",
     ),
     Slip(
         "{number: 9443, name: admin",
         "{number: 9443, name: web",
         "9443, name: web",
         "spec.ports[1].name",
-        "`web` stands twice",
+        "`web` occurs twice",
     ),
     Slip("{http: 18101}", "{http: 181010}", "181010", "spec.endpoints[0].ports.http", "a port from 1 to 65535"),
     Slip(
@@ -312,7 +328,7 @@ PROBLEMS = [
         "weight: 0\n    - destination: {host: order, subset: v2}",
         "    route:\n    - destination: {host: order, subset: v1",
         f"{HTTP}[0].route",
-        "come to 0",
+        "add up to 0",
     ),
     Slip("{value: 33}", "{value: 330}", "330", f"{HTTP}[1].fault.abort.percentage.value", "from 0 to 100"),
     Slip("{value: 7.5}", "{value: -7.5}", "-7.5", f"{HTTP}[0].mirrorPercentage.value", "from 0 to 100"),
@@ -336,7 +352,7 @@ PROBLEMS = [
         f"{HTTP}[4].route",
         "both `redirect` and `route`",
     ),
-    Slip("rewrite: {uri: /}", "rewrite: {}", "rewrite: {}", f"{HTTP}[4].rewrite", "an empty rewrite"),
+    Slip("rewrite: {uri: /}", "rewrite: {}", "rewrite: {}", f"{HTTP}[4].rewrite", "the rewrite is empty"),
     Slip("    route:\n    - destination: {host: order}\n", "", "- name: broken", f"{HTTP}[1].route", "is missing"),
     Slip("[POST]", "[post]", "[post]", f"{HTTP}[0].corsPolicy.allowMethods[0]", "did you mean `POST`?"),
     Slip(
@@ -344,7 +360,7 @@ PROBLEMS = [
         'regex: "(?!no).*"',
         "(?!no)",
         f"{HTTP}[0].match[0].headers.x-canary.regex",
-        "a negative look ahead",
+        "a negative lookahead",
     ),
     Slip(
         'regex: "yes|true"',
@@ -371,22 +387,22 @@ PROBLEMS = [
     Slip("protocol: HTTP2", "protocol: HTP", "HTP", "spec.servers[0].port.protocol", "did you mean `HTTP`?"),
     Slip("protocol: HTTP2", "protocol: HTTPS", "- port: {number: 18080", "spec.servers[0].tls", "is missing"),
     Slip("bind: 127.0.0.9", "bind: localhost", "localhost", "spec.servers[0].bind", "an IP address"),
-    Slip("127.0.0.2,", "localhost,", "localhost", "spec.endpoints[1].address", "`resolution: DNS` takes names"),
+    Slip("127.0.0.2,", "localhost,", "localhost", "spec.endpoints[1].address", "`resolution: DNS` accepts names"),
     Slip(
         "payment.lab.test}",
         "payment.lab.test:80}",
         "lab.test:80",
         "spec.endpoints[0].address",
-        "the port stands in `ports`",
+        "the port belongs in `ports`",
     ),
     Slip("{http: 18102}", "{htpp: 18102}", "htpp", "spec.endpoints[1].ports.htpp", "did you mean `http`?"),
-    Slip('["shop.lab.test"]', '["http://shop.lab.test"]', "http://", "spec.hosts[0]", "a host is expected"),
+    Slip('["shop.lab.test"]', '["http://shop.lab.test"]', "http://", "spec.hosts[0]", "expected a host"),
     Slip(
         "  - name: v2\n    labels",
         "  - name: v1\n    labels",
         "  - name: v1\n    labels: {version: v2}",
         "spec.subsets[1].name",
-        "stands twice",
+        "occurs twice",
     ),
     # references to missing objects
     Slip(
@@ -445,14 +461,14 @@ PROBLEMS = [
         "name: order,",
         "{name: order, namespace: default}\nspec:\n  hosts: [payment",
         "metadata.name",
-        "stands twice",
+        "duplicate ServiceEntry",
     ),
 ]
 
 WARNINGS = [
     Slip("{percentage: {value: 33}, ", "{", "httpStatus", f"{HTTP}[1].fault.abort.percentage", "never fires"),
     Slip("{percentage: {value: 44}, ", "{", "fixedDelay", f"{HTTP}[1].fault.delay.percentage", "never fires"),
-    Slip("    fault:\n", "    retries: {attempts: 3}\n    fault:\n", "fault:", f"{HTTP}[1].fault", "never retry"),
+    Slip("    fault:\n", "    retries: {attempts: 3}\n    fault:\n", "fault:", f"{HTTP}[1].fault", "never retries"),
     Slip(
         "perTryTimeout: 1s",
         "perTryTimeout: 5s",
@@ -465,28 +481,28 @@ WARNINGS = [
     ),
     Slip("      weight: 80\n", "", "subset: v1, port", f"{HTTP}[0].route[0].weight", "counts as 0"),
     Slip("  gateways: [lab-gateway]\n", "", 'spec:\n  hosts: ["shop', "spec.gateways", "names no gateway"),
-    Slip("{istio: ingressgateway}", "{istio: ingress}", "istio: ingress}", "spec.selector", "selects no gateway"),
+    Slip("{istio: ingressgateway}", "{istio: ingress}", "istio: ingress}", "spec.selector", "does not select"),
     Slip(
         "labels: {version: v2}\n---",
         "labels: {version: v3}\n---",
         "v3}\n---",
         "spec.subsets[1].labels",
-        "no endpoint of `order` has version: v3",
+        "no endpoint of `order` has the labels version: v3",
     ),
     Slip(
         'hosts: ["*"]',
         'hosts: ["*.shop.test"]',
         '"shop.lab.test"',
         "spec.hosts[0]",
-        "no gateway that is named here serves",
+        "none of the gateways of this VirtualService serves",
     ),
-    Slip("{exact: GET}", "{exact: get}", "{exact: get}", f"{HTTP}[0].match[0].method.exact", "methods are in capitals"),
+    Slip("{exact: GET}", "{exact: get}", "{exact: get}", f"{HTTP}[0].match[0].method.exact", "methods are uppercase"),
     Slip(
         "{prefix: /old}",
         "{prefix: old}",
         "{prefix: old}",
         f"{HTTP}[2].match[0].uri.prefix",
-        "every path begins with `/`",
+        "every path starts with `/`",
     ),
     Slip(
         "hosts: [payment.default.svc.cluster.local]",
@@ -495,7 +511,7 @@ WARNINGS = [
         "spec.hosts[0]",
         "has no dot",
     ),
-    Slip("{httpHeaderName: x-user}", "{}", "consistentHash", f"{DR}.loadBalancer.consistentHash", "not what to hash"),
+    Slip("{httpHeaderName: x-user}", "{}", "consistentHash", f"{DR}.loadBalancer.consistentHash", "has no hash key"),
 ]
 
 YAML = [
@@ -507,10 +523,10 @@ YAML = [
         "weight: 80\n      weight: 81",
         "weight: 81",
         "",
-        "`weight` stands twice in one mapping: here and on line",
+        "`weight` occurs twice in one mapping: here and on line",
     ),
     Slip('hosts: ["*"]', "hosts: [*]", "hosts: [*]", "", "write it as"),
-    Slip("host: order, subset: v2}", "host: order, subset: v2", "weight: 20", "", "`,` or `}` is expected"),
+    Slip("host: order, subset: v2}", "host: order, subset: v2", "weight: 20", "", "expected `,` or `}`"),
     Slip('regex: "yes|true"', 'regex: "\\d+"', "\\d+", "", "use single quotes"),
     Slip("weight: 80", "weight: *eighty", "*eighty", "", "no anchor `&eighty`"),
     Slip("weight: 80", "weight: !percent 80", "!percent", "", "the tag `!percent`"),
@@ -521,7 +537,7 @@ YAML = [
         "1\nkind: Gateway\napiversion: x",
         "apiVersion: networking.istio.io/1",
         "apiVersion",
-        "is no version",
+        "has no version",
     ),
     Slip("metadata: {name: shop, namespace: default}\n", "", "v1\nkind: VirtualService", "metadata", "is missing"),
     Slip(
@@ -531,7 +547,9 @@ YAML = [
         "metadata.name",
         "is missing",
     ),
-    Slip("{name: shop, namespace: default}", "{name: 5}", "name: 5", "metadata.name", "a number where a string"),
+    Slip(
+        "{name: shop, namespace: default}", "{name: 5}", "name: 5", "metadata.name", "expected a string, found a number"
+    ),
 ]
 
 

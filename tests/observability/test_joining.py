@@ -106,7 +106,7 @@ def test_what_is_missing_is_obtained_while_the_lab_runs(registry: Registry, tmp_
         assert status["components"]["prometheus"]["state"] == "running"
         assert status["state"] == "ready"
         assert status["not_fetched"] == ["jaeger", "grafana", "istiod"]
-        assert "`lab install jaeger grafana istiod` tries again" in grounds.must("status")
+        assert "`lab install jaeger grafana istiod` retries it" in grounds.must("status")
         before = steps["istiod"].at
         grounds.must("up")
         assert not obtaining.is_at_work(grounds.lab)

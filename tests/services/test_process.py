@@ -90,8 +90,8 @@ def test_missing_and_bad_settings_are_named(log: Path) -> None:
     for name in (
         "DATABASE_URL is missing",
         "DATASETS_DIR is missing",
-        "KAFKA_BOOTSTRAP_SERVERS is bad",
-        "HTTP_PORT is bad",
+        "KAFKA_BOOTSTRAP_SERVERS is invalid",
+        "HTTP_PORT is invalid",
     ):
         assert name in text
     assert "Traceback" not in text

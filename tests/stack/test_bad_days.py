@@ -277,7 +277,7 @@ def test_a_service_whose_code_is_broken(shared: Grounds, tmp_path: Path) -> None
     before = shared.pids()
     for verb in (("start", "payment"), ("up",), ("reset",)):
         done = shared.run(*verb, PYTHONPATH=str(tmp_path))
-        assert_clear(done, "SyntaxError", "mend labservices/payment/handlers.py, line 1", "lab start payment")
+        assert_clear(done, "SyntaxError", "fix labservices/payment/handlers.py, line 1", "lab start payment")
     assert before.items() <= shared.pids().items()
     handlers.write_text(whole)
     shared.must("start", "payment", PYTHONPATH=str(tmp_path))

@@ -89,7 +89,7 @@ def test_a_part_comes_back_to_its_port(grounds: Grounds) -> None:
         process.destroy(grounds.processes())
         refused = grounds.run("start", "order-db")
         assert refused.returncode != 0
-        assert "another lab does" in refused.stderr
+        assert "because another lab uses it" in refused.stderr
     finally:
         later.release()
 

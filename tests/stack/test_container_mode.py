@@ -174,7 +174,7 @@ def test_where_containers_fail_the_lab_starts_as_local_processes(grounds: Ground
     """In mode `auto` only, one line gives the reason, no container is left, and an order completes."""
     up = grounds.run("up", LAB_MODE="auto", LAB_IMAGE_CONNECT="localhost:9/no/such/image:1")
     assert up.returncode == 0, up.stderr
-    (said,) = [line for line in up.stderr.splitlines() if line.startswith("Containers do not work here")]
+    (said,) = [line for line in up.stderr.splitlines() if line.startswith("Containers failed")]
     assert "localhost:9/no/such/image:1 can't be pulled" in said
     assert "LAB_MODE=containers" in said
     assert grounds.status()["mode"] == "local"
@@ -188,7 +188,7 @@ def test_no_permission_on_the_socket(tmp_path: Path) -> None:
     code = f"{become}; from labstack.backends.choice import choose_mode; print(choose_mode('auto'))"
     environment = {**os.environ, "HOME": str(tmp_path), "LAB_MODE": "auto"}
     said = python(code, environment)
-    assert "Local mode: You may not talk to the Docker engine" in said
+    assert "Local mode: You are not allowed to use the Docker engine" in said
 
 
 def test_a_mode_that_there_is_not(shared: Grounds) -> None:

@@ -35,7 +35,7 @@ CHECKS = [
     "Java",
     "PostgreSQL",
     "gateway",
-    "watching",
+    "observability",
     "memory",
     "cache",
     "leftovers",

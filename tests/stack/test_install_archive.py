@@ -154,7 +154,7 @@ def test_a_proxy_that_can_not_be_used_is_told(
 ) -> None:
     """A proxy that can't be used, as in some desktop settings, is reported as an error."""
     monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1080")
-    with pytest.raises(ProgramMissing, match="proxy that this machine names"):
+    with pytest.raises(ProgramMissing, match="The proxy of this machine can't be used"):
         get(wanted("https://example.invalid"), paths)
 
 
@@ -181,12 +181,12 @@ def test_what_is_no_archive_is_refused(shown: tuple[Path, str], paths: LabPaths)
 def test_a_server_that_does_not_have_it(shown: tuple[Path, str], paths: LabPaths) -> None:
     """The error has the address and the server's response, or the reason why there is none."""
     folder, address = shown
-    with pytest.raises(ProgramMissing, match=r"sums.txt can't be fetched: 404"):
+    with pytest.raises(ProgramMissing, match=r"sums.txt can't be downloaded: 404"):
         get(wanted(address), paths)
     publish(folder, **{ARCHIVE: b""})
-    with pytest.raises(ProgramMissing, match=rf"{ARCHIVE} can't be fetched: 404"):
+    with pytest.raises(ProgramMissing, match=rf"{ARCHIVE} can't be downloaded: 404"):
         get(wanted(address), paths)
-    with pytest.raises(ProgramMissing, match="can't be fetched: "):
+    with pytest.raises(ProgramMissing, match="can't be downloaded: "):
         get(wanted("http://127.0.0.1:9"), paths)
 
 

@@ -150,6 +150,6 @@ def test_a_registry_that_wants_a_token(tmp_path: Path, monkeypatch: pytest.Monke
             assert Tokens.asked == ["repository:lab-standin/tool:pull"]
             monkeypatch.setattr(Tokens, "do_GET", lambda self: self.send_error(503))
             elsewhere = LabPaths(tmp_path / "state", tmp_path / "other")
-            with pytest.raises(ProgramMissing, match=r"can't be asked: .*authentication"):
+            with pytest.raises(ProgramMissing, match=r"can't be queried: .*authentication"):
                 install(one, elsewhere, Progress(), ways=["image"])
     assert subprocess.run([program.path], capture_output=True, text=True).stdout == "tool\n"

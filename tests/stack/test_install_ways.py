@@ -83,8 +83,8 @@ def test_a_program_on_path_of_the_right_version_is_used_where_it_lies(
     [
         ("echo 1.30.2", "is 1.30.2"),
         ("echo 1.290.1", "is 1.290.1"),
-        ('echo \'Version:"unknown", GolangVersion:"go1.29.1"\'', "a version it does not tell"),
-        ("exit 1", "a version it does not tell"),
+        ('echo \'Version:"unknown", GolangVersion:"go1.29.1"\'', "an unknown version"),
+        ("exit 1", "an unknown version"),
     ],
 )
 def test_a_program_on_path_of_another_version_is_not_used(
@@ -104,7 +104,7 @@ def test_a_program_that_go_has_noted_the_version_in(bin_folder: Path, paths: Lab
     note = f"# mod\t{how.module}\t{how.version}\th1:x"
     wanted = replace(ISTIOD, by_go=how)
     script(bin_folder, "pilot-discovery", "echo unknown", note.replace("20260306", "20260307"))
-    with pytest.raises(ProgramMissing, match="does not tell"):
+    with pytest.raises(ProgramMissing, match="unknown version"):
         on_path(paths, wanted)
     script(bin_folder, "pilot-discovery", "echo unknown", note)
     assert on_path(paths, wanted) == wanted.version
@@ -114,7 +114,7 @@ def test_a_program_that_does_not_answer(bin_folder: Path, paths: LabPaths, monke
     """A program that does not respond times out, and no process of it remains."""
     monkeypatch.setattr("labstack.install.sources.on_path.PATIENCE", 0.3)
     script(bin_folder, "pilot-discovery", f"echo $$ >{bin_folder}/pid", "exec sleep 60")
-    with pytest.raises(ProgramMissing, match="does not say its version"):
+    with pytest.raises(ProgramMissing, match="does not report its version"):
         on_path(paths, ISTIOD)
     pid = int((bin_folder / "pid").read_text())
     with pytest.raises(ProcessLookupError):
@@ -124,7 +124,7 @@ def test_a_program_that_does_not_answer(bin_folder: Path, paths: LabPaths, monke
 def test_go_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, paths: LabPaths) -> None:
     """The error says that there is no Go, and names the required version."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ProgramMissing, match=r"no Go on PATH; 1\.19 or newer"):
+    with pytest.raises(ProgramMissing, match=r"Go is not on PATH; 1\.19 or newer"):
         from_go(Store(Entry("hello", "1", "hello", by_go=HELLO), paths), lambda text: None)
 
 
@@ -132,8 +132,8 @@ def test_go_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, p
     ("line", "message"),
     [
         ("echo go version go1.17.13 linux/amd64", r"go is go1\.17\.13; 1\.19 or newer is needed"),
-        ("echo 'the game of Go'", r"does not say its version, but 'the game of Go'"),
-        ("exit 1", r"does not say its version, but ''"),
+        ("echo 'the game of Go'", r"does not report its version, but 'the game of Go'"),
+        ("exit 1", r"does not report its version, but ''"),
     ],
 )
 def test_go_that_will_not_do(line: str, message: str, bin_folder: Path, paths: LabPaths) -> None:
@@ -150,7 +150,7 @@ def test_too_little_room_for_a_build(what: str, bin_folder: Path, paths: LabPath
     """Disk and memory are checked before anything is downloaded."""
     script(bin_folder, "go", "echo go version go1.26 linux/amd64")
     how = replace(HELLO, disk=1 << 60) if what == "disk" else replace(HELLO, memory=1 << 60)
-    with pytest.raises(StorageTrouble, match=r"the build takes 1152921504\.6 GB"):
+    with pytest.raises(StorageTrouble, match=r"the build needs 1152921504\.6 GB"):
         from_go(Store(Entry("hello", "1", "hello", by_go=how), paths), lambda text: None)
 
 
@@ -167,12 +167,12 @@ def test_without_any_way_the_message_has_them_all(
     message = str(failed.value)
     for part in (
         "from PATH: there is no pilot-discovery on PATH",
-        "from its official image: the registry of 127.0.0.1:9/istio/pilot:1.29.1 can't be asked",
-        "from its project's release archive: its project releases no archive that is known here",
-        "from its source, by Go:",
+        "from its official image: the registry of 127.0.0.1:9/istio/pilot:1.29.1 can't be queried",
+        "from its project's release archive: no release archive is known",
+        "from its source with Go:",
         "go is go1.17; 1.25 or newer is needed",
-        "to have it from its official image, check the network",
-        "put a pilot-discovery of version 1.29.1 on PATH yourself",
+        "to install it from its official image, check the network",
+        "put pilot-discovery 1.29.1 on PATH yourself",
     ):
         assert part in message
     assert find_program("istiod", paths) is None
@@ -224,7 +224,7 @@ def test_an_unknown_program() -> None:
     """The error for an unknown program lists the known ones."""
     with pytest.raises(UnknownComponent, match="'istoid'") as unknown:
         entry("istoid")
-    assert unknown.value.next_step == f"did you mean 'istiod'? Else use one of {', '.join(names())}"
+    assert unknown.value.next_step == f"did you mean 'istiod'? Otherwise use one of {', '.join(names())}"
 
 
 def test_every_entry_of_the_versions_file_can_be_read() -> None:
@@ -291,7 +291,7 @@ def test_the_command_lists_and_tells(bin_folder: Path, tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=60)
 
-    assert "istiod       1.29.1     not installed; to be had from PATH, or its official image" in run("--list").stdout
+    assert "istiod       1.29.1     not installed; available from PATH, or its official image" in run("--list").stdout
     program = script(bin_folder, "pilot-discovery", "echo 1.29.7")
     installed = run("istiod", "--from", "path", "--json")
     assert json.loads(installed.stdout)["path"] == str(program)

@@ -154,7 +154,7 @@ def test_a_component_can_be_driven_alone(shared: Grounds, name: str) -> None:
 
 def test_stop_is_on_purpose(shared: Grounds) -> None:
     """A stopped component is not failed, can't be paused or killed, and starts again, alone or with `lab up`."""
-    assert "has ended" in shared.must("stop", "shipping")
+    assert "has stopped" in shared.must("stop", "shipping")
     assert shared.status()["components"]["shipping"]["state"] == "stopped"
     assert shared.status()["state"] == "degraded"
     shared.must("stop", "shipping")

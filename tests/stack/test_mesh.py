@@ -73,7 +73,7 @@ def test_status_says_what_steers(steered: Grounds) -> None:
     named = {"istiod": "istiod 1.29.1", "translator": "the lab's translator"}
     status = steered.status()
     steers = status["components"]["envoy"]["control_plane"]
-    assert f"steered by {named[steers]}" in " ".join(steered.must("status").split())
+    assert f"configured by {named[steers]}" in " ".join(steered.must("status").split())
     assert steered.lab.mesh.control_plane == named[steers]
     assert status["endpoints"]["gateway"] == steered.lab.endpoints.gateway
     assert ("istiod" in status["components"]) == (steers == "istiod")
@@ -536,7 +536,7 @@ def test_one_verb_after_the_other(steered: Grounds, tmp_path: Path) -> None:
     assert "weight: 100" in must("mesh", "show", "virtualservice/order")
     assert "kind: Gateway" in must("mesh", "show")
     assert steered.run("mesh", "show", "nobody").returncode == 1
-    assert "Steered by" in must("mesh", "routes")
+    assert "Configured by" in must("mesh", "routes")
     assert '"name": "order"' in must("mesh", "routes", "--json")
     must("mesh", "reset")
     assert "weighted_clusters" in must("mesh", "diff")

@@ -101,7 +101,7 @@ def test_root_without_a_way_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     tmp_path.chmod(0o700)
     with pytest.raises(ProgramMissing, match="refuses to run as root") as raised:
         for_postgres(tmp_path / "postgres", tmp_path / "data")
-    assert "plain user" in raised.value.next_step
+    assert "unprivileged user" in raised.value.next_step
 
 
 # --- the cache
@@ -196,7 +196,7 @@ def test_the_network_goes_in_the_middle(few_jars: Path, monkeypatch: pytest.Monk
         for name in ("HTTPS_PROXY", "https_proxy"):
             monkeypatch.setenv(name, network.url)
         monkeypatch.setattr(jars, "THREADS", 1)
-        with pytest.raises(DownloadFailed, match="could not be fetched") as raised:
+        with pytest.raises(DownloadFailed, match="could not be downloaded") as raised:
             jars.fetch(few_jars)
     finally:
         network.close()
@@ -242,7 +242,7 @@ def test_two_labs_prepare_one_after_the_other(grounds: Grounds) -> None:
         assert prefetch.poll() is None
     out, err = prefetch.communicate(timeout=60)
     assert prefetch.returncode == 0, err
-    assert "Everything that a start needs is on this machine" in out
+    assert "Everything that the lab needs to start is on this machine" in out
 
 
 def test_a_lab_does_not_wait_for_the_archives_of_another(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:

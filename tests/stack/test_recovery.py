@@ -209,7 +209,7 @@ def test_a_consumer_asks_a_silent_group_again(shared: Grounds) -> None:
         assert wait_until(lambda: silent.poll(0.1) is None and silent.assignment(), 20)
         httpx.post(f"{consumer}/resume", timeout=10).raise_for_status()
         assert wait_until(lambda: httpx.get(consumer, timeout=5).json()["state"] == "joining the group", 10)
-        assert wait_until(lambda: "joining it anew" in lab.logs("shipping", 20), 40, interval=0.2)
+        assert wait_until(lambda: "rejoining it" in lab.logs("shipping", 20), 40, interval=0.2)
     finally:
         silent.close()
     assert ended(lab, place(lab)) == ("COMPLETED", None)
@@ -246,8 +246,8 @@ def test_the_log_kept_for_debezium_is_told(shared: Grounds) -> None:
     assert wait_until(lambda: "order-db" in lab.status(memory=False).retained, 15)
     kept = shared.status()["components"]["order-db"]["retained_wal_bytes"]
     assert 10_000 < kept < 512 * 1024 * 1024
-    assert "MB of its log for Debezium" in " ".join(shared.must("status").split())
-    assert "MB of its log for Debezium" in repr(lab)
+    assert "MB of write-ahead log for Debezium" in " ".join(shared.must("status").split())
+    assert "MB of write-ahead log for Debezium" in repr(lab)
     lab.start("connect")
     customer.assert_all_ended_as_expected()
     assert wait_until(lambda: lab.status(memory=False).retained == {}, 20)

@@ -45,7 +45,7 @@ def test_everything_comes_again_and_changes_nothing(shared: Grounds, destination
     before, seen = read_order(lab, order), records(lab, order)
     told = shared.must("outbox", "resend", order)
     said = Counter(record.topic.removesuffix(".events") for record in seen)
-    assert all(f"{service}: {rows} events come again" in told for service, rows in said.items())
+    assert all(f"{service}: {rows} events are published again" in told for service, rows in said.items())
 
     assert wait_until(lambda: len(records(lab, order)) == 2 * len(seen), 20, interval=0.1)
     content = Counter((r.headers["ce_id"], r.value, str(sorted(r.headers.items()))) for r in records(lab, order))

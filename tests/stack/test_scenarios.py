@@ -96,10 +96,10 @@ def test_a_healing_that_leaves_something_is_told(
 def test_one_at_a_time(whole: Grounds) -> None:
     """A second scenario is rejected while one is on, and so is a healing when none is on."""
     player = Player(whole.lab)
-    with pytest.raises(ScenarioOn, match="No scenario is on"):
+    with pytest.raises(ScenarioOn, match="No scenario is active"):
         player.heal()
     player.run(ALL["no-stock"])
-    with pytest.raises(ScenarioOn, match="no-stock is on"):
+    with pytest.raises(ScenarioOn, match="no-stock is active"):
         player.run(ALL["card-declined"])
     player.heal()
 
@@ -165,12 +165,12 @@ def test_every_verb_is_used() -> None:
     [
         (('chapter = "business"', 'chapter = "buisness"'), "no chapter 'buisness'"),
         (("minutes = 1\n", ""), "has no minutes"),
-        (("story", "storey"), "nobody knows storey"),
+        (("story", "storey"), "unknown keys: storey"),
         (("stop =", "stopp ="), "exactly one verb"),
-        (('{ stop = "payment" }', '{ stop = "payment", how = "hard" }'), r"inject, step 1 \(stop\): nobody knows how"),
-        ((', state = "stopped"', ""), "component wants state"),
+        (('{ stop = "payment" }', '{ stop = "payment", how = "hard" }'), r"inject, step 1 \(stop\): unknown keys: how"),
+        ((', state = "stopped"', ""), "component requires state"),
         (('[{ start = "payment" }]', "[]"), "heal is empty"),
-        (('title = "A test"', "title = "), "is no TOML"),
+        (('title = "A test"', "title = "), "is not valid TOML"),
     ],
 )
 def test_a_bad_file_is_refused(tmp_path: Path, change: tuple[str, str], says: str) -> None:

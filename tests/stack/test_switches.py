@@ -62,9 +62,9 @@ def test_a_switch_is_seen_and_touches_one_service(shared: Grounds, lab: Lab, swi
     assert told["state"] == "ready"
     on = {name: component["switches"] for name, component in told["components"].items() if "switches" in component}
     assert on == {"shipping": {switch: "1" if switch == "slow-handler" else ""}}
-    assert f"switched: {what}" in " ".join(shared.must("status").split())
+    assert f"fault switches: {what}" in " ".join(shared.must("status").split())
     for shown in (repr(lab), lab._repr_html_()):
-        assert shown.count(f"(switched: {what})") == 1
+        assert shown.count(f"(fault switches: {what})") == 1
     assert json.loads(shared.must("switch", "list", "--json"))["on"] == on
     shared.must("switch", "off", "shipping", switch)
     assert lab.switches == {}

@@ -55,7 +55,7 @@ def choose_mode(wanted: str | None = None) -> ModeChoice:
     LabError
         There is no such backend, or containers are requested and Docker does not answer.
     """
-    asked_by = "you asked for it" if wanted else "LAB_MODE says so"
+    asked_by = "explicitly requested" if wanted else "set by LAB_MODE"
     wanted = asked_for(wanted)
     if wanted != "auto":
         mode = checked_mode(wanted)
@@ -63,7 +63,7 @@ def choose_mode(wanted: str | None = None) -> ModeChoice:
             _ask_docker()
         return ModeChoice(mode, asked_by)
     if any(os.environ.get(name) for name in BINDER):
-        return ModeChoice("local", "on Binder there is no Docker")
+        return ModeChoice("local", "Binder has no Docker")
     try:
         return ModeChoice("containers", f"Docker {_ask_docker()} answers")
     except EngineAway as error:
@@ -75,5 +75,5 @@ def _ask_docker() -> str:
     # Docker's client takes a while to import, so it is imported only where it is needed.
     from labstack.backends.docker.engine import engine, speaking_plainly
 
-    with speaking_plainly("Docker can't be asked for its version"):
+    with speaking_plainly("Docker's version can't be queried"):
         return str(engine().version()["Version"])

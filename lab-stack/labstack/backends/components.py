@@ -237,7 +237,7 @@ class ControlPlane(HttpComponent):
             raise ComponentFailed(
                 f"istiod runs, but has read {self.resources()} of {wanted} resources, "
                 f"and knows {self.services()} of {entries} services.",
-                next_step="`lab logs istiod` tells why; `lab mesh reset` goes back to the lab's own configuration",
+                next_step="look at `lab logs istiod`; `lab mesh reset` restores the lab's own configuration",
             )
 
     @abstractmethod

@@ -35,11 +35,11 @@ VERDICT_STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
 SECTIONS = {
-    "Start and end": ("up", "down", "reset", "start", "stop", "restart", "prefetch", "install"),
-    "Look": ("status", "logs", "demo", "check", "doctor", "psql"),
-    "Break and heal": ("kill", "pause", "resume", "switch", "scenario", "dead-letters", "outbox"),
-    "The gateway": ("mesh",),
-    "The course, containers, the shell": ("notebooks", "images", "sweep", "completion"),
+    "Start and stop": ("up", "down", "reset", "start", "stop", "restart", "prefetch", "install"),
+    "Inspect": ("status", "logs", "demo", "check", "doctor", "psql"),
+    "Break and repair": ("kill", "pause", "resume", "switch", "scenario", "dead-letters", "outbox"),
+    "Gateway": ("mesh",),
+    "Course, containers, shell": ("notebooks", "images", "sweep", "completion"),
 }
 """The verbs, by section of the help text."""
 
@@ -66,7 +66,7 @@ class LabGroup(click.Group):
                 Console(stderr=True).print(Text(f"{error}", style="red"), soft_wrap=True)
             ctx.exit(1)
         except KeyboardInterrupt:
-            Console(stderr=True).print("Stopped by Ctrl-C; what this command had started is ended.")
+            Console(stderr=True).print("Interrupted; everything that this command started is stopped.")
             ctx.exit(130)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -79,7 +79,7 @@ class LabGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            ctx.fail(f"There is no verb {args[0]!r}: {one_of(args[0], self.list_commands(ctx))}.")
+            ctx.fail(f"There is no command {args[0]!r}: {one_of(args[0], self.list_commands(ctx))}.")
         return super().resolve_command(ctx, args)
 
 
@@ -94,12 +94,12 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> None:
 
 
 @click.group(cls=LabGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--name", envvar="LAB_NAME", help="Which of your labs (default: LAB_NAME, else 'default').")
-@click.option("--mode", type=click.Choice(["auto", *MODES]), help="What a start uses (default: LAB_MODE, else auto).")
+@click.option("--name", envvar="LAB_NAME", help="Name of the lab (default: LAB_NAME, else 'default').")
+@click.option("--mode", type=click.Choice(["auto", *MODES]), help="Backend of a start (default: LAB_MODE, else auto).")
 @click.version_option(package_name="saga-lab")
 @click.pass_context
 def main(ctx: click.Context, name: str | None, mode: str | None) -> None:
-    """A lab of four services, PostgreSQL, Debezium and Kafka, to learn by touching."""
+    """Run, inspect, break and repair a lab of four services, PostgreSQL, Debezium and Kafka."""
     # A closed terminal or a `kill` aborts a startup cleanly, as Ctrl-C does.
     for which in INTERRUPTIONS:
         # A command that was started with `nohup` outlives the terminal.
@@ -112,10 +112,12 @@ def main(ctx: click.Context, name: str | None, mode: str | None) -> None:
 
 @main.command()
 @as_json
-@click.option("--no-observability", is_flag=True, help="Without Prometheus, Jaeger and Grafana; nothing is fetched.")
+@click.option(
+    "--no-observability", is_flag=True, help="Start without Prometheus, Jaeger and Grafana; download nothing."
+)
 @click.pass_obj
 def up(lab: Lab, as_json: bool, no_observability: bool) -> None:
-    """Start the lab, or whatever of it isn't running; leaves it running."""
+    """Start all components that aren't running. They keep running after this command."""
     if no_observability:
         os.environ["LAB_OBSERVABILITY"] = "off"
     began = time.monotonic()
@@ -133,7 +135,7 @@ def up(lab: Lab, as_json: bool, no_observability: bool) -> None:
 @as_json
 @click.pass_obj
 def demo(lab: Lab, as_json: bool) -> None:
-    """Carry orders through the running lab and tell what happened (with --json: one order)."""
+    """Run orders, and show what happened to each (with --json: one order)."""
     from labstack.lifecycle import demo as show
 
     where = running(lab).endpoints
@@ -153,29 +155,32 @@ def _tell(console: Console, expected: Any, story: Any) -> None:
     console.print(Text("   status   ").append(" → ".join(h["status"] for h in story.history), style=style))
     console.print(Text("   events   " + " → ".join(kind for _, kind in story.events)))
     if order["failure_reason"]:
-        console.print(Text("   because  ").append(order["failure_reason"], style=style))
+        console.print(Text("   reason   ").append(order["failure_reason"], style=style))
 
 
 @main.command()
 @as_json
-@click.option("--wait", default=5.0, show_default=True, help="Seconds to wait for the lab to come to rest.")
+@click.option("--wait", default=5.0, show_default=True, help="Seconds to wait until the lab is at rest.")
 @click.pass_obj
 def check(lab: Lab, as_json: bool, wait: float) -> None:
-    """Judge every invariant of the saga, from the databases and topics themselves; exit status 1 if one is violated."""
+    """Check every invariant of the saga in databases and topics.
+
+    The exit status is 1 if an invariant is violated.
+    """
     verdicts = lab.check(wait)
     if as_json:
         keys = ("name", "holds", "figures", "offenders", "notes")
         click.echo(json.dumps([{key: getattr(verdict, key) for key in keys} for verdict in verdicts]))
     else:
         table = Table(box=None)
-        for column in ("", "what must be so", "figures"):
+        for column in ("", "invariant", "figures"):
             table.add_column(column, overflow="fold")
         for verdict in verdicts:
             sign, style = {True: ("holds", "green"), False: ("VIOLATED", "red"), None: ("open", "yellow")}[
                 verdict.holds
             ]
             figures = ", ".join(f"{name} {number}" for name, number in verdict.figures.items())
-            by = f"\nby {', '.join(verdict.offenders[:10])}" if verdict.offenders else ""
+            by = f"\nviolated by {', '.join(verdict.offenders[:10])}" if verdict.offenders else ""
             notes = "".join(f"\n{note}" for note in verdict.notes[:10])
             table.add_row(Text(sign, style=style), verdict.statement, figures + by + notes)
         Console().print(table)
@@ -186,10 +191,14 @@ def check(lab: Lab, as_json: bool, wait: float) -> None:
 @main.command()
 @click.pass_obj
 def reset(lab: Lab) -> None:
-    """Bring the data back to the course's start, without restarting programs; what is broken is started again first."""
-    with Console().status("bringing the data back to the course's start"):
+    """Restore the baseline data, without restarting components.
+
+    Afterwards all topics are empty, no event is in flight, and all fault switches are off. Components that are down or
+    paused are started first.
+    """
+    with Console().status("restoring the baseline data"):
         lab.reset()
-    click.echo("The lab is as at the course's start: opening data, empty topics, no lag.")
+    click.echo("The lab is reset: baseline data, empty topics, no lag.")
 
 
 def _verb(name: str, doing: str, done: str) -> Callable[..., None]:
@@ -203,34 +212,34 @@ def _verb(name: str, doing: str, done: str) -> Callable[..., None]:
     return command
 
 
-_verb("start", "Start a component; returns when it serves.", "serves")
-_verb("stop", "Stop a component gracefully.", "has ended")
-_verb("kill", "End a component at once, as a crash would (SIGKILL).", "was killed")
-_verb("restart", "Stop a component and start it, with its code as it is now.", "serves again")
-_verb("pause", "Freeze a component (SIGSTOP).", "is frozen")
-_verb("resume", "Let a frozen component go on (SIGCONT).", "goes on")
+_verb("start", "Start a component, and return when it is ready.", "is ready")
+_verb("stop", "Stop a component gracefully.", "has stopped")
+_verb("kill", "Kill a component at once, as a crash would (SIGKILL).", "was killed")
+_verb("restart", "Restart a component with its current code.", "is ready again")
+_verb("pause", "Pause a component (SIGSTOP).", "is paused")
+_verb("resume", "Resume a paused component (SIGCONT).", "runs again")
 
 
 @main.command()
-@click.option("--purge", is_flag=True, help="Remove this lab's data, too.")
+@click.option("--purge", is_flag=True, help="Also remove this lab's data.")
 @click.pass_obj
 def down(lab: Lab, purge: bool) -> None:
-    """Stop every process or container of this lab."""
+    """Stop all components of this lab: its processes or containers."""
     lab.down(purge=purge)
-    click.echo("The lab is down." + (" Its data are removed." if purge else ""))
+    click.echo("The lab is stopped." + (" Its data was removed." if purge else ""))
 
 
 @main.command()
 @as_json
 @click.pass_obj
 def doctor(lab: Lab, as_json: bool) -> None:
-    """Look for what could spoil a lab on this machine, and say what to do about it."""
+    """Check this machine for problems, and show how to fix each."""
     findings = lab.doctor()
     if as_json:
         click.echo(json.dumps([finding.__dict__ for finding in findings]))
     else:
         table = Table(box=None)
-        for column in ("", "check", "seen", "what to do"):
+        for column in ("", "check", "result", "advice"):
             table.add_column(column, overflow="fold")
         for finding in findings:
             style = VERDICT_STYLES[finding.verdict]
@@ -243,10 +252,13 @@ def doctor(lab: Lab, as_json: bool) -> None:
 @main.command()
 @click.pass_obj
 def prefetch(lab: Lab) -> None:
-    """Download everything that the lab needs to start, so that later starts need no network; start nothing."""
+    """Download all programs that the lab needs to start; start nothing.
+
+    Later starts then need no network.
+    """
     with stages(quiet=False) as listener:
         lab.prefetch(listener)
-    click.echo("Everything that a start needs is on this machine.")
+    click.echo("Everything that the lab needs to start is on this machine.")
 
 
 for command in (

@@ -7,26 +7,26 @@ import click
 
 @click.group()
 def images() -> None:
-    """Look at the images of container mode, and pin them by digest."""
+    """List the images of container mode, and pin them by digest."""
 
 
 @images.command("list")
 def list_images() -> None:
-    """List the images that a start in container mode uses, and whether each is here."""
+    """List the images of container mode, and mark those that are not downloaded yet."""
     from labstack.backends.docker.images import IMAGES, image, missing
 
     absent = missing(IMAGES)
     for name in IMAGES:
-        click.echo(f"{name:<10} {image(name)}{'  (not fetched yet)' if name in absent else ''}")
+        click.echo(f"{name:<10} {image(name)}{'  (not downloaded yet)' if name in absent else ''}")
     if unpinned := [name for name in IMAGES if "@" not in image(name)]:
         click.echo(f"Without a digest: {', '.join(unpinned)}. `lab images lock` reads and records their digests.")
 
 
 @images.command("lock")
 def lock_images() -> None:
-    """Ask the registries for the digests of the images that have none yet, and record them for you.
+    """Read the missing digests of the images from their registries, and record them.
 
-    From then on exactly these images are used. The record is images.json in your configuration folder.
+    From then on the lab uses exactly these images. The record is images.json in your configuration folder.
     """
     from labstack.backends.docker.lock import lock
     from labstack.config.digests import digests_file
@@ -38,11 +38,14 @@ def lock_images() -> None:
 
 @click.command()
 def sweep() -> None:
-    """Remove containers, networks and volumes of labs whose folder is gone (container mode)."""
+    """Remove the containers, networks and volumes of deleted labs.
+
+    A lab is deleted if its folder no longer exists. Only container mode leaves anything to remove.
+    """
     from labstack.backends.docker.checks import sweep as remove
 
     removed = remove()
     for kind, names in removed.items():
         click.echo(f"removed {kind}: {', '.join(names)}")
     if not removed:
-        click.echo("Nothing is left of any lab that is gone.")
+        click.echo("There is nothing to remove.")

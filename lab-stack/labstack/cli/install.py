@@ -21,21 +21,24 @@ EVERY = 60.0
 
 @click.command("install")
 @click.argument("wanted", metavar="[NAME]...", nargs=-1)
-@click.option("--from", "way", type=click.Choice(WAYS), help="Try this way only (default: all, in this order).")
-@click.option("--list", "listing", is_flag=True, help="List the programs and whether each is here.")
+@click.option(
+    "--from", "way", type=click.Choice(WAYS), help="Use only this install source (default: try all, in this order)."
+)
+@click.option("--list", "listing", is_flag=True, help="List the programs and whether each is installed.")
 @click.option(
     "--lock",
     is_flag=True,
-    help="Read and record the image's digest anew, unless versions.toml has it.",
+    help="Read the image's digest again and record it, unless versions.toml contains it.",
 )
-@click.option("--keep", is_flag=True, help="Keep what a build by Go has downloaded and compiled.")
+@click.option("--keep", is_flag=True, help="Keep the files that a Go build has downloaded and compiled.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else.")
 def install_command(
     wanted: tuple[str, ...], way: str | None, listing: bool, lock: bool, keep: bool, as_json: bool
 ) -> None:
-    """Get programs that no Python package brings: from PATH, the official image or release, Debian, or built by Go.
+    """Install programs that no Python package provides.
 
-    What is installed already is checked, and mended if it is damaged. `lab up` then takes it into the running lab.
+    The install sources are PATH, the official image or release, Debian, and a build with Go. A program that is already
+    installed is verified, and repaired if it is damaged. `lab up` then adds the program to the running lab.
     """
     paths = LabPaths.of_user()
     if listing or not wanted:
@@ -54,7 +57,7 @@ def install_command(
             program = install(one, paths, Progress(_and_now_and_then(listener)), ways=ways, keep=keep)
         programs.append(program.to_json())
         if not as_json:
-            click.echo(f"{program.name} {program.version} is there: {program.path} (from {program.origin})")
+            click.echo(f"{program.name} {program.version} is installed: {program.path} (from {program.origin})")
     if as_json:
         click.echo(json.dumps(programs if len(programs) > 1 else programs[0]))
 
@@ -74,7 +77,7 @@ def _list(paths: LabPaths, as_json: bool) -> None:
             "go": wanted.by_go,
         }
         ways = ", or ".join(NAMES[way] for way in WAYS if has[way])
-        where = f"{program.path} (from {program.origin})" if program else f"not installed; to be had from {ways}"
+        where = f"{program.path} (from {program.origin})" if program else f"not installed; available from {ways}"
         click.echo(f"{name:<12} {program.version if program else wanted.version:<10} {where}")
 
 

@@ -57,15 +57,15 @@ def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
 
 @click.command()
 @as_json
-@click.option("-w", "--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
+@click.option("-w", "--watch", is_flag=True, help="Refresh the table every second, until Ctrl-C.")
 @click.pass_obj
 def status(lab: Lab, as_json: bool, watch: bool) -> None:
-    """Show how the lab is: every component, its state, memory and address."""
+    """Show each component: its state, memory, address and problems."""
     if not watch:
         show_status(lab.status(), as_json)
         return
     if as_json:
-        raise click.UsageError("--watch shows a table; with --json ask again and again instead.")
+        raise click.UsageError("--watch shows a table; to poll with --json, run the command repeatedly.")
     with Live(status_view(lab.status()), console=Console(), auto_refresh=False) as live:
         while True:
             time.sleep(EVERY)
@@ -74,8 +74,8 @@ def status(lab: Lab, as_json: bool, watch: bool) -> None:
 
 @click.command()
 @click.argument("name", type=ComponentName())
-@click.option("-n", "--lines", default=40, show_default=True, help="How many lines.")
-@click.option("-f", "--follow", is_flag=True, help="Then show what comes, until Ctrl-C.")
+@click.option("-n", "--lines", default=40, show_default=True, help="Number of lines.")
+@click.option("-f", "--follow", is_flag=True, help="Then show new lines, until Ctrl-C.")
 @click.pass_obj
 def logs(lab: Lab, name: str, lines: int, follow: bool) -> None:
     """Show the end of a component's log."""
@@ -90,7 +90,10 @@ def logs(lab: Lab, name: str, lines: int, follow: bool) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def psql(lab: Lab, service: str, arguments: tuple[str, ...]) -> None:
-    """Open psql on a service's database; what follows the service goes to psql: `lab psql order -c 'TABLE outbox'`."""
+    """Open psql on a service's database.
+
+    psql gets all arguments after the service: `lab psql order -c 'TABLE outbox'`.
+    """
     from labstack.backends.processes.components.postgres import programs
 
     databases = running(lab).endpoints.databases
@@ -105,7 +108,10 @@ def psql(lab: Lab, service: str, arguments: tuple[str, ...]) -> None:
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print what lets a shell complete `lab`: verbs, options, names. In ~/.bashrc: eval "$(lab completion bash)"."""
+    """Print a script for the completion of commands, options and names.
+
+    For bash, add this line to ~/.bashrc: eval "$(lab completion bash)"
+    """
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(click.get_current_context().find_root().command, {}, "lab", "_LAB_COMPLETE").source())

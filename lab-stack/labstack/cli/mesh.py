@@ -31,11 +31,16 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on st
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--force", is_flag=True, help="Apply it although it names what isn't there, to see what that does.")
+@click.option(
+    "--force", is_flag=True, help="Apply it even if it refers to a missing host, subset or gateway, to see the effect."
+)
 @as_json
 @click.pass_obj
 def apply(lab: Lab, file: Path, force: bool, as_json: bool) -> None:
-    """Put the Istio resources of FILE (- for standard input) into force; returns when the gateway acts upon them."""
+    """Apply the Istio resources in FILE (- for standard input).
+
+    The command returns when the gateway uses them.
+    """
     applied = lab.mesh.apply(sys.stdin.read() if str(file) == "-" else file, force=force)
     for warning in applied.warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -50,30 +55,33 @@ def apply(lab: Lab, file: Path, force: bool, as_json: bool) -> None:
 @click.argument("name", required=False)
 @click.pass_obj
 def show(lab: Lab, name: str | None) -> None:
-    """Print what is in force as YAML: all of it, or one resource by KIND/NAME."""
+    """Print the active resources as YAML: all, or one by KIND/NAME."""
     click.echo(lab.mesh.show(name), nl=False)
 
 
 @click.command()
 @click.pass_obj
 def diff(lab: Lab) -> None:
-    """Show what the last change became in Envoy: its clusters, endpoints, listeners and routes, before and after."""
-    click.echo(lab.mesh.diff() or "Envoy's configuration is as it was before the last change.")
+    """Show the effect of the last change on Envoy's configuration.
+
+    The output compares clusters, endpoints, listeners and routes, before and after.
+    """
+    click.echo(lab.mesh.diff() or "Envoy's configuration is the same as before the last change.")
 
 
 @click.command()
 @click.pass_obj
 def reset(lab: Lab) -> None:
-    """Go back to the lab's own configuration."""
+    """Restore the lab's own configuration."""
     lab.mesh.reset()
-    click.echo("The gateway acts upon the lab's own configuration.")
+    click.echo("The gateway uses the lab's own configuration.")
 
 
 @click.command()
 @as_json
 @click.pass_obj
 def routes(lab: Lab, as_json: bool) -> None:
-    """List Envoy's routes, in the order in which it tries them."""
+    """List Envoy's routes, in matching order."""
     found = lab.mesh.routes()
     if as_json:
         click.echo(json.dumps([route.to_json() for route in found]))
@@ -84,11 +92,11 @@ def routes(lab: Lab, as_json: bool) -> None:
     for route in found:
         table.add_row(route.name, route.hosts, route.match, route.to, route.policy)
     Console().print(table)
-    click.echo(f"Steered by {lab.mesh.control_plane}.")
+    click.echo(f"Configured by {lab.mesh.control_plane}.")
 
 
 @click.command()
-@click.option("-n", "--lines", default=20, show_default=True, help="How many requests.")
+@click.option("-n", "--lines", default=20, show_default=True, help="Number of requests.")
 @as_json
 @click.pass_obj
 def log(lab: Lab, lines: int, as_json: bool) -> None:

@@ -12,17 +12,18 @@ from labstack.errors import LabError
 
 @click.group()
 def mesh() -> None:
-    """Istio's YAML: what steers the requests, and what becomes of it in Envoy."""
+    """Inspect and change the Istio resources that configure the gateway."""
 
 
 @mesh.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.pass_context
 def translate(ctx: click.Context, files: tuple[Path, ...]) -> None:
-    """Print what the lab's translator makes of FILES, as one JSON object: clusters, endpoints, listeners, routes.
+    """Print the lab's translation of FILES as one JSON object.
 
-    No lab needs to run. What istiod would take in silence, such as a host that isn't there, is a warning; what the
-    translator doesn't do is refused.
+    The object contains clusters, endpoints, listeners and routes. No lab needs to run. Configuration that istiod
+    accepts silently, such as a missing host, causes a warning. Configuration that the translator doesn't support is
+    rejected.
     """
     # The protobuf messages are slow to import, so only the command that needs them imports them.
     from labstack.istio.documents import read

@@ -10,17 +10,18 @@ import click
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 def notebooks(folder: Path) -> None:
-    """Write a copy of the course into FOLDER: notebooks without outputs, and what they link to.
+    """Write a working copy of the course into FOLDER.
 
-    Run it again for a newer version. What you have changed stays as it is; its newer version is written beside it, with
-    the date in its name.
+    The copy contains the notebooks without outputs, and the files that they link to. Run the command again to get a
+    newer version. Files that you have changed stay unchanged; their newer versions are written beside them, with the
+    date in the name.
     """
     from labstack.jupyter.course_copy import FIRST, copy_course
 
     done = copy_course(folder)
     for name in done.beside:
-        click.echo(f"you have changed it, so its newer version is beside it: {name}")
+        click.echo(f"Your changes are kept; the newer version is beside them: {name}")
     if done.kept and not done.beside:
-        click.echo(f"{len(done.kept)} files that you have changed stay as they are")
+        click.echo(f"{len(done.kept)} files that you have changed are kept.")
     click.echo(f"The course is in {folder} ({len(done.written)} files written). Open it with:")
     click.echo(f"  cd {folder} && jupyter lab {FIRST}")

@@ -35,7 +35,7 @@ def running(lab: Lab) -> Lab:
         The lab is stopped.
     """
     if lab.status(memory=False).state == "stopped":
-        raise NotRunning("The lab is not running.", next_step="`lab up` starts it")
+        raise NotRunning("The lab is not running.", next_step="run `lab up`")
     return lab
 
 
@@ -123,7 +123,7 @@ def show_started(status: LabStatus, seconds: float) -> None:
     for line in status.absent.lines():
         console.print(f"  {line[0].upper()}{line[1:]}.", style="dim", highlight=False, soft_wrap=True)
     console.print(
-        "  Next: `lab demo` carries orders through it, `lab status` shows all of it, `lab down` ends it.",
+        "  Next: `lab demo` runs orders, `lab status` shows all components, `lab down` stops the lab.",
         highlight=False,
         soft_wrap=True,
     )
@@ -162,14 +162,14 @@ def status_view(status: LabStatus) -> Group:
 
     title = Text("Lab: ").append(status.state, style=STATE_COLOURS[status.state]).append(f" ({status.mode} mode)")
     table = Table(box=None, padding=(0, 1))
-    for column in ("component", "state", "memory", "where, or what is wrong"):
+    for column in ("component", "state", "memory", "address or problem"):
         table.add_column(column, justify="right" if column == "memory" else "left", overflow="fold")
     for row in status_rows(status):
         sign = Text(f"{SIGNS[row.state]} ", style=COLOURS[row.state])
         table.add_row(sign.append(row.name, style="default"), row.state, row.memory, row.note)
     after: list[Text] = []
     if status.rss_bytes:
-        after.append(Text(f" {status.rss_bytes / 1e6:.0f} MB in all"))
+        after.append(Text(f" {status.rss_bytes / 1e6:.0f} MB in total"))
     if status.state != "stopped":
         after += [Text(f" {line}", style="dim") for line in status.absent.lines()]
     if complaint := status.complaints.get("lab"):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Look at the records that services have given up, and send them back."""
+    """List, inspect, replay or discard dead-lettered records."""
 
 
 @dead_letters.command("list")
@@ -42,7 +42,7 @@ def list_dead_letters(lab: Lab, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def show_dead_letter(lab: Lab, letter: str, as_json: bool) -> None:
-    """Show one dead letter with all that is known of it."""
+    """Show one dead letter with all its fields."""
     from labstack.consistency.dead_letters import find
 
     found = find(running(lab).endpoints, letter).to_json()
@@ -58,46 +58,56 @@ def show_dead_letter(lab: Lab, letter: str, as_json: bool) -> None:
 @click.argument("letter")
 @click.pass_obj
 def replay(lab: Lab, letter: str) -> None:
-    """Send a dead letter back to the service that gave it up; exit status 1 if it fails again."""
+    """Send a dead letter back to its service.
+
+    The exit status is 1 if it fails again.
+    """
     if again := running(lab).replay(letter):
         click.echo(f"{letter} failed again, {again.attempts} times: {again.error}", err=True)
         sys.exit(1)
-    click.echo(f"{letter} was handled; what was parked behind it follows.")
+    click.echo(f"{letter} was handled; the records parked behind it follow.")
 
 
 @dead_letters.command("discard")
 @click.argument("letter")
 @click.pass_obj
 def discard(lab: Lab, letter: str) -> None:
-    """Drop a dead letter for good, so that what is parked behind it follows."""
+    """Discard a dead letter for good; the records parked behind it follow."""
     running(lab).discard(letter)
-    click.echo(f"{letter} is dropped; what was parked behind it follows.")
+    click.echo(f"{letter} is discarded; the records parked behind it follow.")
 
 
 @click.group()
 def outbox() -> None:
-    """Mend what a lost replication slot took."""
+    """Publish events again that a lost replication slot has dropped."""
 
 
 @outbox.command()
 @click.argument("order")
 @click.pass_obj
 def resend(lab: Lab, order: str) -> None:
-    """Let every event of an order come once more, with its own id: the inboxes stop what was handled already."""
+    """Publish every event of an order again, with the same ids.
+
+    The inboxes discard the events that were handled already.
+    """
     for service, rows in running(lab).resend(order).items():
-        click.echo(f"{service}: {rows} events come again")
+        click.echo(f"{service}: {rows} events are published again")
 
 
 @click.group()
 def switch() -> None:
-    """Make a service do something wrong on purpose, to see what it is for. `lab reset` turns all off."""
+    """List the fault switches of the services, and turn them on or off.
+
+    A fault switch makes a service misbehave on purpose, to show what the correct code is for. `lab reset` turns all
+    switches off.
+    """
 
 
 @switch.command("list")
 @as_json
 @click.pass_obj
 def list_switches(lab: Lab, as_json: bool) -> None:
-    """List the switches, and where they are on."""
+    """List the fault switches, and the services in which they are on."""
     from labservices.settings import SWITCHES
 
     on = lab.switches
@@ -105,7 +115,7 @@ def list_switches(lab: Lab, as_json: bool) -> None:
         click.echo(json.dumps({"switches": {name: one.does for name, one in SWITCHES.items()}, "on": on}))
         return
     table = Table(box=None)
-    for column in ("switch", "what happens then", "values", "on in"):
+    for column in ("switch", "effect", "values", "on in"):
         table.add_column(column, overflow="fold")
     for name, one in SWITCHES.items():
         table.add_row(name, one.does, one.example, ", ".join(s for s, there in on.items() if name in there))
@@ -117,7 +127,7 @@ def list_switches(lab: Lab, as_json: bool) -> None:
 @click.argument("what", metavar="SWITCH[=VALUE]")
 @click.pass_obj
 def switch_on(lab: Lab, service: str, what: str) -> None:
-    """Turn a switch of a service on, and restart the service."""
+    """Turn a fault switch of a service on, and restart the service."""
     name, _, value = what.partition("=")
     lab.switch_on(service, name, value)
     click.echo(f"{service} runs with {what}.")
@@ -128,6 +138,6 @@ def switch_on(lab: Lab, service: str, what: str) -> None:
 @click.argument("what", metavar="[SWITCH]", required=False)
 @click.pass_obj
 def switch_off(lab: Lab, service: str, what: str | None) -> None:
-    """Turn a switch of a service off, or all of them, and restart the service."""
+    """Turn off a fault switch of a service, or all, and restart the service."""
     lab.switch_off(service, what)
-    click.echo(f"{service} runs without {what or 'any switch'}.")
+    click.echo(f"{service} runs without {what or 'any fault switch'}.")

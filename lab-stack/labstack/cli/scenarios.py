@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def scenario() -> None:
-    """Show a failure live: break something, prove that it is broken, heal it, prove that it is healed."""
+    """Show a failure live: inject it, prove it, heal it, prove the healing."""
 
 
 @scenario.command("list")
@@ -35,7 +35,7 @@ def list_scenarios(as_json: bool) -> None:
         click.echo(json.dumps([one.to_json() for one in scenarios]))
         return
     table = Table(box=None, padding=(0, 1))
-    for column in ("scenario", "min", "what is shown"):
+    for column in ("scenario", "min", "title"):
         table.add_column(column, justify="right" if column == "min" else "left", overflow="fold")
     for chapter, ones in groupby(scenarios, key=lambda one: one.chapter):
         table.add_row(Text(chapter, style="bold"), "", "")
@@ -48,7 +48,7 @@ def list_scenarios(as_json: bool) -> None:
 @click.argument("name")
 @as_json
 def show_scenario(name: str, as_json: bool) -> None:
-    """Show what a scenario does, what to say and what to watch; needs no running lab."""
+    """Show a scenario: its story, speaker notes and steps; needs no running lab."""
     from labstack.scenarios import load_scenario
 
     found = load_scenario(name)
@@ -77,13 +77,13 @@ def as_text(scenario: Scenario) -> str:
 
 @scenario.command("run")
 @click.argument("name")
-@click.option("--heal", is_flag=True, help="Heal it at once, as soon as it is proved.")
+@click.option("--heal", is_flag=True, help="Heal the scenario as soon as it is proved.")
 @as_json
 @click.pass_obj
 def run_scenario(lab: Lab, name: str, heal: bool, as_json: bool) -> None:
-    """Break what the scenario breaks, and return when that was seen; it stays so until it is healed.
+    """Inject a scenario's fault, and return when its effect is proved.
 
-    Exit status 1 where the fault had no effect.
+    The fault stays until the scenario is healed. The exit status is 1 if the fault had no effect.
     """
     from labstack.scenarios import Player, load_scenario
 
@@ -93,7 +93,9 @@ def run_scenario(lab: Lab, name: str, heal: bool, as_json: bool) -> None:
     if heal:
         reports["heal"] = player.heal()
     _print(
-        reports, as_json, f"Proved. Watch: {'; '.join(found.watch)}." + ("" if heal else " Then `lab scenario heal`.")
+        reports,
+        as_json,
+        f"Proved. Watch: {'; '.join(found.watch)}." + ("" if heal else " Then run `lab scenario heal`."),
     )
 
 
@@ -101,11 +103,14 @@ def run_scenario(lab: Lab, name: str, heal: bool, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def heal_scenario(lab: Lab, as_json: bool) -> None:
-    """Heal the scenario that is on, and prove that nothing is left of it; exit status 1 where something is."""
+    """Heal the active scenario, and prove that no effect is left.
+
+    The exit status is 1 if an effect is left.
+    """
     from labstack.scenarios import Player
 
     reports = {"heal": Player(lab, _teller(as_json)).heal()}
-    _print(reports, as_json, "Healed: every part serves, an order completes, every invariant holds.")
+    _print(reports, as_json, "Healed: every component is ready, an order completes, every invariant holds.")
 
 
 def _teller(quiet: bool) -> Callable[[str], None]:

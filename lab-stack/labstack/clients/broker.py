@@ -95,7 +95,7 @@ def _speaking_plainly(address: str) -> Iterator[None]:
         yield
     except (KafkaException, TimeoutError) as error:
         raise BrokerAway(
-            f"The broker at {address} gave no good answer: {error}.",
+            f"A request to the broker at {address} failed: {error}.",
             next_step="look at `lab status` and `lab logs kafka`",
         ) from error
 
@@ -234,8 +234,8 @@ def commit_offsets(address: str, group: str, offsets: dict[tuple[str, int], int]
             if error.args[0].code() not in HAS_MEMBERS:
                 raise
             raise BrokerAway(
-                f"The consumer group {group} has members that go on reading.",
-                next_step=f"end further consumers of {group}, such as those that were started with --consumer-only",
+                f"The consumer group {group} has active members.",
+                next_step=f"stop the other consumers of {group}, such as those started with --consumer-only",
             ) from error
 
 
@@ -384,7 +384,8 @@ def read_all(address: str, topics: Iterable[str], timeout: float = 10) -> list[R
             record = poll(consumer, timeout)
             if record is None:
                 raise RelayFailed(
-                    f"The broker sent no more records of {', '.join(sorted({t for t, _ in left}))}.",
+                    f"The broker sent no more records of {', '.join(sorted({t for t, _ in left}))} "
+                    f"for {timeout:.0f} s.",
                     next_step="look at `lab status` and `lab logs kafka`",
                 )
             if record.offset < left.get(record.place, 0):

@@ -107,9 +107,9 @@ def watch(kafka: str, flight: Flight, timeout: float, meanwhile: Callable[[], No
             return
     lost = sorted({topic for topic, _ in flight.missing})
     raise CanaryLost(
-        f"A canary event did not come from the outbox to {', '.join(lost)} within {timeout:.0f} s.",
+        f"A probe event from the outbox did not arrive in {', '.join(lost)} within {timeout:.0f} s.",
         tuple(topic.removesuffix(".events") for topic in lost),
-        next_step="look at `lab status` (is Connect running, is each connector's task?) and `lab logs connect`",
+        next_step="check in `lab status` that Connect and every connector run, and look at `lab logs connect`",
     )
 
 
@@ -140,7 +140,6 @@ def wait_for_services(
 
     if not wait_until(all_past, timeout, interval=0.03, meanwhile=meanwhile):
         raise RelayFailed(
-            f"The canary event is in Kafka, but {', '.join(sorted(waiting))} did not consume it "
-            f"within {timeout:.0f} s.",
+            f"The probe event is in Kafka, but {', '.join(sorted(waiting))} did not consume it within {timeout:.0f} s.",
             next_step=f"look at `lab logs {sorted(waiting)[0]}`",
         )

@@ -50,7 +50,7 @@ class EnvoyAdmin:
             answer.raise_for_status()
         except httpx.HTTPError as error:
             raise NotRunning(
-                f"Envoy does not answer at {self.url}{path}: {error}.", next_step="`lab start envoy` starts it"
+                f"Envoy does not answer at {self.url}{path}: {error}.", next_step="run `lab start envoy`"
             ) from error
         return answer
 

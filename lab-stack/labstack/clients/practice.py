@@ -59,7 +59,9 @@ def _await_partitions(address: str, topic: str, partitions: int) -> None:
         return known.error is None and len(leaders) == partitions and -1 not in leaders
 
     if not wait_until(are_there, broker.PATIENCE):
-        raise BrokerAway(f"The topic {topic} is not there in time.", next_step="look at `lab logs kafka`")
+        raise BrokerAway(
+            f"The topic {topic} was not ready within {broker.PATIENCE:.0f} s.", next_step="look at `lab logs kafka`"
+        )
 
 
 def delete_topics(address: str, names: list[str]) -> None:
@@ -71,7 +73,7 @@ def delete_topics(address: str, names: list[str]) -> None:
         A name is not the name of a practice topic.
     """
     if strangers := [name for name in names if not name.startswith(PREFIX)]:
-        raise ValueError(f"no practice topics: {', '.join(strangers)}")
+        raise ValueError(f"not practice topics: {', '.join(strangers)}")
     with broker.admin(address) as client:
         _await(client.delete_topics(names, request_timeout=15) if names else {})
 

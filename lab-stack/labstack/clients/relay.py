@@ -295,7 +295,7 @@ class Relay:
         try:
             answer = http.get(f"{self._url}/connectors", params={"expand": "info"}, timeout=10).raise_for_status()
         except httpx.HTTPError as error:
-            raise RelayFailed(f"Connect does not tell its connectors: {error}.", next_step="`lab reset`") from error
+            raise RelayFailed(f"Connect did not list its connectors: {error}.", next_step="run `lab reset`") from error
         found = {name: entry["info"]["config"] for name, entry in answer.json().items()}
         return [name for name, config in found.items() if config.get("database.dbname") in databases]
 
@@ -344,7 +344,7 @@ class Relay:
 
     def _refused(self, service: str, why: str) -> RelayFailed:
         return RelayFailed(
-            f"Connect did not take the connector {connector_name(service)}: {why}",
+            f"Connect did not accept the connector {connector_name(service)}: {why}",
             next_step="look at `lab logs connect` and at lab-stack/connect/outbox-connector.json",
         )
 
@@ -363,8 +363,8 @@ class Relay:
 
     def _without_slot(self, service: str) -> RelayFailed:
         return RelayFailed(
-            f"The replication slot of {service} is gone, and with it the place where {connector_name(service)} read.",
-            next_step="`lab reset` makes a new one, with the data as at the course's start",
+            f"The replication slot of {service} is gone, and with it the read position of {connector_name(service)}.",
+            next_step="run `lab reset`; it creates a new slot and restores the baseline data",
         )
 
     def trace(self, service: str) -> str:

@@ -47,7 +47,7 @@ def put_back(database_url: str) -> None:
                     _make_publication(connection)
     except psycopg.Error as error:
         raise LabError(
-            f"What Debezium reads a database through can't be put back: {error}",
+            f"The publication and settings that Debezium needs in a database can't be restored: {error}",
             next_step="look at `lab status`, then run `lab reset` again",
         ) from error
 

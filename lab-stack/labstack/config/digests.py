@@ -51,6 +51,6 @@ def _read() -> dict[str, str]:
     except (OSError, ValueError):
         pass
     raise LabError(
-        f"{file} is not readable, or damaged.",
-        next_step="mend or remove it; then `lab images lock` asks the registries anew",
+        f"{file} is unreadable or damaged.",
+        next_step="fix or remove the file; then `lab images lock` reads the digests from the registries again",
     )

@@ -126,7 +126,7 @@ def writable_folder(folder: Path) -> Path:
     except OSError as error:
         raise StorageTrouble(
             f"The lab can't write to {folder}: {error.strerror or error}.",
-            next_step="free some space, or point XDG_STATE_HOME and XDG_CACHE_HOME to folders that you can write",
+            next_step="free disk space, or set XDG_STATE_HOME and XDG_CACHE_HOME to writable folders",
         ) from error
     return folder
 
@@ -156,5 +156,5 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
         raise StorageTrouble(
             f"The lab can't write {path}: {error.strerror or error}.",
-            next_step="free some space, or make the folder writable",
+            next_step="free disk space, or make the folder writable",
         ) from error

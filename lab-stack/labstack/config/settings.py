@@ -11,6 +11,8 @@ from labservices.settings import SWITCHES, Settings, parse_switches
 from labstack.config.services import FIRST_VERSION
 from labstack.errors import LabError
 
+SEE_SWITCHES = "run `lab switch list` to see the fault switches and their values"
+
 
 def service_environment(
     *,
@@ -67,6 +69,6 @@ def checked_switch(switch: str, value: str = "") -> None:
     try:
         parse_switches(written(switch, value))
     except ValueError as error:
-        raise LabError(f"This can't be switched: {error}.", next_step="`lab switch list` tells what can") from None
+        raise LabError(f"The fault switch is invalid: {error}.", next_step=SEE_SWITCHES) from None
     if switch not in SWITCHES or "," in value:
-        raise LabError(f"{written(switch, value)!r} is no switch.", next_step="`lab switch list` tells what there is")
+        raise LabError(f"{written(switch, value)!r} is not a fault switch.", next_step=SEE_SWITCHES)

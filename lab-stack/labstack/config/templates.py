@@ -23,7 +23,7 @@ def fill(template: Path, values: dict[str, object]) -> str:
     left = re.search(r"\$\{([A-Z][A-Z_]*)\}", "\n".join(lines))
     if left:
         raise LabError(
-            f"{template} asks for ${{{left.group(1)}}}, which the lab doesn't give.",
+            f"{template} uses ${{{left.group(1)}}}, which the lab does not define.",
             next_step=f"use one of {', '.join(sorted(values))}",
         )
     return text

@@ -93,7 +93,7 @@ def _of_service(service: str, url: str) -> Iterable[DeadLetter]:
             rows = connection.execute(_DEAD).fetchall()
     except psycopg.Error as error:
         raise NotRunning(
-            f"The database of {service} can't be reached: {error}", next_step=f"`lab start {service}-db` starts it"
+            f"The database of {service} can't be reached: {error}", next_step=f"run `lab start {service}-db`"
         ) from error
     for row in rows:
         yield DeadLetter(
@@ -126,7 +126,9 @@ def find(where: Endpoints, letter_id: str) -> DeadLetter:
         if letter.id == letter_id:
             return letter
     there = ", ".join(letter.id for letter in every[:20]) or "none"
-    raise LabError(f"There is no dead letter {letter_id!r}.", next_step=f"choose one of those that there are: {there}")
+    raise LabError(
+        f"There is no dead letter {letter_id!r}.", next_step=f"use one of the existing dead letters: {there}"
+    )
 
 
 def replay(where: Endpoints, letter_id: str, timeout: float = 30) -> DeadLetter | None:
@@ -164,8 +166,8 @@ def replay(where: Endpoints, letter_id: str, timeout: float = 30) -> DeadLetter 
 
         if not wait_until(lambda: state() in (None, "dead"), timeout, interval=0.05):
             raise LabError(
-                f"{letter.service} has not tried {letter_id} to its end within {timeout:.0f} s.",
-                next_step=f"look at `lab status` and `lab logs {letter.service}`; it goes on by itself",
+                f"{letter.service} has not finished the replay of {letter_id} within {timeout:.0f} s.",
+                next_step=f"look at `lab status` and `lab logs {letter.service}`; the replay continues by itself",
             )
         return find(where, letter_id) if state() == "dead" else None
 
@@ -189,5 +191,5 @@ def _ask(where: Endpoints, letter: DeadLetter, verb: str) -> None:
     except httpx.HTTPError as error:
         raise LabError(
             f"{letter.service} did not {verb} {letter.id}: {error}.",
-            next_step=f"look at `lab status`; `lab start {letter.service}` starts it if it is down",
+            next_step=f"look at `lab status`; if {letter.service} is down, run `lab start {letter.service}`",
         ) from error

@@ -154,7 +154,8 @@ def collect(where: Endpoints) -> Evidence:
         records, lag = _look_at_topics(where.kafka, services)
     except (psycopg.Error, KafkaException) as error:
         raise NotRunning(
-            f"The referee can't see everything: {error}", next_step="`lab status` tells what is missing"
+            f"The referee can't read every database and topic: {error}",
+            next_step="run `lab status` to see which component is down",
         ) from error
     return Evidence(
         tables={name: look.tables for name, look in seen.items()},

@@ -1,6 +1,7 @@
-"""The invariants, one function each: from evidence to a verdict.
+"""The invariants: one function each, from the evidence to a finding.
 
-The first five hold always, each inside one database and one snapshot. The others hold at rest: no order moving, no lag.
+The first five always hold, each within one database and one snapshot. The others hold at rest: no order is in flight,
+and no consumer lags.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 from labstack.consistency.evidence import Evidence
 
-# Who acts on what, after the contract of the events; everybody else ignores it.
+# The event types that each service acts on, according to the event contract; it ignores all others.
 _CALLED_OFF = {"OrderCancelRequested", "OrderTimedOut"}
 ACTS_ON: dict[str, set[str]] = {
     "order": {
@@ -28,7 +29,7 @@ TERMINAL = ("COMPLETED", "CANCELLED")
 
 @dataclass(frozen=True)
 class Finding:
-    """What an invariant's function saw."""
+    """The result of an invariant's function."""
 
     figures: dict[str, int]
     offenders: list[str] = field(default_factory=list)
@@ -37,22 +38,22 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One invariant, judged.
+    """The verdict on one invariant.
 
     Attributes
     ----------
     name : str
-        Of the invariant.
+        Name of the invariant.
     statement : str
-        What must be so.
+        The condition that must hold.
     holds : bool or None
-        None for an invariant of the lab at rest while it isn't.
+        None if the invariant holds only at rest, and the lab is not at rest.
     figures : dict
-        What was counted.
+        Counts and sums, by name.
     offenders : list of str
         The orders, products or accounts that violate it.
     notes : list of str
-        What else is worth knowing, such as which dead letter holds which order.
+        Further information, such as which dead letter holds which order.
     """
 
     name: str
@@ -71,7 +72,7 @@ def stock_is_within_bounds(seen: Evidence) -> Finding:
 
 
 def stock_adds_up(seen: Evidence) -> Finding:
-    """For each product, on_hand + shipped = opening stock + restocks, and the movements give reserved and shipped."""
+    """For each product, on_hand + shipped = opening stock + restocks; the movements add up to reserved and shipped."""
     products = seen.rows("inventory", "products")
     bad = [
         p["sku"]
@@ -84,7 +85,7 @@ def stock_adds_up(seen: Evidence) -> Finding:
 
 
 def refunds_are_within_captures(seen: Evidence) -> Finding:
-    """For each order, what was refunded is at most what was captured."""
+    """For each order, the refunded amount is at most the captured amount."""
     money = seen.rows("payment", "money")
     bad = [m["order_id"] for m in money if m["refunded"] > m["captured"]]
     figures = {"captured": sum(m["captured"] for m in money), "refunded": sum(m["refunded"] for m in money)}
@@ -123,7 +124,7 @@ def orders_are_terminal(seen: Evidence) -> Finding:
 
 
 def money_matches_orders(seen: Evidence) -> Finding:
-    """Captured minus refunded is the value of each COMPLETED order, and nothing for every other (held ones apart)."""
+    """Captured minus refunded is the value of each COMPLETED order, and 0 for every other order (except held ones)."""
     due = {o["order_id"]: o["total_cents"] if o["status"] == "COMPLETED" else 0 for o in seen.rows("order", "orders")}
     kept = {m["order_id"]: m["captured"] - m["refunded"] for m in seen.rows("payment", "money")}
     judged = sorted((due.keys() | kept.keys()) - _held(seen))
@@ -132,7 +133,7 @@ def money_matches_orders(seen: Evidence) -> Finding:
 
 
 def nothing_is_held_for_cancelled_orders(seen: Evidence) -> Finding:
-    """No stock is held and no shipment is alive for a CANCELLED order; none is held that was shipped."""
+    """A CANCELLED order has no reserved stock and no active shipment; shipped stock is no longer reserved."""
     cancelled = {o["order_id"] for o in seen.rows("order", "orders") if o["status"] == "CANCELLED"}
     held = {h["order_id"] for h in seen.rows("inventory", "held") if h["held"] != 0} - _held(seen)
     alive = {s["order_id"] for s in seen.rows("shipping", "shipments") if s["status"] in ("SCHEDULED", "DISPATCHED")}
@@ -141,7 +142,7 @@ def nothing_is_held_for_cancelled_orders(seen: Evidence) -> Finding:
 
 
 def _held(seen: Evidence) -> set[str]:
-    """Find the orders that a dead letter excuses. What the order service never made is no order, whatever holds it."""
+    """Return the orders that a dead letter holds. An order that the order service never created is not included."""
     return {o["order_id"] for o in seen.rows("order", "orders")} & seen.held.keys()
 
 
@@ -159,7 +160,7 @@ def outboxes_are_in_kafka(seen: Evidence) -> Finding:
 
 
 def inboxes_hold_each_event_once(seen: Evidence) -> Finding:
-    """Each outbox row stands exactly once in the inbox of each service that acts on it, or is parked there."""
+    """Each outbox row is in the inbox of each service that acts on it exactly once, or is parked there."""
     expected, bad = 0, set()
     parked = {service: {row["event_id"] for row in rows} for service, rows in seen.parked.items()}
     for writer, outbox in seen.outbox.items():
@@ -177,7 +178,7 @@ def inboxes_hold_each_event_once(seen: Evidence) -> Finding:
 
 
 def each_effect_is_taken_once(seen: Evidence) -> Finding:
-    """No order has had the same effect twice."""
+    """No order has the same effect twice."""
     twice = [row for tables in seen.tables.values() for row in tables["effects"]]
     said = Counter((row["order_id"], row["type"]) for outbox in seen.outbox.values() for row in outbox)
     said_twice = {order for (order, _), times in said.items() if times > 1}
@@ -203,7 +204,7 @@ AT_REST: tuple[Judge, ...] = (
 
 
 def judge(seen: Evidence, *, at_rest: bool) -> list[Verdict]:
-    """Judge every invariant; those of the lab at rest stay open while it isn't."""
+    """Evaluate every invariant; those of a lab at rest stay open if the lab is not at rest."""
     return [_verdict(invariant, seen, True) for invariant in ALWAYS] + [
         _verdict(invariant, seen, at_rest) for invariant in AT_REST
     ]

@@ -40,7 +40,9 @@ def resend(where: Endpoints, order_id: str) -> dict[str, int]:
     try:
         order = uuid.UUID(order_id)
     except ValueError:
-        raise LabError(f"{order_id!r} is no order's id.", next_step="ids are UUIDs; GET /orders lists them") from None
+        raise LabError(
+            f"{order_id!r} is not an order id.", next_step="use a UUID from the list that GET /orders returns"
+        ) from None
     rows = {}
     for service, url in where.databases.items():
         try:
@@ -54,10 +56,8 @@ def resend(where: Endpoints, order_id: str) -> dict[str, int]:
         except psycopg.Error as error:
             raise NotRunning(
                 f"The database of {service} can't be reached: {error}",
-                next_step=f"`lab start {service}-db` starts it; then ask again, what was sent twice does no harm",
+                next_step=f"run `lab start {service}-db`, then resend again; an event that is sent twice does no harm",
             ) from error
     if not any(rows.values()):
-        raise LabError(
-            f"No outbox knows the order {order_id}.", next_step="GET /orders lists the orders that there are"
-        )
+        raise LabError(f"No outbox contains the order {order_id}.", next_step="GET /orders lists the existing orders")
     return rows

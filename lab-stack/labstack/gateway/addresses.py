@@ -62,7 +62,7 @@ def service_entries(addresses: Addresses) -> list[Document]:
     """Return a ServiceEntry for each service."""
     return [
         Document(
-            "the lab's own",
+            "<lab>",
             {
                 "apiVersion": API_VERSION,
                 "kind": "ServiceEntry",

@@ -39,7 +39,9 @@ def choose_control_plane(mode: str, paths: LabPaths) -> str:
     """
     wanted = os.environ.get("LAB_CONTROL_PLANE") or "auto"
     if wanted not in CHOICES:
-        raise LabError(f"LAB_CONTROL_PLANE is {wanted!r}.", next_step=f"set it to one of {', '.join(CHOICES)}")
+        raise LabError(
+            f"LAB_CONTROL_PLANE has the unknown value {wanted!r}.", next_step=f"set it to one of {', '.join(CHOICES)}"
+        )
     if wanted == "translator":
         return wanted
     if mode == "containers":

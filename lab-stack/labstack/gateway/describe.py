@@ -73,7 +73,7 @@ def _match(match: Mapping[str, Any]) -> str:
 
 def _how(match: Mapping[str, Any] | None) -> str:
     if not match:
-        return " is there"
+        return " is present"
     kind, value = next((k, v) for k, v in match.items() if k != "ignore_case")
     return {"exact": f"={value}", "prefix": f"={value}*"}.get(
         kind, f"~{value['regex']}" if isinstance(value, Mapping) else f" {kind} {value}"
@@ -85,7 +85,7 @@ def _to(route: Mapping[str, Any]) -> str:
         aim = route["redirect"]
         return f"redirect {aim.get('host_redirect', '')}{aim.get('path_redirect', aim.get('prefix_rewrite', ''))}"
     if "direct_response" in route:
-        return f"answers {route['direct_response']['status']} itself"
+        return f"direct response {route['direct_response']['status']}"
     action = route.get("route", {})
     if weighted := action.get("weighted_clusters"):
         clusters = weighted["clusters"]

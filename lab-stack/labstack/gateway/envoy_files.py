@@ -137,15 +137,16 @@ class EnvoyFiles:
             done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ComponentFailed(
-                f"Envoy can't judge the configuration: {error}.", next_step="`lab doctor` checks this machine"
+                f"Envoy could not validate the configuration: {error}.",
+                next_step="check this machine with `lab doctor`",
             ) from error
         finally:
             candidate.unlink(missing_ok=True)
         if done.returncode:
             said = [line.partition("] [")[2] or line for line in (done.stderr + done.stdout).splitlines() if line]
             raise InvalidMesh(
-                "Envoy does not take what this translates to: " + " ".join(said)[-600:],
-                next_step="mend the field that Envoy names; what was in force stays so",
+                "Envoy rejected the translated configuration: " + " ".join(said)[-600:],
+                next_step="fix the field that Envoy names; the active configuration is unchanged",
             )
 
     # -- activation ------------------------------------------------------------------------------------------------
@@ -205,8 +206,8 @@ class EnvoyFiles:
         # Envoy has validated the configuration, so it does not reject it. Any other failure appears as a timeout.
         if not wait_until(acts, ACT_SECONDS, interval=0.005):
             raise ComponentFailed(
-                f"Envoy did not take its new {what}.",
-                next_step="`lab logs envoy` tells why; `lab mesh reset` goes back to the lab's own configuration",
+                f"Envoy did not apply its new {what} within {ACT_SECONDS:.0f} s.",
+                next_step="see `lab logs envoy` for the cause; `lab mesh reset` restores the default configuration",
             )
 
 

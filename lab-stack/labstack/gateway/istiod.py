@@ -64,7 +64,7 @@ def options(*, folder: str, mesh: str, discovery: str, http: str, monitoring: st
 def missing() -> ProgramMissing:
     """Return the error that explains how to install istiod."""
     return ProgramMissing(
-        "istiod is not on this machine.",
-        next_step="`lab install istiod` gets it; without it the lab's translator steers the gateway "
+        "istiod is not installed on this machine.",
+        next_step="install it with `lab install istiod`, or use the lab's translator as the control plane "
         "(LAB_CONTROL_PLANE=translator)",
     )

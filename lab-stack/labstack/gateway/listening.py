@@ -30,14 +30,16 @@ def require_free_ports(new: Sequence[Document], before: Sequence[Document], *, b
     taken = [
         document.problem(
             ("spec", "servers", number, "port", "number"),
-            f"port {port} is taken by {ports.who_listens(port)}; choose another",
+            f"port {port} is taken by {ports.who_listens(port)}; choose another port",
         )
         for document, number, port in _servers(new)
         if port not in held and not ports.is_free(port)
     ]
     if taken:
         raise InvalidMesh(
-            "The gateway can't listen there.", problems=taken, next_step="use a free port, or end that program"
+            "The gateway can't listen on a port that is in use.",
+            problems=taken,
+            next_step="use a free port, or stop that program",
         )
 
 

@@ -95,15 +95,16 @@ class ByIstiod:
         settled = wait_until(lambda: acts() or is_refused(), ACT_SECONDS, interval=0.05)
         if settled and not is_refused():
             return
-        said = self._last_refusal() if self._refusals() > refusals else "Envoy refuses it; see `lab logs envoy`"
+        said = self._last_refusal() if self._refusals() > refusals else "Envoy rejects it; see `lab logs envoy`"
         self._place(dump(before))
         if not settled:
             raise ComponentFailed(
-                f"The gateway has not got its new configuration from istiod within {ACT_SECONDS:.0f} s.",
-                next_step="`lab status` and `lab logs istiod` tell why; what was in force stays so",
+                f"The gateway did not receive its new configuration from istiod within {ACT_SECONDS:.0f} s.",
+                next_step="see `lab status` and `lab logs istiod` for the cause; the active configuration is unchanged",
             )
         raise InvalidMesh(
-            f"istiod does not take this: {said}", next_step="mend what it names; what was in force stays so"
+            f"istiod rejected the configuration: {said}",
+            next_step="fix the problem that it names; the active configuration is unchanged",
         )
 
     def _refusals(self) -> int:

@@ -125,7 +125,7 @@ class ByGo:
     environment: Mapping[str, str] = field(default_factory=dict)
     disk: int = 1_000_000_000
     memory: int = 1_000_000_000
-    takes: str = "some minutes"
+    takes: str = "a few minutes"
 
 
 @dataclass(frozen=True)

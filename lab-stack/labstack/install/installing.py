@@ -21,7 +21,7 @@ NAMES = {
     "image": "its official image",
     "archive": "its project's release archive",
     "debian": "Debian's package",
-    "go": "its source, by Go",
+    "go": "its source with Go",
 }
 
 
@@ -75,7 +75,7 @@ def install(
                     raise
                 obstacles.append((way, error))
                 hint = f" ({error.next_step})" if way != ways[-1] and error.next_step else ""
-                progress.say(f"not from {NAMES[way]}: {_clause(error)}{hint}")
+                progress.say(f"{wanted.name} is not available from {NAMES[way]}: {_clause(error)}{hint}")
     raise _nowhere(wanted, obstacles)
 
 
@@ -87,13 +87,13 @@ def _whole(store: Store, progress: Progress) -> Program | None:
         damaged = store.damaged()
         found = None if damaged else store.find()
         if found is None:
-            progress.note(stage, f"damaged: {', '.join(damaged[:3]) or store.entry.program}; it is installed again")
+            progress.note(stage, f"damaged: {', '.join(damaged[:3]) or store.entry.program}; reinstalling")
             return None
         pinned = store.entry.in_image
         if found.source == "image" and pinned and pinned.digest and not found.origin.endswith(f"@{pinned.digest}"):
-            progress.note(stage, "from another image than the versions file has; it is installed again")
+            progress.note(stage, "from another image than the one in the versions file; reinstalling")
             return None
-        progress.note(stage, f"as recorded, from {found.origin}")
+        progress.note(stage, f"verified, from {found.origin}")
         return found
 
 
@@ -130,9 +130,9 @@ def _clause(error: LabError) -> str:
 
 def _nowhere(wanted: Entry, obstacles: Sequence[tuple[str, LabError]]) -> LabError:
     tried = "\n".join(f"    from {NAMES[way]}: {_clause(error)}" for way, error in obstacles)
-    steps = [f"to have it from {NAMES[way]}, {error.next_step}" for way, error in obstacles if error.next_step]
+    steps = [f"to install it from {NAMES[way]}, {error.next_step}" for way, error in obstacles if error.next_step]
     command = wanted.on_path.command if wanted.on_path else wanted.name
-    steps.append(f"or put a {command} of version {wanted.version} on PATH yourself")
+    steps.append(f"or put {command} {wanted.version} on PATH yourself")
     return ProgramMissing(
         f"{wanted.name} {wanted.version} could not be installed:\n{tried}",
         log=next((error.log for _, error in obstacles if error.log), ""),

@@ -55,4 +55,4 @@ def take_programs(bundle: Path, cache: Path | None = None) -> int:
 
 
 if __name__ == "__main__":
-    print(f"{take_programs(Path(sys.argv[1]))} files of programs were taken from the bundle.")
+    print(f"Copied {take_programs(Path(sys.argv[1]))} program files from the bundle.")

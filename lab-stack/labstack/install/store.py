@@ -194,7 +194,7 @@ class Store:
             except Timeout:
                 raise LabBusy(
                     f"Another lab has been installing {self.entry.name} for {LOCK_WAIT / 60:.0f} minutes.",
-                    next_step="see whether it still goes on; ending its process frees the lock",
+                    next_step="check whether it still runs; ending its process releases the lock",
                 ) from None
         try:
             self.sweep()

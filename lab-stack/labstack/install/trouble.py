@@ -11,6 +11,6 @@ class Refused(DownloadFailed):
     def __init__(self, problem: str) -> None:
         super().__init__(
             problem,
-            next_step="nothing was installed. Try another network. If it happens again, report it to the program's "
-            "project. `--from` takes another way",
+            next_step="nothing was installed. Try another network. If the problem persists, report it to the program's "
+            "project, or select another install source with `--from`",
         )

@@ -92,13 +92,13 @@ def require_valid(new: Sequence[Document], in_force: Sequence[Document] = (), *,
     problems = [problem for problem in checked.problems if not force or problem not in checked.broken]
     if not problems:
         return sorted([*checked.broken, *checked.warnings], key=lambda problem: (problem.file, problem.line))
-    count = "1 thing is" if len(problems) == 1 else f"{len(problems)} things are"
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     only_broken = all(problem in checked.broken for problem in problems)
-    force_hint = ", or use force (--force) to see what a broken reference does" if only_broken else ""
+    force_hint = ", or use force (--force) to see the effect of a broken reference" if only_broken else ""
     raise InvalidMesh(
-        f"{count} wrong with the configuration; what was in force still is.",
+        f"The configuration has {count}; the active configuration is unchanged.",
         problems=problems,
-        next_step=f"mend {problems[0].file} line {problems[0].line}{force_hint}",
+        next_step=f"fix line {problems[0].line} of {problems[0].file}{force_hint}",
     )
 
 

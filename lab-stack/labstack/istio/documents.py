@@ -115,9 +115,9 @@ def load(text: str, file: str = "<text>") -> list[Document]:
             documents.append(Document(file, value, lines))
     if problems:
         raise InvalidYaml(
-            f"{file} holds what is no Kubernetes object.",
+            f"{file} contains a document that is not a Kubernetes object.",
             problems=problems,
-            next_step="begin each document with apiVersion, kind, metadata: {name: ...} and spec",
+            next_step="start each document with apiVersion, kind, metadata: {name: ...} and spec",
         )
     return documents
 
@@ -136,17 +136,19 @@ def read(path: Path, name: str = "") -> list[Document]:
         raw = b"" if size > SIZE_LIMIT else path.read_bytes()
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise InvalidYaml(f"{name} can't be read: {reason}.", next_step="name a YAML file that is there") from None
+        raise InvalidYaml(
+            f"{name} can't be read: {reason}.", next_step="use the path of an existing YAML file"
+        ) from None
     if size > SIZE_LIMIT:
         raise InvalidYaml(
-            f"{name} has {size:,} bytes; more than {SIZE_LIMIT:,} are not taken.",
+            f"{name} has {size:,} bytes; the limit is {SIZE_LIMIT:,}.",
             next_step="split it into several files",
         )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        place = Problem(name, line, "", f"the byte 0x{raw[error.start]:02x}, which is not UTF-8")
+        place = Problem(name, line, "", f"the byte 0x{raw[error.start]:02x} is not valid UTF-8")
         raise InvalidYaml(f"{name} is not a text file.", problems=[place], next_step="save it as UTF-8") from None
     return load(text, name)
 
@@ -155,9 +157,7 @@ def _header_problems(file: str, value: Any, lines: Mapping[tuple[str | int, ...]
     start = lines[()]
     if not isinstance(value, dict):
         what = "a list" if isinstance(value, list) else f"`{str(value)[:40]}`"
-        return [
-            Problem(file, start, "", f"{what} where an object with apiVersion, kind, metadata and spec is expected")
-        ]
+        return [Problem(file, start, "", f"expected an object with apiVersion, kind, metadata and spec, found {what}")]
     problems = []
     for name in ("apiVersion", "kind"):
         problems += _string_problem(file, value, (name,), lines, required=True)
@@ -170,9 +170,7 @@ def _header_problems(file: str, value: Any, lines: Mapping[tuple[str | int, ...]
     else:
         seen = "a list" if isinstance(metadata, list) else f"`{str(metadata)[:40]}`"
         problems.append(
-            Problem(
-                file, lines[("metadata",)], "metadata", f"{seen} where a mapping such as {{name: order}} is expected"
-            )
+            Problem(file, lines[("metadata",)], "metadata", f"expected a mapping such as {{name: order}}, found {seen}")
         )
     return problems
 
@@ -199,9 +197,7 @@ def _string_problem(
         close = [key for key in parent if key not in known and get_close_matches(name, [key], cutoff=0.6)]
         if close:
             line = lines.get((*path[:-1], close[0]), line)
-            return [
-                Problem(file, line, field_path((*path[:-1], close[0])), f"not a field here; did you mean `{name}`?")
-            ]
+            return [Problem(file, line, field_path((*path[:-1], close[0])), f"unknown field (did you mean `{name}`?)")]
         missing = "is empty" if name in parent else "is missing"
         example = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": "{name: order}"}
         return [
@@ -209,10 +205,10 @@ def _string_problem(
                 file,
                 line,
                 field_path(path),
-                f"{missing}; expected is something like `{name}: {example.get(name, 'order')}`",
+                f"{missing}; expected a value such as `{name}: {example.get(name, 'order')}`",
             )
         ]
     what = {dict: "a mapping", list: "a list", bool: "a boolean", int: "a number", float: "a number"}[type(seen)]
     return [
-        Problem(file, line, field_path(path), f"{what} where a string is expected; put it in quotes if it is a name")
+        Problem(file, line, field_path(path), f"expected a string, found {what}; if it is a name, put it in quotes")
     ]

@@ -47,8 +47,8 @@ def duplicates(documents: Sequence[Document]) -> list[Problem]:
         if key in first:
             other = first[key]
             place = f"{other.file}:{other.line('metadata', 'name')}"
-            what = f"{document.kind} `{short(document.name)}` of namespace {document.namespace}"
-            message = f"the {what} stands twice; the first is {place}. Istio would take one of them without a word"
+            what = f"{document.kind} `{short(document.name)}` in namespace {document.namespace}"
+            message = f"duplicate {what}; the first is at {place}. Istio would silently use only one of them"
             problems.append(document.problem(("metadata", "name"), message))
         first.setdefault(key, document)
     return problems
@@ -80,7 +80,9 @@ def _virtual_service(found: Findings, registry: Registry) -> None:
         if delegate and delegate.get("name"):
             key = (delegate.get("namespace") or found.document.namespace, delegate["name"])
             if key not in registry.delegates:
-                message = f"there is no VirtualService `{short('/'.join(key))}` without hosts to delegate to"
+                message = (
+                    f"the VirtualService `{short('/'.join(key))}` does not exist, or has hosts and can't be a delegate"
+                )
                 found.wrong(("spec", "http", index, "delegate", "name"), message)
     for target, path in targets(spec):
         _destination(target, path, found, registry)
@@ -97,15 +99,15 @@ def _destination(target: dict[str, Any], path: Path, found: Findings, registry: 
     if not any(at_gateway(service.document) for service in services):
         entry = services[0].document
         spaces = listed(entry.spec["exportTo"])
-        what = f"the ServiceEntry `{entry.name}` of `{short(target['host'])}`"
-        message = f"{what} is exported to {spaces}, so not to the gateway"
+        what = f"the ServiceEntry `{entry.name}` of the host `{short(target['host'])}`"
+        message = f"{what} is exported only to {spaces}, not to the gateway"
         found.wrong((*path, "host"), message)
         return
     ports = {number: name for service in services for number, name in service.ports.items()}
     number = target.get("port", {}).get("number")
     if number is None and len(ports) > 1:
         which = f"{{number: {min(ports)}}}"
-        message = f"is missing; `{short(target['host'])}` has the ports {_numbers(ports)}, so say which: {which}"
+        message = f"is missing; `{short(target['host'])}` has the ports {_numbers(ports)}; select one, such as {which}"
         found.wrong((*path, "port"), message)
     elif number is not None and ports and number not in ports:
         message = f"`{short(target['host'])}` has no port {number}; it has {_numbers(ports)}"
@@ -121,12 +123,12 @@ def _subset(target: dict[str, Any], host: str, path: Path, found: Findings, regi
         return
     shown, subset = short(target["host"]), short(target["subset"])
     if not rules:
-        message = f"`{subset}`: no DestinationRule gives `{shown}` subsets; add one, or take the subset away"
+        message = f"`{subset}`: no DestinationRule defines subsets of `{shown}`; add one, or remove the subset"
     elif not known:
-        message = f"`{subset}`: the DestinationRule `{rules[0].name}` of `{shown}` has no subsets"
+        message = f"`{subset}`: the DestinationRule `{rules[0].name}` of `{shown}` defines no subsets"
     else:
         hint = did_you_mean(target["subset"], known, 0.5)
-        message = f"`{subset}` is no subset of `{shown}`{hint}; it has {listed(known)}"
+        message = f"`{shown}` has no subset `{subset}`{hint}; it has {listed(known)}"
     found.wrong((*path, "subset"), message)
 
 
@@ -134,7 +136,7 @@ def _unknown_host(written: str, host: str, found: Findings, registry: Registry) 
     known = registry.shown(found.document.namespace)
     hint = did_you_mean(written, known) or did_you_mean(host, known, 0.8)
     meaning = f" ({host})" if host != written else ""
-    there = f"known are {listed(known, 12)}" if known else "there is none at all"
+    there = f"known hosts: {listed(known, 12)}" if known else "there are no hosts"
     return f"no ServiceEntry has the host `{short(written)}`{meaning}{hint}; {there}"
 
 
@@ -146,7 +148,7 @@ def _gateway_name(name: str, path: Path, found: Findings, registry: Registry) ->
         return
     own = found.document.namespace
     known = sorted(short_name if space == own else f"{space}/{short_name}" for space, short_name in registry.gateways)
-    there = f"known are {listed(known, 12)}" if known else "there is none at all"
+    there = f"known Gateways: {listed(known, 12)}" if known else "there are no Gateways"
     message = f"there is no Gateway `{short(name)}` in namespace {key[0]}{did_you_mean(name, known, 0.5)}; {there}"
     found.wrong(path, message)
 
@@ -176,7 +178,7 @@ def _unserved_hosts(found: Findings, registry: Registry) -> None:
     known = sorted(served)
     for index, host in enumerate(document.spec.get("hosts", [])):
         if known and served.find(host) is None:
-            message = f"no gateway that is named here serves `{short(host)}`; they serve {listed(known)}"
+            message = f"none of the gateways of this VirtualService serves `{short(host)}`; they serve {listed(known)}"
             found.doubtful(("spec", "hosts", index), message)
 
 
@@ -196,13 +198,16 @@ def _destination_rule(found: Findings, registry: Registry) -> None:
     _second_rule(host, found, registry)
     spaces = {GATEWAY_NAMESPACE, ROOT_NAMESPACE, *(one.document.namespace for one in services)}
     if document.namespace not in spaces:
-        message = f"the gateway looks for rules of `{short(spec['host'])}` in {listed(sorted(spaces))} only"
+        message = f"the gateway reads rules for `{short(spec['host'])}` only in the namespaces {listed(sorted(spaces))}"
         found.doubtful(("metadata", "namespace"), message)
     for index, subset in enumerate(spec.get("subsets", [])):
         labels = subset.get("labels") or {}
         if labels and not any(_has(service, labels) for service in services):
             wanted = ", ".join(f"{name}: {value}" for name, value in labels.items())
-            message = f"no endpoint of `{short(spec['host'])}` has {short(wanted)}, so this subset answers 503"
+            message = (
+                f"no endpoint of `{short(spec['host'])}` has the labels {short(wanted)}, "
+                "so requests to this subset get a 503"
+            )
             found.doubtful(("spec", "subsets", index, "labels"), message)
     ports = {number: name for service in services for number, name in service.ports.items()}
     for index, level in enumerate(spec.get("trafficPolicy", {}).get("portLevelSettings", [])):
@@ -221,13 +226,15 @@ def _second_rule(host: str, found: Findings, registry: Registry) -> None:
     where = f"the DestinationRule `{first.name}` ({first.file}:{first.line('spec', 'host')})"
     lost = {name for name, *_ in subsets([document])} & {name for name, *_ in subsets([first])}
     if "trafficPolicy" in document.spec and "trafficPolicy" in first.spec:
-        message = f"`{shown}` has a trafficPolicy in {where} already; Istio would drop one of them"
+        message = f"{where} already has a trafficPolicy for `{shown}`; Istio would ignore one of them"
         found.wrong(("spec", "host"), message)
     elif lost:
-        message = f"`{shown}` has {listed(sorted(lost))} in {where} already; Istio would drop one of each"
+        message = (
+            f"{where} already defines the subsets {listed(sorted(lost))} of `{shown}`; Istio would ignore one of each"
+        )
         found.wrong(("spec", "host"), message)
     else:
-        found.doubtful(("spec", "host"), f"`{shown}` has {where} already; Istio adds the two together")
+        found.doubtful(("spec", "host"), f"{where} already applies to `{shown}`; Istio merges the two")
 
 
 def _has(service: Service, labels: dict[str, str]) -> bool:
@@ -241,7 +248,7 @@ def _service_entry(found: Findings, registry: Registry) -> None:
         first = registry.services[host][0].document
         if first is not found.document:
             place = f"{first.file}:{first.line('spec', 'hosts')}"
-            message = f"`{short(host)}` stands in the ServiceEntry `{first.name}` ({place}), too"
+            message = f"the ServiceEntry `{first.name}` ({place}) also defines the host `{short(host)}`"
             found.doubtful(("spec", "hosts", index), message)
 
 
@@ -249,7 +256,7 @@ def _gateway(found: Findings, registry: Registry) -> None:
     selector = found.document.spec.get("selector") or {}
     if not selector.items() <= GATEWAY_LABELS.items():
         wanted = ", ".join(f"{name}: {value}" for name, value in selector.items())
-        message = f"`{short(wanted)}` selects no gateway of the lab, which has istio: ingressgateway"
+        message = f"`{short(wanted)}` does not select the lab's gateway, whose label is `istio: ingressgateway`"
         found.doubtful(("spec", "selector"), message)
 
 

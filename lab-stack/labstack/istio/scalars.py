@@ -51,13 +51,13 @@ def read(text: str, *, plain: bool, tag: str | None) -> Scalar:
         return value
     kind = tag.removeprefix(TAG)
     if tag == kind or kind not in {"int", "float", "bool", "null", "timestamp"}:
-        raise ValueError(f"the tag `{tag.replace(TAG, '!!')}` means nothing to Istio; leave it out")
+        raise ValueError(f"Istio does not support the tag `{tag.replace(TAG, '!!')}`; remove it")
     if kind == "timestamp":
         return text
     if kind == "float" and type(value) is int:
         return float(value)
     if {"int": int, "float": float, "bool": bool, "null": type(None)}[kind] is not type(value):
-        raise ValueError(f"`{text[:40]}` is no {kind}, which its tag says it is")
+        raise ValueError(f"the value `{text[:40]}` does not match its tag `!!{kind}`")
     return value
 
 
@@ -67,7 +67,7 @@ def _by_looks(text: str) -> Scalar:
     if text in NULLS:
         return None
     if NOT_FINITE.fullmatch(text):
-        raise ValueError(f"`{text}` is no number that Kubernetes can hold; put it in quotes if it is meant as text")
+        raise ValueError(f"Kubernetes does not support the number `{text}`; if it is a string, put it in quotes")
     if text[0] not in "+-.0123456789":
         return text
     number = text.replace("_", "") if text[0] != "." else text

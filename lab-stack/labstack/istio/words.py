@@ -10,15 +10,15 @@ FEW = 300
 
 
 def seen(value: Any) -> str:
-    """Return a value as a noun phrase: ``the number 5``, ``the text `foo```, ``a list``."""
+    """Return a value as a noun phrase: ``the number 5``, ``the string `foo```, ``a list``."""
     if value is None:
-        return "nothing"
+        return "an empty value"
     if isinstance(value, bool):
         return f"the boolean {str(value).lower()}"
     if isinstance(value, int | float):
         return f"the number {value}"
     if isinstance(value, str):
-        return f"the text `{short(value)}`" if value else "an empty text"
+        return f"the string `{short(value)}`" if value else "an empty string"
     return "a list" if isinstance(value, list) else "a mapping"
 
 
@@ -52,9 +52,9 @@ def closest(name: str, candidates: Iterable[str], cutoff: float = 0.7) -> str | 
 
 
 def did_you_mean(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return ``; did you mean `x`?``, or an empty string if no candidate is close."""
+    """Return `` (did you mean `x`?)``, or an empty string if no candidate is close."""
     meant = closest(name, candidates, cutoff)
-    return f"; did you mean `{meant}`?" if meant is not None else ""
+    return f" (did you mean `{meant}`?)" if meant is not None else ""
 
 
 def listed(names: Iterable[str], limit: int = 30) -> str:

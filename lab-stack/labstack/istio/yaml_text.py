@@ -49,7 +49,7 @@ class _Reader:
     def refuse(self, line: int, column: int, message: str) -> InvalidYaml:
         place = Problem(self.file, line, "", f"column {column}: {message}")
         return InvalidYaml(
-            f"{self.file} can't be read as YAML.", problems=[place], next_step=f"mend line {line} of {self.file}"
+            f"{self.file} can't be parsed as YAML.", problems=[place], next_step=f"fix line {line} of {self.file}"
         )
 
     def at(self, event: Any, message: str) -> InvalidYaml:
@@ -69,7 +69,7 @@ class _Reader:
         if self.nodes > NODE_LIMIT:
             raise self.at(event, f"more than {NODE_LIMIT:,} values; split the file")
         if depth > DEPTH_LIMIT:
-            raise self.at(event, f"nested more than {DEPTH_LIMIT} deep; nothing in Istio is")
+            raise self.at(event, f"nested more than {DEPTH_LIMIT} levels deep; no Istio resource needs that")
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event, depth)
         node = Node(event.start_mark.line + 1, event.start_mark.column + 1, "", None)
@@ -93,9 +93,11 @@ class _Reader:
             raise self.at(event, f"the alias `*{event.anchor}` has no anchor `&{event.anchor}` that ends before it")
         self.expanded += node.size
         if self.expanded > ALIAS_LIMIT:
-            raise self.at(event, f"`*{event.anchor}`: aliases grow to more than {ALIAS_LIMIT:,} values here")
+            raise self.at(event, f"`*{event.anchor}`: the aliases expand to more than {ALIAS_LIMIT:,} values")
         if depth + node.depth > DEPTH_LIMIT:
-            raise self.at(event, f"`*{event.anchor}` nests more than {DEPTH_LIMIT} deep; nothing in Istio does")
+            raise self.at(
+                event, f"`*{event.anchor}` nests more than {DEPTH_LIMIT} levels deep; no Istio resource needs that"
+            )
         return node
 
     def fill_list(self, node: Node, event: Any, depth: int) -> None:
@@ -120,7 +122,7 @@ class _Reader:
     def only_tag(self, event: Any, allowed: str) -> None:
         if event.tag not in {None, "!", scalars.TAG + allowed}:
             tag = event.tag.replace(scalars.TAG, "!!")
-            raise self.at(event, f"the tag `{tag}` means nothing to Istio; leave it out")
+            raise self.at(event, f"Istio does not support the tag `{tag}`; remove it")
 
     def value(self, node: Node, path: Path, lines: dict[Path, int]) -> Any:
         if node.kind == "list":
@@ -143,7 +145,7 @@ class _Reader:
             if key.kind == "merge":
                 for source in value.content if value.kind == "list" else [value]:
                     if source.kind != "mapping":
-                        raise self.refuse(key.line, key.column, "`<<` merges mappings only")
+                        raise self.refuse(key.line, key.column, "`<<` can merge only mappings")
                     for name, line, inner in self.pairs(source):
                         merged.setdefault(name, (line, inner))
                 continue
@@ -151,7 +153,7 @@ class _Reader:
             if name in own:
                 first = own[name][0]
                 raise self.refuse(
-                    key.line, key.column, f"`{name}` stands twice in one mapping: here and on line {first}; keep one"
+                    key.line, key.column, f"`{name}` occurs twice in one mapping: here and on line {first}; remove one"
                 )
             own[name] = (key.line, value)
         for name, (line, value) in (merged | own).items():
@@ -159,8 +161,8 @@ class _Reader:
 
     def key(self, node: Node) -> str:
         if node.kind != "scalar" or node.content is None:
-            what = {"list": "a list", "mapping": "a mapping (two braces?)"}.get(node.kind, "nothing")
-            raise self.refuse(node.line, node.column, f"{what} where the name of a field is expected")
+            what = {"list": "a list", "mapping": "a mapping (double braces?)"}.get(node.kind, "an empty value")
+            raise self.refuse(node.line, node.column, f"expected a field name, found {what}")
         if isinstance(node.content, bool):
             return str(node.content).lower()
         return str(node.content)
@@ -178,11 +180,11 @@ def parse(text: str, file: str) -> list[tuple[Any, dict[Path, int], int]]:
         size = len(text.encode())
     except UnicodeEncodeError as error:
         line = text.count("\n", 0, error.start) + 1
-        place = Problem(file, line, "", "a half of a surrogate pair, which is no character")
-        raise InvalidYaml(f"{file} can't be read as YAML.", problems=[place], next_step=f"mend line {line}") from None
+        place = Problem(file, line, "", "half of a surrogate pair, which is not a character")
+        raise InvalidYaml(f"{file} can't be parsed as YAML.", problems=[place], next_step=f"fix line {line}") from None
     if size > SIZE_LIMIT:
         raise InvalidYaml(
-            f"{file} has {size:,} bytes; more than {SIZE_LIMIT:,} are not taken.",
+            f"{file} has {size:,} bytes; the limit is {SIZE_LIMIT:,}.",
             next_step="split it into several files",
         )
     reader = _Reader(text, file, None)

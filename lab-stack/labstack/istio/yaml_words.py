@@ -23,7 +23,7 @@ def in_words(error: yaml.YAMLError, text: str) -> tuple[int, int, str]:
         found = UNPRINTABLE.search(text)
         at = found.start() if found else 0
         line_start = text.rfind("\n", 0, at) + 1
-        what = f"the control character U+{ord(found.group()):04X}, which YAML doesn't allow" if found else str(error)
+        what = f"YAML does not allow the control character U+{ord(found.group()):04X}" if found else str(error)
         return text.count("\n", 0, at) + 1, at - line_start + 1, what
     said = str(getattr(error, "problem", "") or "")
     context = str(getattr(error, "context", "") or "")
@@ -47,31 +47,32 @@ def _words(said: str, context: str, source: str, column: int, begun: Any) -> str
     seen = f"`{source.strip()[:60]}`" if source.strip() else "the end of the text"
     opened = f"line {begun.line + 1}" if begun is not None else "an earlier line"
     if "\t" in source[: column + 1] and not source[: column + 1].strip():
-        return "a tab; YAML is indented by spaces only"
+        return "a tab; YAML allows only spaces for indentation"
     if "alias" in context:
-        return 'a `*` without quotes names an anchor in YAML; write it as "*"'
+        return 'in YAML, a `*` without quotes refers to an anchor; write it as "*"'
     if "anchor" in context:
-        return "a `&` without quotes sets an anchor in YAML; put the text in quotes"
+        return "in YAML, a `&` without quotes defines an anchor; put the text in quotes"
     if "cannot start" in said:
-        return f"`{here}` can't begin a value; put the text in quotes"
+        return f"a value can't start with `{here}`; put the text in quotes"
     if "quoted scalar" in context:
         if "escape" in said:
-            return f"{seen} has a backslash that YAML doesn't know inside double quotes; use single quotes"
+            return f"{seen} has an escape sequence that YAML does not support in double quotes; use single quotes"
         return f"the quote that opens on {opened} is never closed"
     if "flow" in context and ("'}'" in said or "']'" in said):
         bracket = "}" if "mapping" in context else "]"
         return (
-            f"{seen} where `,` or `{bracket}` is expected: what opens on {opened} isn't closed, or a comma is missing"
+            f"expected `,` or `{bracket}`, found {seen}: "
+            f"the bracket that opens on {opened} is not closed, or a comma is missing"
         )
     if "simple key" in context:
-        return f"{seen} has no `:` after it (with a space), so it is no field; a line before it may be indented wrongly"
+        return f"{seen} is not a field, because no `:` and space follow it; an earlier line may be indented incorrectly"
     if "mapping values are not allowed" in said:
-        return f"{seen} has a `:` where none can stand: the line is indented wrongly, or quotes are missing"
+        return f"{seen} has a `:` where none is allowed: the line is indented incorrectly, or quotes are missing"
     if "sequence entries are not allowed" in said:
-        return f"{seen} begins a list where none can stand; put it on a line of its own, indented"
+        return f"{seen} starts a list where none is allowed; put the list on a new, indented line"
     if "block mapping" in context or "block collection" in context:
         kind = "fields" if "mapping" in context else "list items"
-        return f"{seen} is not indented as the other {kind} from {opened} on are, or is none of them"
+        return f"{seen} is not indented like the {kind} that start on {opened}, or does not belong to them"
     if "node content" in said or "node" in context:
-        return f"{seen} has `{here}` where a value is expected" if here.strip() else f"{seen}: a value is missing"
+        return f"expected a value, found `{here}` in {seen}" if here.strip() else f"{seen}: a value is missing"
     return f"{seen}: {said}"

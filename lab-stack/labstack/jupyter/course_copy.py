@@ -67,7 +67,7 @@ def copy_course(folder: Path, today: date | None = None) -> CourseCopy:
     """
     day = (today or date.today()).isoformat()
     if folder.resolve() == TREE:
-        raise LabError(f"{folder} is the course itself.", next_step="name another folder: `lab notebooks my-course`")
+        raise LabError(f"{folder} is the course itself.", next_step="choose another folder: `lab notebooks my-course`")
     noted = _noted(folder)
     known = dict(noted)
     written: list[str] = []
@@ -92,7 +92,7 @@ def copy_course(folder: Path, today: date | None = None) -> CourseCopy:
         write_atomically(folder / NOTE, json.dumps(note, indent=1))
     except OSError as error:
         raise StorageTrouble(
-            f"The course can't be written to {folder}: {error.strerror}.", next_step="name another folder"
+            f"The course can't be written to {folder}: {error.strerror}.", next_step="choose another folder"
         ) from error
     return CourseCopy(folder, tuple(written), tuple(kept), tuple(beside))
 

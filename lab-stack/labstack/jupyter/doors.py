@@ -36,9 +36,9 @@ PREFIX = "saga-"
 
 
 BARE = (
-    "{} runs at {}, and shows no page: it is starting or stopped, or it was built without its pages, as Debian's "
-    "Prometheus is when it is only unpacked, and Jaeger when Go builds it. Its API answers all the same, and "
-    "<code>look.chart</code>, <code>look.dashboard</code> and <code>look.trace</code> draw what it has."
+    "{} at {} serves no web page. It is starting or stopped, or it was built without its web pages, like Prometheus "
+    "unpacked from Debian's package and Jaeger built with Go. Without web pages, its API still works, and "
+    "<code>look.chart</code>, <code>look.dashboard</code> and <code>look.trace</code> draw its data."
 )
 
 
@@ -66,7 +66,7 @@ DOORS: Mapping[str, Door] = {
     "grafana": Door(
         "Grafana",
         "",
-        "<code>lab install grafana</code>, then <code>lab up</code>; or <code>look.dashboard('saga')</code>",
+        "<code>lab install grafana</code>, then <code>lab up</code>; or use <code>look.dashboard('saga')</code>",
     ),
     "jaeger": Door("Jaeger", "search", "<code>lab install jaeger</code>, then <code>lab up</code>"),
     "envoy": Door("Envoy's administration", "", "<code>lab start envoy</code>"),
@@ -174,7 +174,7 @@ class Pages:
                 self.urls[f"{title} (API)" if name == "api-docs" else title] = base + path
 
     def __repr__(self) -> str:
-        return f"Web pages of the lab: {', '.join(self.urls) or 'none, it does not run'}."
+        return f"Web pages of the lab: {', '.join(self.urls) or 'none, the lab is not running'}."
 
     def _repr_html_(self) -> str:
         links = [f'<a href="{html.escape(url)}" target="_blank">{html.escape(t)}</a>' for t, url in self.urls.items()]
@@ -213,10 +213,10 @@ def answer(name: str, where: Endpoints, coming: Mapping[str, str] | None = None)
         )
         return 200, {}, _page(title, f"<ul>{items}</ul>")
     if not where.services:
-        return 200, {}, _page(title, "<p>The lab does not run: <code>lab up</code> in a terminal, or a notebook.</p>")
+        return 200, {}, _page(title, "<p>The lab is not running. Run <code>lab up</code>, or a notebook.</p>")
     if coming and name in coming:
-        return 200, {}, _page(title, f"<p>{title} is being fetched. {html.escape(coming[name])}</p>")
-    return 200, {}, _page(title, f"<p>This lab has no {title}: {DOORS[name].missing}.</p>")
+        return 200, {}, _page(title, f"<p>{title} is being downloaded. {html.escape(coming[name])}</p>")
+    return 200, {}, _page(title, f"<p>This lab has no {title}. Run {DOORS[name].missing}.</p>")
 
 
 def _shows(url: str) -> bool:

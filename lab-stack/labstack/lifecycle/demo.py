@@ -62,8 +62,8 @@ def place(where: Endpoints, order: StreamOrder) -> dict[str, Any]:
         raise NotRunning(f"The order service can't be reached ({error}).", next_step="run `lab up`") from error
     if answer.status_code != 201:
         raise DemoFailed(
-            f"The order service answered {answer.status_code}: {answer.text[:300]}",
-            next_step="see `lab logs order`",
+            f"The order service returned {answer.status_code}: {answer.text[:300]}",
+            next_step="look at `lab logs order`",
         )
     created: dict[str, Any] = answer.json()
     return created
@@ -88,7 +88,7 @@ def follow(where: Endpoints, order_id: str, timeout: float = 30) -> dict[str, An
         status = http.get(url, timeout=5).json()["status"]
         raise DemoFailed(
             f"Order {order_id} is still {status} after {timeout:.0f} s.",
-            next_step="`lab status` tells which part is missing",
+            next_step="run `lab status` to see which component is down",
         )
     return order
 
@@ -129,5 +129,5 @@ def show(where: Endpoints, watch: Callable[[StreamOrder, Story], None]) -> None:
             raise DemoFailed(
                 f"Order {order['order_id']} ended as {seen}, but the data set expects "
                 f"{(expected.expected_status, expected.expected_reason)}.",
-                next_step="`lab reset` brings stock and balances back to the start; then try again",
+                next_step="run `lab reset` to restore stock and balances, then run `lab demo` again",
             )

@@ -69,7 +69,7 @@ def examine(paths: LabPaths, services: tuple[ServiceEntry, ...], wanted_mode: st
 def _mode_of(paths: LabPaths, wanted: str | None) -> ModeChoice:
     state = StateStore(paths).read()
     if state.phase != "stopped":
-        return ModeChoice(checked_mode(state.mode), "the lab runs so")
+        return ModeChoice(checked_mode(state.mode), "the running lab uses it")
     return choose_mode(wanted)
 
 
@@ -78,7 +78,7 @@ def _of_processes(paths: LabPaths) -> list[tuple[str, Callable[[], Finding]]]:
         ("Java", _java),
         ("PostgreSQL", lambda: _postgres(paths)),
         ("gateway", lambda: _gateway(paths)),
-        ("watching", lambda: _watching(paths)),
+        ("observability", lambda: _watching(paths)),
         ("memory", _memory),
         ("cache", lambda: _cache(paths)),
         ("leftovers", lambda: _leftovers(paths)),
@@ -104,7 +104,7 @@ def _python() -> Finding:
             "Python",
             "problem",
             f"{version} on Windows",
-            "run the lab in WSL 2: the README's Windows part says how",
+            "run the lab in WSL 2; see docs/installing.md",
         )
     return Finding("Python", "ok", f"{version} in {sys.prefix}")
 
@@ -117,33 +117,33 @@ def _java() -> Finding:
 def _postgres(paths: LabPaths) -> Finding:
     folder = programs()
     who = for_postgres(folder / "postgres", paths.state / "data")
-    how = "in a user namespace of its own" if who.prefix else f"as user {who.user}" if who.user else "as you"
+    how = "in a separate user namespace" if who.prefix else f"as user {who.user}" if who.user else "as your user"
     return Finding("PostgreSQL", "ok", f"{folder}, runs {how}")
 
 
 def _gateway(paths: LabPaths) -> Finding:
     envoy = find_envoy()
-    return Finding("gateway", "ok", f"Envoy ({envoy}), steered by {NAMES[choose_control_plane('local', paths)]}")
+    return Finding("gateway", "ok", f"Envoy ({envoy}), configured by {NAMES[choose_control_plane('local', paths)]}")
 
 
 def _watching(paths: LabPaths) -> Finding:
     if not is_observed():
-        return Finding("watching", "ok", "nothing: LAB_OBSERVABILITY says so")
+        return Finding("observability", "ok", "off: set by LAB_OBSERVABILITY")
     there = choose_observers("local", paths)
     wanted = [name for name in NAMES_OF_OBSERVERS if name not in there]
-    seen = f"by {', '.join(there) or 'nobody'}; not on this machine: {', '.join(wanted) or 'nothing'}"
+    seen = f"installed: {', '.join(there) or 'none'}; not installed: {', '.join(wanted) or 'none'}"
     # The only install source of Grafana is its image, and the notebooks draw its dashboards themselves.
     if needed := [name for name in wanted if name != "grafana"]:
-        advice = f"{' and '.join(f'`lab install {name}`' for name in needed)}, if you want metrics and traces"
-        return Finding("watching", "warning", seen, advice)
-    return Finding("watching", "ok", seen)
+        advice = f"for metrics and traces, run {' and '.join(f'`lab install {name}`' for name in needed)}"
+        return Finding("observability", "warning", seen, advice)
+    return Finding("observability", "ok", seen)
 
 
 def _memory() -> Finding:
     available = psutil.virtual_memory().available
     seen = f"{available / 1e9:.1f} GB available"
     if available < NEEDED_MEMORY:
-        advice = "close other programs: the lab wants about 1 GB, JupyterLab with a notebook 0.3 GB"
+        advice = "close other programs: the lab needs about 1 GB, JupyterLab with a notebook 0.3 GB"
         return Finding("memory", "warning", seen, advice)
     return Finding("memory", "ok", seen)
 
@@ -154,7 +154,7 @@ def _disk(paths: LabPaths) -> Finding:
     free = shutil.disk_usage(paths.state).free
     seen = f"{free / 1e9:.1f} GB free below {paths.state}"
     if free < NEEDED_DISK:
-        advice = "free 1.5 GB, or point XDG_STATE_HOME and XDG_CACHE_HOME to a roomier disk"
+        advice = "free 1.5 GB, or set XDG_STATE_HOME and XDG_CACHE_HOME to folders on a larger disk"
         return Finding("disk", "warning", seen, advice)
     return Finding("disk", "ok", seen)
 
@@ -162,15 +162,15 @@ def _disk(paths: LabPaths) -> Finding:
 def _cache(paths: LabPaths) -> Finding:
     bad = jars.damaged(paths.cache)
     if not bad:
-        return Finding("cache", "ok", f"all {len(jars.JARS)} jars are there, checksums right")
+        return Finding("cache", "ok", f"all {len(jars.JARS)} jars are present and have the right checksums")
     if len(bad) == len(jars.JARS):
-        advice = "`lab up` or `lab prefetch` fetches 50 MB"
-        return Finding("cache", "warning", "Kafka and Debezium are not fetched yet", advice)
+        advice = "run `lab up` or `lab prefetch` to download 50 MB"
+        return Finding("cache", "warning", "Kafka and Debezium are not downloaded yet", advice)
     return Finding(
         "cache",
         "warning",
         f"{len(bad)} of {len(jars.JARS)} jars are missing or damaged, such as {bad[0]}",
-        "`lab prefetch` fetches those again",
+        "run `lab prefetch` to download them again",
     )
 
 
@@ -181,9 +181,9 @@ def _ports(paths: LabPaths, services: tuple[ServiceEntry, ...]) -> Finding:
         usual |= {service.name: service.port, service.database: service.database_port}
     taken = {n: p for n, p in usual.items() if p not in own and not ports.is_free(p)}
     if not taken:
-        return Finding("ports", "ok", "all usual ports are free, or this lab's own")
+        return Finding("ports", "ok", "all default ports are free or used by this lab")
     seen = ", ".join(f"{port} ({name}) is taken by {ports.who_listens(port)}" for name, port in taken.items())
-    return Finding("ports", "warning", seen, "nothing to do: the lab takes other ports, and `lab status` shows them")
+    return Finding("ports", "warning", seen, "no action needed: the lab uses other ports, and `lab status` shows them")
 
 
 def _datasets() -> Finding:
@@ -197,7 +197,9 @@ def _datasets() -> Finding:
             "destinations": len(datasets.load_destinations(DATASETS)),
         }
     except (datasets.DatasetError, OSError) as error:
-        return Finding("datasets", "problem", str(error), "mend the rows that are named, or `git checkout datasets/`")
+        return Finding(
+            "datasets", "problem", str(error), "fix these rows, or restore them with `git checkout datasets/`"
+        )
     return Finding("datasets", "ok", ", ".join(f"{count} {name}" for name, count in counts.items()))
 
 
@@ -205,9 +207,9 @@ def _leftovers(paths: LabPaths) -> Finding:
     state = StateStore(paths).read()
     strays = leftovers(state)
     if strays:
-        seen = f"{len(strays)} processes that the lab's state doesn't know, such as pid {strays[0].pid}"
-        return Finding("leftovers", "warning", seen, "`lab up` and `lab down` end them")
+        seen = f"{len(strays)} processes that are not in the lab's state, such as pid {strays[0].pid}"
+        return Finding("leftovers", "warning", seen, "run `lab up` or `lab down` to stop them")
     if state.phase == "starting" and not (state.keeper and state.keeper.process()):
-        seen = "an earlier start was cut off"
-        return Finding("leftovers", "warning", seen, "`lab up` goes on from there, `lab down` ends what it left")
+        seen = "an earlier start was interrupted"
+        return Finding("leftovers", "warning", seen, "run `lab up` to continue it, or `lab down` to stop its processes")
     return Finding("leftovers", "ok", "none")

@@ -124,7 +124,10 @@ class Guests:
         """
         known = self._lab.endpoints.databases
         if not NAME.fullmatch(name) or name in TAKEN or name in known:
-            raise LabError(f"A guest can't be called {name!r}.", next_step="use a new word of small letters, up to 30")
+            raise LabError(
+                f"An extension service can't be called {name!r}.",
+                next_step="use a new name of 2 to 30 lowercase letters and digits, with a letter first",
+            )
         with self._lab.changing():
             if host not in known:
                 raise UnknownComponent(f"There is no service {host!r}.", next_step=one_of(host, known))
@@ -223,7 +226,9 @@ class Guests:
     def _record(self, name: str) -> GuestRecord:
         guests = self._store.read().guests
         if name not in guests:
-            raise UnknownComponent(f"The lab has no guest {name!r}.", next_step=f'lab.guests.invite("{name}")')
+            raise UnknownComponent(
+                f"The lab has no extension service {name!r}.", next_step=f'call `lab.guests.invite("{name}")`'
+            )
         return guests[name]
 
     # -- processes -------------------------------------------------------------------------------------------------
@@ -253,7 +258,9 @@ class Guests:
             return http.answers(f"{url}/metrics") and bool(broker.assigned(kafka, [name])[name])
 
         if not wait_until(reads, TIMEOUT, meanwhile=still_alive):
-            raise ComponentFailed(f"{name} runs, and reads no topic after {TIMEOUT} s.", log=log_of_a_death(log, 8))
+            raise ComponentFailed(
+                f"{name} is running, but consumes no topic after {TIMEOUT} s.", log=log_of_a_death(log, 8)
+            )
 
 
 def _in_server(url: str, database: str) -> str:

@@ -121,8 +121,8 @@ class Mesh:
     def _put(self, after: Sequence[Document], before: Sequence[Document]) -> None:
         if missing := self._missing():
             raise NotRunning(
-                f"{' and '.join(missing)} does not run, so nothing would come of it.",
-                next_step=f"`lab start {missing[0]}` starts it",
+                f"The gateway's configuration can't be changed. Not running: {', '.join(missing)}.",
+                next_step=f"run `lab start {missing[0]}`",
             )
         addresses = self._lab.backend.addresses()
         new, had = placed(after, addresses), placed(before, addresses)
@@ -182,7 +182,7 @@ class Mesh:
         wanted = [one for one in documents if name.lower() in (one.name, f"{one.kind}/{one.name}".lower())]
         if not wanted:
             there = ", ".join(f"{one.kind}/{one.name}" for one in documents)
-            raise LabError(f"Nothing called {name!r} is in force.", next_step=f"name one of {there}")
+            raise LabError(f"There is no active resource {name!r}.", next_step=f"use one of {there}")
         return dump(wanted)
 
     def routes(self) -> list[describe.Route]:
@@ -211,7 +211,7 @@ class Mesh:
     def __repr__(self) -> str:
         kinds = ", ".join(f"{one.kind}/{one.name}" for one in self._store.read())
         own = "the lab's own configuration" if self._store.is_own else "changed by `apply`"
-        return f"Mesh steered by {self.control_plane}, {own}: {kinds}"
+        return f"Mesh configured by {self.control_plane}, {own}: {kinds}"
 
 
 def _change(document: Document, before: dict[str, Any] | None) -> str:

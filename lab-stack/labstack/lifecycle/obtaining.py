@@ -120,14 +120,13 @@ class Absent:
     def lines(self) -> list[str]:
         """Return the missing programs as lines of text."""
         waiting = [name for name, how in self.coming.items() if not how]
-        lines = [f"{name} is being fetched: {how}" for name, how in self.coming.items() if how]
+        lines = [f"{name} is being downloaded: {how}" for name, how in self.coming.items() if how]
         if waiting:
-            lines.append(f"{', '.join(waiting)}: will be fetched in the background")
+            lines.append(f"{', '.join(waiting)}: will be downloaded in the background")
         if self.failed:
-            them = "it" if len(self.failed) == 1 else "them"
             lines.append(
-                f"without {', '.join(self.failed)}: the lab could not fetch {them}; "
-                f"`lab install {' '.join(self.failed)}` tries again and says why"
+                f"without {', '.join(self.failed)}: the download failed; "
+                f"`lab install {' '.join(self.failed)}` retries it and shows the reason"
             )
         return lines
 
@@ -170,7 +169,7 @@ def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeou
     if not wanted:
         return {}
     if not observers.may_be_fetched():
-        return dict.fromkeys(wanted, "LAB_OBSERVABILITY says to take only what is installed")
+        return dict.fromkeys(wanted, "LAB_OBSERVABILITY disables downloads")
     _begin(lab, wanted)
     told = ""
 
@@ -190,10 +189,10 @@ def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeou
 
 def _why_not(step: Step | None) -> str:
     if step is None:
-        return "its download has not begun"
+        return "its download has not started"
     if step.is_settled:
         return step.note
-    return f"it is still being fetched ({step.note or step.stage}), and joins the lab by itself"
+    return f"its download is still running ({step.note or step.stage}), and it then joins the lab by itself"
 
 
 def forget(lab: Lab) -> None:

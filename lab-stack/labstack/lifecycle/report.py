@@ -31,7 +31,7 @@ def status_text(status: LabStatus) -> str:
     if "lab" in status.complaints:
         lines.append(status.complaints["lab"])
     if status.rss_bytes:
-        lines.append(f"    {'in all':<{width}}  {'':<8} {status.rss_bytes / 1e6:4.0f} MB")
+        lines.append(f"    {'total':<{width}}  {'':<8} {status.rss_bytes / 1e6:4.0f} MB")
     if status.state != "stopped":
         lines += status.absent.lines()
     if status.state == "stopped":
@@ -64,11 +64,11 @@ def status_rows(status: LabStatus) -> list[Row]:
         complaint = status.complaints.get(name, "")
         note = complaint if complaint and complaint != component.state else addresses.get(name, "")
         if name == "envoy" and name not in status.complaints:
-            note += f" (steered by {NAMES[status.control_plane]})"
+            note += f" (configured by {NAMES[status.control_plane]})"
         if on := status.switches.get(name):
-            note += f" (switched: {', '.join(written(switch, value) for switch, value in on.items())})"
+            note += f" (fault switches: {', '.join(written(switch, value) for switch, value in on.items())})"
         if kept := status.retained.get(name):
-            note += f" (keeps {kept / 1e6:.1f} MB of its log for Debezium)"
+            note += f" (retains {kept / 1e6:.1f} MB of write-ahead log for Debezium)"
         rows.append(Row(name, component.state, memory, note))
     return rows
 
@@ -83,13 +83,13 @@ def status_html(status: LabStatus) -> str:
     colour = STATE_COLOURS[status.state]
     absent = [] if status.state == "stopped" else status.absent.lines()
     later = "".join(f"<div>{html.escape(line)}</div>" for line in absent)
-    total = f", {status.rss_bytes / 1e6:.0f} MB in all" if status.rss_bytes else ""
+    total = f", {status.rss_bytes / 1e6:.0f} MB in total" if status.rss_bytes else ""
     advice = "<p>Start it with <code>lab.up()</code>.</p>" if status.state == "stopped" else ""
     if complaint := status.complaints.get("lab"):
         advice = f"<p>{html.escape(complaint)}</p>"
     return (
         f'<div><p><b>Lab</b>: <b style="color:{colour}">{status.state}</b> ({status.mode} mode{total})</p>'
-        "<table><thead><tr><th>component</th><th>state</th><th>memory</th><th>where, or what is wrong</th></tr></thead>"
+        "<table><thead><tr><th>component</th><th>state</th><th>memory</th><th>address or problem</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>{later}{advice}</div>"
     )
 

@@ -100,7 +100,7 @@ def _await_consumer(url: str) -> None:
         return bool(http.get(f"{url}/manage/consumer", timeout=5).json()["assigned"])
 
     if not wait_until(reads, 15):
-        raise LabError(f"The consumer of {url} did not come back.", next_step="run `lab reset` again")
+        raise LabError(f"The consumer of {url} did not rejoin its group.", next_step="run `lab reset` again")
 
 
 def _bring_back(database_url: str, service: str) -> set[str]:

@@ -84,7 +84,7 @@ class Start:
                 self._failed.set()
                 raise
         fresh = [keep_course_start(url) for url in self.backend.endpoints().databases.values()]
-        with self.progress.stage("a canary event through outbox, Debezium and Kafka into each service"):
+        with self.progress.stage("a probe event through outbox, Debezium and Kafka to each service"):
             self._canary(clean=all(fresh))
 
     def _raise_first(self, done: set[Future[None]]) -> None:
@@ -94,7 +94,7 @@ class Start:
 
     def _check(self) -> None:
         if self._failed.is_set():
-            raise _GivenUp("Another part failed.")
+            raise _GivenUp("Another component failed.")
 
     def _wait_for(self, *names: str) -> None:
         for name in names:

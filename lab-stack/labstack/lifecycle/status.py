@@ -128,9 +128,7 @@ def look_at(state: LabState, backend: Backend, *, memory: bool, absent: Absent |
                 and Gateway.name not in complaints
                 and not EnvoyAdmin(where.envoy_admin).listens()
             ):
-                complaints[Gateway.name] = (
-                    "has no configuration to listen with; `lab mesh reset` gives it the lab's own"
-                )
+                complaints[Gateway.name] = "has no listener; `lab mesh reset` restores the lab's own configuration"
             reachable = [s for s in where.databases if f"{s}-db" not in complaints]
             slots = pool.map(lambda s: slot_is_read(where.databases[s]), reachable)
             tasks = pool.submit(_ask_relay, where, list(where.services)) if "connect" not in complaints else None
@@ -189,7 +187,7 @@ def _still_unread(pool: ThreadPoolExecutor, where: Endpoints, services: list[str
 
 def _unread(services: list[str]) -> str:
     # A connector and its task stay RUNNING long after they have lost their slot.
-    return f"nobody reads the slot of {', '.join(services)}" if services else ""
+    return f"no connector reads the slot of {', '.join(services)}" if services else ""
 
 
 def _ask_relay(where: Endpoints, services: list[str]) -> str:

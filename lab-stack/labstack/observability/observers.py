@@ -84,7 +84,7 @@ def may_be_fetched() -> bool:
 def _wanted() -> str:
     wanted = os.environ.get("LAB_OBSERVABILITY") or "auto"
     if wanted not in CHOICES:
-        raise LabError(f"LAB_OBSERVABILITY is {wanted!r}.", next_step=f"set it to one of {', '.join(CHOICES)}")
+        raise LabError(f"LAB_OBSERVABILITY can't be {wanted!r}.", next_step=f"set it to one of {', '.join(CHOICES)}")
     return wanted
 
 
@@ -125,6 +125,6 @@ def program(name: str, paths: LabPaths) -> Path:
 def missing(name: str) -> ProgramMissing:
     """Return the error that explains how to install a missing observer."""
     return ProgramMissing(
-        f"{name.capitalize()} is not on this machine.",
-        next_step=f"`lab install {name}` gets it; then `lab up` takes it into the running lab",
+        f"{name.capitalize()} is not installed.",
+        next_step=f"run `lab install {name}`, then `lab up` to add it to the running lab",
     )

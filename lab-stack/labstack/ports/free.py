@@ -38,8 +38,8 @@ def choose(usual: int, taken: set[int]) -> int:
         if port not in taken and is_free(port):
             return port
     raise PortTaken(
-        f"No free port found: {usual} is taken, and so are 200 others.",
-        next_step="end some of the servers on this machine (`ss -ltnp` lists them)",
+        f"No free port found: {usual} and 200 other ports are taken.",
+        next_step="stop some of the servers on this machine (`ss -ltnp` lists them)",
     )
 
 

@@ -61,5 +61,5 @@ def planned_ports(
                 replaced.append(f"port {number} ({key}) by {who}")
         if replaced:
             more = f" and {len(replaced) - SHOWN} more" if len(replaced) > SHOWN else ""
-            progress.say(f"Taken, so that the lab uses other ports: {', '.join(replaced[:SHOWN])}{more}.")
+            progress.say(f"The lab uses other ports, because some are taken: {', '.join(replaced[:SHOWN])}{more}.")
         yield chosen

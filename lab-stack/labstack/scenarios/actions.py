@@ -47,20 +47,20 @@ def order(
         answer = http.request("POST", url, json=body, timeout=15)
         if answer.status_code != 201:
             raise DemoFailed(
-                f"Scenario {stage.scenario}: the order was answered {answer.status_code}: {answer.text[:200]}",
-                next_step="`lab` shows which part is missing; `lab reset` brings everything back",
+                f"Scenario {stage.scenario}: the order request returned {answer.status_code}: {answer.text[:200]}",
+                next_step="run `lab status` to see which component is down, or `lab reset` to restore the lab",
             )
         stage.orders.setdefault(name, []).append(answer.json()["order_id"])
         stage.keep()
 
 
-@verb("deed", "the customer calls {name!r} off")
+@verb("deed", "the customer cancels {name!r}")
 def cancel(stage: Stage, name: str) -> None:
     """Cancel orders as their customer would, through the gateway."""
     for order_id in stage.ids(name):
         url = f"{stage.lab.endpoints.client('order')}/orders/{order_id}/cancel"
         if (answer := http.request("POST", url, timeout=15)).status_code != 202:
-            raise NotSeen(f"Scenario {stage.scenario}: the cancel was answered {answer.status_code}, not 202.")
+            raise NotSeen(f"Scenario {stage.scenario}: the cancel request returned {answer.status_code}, not 202.")
 
 
 @verb("deed", "{times} requests {name!r}: {method} {path}")
@@ -105,7 +105,7 @@ for _kind, _name in VERBS_OF_THE_LAB:
     _of_the_lab(_kind, _name)
 
 
-@verb("deed", "lab start {component}, which says what is wrong")
+@verb("deed", "lab start {component}, which fails and reports why")
 def start_in_vain(stage: Stage, component: str) -> None:
     """Start a component that must fail to become ready.
 
@@ -118,7 +118,7 @@ def start_in_vain(stage: Stage, component: str) -> None:
         stage.lab.start(component)
     except LabError:
         return
-    raise NotSeen(f"Scenario {stage.scenario}: {component} started as if nothing were wrong.")
+    raise NotSeen(f"Scenario {stage.scenario}: {component} started, so the fault had no effect.")
 
 
 @verb("fault", "lab switch on {service} {switch}[={value}]")
@@ -161,8 +161,8 @@ def sql(stage: Stage, service: str, *, statement: str, times: int = 1) -> None:
                 connection.execute(statement.encode(), stage.parameters or None)
     except psycopg.Error as error:
         raise LabError(
-            f"Scenario {stage.scenario}: {service}'s database does not take it: {str(error).splitlines()[0]}",
-            next_step="`lab reset` brings everything back to the course's start",
+            f"Scenario {stage.scenario}: {service}'s database rejected a statement: {str(error).splitlines()[0]}",
+            next_step="run `lab reset` to restore the lab",
         ) from error
 
 
@@ -181,10 +181,10 @@ def copy_records(stage: Stage, name: str, *, topic: str, type: str, partitioner:
         headers: list[tuple[str, str | bytes | None]] = [(key, value) for key, value in record.headers.items()]
         producer.produce(topic, record.value, record.key, headers=headers)
     if left := producer.flush(15):
-        raise BrokerAway(f"{left} records were not taken by the broker.", next_step="look at `lab status`")
+        raise BrokerAway(f"The broker did not accept {left} records.", next_step="look at `lab status`")
 
 
-@verb("deed", "send {service}'s dead letters back: lab dead-letters replay")
+@verb("deed", "replay {service}'s dead letters: lab dead-letters replay")
 def replay(stage: Stage, service: str) -> None:
     """Replay every dead letter of a service."""
     for letter in stage.lab.dead_letters():

@@ -131,11 +131,11 @@ def _read(path: Path) -> Scenario:
     try:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise ScenarioError(f"{path.name} is no TOML: {error}.", next_step="mend it there") from error
+        raise ScenarioError(f"{path.name} is not valid TOML: {error}.", next_step="fix the file") from error
     known = {*TEXTS, *LISTS, *STEPS, "minutes", "needs", "charts"}
     _none_left(path, "the file", set(said) - known, known)
     if missing := known - {"needs", "charts", "healed"} - set(said):
-        raise ScenarioError(f"{path.name} has no {', '.join(sorted(missing))}.", next_step="add it")
+        raise ScenarioError(f"{path.name} has no {', '.join(sorted(missing))}.", next_step="add what is missing")
     if said["chapter"] not in CHAPTERS:
         raise ScenarioError(
             f"{path.name}: there is no chapter {said['chapter']!r}.", next_step=f"use one of {', '.join(CHAPTERS)}"
@@ -144,9 +144,7 @@ def _read(path: Path) -> Scenario:
     steps = {part: tuple(_step(path, part, n, one) for n, one in enumerate(said.get(part, []), 1)) for part in STEPS}
     for part in ("inject", "proof", "heal"):
         if not steps[part]:
-            raise ScenarioError(
-                f"{path.name}: {part} is empty.", next_step="a scenario that does nothing shows nothing"
-            )
+            raise ScenarioError(f"{path.name}: {part} is empty.", next_step="add at least one step")
     whole: dict[str, Any] = {**texts, **steps, **{key: tuple(said.get(key, ())) for key in (*LISTS, "needs")}}
     return Scenario(name_of(path), minutes=int(said["minutes"]), charts=dict(said.get("charts", {})), **whole)
 
@@ -161,7 +159,7 @@ def _step(path: Path, part: str, number: int, said: Mapping[str, Any]) -> Step:
     _none_left(path, f"{where} ({verb.name})", set(said) - {verb.name} - verb.options, verb.options)
     if missing := verb.required - set(said):
         raise ScenarioError(
-            f"{path.name}, {where}: {verb.name} wants {', '.join(sorted(missing))}.", next_step="add it"
+            f"{path.name}, {where}: {verb.name} requires {', '.join(sorted(missing))}.", next_step="add what is missing"
         )
     return Step(verb, {**{k: v for k, v in said.items() if k != verb.name}, verb.first: said[verb.name]})
 
@@ -169,6 +167,6 @@ def _step(path: Path, part: str, number: int, said: Mapping[str, Any]) -> Step:
 def _none_left(path: Path, where: str, left: set[str], known: set[str] | frozenset[str]) -> None:
     if left:
         raise ScenarioError(
-            f"{path.name}, {where}: nobody knows {', '.join(sorted(left))}.",
+            f"{path.name}, {where}: unknown keys: {', '.join(sorted(left))}.",
             next_step=f"use one of {', '.join(sorted(known)) or 'none'}",
         )

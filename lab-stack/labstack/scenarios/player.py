@@ -13,7 +13,7 @@ from labstack.lifecycle import demo
 from labstack.scenarios.model import Scenario, Step, load_scenario
 from labstack.scenarios.stage import NotSeen, ScenarioOn, Stage
 
-AFTERWARDS = "every part serves, nothing is left, an order completes, every invariant holds"
+AFTERWARDS = "every component is ready, no effect is left, an order completes, every invariant holds"
 """The conditions that must hold after every healing."""
 
 Tell = Callable[[str], None]
@@ -113,7 +113,7 @@ class Player:
         """
         stage = Stage.of(self._lab)
         if stage is None:
-            raise ScenarioOn("No scenario is on.", next_step="`lab scenario run NAME` plays one")
+            raise ScenarioOn("No scenario is active.", next_step="start one with `lab scenario run NAME`")
         scenario = load_scenario(stage.scenario)
         report = Report(scenario.name)
         stage.healing = True
@@ -139,29 +139,29 @@ class Player:
     def _require(self, scenario: Scenario) -> None:
         status = self._lab.status(memory=False)
         if status.state == "stopped":
-            raise NotRunning("The lab is not running.", next_step="`lab up` starts it")
+            raise NotRunning("The lab is not running.", next_step="run `lab up`")
         if on := self.on:
             raise ScenarioOn(
-                f"The scenario {on} is on.",
-                next_step="`lab scenario heal` heals it, `lab reset` brings everything back to the course's start",
+                f"The scenario {on} is active.",
+                next_step="run `lab scenario heal`, or `lab reset` to restore the lab",
             )
         if missing := [name for name in scenario.needs if name not in self._lab.backend.components()]:
             raise LabError(
                 f"{scenario.name} needs {', '.join(missing)}, which this lab does not have.",
-                next_step=f"`lab install {missing[0]}`, then `lab down` and `lab up`",
+                next_step=f"run `lab install {missing[0]}`, then `lab down` and `lab up`",
             )
         if status.state != "ready":
             what = "; ".join(f"{name}: {complaint}" for name, complaint in status.complaints.items())
             raise LabError(
-                f"The lab is {status.state}, so nobody could tell what the scenario did. {what}".strip(),
-                next_step="`lab reset` heals it",
+                f"The lab is {status.state}, so the effect of the scenario would be unclear. {what}".strip(),
+                next_step="run `lab reset` to restore the lab",
             )
 
 
 def _nothing_is_left(stage: Stage) -> None:
     """Check the conditions that must hold after every healing."""
     lab = stage.lab
-    stage.see("every part serves", lambda: lab.status(memory=False), lambda status: status.state == "ready")
+    stage.see("every component is ready", lambda: lab.status(memory=False), lambda status: status.state == "ready")
     left = {
         "switches": lab.switches,
         "dead letters": [letter.id for letter in lab.dead_letters()],
@@ -169,13 +169,13 @@ def _nothing_is_left(stage: Stage) -> None:
     }
     if some := {name: what for name, what in left.items() if what}:
         raise NotSeen(
-            f"Scenario {stage.scenario}: the healing left {some}.", next_step="`lab reset` brings everything back"
+            f"Scenario {stage.scenario}: the healing left {some}.", next_step="run `lab reset` to restore the lab"
         )
     placed = demo.place(lab.endpoints, demo.orders_of_the_show()[0])
     if (order := demo.follow(lab.endpoints, placed["order_id"], 40))["status"] != "COMPLETED":
         raise NotSeen(
-            f"Scenario {stage.scenario}: afterwards an order ended as {order['status']} ({order['failure_reason']}).",
-            next_step="`lab reset` brings everything back",
+            f"Scenario {stage.scenario}: after that, an order ended as {order['status']} ({order['failure_reason']}).",
+            next_step="run `lab reset` to restore the lab",
         )
     stage.see(
         "every invariant",

@@ -82,7 +82,10 @@ def connector(stage: Stage, service: str, *, state: str) -> None:
     stage.see(f"connector of {service} {state}", probe, lambda found: found == state)
 
 
-@verb("proof", "PostgreSQL keeps[ {at_least} bytes or more][ {at_most} bytes or less] of log for {service}'s slot")
+@verb(
+    "proof",
+    "PostgreSQL retains[ {at_least} bytes or more][ {at_most} bytes or less] of write-ahead log for {service}'s slot",
+)
 def retains(stage: Stage, service: str, *, at_least: int = 0, at_most: int | None = None) -> None:
     """Wait until a service's outbox slot retains a number of bytes of write-ahead log within bounds."""
     url = stage.lab.endpoints.databases[service]
@@ -102,7 +105,7 @@ def lags(stage: Stage, service: str, *, topic: str, at_least: int = 0, at_most: 
     stage.see(f"lag of {service} in {topic}", probe, _within(at_least, at_most))
 
 
-@verb("proof", "{service} has given up {count} record(s)[, and {behind} or more wait behind]")
+@verb("proof", "{service} has dead-lettered {count} record(s)[, and {behind} or more wait behind]")
 def dead_letters(stage: Stage, service: str, *, count: int, behind: int = 0) -> None:
     """Wait until a service has `count` dead letters, and at least `behind` records are parked behind them."""
 
@@ -113,7 +116,7 @@ def dead_letters(stage: Stage, service: str, *, count: int, behind: int = 0) -> 
     stage.see(f"dead letters of {service}", probe, lambda found: found[0] == count and found[1] >= behind)
 
 
-@verb("proof", "of the requests {name!r},[ {at_least} or more][ {at_most} or less] were answered {status}")
+@verb("proof", "of the requests {name!r},[ {at_least} or more][ {at_most} or less] returned {status}")
 def answered(stage: Stage, name: str, *, status: int, at_least: int = 1, at_most: int | None = None) -> None:
     """Check that the number of requests answered with a status is within bounds; status 0 is no answer in time."""
 
@@ -132,7 +135,7 @@ def envoy(stage: Stage, statistic: str, *, at_least: int = 0, at_most: int | Non
     stage.see(f"Envoy's {statistic}", lambda: sum(stage.lab.mesh.statistics(statistic).values()), wanted)
 
 
-@verb("proof", "{service} has handled {at_least} events or more with the outcome {outcome}")
+@verb("proof", "{service} has handled {at_least} or more events with the outcome {outcome}")
 def outcomes(stage: Stage, service: str, *, outcome: str, at_least: int) -> None:
     """Wait until a service's event counter for an outcome (``handled``, ``duplicate``, ``ignored`` ...) is reached.
 
@@ -150,8 +153,8 @@ def outcomes(stage: Stage, service: str, *, outcome: str, at_least: int) -> None
 
 @verb(
     "proof",
-    "in the gateway's log, {at_least} or more requests for {path}[ were tried {tries} times][ took {took} s]"
-    "[ with the flag {flag}]",
+    "the gateway's log has {at_least} or more requests for {path}[ with {tries} or more tries]"
+    "[ that took {took} s or longer][ with the flag {flag}]",
 )
 def logged(stage: Stage, path: str, *, at_least: int = 1, tries: int = 0, took: float = 0, flag: str = "") -> None:
     """Wait for requests of a path in the gateway's access log, with a minimum of tries or seconds, or with a flag."""
@@ -170,7 +173,7 @@ def logged(stage: Stage, path: str, *, at_least: int = 1, tries: int = 0, took: 
     stage.see(f"the gateway's log of {path}", probe, lambda found: found >= at_least)
 
 
-@verb("proof", "{at_least} of the orders {name!r} or more have records in several partitions of {topic}")
+@verb("proof", "{at_least} or more of the orders {name!r} have records in several partitions of {topic}")
 def scattered(stage: Stage, name: str, *, topic: str, at_least: int = 1) -> None:
     """Wait until the records of some keys are in more than one partition of a topic."""
     wanted = set(stage.ids(name))
@@ -219,7 +222,7 @@ def fires(stage: Stage, alert: str) -> None:
     stage.see(f"alert {alert}", probe, lambda names: alert in names)
 
 
-@verb("proof", "the referee says that this is violated: {invariant}")
+@verb("proof", "the referee reports that {invariant} is violated")
 def violated(stage: Stage, invariant: str) -> None:
     """Wait until the referee reports that an invariant of the saga is violated."""
 

@@ -68,8 +68,8 @@ class Stage:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ScenarioOn(
-                f"What the last scenario wrote down can't be read ({error}).",
-                next_step="`lab reset` brings the lab to the course's start and forgets it",
+                f"The saved state of the last scenario can't be read ({error}).",
+                next_step="run `lab reset` to restore the lab and delete that state",
             ) from error
 
     def keep(self) -> None:
@@ -87,7 +87,7 @@ class Stage:
         """Return the ids of the orders called `name` in the scenario's file."""
         if name not in self.orders:
             there = ", ".join(self.orders) or "none"
-            raise LabError(f"The scenario has no order {name!r}; it has {there}.", next_step="mend its file")
+            raise LabError(f"The scenario has no order {name!r}; it has {there}.", next_step="fix its file")
         return self.orders[name]
 
     @property
@@ -122,6 +122,6 @@ class Stage:
 
         if not wait_until(ask, self.patience, interval=0.1):
             raise NotSeen(
-                f"Scenario {self.scenario}: {what}: not seen within {self.patience:.0f} s; it was {last[0]!r}.",
-                next_step="`lab` shows how the parts are, `lab reset` brings everything back to the course's start",
+                f"Scenario {self.scenario}: {what}: not observed within {self.patience:.0f} s; last seen: {last[0]!r}.",
+                next_step="run `lab status` to see each component, or `lab reset` to restore the lab",
             )

@@ -248,9 +248,10 @@ class MendTheRules(Exercise):
     )
     answer = applied(HEAD + BROKEN.replace("canary", "v2"))
     why = (
-        "NC: the route names a cluster that isn't there, since no subset is called `canary`. Envoy takes such a route, "
-        "and answers 503 for its share. `apply` had refused it; somebody used force. A subset `canary` with the labels "
-        "{version: v2} in the DestinationRule would be as good: the name is yours, the labels find the endpoints."
+        "NC: the route names a cluster that doesn't exist, since no subset is called `canary`. Envoy takes such a "
+        "route, and answers 503 for its share. `apply` had refused it; somebody used force. A subset `canary` with the "
+        "labels {version: v2} in the DestinationRule would be as good: the name is yours, the labels find the "
+        "endpoints."
     )
     mistakes = (
         Wrong("lab.mesh.reset()", "nobody gets v2"),

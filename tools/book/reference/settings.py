@@ -45,7 +45,7 @@ def page(root: Path) -> str:
         OF_SERVICES,
         table(["variable", "what it is", "kind", "default"], services),
         OF_SWITCHES,
-        table(["switch", "what happens then", "values"], switches),
+        table(["switch", "effect", "values"], switches),
     )
 
 

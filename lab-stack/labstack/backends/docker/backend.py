@@ -146,7 +146,7 @@ class ContainerBackend(BackendBase[Component]):
         return f"saga-lab-{self.lab_id}"
 
     def _make_network(self) -> None:
-        with speaking_plainly("the lab's network can't be made"):
+        with speaking_plainly("the lab's network can't be created"):
             if engine().networks.list(names=[f"^{self._network_name}$"]):
                 return
             # A container keeps its address only in a network with an explicit address range. So create any network
@@ -161,18 +161,18 @@ class ContainerBackend(BackendBase[Component]):
                     engine().networks.create(self._network_name, driver="bridge", labels=self._labels, ipam=pool)
                     return
             raise LabError(
-                "Docker gave the lab no network of its own.", next_step="run `lab up` again, or use LAB_MODE=local"
+                "Docker did not create a network for the lab.", next_step="run `lab up` again, or use LAB_MODE=local"
             )
 
     def _address(self, name: str) -> str:
         """Return the IP address of a component. It never changes, so the gateway's configuration stays valid."""
-        with speaking_plainly("the lab's network can't be looked at"):
+        with speaking_plainly("the lab's network can't be inspected"):
             network = engine().networks.list(names=[f"^{self._network_name}$"])[0]
             subnet = ipaddress.ip_network(network.attrs["IPAM"]["Config"][0]["Subnet"])
         return str(subnet[FIRST_ADDRESS + self.components().index(name)])
 
     def _run(self, name: str, command: list[str]) -> str:
-        with speaking_plainly(f"{name} can't be asked"):
+        with speaking_plainly(f"a command can't be run in {name}"):
             printed, _ = self._running(name).exec_run(command, demux=True).output
         return (printed or b"").decode(errors="replace")
 
@@ -194,7 +194,7 @@ class ContainerBackend(BackendBase[Component]):
 
     def _container(self, name: str) -> Container | None:
         self.component(name)
-        with speaking_plainly(f"{name} can't be looked at"):
+        with speaking_plainly(f"{name} can't be inspected"):
             try:
                 return engine().containers.get(self._container_name(name))
             except NotFound:
@@ -286,7 +286,7 @@ class ContainerBackend(BackendBase[Component]):
     def await_ready(self, name: str, meanwhile: Callable[[], None] = lambda: None) -> None:
         component = self.component(name)
         if self._container(name) is None:
-            raise NotRunning(f"{name} was not started.", next_step=f"`lab start {name}` starts it")
+            raise NotRunning(f"{name} was not started.", next_step=f"run `lab start {name}`")
 
         look_again = 0.0
 
@@ -304,14 +304,14 @@ class ContainerBackend(BackendBase[Component]):
                     f"{name} died while it was starting.",
                     log=log,
                     next_step=advice_on_code(log, name)
-                    or "`lab doctor` checks this machine; local mode needs no Docker: LAB_MODE=local",
+                    or "run `lab doctor`, or use local mode, which needs no Docker: LAB_MODE=local",
                 )
 
         if not wait_until(component.is_ready, component.timeout, interval=0.1, meanwhile=still_alive):
             raise ComponentFailed(
                 f"{name} runs, but did not become ready within {component.timeout:.0f} s.",
                 log=self.log(name, 15),
-                next_step="a tired machine may need another try: `lab up`; local mode needs no Docker: LAB_MODE=local",
+                next_step="on a slow host, run `lab up` again; local mode needs no Docker: LAB_MODE=local",
             )
         component.settle()
 
@@ -319,7 +319,7 @@ class ContainerBackend(BackendBase[Component]):
         found = self._container(name)
         if found is None or found.status not in ("running", "paused"):
             raise NotRunning(
-                f"{name} is not running.", next_step=f"`lab start {name}` starts it, `lab up` the whole lab"
+                f"{name} is not running.", next_step=f"run `lab start {name}`, or `lab up` to start the whole lab"
             )
         return found
 
@@ -348,13 +348,13 @@ class ContainerBackend(BackendBase[Component]):
     def pause(self, name: str) -> None:
         found = self._running(name)
         if found.status != "paused":
-            with speaking_plainly(f"{name} can't be frozen"):
+            with speaking_plainly(f"{name} can't be paused"):
                 found.pause()
 
     def resume(self, name: str) -> None:
         found = self._running(name)
         if found.status == "paused":
-            with speaking_plainly(f"{name} can't go on"):
+            with speaking_plainly(f"{name} can't be resumed"):
                 found.unpause()
 
     # -- looking ---------------------------------------------------------------------------------------------------
@@ -417,14 +417,14 @@ class ContainerBackend(BackendBase[Component]):
 
 def _needs() -> str:
     """Describe the memory and disk that the container backend needs, and what the engine has."""
-    with speaking_plainly("Docker can't be asked for its memory"):
+    with speaking_plainly("Docker's memory can't be queried"):
         about = engine().info()
     has = f"Docker has {about['MemTotal'] / 1e9:.1f} GB of memory"
     with contextlib.suppress(OSError):  # on macOS and Windows its folder is in its virtual machine
         has += f" and {shutil.disk_usage(about['DockerRootDir']).free / 1e9:.0f} GB of disk"
     return (
-        f"the images have to be fetched once: about 2.5 GB of disk; the lab then takes 1.1 GB of memory ({has}); "
-        "LAB_MODE=local starts local processes instead"
+        f"the images are downloaded once: about 2.5 GB of disk; the lab then uses 1.1 GB of memory ({has}); "
+        "with LAB_MODE=local, the lab starts local processes instead"
     )
 
 

@@ -86,15 +86,15 @@ def away(address: str, error: BaseException) -> EngineAway:
     text = " ".join(str(cause) for cause in causes)
     if any(isinstance(cause, PermissionError) for cause in causes) or "Permission denied" in text:
         return EngineAway(
-            f"You may not talk to the Docker engine at {address}.",
+            f"You are not allowed to use the Docker engine at {address}.",
             next_step="join the group docker (`sudo usermod -aG docker $USER`, then log in again), or use local mode: "
             "LAB_MODE=local",
         )
     if "No such file" in text or "FileNotFoundError" in text:
-        seen = "there is no such socket: Docker is not installed, or not running"
+        seen = "the socket does not exist: Docker is not installed, or not running"
         summary = "Docker is not installed, or not running"
     elif "Connection refused" in text:
-        seen = "nobody answers there: Docker is installed, but not running"
+        seen = "the connection was refused: Docker is installed, but not running"
         summary = "Docker is installed, but not running"
     else:
         seen = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
@@ -102,7 +102,7 @@ def away(address: str, error: BaseException) -> EngineAway:
     return EngineAway(
         f"The Docker engine at {address} can't be reached: {seen}.",
         summary=summary,
-        next_step="start Docker, or use local mode, which needs none: LAB_MODE=local",
+        next_step="start Docker, or use local mode, which needs no Docker: LAB_MODE=local",
     )
 
 
@@ -124,11 +124,11 @@ def refused(what: str, said: str) -> LabError:
         The engine's message.
     """
     if "port is already allocated" in said or "address already in use" in said:
-        advice = "end that program, or run `lab down` and `lab up`, which gives it another port"
+        advice = "stop that program, or run `lab down` and `lab up`; the lab then uses another port"
         return PortTaken(f"{what}: {said}", next_step=advice)
     if "no space left" in said:
-        return StorageTrouble(f"{what}: {said}", next_step="free some space (`docker system df` shows where it went)")
-    return LabError(f"{what}: the Docker engine says: {said}", next_step="run `lab doctor`")
+        return StorageTrouble(f"{what}: {said}", next_step="free some space (`docker system df` shows what uses it)")
+    return LabError(f"{what}: the Docker engine reports: {said}", next_step="run `lab doctor`")
 
 
 @contextmanager
@@ -143,7 +143,9 @@ def speaking_plainly(what: str) -> Iterator[None]:
     try:
         yield
     except ImageNotFound as error:
-        raise LabError(f"{what}: {error.explanation}", next_step="`lab prefetch` fetches every image") from error
+        raise LabError(
+            f"{what}: {error.explanation}", next_step="run `lab prefetch` to download every image"
+        ) from error
     except APIError as error:
         raise refused(what, str(error.explanation or error)) from error
     except (DockerException, RequestException) as error:

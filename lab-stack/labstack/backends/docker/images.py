@@ -51,7 +51,7 @@ def missing(names: Iterable[str]) -> list[str]:
     """Return the names of the images that are not on this machine."""
     client, absent = engine(), []
     for name in names:
-        with speaking_plainly(f"looking for the image {image(name)}"):
+        with speaking_plainly(f"the image {image(name)} can't be looked up"):
             try:
                 client.images.get(image(name))
             except ImageNotFound:
@@ -92,8 +92,8 @@ def pull(name: str, tell: Callable[[str], None] = lambda text: None) -> None:
             raise
         raise DownloadFailed(
             error.problem,
-            next_step=f"check the network, then run the same command again; or name another image in "
-            f"LAB_IMAGE_{name.upper()}; or use local mode: LAB_MODE=local",
+            next_step=f"check the network, then run the same command again; or set LAB_IMAGE_{name.upper()} to another "
+            "image; or use local mode: LAB_MODE=local",
         ) from error
 
 
@@ -115,7 +115,7 @@ def services_image() -> str:
     tag = f"{SERVICES}:{hashlib.sha256(context + image('python').encode()).hexdigest()[:16]}"
     client = engine()
     with _building:
-        with speaking_plainly("looking for the services' image"):
+        with speaking_plainly("the services' image can't be looked up"):
             try:
                 client.images.get(tag)
                 return tag
@@ -138,7 +138,7 @@ def services_image() -> str:
                 raise ComponentFailed(
                     f"The services' image can't be built: {error.msg}",
                     log="\n".join(output.splitlines()[-15:]),
-                    next_step="mend what the build complains of (labservices/Dockerfile), then try again",
+                    next_step="fix what the build reports (labservices/Dockerfile), then run the same command again",
                 ) from error
         _forget_old_builds(client)
         return tag
@@ -166,7 +166,7 @@ def _forget_old_builds(client: docker.DockerClient) -> None:
     builds = client.images.list(filters={"label": SERVICES})
     for old in sorted(builds, key=lambda found: found.attrs["Created"], reverse=True)[KEPT:]:
         for tag in old.tags:
-            with speaking_plainly("removing an old build"):
+            with speaking_plainly("an old build of the services' image can't be removed"):
                 try:
                     client.images.remove(tag)
                 except docker.errors.APIError:

@@ -53,8 +53,8 @@ def resolve(image: str) -> LockedImage:
         found = LockedImage(image, top.digest, tuple(sorted(platforms(registry, top))))
     if (wanted := f"linux/{this_machine()}") not in found.platforms:
         raise LabError(
-            f"{image} is there for {', '.join(found.platforms) or 'no platform'}, not for {wanted}.",
-            next_step="name another image in a variable: LAB_IMAGE_NAME or LAB_INSTALL_IMAGE_NAME",
+            f"{image} is available for {', '.join(found.platforms) or 'no platform'}, not for {wanted}.",
+            next_step="set the environment variable LAB_IMAGE_NAME or LAB_INSTALL_IMAGE_NAME to another image",
         )
     return found
 
@@ -84,7 +84,7 @@ def lock_program(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
     found = entry(name, versions)
     where = found.in_image
     if where is None:
-        raise LabError(f"{name} has no image to lock.", next_step=f"`lab install {name}` without --lock")
+        raise LabError(f"{name} has no image to lock.", next_step=f"run `lab install {name}` without --lock")
     if where.digest:
         return found
     (locked,) = _lock([where.image])

@@ -119,8 +119,8 @@ class LocalBackend(BackendBase[Component]):
         if lent or not wait_until(lambda: ports.is_free(port), 3):
             holder = "another lab" if lent else ports.who_listens(port)
             raise PortTaken(
-                f"{name} wants to listen on port {port}, but {holder} does.",
-                next_step=f"end that program, or run `lab down` and `lab up`, which gives {name} another port",
+                f"{name} can't listen on port {port}, because {holder} uses it.",
+                next_step=f"stop that program, or run `lab down` and `lab up`; {name} then uses another port",
             )
 
     def _note(self, name: str, record: ComponentRecord) -> None:
@@ -134,7 +134,7 @@ class LocalBackend(BackendBase[Component]):
         component = self.component(name)
         record = self.store.read().components.get(name)
         if record is None or record.process is None:
-            raise NotRunning(f"{name} was not started.", next_step=f"`lab start {name}` starts it")
+            raise NotRunning(f"{name} was not started.", next_step=f"run `lab start {name}`")
 
         def still_alive() -> None:
             meanwhile()
@@ -144,14 +144,14 @@ class LocalBackend(BackendBase[Component]):
                     f"{name} died while it was starting.",
                     log=log,
                     next_step=advice_on_code(log, name)
-                    or f"the whole log is in {component.log}; `lab doctor` checks this machine",
+                    or f"read the whole log in {component.log}, or run `lab doctor`",
                 )
 
         if not wait_until(component.is_ready, component.timeout, meanwhile=still_alive):
             raise ComponentFailed(
                 f"{name} runs, but did not become ready within {component.timeout:.0f} s.",
                 log=log_of_a_death(component.log),
-                next_step=f"the whole log is in {component.log}; a tired machine may need another try: `lab up`",
+                next_step=f"read the whole log in {component.log}; on a slow host, run `lab up` again",
             )
         component.settle()
         component.began(record.process.pid)
@@ -168,7 +168,7 @@ class LocalBackend(BackendBase[Component]):
         record = self.store.read().components.get(name)
         if record is None or record.process is None or not process.alive(record.process):
             raise NotRunning(
-                f"{name} is not running.", next_step=f"`lab start {name}` starts it, `lab up` the whole lab"
+                f"{name} is not running.", next_step=f"run `lab start {name}`, or `lab up` to start the whole lab"
             )
         return record.process
 

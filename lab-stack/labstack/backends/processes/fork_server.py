@@ -156,7 +156,7 @@ def find_mark() -> tuple[int, int]:
         if text.startswith(MARKER):
             return address + len(MARKER), len(text) - len(MARKER)
         number += 1
-    raise SystemExit("the environment has no mark")
+    raise SystemExit("the environment has no SAGA_LAB marker")
 
 
 def argument_memory() -> tuple[int, int]:

@@ -64,9 +64,9 @@ def for_postgres(program: Path, data: Path) -> Identity:
         ):
             return Identity(prefix=prefix)
     raise ProgramMissing(
-        "PostgreSQL refuses to run as root, and this machine offers no way down: "
+        "PostgreSQL refuses to run as root, and the lab can't run it as another user on this machine: "
         f"an unprivileged user can't reach {program} or {data}, and user namespaces are not allowed.",
-        next_step="run the lab as a plain user, or set XDG_STATE_HOME to a folder that everybody may enter, "
+        next_step="run the lab as an unprivileged user, or set XDG_STATE_HOME to a folder that every user can enter, "
         "such as one in /var/lib",
     )
 

@@ -89,7 +89,7 @@ def spawn(command: Command, log: Path, marker: str) -> ProcessId:
         except OSError as error:
             raise ProgramMissing(
                 f"{command.argv[0]} can't be started: {error.strerror}.",
-                next_step="run `lab doctor`; if the cache is damaged, `lab prefetch` mends it",
+                next_step="run `lab doctor`; if the cache is damaged, `lab prefetch` repairs it",
             ) from error
     identity = ProcessId.of(child.pid)
     # No Popen object tracks the child from here on; reap() notices its end by process id.

@@ -41,7 +41,7 @@ def download(packages: Sequence[str], folder: Path) -> list[Path]:
         If apt can't download one of the packages.
     """
     if absent := [tool for tool in TOOLS if not shutil.which(tool)]:
-        raise ProgramMissing(f"this is no Debian: there is no {' and no '.join(absent)}")
+        raise ProgramMissing(f"this system is not based on Debian: {' and '.join(absent)} not found")
     try:
         run(["apt-get", "-q", "download", *packages], folder)
     except DownloadFailed:

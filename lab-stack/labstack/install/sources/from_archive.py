@@ -53,9 +53,9 @@ def from_archive(store: Store, tell: Callable[[str], None]) -> Program:
     """
     how = store.entry.in_archive
     if how is None:
-        raise ProgramMissing("its project releases no archive that is known here")
+        raise ProgramMissing("no release archive is known")
     if sys.platform not in SYSTEMS or this_machine() not in ARCHITECTURES.values():
-        raise ProgramMissing(f"its project releases no archive for {sys.platform} on {this_machine()}")
+        raise ProgramMissing(f"its project publishes no release archive for {sys.platform} on {this_machine()}")
     version = how.version or store.entry.version
     of = {"version": version, "os": SYSTEMS[sys.platform], "arch": this_machine()}
     url = how.url.format(**of)
@@ -71,17 +71,17 @@ def from_archive(store: Store, tell: Callable[[str], None]) -> Program:
             )
         sha256 = _download(client, url, archive, tell)
         if archive.name in published and published[archive.name] != sha256:
-            raise Refused(f"{archive.name} came with another SHA-256 than the one that is published beside it.")
+            raise Refused(f"{archive.name} does not match its published SHA-256.")
         tell("unpacking")
         grown = _unpack(archive, how.path, store.entry.program, growing)
         program = grown / store.entry.program
         if not program.is_file() or not os.access(program, os.X_OK):
             raise DownloadFailed(
-                f"{archive.name} has no program {how.path or store.entry.program}; it may be laid out anew",
+                f"{archive.name} has no program {how.path or store.entry.program}; its layout may have changed",
                 next_step="correct the path in lab-stack/versions.toml",
             )
         if archive.name not in published and not has_sha256(program, published[called]):
-            raise Refused(f"The program in {archive.name} has another SHA-256 than the one that is published.")
+            raise Refused(f"The program in {archive.name} does not match its published SHA-256.")
         return store.put(grown, "archive", url, version)
 
 
@@ -93,7 +93,7 @@ def _client(url: str) -> httpx.Client:
         return httpx.Client(trust_env=not own, verify=certificates, timeout=TIMEOUT, follow_redirects=True)
     except (ValueError, ImportError) as error:
         raise DownloadFailed(
-            f"The proxy that this machine names can't be used: {error}", next_step="correct HTTPS_PROXY or ALL_PROXY"
+            f"The proxy of this machine can't be used: {error}", next_step="correct HTTPS_PROXY or ALL_PROXY"
         ) from error
 
 
@@ -158,7 +158,7 @@ def _unpack(archive: Path, path: str, program: str, growing: Path) -> Path:
         raise Refused(f"{archive.name} can't be unpacked: {error}.") from error
     parts = PurePosixPath(first.name.lstrip("./")).parts if first else ()
     if not parts:
-        raise Refused(f"{archive.name} does not begin with a folder or a file in one.")
+        raise Refused(f"{archive.name} does not start with a folder or a file in a folder.")
     top = parts[0]
     grown = growing / "files"
     place = grown if path else grown / PurePosixPath(program).parts[0]
@@ -176,6 +176,6 @@ def _unreachable(url: str, error: httpx.HTTPError) -> DownloadFailed:
         else str(error) or type(error).__name__
     )
     return DownloadFailed(
-        f"{url} can't be fetched: {said}",
-        next_step="check the network (a proxy is taken from HTTPS_PROXY), then run the same command again",
+        f"{url} can't be downloaded: {said}",
+        next_step="check the network (HTTPS_PROXY sets the proxy), then run the same command again",
     )

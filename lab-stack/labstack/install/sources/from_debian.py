@@ -30,9 +30,9 @@ def from_debian(store: Store, tell: Callable[[str], None]) -> Program:
     """
     how = store.entry.in_debian
     if how is None:
-        raise ProgramMissing("no package of Debian is known to have it")
+        raise ProgramMissing("no Debian package is known to contain it")
     with store.growing() as growing:
-        tell(f"apt fetches {how.package}")
+        tell(f"downloading {how.package} with apt")
         (package,) = apt.download([how.package], growing)
         version = apt.run(["dpkg-deb", "--field", str(package), "Version"], growing).strip()
         if not is_at_least(version, how.minimum):

@@ -60,7 +60,7 @@ def from_go(store: Store, tell: Callable[[str], None], *, keep: bool = False) ->
     """
     how = store.entry.by_go
     if how is None:
-        raise ProgramMissing("it is not built by Go")
+        raise ProgramMissing("it can't be built with Go")
     version = go_version(how)
     folders = {
         "GOPATH": os.environ.get("GOPATH", str(store.build / "gopath")),
@@ -101,14 +101,14 @@ def go_version(how: ByGo) -> str:
     """
     go = shutil.which("go")
     if go is None:
-        raise ProgramMissing(f"there is no Go on PATH; {how.minimum} or newer is needed")
+        raise ProgramMissing(f"Go is not on PATH; {how.minimum} or newer is needed")
     try:
         said = subprocess.run([go, "version"], capture_output=True, text=True, timeout=30, cwd=os.sep).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ProgramMissing(f"{go} does not run: {error}") from error
     found = re.search(r"\bgo(\d+)\.(\d+)(\.\d+)?", said)
     if found is None:
-        raise ProgramMissing(f"{go} does not say its version, but {said.strip()[:80]!r}")
+        raise ProgramMissing(f"{go} does not report its version, but {said.strip()[:80]!r}")
     major, minor = (int(part) for part in how.minimum.split(".")[:2])
     if (int(found[1]), int(found[2])) < (major, minor):
         raise ProgramMissing(f"{go} is {found[0]}; {how.minimum} or newer is needed")
@@ -146,14 +146,14 @@ def _check_room(how: ByGo, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if not begun and free < how.disk:
         raise StorageTrouble(
-            f"{folder} has {free / 1e9:.1f} GB free; the build takes {how.disk / 1e9:.1f} GB",
+            f"{folder} has {free / 1e9:.1f} GB free; the build needs {how.disk / 1e9:.1f} GB",
             next_step="free some space, or point XDG_CACHE_HOME to a larger disk",
         )
     memory = psutil.virtual_memory().available
     if memory < how.memory:
         raise StorageTrouble(
-            f"{memory / 1e9:.1f} GB of memory are free; the build takes {how.memory / 1e9:.1f} GB",
-            next_step="`lab down` and close other programs, then try again",
+            f"{memory / 1e9:.1f} GB of memory is free; the build needs {how.memory / 1e9:.1f} GB",
+            next_step="run `lab down` and close other programs, then run the same command again",
         )
 
 
@@ -183,7 +183,7 @@ class _Go:
             raise ComponentFailed(
                 f"`go {arguments[0]}` failed after {self._minutes()}",
                 log="\n".join(text[:400] for text in [*last[-LAST_LINES:], *printed.splitlines()[-3:]]),
-                next_step="read what Go says; check the network (GOPROXY). What was compiled is kept",
+                next_step="read Go's output, and check the network (GOPROXY). Compiled packages are kept",
             )
         return printed
 

@@ -70,7 +70,7 @@ def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None 
     if where is None:
         raise ProgramMissing("it has no official image")
     if not sys.platform.startswith("linux"):
-        raise ProgramMissing("images hold programs for Linux, and this machine runs something else")
+        raise ProgramMissing("images contain Linux programs, and this machine does not run Linux")
     with Registry(where.image) as registry, store.growing() as growing:
         digest = where.digest or known_digest(where.image)
         top = registry.manifest(digest or registry.image.tag)
@@ -86,7 +86,7 @@ def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None 
         program = grown / store.entry.program
         if not program.is_file():
             raise DownloadFailed(
-                f"{where.image} has no {where.path} with {store.entry.program}; it may be laid out anew",
+                f"{where.image} has no {where.path} with {store.entry.program}; its layout may have changed",
                 next_step="correct the path in lab-stack/versions.toml",
             )
         if not os.access(program, os.X_OK):
@@ -115,7 +115,7 @@ def _unpack(
     for number, layer in reversed(list(enumerate(layers, 1))):
         if layer.size > limits.layer:
             raise Refused(
-                f"The layer {layer.digest} of {registry.image} is said to be {layer.size / 1e6:.1f} MB; "
+                f"The layer {layer.digest} of {registry.image} has a declared size of {layer.size / 1e6:.1f} MB; "
                 f"more than {limits.layer / 1e6:.1f} MB is refused."
             )
         of = f"layer {number} of {len(layers)}"
@@ -142,7 +142,7 @@ def for_this_machine(registry: Registry, top: Manifest) -> Manifest:
     wanted, there = this_platform(), platforms(registry, top)
     if wanted not in there:
         known = ", ".join(sorted(there)) or "no platform"
-        raise ProgramMissing(f"{registry.image} is there for {known}, not for {wanted}")
+        raise ProgramMissing(f"{registry.image} is available for {known}, not for {wanted}")
     return registry.manifest(there[wanted]) if top.is_index else top
 
 

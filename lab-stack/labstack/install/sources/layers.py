@@ -76,9 +76,11 @@ class Unpacking:
             If the disk is full.
         """
         if media_type.endswith("zstd"):
-            raise Refused(f"The layer {file.name} is packed with zstd ({media_type}), which can't be read here.")
+            raise Refused(
+                f"The layer {file.name} is compressed with zstd ({media_type}), which the lab does not support."
+            )
         if media_type not in (*GZIPPED, *PLAIN):
-            raise Refused(f"The layer {file.name} is of a kind that can't be read here: {media_type[:100]!r}.")
+            raise Refused(f"The layer {file.name} has an unsupported media type: {media_type[:100]!r}.")
         hidden, emptied, taken = set(self._hidden), set(self._emptied), set(self._taken)
         try:
             with _reading(file, media_type in GZIPPED, self._largest) as archive:
@@ -135,7 +137,7 @@ class Unpacking:
                 place.mkdir(mode=0o755)
             return
         if place.is_dir() and not place.is_symlink():
-            raise Refused(f"{name} of the image is a folder and {_kind(member)} in one layer.")
+            raise Refused(f"{name} of the image is both a folder and {_kind(member)} in one layer.")
         place.unlink(missing_ok=True)
         if member.issym():
             os.symlink(self._inside(member.linkname, name), place)
@@ -156,7 +158,7 @@ class Unpacking:
         for part in place.relative_to(self.target).parts[:-1]:
             folder = folder / part
             if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-                raise Refused(f"{name} of the image lies behind a link.")
+                raise Refused(f"{name} of the image has a parent that is not a folder.")
             folder.mkdir(exist_ok=True, mode=0o755)
 
     def _inside(self, link: str, name: PurePosixPath) -> str:
@@ -169,21 +171,21 @@ class Unpacking:
         up = next((i for i, part in enumerate(parts) if part != ".."), len(parts))
         depth = len(name.relative_to(self.wanted).parts) - 1
         if not parts or link.startswith("/") or ".." in parts[up:] or up > depth:
-            raise Refused(f"{name} of the image is a link out of the tree that is unpacked: {link[:200]!r}.")
+            raise Refused(f"{name} of the image is a link to a target outside the unpacked tree: {link[:200]!r}.")
         return link
 
     def _unpacked(self, link: str, name: PurePosixPath) -> Path:
         source = _name(link)
         if self.wanted not in source.parents:
-            raise Refused(f"{name} of the image is a hard link out of the tree that is unpacked: {link[:200]!r}.")
+            raise Refused(f"{name} of the image is a hard link to a file outside the unpacked tree: {link[:200]!r}.")
         place = self.target / source.relative_to(self.wanted)
         for folder in (place, *place.parents):
             if folder == self.target:
                 break
             if folder.is_symlink():
-                raise Refused(f"{name} of the image is a hard link to what lies behind a link: {link[:200]!r}.")
+                raise Refused(f"{name} of the image is a hard link to a path with a symbolic link: {link[:200]!r}.")
         if not place.is_file():
-            raise Refused(f"{name} of the image is a hard link to what is not there: {link[:200]!r}.")
+            raise Refused(f"{name} of the image is a hard link to a missing file: {link[:200]!r}.")
         return place
 
 
@@ -211,7 +213,7 @@ def _kind(member: tarfile.TarInfo) -> str:
         tarfile.BLKTYPE: "a device",
         tarfile.FIFOTYPE: "a pipe",
     }
-    return "a sparse file" if member.issparse() else kinds.get(member.type, f"something of type {member.type!r}")
+    return "a sparse file" if member.issparse() else kinds.get(member.type, f"an entry of type {member.type!r}")
 
 
 class Header(tarfile.TarInfo):
@@ -222,7 +224,7 @@ class Header(tarfile.TarInfo):
         header: Header = super().frombuf(*arguments, **keywords)
         extended = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
         if header.type in (*extended, tarfile.GNUTYPE_LONGLINK) and header.size > LARGEST_HEADER:
-            raise Refused(f"A layer has a header of {header.size} bytes; that is too large.")
+            raise Refused(f"A layer has a header of {header.size} bytes, which is too large.")
         return header
 
 

@@ -40,9 +40,12 @@ class Blob:
         try:
             blob = cls(str(descriptor["digest"]), int(descriptor["size"]), str(descriptor.get("mediaType", "")))
         except (LookupError, TypeError, ValueError, AttributeError):
-            raise Refused(f"A manifest names a part without digest or size: {str(descriptor)[:200]}.") from None
+            raise Refused(f"A manifest has a descriptor without digest or size: {str(descriptor)[:200]}.") from None
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", blob.digest) or blob.size < 0:
-            raise Refused(f"A manifest names a part by {blob.digest[:100]!r}, {blob.size} bytes; a SHA-256 is needed.")
+            raise Refused(
+                f"A manifest has an invalid descriptor: digest {blob.digest[:100]!r}, size {blob.size} bytes; "
+                "a SHA-256 digest is needed."
+            )
         return blob
 
 

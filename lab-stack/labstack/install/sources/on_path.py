@@ -38,7 +38,7 @@ def look(wanted: Entry, paths: LabPaths) -> Program:
     """
     rule = wanted.on_path
     if rule is None:
-        raise ProgramMissing("not looked for there: the lab could not tell whether it is the right one")
+        raise ProgramMissing("PATH is not searched, because the lab can't verify that it has the right program")
     found = shutil.which(rule.command)
     if found is None:
         raise ProgramMissing(f"there is no {rule.command} on PATH")
@@ -48,7 +48,7 @@ def look(wanted: Entry, paths: LabPaths) -> Program:
     version = _remembered(wanted, path, paths)
     if not _will_do(rule, version):
         needed = f"{rule.minimum} or newer" if rule.minimum else rule.accepts
-        raise ProgramMissing(f"{found} is {version or 'of a version it does not tell'}; {needed} is needed")
+        raise ProgramMissing(f"{found} is {version or 'of an unknown version'}; {needed} is needed")
     return Program(wanted.name, version, path, "path", found)
 
 
@@ -100,7 +100,7 @@ def _ask(wanted: Entry, path: Path) -> str:
             cwd=os.sep,
         ).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ProgramMissing(f"{path} does not say its version: {error}") from error
+        raise ProgramMissing(f"{path} does not report its version: {error}") from error
     if told := re.search(r"(?<![\w.])v?(\d+\.\d+(\.\d+)?[\w.+-]*)", re.sub(r"go\d\S*", "", said)):
         return told.group(1)
     return wanted.version if _is_that_build(wanted, path) else ""

@@ -67,7 +67,7 @@ class Registry:
         try:
             self.image = oras.container.Container(image)
         except ValueError as error:
-            raise DownloadFailed(f"{image!r} is not the name of an image.") from error
+            raise DownloadFailed(f"{image!r} is not a valid image name.") from error
         if self.image.registry == defaults.registry.index_name:
             self.image.registry = defaults.registry.default_v2_registry["host"]
             self.image.namespace = self.image.namespace or "library"
@@ -108,7 +108,7 @@ class Registry:
             media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         if media_type not in (*INDEXES, *MANIFESTS):  # for example a login page of this network
             raise DownloadFailed(
-                f"What the registry has for {self.image} is no image that is known here: {media_type[:100]!r}",
+                f"The registry returned no image manifest for {self.image}, but {media_type[:100]!r}",
                 next_step="check the network and the image's name, then run the same command again",
             )
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
@@ -119,17 +119,19 @@ class Registry:
         except ValueError:
             content = None
         if not isinstance(content, dict) or content.get("mediaType", media_type) != media_type:
-            raise Refused(f"The manifest {digest} of {self.image} is not what it says to be, {media_type}.")
+            raise Refused(f"The manifest {digest} of {self.image} does not match its media type, {media_type}.")
         return Manifest(digest, media_type, content)
 
     def json_blob(self, blob: Blob) -> Any:
         """Return a small JSON blob, such as the image's configuration, after checking its SHA-256."""
         if blob.size > LARGEST_MANIFEST:
-            raise Refused(f"{blob.digest} of {self.image} is said to be {blob.size} bytes; that is too large.")
+            raise Refused(
+                f"{blob.digest} of {self.image} has a declared size of {blob.size} bytes, which is too large."
+            )
         with self._get(self.image.get_blob_url(blob.digest), {"Accept-Encoding": "identity"}) as answer:
             raw = answer.raw.read(blob.size + 1)
         if f"sha256:{hashlib.sha256(raw).hexdigest()}" != blob.digest:
-            raise Refused(f"The registry sent something else for {blob.digest} of {self.image}.")
+            raise Refused(f"The registry sent content with another SHA-256 for {blob.digest} of {self.image}.")
         try:
             return json.loads(raw)
         except ValueError:
@@ -173,7 +175,7 @@ class Registry:
             if not right and went_on:  # the earlier partial file may be damaged on this disk
                 right = self._complete(blob, part, tell)
             if not right:
-                raise Refused(f"The layer {blob.digest} of {self.image} came with another SHA-256: it was changed.")
+                raise Refused(f"The layer {blob.digest} of {self.image} was changed: its SHA-256 is different.")
             part.replace(target)
         except OSError as error:
             raise StorageTrouble(
@@ -212,12 +214,14 @@ class Registry:
                         done += len(piece)
                         if done > blob.size:
                             part.unlink()
-                            raise Refused(f"The layer {blob.digest} of {self.image} is longer than its manifest says.")
+                            raise Refused(
+                                f"The layer {blob.digest} of {self.image} is longer than its manifest declares."
+                            )
                         file.write(piece)
                         sha256.update(piece)
                         tell(done)
                 if done < blob.size:
-                    raise _Cut(f"The registry ended the layer {blob.digest} of {self.image} after {done} bytes")
+                    raise _Cut(f"The download of the layer {blob.digest} of {self.image} was cut after {done} bytes")
         return f"sha256:{sha256.hexdigest()}" == blob.digest
 
     @contextlib.contextmanager
@@ -226,14 +230,14 @@ class Registry:
             answer = self._client.do_request(f"{self._client.prefix}://{url}", headers=headers, stream=True)
         except (requests.RequestException, ValueError) as error:
             raise DownloadFailed(
-                f"The registry of {self.image} can't be asked: {_plainly(error)}",
-                next_step="check the network (a proxy is taken from HTTPS_PROXY), then run the same command again",
+                f"The registry of {self.image} can't be queried: {_plainly(error)}",
+                next_step="check the network (HTTPS_PROXY sets the proxy), then run the same command again",
             ) from error
         with answer:
             if answer.status_code not in (200, 206):
                 raise DownloadFailed(
-                    f"The registry of {self.image} answers {answer.status_code} {answer.reason} "
-                    f"to {url.split('/', 1)[1]}",
+                    f"The registry of {self.image} returned {answer.status_code} {answer.reason} "
+                    f"for {url.split('/', 1)[1]}",
                     next_step="check the image's name, then run the same command again",
                 )
             try:
@@ -241,7 +245,7 @@ class Registry:
             except (HTTPError, requests.RequestException) as error:
                 raise _Cut(
                     f"The connection to the registry of {self.image} was cut: {_plainly(error)}",
-                    next_step="run the same command again; it goes on where this one was cut",
+                    next_step="run the same command again; it resumes the download",
                 ) from error
 
 

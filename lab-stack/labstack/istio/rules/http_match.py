@@ -21,7 +21,7 @@ def http_match(match: dict[str, Any], path: Path, found: Findings) -> None:
         for header, form in match.get(name, {}).items():
             inner = (*path, name, header)
             if header not in PSEUDO and not CLAIMS.match(header) and not HEADER.fullmatch(header):
-                found.wrong(inner, f"`{short(header)}` where a header's name is expected, such as x-user")
+                found.wrong(inner, f"expected a header name such as x-user, found `{short(header)}`")
             if name == "withoutHeaders" and form.get("regex") == "*":
                 continue
             string_match(form, inner, found)
@@ -35,21 +35,21 @@ def http_match(match: dict[str, Any], path: Path, found: Findings) -> None:
         for form in ("exact", "prefix"):
             value = match["uri"].get(form, "")
             if value and not value.startswith("/"):
-                found.doubtful((*path, "uri", form), f"`{short(value)}` never matches: every path begins with `/`")
+                found.doubtful((*path, "uri", form), f"`{short(value)}` never matches: every path starts with `/`")
     method = match.get("method", {}).get("exact", "")
     if method != method.upper():
-        found.doubtful((*path, "method", "exact"), f"`{short(method)}` never matches: methods are in capitals")
+        found.doubtful((*path, "method", "exact"), f"`{short(method)}` never matches: methods are uppercase")
     port = match.get("port")
     if port is not None and not 0 <= port <= 65535:
-        found.wrong((*path, "port"), f"the number {port} where a port from 1 to 65535 is expected")
+        found.wrong((*path, "port"), f"expected a port from 1 to 65535, found the number {port}")
     namespace = match.get("sourceNamespace")
     if namespace and not is_label(namespace):
-        found.wrong((*path, "sourceNamespace"), f"`{short(namespace)}` where a namespace is expected")
+        found.wrong((*path, "sourceNamespace"), f"expected a namespace, found `{short(namespace)}`")
 
 
 def string_match(form: dict[str, Any], path: Path, found: Findings, *, empty_prefix: bool = False) -> None:
     """Check an exact, prefix or regex match."""
     if form.get("prefix") == "" and not empty_prefix:
-        found.wrong((*path, "prefix"), "an empty prefix; for `is there` write {} instead")
+        found.wrong((*path, "prefix"), "the prefix is empty; to match any value, write {} instead")
     if "regex" in form and (wrong := complaint(form["regex"])):
         found.wrong((*path, "regex"), wrong)

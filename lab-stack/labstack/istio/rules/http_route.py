@@ -33,7 +33,7 @@ def http_route(route: dict[str, Any], path: Path, found: Findings) -> None:
     _times(route, path, found)
     _destinations(route.get("route", []), path, found)
     if "fault" in route and "retries" in route:
-        message = "a fault and retries in one route: Envoy answers the fault before its retries, so they never retry it"
+        message = "the route has a fault and retries, but Envoy never retries a request after an injected fault"
         found.doubtful((*path, "fault"), message)
 
 
@@ -41,19 +41,19 @@ def _together(route: dict[str, Any], path: Path, found: Findings) -> None:
     if "delegate" in route:
         for name in ("route", "redirect"):
             if name in route:
-                found.wrong((*path, name), f"both `delegate` and `{name}` where only one of them can stand")
+                found.wrong((*path, name), f"both `delegate` and `{name}` are set; only one of them is allowed")
         return
     ends = [name for name in ENDS if route.get(name) is not None and (name != "route" or route["route"])]
     if not ends:
         found.wrong((*path, "route"), "is missing; a route needs `route`, `redirect` or `directResponse`")
     elif len(ends) > 1:
-        found.wrong((*path, ends[-1]), f"both `{ends[0]}` and `{ends[1]}` where only one of them can stand")
+        found.wrong((*path, ends[-1]), f"both `{ends[0]}` and `{ends[1]}` are set; only one of them is allowed")
     if ends and ends[0] != "route":
         for name in ("fault", "rewrite"):
             if name in route:
-                found.wrong((*path, name), f"both `{ends[0]}` and `{name}` where only one of them can stand")
+                found.wrong((*path, name), f"both `{ends[0]}` and `{name}` are set; only one of them is allowed")
     if "mirror" in route and route.get("mirrors"):
-        found.wrong((*path, "mirrors"), "both `mirror` and `mirrors` where only one of them can stand")
+        found.wrong((*path, "mirrors"), "both `mirror` and `mirrors` are set; only one of them is allowed")
 
 
 def _mirrors(route: dict[str, Any], path: Path, found: Findings) -> None:
@@ -63,14 +63,14 @@ def _mirrors(route: dict[str, Any], path: Path, found: Findings) -> None:
     for name in ("mirrorPercent", "mirror_percent"):
         if route.get(name) is not None:
             if route[name] > 100:
-                found.wrong((*path, name), f"the number {route[name]} where a percentage from 0 to 100 is expected")
-            found.doubtful((*path, name), "is out of date; use mirrorPercentage: {value: ...}")
+                found.wrong((*path, name), f"expected a percentage from 0 to 100, found the number {route[name]}")
+            found.doubtful((*path, name), "is deprecated; use mirrorPercentage: {value: ...}")
     for index, mirror in enumerate(route.get("mirrors", [])):
         inner = (*path, "mirrors", index)
         destination(mirror["destination"], (*inner, "destination"), found)
         percent(mirror.get("percentage"), (*inner, "percentage"), found)
     if "mirrorPercentage" in route and "mirror" not in route:
-        found.doubtful((*path, "mirrorPercentage"), "there is no `mirror` beside it, so nothing is mirrored")
+        found.doubtful((*path, "mirrorPercentage"), "has no effect without `mirror`: no request is mirrored")
 
 
 def _times(route: dict[str, Any], path: Path, found: Findings) -> None:
@@ -79,7 +79,7 @@ def _times(route: dict[str, Any], path: Path, found: Findings) -> None:
     if whole and each and each >= whole and route["retries"].get("attempts", 0) > 0 and each > whole:
         message = (
             f"`{route['retries']['perTryTimeout']}` for one try is longer than the whole timeout `{route['timeout']}`, "
-            "so no try is ever given up for another"
+            "so Envoy never retries a slow try"
         )
         found.doubtful((*path, "retries", "perTryTimeout"), message)
 
@@ -89,19 +89,21 @@ def _destinations(routes: list[dict[str, Any]], path: Path, found: Findings) -> 
         inner = (*path, "route", index)
         destination(part["destination"], (*inner, "destination"), found)
         if part.get("weight", 0) < 0:
-            found.wrong((*inner, "weight"), f"the number {part['weight']} where a weight of at least 0 is expected")
+            found.wrong((*inner, "weight"), f"expected a weight of at least 0, found {part['weight']}")
         if "headers" in part:
             headers(part["headers"], (*inner, "headers"), found)
     if len(routes) < 2:
         return
     weights = [part.get("weight", 0) for part in routes]
     if sum(weights) == 0:
-        message = f"{len(routes)} destinations whose weights come to 0; give each its share, such as 80 and 20"
+        message = f"the weights of the {len(routes)} destinations add up to 0; set a weight for each, such as 80 and 20"
         found.wrong((*path, "route"), message)
         return
     for index, part in enumerate(routes):
         if "weight" not in part:
-            message = "is missing beside destinations that have one; it counts as 0, so this one gets no request"
+            message = (
+                "is missing, but another destination has one; it counts as 0, so this destination gets no requests"
+            )
             found.doubtful((*path, "route", index, "weight"), message)
 
 
@@ -109,13 +111,13 @@ def destination(target: dict[str, Any], path: Path, found: Findings) -> None:
     """Check the format of a destination, but not whether it exists."""
     host = target["host"]
     if host == "*" or not (is_host(host, star=True) or is_address(host)):
-        hint = "; the port stands in `port: {number: ...}`" if ":" in host else ""
-        found.wrong((*path, "host"), f"`{short(host)}` where a host is expected, such as order{hint}")
+        hint = "; the port belongs in `port: {number: ...}`" if ":" in host else ""
+        found.wrong((*path, "host"), f"expected a host such as order, found `{short(host)}`{hint}")
     subset = target.get("subset")
     if subset and not is_label(subset):
-        found.wrong((*path, "subset"), f"`{short(subset)}` where a subset's name is expected, such as v1")
+        found.wrong((*path, "subset"), f"expected a subset name such as v1, found `{short(subset)}`")
     if "port" in target:
         number = target["port"].get("number", 0)
         if not 1 <= number <= 65535:
-            message = f"the number {number} where a port from 1 to 65535 is expected"
+            message = f"expected a port from 1 to 65535, found the number {number}"
             found.wrong((*path, "port", "number"), message)

@@ -38,10 +38,10 @@ GENERAL = (
 HEX = re.compile(r"x(\{([0-9A-Fa-f]{1,8})\}|[0-9A-Fa-f]{2})")
 OCTAL = re.compile(r"0[0-7]{0,2}|[1-7][0-7]{1,2}")
 FOREIGN = {
-    "(?=": "a look ahead",
-    "(?!": "a negative look ahead",
-    "(?<=": "a look behind",
-    "(?<!": "a negative look behind",
+    "(?=": "a lookahead",
+    "(?!": "a negative lookahead",
+    "(?<=": "a lookbehind",
+    "(?<!": "a negative lookbehind",
     "(?>": "an atomic group",
     "(?#": "a comment",
     "(?(": "a condition",
@@ -56,14 +56,14 @@ FOREIGN = {
 def complaint(text: str) -> str | None:
     """Return the reason why RE2 rejects a regular expression, or None if RE2 accepts it."""
     if not text:
-        return "an empty regular expression"
+        return "the regular expression is empty"
     if len(text.encode()) > LONGEST:
-        return f"a regular expression of {len(text.encode())} bytes where Istio takes at most {LONGEST}"
+        return f"the regular expression has {len(text.encode())} bytes; Istio allows at most {LONGEST}"
     try:
         _Scanner(text).scan()
     except _Refused as refused:
-        place = f" at character {refused.at + 1}" if refused.at is not None else ""
-        return f"`{text[:80]}` is no regular expression of RE2: {refused.why}{place}"
+        place = f" (character {refused.at + 1})" if refused.at is not None else ""
+        return f"`{text[:80]}` is not a valid RE2 regular expression: {refused.why}{place}"
     return None
 
 
@@ -89,14 +89,14 @@ class _Scanner:
         while self.at < len(self.text):
             self.step(self.text[self.at])
         if self.groups:
-            raise _Refused("a `(` that is never closed", self.groups[-1][0])
+            raise _Refused("a `(` is never closed", self.groups[-1][0])
 
     def step(self, char: str) -> None:
         if char == "(":
             self.open()
         elif char == ")":
             if not self.groups:
-                raise _Refused("a `)` without its `(`", self.at)
+                raise _Refused("a `)` has no matching `(`", self.at)
             inner = self.heaviest
             _, outer = self.groups.pop()
             self.heaviest = max(outer, inner)
@@ -126,7 +126,7 @@ class _Scanner:
             self.at += 1
         elif name := NAME.match(rest):
             if name[1] in self.names:
-                raise _Refused(f"the name `{name[1]}` stands twice", self.at)
+                raise _Refused(f"the group name `{name[1]}` occurs twice", self.at)
             self.names.add(name[1])
             self.groups.append((self.at, self.heaviest))
             self.at += name.end()
@@ -139,7 +139,9 @@ class _Scanner:
                 return
         else:
             found = [what for start, what in FOREIGN.items() if rest.startswith(start)]
-            raise _Refused(f"it doesn't have {found[0]}" if found else f"`{rest[:4]}` begins no group", self.at)
+            raise _Refused(
+                f"RE2 does not support {found[0]}" if found else f"`{rest[:4]}` does not start a group", self.at
+            )
         self.heaviest, self.atom, self.repeated = 1, False, False
 
     def count(self, count: re.Match[str]) -> None:
@@ -148,18 +150,18 @@ class _Scanner:
         if least > REPEATS or (most or 0) > REPEATS:
             raise _Refused(f"`{count[0]}` repeats more than {REPEATS} times", self.at)
         if most is not None and most < least:
-            raise _Refused(f"`{count[0]}` counts backwards", self.at)
+            raise _Refused(f"the maximum in `{count[0]}` is less than the minimum", self.at)
         self.repeat(len(count[0]), max(least if most is None else most, 1))
 
     def repeat(self, length: int, times: int) -> None:
         sign = self.text[self.at : self.at + length]
         if not self.atom:
-            raise _Refused(f"`{sign}` with nothing before it to repeat", self.at)
+            raise _Refused(f"`{sign}` has nothing before it to repeat", self.at)
         if self.repeated:
-            raise _Refused(f"`{sign}` after a repetition; it doesn't have possessive ones", self.at)
+            raise _Refused(f"`{sign}` follows a repetition; RE2 does not support possessive repetitions", self.at)
         self.weight *= times
         if self.weight > REPEATS:
-            raise _Refused(f"repetitions inside repetitions come to more than {REPEATS}", self.at)
+            raise _Refused(f"nested repetitions repeat more than {REPEATS} times", self.at)
         self.heaviest = max(self.heaviest, self.weight)
         self.at += length
         if self.text[self.at : self.at + 1] == "?":
@@ -170,7 +172,7 @@ class _Scanner:
         """Consume an escape. Return the character that it stands for, or None if it is not a single character."""
         start, self.at = self.at, self.at + 1
         if self.at >= len(self.text):
-            raise _Refused("a `\\` at the end", start)
+            raise _Refused("a trailing `\\`", start)
         char = self.text[self.at]
         if char == "Q" and not inside:
             end = self.text.find("\\E", self.at)
@@ -189,22 +191,22 @@ class _Scanner:
         if prop := PROPERTY.match(self.text, self.at):
             name = prop[2] or prop[3]
             if name not in GENERAL.split() and (len(name) < 3 or not name[0].isupper()):
-                raise _Refused(f"`\\{prop[0]}` is no class of characters", start)
+                raise _Refused(f"`\\{prop[0]}` is not a character class", start)
             self.take(prop.end() - prop.start())
             return None
         if (number := HEX.match(self.text, self.at)) or (number := OCTAL.match(self.text, self.at)):
             digits = number[0].lstrip("x{").rstrip("}") or "0"
             value = int(digits, 16 if number[0][0] == "x" else 8)
             if value > 0x10FFFF:
-                raise _Refused(f"`\\{number[0]}` is no character", start)
+                raise _Refused(f"`\\{number[0]}` is not a character", start)
             self.take(len(number[0]))
             return chr(value)
         if char.isdigit():
-            raise _Refused(f"it doesn't have backreferences such as `\\{char}`", start)
+            raise _Refused(f"RE2 does not support backreferences such as `\\{char}`", start)
         if char in "aftnrv" or (char.isascii() and not char.isalnum()):
             self.take(1)
             return {"a": "\a", "f": "\f", "t": "\t", "n": "\n", "r": "\r", "v": "\v"}.get(char, char)
-        raise _Refused(f"it doesn't know `\\{char}`", start)
+        raise _Refused(f"RE2 does not support `\\{char}`", start)
 
     def character_class(self) -> None:
         start = self.at
@@ -213,10 +215,10 @@ class _Scanner:
         while first or self.text[self.at : self.at + 1] != "]":
             first = False
             if self.at >= len(self.text):
-                raise _Refused("a `[` that is never closed", start)
+                raise _Refused("a `[` is never closed", start)
             if self.text.startswith("[:", self.at) and (named := CLASS_NAME.match(self.text, self.at)):
                 if named[2] not in CLASS_NAMES:
-                    raise _Refused(f"`{named[0]}` is no class of characters", self.at)
+                    raise _Refused(f"`{named[0]}` is not a character class", self.at)
                 self.at += len(named[0])
                 continue
             place = self.at
@@ -226,7 +228,7 @@ class _Scanner:
                 self.at += 1
                 high = self.one_of_class()
                 if high is None or high < low:
-                    raise _Refused(f"`{self.text[place : self.at]}` is no range", place)
+                    raise _Refused(f"`{self.text[place : self.at]}` is not a valid range", place)
         self.at += 1
         self.take(0)
 

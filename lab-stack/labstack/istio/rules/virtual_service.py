@@ -23,13 +23,13 @@ def virtual_service(spec: dict[str, Any], found: Findings) -> None:
         _delegate(spec, found)
     elif not bound:
         message = (
-            "names no gateway, so only sidecars follow it, and the lab's gateway doesn't; add `gateways: [lab-gateway]`"
+            "names no gateway, so it applies only to sidecars, not to the lab's gateway; add `gateways: [lab-gateway]`"
         )
         found.doubtful(("spec", "gateways"), message)
     _gateways(gateways, found)
     _hosts(spec.get("hosts", []), bool(bound), found)
     if not any(spec.get(name) for name in ("http", "tcp", "tls")):
-        found.wrong(("spec", "http"), "no routes; a VirtualService needs http, tcp or tls")
+        found.wrong(("spec", "http"), "there are no routes; a VirtualService needs http, tcp or tls")
     for index, route in enumerate(spec.get("http", [])):
         path = ("spec", "http", index)
         for number, match in enumerate(route.get("match", [])):
@@ -40,13 +40,13 @@ def virtual_service(spec: dict[str, Any], found: Findings) -> None:
 
 def _delegate(spec: dict[str, Any], found: Findings) -> None:
     if spec.get("gateways"):
-        found.wrong(("spec", "hosts"), 'is missing; beside gateways there must be hosts, such as ["*"]')
+        found.wrong(("spec", "hosts"), 'is missing; a VirtualService with gateways needs hosts, such as ["*"]')
     else:
-        message = "is missing, so this only acts where another VirtualService delegates to it"
+        message = "is missing, so this applies only where another VirtualService delegates to it"
         found.doubtful(("spec", "hosts"), message)
     for name in ("tcp", "tls"):
         if spec.get(name):
-            found.wrong(("spec", name), f"{name} without hosts; a VirtualService without hosts has http only")
+            found.wrong(("spec", name), f"{name} requires hosts; a VirtualService without hosts can have only http")
 
 
 def _gateways(gateways: list[str], found: Findings) -> None:
@@ -54,7 +54,7 @@ def _gateways(gateways: list[str], found: Findings) -> None:
         namespace, slash, short_name = name.rpartition("/")
         good = is_label(short_name) and (namespace == "." or is_label(namespace)) if slash else is_host(name)
         if not good:
-            message = f"`{short(name)}` where a gateway is expected, such as lab-gateway or default/lab-gateway"
+            message = f"expected a gateway such as lab-gateway or default/lab-gateway, found `{short(name)}`"
             found.wrong(("spec", "gateways", index), message)
 
 
@@ -63,9 +63,9 @@ def _hosts(hosts: list[str], at_gateway: bool, found: Findings) -> None:
     for index, host in enumerate(hosts):
         path: Path = ("spec", "hosts", index)
         if not is_host(host, star=True) and not is_address(host):
-            found.wrong(path, f'`{short(host)}` where a host is expected, such as "*" or shop.lab.test, without port')
+            found.wrong(path, f'expected a host such as "*" or shop.lab.test, without a port, found `{short(host)}`')
         elif host == "*" and not at_gateway:
-            found.wrong(path, "`*` goes with gateways only; without one, name the hosts")
+            found.wrong(path, "`*` requires a gateway; without one, list the hosts")
         else:
             if (twin := good.find(host)) is not None:
                 found.wrong(path, f"`{host}` and `{twin}` overlap in one list; keep one of them")
@@ -80,6 +80,6 @@ def _unreachable(routes: list[dict[str, Any]], found: Findings) -> None:
             place = (*path, "match", number) if route.get("match") else path
             if blocker := taken.by(match):
                 line = found.document.line(*blocker)
-                why = "takes every request" if blocker == taken.everything else "takes the same requests"
-                found.doubtful(place, f"is never reached: what stands on line {line} {why} before it")
+                what = "every request" if blocker == taken.everything else "the same requests"
+                found.doubtful(place, f"is never reached: an earlier match on line {line} takes {what}")
             taken.add(match, place)

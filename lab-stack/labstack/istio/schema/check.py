@@ -38,14 +38,15 @@ def _kind_problem(document: Document) -> Problem | None:
     kind, version = document.kind, document.api_version
     group = shipped()["group"]
     if kind not in KINDS:
-        known = f"known are {listed(KINDS)} of {group}"
+        known = f"it supports {listed(KINDS)} of {group}"
         return document.problem(
-            ("kind",), f"`{short(kind)}` is no kind of the lab's mesh{did_you_mean(kind, KINDS)}; {known}"
+            ("kind",),
+            f"the lab's mesh does not support the kind `{short(kind)}`{did_you_mean(kind, KINDS)}; {known}",
         )
     if version not in api_versions(kind):
         meant = did_you_mean(version, api_versions(kind))
         return document.problem(
             ("apiVersion",),
-            f"`{short(version)}` is no version of {kind}{meant}; expected is one of {listed(api_versions(kind))}",
+            f"{kind} has no version `{short(version)}`{meant}; expected one of {listed(api_versions(kind))}",
         )
     return None

@@ -46,9 +46,11 @@ def metadata_problems(document: Document) -> list[Problem]:
     problems = []
     name, namespace = document.name, document.namespace
     if len(name) > 253 or not SUBDOMAIN.fullmatch(name):
-        message = f"`{short(name)}` is no name; expected are small letters, digits, `-` and `.`, such as `order-v2`"
+        message = f"`{short(name)}` is not a valid name; use lowercase letters, digits, `-` and `.`, as in `order-v2`"
         problems.append(document.problem(("metadata", "name"), message))
     if len(namespace) > 63 or not LABEL.fullmatch(namespace):
-        message = f"`{short(namespace)}` is no namespace; expected are small letters, digits and `-`, such as `default`"
+        message = (
+            f"`{short(namespace)}` is not a valid namespace; use lowercase letters, digits and `-`, as in `default`"
+        )
         problems.append(document.problem(("metadata", "namespace"), message))
     return problems

@@ -23,29 +23,29 @@ UNIX = "unix://"
 def _a_millisecond_at_least(value: str) -> Found:
     length = durations.nanoseconds(value)
     if length is not None and length < 10**6:
-        yield (), f"{seen(value)} where a duration of at least 1ms is expected; leave the field out for none"
+        yield (), f"expected a duration of at least 1ms, found {seen(value)}; for none, omit the field"
 
 
 def _no_star_in_keys(value: dict[str, Any]) -> Found:
     for key in value:
         if "*" in key:
-            yield (key,), f"`{short(key)}` where a label without `*` is expected"
+            yield (key,), f"expected a label without `*`, found `{short(key)}`"
 
 
 def _no_empty_keys(value: dict[str, Any]) -> Found:
     if "" in value:
-        yield ("",), "an empty name where a label's name is expected"
+        yield ("",), "expected the name of a label, found an empty string"
 
 
 def _no_star(value: str) -> Found:
     if "*" in value:
-        yield (), f"{seen(value)} where a label's value without `*` is expected"
+        yield (), f"expected a label value without `*`, found {seen(value)}"
 
 
 def _only_one(*names: str) -> Callable[[dict[str, Any]], Found]:
     def check(value: dict[str, Any]) -> Found:
         if all(name in value for name in names):
-            yield (names[-1],), f"both `{names[0]}` and `{names[1]}` where only one of them can stand"
+            yield (names[-1],), f"both `{names[0]}` and `{names[1]}` are set; only one of them is allowed"
 
     return check
 
@@ -54,20 +54,20 @@ def _ranges_need_static_or_none(value: dict[str, Any]) -> Found:
     if value.get("resolution", "NONE") not in {"STATIC", "NONE"}:
         for index, address in enumerate(value.get("addresses", [])):
             if "/" in address:
-                yield ("addresses", index), f"the range `{short(address)}` goes with resolution STATIC or NONE only"
+                yield ("addresses", index), f"the range `{short(address)}` requires resolution STATIC or NONE"
 
 
 def _none_has_no_endpoints(value: dict[str, Any]) -> Found:
     if value.get("resolution", "NONE") == "NONE" and "endpoints" in value:
         missing = "resolution" not in value
-        what = "resolution is missing, which means NONE," if missing else "resolution NONE"
-        yield ("endpoints",), f"{what} goes without endpoints; `resolution: STATIC` uses them"
+        what = "resolution is missing, which means NONE; it" if missing else "resolution NONE"
+        yield ("endpoints",), f"{what} allows no endpoints; to use endpoints, set `resolution: STATIC`"
 
 
 def _round_robin_has_one_endpoint(value: dict[str, Any]) -> Found:
     endpoints = value.get("endpoints", [])
     if value.get("resolution") == "DNS_ROUND_ROBIN" and len(endpoints) > 1:
-        yield ("endpoints",), f"{len(endpoints)} endpoints where DNS_ROUND_ROBIN takes one at most; use DNS"
+        yield ("endpoints",), f"DNS_ROUND_ROBIN allows at most one endpoint, found {len(endpoints)}; use DNS"
 
 
 def _needs_an_address(value: dict[str, Any]) -> Found:
@@ -77,33 +77,33 @@ def _needs_an_address(value: dict[str, Any]) -> Found:
 
 def _socket_has_no_ports(value: dict[str, Any]) -> Found:
     if value.get("address", "").startswith(UNIX) and "ports" in value:
-        yield ("ports",), "a Unix socket has no ports; take them away"
+        yield ("ports",), "a Unix socket has no ports; remove them"
 
 
 def _socket_is_absolute(value: str) -> Found:
     if value.startswith(UNIX) and value[7:8] not in {"/", "@"}:
-        yield (), f"{seen(value)} where an absolute path, such as unix:///run/order.sock, is expected"
+        yield (), f"expected an absolute path such as unix:///run/order.sock, found {seen(value)}"
 
 
 def _socket_is_no_folder(value: str) -> Found:
     if value.startswith(UNIX) and value.endswith("/"):
-        yield (), f"{seen(value)} where the path of a socket is expected, not of a folder"
+        yield (), f"expected the path of a socket, found the path of a folder: {seen(value)}"
 
 
 def _port_names(value: dict[str, Any]) -> Found:
     for name in value:
         if len(name) >= 63 or not PORT_NAME.fullmatch(name):
-            yield (name,), f"`{short(name)}` where a port's name of letters, digits and `-` is expected"
+            yield (name,), f"expected a port name of letters, digits and `-`, found `{short(name)}`"
 
 
 def _is_a_port(value: int) -> Found:
     if not 0 < value <= 65535:
-        yield (), f"{seen(value)} where a port from 1 to 65535 is expected"
+        yield (), f"expected a port from 1 to 65535, found {seen(value)}"
 
 
 def _not_every_host(value: str) -> Found:
     if value == "*":
-        yield (), "`*` where the name of a host is expected, such as order.default.svc.cluster.local"
+        yield (), "expected the name of a host such as order.default.svc.cluster.local, found `*`"
 
 
 def _port_numbers_differ(value: list[dict[str, Any]]) -> Found:
@@ -111,7 +111,7 @@ def _port_numbers_differ(value: list[dict[str, Any]]) -> Found:
     for index, port in enumerate(value):
         number = port["number"]
         if number in first:
-            yield (index, "number"), f"port {number} stands twice in this list; the first is item {first[number]}"
+            yield (index, "number"), f"port {number} occurs twice in this list; the first is item {first[number]}"
         first.setdefault(number, index)
 
 

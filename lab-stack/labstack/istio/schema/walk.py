@@ -16,12 +16,12 @@ from labstack.istio.words import closest, likeness, listed, seen, short
 Path = tuple[str | int, ...]
 
 EXAMPLES = {
-    "array": "a list, whose items begin with `- `",
+    "array": "a list (each item starts with `- `)",
     "boolean": "true or false",
     "integer": "an integer such as 80",
     "number": "a number such as 0.5",
     "object": "a mapping of fields",
-    "string": "a text",
+    "string": "a string",
 }
 TYPES: dict[str, type | tuple[type, ...]] = {
     "array": list,
@@ -77,27 +77,27 @@ class Walk:
         right = isinstance(value, TYPES[expected]) and (expected == "boolean") == isinstance(value, bool)
         if right:
             return True
-        hint = f"{EXAMPLES[expected]} is expected"
+        hint = EXAMPLES[expected]
         if is_duration(schema, path):
-            hint = f"a duration is expected, such as {durations.EXAMPLES}"
+            hint = f"a duration such as {durations.EXAMPLES}"
         elif "enum" in schema:
-            hint = f"one of {listed(schema['enum'])} is expected"
+            hint = f"one of {listed(schema['enum'])}"
         elif expected == "string" and isinstance(value, bool):
-            hint += ", in quotes (YAML takes y, n, yes, no, on and off without quotes for booleans)"
+            hint += " in quotes (YAML reads y, n, yes, no, on and off without quotes as booleans)"
         elif expected == "string" and isinstance(value, int | float):
-            hint += f', in quotes: "{value}"'
+            hint += f' in quotes ("{value}")'
         elif expected in {"integer", "number", "boolean"} and isinstance(value, str):
-            hint += ", without quotes" if _is_number(value) or value in {"true", "false"} else ""
+            hint += " without quotes" if _is_number(value) or value in {"true", "false"} else ""
         elif expected == "array" and isinstance(value, str):
-            hint = f'a list is expected, such as ["{short(value, 30)}"]'
+            hint = f'a list such as ["{short(value, 30)}"]'
         elif expected == "object" and isinstance(value, list):
-            hint += "; take the `- ` away"
+            hint += " (remove the `- `)"
         elif expected == "object" and schema.get("properties"):
-            hint += f": {listed(schema['properties'], 12)}"
+            hint += f" ({listed(schema['properties'], 12)})"
         if value is None:
-            self.add(path, f"is empty where {hint}; give it a value, or leave the field out")
+            self.add(path, f"is empty; expected {hint}; set a value, or omit the field")
         else:
-            self.add(path, f"{seen(value)} where {hint}")
+            self.add(path, f"expected {hint}, found {seen(value)}")
         return False
 
     def _mapping(self, schema: Schema, value: dict[str, Any], path: Path) -> None:
@@ -115,9 +115,9 @@ class Walk:
         for name in schema.get("required", ()):
             if name not in value and name not in meant:
                 example = EXAMPLES.get((properties or {}).get(name, {}).get("type", ""), "")
-                self.add((*path, name), f"is missing; {example or 'it'} must be there")
+                self.add((*path, name), f"is missing; {f'expected {example}' if example else 'it is required'}")
         if len(value) > schema.get("maxProperties", len(value)):
-            self.add(path, f"{len(value)} entries where at most {schema['maxProperties']} are allowed")
+            self.add(path, f"the mapping has {len(value)} entries; the maximum is {schema['maxProperties']}")
         for part in [schema, *schema.get("allOf", ())]:
             self._one_of(part, value, path)
 
@@ -125,13 +125,13 @@ class Walk:
         free = [field for field in properties if field not in value]
         meant = closest(name, free) or closest(name, properties)
         elsewhere = homes(self.document.kind).get(name, [])
-        hint = f"; did you mean `{meant}`?" if meant else ""
+        hint = f" (did you mean `{meant}`?)" if meant else ""
         if elsewhere and (meant is None or likeness(name, meant) < 0.85):
             here = tuple("[]" if isinstance(part, int) else part for part in path)
             nearest = max(elsewhere, key=lambda home: (_shared(home, here), -len(home)))
             hint += f"; `{name}` belongs in {written(nearest)}"
         allowed = f"; allowed here: {listed(sorted(properties), 40)}" if properties else "; no field is allowed here"
-        self.add((*path, name), f"no field of this name here{hint}{allowed}")
+        self.add((*path, name), f"unknown field{hint}{allowed}")
         return meant
 
     def _one_of(self, schema: Schema, value: dict[str, Any], path: Path) -> None:
@@ -140,15 +140,15 @@ class Walk:
         if len(present) > 1:
             both = "both" if len(present) == 2 else "all of"
             together = " and ".join(f"`{name}`" for name in present)
-            self.add((*path, present[-1]), f"{both} {together} where only one of {listed(names)} can stand")
+            self.add((*path, present[-1]), f"{both} {together} are set; only one of {listed(names)} is allowed")
 
     def _list(self, schema: Schema, value: list[Any], path: Path) -> None:
         for index, item in enumerate(value):
             self.value(schema.get("items", {}), item, (*path, index))
         if len(value) < schema.get("minItems", 0):
-            self.add(path, f"a list of {len(value)} where at least {schema['minItems']} must be")
+            self.add(path, f"the list has {len(value)} items; the minimum is {schema['minItems']}")
         if len(value) > schema.get("maxItems", len(value)):
-            self.add(path, f"a list of {len(value)} where at most {schema['maxItems']} are allowed")
+            self.add(path, f"the list has {len(value)} items; the maximum is {schema['maxItems']}")
         keys = schema.get("x-kubernetes-list-map-keys")
         if keys:
             first: dict[tuple[str, ...], int] = {}
@@ -160,7 +160,7 @@ class Walk:
                     line = self.document.line(*path, first[key])
                     self.add(
                         (*path, index, keys[0]),
-                        f"`{short(key[0])}` stands twice in this list; the first is on line {line}",
+                        f"`{short(key[0])}` occurs twice in this list; the first is on line {line}",
                     )
                 first.setdefault(key, index)
 
@@ -168,17 +168,17 @@ class Walk:
         allowed = schema.get("enum")
         if allowed and value not in allowed:
             meant = closest(value, allowed, 0.6)
-            hint = f"; did you mean `{meant}`?" if meant else ""
-            self.add(path, f"{seen(value)} where one of {listed(allowed)} is expected{hint}")
+            hint = f" (did you mean `{meant}`?)" if meant else ""
+            self.add(path, f"expected one of {listed(allowed)}, found {seen(value)}{hint}")
         if len(value) > schema.get("maxLength", len(value)):
-            self.add(path, f"a text of {len(value)} characters where at most {schema['maxLength']} are allowed")
+            self.add(path, f"the string has {len(value)} characters; the maximum is {schema['maxLength']}")
         if is_duration(schema, path) and durations.nanoseconds(value) is None:
-            self.add(path, f"{seen(value)} where a duration is expected, such as {durations.EXAMPLES}")
+            self.add(path, f"expected a duration such as {durations.EXAMPLES}, found {seen(value)}")
         if schema.get("format") == "byte":
             try:
                 base64.b64decode(value, validate=True)
             except (binascii.Error, ValueError):
-                self.add(path, f"{seen(value)} where base64 is expected; plain text belongs in `string`")
+                self.add(path, f"expected base64, found {seen(value)}; plain text belongs in `string`")
 
     def _number(self, schema: Schema, value: float, path: Path) -> None:
         least, most = schema.get("minimum"), schema.get("maximum")
@@ -188,7 +188,7 @@ class Walk:
             bounds = f"from {least} to {most}" if least is not None and most is not None else f"at least {least}"
             if least is None:
                 bounds = f"at most {most}"
-            self.add(path, f"{seen(value)} where a number {bounds} is expected")
+            self.add(path, f"expected a number {bounds}, found {seen(value)}")
 
 
 def alternatives(schema: Schema) -> list[str]:

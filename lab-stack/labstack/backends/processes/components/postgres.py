@@ -155,7 +155,7 @@ class Postgres(roles.Database, Component):
         except (OSError, shutil.Error) as error:
             remove_tree(growing)
             raise StorageTrouble(
-                f"The data folder of {self.name} can't be made in {growing.parent}: {error}.",
+                f"The data folder of {self.name} can't be created in {growing.parent}: {error}.",
                 next_step="free 300 MB of disk space, then run `lab up` again",
             ) from error
         identity.for_postgres(programs() / "postgres", growing).own(growing)

@@ -58,9 +58,9 @@ def load_agent(pid: int, jar: Path, arguments: str) -> None:
             channel.sendall(b"".join(word.encode() + b"\0" for word in words))
             answer = b"".join(iter(lambda: channel.recv(4096), b"")).decode(errors="replace")
     except OSError as error:
-        raise NotLoaded(f"process {pid} does not listen to it: {error}") from error
+        raise NotLoaded(f"the Java agent can't be loaded into process {pid}: {error}") from error
     if answer.split() not in (["0", "0"], ["0", "return", "code:", "0"]):
-        raise NotLoaded(f"process {pid} answered {answer.strip()!r}")
+        raise NotLoaded(f"process {pid} rejected the Java agent: {answer.strip()!r}")
 
 
 def remove_door(pid: int) -> None:

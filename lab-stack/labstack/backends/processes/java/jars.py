@@ -122,9 +122,9 @@ def _fetch_one(coordinate: str, folder: Path, downloads: Path) -> None:
             Path(got).unlink(missing_ok=True)
         last_error = ValueError("its SHA-256 is not the one in lab-stack/versions.toml")
     raise DownloadFailed(
-        f"{coordinate} could not be fetched from Maven Central: {_first_line(last_error)}.",
-        next_step="check the network (a proxy is taken from HTTPS_PROXY) and run the same command again; "
-        "what is already there is kept",
+        f"{coordinate} could not be downloaded from Maven Central: {_first_line(last_error)}.",
+        next_step="check the network (HTTPS_PROXY sets the proxy), then run the same command again; "
+        "downloaded jars are kept",
     ) from last_error
 
 

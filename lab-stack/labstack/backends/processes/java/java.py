@@ -57,10 +57,10 @@ def find_java() -> Java:
         else:
             return Java(program, version)
     raise ProgramMissing(
-        f"Kafka and Debezium need Java {minimum} or newer, and none was found ("
+        f"Kafka and Debezium need Java {minimum} or newer, but none was found ("
         + ("; ".join(seen) or "no wheel for this machine, no JAVA_HOME, no java on PATH")
         + ").",
-        next_step=f"install a Java {minimum}+ (conda: openjdk; Debian: default-jre-headless; "
+        next_step=f"install Java {minimum} or newer (conda: openjdk; Debian: default-jre-headless; "
         "macOS: brew install openjdk) "
         "and set JAVA_HOME, then run `lab up` again",
     )

@@ -31,7 +31,7 @@ def _programs_locked(paths: LabPaths, progress: Progress) -> Iterator[None]:
         except Timeout:
             raise LabBusy(
                 f"Another lab has been preparing the programs in {paths.cache} for {LOCK_WAIT:.0f} s.",
-                next_step="see whether it still goes on; ending its process frees the lock",
+                next_step="check whether it still runs; ending its process releases the lock",
             ) from None
     try:
         yield

@@ -55,7 +55,7 @@ def make_archives(paths: LabPaths, lab_id: str, progress: Progress) -> bool:
     failed_before = targets["kafka"].with_name("failed")
     if failed_before.exists() and time.time() - failed_before.stat().st_mtime < RETRY_AFTER:
         return False
-    with progress.stage("start-up archives for Java (once, half a minute)") as stage:
+    with progress.stage("class-data archives for Java (once, half a minute)") as stage:
         targets["kafka"].parent.mkdir(parents=True, exist_ok=True)
         for left_behind in paths.cache.glob("training-*"):
             remove_tree(left_behind)
@@ -107,18 +107,18 @@ def _train(paths: LabPaths, lab_id: str, targets: dict[str, Path]) -> None:
 def _pass_an_event(database: Postgres, kafka: Kafka, connect: Connect) -> None:
     for part in (database, kafka):
         if not wait_until(part.is_ready, 60):
-            raise LabError(f"{part.name} did not get ready in the training run.")
+            raise LabError(f"{part.name} did not become ready in the training run.")
     with psycopg.connect(database.url, autocommit=True, connect_timeout=10) as connection:
         connection.execute(SCHEMA)
         connection.execute("SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')")
     topic = "training.events"
     broker.make_topics(kafka.address, TopicPlan(1, (topic,)))
     if not wait_until(connect.is_ready, 90, interval=0.1):
-        raise LabError("connect did not get ready in the training run.")
+        raise LabError("connect did not become ready in the training run.")
     Relay(connect.url).register("training", database.url)
     with psycopg.connect(database.url, autocommit=True, connect_timeout=10) as connection:
         for _ in range(20):
             connection.execute(ROW)
     with broker.reading(kafka.address, {(topic, 0): 0}) as consumer:
         if consumer.poll(60) is None:
-            raise LabError("no event came through in the training run.")
+            raise LabError("No event arrived in Kafka during the training run.")

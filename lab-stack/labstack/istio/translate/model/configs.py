@@ -106,19 +106,17 @@ def read_configs(documents: Sequence[Document]) -> Configs:
             continue
         key = (document.kind, config.namespace, config.name)
         if key in latest:
-            message = f"a second {document.kind} of this name; istiod takes only the last"
+            message = f"duplicate {document.kind}; istiod uses only the last one"
             configs.warnings.append(document.problem(("metadata", "name"), message))
         latest[key] = config
     if unsupported:
         raise Unsupported(
-            "The lab's translator does not do all of this configuration.",
+            "The lab's translator does not support all of this configuration.",
             problems=unsupported,
-            next_step="take those fields out, or let a real istiod steer: lab install istiod",
+            next_step="remove the listed fields, or use istiod as the control plane (`lab install istiod`)",
         )
     if invalid:
-        raise InvalidMesh(
-            "The configuration can't be read.", problems=invalid, next_step="mend the lines that are named"
-        )
+        raise InvalidMesh("The configuration has invalid values.", problems=invalid, next_step="fix the listed lines")
     lists = {
         "Gateway": configs.gateways,
         "VirtualService": configs.virtual_services,
@@ -136,21 +134,27 @@ def _read(document: Document, reader: Reader) -> Config | None:
 
     if document.kind not in KINDS:
         refuse(
-            ("kind",), f"the translator does {listed(KINDS)}, not `{document.kind}`{did_you_mean(document.kind, KINDS)}"
+            ("kind",),
+            f"the translator does not support the kind `{document.kind}`{did_you_mean(document.kind, KINDS)}; "
+            f"it supports {listed(KINDS)}",
         )
         return None
     if document.api_version not in API_VERSIONS:
-        refuse(("apiVersion",), f"`{document.api_version}` where one of {listed(sorted(API_VERSIONS))} is expected")
+        refuse(("apiVersion",), f"expected one of {listed(sorted(API_VERSIONS))}, found `{document.api_version}`")
         return None
     for name in document.data.keys() - TOP_LEVEL:
-        refuse((name,), f"the translator knows no field `{name}` here{did_you_mean(name, TOP_LEVEL)}")
+        refuse((name,), f"the translator does not support the field `{name}` here{did_you_mean(name, TOP_LEVEL)}")
     metadata = document.data["metadata"]
     for name in metadata.keys() - METADATA:
-        refuse(("metadata", name), f"the translator knows no field `{name}` here{did_you_mean(name, METADATA)}")
+        refuse(
+            ("metadata", name), f"the translator does not support the field `{name}` here{did_you_mean(name, METADATA)}"
+        )
     for kind, steering in (("annotations", STEERING_ANNOTATIONS), ("labels", STEERING_LABELS)):
         for name in LABELS_SHAPE.read(metadata.get(kind) or {}, ("metadata", kind), reader) or {}:
             if name.startswith(steering):
-                refuse(("metadata", kind, name), f"istiod steers by `{name}`, the translator doesn't")
+                refuse(
+                    ("metadata", kind, name), f"the translator does not support `{name}`, which changes istiod's output"
+                )
     spec = KINDS[document.kind].read(document.data.get("spec") or {}, ("spec",), reader)
     if spec is None:
         return None

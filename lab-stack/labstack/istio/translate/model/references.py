@@ -34,7 +34,9 @@ class _Checks:
     def gateways(self) -> Iterator[Problem]:
         for config in self._configs.gateways:
             if f"{config.namespace}/{config.name}" not in self._open:
-                message = "selects no gateway of the lab, whose label is `istio: ingressgateway`, so nothing opens"
+                message = (
+                    "does not select the lab's gateway, whose label is `istio: ingressgateway`, so it opens no port"
+                )
                 yield config.problem(("selector",), message)
 
     def routes(self) -> Iterator[Problem]:
@@ -56,16 +58,16 @@ class _Checks:
     def _bindings(self, config: Config) -> Iterator[Problem]:
         """Yield a problem for each gateway of a VirtualService that is missing or has no server for its hosts."""
         if not config.spec.get("gateways"):
-            yield config.problem((), "names no gateway, so it is for sidecars only, and the lab has none")
+            yield config.problem((), "names no gateway, so it applies only to sidecars, and the lab has none")
         for index, written in enumerate(config.spec.get("gateways", [])):
             name = gateway_name(written, config.namespace)
             if name == "mesh":
                 continue
             if name not in self._open:
                 hint = did_you_mean(name, self._open)
-                yield config.problem(("gateways", index), f"there is no Gateway `{name}` that opens anything{hint}")
+                yield config.problem(("gateways", index), f"there is no Gateway `{name}` that opens a port{hint}")
             elif not self._shares_host(config, self._open[name]):
-                message = f"no server of the Gateway `{name}` takes one of this VirtualService's hosts"
+                message = f"no server of the Gateway `{name}` serves a host of this VirtualService"
                 yield config.problem(("gateways", index), message)
 
     def _shares_host(self, config: Config, gateway: Config) -> bool:
@@ -89,7 +91,9 @@ class _Checks:
             )
             yield config.problem((*path, "port"), message)
         if "port" not in destination and len(numbers) > 1:
-            yield config.problem(path, f"`{host}` has several ports; without one, that of the gateway is taken")
+            yield config.problem(
+                path, f"`{host}` has several ports; without `port`, the port number of the gateway is used"
+            )
         name = destination.get("subset", "")
         rule = self._rules.rule_for(service, gateways.NAMESPACE)
         if name and (rule is None or rule.subset(name) is None):

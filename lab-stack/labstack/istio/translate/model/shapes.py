@@ -39,7 +39,7 @@ class Reader:
 
     def refuse(self, path: Path, expected: str, value: Any) -> None:
         """Record a value that can't be parsed."""
-        self.invalid.append(self.document.problem(path, f"{seen(value)}; {expected} is expected"))
+        self.invalid.append(self.document.problem(path, f"expected {expected}, found {seen(value)}"))
 
 
 class Shape(Protocol):
@@ -56,7 +56,7 @@ class Text:
     def read(self, value: Any, path: Path, reader: Reader) -> str | None:
         if isinstance(value, str):
             return value
-        reader.refuse(path, "a text (put it in quotes)", value)
+        reader.refuse(path, "a string (put it in quotes)", value)
         return None
 
 
@@ -152,7 +152,7 @@ class Choice:
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(self.names):
             name = self.names[value]
         if name in self.refused:
-            reader.unsupported.append(reader.document.problem(path, f"the translator doesn't do `{name}`"))
+            reader.unsupported.append(reader.document.problem(path, f"the translator does not support `{name}`"))
             return None
         if name in self.names:
             return str(name)
@@ -172,7 +172,7 @@ class Protocols:
 
     def read(self, value: Any, path: Path, reader: Reader) -> str | None:
         if isinstance(value, str) and value.lower() in self.refused:
-            reader.unsupported.append(reader.document.problem(path, f"the translator doesn't do `{value}` here"))
+            reader.unsupported.append(reader.document.problem(path, f"the translator does not support `{value}` here"))
         elif isinstance(value, str) and value.lower() in self.done:
             return value
         else:
@@ -207,7 +207,7 @@ class Table:
         for key in value:
             if self.refused is not None and key.lower().startswith(self.refused):
                 reader.unsupported.append(
-                    reader.document.problem((*path, key), f"the translator doesn't do `{self.refused}`")
+                    reader.document.problem((*path, key), f"the translator does not support `{self.refused}`")
                 )
         # A name without a value gets the empty value of its type.
         empty: Any = {} if isinstance(self.item, Message) else "" if isinstance(self.item, Text) else 0
@@ -227,7 +227,7 @@ class Refused:
 
     def read(self, value: Any, path: Path, reader: Reader) -> None:
         hint = f"; {self.instead}" if self.instead else ""
-        reader.unsupported.append(reader.document.problem(path, f"the translator doesn't do `{path[-1]}`{hint}"))
+        reader.unsupported.append(reader.document.problem(path, f"the translator does not support `{path[-1]}`{hint}"))
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,9 @@ class Message:
             if name not in self.fields:
                 hint = did_you_mean(name, self.fields)
                 reader.unsupported.append(
-                    reader.document.problem((*path, name), f"the translator knows no field `{name}` here{hint}")
+                    reader.document.problem(
+                        (*path, name), f"the translator does not support the field `{name}` here{hint}"
+                    )
                 )
             elif item is not None:
                 result[name] = self.fields[name].read(item, (*path, name), reader)
@@ -262,6 +264,8 @@ class Message:
             there = [name for name in group if name in result]
             if len(there) > 1:
                 reader.invalid.append(
-                    reader.document.problem((*path, there[1]), f"stands beside `{there[0]}`; only one of them can be")
+                    reader.document.problem(
+                        (*path, there[1]), f"both `{there[0]}` and `{there[1]}` are set; only one of them is allowed"
+                    )
                 )
         return result

@@ -24,7 +24,7 @@ TEXT, FLAG, REAL, SPAN = Text(), Flag(), Real(), Span()
 TEXTS, LABELS = Many(TEXT), Table(TEXT)
 PORT = Message({"number": UINT32})
 NO_TLS = Refused("use plain HTTP")
-NO_SELECTOR = Refused("the lab's services are no workloads of a cluster; leave it out")
+NO_SELECTOR = Refused("the lab's services are not workloads of a cluster; remove it")
 
 HTTP = frozenset({"http", "http2", "http_proxy", "grpc", "grpc-web"})
 OTHERS = frozenset({"https", "tls", "tcp", "udp", "mongo", "redis", "mysql"})
@@ -201,7 +201,7 @@ CONSISTENT_HASH = Message(
     },
     one_of=(("httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"), ("ringHash", "maglev")),
 )
-NO_LOCALITY = Refused("only `enabled` is")
+NO_LOCALITY = Refused("only `enabled` is supported")
 LOAD_BALANCER = Message(
     {
         "simple": Choice(("UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST")),
