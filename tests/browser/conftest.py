@@ -10,13 +10,12 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from labstack import Lab
-from tests.suite.chance import SEED, short_sample
+from tests.suite.chance import SEED
 from tools.get_chromium import chromium
 from tools.look_at_notebooks import FLAGS, ROOT, WIDTH, jupyterlab
 
 ROOM = ROOT / "notebooks" / "instructor" / "control-room.ipynb"
 COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SAMPLE = [*short_sample(COURSE[:3], 1), *short_sample(COURSE[3:], 0)]
 PICTURES = Path(os.environ.get("SAGA_LAB_PICTURES", ""))
 
 

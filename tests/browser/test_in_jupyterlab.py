@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PICTURES, SAMPLE
+from tests.browser.conftest import COURSE, PICTURES
 from tools.look_at_notebooks import PROMPTS, TROUBLE, finished, idle, look, menu
 
 BROKEN_WIDGET = re.compile("Error displaying widget|Loading widget|Widget not found", re.I)
@@ -31,7 +31,8 @@ def keep_picture(page: Page, name: str) -> None:
         page.screenshot(path=PICTURES / f"{name}.png")
 
 
-@pytest.mark.parametrize("notebook", SAMPLE, ids=lambda path: path.stem)
+@pytest.mark.long
+@pytest.mark.parametrize("notebook", COURSE, ids=lambda path: path.stem)
 def test_it_survives_a_kill_and_a_restart(page: Page, address: str, notebook: Path, tmp_path: Path) -> None:
     """After a kill and a restart of its kernel, a notebook runs from the top without an error or stderr output."""
     said = look(page, address, notebook, PICTURES if PICTURES.name else tmp_path, "light")

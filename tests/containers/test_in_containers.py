@@ -20,10 +20,7 @@ from tests.containers.engine import CACHE, CannotRun, Engine
 from tests.containers.standins import engine_with_standins, environment_for
 
 ROOT = Path(__file__).resolve().parents[2]
-SHORT = {
-    "containers": ["tests/stack/test_container_mode.py"],
-    "gateway": ["tests/stack/test_mesh.py", "-k", "status or one_origin or weights or headers"],
-}
+SHORT = {"containers": ["tests/stack/test_container_mode.py"]}
 LONG = {
     name: [f"tests/stack/test_{name}.py"]
     for name in (

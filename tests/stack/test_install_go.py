@@ -92,6 +92,7 @@ def by_go(wanted: Entry, paths: LabPaths, progress: Progress | None = None) -> P
     return install(wanted, paths, progress or Progress(), ways=["go"])
 
 
+@pytest.mark.long
 def test_go_installs_a_program(paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program runs, with module and Go version recorded, whatever the caller has set for other programs."""
     for name, value in {"GOOS": "plan9", "GOARCH": "arm", "GOFLAGS": "-mod=vendor", "GO111MODULE": "off"}.items():
@@ -160,12 +161,14 @@ def test_without_a_network(paths: LabPaths, tmp_path: Path, monkeypatch: pytest.
     assert "check the network" in failed.value.next_step
 
 
+@pytest.mark.long
 def test_a_build_that_makes_something_else(paths: LabPaths) -> None:
     """A build whose program has another name than expected is an error."""
     with pytest.raises(ProgramMissing, match=r"Go built hello, not howdy"):
         by_go(replace(HELLO, program="howdy"), paths)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_build_that_is_stopped_ends_all_of_go(
     how: signal.Signals, paths: LabPaths, shared: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
