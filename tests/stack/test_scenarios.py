@@ -86,8 +86,9 @@ def test_a_healing_that_leaves_something_is_told(
         player.heal()
     # `heal` reads the scenario from the lab's own folder of scenarios, which does not contain this one.
     monkeypatch.setattr("labstack.scenarios.player.load_scenario", lambda name: bad)
-    with pytest.raises(NotSeen, match="every part serves"):
+    with pytest.raises(NotSeen, match=r"every component is ready.*'payment': 'stopped'") as failed:
         player.heal()
+    assert "postgresql://" not in str(failed.value)
     whole.lab.reset()
     assert player.on is None
     assert whole.lab.status(memory=False).state == "ready"

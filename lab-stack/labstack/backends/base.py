@@ -48,7 +48,7 @@ class Endpoints:
     """The addresses of a lab's components."""
 
     services: dict[str, str] = field(default_factory=dict)
-    databases: dict[str, str] = field(default_factory=dict)
+    databases: dict[str, str] = field(default_factory=dict, repr=False)  # with passwords
     kafka: str = ""
     connect: str = ""
     watcher: str = ""

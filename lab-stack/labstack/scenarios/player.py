@@ -161,7 +161,12 @@ class Player:
 def _nothing_is_left(stage: Stage) -> None:
     """Check the conditions that must hold after every healing."""
     lab = stage.lab
-    stage.see("every component is ready", lambda: lab.status(memory=False), lambda status: status.state == "ready")
+
+    def state() -> tuple[str, dict[str, str]]:
+        status = lab.status(memory=False)
+        return status.state, status.complaints
+
+    stage.see("every component is ready", state, lambda found: found[0] == "ready")
     left = {
         "switches": lab.switches,
         "dead letters": [letter.id for letter in lab.dead_letters()],
