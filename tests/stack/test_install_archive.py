@@ -154,7 +154,7 @@ def test_a_proxy_that_can_not_be_used_is_told(
 ) -> None:
     """A proxy that can't be used, as in some desktop settings, is reported as an error."""
     monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1080")
-    with pytest.raises(ProgramMissing, match="The proxy of this machine can't be used"):
+    with pytest.raises(ProgramMissing, match="the proxy of this machine can't be used"):
         get(wanted("https://example.invalid"), paths)
 
 
