@@ -120,7 +120,7 @@ def _base64(part: Mapping[str, object]) -> str:
 
 
 def test_a_registry_that_wants_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An install uses one anonymous token for all requests; without it, the error names the failed authentication."""
+    """An install uses one anonymous token for the registry only; without it, the error names the authentication."""
     if not shutil.which("openssl"):
         pytest.skip("NOT TESTED: there is no openssl to sign tokens with")
     registry = Registry(tmp_path / "registry", choose(5000, set()))
@@ -137,19 +137,29 @@ def test_a_registry_that_wants_a_token(tmp_path: Path, monkeypatch: pytest.Monke
     )
     Tokens.folder, Tokens.asked = tmp_path, []
     paths = LabPaths(tmp_path / "state", tmp_path / "cache")
-    with listening(HTTPServer(("127.0.0.1", 0), Tokens)) as port:
+    files = functools.partial(Quiet, directory=str(registry.folder / "images"))
+    with (
+        listening(HTTPServer(("127.0.0.1", 0), Tokens)) as port,
+        listening(ThreadingHTTPServer(("127.0.0.1", 0), files)) as files_port,
+        Proxy(files_port).running() as network,
+    ):
+        network.open.set()
+        elsewhere = [{"name": "redirect", "options": {"baseurl": f"http://127.0.0.1:{network.port}/"}}]
         token = {
             "realm": f"http://127.0.0.1:{port}/token",
             "service": "lab-standin",
             "issuer": "lab-standin",
             "rootcertbundle": str(tmp_path / "tokens.crt"),
         }
-        with serving(registry.folder, registry.port, settings={"auth": {"token": token}}):
+        settings = {"auth": {"token": token}, "middleware": {"storage": elsewhere}}
+        with serving(registry.folder, registry.port, settings=settings):
             one = wanted(f"{registry.repository()}:1", digest)
             program = install(one, paths, Progress(), ways=["image"])
             assert Tokens.asked == ["repository:lab-standin/tool:pull"]
+            assert network.requests
+            assert not [head for head in network.requests if "authorization:" in head.lower()]
             monkeypatch.setattr(Tokens, "do_GET", lambda self: self.send_error(503))
-            elsewhere = LabPaths(tmp_path / "state", tmp_path / "other")
+            empty = LabPaths(tmp_path / "state", tmp_path / "other")
             with pytest.raises(ProgramMissing, match=r"can't be queried: .*authentication"):
-                install(one, elsewhere, Progress(), ways=["image"])
+                install(one, empty, Progress(), ways=["image"])
     assert subprocess.run([program.path], capture_output=True, text=True).stdout == "tool\n"

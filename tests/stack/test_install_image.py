@@ -21,6 +21,7 @@ from labstack.errors import DownloadFailed, LabError, ProgramMissing
 from labstack.install import install
 from labstack.install.catalogue import Entry, InImage, entry
 from labstack.install.sources.from_image import Limits, from_image, this_platform
+from labstack.install.sources.image_name import ImageName
 from labstack.install.store import GROWING, Program, Store
 from labstack.install.trouble import Refused
 from labstack.ports.free import choose
@@ -504,3 +505,30 @@ def test_another_digest_means_another_install(registry: Registry, paths: LabPath
     get(tool(image, registry.index({HERE: registry.image([TOOL])})), paths)
     newer = replace(TOOL, content=b"#!/bin/sh\necho newer\n")
     assert says(get(tool(image, registry.index({HERE: registry.image([newer])})), paths)) == "newer"
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "tag"),
+    [
+        ("postgres:16", "https://registry-1.docker.io/v2/library/postgres", "16"),
+        ("prom/prometheus", "https://registry-1.docker.io/v2/prom/prometheus", "latest"),
+        ("docker.io/prom/prometheus:v3.5.0", "https://registry-1.docker.io/v2/prom/prometheus", "v3.5.0"),
+        (f"quay.io/debezium/connect:3.7@sha256:{64 * 'a'}", "https://quay.io/v2/debezium/connect", "3.7"),
+        ("registry:5000/a/b/c_d:1", "https://registry:5000/v2/a/b/c_d", "1"),
+        ("localhost/tool:1", "http://localhost/v2/tool", "1"),
+        ("127.0.0.1:5000/lab/tool:1", "http://127.0.0.1:5000/v2/lab/tool", "1"),
+        ("[::1]:5000/tool", "http://[::1]:5000/v2/tool", "latest"),
+    ],
+)
+def test_an_image_name(name: str, url: str, tag: str) -> None:
+    """A name leads to its repository at its registry; Docker Hub is the default, and a local registry has no TLS."""
+    parsed = ImageName.of(name)
+    assert (parsed.url, parsed.tag) == (url, tag)
+
+
+@pytest.mark.parametrize("name", ["", "Tool", "tool:", "tool@sha256:12", "a//b", "tool:1 ", "../tool", "-tool"])
+def test_a_name_that_is_no_image(name: str) -> None:
+    """An invalid name is refused, with the syntax."""
+    with pytest.raises(DownloadFailed, match="is not a valid image name") as failed:
+        ImageName.of(name)
+    assert "[REGISTRY/]REPOSITORY" in failed.value.next_step

@@ -1,6 +1,7 @@
 """Query an image registry without Docker: manifests and layers through the OCI distribution API.
 
-https://github.com/opencontainers/distribution-spec/blob/main/spec.md
+https://github.com/opencontainers/distribution-spec/blob/main/spec.md, and for anonymous tokens
+https://distribution.github.io/distribution/spec/auth/token/.
 """
 
 from __future__ import annotations
@@ -8,19 +9,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import parse_http_list, parse_keqv_list
 
-import oras.container  # type: ignore[import-untyped]
-import oras.provider  # type: ignore[import-untyped]
-import requests
+import httpx
 import truststore
-from oras import defaults
-from urllib3.exceptions import HTTPError
 
 from labstack.errors import DownloadFailed, StorageTrouble
+from labstack.install.sources.image_name import ImageName
 from labstack.install.sources.manifests import INDEXES, MANIFESTS, Blob, Manifest
 from labstack.install.trouble import Refused
 
@@ -30,26 +29,13 @@ LARGEST_MANIFEST = 4_000_000
 The distribution specification requires registries to accept at least this size. Real manifests are far smaller.
 """
 
-TIMEOUT = (10.0, 60.0)
+TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 """Seconds to connect, and to wait for the next bytes."""
 
 TRIES = 5
 """Number of times that a layer's download is attempted, resuming after each cut connection."""
 
 CHUNK = 1 << 18
-
-
-class _Client(oras.provider.Registry):
-    """oras's client without its retries, which wait up to 130 s. Here an error is reported, and the user may resume."""
-
-    def do_request(self, url: str, method: str = "GET", **options: Any) -> requests.Response:
-        response: requests.Response = oras.provider.Registry.do_request.__wrapped__(self, url, method, **options)
-        return response
-
-
-class _Patient(requests.adapters.HTTPAdapter):
-    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
-        return super().send(request, *args, **{**options, "timeout": options.get("timeout") or TIMEOUT})
 
 
 class Registry:
@@ -60,33 +46,29 @@ class Registry:
     image : str
         ``[REGISTRY/]REPOSITORY[:TAG][@DIGEST]``, in Docker's syntax. A registry on this machine is queried without TLS,
         as Docker does.
+
+    Raises
+    ------
+    DownloadFailed
+        If the name is not valid.
     """
 
     def __init__(self, image: str) -> None:
-        truststore.inject_into_ssl()  # company networks often use their own certificates
-        try:
-            self.image = oras.container.Container(image)
-        except ValueError as error:
-            raise DownloadFailed(f"{image!r} is not a valid image name.") from error
-        if self.image.registry == defaults.registry.index_name:
-            self.image.registry = defaults.registry.default_v2_registry["host"]
-            self.image.namespace = self.image.namespace or "library"
-        host = re.sub(r":\d+$", "", self.image.registry)
-        on_this_machine = host in ("localhost", "127.0.0.1", "[::1]")
-        self._client = _Client(insecure=on_this_machine)
-        self._client.session.trust_env = not on_this_machine  # no proxy in between
-        for scheme in ("http://", "https://"):
-            self._client.session.mount(scheme, _Patient())
-        self._answers: list[requests.Response] = []
-        self._client.session.hooks["response"].append(lambda answer, **_: self._answers.append(answer))
+        self.image = ImageName.of(image)
+        self._client = httpx.Client(
+            # Company networks often use their own certificates, which the system knows.
+            verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            trust_env=not self.image.is_local,  # no proxy in between
+            follow_redirects=True,
+            timeout=TIMEOUT,
+        )
+        self._token = ""
 
     def __enter__(self) -> Registry:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for answer in self._answers:  # including error responses, which oras leaves open
-            answer.close()
-        self._client.session.close()
+        self._client.close()
 
     def manifest(self, reference: str) -> Manifest:
         """Return the manifest or index for a tag or digest. A digest is verified.
@@ -98,13 +80,11 @@ class Registry:
         Refused
             If the response is too large, invalid, or has another digest.
         """
-        headers = {"Accept": ", ".join((*INDEXES, *MANIFESTS)), "Accept-Encoding": "identity"}
-        with self._get(self.image.manifest_url(reference), headers) as answer:
-            raw = b""
-            for piece in answer.iter_content(CHUNK):
-                raw += piece
-                if len(raw) > LARGEST_MANIFEST:
-                    raise Refused(f"The manifest of {self.image} is larger than {LARGEST_MANIFEST / 1e6:.0f} MB.")
+        accepted = {"Accept": ", ".join((*INDEXES, *MANIFESTS))}
+        with self._get(f"manifests/{reference}", accepted) as answer:
+            raw = _at_most(answer, LARGEST_MANIFEST)
+            if len(raw) > LARGEST_MANIFEST:
+                raise Refused(f"The manifest of {self.image} is larger than {LARGEST_MANIFEST / 1e6:.0f} MB.")
             media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         if media_type not in (*INDEXES, *MANIFESTS):  # for example a login page of this network
             raise DownloadFailed(
@@ -128,8 +108,8 @@ class Registry:
             raise Refused(
                 f"{blob.digest} of {self.image} has a declared size of {blob.size} bytes, which is too large."
             )
-        with self._get(self.image.get_blob_url(blob.digest), {"Accept-Encoding": "identity"}) as answer:
-            raw = answer.raw.read(blob.size + 1)
+        with self._get(f"blobs/{blob.digest}") as answer:
+            raw = _at_most(answer, blob.size)
         if f"sha256:{hashlib.sha256(raw).hexdigest()}" != blob.digest:
             raise Refused(f"The registry sent content with another SHA-256 for {blob.digest} of {self.image}.")
         try:
@@ -204,13 +184,12 @@ class Registry:
                 sha256.update(piece)
             done = file.tell()
             if done < blob.size:
-                headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={done}-"} if done else {})}
-                with self._get(self.image.get_blob_url(blob.digest), headers) as answer:
+                with self._get(f"blobs/{blob.digest}", {"Range": f"bytes={done}-"} if done else None) as answer:
                     goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {done}-")
                     if done and not (answer.status_code == 206 and goes_on):
                         file.truncate(0)
                         sha256, done = hashlib.sha256(), 0
-                    for piece in answer.raw.stream(CHUNK, decode_content=False):
+                    for piece in answer.iter_raw():
                         done += len(piece)
                         if done > blob.size:
                             part.unlink()
@@ -225,32 +204,70 @@ class Registry:
         return f"sha256:{sha256.hexdigest()}" == blob.digest
 
     @contextlib.contextmanager
-    def _get(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
+    def _get(self, path: str, headers: dict[str, str] | None = None) -> Iterator[httpx.Response]:
+        """Request a manifest or blob, with an anonymous token if the registry demands one."""
         try:
-            answer = self._client.do_request(f"{self._client.prefix}://{url}", headers=headers, stream=True)
-        except (requests.RequestException, ValueError) as error:
+            answer = self._send(path, headers or {})
+            if answer.status_code == 401:
+                answer.close()
+                self._token = self._anonymous_token(answer.headers.get("WWW-Authenticate", ""))
+                answer = self._send(path, headers or {})
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, ssl.SSLError) as error:
             raise DownloadFailed(
                 f"The registry of {self.image} can't be queried: {_plainly(error)}",
                 next_step="check the network (HTTPS_PROXY sets the proxy), then run the same command again",
             ) from error
-        with answer:
+        with contextlib.closing(answer):
             if answer.status_code not in (200, 206):
                 raise DownloadFailed(
-                    f"The registry of {self.image} returned {answer.status_code} {answer.reason} "
-                    f"for {url.split('/', 1)[1]}",
+                    f"The registry of {self.image} returned {answer.status_code} {answer.reason_phrase} "
+                    f"for {self.image.path}/{path}",
                     next_step="check the image's name, then run the same command again",
                 )
             try:
                 yield answer
-            except (HTTPError, requests.RequestException) as error:
+            except httpx.HTTPError as error:
                 raise _Cut(
                     f"The connection to the registry of {self.image} was cut: {_plainly(error)}",
                     next_step="run the same command again; it resumes the download",
                 ) from error
 
+    def _send(self, path: str, headers: dict[str, str]) -> httpx.Response:
+        authorization = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        request = self._client.build_request(
+            "GET", f"{self.image.url}/{path}", headers={"Accept-Encoding": "identity", **headers, **authorization}
+        )
+        return self._client.send(request, stream=True)
+
+    def _anonymous_token(self, challenge: str) -> str:
+        """Obtain a token as a response's ``WWW-Authenticate`` describes it. Raise `ValueError` if there is none."""
+        scheme, _, parameters = challenge.partition(" ")
+        asked = parse_keqv_list(parse_http_list(parameters)) if "=" in parameters else {}
+        if scheme.lower() != "bearer" or "realm" not in asked:
+            raise ValueError("it demands authentication with a password")
+        query = {name: asked[name] for name in ("service", "scope") if name in asked}
+        answer = self._client.get(asked["realm"], params=query)
+        if answer.status_code != 200:
+            raise ValueError(f"authentication failed: the token service returned {answer.status_code}")
+        issued = answer.json()
+        token = issued.get("token") or issued.get("access_token") if isinstance(issued, dict) else None
+        if not isinstance(token, str):
+            raise ValueError("authentication failed: the token service returned no token")
+        return token
+
 
 class _Cut(DownloadFailed):
     """The connection was cut in the middle."""
+
+
+def _at_most(answer: httpx.Response, size: int) -> bytes:
+    """Read a response's body, and stop as soon as it is longer than `size` bytes."""
+    raw = b""
+    for piece in answer.iter_raw():
+        raw += piece
+        if len(raw) > size:
+            break
+    return raw
 
 
 def _plainly(error: BaseException) -> str:
