@@ -39,6 +39,10 @@ from jupyter_server.serverapp import ServerApp
 
 ServerApp.no_browser_open_file = True  # no option: print the address, and no file that leads to it
 """
+MAP_PAGE = "/saga-map/"
+"""Path of the live system map in JupyterLab."""
+WORKSPACE = "default-37a8.jupyterlab-workspace"
+"""File of JupyterLab's default workspace."""
 NEWS = "@jupyterlab/apputils-extension:announcements"
 """The extension that asks every new user whether to show JupyterLab news."""
 
@@ -138,8 +142,29 @@ def open_jupyterlab(*, browser: bool) -> int:
     (settings / "labconfig").mkdir(parents=True, exist_ok=True)
     (settings / "labconfig" / "page_config.json").write_text(json.dumps({"disabledExtensions": {NEWS: True}}))
     (settings / "jupyter_server_config.py").write_text(ADDRESS_ONLY)
+    workspace = settings / "lab" / "workspaces" / WORKSPACE
+    if not workspace.exists():  # afterwards, the user's own layout stays
+        workspace.parent.mkdir(parents=True, exist_ok=True)
+        workspace.write_text(json.dumps(first_layout()))
     own = {"JUPYTER_CONFIG_DIR": str(settings), "JUPYTER_PREFER_ENV_PATH": "1"}
     return run([BIN / "jupyter", "lab", *options], own)
+
+
+def first_layout() -> dict[str, object]:
+    """Return JupyterLab's layout for a new user: the first notebook, and the live system map beside it."""
+    notebook, system_map = f"notebook:{FIRST_NOTEBOOK}", f"help-doc:{MAP_PAGE}"
+    columns = [{"type": "tab-area", "currentIndex": 0, "widgets": [name]} for name in (notebook, system_map)]
+    dock = {"type": "split-area", "orientation": "horizontal", "sizes": [0.56, 0.44], "children": columns}
+    closed = {"collapsed": True, "visible": True, "widgets": []}
+    layout = {"main": {"dock": dock, "current": notebook}, "left": closed, "right": closed}
+    return {
+        "metadata": {"id": "default"},
+        "data": {
+            "layout-restorer:data": layout,
+            notebook: {"data": {"path": FIRST_NOTEBOOK, "factory": "Notebook"}},
+            system_map: {"data": {"url": MAP_PAGE, "text": "System map"}},
+        },
+    }
 
 
 def environment() -> dict[str, str]:

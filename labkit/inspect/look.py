@@ -390,10 +390,6 @@ class Look(Watching, Decoding):
         ]
         return pd.DataFrame(rows, columns=["method", "path", "status", "version", "tries", "flag", "meaning"])
 
-    def flow(self, seconds: float = 60) -> Flow:
-        """Show live, for some seconds, how rows of the four outbox tables become records in Kafka."""
-        return Flow(self._where, self.aliases, seconds)
-
     def pages(self) -> Pages:
         """Return links to the lab's web pages: Prometheus, Jaeger, Grafana, Envoy, and the services' APIs."""
         return Pages(self._lab.endpoints)
@@ -406,6 +402,10 @@ class Look(Watching, Decoding):
         if self._reading is None:
             self._reading = Feed(self._lab)
         return self._reading
+
+    def flow(self, seconds: float = 60) -> Flow:
+        """Show live, for some seconds, how rows of the four outbox tables become records in Kafka."""
+        return Flow(self._feed, self.aliases, seconds)
 
     def map(self) -> SystemMap:
         """Show the system map: the diagram, in which events light up their path. Live while it is shown."""

@@ -30,7 +30,7 @@ STATES_EVERY = 1.0
 AGAIN_AFTER = 0.5
 """Seconds until an unavailable source is retried."""
 REMEMBERED = 20_000
-"""The number of events whose order is remembered, for the inboxes, which do not name the order."""
+"""The number of events that are remembered: their orders, because inboxes do not name the order, and their records."""
 
 # Rows committed since the previous snapshot: exact, however long a transaction took.
 NEWS = """
@@ -119,8 +119,14 @@ class Feed:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._orders: Bounded[str, str] = Bounded(REMEMBERED)
+        self._published: Bounded[str, bool] = Bounded(REMEMBERED)
         self.trouble: dict[str, str] = {}
         """The sources that are unavailable, with the error of each."""
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services of the running lab."""
+        return tuple(self._lab.endpoints.services)
 
     @property
     def running(self) -> bool:
@@ -149,10 +155,13 @@ class Feed:
     def _begin(self) -> None:
         self._stop = threading.Event()
         where = self._lab.endpoints
+        # The topics' ends come before the tables' snapshots: a record that is read always proves its row, but a row
+        # between the two moments would wait forever for a record that is not read.
+        records = _Records(self, where, self._stop)
         readers = [_Rows(self, where, service) for service in where.services]
         work: list[tuple[str, Callable[[], None], float]] = [
             *((f"{reader.service}-db", reader.look, ROWS_EVERY) for reader in readers),
-            ("kafka", _Records(self, where, self._stop).look, 0.0),
+            ("kafka", records.look, 0.0),
             ("envoy", _Requests(self, self._lab).look, REQUESTS_EVERY),
             ("lab", _Parts(self, self._lab).look, STATES_EVERY),
         ]
@@ -184,8 +193,14 @@ class Feed:
         for one in seen:
             if one.order_id and one.event_id:
                 self._orders[one.event_id] = one.order_id
+            if one.stage == "record":
+                self._published[one.event_id] = True
         for listener in list(self._listeners):
             listener(seen, states)
+
+    def was_published(self, event_id: str) -> bool:
+        """Report whether the record of an event has been read."""
+        return event_id in self._published
 
     def order_of(self, event_id: str) -> str:
         """Return the order that an event concerns; empty if the feed has seen neither its row nor its record."""

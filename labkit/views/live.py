@@ -11,7 +11,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import anywidget
 import traitlets
@@ -48,6 +48,13 @@ class Page(anywidget.AnyWidget):
     state = traitlets.Dict().tag(sync=True)
 
 
+class Receiver(Protocol):
+    """Sends messages to the pages that show a view."""
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message to every page."""
+
+
 class LiveView(ABC):
     """A view that stays live until it is stopped or no page shows it.
 
@@ -55,6 +62,8 @@ class LiveView(ABC):
     ----------
     feed : Feed
         The source of observations.
+    page : object, optional
+        Receives the messages for the page in its method `send`; the default is a widget.
     """
 
     page_class: type[Page]
@@ -62,10 +71,10 @@ class LiveView(ABC):
 
     pulse = PULSE_EVERY
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, page: Receiver | None = None) -> None:
         self._feed = feed
         self._lock = threading.RLock()
-        self._page: Page | None = None
+        self._page = page
         self._pages: set[str] = set()
         self._spoken = time.monotonic()
         self._stopped = threading.Event()
@@ -136,8 +145,13 @@ class LiveView(ABC):
         if self._page is not None:
             self._page.send({"kind": "over"})
 
-    def _from_page(self, _: Any, message: dict[str, Any], __: Any) -> None:
-        """Handle a message of the page: it shows the view, or no longer does."""
+    def state(self) -> dict[str, Any]:
+        """Return the complete state for a page that starts to show the view."""
+        with self._lock:
+            return self.whole()
+
+    def hear_page(self, message: dict[str, Any]) -> None:
+        """Handle a message of a page: it shows the view, or no longer does."""
         who = str(message.get("view", ""))
         if message.get("kind") == "gone":
             self._pages.discard(who)
@@ -149,18 +163,16 @@ class LiveView(ABC):
             self._pages.add(who)
             if not self.live:
                 self._begin()
-            with self._lock:
-                whole = self.whole()
             if self._page is not None:
-                self._page.send({"kind": "whole", "view": who, **whole})
+                self._page.send({"kind": "whole", "view": who, **self.state()})
+                if not self.live:
+                    self._page.send({"kind": "over"})
 
     def widget(self) -> Page:
         """Return the view's widget, to be placed beside others."""
-        if self._page is None:
-            with self._lock:
-                made = self.page_class(state=self.whole())
-            made.on_msg(self._from_page)
-            self._page = made
+        if not isinstance(self._page, Page):
+            self._page = self.page_class(state=self.state())
+            self._page.on_msg(lambda widget, message, buffers: self.hear_page(message))
         return self._page
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from labkit.views.drawing.map_drawing import BOXES
 from labkit.views.drawing.timeline import UNDOING
 from labkit.views.feed import Feed, Seen, States
 from labkit.views.keep import keep
-from labkit.views.live import PAGE, LiveView, Page, script
+from labkit.views.live import PAGE, LiveView, Page, Receiver, script
 
 TOLD = 6
 """The number of recent observations listed in words, below the picture."""
@@ -40,11 +40,13 @@ class SystemMap(LiveView):
         The source of observations.
     aliases : Aliases
         Names for the orders.
+    page : object, optional
+        See `LiveView`.
     """
 
     page_class = MapPage
 
-    def __init__(self, feed: Feed, aliases: Aliases) -> None:
+    def __init__(self, feed: Feed, aliases: Aliases, page: Receiver | None = None) -> None:
         self._aliases = aliases
         self.passed: Counter[str] = Counter()
         """The number of observations on each arrow, forward and back."""
@@ -55,7 +57,7 @@ class SystemMap(LiveView):
         self._lit: Counter[tuple[str, Way]] = Counter()
         self._told: deque[tuple[Seen, Way]] = deque(maxlen=TOLD)
         self._changed = True
-        super().__init__(feed)
+        super().__init__(feed, page)
 
     # -- observations ----------------------------------------------------------------------------------------------
 

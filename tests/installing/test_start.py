@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from jupyterlab_server.workspaces_handler import slugify
 
 import start
+from labkit.views import map_page
 
 
 def names_in(lock: str) -> set[str]:
@@ -40,3 +44,13 @@ def test_an_installer_that_takes_long_tells_how_far_it_is(
     assert not start.run_watched(fails, {}, check=False)
     with pytest.raises(subprocess.CalledProcessError):
         start.run_watched(fails, {}, check=True)
+
+
+def test_a_new_user_sees_the_map_beside_the_first_notebook() -> None:
+    """The first layout is JupyterLab's default workspace, and names a notebook and a page that exist."""
+    assert slugify("default", base="", sign=True) + ".jupyterlab-workspace" == start.WORKSPACE
+    layout = start.first_layout()
+    assert json.loads(json.dumps(layout)) == layout
+    assert (start.ROOT / start.FIRST_NOTEBOOK).is_file()
+    pages = {f"/{found.name}/": found.value for found in entry_points(group="jupyter_serverproxy_servers")}
+    assert pages[start.MAP_PAGE] == f"{map_page.__name__}:entry"

@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from labkit import Session
+from labkit.views.map_page import KEPT, Outbox
 from labstack.backends.base import Endpoints
 from labstack.jupyter.doors import DOORS, PREFIX, Pages, answer, pages_of
 from labstack.ports.free import choose, is_free
@@ -118,6 +119,39 @@ def test_envoy_is_behind_its_door(session: Session, jupyter: httpx.Client) -> No
     page = jupyter.get(f"{BASE}saga-envoy/")
     assert page.status_code == 200
     assert "config_dump" in page.text
+
+
+def test_the_map_is_a_page(session: Session, jupyter: httpx.Client) -> None:
+    """The page draws the running lab and gets what happens, from JupyterLab's address or from the server directly."""
+    page = jupyter.get(f"{BASE}saga-map/")
+    assert 'data-box="Kafka"' in page.text
+    direct = re.search(r"http://127\.0\.0\.1:\d+/[\w-]{20,}", page.text)
+    assert direct is not None
+    jupyter.post(f"{BASE}saga-map/messages", content='{"kind": "here", "view": "a"}').raise_for_status()
+    order = session.shop.place_order("ada", "rome", {"rooibos": 1})
+    session.look.record(order, "OrderCompleted")
+
+    def told() -> bool:
+        messages = jupyter.get(f"{BASE}saga-map/messages", params={"after": 0, "view": "a"}).json()["messages"]
+        return any("OrderCompleted" in str(message.get("told")) for message in messages)
+
+    assert wait_until(told, 20)
+    answer = httpx.get(f"{direct[0]}/messages", params={"after": 0})
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert answer.json()["messages"]
+    elsewhere = urlsplit(direct[0])._replace(path="/messages").geturl()
+    assert "Access-Control-Allow-Origin" not in httpx.get(elsewhere).headers
+
+
+def test_a_page_that_comes_late_gets_the_whole_map() -> None:
+    """Messages that are no longer kept are replaced by the complete state."""
+    outbox = Outbox()
+    assert outbox.after(0) == (0, [])
+    for number in range(KEPT + 1):
+        outbox.send({"n": number})
+    assert outbox.after(KEPT) == (KEPT + 1, [{"n": KEPT}])
+    assert outbox.after(0) == (KEPT + 1, None)
+    assert outbox.after(KEPT + 2) == (KEPT + 1, None)
 
 
 def test_the_apis_find_their_parts_below_a_hubs_path(session: Session, jupyter: httpx.Client) -> None:

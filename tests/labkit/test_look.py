@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from datetime import datetime
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
@@ -13,8 +13,8 @@ from labkit import Session, wait_until
 from labkit.aliases import Aliases
 from labkit.errors import KitError, QueryFailed, WaitedTooLong
 from labkit.exercises.progress import ProgressBook
+from labkit.views.feed import _Rows
 from labkit.views.flow import Flow
-from labkit.views.watch import Watch
 
 
 def test_rows_come_with_short_names(session: Session) -> None:
@@ -116,7 +116,7 @@ def test_the_view_sees_what_happens(session: Session) -> None:
     flow = session.look.flow(20)
     orders = [session.shop.place_order("ada", "rome", {"rooibos": 1}) for _ in range(2)]
     flow.wait(records=10)
-    lanes = flow.watch.look()
+    lanes = flow.lanes
     assert {service: (lane.rows, lane.records) for service, lane in lanes.items()} == {
         "order": (4, 4),
         "inventory": (2, 2),
@@ -133,15 +133,14 @@ def test_the_view_sees_what_happens(session: Session) -> None:
 
 def test_a_view_that_begins_amid_an_order_waits_for_nothing(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """An order that is processed while the view determines its start leaves no rows that wait forever."""
-    look_at_clock = Watch._now
+    look_at_snapshot = _Rows._snapshot
 
-    def with_an_order(watch: Watch, service: str) -> datetime:
-        now = look_at_clock(watch, service)
-        if service == "order":
+    def with_an_order(rows: _Rows) -> str:
+        if rows.service == "order":
             session.look.wait_for_rest(session.shop.follow(session.shop.place_order("ada", "rome", {"rooibos": 1})))
-        return now
+        return look_at_snapshot(rows)
 
-    monkeypatch.setattr(Watch, "_now", with_an_order)
+    monkeypatch.setattr(_Rows, "_snapshot", with_an_order)
     flow = session.look.flow(20)
     flow.wait(records=3)
     flow.stop()
@@ -150,27 +149,27 @@ def test_a_view_that_begins_amid_an_order_waits_for_nothing(session: Session, mo
 def test_the_view_ends(session: Session) -> None:
     """The view's thread stops at its timeout, when it is stopped, and when another view starts."""
     short = session.look.flow(0.2)
-    wait_until(lambda: not short.watch.running, 10)
+    wait_until(lambda: not short.live, 10)
     first, second = session.look.flow(30), session.look.flow(30)
-    assert not first.watch.running
-    assert second.watch.running
+    assert not first.live
+    assert second.live
     second.stop()
-    assert not [thread for thread in threading.enumerate() if thread.name == "labkit-watch"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "labkit-view"]
 
 
-def test_the_view_has_a_stable_text(session: Session) -> None:
+def test_the_view_has_a_stable_text(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """As text/plain the view is the same in each run, and as a widget it is updated while it is live."""
     flow = session.look.flow(20)
     shown = flow._repr_mimebundle_()
     assert shown["text/plain"] == repr(flow)
     assert repr(flow).startswith("Live view for 20 s")
     assert "application/vnd.jupyter.widget-view+json" in shown
-    before = flow._widget.value
-    session.shop.place_order("ada", "rome", {"rooibos": 1})
-    wait_until(lambda: flow._widget.value != before, 20, what="the widget to change")
-    flow._widget.close()
-    session.shop.place_order("ada", "rome", {"rooibos": 1})
-    wait_until(lambda: not flow.watch.running, 20, what="the view to end with its widget")
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(flow.widget(), "send", sent.append)
+    order = session.shop.place_order("ada", "rome", {"rooibos": 1})
+    picture = f"OrderCreated · {order.alias}"
+    wait_until(lambda: any(picture in message.get("html", "") for message in sent), 20, what="the order on the page")
+    flow.stop()
 
 
 def test_views_hand_out_no_names(session: Session) -> None:

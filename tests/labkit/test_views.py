@@ -149,16 +149,16 @@ def test_a_view_ends_when_no_page_shows_it(session: Session) -> None:
     views: list[LiveView] = [session.look.map(), session.look.stream()]
     feed = session.look._feed
     for view in views:
-        view._from_page(None, {"kind": "here", "view": "a"}, None)
-        view._from_page(None, {"kind": "here", "view": "b"}, None)
-        view._from_page(None, {"kind": "gone", "view": "a"}, None)
+        view.hear_page({"kind": "here", "view": "a"})
+        view.hear_page({"kind": "here", "view": "b"})
+        view.hear_page({"kind": "gone", "view": "a"})
         assert view.live
-    views[0]._from_page(None, {"kind": "gone", "view": "b"}, None)
+    views[0].hear_page({"kind": "gone", "view": "b"})
     assert [view.live for view in views] == [False, True]
     assert feed.running
-    views[1]._from_page(None, {"kind": "gone", "view": "b"}, None)
+    views[1].hear_page({"kind": "gone", "view": "b"})
     wait_until(lambda: not feed.running, 10)
-    views[0]._from_page(None, {"kind": "here", "view": "c"}, None)
+    views[0].hear_page({"kind": "here", "view": "c"})
     assert views[0].live
     assert feed.running
     views[0].stop()
@@ -168,10 +168,10 @@ def test_a_page_that_slept_finds_its_view_again(session: Session, monkeypatch: p
     """A view without a heartbeat from a page stops; when the page sends one again, it resumes."""
     monkeypatch.setattr(live_views, "UNSEEN_FOR", 0.2)
     view = session.look.map()
-    view._from_page(None, {"kind": "here", "view": "a"}, None)
+    view.hear_page({"kind": "here", "view": "a"})
     wait_until(lambda: not view.live, 10)
     monkeypatch.undo()
-    view._from_page(None, {"kind": "here", "view": "a"}, None)
+    view.hear_page({"kind": "here", "view": "a"})
     assert view.live
     view.stop()
 

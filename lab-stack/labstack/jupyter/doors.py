@@ -74,20 +74,34 @@ DOORS: Mapping[str, Door] = {
 }
 
 
-def _entry(name: str) -> dict[str, Any]:
-    """Return the configuration of an entry for jupyter-server-proxy."""
+def launcher_entry(title: str, icon: Path, arguments: list[str]) -> dict[str, Any]:
+    """Return the configuration of an entry for jupyter-server-proxy.
+
+    Parameters
+    ----------
+    title : str
+        Title in the launcher.
+    icon : Path
+        SVG file.
+    arguments : list of str
+        Python's arguments for the entry's server; its port is appended.
+    """
     return {
-        "command": [sys.executable, "-m", "labstack.jupyter.doors", name, "{port}"],
+        "command": [sys.executable, *arguments, "{port}"],
         "timeout": 30,
         "absolute_url": False,
         "new_browser_tab": True,
         "launcher_entry": {
             "enabled": True,
-            "title": DOORS[name].title,
+            "title": title,
             "category": "Notebook",  # the only section in which JupyterLab shows icons of this kind
-            "icon_path": str(ICONS / f"{name}.svg"),
+            "icon_path": str(icon),
         },
     }
+
+
+def _entry(name: str) -> dict[str, Any]:
+    return launcher_entry(DOORS[name].title, ICONS / f"{name}.svg", ["-m", "labstack.jupyter.doors", name])
 
 
 def prometheus() -> dict[str, Any]:
@@ -262,11 +276,11 @@ def serve(name: str, port: int) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(server,), daemon=True).start()
     server.serve_forever()
 
 
-def _end_with_parent(server: ThreadingHTTPServer) -> None:
+def end_with_parent(server: ThreadingHTTPServer) -> None:
     """Shut the server down when its parent process changes: a killed JupyterLab can't stop its servers."""
     parent = os.getppid()
     wait_until(lambda: os.getppid() != parent, math.inf, interval=1)

@@ -1,0 +1,199 @@
+"""The system map as a web page: JupyterLab shows it beside the first notebook, and its launcher opens it.
+
+    python -m labkit.views.map_page PORT        the command that jupyter-server-proxy runs
+
+JupyterLab embeds web pages in a sandbox without JupyterLab's cookies. There, the page requests its data from this
+server directly, below a path that only the page knows; in a browser tab of its own, it uses JupyterLab's address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import sys
+import threading
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from labkit.aliases import Aliases
+from labkit.views.drawing import map_drawing
+from labkit.views.drawing.map_drawing import BOXES
+from labkit.views.feed import Feed
+from labkit.views.live import PAGE, script
+from labkit.views.system_map import SystemMap
+from labstack import Lab
+from labstack.errors import LabError
+from labstack.jupyter.doors import end_with_parent, launcher_entry
+
+TITLE = "System map"
+KEPT = 200
+"""Number of messages that are kept for pages. A page that comes later gets the complete state."""
+
+LARGEST = 10_000
+"""Maximum size of a page's message in bytes."""
+
+
+def entry() -> dict[str, Any]:
+    """Describe the launcher entry for jupyter-server-proxy."""
+    return launcher_entry(TITLE, PAGE / "map.svg", ["-m", "labkit.views.map_page"])
+
+
+class Outbox:
+    """Keeps a view's messages, numbered, until the pages fetch them. It stands in for the widget of a notebook."""
+
+    def __init__(self) -> None:
+        self._messages: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT)
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Append a message."""
+        with self._lock:
+            self._last += 1
+            self._messages.append((self._last, message))
+
+    def after(self, number: int) -> tuple[int, list[dict[str, Any]] | None]:
+        """Return the last number and the messages after `number`; None for them if some are no longer there."""
+        with self._lock:
+            first = self._messages[0][0] if self._messages else self._last + 1
+            if number > self._last or number < first - 1:
+                return self._last, None
+            return self._last, [message for n, message in self._messages if n > number]
+
+
+class LiveMap:
+    """The map of the lab that runs at the moment.
+
+    Parameters
+    ----------
+    lab : Lab, optional
+        The lab; the default is the one that the environment names.
+    """
+
+    def __init__(self, lab: Lab | None = None) -> None:
+        self._lab = lab or Lab()
+        self._lock = threading.Lock()
+        self._map: SystemMap | None = None
+        self._of: Any = None
+        self._outbox = Outbox()
+
+    def state(self) -> dict[str, Any]:
+        """Return the map's complete state: of the running lab, or of one in which nothing runs."""
+        view = self._current()
+        if view is not None:
+            return view.state()
+        off = {box.id: "○ not running" for box in BOXES if box.component}
+        return {"svg": map_drawing.draw({}, off, {}, "The lab is not running."), "off": off}
+
+    def messages(self, after: int, view: str) -> tuple[int, list[dict[str, Any]]]:
+        """Return the last message's number, and the messages after `after` for a page."""
+        self._current()
+        last, found = self._outbox.after(after)
+        if found is None:
+            found = [{"kind": "whole", "view": view, **self.state()}]
+        return last, found
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Handle a message of a page."""
+        if (view := self._current()) is not None:
+            view.hear_page(message)
+
+    def stop(self) -> None:
+        """Stop the view."""
+        with self._lock:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._map is not None:
+            self._map.stop()
+        self._map = self._of = None
+
+    def _current(self) -> SystemMap | None:
+        """Return the view of the running lab; None if no lab runs. A restarted lab with other ports has a new one."""
+        with self._lock:
+            where = None
+            with contextlib.suppress(LabError):
+                where = self._lab.endpoints
+            if where is None or not where.services:
+                self._stop()
+            elif where != self._of:
+                self._stop()
+                self._outbox = Outbox()  # so that every page gets the complete state
+                self._map = SystemMap(Feed(self._lab), Aliases(), page=self._outbox)
+                self._of = where
+            return self._map
+
+
+def page(state: dict[str, Any], direct: str) -> str:
+    """Return the web page.
+
+    Parameters
+    ----------
+    state : dict
+        The map's complete state.
+    direct : str
+        Address of the data for a page that may not use JupyterLab's.
+    """
+    style = (PAGE / "views.css").read_text(encoding="utf-8")
+    code = script("system_map.js").replace("export default { render };", "")
+    begin = ", ".join(json.dumps(value).replace("<", "\\u003c") for value in (state, direct))
+    return (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{TITLE}</title>"
+        f"<style>body {{ margin: 8px; font-family: sans-serif }}\n{style}</style><body><div id='view'></div>"
+        f"<script>{code}{(PAGE / 'alone.js').read_text(encoding='utf-8')}alone(render, {begin});</script></body></html>"
+    )
+
+
+def serve(port: int) -> None:
+    """Serve the page on 127.0.0.1, until the process or the JupyterLab that started it exits."""
+    live, secret = LiveMap(), secrets.token_urlsafe(16)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            where = urlsplit(self.path)
+            if where.path.rsplit("/", 1)[-1] != "messages":
+                return self._answer(page(live.state(), f"http://127.0.0.1:{port}/{secret}"), "text/html")
+            asked = parse_qs(where.query)
+            after = asked.get("after", [""])[0]
+            last, found = live.messages(int(after) if after.isdecimal() else 0, asked.get("view", [""])[0])
+            self._answer(json.dumps({"last": last, "messages": found}), "application/json")
+
+        def do_POST(self) -> None:
+            size = self.headers.get("Content-Length", "")
+            if not size.isdecimal() or int(size) > LARGEST:
+                return self.send_error(413)
+            try:
+                message = json.loads(self.rfile.read(int(size)))
+            except ValueError:
+                return self.send_error(400)
+            if isinstance(message, dict):
+                live.hear(message)
+            self._answer("{}", "application/json")
+
+        def _answer(self, text: str, kind: str) -> None:
+            body = text.encode()
+            self.send_response(200)
+            self.send_header("Content-Type", f"{kind}; charset=utf-8")
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("Content-Length", str(len(body)))
+            if urlsplit(self.path).path == f"/{secret}/messages":
+                self.send_header("Access-Control-Allow-Origin", "*")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    threading.Thread(target=end_with_parent, args=(server,), daemon=True).start()
+    try:
+        server.serve_forever()
+    finally:
+        live.stop()
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

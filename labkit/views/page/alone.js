@@ -1,0 +1,51 @@
+// A live view on a page of its own: requests take the place of the kernel's messages.
+
+const ASK_EVERY = 250; // milliseconds
+
+function alone(render, state, direct) {
+  const listeners = new Set();
+  let base = ".";
+  let after = 0;
+  let view = "";
+
+  async function request(path, options) {
+    try {
+      const answer = await fetch(`${base}/${path}`, options);
+      if (answer.ok) return answer;
+    } catch {
+      // JupyterLab shows this page in a sandbox, which may not use JupyterLab's own address.
+    }
+    base = base === "." ? direct : ".";
+    return null;
+  }
+
+  async function ask() {
+    const answer = await request(`messages?after=${after}&view=${view}`);
+    if (!answer) return;
+    const { last, messages } = await answer.json();
+    after = last;
+    for (const message of messages) for (const listener of listeners) listener(message);
+  }
+
+  const model = {
+    get: () => state,
+    on: (_, listener) => listeners.add(listener),
+    off: (_, listener) => listeners.delete(listener),
+    send(message) {
+      view = message.view;
+      request("messages", { method: "POST", body: JSON.stringify(message) });
+    },
+  };
+  render({ model, el: document.getElementById("view") });
+
+  let asked = 0;
+  async function step(now) {
+    // A browser calls this only while the page is visible. A hidden page asks nothing, so that the view ends.
+    if (now - asked > ASK_EVERY) {
+      asked = now;
+      await ask();
+    }
+    requestAnimationFrame(step);
+  }
+  requestAnimationFrame(step);
+}
