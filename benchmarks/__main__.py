@@ -22,7 +22,7 @@ def main(name: str, file: Path | None, quick: bool) -> None:
     console = Console()
     benchmark = importlib.import_module(f"benchmarks.{name}")
     before = machine()
-    results = benchmark.measure(quick=quick, tell=console)
+    results = benchmark.measure(quick=quick, console=console)
     benchmark.show(results, console)
     console.print(f"load average {before['load_average'][0]:.1f} at the beginning, on {before['cpus']} CPUs")
     if file:

@@ -15,11 +15,11 @@ import psycopg
 from confluent_kafka import OFFSET_BEGINNING
 from sqlalchemy import MetaData, text
 
-from benchmarks.own_lab import ended_by_signals, temporary_paths, undisturbed
+from benchmarks.own_lab import exit_on_signals, signals_ignored, temporary_paths
 from labservices.messaging.outbox import outbox_table
 from labservices.storage.database import make_engine
 from labstack.backends.processes import process
-from labstack.backends.processes.component import Component, Site
+from labstack.backends.processes.component import Component, Context
 from labstack.backends.processes.components.connect import Connect
 from labstack.backends.processes.components.kafka import Kafka
 from labstack.backends.processes.components.postgres import Postgres
@@ -41,7 +41,7 @@ INSERT = """
 """
 
 
-def make_outbox(url: str, service: str) -> None:
+def create_outbox(url: str, service: str) -> None:
     """Create only the outbox, as the service itself does, so that the relay reads rows of the same form."""
     metadata = MetaData()
     outbox_table(metadata, service)
@@ -70,15 +70,15 @@ class BareRelay:
         self.services: tuple[ServiceEntry, ...] = load_services()
         self.numbers: dict[str, int] = {}
         self._marker = f"benchmark-{uuid.uuid4().hex[:12]}"
-        site = Site(paths, self.numbers)
-        self.databases = {service.name: Postgres(site, service) for service in self.services}
-        self.kafka = Kafka(site)
-        self.connect = Connect(site)
+        context = Context(paths, self.numbers)
+        self.databases = {service.name: Postgres(context, service) for service in self.services}
+        self.kafka = Kafka(context)
+        self.connect = Connect(context)
         self._running: dict[str, tuple[process.Command, process.ProcessId]] = {}
-        self._wanted = threading.Event()
+        self._is_starting = threading.Event()
 
     @property
-    def parts(self) -> list[Component]:
+    def components(self) -> list[Component]:
         return [*self.databases.values(), self.kafka, self.connect]
 
     @property
@@ -89,17 +89,17 @@ class BareRelay:
     def prepare(self) -> None:
         """Download the programs, and choose the ports."""
         prepare_programs(self.paths, self._marker, Progress())
-        for part in self.parts:
-            for name in part.ports:
+        for component in self.components:
+            for name in component.ports:
                 self.numbers[name] = ports.choose(0, {0, *self.numbers.values()})
 
     def start(self) -> None:
         """Start all components at once, and return when one row of each outbox has become a record."""
-        self._wanted.set()
+        self._is_starting.set()
         with ThreadPoolExecutor(16) as pool:
             try:
                 topics = pool.submit(self._start_broker)
-                worker = pool.submit(self._start_part, self.connect)
+                worker = pool.submit(self._start_component, self.connect)
                 rows = {name: pool.submit(self._start_database, name) for name in self.databases}
                 connectors = [
                     pool.submit(self._register, name, rows[name].result, worker.result) for name in self.databases
@@ -109,56 +109,56 @@ class BareRelay:
                 for connector in connectors:
                     connector.result()
             except BaseException:
-                self._wanted.clear()  # the other threads then raise
+                self._is_starting.clear()  # the other threads then raise
                 raise
 
     def stop(self) -> None:
         """Stop all components in reverse dependency order; the data remain."""
-        self._wanted.clear()
+        self._is_starting.clear()
         # Connect stops first, while the others still answer it: it leaves its group and releases the slots.
         with ThreadPoolExecutor(4) as pool:
             for group in ([self.connect], [self.kafka], list(self.databases.values())):
-                ending = [self._running[part.name] for part in group if part.name in self._running]
-                for _ in pool.map(lambda one: process.end(one[1], one[0].stop_signal, grace=8), ending):
+                processes = [self._running[component.name] for component in group if component.name in self._running]
+                for _ in pool.map(lambda one: process.end(one[1], one[0].stop_signal, grace=8), processes):
                     pass
         self._running.clear()
-        process.destroy(process.strays(self._marker))
+        process.destroy(process.lab_processes(self._marker))
 
-    def _start_part(self, part: Component) -> None:
-        command = part.prepare()
-        identity = process.spawn(command, part.log, f"{self._marker}/{part.name}")
-        self._running[part.name] = (command, identity)
+    def _start_component(self, component: Component) -> None:
+        command = component.prepare()
+        identity = process.spawn(command, component.log, f"{self._marker}/{component.name}")
+        self._running[component.name] = (command, identity)
 
         def check() -> None:
-            self._give_up_if_not_wanted()
+            self._raise_if_stopped()
             if not process.alive(identity):
-                raise RuntimeError(f"{part.name} ended while it was starting; see {part.log}")
+                raise RuntimeError(f"{component.name} ended while it was starting; see {component.log}")
 
-        if not wait_until(part.is_ready, part.timeout, interval=0.02, meanwhile=check):
-            raise RuntimeError(f"{part.name} did not become ready")
+        if not wait_until(component.is_ready, component.timeout, interval=0.02, meanwhile=check):
+            raise RuntimeError(f"{component.name} did not become ready")
 
     def _start_broker(self) -> None:
-        self._start_part(self.kafka)
-        broker.make_topics(self.kafka.address, load_topics(self.services))
+        self._start_component(self.kafka)
+        broker.create_topics(self.kafka.address, load_topics(self.services))
 
     def _start_database(self, name: str) -> str:
         """Start a database, create its outbox if it is missing, insert a row, and return the row's id."""
         database = self.databases[name]
-        self._start_part(database)
+        self._start_component(database)
         row = str(uuid.uuid4())
         with psycopg.connect(database.url, autocommit=True) as connection:
             if connection.execute("SELECT to_regclass('outbox') IS NULL").fetchone() == (True,):
-                make_outbox(database.url, name)
+                create_outbox(database.url, name)
             connection.execute(INSERT, (row, name, str(uuid.uuid4()), "First", "{}"))
         return row
 
     def _register(self, name: str, database: Callable[[], object], worker: Callable[[], object]) -> None:
         database()
         worker()
-        Relay(self.connect.url).register(name, self.databases[name].url, self._give_up_if_not_wanted)
+        Relay(self.connect.url).register(name, self.databases[name].url, self._raise_if_stopped)
 
-    def _give_up_if_not_wanted(self) -> None:
-        if not self._wanted.is_set():
+    def _raise_if_stopped(self) -> None:
+        if not self._is_starting.is_set():
             raise RuntimeError("the start was given up, since another part failed")
 
     def _await_records(self, rows: set[str]) -> None:
@@ -167,24 +167,24 @@ class BareRelay:
         start = {(p.topic, p.partition): OFFSET_BEGINNING for p in broker.partitions(self.kafka.address, topics)}
         missing = set(rows)
 
-        def look() -> bool:
+        def is_complete() -> bool:
             if record := broker.poll(consumer, 0.2):
                 missing.discard(record.headers.get("ce_id") or "")
             return not missing
 
         with broker.reading(self.kafka.address, start) as consumer:
-            if not wait_until(look, 60, interval=0.001):
+            if not wait_until(is_complete, 60, interval=0.001):
                 raise RuntimeError(f"{len(missing)} rows did not become records within 60 s")
 
 
 @contextmanager
 def bare_relay() -> Iterator[BareRelay]:
     """Yield a bare relay that is not started; after the block, even after an error, stop it and delete its data."""
-    with temporary_paths() as paths, ended_by_signals():
+    with temporary_paths() as paths, exit_on_signals():
         relay = BareRelay(paths)
         relay.prepare()
         try:
             yield relay
         finally:
-            with undisturbed():
+            with signals_ignored():
                 relay.stop()

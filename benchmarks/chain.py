@@ -13,10 +13,10 @@ from uuid import uuid4
 import psycopg
 from confluent_kafka import Message
 
+from benchmarks.arrivals import record_arrivals, text_headers, wait_for_all
 from benchmarks.bare import INSERT, BareRelay
 from benchmarks.helper import helper
-from benchmarks.watching import text_headers, wait_for_all, watching
-from benchmarks.writing import write_rows
+from benchmarks.row_load import write_rows
 from labstack.clients import broker
 
 HOPS = ("HopOne", "HopTwo", "HopThree", "HopFour", "HopFive")
@@ -32,8 +32,10 @@ def relay_on(kafka: str, start: dict[tuple[str, int], int], urls: Mapping[str, s
             if record is None or record.type not in HOPS[:-1]:
                 continue
             hop = HOPS.index(record.type) + 1
-            place = hop % len(names)
-            connections[place].execute(INSERT, (str(uuid4()), names[place], record.key, HOPS[hop], f'{{"hop": {hop}}}'))
+            partition = hop % len(names)
+            connections[partition].execute(
+                INSERT, (str(uuid4()), names[partition], record.key, HOPS[hop], f'{{"hop": {hop}}}')
+            )
 
 
 def run_chain(bare: BareRelay, rate: float, seconds: float, skip: float) -> list[float]:
@@ -45,7 +47,7 @@ def run_chain(bare: BareRelay, rate: float, seconds: float, skip: float) -> list
     start = broker.end_offsets(bare.kafka.address, broker.partitions(bare.kafka.address, topics))
     arrived: dict[str, float] = {}
 
-    def take(message: Message, at: float) -> None:
+    def on_arrival(message: Message, at: float) -> None:
         if text_headers(message).get("ce_type") == HOPS[-1]:
             key: Any = message.key()
             arrived.setdefault(key.decode(), at)
@@ -53,7 +55,7 @@ def run_chain(bare: BareRelay, rate: float, seconds: float, skip: float) -> list
     first = {bare.services[0].name: bare.urls[bare.services[0].name]}
     with (
         helper(relay_on, bare.kafka.address, start, bare.urls),
-        watching(bare.kafka.address, topics[:1], take),
+        record_arrivals(bare.kafka.address, topics[:1], on_arrival),
         helper(write_rows, first, rate, seconds, HOPS[0]) as writer,
     ):
         committed: dict[str, float] = writer.result(seconds + 30)

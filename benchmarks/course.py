@@ -36,7 +36,7 @@ LOOK_SECONDS = 10
 GUESS_SECONDS = 30
 
 
-def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
+def measure(*, quick: bool, console: Console) -> dict[str, Any]:
     """Run the course, or its first notebook, and estimate the reading time from the measurement.
 
     Raises
@@ -101,9 +101,9 @@ def minutes_to_read(notebook: Any, seconds: float) -> float:
             break
         before.append(cell)
     words = sum(len(cell.source.split()) for cell in before if cell.cell_type == "markdown")
-    looks = sum(cell.cell_type == "code" for cell in before)
+    output_count = sum(cell.cell_type == "code" for cell in before)
     guesses = sum(cell.source.count("> **Predict.**") for cell in before)
-    return words / WORDS_PER_MINUTE + (looks * LOOK_SECONDS + guesses * GUESS_SECONDS + seconds) / 60
+    return words / WORDS_PER_MINUTE + (output_count * LOOK_SECONDS + guesses * GUESS_SECONDS + seconds) / 60
 
 
 def show(results: dict[str, Any], console: Console) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 from confluent_kafka import Message, Producer
 from psycopg.conninfo import conninfo_to_dict
 
+from benchmarks.arrivals import record_arrivals, wait_for_all
 from benchmarks.bare import BareRelay
 from benchmarks.helper import helper
-from benchmarks.watching import wait_for_all, watching
-from benchmarks.writing import write_rows
+from benchmarks.row_load import write_rows
 from labstack.backends.processes.components.postgres import programs
 from labstack.clients import broker
 from labstack.config.services import TopicPlan
@@ -34,12 +34,12 @@ _ID = re.compile(rb"N..t\x00\x00\x00\x24([0-9a-f-]{36})", re.DOTALL)
 def measure_floor(bare: BareRelay, rate: float, seconds: float, skip: float) -> dict[str, list[float]]:
     """Return the latencies of the whole path, of its decoding, and of its Kafka round trip."""
     url = next(iter(bare.urls.values()))
-    broker.make_topics(bare.kafka.address, TopicPlan(4, (TOPIC,)))
+    broker.create_topics(bare.kafka.address, TopicPlan(4, (TOPIC,)))
     producer = Producer({"bootstrap.servers": bare.kafka.address, "linger.ms": 0, "acks": "all"})
     decoded: dict[str, float] = {}
     arrived: dict[str, float] = {}
 
-    def take(message: Message, at: float) -> None:
+    def on_arrival(message: Message, at: float) -> None:
         value = message.value()
         arrived.setdefault((value or b"").decode(), at)
 
@@ -53,23 +53,23 @@ def measure_floor(bare: BareRelay, rate: float, seconds: float, skip: float) -> 
     )
     try:
 
-        def pass_on() -> None:
+        def publish_rows() -> None:
             assert reader.stdout
-            left = b""
+            buffer = b""
             while chunk := os.read(reader.stdout.fileno(), 65536):
-                left += chunk
-                while found := _ID.search(left):
-                    left = left[found.end() :]
+                buffer += chunk
+                while found := _ID.search(buffer):
+                    buffer = buffer[found.end() :]
                     row = found.group(1)
                     decoded[row.decode()] = time.time()
                     producer.produce(TOPIC, key=row, value=row)
                     producer.poll(0)
 
-        thread = threading.Thread(target=pass_on, daemon=True)
+        thread = threading.Thread(target=publish_rows, daemon=True)
         thread.start()
         first = {bare.services[0].name: url}
         with (
-            watching(bare.kafka.address, [TOPIC], take),
+            record_arrivals(bare.kafka.address, [TOPIC], on_arrival),
             helper(write_rows, first, rate, seconds) as writer,
         ):
             committed: dict[str, float] = writer.result(seconds + 30)
@@ -91,9 +91,15 @@ def measure_floor(bare: BareRelay, rate: float, seconds: float, skip: float) -> 
 
 
 def _command(url: str, *arguments: str) -> list[str]:
-    where = conninfo_to_dict(url)
-    target = [f"--{name}={where[key]}" for name, key in (("host", "host"), ("port", "port"), ("username", "user"))]
-    return [str(programs() / "pg_recvlogical"), *target, f"--dbname={where['dbname']}", f"--slot={SLOT}", *arguments]
+    parameters = conninfo_to_dict(url)
+    target = [f"--{name}={parameters[key]}" for name, key in (("host", "host"), ("port", "port"), ("username", "user"))]
+    return [
+        str(programs() / "pg_recvlogical"),
+        *target,
+        f"--dbname={parameters['dbname']}",
+        f"--slot={SLOT}",
+        *arguments,
+    ]
 
 
 def _recvlogical(url: str, *arguments: str) -> None:

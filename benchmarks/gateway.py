@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks.figures import Latency
 from benchmarks.own_lab import own_lab
 from labstack.config.paths import LabPaths
-from labstack.gateway.steering import ByIstiod, ByTranslator
+from labstack.gateway.steering import IstiodSteering, TranslatorSteering
 from labstack.install import find_program
 from labstack.lab import Lab
 
@@ -46,19 +46,19 @@ spec:
 """
 
 
-def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
+def measure(*, quick: bool, console: Console) -> dict[str, Any]:
     """Measure each control plane that is installed on this machine, one after another."""
     planes = ["translator", *(["istiod"] if not quick and find_program("istiod", LabPaths.of_user()) else [])]
     seconds, changes = (2, 5) if quick else (15, 100)
-    return {"quick": quick, "planes": {plane: _measure_one(plane, seconds, changes, tell) for plane in planes}}
+    return {"quick": quick, "planes": {plane: _measure_one(plane, seconds, changes, console) for plane in planes}}
 
 
-def _measure_one(plane: str, seconds: int, changes: int, tell: Console) -> dict[str, Any]:
+def _measure_one(plane: str, seconds: int, changes: int, console: Console) -> dict[str, Any]:
     with patch.dict(os.environ, {"LAB_CONTROL_PLANE": plane}), own_lab() as lab:
         lab.up()
-        tell.print(f"{plane}: {seconds} s to the service and {seconds} s through the gateway, in turn")
+        console.print(f"{plane}: {seconds} s to the service and {seconds} s through the gateway, in turn")
         direct, through = _compare(lab, seconds)
-        tell.print(f"{plane}: {changes} changes")
+        console.print(f"{plane}: {changes} changes")
         called, handed, answered, failed = _change(lab, changes)
     added = Latency.of(through).p50 - Latency.of(direct).p50
     return {
@@ -86,8 +86,8 @@ def _compare(lab: Lab, seconds: int) -> tuple[list[float], list[float]]:
 
 
 def _connection(url: str) -> http.client.HTTPConnection:
-    place = urlsplit(url)
-    return http.client.HTTPConnection(place.hostname or "", place.port or 0, timeout=10)
+    parts = urlsplit(url)
+    return http.client.HTTPConnection(parts.hostname or "", parts.port or 0, timeout=10)
 
 
 def _send(connection: http.client.HTTPConnection, times: int) -> list[float]:
@@ -120,49 +120,49 @@ def _change(lab: Lab, changes: int) -> tuple[list[float], list[float], int, int]
         the number of the client's requests, and how many of them failed.
     """
     called, handed = [], []
-    moment: list[float] = []
+    edit_times: list[float] = []
 
     with _client(lab.endpoints.gateway) as (answered, failed):
         for number in range(changes):
             began = time.perf_counter()
-            with _watching(lab.endpoints.gateway, str(number)) as seen, _noted(moment):
+            with _polling(lab.endpoints.gateway, str(number)) as seen, _recording_edits(edit_times):
                 lab.mesh.apply(ROUTE.format(path=PROBE, number=number))
             called.append(seen[0] - began)
-            handed.append(seen[0] - moment[-1])
+            handed.append(seen[0] - edit_times[-1])
     return called, handed, len(answered), len(failed)
 
 
 @contextmanager
-def _noted(moment: list[float]) -> Iterator[None]:
+def _recording_edits(edit_times: list[float]) -> Iterator[None]:
     """Record the time at which a control plane receives a configuration."""
 
-    def noting(original: Any) -> Any:
+    def recording(original: Any) -> Any:
         def put(self: Any, *arguments: Any) -> Any:
-            moment.append(time.perf_counter())
+            edit_times.append(time.perf_counter())
             return original(self, *arguments)
 
         return put
 
     with ExitStack() as stack:
-        for steering in (ByTranslator, ByIstiod):
-            stack.enter_context(patch.object(steering, "put", noting(steering.put)))
+        for steering in (TranslatorSteering, IstiodSteering):
+            stack.enter_context(patch.object(steering, "put", recording(steering.put)))
         yield
 
 
 @contextmanager
-def _watching(gateway: str, wanted: str) -> Iterator[list[float]]:
+def _polling(gateway: str, wanted: str) -> Iterator[list[float]]:
     """Poll the changing route; after the block, the list contains the time of the first new response."""
     seen: list[float] = []
-    given_up = time.perf_counter() + 20
+    deadline = time.perf_counter() + 20
 
-    def ask() -> None:
+    def poll() -> None:
         connection = _connection(gateway)
-        while not seen and time.perf_counter() < given_up:
+        while not seen and time.perf_counter() < deadline:
             if _get(connection, PROBE)[1].decode() == wanted:
                 seen.append(time.perf_counter())
             time.sleep(0.001)
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=poll)
     thread.start()
     yield seen
     thread.join()
@@ -177,7 +177,7 @@ def _client(gateway: str) -> Iterator[tuple[list[int], list[int]]]:
     failed: list[int] = []
     ended = threading.Event()
 
-    def ask() -> None:
+    def poll() -> None:
         connection = _connection(gateway)
         while not ended.wait(0.02):
             try:
@@ -190,7 +190,7 @@ def _client(gateway: str) -> Iterator[tuple[list[int], list[int]]]:
             if status != 200:
                 failed.append(status)
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=poll)
     thread.start()
     try:
         yield answered, failed

@@ -16,10 +16,10 @@ from confluent_kafka import Message
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.arrivals import record_arrivals, text_headers, wait_for_all
 from benchmarks.helper import helper
 from benchmarks.load import place_orders
 from benchmarks.own_lab import own_lab
-from benchmarks.watching import text_headers, wait_for_all, watching
 from labstack.clients import http
 from labstack.lab import Lab
 
@@ -27,24 +27,24 @@ RATE = 100.0
 """Orders per second while they are placed."""
 
 
-def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
+def measure(*, quick: bool, console: Console) -> dict[str, Any]:
     """Measure both variants in turn."""
     rounds, seconds = (1, 1.0) if quick else (5, 6.0)
-    found: dict[str, list[float]] = {"with": [], "without": []}
+    rates: dict[str, list[float]] = {"with": [], "without": []}
     with own_lab() as lab:
         lab.up()
         drain(lab, seconds)  # warm up code that is compiled while it runs
         for number in range(rounds):
-            ways = ("with", "without") if number % 2 == 0 else ("without", "with")
-            for way in ways:
+            variants = ("with", "without") if number % 2 == 0 else ("without", "with")
+            for variant in variants:
                 lab.reset()
-                for service in lab.endpoints.services if way == "without" else ():
+                for service in lab.endpoints.services if variant == "without" else ():
                     lab.switch_on(service, "inbox-off")
                     lab.switch_on(service, "guards-off")
-                found[way].append(drain(lab, seconds))
-                tell.print(f"round {number + 1}, {way} inbox and guards: {found[way][-1]:.1f} orders/s")
-    ratios = [one / other for one, other in zip(found["with"], found["without"], strict=True)]
-    return {"quick": quick, "orders_per_s": found, "ratios": ratios, "ratio": median(ratios)}
+                rates[variant].append(drain(lab, seconds))
+                console.print(f"round {number + 1}, {variant} inbox and guards: {rates[variant][-1]:.1f} orders/s")
+    ratios = [one / other for one, other in zip(rates["with"], rates["without"], strict=True)]
+    return {"quick": quick, "orders_per_s": rates, "ratios": ratios, "ratio": median(ratios)}
 
 
 def drain(lab: Lab, seconds: float, ready: Callable[[], object] = lambda: None) -> float:
@@ -61,12 +61,12 @@ def drain(lab: Lab, seconds: float, ready: Callable[[], object] = lambda: None) 
     """
     completed: set[str] = set()
 
-    def take(message: Message, at: float) -> None:
+    def on_arrival(message: Message, at: float) -> None:
         if text_headers(message).get("ce_type") == "OrderCompleted":
             completed.add((message.key() or b"").decode())
 
     services = lab.endpoints.services.values()
-    with watching(lab.endpoints.kafka, ["order.events"], take):
+    with record_arrivals(lab.endpoints.kafka, ["order.events"], on_arrival):
         for url in services:
             http.request("POST", f"{url}/manage/consumer/pause", timeout=15).raise_for_status()
         with helper(place_orders, lab.endpoints.client("order"), RATE, seconds, 1) as load:
@@ -86,7 +86,7 @@ def show(results: dict[str, Any], console: Console) -> None:
         "round", "with inbox and guards", "without", "ratio", title="Orders per second while a backlog drains"
     )
     for number, ratio in enumerate(results["ratios"]):
-        figures = (results["orders_per_s"][way][number] for way in ("with", "without"))
+        figures = (results["orders_per_s"][variant][number] for variant in ("with", "without"))
         table.add_row(str(number + 1), *(f"{figure:.1f}" for figure in figures), f"{ratio:.2f}")
     console.print(table)
     console.print(f"inbox and guards leave {100 * results['ratio']:.0f}% of the throughput (85% at least)")

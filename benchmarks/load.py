@@ -21,9 +21,9 @@ from labstack.config.paths import DATASETS
 CONNECTIONS = 48
 """Maximum number of concurrent requests: twice the number of the service's threads."""
 
-ANSWER_WITHIN = 20.0
+RESPONSE_TIMEOUT = 20.0
 
-IDLE_AT_MOST = 2.0
+MAX_IDLE = 2.0
 """Idle seconds after which a connection is reopened: servers close idle connections (uvicorn after 5 s), and a request
 that meets the close is lost."""
 
@@ -69,7 +69,7 @@ def place_orders(url: str, rate: float, seconds: float, seed: int = 1) -> list[S
     for _ in threads:
         work.put(None)
     for thread in threads:
-        thread.join(ANSWER_WITHIN + 5)
+        thread.join(RESPONSE_TIMEOUT + 5)
     return sent
 
 
@@ -88,12 +88,12 @@ def _bodies() -> list[bytes]:
 
 def _post(url: str, work: queue.SimpleQueue[tuple[float, bytes] | None], sent: list[Sent]) -> None:
     where = urlsplit(url)
-    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=ANSWER_WITHIN)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=RESPONSE_TIMEOUT)
     used = 0.0
     while (job := work.get()) is not None:
         due, body = job
-        begun = time.time()
-        if begun - used > IDLE_AT_MOST:
+        sent_at = time.time()
+        if sent_at - used > MAX_IDLE:
             connection.close()  # the request reopens it
         status, order_id = 0, ""
         try:
@@ -106,5 +106,5 @@ def _post(url: str, work: queue.SimpleQueue[tuple[float, bytes] | None], sent: l
         except (OSError, http.client.HTTPException):
             connection.close()
         used = time.time()
-        sent.append(Sent(due, begun, used, status, order_id))
+        sent.append(Sent(due, sent_at, used, status, order_id))
     connection.close()

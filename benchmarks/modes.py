@@ -17,7 +17,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.carrying import carry
+from benchmarks.order_load import run_load
 from benchmarks.own_lab import own_lab
 from benchmarks.start import stages_of, start_lab
 from labstack.backends.choice import MODES, Mode
@@ -27,7 +27,7 @@ from labstack.lab import Lab
 FROM = ("empty data folder", "stopped with data")
 
 
-def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
+def measure(*, quick: bool, console: Console) -> dict[str, Any]:
     """Start and stop a lab in each mode, in turn, and measure the memory of each after the same orders.
 
     Parameters
@@ -52,10 +52,10 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
             for begin in FROM:
                 for mode, lab in labs.items():
                     seconds, stages = start_lab(lab)
-                    tell.print(f"round {number}, {begin}, {mode}: ready in {seconds:.2f} s")
+                    console.print(f"round {number}, {begin}, {mode}: ready in {seconds:.2f} s")
                     starts.append({"mode": mode, "from": begin, "ready_s": seconds, "stages": stages_of(stages)})
                     if number == rounds and begin == FROM[-1]:
-                        carry(lab.endpoints, 25.0, orders / 25.0)
+                        run_load(lab.endpoints, 25.0, orders / 25.0)
                         sizes[mode] = {name: _memory(lab, name) for name in lab.backend.required()}
                     lab.down(purge=begin == FROM[-1])
     total = {mode: sum(parts.values()) for mode, parts in sizes.items()}

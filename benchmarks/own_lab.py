@@ -30,18 +30,18 @@ def temporary_paths() -> Iterator[LabPaths]:
 @contextmanager
 def own_lab(mode: Mode = "local") -> Iterator[Lab]:
     """Yield a lab that is not started, with every program downloaded; stop it after the block, even after an error."""
-    with temporary_paths() as paths, ended_by_signals():
+    with temporary_paths() as paths, exit_on_signals():
         lab = Lab(paths=paths, mode=mode)
         lab.prefetch()
         try:
             yield lab
         finally:
-            with undisturbed():
+            with signals_ignored():
                 lab.down(purge=True)
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
+def exit_on_signals() -> Iterator[None]:
     """Let SIGTERM interrupt the block as Ctrl-C does, so that the processes that it started are stopped, too."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -55,7 +55,7 @@ def ended_by_signals() -> Iterator[None]:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def signals_ignored() -> Iterator[None]:
     """Ignore Ctrl-C and SIGTERM during the block: a shutdown must not itself be interrupted."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

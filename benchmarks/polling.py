@@ -16,10 +16,10 @@ from uuid import uuid4
 
 from confluent_kafka import Message
 
+from benchmarks.arrivals import record_arrivals, wait_for_all
 from benchmarks.bare import BareRelay
 from benchmarks.helper import helper
-from benchmarks.watching import wait_for_all, watching
-from benchmarks.writing import moments
+from benchmarks.row_load import moments
 from labstack.clients import broker
 from labstack.config.services import TopicPlan
 
@@ -40,7 +40,7 @@ def relay(url: str, kafka: str, topic: str, table: str) -> None:
 
         @bus.publisher(topic)
         @outbox.subscriber(QUEUE)
-        async def pass_on(body: dict[str, Any]) -> dict[str, Any]:
+        async def publish_message(body: dict[str, Any]) -> dict[str, Any]:
             return body
 
         await bus.start()
@@ -100,15 +100,15 @@ def measure_polling(bare: BareRelay, driver: str, rate: float, seconds: float, s
     """
     url = next(iter(bare.urls.values())).replace("postgresql://", f"postgresql+{driver}://", 1)
     topic, table = f"benchmark.polling.{driver}", f"polling_{driver}"
-    broker.make_topics(bare.kafka.address, TopicPlan(4, (topic,)))
+    broker.create_topics(bare.kafka.address, TopicPlan(4, (topic,)))
     asyncio.run(_make(url, table))
     arrived: dict[str, float] = {}
 
-    def take(message: Message, at: float) -> None:
+    def on_arrival(message: Message, at: float) -> None:
         arrived.setdefault(json.loads(message.value() or b"{}")["id"], at)
 
     with (
-        watching(bare.kafka.address, [topic], take),
+        record_arrivals(bare.kafka.address, [topic], on_arrival),
         helper(relay, url, bare.kafka.address, topic, table),
         helper(write, url, table, rate, seconds) as writer,
     ):

@@ -21,14 +21,14 @@ from confluent_kafka import Message
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.arrivals import record_arrivals, text_headers, wait_for_all
 from benchmarks.bare import BareRelay, bare_relay
 from benchmarks.chain import run_chain
 from benchmarks.figures import Latency
 from benchmarks.floor import measure_floor
 from benchmarks.helper import helper
 from benchmarks.polling import measure_polling
-from benchmarks.watching import text_headers, wait_for_all, watching
-from benchmarks.writing import write_rows
+from benchmarks.row_load import write_rows
 from labstack.clients.relay import connector_config, connector_name
 from labstack.waiting import wait_until
 
@@ -45,7 +45,7 @@ STOCK = {"producer.override.linger.ms": "5"}
 """Defaults of Kafka's producer that the lab's worker overrides."""
 
 
-def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
+def measure(*, quick: bool, console: Console) -> dict[str, Any]:
     """Measure every relay in turn."""
     rounds, seconds, skip = (1, 6.0, 2.0) if quick else (3, 25.0, 5.0)
     lab: dict[str, list[float]] = {}
@@ -55,21 +55,21 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
         for number in range(1, rounds + 1):
             # Each connector has two timers. Their phases are fixed at its start and account for much of the
             # latency, so each round restarts the connectors.
-            tell.print(f"round {number}: the lab's settings ...")
+            console.print(f"round {number}: the lab's settings ...")
             _configure(bare, stock=False)
             _add(lab, _hops(bare, seconds, skip))
-            tell.print(f"round {number}: stock settings ...")
+            console.print(f"round {number}: stock settings ...")
             _configure(bare, stock=True)
             _add(stock, _hops(bare, seconds, skip))
         _configure(bare, stock=False)
         chain = run_chain(bare, RATE, seconds, skip)
         _remove_connectors(bare)
-        tell.print("the floor ...")
+        console.print("the floor ...")
         floor = measure_floor(bare, RATE, seconds, skip)
         polling = {}
         for driver in ("psycopg", "asyncpg"):
             if importlib.util.find_spec(driver):
-                tell.print(f"polling with {driver} ...")
+                console.print(f"polling with {driver} ...")
                 polling[driver] = measure_polling(bare, driver, POLLING_RATE, 2 * seconds, skip)
     all_lab, all_stock = (Latency.of(s for hop in one.values() for s in hop) for one in (lab, stock))
     return {
@@ -91,12 +91,12 @@ def _hops(bare: BareRelay, seconds: float, skip: float) -> dict[str, list[float]
     arrived: dict[str, tuple[str, float]] = {}
     topics = {service.events_topic: service.name for service in bare.services}
 
-    def take(message: Message, at: float) -> None:
+    def on_arrival(message: Message, at: float) -> None:
         row = text_headers(message).get("ce_id", "")
         arrived.setdefault(row, (topics[message.topic() or ""], at))
 
     with (
-        watching(bare.kafka.address, list(topics), take),
+        record_arrivals(bare.kafka.address, list(topics), on_arrival),
         helper(write_rows, bare.urls, RATE, seconds) as writer,
     ):
         committed: dict[str, float] = writer.result(seconds + 30)
@@ -123,24 +123,24 @@ def _configure(bare: BareRelay, *, stock: bool) -> None:
         if stock:
             config = {key: value for key, value in config.items() if key not in CHOSEN_FOR_LATENCY} | STOCK
         address = f"{bare.connect.url}/connectors/{connector_name(service)}"
-        _ask_until_done("PUT", f"{address}/config", config)
-        _ask_until_done("POST", f"{address}/restart?includeTasks=true")
+        _retry_request("PUT", f"{address}/config", config)
+        _retry_request("POST", f"{address}/restart?includeTasks=true")
     _hops(bare, 2.0, 0.0)
 
 
-def _ask_until_done(method: str, address: str, body: dict[str, str] | None = None) -> None:
+def _retry_request(method: str, address: str, body: dict[str, str] | None = None) -> None:
     """Repeat a request to Connect while it is busy with an earlier one."""
 
-    def ask() -> bool:
+    def send() -> bool:
         return httpx.request(method, address, json=body, timeout=10).status_code < 400
 
-    if not wait_until(ask, 30, interval=0.1):
+    if not wait_until(send, 30, interval=0.1):
         raise RuntimeError(f"Connect did not take {method} {address}")
 
 
 def _remove_connectors(bare: BareRelay) -> None:
     for service in bare.urls:
-        _ask_until_done("DELETE", f"{bare.connect.url}/connectors/{connector_name(service)}")
+        _retry_request("DELETE", f"{bare.connect.url}/connectors/{connector_name(service)}")
 
 
 def show(results: dict[str, Any], console: Console) -> None:

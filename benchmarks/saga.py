@@ -2,7 +2,7 @@
 
 The benchmark has three steps, each for 1, 2 and 4 consumer processes per service:
 
-* latency at a modest rate, compared with the bare five-hop chain in the same run (see `chain.py`, `carrying.py`),
+* latency at a modest rate, compared with the bare five-hop chain in the same run (see `chain.py`, `order_load.py`),
 * a search for the highest rate at which every order is COMPLETED within five seconds: short tries at increasing rates
   until one fails,
 * the proof: the highest rate that held, sustained for two minutes, or the next lower rate if it does not hold.
@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bare import bare_relay
-from benchmarks.carrying import IN_TIME, Carried, carry
 from benchmarks.chain import run_chain
 from benchmarks.figures import Latency
+from benchmarks.order_load import IN_TIME, LoadResult, run_load
 from benchmarks.own_lab import own_lab
 from benchmarks.start import cpu_seconds
 from labstack.backends.processes import process
@@ -33,30 +33,30 @@ from labstack.clients import broker
 from labstack.lab import Lab
 from labstack.waiting import wait_until
 
-MODEST = 10.0
+LATENCY_RATE = 10.0
 """Orders per second at which latency is measured."""
 
 RATES = (20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 100.0, 120.0, 150.0, 200.0)
 """Orders per second that the search tries, one after another."""
 
 
-def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
+def measure(*, quick: bool, console: Console) -> dict[str, Any]:
     """Measure the bare chain, then the lab with 1, 2 and 4 consumer processes per service."""
     modest_seconds, skip = (6.0, 2.0) if quick else (60.0, 5.0)
     with bare_relay() as bare:
         bare.start()
-        chain = Latency.of(run_chain(bare, MODEST, modest_seconds, skip))
-    tell.print(f"bare five-hop chain: p95 {chain.p95:.0f} ms")
+        chain = Latency.of(run_chain(bare, LATENCY_RATE, modest_seconds, skip))
+    console.print(f"bare five-hop chain: p95 {chain.p95:.0f} ms")
     runs = []
     with own_lab() as lab:
         lab.up()
-        carry(lab.endpoints, MODEST, 2.0 if quick else 20.0)  # warm up code that is compiled while it runs
+        run_load(lab.endpoints, LATENCY_RATE, 2.0 if quick else 20.0)  # warm up code that is compiled while it runs
         for consumers in (1, 2) if quick else (1, 2, 4):
             with more_consumers(lab, consumers - 1):
-                latency = carry(lab.endpoints, MODEST, modest_seconds)
-                tell.print(f"{consumers} consumer(s) per service, {MODEST:.0f}/s: {_brief(latency)}")
-                tries = _search(lab, RATES[:1] if quick else RATES, 4.0 if quick else 20.0, tell)
-            proof = _prove(lab, consumers, tries, 6.0 if quick else 120.0, tell)
+                latency = run_load(lab.endpoints, LATENCY_RATE, modest_seconds)
+                console.print(f"{consumers} consumer(s) per service, {LATENCY_RATE:.0f}/s: {_summary(latency)}")
+                tries = _search(lab, RATES[:1] if quick else RATES, 4.0 if quick else 20.0, console)
+            proof = _sustain(lab, consumers, tries, 6.0 if quick else 120.0, console)
             runs.append(
                 {
                     "consumers": consumers,
@@ -68,24 +68,24 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
                 }
             )
             lab.reset()
-    return {"quick": quick, "modest_rate": MODEST, "in_time_s": IN_TIME, "five_hops_ms": chain, "runs": runs}
+    return {"quick": quick, "modest_rate": LATENCY_RATE, "in_time_s": IN_TIME, "five_hops_ms": chain, "runs": runs}
 
 
 def _search(
-    lab: Lab, rates: tuple[float, ...], seconds: float, tell: Console
-) -> list[tuple[Carried, dict[str, float]]]:
+    lab: Lab, rates: tuple[float, ...], seconds: float, console: Console
+) -> list[tuple[LoadResult, dict[str, float]]]:
     """Try one rate after another until one does not hold."""
     tries = []
     for rate in rates:
-        tries.append(_try(lab, rate, seconds, tell))
+        tries.append(_try(lab, rate, seconds, console))
         if not tries[-1][0].holds:
             break
     return tries
 
 
-def _prove(
-    lab: Lab, consumers: int, tries: list[tuple[Carried, dict[str, float]]], seconds: float, tell: Console
-) -> list[tuple[Carried, dict[str, float]]]:
+def _sustain(
+    lab: Lab, consumers: int, tries: list[tuple[LoadResult, dict[str, float]]], seconds: float, console: Console
+) -> list[tuple[LoadResult, dict[str, float]]]:
     """Sustain the highest rate that held in a try; if it does not hold, the next lower one, and so on."""
     proof = []
     for rate in sorted((one.rate for one, _ in tries if one.holds), reverse=True):
@@ -93,19 +93,19 @@ def _prove(
         lab_is_at_rest(lab)
         lab.reset()
         with more_consumers(lab, consumers - 1):
-            proof.append(_try(lab, rate, seconds, tell))
+            proof.append(_try(lab, rate, seconds, console))
         if proof[-1][0].holds:
             break
     return proof
 
 
-def _try(lab: Lab, rate: float, seconds: float, tell: Console) -> tuple[Carried, dict[str, float]]:
+def _try(lab: Lab, rate: float, seconds: float, console: Console) -> tuple[LoadResult, dict[str, float]]:
     """Run one load; return its result, and the cores that each component used until the backlog was done."""
     before = cpu_seconds(lab.backend)
-    carried = carry(lab.endpoints, rate, seconds)
+    result = run_load(lab.endpoints, rate, seconds)
     after = cpu_seconds(lab.backend)
-    tell.print(f"  {rate:.0f}/s over {seconds:.0f} s: {_brief(carried)}")
-    return carried, {name: (after[name] - before[name]) / carried.took for name in before}
+    console.print(f"  {rate:.0f}/s over {seconds:.0f} s: {_summary(result)}")
+    return result, {name: (after[name] - before[name]) / result.took for name in before}
 
 
 def lab_is_at_rest(lab: Lab, timeout: float = 120) -> bool:
@@ -117,7 +117,7 @@ def lab_is_at_rest(lab: Lab, timeout: float = 120) -> bool:
         ends = broker.end_offsets(kafka, broker.partitions(kafka, topics))
         for service in lab.services:
             committed = broker.committed_offsets(kafka, service.name)
-            if any(offset < ends[place] for place, offset in committed.items() if place in ends):
+            if any(offset < ends[partition] for partition, offset in committed.items() if partition in ends):
                 return False
         return True
 
@@ -137,9 +137,9 @@ def more_consumers(lab: Lab, number: int) -> Iterator[None]:
             for extra in range(number):
                 name = f"{service.name}-consumer-{extra + 2}"
                 argv = [sys.executable, "-m", "labservices", service.name, "--consumer-only"]
-                further = process.Command(argv, command.cwd, command.env)
+                extra_command = process.Command(argv, command.cwd, command.env)
                 # With the lab's own marker, `lab.down()` stops these consumers, too, if this process can't.
-                started.append(process.spawn(further, lab.paths.log(name), f"{lab_id}/{name}"))
+                started.append(process.spawn(extra_command, lab.paths.log(name), f"{lab_id}/{name}"))
         if not wait_until(lambda: _members(lab) == [1 + number] * len(lab.services), 60, interval=0.2):
             raise RuntimeError(f"the consumer groups have {_members(lab)} members with partitions")
         yield
@@ -154,7 +154,7 @@ def _members(lab: Lab) -> list[int]:
     groups = [service.name for service in lab.services]
     with broker.admin(lab.endpoints.kafka) as client:
         futures = client.describe_consumer_groups(groups, request_timeout=10)
-        described = {group: future.result(broker.PATIENCE) for group, future in futures.items()}
+        described = {group: future.result(broker.REQUEST_TIMEOUT) for group, future in futures.items()}
     found = []
     for group in groups:
         members = described[group].members
@@ -162,11 +162,11 @@ def _members(lab: Lab) -> list[int]:
     return found
 
 
-def _brief(carried: Carried) -> str:
-    latency = Latency.of(carried.until_record)
-    wrong = [f"{count} {name}" for name in ("refused", "unfinished", "late") if (count := getattr(carried, name))]
-    return f"{len(carried.sent)} orders, p50 {latency.p50:.0f}, p95 {latency.p95:.0f}, most {latency.most:.0f} ms, " + (
-        "holds" if carried.holds else ", ".join(wrong)
+def _summary(result: LoadResult) -> str:
+    latency = Latency.of(result.until_record)
+    wrong = [f"{count} {name}" for name in ("refused", "unfinished", "late") if (count := getattr(result, name))]
+    return f"{len(result.sent)} orders, p50 {latency.p50:.0f}, p95 {latency.p95:.0f}, most {latency.most:.0f} ms, " + (
+        "holds" if result.holds else ", ".join(wrong)
     )
 
 

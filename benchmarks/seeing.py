@@ -33,39 +33,39 @@ from benchmarks.helper import helper
 from benchmarks.load import place_orders
 from benchmarks.own_lab import own_lab
 from labkit.aliases import Aliases
-from labkit.views.feed import Feed, Seen, States
+from labkit.views.feed import Feed, Observation, States
 from labkit.views.stream import EventStream
 from labkit.views.system_map import SystemMap
 from labstack.lab import Lab
 
-SWITCH = "LAB_OBSERVABILITY"
+SETTING = "LAB_OBSERVABILITY"
 RATES = {"calm": 4.0, "200 events/s": 28.0}
 """Orders per second; an order of the stream `load` generates about seven events: rows, and as many records."""
 
 
-class Timed(EventStream):
+class TimedStream(EventStream):
     """A stream that records when it has a record, and when it would have updated a page."""
 
     def __init__(self, feed: Feed, aliases: Aliases) -> None:
         self.arrived: list[float] = []
-        self.told: list[float] = []
-        self._untold: list[float] = []
+        self.sent: list[float] = []
+        self._pending: list[float] = []
         super().__init__(feed, aliases)
 
-    def take(self, seen: list[Seen], states: States | None) -> None:
-        super().take(seen, states)
+    def apply(self, observations: list[Observation], states: States | None) -> None:
+        super().apply(observations, states)
         now = time.time()
-        for one in seen:
+        for one in observations:
             made = one.record.headers.get("ce_time") if one.record else None
             if made:
                 at = datetime.fromisoformat(made).timestamp()
                 self.arrived.append(now - at)
-                self._untold.append(at)
+                self._pending.append(at)
 
     def batch(self) -> dict[str, Any] | None:
         now = time.time()
-        self.told += [now - at for at in self._untold]
-        self._untold.clear()
+        self.sent += [now - at for at in self._pending]
+        self._pending.clear()
         return super().batch()
 
     @property
@@ -74,53 +74,55 @@ class Timed(EventStream):
         return self._page is not None
 
 
-def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
+def measure(*, quick: bool, console: Console) -> dict[str, Any]:
     """Measure the cost, then the views."""
     rounds, drains, seconds = (1, 1, 1.0) if quick else (4, 4, 3.0)
-    found: dict[str, list[float]] = {"on": [], "off": []}
+    rates_by_variant: dict[str, list[float]] = {"on": [], "off": []}
     sizes: dict[str, list[float]] = {"on": [], "off": []}
-    before, everywhere = os.environ.get(SWITCH), os.sched_getaffinity(0)
+    before, all_processors = os.environ.get(SETTING), os.sched_getaffinity(0)
     try:
-        with own_lab() as watched, own_lab() as unwatched:
+        with own_lab() as observed, own_lab() as unobserved:
             for number in range(rounds):
-                halves = _halves(everywhere, swapped=number % 2 == 1)
-                with _both_up(Place(watched, "auto", halves[0]), Place(unwatched, "off", halves[1])) as places:
+                halves = _halves(all_processors, swapped=number % 2 == 1)
+                with _running(
+                    MeasuredLab(observed, "auto", halves[0]), MeasuredLab(unobserved, "off", halves[1])
+                ) as labs:
                     for again in range(drains + 1):
-                        rates = _drain_at_once(places, seconds)
+                        rates = _drain_at_once(labs, seconds)
                         if again:  # the first warms up code that is compiled while it runs
-                            for way, rate in zip(("on", "off"), rates, strict=True):
-                                found[way].append(rate)
-                            told = f"{rates[0]:.1f} orders/s watched, {rates[1]:.1f} not"
-                            tell.print(f"round {number + 1}, drain {again}: {told}, {rates[0] / rates[1]:.2f}")
-                    for way, place in zip(("on", "off"), places, strict=True):
-                        sizes[way].append(_memory(place.lab) / 1e6)
-            os.sched_setaffinity(0, everywhere)
-            lab = watched
-            os.environ[SWITCH] = "auto"
+                            for variant, rate in zip(("on", "off"), rates, strict=True):
+                                rates_by_variant[variant].append(rate)
+                            summary = f"{rates[0]:.1f} orders/s watched, {rates[1]:.1f} not"
+                            console.print(f"round {number + 1}, drain {again}: {summary}, {rates[0] / rates[1]:.2f}")
+                    for variant, measured in zip(("on", "off"), labs, strict=True):
+                        sizes[variant].append(_memory(measured.lab) / 1e6)
+            os.sched_setaffinity(0, all_processors)
+            lab = observed
+            os.environ[SETTING] = "auto"
             lab.up()
             observers = sorted(lab.endpoints.observers)
             views = {name: _views(lab, rate, 3.0 if quick else 20.0) for name, rate in RATES.items()}
     finally:
-        os.sched_setaffinity(0, everywhere)
-        os.environ.pop(SWITCH, None)
+        os.sched_setaffinity(0, all_processors)
+        os.environ.pop(SETTING, None)
         if before is not None:
-            os.environ[SWITCH] = before
-    ratios = [on / off for on, off in zip(found["on"], found["off"], strict=True)]
-    more = [on - off for on, off in zip(sizes["on"], sizes["off"], strict=True)]
+            os.environ[SETTING] = before
+    ratios = [on / off for on, off in zip(rates_by_variant["on"], rates_by_variant["off"], strict=True)]
+    added_memory = [on - off for on, off in zip(sizes["on"], sizes["off"], strict=True)]
     return {
         "quick": quick,
         "observers": observers,
-        "orders_per_s": found,
+        "orders_per_s": rates_by_variant,
         "ratios": ratios,
         "ratio": median(ratios),
         "memory_mb": sizes,
-        "more_memory_mb": median(more),
+        "more_memory_mb": median(added_memory),
         "views": views,
     }
 
 
 @dataclass(frozen=True)
-class Place:
+class MeasuredLab:
     """A lab, its observability setting, and its processors."""
 
     lab: Lab
@@ -129,14 +131,14 @@ class Place:
 
     def up(self) -> None:
         """Start the lab on its processors: the processes that a thread starts inherit its affinity."""
-        os.environ[SWITCH] = self.observability
+        os.environ[SETTING] = self.observability
         os.sched_setaffinity(0, self.processors)
         self.lab.up()
 
-    def drain(self, seconds: float, together: threading.Barrier) -> float:
+    def drain(self, seconds: float, barrier: threading.Barrier) -> float:
         """Drain a backlog on these processors, and return the orders per second."""
         os.sched_setaffinity(0, self.processors)
-        return drain(self.lab, seconds, together.wait)
+        return drain(self.lab, seconds, barrier.wait)
 
 
 def _halves(processors: set[int], *, swapped: bool) -> tuple[set[int], set[int]]:
@@ -147,32 +149,32 @@ def _halves(processors: set[int], *, swapped: bool) -> tuple[set[int], set[int]]
 
 
 @contextmanager
-def _both_up(*places: Place) -> Iterator[tuple[Place, ...]]:
-    for place in places:
-        place.up()
-    yield places
-    for place in places:
-        place.lab.down()
+def _running(*labs: MeasuredLab) -> Iterator[tuple[MeasuredLab, ...]]:
+    for measured in labs:
+        measured.up()
+    yield labs
+    for measured in labs:
+        measured.lab.down()
 
 
-def _drain_at_once(places: tuple[Place, ...], seconds: float) -> list[float]:
+def _drain_at_once(labs: tuple[MeasuredLab, ...], seconds: float) -> list[float]:
     """Start consuming in all labs at the same time, and return the orders per second of each."""
-    together = threading.Barrier(len(places), timeout=120)
-    with ThreadPoolExecutor(len(places)) as pool:
-        return list(pool.map(lambda place: place.drain(seconds, together), places))
+    barrier = threading.Barrier(len(labs), timeout=120)
+    with ThreadPoolExecutor(len(labs)) as pool:
+        return list(pool.map(lambda measured: measured.drain(seconds, barrier), labs))
 
 
 def _memory(lab: Lab) -> int:
     """Return the PSS of all components except Grafana, in bytes."""
-    found = lab.status(memory=True).components.items()
-    return sum(status.rss_bytes or 0 for name, status in found if name != "grafana")
+    components = lab.status(memory=True).components.items()
+    return sum(status.rss_bytes or 0 for name, status in components if name != "grafana")
 
 
 def _views(lab: Lab, rate: float, seconds: float) -> dict[str, Any]:
     """Show a map and a stream while orders are placed, and return the times until they had the records."""
     feed, aliases = Feed(lab), Aliases()
-    shown, live = Timed(feed, aliases), SystemMap(feed, aliases)
-    shown.widget(), live.widget()  # with pages, batches are made, too
+    stream, live = TimedStream(feed, aliases), SystemMap(feed, aliases)
+    stream.widget(), live.widget()  # with pages, batches are made, too
     cpu, began = psutil.Process().cpu_times(), time.monotonic()
     with helper(place_orders, lab.endpoints.client("order"), rate, seconds, 1) as load:
         load.result(seconds + 60)
@@ -180,12 +182,12 @@ def _views(lab: Lab, rate: float, seconds: float) -> dict[str, Any]:
     now = psutil.Process().cpu_times()
     lab.check(wait_for_rest=30)
     events = sum(live.passed.values())
-    shown.stop()
+    stream.stop()
     live.stop()
     return {
-        "arrived_ms": Latency.of(shown.arrived),
-        "told_ms": Latency.of(shown.told),
-        "records_per_s": shown.count / spent,
+        "arrived_ms": Latency.of(stream.arrived),
+        "told_ms": Latency.of(stream.sent),
+        "records_per_s": stream.count / spent,
         "passed_per_s": events / spent,
         "cpu": (now.user + now.system - cpu.user - cpu.system) / spent,
     }
@@ -195,7 +197,7 @@ def show(results: dict[str, Any], console: Console) -> None:
     """Print the tables."""
     table = Table("drain", "watched", "not watched", "ratio", title="Orders per second while a backlog drains")
     for number, ratio in enumerate(results["ratios"]):
-        figures = (results["orders_per_s"][way][number] for way in ("on", "off"))
+        figures = (results["orders_per_s"][variant][number] for variant in ("on", "off"))
         table.add_row(str(number + 1), *(f"{figure:.1f}" for figure in figures), f"{ratio:.2f}")
     console.print(table)
     console.print(f"watched by {', '.join(results['observers']) or 'nobody'} (the services' metrics and spans besides)")

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bare import BareRelay, bare_relay
-from benchmarks.carrying import carry
+from benchmarks.order_load import run_load
 from benchmarks.own_lab import own_lab
 from labstack.backends.base import Backend
 from labstack.backends.processes import process
@@ -39,7 +39,7 @@ print(json.dumps([status.state, imported - begin, time.perf_counter() - imported
 """
 
 
-def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
+def measure(*, quick: bool, console: Console) -> dict[str, Any]:
     """Start and stop the lab and the bare relay repeatedly, then measure the running lab.
 
     Parameters
@@ -63,11 +63,11 @@ def measure(*, quick: bool, tell: Console) -> dict[str, Any]:
                 starts.append(
                     {"from": data, "ready_s": seconds, "bare_first_event_s": reference, "stages": stages_of(stages)}
                 )
-                tell.print(
+                console.print(
                     f"round {number}, {data}: ready in {seconds:.2f} s, bare relay's first event in {reference:.2f} s"
                 )
         start_lab(lab)
-        running = _look_at_running(lab, orders, idle, tell)
+        running = _measure_running(lab, orders, idle, console)
     return {"quick": quick, "starts": starts, "ready": _summaries(starts), **running}
 
 
@@ -99,21 +99,21 @@ def stages_of(stages: list[Stage]) -> list[dict[str, Any]]:
 def _summaries(starts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     summaries = []
     for data in dict.fromkeys(start["from"] for start in starts):
-        mine = [start for start in starts if start["from"] == data]
-        ready = statistics.median(start["ready_s"] for start in mine)
-        bare = statistics.median(start["bare_first_event_s"] for start in mine)
-        ratio = statistics.median(start["ready_s"] / start["bare_first_event_s"] for start in mine)
+        group = [start for start in starts if start["from"] == data]
+        ready = statistics.median(start["ready_s"] for start in group)
+        bare = statistics.median(start["bare_first_event_s"] for start in group)
+        ratio = statistics.median(start["ready_s"] / start["bare_first_event_s"] for start in group)
         summaries.append(
-            {"from": data, "starts": len(mine), "ready_s": ready, "bare_first_event_s": bare, "ratio": ratio}
+            {"from": data, "starts": len(group), "ready_s": ready, "bare_first_event_s": bare, "ratio": ratio}
         )
     return summaries
 
 
-def _look_at_running(lab: Lab, orders: int, idle: float, tell: Console) -> dict[str, Any]:
+def _measure_running(lab: Lab, orders: int, idle: float, console: Console) -> dict[str, Any]:
     fresh = _memory(lab)
     rate = 25.0
-    carried = carry(lab.endpoints, rate, orders / rate)
-    tell.print(f"{len(carried.accepted)} orders placed, {carried.unfinished} of them not COMPLETED")
+    result = run_load(lab.endpoints, rate, orders / rate)
+    console.print(f"{len(result.accepted)} orders placed, {result.unfinished} of them not COMPLETED")
     attach = [_attach(lab) for _ in range(5)]
     after_orders = _memory(lab)
     cpu = _idle_cpu(lab.backend, idle)
@@ -126,8 +126,8 @@ def _look_at_running(lab: Lab, orders: int, idle: float, tell: Console) -> dict[
     if left:
         raise RuntimeError(f"{len(left)} orders are still there after the reset")
     return {
-        "orders": len(carried.accepted),
-        "unfinished": carried.unfinished,
+        "orders": len(result.accepted),
+        "unfinished": result.unfinished,
         "memory_fresh_bytes": fresh,
         "memory_after_orders_bytes": after_orders,
         "attach": [{"import_s": imported, "attach_s": attached} for imported, attached in attach],

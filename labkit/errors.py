@@ -5,9 +5,9 @@ LabError
     ├── Refused         the shop rejects a request and gives a reason (4xx)
     │   ├── NotFound    the resource does not exist (404)
     │   └── Conflict    the state does not allow the request, or its key was used before (409)
-    ├── ShopAway        a service is unavailable (5xx, no connection)
+    ├── ShopUnavailable        a service is unavailable (5xx, no connection)
     ├── QueryFailed     PostgreSQL rejects a query
-    └── WaitedTooLong   a wait timed out; the message contains what was seen last
+    └── WaitTimedOut   a wait timed out; the message contains what was seen last
 
 In a notebook these errors show their message without a stack trace. Every other error shows a next step below Python's
 message. Most of those come from a cell that was skipped or ran twice, or from a component that is not running.
@@ -47,8 +47,8 @@ class Refused(KitError):
 
     def __init__(self, problem: dict[str, Any]) -> None:
         details = [f"{error.get('pointer', '')}: {error.get('detail', '')}" for error in problem.get("errors", [])]
-        said = "; ".join([str(problem.get("detail", "no details")), *details])
-        super().__init__(f"{problem.get('status')} {problem.get('title', '')}: {said}")
+        message = "; ".join([str(problem.get("detail", "no details")), *details])
+        super().__init__(f"{problem.get('status')} {problem.get('title', '')}: {message}")
         self.document = problem
 
     @property
@@ -72,7 +72,7 @@ class Conflict(Refused):
     advice = "run the cells above once more, from the one that places the order or makes the key"
 
 
-class ShopAway(KitError):
+class ShopUnavailable(KitError):
     """A service is unavailable: it does not answer, or it cannot serve requests at present."""
 
 
@@ -81,11 +81,11 @@ def running(lab: Lab) -> Endpoints:
 
     Raises
     ------
-    ShopAway
+    ShopUnavailable
         The lab is down.
     """
     if not lab.is_up:
-        raise ShopAway("The lab is down.", next_step="`lab.up()` starts it")
+        raise ShopUnavailable("The lab is down.", next_step="`lab.up()` starts it")
     return lab.endpoints
 
 
@@ -93,7 +93,7 @@ class QueryFailed(KitError):
     """PostgreSQL rejects a query."""
 
 
-class WaitedTooLong(KitError):
+class WaitTimedOut(KitError):
     """A wait timed out."""
 
 

@@ -16,7 +16,7 @@ from labkit.client.shop import Shop
 from labkit.errors import load_ipython_extension
 from labkit.exercises.tasks import Tasks
 from labkit.inspect.look import Look
-from labkit.mending import bring_back
+from labkit.restarting import restart_stopped
 from labstack import Lab
 from labstack.errors import LabError, RelayFailed
 from labstack.findings import Finding
@@ -76,11 +76,11 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     Session
         lab, shop, look, tasks.
     """
-    _set_tables()
+    _set_table_width()
     if in_notebook():  # the kernel may belong to another environment, which does not load the extension
         load_ipython_extension(get_ipython())
     lab = lab or Lab()
-    area, trouble = _Area(), ""
+    area, problem = _StatusArea(), ""
     aliases = Aliases()
     shop, look = Shop(lab, aliases), Look(lab, aliases)
     tasks = Tasks(lab, shop, look, notebook)
@@ -88,37 +88,37 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     if not status.healthy:
         area.show("".join(_finding_html(finding) for finding in lab.doctor() if finding.verdict != "ok"))
         try:
-            area.show(area.warnings + _brought_back(lab, tasks, status, area))
+            area.show(area.warnings + _restart_stopped(lab, tasks, status, area))
         except RelayFailed as error:
             # Only a reset may discard a connector's lost position. A learner who is stuck needs `lab` for that reset.
-            trouble = f"\n{error.problem}\n`lab.reset()` brings everything back to the course's start."
+            problem = f"\n{error.problem}\n`lab.reset()` brings everything back to the course's start."
         status = lab.status(memory=False)
-    if trouble == "" and notebook in NEEDS:
+    if problem == "" and notebook in NEEDS:
         area.show(area.warnings + _obtain(lab, NEEDS[notebook], area))
-    solved, all_of_them = tasks.score()
-    steers = NAMES[status.control_plane]
-    score = f"Exercises solved in this notebook: {solved} of {all_of_them}"
-    area.end(f"<small>{score}. The gateway is configured by {steers}.</small>")
-    print(f"The lab is {status.state}: {_parts(lab)}.{trouble}")
+    solved, total = tasks.score()
+    control_plane = NAMES[status.control_plane]
+    score = f"Exercises solved in this notebook: {solved} of {total}"
+    area.end(f"<small>{score}. The gateway is configured by {control_plane}.</small>")
+    print(f"The lab is {status.state}: {_components(lab)}.{problem}")
     return Session(lab, shop, look, tasks)
 
 
-def _brought_back(lab: Lab, tasks: Tasks, status: LabStatus, area: _Area) -> str:
+def _restart_stopped(lab: Lab, tasks: Tasks, status: LabStatus, area: _StatusArea) -> str:
     """Start components that are down, unless an exercise of this notebook is in progress; return a report as HTML."""
-    going_on = tasks.in_progress()
-    if going_on and status.state == "degraded":
-        away = ", ".join(f"{name} ({what})" for name, what in status.complaints.items())
-        said = (
-            f"The exercise {going_on[0]} is in progress, so nothing was started again: {away}. "
-            f'`tasks.cleanup("{going_on[0]}")` ends the exercise, `lab.up()` starts every part.'
+    in_progress = tasks.in_progress()
+    if in_progress and status.state == "degraded":
+        stopped = ", ".join(f"{name} ({what})" for name, what in status.complaints.items())
+        message = (
+            f"The exercise {in_progress[0]} is in progress, so nothing was started again: {stopped}. "
+            f'`tasks.cleanup("{in_progress[0]}")` ends the exercise, `lab.up()` starts every part.'
         )
     else:
-        back = bring_back(lab, area.stages)
-        said = f"Started again: {', '.join(back)}." if back and status.state == "degraded" else ""
-    return f"<div>△ {html.escape(said)}</div>" if said else ""
+        restarted = restart_stopped(lab, area.stages)
+        message = f"Started again: {', '.join(restarted)}." if restarted and status.state == "degraded" else ""
+    return f"<div>△ {html.escape(message)}</div>" if message else ""
 
 
-def _obtain(lab: Lab, programs: Sequence[str], area: _Area) -> str:
+def _obtain(lab: Lab, programs: Sequence[str], area: _StatusArea) -> str:
     """Install the programs that a notebook needs, and return a report of problems as HTML."""
     before = area.warnings
     absent = obtaining.wait_for(lab, programs, lambda how: area.show(f"{before}<div>{html.escape(how)}</div>"))
@@ -138,12 +138,12 @@ def _obtain(lab: Lab, programs: Sequence[str], area: _Area) -> str:
     return "".join(f"<div>{html.escape(line)}</div>" for line in lines)
 
 
-def _parts(lab: Lab) -> str:
+def _components(lab: Lab) -> str:
     names = list(lab.endpoints.services)
     return f"{len(names)} services ({', '.join(names)}), {len(names)} databases, Debezium, Kafka and the gateway"
 
 
-def _set_tables() -> None:
+def _set_table_width() -> None:
     """Set a fixed width for tables, so that they look the same in every environment."""
     for option, value in {
         "display.width": 120,
@@ -156,12 +156,12 @@ def _set_tables() -> None:
 
 def _finding_html(finding: Finding) -> str:
     sign = "✗" if finding.verdict == "problem" else "△"
-    words = f"{sign} {finding.check}: {finding.seen}"
-    return f"<div>{html.escape(words)}{'. ' + html.escape(finding.advice) if finding.advice else ''}</div>"
+    text = f"{sign} {finding.check}: {finding.seen}"
+    return f"<div>{html.escape(text)}{'. ' + html.escape(finding.advice) if finding.advice else ''}</div>"
 
 
 @dataclass
-class _Area:
+class _StatusArea:
     """An area below the cell for current status; empty at first, and empty at the end if there is nothing to report."""
 
     warnings: str = ""

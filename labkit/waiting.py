@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar, cast
 
-from labkit.errors import WaitedTooLong
+from labkit.errors import WaitTimedOut
 from labstack import waiting
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ def wait_until(probe: Callable[[], T], timeout: float = 30, *, what: str = "", i
 
     Raises
     ------
-    WaitedTooLong
+    WaitTimedOut
         The probe returned no true value in time; the message contains the last value.
 
     Examples
@@ -36,7 +36,7 @@ def wait_until(probe: Callable[[], T], timeout: float = 30, *, what: str = "", i
     """
     answer = waiting.wait_until(probe, timeout, interval=interval)
     if not answer:
-        raise WaitedTooLong(
+        raise WaitTimedOut(
             f"Waited {timeout:g} s for {what or 'it to be so'}; the last answer was {answer!r}.",
             next_step="`lab` shows whether every part runs; `lab.reset()` brings everything back to the course's start",
         )

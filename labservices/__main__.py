@@ -32,13 +32,13 @@ def main() -> int:
     )
 
     from labservices import runtime  # late, so that a usage error is reported at once
-    from labservices.faults import teaching
+    from labservices.faults import switches
     from labservices.telemetry import tracing
 
     service = importlib.import_module(f"labservices.{arguments.service}").service
     tracing.set_up(arguments.service, settings)
     run = runtime.consume if arguments.consumer_only else runtime.serve
-    status = run(runtime.Runtime(service, settings, teaching.parts_for(service, settings)))
+    status = run(runtime.Runtime(service, settings, switches.components_for(service, settings)))
     tracing.shut_down()
     return status
 

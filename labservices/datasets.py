@@ -216,7 +216,7 @@ def load_stream(path: Path | str, datasets: Datasets | None = None) -> list[Stre
 def _check_references(table: Table[StreamOrder], datasets: Datasets) -> None:
     skus = {product.sku for product in datasets.products}
     customers = {customer.customer_id for customer in datasets.customers}
-    carriers = {place.destination: place.carrier for place in datasets.destinations}
+    carriers = {destination.destination: destination.carrier for destination in datasets.destinations}
     for number, (line, order) in enumerate(table.rows, start=1):
         reason = order.expected_reason
         if order.position != number:

@@ -25,6 +25,6 @@ def uuid7() -> uuid.UUID:
     return uuid.UUID(int=value)
 
 
-def made_at(identifier: uuid.UUID) -> datetime | None:
+def creation_time(identifier: uuid.UUID) -> datetime | None:
     """Return the creation time of a version 7 id, to the millisecond, or None for another version."""
     return datetime.fromtimestamp((identifier.int >> 80) / 1000, UTC) if identifier.version == 7 else None

@@ -25,10 +25,10 @@ from labservices.messaging.lag import Lag
 from labservices.messaging.outbox import Outbox
 from labservices.service import Service
 from labservices.settings import Settings
-from labservices.storage.database import Database, DatabaseAway, Transaction
+from labservices.storage.database import Database, DatabaseUnavailable, Transaction
 from labservices.storage.schema import make_schema
 from labservices.telemetry import metrics
-from labservices.telemetry.gauges import OF_ALL, Gauges, in_database
+from labservices.telemetry.gauges import COMMON_GAUGES, Gauges, query_gauges
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ EXIT_SECONDS = 1.8
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The components of a service. A fault switch may replace some of them (see ``teaching.py``)."""
+class Components:
+    """The components of a service. A fault switch may replace some of them (see ``faults/switches.py``)."""
 
     outbox: Callable[[str, Table], Outbox] = Outbox
     transaction: type[Transaction] = Transaction
@@ -52,35 +52,37 @@ class Parts:
 class Runtime:
     """One service with all its components. This class is the only place that wires them."""
 
-    def __init__(self, service: Service, settings: Settings, parts: Parts | None = None) -> None:
-        parts = parts or Parts()
-        outbox = parts.outbox(service.name, service.tables.tables["outbox"])
+    def __init__(self, service: Service, settings: Settings, components: Components | None = None) -> None:
+        components = components or Components()
+        outbox = components.outbox(service.name, service.tables.tables["outbox"])
         dead_letters = DeadLetters(service.name, producer_settings(service, settings))
         self.service = service
         self.settings = settings
         self.client_settings = client_settings(service, settings)
-        self.prepare = parts.prepare
-        self.database = parts.database(settings.database_url, outbox, parts.transaction)
-        self.handling = EventHandling(service, self.database, parts.inbox(service.name), dead_letters, parts.call)
-        self.consumer = parts.consumer(service, settings, self.handling)
-        self.ended = threading.Event()
+        self.prepare = components.prepare
+        self.database = components.database(settings.database_url, outbox, components.transaction)
+        self.handling = EventHandling(
+            service, self.database, components.inbox(service.name), dead_letters, components.call
+        )
+        self.consumer = components.consumer(service, settings, self.handling)
+        self.stopping = threading.Event()
         self.error: Exception | None = None
 
     def start(self) -> None:
         """Start in the background: create the schema as soon as the database is available, then consume."""
         threading.Thread(target=self._make_schema_and_consume, name="start", daemon=True).start()
 
-    def look_after_things(self) -> None:
+    def start_periodic_task(self) -> None:
         """Start the service's periodic task, if it has one."""
         if self.service.every_second:
             threading.Thread(target=self._every_second, name="every-second", daemon=True).start()
 
     def _every_second(self) -> None:
         assert self.service.every_second
-        while not self.ended.wait(1.0):
+        while not self.stopping.wait(1.0):
             try:
                 self.service.every_second(self.database, self.settings)
-            except DatabaseAway as error:
+            except DatabaseUnavailable as error:
                 log.debug("the database is unavailable; the periodic task runs again in a second: %s", error)
             except Exception:
                 log.exception("the periodic task failed; it runs again in a second")
@@ -90,14 +92,14 @@ class Runtime:
 
         Raises
         ------
-        DatabaseAway
+        DatabaseUnavailable
             If the database is unavailable.
         """
-        return in_database(self.database, (*OF_ALL, *self.service.gauges))
+        return query_gauges(self.database, (*COMMON_GAUGES, *self.service.gauges))
 
     def stop(self) -> None:
         """Stop the consumer, and close the database connections."""
-        self.ended.set()
+        self.stopping.set()
         self.consumer.stop()
         self.database.engine.dispose()
 
@@ -109,20 +111,20 @@ class Runtime:
             self.error = error
             os.kill(os.getpid(), signal.SIGTERM)
             return
-        if not self.ended.is_set():
+        if not self.stopping.is_set():
             self.consumer.start()
 
     def _make_schema(self) -> None:
-        while not self.ended.is_set():
+        while not self.stopping.is_set():
             try:
                 make_schema(self.database.engine, self.service, self.settings.datasets_dir)
                 if self.prepare:
                     self.prepare(self.database.engine, self.service)
             except (OperationalError, InterfaceError) as error:
                 log.debug("the database is not available yet: %s", error)
-                self.ended.wait(0.1)
+                self.stopping.wait(0.1)
             else:
-                self.database.schema_made.set()
+                self.database.schema_created.set()
                 return
 
 
@@ -132,13 +134,13 @@ def serve(runtime: Runtime) -> int:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runtime.start()
-        runtime.look_after_things()
+        runtime.start_periodic_task()
         yield
         runtime.stop()
 
-    gauges = Gauges([runtime.measure, Lag(runtime.service.name, runtime.service.topics, runtime.client_settings).look])
+    gauges = Gauges([runtime.measure, Lag(runtime.service.name, runtime.service.topics, runtime.client_settings).query])
     REGISTRY.register(gauges)
-    metrics.show_from_zero(runtime.service.name)
+    metrics.initialize_counters(runtime.service.name)
     app = make_app(runtime.service, runtime.settings, runtime.database, runtime.consumer, lifespan)
     config = uvicorn.Config(
         app,
@@ -162,18 +164,18 @@ def consume(runtime: Runtime) -> int:
     runtime.start()
     while not signalled.wait(0.5):  # on some platforms, an unbounded wait blocks Python's signal handlers
         pass
-    _end_soon()
+    _exit_after_timeout()
     runtime.stop()
     return _exit_status(runtime)
 
 
 class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        _end_soon()
+        _exit_after_timeout()
         super().handle_exit(sig, frame)
 
 
-def _end_soon() -> None:
+def _exit_after_timeout() -> None:
     timer = threading.Timer(EXIT_SECONDS, os._exit, (0,))
     timer.daemon = True
     timer.start()

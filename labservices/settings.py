@@ -14,7 +14,7 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True)
-class Switch:
+class FaultSwitch:
     """A fault switch: makes a service do one thing wrong, to show why the correct way is needed."""
 
     does: str
@@ -22,21 +22,21 @@ class Switch:
     example: str = "on or off"
 
 
-SWITCHES = {
-    "inbox-off": Switch("the inbox accepts every event, including duplicates"),
-    "guards-off": Switch("each command takes effect, whatever the service did for its order before"),
-    "dual-write": Switch(
+FAULT_SWITCHES = {
+    "inbox-off": FaultSwitch("the inbox accepts every event, including duplicates"),
+    "guards-off": FaultSwitch("each command takes effect, whatever the service did for its order before"),
+    "dual-write": FaultSwitch(
         "events are sent directly to Kafka, outside the transaction, instead of being written to the outbox; "
         "optionally, the process crashes between the two writes",
         "|crash-after-commit|crash-before-commit",
         "on, crash-after-commit or crash-before-commit",
     ),
-    "offset-first": Switch("the consumer commits the offset before it handles the event"),
-    "slow-handler": Switch(
+    "offset-first": FaultSwitch("the consumer commits the offset before it handles the event"),
+    "slow-handler": FaultSwitch(
         "each event takes longer by the given number of seconds", r"|[0-7](\.\d{1,3})?", "seconds below 8, such as 0.5"
     ),
-    "poison-next": Switch("the next event always fails, however often it is retried"),
-    "strip-traceparent": Switch("published events lose their trace context"),
+    "poison-next": FaultSwitch("the next event always fails, however often it is retried"),
+    "strip-traceparent": FaultSwitch("published events lose their trace context"),
 }
 """All fault switches; they are off by default."""
 
@@ -92,10 +92,10 @@ class Settings(BaseSettings):
     @field_validator("teaching_switches", mode="before")
     @classmethod
     def _read_switches(cls, value: object) -> object:
-        return parse_switches(value) if isinstance(value, str) else value
+        return parse_fault_switches(value) if isinstance(value, str) else value
 
 
-def parse_switches(text: str) -> dict[str, str]:
+def parse_fault_switches(text: str) -> dict[str, str]:
     """Parse a comma-separated list of ``SWITCH`` or ``SWITCH=VALUE``.
 
     Returns
@@ -111,10 +111,10 @@ def parse_switches(text: str) -> dict[str, str]:
     found = {}
     for one in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = one.partition("=")
-        if name not in SWITCHES:
-            raise ValueError(f"unknown switch {name!r}; the switches are {', '.join(SWITCHES)}")
-        if not re.fullmatch(SWITCHES[name].values, value):
-            raise ValueError(f"{name} does not accept {value!r}; it accepts {SWITCHES[name].example}")
+        if name not in FAULT_SWITCHES:
+            raise ValueError(f"unknown switch {name!r}; the switches are {', '.join(FAULT_SWITCHES)}")
+        if not re.fullmatch(FAULT_SWITCHES[name].values, value):
+            raise ValueError(f"{name} does not accept {value!r}; it accepts {FAULT_SWITCHES[name].example}")
         found[name] = value
     return found
 

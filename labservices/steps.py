@@ -18,7 +18,7 @@ class GuardFailed(Exception):
     """A row does not have the status that the change expects."""
 
 
-class OutOfStep(Exception):
+class ContradictingEvent(Exception):
     """An event contradicts what this service did for the order."""
 
 
@@ -56,8 +56,8 @@ def move(connection: Connection, table: Table, order_id: UUID, expected: str, ne
 @cache
 def _move(table: Table) -> Update:
     this_order = table.c.order_id == bindparam("moved")
-    as_expected = table.c.status == bindparam("expected")
-    return table.update().where(this_order, as_expected).values(updated_at=func.now())
+    has_expected_status = table.c.status == bindparam("expected")
+    return table.update().where(this_order, has_expected_status).values(updated_at=func.now())
 
 
 def one_of(column: str, values: type[StrEnum]) -> CheckConstraint:

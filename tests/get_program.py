@@ -10,15 +10,15 @@ import sys
 from labstack.config.paths import LabPaths
 from labstack.errors import LabError
 from labstack.install import entry, install
-from labstack.install.installing import WAYS
+from labstack.install.installing import SOURCES
 from labstack.progress import Progress
 
 
 def main(name: str, *flags: str) -> int:
     """Install a program from the first source that provides it; ``--not-built`` excludes a build with Go. Return 0."""
-    ways = [way for way in WAYS if way != "go" or "--not-built" not in flags]
+    sources = [source for source in SOURCES if source != "go" or "--not-built" not in flags]
     try:
-        found = install(entry(name), LabPaths.of_user(), Progress(), ways=ways)
+        found = install(entry(name), LabPaths.of_user(), Progress(), sources=sources)
         print(f"{found.name} {found.version} is there, from {found.origin}", flush=True)
     except LabError as error:
         print(f"NOT TESTED: {name} cannot be had here: {error.problem}", file=sys.stderr, flush=True)

@@ -96,16 +96,18 @@ class Image:
 
     def run(self, command: Sequence[str | Path], cwd: Path | None = None, **options: Any) -> None:
         """Run a command in the image as its user. Raise CalledProcessError if it fails."""
-        with_whom = identity(self.account)
-        subprocess.run(command, check=True, cwd=cwd or self.repository, env=self.environment, **with_whom, **options)
+        identity_options = identity(self.account)
+        subprocess.run(
+            command, check=True, cwd=cwd or self.repository, env=self.environment, **identity_options, **options
+        )
 
-    def begin(
+    def start(
         self, command: Sequence[str | Path], cgroup: Path | None = None, **options: Any
     ) -> subprocess.Popen[bytes]:
         """Start a command in the image as its user, in a new session and, if given, in a cgroup."""
         account = self.account
 
-        def become() -> None:
+        def set_identity() -> None:
             if cgroup:
                 (cgroup / "cgroup.procs").write_text(str(os.getpid()))
             if os.geteuid() == 0:
@@ -114,7 +116,12 @@ class Image:
                 os.setuid(account.uid)
 
         return subprocess.Popen(
-            command, cwd=self.repository, env=self.environment, start_new_session=True, preexec_fn=become, **options
+            command,
+            cwd=self.repository,
+            env=self.environment,
+            start_new_session=True,
+            preexec_fn=set_identity,
+            **options,
         )
 
     def processes(self) -> list[psutil.Process]:
@@ -156,14 +163,14 @@ def build(home: Path, *, quick: bool = False) -> Image:
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, image.repository], check=True)
     if quick:
         copy_programs(home)
-    own(home, image.account)
+    change_owner(home, image.account)
     binder = image.repository / "binder"
     image.run([reachable_python(image), "-m", "venv", home / "env"], cwd=home)
     pip: list[str | Path] = [image.python, "-m", "pip", "install"]
     if quick:
         image.run([*pip, "--quiet", f"uv=={version('uv')}"])
         pip = [image.python.parent / "uv", "pip", "install", "--python", image.python]
-    image.run([*pip, "--quiet", *pip_words(binder / "environment.yml")], cwd=binder)
+    image.run([*pip, "--quiet", *pip_arguments(binder / "environment.yml")], cwd=binder)
     image.run(["./binder/postBuild"])
     return image
 
@@ -184,10 +191,10 @@ def reachable_python(image: Image) -> Path:
     return copy / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def pip_words(environment: Path) -> list[str]:
+def pip_arguments(environment: Path) -> list[str]:
     """Return the arguments that conda passes to pip."""
-    said = yaml.safe_load(environment.read_text(encoding="utf-8"))
-    (section,) = [entry["pip"] for entry in said["dependencies"] if isinstance(entry, dict)]
+    content = yaml.safe_load(environment.read_text(encoding="utf-8"))
+    (section,) = [entry["pip"] for entry in content["dependencies"] if isinstance(entry, dict)]
     return [word for line in section for word in line.split()]
 
 
@@ -199,7 +206,7 @@ def copy_programs(home: Path) -> None:
         shutil.copytree(here, home / ".cache" / "saga-lab", symlinks=True, ignore=unwanted)
 
 
-def own(folder: Path, account: Account) -> None:
+def change_owner(folder: Path, account: Account) -> None:
     """Make an account the owner of a folder and its content."""
     if os.geteuid() != 0:
         return
@@ -207,7 +214,7 @@ def own(folder: Path, account: Account) -> None:
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
 
-def end(image: Image, started: subprocess.Popen[bytes], seconds: float = 20) -> None:
+def stop_processes(image: Image, started: subprocess.Popen[bytes], seconds: float = 20) -> None:
     """Stop a started process and every other process of the image."""
     started.terminate()
     try:
@@ -233,7 +240,7 @@ def jupyterlab(image: Image, cgroup: Path | None = None) -> tuple[subprocess.Pop
     options = ["--ip=127.0.0.1", f"--port={port}", "--port-retries=0", "--no-browser"]
     options += [f"--ServerApp.base_url={PREFIX}", f"--IdentityProvider.token={token}"]
     command: list[str | Path] = [image.python.parent / "jupyter", "lab", *options]
-    started = image.begin(command, cgroup, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = image.start(command, cgroup, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return started, f"http://127.0.0.1:{port}{PREFIX}?token={token}"
 
 
@@ -258,7 +265,7 @@ def main() -> int:
         return 0
     finally:
         image.run([image.python.parent / "lab", "down"])
-        end(image, started)
+        stop_processes(image, started)
 
 
 if __name__ == "__main__":

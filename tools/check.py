@@ -98,7 +98,7 @@ def main() -> int:
     finally:
         for which in (signal.SIGINT, signal.SIGTERM):  # a second one must not interrupt the cleanup
             signal.signal(which, signal.SIG_IGN)
-        left = [*end_leftovers(run), *(str(path) for path in leftover_folders(folder / "tmp"))]
+        left = [*kill_leftovers(run), *(str(path) for path in leftover_folders(folder / "tmp"))]
         remove(folder)
         if left:
             print(f"left behind by the tests, and removed now: {', '.join(left)}", file=sys.stderr)
@@ -213,7 +213,7 @@ def leftover_folders(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("pytest-of-")]
 
 
-def end_leftovers(run: str) -> list[str]:
+def kill_leftovers(run: str) -> list[str]:
     """Kill every living process that this run has started, and return their markers or command lines.
 
     A process gets three seconds to end on its own, as Python's resource tracker does after its parent ends. A killed

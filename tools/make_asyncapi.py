@@ -95,10 +95,10 @@ def _operations() -> dict[str, Any]:
     for service in SERVICES:
         operations[f"{service.name}Says"] = _operation("send", service.name, _events_of(service.name))
         for writer in SERVICES:
-            heard = [event for event in _events_of(writer.name) if event in service.handlers]
-            if heard:
+            handled = [event for event in _events_of(writer.name) if event in service.handlers]
+            if handled:
                 name = f"{service.name}Hears{writer.name.capitalize()}"
-                operations[name] = _operation("receive", writer.name, heard)
+                operations[name] = _operation("receive", writer.name, handled)
     return operations
 
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.book.gather import gather
+from tools.book.gather import write_sources
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "build" / "book"
@@ -24,7 +24,7 @@ def build(output: Path) -> int:
     shutil.rmtree(output, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="saga-lab-book-") as folder:
         sources = Path(folder) / "sources"
-        gather(ROOT, sources)
+        write_sources(ROOT, sources)
         sphinx = [sys.executable, "-m", "sphinx", "--builder", "html", "--fail-on-warning", "--keep-going", "--quiet"]
         return subprocess.run([*sphinx, "--doctree-dir", f"{folder}/doctrees", sources, output], cwd=ROOT).returncode
 

@@ -41,9 +41,9 @@ def main() -> int:
     download(folder / "offline" / "wheels")
     Lab(mode="local").prefetch()
     for part in TAKEN:
-        if (there := LabPaths.of_user().cache / part).is_dir():
+        if (source := LabPaths.of_user().cache / part).is_dir():
             ignored = shutil.ignore_patterns(*WITHOUT)
-            shutil.copytree(there, folder / "offline" / "programs" / part, symlinks=True, ignore=ignored)
+            shutil.copytree(source, folder / "offline" / "programs" / part, symlinks=True, ignore=ignored)
     (folder / "offline" / "NOTICES.txt").write_text(notices(folder / "offline"), encoding="utf-8")
     write_sums(folder / "offline")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -89,9 +89,9 @@ class Described(ContainerBackend):
         return address(self.components().index(name))
 
 
-def address(place: int) -> str:
+def address(position: int) -> str:
     """Return the IP address of the component at a position in the list."""
-    return f"{SUBNET}.{FIRST_ADDRESS + place}"
+    return f"{SUBNET}.{FIRST_ADDRESS + position}"
 
 
 def described(folder: Path, observers: tuple[str, ...]) -> Described:
@@ -136,18 +136,18 @@ def build() -> dict[str, Any]:
     return {"context": "..", "dockerfile": "labservices/Dockerfile", "args": {"PYTHON": pinned("python")}}
 
 
-def bash_asks(port: int, path: str, words: str) -> list[str]:
+def bash_probe(port: int, path: str, words: str) -> list[str]:
     """Return a health check for an image with bash but no HTTP client."""
     request = f"GET {path} HTTP/1.1\\r\\nHost: envoy\\r\\nConnection: close\\r\\n\\r\\n"  # Envoy rejects HTTP/1.0
-    ask = f"exec 3<>/dev/tcp/127.0.0.1/{port}; printf '{request}' >&3; grep -q '{words}' <&3"
-    return ["CMD", "bash", "-c", ask]
+    script = f"exec 3<>/dev/tcp/127.0.0.1/{port}; printf '{request}' >&3; grep -q '{words}' <&3"
+    return ["CMD", "bash", "-c", script]
 
 
-def python_asks(port: int, path: str, status: str = "") -> list[str]:
+def python_probe(port: int, path: str, status: str = "") -> list[str]:
     """Return a health check for the services' image."""
     answer = f"urllib.request.urlopen('http://127.0.0.1:{port}{path}')"
-    ask = f"assert json.load({answer})['status'] == '{status}'" if status else answer
-    return ["CMD", "python", "-c", f"import json, urllib.request; {ask}"]
+    script = f"assert json.load({answer})['status'] == '{status}'" if status else answer
+    return ["CMD", "python", "-c", f"import json, urllib.request; {script}"]
 
 
 def health_check(component: Component) -> list[str]:
@@ -157,9 +157,9 @@ def health_check(component: Component) -> list[str]:
         "database": ["CMD", "pg_isready", "--host", "127.0.0.1", "--username", USER],
         "broker": ["CMD", "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/19092"],
         "relay": ["CMD", "curl", "--fail", "--silent", "--output", "/dev/null", f"http://127.0.0.1:{port}/connectors"],
-        "watcher": python_asks(port, "/metrics"),
-        "service": python_asks(port, "/healthz/ready", "ready"),
-        "gateway": bash_asks(9901, "/listeners", "8080"),
+        "watcher": python_probe(port, "/metrics"),
+        "service": python_probe(port, "/healthz/ready", "ready"),
+        "gateway": bash_probe(9901, "/listeners", "8080"),
         "control plane": ["CMD", "curl", "--silent", "--output", "/dev/null", f"http://127.0.0.1:{port}/ready"],
         "observer": ["CMD", "wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{port}{ready_path(component)}"],
     }
@@ -203,7 +203,7 @@ class Writer:
     def document(self) -> dict[str, Any]:
         """Return the whole file."""
         parts = [part for part in self.parts() if not part.optional]
-        services = {part.name: self.service(part, place) for place, part in enumerate(parts)}
+        services = {part.name: self.service(part, position) for position, part in enumerate(parts)}
         services |= self.setup()
         mounts = {mount for service in services.values() for mount in service.get("volumes", ())}
         return {
@@ -214,7 +214,7 @@ class Writer:
             "configs": self.configs,
         }
 
-    def service(self, component: Component, place: int) -> dict[str, Any]:
+    def service(self, component: Component, position: int) -> dict[str, Any]:
         """Return a component as a service of the file."""
         plain = component.kind in ("broker", "relay")
         asked = (self.plain if plain else self.full).component(component.name)
@@ -239,8 +239,8 @@ class Writer:
                 "environment": container.environment | NO_PROXY,
                 "configs": [self.config(path, text, component) for path, text in container.files.items()],
                 "volumes": volumes,
-                "ports": [f"127.0.0.1:{mine}:{inner}" for inner, mine in ports.items()],
-                "networks": {"default": {"ipv4_address": address(place)}},
+                "ports": [f"127.0.0.1:{host_port}:{inner}" for inner, host_port in ports.items()],
+                "networks": {"default": {"ipv4_address": address(position)}},
                 "depends_on": {name: {"condition": condition} for name, condition in conditions.items()},
                 "healthcheck": {
                     "test": health_check(component),
@@ -354,11 +354,11 @@ def escaped(value: Any) -> Any:
 @contextmanager
 def without(names: Iterable[str]) -> Iterator[None]:
     """Remove environment variables for the duration of the block."""
-    kept = {name: os.environ.pop(name) for name in names}
+    saved = {name: os.environ.pop(name) for name in names}
     try:
         yield
     finally:
-        os.environ.update(kept)
+        os.environ.update(saved)
 
 
 def compose_file() -> str:

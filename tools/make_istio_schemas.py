@@ -29,7 +29,7 @@ NO_SCHEMA = {"description", "example", "externalDocs", "title"}
 FOLDER = Path(__file__).resolve().parent.parent / "lab-stack" / "labstack" / "istio" / "schema"
 
 
-def go(*arguments: str) -> dict[str, Any]:
+def run_go(*arguments: str) -> dict[str, Any]:
     """Run a Go command outside any module, and return the JSON object that it prints."""
     with tempfile.TemporaryDirectory() as nowhere:
         done = subprocess.run(
@@ -48,11 +48,11 @@ def go(*arguments: str) -> dict[str, Any]:
 
 def api_module() -> dict[str, Any]:
     """Download the istio.io/api version that Istio's go.mod requires, and return Go's report on it."""
-    required = Path(go("list", "-m", "-json", ISTIO)["GoMod"]).read_text(encoding="utf-8")
+    required = Path(run_go("list", "-m", "-json", ISTIO)["GoMod"]).read_text(encoding="utf-8")
     found = re.search(r"^\s*istio\.io/api (v\S+)", required, re.MULTILINE)
     if not found:
         raise SystemExit(f"{ISTIO} requires no istio.io/api")
-    return go("mod", "download", "-json", f"istio.io/api@{found.group(1)}")
+    return run_go("mod", "download", "-json", f"istio.io/api@{found.group(1)}")
 
 
 def bare(schema: Any) -> Any:

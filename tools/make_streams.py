@@ -19,7 +19,7 @@ from labservices.datasets import Datasets, Product, load_datasets
 SEED = 20240229
 DATASETS = Path(__file__).resolve().parent.parent / "datasets"
 NEVER_RUNS_DRY = 1_000_000
-STRANGERS = ("ghost-gustav", "nobody-nell", "phantom-phil")
+UNKNOWN_CUSTOMERS = ("ghost-gustav", "nobody-nell", "phantom-phil")
 HEADER = ("position", "customer_id", "destination", "items", "expected_status", "expected_reason")
 REASONS = ("insufficient_stock", "unknown_customer", "insufficient_funds", "no_carrier")
 
@@ -54,7 +54,7 @@ class Shop:
             self.rng.shuffle(deck)
         return deck.pop()
 
-    def plenty(self) -> list[Product]:
+    def available_product(self) -> list[Product]:
         return [product for product in self.data.products if product.on_hand >= NEVER_RUNS_DRY]
 
     def rich_customer(self) -> str:
@@ -70,7 +70,9 @@ class Shop:
     def basket(self, most_lines: int) -> Items:
         chosen: dict[str, int] = {}
         for _ in range(self.rng.randint(1, most_lines)):
-            chosen[self.deal("products", (product.sku for product in self.plenty()))] = self.rng.randint(1, 3)
+            chosen[self.deal("products", (product.sku for product in self.available_product()))] = self.rng.randint(
+                1, 3
+            )
         return list(chosen.items())
 
     def order(self, reason: str | None, most_lines: int) -> Row:
@@ -80,7 +82,7 @@ class Shop:
             scarce = self.rng.choice([product for product in self.data.products if product.on_hand <= 3])
             items = [*items[: self.rng.randint(0, 1)], (scarce.sku, scarce.on_hand + self.rng.randint(1, 4))]
         elif reason == "unknown_customer":
-            customer = self.deal("strangers", STRANGERS)
+            customer = self.deal("strangers", UNKNOWN_CUSTOMERS)
         elif reason == "no_carrier":
             destination = self.unserved()
         elif reason == "insufficient_funds":

@@ -37,7 +37,7 @@ METADATA = {
 }
 
 
-class Unfit(Exception):
+class UnsavableNotebook(Exception):
     """The notebook can't be saved; the message gives the reason."""
 
 
@@ -54,7 +54,7 @@ def main() -> int:
         before = path.read_text(encoding="utf-8")
         try:
             after = as_text(saved_form(nbformat.reads(before, as_version=4), path.parent, fresh=arguments.fresh))
-        except Unfit as error:
+        except UnsavableNotebook as error:
             failed += 1
             print(f"{path.name}: not saved. {error}", file=sys.stderr)
             continue
@@ -80,12 +80,12 @@ def saved_form(notebook: Any, folder: Path, *, fresh: bool = False) -> Any:
 
     Raises
     ------
-    Unfit
+    UnsavableNotebook
         If a cell fails, takes too long or writes to stderr, or two cells have the same id.
     """
     ids = [cell.id for cell in notebook.cells]
     if len(set(ids)) != len(ids):
-        raise Unfit("Two cells have the same id.")
+        raise UnsavableNotebook("Two cells have the same id.")
     kept = [cell for cell in notebook.cells if cell.cell_type == "code" and not fresh]
     old_outputs = {cell.id: cell.outputs for cell in kept}
     result = copy.deepcopy(notebook)
@@ -127,13 +127,13 @@ def run(notebook: Any, folder: Path) -> None:
     try:
         client.execute()
     except CellExecutionError as error:
-        raise Unfit(f"A cell failed:\n{error}") from None
+        raise UnsavableNotebook(f"A cell failed:\n{error}") from None
     except CellTimeoutError as error:
-        raise Unfit(f"A cell took more than {CELL_SECONDS} s: {error}") from None
+        raise UnsavableNotebook(f"A cell took more than {CELL_SECONDS} s: {error}") from None
     for cell in notebook.cells:
-        said = [o.text for o in cell.get("outputs", []) if o.output_type == "stream" and o.name == "stderr"]
-        if said:
-            raise Unfit(f"Cell {cell.id} wrote to stderr: {''.join(said)}")
+        errors = [o.text for o in cell.get("outputs", []) if o.output_type == "stream" and o.name == "stderr"]
+        if errors:
+            raise UnsavableNotebook(f"Cell {cell.id} wrote to stderr: {''.join(errors)}")
 
 
 def tidy(outputs: list[Any]) -> list[Any]:

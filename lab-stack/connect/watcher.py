@@ -37,11 +37,13 @@ disable_created_metrics()  # the start time of each series; the services don't e
 
 INTERVAL = 1.0
 LONGEST_WAIT = 60.0
-STEADY = 10.0
+HEALTHY_AFTER = 10.0
 """Seconds after which a restarted task counts as healthy: some tasks fail again only after a while."""
 
 RESTARTS = Counter("connect_watcher_restarts", "Restarts of connectors whose task had failed.", ["connector"])
-LEFT = Gauge("connect_watcher_left_failed", "Whether a connector is left failed, for lack of its slot.", ["connector"])
+LEFT_FAILED = Gauge(
+    "connect_watcher_left_failed", "Whether a connector is left failed, for lack of its slot.", ["connector"]
+)
 TASK = Gauge("connect_task_running", "Whether a connector's task runs.", ["connector"])
 ACTIVE = Gauge("postgres_replication_slot_active", "Whether somebody reads the slot.", ["database"])
 RETAINED = Gauge(
@@ -50,11 +52,11 @@ RETAINED = Gauge(
 UNCONFIRMED = Gauge(
     "postgres_replication_slot_unconfirmed_wal_bytes", "Log that the slot's reader has not confirmed.", ["database"]
 )
-OF_SLOTS = (ACTIVE, RETAINED, UNCONFIRMED)
+SLOT_GAUGES = (ACTIVE, RETAINED, UNCONFIRMED)
 
 SUFFIX = "-outbox"
-IMPATIENT = "-c statement_timeout=1000 -c tcp_user_timeout=2000"
-OF_SLOT = """
+CONNECTION_OPTIONS = "-c statement_timeout=1000 -c tcp_user_timeout=2000"
+SLOT_QUERY = """
     SELECT active::int, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::float8,
         pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::float8
     FROM pg_replication_slots WHERE slot_name = 'outbox'
@@ -74,7 +76,7 @@ class Connector:
     restarts: int = 0
     """Number of restarts in a row."""
     not_before: float = 0.0
-    seen: str = ""
+    last_message: str = ""
     """The last message about it, so that the log does not repeat it."""
     _connection: psycopg.Connection[Any] | None = None
 
@@ -84,11 +86,13 @@ class Connector:
         return self.name.removesuffix(SUFFIX)
 
     def slot(self) -> tuple[float, ...] | None:
-        """Return the values for `OF_SLOTS`; None if its database does not answer, or has no slot."""
+        """Return the values for `SLOT_GAUGES`; None if its database does not answer, or has no slot."""
         try:
             if self._connection is None or self._connection.closed:
-                self._connection = psycopg.connect(self.database, connect_timeout=1, autocommit=True, options=IMPATIENT)
-            return self._connection.execute(OF_SLOT).fetchone()
+                self._connection = psycopg.connect(
+                    self.database, connect_timeout=1, autocommit=True, options=CONNECTION_OPTIONS
+                )
+            return self._connection.execute(SLOT_QUERY).fetchone()
         except psycopg.Error:
             self._connection = None
             return None
@@ -117,7 +121,7 @@ class Watcher:
         self._connect = connect
         self.connectors = [Connector(name, url) for name, url in databases.items()]
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """Check every connector once, and restart those that have failed.
 
         Parameters
@@ -126,54 +130,54 @@ class Watcher:
             Seconds on a monotonic clock.
         """
         for connector in self.connectors:
-            self._tell_of_slot(connector)
+            self._export_slot(connector)
         try:
             states = self._states()
         except (OSError, ValueError, LookupError):
             states = None  # the worker is unavailable, or forms its group
         for connector in self.connectors:
-            told = (states or {}).get(connector.name)
-            TASK.labels(connector.name).set(told is not None and told.task == "RUNNING")
+            state = (states or {}).get(connector.name)
+            TASK.labels(connector.name).set(state is not None and state.task == "RUNNING")
         if states is None:
             return
         errors = {name: state.error for name, state in states.items() if state.error}
         for connector in self.connectors:
             error = errors.get(connector.name)
             if error is not None:
-                self._mend(connector, error, now)
+                self._restart_failed(connector, error, now)
             elif now > connector.not_before:
-                LEFT.labels(connector.name).set(0)
-                if now > connector.not_before + STEADY:
-                    connector.restarts, connector.seen = 0, ""
+                LEFT_FAILED.labels(connector.name).set(0)
+                if now > connector.not_before + HEALTHY_AFTER:
+                    connector.restarts, connector.last_message = 0, ""
 
-    def _mend(self, connector: Connector, error: str, now: float) -> None:
+    def _restart_failed(self, connector: Connector, error: str, now: float) -> None:
         if now < connector.not_before:
             return
         slot = slot_of(connector.database)
-        LEFT.labels(connector.name).set(slot == "gone")
+        LEFT_FAILED.labels(connector.name).set(slot == "gone")
         if slot != "usable":
-            why = "its replication slot is gone" if slot == "gone" else "its database does not answer yet"
-            self._say(connector, f"{connector.name} has failed and is left so, since {why}: {error}")
+            reason = "its replication slot is gone" if slot == "gone" else "its database does not answer yet"
+            self._log(connector, f"{connector.name} has failed and is left so, since {reason}: {error}")
             return
         try:
-            self._ask("POST", f"/connectors/{connector.name}/restart?includeTasks=true&onlyFailed=true")
-        except OSError as refused:
-            self._say(connector, f"{connector.name} has failed, and Connect does not restart it now: {refused}")
+            self._request("POST", f"/connectors/{connector.name}/restart?includeTasks=true&onlyFailed=true")
+        except OSError as failure:
+            self._log(connector, f"{connector.name} has failed, and Connect does not restart it now: {failure}")
             return
         RESTARTS.labels(connector.name).inc()
         connector.not_before = now + min(LONGEST_WAIT, 2.0**connector.restarts)
         connector.restarts += 1
-        self._say(connector, f"{connector.name} has failed; restart {connector.restarts} in a row: {error}")
+        self._log(connector, f"{connector.name} has failed; restart {connector.restarts} in a row: {error}")
 
-    def _say(self, connector: Connector, text: str) -> None:
-        if text != connector.seen:
-            connector.seen = text
+    def _log(self, connector: Connector, text: str) -> None:
+        if text != connector.last_message:
+            connector.last_message = text
             print(time.strftime("%Y-%m-%dT%H:%M:%S%z"), text, flush=True)
 
-    def _tell_of_slot(self, connector: Connector) -> None:
+    def _export_slot(self, connector: Connector) -> None:
         """Export PostgreSQL's data about a slot; remove the series if the database is unavailable."""
         row = connector.slot()
-        for gauge, value in zip(OF_SLOTS, row or (None,) * len(OF_SLOTS), strict=True):
+        for gauge, value in zip(SLOT_GAUGES, row or (None,) * len(SLOT_GAUGES), strict=True):
             if value is not None:
                 gauge.labels(connector.service).set(value)
             else:
@@ -183,17 +187,17 @@ class Watcher:
     def _states(self) -> dict[str, State]:
         """Return the status of each connector, by name."""
         states = {}
-        for name, entry in self._ask("GET", "/connectors?expand=status").items():
+        for name, entry in self._request("GET", "/connectors?expand=status").items():
             tasks = entry["status"]["tasks"]
             error = ""
-            for part in (entry["status"]["connector"], *tasks):
-                if part["state"] == "FAILED":
-                    causes = [line for line in part.get("trace", "").splitlines() if not line.startswith("\t")]
+            for status in (entry["status"]["connector"], *tasks):
+                if status["state"] == "FAILED":
+                    causes = [line for line in status.get("trace", "").splitlines() if not line.startswith("\t")]
                     error = causes[-1] if causes else "no reason given"
             states[name] = State(tasks[0]["state"] if tasks else "MISSING", error)
         return states
 
-    def _ask(self, method: str, path: str) -> Any:
+    def _request(self, method: str, path: str) -> Any:
         request = urllib.request.Request(self._connect + path, method=method)
         with _direct.open(request, timeout=5) as answer:
             return json.loads(answer.read() or b"null")
@@ -219,7 +223,7 @@ def main() -> None:
     print(f"watching {', '.join(connector.name for connector in watcher.connectors)}", flush=True)
     start_http_server(int(os.environ["HTTP_PORT"]), os.environ["HTTP_HOST"])
     while True:
-        watcher.look(time.monotonic())
+        watcher.check(time.monotonic())
         time.sleep(INTERVAL)
 
 

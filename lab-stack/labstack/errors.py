@@ -6,14 +6,14 @@ LabError
 ├── LabBusy             another process is changing this lab
 ├── PortTaken           another process listens on the port of a component
 ├── ProgramMissing      no Java (or another program) for this machine
-├── EngineAway          Docker is not installed, not running, not permitted, or too old
+├── EngineUnavailable   Docker is not installed, not running, not permitted, or too old
 ├── DownloadFailed      the network failed, or a file is not as expected
-├── StorageTrouble      a folder is not writable, or the disk is full
+├── StorageError        a folder is not writable, or the disk is full
 ├── ComponentFailed     a component died or never became ready; carries the last lines of its log
-├── BrokerAway          the broker does not answer, or returns an error
+├── BrokerUnavailable   the broker does not answer, or returns an error
 ├── MeshError           an Istio configuration can't be applied (labstack.istio.errors)
 ├── RelayFailed         Debezium's connector did not start, or an event did not arrive
-│   └── CanaryLost      the lab's probe event did not arrive; carries the services whose relay lost it
+│   └── ProbeEventLost  the lab's probe event did not arrive; carries the services whose relay lost it
 └── DemoFailed          an order did not end as expected
 """
 
@@ -85,7 +85,7 @@ class ProgramMissing(LabError):
     """A program is not available for this machine."""
 
 
-class EngineAway(LabError):
+class EngineUnavailable(LabError):
     """The Docker engine is unavailable.
 
     Parameters
@@ -107,7 +107,7 @@ class DownloadFailed(LabError):
     """The network failed, or a file is not as expected."""
 
 
-class StorageTrouble(LabError):
+class StorageError(LabError):
     """A folder is not writable, or the disk is full."""
 
 
@@ -115,7 +115,7 @@ class ComponentFailed(LabError):
     """A component died, or never became ready."""
 
 
-class BrokerAway(LabError):
+class BrokerUnavailable(LabError):
     """The broker does not answer, or returns an error."""
 
 
@@ -123,7 +123,7 @@ class RelayFailed(LabError):
     """Debezium's connector did not start, or an event did not arrive."""
 
 
-class CanaryLost(RelayFailed):
+class ProbeEventLost(RelayFailed):
     """The lab's probe event did not arrive.
 
     Parameters
@@ -145,7 +145,7 @@ class DemoFailed(LabError):
     """An order did not end as expected."""
 
 
-def lost_its_port(error: LabError) -> bool:
+def is_port_conflict(error: LabError) -> bool:
     """Report whether a component failed because another process listens on its port."""
     return isinstance(error, PortTaken) or "address already in use" in error.log.lower()
 
@@ -162,29 +162,29 @@ def log_tail(path: Path, lines: int = 15, width: int = 400) -> str:
     return "\n".join(line[:width] for line in text.splitlines()[-lines:])
 
 
-CAUSE = re.compile(r"\b(ERROR|FATAL|CRITICAL)\b|Exception\b|Error:")
+CAUSE_LINE = re.compile(r"\b(ERROR|FATAL|CRITICAL)\b|Exception\b|Error:")
 
 
-def log_of_a_death(path: Path, lines: int = 15) -> str:
+def failure_log(path: Path, lines: int = 15) -> str:
     """Return the last lines of a dead component's log, and lines further up that look like the cause.
 
     The last lines of a Java log are often the lower half of a stack trace, which does not contain the cause.
     """
-    every = log_tail(path, 200).splitlines()
-    before, end = every[:-lines], every[-lines:]
-    causes = [line for line in before if CAUSE.search(line)][:3]
+    all_lines = log_tail(path, 200).splitlines()
+    before, end = all_lines[:-lines], all_lines[-lines:]
+    causes = [line for line in before if CAUSE_LINE.search(line)][:3]
     return "\n".join([*causes, "...", *end] if causes else end)
 
 
-BROKEN_CODE = re.compile(
+CODE_ERROR = re.compile(
     r"^\s*(\w*(?:SyntaxError|IndentationError|TabError|NameError|ImportError|ModuleNotFoundError|"
     r"AttributeError|TypeError)): ",
     re.MULTILINE,
 )
-PLACE = re.compile(r'File "(?:[^"]*/)?(labservices/[^"]+)", line (\d+)')
+CODE_LOCATION = re.compile(r'File "(?:[^"]*/)?(labservices/[^"]+)", line (\d+)')
 
 
-def advice_on_code(log: str, name: str) -> str:
+def code_advice(log: str, name: str) -> str:
     """Return how to fix a service's code, if its log shows that the code is at fault; else an empty string.
 
     Parameters
@@ -194,8 +194,8 @@ def advice_on_code(log: str, name: str) -> str:
     name : str
         Name of the component.
     """
-    error, places = BROKEN_CODE.search(log), PLACE.findall(log)
-    if not error or not places:
+    error, locations = CODE_ERROR.search(log), CODE_LOCATION.findall(log)
+    if not error or not locations:
         return ""
-    file, line = places[-1]
+    file, line = locations[-1]
     return f"fix {file}, line {line}, or restore it with `git checkout -- {file}`; then run `lab start {name}`"

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from labstack import consistency as referee
 from labstack.backends.base import Backend, Endpoints
-from labstack.backends.choice import ModeChoice, asked_for, choose_mode
+from labstack.backends.choice import ModeChoice, choose_mode, requested_mode
 from labstack.backends.processes import process
 from labstack.backends.processes.backend import LocalBackend
 from labstack.clients.relay import Relay
-from labstack.clients.replication import put_back
+from labstack.clients.replication import restore_publication
 from labstack.config.paths import LabPaths
 from labstack.config.services import ServiceEntry, load_services
 from labstack.config.settings import checked_switch
@@ -27,12 +27,12 @@ from labstack.consistency.resend import resend
 from labstack.errors import (
     ComponentFailed,
     DownloadFailed,
-    EngineAway,
+    EngineUnavailable,
     LabError,
     NotRunning,
-    StorageTrouble,
+    StorageError,
     UnknownComponent,
-    lost_its_port,
+    is_port_conflict,
     one_of,
 )
 from labstack.findings import Finding
@@ -41,14 +41,14 @@ from labstack.gateway.store import MeshStore
 from labstack.lifecycle import obtaining, report
 from labstack.lifecycle.demo import Story, show
 from labstack.lifecycle.doctor import examine
-from labstack.lifecycle.guests import Guests
+from labstack.lifecycle.extensions import Extensions
 from labstack.lifecycle.joining import join_observers
 from labstack.lifecycle.reset import reset_data
 from labstack.lifecycle.starting import Start
-from labstack.lifecycle.status import LabStatus, State, look_at
+from labstack.lifecycle.status import LabStatus, State, inspect_lab
 from labstack.observability import observers
 from labstack.progress import Progress
-from labstack.state import Phase, StateStore, me
+from labstack.state import Phase, StateStore, this_process
 
 if TYPE_CHECKING:
     from labstack.lifecycle.mesh import Mesh
@@ -104,7 +104,7 @@ class Lab:
             return ContainerBackend(self.paths, self._store, self.services)
         return LocalBackend(self.paths, self._store, self.services)
 
-    def _settle_mode(self, progress: Progress) -> None:
+    def _choose_backend(self, progress: Progress) -> None:
         """Choose the backend of a lab that does not run; a running lab keeps its own.
 
         Raises
@@ -114,7 +114,7 @@ class Lab:
             lab runs.
         """
         state = self._store.read()
-        if state.phase != "stopped" and self._something_runs():
+        if state.phase != "stopped" and self._any_component_runs():
             if self.wanted_mode not in (None, "auto", state.mode):
                 raise LabError(
                     f"The lab runs in {state.mode} mode, but {self.wanted_mode!r} was requested.",
@@ -123,20 +123,20 @@ class Lab:
             return
         failed = ModeChoice("local", "containers failed on this machine")
         choice = failed if self._without_containers else choose_mode(self.wanted_mode)
-        progress.say(str(choice))
+        progress.report(str(choice))
         state.mode = choice.mode
         state.control_plane = choose_control_plane(choice.mode, self.paths)
         state.observed = observers.is_observed()
         state.observers = observers.choose_observers(choice.mode, self.paths) if state.observed else []
         self._store.write(state)
 
-    def _something_runs(self) -> bool:
+    def _any_component_runs(self) -> bool:
         backend = self.backend
         try:
             return any(backend.inspect(name).state in ("running", "paused") for name in backend.components())
-        except EngineAway:
+        except EngineUnavailable:
             # An explicit request for the local backend abandons containers that Docker may still hold.
-            if asked_for(self.wanted_mode) == "local":
+            if requested_mode(self.wanted_mode) == "local":
                 return False
             raise
 
@@ -164,10 +164,10 @@ class Lab:
             The current status. A stopped or broken lab does not raise an error: the status reports it.
         """
         try:
-            return look_at(self._store.read(), self.backend, memory=memory, absent=obtaining.absent(self))
+            return inspect_lab(self._store.read(), self.backend, memory=memory, absent=obtaining.absent(self))
         except LabError as error:
             # It is unknown what should run, but processes of this lab may still be alive.
-            state: State = "degraded" if process.strays(self._store.lab_id) else "stopped"
+            state: State = "degraded" if process.lab_processes(self._store.lab_id) else "stopped"
             return LabStatus(LocalBackend.mode, state, Endpoints(), {}, {"lab": str(error)})
 
     def logs(self, name: str, lines: int = 40) -> str:
@@ -188,9 +188,9 @@ class Lab:
         return Mesh(self)
 
     @property
-    def guests(self) -> Guests:
-        """Extension services of this lab, such as the learner's service; see `labstack.lifecycle.guests`."""
-        return Guests(self)
+    def extensions(self) -> Extensions:
+        """Extension services of this lab, such as the learner's service; see `labstack.lifecycle.extensions`."""
+        return Extensions(self)
 
     # -- the whole lab ---------------------------------------------------------------------------------------------
 
@@ -223,12 +223,12 @@ class Lab:
         is_first = not self._store.read().components
         try:
             self._bring_up_once(progress, renew_slots=renew_slots)
-        except (DownloadFailed, EngineAway, ComponentFailed) as error:
+        except (DownloadFailed, EngineUnavailable, ComponentFailed) as error:
             state = self._store.read()
             in_containers = state.mode == "containers" and state.phase == "stopped"
-            if not in_containers or not is_first or asked_for(self.wanted_mode) != "auto":
+            if not in_containers or not is_first or requested_mode(self.wanted_mode) != "auto":
                 raise
-            progress.say(
+            progress.report(
                 f"Containers failed, so the lab starts as local processes: {error.problem} "
                 "To require containers, set LAB_MODE=containers."
             )
@@ -236,17 +236,17 @@ class Lab:
             self._bring_up_once(progress, renew_slots=renew_slots)
 
     def _bring_up_once(self, progress: Progress, *, renew_slots: bool) -> None:
-        with self._store.exclusive(LOCK_WAIT, progress.say):
-            self._settle_mode(progress)
+        with self._store.exclusive(LOCK_WAIT, progress.report):
+            self._choose_backend(progress)
             state, backend = self._store.read(), self.backend
             self._set_phase("starting")
-            now = look_at(state, backend, memory=False)
+            now = inspect_lab(state, backend, memory=False)
             if state.phase == "ready" and now.healthy and not now.complaints:
                 self._set_phase("ready")
                 return
             before = {n for n in backend.components() if backend.inspect(n).state in ("running", "paused")}
             if not before:
-                MeshStore(self.paths).forget()
+                MeshStore(self.paths).delete()
             try:
                 for name in before:
                     if backend.inspect(name).state == "paused":
@@ -255,19 +255,19 @@ class Lab:
                     backend.prepare(progress)
                     Start(self.services, backend, progress, renew_slots=renew_slots).run()
                 except LabError as error:
-                    if not lost_its_port(error):
+                    if not is_port_conflict(error):
                         raise
                     # Another process took the port between the check and the use, such as another lab's startup.
-                    progress.say("another process took a port; starting again with other ports")
-                    self._take_back(backend, before)
+                    progress.report("another process took a port; starting again with other ports")
+                    self._undo_startup(backend, before)
                     backend.prepare(progress)
                     Start(self.services, backend, progress, renew_slots=renew_slots).run()
             except BaseException:
-                self._take_back(backend, before)
+                self._undo_startup(backend, before)
                 raise
             self._set_phase("ready")
 
-    def _take_back(self, backend: Backend, before: set[str]) -> None:
+    def _undo_startup(self, backend: Backend, before: set[str]) -> None:
         """Stop the components that a failed startup has started; keep those that ran before."""
         if before:
             for name in reversed(backend.components()):
@@ -276,7 +276,7 @@ class Lab:
             self._set_phase("ready")
         else:
             backend.down()
-            with contextlib.suppress(StorageTrouble):
+            with contextlib.suppress(StorageError):
                 self._set_phase("stopped")
 
     def down(self, *, purge: bool = False) -> None:
@@ -291,21 +291,21 @@ class Lab:
         """
         if not self.paths.state.exists():
             return
-        with self._store.exclusive(LOCK_WAIT, to_end=True):
+        with self._store.exclusive(LOCK_WAIT, for_shutdown=True):
             try:
                 self._store.read()
             except LabError:
-                self._store.set_aside()
+                self._store.rename_damaged()
             # A full disk must not prevent the shutdown.
-            with contextlib.suppress(StorageTrouble):
+            with contextlib.suppress(StorageError):
                 self._set_phase("stopping")
-            self.guests.end_all(forget=purge)
+            self.extensions.stop_all(forget=purge)
             self.backend.down()
             if purge:
                 self.backend.purge()
-                obtaining.forget(self)
-            with contextlib.suppress(StorageTrouble):
-                self._set_phase("stopped", switches={}, data_anew=purge)
+                obtaining.delete_progress(self)
+            with contextlib.suppress(StorageError):
+                self._set_phase("stopped", switches={}, new_data=purge)
 
     def reset(self) -> None:
         """Restore the baseline data within seconds.
@@ -319,31 +319,31 @@ class Lab:
             A component did not recover; the message names it.
         """
         progress = Progress(report.notebook_listener())
-        self._end_what_would_crash()
-        self._end_further_versions()
-        self._forget_mesh()
-        now = look_at(self._store.read(), self.backend, memory=False)
+        self._stop_crashing_services()
+        self._stop_optional_components()
+        self._restore_mesh()
+        now = inspect_lab(self._store.read(), self.backend, memory=False)
         if not now.healthy or now.complaints:
             self._bring_up(progress, renew_slots=True)
         else:
             for url in self.endpoints.databases.values():
-                put_back(url)
-        self.guests.see_off()
-        with self._store.exclusive(LOCK_WAIT, progress.say):
-            self._set_phase("ready", data_anew=True)
+                restore_publication(url)
+        self.extensions.remove_all()
+        with self._store.exclusive(LOCK_WAIT, progress.report):
+            self._set_phase("ready", new_data=True)
             reset_data(self.endpoints, [service.name for service in self.services])
         for service in self.switches:
             self.switch_off(service)
         self.paths.scenario_file.unlink(missing_ok=True)
 
-    def _end_further_versions(self) -> None:
+    def _stop_optional_components(self) -> None:
         """Stop the optional components, which run only after an explicit start."""
         backend = self.backend
         for name in backend.components():
             if backend.component(name).optional and backend.inspect(name).state != "stopped":
                 self.stop(name)
 
-    def _forget_mesh(self) -> None:
+    def _restore_mesh(self) -> None:
         """Restore the lab's own mesh configuration: at once if the gateway runs, else at its next start."""
         store = MeshStore(self.paths)
         if store.is_own:
@@ -351,24 +351,24 @@ class Lab:
         try:
             self.mesh.reset()
         except LabError:
-            store.forget()
+            store.delete()
 
-    def _end_what_would_crash(self) -> None:
+    def _stop_crashing_services(self) -> None:
         """Stop the services whose fault switches make them crash, and turn those switches off.
 
         The services would crash in the middle of a reset. The other switches are turned off at its end, because the
         duplicates that `guards-off` left must be removed first.
         """
-        on = self.switches
-        kept = {service: {name: v for name, v in on[service].items() if "crash" not in v} for service in on}
-        if kept == on:
+        active = self.switches
+        kept = {service: {name: v for name, v in active[service].items() if "crash" not in v} for service in active}
+        if kept == active:
             return
         with self._changing_component():
             state = self._store.read()
             state.switches = {service: left for service, left in kept.items() if left}
             self._store.write(state)
-            for service in on:
-                if kept[service] != on[service]:
+            for service in active:
+                if kept[service] != active[service]:
                     self.backend.stop(service)
 
     def demo(self) -> list[Story]:
@@ -390,8 +390,8 @@ class Lab:
     def prefetch(self, listener: Callable[[Progress], None] | None = None) -> None:
         """Download and verify every program, so that later starts need no network; start nothing."""
         progress = Progress(listener or report.notebook_listener())
-        with self._store.exclusive(LOCK_WAIT, progress.say):
-            self._settle_mode(progress)
+        with self._store.exclusive(LOCK_WAIT, progress.report):
+            self._choose_backend(progress)
             self.backend.prepare(progress)
 
     def doctor(self) -> list[Finding]:
@@ -409,13 +409,13 @@ class Lab:
             backend.launch(name)
             backend.await_ready(name)
             self._await_relay(name)
-            self._tell_of_versions(name)
+            self._refresh_after_version_change(name)
 
     def stop(self, name: str) -> None:
         """Stop a component gracefully."""
         with self._changing_component():
             self.backend.stop(name)
-            self._tell_of_versions(name)
+            self._refresh_after_version_change(name)
 
     def kill(self, name: str) -> None:
         """Kill a component at once, as a crash would (SIGKILL)."""
@@ -486,18 +486,18 @@ class Lab:
             There is no such service or switch, or the switch does not accept that value.
         """
         checked_switch(switch, str(value))
-        self._switch(service, lambda on: {**on, switch: str(value)})
+        self._switch(service, lambda active: {**active, switch: str(value)})
 
     def switch_off(self, service: str, switch: str | None = None) -> None:
         """Turn off a fault switch of a service, or all of them, and restart the service if it runs."""
         if switch is not None:
             checked_switch(switch)
-        self._switch(service, lambda on: {k: v for k, v in on.items() if switch not in (None, k)})
+        self._switch(service, lambda active: {k: v for k, v in active.items() if switch not in (None, k)})
 
     def _switch(self, service: str, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
         if service not in {entry.name for entry in self.services}:
-            there = [entry.name for entry in self.services]
-            raise UnknownComponent(f"There is no service {service!r}.", next_step=one_of(service, there))
+            known = [entry.name for entry in self.services]
+            raise UnknownComponent(f"There is no service {service!r}.", next_step=one_of(service, known))
         with self._changing_component():
             state = self._store.read()
             before = state.switches.get(service, {})
@@ -514,7 +514,7 @@ class Lab:
                 backend.launch(service)
                 backend.await_ready(service)
 
-    def _tell_of_versions(self, name: str) -> None:
+    def _refresh_after_version_change(self, name: str) -> None:
         """Update the mesh and Prometheus after an additional version of a service has started or stopped."""
         backend = self.backend
         if not backend.component(name).optional:
@@ -562,18 +562,18 @@ class Lab:
         return self.endpoints
 
     def _set_phase(
-        self, phase: Phase, switches: dict[str, dict[str, str]] | None = None, *, data_anew: bool = False
+        self, phase: Phase, switches: dict[str, dict[str, str]] | None = None, *, new_data: bool = False
     ) -> None:
         state = self._store.read()
-        state.phase, state.keeper = phase, me()
+        state.phase, state.keeper = phase, this_process()
         state.switches = state.switches if switches is None else switches
-        state.beginnings += data_anew
+        state.data_generation += new_data
         self._store.write(state)
 
     @property
-    def beginnings(self) -> int:
+    def data_generation(self) -> int:
         """The data generation: how often a reset or a purge has restored the baseline data."""
-        return self._store.read().beginnings
+        return self._store.read().data_generation
 
     @property
     def log_folder(self) -> Path:

@@ -47,7 +47,7 @@ class Progress:
         stage = Stage(name, self.seconds)
         with self._lock:
             self.stages.append(stage)
-            self._tell()
+            self._notify()
         try:
             yield stage
         except BaseException:
@@ -56,21 +56,21 @@ class Progress:
         finally:
             with self._lock:
                 stage.seconds = self.seconds
-                self._tell()
+                self._notify()
 
     def note(self, stage: Stage, text: str) -> None:
         """Set the note of a stage, such as its progress."""
         with self._lock:
             stage.note = text
-            self._tell()
+            self._notify()
 
-    def say(self, sentence: str) -> None:
+    def report(self, message: str) -> None:
         """Report a message that belongs to no stage."""
         with self._lock:
-            self.notes.append(sentence)
-            self._tell()
+            self.notes.append(message)
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         if self.listener:
             self.listener(self)
 
@@ -83,5 +83,5 @@ def _line(stage: Stage) -> str:
     note = f"  ({stage.note})" if stage.note else ""
     if stage.seconds is None:
         return f"{stage.began:6.1f} s  ...     {stage.name}{note}"
-    word = "failed" if stage.failed else "done"
-    return f"{stage.seconds:6.1f} s  {word:<6}  {stage.name}, {stage.seconds - stage.began:.1f} s{note}"
+    state = "failed" if stage.failed else "done"
+    return f"{stage.seconds:6.1f} s  {state:<6}  {stage.name}, {stage.seconds - stage.began:.1f} s{note}"

@@ -18,7 +18,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from labstack.config.paths import LabPaths, write_atomically
-from labstack.errors import LabBusy, LabError, StorageTrouble
+from labstack.errors import LabBusy, LabError, StorageError
 
 Phase = Literal["stopped", "starting", "ready", "stopping"]
 
@@ -54,8 +54,8 @@ class ComponentRecord:
 
 
 @dataclass
-class GuestRecord:
-    """The state of an extension service (see `labstack.lifecycle.guests`)."""
+class ExtensionRecord:
+    """The state of an extension service (see `labstack.lifecycle.extensions`)."""
 
     host: str
     """The service whose database server also contains this service's database."""
@@ -82,9 +82,9 @@ class LabState:
     """Whether the components publish metrics and spans."""
     observers: list[str] = field(default_factory=list)
     """The lab's observers among Prometheus, Jaeger and Grafana."""
-    guests: dict[str, GuestRecord] = field(default_factory=dict)
+    extensions: dict[str, ExtensionRecord] = field(default_factory=dict)
     """Extension services, by name."""
-    beginnings: int = 0
+    data_generation: int = 0
     """How many times the data were reset to the course's start."""
 
     def to_json(self) -> str:
@@ -100,7 +100,7 @@ class LabState:
             )
             for name, record in raw["components"].items()
         }
-        raw["guests"] = {name: GuestRecord(**record) for name, record in raw.get("guests", {}).items()}
+        raw["extensions"] = {name: ExtensionRecord(**record) for name, record in raw.get("extensions", {}).items()}
         return cls(**raw)
 
 
@@ -118,7 +118,7 @@ class StateStore:
 
         Raises
         ------
-        StorageTrouble
+        StorageError
             The file can't be read.
         LabError
             The file is damaged.
@@ -129,7 +129,7 @@ class StateStore:
         except FileNotFoundError:
             return LabState(self.lab_id)
         except OSError as error:
-            raise StorageTrouble(
+            raise StorageError(
                 f"The lab can't read its state file {path}: {error.strerror or error}.",
                 next_step="make the file readable, or use a lab of another name (LAB_NAME)",
             ) from error
@@ -139,7 +139,7 @@ class StateStore:
                 next_step="run `lab down`: it stops the lab's processes, keeps its data, and renames the damaged file",
             ) from error
 
-    def set_aside(self) -> None:
+    def rename_damaged(self) -> None:
         """Rename a damaged state file."""
         with contextlib.suppress(OSError):
             self.paths.state_file.replace(self.paths.state_file.with_suffix(".json.damaged"))
@@ -149,7 +149,7 @@ class StateStore:
 
     @contextlib.contextmanager
     def exclusive(
-        self, wait: float = 0, waiting: Callable[[str], None] | None = None, *, to_end: bool = False
+        self, wait: float = 0, waiting: Callable[[str], None] | None = None, *, for_shutdown: bool = False
     ) -> Iterator[None]:
         """Hold the lock, so that no other process changes this lab. The system releases it if its holder dies.
 
@@ -159,7 +159,7 @@ class StateStore:
             Seconds to wait for another holder.
         waiting : callable, optional
             Called once with a sentence that names the holder, if the lock is held.
-        to_end : bool
+        for_shutdown : bool
             Continue without the lock if its file can't be written (a full disk, a read-only folder). A shutdown must
             work there, and no other process can change the lab either.
 
@@ -167,21 +167,21 @@ class StateStore:
         ------
         LabBusy
             Another process still holds the lock after `wait` seconds.
-        StorageTrouble
-            The lock file can't be written, and `to_end` is false.
+        StorageError
+            The lock file can't be written, and `for_shutdown` is false.
         """
         try:
             self.paths.make()
-        except StorageTrouble:
-            if not to_end:
+        except StorageError:
+            if not for_shutdown:
                 raise
         try:
             self._lock.acquire(timeout=0)
         except OSError as error:
             if isinstance(error, Timeout):
                 self._wait_for_lock(wait, waiting)
-            elif not to_end:
-                raise StorageTrouble(
+            elif not for_shutdown:
+                raise StorageError(
                     f"The lab can't lock {self.paths.lock_file}: {error.strerror or error}.",
                     next_step="free disk space, or make the folder writable",
                 ) from error
@@ -214,7 +214,7 @@ def _user() -> int:
     return os.getuid() if hasattr(os, "getuid") else 0
 
 
-def me() -> ProcessId:
+def this_process() -> ProcessId:
     """Return the id of this process."""
     return ProcessId.of(os.getpid())
 

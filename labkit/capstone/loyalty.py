@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from labkit.capstone.guest import Guest, invite
+from labkit.capstone.extension import ExtensionService, create_extension
 from labkit.inspect.look import Look
 from labkit.waiting import wait_until
 from labstack import Lab
@@ -100,7 +100,7 @@ HANDLERS = {PaymentCompleted: on_paid}
 
 INBOX = "CREATE TABLE IF NOT EXISTS inbox (event_id uuid PRIMARY KEY)"
 
-WHOLE = '''
+SOLUTION = '''
 """Loyalty: a point for each euro that was paid, taken back with the money."""
 
 from uuid import uuid4
@@ -153,9 +153,9 @@ HANDLERS = {PaymentCompleted: on_paid, PaymentRefunded: on_refunded}
 '''.lstrip()
 
 
-def build(lab: Lab, look: Look) -> Guest:
+def build(lab: Lab, look: Look) -> ExtensionService:
     """Build loyalty up to the start of the notebook's exercises; keep what exists already."""
-    loyalty = invite(lab, NAME)
+    loyalty = create_extension(lab, NAME)
     with look.connect(NAME) as db:
         is_empty = db.execute("SELECT to_regclass('outbox') IS NULL").fetchone() == (True,)
         if is_empty:
@@ -168,14 +168,14 @@ def build(lab: Lab, look: Look) -> Guest:
     # After a restart of the lab its databases may have other ports.
     if known.status_code == 404 or not loyalty.connection.items() <= known.json()["config"].items():
 
-        def put() -> bool:
+        def register() -> bool:
             config = {**CONNECTOR, **ROUTER, **loyalty.connection}
             try:
                 return http.request("PUT", f"{url}/config", json=config, timeout=20).status_code < 400
             except httpx.HTTPError:
                 return False
 
-        wait_until(put, what="Connect to take the connector of loyalty", interval=0.3)
+        wait_until(register, what="Connect to accept the connector of loyalty", interval=0.3)
     wait_until(lambda: is_read(look), what="Debezium to read loyalty's slot")
     if not loyalty.code:
         loyalty.write(DRAFT)

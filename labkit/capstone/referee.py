@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from labkit.capstone.loyalty import NAME
-from labkit.errors import ShopAway, WaitedTooLong
+from labkit.errors import ShopUnavailable, WaitTimedOut
 from labkit.inspect.look import Look
 from labkit.waiting import wait_until
 from labstack import Lab
 from labstack.clients import broker
 
-TOPIC = f"{NAME}.events"
-HEARS = "payment.events"
+OUTPUT_TOPIC = f"{NAME}.events"
+INPUT_TOPIC = "payment.events"
 METRIC = "loyalty_points"
-SAYS = {True: "PointsAwarded", False: "PointsTakenBack"}
-PATIENCE = 30.0
-FRESH = 5.0
+EVENT_TYPES = {True: "PointsAwarded", False: "PointsTakenBack"}
+TIMEOUT = 30.0
+METRIC_TIMEOUT = 5.0
 """Seconds within which a metric has to match the database."""
 
 PAID = """
@@ -45,17 +45,17 @@ class Rule:
         The rule's name.
     holds : bool
         Whether the rule holds.
-    says : str
+    finding : str
         What was seen.
     """
 
     name: str
     holds: bool
-    says: str
+    finding: str
 
 
 @dataclass
-class Seen:
+class Snapshot:
     """The state of some orders, read from databases and topics.
 
     Attributes
@@ -64,7 +64,7 @@ class Seen:
         Cents that payment has captured and refunded, by order.
     bookings : dict
         The points of each of loyalty's rows, by order.
-    said : dict
+    published : dict
         The types of loyalty's events, by order.
     traceparents : dict
         The traceparent of each of loyalty's events, by order.
@@ -77,7 +77,7 @@ class Seen:
     captured: dict[str, int]
     refunded: dict[str, int]
     bookings: dict[str, list[int]]
-    said: dict[str, Counter[str]]
+    published: dict[str, Counter[str]]
     traceparents: dict[str, list[str]]
     traces: dict[str, str]
     total: int
@@ -89,39 +89,39 @@ class Seen:
         return ", ".join([*listed[:3], *(["…"] if len(listed) > 3 else [])])
 
 
-def settle(lab: Lab, look: Look, orders: Collection[str], timeout: float = PATIENCE) -> None:
+def settle(lab: Lab, look: Look, orders: Collection[str], timeout: float = TIMEOUT) -> None:
     """Wait until all services, including loyalty, have handled all events of some orders and its outbox is relayed.
 
     Raises
     ------
-    WaitedTooLong
+    WaitTimedOut
         Loyalty has not read all events, or the relay has not published all rows, in time.
     """
     look.wait_for_rest(list(orders), timeout=timeout)
     kafka = lab.endpoints.kafka
 
     def has_read() -> bool:
-        which = broker.partitions(kafka, [HEARS])
-        ends, starts = broker.end_offsets(kafka, which), broker.start_offsets(kafka, which)
-        done = broker.committed_offsets(kafka, NAME)
-        return all(done.get(place, starts[place]) >= end for place, end in ends.items())
+        partitions = broker.partitions(kafka, [INPUT_TOPIC])
+        ends, starts = broker.end_offsets(kafka, partitions), broker.start_offsets(kafka, partitions)
+        committed = broker.committed_offsets(kafka, NAME)
+        return all(committed.get(partition, starts[partition]) >= end for partition, end in ends.items())
 
     try:
-        wait_until(has_read, timeout, what=f"{NAME} to handle every event of {HEARS}", interval=0.1)
-    except WaitedTooLong:
-        raise WaitedTooLong(
-            f"{NAME} does not get through {HEARS}.", next_step="loyalty.log() shows what it stumbles over"
+        wait_until(has_read, timeout, what=f"{NAME} to handle every event of {INPUT_TOPIC}", interval=0.1)
+    except WaitTimedOut:
+        raise WaitTimedOut(
+            f"{NAME} does not catch up with {INPUT_TOPIC}.", next_step="loyalty.log() shows the error"
         ) from None
 
     def is_relayed() -> bool:
         with look.connect(NAME) as db:
             rows = {row[0] for row in db.execute("SELECT id::text FROM outbox")}
-        return rows <= {view.record.headers.get("ce_id") for view in look.records(topic=TOPIC)}
+        return rows <= {view.record.headers.get("ce_id") for view in look.records(topic=OUTPUT_TOPIC)}
 
-    wait_until(is_relayed, timeout, what=f"the rows of {NAME}'s outbox to be in {TOPIC}", interval=0.1)
+    wait_until(is_relayed, timeout, what=f"the rows of {NAME}'s outbox to be in {OUTPUT_TOPIC}", interval=0.1)
 
 
-def collect(look: Look, orders: Collection[str]) -> Seen:
+def collect(look: Look, orders: Collection[str]) -> Snapshot:
     """Read the state of these orders."""
     with look.connect("payment") as db:
         paid = [row for row in db.execute(PAID) if row[0] in orders]
@@ -132,19 +132,19 @@ def collect(look: Look, orders: Collection[str]) -> Seen:
         rows = db.execute("SELECT order_id::text, points FROM points ORDER BY booking_id").fetchall()
     for order, points in rows:
         bookings.get(order, []).append(points)
-    said: dict[str, Counter[str]] = {one: Counter() for one in orders}
+    published: dict[str, Counter[str]] = {one: Counter() for one in orders}
     traceparents: dict[str, list[str]] = {one: [] for one in orders}
     # The relay may publish a row twice; it still counts as one event.
-    events = {view.record.headers.get("ce_id"): view.record for view in look.records(topic=TOPIC)}
+    events = {view.record.headers.get("ce_id"): view.record for view in look.records(topic=OUTPUT_TOPIC)}
     for record in events.values():
-        if record.key in said:
-            said[record.key][record.type] += 1
+        if record.key in published:
+            published[record.key][record.type] += 1
             traceparents[record.key].append(record.headers.get("traceparent") or "")
-    return Seen(
+    return Snapshot(
         {order: captured for order, captured, _ in paid},
         {order: refunded for order, _, refunded in paid},
         bookings,
-        said,
+        published,
         traceparents,
         traces,
         sum(points for _, points in rows),
@@ -152,88 +152,94 @@ def collect(look: Look, orders: Collection[str]) -> Seen:
     )
 
 
-def paid_once(seen: Seen) -> Rule:
+def points_awarded_once(snapshot: Snapshot) -> Rule:
     """Check that each paid order has its points exactly once; whether they were taken back is another rule."""
-    wanted = {order: cents // 100 for order, cents in seen.captured.items() if cents}
-    awards = {order: [points for points in seen.bookings[order] if points > 0] for order in wanted}
+    wanted = {order: cents // 100 for order, cents in snapshot.captured.items() if cents}
+    awards = {order: [points for points in snapshot.bookings[order] if points > 0] for order in wanted}
     missing = [order for order in wanted if not awards[order]]
     twice = [order for order in wanted if len(awards[order]) > 1]
     other = [order for order in wanted if awards[order] not in ([], [wanted[order]]) and order not in twice]
-    says = "a point for each euro, once"
+    finding = "one point per euro, awarded once"
     if missing:
-        says = f"paid, and no points: {seen.named(missing)}"
+        finding = f"paid, but no points: {snapshot.named(missing)}"
     if other:
-        says = f"another number of points than of euros: {seen.named(other)}"
+        finding = f"points do not match the euros: {snapshot.named(other)}"
     if twice:
-        says = f"points more than once: {seen.named(twice)}"
-    return Rule("paid once, points once", not (missing or twice or other), says)
+        finding = f"points awarded more than once: {snapshot.named(twice)}"
+    return Rule("paid once, points once", not (missing or twice or other), finding)
 
 
-def none_kept(seen: Seen) -> Rule:
+def no_unpaid_points(snapshot: Snapshot) -> Rule:
     """Check that a refunded order keeps no points, and that an unpaid order has none."""
-    free = [order for order in seen.bookings if seen.captured.get(order, 0) == seen.refunded.get(order, 0)]
-    kept = [order for order in free if sum(seen.bookings[order]) > 0]
-    too_much = [order for order in free if sum(seen.bookings[order]) < 0]
-    says = "what was refunded, or never paid, has no points"
+    free = [order for order in snapshot.bookings if snapshot.captured.get(order, 0) == snapshot.refunded.get(order, 0)]
+    kept = [order for order in free if sum(snapshot.bookings[order]) > 0]
+    too_much = [order for order in free if sum(snapshot.bookings[order]) < 0]
+    finding = "refunded and unpaid orders have no points"
     if kept:
-        says = f"not paid, or refunded, and points all the same: {seen.named(kept)}"
+        finding = f"refunded or unpaid, but with points: {snapshot.named(kept)}"
     if too_much:
-        says = f"more points taken back than were given: {seen.named(too_much)}"
-    return Rule("no points for refunds", not (kept or too_much), says)
+        finding = f"more points taken back than awarded: {snapshot.named(too_much)}"
+    return Rule("no points for refunds", not (kept or too_much), finding)
 
 
-def each_said(seen: Seen) -> Rule:
+def each_booking_published(snapshot: Snapshot) -> Rule:
     """Check that each booking has its event in the topic, and each event its booking."""
     silent, invented = [], []
-    for order, bookings in seen.bookings.items():
-        booked = Counter(SAYS[points > 0] for points in bookings)
-        if booked - seen.said[order]:
+    for order, bookings in snapshot.bookings.items():
+        booked = Counter(EVENT_TYPES[points > 0] for points in bookings)
+        if booked - snapshot.published[order]:
             silent.append(order)
-        if seen.said[order] - booked:
+        if snapshot.published[order] - booked:
             invented.append(order)
-    says = f"each booking has its event in {TOPIC}"
+    finding = f"each booking has its event in {OUTPUT_TOPIC}"
     if invented:
-        says = f"an event without its booking: {seen.named(invented)}"
+        finding = f"an event without a booking: {snapshot.named(invented)}"
     if silent:
-        says = f"a booking without its event: {seen.named(silent)}"
-    return Rule("each booking is said", not (silent or invented), says)
+        finding = f"a booking without an event: {snapshot.named(silent)}"
+    return Rule("each booking has an event", not (silent or invented), finding)
 
 
-def one_trace(seen: Seen) -> Rule:
+def one_trace(snapshot: Snapshot) -> Rule:
     """Check that each event belongs to the trace of its order."""
     none, other = [], []
-    for order, traceparents in seen.traceparents.items():
+    for order, traceparents in snapshot.traceparents.items():
         ids = {one.split("-")[1] if one.count("-") == 3 else "" for one in traceparents}
         if "" in ids:
             none.append(order)
-        elif ids - {seen.traces.get(order, "")}:
+        elif ids - {snapshot.traces.get(order, "")}:
             other.append(order)
-    says = "each event belongs to its order's trace"
+    finding = "each event belongs to its order's trace"
     if other:
-        says = f"in another trace than their order: {seen.named(other)}"
+        finding = f"in a different trace than their order: {snapshot.named(other)}"
     if none:
-        says = f"an event without a traceparent: {seen.named(none)}"
-    return Rule("one order, one trace", not (none or other), says)
+        finding = f"an event without a traceparent: {snapshot.named(none)}"
+    return Rule("one order, one trace", not (none or other), finding)
 
 
-def metric_is_true(look: Look, seen: Seen) -> Rule:
+def metric_is_correct(look: Look, snapshot: Snapshot) -> Rule:
     """Check that the metric matches the database."""
     try:
-        told = wait_until(lambda: look.metric(NAME, METRIC) == seen.total, FRESH)
-    except ShopAway:
-        return Rule("the metric is true", False, f"{NAME} shows no metrics: does it run?")
-    except WaitedTooLong:
-        told = False
-    says = f"{METRIC} is the sum of all points"
-    if not told:
-        says = f"{METRIC} is {look.metric(NAME, METRIC)}, the sum of all points {seen.total}"
-    return Rule("the metric is true", told, says)
+        matches = wait_until(lambda: look.metric(NAME, METRIC) == snapshot.total, METRIC_TIMEOUT)
+    except ShopUnavailable:
+        return Rule("the metric is correct", False, f"{NAME} returns no metrics: is it running?")
+    except WaitTimedOut:
+        matches = False
+    finding = f"{METRIC} is the sum of all points"
+    if not matches:
+        finding = f"{METRIC} is {look.metric(NAME, METRIC)}, but the sum of all points is {snapshot.total}"
+    return Rule("the metric is correct", matches, finding)
 
 
-def judge(look: Look, orders: Collection[str]) -> list[Rule]:
+def check_rules(look: Look, orders: Collection[str]) -> list[Rule]:
     """Check loyalty's result for some orders, when no event is in flight."""
-    seen = collect(look, orders)
-    return [paid_once(seen), none_kept(seen), each_said(seen), one_trace(seen), metric_is_true(look, seen)]
+    snapshot = collect(look, orders)
+    return [
+        points_awarded_once(snapshot),
+        no_unpaid_points(snapshot),
+        each_booking_published(snapshot),
+        one_trace(snapshot),
+        metric_is_correct(look, snapshot),
+    ]
 
 
 def referee(lab: Lab, look: Look) -> pd.DataFrame:
@@ -241,5 +247,5 @@ def referee(lab: Lab, look: Look) -> pd.DataFrame:
     with look.connect("order") as db:
         orders = [row[0] for row in db.execute("SELECT order_id::text FROM orders")]
     settle(lab, look, orders)
-    rules = judge(look, orders)
-    return pd.DataFrame([(rule.name, rule.holds, rule.says) for rule in rules], columns=["rule", "holds", "seen"])
+    rules = check_rules(look, orders)
+    return pd.DataFrame([(rule.name, rule.holds, rule.finding) for rule in rules], columns=["rule", "holds", "seen"])

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
-from labkit.capstone.guest import Guest
+from labkit.capstone.extension import ExtensionService
 from labkit.capstone.loyalty import NAME
-from labkit.capstone.referee import HEARS, PATIENCE, settle
+from labkit.capstone.referee import INPUT_TOPIC, TIMEOUT, settle
 from labkit.client.shop import Shop
 from labkit.inspect.look import Look
 from labkit.waiting import wait_until
@@ -41,12 +41,14 @@ def send_again(lab: Lab, look: Look, orders: Collection[str]) -> None:
     """Send every event of some orders again, and wait until loyalty's input topic contains them."""
 
     def records() -> Counter[str | None]:
-        return Counter(view.record.headers.get("ce_id") for view in look.records(list(orders), HEARS))
+        return Counter(view.record.headers.get("ce_id") for view in look.records(list(orders), INPUT_TOPIC))
 
     before = records()
     for order in orders:
         lab.resend(order)
-    wait_until(lambda: all(records()[one] > many for one, many in before.items()), PATIENCE, what="them to come again")
+    wait_until(
+        lambda: all(records()[one] > many for one, many in before.items()), TIMEOUT, what="the events to arrive again"
+    )
 
 
 @contextmanager
@@ -71,18 +73,18 @@ def refused_once(shop: Shop, look: Look, table: str) -> Iterator[str]:
     """Place an order on which loyalty fails, because a table rejects its row; yield the order while it does so."""
     with refusing(look, table) as has_refused:
         order = one_order(shop)
-        wait_until(has_refused, PATIENCE, what=f"{NAME} to write into {table} for a new order")
+        wait_until(has_refused, TIMEOUT, what=f"{NAME} to write into {table} for a new order")
         yield order
 
 
 def left_behind(look: Look, order: str) -> tuple[int, int]:
     """Return the number of loyalty's rows for an order in ``points`` and in its outbox."""
     booked = look.sql(NAME, "SELECT FROM points WHERE order_id = %(order)s", order=order)
-    said = look.sql(NAME, "SELECT FROM outbox WHERE aggregateid = %(order)s", order=order)
-    return len(booked), len(said)
+    published = look.sql(NAME, "SELECT FROM outbox WHERE aggregateid = %(order)s", order=order)
+    return len(booked), len(published)
 
 
-def all_at_once(lab: Lab, shop: Shop, look: Look, loyalty: Guest) -> list[str]:
+def all_at_once(lab: Lab, shop: Shop, look: Look, loyalty: ExtensionService) -> list[str]:
     """Run all trials on a service, and return the orders by which it is checked."""
     orders = [one_order(shop), one_order(shop, NOWHERE), one_order(shop)]
     settle(lab, look, orders)
@@ -100,8 +102,8 @@ def all_at_once(lab: Lab, shop: Shop, look: Look, loyalty: Guest) -> list[str]:
 
 def last_error(lab: Lab) -> str:
     """Return the last line of loyalty's log that names an exception."""
-    lines = [line for line in lab.guests.log(NAME, 200).splitlines() if ERROR.match(line)]
-    return lines[-1] if lines else "its log names no error"
+    lines = [line for line in lab.extensions.log(NAME, 200).splitlines() if ERROR.match(line)]
+    return lines[-1] if lines else "its log contains no error"
 
 
 __all__ = [

@@ -23,9 +23,9 @@ from labstack.config.paths import DATASETS
 STREAM = "load.csv"
 """Orders from ``datasets/streams`` that can all be completed."""
 
-MOST_ORDERS = 400
-MOST_PER_SECOND = 40.0
-MOST_SECONDS = 90.0
+MAX_ORDERS = 400
+MAX_PER_SECOND = 40.0
+MAX_SECONDS = 90.0
 CONNECTIONS = 32
 """The maximum number of concurrent requests."""
 
@@ -94,10 +94,10 @@ def place_orders(origin: str, count: int, per_second: float, *, evenly: bool = F
     KitError
         The load exceeds the limits for a laptop.
     """
-    if not (0 < count <= MOST_ORDERS and 0 < per_second <= MOST_PER_SECOND and count / per_second <= MOST_SECONDS):
+    if not (0 < count <= MAX_ORDERS and 0 < per_second <= MAX_PER_SECOND and count / per_second <= MAX_SECONDS):
         raise KitError(
             f"{count} orders at {per_second:g} a second are too many, too quick, or take too long.",
-            next_step=f"at most {MOST_ORDERS} orders, {MOST_PER_SECOND:g} a second, for {MOST_SECONDS:g} s",
+            next_step=f"at most {MAX_ORDERS} orders, {MAX_PER_SECOND:g} a second, for {MAX_SECONDS:g} s",
         )
     bodies = _bodies()
     with (

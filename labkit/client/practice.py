@@ -19,12 +19,12 @@ from labkit.errors import KitError
 from labkit.waiting import wait_until
 from labstack import Lab
 from labstack.clients import broker, practice
-from labstack.clients.broker import QUICK, Record
+from labstack.clients.broker import FAST_RECONNECT, Record
 
-LIKE_JAVA = "murmur2_random"
+JAVA_PARTITIONER = "murmur2_random"
 """The librdkafka name of the partitioner of Kafka's own clients. The default of librdkafka is another one, crc32."""
 
-MOST_WORKERS = 12
+MAX_WORKERS = 12
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Practice:
         topic: str,
         records: Iterable[tuple[str | None, str]],
         *,
-        partitioner: str = LIKE_JAVA,
+        partitioner: str = JAVA_PARTITIONER,
         partitions: Sequence[int] = (),
     ) -> None:
         """Write records in the given order.
@@ -96,12 +96,12 @@ class Practice:
         partitions : sequence of int, optional
             One partition for each record, instead of the partitioner's choice.
         """
-        producer = Producer({"bootstrap.servers": self.kafka, "partitioner": partitioner, **QUICK})
+        producer = Producer({"bootstrap.servers": self.kafka, "partitioner": partitioner, **FAST_RECONNECT})
         for number, (key, value) in enumerate(records):
-            where: dict[str, Any] = {"partition": partitions[number]} if partitions else {}
-            producer.produce(topic, value=value.encode(), key=key.encode() if key is not None else None, **where)
-        if left := producer.flush(15):
-            raise KitError(f"{left} records were not taken.", next_step="`lab` shows how the broker is")
+            partition: dict[str, Any] = {"partition": partitions[number]} if partitions else {}
+            producer.produce(topic, value=value.encode(), key=key.encode() if key is not None else None, **partition)
+        if unsent := producer.flush(15):
+            raise KitError(f"{unsent} records were not taken.", next_step="`lab` shows how the broker is")
 
     def read(self, topic: str) -> list[Record]:
         """Return every record of a topic, sorted by partition and offset."""
@@ -121,14 +121,14 @@ class Practice:
         handle : callable
             Called by a worker with each record.
         """
-        if not 0 < number <= MOST_WORKERS:
-            raise KitError(f"{number} workers are none, or too many.", next_step=f"1 to {MOST_WORKERS} can be had")
+        if not 0 < number <= MAX_WORKERS:
+            raise KitError(f"{number} workers are none, or too many.", next_step=f"1 to {MAX_WORKERS} can be had")
         team = Workers(self.kafka, [topic] if isinstance(topic, str) else topic, self.group(), number, handle)
         try:
-            team.gather()
+            team.join_group()
             yield team
         finally:
-            team.go_home()
+            team.close()
 
     def remove(self, topic: str) -> None:
         """Delete one practice topic; a topic that is already deleted causes no error."""
@@ -155,28 +155,28 @@ class Workers:
         self._topics = topics
         self._group = group
         self._handle = handle
-        self._begin, self._end = threading.Event(), threading.Event()
-        self._first = 0.0
+        self._started, self._stopping = threading.Event(), threading.Event()
+        self._start_time = 0.0
         self.handled: list[Handled] = []
         self.assigned: list[list[int] | None] = [None] * number  # None: not in the group
         self._threads = [threading.Thread(target=self._work, args=(n,), daemon=True) for n in range(number)]
 
-    def gather(self) -> None:
+    def join_group(self) -> None:
         """Let every worker join, and wait until each partition has exactly one owner."""
         every = sorted(p.partition for p in broker.partitions(self._kafka, self._topics))
 
-        def is_settled() -> bool:
+        def is_assigned() -> bool:
             shares = list(self.assigned)
             return None not in shares and sorted(number for share in shares for number in share or ()) == every
 
         for thread in self._threads:
             thread.start()
-        wait_until(is_settled, 20, what=f"{len(self._threads)} consumers to share {len(every)} partitions")
+        wait_until(is_assigned, 20, what=f"{len(self._threads)} consumers to share {len(every)} partitions")
 
     def finish(self, records: int, timeout: float = 60) -> pd.DataFrame:
         """Start the workers, wait until they have handled `records` records, and return their counts as a table."""
-        self._first = time.monotonic()
-        self._begin.set()
+        self._start_time = time.monotonic()
+        self._started.set()
         wait_until(lambda: len(self.handled) >= records, timeout, what=f"{records} records to be handled")
         return self.table()
 
@@ -184,8 +184,8 @@ class Workers:
         """Return for each worker its partitions, its number of records, and the end of its last record."""
         rows = []
         for number, share in enumerate(self.assigned):
-            mine = [one for one in self.handled if one.worker == number]
-            rows.append((share or [], len(mine), round(max((one.ended for one in mine), default=0.0), 1)))
+            handled = [one for one in self.handled if one.worker == number]
+            rows.append((share or [], len(handled), round(max((one.ended for one in handled), default=0.0), 1)))
         rows.sort(key=lambda row: (not row[0], row[0]))  # the assignment of partitions to workers is random
         table = pd.DataFrame(rows, columns=["partitions", "records", "seconds"])
         table.index = pd.Index(range(1, len(rows) + 1), name="worker")
@@ -196,9 +196,9 @@ class Workers:
         """Seconds from the start to the last record."""
         return max((one.ended for one in self.handled), default=0.0)
 
-    def go_home(self) -> None:
+    def close(self) -> None:
         """Stop the workers and wait until they have left the group."""
-        self._end.set()
+        self._stopping.set()
         for thread in self._threads:
             if thread.ident:
                 thread.join(10)
@@ -213,15 +213,15 @@ class Workers:
                 "session.timeout.ms": 6000,
                 "heartbeat.interval.ms": 500,
                 "fetch.wait.max.ms": 50,
-                **QUICK,
+                **FAST_RECONNECT,
             },
-            logger=broker.quiet,
+            logger=broker.silent_logger,
         )
 
         def on_assign(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             consumer.assign(partitions)
             # A partition that was revoked and assigned again would still be paused.
-            (consumer.resume if self._begin.is_set() else consumer.pause)(partitions)
+            (consumer.resume if self._started.is_set() else consumer.pause)(partitions)
             self.assigned[number] = sorted(p.partition for p in partitions)
 
         def on_revoke(consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -230,19 +230,19 @@ class Workers:
         consumer.subscribe(self._topics, on_assign=on_assign, on_revoke=on_revoke)
         waiting = True
         try:
-            while not self._end.is_set():
-                if waiting and self._begin.is_set():
+            while not self._stopping.is_set():
+                if waiting and self._started.is_set():
                     consumer.resume(consumer.assignment())
                     waiting = False
                 record = broker.poll(consumer, 0.05)
                 if record is not None:
-                    self._do(number, record)
+                    self._handle_record(number, record)
         finally:
             had = self.assigned[number]
             consumer.close()
             self.assigned[number] = had  # keep the assignment for later queries
 
-    def _do(self, number: int, record: Record) -> None:
-        began = time.monotonic() - self._first
+    def _handle_record(self, number: int, record: Record) -> None:
+        began = time.monotonic() - self._start_time
         self._handle(record)
-        self.handled.append(Handled(number, record, began, time.monotonic() - self._first))
+        self.handled.append(Handled(number, record, began, time.monotonic() - self._start_time))

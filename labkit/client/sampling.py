@@ -34,24 +34,24 @@ class Samples:
     def __init__(self, probe: Callable[[], Value], every: float = 0.2) -> None:
         self._probe = probe
         self._every = every
-        self._seen: list[tuple[float, Value]] = []
+        self._measurements: list[tuple[float, Value]] = []
         self._error: Exception | None = None
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="samples", daemon=True)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._measure, name="samples", daemon=True)
 
     def __enter__(self) -> Samples:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._ended.set()
+        self._stopping.set()
         self._thread.join()
 
-    def _look(self) -> None:
-        while not self._ended.wait(self._every):
+    def _measure(self) -> None:
+        while not self._stopping.wait(self._every):
             moment = time.time()
             try:
-                self._seen.append((moment, self._probe()))
+                self._measurements.append((moment, self._probe()))
             except Exception as error:  # reported if no measurement succeeds
                 self._error = error
 
@@ -63,19 +63,21 @@ class Samples:
         KitError
             No measurement succeeded.
         """
-        if not self._seen:
+        if not self._measurements:
             raise KitError(
                 f"Nothing was seen: {self._error or 'the block ended before the first look'}.",
                 next_step="`lab` shows whether every part runs",
             )
-        rows = [value if isinstance(value, Mapping) else {"value": value} for _, value in self._seen]
-        first = self._seen[0][0]
-        return pd.DataFrame(rows, index=pd.Index([at - first for at, _ in self._seen], name="seconds"), dtype=float)
+        rows = [value if isinstance(value, Mapping) else {"value": value} for _, value in self._measurements]
+        first = self._measurements[0][0]
+        return pd.DataFrame(
+            rows, index=pd.Index([at - first for at, _ in self._measurements], name="seconds"), dtype=float
+        )
 
     @property
     def began(self) -> float:
         """The time of the first measurement, in seconds since 1970."""
-        return self._seen[0][0]
+        return self._measurements[0][0]
 
     def mean(self) -> float:
         """Return the mean over time of the sum of all values. Each value counts until the next measurement."""

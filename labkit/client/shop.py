@@ -13,12 +13,12 @@ import httpx
 from labkit.aliases import Aliases
 from labkit.client.load import Load, place_orders
 from labkit.client.traffic import VERSION_HEADER, Traffic, send
-from labkit.errors import Conflict, NotFound, Refused, ShopAway, WaitedTooLong, running
+from labkit.errors import Conflict, NotFound, Refused, ShopUnavailable, WaitTimedOut, running
 from labstack import Lab, waiting
 from labstack.errors import one_of
 
 TERMINAL = ("COMPLETED", "CANCELLED")
-BACK = {"stopped": "start", "failed": "start", "paused": "resume"}
+RESTORE_VERBS = {"stopped": "start", "failed": "start", "paused": "resume"}
 """The method that brings a component back, by its state."""
 
 SHOWN_HEADERS = ("content-type", "location", "retry-after")
@@ -111,7 +111,7 @@ class Shop:
         """Return the URL for requests to a service: the gateway's, as for every client."""
         where = running(self._lab)
         if service not in where.services:
-            raise ShopAway(f"There is no service {service!r}.", next_step=one_of(service, where.services))
+            raise ShopUnavailable(f"There is no service {service!r}.", next_step=one_of(service, where.services))
         return where.client(service)
 
     def request(
@@ -121,13 +121,13 @@ class Shop:
 
         Raises
         ------
-        Refused, ShopAway
+        Refused, ShopUnavailable
             The answer is an error, or there is no answer.
         """
         try:
             answer = self._http.request(method, self.origin(service) + path, headers=headers, **arguments)
         except httpx.HTTPError as error:
-            raise ShopAway(
+            raise ShopUnavailable(
                 f"The gateway doesn't answer ({type(error).__name__}).",
                 next_step="`lab` shows how it is, `lab.start('envoy')` starts it",
             ) from None
@@ -139,7 +139,7 @@ class Shop:
         if answer.status_code >= 500:
             # A service's answer carries its version; an answer without one comes from the gateway itself.
             who = f"The {service} service" if VERSION_HEADER in answer.headers else f"The gateway, for {service},"
-            raise ShopAway(
+            raise ShopUnavailable(
                 f"{who} answered {answer.status_code}: {document.get('detail', answer.text[:200])}",
                 next_step="`lab` shows which part is missing",
             )
@@ -264,7 +264,7 @@ class Shop:
 
         Raises
         ------
-        WaitedTooLong
+        WaitTimedOut
             The order reached neither state in time; the message contains its status and the components that were down.
         """
         seen: list[Order] = []
@@ -275,10 +275,10 @@ class Shop:
 
         if not waiting.wait_until(ended, timeout):
             components = self._lab.status(memory=False).components
-            away = [name for name, status in components.items() if status.state != "running"]
-            where = f"Not running: {', '.join(away)}." if away else "Every part of the lab runs."
-            start = " or ".join([f"`lab.{BACK[components[name].state]}({name!r})`" for name in away])
-            raise WaitedTooLong(
+            stopped = [name for name, status in components.items() if status.state != "running"]
+            where = f"Not running: {', '.join(stopped)}." if stopped else "Every part of the lab runs."
+            start = " or ".join([f"`lab.{RESTORE_VERBS[components[name].state]}({name!r})`" for name in stopped])
+            raise WaitTimedOut(
                 f"Waited {timeout:g} s for the end of {seen[0].alias}; it is still {seen[0].status}. {where}",
                 next_step=f"{start or '`lab.check()` tells what the order waits for'}; "
                 "`lab.reset()` brings everything back to the course's start",

@@ -83,13 +83,11 @@ class Share:
         return self.holds
 
     def __repr__(self) -> str:
-        claim = f"{self.who}: {self.expected:.0%} of {self.times} requests"
+        text = f"{self.who}: {self.expected:.0%} of {self.times} requests"
         if self.holds:
-            return f"{claim}: within the {CONFIDENCE:.2%} interval"
+            return f"{text}: within the {CONFIDENCE:.2%} interval"
         low, high = self.interval
-        return (
-            f"{claim}: no, it was {self.hits} ({self.hits / self.times:.1%}); that speaks for {low:.1%} to {high:.1%}"
-        )
+        return f"{text}: no, it was {self.hits} ({self.hits / self.times:.1%}); that speaks for {low:.1%} to {high:.1%}"
 
 
 class Traffic:
@@ -227,10 +225,12 @@ def send(
             if per_second:
                 time.sleep(max(0.0, first + number / per_second - time.monotonic()))
             trace = secrets.token_hex(16)
-            here = f"00-{trace}-{secrets.token_hex(8)}-00"
+            traceparent = f"00-{trace}-{secrets.token_hex(8)}-00"
             began = time.monotonic()
             try:
-                answer = client.request(method, path, headers={**(headers or {}), "traceparent": here}, json=body)
+                answer = client.request(
+                    method, path, headers={**(headers or {}), "traceparent": traceparent}, json=body
+                )
                 status, version = answer.status_code, answer.headers.get(VERSION_HEADER, GATEWAY)
             except httpx.HTTPError:
                 status, version = 0, GATEWAY

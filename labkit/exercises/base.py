@@ -76,12 +76,12 @@ class Wrong:
     ----------
     code : str
         The code that a learner types.
-    says : str
+    message : str
         A part of the message that the check must return.
     """
 
     code: str
-    says: str
+    message: str
 
 
 @dataclass
@@ -136,4 +136,4 @@ class Exercise:
 
     def cleanup(self, bench: Bench) -> str:
         """Undo the exercise's changes; return a message that describes the result."""
-        return "Nothing to put back."
+        return "Nothing to clean up."

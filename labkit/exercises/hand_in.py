@@ -30,7 +30,7 @@ def table(entries: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     Parameters
     ----------
     entries : mapping
-        The entries of the `ProgressBook`.
+        The entries of the `ProgressFile`.
     """
     rows = []
     for notebook, exercises in course().items():
@@ -48,7 +48,7 @@ def write_report(entries: Mapping[str, Mapping[str, Any]], path: str | Path, who
     Parameters
     ----------
     entries : mapping
-        The entries of the `ProgressBook`.
+        The entries of the `ProgressFile`.
     path : str or Path
         The target; its suffix determines the format.
     who : str
@@ -62,11 +62,11 @@ def write_report(entries: Mapping[str, Mapping[str, Any]], path: str | Path, who
     path = Path(path)
     if path.suffix not in (".html", ".csv"):
         raise KitError(
-            f"A report can't be written as {path.suffix or 'a file without an ending'}.",
-            next_step="give it the ending .html, to be read, or .csv, to be counted",
+            f"A report can't be written as {path.suffix or 'a file without an extension'}.",
+            next_step="use the extension .html for a page, or .csv for a table",
         )
     if not path.parent.is_dir():
-        raise KitError(f"There is no folder {path.parent}.", next_step="make it first, or name another")
+        raise KitError(f"The folder {path.parent} does not exist.", next_step="create it, or choose another folder")
     found = table(entries)
     write_atomically(path, found.to_csv(index=False) if path.suffix == ".csv" else _page(found, who))
     return path
@@ -82,7 +82,9 @@ def _page(found: pd.DataFrame, who: str) -> str:
     ]
     for notebook, rows in found.groupby("notebook"):
         done = int((rows["state"] == "✓ solved").sum())
-        words = f"{done} of {len(rows)}"
-        parts.append(f'<h2>Notebook {notebook} <meter max="{len(rows)}" value="{done}">{words}</meter> {words}</h2>')
+        sentence = f"{done} of {len(rows)}"
+        parts.append(
+            f'<h2>Notebook {notebook} <meter max="{len(rows)}" value="{done}">{sentence}</meter> {sentence}</h2>'
+        )
         parts.append(rows.drop(columns="notebook").to_html(index=False, border=0))
     return "\n".join([*parts, "</body></html>\n"])

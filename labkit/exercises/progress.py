@@ -13,7 +13,7 @@ from labkit.exercises.base import Outcome
 from labstack.config.paths import write_atomically
 
 
-class ProgressBook:
+class ProgressFile:
     """One file with the setups, attempts and solutions, by the names of exercises.
 
     Parameters
@@ -29,26 +29,26 @@ class ProgressBook:
     def entries(self) -> dict[str, dict[str, Any]]:
         """Return all entries; an unreadable file counts as empty."""
         try:
-            noted = json.loads(self._path.read_text(encoding="utf-8"))
+            content = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return noted if isinstance(noted, dict) else {}
+        return content if isinstance(content, dict) else {}
 
     def given(self, name: str) -> dict[str, Any] | None:
         """Return the facts of an exercise's setup, or None if it is not set up."""
         facts: dict[str, Any] | None = self.entries().get(name, {}).get("given")
         return facts
 
-    def beginning(self, name: str) -> int | None:
+    def data_generation(self, name: str) -> int | None:
         """Return the generation of the lab's data in which an exercise was set up."""
         beginning: int | None = self.entries().get(name, {}).get("beginning")
         return beginning
 
-    def note_setup(self, name: str, facts: dict[str, Any] | None, beginning: int | None = None) -> None:
+    def record_setup(self, name: str, facts: dict[str, Any] | None, beginning: int | None = None) -> None:
         """Record the setup of an exercise and its data generation, or (None) its cleanup."""
         self._change(name, given=facts, beginning=beginning)
 
-    def note_outcome(self, name: str, outcome: Outcome) -> None:
+    def record_outcome(self, name: str, outcome: Outcome) -> None:
         """Record the outcome of a check; a solved exercise stays solved."""
         if outcome == "untouched":
             return

@@ -15,9 +15,9 @@ from labkit.errors import KitError
 from labkit.exercises import course
 from labkit.exercises.base import Bench, Exercise, Verdict, untouched, wrong
 from labkit.exercises.hand_in import table, write_report
-from labkit.exercises.progress import ProgressBook
+from labkit.exercises.progress import ProgressFile
 from labkit.inspect.look import Look
-from labkit.mending import bring_back
+from labkit.restarting import restart_stopped
 from labstack import Lab
 
 
@@ -35,23 +35,23 @@ class Tasks:
     def __init__(self, lab: Lab, shop: Shop, look: Look, notebook: str) -> None:
         self._bench = Bench(lab, shop, look)
         self._notebook = notebook
-        self._book = ProgressBook(lab.paths.state)
+        self._progress = ProgressFile(lab.paths.state)
 
     def setup(self, name: str) -> SimpleNamespace:
         """Prepare an exercise, and return its facts; start components that were left stopped."""
         exercise = self._exercise(name)
         components = self._bench.lab.status(memory=False).components.values()
-        away = any(component.state != "running" for component in components)
-        if away and (back := bring_back(self._bench.lab)):
-            print(f"Brought back, since the exercise needs it: {', '.join(back)}.")
+        any_stopped = any(component.state != "running" for component in components)
+        if any_stopped and (restarted := restart_stopped(self._bench.lab)):
+            print(f"Started again, because the exercise needs it: {', '.join(restarted)}.")
         message, facts = exercise.setup(self._bench)
-        self._book.note_setup(name, facts, self._bench.lab.beginnings)
+        self._progress.record_setup(name, facts, self._bench.lab.data_generation)
         print(message)
         return SimpleNamespace(**facts)
 
     def given(self, name: str) -> SimpleNamespace:
         """Return the facts of the setup again, for example after a kernel restart."""
-        facts = self._book.given(name)
+        facts = self._progress.given(name)
         if facts is None:
             raise KitError(f"{name} is not set up.", next_step=f'run tasks.setup("{name}")')
         return SimpleNamespace(**facts)
@@ -68,19 +68,19 @@ class Tasks:
         """
         exercise = self._exercise(name)
         verdict = self._check(exercise, answer)
-        self._book.note_outcome(name, verdict.outcome)
+        self._progress.record_outcome(name, verdict.outcome)
         return verdict
 
     def _check(self, exercise: Exercise, answer: Any) -> Verdict:
         if exercise.asks_value and answer is ...:
-            return untouched("Put your answer in place of the three dots and run the cell again.")
-        facts = self._book.given(exercise.name)
+            return untouched("Replace the three dots with your answer and run the cell again.")
+        facts = self._progress.given(exercise.name)
         if exercise.needs_setup and facts is None:
             return untouched(f'First run tasks.setup("{exercise.name}").')
         bench = Bench(self._bench.lab, self._bench.shop, self._bench.look, SimpleNamespace(**(facts or {})))
         answer = _plain(answer)
-        outdated = self._book.beginning(exercise.name) not in (None, self._bench.lab.beginnings)
-        again = f'The lab was reset since the setup: run tasks.setup("{exercise.name}") once more.'
+        outdated = self._progress.data_generation(exercise.name) not in (None, self._bench.lab.data_generation)
+        again = f'The lab was reset after the setup: run tasks.setup("{exercise.name}") again.'
         try:
             verdict = exercise.check(bench, answer)
         except (LookupError, KitError):
@@ -93,8 +93,8 @@ class Tasks:
             if answer is None or isinstance(answer, str | int | float):
                 raise
             return wrong(
-                f"Your answer is of the type {type(answer).__name__}, which is another form than the one that was "
-                "asked for: what is asked for stands at the end of the question."
+                f"Your answer has the type {type(answer).__name__}, but the question expects another type: see the "
+                "end of the question."
             )
         return (
             replace(verdict, message=f"{verdict.message} {again}")
@@ -116,14 +116,14 @@ class Tasks:
     def cleanup(self, name: str) -> None:
         """Undo the changes of an exercise; without a setup there is nothing to undo."""
         exercise = self._exercise(name)
-        facts = self._book.given(name)
+        facts = self._progress.given(name)
         bench = Bench(self._bench.lab, self._bench.shop, self._bench.look, SimpleNamespace(**(facts or {})))
-        print(exercise.cleanup(bench) if facts is not None else "Nothing to put back.")
-        self._book.note_setup(name, None)
+        print(exercise.cleanup(bench) if facts is not None else "Nothing to clean up.")
+        self._progress.record_setup(name, None)
 
     def progress(self) -> pd.DataFrame:
         """Return a table of all exercises of the course, with their state and number of attempts."""
-        return table(self._book.entries()).drop(columns="solved_at")
+        return table(self._progress.entries()).drop(columns="solved_at")
 
     def report(self, path: str | Path = "saga-lab-progress.html", who: str = "") -> Path:
         """Write the progress as a page (``.html``) or a table (``.csv``) to hand in, and return its path.
@@ -140,29 +140,33 @@ class Tasks:
         KitError
             The suffix is another one, or the target's folder does not exist.
         """
-        return write_report(self._book.entries(), path, who)
+        return write_report(self._progress.entries(), path, who)
 
     def score(self) -> tuple[int, int]:
         """Return the number of solved exercises in this notebook, and their total number."""
         names = [exercise.name for exercise in course().get(self._notebook, ())]
-        return sum(self._book.solved(name) for name in names), len(names)
+        return sum(self._progress.solved(name) for name in names), len(names)
 
     def in_progress(self) -> list[str]:
         """Return this notebook's exercises that are set up, and neither solved nor cleaned up."""
-        now = self._bench.lab.beginnings
+        now = self._bench.lab.data_generation
         names = [exercise.name for exercise in course().get(self._notebook, ())]
-        begun = [name for name in names if self._book.given(name) is not None and self._book.beginning(name) == now]
-        return [name for name in begun if not self._book.solved(name)]
+        set_up = [
+            name
+            for name in names
+            if self._progress.given(name) is not None and self._progress.data_generation(name) == now
+        ]
+        return [name for name in set_up if not self._progress.solved(name)]
 
     def forget(self) -> None:
         """Delete all progress, to restart the course."""
-        self._book.forget()
+        self._progress.forget()
 
     def _exercise(self, name: str) -> Exercise:
         known = {exercise.name: exercise for exercises in course().values() for exercise in exercises}
         if name not in known:
             here = ", ".join(exercise.name for exercise in course().get(self._notebook, ()))
-            raise KitError(f"There is no exercise {name!r}.", next_step=f"in this notebook there are: {here}")
+            raise KitError(f"There is no exercise {name!r}.", next_step=f"this notebook has: {here}")
         return known[name]
 
 

@@ -45,13 +45,13 @@ class Decoding:
             shown.append({"transaction": transaction, "message": message.name, "table": message.table, **values})
         return pd.DataFrame(shown, columns=["transaction", "message", "table", *columns])
 
-    def noted(self, service: str) -> dict[str, Any]:
+    def stored_offset(self, service: str) -> dict[str, Any]:
         """Return the position that Connect stored last, in its topic, for a service's connector.
 
         Return {} if Connect stored none or the position was deleted. This also works while Connect is down.
         """
-        mine = json.dumps([connector_name(service), {"server": service}], separators=(",", ":"))
-        notes = [record for record in broker.read_all(self._lab.endpoints.kafka, [OFFSETS]) if record.key == mine]
-        latest = max(notes, key=lambda record: record.offset, default=None)
-        noted: dict[str, Any] = json.loads(latest.value) if latest and latest.value else {}
-        return noted
+        key = json.dumps([connector_name(service), {"server": service}], separators=(",", ":"))
+        stored = [record for record in broker.read_all(self._lab.endpoints.kafka, [OFFSETS]) if record.key == key]
+        latest = max(stored, key=lambda record: record.offset, default=None)
+        offset: dict[str, Any] = json.loads(latest.value) if latest and latest.value else {}
+        return offset

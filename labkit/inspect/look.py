@@ -16,12 +16,12 @@ from psycopg.rows import tuple_row
 from labkit.aliases import Aliases
 from labkit.client.shop import Order
 from labkit.client.traffic import meaning
-from labkit.errors import KitError, QueryFailed, ShopAway, running
+from labkit.errors import KitError, QueryFailed, ShopUnavailable, running
+from labkit.inspect import by_service
 from labkit.inspect import records as kafka_records
-from labkit.inspect import sides
 from labkit.inspect.decoding import Decoding
+from labkit.inspect.observability import Observability
 from labkit.inspect.records import RecordView
-from labkit.inspect.watching import Watching
 from labkit.views.feed import Feed
 from labkit.views.flow import Flow
 from labkit.views.positions import Positions
@@ -33,7 +33,7 @@ from labstack.backends.base import Endpoints
 from labstack.clients import broker
 from labstack.clients.relay import connector_name
 from labstack.errors import one_of
-from labstack.jupyter.doors import Pages
+from labstack.jupyter.web_pages import Pages
 
 QUERY_SECONDS = 15
 
@@ -48,7 +48,7 @@ Orders = Order | str | Sequence[Order | str]
 """One order or several: `Order` objects, their ids, or their short names."""
 
 
-class Look(Watching, Decoding):
+class Look(Observability, Decoding):
     """Shows the content of the databases, of the topics and of the relay.
 
     Parameters
@@ -67,12 +67,12 @@ class Look(Watching, Decoding):
     def __init__(self, lab: Lab, aliases: Aliases) -> None:
         self._lab = lab
         self.aliases = aliases
-        self._reading: Feed | None = None
+        self._shared_feed: Feed | None = None
 
     # -- databases -------------------------------------------------------------------------------------------------
 
     @property
-    def _where(self) -> Endpoints:
+    def _endpoints(self) -> Endpoints:
         return running(self._lab)
 
     def connect(self, service: str) -> psycopg.Connection[Any]:
@@ -86,13 +86,13 @@ class Look(Watching, Decoding):
         >>> with look.connect("order") as db:
         ...     db.execute("INSERT INTO ...")
         """
-        databases = {**self._where.databases, **self._lab.guests.databases}
+        databases = {**self._endpoints.databases, **self._lab.extensions.databases}
         if service not in databases:
             raise KitError(f"There is no database of {service!r}.", next_step=one_of(service, databases))
         try:
             return psycopg.connect(databases[service], connect_timeout=5)
         except psycopg.OperationalError as error:
-            raise ShopAway(
+            raise ShopUnavailable(
                 f"The database of {service} doesn't answer: {str(error).splitlines()[-1]}",
                 next_step=f"`lab` shows how it is, `lab.start('{service}-db')` starts it",
             ) from None
@@ -153,13 +153,13 @@ class Look(Watching, Decoding):
         DataFrame
             The rows of all results, one below the other; `seconds` is the time at which each was first seen.
         """
-        began = time.monotonic()
+        start = time.monotonic()
         seen: list[pd.DataFrame] = []
 
         def is_last() -> bool:
             rows = self.sql(service, query, **parameters)
             if len(rows) and not (seen and rows.equals(seen[-1].drop(columns="seconds"))):
-                seen.append(rows.assign(seconds=round(time.monotonic() - began, 1)))
+                seen.append(rows.assign(seconds=round(time.monotonic() - start, 1)))
             return until(rows)
 
         wait_until(is_last, timeout, what=f"the rows of {service} to come to what is asked for")
@@ -186,7 +186,7 @@ class Look(Watching, Decoding):
     @property
     def topics(self) -> list[str]:
         """The topics of the events."""
-        return [f"{service}.events" for service in [*self._where.services, *self._lab.guests.names]]
+        return [f"{service}.events" for service in [*self._endpoints.services, *self._lab.extensions.names]]
 
     def take(
         self, n: int, orders: Orders | None = None, topic: str | None = None, timeout: float = 30
@@ -205,22 +205,22 @@ class Look(Watching, Decoding):
             Seconds, at most.
         """
         topics = [topic] if topic else self.topics
-        found = kafka_records.take(self._where.kafka, topics, n, keys=self._keys(orders), timeout=timeout)
+        found = kafka_records.take(self._endpoints.kafka, topics, n, keys=self._keys(orders), timeout=timeout)
         return self._views(found)
 
     def records(self, orders: Orders | None = None, topic: str | None = None) -> list[RecordView]:
         """Return the records that are there now."""
-        found = broker.read_all(self._where.kafka, [topic] if topic else self.topics)
+        found = broker.read_all(self._endpoints.kafka, [topic] if topic else self.topics)
         keys = self._keys(orders)
         return self._views([record for record in found if kafka_records.wanted(record, keys)])
 
     def record(self, order: Order | str, event_type: str, timeout: float = 30) -> RecordView:
         """Return an order's record of one type. Wait for it if necessary."""
 
-        def there() -> RecordView | None:
+        def find() -> RecordView | None:
             return next((view for view in self.records(order) if view.record.type == event_type), None)
 
-        view = wait_until(there, timeout, what=f"a record {event_type}")
+        view = wait_until(find, timeout, what=f"a record {event_type}")
         assert view is not None  # wait_until raises instead
         return view
 
@@ -240,13 +240,15 @@ class Look(Watching, Decoding):
             ``partition``; ``start``, the offset of the oldest record; ``committed``, the offset up to which the group
             has handled every record, NaN if it has committed none; ``end``, the offset of the next record.
         """
-        kafka = self._where.kafka
-        which = broker.partitions(kafka, [topic])
-        if not which:
+        kafka = self._endpoints.kafka
+        partitions = broker.partitions(kafka, [topic])
+        if not partitions:
             raise KitError(f"There is no topic {topic!r}.", next_step=f"the shop's are {', '.join(self.topics)}")
-        done = broker.committed_offsets(kafka, group)
-        starts, ends = broker.start_offsets(kafka, which), broker.end_offsets(kafka, which)
-        rows = [(place[1], starts[place], done.get(place), ends[place]) for place in sorted(ends)]
+        committed = broker.committed_offsets(kafka, group)
+        starts, ends = broker.start_offsets(kafka, partitions), broker.end_offsets(kafka, partitions)
+        rows = [
+            (partition[1], starts[partition], committed.get(partition), ends[partition]) for partition in sorted(ends)
+        ]
         return pd.DataFrame(rows, columns=["partition", "start", "committed", "end"])
 
     def events(self, views: Iterable[RecordView]) -> pd.DataFrame:
@@ -273,13 +275,13 @@ class Look(Watching, Decoding):
 
     # -- one order everywhere --------------------------------------------------------------------------------------
 
-    def sides(self, order: Order | str) -> pd.DataFrame:
+    def by_service(self, order: Order | str) -> pd.DataFrame:
         """Return each service's view of an order, side by side: status, reason, effects and published events."""
-        return sides.side_by_side(self._where, str(self._parameter(order)))
+        return by_service.order_by_service(self._endpoints, str(self._parameter(order)))
 
-    def heard(self, orders: Orders) -> pd.DataFrame:
+    def deliveries(self, orders: Orders) -> pd.DataFrame:
         """Return for each event of these orders its number of records, and how often each inbox contains it."""
-        return sides.who_heard_what(self._where, self._keys(orders) or set())
+        return by_service.event_deliveries(self._endpoints, self._keys(orders) or set())
 
     def wait_for_rest(self, orders: Orders, without: str | None = None, timeout: float = 30) -> None:
         """Wait until every service has handled all events of these orders.
@@ -293,7 +295,7 @@ class Look(Watching, Decoding):
         timeout : float
             Seconds, at most.
         """
-        sides.wait_for_rest(self._where, self._keys(orders) or set(), without, timeout)
+        by_service.wait_for_rest(self._endpoints, self._keys(orders) or set(), without, timeout)
 
     # -- the relay between them ------------------------------------------------------------------------------------
 
@@ -302,7 +304,7 @@ class Look(Watching, Decoding):
         keys = self._keys(orders) or set()
         seen = {view.record.headers.get("ce_id") for view in self.records(orders)}
         rows = []
-        for service in self._where.services:
+        for service in self._endpoints.services:
             with self.connect(service) as db:
                 found = db.execute("SELECT id::text FROM outbox WHERE aggregateid::text = ANY(%s)", [list(keys)])
                 ids = {row[0] for row in found}
@@ -311,12 +313,12 @@ class Look(Watching, Decoding):
 
     def connector(self, service: str) -> dict[str, str]:
         """Return the current configuration of a service's connector in Connect (without the password)."""
-        url = f"{self._where.connect}/connectors/{connector_name(service)}/config"
+        url = f"{self._endpoints.connect}/connectors/{connector_name(service)}/config"
         try:
             answer = httpx.get(url, timeout=10, trust_env=False)
             answer.raise_for_status()
         except httpx.HTTPError as error:
-            raise ShopAway(
+            raise ShopUnavailable(
                 f"Connect doesn't answer ({type(error).__name__}).",
                 next_step="`lab` shows how it is, `lab.start('connect')` starts it",
             ) from None
@@ -327,24 +329,24 @@ class Look(Watching, Decoding):
 
         An additional version has the name that the lab uses: ``order-v2``.
         """
-        text = self._asked(service, "/metrics").text
+        text = self._get(service, "/metrics").text
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
         return int(sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items()))
 
     def consumer(self, service: str) -> dict[str, Any]:
         """Return the state of the consumer of a service, or of an additional version: state, group, partitions."""
-        document: dict[str, Any] = self._asked(service, "/manage/consumer").json()
+        document: dict[str, Any] = self._get(service, "/manage/consumer").json()
         return document
 
-    def _asked(self, name: str, path: str) -> httpx.Response:
-        where = self._where
-        url = {**where.services, **where.versions, **self._lab.guests.urls}.get(name)
+    def _get(self, name: str, path: str) -> httpx.Response:
+        where = self._endpoints
+        url = {**where.services, **where.versions, **self._lab.extensions.urls}.get(name)
         try:
             if url is None:
                 raise httpx.ConnectError("it is not there")
             return httpx.get(url + path, timeout=10, trust_env=False).raise_for_status()
         except httpx.HTTPError as error:
-            raise ShopAway(
+            raise ShopUnavailable(
                 f"{name} does not answer at {path} ({type(error).__name__}).",
                 next_step=f"`lab` shows how it is, `lab.start('{name}')` starts it",
             ) from None
@@ -352,12 +354,12 @@ class Look(Watching, Decoding):
     def waits(self, orders: Orders) -> pd.DataFrame:
         """Return the time of each outbox row of these orders, and of its record: the data of `waits_chart`."""
         keys = self._keys(orders) or set()
-        came = {view.record.headers.get("ce_id"): view.record.time / 1000 for view in self.records(orders)}
+        published_at = {view.record.headers.get("ce_id"): view.record.time / 1000 for view in self.records(orders)}
         rows = []
-        for service in self._where.services:
+        for service in self._endpoints.services:
             with self.connect(service) as db:
                 found = db.execute(ROW_TIMES, [list(keys)]).fetchall()
-            rows += [(service, made, came.get(event_id)) for event_id, made in found]
+            rows += [(service, created_at, published_at.get(event_id)) for event_id, created_at in found]
         return pd.DataFrame(sorted(rows, key=lambda row: row[1]), columns=["service", "row", "record"])
 
     # -- the gateway -----------------------------------------------------------------------------------------------
@@ -399,9 +401,9 @@ class Look(Watching, Decoding):
     @property
     def _feed(self) -> Feed:
         """The event feed that all live views of this kernel share."""
-        if self._reading is None:
-            self._reading = Feed(self._lab)
-        return self._reading
+        if self._shared_feed is None:
+            self._shared_feed = Feed(self._lab)
+        return self._shared_feed
 
     def flow(self, seconds: float = 60) -> Flow:
         """Show live, for some seconds, how rows of the four outbox tables become records in Kafka."""

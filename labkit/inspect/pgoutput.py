@@ -59,17 +59,17 @@ class _Bytes:
         self._at = 0
 
     def number(self, size: int) -> int:
-        return int.from_bytes(self.some(size), "big")
+        return int.from_bytes(self.take(size), "big")
 
-    def some(self, size: int) -> bytes:
+    def take(self, size: int) -> bytes:
         self._at += size
         return self._data[self._at - size : self._at]
 
     def text(self) -> str:
         end = self._data.index(b"\0", self._at)
-        told = self.some(end - self._at).decode()
+        text = self.take(end - self._at).decode()
         self._at += 1
-        return told
+        return text
 
 
 def read(rows: Iterable[tuple[str, bytes]]) -> list[Message]:
@@ -125,5 +125,5 @@ def _row(body: _Bytes, table: _Table) -> dict[str, str | None]:
     body.number(2)  # number of columns, known from RELATION
     row: dict[str, str | None] = {}
     for column in table.columns:
-        row[column] = body.some(body.number(4)).decode() if body.some(1) == b"t" else None
+        row[column] = body.take(body.number(4)).decode() if body.take(1) == b"t" else None
     return row

@@ -15,7 +15,7 @@ import pandas as pd
 
 from labkit.errors import KitError, QueryFailed
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """The timeout for an answer, in seconds."""
 
 NAME = "__name__"
@@ -55,7 +55,7 @@ class Prometheus:
             The lab has no Prometheus, or it does not answer.
         """
         parameters = {"query": expression} | ({"time": f"{at:.3f}"} if at is not None else {})
-        data = self._ask("query", parameters)
+        data = self._get("query", parameters)
         if data["resultType"] in ("scalar", "string"):
             return pd.DataFrame([{"value": float(data["result"][1])}])
         if data["resultType"] == "matrix":
@@ -110,7 +110,7 @@ class Prometheus:
         """Return the labels and the values of each series over a period, from the same query as `query_range`."""
         parameters = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
         found = []
-        for one in self._ask("query_range", parameters)["result"]:
+        for one in self._get("query_range", parameters)["result"]:
             moments = pd.to_datetime([moment for moment, _ in one["values"]], unit="s", utc=True)
             found.append((one["metric"], pd.Series([float(value) for _, value in one["values"]], index=moments)))
         return found
@@ -121,7 +121,7 @@ class Prometheus:
         parameters = {"query": expression, "start": f"{now - seconds:.3f}", "end": f"{now:.3f}"}
         rows = [
             {**series["seriesLabels"], "value": float(one["value"]), **one["labels"], "time": one["timestamp"]}
-            for series in self._ask("query_exemplars", parameters)
+            for series in self._get("query_exemplars", parameters)
             for one in series["exemplars"]
         ]
         table = pd.DataFrame(rows)
@@ -129,7 +129,7 @@ class Prometheus:
 
     def targets(self) -> pd.DataFrame:
         """Return the targets that it scrapes: ``job``, ``service``, ``version``, ``state`` and the last error."""
-        found = self._ask("targets", {"state": "active"})["activeTargets"]
+        found = self._get("targets", {"state": "active"})["activeTargets"]
         rows = [
             {
                 "job": one["labels"]["job"],
@@ -152,7 +152,7 @@ class Prometheus:
                 "severity": one["labels"].get("severity", ""),
                 "summary": one["annotations"].get("summary", ""),
             }
-            for one in self._ask("alerts", {})["alerts"]
+            for one in self._get("alerts", {})["alerts"]
         ]
         columns = ["alert", "state", "severity", "summary"]
         return pd.DataFrame(rows, columns=columns).sort_values(columns).reset_index(drop=True)
@@ -161,12 +161,12 @@ class Prometheus:
         """Return the alerting rules: ``alert``, ``state``, ``expression``, and the ``for`` duration in seconds."""
         rows = [
             {"alert": one["name"], "state": one["state"], "expression": one["query"], "for": one["duration"]}
-            for group in self._ask("rules", {"type": "alert"})["groups"]
+            for group in self._get("rules", {"type": "alert"})["groups"]
             for one in group["rules"]
         ]
         return pd.DataFrame(rows, columns=["alert", "state", "expression", "for"])
 
-    def _ask(self, what: str, parameters: dict[str, str]) -> Any:
+    def _get(self, what: str, parameters: dict[str, str]) -> Any:
         if not self.url:
             raise NoPrometheus(
                 "There is no Prometheus in this lab.",
@@ -174,9 +174,9 @@ class Prometheus:
                 "take it in",
             )
         try:
-            answer = httpx.post(f"{self.url}/api/v1/{what}", data=parameters, timeout=PATIENCE, trust_env=False)
+            answer = httpx.post(f"{self.url}/api/v1/{what}", data=parameters, timeout=TIMEOUT, trust_env=False)
             if answer.status_code == 405:  # endpoints without an expression accept only GET
-                answer = httpx.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=PATIENCE, trust_env=False)
+                answer = httpx.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=TIMEOUT, trust_env=False)
             document = answer.json()
         except (httpx.HTTPError, ValueError) as error:
             raise NoPrometheus(

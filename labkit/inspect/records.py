@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from labkit.aliases import Aliases
-from labkit.errors import WaitedTooLong
-from labstack.clients import broker, canary
+from labkit.errors import WaitTimedOut
+from labstack.clients import broker, probe_event
 
 DEPTH_LIMIT = 50
 
@@ -75,7 +75,7 @@ def take(
 
     Raises
     ------
-    WaitedTooLong
+    WaitTimedOut
         Fewer than `n` records arrived in time; the message lists them.
     """
     starts = broker.start_offsets(kafka, broker.partitions(kafka, topics))
@@ -88,7 +88,7 @@ def take(
                 found.append(record)
             elif record is None and time.monotonic() >= deadline:
                 seen = ", ".join(sorted(r.type for r in found)) or "none"
-                raise WaitedTooLong(
+                raise WaitTimedOut(
                     f"Waited {timeout:g} s for {n} records, and {len(found)} came: {seen}.",
                     next_step="`lab` shows whether Connect and every service run",
                 )
@@ -97,7 +97,7 @@ def take(
 
 def wanted(record: broker.Record, keys: set[str] | None) -> bool:
     """Return whether a record has one of these keys and is not one of the lab's probe events."""
-    return record.type != canary.TYPE and (keys is None or record.key in keys)
+    return record.type != probe_event.TYPE and (keys is None or record.key in keys)
 
 
 def in_order_of_cause(records: Iterable[broker.Record]) -> list[broker.Record]:

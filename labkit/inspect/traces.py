@@ -15,7 +15,7 @@ import pandas as pd
 
 from labkit.errors import KitError
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """The timeout for an answer, in seconds."""
 
 KINDS = {0: "", 1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
@@ -197,19 +197,19 @@ class JaegerSource:
         ids: set[str] = set()
         for service in self.SERVICES:
             tags = json.dumps({"order.id": order_id})
-            found = self._ask("/api/traces", {"service": service, "tags": tags, "limit": "50"})
+            found = self._get("/api/traces", {"service": service, "tags": tags, "limit": "50"})
             ids |= {trace["traceID"] for trace in found}
         traces = [trace for one in ids if (trace := self.trace(one))]
         return sorted(traces, key=lambda trace: trace.spans[0].start)
 
     def trace(self, trace_id: str) -> Trace | None:
-        found = self._ask(f"/api/traces/{trace_id}", {}, absent=404)
+        found = self._get(f"/api/traces/{trace_id}", {}, absent=404)
         spans = [span for trace in found for span in _of_jaeger(trace)]
         return Trace(spans) if spans else None
 
-    def _ask(self, path: str, parameters: dict[str, str], absent: int = 0) -> list[dict[str, Any]]:
+    def _get(self, path: str, parameters: dict[str, str], absent: int = 0) -> list[dict[str, Any]]:
         try:
-            answer = httpx.get(self.url + path, params=parameters, timeout=PATIENCE, trust_env=False)
+            answer = httpx.get(self.url + path, params=parameters, timeout=TIMEOUT, trust_env=False)
             if answer.status_code == absent:
                 return []
             found: list[dict[str, Any]] = answer.raise_for_status().json()["data"] or []

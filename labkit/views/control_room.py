@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from labkit.errors import KitError
 from labkit.inspect.look import Look
-from labkit.views.desk import Desk
+from labkit.views.control_panel import ControlPanel
 from labkit.views.live import bundle
 from labstack import Lab
 from labstack.errors import LabError
@@ -41,7 +41,7 @@ class ControlRoom:
         The steps taken, in words, and the errors.
     marks : dict
         The times (``time.time()``) at which the scenario was broken and healed.
-    touched : float
+    last_action : float
         The time (``time.monotonic()``) of the last action.
 
     Examples
@@ -59,13 +59,13 @@ class ControlRoom:
         self.phase: Phase = "idle"
         self.log: list[str] = []
         self.marks: dict[str, float] = {}
-        self.touched = time.monotonic()
+        self.last_action = time.monotonic()
         self.chosen: Scenario = next(iter(self.scenarios.values()))
         self._lab = lab
-        self._player = Player(lab, self._hear)
+        self._player = Player(lab, self._log_step)
         self._busy = threading.Lock()
-        self._desk: Desk | None = None
-        self._adopt()
+        self._panel: ControlPanel | None = None
+        self._adopt_active()
 
     # -- from code -------------------------------------------------------------------------------------------------
 
@@ -89,16 +89,16 @@ class ControlRoom:
 
     def run(self) -> Report:
         """Run the chosen scenario; return when its failure has been observed."""
-        return self._do("breaking", "broken", "broken", lambda: self._player.run(self.chosen))
+        return self._run_action("breaking", "broken", "broken", lambda: self._player.run(self.chosen))
 
     def heal(self) -> Report:
         """Heal the failure; return when no effect of it is left."""
-        return self._do("healing", "idle", "healed", self._player.heal)
+        return self._run_action("healing", "idle", "healed", self._player.heal)
 
     def reset(self) -> None:
         """Restore the course's initial state, whatever state the lab is in."""
 
-        def bring_back() -> Report:
+        def restore() -> Report:
             began = time.monotonic()
             try:
                 self._lab.reset()
@@ -108,12 +108,12 @@ class ControlRoom:
                 self._lab.reset()
             return Report("reset", [("lab reset", time.monotonic() - began)])
 
-        self._do("resetting", "idle", "reset", bring_back)
+        self._run_action("resetting", "idle", "reset", restore)
 
     def close(self) -> None:
         """Stop drawing, and disconnect the map from the feed."""
-        if self._desk:
-            self._desk.close()
+        if self._panel:
+            self._panel.close()
 
     def __repr__(self) -> str:
         lines = [f"The control room: {len(self.scenarios)} scenarios."]
@@ -123,53 +123,53 @@ class ControlRoom:
 
     # -- doing -----------------------------------------------------------------------------------------------------
 
-    def _adopt(self) -> None:
+    def _adopt_active(self) -> None:
         """Adopt a scenario that another process or an earlier kernel left active."""
         try:
-            on = self._player.on
+            on = self._player.active
         except LabError:
             on = None
         if on in self.scenarios:
             self.chosen, self.phase = self.scenarios[str(on)], "broken"
 
-    def _do(self, meanwhile: Phase, afterwards: Phase, mark: str, deed: Callable[[], Report]) -> Report:
+    def _run_action(self, during: Phase, after: Phase, mark: str, action: Callable[[], Report]) -> Report:
         if not self._busy.acquire(blocking=False):
             raise KitError("The room is still at work.", next_step="wait for it to end")
         try:
-            self._adopt()
+            self._adopt_active()
             before = self.phase
-            self.phase, self.touched = meanwhile, time.monotonic()
+            self.phase, self.last_action = during, time.monotonic()
             self._refresh()
             try:
-                report = deed()
+                report = action()
             except Exception as error:
                 # A failure half-way can be healed or reset, so the buttons for that stay.
-                self.phase = "broken" if self._player_is_on() else "idle" if meanwhile != "resetting" else before
+                self.phase = "broken" if self._scenario_is_active() else "idle" if during != "resetting" else before
                 self.log.append(f"✗ {error}")
                 raise
             self.marks[mark] = time.time()
             self.log.append(f"✓ {mark} in {report.seconds:.1f} s")
-            self.phase = afterwards
+            self.phase = after
             return report
         finally:
             self._busy.release()
             self._refresh()
 
-    def _player_is_on(self) -> bool:
+    def _scenario_is_active(self) -> bool:
         try:
-            return self._player.on is not None
+            return self._player.active is not None
         except LabError:
             return True
 
-    def _hear(self, words: str) -> None:
-        self.log.append(words.split("\n")[0])
+    def _log_step(self, message: str) -> None:
+        self.log.append(message.split("\n")[0])
         self._refresh()
 
     def _refresh(self) -> None:
-        if self._desk:
-            self._desk.refresh()
+        if self._panel:
+            self._panel.refresh()
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        if self._desk is None:
-            self._desk = Desk(self)
-        return bundle(self._desk.widget, repr(self))
+        if self._panel is None:
+            self._panel = ControlPanel(self)
+        return bundle(self._panel.widget, repr(self))

@@ -150,7 +150,7 @@ def draw(name: str, prometheus: Prometheus, minutes: float = 5) -> None:
     figure.patch.set_alpha(0)
     figure.suptitle(title, color=GREY)
     grid = figure.add_gridspec(height, 24)
-    said = []
+    descriptions = []
     for panel in shown:
         x, y, width, tall = panel.place
         table = series_of(panel, prometheus, seconds, now)
@@ -162,8 +162,8 @@ def draw(name: str, prometheus: Prometheus, minutes: float = 5) -> None:
             _number(axes, next(iter(newest.values()), None), panel.unit)
         else:
             _lines(axes, table, panel, seconds)
-        said.append(f"{panel.title}: " + (", ".join(f"{k} {v:.3g}" for k, v in newest.items()) or NO_DATA))
-    show(figure, f"Dashboard {title}, the last {minutes:g} minutes; newest values. {'; '.join(said)}.")
+        descriptions.append(f"{panel.title}: " + (", ".join(f"{k} {v:.3g}" for k, v in newest.items()) or NO_DATA))
+    show(figure, f"Dashboard {title}, the last {minutes:g} minutes; newest values. {'; '.join(descriptions)}.")
 
 
 def _number(axes: Any, value: float | None, unit: str) -> None:

@@ -20,20 +20,20 @@ import psycopg
 from labkit.views.bounded import Bounded
 from labstack import Lab
 from labstack.backends.base import Endpoints
-from labstack.clients import broker, canary, http
+from labstack.clients import broker, http, probe_event
 from labstack.errors import LabError
 
 ROWS_EVERY = 0.1
 """Seconds between two queries of a database."""
 REQUESTS_EVERY = 0.2
 STATES_EVERY = 1.0
-AGAIN_AFTER = 0.5
+RETRY_AFTER = 0.5
 """Seconds until an unavailable source is retried."""
 REMEMBERED = 20_000
 """The number of events that are remembered: their orders, because inboxes do not name the order, and their records."""
 
 # Rows committed since the previous snapshot: exact, however long a transaction took.
-NEWS = """
+NEW_ROWS = """
     WITH now AS (SELECT pg_current_snapshot()::text AS snapshot)
     SELECT now.snapshot, news.* FROM now LEFT JOIN (
         SELECT 'row', id::text, type, aggregateid::text, extract(epoch FROM created_at)::float8
@@ -52,7 +52,7 @@ Stage = Literal["request", "row", "record", "handled", "given up"]
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """One observation.
 
     Attributes
@@ -99,7 +99,7 @@ class States:
     traced: frozenset[str] = frozenset()
 
 
-Listener = Callable[[list[Seen], States | None], None]
+Listener = Callable[[list[Observation], States | None], None]
 """Receives new observations; called from the feed's threads."""
 
 
@@ -120,7 +120,7 @@ class Feed:
         self._threads: list[threading.Thread] = []
         self._orders: Bounded[str, str] = Bounded(REMEMBERED)
         self._published: Bounded[str, bool] = Bounded(REMEMBERED)
-        self.trouble: dict[str, str] = {}
+        self.errors: dict[str, str] = {}
         """The sources that are unavailable, with the error of each."""
 
     @property
@@ -133,14 +133,14 @@ class Feed:
         """Whether the feed is reading."""
         return any(thread.is_alive() for thread in self._threads)
 
-    def listen(self, listener: Listener) -> None:
+    def subscribe(self, listener: Listener) -> None:
         """Add a listener. It receives everything that is committed after this method returns."""
         with self._lock:
             self._listeners.append(listener)
             if len(self._listeners) == 1:
                 self._begin()
 
-    def leave(self, listener: Listener) -> None:
+    def unsubscribe(self, listener: Listener) -> None:
         """Remove a listener. When the last one leaves, the feed stops reading."""
         with self._lock:
             if listener in self._listeners:
@@ -154,16 +154,16 @@ class Feed:
 
     def _begin(self) -> None:
         self._stop = threading.Event()
-        where = self._lab.endpoints
+        endpoints = self._lab.endpoints
         # The topics' ends come before the tables' snapshots: a record that is read always proves its row, but a row
         # between the two moments would wait forever for a record that is not read.
-        records = _Records(self, where, self._stop)
-        readers = [_Rows(self, where, service) for service in where.services]
+        records = _RecordReader(self, endpoints, self._stop)
+        readers = [_RowReader(self, endpoints, service) for service in endpoints.services]
         work: list[tuple[str, Callable[[], None], float]] = [
-            *((f"{reader.service}-db", reader.look, ROWS_EVERY) for reader in readers),
-            ("kafka", records.look, 0.0),
-            ("envoy", _Requests(self, self._lab).look, REQUESTS_EVERY),
-            ("lab", _Parts(self, self._lab).look, STATES_EVERY),
+            *((f"{reader.service}-db", reader.read, ROWS_EVERY) for reader in readers),
+            ("kafka", records.read, 0.0),
+            ("envoy", _RequestReader(self, self._lab).read, REQUESTS_EVERY),
+            ("lab", _StateReader(self, self._lab).read, STATES_EVERY),
         ]
         self._threads = [
             threading.Thread(target=self._repeat, args=(self._stop, *one), name=f"labkit-feed-{one[0]}", daemon=True)
@@ -172,31 +172,31 @@ class Feed:
         for thread in self._threads:
             thread.start()
 
-    def _repeat(self, stop: threading.Event, name: str, look: Callable[[], None], every: float) -> None:
-        """Read a source repeatedly. Record an unavailable source in `trouble`, and retry it."""
+    def _repeat(self, stop: threading.Event, name: str, read: Callable[[], None], every: float) -> None:
+        """Read a source repeatedly. Record an unavailable source in `errors`, and retry it."""
         while not stop.is_set():
             began = time.monotonic()
             try:
-                look()
-                self.trouble.pop(name, None)
+                read()
+                self.errors.pop(name, None)
                 # A query of a long table costs more, so it runs less often.
                 wait = max(every, 3 * (time.monotonic() - began)) if every else 0.0
             except (psycopg.Error, LabError, httpx.HTTPError, OSError) as error:
-                self.trouble[name] = f"{name} does not answer: {str(error).strip().splitlines()[0]}"
-                wait = AGAIN_AFTER
+                self.errors[name] = f"{name} does not answer: {str(error).strip().splitlines()[0]}"
+                wait = RETRY_AFTER
             stop.wait(wait)
         with contextlib.suppress(Exception):
-            look.__self__.close()  # type: ignore[attr-defined]  # all of them are methods of readers
+            read.__self__.close()  # type: ignore[attr-defined]  # all of them are methods of readers
 
-    def tell(self, seen: list[Seen], states: States | None = None) -> None:
+    def notify(self, observations: list[Observation], states: States | None = None) -> None:
         """Pass observations to every listener."""
-        for one in seen:
+        for one in observations:
             if one.order_id and one.event_id:
                 self._orders[one.event_id] = one.order_id
             if one.stage == "record":
                 self._published[one.event_id] = True
         for listener in list(self._listeners):
-            listener(seen, states)
+            listener(observations, states)
 
     def was_published(self, event_id: str) -> bool:
         """Report whether the record of an event has been read."""
@@ -213,20 +213,20 @@ class _Reader:
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
 
-    def look(self) -> None:
+    def read(self) -> None:
         """Read once, and report new observations."""
 
     def close(self) -> None:
         """Disconnect from the source."""
 
 
-class _Rows(_Reader):
+class _RowReader(_Reader):
     """The outbox and the inbox of one service."""
 
-    def __init__(self, feed: Feed, where: Endpoints, service: str) -> None:
+    def __init__(self, feed: Feed, endpoints: Endpoints, service: str) -> None:
         super().__init__(feed)
         self.service = service
-        self._url = where.databases[service]
+        self._url = endpoints.databases[service]
         self._database: psycopg.Connection[Any] | None = None
         self._before = ""
         with contextlib.suppress(psycopg.Error):
@@ -243,32 +243,32 @@ class _Rows(_Reader):
         row = self._connection().execute("SELECT pg_current_snapshot()::text").fetchone()
         return str(row[0]) if row else ""
 
-    def look(self) -> None:
+    def read(self) -> None:
         if not self._before:
             self._before = self._snapshot()
-        found = self._connection().execute(NEWS, {"before": self._before}).fetchall()
+        found = self._connection().execute(NEW_ROWS, {"before": self._before}).fetchall()
         self._before = found[0][0]
-        news = [
-            Seen(stage, self.service, kind, order or self.feed.order_of(event), event, at)
+        observations = [
+            Observation(stage, self.service, kind, order or self.feed.order_of(event), event, at)
             for _, stage, event, kind, order, at in found
-            if stage and kind != canary.TYPE
+            if stage and kind != probe_event.TYPE
         ]
-        if news:
-            self.feed.tell(news)
+        if observations:
+            self.feed.notify(observations)
 
     def close(self) -> None:
         if self._database is not None:
             self._database.close()
 
 
-class _Records(_Reader):
+class _RecordReader(_Reader):
     """The topics of the events and of the dead letters."""
 
-    def __init__(self, feed: Feed, where: Endpoints, stop: threading.Event) -> None:
+    def __init__(self, feed: Feed, endpoints: Endpoints, stop: threading.Event) -> None:
         super().__init__(feed)
-        self._kafka = where.kafka
+        self._kafka = endpoints.kafka
         self._stop = stop
-        self._topics = [f"{service}.{kind}" for service in where.services for kind in ("events", "dlq")]
+        self._topics = [f"{service}.{kind}" for service in endpoints.services for kind in ("events", "dlq")]
         self._start: dict[tuple[str, int], int] | None = None
         with contextlib.suppress(LabError):
             self._start = self._ends()
@@ -276,30 +276,30 @@ class _Records(_Reader):
     def _ends(self) -> dict[tuple[str, int], int]:
         return broker.end_offsets(self._kafka, broker.partitions(self._kafka, self._topics))
 
-    def look(self) -> None:
+    def read(self) -> None:
         """Read until the feed stops; the consumer resumes by itself when its broker is back."""
         if self._start is None:
             self._start = self._ends()
         with broker.reading(self._kafka, self._start) as consumer:
             while not self._stop.is_set():
-                news = []
+                observations = []
                 record = broker.poll(consumer, 0.05)
                 while record is not None:
-                    news += self._seen(record)
-                    record = broker.poll(consumer, 0.0) if len(news) < 200 else None
-                if news:
-                    self.feed.tell(news)
+                    observations += self._observations(record)
+                    record = broker.poll(consumer, 0.0) if len(observations) < 200 else None
+                if observations:
+                    self.feed.notify(observations)
 
-    def _seen(self, record: broker.Record) -> list[Seen]:
-        if record.type == canary.TYPE:
+    def _observations(self, record: broker.Record) -> list[Observation]:
+        if record.type == probe_event.TYPE:
             return []
         service, _, kind = record.topic.partition(".")
         stage: Stage = "record" if kind == "events" else "given up"
         event = record.headers.get("ce_id") or ""
-        return [Seen(stage, service, record.type, record.key or "", event, record.time / 1000, record=record)]
+        return [Observation(stage, service, record.type, record.key or "", event, record.time / 1000, record=record)]
 
 
-class _Requests(_Reader):
+class _RequestReader(_Reader):
     """The gateway's requests to each service, from Envoy's counters."""
 
     def __init__(self, feed: Feed, lab: Lab) -> None:
@@ -307,54 +307,58 @@ class _Requests(_Reader):
         self._lab = lab
         self._before: dict[str, int] | None = None
         with contextlib.suppress(LabError, httpx.HTTPError):
-            self._before = self._counted()
+            self._before = self._counts()
 
-    def _counted(self) -> dict[str, int]:
-        counted: dict[str, int] = {}
+    def _counts(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
         for name, value in self._lab.mesh.statistics(REQUESTS).items():
             if match := DESTINATION.search(name):
-                counted[match[1]] = counted.get(match[1], 0) + value
-        return counted
+                counts[match[1]] = counts.get(match[1], 0) + value
+        return counts
 
-    def look(self) -> None:
-        now = self._counted()
+    def read(self) -> None:
+        now = self._counts()
         before, self._before = self._before, now
         if before is None:
             return
         # A lower counter means that Envoy was restarted.
-        more = {service: n - before.get(service, 0) if n >= before.get(service, 0) else n for service, n in now.items()}
-        news = [Seen("request", service, at=time.time(), times=n) for service, n in more.items() if n]
-        if news:
-            self.feed.tell(news)
+        increase = {
+            service: n - before.get(service, 0) if n >= before.get(service, 0) else n for service, n in now.items()
+        }
+        observations = [
+            Observation("request", service, at=time.time(), times=n) for service, n in increase.items() if n
+        ]
+        if observations:
+            self.feed.notify(observations)
 
 
-class _Parts(_Reader):
+class _StateReader(_Reader):
     """The states of the components, and the services that send data to Prometheus and Jaeger."""
 
     def __init__(self, feed: Feed, lab: Lab) -> None:
         super().__init__(feed)
         self._lab = lab
-        self._looks = 0
+        self._reads = 0
         self._names: list[str] = []
 
-    def look(self) -> None:
+    def read(self) -> None:
         # The list of components is refreshed only now and then: the whole status takes ten times as long.
-        if self._looks % 10 == 0:
+        if self._reads % 10 == 0:
             self._names = list(self._lab.status(memory=False).components)
-        self._looks += 1
+        self._reads += 1
         backend = self._lab.backend
         states: dict[str, str] = {name: backend.inspect(name).state for name in self._names}
-        where = self._lab.endpoints.observers
+        endpoints = self._lab.endpoints.observers
         scraped: frozenset[str] = frozenset()
         traced: frozenset[str] = frozenset()
         with contextlib.suppress(httpx.HTTPError, ValueError, KeyError, TypeError):
-            if "prometheus" in where:
-                asked = {"query": 'up{job="services"} == 1'}
+            if "prometheus" in endpoints:
+                parameters = {"query": 'up{job="services"} == 1'}
                 answer = httpx.get(
-                    f"{where['prometheus']}/api/v1/query", params=asked, timeout=1, trust_env=False
+                    f"{endpoints['prometheus']}/api/v1/query", params=parameters, timeout=1, trust_env=False
                 ).json()
                 scraped = frozenset(one["metric"]["service"] for one in answer["data"]["result"])
         with contextlib.suppress(httpx.HTTPError, ValueError, KeyError, TypeError):
-            if "jaeger" in where:
-                traced = frozenset(http.get(f"{where['jaeger']}/api/services", timeout=1).json()["data"] or ())
-        self.feed.tell([], States(states, scraped, traced))
+            if "jaeger" in endpoints:
+                traced = frozenset(http.get(f"{endpoints['jaeger']}/api/services", timeout=1).json()["data"] or ())
+        self.feed.notify([], States(states, scraped, traced))

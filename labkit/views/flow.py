@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from labkit.aliases import Aliases
 from labkit.views.bounded import Bounded
 from labkit.views.drawing.colours import BLUE, ORANGE
-from labkit.views.feed import Feed, Seen, States
+from labkit.views.feed import Feed, Observation, States
 from labkit.views.live import LiveView, Page, script
 from labkit.waiting import wait_until
 
@@ -33,7 +33,7 @@ CELL = "padding:0.25em 0.5em;border-top:1px solid var(--jp-border-color2,#bbb);"
 
 
 @dataclass
-class Passing:
+class EventInFlight:
     """One event in flight.
 
     Attributes
@@ -60,8 +60,8 @@ class Lane:
 
     rows: int = 0
     records: int = 0
-    waiting: dict[str, Passing] = field(default_factory=dict)
-    latest: deque[Passing] = field(default_factory=lambda: deque(maxlen=SHOWN))
+    waiting: dict[str, EventInFlight] = field(default_factory=dict)
+    latest: deque[EventInFlight] = field(default_factory=lambda: deque(maxlen=SHOWN))
 
 
 class FlowPage(Page):
@@ -97,17 +97,17 @@ class Flow(LiveView):
         self.seconds = seconds
         self.lanes = {service: Lane() for service in feed.services}
         self._aliases = aliases
-        self._events: Bounded[str, Passing] = Bounded(REMEMBERED)
-        self._drawn = ""
+        self._events: Bounded[str, EventInFlight] = Bounded(REMEMBERED)
+        self._last_html = ""
         self._deadline = time.monotonic() + seconds
         super().__init__(feed)
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         """Listen for the rest of the time. A page that is opened later does not start the view again."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             return
-        super()._begin()
+        super()._start()
         timer = threading.Timer(left, self.stop)
         timer.name, timer.daemon = "labkit-flow-end", True
         timer.start()
@@ -115,62 +115,66 @@ class Flow(LiveView):
     def wait(self, records: int, timeout: float = 30) -> None:
         """Wait until the view has seen `records` records with their rows, and no row is waiting."""
 
-        def all_there() -> bool:
+        def all_published() -> bool:
             with self._lock:
                 lanes = self.lanes.values()
-                seen = sum(min(lane.rows, lane.records) for lane in lanes)
-                return seen >= records and not any(lane.waiting for lane in lanes)
+                complete = sum(min(lane.rows, lane.records) for lane in lanes)
+                return complete >= records and not any(lane.waiting for lane in lanes)
 
-        wait_until(all_there, min(timeout, self.seconds), what=f"{records} records in the view")
+        wait_until(all_published, min(timeout, self.seconds), what=f"{records} records in the view")
 
     # -- observations ----------------------------------------------------------------------------------------------
 
-    def take(self, seen: list[Seen], states: States | None) -> None:
-        for one in seen:
+    def apply(self, observations: list[Observation], states: States | None) -> None:
+        for one in observations:
             if one.stage == "row":
-                self._take_row(one)
+                self._apply_row(one)
             elif one.stage == "record":
-                self._take_record(one)
+                self._apply_record(one)
 
-    def _take_row(self, seen: Seen) -> None:
-        event = self._event(seen)
+    def _apply_row(self, observation: Observation) -> None:
+        event = self._event(observation)
         if event is None or event.row:
             return
         event.row, event.changed = True, time.monotonic()
-        lane = self.lanes[seen.service]
+        lane = self.lanes[observation.service]
         lane.rows += 1
         if not event.record:
-            lane.waiting[seen.event_id] = event
+            lane.waiting[observation.event_id] = event
 
-    def _take_record(self, seen: Seen) -> None:
-        event = self._event(seen)
+    def _apply_record(self, observation: Observation) -> None:
+        event = self._event(observation)
         if event is None or event.record:
             return  # a duplicate: delivery is at least once
         event.record, event.changed = True, time.monotonic()
-        lane = self.lanes[seen.service]
+        lane = self.lanes[observation.service]
         lane.records += 1
         if not event.row:  # a record proves its row, which may be deleted already, or not seen yet
             event.row = True
             lane.rows += 1
-        lane.waiting.pop(seen.event_id, None)
+        lane.waiting.pop(observation.event_id, None)
         lane.latest.appendleft(event)
 
-    def _event(self, seen: Seen) -> Passing | None:
+    def _event(self, observation: Observation) -> EventInFlight | None:
         """Return the event of an observation; None if its record had arrived before this view listened."""
-        known = self._events.get(seen.event_id)
+        known = self._events.get(observation.event_id)
         if known is None:
-            if seen.service not in self.lanes or (seen.stage == "row" and self._feed.was_published(seen.event_id)):
+            if observation.service not in self.lanes or (
+                observation.stage == "row" and self._feed.was_published(observation.event_id)
+            ):
                 return None
-            known = self._events[seen.event_id] = Passing(seen.service, seen.type, seen.order_id)
+            known = self._events[observation.event_id] = EventInFlight(
+                observation.service, observation.type, observation.order_id
+            )
         return known
 
     # -- showing ---------------------------------------------------------------------------------------------------
 
     def batch(self) -> dict[str, Any] | None:
-        drawn, self._drawn = self._drawn, self.html()
-        return {"html": self._drawn} if self._drawn != drawn else None
+        previous, self._last_html = self._last_html, self.html()
+        return {"html": self._last_html} if self._last_html != previous else None
 
-    def whole(self) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
         return {"html": self.html()}
 
     def text(self) -> str:
@@ -178,7 +182,7 @@ class Flow(LiveView):
             lines = [f"{'service':<10} {'outbox rows':>11}   {'records':>7}   {'waiting':>7}"]
             for service, lane in self.lanes.items():
                 lines.append(f"{service:<10} {lane.rows:>11} → {lane.records:>7}   {len(lane.waiting):>7}")
-            return "\n".join([*lines, *sorted(self._feed.trouble.values())])
+            return "\n".join([*lines, *sorted(self._feed.errors.values())])
 
     def html(self) -> str:
         """Return the observations so far as HTML."""
@@ -188,22 +192,22 @@ class Flow(LiveView):
         )
         with self._lock:
             body = "".join(self._lane(service, lane) for service, lane in self.lanes.items())
-            spoken = html.escape(self.spoken(), quote=True)
+            summary = html.escape(self.summary(), quote=True)
         return (
-            f"<figure role='img' aria-label='{spoken}' style='margin:0'>"
+            f"<figure role='img' aria-label='{summary}' style='margin:0'>"
             f"<table style='width:100%;border-collapse:collapse'><thead>{head}</thead><tbody>{body}</tbody></table>"
             f"<figcaption><small><span style='color:{ORANGE}'>■</span> ◌ committed, waits for Debezium &nbsp; "
             f"<span style='color:{BLUE}'>■</span> ● a record in Kafka</small></figcaption></figure>"
         )
 
-    def spoken(self) -> str:
+    def summary(self) -> str:
         """Return the observations so far in one sentence for each service, as alt text."""
         with self._lock:
-            told = [
+            descriptions = [
                 f"{service}: {lane.rows} outbox rows, {lane.records} records in Kafka, {len(lane.waiting)} waiting"
                 for service, lane in self.lanes.items()
             ]
-        return "Outbox flow. " + ". ".join(told) + "."
+        return "Outbox flow. " + ". ".join(descriptions) + "."
 
     def _lane(self, service: str, lane: Lane) -> str:
         waiting = list(lane.waiting.values())
@@ -218,10 +222,10 @@ class Flow(LiveView):
             f"<td style='{CELL}text-align:left;width:54%'>{right}</td></tr>"
         )
 
-    def _chip(self, event: Passing, colour: str, sign: str) -> str:
+    def _chip(self, event: EventInFlight, colour: str, sign: str) -> str:
         fresh = "font-weight:bold" if self.live and time.monotonic() - event.changed < FRESH else ""
-        words = f"{sign} {event.type} · {self._aliases.known(event.order_id)}"
-        return f"<span style='{CHIP.format(colour=colour, more=fresh)}'>{html.escape(words)}</span>"
+        text = f"{sign} {event.type} · {self._aliases.known(event.order_id)}"
+        return f"<span style='{CHIP.format(colour=colour, more=fresh)}'>{html.escape(text)}</span>"
 
     def __repr__(self) -> str:
         return (

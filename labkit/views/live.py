@@ -16,15 +16,15 @@ from typing import Any, Protocol
 import anywidget
 import traitlets
 
-from labkit.views.feed import Feed, Seen, States
+from labkit.views.feed import Feed, Observation, States
 
-BATCH_EVERY = 0.1
+BATCH_INTERVAL = 0.1
 """The minimum interval between two messages to the page, in seconds."""
 
-PULSE_EVERY = 2.0
+PULSE_INTERVAL = 2.0
 """Seconds after which the page gets a message even if nothing happens."""
 
-UNSEEN_FOR = 150.0
+HEARTBEAT_TIMEOUT = 150.0
 """The timeout for a page's heartbeat, in seconds. A browser may let a hidden tab send only once a minute."""
 
 PAGE = Path(__file__).parent / "page"
@@ -69,18 +69,18 @@ class LiveView(ABC):
     page_class: type[Page]
     """The class of the view's widget."""
 
-    pulse = PULSE_EVERY
+    pulse = PULSE_INTERVAL
 
     def __init__(self, feed: Feed, page: Receiver | None = None) -> None:
         self._feed = feed
         self._lock = threading.RLock()
         self._page = page
         self._pages: set[str] = set()
-        self._spoken = time.monotonic()
+        self._last_heartbeat = time.monotonic()
         self._stopped = threading.Event()
-        self._news = threading.Event()
+        self._updated = threading.Event()
         self._sender: threading.Thread | None = None
-        self._begin()
+        self._start()
 
     # -- public interface ------------------------------------------------------------------------------------------
 
@@ -92,8 +92,8 @@ class LiveView(ABC):
     def stop(self) -> None:
         """Stop listening. The observations so far remain. Stopping twice is harmless."""
         self._stopped.set()
-        self._news.set()
-        self._feed.leave(self._hear)
+        self._updated.set()
+        self._feed.unsubscribe(self._receive)
         if self._sender and self._sender is not threading.current_thread():
             self._sender.join(5)
 
@@ -104,7 +104,7 @@ class LiveView(ABC):
     # -- implemented by each view ----------------------------------------------------------------------------------
 
     @abstractmethod
-    def take(self, seen: list[Seen], states: States | None) -> None:
+    def apply(self, observations: list[Observation], states: States | None) -> None:
         """Apply new observations; called under the view's lock."""
 
     @abstractmethod
@@ -112,45 +112,45 @@ class LiveView(ABC):
         """Return the changes for the page since the last call, and clear them; called under the view's lock."""
 
     @abstractmethod
-    def whole(self) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
         """Return the complete state for a page that starts to show the view; called under the view's lock."""
 
     # -- listening and sending -------------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         self._stopped.clear()
-        self._spoken = time.monotonic()
-        self._feed.listen(self._hear)
-        self._sender = threading.Thread(target=self._tell, name="labkit-view", daemon=True)
+        self._last_heartbeat = time.monotonic()
+        self._feed.subscribe(self._receive)
+        self._sender = threading.Thread(target=self._send_updates, name="labkit-view", daemon=True)
         self._sender.start()
 
-    def _hear(self, seen: list[Seen], states: States | None) -> None:
+    def _receive(self, observations: list[Observation], states: States | None) -> None:
         with self._lock:
-            self.take(seen, states)
-        self._news.set()
+            self.apply(observations, states)
+        self._updated.set()
 
-    def _tell(self) -> None:
+    def _send_updates(self) -> None:
         while self.live:
-            self._news.wait(self.pulse)
-            self._news.clear()
+            self._updated.wait(self.pulse)
+            self._updated.clear()
             if self._page is not None:
                 with self._lock:
                     batch = self.batch()
-                trouble = sorted(self._feed.trouble.values())
-                self._page.send({"kind": "batch", "trouble": trouble, **(batch or {})})
-            if time.monotonic() - self._spoken > UNSEEN_FOR:
+                errors = sorted(self._feed.errors.values())
+                self._page.send({"kind": "batch", "trouble": errors, **(batch or {})})
+            if time.monotonic() - self._last_heartbeat > HEARTBEAT_TIMEOUT:
                 self._pages.clear()  # a page that comes back is a new one
                 self.stop()
-            self._stopped.wait(BATCH_EVERY)
+            self._stopped.wait(BATCH_INTERVAL)
         if self._page is not None:
             self._page.send({"kind": "over"})
 
     def state(self) -> dict[str, Any]:
         """Return the complete state for a page that starts to show the view."""
         with self._lock:
-            return self.whole()
+            return self.snapshot()
 
-    def hear_page(self, message: dict[str, Any]) -> None:
+    def handle_message(self, message: dict[str, Any]) -> None:
         """Handle a message of a page: it shows the view, or no longer does."""
         who = str(message.get("view", ""))
         if message.get("kind") == "gone":
@@ -158,11 +158,11 @@ class LiveView(ABC):
             if not self._pages:
                 self.stop()
             return
-        self._spoken = time.monotonic()
+        self._last_heartbeat = time.monotonic()
         if who not in self._pages:
             self._pages.add(who)
             if not self.live:
-                self._begin()
+                self._start()
             if self._page is not None:
                 self._page.send({"kind": "whole", "view": who, **self.state()})
                 if not self.live:
@@ -172,16 +172,16 @@ class LiveView(ABC):
         """Return the view's widget, to be placed beside others."""
         if not isinstance(self._page, Page):
             self._page = self.page_class(state=self.state())
-            self._page.on_msg(lambda widget, message, buffers: self.hear_page(message))
+            self._page.on_msg(lambda widget, message, buffers: self.handle_message(message))
         return self._page
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return bundle(self.widget(), repr(self))
 
 
-def bundle(widget: Any, words: str) -> dict[str, Any]:
+def bundle(widget: Any, text: str) -> dict[str, Any]:
     """Return a widget's MIME bundle for a cell, with a text that stays the same between runs."""
     shown = widget._repr_mimebundle_()
     # anywidget returns data, or data and metadata.
     data = shown[0] if isinstance(shown, tuple) else shown
-    return {**data, "text/plain": words}
+    return {**data, "text/plain": text}

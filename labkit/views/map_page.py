@@ -26,13 +26,13 @@ from labkit.views.live import PAGE, script
 from labkit.views.system_map import SystemMap
 from labstack import Lab
 from labstack.errors import LabError
-from labstack.jupyter.doors import end_with_parent, launcher_entry
+from labstack.jupyter.web_pages import end_with_parent, launcher_entry
 
 TITLE = "System map"
-KEPT = 200
+MAX_MESSAGES = 200
 """Number of messages that are kept for pages. A page that comes later gets the complete state."""
 
-LARGEST = 10_000
+MAX_MESSAGE_BYTES = 10_000
 """Maximum size of a page's message in bytes."""
 
 
@@ -41,11 +41,11 @@ def entry() -> dict[str, Any]:
     return launcher_entry(TITLE, PAGE / "map.svg", ["-m", "labkit.views.map_page"])
 
 
-class Outbox:
+class MessageQueue:
     """Keeps a view's messages, numbered, until the pages fetch them. It stands in for the widget of a notebook."""
 
     def __init__(self) -> None:
-        self._messages: deque[tuple[int, dict[str, Any]]] = deque(maxlen=KEPT)
+        self._messages: deque[tuple[int, dict[str, Any]]] = deque(maxlen=MAX_MESSAGES)
         self._last = 0
         self._lock = threading.Lock()
 
@@ -77,8 +77,8 @@ class LiveMap:
         self._lab = lab or Lab()
         self._lock = threading.Lock()
         self._map: SystemMap | None = None
-        self._of: Any = None
-        self._outbox = Outbox()
+        self._map_endpoints: Any = None
+        self._queue = MessageQueue()
 
     def state(self) -> dict[str, Any]:
         """Return the map's complete state: of the running lab, or of one in which nothing runs."""
@@ -91,15 +91,15 @@ class LiveMap:
     def messages(self, after: int, view: str) -> tuple[int, list[dict[str, Any]]]:
         """Return the last message's number, and the messages after `after` for a page."""
         self._current()
-        last, found = self._outbox.after(after)
+        last, found = self._queue.after(after)
         if found is None:
             found = [{"kind": "whole", "view": view, **self.state()}]
         return last, found
 
-    def hear(self, message: dict[str, Any]) -> None:
+    def handle_message(self, message: dict[str, Any]) -> None:
         """Handle a message of a page."""
         if (view := self._current()) is not None:
-            view.hear_page(message)
+            view.handle_message(message)
 
     def stop(self) -> None:
         """Stop the view."""
@@ -109,21 +109,21 @@ class LiveMap:
     def _stop(self) -> None:
         if self._map is not None:
             self._map.stop()
-        self._map = self._of = None
+        self._map = self._map_endpoints = None
 
     def _current(self) -> SystemMap | None:
         """Return the view of the running lab; None if no lab runs. A restarted lab with other ports has a new one."""
         with self._lock:
-            where = None
+            endpoints = None
             with contextlib.suppress(LabError):
-                where = self._lab.endpoints
-            if where is None or not where.services:
+                endpoints = self._lab.endpoints
+            if endpoints is None or not endpoints.services:
                 self._stop()
-            elif where != self._of:
+            elif endpoints != self._map_endpoints:
                 self._stop()
-                self._outbox = Outbox()  # so that every page gets the complete state
-                self._map = SystemMap(Feed(self._lab), Aliases(), page=self._outbox)
-                self._of = where
+                self._queue = MessageQueue()  # so that every page gets the complete state
+                self._map = SystemMap(Feed(self._lab), Aliases(), page=self._queue)
+                self._map_endpoints = endpoints
             return self._map
 
 
@@ -139,11 +139,11 @@ def page(state: dict[str, Any], direct: str) -> str:
     """
     style = (PAGE / "views.css").read_text(encoding="utf-8")
     code = script("system_map.js").replace("export default { render };", "")
-    begin = ", ".join(json.dumps(value).replace("<", "\\u003c") for value in (state, direct))
+    data = ", ".join(json.dumps(value).replace("<", "\\u003c") for value in (state, direct))
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{TITLE}</title>"
         f"<style>body {{ margin: 8px; font-family: sans-serif }}\n{style}</style><body><div id='view'></div>"
-        f"<script>{code}{(PAGE / 'alone.js').read_text(encoding='utf-8')}alone(render, {begin});</script></body></html>"
+        f"<script>{code}{(PAGE / 'alone.js').read_text(encoding='utf-8')}alone(render, {data});</script></body></html>"
     )
 
 
@@ -153,24 +153,24 @@ def serve(port: int) -> None:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            where = urlsplit(self.path)
-            if where.path.rsplit("/", 1)[-1] != "messages":
+            url = urlsplit(self.path)
+            if url.path.rsplit("/", 1)[-1] != "messages":
                 return self._answer(page(live.state(), f"http://127.0.0.1:{port}/{secret}"), "text/html")
-            asked = parse_qs(where.query)
-            after = asked.get("after", [""])[0]
-            last, found = live.messages(int(after) if after.isdecimal() else 0, asked.get("view", [""])[0])
+            query = parse_qs(url.query)
+            after = query.get("after", [""])[0]
+            last, found = live.messages(int(after) if after.isdecimal() else 0, query.get("view", [""])[0])
             self._answer(json.dumps({"last": last, "messages": found}), "application/json")
 
         def do_POST(self) -> None:
             size = self.headers.get("Content-Length", "")
-            if not size.isdecimal() or int(size) > LARGEST:
+            if not size.isdecimal() or int(size) > MAX_MESSAGE_BYTES:
                 return self.send_error(413)
             try:
                 message = json.loads(self.rfile.read(int(size)))
             except ValueError:
                 return self.send_error(400)
             if isinstance(message, dict):
-                live.hear(message)
+                live.handle_message(message)
             self._answer("{}", "application/json")
 
         def _answer(self, text: str, kind: str) -> None:

@@ -13,7 +13,7 @@ import psycopg
 
 from labkit.aliases import Aliases
 from labkit.views.drawing.colours import BLUE, GREEN, GREY, ORANGE, SERVICES, VERMILION
-from labkit.views.feed import Feed, Seen, States
+from labkit.views.feed import Feed, Observation, States
 from labkit.views.live import LiveView, Page, script
 from labstack import Lab
 from labstack.clients import broker
@@ -52,7 +52,7 @@ class Row:
 
 
 @dataclass
-class Place:
+class ServicePositions:
     """The positions of one service's events.
 
     Attributes
@@ -69,7 +69,7 @@ class Place:
         Next offset of each partition of the service's topic.
     behind : dict
         The number of records that each reader still has to handle.
-    away : str
+    error : str
         The reason why the database is unavailable; empty if it is available.
     """
 
@@ -83,10 +83,10 @@ class Place:
     rows: list[Row] = field(default_factory=list)
     offsets: dict[int, int] = field(default_factory=dict)
     behind: dict[str, int] = field(default_factory=dict)
-    away: str = ""
+    error: str = ""
 
     @property
-    def taken(self) -> int:
+    def relay_position(self) -> int:
         """The relay's position: what was sent to it while it is connected, else what it has confirmed."""
         return self.sent if self.sent is not None else (self.confirmed or 0)
 
@@ -114,60 +114,60 @@ class Positions(LiveView):
     pulse = 0.4
 
     def __init__(self, feed: Feed, lab: Lab, aliases: Aliases) -> None:
-        self._where = lab.endpoints
+        self._endpoints = lab.endpoints
         self._aliases = aliases
-        self.places = {service: Place() for service in self._where.services}
+        self.by_service = {service: ServicePositions() for service in self._endpoints.services}
         self._databases: dict[str, psycopg.Connection[Any]] = {}
         self._offsets_at = 0.0
-        self.look()
+        self.query()
         super().__init__(feed)
 
-    def take(self, seen: list[Seen], states: States | None) -> None:
+    def apply(self, observations: list[Observation], states: States | None) -> None:
         """Apply nothing; an observation only triggers the next query."""
 
-    def look(self) -> None:
+    def query(self) -> None:
         """Query the positions now."""
-        for service, place in self.places.items():
+        for service, positions in self.by_service.items():
             try:
-                self._look_at_log(service, place)
-                place.away = ""
+                self._query_log(service, positions)
+                positions.error = ""
             except psycopg.Error as error:
-                place.away = f"{service}-db does not answer: {str(error).strip().splitlines()[0]}"
-                place.sent, place.active = None, False
+                positions.error = f"{service}-db does not answer: {str(error).strip().splitlines()[0]}"
+                positions.sent, positions.active = None, False
         if time.monotonic() - self._offsets_at > OFFSETS_EVERY:
             self._offsets_at = time.monotonic()
             with contextlib.suppress(LabError):
-                self._look_at_topics()
+                self._query_topics()
 
-    def _look_at_log(self, service: str, place: Place) -> None:
+    def _query_log(self, service: str, positions: ServicePositions) -> None:
         database = self._databases.get(service)
         if database is None or database.closed:
-            url = self._where.databases[service]
+            url = self._endpoints.databases[service]
             database = psycopg.connect(url, autocommit=True, connect_timeout=1, options="-c statement_timeout=2000")
             self._databases[service] = database
         found = database.execute(POSITIONS).fetchone()
         assert found is not None  # the query always returns one row
-        end, place.end_lsn, confirmed, confirmed_lsn, restart_lsn, sent, active = found
-        place.end = int(end)
-        place.confirmed = None if confirmed is None else int(confirmed)
-        place.sent = None if sent is None else int(sent)
-        place.confirmed_lsn, place.restart_lsn = confirmed_lsn or "-", restart_lsn or "-"
-        place.active = bool(active)
+        end, positions.end_lsn, confirmed, confirmed_lsn, restart_lsn, sent, active = found
+        positions.end = int(end)
+        positions.confirmed = None if confirmed is None else int(confirmed)
+        positions.sent = None if sent is None else int(sent)
+        positions.confirmed_lsn, positions.restart_lsn = confirmed_lsn or "-", restart_lsn or "-"
+        positions.active = bool(active)
         rows = database.execute(NEWEST, [ROWS]).fetchall()
-        place.rows = [Row(kind, order, int(at), lsn) for kind, order, at, lsn in rows]
+        positions.rows = [Row(kind, order, int(at), lsn) for kind, order, at, lsn in rows]
 
-    def _look_at_topics(self) -> None:
-        kafka = self._where.kafka
-        topics = {f"{service}.events": service for service in self.places}
+    def _query_topics(self) -> None:
+        kafka = self._endpoints.kafka
+        topics = {f"{service}.events": service for service in self.by_service}
         ends = broker.end_offsets(kafka, broker.partitions(kafka, topics))
-        committed = {reader: broker.committed_offsets(kafka, reader) for reader in self.places}
+        committed = {reader: broker.committed_offsets(kafka, reader) for reader in self.by_service}
         for topic, service in topics.items():
-            mine = {partition: end for (name, partition), end in ends.items() if name == topic}
-            self.places[service].offsets = mine
-            self.places[service].behind = {
-                reader: sum(max(0, end - committed[reader].get((topic, p), 0)) for p, end in mine.items())
-                for reader in self.places
-                if any((topic, p) in committed[reader] for p in mine)
+            offsets = {partition: end for (name, partition), end in ends.items() if name == topic}
+            self.by_service[service].offsets = offsets
+            self.by_service[service].behind = {
+                reader: sum(max(0, end - committed[reader].get((topic, p), 0)) for p, end in offsets.items())
+                for reader in self.by_service
+                if any((topic, p) in committed[reader] for p in offsets)
             }
 
     # -- showing ---------------------------------------------------------------------------------------------------
@@ -178,16 +178,18 @@ class Positions(LiveView):
             rows = [
                 {
                     "service": service,
-                    "newest row": place.rows[0].type if place.rows else "-",
-                    "stands at": place.rows[0].lsn if place.rows else "-",
-                    "slot confirmed": place.confirmed_lsn,
-                    "log ends": place.end_lsn,
-                    "unconfirmed bytes": place.end - (place.confirmed or 0) if place.confirmed is not None else None,
-                    "reader": "yes" if place.active else "no",
-                    "topic's records": sum(place.offsets.values()),
-                    "behind": ", ".join(f"{reader} {n}" for reader, n in place.behind.items()),
+                    "newest row": positions.rows[0].type if positions.rows else "-",
+                    "stands at": positions.rows[0].lsn if positions.rows else "-",
+                    "slot confirmed": positions.confirmed_lsn,
+                    "log ends": positions.end_lsn,
+                    "unconfirmed bytes": positions.end - (positions.confirmed or 0)
+                    if positions.confirmed is not None
+                    else None,
+                    "reader": "yes" if positions.active else "no",
+                    "topic's records": sum(positions.offsets.values()),
+                    "behind": ", ".join(f"{reader} {n}" for reader, n in positions.behind.items()),
                 }
-                for service, place in self.places.items()
+                for service, positions in self.by_service.items()
             ]
         return pd.DataFrame(rows)
 
@@ -197,17 +199,17 @@ class Positions(LiveView):
     @property
     def alt(self) -> str:
         """The picture in words."""
-        told = []
-        for service, place in self.places.items():
-            waiting = sum(row.at > place.taken for row in place.rows)
-            behind = ", ".join(f"{reader} {n} behind" for reader, n in place.behind.items())
-            reader = "is read" if place.active else "has no reader"
-            told.append(f"{service}: slot {reader}, {waiting} of the newest rows wait, {behind}")
-        return "Positions. " + ". ".join(told) + "."
+        summary = []
+        for service, positions in self.by_service.items():
+            waiting = sum(row.at > positions.relay_position for row in positions.rows)
+            behind = ", ".join(f"{reader} {n} behind" for reader, n in positions.behind.items())
+            reader = "is read" if positions.active else "has no reader"
+            summary.append(f"{service}: slot {reader}, {waiting} of the newest rows wait, {behind}")
+        return "Positions. " + ". ".join(summary) + "."
 
     def html(self) -> str:
         """Return the view as HTML."""
-        body = "".join(self._row(service, place) for service, place in self.places.items())
+        body = "".join(self._row(service, positions) for service, positions in self.by_service.items())
         heads = ("service", "outbox: newest rows", "write-ahead log, its newest end at the right", "topic", "readers")
         head = "".join(f"<th>{one}</th>" for one in heads)
         legend = (
@@ -221,56 +223,60 @@ class Positions(LiveView):
             f"style='margin:0'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{legend}</figure>"
         )
 
-    def _row(self, service: str, place: Place) -> str:
-        rows = "<br>".join(self._outbox_row(row, place) for row in place.rows) or "-"
-        offsets = " ".join(f"p{p}:<b>{end}</b>" for p, end in sorted(place.offsets.items()))
+    def _row(self, service: str, positions: ServicePositions) -> str:
+        rows = "<br>".join(self._outbox_row(row, positions) for row in positions.rows) or "-"
+        offsets = " ".join(f"p{p}:<b>{end}</b>" for p, end in sorted(positions.offsets.items()))
         behind = "<br>".join(
             f"{html.escape(reader)}: {'up to date' if n == 0 else f'<b>{n} behind</b>'}"
-            for reader, n in place.behind.items()
+            for reader, n in positions.behind.items()
         )
         colour = SERVICES.get(service, GREY)
         return (
             f"<tr><td><b><span style='color:{colour}'>■</span> {html.escape(service)}</b></td><td>{rows}</td>"
-            f"<td>{self._ruler(place)}</td><td>{html.escape(service)}.events<br>{offsets}</td><td>{behind}</td></tr>"
+            f"<td>{self._ruler(positions)}</td><td>{html.escape(service)}.events<br>{offsets}</td><td>{behind}</td></tr>"
         )
 
-    def _outbox_row(self, row: Row, place: Place) -> str:
-        colour, sign = (ORANGE, "◌") if row.at > place.taken else (BLUE, "●")
-        words = f"{row.type} · {self._aliases.known(row.order_id)}"
-        return f"<span style='color:{colour}'>{sign}</span> {html.escape(words)} <small>{row.lsn}</small>"
+    def _outbox_row(self, row: Row, positions: ServicePositions) -> str:
+        colour, sign = (ORANGE, "◌") if row.at > positions.relay_position else (BLUE, "●")
+        text = f"{row.type} · {self._aliases.known(row.order_id)}"
+        return f"<span style='color:{colour}'>{sign}</span> {html.escape(text)} <small>{row.lsn}</small>"
 
-    def _ruler(self, place: Place) -> str:
-        if place.away:
-            return f"✕ {html.escape(place.away)}"
-        if place.confirmed is None:
+    def _ruler(self, positions: ServicePositions) -> str:
+        if positions.error:
+            return f"✕ {html.escape(positions.error)}"
+        if positions.confirmed is None:
             return "✕ there is no slot: nobody would know from where to read"
-        span = max(place.end - place.confirmed, SHORTEST) * 1.1
-        width = 300
+        span = max(positions.end - positions.confirmed, SHORTEST) * 1.1
+        width, relayed = 300, positions.relay_position
 
         def x(at: int) -> float:
-            return 8 + (width - 16) * max(0.0, 1 - (place.end - at) / span)
+            return 8 + (width - 16) * max(0.0, 1 - (positions.end - at) / span)
 
         marks = "".join(
-            f"<circle cx='{x(row.at):.1f}' cy='22' r='4' fill='{ORANGE if row.at > place.taken else BLUE}'/>"
-            for row in place.rows
-            if place.end - row.at < span
+            f"<circle cx='{x(row.at):.1f}' cy='22' r='4' fill='{ORANGE if row.at > relayed else BLUE}'/>"
+            for row in positions.rows
+            if positions.end - row.at < span
         )
-        sent = f"<text x='{x(place.sent):.1f}' y='14' fill='{VERMILION}'>▼</text>" if place.sent is not None else ""
-        behind = place.end - place.confirmed
-        told = f"{behind:,} bytes unconfirmed" + ("" if place.active else " · <b>nobody reads the slot</b>")
+        sent = (
+            f"<text x='{x(positions.sent):.1f}' y='14' fill='{VERMILION}'>▼</text>"
+            if positions.sent is not None
+            else ""
+        )
+        behind = positions.end - positions.confirmed
+        summary = f"{behind:,} bytes unconfirmed" + ("" if positions.active else " · <b>nobody reads the slot</b>")
         return (
             f"<svg width='{width}' height='36' style='font-size:11px;text-anchor:middle'>"
             f"<line x1='8' y1='22' x2='{width - 8}' y2='22' stroke='{GREY}' stroke-width='2'/>"
             f"<line x1='{width - 8}' y1='12' x2='{width - 8}' y2='32' stroke='{GREY}' stroke-width='2'/>{marks}{sent}"
-            f"<text x='{x(place.confirmed):.1f}' y='35' fill='{GREEN}'>▲</text></svg><br>"
-            f"<small>{place.confirmed_lsn} … {place.end_lsn} · {told}</small>"
+            f"<text x='{x(positions.confirmed):.1f}' y='35' fill='{GREEN}'>▲</text></svg><br>"
+            f"<small>{positions.confirmed_lsn} … {positions.end_lsn} · {summary}</small>"
         )
 
     def batch(self) -> dict[str, Any] | None:
-        self.look()
+        self.query()
         return {"html": self.html()}
 
-    def whole(self) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
         return {"html": self.html()}
 
     def stop(self) -> None:

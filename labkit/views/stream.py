@@ -13,18 +13,18 @@ import pandas as pd
 
 from labkit.aliases import Aliases, end
 from labkit.inspect.records import RecordView
-from labkit.views.drawing.timeline import UNDOING
-from labkit.views.feed import Feed, Seen, States
+from labkit.views.drawing.timeline import UNDO_EVENTS
+from labkit.views.feed import Feed, Observation, States
 from labkit.views.live import LiveView, Page, script
 from labstack.clients import broker
 
-KEPT = 500
+MAX_LINES = 500
 """The number of records that are kept; older ones are only counted."""
 
-AT_ONCE = 60
+BATCH_LINES = 60
 """The maximum number of records in one message to the page; the newest are sent."""
 
-LONGEST = 4000
+MAX_TEXT_LENGTH = 4000
 """The maximum number of a record's characters that are shown."""
 
 COLUMNS = ("time", "topic", "order", "type", "partition", "offset")
@@ -35,23 +35,28 @@ class Line:
     """One record of the table. Its cells are computed on demand, because its order may get a name later."""
 
     number: int
-    seen: Seen
+    observation: Observation
     record: broker.Record
 
     def cells(self, aliases: Aliases) -> tuple[str, ...]:
         """Return the content of the columns."""
-        seen, record = self.seen, self.record
-        clock = datetime.fromtimestamp(seen.at, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        order = aliases.known(seen.order_id) if seen.order_id else "-"
-        return (clock, record.topic, order, seen.type or "?", str(record.partition), str(record.offset))
+        observation, record = self.observation, self.record
+        clock = datetime.fromtimestamp(observation.at, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        order = aliases.known(observation.order_id) if observation.order_id else "-"
+        return (clock, record.topic, order, observation.type or "?", str(record.partition), str(record.offset))
 
     def to_page(self, aliases: Aliases) -> dict[str, Any]:
         """Return the line in the page's format, with the record's headers and payload."""
         view = RecordView(self.record, aliases, naming=False)
         headers = "\n".join(f"{name}: {'-' if value is None else value}" for name, value in view.headers.items())
         value = json.dumps(view.value, indent=2, ensure_ascii=False)
-        whole = f"{headers}\n\n{value}"[:LONGEST]
-        return {"n": self.number, "cells": self.cells(aliases), "back": self.seen.type in UNDOING, "whole": whole}
+        text = f"{headers}\n\n{value}"[:MAX_TEXT_LENGTH]
+        return {
+            "n": self.number,
+            "cells": self.cells(aliases),
+            "back": self.observation.type in UNDO_EVENTS,
+            "whole": text,
+        }
 
 
 class StreamPage(Page):
@@ -77,14 +82,14 @@ class EventStream(LiveView):
         self._aliases = aliases
         self.count = 0
         """The number of records seen, including those that are no longer kept."""
-        self._lines: deque[Line] = deque(maxlen=KEPT)
-        self._new: deque[Line] = deque(maxlen=AT_ONCE)
-        self._nameless: deque[str] = deque(maxlen=AT_ONCE)
+        self._lines: deque[Line] = deque(maxlen=MAX_LINES)
+        self._new: deque[Line] = deque(maxlen=BATCH_LINES)
+        self._unnamed: deque[str] = deque(maxlen=BATCH_LINES)
         """Orders that the page has shown before they got their names."""
         super().__init__(feed)
 
-    def take(self, seen: list[Seen], states: States | None) -> None:
-        for one in seen:
+    def apply(self, observations: list[Observation], states: States | None) -> None:
+        for one in observations:
             if one.record is not None:
                 self.count += 1
                 line = Line(self.count, one, one.record)
@@ -94,28 +99,28 @@ class EventStream(LiveView):
     def _shown(self, lines: Iterable[Line]) -> list[dict[str, Any]]:
         shown = []
         for line in lines:
-            order = line.seen.order_id
-            if order and order not in self._nameless and self._aliases.known(order) == end(order):
-                self._nameless.append(order)
+            order = line.observation.order_id
+            if order and order not in self._unnamed and self._aliases.known(order) == end(order):
+                self._unnamed.append(order)
             shown.append(line.to_page(self._aliases))
         return shown
 
-    def _named(self) -> dict[str, str]:
+    def _new_names(self) -> dict[str, str]:
         """Return the names that orders got after the page had shown them, by the text that it shows."""
-        named = {end(order): name for order in self._nameless if (name := self._aliases.known(order)) != end(order)}
-        if named:
-            self._nameless = deque((order for order in self._nameless if end(order) not in named), maxlen=AT_ONCE)
-        return named
+        names = {end(order): name for order in self._unnamed if (name := self._aliases.known(order)) != end(order)}
+        if names:
+            self._unnamed = deque((order for order in self._unnamed if end(order) not in names), maxlen=BATCH_LINES)
+        return names
 
     def batch(self) -> dict[str, Any] | None:
-        named = self._named()
+        names = self._new_names()
         lines = self._shown(self._new)
         self._new.clear()
-        return {"lines": lines, "named": named, "count": self.count} if lines or named else None
+        return {"lines": lines, "named": names, "count": self.count} if lines or names else None
 
-    def whole(self) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
         self._new.clear()
-        return {"lines": self._shown(list(self._lines)[-AT_ONCE:]), "count": self.count, "kept": KEPT}
+        return {"lines": self._shown(list(self._lines)[-BATCH_LINES:]), "count": self.count, "kept": MAX_LINES}
 
     def table(self, order: str = "", type: str = "", topic: str = "") -> pd.DataFrame:
         """Return the kept records, newest last.

@@ -10,15 +10,15 @@ from labkit.aliases import Aliases
 from labkit.views.drawing import map_drawing
 from labkit.views.drawing.colours import SERVICES
 from labkit.views.drawing.map_drawing import BOXES
-from labkit.views.drawing.timeline import UNDOING
-from labkit.views.feed import Feed, Seen, States
-from labkit.views.keep import keep
+from labkit.views.drawing.timeline import UNDO_EVENTS
+from labkit.views.feed import Feed, Observation, States
 from labkit.views.live import PAGE, LiveView, Page, Receiver, script
+from labkit.views.picture_files import save_picture
 
-TOLD = 6
+RECENT = 6
 """The number of recent observations listed in words, below the picture."""
 
-Way = str
+Direction = str
 """``on``, or ``back`` for events that undo an order."""
 
 
@@ -54,27 +54,27 @@ class SystemMap(LiveView):
         """The number of those on the way back."""
         self.given_up = 0
         self.states = States()
-        self._lit: Counter[tuple[str, Way]] = Counter()
-        self._told: deque[tuple[Seen, Way]] = deque(maxlen=TOLD)
+        self._lit: Counter[tuple[str, Direction]] = Counter()
+        self._recent: deque[tuple[Observation, Direction]] = deque(maxlen=RECENT)
         self._changed = True
         super().__init__(feed, page)
 
     # -- observations ----------------------------------------------------------------------------------------------
 
-    def take(self, seen: list[Seen], states: States | None) -> None:
-        for one in seen:
-            way = "back" if one.type in UNDOING else "on"
-            for arrow in _passes(one, way):
+    def apply(self, observations: list[Observation], states: States | None) -> None:
+        for one in observations:
+            direction = "back" if one.type in UNDO_EVENTS else "on"
+            for arrow in _arrows_of(one, direction):
                 self.passed[arrow] += one.times
-                self.back[arrow] += one.times if way == "back" else 0
-                self._lit[arrow, way] += one.times
+                self.back[arrow] += one.times if direction == "back" else 0
+                self._lit[arrow, direction] += one.times
             self.given_up += one.stage == "given up"
-            self._told.appendleft((one, way))
+            self._recent.appendleft((one, direction))
         if states is not None and states != self.states:
             self.states, self._changed = states, True
 
-    def _words(self, one: Seen, way: Way) -> str:
-        sign = "↩ " if way == "back" else ""
+    def _describe(self, one: Observation, direction: Direction) -> str:
+        sign = "↩ " if direction == "back" else ""
         order = f"{self._aliases.known(one.order_id)} · " if one.order_id else ""
         match one.stage:
             case "request":
@@ -103,8 +103,8 @@ class SystemMap(LiveView):
         )
         for service in SERVICES:
             api = f"{_name(service)}API"
-            heard = passed[f"Kafka>{api}:forward"] + passed[f"Kafka>{api}:undo"]
-            notes[api] = f"{heard} handled"
+            handled = passed[f"Kafka>{api}:forward"] + passed[f"Kafka>{api}:undo"]
+            notes[api] = f"{handled} handled"
             notes[f"{_name(service)}Outbox"] = _count(passed[f"{api}>{_name(service)}Outbox"], "row")
         return notes
 
@@ -148,32 +148,32 @@ class SystemMap(LiveView):
     def save(self, path: str | Path) -> Path:
         """Write the picture to an SVG or PNG file."""
         style = (PAGE / "views.css").read_text(encoding="utf-8")
-        return keep(self.svg().replace("<defs>", f"<style>{style}</style><defs>", 1), path)
+        return save_picture(self.svg().replace("<defs>", f"<style>{style}</style><defs>", 1), path)
 
     def text(self) -> str:
         with self._lock:
             notes, off = self.notes(), self.off()
             lines = [f"{box.name:<18} {off.get(box.id) or notes.get(box.id, ''):<20}".rstrip() for box in BOXES]
-            return "\n".join([*lines, "", *(self._words(*told) for told in self._told)])
+            return "\n".join([*lines, "", *(self._describe(*entry) for entry in self._recent)])
 
     def batch(self) -> dict[str, Any] | None:
-        lit = [[arrow, way, times] for (arrow, way), times in self._lit.items()]
+        lit = [[arrow, direction, times] for (arrow, direction), times in self._lit.items()]
         self._lit.clear()
         if not lit and not self._changed:
             return None
         self._changed = False
-        return {"lit": lit, **self._now()}
+        return {"lit": lit, **self._content()}
 
-    def whole(self) -> dict[str, Any]:
-        return {"svg": map_drawing.draw(self.notes(), self.off(), self.dead(), self.alt), **self._now()}
+    def snapshot(self) -> dict[str, Any]:
+        return {"svg": map_drawing.draw(self.notes(), self.off(), self.dead(), self.alt), **self._content()}
 
-    def _now(self) -> dict[str, Any]:
+    def _content(self) -> dict[str, Any]:
         return {
             "notes": self.notes(),
             "off": self.off(),
             "dead": self.dead(),
             "alt": self.alt,
-            "told": [[self._words(one, way), way] for one, way in self._told],
+            "told": [[self._describe(one, direction), direction] for one, direction in self._recent],
         }
 
     def __repr__(self) -> str:
@@ -183,7 +183,7 @@ class SystemMap(LiveView):
         )
 
 
-def _passes(one: Seen, way: Way) -> list[str]:
+def _arrows_of(one: Observation, direction: Direction) -> list[str]:
     """Return the arrows on the path of an observation."""
     name = _name(one.service)
     match one.stage:
@@ -194,7 +194,7 @@ def _passes(one: Seen, way: Way) -> list[str]:
         case "record":
             return [f"{name}Outbox>Debezium", "Debezium>Kafka"]
         case "handled":
-            return [f"Kafka>{name}API:{'undo' if way == 'back' else 'forward'}"]
+            return [f"Kafka>{name}API:{'undo' if direction == 'back' else 'forward'}"]
     return []
 
 

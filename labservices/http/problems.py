@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from labservices.storage.database import DatabaseAway
+from labservices.storage.database import DatabaseUnavailable
 
 TITLES = {
     400: "Bad request",
@@ -64,7 +64,7 @@ class Problem(Exception):
         detail: str,
         errors: list[tuple[str, str]] | None = None,
         headers: dict[str, str] | None = None,
-        more: dict[str, Any] | None = None,
+        members: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -72,7 +72,7 @@ class Problem(Exception):
         self.detail = detail
         self.errors = errors
         self.headers = headers
-        self.more = more or {}
+        self.members = members or {}
 
     def response(self) -> JSONResponse:
         """Return the problem as an HTTP response."""
@@ -81,7 +81,7 @@ class Problem(Exception):
             "title": TITLES.get(self.status, "Error"),
             "status": self.status,
             "detail": self.detail,
-            **self.more,
+            **self.members,
         }
         if self.errors is not None:
             body["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in self.errors]
@@ -98,7 +98,7 @@ def invalid(pointer: str, detail: str) -> Problem:
     return Problem(422, "invalid-request", "the request is not valid", [(pointer, detail)])
 
 
-def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI descriptions of a route's error responses."""
     schema = {"$ref": "#/components/schemas/ProblemDetails"}
     content = {"application/problem+json": {"schema": schema}}
@@ -112,8 +112,8 @@ def install(app: FastAPI) -> None:
     async def problem(request: Request, error: Problem) -> JSONResponse:
         return error.response()
 
-    @app.exception_handler(DatabaseAway)
-    async def away(request: Request, error: DatabaseAway) -> JSONResponse:
+    @app.exception_handler(DatabaseUnavailable)
+    async def database_unavailable(request: Request, error: DatabaseUnavailable) -> JSONResponse:
         detail = "the service's database is unavailable; nothing was changed, so try again later"
         return Problem(503, "database-away", detail, headers={"Retry-After": "1"}).response()
 
@@ -132,9 +132,9 @@ def install(app: FastAPI) -> None:
         return Problem(500, "internal-error", "the service failed; see its log for the cause").response()
 
 
-def _pointer(place: tuple[int | str, ...]) -> str:
+def _pointer(location: tuple[int | str, ...]) -> str:
     """Return a location in the body as a JSON pointer (``#/items/0/sku``), any other as the parameter's name."""
-    where, *path = place
+    where, *path = location
     if where != "body":
         return str(path[0]) if path else str(where)
     return "#" + "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)

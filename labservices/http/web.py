@@ -26,14 +26,14 @@ from labservices.service import Service
 from labservices.settings import Settings
 from labservices.storage.database import Database
 from labservices.telemetry import metrics
-from labservices.telemetry.tracing import coming_from, span
+from labservices.telemetry.tracing import extract_context, span
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 UNTRACED = ("/metrics", "/healthz/", "/manage/")
 """Paths that monitoring polls; their requests are not traced."""
 
-ANSWER_SECONDS = 5.0
+RESPONSE_SECONDS = 5.0
 """Time limit of a request in seconds; a suspended database would otherwise block it forever."""
 
 PREFIX = re.compile(r"(/[\w.~@%-]+)+/?")
@@ -57,13 +57,13 @@ def make_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     problems.install(app)
-    app.include_router(service.make_router(database, settings), responses=problems.answers(400, 422, 503))
+    app.include_router(service.make_router(database, settings), responses=problems.error_responses(400, 422, 503))
     app.include_router(_health(database, consumer))
     app.include_router(_management(database, consumer), include_in_schema=False)
     app.add_middleware(BehindPrefix)
-    app.add_middleware(Patience)
+    app.add_middleware(RequestTimeout)
     app.add_middleware(Telemetry, version=settings.service_version)
-    _describe_problems(app)
+    _document_problems(app)
     return app
 
 
@@ -105,10 +105,10 @@ class Telemetry:
             return
         status = 500
         traced: dict[str, str] | None = None
-        begin = time.perf_counter()
+        start = time.perf_counter()
         method = scope["method"] if scope["method"] in METHODS else "other"
 
-        async def note_status(message: Message) -> None:
+        async def send_with_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -120,15 +120,15 @@ class Telemetry:
         traceparent = headers[b"traceparent"].decode("latin-1") if b"traceparent" in headers else None
         try:
             if scope["path"].startswith(UNTRACED):
-                await self._app(scope, receive, note_status)
+                await self._app(scope, receive, send_with_status)
                 return
-            with span(method, SpanKind.SERVER, coming_from(traceparent)) as current:
-                await self._app(scope, receive, note_status)
+            with span(method, SpanKind.SERVER, extract_context(traceparent)) as current:
+                await self._app(scope, receive, send_with_status)
                 traced = metrics.exemplar()
                 _describe(current, method, _route(scope), status)
         finally:
             metrics.HTTP_REQUESTS.labels(method, _route(scope), status).inc()
-            metrics.HTTP_DURATION.labels(method, _route(scope)).observe(time.perf_counter() - begin, traced)
+            metrics.HTTP_DURATION.labels(method, _route(scope)).observe(time.perf_counter() - start, traced)
 
 
 def _route(scope: Scope) -> str:
@@ -146,7 +146,7 @@ def _describe(current: Span, method: str, route: str, status: int) -> None:
         current.set_status(StatusCode.ERROR)
 
 
-class Patience:
+class RequestTimeout:
     """Responds with 503 when a request times out. The request's work continues, or hangs, without a client."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -157,23 +157,23 @@ class Patience:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answering = given_up = False
+        responding = timed_out = False
 
-        async def send_unless_given_up(message: Message) -> None:
-            nonlocal answering
-            if not given_up:
-                answering = True
+        async def send_unless_timed_out(message: Message) -> None:
+            nonlocal responding
+            if not timed_out:
+                responding = True
                 await send(message)
 
-        async def answer() -> None:
-            await self._app(scope, receive, send_unless_given_up)
+        async def respond() -> None:
+            await self._app(scope, receive, send_unless_timed_out)
 
-        request = asyncio.create_task(answer())
-        await asyncio.wait({request}, timeout=ANSWER_SECONDS)
-        if request.done() or answering:
+        request = asyncio.create_task(respond())
+        await asyncio.wait({request}, timeout=RESPONSE_SECONDS)
+        if request.done() or responding:
             await request
             return
-        given_up = True
+        timed_out = True
         detail = "no response in time; the request may have been processed (an Idempotency-Key makes it safe to retry)"
         problem = Problem(503, "no-answer-in-time", detail, headers={"Retry-After": "1"})
         await problem.response()(scope, receive, send)
@@ -186,8 +186,8 @@ class Check:
     a time.
     """
 
-    def __init__(self, ask: Callable[[], None]) -> None:
-        self._ask = ask
+    def __init__(self, probe: Callable[[], None]) -> None:
+        self._probe = probe
         self._running: asyncio.Task[str] | None = None
 
     async def __call__(self) -> str:
@@ -199,7 +199,7 @@ class Check:
 
     def _result(self) -> str:
         try:
-            self._ask()
+            self._probe()
         except Exception as error:
             return str(error) or repr(error)
         return "ok"
@@ -215,17 +215,17 @@ def _health(database: Database, consumer: EventConsumer) -> APIRouter:
         """Report that the process is running, even if the database and the broker are unavailable."""
         return {"status": "live"}
 
-    @router.get("/healthz/ready", responses=problems.answers(503))
+    @router.get("/healthz/ready", responses=problems.error_responses(503))
     async def ready() -> dict[str, Any]:
         """Report whether the service can process requests.
 
         Without its database, the service can't process any request. Without the broker, it still accepts orders, and
         their events wait in the outbox; the status is then `degraded`.
         """
-        answers = await asyncio.gather(check_database(), check_broker())
-        checks = dict(zip(("database", "broker"), answers, strict=True))
+        results = await asyncio.gather(check_database(), check_broker())
+        checks = dict(zip(("database", "broker"), results, strict=True))
         if checks["database"] != "ok":
-            raise Problem(503, "not-ready", f"database: {checks['database']}", more={"checks": checks})
+            raise Problem(503, "not-ready", f"database: {checks['database']}", members={"checks": checks})
         status = "ready" if checks["broker"] == "ok" else "degraded"
         return {"status": status, "checks": checks, "consumer": consumer.state()["state"]}
 
@@ -263,7 +263,7 @@ def _management(database: Database, consumer: EventConsumer) -> APIRouter:
     def parked_records() -> dict[str, Any]:
         """List the parked records: dead letters, records behind them, and records that will be retried."""
         with database.transaction() as tx:
-            return {"items": parking.listing(tx.connection), "next_cursor": None}
+            return {"items": parking.list_parked(tx.connection), "next_cursor": None}
 
     @router.post("/dead-letters/{parking_id}/replay", status_code=202)
     def replay(parking_id: int) -> dict[str, Any]:
@@ -271,7 +271,7 @@ def _management(database: Database, consumer: EventConsumer) -> APIRouter:
         with database.transaction() as tx:
             if not parking.replay(tx.connection, parking_id):
                 raise not_found("dead letter", parking_id)
-        consumer.look_at_parked_records()
+        consumer.check_parked_records()
         return {"parking_id": parking_id}
 
     @router.post("/dead-letters/{parking_id}/discard")
@@ -280,13 +280,13 @@ def _management(database: Database, consumer: EventConsumer) -> APIRouter:
         with database.transaction() as tx:
             if not parking.discard(tx.connection, parking_id):
                 raise not_found("dead letter", parking_id)
-        consumer.look_at_parked_records()
+        consumer.check_parked_records()
         return {"parking_id": parking_id}
 
     return router
 
 
-def _describe_problems(app: FastAPI) -> None:
+def _document_problems(app: FastAPI) -> None:
     """Replace FastAPI's error schemas in the OpenAPI document with that of problem details."""
     describe = app.openapi
 

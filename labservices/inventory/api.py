@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from labservices.http.fields import NameInPath
 from labservices.http.paging import Cursor, Limit, Page, read_page
-from labservices.http.problems import answers, not_found
+from labservices.http.problems import error_responses, not_found
 from labservices.ids import uuid7
 from labservices.inventory.domain import Status
 from labservices.inventory.tables import products, reservations, stock_movements
@@ -76,7 +76,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
             rows, next_cursor = read_page(tx, _products, products.c.sku, limit, cursor)
         return Page(items=[Product.model_validate(row) for row in rows], next_cursor=next_cursor)
 
-    @router.get("/products/{sku}", responses=answers(404))
+    @router.get("/products/{sku}", responses=error_responses(404))
     def read_product(sku: NameInPath) -> Product:
         """Read one product."""
         with database.transaction() as tx:
@@ -85,7 +85,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
             raise not_found("product", sku)
         return Product.model_validate(row)
 
-    @router.post("/products/{sku}/restock", responses=answers(404))
+    @router.post("/products/{sku}/restock", responses=error_responses(404))
     def restock(sku: NameInPath, goods: Restock) -> Product:
         """Add delivered goods to a product's stock."""
         update = products.update().where(products.c.sku == sku).values(on_hand=products.c.on_hand + goods.quantity)

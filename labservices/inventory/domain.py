@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from labservices.messaging.events import INSUFFICIENT_STOCK, ORDER_CANCELLED, Line, Shortage
-from labservices.steps import OutOfStep
+from labservices.steps import ContradictingEvent
 
 
 class Status(StrEnum):
@@ -62,7 +62,7 @@ def undo(status: Status) -> Status | None:
 
     Raises
     ------
-    OutOfStep
+    ContradictingEvent
         If the goods have left: the order is COMPLETED, after which nothing is undone.
     """
     match status:
@@ -71,7 +71,7 @@ def undo(status: Status) -> Status | None:
         case Status.RESERVED:
             return Status.RELEASED
         case Status.SHIPPED:
-            raise OutOfStep("received an error event for an order whose goods have left")
+            raise ContradictingEvent("received an error event for an order whose goods have left")
         case _:
             return None
 
@@ -81,9 +81,9 @@ def complete(status: Status) -> bool:
 
     Raises
     ------
-    OutOfStep
+    ContradictingEvent
         If no goods are reserved, so that the order can't have been completed.
     """
     if status not in (Status.RESERVED, Status.SHIPPED):
-        raise OutOfStep(f"received OrderCompleted for an order whose reservation is {status}")
+        raise ContradictingEvent(f"received OrderCompleted for an order whose reservation is {status}")
     return status is Status.RESERVED

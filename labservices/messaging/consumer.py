@@ -19,7 +19,7 @@ from labservices.messaging.handling import EventHandling, Outcome
 from labservices.messaging.record import Record, read_message
 from labservices.service import Service
 from labservices.settings import Settings
-from labservices.storage.database import DatabaseAway
+from labservices.storage.database import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 _librdkafka_log = logging.getLogger("librdkafka")
@@ -28,17 +28,17 @@ _librdkafka_log.setLevel(logging.CRITICAL)  # it logs every connection attempt; 
 COMMIT_EVERY = 0.2
 """Seconds between two commits of offsets, while there are offsets to commit."""
 
-LOOK_EVERY = 1.0
+CHECK_EVERY = 1.0
 """Seconds between two checks for parked records, unless one is due earlier."""
 
-AWAY_RETRY = 0.5
+UNAVAILABLE_RETRY = 0.5
 """Seconds until the next retry while the database or the broker is unavailable."""
 
-JOIN_PATIENCE = 10.0
+JOIN_TIMEOUT = 10.0
 """Seconds to wait for a partition assignment. A broker that was suspended and resumes can lose a join request, and the
 client waits ``max.poll.interval.ms`` (five minutes) for the response. So the consumer joins again after this time."""
 
-IDLE_POLL = 0.1
+POLL_TIMEOUT = 0.1
 """Maximum duration of one poll in seconds, so that a request to pause or stop takes effect soon."""
 
 Partition = tuple[str, int]
@@ -88,11 +88,11 @@ class EventConsumer:
         self._admin: AdminClient | None = None
         self._assigned: set[Partition] = set()
         self._held: dict[Partition, Held] = {}
-        self._done: dict[Partition, int] = {}
+        self._handled_offsets: dict[Partition, int] = {}
         self._commit_due = 0.0
-        self._look_due = 0.0
+        self._check_due = 0.0
         self._join_due: float | None = None  # None while partitions are assigned
-        self._database_away = False
+        self._database_unavailable = False
 
     # --- called from other threads
 
@@ -100,33 +100,33 @@ class EventConsumer:
         """Start consuming."""
         self._thread.start()
 
-    def stop(self, patience: float = 1.5) -> None:
-        """Finish the current record, commit, and leave the group, waiting at most ``patience`` seconds."""
-        self._tell(stopping=True)
+    def stop(self, timeout: float = 1.5) -> None:
+        """Finish the current record, commit, and leave the group, waiting at most ``timeout`` seconds."""
+        self._request(stopping=True)
         if self._thread.ident:
-            self._thread.join(patience)
+            self._thread.join(timeout)
 
-    def pause(self, patience: float = 4.0) -> bool:
+    def pause(self, timeout: float = 4.0) -> bool:
         """Finish the current record, commit, and leave the group; return whether this finished in time."""
-        self._tell(paused=True)
+        self._request(paused=True)
         with self._changed:
-            return self._changed.wait_for(lambda: not self._consuming, patience)
+            return self._changed.wait_for(lambda: not self._consuming, timeout)
 
     def resume(self) -> None:
         """Join the group again."""
-        self._tell(paused=False)
+        self._request(paused=False)
 
     def state(self) -> dict[str, Any]:
         """Return the state of the consumer for display."""
         if not self._consuming:
-            doing = "paused" if self._paused else "stopped" if self._stopping else "starting"
-        elif self._database_away:
-            doing = "waiting for the database"
+            state = "paused" if self._paused else "stopped" if self._stopping else "starting"
+        elif self._database_unavailable:
+            state = "waiting for the database"
         else:
-            doing = "running" if self._join_due is None else "joining the group"
+            state = "running" if self._join_due is None else "joining the group"
         now = time.monotonic()
         return {
-            "state": doing,
+            "state": state,
             "assigned": [{"topic": topic, "partition": number} for topic, number in sorted(self._assigned)],
             "held": [
                 {
@@ -139,9 +139,9 @@ class EventConsumer:
             ],
         }
 
-    def look_at_parked_records(self) -> None:
+    def check_parked_records(self) -> None:
         """Check soon whether a parked record is due."""
-        self._look_due = 0.0
+        self._check_due = 0.0
 
     def check_broker(self, timeout: float) -> None:
         """Check that the broker responds.
@@ -161,7 +161,7 @@ class EventConsumer:
             self._admin = AdminClient(client_settings(self._service, self._settings), logger=_librdkafka_log)
         self._admin.list_topics(self._service.topics[0], timeout)
 
-    def _tell(self, *, paused: bool | None = None, stopping: bool = False) -> None:
+    def _request(self, *, paused: bool | None = None, stopping: bool = False) -> None:
         with self._changed:
             self._paused = self._paused if paused is None else paused
             self._stopping = self._stopping or stopping
@@ -179,7 +179,7 @@ class EventConsumer:
                     self._consume()
                 except Exception:  # a consumer that stops silently would be worse than any error
                     log.exception("the consumer failed; it rejoins its group")
-                    time.sleep(AWAY_RETRY)
+                    time.sleep(UNAVAILABLE_RETRY)
                 with self._changed:
                     self._consuming = False
                     self._changed.notify_all()
@@ -189,21 +189,21 @@ class EventConsumer:
         log.info("%s consumes %s", self._service.name, ", ".join(self._service.topics))
         try:
             while not (self._stopping or self._paused):
-                self._retry_what_is_due(consumer)
+                self._retry_held_records(consumer)
                 self._try_parked()
-                message = consumer.poll(IDLE_POLL)
+                message = consumer.poll(POLL_TIMEOUT)
                 if message is not None:
-                    self._take(consumer, message)
-                elif self._is_forgotten(consumer):  # after the poll, which delivers an assignment
+                    self._receive(consumer, message)
+                elif self._join_timed_out(consumer):  # after the poll, which delivers an assignment
                     break
-                if self._done and time.monotonic() >= self._commit_due:
+                if self._handled_offsets and time.monotonic() >= self._commit_due:
                     self._commit(consumer)
         finally:
             self._commit(consumer, wait=True)
             consumer.close()
             self._forget(self._assigned)
 
-    def _take(self, consumer: Consumer, message: Message) -> None:
+    def _receive(self, consumer: Consumer, message: Message) -> None:
         error = message.error()
         if error:  # a missing topic or an unavailable broker: librdkafka retries by itself
             log.debug("Kafka: %s", error)
@@ -213,58 +213,58 @@ class EventConsumer:
         if partition in self._held:  # it was fetched before the partition was paused
             self._held[partition].records.append(record)
         elif not self._handle(record):
-            self._held[partition] = Held(deque([record]), time.monotonic() + AWAY_RETRY)
+            self._held[partition] = Held(deque([record]), time.monotonic() + UNAVAILABLE_RETRY)
             consumer.pause([TopicPartition(*partition)])
 
     def _handle(self, record: Record) -> bool:
         """Handle or park one record; return False if the database is unavailable."""
         try:
             outcome = self._handling.handle(record)
-        except DatabaseAway as error:
-            self._note_database_away(error)
+        except DatabaseUnavailable as error:
+            self._note_database_unavailable(error)
             return False
         if outcome is Outcome.FAILED:
-            self._look_due = 0.0
+            self._check_due = 0.0
         if outcome is not Outcome.IGNORED:  # an ignored record needs no database
-            self._note_database_back()
-        if not self._done:
+            self._note_database_available()
+        if not self._handled_offsets:
             self._commit_due = time.monotonic() + COMMIT_EVERY
-        self._done[record.topic, record.partition] = record.offset + 1
+        self._handled_offsets[record.topic, record.partition] = record.offset + 1
         return True
 
     def _try_parked(self) -> None:
         """Retry the parked records that are due, for at most ``COMMIT_EVERY`` seconds before the next poll."""
         now = time.monotonic()
-        if now < self._look_due:
+        if now < self._check_due:
             return
         try:
             while self._handling.try_parked() is not None:
                 if time.monotonic() > now + COMMIT_EVERY:
                     return
             wait = self._handling.seconds_until_due()
-        except DatabaseAway as error:
-            self._note_database_away(error)
-            wait = AWAY_RETRY
-        self._look_due = time.monotonic() + (LOOK_EVERY if wait is None else min(wait, LOOK_EVERY))
+        except DatabaseUnavailable as error:
+            self._note_database_unavailable(error)
+            wait = UNAVAILABLE_RETRY
+        self._check_due = time.monotonic() + (CHECK_EVERY if wait is None else min(wait, CHECK_EVERY))
 
-    def _note_database_away(self, error: DatabaseAway) -> None:
-        if not self._database_away:
+    def _note_database_unavailable(self, error: DatabaseUnavailable) -> None:
+        if not self._database_unavailable:
             log.warning("the database is unavailable (%s); waiting for it", error)
-        self._database_away = True
+        self._database_unavailable = True
 
-    def _note_database_back(self) -> None:
-        if self._database_away:
+    def _note_database_available(self) -> None:
+        if self._database_unavailable:
             log.info("the database is available again")
-        self._database_away = False
+        self._database_unavailable = False
 
-    def _retry_what_is_due(self, consumer: Consumer) -> None:
+    def _retry_held_records(self, consumer: Consumer) -> None:
         for partition, held in list(self._held.items()):
             if held.due > time.monotonic():
                 continue
             while held.records and self._handle(held.records[0]):
                 held.records.popleft()
             if held.records:
-                held.due = time.monotonic() + AWAY_RETRY
+                held.due = time.monotonic() + UNAVAILABLE_RETRY
             else:
                 del self._held[partition]
                 consumer.resume([TopicPartition(*partition)])
@@ -285,30 +285,30 @@ class EventConsumer:
             },
             logger=_librdkafka_log,
         )
-        self._join_due = time.monotonic() + JOIN_PATIENCE
+        self._join_due = time.monotonic() + JOIN_TIMEOUT
         consumer.subscribe(
             self._service.topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
         return consumer
 
-    def _is_forgotten(self, consumer: Consumer) -> bool:
+    def _join_timed_out(self, consumer: Consumer) -> bool:
         """Report whether the group has not assigned partitions in time although the broker responds."""
         if self._join_due is None or time.monotonic() < self._join_due:
             return False
-        self._join_due = time.monotonic() + JOIN_PATIENCE
+        self._join_due = time.monotonic() + JOIN_TIMEOUT
         try:
             consumer.list_topics(self._service.topics[0], timeout=1)
         except KafkaException:
             return False
-        log.warning("the group assigned no partitions within %g s; rejoining it", JOIN_PATIENCE)
+        log.warning("the group assigned no partitions within %g s; rejoining it", JOIN_TIMEOUT)
         return True
 
     def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:
         """Commit the offsets of the handled records; with ``wait``, block until the broker responds."""
-        if not self._done:
+        if not self._handled_offsets:
             return
-        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in self._done.items()]
-        self._done.clear()
+        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in self._handled_offsets.items()]
+        self._handled_offsets.clear()
         try:
             if wait:
                 consumer.commit(offsets=offsets, asynchronous=False)
@@ -322,10 +322,10 @@ class EventConsumer:
         if error is None:
             return
         log.warning("the offset commit failed; it is retried for the assigned partitions: %s", error)
-        self._commit_due = time.monotonic() + AWAY_RETRY
+        self._commit_due = time.monotonic() + UNAVAILABLE_RETRY
         for one in offsets:
             if (one.topic, one.partition) in self._assigned:
-                self._done.setdefault((one.topic, one.partition), one.offset)
+                self._handled_offsets.setdefault((one.topic, one.partition), one.offset)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._join_due = None
@@ -337,14 +337,14 @@ class EventConsumer:
         self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._join_due = time.monotonic() + JOIN_PATIENCE
-        gone = {(one.topic, one.partition) for one in partitions}
+        self._join_due = time.monotonic() + JOIN_TIMEOUT
+        lost = {(one.topic, one.partition) for one in partitions}
         # The Kafka client keeps a partition paused after its loss; if reassigned, it would deliver no records.
-        consumer.resume([TopicPartition(*partition) for partition in gone & self._held.keys()])
-        self._forget(gone)
+        consumer.resume([TopicPartition(*partition) for partition in lost & self._held.keys()])
+        self._forget(lost)
 
     def _forget(self, partitions: set[Partition]) -> None:
         for partition in list(partitions):
             self._assigned.discard(partition)
             self._held.pop(partition, None)
-            self._done.pop(partition, None)
+            self._handled_offsets.pop(partition, None)

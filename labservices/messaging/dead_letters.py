@@ -11,14 +11,14 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from labservices.messaging.parking import Parked
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """Seconds within which the broker must acknowledge the record."""
 
-ROOM = 2 * 1024 * 1024
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 """Maximum size of a dead letter in bytes: the largest record that the broker accepts, plus the added headers."""
 
 
-class BrokerAway(Exception):
+class BrokerUnavailable(Exception):
     """The broker did not acknowledge the record in time. It may have stored it nevertheless."""
 
 
@@ -43,16 +43,20 @@ class DeadLetters:
 
         Raises
         ------
-        BrokerAway
+        BrokerUnavailable
             If the broker does not acknowledge the record in time.
         """
         if self._producer is None:
             self._producer = Producer(
                 self._settings
-                | {"enable.idempotence": True, "message.timeout.ms": int(PATIENCE * 1000), "message.max.bytes": ROOM}
+                | {
+                    "enable.idempotence": True,
+                    "message.timeout.ms": int(TIMEOUT * 1000),
+                    "message.max.bytes": MAX_MESSAGE_BYTES,
+                }
             )
         record = parked.record
-        story = {
+        description = {
             "dlq.service": self._service,
             "dlq.topic": record.topic,
             "dlq.partition": str(record.partition),
@@ -62,16 +66,18 @@ class DeadLetters:
             "dlq.time": datetime.now(UTC).isoformat(),
             "dlq.id": f"{self._service}-{parked.parking_id}",
         }
-        answers: list[KafkaError | None] = []
+        results: list[KafkaError | None] = []
 
-        def note(error: KafkaError | None, _: Message) -> None:
-            answers.append(error)
+        def on_delivery(error: KafkaError | None, _: Message) -> None:
+            results.append(error)
 
         try:
-            headers: dict[str, str | bytes | None] = {**record.headers, **story}
-            self._producer.produce(f"{self._service}.dlq", record.value, record.key, headers=headers, on_delivery=note)
-            self._producer.flush(PATIENCE + 1)
+            headers: dict[str, str | bytes | None] = {**record.headers, **description}
+            self._producer.produce(
+                f"{self._service}.dlq", record.value, record.key, headers=headers, on_delivery=on_delivery
+            )
+            self._producer.flush(TIMEOUT + 1)
         except (KafkaException, BufferError) as error:
-            raise BrokerAway(str(error)) from error
-        if not answers or answers[0] is not None:
-            raise BrokerAway(str(answers[0]) if answers else "no acknowledgement in time")
+            raise BrokerUnavailable(str(error)) from error
+        if not results or results[0] is not None:
+            raise BrokerUnavailable(str(results[0]) if results else "no acknowledgement in time")

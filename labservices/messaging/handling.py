@@ -21,12 +21,12 @@ from enum import StrEnum
 from opentelemetry.trace import Span
 
 from labservices.messaging import parking
-from labservices.messaging.dead_letters import BrokerAway, DeadLetters
+from labservices.messaging.dead_letters import BrokerUnavailable, DeadLetters
 from labservices.messaging.inbox import Admission, Inbox
 from labservices.messaging.parking import Failure, Parked, State
 from labservices.messaging.record import Envelope, Record, event_type, open_record
 from labservices.service import Handler, Service
-from labservices.storage.database import Database, DatabaseAway, Transaction
+from labservices.storage.database import Database, DatabaseUnavailable, Transaction
 from labservices.telemetry import event_spans, metrics
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class EventHandling:
 
         Raises
         ------
-        DatabaseAway
+        DatabaseUnavailable
             If the database is unavailable. Nothing is changed, and the failure does not count against the record.
         """
         name = "unknown"
@@ -86,7 +86,7 @@ class EventHandling:
                 envelope, handler = found
                 name = envelope.event.type()
                 outcome = self._in_one_transaction(envelope, handler)
-        except DatabaseAway:
+        except DatabaseUnavailable:
             raise
         except Exception as error:
             failure = Failure.of(error, attempts=1)
@@ -102,7 +102,7 @@ class EventHandling:
 
         Raises
         ------
-        DatabaseAway
+        DatabaseUnavailable
             If the database is unavailable.
         """
         parked = None
@@ -111,15 +111,15 @@ class EventHandling:
                 parked = parking.next_due(tx.connection)
                 if parked is None:
                     return None
-                outcome = self._bury(tx, parked) if parked.state is State.GIVEN_UP else self._try_again(tx, parked)
-        except DatabaseAway:
+                outcome = self._dead_letter(tx, parked) if parked.state is State.GIVEN_UP else self._retry(tx, parked)
+        except DatabaseUnavailable:
             raise
         except Exception as error:
             if parked is None:
                 raise
             failure = Failure.of(error, parked.attempts + 1)
             with self._database.transaction() as tx:
-                parking.note_failure(tx.connection, parked.parking_id, failure)
+                parking.record_failure(tx.connection, parked.parking_id, failure)
             log_failure(parked.record, error, failure)
             outcome = Outcome.FAILED
         metrics.PARKED.labels(outcome.value).inc()
@@ -130,7 +130,7 @@ class EventHandling:
 
         Raises
         ------
-        DatabaseAway
+        DatabaseUnavailable
             If the database is unavailable.
         """
         with self._database.transaction() as tx:
@@ -145,13 +145,13 @@ class EventHandling:
     def _in_one_transaction(self, envelope: Envelope, handler: Handler) -> Outcome:
         kind = envelope.event.type()
         with event_spans.handling(self._service.name, envelope) as span:
-            metrics.count_way(envelope.event.topic, envelope.made, envelope.record.written)
-            begin = time.perf_counter()
+            metrics.observe_delivery(envelope.event.topic, envelope.created_at, envelope.record.written_at)
+            start = time.perf_counter()
             try:
                 with self._database.transaction(cause=envelope.event_id) as tx:
-                    return _noted(span, self._admit(tx, envelope, handler))
+                    return _set_outcome(span, self._admit(tx, envelope, handler))
             finally:
-                metrics.EVENT_DURATION.labels(kind).observe(time.perf_counter() - begin, metrics.exemplar())
+                metrics.EVENT_DURATION.labels(kind).observe(time.perf_counter() - start, metrics.exemplar())
 
     def _admit(self, tx: Transaction, envelope: Envelope, handler: Handler) -> Outcome:
         match self._inbox.admit(tx.connection, envelope):
@@ -164,7 +164,7 @@ class EventHandling:
                 parking.park(tx.connection, envelope.record, State.BEHIND)
                 return Outcome.BEHIND
 
-    def _try_again(self, tx: Transaction, parked: Parked) -> Outcome:
+    def _retry(self, tx: Transaction, parked: Parked) -> Outcome:
         """Handle a parked record in the transaction that locks it."""
         found = self._find_handler(parked.record)
         outcome = Outcome.IGNORED
@@ -173,27 +173,27 @@ class EventHandling:
             outcome = Outcome.DUPLICATE
             with event_spans.handling(self._service.name, envelope) as span:
                 tx.cause = envelope.event_id
-                if self._inbox.admit(tx.connection, envelope, is_its_turn=True) is Admission.NEW:
+                if self._inbox.admit(tx.connection, envelope, is_first_parked=True) is Admission.NEW:
                     self._call(handler, tx, envelope)
                     outcome = Outcome.HANDLED
-                _noted(span, outcome)
+                _set_outcome(span, outcome)
         parking.remove(tx.connection, parked.parking_id)
         return outcome
 
-    def _bury(self, tx: Transaction, parked: Parked) -> Outcome:
+    def _dead_letter(self, tx: Transaction, parked: Parked) -> Outcome:
         """Publish a record to the dead-letter topic, and mark it as dead after the broker's acknowledgement."""
         try:
-            with event_spans.burial(self._service.name, parked.record):
+            with event_spans.dead_lettering(self._service.name, parked.record):
                 self._dead_letters.send(parked)
-        except BrokerAway as error:
+        except BrokerUnavailable as error:
             log.warning("a dead letter can't be published yet; it will be retried: %s", error)
-            parking.put_off(tx.connection, parked.parking_id)
+            parking.postpone(tx.connection, parked.parking_id)
             return Outcome.BEHIND
-        parking.note_dead(tx.connection, parked.parking_id)
+        parking.mark_dead(tx.connection, parked.parking_id)
         return Outcome.DEAD
 
 
-def _noted(span: Span, outcome: Outcome) -> Outcome:
+def _set_outcome(span: Span, outcome: Outcome) -> Outcome:
     span.set_attribute("event.outcome", outcome.value)
     return outcome
 
@@ -201,7 +201,12 @@ def _noted(span: Span, outcome: Outcome) -> Outcome:
 def log_failure(record: Record, error: Exception, failure: Failure) -> None:
     """Log why a record was not handled, with a stack trace only if the code may be the cause."""
     where = f"{record.topic}[{record.partition}]@{record.offset}"
-    then = "it will be dead-lettered" if failure.state is State.GIVEN_UP else "it will be retried"
+    next_step = "it will be dead-lettered" if failure.state is State.GIVEN_UP else "it will be retried"
     log.error(
-        "%s can't be handled (attempt %d; %s): %r", where, failure.attempts, then, error, exc_info=not failure.permanent
+        "%s can't be handled (attempt %d; %s): %r",
+        where,
+        failure.attempts,
+        next_step,
+        error,
+        exc_info=not failure.permanent,
     )

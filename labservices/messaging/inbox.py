@@ -33,12 +33,12 @@ _ADMIT = text(
     """
     INSERT INTO inbox (consumer, event_id, topic, partition, "offset", type)
     SELECT :consumer, :event_id, :topic, :partition, :offset, :type
-    WHERE :is_its_turn OR NOT EXISTS (SELECT FROM parked_records WHERE key = :key)
+    WHERE :is_first_parked OR NOT EXISTS (SELECT FROM parked_records WHERE key = :key)
     ON CONFLICT DO NOTHING
     """
 )
 
-_IS_THERE = text("SELECT EXISTS (SELECT FROM inbox WHERE consumer = :consumer AND event_id = :event_id)")
+_EXISTS = text("SELECT EXISTS (SELECT FROM inbox WHERE consumer = :consumer AND event_id = :event_id)")
 
 
 class Admission(Enum):
@@ -55,7 +55,7 @@ class Inbox:
     def __init__(self, consumer: str) -> None:
         self._consumer = consumer
 
-    def admit(self, connection: Connection, envelope: Envelope, *, is_its_turn: bool = False) -> Admission:
+    def admit(self, connection: Connection, envelope: Envelope, *, is_first_parked: bool = False) -> Admission:
         """Record a new event, unless an earlier record of its order is parked.
 
         If two consumers receive the same record at the same time, the second one's insert waits until the first one's
@@ -67,7 +67,7 @@ class Inbox:
             The open transaction in which the event will be handled.
         envelope
             The event.
-        is_its_turn
+        is_first_parked
             Whether the event is itself the first parked record of its order.
         """
         values = {
@@ -78,9 +78,9 @@ class Inbox:
             "offset": envelope.record.offset,
             "type": envelope.event.type(),
             "key": envelope.record.key,
-            "is_its_turn": is_its_turn,
+            "is_first_parked": is_first_parked,
         }
         if connection.execute(_ADMIT, values).rowcount == 1:
             return Admission.NEW
-        same = {"consumer": self._consumer, "event_id": envelope.event_id}
-        return Admission.DUPLICATE if connection.execute(_IS_THERE, same).scalar_one() else Admission.BEHIND
+        key = {"consumer": self._consumer, "event_id": envelope.event_id}
+        return Admission.DUPLICATE if connection.execute(_EXISTS, key).scalar_one() else Admission.BEHIND

@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from labservices.telemetry.gauges import Gauge, family
 
-PATIENCE = 2.0
+TIMEOUT = 2.0
 LAG = Gauge("consumer_lag_records", "Records that the consumer group has not committed yet", ("topic", "partition"), "")
 
 
@@ -35,10 +35,10 @@ class Lag:
         self._topics = topics
         self._settings = client_settings
         self._admin: AdminClient | None = None
-        self._member: Consumer | None = None
+        self._consumer: Consumer | None = None
         self._partitions: list[TopicPartition] = []
 
-    def look(self) -> list[GaugeMetricFamily]:
+    def query(self) -> list[GaugeMetricFamily]:
         """Return the current lag.
 
         Raises
@@ -46,40 +46,40 @@ class Lag:
         KafkaException
             If the broker does not respond.
         """
-        if self._admin is None or self._member is None:
+        if self._admin is None or self._consumer is None:
             self._admin = AdminClient(self._settings)
             # This consumer queries the group's offsets without joining the group. The admin client could query them
             # too, but it crashes the process (confluent-kafka 2.16) if a restarted broker does not know the group yet.
-            self._member = Consumer(self._settings | {"group.id": self._group, "enable.auto.commit": False})
+            self._consumer = Consumer(self._settings | {"group.id": self._group, "enable.auto.commit": False})
         if not self._partitions:
-            known = self._admin.list_topics(timeout=PATIENCE).topics
-            there = [(name, known[name]) for name in self._topics if name in known and not known[name].error]
-            self._partitions = [TopicPartition(name, number) for name, topic in there for number in topic.partitions]
+            known = self._admin.list_topics(timeout=TIMEOUT).topics
+            existing = [(name, known[name]) for name in self._topics if name in known and not known[name].error]
+            self._partitions = [TopicPartition(name, number) for name, topic in existing for number in topic.partitions]
         try:
-            samples = self._samples(self._admin, self._member)
+            samples = self._samples(self._admin, self._consumer)
         except KafkaException:
             self._partitions = []  # the topics may have been recreated
             raise
         return [family(LAG, samples)]
 
-    def _samples(self, admin: AdminClient, member: Consumer) -> list[tuple[tuple[str, ...], float]]:
+    def _samples(self, admin: AdminClient, consumer: Consumer) -> list[tuple[tuple[str, ...], float]]:
         if not self._partitions:
             return []
-        ends = admin.list_offsets(dict.fromkeys(self._partitions, OffsetSpec.latest()), request_timeout=PATIENCE)
-        done = {_place(one): one.offset for one in member.committed(self._partitions, timeout=PATIENCE)}
+        ends = admin.list_offsets(dict.fromkeys(self._partitions, OffsetSpec.latest()), request_timeout=TIMEOUT)
+        committed = {_key(one): one.offset for one in consumer.committed(self._partitions, timeout=TIMEOUT)}
         # A group without a committed offset starts at the oldest record.
-        new = [one for one in self._partitions if done.get(_place(one), -1) < 0]
-        begins = admin.list_offsets(dict.fromkeys(new, OffsetSpec.earliest()), request_timeout=PATIENCE) if new else {}
-        done |= {_place(partition): _result(begin).offset for partition, begin in begins.items()}
+        new = [one for one in self._partitions if committed.get(_key(one), -1) < 0]
+        starts = admin.list_offsets(dict.fromkeys(new, OffsetSpec.earliest()), request_timeout=TIMEOUT) if new else {}
+        committed |= {_key(partition): _result(start).offset for partition, start in starts.items()}
         return [
-            ((str(one.topic), str(one.partition)), max(0.0, float(_result(end).offset - done[_place(one)])))
+            ((str(one.topic), str(one.partition)), max(0.0, float(_result(end).offset - committed[_key(one)])))
             for one, end in ends.items()
         ]
 
 
-def _place(partition: TopicPartition) -> tuple[str, int]:
+def _key(partition: TopicPartition) -> tuple[str, int]:
     return partition.topic, partition.partition
 
 
 def _result(future: "Future[Any]") -> Any:
-    return future.result(PATIENCE)
+    return future.result(TIMEOUT)

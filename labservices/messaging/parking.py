@@ -44,7 +44,7 @@ from labservices.messaging.record import InvalidRecord, Record
 MAX_ATTEMPTS = 5
 """The number of attempts before a record is dead-lettered."""
 
-RETRY_FIRST, RETRY_MOST = 0.2, 5.0
+RETRY_FIRST, RETRY_MAX = 0.2, 5.0
 """Seconds until the first retry, and the maximum; the delay about doubles each time."""
 
 
@@ -116,7 +116,7 @@ class Failure:
         """Seconds until the next attempt, with jitter so that many failing records are not retried at once."""
         if self.state is State.GIVEN_UP:
             return 0.0
-        return min(RETRY_FIRST * 2.0 ** (self.attempts - 1), RETRY_MOST) * random.uniform(0.5, 1.5)
+        return min(RETRY_FIRST * 2.0 ** (self.attempts - 1), RETRY_MAX) * random.uniform(0.5, 1.5)
 
 
 _PARK = text(
@@ -130,7 +130,7 @@ _PARK = text(
 )
 
 # The first record of each order, unless it is dead. A record without a key has no order and waits for no other record.
-_ITS_TURN = """
+_IS_FIRST = """
     state <> 'dead' AND (key IS NULL OR NOT EXISTS (
         SELECT FROM parked_records AS before WHERE before.key = it.key AND before.parking_id < it.parking_id))
 """
@@ -139,17 +139,17 @@ _ITS_TURN = """
 _NEXT_DUE = text(
     f"""
     SELECT * FROM parked_records AS it
-    WHERE {_ITS_TURN} AND due_at <= clock_timestamp()
+    WHERE {_IS_FIRST} AND due_at <= clock_timestamp()
     ORDER BY parking_id LIMIT 1
     FOR UPDATE SKIP LOCKED
     """
 )
 
 _NEXT_DUE_IN = text(
-    f"SELECT extract(epoch FROM min(due_at) - clock_timestamp()) FROM parked_records AS it WHERE {_ITS_TURN}"
+    f"SELECT extract(epoch FROM min(due_at) - clock_timestamp()) FROM parked_records AS it WHERE {_IS_FIRST}"
 )
 
-_TRIED = text(
+_RECORD_FAILURE = text(
     """
     UPDATE parked_records
     SET state = :state, attempts = :attempts, permanent = :permanent, error = :error,
@@ -201,7 +201,7 @@ def remove(connection: Connection, parking_id: int) -> None:
     connection.execute(text("DELETE FROM parked_records WHERE parking_id = :id"), {"id": parking_id})
 
 
-def note_failure(connection: Connection, parking_id: int, failure: Failure) -> None:
+def record_failure(connection: Connection, parking_id: int, failure: Failure) -> None:
     """Record another failed attempt of a parked record."""
     values = {
         "parking_id": parking_id,
@@ -211,10 +211,10 @@ def note_failure(connection: Connection, parking_id: int, failure: Failure) -> N
         "error": _storable(failure.error),
         "wait": failure.wait_seconds,
     }
-    connection.execute(_TRIED, values)
+    connection.execute(_RECORD_FAILURE, values)
 
 
-def put_off(connection: Connection, parking_id: int, seconds: float = 1.0) -> None:
+def postpone(connection: Connection, parking_id: int, seconds: float = 1.0) -> None:
     """Delay a record without counting an attempt, since the record is not the cause of the delay."""
     statement = text(
         "UPDATE parked_records SET due_at = clock_timestamp() + make_interval(secs => :wait) WHERE parking_id = :id"
@@ -222,7 +222,7 @@ def put_off(connection: Connection, parking_id: int, seconds: float = 1.0) -> No
     connection.execute(statement, {"id": parking_id, "wait": seconds})
 
 
-def note_dead(connection: Connection, parking_id: int) -> None:
+def mark_dead(connection: Connection, parking_id: int) -> None:
     """Mark a record as dead after its publication to the dead-letter topic."""
     connection.execute(text("UPDATE parked_records SET state = 'dead' WHERE parking_id = :id"), {"id": parking_id})
 
@@ -238,7 +238,7 @@ def discard(connection: Connection, parking_id: int) -> bool:
     return connection.execute(statement, {"id": parking_id}).rowcount == 1
 
 
-def listing(connection: Connection, parking_id: int | None = None) -> list[dict[str, Any]]:
+def list_parked(connection: Connection, parking_id: int | None = None) -> list[dict[str, Any]]:
     """Return the parked records without their payloads, or only the record ``parking_id``."""
     statement = text(
         """

@@ -37,7 +37,7 @@ class Record:
     key: str | None
     value: bytes | None
     headers: Mapping[str, str] = field(default_factory=dict)
-    written: datetime | None = None
+    written_at: datetime | None = None
     """The record's timestamp, if it is known."""
 
 
@@ -51,7 +51,7 @@ class Envelope:
     traceparent: str | None
 
     @property
-    def made(self) -> datetime | None:
+    def created_at(self) -> datetime | None:
         """The creation time of the event's outbox row, if the record has it."""
         try:
             return datetime.fromisoformat(self.record.headers["ce_time"]).astimezone(UTC)
@@ -75,7 +75,7 @@ def read_message(message: Message) -> Record:
         key=None if message.key() is None else _text(message.key()),
         value=message.value(),
         headers={name: _text(value) for name, value in headers if value is not None},
-        written=_time_of(message),
+        written_at=_time_of(message),
     )
 
 
@@ -126,8 +126,8 @@ def open_record(record: Record, expected: type[Event]) -> Envelope:
     try:
         event = expected.model_validate_json(record.value)
     except ValidationError as error:
-        places = ", ".join(f"{'.'.join(map(str, one['loc'])) or 'payload'}: {one['msg']}" for one in error.errors())
-        raise InvalidRecord(f"the {expected.type()} payload is invalid: {places}") from None
+        problems = ", ".join(f"{'.'.join(map(str, one['loc'])) or 'payload'}: {one['msg']}" for one in error.errors())
+        raise InvalidRecord(f"the {expected.type()} payload is invalid: {problems}") from None
     if record.key != str(event.order_id):
         raise InvalidRecord(f"the key is {record.key!r}; expected the order id {event.order_id}")
     return Envelope(record, event_id, event, record.headers.get("traceparent"))

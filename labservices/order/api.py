@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from labservices.http.fields import Name, NameFilter
 from labservices.http.paging import Cursor, Limit, Page, read_page
-from labservices.http.problems import Problem, answers, not_found
+from labservices.http.problems import Problem, error_responses, not_found
 from labservices.order import commands
 from labservices.order.domain import Status, TooLate
 from labservices.order.pricing import PRICING
@@ -83,7 +83,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
     router = APIRouter(tags=["orders"])
     price = PRICING[settings.service_version]
 
-    @router.post("/orders", status_code=201, responses={200: {"model": Order}, **answers(409)})
+    @router.post("/orders", status_code=201, responses={200: {"model": Order}, **error_responses(409)})
     def place_order(request: NewOrder, response: Response, idempotency_key: Key = None) -> Order:
         """Place an order. Another request with the same `Idempotency-Key` returns the same order with `200`."""
         with database.transaction() as tx:
@@ -113,7 +113,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
             rows, next_cursor = read_page(tx, query, orders.c.order_id, limit, cursor, newest_first=True)
         return Page(items=[Order.model_validate(row) for row in rows], next_cursor=next_cursor)
 
-    @router.get("/orders/{order_id}", responses=answers(404))
+    @router.get("/orders/{order_id}", responses=error_responses(404))
     def read_order(order_id: UUID) -> Order:
         """Read one order."""
         with database.transaction() as tx:
@@ -122,7 +122,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
             raise not_found("order", order_id)
         return Order.model_validate(order)
 
-    @router.get("/orders/{order_id}/history", responses=answers(404))
+    @router.get("/orders/{order_id}/history", responses=error_responses(404))
     def read_history(order_id: UUID, limit: Limit = 50, cursor: Cursor = None) -> Page[StatusChange]:
         """List an order's status changes, oldest first."""
         query = select(order_history).where(order_history.c.order_id == order_id)
@@ -132,7 +132,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
             rows, next_cursor = read_page(tx, query, order_history.c.version, limit, cursor)
         return Page(items=[StatusChange.model_validate(row) for row in rows], next_cursor=next_cursor)
 
-    @router.post("/orders/{order_id}/cancel", status_code=202, responses=answers(404, 409))
+    @router.post("/orders/{order_id}/cancel", status_code=202, responses=error_responses(404, 409))
     def cancel_order(order_id: UUID) -> Order:
         """Cancel an order. A repeated request changes nothing; a COMPLETED order can't be cancelled."""
         with database.transaction() as tx:

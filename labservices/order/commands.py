@@ -63,7 +63,7 @@ def place(
     """
     items, currency = _price(tx, request["items"], price)
     order_id = uuid7()
-    if key is not None and (earlier := _claim(tx, key, request, order_id)):
+    if key is not None and (earlier := _store_key(tx, key, request, order_id)):
         return earlier, False
     values = {
         "order_id": order_id,
@@ -122,14 +122,14 @@ def _price(tx: Transaction, wanted: list[dict[str, Any]], price: Price) -> tuple
     return items, known[wanted[0]["sku"]].currency
 
 
-def _claim(tx: Transaction, key: str, request: dict[str, Any], order_id: UUID) -> Row[Any] | None:
+def _store_key(tx: Transaction, key: str, request: dict[str, Any], order_id: UUID) -> Row[Any] | None:
     """Store the key for a new order; return the earlier order with this key, or None if the key is new.
 
     Of two concurrent requests with the same key, the second waits here until the first one's transaction ends, and then
     finds its order.
     """
-    claim = insert(idempotency_keys).on_conflict_do_nothing().returning(idempotency_keys.c.key)
-    if tx.execute(claim, {"key": key, "request": request, "order_id": order_id}).first():
+    insert_key = insert(idempotency_keys).on_conflict_do_nothing().returning(idempotency_keys.c.key)
+    if tx.execute(insert_key, {"key": key, "request": request, "order_id": order_id}).first():
         return None
     earlier = tx.execute(select(idempotency_keys).where(idempotency_keys.c.key == key)).one()
     if earlier.request != request:

@@ -14,32 +14,32 @@ from labservices.order.tables import orders
 from labservices.settings import Settings
 from labservices.storage.database import Database
 
-AT_ONCE = 50
+BATCH_SIZE = 50
 """Maximum number of orders per transaction: after a long outage many may be late, and the handlers need the rows."""
 
 # A locked order is being handled, so it is making progress. It is skipped until the next check.
-_LATE = (
+_LATE_ORDERS = (
     select(orders)
     .where(
         orders.c.status.in_([Status.PENDING, Status.RESERVED, Status.PAID]),
         orders.c.created_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, bindparam("seconds")),
     )
     .order_by(orders.c.order_id)
-    .limit(AT_ONCE)
+    .limit(BATCH_SIZE)
     .with_for_update(skip_locked=True)
 )
 
 
-def call_off_late_orders(database: Database, settings: Settings) -> int:
+def time_out_late_orders(database: Database, settings: Settings) -> int:
     """Time out the open orders that are older than the deadline, and return their number.
 
     Raises
     ------
-    DatabaseAway
+    DatabaseUnavailable
         If the database is unavailable.
     """
     with database.transaction() as tx:
-        late = tx.execute(_LATE, {"seconds": settings.order_deadline_seconds}).all()
+        late = tx.execute(_LATE_ORDERS, {"seconds": settings.order_deadline_seconds}).all()
         for order in late:
             event_id = tx.publish(OrderTimedOut(**facts(order), reason=DEADLINE_EXCEEDED))
             change_status(tx, order, [Change(Status.CANCELLING, DEADLINE_EXCEEDED, event_id)])

@@ -103,7 +103,7 @@ class TooLate(Exception):
     """The order can no longer be undone."""
 
 
-def what_follows(status: Status, known: Mapping[str, Answer]) -> list[Change]:
+def transitions(status: Status, known: Mapping[str, Answer]) -> list[Change]:
     """Return the status changes that follow from the known answers, in their order.
 
     Parameters
@@ -125,7 +125,7 @@ def _next_change(status: Status, known: Mapping[str, Answer]) -> Change | None:
         case Status.COMPLETED | Status.CANCELLED:
             return None
         case Status.CANCELLING:
-            return Change(Status.CANCELLED) if _all_is_undone(known) else None
+            return Change(Status.CANCELLED) if _all_undone(known) else None
         case _:
             return _failure(known) or _progress(status, known)
 
@@ -145,7 +145,7 @@ def _progress(status: Status, known: Mapping[str, Answer]) -> Change | None:
     return Change(step.reaches, event_id=success.event_id) if success else None
 
 
-def _all_is_undone(known: Mapping[str, Answer]) -> bool:
+def _all_undone(known: Mapping[str, Answer]) -> bool:
     """Report whether the chain of steps has ended and each success in it is undone.
 
     A failure ends the chain. It also proves that every step before it succeeded, even if that answer has not arrived

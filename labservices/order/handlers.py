@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import Row, bindparam, select, text
 
 from labservices.messaging.events import Event, Line, OrderCancelled, OrderCompleted
-from labservices.order.domain import STEPS, Answer, Change, Status, effect_of, what_follows
+from labservices.order.domain import STEPS, Answer, Change, Status, effect_of, transitions
 from labservices.order.tables import order_answers, order_history, orders
 from labservices.service import Handler
 from labservices.storage.database import Transaction
@@ -21,8 +21,8 @@ def on_answer(tx: Transaction, event: Event) -> None:
     order = lock_order(tx, event.order_id)
     if order is None:
         raise UnknownOrder(event.order_id)
-    if take_down(tx, event):
-        carry_on(tx, order)
+    if record_answer(tx, event):
+        apply_transitions(tx, order)
 
 
 HANDLERS: dict[type[Event], Handler] = {
@@ -38,7 +38,7 @@ def lock_order(tx: Transaction, order_id: UUID) -> Row[Any] | None:
     return tx.execute(_LOCK, {"order_id": order_id}).one_or_none()
 
 
-_TAKE_DOWN = text(
+_RECORD_ANSWER = text(
     """
     INSERT INTO order_answers (order_id, effect, type, reason, event_id)
     VALUES (:order_id, :effect, :type, :reason, :event_id)
@@ -47,7 +47,7 @@ _TAKE_DOWN = text(
 )
 
 
-def take_down(tx: Transaction, event: Event) -> bool:
+def record_answer(tx: Transaction, event: Event) -> bool:
     """Record an answer, whatever the order's status; return False if its effect is already recorded.
 
     The inbox rejects a duplicate event. This check rejects a duplicate answer that arrives with another event id.
@@ -59,24 +59,24 @@ def take_down(tx: Transaction, event: Event) -> bool:
         "reason": getattr(event, "reason", None),
         "event_id": tx.cause,
     }
-    return tx.execute(_TAKE_DOWN, values).rowcount == 1
+    return tx.execute(_RECORD_ANSWER, values).rowcount == 1
 
 
 _READ_ANSWERS = select(order_answers).where(order_answers.c.order_id == bindparam("order_id"))
 
 
-def carry_on(tx: Transaction, order: Row[Any]) -> None:
+def apply_transitions(tx: Transaction, order: Row[Any]) -> None:
     """Apply the transitions that follow from an order's known answers, and publish the outcome if it is final."""
     answers = tx.execute(_READ_ANSWERS, {"order_id": order.order_id})
     known = {row.type: Answer(row.type, row.event_id, row.reason) for row in answers}
-    changes = what_follows(Status(order.status), known)
+    changes = transitions(Status(order.status), known)
     if not changes:
         return
     change_status(tx, order, changes)
     match changes[-1].status:
         case Status.COMPLETED:
             # The cause is the last step's success, even if it arrived before the success of an earlier step.
-            tx.publish(OrderCompleted(**facts(order)), because_of=changes[-1].event_id)
+            tx.publish(OrderCompleted(**facts(order)), cause=changes[-1].event_id)
         case Status.CANCELLED:
             reason = order.failure_reason or next(change.reason for change in changes if change.reason)
             tx.publish(OrderCancelled(**facts(order), reason=reason))

@@ -11,7 +11,7 @@ from sqlalchemy import Row, select
 
 from labservices.http.fields import NameInPath
 from labservices.http.paging import Cursor, Limit, Page, read_page
-from labservices.http.problems import answers, not_found
+from labservices.http.problems import error_responses, not_found
 from labservices.ids import uuid7
 from labservices.payment.domain import Status
 from labservices.payment.tables import accounts, ledger_entries, payments
@@ -80,7 +80,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
             items = _with_entries(tx, rows)
         return Page(items=items, next_cursor=next_cursor)
 
-    @router.get("/{payment_id}", responses=answers(404))
+    @router.get("/{payment_id}", responses=error_responses(404))
     def read_payment(payment_id: UUID) -> Payment:
         """Read one payment."""
         with database.transaction() as tx:
@@ -89,7 +89,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
             raise not_found("payment", payment_id)
         return found[0]
 
-    @router.get("/accounts/{customer_id}", responses=answers(404))
+    @router.get("/accounts/{customer_id}", responses=error_responses(404))
     def read_account(customer_id: NameInPath) -> Account:
         """Read a customer's account."""
         with database.transaction() as tx:
@@ -98,7 +98,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
             raise not_found("account of customer", customer_id)
         return Account.model_validate(row)
 
-    @router.post("/accounts/{customer_id}/deposit", responses=answers(404))
+    @router.post("/accounts/{customer_id}/deposit", responses=error_responses(404))
     def deposit(customer_id: NameInPath, money: Deposit) -> Account:
         """Pay money into a customer's account."""
         update = accounts.update().where(accounts.c.customer_id == customer_id)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 
 from labservices.http.paging import Cursor, Limit, Page, read_page
-from labservices.http.problems import answers, not_found
+from labservices.http.problems import error_responses, not_found
 from labservices.settings import Settings
 from labservices.shipping.domain import Status
 from labservices.shipping.tables import shipments
@@ -45,7 +45,7 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
             rows, next_cursor = read_page(tx, query, shipments.c.shipment_id, limit, cursor, newest_first=True)
         return Page(items=[Shipment.model_validate(row) for row in rows], next_cursor=next_cursor)
 
-    @router.get("/shipments/{shipment_id}", responses=answers(404))
+    @router.get("/shipments/{shipment_id}", responses=error_responses(404))
     def read_shipment(shipment_id: UUID) -> Shipment:
         """Read one shipment."""
         with database.transaction() as tx:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from labservices.messaging.events import NO_CARRIER, ORDER_CANCELLED
-from labservices.steps import OutOfStep
+from labservices.steps import ContradictingEvent
 
 
 class Status(StrEnum):
@@ -56,7 +56,7 @@ def undo(status: Status) -> Status | None:
 
     Raises
     ------
-    OutOfStep
+    ContradictingEvent
         If the shipment has left: the order is COMPLETED, after which nothing is undone.
     """
     match status:
@@ -65,7 +65,7 @@ def undo(status: Status) -> Status | None:
         case Status.SCHEDULED:
             return Status.CANCELLED
         case Status.DISPATCHED:
-            raise OutOfStep("received an error event for an order whose shipment has left")
+            raise ContradictingEvent("received an error event for an order whose shipment has left")
         case _:
             return None
 
@@ -75,9 +75,9 @@ def complete(status: Status) -> bool:
 
     Raises
     ------
-    OutOfStep
+    ContradictingEvent
         If no shipment is scheduled, so that the order can't have been completed.
     """
     if status not in (Status.SCHEDULED, Status.DISPATCHED):
-        raise OutOfStep(f"received OrderCompleted for an order whose shipment is {status}")
+        raise ContradictingEvent(f"received OrderCompleted for an order whose shipment is {status}")
     return status is Status.SCHEDULED

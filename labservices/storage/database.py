@@ -18,7 +18,7 @@ from labservices.messaging.outbox import Outbox
 from labservices.telemetry import metrics
 
 
-class DatabaseAway(Exception):
+class DatabaseUnavailable(Exception):
     """The database is unreachable, or temporarily can't work. Nothing was changed, and a later retry can succeed."""
 
 
@@ -31,7 +31,7 @@ class Transaction:
     def __init__(self, connection: Connection, outbox: Outbox, cause: UUID | None) -> None:
         self.connection = connection
         self.cause = cause
-        self.said: list[Event] = []
+        self.published: list[Event] = []
         self._outbox = outbox
 
     def execute(self, statement: Executable, values: Any = None) -> CursorResult[Any]:
@@ -52,13 +52,13 @@ class Transaction:
         """
         steps.move(self.connection, table, order_id, expected, new)
 
-    def publish(self, said: Event, because_of: UUID | None = None) -> UUID:
+    def publish(self, event: Event, cause: UUID | None = None) -> UUID:
         """Append an event to the outbox, and return its id.
 
-        ``because_of`` is the id of the causing event. Default: the event that is being handled.
+        ``cause`` is the id of the causing event. Default: the event that is being handled.
         """
-        event_id = self._outbox.add(self.connection, said, because_of or self.cause)
-        self.said.append(said)
+        event_id = self._outbox.add(self.connection, event, cause or self.cause)
+        self.published.append(event)
         return event_id
 
 
@@ -78,7 +78,7 @@ class Database:
     def __init__(self, url: str, outbox: Outbox, transaction: type[Transaction] = Transaction) -> None:
         self._make_transaction = transaction
         self.engine = make_engine(url)
-        self.schema_made = threading.Event()
+        self.schema_created = threading.Event()
         self._outbox = outbox
 
     @contextmanager
@@ -92,14 +92,14 @@ class Database:
 
         Raises
         ------
-        DatabaseAway
+        DatabaseUnavailable
             If the database is unreachable, disconnects, or is too busy.
         """
-        with self._away_told(), self.engine.begin() as connection:
+        with self._translate_errors(), self.engine.begin() as connection:
             tx = self._make_transaction(connection, self._outbox, cause)
             yield tx
-        for said in tx.said:
-            metrics.count_published(said)
+        for published in tx.published:
+            metrics.count_published(published)
 
     @contextmanager
     def statements(self) -> Iterator[Connection]:
@@ -107,32 +107,34 @@ class Database:
 
         Raises
         ------
-        DatabaseAway
+        DatabaseUnavailable
             If the database is unreachable, disconnects, or is too busy.
         """
-        with self._away_told(), self.engine.connect() as connection:
+        with self._translate_errors(), self.engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
-    def _away_told(self) -> Iterator[None]:
-        """Raise `DatabaseAway` for every error that shows that the database is unavailable."""
-        if not self.schema_made.is_set():
-            raise DatabaseAway("the schema has not been created yet")
+    def _translate_errors(self) -> Iterator[None]:
+        """Raise `DatabaseUnavailable` for every error that shows that the database is unavailable."""
+        if not self.schema_created.is_set():
+            raise DatabaseUnavailable("the schema has not been created yet")
         try:
             yield
         except (DBAPIError, PoolTimeout) as error:
             # PostgreSQL reports the timeout of an idle transaction with an error of another class.
-            is_away = isinstance(error, OperationalError | InterfaceError | PoolTimeout) or error.connection_invalidated
-            if not is_away:
+            is_unavailable = (
+                isinstance(error, OperationalError | InterfaceError | PoolTimeout) or error.connection_invalidated
+            )
+            if not is_unavailable:
                 raise
-            raise DatabaseAway(str(error).split("\n")[0]) from error
+            raise DatabaseUnavailable(str(error).split("\n")[0]) from error
 
     def ping(self) -> None:
         """Check that the database responds.
 
         Raises
         ------
-        DatabaseAway
+        DatabaseUnavailable
             If it does not.
         """
         with self.transaction() as tx:

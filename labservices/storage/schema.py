@@ -16,13 +16,13 @@ _LOCK = "SELECT pg_advisory_xact_lock(hashtext('labservices schema'))"
 _PUBLICATION = "CREATE PUBLICATION outbox FOR TABLE outbox WITH (publish = 'insert')"
 
 # A comment on the publication stores the shape of the tables at the time of `CREATE TABLE`.
-_SHAPE = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = 'outbox'"
+_STORED_DEFINITION = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = 'outbox'"
 
 # The slot tracks the relay's position. PostgreSQL keeps the write-ahead log from this position on.
 _SLOT = "SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')"
 
 
-class OtherSchema(Exception):
+class SchemaMismatch(Exception):
     """The database holds tables that another version of the service created."""
 
 
@@ -34,7 +34,7 @@ def make_schema(engine: Engine, service: Service, datasets: Path) -> None:
 
     Raises
     ------
-    OtherSchema
+    SchemaMismatch
         If the database has tables of another shape. They are left unchanged.
     """
     with engine.begin() as connection:
@@ -42,10 +42,10 @@ def make_schema(engine: Engine, service: Service, datasets: Path) -> None:
         if not inspect(connection).has_table("outbox"):
             service.tables.create_all(connection)
             connection.execute(text(_PUBLICATION))
-            connection.execute(text(f"COMMENT ON PUBLICATION outbox IS '{_shape(connection, service)}'"))
+            connection.execute(text(f"COMMENT ON PUBLICATION outbox IS '{_definition(connection, service)}'"))
             service.load_opening_data(connection, datasets)
-        elif connection.execute(text(_SHAPE)).scalar() != _shape(connection, service):
-            raise OtherSchema(
+        elif connection.execute(text(_STORED_DEFINITION)).scalar() != _definition(connection, service):
+            raise SchemaMismatch(
                 f"the database of {service.name} was created by another version of "
                 f"labservices/{service.name}/tables.py; run `lab down --purge` and `lab up` to create it again, "
                 "without its rows"
@@ -56,9 +56,9 @@ def make_schema(engine: Engine, service: Service, datasets: Path) -> None:
             connection.execute(text(_SLOT))
 
 
-def _shape(connection: Connection, service: Service) -> str:
+def _definition(connection: Connection, service: Service) -> str:
     """Return a hash of the table definitions, which changes only if the definitions change."""
     # Sorted, since a column's constraints are a set, whose order differs between processes.
-    made_by = [str(CreateTable(table).compile(connection)) for table in service.tables.sorted_tables]
-    words = [sorted(re.findall(r"\w+|\S", statement)) for statement in made_by]
-    return "shape " + hashlib.sha256(repr(words).encode()).hexdigest()[:16]
+    statements = [str(CreateTable(table).compile(connection)) for table in service.tables.sorted_tables]
+    tokens = [sorted(re.findall(r"\w+|\S", statement)) for statement in statements]
+    return "shape " + hashlib.sha256(repr(tokens).encode()).hexdigest()[:16]

@@ -17,23 +17,23 @@ from opentelemetry.util.types import AttributeValue
 
 from labservices.messaging.events import Event
 from labservices.messaging.record import Envelope, Record
-from labservices.telemetry.tracing import coming_from, context_of, note_foreign_span, span
+from labservices.telemetry.tracing import extract_context, record_foreign_span, remote_context, span
 
 RELAY = "debezium"
 
 
 @contextmanager
-def to_outbox(said: Event, event_id: UUID) -> Iterator[Span]:
+def to_outbox(event: Event, event_id: UUID) -> Iterator[Span]:
     """Run the block that writes an event to the outbox in a span; the row's ``traceparent`` refers to this span."""
     attributes: dict[str, AttributeValue] = {
         "messaging.system": "kafka",
         "messaging.operation.type": "create",
-        "messaging.destination.name": said.topic,
+        "messaging.destination.name": event.topic,
         "messaging.message.id": str(event_id),
-        "event.type": said.type(),
-        "order.id": str(said.order_id),
+        "event.type": event.type(),
+        "order.id": str(event.order_id),
     }
-    with span(f"{said.type()} to outbox", SpanKind.PRODUCER, attributes=attributes) as current:
+    with span(f"{event.type()} to outbox", SpanKind.PRODUCER, attributes=attributes) as current:
         yield current
 
 
@@ -41,7 +41,9 @@ def to_outbox(said: Event, event_id: UUID) -> Iterator[Span]:
 def handling(service: str, envelope: Envelope) -> Iterator[Span]:
     """Run the handling of an event in a span of the event's trace; an exception is recorded on the span."""
     kind = envelope.event.type()
-    with span(f"{service} handles {kind}", SpanKind.CONSUMER, _behind_relay(envelope), _of_record(envelope)) as current:
+    with span(
+        f"{service} handles {kind}", SpanKind.CONSUMER, _parent_context(envelope), _record_attributes(envelope)
+    ) as current:
         try:
             yield current
         except BaseException:
@@ -50,7 +52,7 @@ def handling(service: str, envelope: Envelope) -> Iterator[Span]:
 
 
 @contextmanager
-def burial(service: str, record: Record) -> Iterator[Span]:
+def dead_lettering(service: str, record: Record) -> Iterator[Span]:
     """Run the block that dead-letters a record in a span of the record's trace."""
     attributes: dict[str, AttributeValue] = {
         "messaging.system": "kafka",
@@ -60,8 +62,8 @@ def burial(service: str, record: Record) -> Iterator[Span]:
         "event.type": record.headers.get("ce_type", ""),
         "order.id": record.key or "",
     }
-    here = _relayed(record.headers.get("traceparent"), record.headers.get("ce_id", ""))
-    with span(f"{service} gives up", SpanKind.PRODUCER, here, attributes) as current:
+    parent = _relay_context(record.headers.get("traceparent"), record.headers.get("ce_id", ""))
+    with span(f"{service} gives up", SpanKind.PRODUCER, parent, attributes) as current:
         yield current
 
 
@@ -70,33 +72,33 @@ def relay_span_id(event_id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"relay:{event_id}".encode()).digest()[:8])
 
 
-def _relayed(traceparent: str | None, event_id: str) -> Context:
-    before = trace.get_current_span(coming_from(traceparent)).get_span_context()
-    if not before.is_valid:
+def _relay_context(traceparent: str | None, event_id: str) -> Context:
+    producer = trace.get_current_span(extract_context(traceparent)).get_span_context()
+    if not producer.is_valid:
         return Context()
-    return context_of(before.trace_id, relay_span_id(event_id), before.trace_flags)
+    return remote_context(producer.trace_id, relay_span_id(event_id), producer.trace_flags)
 
 
-def _behind_relay(envelope: Envelope) -> Context:
+def _parent_context(envelope: Envelope) -> Context:
     """Record the relay's span, and return it as the parent context of the next span."""
-    before = trace.get_current_span(coming_from(envelope.traceparent)).get_span_context()
-    if before.is_valid and before.trace_flags.sampled:
-        _note_relay(envelope, before)
-    return _relayed(envelope.traceparent, str(envelope.event_id))
+    producer = trace.get_current_span(extract_context(envelope.traceparent)).get_span_context()
+    if producer.is_valid and producer.trace_flags.sampled:
+        _record_relay_span(envelope, producer)
+    return _relay_context(envelope.traceparent, str(envelope.event_id))
 
 
-def _note_relay(envelope: Envelope, before: SpanContext) -> None:
-    made, written = envelope.made, envelope.record.written
-    if made is None or written is None:  # a parked record no longer has its Kafka timestamp
+def _record_relay_span(envelope: Envelope, producer: SpanContext) -> None:
+    created, written = envelope.created_at, envelope.record.written_at
+    if created is None or written is None:  # a parked record no longer has its Kafka timestamp
         return
-    begin = round(made.timestamp() * 1e9)
-    attributes = _of_record(envelope)
+    start = round(created.timestamp() * 1e9)
+    attributes = _record_attributes(envelope)
     name = f"{envelope.event.type()} relayed"
-    times = (begin, max(begin, round(written.timestamp() * 1e9)))
-    note_foreign_span(RELAY, name, relay_span_id(str(envelope.event_id)), before, times, attributes)
+    times = (start, max(start, round(written.timestamp() * 1e9)))
+    record_foreign_span(RELAY, name, relay_span_id(str(envelope.event_id)), producer, times, attributes)
 
 
-def _of_record(envelope: Envelope) -> dict[str, AttributeValue]:
+def _record_attributes(envelope: Envelope) -> dict[str, AttributeValue]:
     """Return the attributes that identify the record.
 
     Source: OpenTelemetry's semantic conventions for messaging and Kafka.

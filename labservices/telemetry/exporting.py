@@ -19,16 +19,16 @@ from labservices.settings import Settings
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 2.0
+TIMEOUT = 2.0
 """Time limit of one export to a collector in seconds."""
 
-COMPLAIN_EVERY = 60.0
+LOG_INTERVAL = 60.0
 """Seconds between two log messages about an unavailable collector."""
 
 ENCODER = ("google.protobuf.json_format", "opentelemetry.exporter.otlp.proto.common.trace_encoder")
 """The modules that encode spans as JSON."""
 
-LARGEST_FILE = 20_000_000
+MAX_FILE_BYTES = 20_000_000
 """Maximum size of the file in bytes; when it is exceeded, the older half is dropped."""
 
 
@@ -41,13 +41,13 @@ def make_exporter(settings: Settings) -> SpanExporter | None:
         import requests
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-        logging.getLogger("opentelemetry").addFilter(_Seldom())
+        logging.getLogger("opentelemetry").addFilter(_RateLimit())
         for name in ("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk._shared_internal"):
-            logging.getLogger(name).addFilter(_Seldom())
+            logging.getLogger(name).addFilter(_RateLimit())
         session = requests.Session()
         session.trust_env = False  # ignore the proxy settings of the environment
         url = settings.otel_exporter_otlp_endpoint.rstrip("/") + "/v1/traces"
-        collector = OTLPSpanExporter(endpoint=url, timeout=PATIENCE, session=session)
+        collector = OTLPSpanExporter(endpoint=url, timeout=TIMEOUT, session=session)
         return CollectorOrFile(collector, url, file) if file else collector
     return file
 
@@ -68,8 +68,8 @@ class CollectorOrFile(SpanExporter):
     """
 
     def __init__(self, collector: SpanExporter, url: str, file: "SpanFile") -> None:
-        where = urlsplit(url)
-        self._address = where.hostname or "", where.port or 80
+        parts = urlsplit(url)
+        self._address = parts.hostname or "", parts.port or 80
         self._collector = collector
         self._file = file
 
@@ -86,7 +86,7 @@ class CollectorOrFile(SpanExporter):
     def _listens(self) -> bool:
         # The exporter itself would retry for seconds.
         try:
-            with socket.create_connection(self._address, timeout=PATIENCE):
+            with socket.create_connection(self._address, timeout=TIMEOUT):
                 return True
         except OSError:
             return False
@@ -108,7 +108,7 @@ class SpanFile(SpanExporter):
         for module in ENCODER:
             importlib.import_module(module)
         self._path = path
-        self._complained = False
+        self._failure_logged = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write spans; if the disk is full, the spans are lost, but the service continues."""
@@ -119,21 +119,21 @@ class SpanFile(SpanExporter):
             with self._path.open("ab", buffering=0) as file:
                 file.write(line.encode())
                 size = file.tell()
-            if size > LARGEST_FILE:
+            if size > MAX_FILE_BYTES:
                 self._drop_older_half()
         except OSError as error:
-            if not self._complained:
+            if not self._failure_logged:
                 log.warning("spans can't be written to %s, and are lost: %s", self._path, error)
-            self._complained = True
+            self._failure_logged = True
             return SpanExportResult.FAILURE
-        self._complained = False
+        self._failure_logged = False
         return SpanExportResult.SUCCESS
 
     def _drop_older_half(self) -> None:
         lines = self._path.read_bytes().splitlines(keepends=True)
-        beside = self._path.with_suffix(".partial")
-        beside.write_bytes(b"".join(lines[len(lines) // 2 :]))
-        os.replace(beside, self._path)
+        partial = self._path.with_suffix(".partial")
+        partial.write_bytes(b"".join(lines[len(lines) // 2 :]))
+        os.replace(partial, self._path)
 
 
 def as_json(spans: Sequence[ReadableSpan]) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def as_json(spans: Sequence[ReadableSpan]) -> dict[str, Any]:
     return request
 
 
-class _Seldom(logging.Filter):
+class _RateLimit(logging.Filter):
     """Passes one log message a minute, since every export fails while the collector is unavailable."""
 
     def __init__(self) -> None:
@@ -162,6 +162,6 @@ class _Seldom(logging.Filter):
         now = time.monotonic()
         if now < self._next:
             return False
-        self._next = now + COMPLAIN_EVERY
+        self._next = now + LOG_INTERVAL
         record.exc_info = None
         return True

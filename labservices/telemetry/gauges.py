@@ -25,10 +25,10 @@ Sample = tuple[tuple[str, ...], float]
 FRESH = 0.5
 """Seconds for which a result counts as fresh; a little less than the scrape interval."""
 
-SHARE = 0.02
+MAX_SHARE = 0.02
 """Maximum share of the time that queries take."""
 
-LATEST = 2.5
+MAX_INTERVAL = 2.5
 """Seconds after which a scrape starts the next query, however long the last one took."""
 
 STALE = 5.0
@@ -68,23 +68,23 @@ class Gauge:
 # The relay's position. If the relay is alive (Debezium replies every ten seconds), this is the position up to which
 # PostgreSQL has sent the log; otherwise it is the confirmed position. The relay confirms an event only with the next
 # one, so the first row beyond the confirmed position is the last event that it has read.
-_TAKEN = """
+_RELAY_POSITION = """
     SELECT confirmed_flush_lsn, sent_lsn, coalesce(reply_time > clock_timestamp() - interval '15 s', false) AS lives
     FROM pg_replication_slots LEFT JOIN pg_stat_replication ON pid = active_pid WHERE slot_name = 'outbox'
 """
 _WAITING = f"""
-    WITH taken AS MATERIALIZED ({_TAKEN})
+    WITH taken AS MATERIALIZED ({_RELAY_POSITION})
     SELECT created_at FROM outbox
     WHERE wal_position > (SELECT CASE WHEN lives THEN sent_lsn ELSE confirmed_flush_lsn END FROM taken)
     ORDER BY wal_position OFFSET (SELECT CASE WHEN lives THEN 0 ELSE 1 END FROM taken)
 """
-_IF_THERE_IS_A_SLOT = "WHERE EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = 'outbox')"
-OF_ALL = (
+_IF_SLOT_EXISTS = "WHERE EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = 'outbox')"
+COMMON_GAUGES = (
     Gauge(
         "outbox_waiting_rows",
         "Outbox rows that the relay has not read yet",
         (),
-        f"SELECT (SELECT count(*) FROM ({_WAITING}) AS waiting) {_IF_THERE_IS_A_SLOT}",
+        f"SELECT (SELECT count(*) FROM ({_WAITING}) AS waiting) {_IF_SLOT_EXISTS}",
     ),
     Gauge(
         "outbox_waiting_age_seconds",
@@ -93,7 +93,7 @@ OF_ALL = (
         f"""
         SELECT (SELECT coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(created_at))), 0)
                 FROM ({_WAITING}) AS waiting)
-        {_IF_THERE_IS_A_SLOT}
+        {_IF_SLOT_EXISTS}
         """,
     ),
     Gauge(
@@ -117,47 +117,47 @@ class Gauges(Collector):
     """
 
     def __init__(self, sources: Iterable[Callable[[], list[GaugeMetricFamily]]]) -> None:
-        self._views = [_View(source) for source in sources]
+        self._sources = [_CachedSource(source) for source in sources]
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the last values, and start a new query for those that are out of date."""
-        for view in self._views:
+        for view in self._sources:
             yield from view.families()
 
 
-class _View:
+class _CachedSource:
     """One source and its last result. Only one query runs at a time, however long it takes."""
 
-    def __init__(self, look: Callable[[], list[GaugeMetricFamily]]) -> None:
-        self._look = look
-        self._seen: list[GaugeMetricFamily] = []
-        self._at = float("-inf")
-        self._again_after = FRESH
-        self._looking = threading.Lock()
+    def __init__(self, query: Callable[[], list[GaugeMetricFamily]]) -> None:
+        self._query = query
+        self._families: list[GaugeMetricFamily] = []
+        self._queried_at = float("-inf")
+        self._refresh_after = FRESH
+        self._querying = threading.Lock()
 
     def families(self) -> list[GaugeMetricFamily]:
-        age = time.monotonic() - self._at
-        if age > self._again_after and self._looking.acquire(blocking=False):
-            threading.Thread(target=self._again, name="gauges", daemon=True).start()
-        return self._seen if age < STALE else []
+        age = time.monotonic() - self._queried_at
+        if age > self._refresh_after and self._querying.acquire(blocking=False):
+            threading.Thread(target=self._refresh, name="gauges", daemon=True).start()
+        return self._families if age < STALE else []
 
-    def _again(self) -> None:
-        began = time.monotonic()
+    def _refresh(self) -> None:
+        start = time.monotonic()
         try:
-            seen = self._look()
+            families = self._query()
         except Exception:  # an unavailable source shows as missing gauges and in the health checks
-            seen = []
-        self._seen, self._at = seen, time.monotonic()
-        self._again_after = min(max(FRESH, (self._at - began) / SHARE), LATEST)
-        self._looking.release()
+            families = []
+        self._families, self._queried_at = families, time.monotonic()
+        self._refresh_after = min(max(FRESH, (self._queried_at - start) / MAX_SHARE), MAX_INTERVAL)
+        self._querying.release()
 
 
-def in_database(database: "Database", gauges: Iterable[Gauge]) -> list[GaugeMetricFamily]:
+def query_gauges(database: "Database", gauges: Iterable[Gauge]) -> list[GaugeMetricFamily]:
     """Query a database for these gauges, each statement in its own transaction, so that no table stays locked.
 
     Raises
     ------
-    DatabaseAway
+    DatabaseUnavailable
         If the database is unavailable.
     """
     with database.statements() as connection:
@@ -166,7 +166,7 @@ def in_database(database: "Database", gauges: Iterable[Gauge]) -> list[GaugeMetr
 
 def family(gauge: Gauge, samples: Iterable[Sample]) -> GaugeMetricFamily:
     """Return the metric family of a gauge with its samples."""
-    made = GaugeMetricFamily(gauge.name, gauge.documentation, labels=gauge.labels)
+    metric = GaugeMetricFamily(gauge.name, gauge.documentation, labels=gauge.labels)
     for labels, value in samples:
-        made.add_metric(labels, value)
-    return made
+        metric.add_metric(labels, value)
+    return metric

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from opentelemetry import trace
 from prometheus_client import Counter, Histogram, disable_created_metrics
 
-from labservices.ids import made_at
+from labservices.ids import creation_time
 from labservices.messaging import events
 from labservices.messaging.events import Event, OrderCancelled, OrderCompleted
 
@@ -32,15 +32,18 @@ EVENT_DURATION = Histogram(
     ["type"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
 )
-WAYS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+DELIVERY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 RELAY = Histogram(
     "event_relay_seconds",
     "Time from an outbox row to its record, as measured by the record's consumer",
     ["topic"],
-    buckets=WAYS,
+    buckets=DELIVERY_BUCKETS,
 )
 DELIVERY = Histogram(
-    "event_delivery_seconds", "Time from an outbox row until a handler receives its event", ["topic"], buckets=WAYS
+    "event_delivery_seconds",
+    "Time from an outbox row until a handler receives its event",
+    ["topic"],
+    buckets=DELIVERY_BUCKETS,
 )
 
 # outcome: as above, and dead (dead-lettered: sent to the dead-letter topic)
@@ -56,7 +59,7 @@ SAGA_DURATION = Histogram(
     buckets=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60),
 )
 
-UNDOING = {events.InventoryReleased, events.PaymentRefunded, events.ShipmentCancelled}
+UNDO_EVENTS = {events.InventoryReleased, events.PaymentRefunded, events.ShipmentCancelled}
 REASONS = {
     events.INSUFFICIENT_STOCK,
     events.UNKNOWN_CUSTOMER,
@@ -68,12 +71,12 @@ REASONS = {
 }
 
 
-def show_from_zero(service: str) -> None:
+def initialize_counters(service: str) -> None:
     """Initialize the counters of a service's events to 0: Prometheus needs a first value to detect an increase."""
     for kind in events.EVENTS.values():
         if kind.topic == f"{service}.events":
             OUTBOX.labels(kind.type())
-            if kind in UNDOING:
+            if kind in UNDO_EVENTS:
                 COMPENSATIONS.labels(kind.type())
             if kind is OrderCompleted:
                 SAGA_ORDERS.labels("completed", "")
@@ -90,21 +93,21 @@ def exemplar() -> dict[str, str] | None:
     return {"trace_id": f"{context.trace_id:032x}"} if context.is_valid and context.trace_flags.sampled else None
 
 
-def count_published(said: Event) -> None:
+def count_published(event: Event) -> None:
     """Count a published event after its transaction is committed."""
-    kind = said.type()
+    kind = event.type()
     OUTBOX.labels(kind).inc()
-    if type(said) in UNDOING:
+    if type(event) in UNDO_EVENTS:
         COMPENSATIONS.labels(kind).inc()
-    elif isinstance(said, OrderCompleted):
-        _count_end(said, "completed", "")
-    elif isinstance(said, OrderCancelled):
-        _count_end(said, "cancelled", said.reason if said.reason in REASONS else "other")
+    elif isinstance(event, OrderCompleted):
+        _count_finished_order(event, "completed", "")
+    elif isinstance(event, OrderCancelled):
+        _count_finished_order(event, "cancelled", event.reason if event.reason in REASONS else "other")
 
 
-def _count_end(said: Event, outcome: str, reason: str) -> None:
+def _count_finished_order(event: Event, outcome: str, reason: str) -> None:
     SAGA_ORDERS.labels(outcome, reason).inc()
-    SAGA_DURATION.labels(outcome).observe(since(made_at(said.order_id)), exemplar())
+    SAGA_DURATION.labels(outcome).observe(since(creation_time(event.order_id)), exemplar())
 
 
 def since(moment: datetime | None) -> float:
@@ -112,10 +115,10 @@ def since(moment: datetime | None) -> float:
     return max(0.0, time.time() - moment.timestamp()) if moment else 0.0
 
 
-def count_way(topic: str, made: datetime | None, recorded: datetime | None) -> None:
+def observe_delivery(topic: str, created: datetime | None, recorded: datetime | None) -> None:
     """Observe the time from an event's outbox row to its record, and to its handler."""
-    if made is None:
+    if created is None:
         return
     if recorded is not None:
-        RELAY.labels(topic).observe(max(0.0, (recorded - made).total_seconds()), exemplar())
-    DELIVERY.labels(topic).observe(max(0.0, (datetime.now(UTC) - made).total_seconds()))
+        RELAY.labels(topic).observe(max(0.0, (recorded - created).total_seconds()), exemplar())
+    DELIVERY.labels(topic).observe(max(0.0, (datetime.now(UTC) - created).total_seconds()))

@@ -18,7 +18,7 @@ from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
 PER_SECOND = 5.0
-AT_ONCE = 50.0
+BURST = 50.0
 """Traces per HTTP method: the sustained rate per second, and the maximum burst after a pause."""
 
 
@@ -28,13 +28,13 @@ class Budget(Sampler):
     It is a token bucket, as in Jaeger's rate-limiting sampler. Source: OpenTelemetry's specification, "Sampling".
     """
 
-    def __init__(self, per_second: float = PER_SECOND, at_once: float = AT_ONCE) -> None:
+    def __init__(self, per_second: float = PER_SECOND, burst: float = BURST) -> None:
         self._per_second = per_second
-        self._at_once = at_once
-        self._left: dict[str, float] = defaultdict(lambda: at_once)
-        self._filled = time.monotonic()
+        self._burst = burst
+        self._left: dict[str, float] = defaultdict(lambda: burst)
+        self._filled_at = time.monotonic()
         self._lock = threading.Lock()
-        self._as_before = ParentBased(ALWAYS_ON)
+        self._parent_based = ParentBased(ALWAYS_ON)
 
     def should_sample(
         self,
@@ -47,9 +47,9 @@ class Budget(Sampler):
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
         """Decide whether to sample a new span; the name of a request's span is its HTTP method."""
-        before = self._as_before.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
-        if kind is not SpanKind.SERVER or not before.decision.is_sampled() or self._spend(name):
-            return before
+        result = self._parent_based.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+        if kind is not SpanKind.SERVER or not result.decision.is_sampled() or self._spend(name):
+            return result
         state = trace.get_current_span(parent_context).get_span_context().trace_state
         return SamplingResult(Decision.DROP, trace_state=state)
 
@@ -60,10 +60,10 @@ class Budget(Sampler):
     def _spend(self, method: str) -> bool:
         with self._lock:
             now = time.monotonic()
-            more = (now - self._filled) * self._per_second
-            self._filled = now
+            added = (now - self._filled_at) * self._per_second
+            self._filled_at = now
             for one in self._left:
-                self._left[one] = min(self._at_once, self._left[one] + more)
+                self._left[one] = min(self._burst, self._left[one] + added)
             if self._left[method] < 1:
                 return False
             self._left[method] -= 1

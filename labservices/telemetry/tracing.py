@@ -26,7 +26,7 @@ _propagator = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("labservices")
 _processor: BatchSpanProcessor | None = None
 
-SEND_EVERY_MS = 500
+EXPORT_INTERVAL_MS = 500
 """Milliseconds between two exports of spans; each export takes a busy service about 3 ms."""
 
 QUEUE = 4096
@@ -36,19 +36,19 @@ QUEUE = 4096
 def set_up(service: str, settings: Settings | None = None) -> None:
     """Start recording spans in this process under the service's name, and export them as the settings specify."""
     global _processor
-    provider = TracerProvider(resource=_named(service), sampler=Budget())
+    provider = TracerProvider(resource=_resource_of(service), sampler=Budget())
     if settings and (exporter := make_exporter(settings)):
-        _processor = BatchSpanProcessor(exporter, max_queue_size=QUEUE, schedule_delay_millis=SEND_EVERY_MS)
+        _processor = BatchSpanProcessor(exporter, max_queue_size=QUEUE, schedule_delay_millis=EXPORT_INTERVAL_MS)
         provider.add_span_processor(_processor)
     trace.set_tracer_provider(provider)
 
 
-def shut_down(patience: float = 0.4) -> None:
-    """Export the recorded spans, waiting at most ``patience`` seconds."""
+def shut_down(timeout: float = 0.4) -> None:
+    """Export the recorded spans, waiting at most ``timeout`` seconds."""
     if _processor:
         last = threading.Thread(target=_processor.shutdown, name="last spans", daemon=True)
         last.start()
-        last.join(patience)
+        last.join(timeout)
 
 
 @contextmanager
@@ -65,24 +65,24 @@ def span(
     name, kind, attributes
         The span's name, kind and attributes. OpenTelemetry's semantic conventions define names for most attributes.
     parent
-        The parent context (see `coming_from`). Default: the current span.
+        The parent context (see `extract_context`). Default: the current span.
     """
-    if kind is not SpanKind.SERVER and _is_left_out(parent):
-        with _going_on(parent):
+    if kind is not SpanKind.SERVER and _is_unsampled(parent):
+        with _attached(parent):
             yield trace.get_current_span()
         return
     with _tracer.start_as_current_span(name, context=parent, kind=kind, attributes=attributes) as current:
         yield current
 
 
-def _is_left_out(parent: Context | None) -> bool:
+def _is_unsampled(parent: Context | None) -> bool:
     """Report whether the trace is not sampled (see `Budget`), so that a span in it would only cost time."""
-    before = trace.get_current_span(parent).get_span_context()
-    return before.is_valid and not before.trace_flags.sampled
+    context = trace.get_current_span(parent).get_span_context()
+    return context.is_valid and not context.trace_flags.sampled
 
 
 @contextmanager
-def _going_on(parent: Context | None) -> Iterator[None]:
+def _attached(parent: Context | None) -> Iterator[None]:
     """Run a block in the parent context, without a new span."""
     token = attach(get_current() if parent is None else parent)
     try:
@@ -91,7 +91,7 @@ def _going_on(parent: Context | None) -> Iterator[None]:
         detach(token)
 
 
-def coming_from(traceparent: str | None) -> Context:
+def extract_context(traceparent: str | None) -> Context:
     """Return the context of a ``traceparent``; if it is missing or invalid, the next span starts a new trace."""
     return _propagator.extract({"traceparent": traceparent} if traceparent else {}, context=Context())
 
@@ -103,7 +103,7 @@ def current_traceparent() -> str | None:
     return carrier.get("traceparent")
 
 
-def note_foreign_span(
+def record_foreign_span(
     service: str,
     name: str,
     span_id: int,
@@ -127,16 +127,18 @@ def note_foreign_span(
     if _processor:
         context = SpanContext(parent.trace_id, span_id, is_remote=False, trace_flags=parent.trace_flags)
         _processor.on_end(
-            ReadableSpan(name, context, parent, _named(service), attributes, start_time=times[0], end_time=times[1])
+            ReadableSpan(
+                name, context, parent, _resource_of(service), attributes, start_time=times[0], end_time=times[1]
+            )
         )
 
 
 @cache
-def _named(service: str) -> Resource:
+def _resource_of(service: str) -> Resource:
     return Resource({"service.name": service})
 
 
-def context_of(trace_id: int, span_id: int, flags: TraceFlags) -> Context:
+def remote_context(trace_id: int, span_id: int, flags: TraceFlags) -> Context:
     """Return the context of a span that another process recorded."""
-    there = SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
-    return trace.set_span_in_context(NonRecordingSpan(there), Context())
+    context = SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
+    return trace.set_span_in_context(NonRecordingSpan(context), Context())

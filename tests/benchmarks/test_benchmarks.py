@@ -70,7 +70,7 @@ def test_gateway_measures_its_cost_and_its_changes(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_saga_carries_orders_with_one_consumer_and_with_two(tmp_path: Path) -> None:
+def test_saga_measures_one_consumer_and_two(tmp_path: Path) -> None:
     """`saga` reports latency, tries and the sustained rate for each number of consumers, and loses no order."""
     results = _run("saga", tmp_path)
     assert [run["consumers"] for run in results["runs"]] == [1, 2]
@@ -82,18 +82,18 @@ def test_saga_carries_orders_with_one_consumer_and_with_two(tmp_path: Path) -> N
 
 
 @pytest.mark.long
-def test_guards_compares_both_ways(tmp_path: Path) -> None:
+def test_guards_compares_throughput_with_and_without_them(tmp_path: Path) -> None:
     """`guards` reports the throughput with and without inbox and guards, and loses no order."""
     results = _run("guards", tmp_path)
-    assert all(figure > 0 for way in ("with", "without") for figure in results["orders_per_s"][way])
+    assert all(figure > 0 for variant in ("with", "without") for figure in results["orders_per_s"][variant])
     assert results["ratio"] > 0
 
 
 @pytest.mark.long
-def test_seeing_measures_its_cost_and_how_soon(tmp_path: Path) -> None:
+def test_seeing_measures_its_cost_and_the_delay_of_views(tmp_path: Path) -> None:
     """`seeing` reports throughput and memory with and without observability, and how soon a view has its records."""
     results = _run("seeing", tmp_path)
-    assert all(figure > 0 for way in ("on", "off") for figure in results["orders_per_s"][way])
+    assert all(figure > 0 for variant in ("on", "off") for figure in results["orders_per_s"][variant])
     assert results["ratio"] > 0
     for view in results["views"].values():
         assert view["arrived_ms"]["n"] == view["told_ms"]["n"] > 0
@@ -110,14 +110,14 @@ def test_course_measures_its_notebooks(tmp_path: Path) -> None:
     assert first["minutes"] > first["seconds"] / 60
 
 
-def test_percentiles_are_values_of_the_sample() -> None:
+def test_percentiles_are_nearest_ranks() -> None:
     """Percentiles are nearest ranks, and an empty sample has none."""
     latency = Latency.of([number / 1000 for number in range(1, 101)])
     assert (latency.n, latency.p50, latency.p95, latency.p99, latency.most) == (100, 50, 95, 99, 100)
     assert math.isnan(Latency.of([]).p50)
 
 
-def test_helper_hands_back_the_answer_and_the_error() -> None:
+def test_helper_returns_the_result_or_raises_the_error() -> None:
     """A helper process returns its function's answer or traceback, and is gone after the block."""
     with helper(math.sqrt, 16.0) as running:
         assert running.result(30) == 4.0
@@ -127,7 +127,7 @@ def test_helper_hands_back_the_answer_and_the_error() -> None:
         running.result(30)
 
 
-def test_helper_that_does_not_answer_is_ended() -> None:
+def test_helper_that_does_not_respond_is_terminated() -> None:
     """Waiting for a helper times out, and the end of the block terminates it."""
     with helper(time.sleep, 600) as running:
         pid = running.pid

@@ -8,14 +8,14 @@ from contextlib import suppress
 
 import psutil
 
-from labstack.backends.processes.process import lives
+from labstack.backends.processes.process import is_alive
 from tools.as_binder import CGROUP, Image
 
-EVERY = 0.5
+INTERVAL = 0.5
 """Seconds between two measurements."""
 
 
-class Bound:
+class LimitedCgroup:
     """A cgroup with a memory limit: the kernel kills a process that exceeds it.
 
     Attributes
@@ -47,7 +47,7 @@ class Bound:
         return {int(line) for line in (self.group / "cgroup.procs").read_text().split()}
 
     @property
-    def ended(self) -> int:
+    def oom_kills(self) -> int:
         """Number of processes that the kernel killed for lack of memory."""
         lines = (self.group / "memory.oom_control").read_text().splitlines()
         return int(dict(line.split() for line in lines)["oom_kill"])
@@ -58,58 +58,58 @@ class Bound:
             os.rmdir(self.group)
 
 
-def bounded(name: str, limit: int) -> Bound | None:
+def limited_cgroup(name: str, limit: int) -> LimitedCgroup | None:
     """Return a cgroup with a memory limit in bytes, or None if it can't be created."""
     try:
-        return Bound(name, limit)
+        return LimitedCgroup(name, limit)
     except (OSError, ValueError):
         return None
 
 
-class Watch(threading.Thread):
+class MemoryMonitor(threading.Thread):
     """A thread that measures the memory of an image: the proportional set size (PSS), which counts shared memory once.
 
     Attributes
     ----------
     peak : int
         The largest measurement, in bytes.
-    at_the_peak : dict
+    peak_by_program : dict
         Bytes at the peak, by program.
-    unbound : set of str
+    programs_outside : set of str
         Programs seen outside the cgroup, if there is one: their memory counts, but is not limited.
     """
 
-    def __init__(self, image: Image, bound: Bound | None) -> None:
-        super().__init__(name="memory-watch", daemon=True)
-        self._image, self._bound = image, bound
-        self._over = threading.Event()
+    def __init__(self, image: Image, cgroup: LimitedCgroup | None) -> None:
+        super().__init__(name="memory-monitor", daemon=True)
+        self._image, self._cgroup = image, cgroup
+        self._stop_requested = threading.Event()
         self.peak = 0
-        self.at_the_peak: dict[str, int] = {}
-        self.unbound: set[str] = set()
-        self.looks = 0
+        self.peak_by_program: dict[str, int] = {}
+        self.programs_outside: set[str] = set()
+        self.measurements = 0
 
     def run(self) -> None:
         """Measure until stopped."""
-        while not self._over.wait(EVERY):
+        while not self._stop_requested.wait(INTERVAL):
             by_program: dict[str, int] = {}
             processes = self._image.processes()
-            members = self._bound.members if self._bound else {process.pid for process in processes}
+            members = self._cgroup.members if self._cgroup else {process.pid for process in processes}
             for process in processes:
                 with suppress(psutil.Error, OSError):
                     info = process.memory_full_info()
                     size = getattr(info, "pss", 0) or info.rss
                     by_program[process.name()] = by_program.get(process.name(), 0) + size
                     if process.pid not in members and self._is_outside(process):
-                        self.unbound.add(process.name())
-            self.looks += 1
+                        self.programs_outside.add(process.name())
+            self.measurements += 1
             if sum(by_program.values()) > self.peak:
-                self.peak, self.at_the_peak = sum(by_program.values()), by_program
+                self.peak, self.peak_by_program = sum(by_program.values()), by_program
 
     def _is_outside(self, process: psutil.Process) -> bool:
         """Report whether a process is still outside the cgroup; a process that exits leaves it a moment earlier."""
-        return lives(process) and self._bound is not None and process.pid not in self._bound.members
+        return is_alive(process) and self._cgroup is not None and process.pid not in self._cgroup.members
 
     def stop(self) -> None:
         """Stop measuring."""
-        self._over.set()
+        self._stop_requested.set()
         self.join(10)

@@ -15,14 +15,14 @@ import httpx
 import pytest
 
 from labstack.waiting import wait_until
-from tests.binder.memory import Bound, Watch, bounded
+from tests.binder.memory import LimitedCgroup, MemoryMonitor, limited_cgroup
 from tests.suite.chance import LONG
-from tools.as_binder import Image, build, end, jupyterlab
+from tools.as_binder import Image, build, jupyterlab, stop_processes
 
 LIMIT = 2 * 1024**3
 """Binder's memory limit in bytes; it kills a session that exceeds it."""
 
-WANTED = 1.8e9
+TARGET = 1.8e9
 """Bytes that all processes may use, including JupyterLab and one kernel, so that a longer session has room."""
 
 COURSE = "notebooks/[01]*.ipynb" if LONG else "notebooks/00*.ipynb"
@@ -54,59 +54,61 @@ class Launch:
 
     image: Image
     address: str
-    watch: Watch
-    bound: Bound | None
+    monitor: MemoryMonitor
+    cgroup: LimitedCgroup | None
 
     def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
         """Run a command in the image, under the same memory limit."""
-        return inside(self.image, *command, bound=self.bound)
+        return run_inside(self.image, *command, cgroup=self.cgroup)
 
 
 @pytest.fixture
 def launched(image: Image) -> Iterator[Launch]:
     """Start JupyterLab in the image, with Binder's memory limit if possible, and measure its memory."""
-    bound = bounded(f"saga-lab-{os.getpid()}", LIMIT)
-    started, address = jupyterlab(image, bound.group if bound else None)
-    watch = Watch(image, bound)
-    watch.start()
+    cgroup = limited_cgroup(f"saga-lab-{os.getpid()}", LIMIT)
+    started, address = jupyterlab(image, cgroup.group if cgroup else None)
+    monitor = MemoryMonitor(image, cgroup)
+    monitor.start()
     try:
-        assert wait_until(lambda: answers(address), 60, interval=0.2)
-        yield Launch(image, address, watch, bound)
+        assert wait_until(lambda: responds(address), 60, interval=0.2)
+        yield Launch(image, address, monitor, cgroup)
     finally:
-        watch.stop()
+        monitor.stop()
         image.run([image.python.parent / "lab", "down", "--purge"])
-        end(image, started)
+        stop_processes(image, started)
         assert image.processes() == []
-        if bound:
-            bound.remove()
+        if cgroup:
+            cgroup.remove()
 
 
-def answers(address: str) -> bool:
+def responds(address: str) -> bool:
     try:
         return httpx.get(address.replace("?", "api/status?"), timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
 
 
-def inside(image: Image, *command: str | Path, bound: Bound | None = None) -> subprocess.CompletedProcess[str]:
+def run_inside(
+    image: Image, *command: str | Path, cgroup: LimitedCgroup | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command in the image."""
-    words, group = [str(word) for word in command], bound.group if bound else None
-    started = image.begin(words, group, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    words, group = [str(word) for word in command], cgroup.group if cgroup else None
+    started = image.start(words, group, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     out, _ = started.communicate(timeout=SECONDS)
     return subprocess.CompletedProcess(command, started.returncode, out.decode(errors="replace"))
 
 
-def test_nothing_is_left_to_fetch(image: Image) -> None:
+def test_a_prefetch_after_the_build_downloads_nothing(image: Image) -> None:
     """After the build, a prefetch downloads nothing, and no file belongs to root."""
     assert not (image.repository / ".venv").exists()
-    again = inside(image, image.python.parent / "lab", "prefetch")
+    again = run_inside(image, image.python.parent / "lab", "prefetch")
     assert again.returncode == 0, again.stdout
     assert "download" not in again.stdout
     assert all(path.lstat().st_uid == image.account.uid for path in (image.home / ".cache").rglob("*"))
 
 
 @pytest.mark.long
-def test_the_first_order_comes_soon(launched: Launch) -> None:
+def test_the_first_order_appears_within_a_minute(launched: Launch) -> None:
     """In a lab that has never run, the first order appears on the map within a minute."""
     began = time.monotonic()
     done = launched.run(launched.image.python, "-c", FIRST_ORDER)
@@ -121,19 +123,19 @@ def test_the_first_order_comes_soon(launched: Launch) -> None:
 @pytest.mark.timeout(SECONDS)
 def test_the_course_fits_into_binders_memory(launched: Launch) -> None:
     """Notebooks pass below the hub's path with JupyterLab open, and all processes together use less than 1.8 GB."""
-    image, watch = launched.image, launched.watch
+    image, monitor = launched.image, launched.monitor
     notebooks = sorted(path.relative_to(image.repository) for path in image.repository.glob(COURSE))
     assert notebooks
     done = launched.run(image.python, "-m", "pytest", "-q", "--nbval", *notebooks)
-    print(f"{'bounded' if launched.bound else 'watched only'}: peak {watch.peak / 1e6:.0f} MB", end="")
-    print(f", of which {largest(watch.at_the_peak)}")
+    print(f"{'limited' if launched.cgroup else 'measured only'}: peak {monitor.peak / 1e6:.0f} MB", end="")
+    print(f", of which {largest(monitor.peak_by_program)}")
     assert done.returncode == 0, done.stdout[-4000:]
-    assert answers(launched.address)
-    assert watch.looks > 10
-    assert watch.peak > 400e6  # otherwise the measurement missed the lab
-    assert watch.peak < WANTED
-    assert watch.unbound == set()
-    assert not launched.bound or launched.bound.ended == 0
+    assert responds(launched.address)
+    assert monitor.measurements > 10
+    assert monitor.peak > 400e6  # otherwise the measurement missed the lab
+    assert monitor.peak < TARGET
+    assert monitor.programs_outside == set()
+    assert not launched.cgroup or launched.cgroup.oom_kills == 0
 
 
 def largest(by_program: dict[str, int]) -> str:

@@ -15,8 +15,8 @@ import pytest
 
 from labstack.config.paths import LabPaths
 from labstack.config.versions import VERSIONS
-from labstack.install.offline import take_programs
-from tests.suite.no_network import ALONE, needs_to_be_alone
+from labstack.install.offline import copy_programs
+from tests.suite.no_network import WITHOUT_NETWORK, needs_network_isolation
 from tools.make_bundle import TAKEN, WITHOUT, write_sums
 from tools.notices import IN_THE_FILE, PROGRAMS, licence_of, notices
 
@@ -36,13 +36,13 @@ def assert_sums(folder: Path) -> None:
     """Assert that SHA256SUMS lists every file of a folder, and that the sum of the largest file is right."""
     lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     sums = {name: sum_ for sum_, name in (line.split("  ", 1) for line in lines)}
-    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
-    assert set(sums) == there - {"SHA256SUMS"}
-    some = max(sums, key=lambda name: (folder / name).stat().st_size)
-    assert hashlib.sha256((folder / some).read_bytes()).hexdigest() == sums[some]
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
+    assert set(sums) == files - {"SHA256SUMS"}
+    largest = max(sums, key=lambda name: (folder / name).stat().st_size)
+    assert hashlib.sha256((folder / largest).read_bytes()).hexdigest() == sums[largest]
 
 
-def test_the_sums_are_those_of_the_files(tmp_path: Path) -> None:
+def test_checksums_cover_every_file_below_a_folder(tmp_path: Path) -> None:
     """SHA256SUMS lists every file below a folder, whatever its name, and no link."""
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels" / "a b.whl").write_bytes(b"a wheel")
@@ -54,9 +54,9 @@ def test_the_sums_are_those_of_the_files(tmp_path: Path) -> None:
 
 def test_the_notices_name_each_file_and_its_licence(tmp_path: Path) -> None:
     """The notices list every jar and program of a lab with a licence that is stated somewhere."""
-    for part in TAKEN:
+    for name in TAKEN:
         (tmp_path / "programs").mkdir(exist_ok=True)
-        (tmp_path / "programs" / part).symlink_to(LabPaths.of_user().cache / part)
+        (tmp_path / "programs" / name).symlink_to(LabPaths.of_user().cache / name)
     jars = sorted((tmp_path / "programs" / "jars").rglob("*.jar"))
     assert len(jars) == len(VERSIONS["maven"]["jars"])
     text = notices(tmp_path)
@@ -66,7 +66,7 @@ def test_the_notices_name_each_file_and_its_licence(tmp_path: Path) -> None:
     assert "debezium-connector-postgres-3.7.0.Final.jar: Apache-2.0" in text
 
 
-def test_the_licences_of_packages_are_those_that_they_state() -> None:
+def test_package_licences_come_from_their_metadata() -> None:
     """A licence comes from an expression, a classifier or plain words; otherwise the notice refers to the file."""
     stated = {package.metadata["Name"]: licence_of(package.metadata) for package in distributions()}
     assert "Apache" in stated["confluent-kafka"]
@@ -74,21 +74,21 @@ def test_the_licences_of_packages_are_those_that_they_state() -> None:
     assert list(stated.values()).count(IN_THE_FILE) < 5
 
 
-def test_grafana_is_left_out() -> None:
+def test_the_bundle_excludes_grafana() -> None:
     """The bundle excludes Grafana, since redistribution would require offering its source."""
     assert "grafana" in WITHOUT
     assert "grafana" not in PROGRAMS
 
 
 @pytest.mark.long
-def test_every_file_of_a_bundle_has_its_sum(bundle: Path) -> None:
+def test_every_file_of_a_bundle_has_a_checksum(bundle: Path) -> None:
     """SHA256SUMS lists every file of packages and programs with its sum."""
     assert_sums(bundle / "offline")
 
 
 @pytest.mark.long
-@needs_to_be_alone
-def test_it_installs_without_a_network(bundle: Path, tmp_path: Path) -> None:
+@needs_network_isolation
+def test_the_bundle_installs_without_a_network(bundle: Path, tmp_path: Path) -> None:
     """With a fresh home and no network, everything is installed without downloads, and an order completes."""
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "VIRTUAL_ENV", "PIP_", "UV_", "LAB_"))},
@@ -98,20 +98,20 @@ def test_it_installs_without_a_network(bundle: Path, tmp_path: Path) -> None:
         "LAB_OBSERVABILITY": "off",
     }
     python = str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}")
-    said = ""
+    output = ""
     lab = "saga-lab/.venv/bin/lab"
-    an_order = f"{lab} up && {lab} demo; status=$?; {lab} down --purge; exit $status"  # in one network namespace
-    for command in ([python, "saga-lab/start.py", "env"], [lab, "prefetch"], ["sh", "-c", an_order]):
+    order_command = f"{lab} up && {lab} demo; status=$?; {lab} down --purge; exit $status"  # in one network namespace
+    for command in ([python, "saga-lab/start.py", "env"], [lab, "prefetch"], ["sh", "-c", order_command]):
         done = subprocess.run(
-            [*ALONE, *command], cwd=bundle, env=environment, capture_output=True, text=True, timeout=400
+            [*WITHOUT_NETWORK, *command], cwd=bundle, env=environment, capture_output=True, text=True, timeout=400
         )
-        said += done.stdout + done.stderr
-        assert done.returncode == 0, said
-    assert "program files from the bundle" in said
-    assert "downloading" not in said
+        output += done.stdout + done.stderr
+        assert done.returncode == 0, output
+    assert "program files from the bundle" in output
+    assert "downloading" not in output
 
 
-def test_what_is_there_stays(tmp_path: Path) -> None:
+def test_copying_programs_never_overwrites_a_file(tmp_path: Path) -> None:
     """Copying programs from a bundle again copies nothing, and never overwrites a file."""
     bundle, cache = tmp_path / "programs", tmp_path / "cache"
     (bundle / "jars").mkdir(parents=True)
@@ -119,7 +119,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     (bundle / "jars" / "b.jar").write_text("b")
     (cache / "jars").mkdir(parents=True)
     (cache / "jars" / "a.jar").write_text("mine")
-    assert take_programs(bundle, cache) == 1
-    assert take_programs(bundle, cache) == 0
+    assert copy_programs(bundle, cache) == 1
+    assert copy_programs(bundle, cache) == 0
     assert (cache / "jars" / "a.jar").read_text() == "mine"
     assert sorted(path.name for path in (cache / "jars").iterdir()) == ["a.jar", "b.jar"]

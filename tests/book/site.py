@@ -81,7 +81,7 @@ class Site:
             page.feed(path.read_text(encoding="utf-8"))
         return cls(folder, pages)
 
-    def broken(self, page: str, target: str) -> str:
+    def link_problem(self, page: str, target: str) -> str:
         """Return the reason why a link of a page is broken; empty if it leads to a target in the site."""
         parts = urlsplit(target)
         path = (self.folder / page).parent / unquote(parts.path) if parts.path else self.folder / page

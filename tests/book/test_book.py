@@ -10,7 +10,7 @@ import nbformat
 import yaml
 
 from labkit.exercises import course
-from labservices.settings import SWITCHES, Settings
+from labservices.settings import FAULT_SWITCHES, Settings
 from labstack import Lab
 from labstack.cli import main
 from labstack.config.variables import VARIABLES
@@ -26,7 +26,7 @@ def is_external(target: str) -> bool:
     return bool(urlsplit(target).scheme) or target.startswith("//")
 
 
-def test_it_is_built_without_a_warning(built: tuple[int, Path]) -> None:
+def test_the_book_is_built_without_a_warning(built: tuple[int, Path]) -> None:
     """Sphinx builds the book without warnings, which it treats as errors."""
     assert built[0] == 0
     assert (built[1] / "index.html").is_file()
@@ -36,22 +36,22 @@ def test_every_link_within_the_book_resolves(site: Site) -> None:
     """Each link leads to an existing page, and each fragment to an existing anchor."""
     links = [(page, target) for page, found in site.pages.items() for target in found.links if not is_external(target)]
     assert len(links) > 1000
-    assert [(page, target, wrong) for page, target in links if (wrong := site.broken(page, target))] == []
+    assert [(page, target, problem) for page, target in links if (problem := site.link_problem(page, target))] == []
 
 
-def test_links_out_of_the_book_are_well_formed(site: Site) -> None:
+def test_external_links_are_well_formed(site: Site) -> None:
     """Each external link is https and names a host, and none leads to this machine."""
     for page, found in site.pages.items():
         for target in filter(is_external, found.links):
             assert re.fullmatch(r"https://[\w-]+(\.[\w-]+)+(/\S*)?", target), (page, target)
 
 
-def test_a_page_is_shown_without_network(site: Site) -> None:
+def test_pages_load_nothing_from_the_network(site: Site) -> None:
     """The book contains all pictures, scripts and styles, and loads none from elsewhere."""
     for page, found in site.pages.items():
         for target in found.loaded:
             assert not is_external(target) or target.startswith("data:"), (page, target)
-            assert target.startswith("data:") or not site.broken(page, target), (page, target)
+            assert target.startswith("data:") or not site.link_problem(page, target), (page, target)
     styles = "".join(path.read_text(encoding="utf-8") for path in site.folder.rglob("*.css"))
     assert not re.search(r"@import|url\(\s*['\"]?(https?:)?//", styles)
 
@@ -66,7 +66,7 @@ def test_every_notebook_has_a_page_with_its_outputs(site: Site) -> None:
         assert page.outputs == sum(bool(cell.outputs) for cell in cells), path.name
 
 
-def test_every_page_of_the_docs_is_there(site: Site) -> None:
+def test_every_document_is_in_the_table_of_contents(site: Site) -> None:
     """The table of contents leads to a page for each Markdown file of docs/ and each notebook."""
     toc = {
         site.folder.joinpath(target).resolve() for target in site.pages["index.html"].links if not is_external(target)
@@ -76,14 +76,14 @@ def test_every_page_of_the_docs_is_there(site: Site) -> None:
     assert [page for page in pages if page not in site.pages or (site.folder / page).resolve() not in toc] == []
 
 
-def test_every_picture_has_a_text(site: Site) -> None:
+def test_every_picture_has_alt_text(site: Site) -> None:
     """Each picture has alt text that describes it."""
     pictures = [(page, one) for page, found in site.pages.items() for one in found.pictures]
     assert len(pictures) > 20
     assert [(page, one["src"]) for page, one in pictures if len(one.get("alt", "")) < 30] == []
 
 
-def test_no_diagram_is_left_as_code(site: Site) -> None:
+def test_every_diagram_has_a_light_and_a_dark_picture(site: Site) -> None:
     """Each Mermaid diagram is two pictures, one for the light theme and one for the dark theme."""
     for page, found in site.pages.items():
         if page.startswith("notebooks/"):
@@ -124,7 +124,7 @@ def test_every_metric_is_in_the_reference(site: Site) -> None:
 def test_every_setting_is_in_the_reference(site: Site) -> None:
     """The reference lists each environment variable of the lab and the services, and each fault switch."""
     words = set(site.pages["reference/settings.html"].words)
-    assert {*VARIABLES, *(name.upper() for name in Settings.model_fields), *SWITCHES} - words == set()
+    assert {*VARIABLES, *(name.upper() for name in Settings.model_fields), *FAULT_SWITCHES} - words == set()
 
 
 def test_every_exercise_is_in_the_reference(site: Site) -> None:
@@ -153,7 +153,7 @@ def test_every_method_is_in_the_reference(site: Site) -> None:
     } <= ids
 
 
-def test_the_glossary_is_an_alphabet_of_short_entries() -> None:
+def test_glossary_entries_are_short_and_in_alphabetical_order() -> None:
     """Terms are unique and in alphabetical order, each with one to three sentences."""
     text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     entries = [entry.partition("\n") for entry in text.split("\n## ")[1:]]

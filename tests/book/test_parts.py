@@ -32,13 +32,13 @@ ROOT = Path(__file__).resolve().parents[2]
         ("```sh\n[a](../conftest.py)\n```\n", "```sh\n[a](../conftest.py)\n```\n"),
     ],
 )
-def test_a_link_leads_where_it_led_in_the_tree(text: str, expected: str) -> None:
+def test_a_link_to_a_file_leads_to_its_page(text: str, expected: str) -> None:
     """Links to pages stay, links to other files lead to the page that shows the file, and code is unchanged."""
     linker = Linker(ROOT, {"docs/mesh.md", "notebooks/10-traces.ipynb"})
     assert linker.rewrite(text, "docs/page.md") == expected
 
 
-def test_a_link_to_nothing_is_an_error() -> None:
+def test_a_link_to_a_missing_file_raises_an_error() -> None:
     """A link to a missing file, or to a file outside the tree, raises an error."""
     linker = Linker(ROOT, set())
     for target in ("nothing.py", "../../elsewhere.md"):
@@ -61,17 +61,17 @@ def test_a_diagram_becomes_two_pictures(tmp_path: Path) -> None:
         diagrams.replace("```mermaid\nflowchart LR\n    A --> B\n```\n", "")
 
 
-def test_a_fence_holds_a_text_with_fences() -> None:
+def test_a_file_with_fences_gets_a_longer_fence() -> None:
     """A file that contains fences is shown within a longer fence."""
     assert fenced("a\n```sh\nb\n```\n", "text") == "````text\na\n```sh\nb\n```\n````"
 
 
-def test_a_cell_of_a_table_stays_one() -> None:
+def test_bars_and_line_breaks_do_not_break_a_table() -> None:
     """A bar or a line break in a cell does not break the table."""
     assert table(["a"], [("x | y\nz",)]).splitlines()[-1] == r"| x \| y z |"
 
 
-def test_a_scenario_is_told_whatever_its_keys(tmp_path: Path) -> None:
+def test_the_page_of_a_scenario_shows_each_key(tmp_path: Path) -> None:
     """Without scenario files there is no page, and a scenario's page shows each of its keys."""
     assert scenarios.page(tmp_path) is None
     folder = tmp_path / scenarios.FOLDER
@@ -86,7 +86,7 @@ def test_a_scenario_is_told_whatever_its_keys(tmp_path: Path) -> None:
     assert "| heal | verb: reset |" in text
 
 
-def read_by_the_lab() -> set[str]:
+def variables_read_by_the_lab() -> set[str]:
     """Return the environment variables that the lab's code reads, with NAME for an inserted name."""
     names = set()
     for path in (ROOT / "lab-stack" / "labstack").rglob("*.py"):
@@ -104,7 +104,7 @@ def read_by_the_lab() -> set[str]:
 
 def test_every_variable_that_the_lab_reads_is_described() -> None:
     """labstack.config.variables describes each environment variable that the lab reads, and none without effect."""
-    read = read_by_the_lab()
+    read = variables_read_by_the_lab()
     assert {"LAB_NAME", "LAB_MODE", "LAB_IMAGE_NAME"} <= read
     assert read - set(VARIABLES) == set()
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "lab-stack" / "labstack").rglob("*.py"))

@@ -12,9 +12,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from labstack import Lab
 from tests.suite.chance import SEED
 from tools.get_chromium import chromium
-from tools.look_at_notebooks import FLAGS, ROOT, WIDTH, jupyterlab
+from tools.screenshot_notebooks import FLAGS, ROOT, WIDTH, jupyterlab
 
-ROOM = ROOT / "notebooks" / "instructor" / "control-room.ipynb"
+CONTROL_ROOM = ROOT / "notebooks" / "instructor" / "control-room.ipynb"
 COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PICTURES = Path(os.environ.get("SAGA_LAB_PICTURES", ""))
 
@@ -32,20 +32,20 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         before = set(psutil.Process().children(recursive=True))
         browser = playwright.chromium.launch(executable_path=where, args=FLAGS)
-        mine = set(psutil.Process().children(recursive=True)) - before
+        processes = set(psutil.Process().children(recursive=True)) - before
         yield browser
         browser.close()
-    assert psutil.wait_procs(mine, timeout=15)[1] == []
+    assert psutil.wait_procs(processes, timeout=15)[1] == []
 
 
-OF_A_KILLED_KERNEL = re.compile(r"(Canceled future for \w+ message before replies were done|^Cannot send)$")
+KILLED_KERNEL_ERRORS = re.compile(r"(Canceled future for \w+ message before replies were done|^Cannot send)$")
 """JupyterLab's errors for a request, or a widget's message, to a kernel that a test killed."""
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Start a real JupyterLab on a copy of the notebooks, and yield its address with `{}` for a path."""
-    with jupyterlab("light", [*COURSE, ROOM]) as address:
+    with jupyterlab("light", [*COURSE, CONTROL_ROOM]) as address:
         yield address
 
 
@@ -53,8 +53,8 @@ def address() -> Iterator[str]:
 def page(browser: Browser, course_lab: Lab) -> Iterator[Page]:
     """Open a new page for each test, in which no script may fail."""
     page = browser.new_page(viewport={"width": WIDTH, "height": 1100})
-    failed: list[str] = []
-    page.on("pageerror", lambda error: failed.append(str(error)))
+    script_errors: list[str] = []
+    page.on("pageerror", lambda error: script_errors.append(str(error)))
     yield page
     page.close()
-    assert [error for error in failed if not OF_A_KILLED_KERNEL.search(error)] == []
+    assert [error for error in script_errors if not KILLED_KERNEL_ERRORS.search(error)] == []

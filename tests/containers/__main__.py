@@ -19,7 +19,7 @@ from pathlib import Path
 
 from labstack.backends.docker.images import IMAGES, image, missing, pull
 from labstack.errors import LabError
-from tests.containers.engine import CACHE, CannotRun
+from tests.containers.engine import CACHE, EngineUnavailable
 from tests.containers.standins import engine_with_standins, environment_for, standins
 
 SKIPPED = 77
@@ -31,8 +31,8 @@ def main(command: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if there := images_of_this_machine():
-        print(f"container mode, on this machine's engine, with {', '.join(there)}", flush=True)
+    if images := official_images():
+        print(f"container mode, on this machine's engine, with {', '.join(images)}", flush=True)
         return subprocess.run(command, env={**os.environ, "LAB_MODE": "containers"}).returncode
     home = Path(tempfile.mkdtemp(prefix="saga-lab-engine-"))
     try:
@@ -42,15 +42,15 @@ def main(command: list[str]) -> int:
                 flush=True,
             )
             environment = {**os.environ, **environment_for(running)}
-            return subprocess.run(running.inside(command), env=environment).returncode
-    except CannotRun as reason:
+            return subprocess.run(running.command_in_network(command), env=environment).returncode
+    except EngineUnavailable as reason:
         print(f"SKIPPED: container mode can't be tried here: {reason}", file=sys.stderr, flush=True)
         return SKIPPED
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def images_of_this_machine() -> list[str]:
+def official_images() -> list[str]:
     """Return the official images on this machine's engine, pulling missing ones; an empty list if that fails."""
     try:
         for name in missing(IMAGES):

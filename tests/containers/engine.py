@@ -61,11 +61,11 @@ SUPERVISOR = "SAGA_LAB_TEST_ENGINE"
 """The environment variable with the process id of the supervisor, for programs on the engine."""
 
 
-class CannotRun(Exception):
+class EngineUnavailable(Exception):
     """An engine can't be run on this machine; the message states the reason."""
 
 
-def obstacle() -> str:
+def unavailable_reason() -> str:
     """Return why no engine can be run here, or an empty string."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "namespaces need root"
@@ -78,21 +78,21 @@ def programs(cache: Path) -> Path:
     folder = cache / f"engine-{hashlib.sha256(repr((PACKAGES, IPTABLES_NEEDS)).encode()).hexdigest()[:8]}"
     if folder.exists():
         return folder
-    growing, packages = cache / "engine.partial", cache / "engine.packages"
-    for made in (growing, packages):
+    partial, packages = cache / "engine.partial", cache / "engine.packages"
+    for made in (partial, packages):
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
     for package in apt.download([*PACKAGES, *IPTABLES_NEEDS], packages):
-        subprocess.run(["dpkg-deb", "-x", package, growing], check=True)
+        subprocess.run(["dpkg-deb", "-x", package, partial], check=True)
     for name in ("iptables", "ip6tables"):  # normally created by a script of the package
-        (growing / "usr/sbin" / name).unlink(missing_ok=True)
-        (growing / "usr/sbin" / name).symlink_to("xtables-nft-multi")
+        (partial / "usr/sbin" / name).unlink(missing_ok=True)
+        (partial / "usr/sbin" / name).symlink_to("xtables-nft-multi")
     shutil.rmtree(packages)
-    growing.rename(folder)
+    partial.rename(folder)
     return folder
 
 
-def with_programs(programs: Path) -> dict[str, str]:
+def environment_with_programs(programs: Path) -> dict[str, str]:
     """Return the current environment with the unpacked programs and libraries in its paths."""
     libraries = next((programs / "usr/lib").glob("*-linux-*"))
     return {
@@ -138,7 +138,7 @@ class Engine:
             SUPERVISOR: str(self.pid),
         }
 
-    def inside(self, command: Sequence[str]) -> list[str]:
+    def command_in_network(self, command: Sequence[str]) -> list[str]:
         """Return the command that runs a program in the engine's network."""
         return ["nsenter", f"--target={self.pid}", "--net", *command]
 
@@ -160,13 +160,13 @@ def engine(cache: Path, home: Path, size: str = "", data: Path | None = None) ->
 
     Raises
     ------
-    CannotRun
+    EngineUnavailable
         If the engine can't be run here or fails to start; the message of a failed start has its log.
     """
-    if why := obstacle():
-        raise CannotRun(why)
+    if reason := unavailable_reason():
+        raise EngineUnavailable(reason)
     home.mkdir(parents=True, exist_ok=True)
-    environment = with_programs(programs(cache))
+    environment = environment_with_programs(programs(cache))
     # The engine and all of its containers end with the process that started it.
     namespaces = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
     with (home / "engine.log").open("wb") as log:
@@ -180,20 +180,20 @@ def engine(cache: Path, home: Path, size: str = "", data: Path | None = None) ->
         )
     try:
         address = f"unix://{home}/docker.sock"
-        if not wait_until(lambda: outer.poll() is not None or answers(address), 30) or outer.poll() is not None:
-            raise CannotRun("the engine did not come up:\n" + (home / "engine.log").read_text()[-2000:])
+        if not wait_until(lambda: outer.poll() is not None or responds(address), 30) or outer.poll() is not None:
+            raise EngineUnavailable("the engine did not come up:\n" + (home / "engine.log").read_text()[-2000:])
         yield Engine(children(outer.pid)[0], home)
     finally:
         _end(outer)
 
 
-def answers(address: str) -> bool:
+def responds(address: str) -> bool:
     """Return whether an engine responds at an address. An HTTP client would leak a socket if nothing listens."""
-    with socket.socket(socket.AF_UNIX) as asking, suppress(OSError):
-        asking.settimeout(5)
-        asking.connect(address.removeprefix("unix://"))
-        asking.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-        return b" 200 " in asking.recv(100)
+    with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
+        connection.settimeout(5)
+        connection.connect(address.removeprefix("unix://"))
+        connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+        return b" 200 " in connection.recv(100)
     return False
 
 
@@ -201,7 +201,7 @@ def restart(supervisor: int, address: str) -> None:
     """Stop an engine with all of its containers gracefully, and return when its successor responds."""
     (before,) = [child for child in children(supervisor) if Path(f"/proc/{child}/comm").read_text() == "dockerd\n"]
     os.kill(before, signal.SIGTERM)
-    assert wait_until(lambda: before not in children(supervisor) and answers(address), 60)
+    assert wait_until(lambda: before not in children(supervisor) and responds(address), 60)
 
 
 def children(pid: int) -> list[int]:

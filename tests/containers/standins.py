@@ -24,7 +24,7 @@ from labstack.backends.processes.java import jars
 from labstack.backends.processes.java.java import find_java
 from labstack.config.paths import CONFIG, LabPaths
 from labstack.install import find_program
-from tests.containers.engine import CannotRun, Engine, engine, programs, with_programs
+from tests.containers.engine import Engine, EngineUnavailable, engine, environment_with_programs, programs
 
 HERE = Path(__file__).resolve().parent / "images"
 ROOT = HERE.parent.parent.parent
@@ -58,8 +58,8 @@ def standins() -> dict[str, str]:
 def environment_for(engine: Engine) -> dict[str, str]:
     """Return the environment variables for a lab in containers on this engine, with the stand-ins as images."""
     images = {f"LAB_IMAGE_{name.upper()}": image for name, image in standins().items()}
-    steers = "istiod" if "istiod" in standins() else "translator"
-    return {**engine.environment, **images, "LAB_MODE": "containers", "LAB_CONTROL_PLANE": steers}
+    control_plane = "istiod" if "istiod" in standins() else "translator"
+    return {**engine.environment, **images, "LAB_MODE": "containers", "LAB_CONTROL_PLANE": control_plane}
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def engine_with_standins(cache: Path, home: Path) -> Iterator[Engine]:
 
     Raises
     ------
-    CannotRun
+    EngineUnavailable
         If the engine can't be run here, or a program for a stand-in is missing.
     """
     cache.mkdir(parents=True, exist_ok=True)
@@ -86,12 +86,12 @@ def engine_with_standins(cache: Path, home: Path) -> Iterator[Engine]:
         data: Path | None = None
         try:
             stack.enter_context(FileLock(cache / "images.lock").acquire(timeout=0))
-            data = kept_images(cache)
+            data = image_folder(cache)
         except Timeout:
             pass
         try:
             running = stack.enter_context(engine(cache, home, data=data))
-        except CannotRun:
+        except EngineUnavailable:
             if data is None or not data.exists():
                 raise
             shutil.rmtree(data)  # an engine that was killed may have damaged the folder
@@ -100,15 +100,15 @@ def engine_with_standins(cache: Path, home: Path) -> Iterator[Engine]:
         yield running
 
 
-def kept_images(cache: Path) -> Path:
+def image_folder(cache: Path) -> Path:
     """Return the folder of the images for the current inputs, and remove the folders for earlier inputs."""
-    made_of = hashlib.sha256(
+    digest = hashlib.sha256(
         repr([BASE_PACKAGES, *((one, find_program(one, LabPaths.of_user())) for one in OPTIONAL)]).encode()
     )
     texts = (CONFIG / "versions.toml", ROOT / "labservices" / "requirements.lock", *sorted(HERE.rglob("*")))
     for file in (file for file in texts if file.is_file()):
-        made_of.update(file.read_bytes())
-    wanted = cache / f"images-{made_of.hexdigest()[:8]}"
+        digest.update(file.read_bytes())
+    wanted = cache / f"images-{digest.hexdigest()[:8]}"
     for folder in cache.glob("images-*"):
         if folder != wanted:
             shutil.rmtree(folder)
@@ -123,17 +123,17 @@ def build_all(engine: Engine, cache: Path) -> None:
     for volume in client.volumes.list():
         volume.remove(force=True)
     client.networks.prune()
-    there = {tag for image in client.images.list() for tag in image.tags}
-    if BASE not in there:
+    existing = {tag for image in client.images.list() for tag in image.tags}
+    if BASE not in existing:
         archive = base_system(cache)
         repository, tag = BASE.split(":")
         client.api.import_image(str(archive), repository=repository, tag=tag)
     for name, image in standins().items():
-        if image not in there:
+        if image not in existing:
             context = engine.home / "contexts" / name
             shutil.rmtree(context, ignore_errors=True)
             shutil.copytree(HERE / name, context)
-            FILLINGS[name](context, cache)
+            CONTEXT_BUILDERS[name](context, cache)
             try:
                 client.images.build(
                     path=str(context), tag=image, rm=True, network_mode="none", labels={"lab.standin.for": name}
@@ -150,7 +150,7 @@ def base_system(cache: Path) -> Path:
     archive = cache / f"debian-12-{hashlib.sha256(BASE_PACKAGES.encode()).hexdigest()[:8]}.tar"
     if archive.exists():
         return archive
-    growing = archive.with_name("growing-debian.tar")
+    partial = archive.with_name("growing-debian.tar")
     subprocess.run(
         [
             # It mounts /proc and /sys below its folder. The mounts end with the namespace, even if it is killed.
@@ -158,12 +158,12 @@ def base_system(cache: Path) -> Path:
             *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={BASE_PACKAGES}"),
             '--aptopt=Acquire::Languages "none"',
             *(f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in ("doc", "man", "locale", "info")),
-            *("bookworm", str(growing)),
+            *("bookworm", str(partial)),
         ],
-        env=with_programs(programs(cache)),
+        env=environment_with_programs(programs(cache)),
         check=True,
     )
-    growing.rename(archive)
+    partial.rename(archive)
     return archive
 
 
@@ -220,14 +220,14 @@ def _jaeger(context: Path, _: Path) -> None:
     _program(context, "jaeger", "jaeger")
 
 
-def _program(context: Path, name: str, called: str) -> None:
+def _program(context: Path, name: str, file_name: str) -> None:
     program = find_program(name, LabPaths.of_user())
     if program is None:
-        raise CannotRun(f"{name} is not here to put into its image: `lab install {name}`")
-    shutil.copy(program.path, context / called)
+        raise EngineUnavailable(f"{name} is not here to put into its image: `lab install {name}`")
+    shutil.copy(program.path, context / file_name)
 
 
-FILLINGS = {
+CONTEXT_BUILDERS = {
     "postgres": _postgres,
     "kafka": _java,
     "connect": _connect,

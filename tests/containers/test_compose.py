@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.containers.engine import CACHE, CannotRun
+from tests.containers.engine import CACHE, EngineUnavailable
 from tests.containers.standins import engine_with_standins, environment_for, standins
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ MODULE = f"github.com/docker/compose/v2@{VERSION}"
 ORDERS = """
 import httpx, time
 gateway = httpx.Client(base_url="http://127.0.0.1:8080", timeout=10)
-def end(customer):
+def final_status(customer):
     body = {"customer_id": customer, "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 2}]}
     order = gateway.post("/orders", json=body).raise_for_status().json()
     deadline = time.monotonic() + 60
@@ -31,7 +31,7 @@ def end(customer):
         time.sleep(0.2)
         order = gateway.get(f"/orders/{order['order_id']}").raise_for_status().json()
     return order["status"], order["failure_reason"]
-print([end("ada"), end("broke-bob")])
+print([final_status("ada"), final_status("broke-bob")])
 """
 
 
@@ -51,10 +51,10 @@ def compose() -> Path:
         source = Path(shutil.copytree(json.loads(found.stdout)["Dir"], Path(folder) / "source"))
         for path in (source, *source.rglob("*")):
             path.chmod(path.stat().st_mode | 0o200)
-        growing = CACHE / "growing-docker-compose"
-        built = subprocess.run(["go", "build", "-o", growing, "./cmd"], cwd=source, capture_output=True, text=True)
+        partial = CACHE / "growing-docker-compose"
+        built = subprocess.run(["go", "build", "-o", partial, "./cmd"], cwd=source, capture_output=True, text=True)
         assert built.returncode == 0, built.stderr[-2000:]
-        growing.rename(program)
+        partial.rename(program)
     return program
 
 
@@ -74,7 +74,7 @@ def test_compose_starts_the_whole_system(compose: Path) -> None:
 
             def run(*words: str | Path) -> str:
                 done = subprocess.run(
-                    running.inside([str(word) for word in words]),
+                    running.command_in_network([str(word) for word in words]),
                     env=environment,
                     cwd=ROOT,
                     stdin=subprocess.DEVNULL,
@@ -112,7 +112,7 @@ def test_compose_starts_the_whole_system(compose: Path) -> None:
                 )
                 == []
             )
-    except CannotRun as reason:
+    except EngineUnavailable as reason:
         pytest.skip(f"NOT RUN: container mode cannot be tried here: {reason}")
     finally:
         shutil.rmtree(home, ignore_errors=True)

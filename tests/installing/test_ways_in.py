@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-Way = Callable[[Path, Path], list[list[str]]]
+InstallMethod = Callable[[Path, Path], list[list[str]]]
 
 
 def by_pip(python: Path, checkout: Path) -> list[list[str]]:
@@ -46,15 +46,15 @@ def by_environment_yml(python: Path, checkout: Path) -> list[list[str]]:
     return [["sh", "-c", f'cd "{checkout}" && exec "{python}" -m pip install --quiet "$@"', "sh", *words]]
 
 
-WAYS = [by_pip, by_pip_in_place, by_wheel, by_uv, by_environment_yml]
+METHODS = [by_pip, by_pip_in_place, by_wheel, by_uv, by_environment_yml]
 IN_PLACE = (by_pip_in_place, by_environment_yml)
 """These leave the code in the checkout."""
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_the_lab_starts_with_nothing_else_to_do(way: Way, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+def test_the_lab_works_after_the_installation(method: InstallMethod, tmp_path: Path) -> None:
     """After the installation `lab up` and `lab demo` work, in a folder without any file of the repository."""
     checkout, home, elsewhere = tmp_path / "checkout", tmp_path / "home", tmp_path / "elsewhere"
     subprocess.run(["git", "clone", "--quiet", ROOT, checkout], check=True)
@@ -63,8 +63,8 @@ def test_the_lab_starts_with_nothing_else_to_do(way: Way, tmp_path: Path) -> Non
     began = time.monotonic()
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     programs = tmp_path / "venv" / "bin"
-    ours = ("PYTHON", "PYTEST", "LAB_", "SAGA_", "VIRTUAL_ENV")
-    bare = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    own_prefixes = ("PYTHON", "PYTEST", "LAB_", "SAGA_", "VIRTUAL_ENV")
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(own_prefixes)}
     environment = {
         **bare,
         "HOME": str(home),
@@ -82,12 +82,12 @@ def test_the_lab_starts_with_nothing_else_to_do(way: Way, tmp_path: Path) -> Non
         assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout
 
-    for command in way(programs / "python", checkout):
+    for command in method(programs / "python", checkout):
         run(*command)
     minutes = (time.monotonic() - began) / 60
     size = sum(file.stat().st_size for file in (tmp_path / "venv").rglob("*") if file.is_file()) / 1e6
-    print(f"{way.__name__}: {minutes:.1f} min, {size:.0f} MB")
-    if way not in IN_PLACE:
+    print(f"{method.__name__}: {minutes:.1f} min, {size:.0f} MB")
+    if method not in IN_PLACE:
         shutil.rmtree(checkout)
     lab = str(programs / "lab")
     try:

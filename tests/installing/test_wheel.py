@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def committed(*folders: str) -> set[str]:
+def committed_files(*folders: str) -> set[str]:
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--", *folders], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -28,20 +28,20 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return set(zipfile.ZipFile(wheel).namelist())
 
 
-def test_the_packages_are_whole(names: set[str]) -> None:
+def test_every_file_of_the_packages_is_in_the_wheel(names: set[str]) -> None:
     """Every committed file of the three packages is in the wheel, where Python finds it."""
     for folder, package in {"labservices": "labservices", "labkit": "labkit", "lab-stack/labstack": "labstack"}.items():
-        wanted = {f"{package}/{name.removeprefix(f'{folder}/')}" for name in committed(folder)}
+        wanted = {f"{package}/{name.removeprefix(f'{folder}/')}" for name in committed_files(folder)}
         assert wanted - names == set()
 
 
-def test_what_belongs_to_no_package_is_in_the_tree(names: set[str]) -> None:
+def test_other_files_are_in_the_tree(names: set[str]) -> None:
     """Configuration, datasets, notebooks and documents are below `labstack/tree`, laid out as in the repository."""
     tree = {name.removeprefix("labstack/tree/") for name in names if name.startswith("labstack/tree/")}
-    configuration = {name for name in committed("lab-stack") if not name.startswith("lab-stack/labstack/")}
-    assert configuration | committed("datasets", "notebooks") <= tree
+    configuration = {name for name in committed_files("lab-stack") if not name.startswith("lab-stack/labstack/")}
+    assert configuration | committed_files("datasets", "notebooks") <= tree
     assert {"docs/architecture.md", "docs/images/architecture.png", "docs/asyncapi.yaml"} <= tree
-    assert tree <= committed(), "a file that is not in the repository"
+    assert tree <= committed_files(), "a file that is not in the repository"
 
 
 def test_nothing_else_is_in_the_wheel(names: set[str]) -> None:

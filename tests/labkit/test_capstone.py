@@ -13,9 +13,17 @@ import psycopg
 import pytest
 
 from labkit import Session
-from labkit.capstone import Guest, trials
+from labkit.capstone import ExtensionService, trials
 from labkit.capstone.loyalty import CONNECTOR, DRAFT, NAME, ROUTER, TABLES, build
-from labkit.capstone.referee import Seen, each_said, none_kept, one_trace, paid_once, referee, settle
+from labkit.capstone.referee import (
+    Snapshot,
+    each_booking_published,
+    no_unpaid_points,
+    one_trace,
+    points_awarded_once,
+    referee,
+    settle,
+)
 from labkit.errors import KitError
 from labkit.exercises.operations.capstone import EXERCISES, GiveBack, OnceOnly, OneTransaction, SameTrace, TellTheNumber
 from labkit.exercises.tasks import Tasks
@@ -24,50 +32,54 @@ from labstack.errors import LabError
 from tests.suite.chance import short_sample
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "13-capstone.ipynb"
-TRACE, OTHER = "a" * 32, "b" * 32
-AS_IT_SHOULD_BE = Seen(
+TRACE, OTHER_TRACE = "a" * 32, "b" * 32
+CORRECT = Snapshot(
     captured={"good": 1780, "bad": 890, "unpaid": 0},
     refunded={"good": 0, "bad": 890, "unpaid": 0},
     bookings={"good": [17], "bad": [8, -8], "unpaid": []},
-    said={
+    published={
         "good": Counter(PointsAwarded=1),
         "bad": Counter(PointsAwarded=1, PointsTakenBack=1),
         "unpaid": Counter(),
     },
-    traceparents={"good": [f"00-{TRACE}-{'c' * 16}-01"], "bad": [f"00-{OTHER}-{'c' * 16}-01"] * 2, "unpaid": []},
-    traces={"good": TRACE, "bad": OTHER},
+    traceparents={"good": [f"00-{TRACE}-{'c' * 16}-01"], "bad": [f"00-{OTHER_TRACE}-{'c' * 16}-01"] * 2, "unpaid": []},
+    traces={"good": TRACE, "bad": OTHER_TRACE},
     total=17,
 )
-TWICE = {"good": [17, 17], "bad": [8, -8], "unpaid": []}
-FAULTS = {
-    "twice": (replace(AS_IT_SHOULD_BE, bookings=TWICE), "paid once, points once", "more than once: good"),
-    "never": (replace(AS_IT_SHOULD_BE, bookings={**TWICE, "good": []}), "paid once, points once", "no points: good"),
-    "other": (replace(AS_IT_SHOULD_BE, bookings={**TWICE, "good": [18]}), "paid once, points once", "another number"),
-    "kept": (replace(AS_IT_SHOULD_BE, bookings={**TWICE, "bad": [8]}), "no points for refunds", "all the same: bad"),
-    "unpaid": (replace(AS_IT_SHOULD_BE, bookings={**TWICE, "unpaid": [3]}), "no points for refunds", "unpaid"),
-    "too much": (replace(AS_IT_SHOULD_BE, bookings={**TWICE, "bad": [8, -8, -8]}), "no points for refunds", "more"),
+BOOKED_TWICE = {"good": [17, 17], "bad": [8, -8], "unpaid": []}
+DEFECTS = {
+    "twice": (replace(CORRECT, bookings=BOOKED_TWICE), "paid once, points once", "more than once: good"),
+    "never": (replace(CORRECT, bookings={**BOOKED_TWICE, "good": []}), "paid once, points once", "no points: good"),
+    "other": (
+        replace(CORRECT, bookings={**BOOKED_TWICE, "good": [18]}),
+        "paid once, points once",
+        "not match the euros",
+    ),
+    "kept": (replace(CORRECT, bookings={**BOOKED_TWICE, "bad": [8]}), "no points for refunds", "but with points: bad"),
+    "unpaid": (replace(CORRECT, bookings={**BOOKED_TWICE, "unpaid": [3]}), "no points for refunds", "unpaid"),
+    "too much": (replace(CORRECT, bookings={**BOOKED_TWICE, "bad": [8, -8, -8]}), "no points for refunds", "more"),
     "silent": (
-        replace(AS_IT_SHOULD_BE, said={**AS_IT_SHOULD_BE.said, "good": Counter()}),
-        "each booking is said",
-        "without its event: good",
+        replace(CORRECT, published={**CORRECT.published, "good": Counter()}),
+        "each booking has an event",
+        "without an event: good",
     ),
     "invented": (
-        replace(AS_IT_SHOULD_BE, said={**AS_IT_SHOULD_BE.said, "unpaid": Counter(PointsAwarded=1)}),
-        "each booking is said",
-        "without its booking: unpaid",
+        replace(CORRECT, published={**CORRECT.published, "unpaid": Counter(PointsAwarded=1)}),
+        "each booking has an event",
+        "without a booking: unpaid",
     ),
     "untraced": (
-        replace(AS_IT_SHOULD_BE, traceparents={**AS_IT_SHOULD_BE.traceparents, "good": [""]}),
+        replace(CORRECT, traceparents={**CORRECT.traceparents, "good": [""]}),
         "one order, one trace",
         "without a traceparent: good",
     ),
     "other trace": (
-        replace(AS_IT_SHOULD_BE, traces={"good": OTHER, "bad": OTHER}),
+        replace(CORRECT, traces={"good": OTHER_TRACE, "bad": OTHER_TRACE}),
         "one order, one trace",
-        "another trace than their order: good",
+        "a different trace than their order: good",
     ),
 }
-RULES = (paid_once, none_kept, each_said, one_trace)
+RULES = (points_awarded_once, no_unpaid_points, each_booking_published, one_trace)
 
 
 @pytest.fixture
@@ -77,30 +89,30 @@ def tasks(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Tasks(session.lab, session.shop, session.look, "13")
 
 
-def test_the_rules_hold_where_all_is_as_it_should_be() -> None:
+def test_all_rules_hold_for_correct_bookings() -> None:
     """All rules hold if points are booked once, returned with a refund, published, and in the order's trace."""
-    assert all(rule(AS_IT_SHOULD_BE).holds for rule in RULES)
+    assert all(rule(CORRECT).holds for rule in RULES)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_breaks_its_rule(fault: str) -> None:
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_each_defect_violates_its_rule(defect: str) -> None:
     """Each defect violates its rule, and the verdict names the order."""
-    seen, name, says = FAULTS[fault]
-    broken = {verdict.name: verdict.says for verdict in (rule(seen) for rule in RULES) if not verdict.holds}
-    assert says in broken[name]
+    seen, name, message = DEFECTS[defect]
+    broken = {verdict.name: verdict.finding for verdict in (rule(seen) for rule in RULES) if not verdict.holds}
+    assert message in broken[name]
 
 
-def test_the_notebook_builds_what_the_checks_build() -> None:
+def test_notebook_cells_match_what_the_checks_create() -> None:
     """The notebook's cells have the same tables, draft and connector that a check creates if they are missing."""
     cells = {cell.id: cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
     assert TABLES.strip() in cells["tables"]
     assert cells["draft"].partition("\n")[2].strip() == DRAFT.strip()
-    names = {"loyalty": type("Guest", (), {"connection": {}})}
+    names = {"loyalty": type("ExtensionService", (), {"connection": {}})}
     exec(f"{cells['reads']}\n{cells['writes']}", names)
     assert names["reads"] | names["writes"] == CONNECTOR | ROUTER
 
 
-def test_the_solutions_fit_together(session: Session, tasks: Tasks) -> None:
+def test_all_rules_hold_after_the_solutions(session: Session, tasks: Tasks) -> None:
     """All rules hold after the first five solutions and an inbox in the second handler."""
     loyalty = build(session.lab, session.look)
     names = {"lab": session.lab, "look": session.look}
@@ -108,15 +120,15 @@ def test_the_solutions_fit_together(session: Session, tasks: Tasks) -> None:
         exec(exercise.answer, dict(names))
         ast.parse(loyalty.code)
     refunded = "def on_refunded(db, event, event_id):"
-    assert "5 of 5" not in (said := tasks.check("the-referee").message)
-    assert "more points taken back" in said
+    assert "5 of 5" not in (message := tasks.check("the-referee").message)
+    assert "more points taken back" in message
     loyalty.edit(refunded, f"{refunded}\n    if not is_new(db, event_id):\n        return")
     verdict = tasks.check("the-referee")
     assert verdict.outcome == "right", verdict.message
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "error"),
     short_sample(
         [
             ("HANDLERS =", "HANDLERS := ", "SyntaxError"),
@@ -126,32 +138,34 @@ def test_the_solutions_fit_together(session: Session, tasks: Tasks) -> None:
         1,
     ),
 )
-def test_what_does_not_run_is_told(session: Session, tasks: Tasks, old: str, new: str, says: str) -> None:
+def test_the_error_of_code_that_does_not_run_is_reported(
+    session: Session, tasks: Tasks, old: str, new: str, error: str
+) -> None:
     """The check's message contains the error of code that does not run."""
     tasks.setup("once-only")
     build(session.lab, session.look).edit(old, new)
     verdict = tasks.check("once-only")
     assert verdict.outcome == "wrong", verdict
-    assert says in verdict.message
+    assert error in verdict.message
 
 
-def test_a_part_that_is_not_there_is_not_edited(tasks: Tasks) -> None:
+def test_an_edit_without_a_match_changes_nothing(tasks: Tasks) -> None:
     """An edit whose text is not found changes nothing, and raises an error."""
-    loyalty = Guest(tasks._bench.lab, NAME)
+    loyalty = ExtensionService(tasks._bench.lab, NAME)
     loyalty.write(DRAFT)
-    with pytest.raises(KitError, match="has this no times"):
+    with pytest.raises(KitError, match="contains it 0 times"):
         loyalty.edit("def nothing_of_this():", "pass")
     assert loyalty.code == DRAFT
 
 
 @pytest.mark.parametrize("name", ["order", "postgres", "Loyalty", "my-service", "x"])
-def test_a_guest_is_called_like_nobody_else(session: Session, name: str) -> None:
+def test_a_used_or_unsuitable_service_name_is_rejected(session: Session, name: str) -> None:
     """A name that is in use, or unsuitable for a database, a slot and a topic, is rejected."""
     with pytest.raises(LabError, match="can't be called"):
-        session.lab.guests.invite(name)
+        session.lab.extensions.create(name)
 
 
-def test_a_reset_leaves_nothing_of_a_guest(session: Session, tasks: Tasks) -> None:
+def test_a_reset_removes_everything_of_an_extension_service(session: Session, tasks: Tasks) -> None:
     """A reset removes process, connector, slot, database, topics and group; a new extension service starts empty."""
     lab, look = session.lab, session.look
     loyalty = build(lab, look)
@@ -162,7 +176,7 @@ def test_a_reset_leaves_nothing_of_a_guest(session: Session, tasks: Tasks) -> No
     host = lab.endpoints.databases["shipping"]
     lab.reset()
     assert not loyalty.runs
-    assert lab.guests.names == []
+    assert lab.extensions.names == []
     assert len(httpx.get(f"{lab.endpoints.connect}/connectors").json()) == len(lab.endpoints.services)
     with psycopg.connect(host) as connection:
         assert connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == [("outbox",)]

@@ -24,7 +24,7 @@ from labstack.cli import main
 ROOT = Path(__file__).resolve().parents[2]
 SHEET = (ROOT / "docs" / "cheatsheet.md").read_text(encoding="utf-8")
 METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-RUN = ("sh", "python", "sql", "promql")
+EXECUTED = ("sh", "python", "sql", "promql")
 
 
 def snippets(language: str) -> list[str]:
@@ -47,7 +47,7 @@ def run(*words: str) -> str:
 
 
 @pytest.fixture
-def tidy(running_lab: Lab) -> Iterator[Lab]:
+def fresh_lab(running_lab: Lab) -> Iterator[Lab]:
     """The lab as at the course's start, before and after; restarted if a snippet stopped it."""
     running_lab.reset()
     yield running_lab
@@ -55,52 +55,52 @@ def tidy(running_lab: Lab) -> Iterator[Lab]:
     running_lab.reset()
 
 
-def test_every_block_is_run_or_a_picture() -> None:
+def test_every_block_is_run_except_the_state_diagram() -> None:
     """Every block is in a language that is run here, except one drawing of the states."""
     languages = re.findall(r"^```(\w+)$", SHEET, re.M)
-    assert set(languages) == {*RUN, "text"}
+    assert set(languages) == {*EXECUTED, "text"}
     assert languages.count("text") == 1
     assert SHEET.count("```") == 2 * len(languages)
 
 
 @pytest.mark.parametrize("block", ["up", "stop"])
-def test_the_commands_look_and_heal(tidy: Lab, block: str) -> None:
+def test_commands_inspect_break_and_heal_the_lab(fresh_lab: Lab, block: str) -> None:
     """Each command that inspects, breaks or heals the lab works, and the lab is ready at the end."""
     for words in commands(block):
         run(*words)
-    assert tidy.status().state == "ready"
-    assert tidy.switches == {}
+    assert fresh_lab.status().state == "ready"
+    assert fresh_lab.switches == {}
 
 
-def test_the_commands_for_dead_letters(tidy: Lab) -> None:
+def test_the_dead_letter_commands_work(fresh_lab: Lab) -> None:
     """A dead letter is listed, shown and replayed after its cause is removed; an invalid one is discarded."""
-    shop = begin("00", tidy).shop
-    tidy.switch_on("payment", "poison-next")
+    shop = begin("00", fresh_lab).shop
+    fresh_lab.switch_on("payment", "poison-next")
     order = shop.place_order("ada", "lisbon", {"earl-grey": 1})
-    (poisoned,) = wait_until(tidy.dead_letters, 60)
-    tidy.switch_off("payment")
-    producer = Producer({"bootstrap.servers": tidy.endpoints.kafka})
+    (poisoned,) = wait_until(fresh_lab.dead_letters, 60)
+    fresh_lab.switch_off("payment")
+    producer = Producer({"bootstrap.servers": fresh_lab.endpoints.kafka})
     producer.produce("order.events", "{", str(uuid.uuid4()), headers={"ce_type": "OrderCreated"})
     producer.flush(10)
-    wait_until(lambda: len(tidy.dead_letters()) > 1, 60)
-    hopeless = [letter for letter in tidy.dead_letters() if letter.id != poisoned.id]
+    wait_until(lambda: len(fresh_lab.dead_letters()) > 1, 60)
+    hopeless = [letter for letter in fresh_lab.dead_letters() if letter.id != poisoned.id]
     for words in commands("dead-letters"):
         for letter in hopeless if "discard" in words else [poisoned]:
             run(*({"ID": letter.id, "ORDER": order.order_id}.get(word, word) for word in words))
-    assert tidy.dead_letters() == []
+    assert fresh_lab.dead_letters() == []
     assert shop.follow(order, 60).status in ("COMPLETED", "CANCELLED")
 
 
-def test_the_commands_for_the_gateway(tidy: Lab) -> None:
+def test_the_gateway_commands_work(fresh_lab: Lab) -> None:
     """Routes, resources, log and differences are shown, and the lab's own configuration is restored at the end."""
-    begin("00", tidy).shop.products()
-    said = {words[1]: run(*words) for words in commands("mesh")}
-    assert "/orders" in said["routes"]
-    assert "kind: VirtualService" in said["show"]
-    assert "/inventory/products" in said["log"]
+    begin("00", fresh_lab).shop.products()
+    output = {words[1]: run(*words) for words in commands("mesh")}
+    assert "/orders" in output["routes"]
+    assert "kind: VirtualService" in output["show"]
+    assert "/inventory/products" in output["log"]
 
 
-def test_the_snippets_of_python(tidy: Lab) -> None:
+def test_the_python_snippets_run_in_order(fresh_lab: Lab) -> None:
     """All snippets run in order in one namespace, as in a notebook; the waiting order is cancelled."""
     names: dict[str, Any] = {}
     for block in snippets("python"):
@@ -109,17 +109,17 @@ def test_the_snippets_of_python(tidy: Lab) -> None:
     assert names["shop"].order(names["waiting"]).status == "CANCELLED"
 
 
-def test_what_else_is_said_of_python(session: Session) -> None:
+def test_methods_named_in_the_prose_exist(session: Session) -> None:
     """The methods that the prose names exist."""
-    parts = {"lab": session.lab, "shop": session.shop, "look": session.look, "tasks": session.tasks}
-    said = re.findall(r"`(lab|shop|look|tasks)\.(\w+)\(", SHEET)
-    assert len(said) > 5
-    assert [name for part, name in said if not callable(getattr(parts[part], name, None))] == []
+    objects = {"lab": session.lab, "shop": session.shop, "look": session.look, "tasks": session.tasks}
+    mentioned = re.findall(r"`(lab|shop|look|tasks)\.(\w+)\(", SHEET)
+    assert len(mentioned) > 5
+    assert [name for owner, name in mentioned if not callable(getattr(objects[owner], name, None))] == []
     named = set(re.findall(r"tasks\.\w+\(\"([\w-]+)\"", SHEET))
     assert named <= {exercise.name for exercise in course()["01"]}
 
 
-def test_the_snippets_of_sql(session: Session) -> None:
+def test_postgresql_answers_each_query(session: Session) -> None:
     """PostgreSQL answers each query, in the named service or in all."""
     session.shop.follow(session.shop.place_order("ada", "lisbon", {"earl-grey": 1}))
     (block,) = snippets("sql")
@@ -131,7 +131,7 @@ def test_the_snippets_of_sql(session: Session) -> None:
             assert len(rows) or "parked_records" in query, query
 
 
-def test_the_metrics_of_promql_are_documented() -> None:
+def test_metrics_in_queries_are_documented() -> None:
     """Each metric in a query is documented in docs/metrics.md."""
     known = set(re.findall(r"^\| `(\w+)` \|", METRICS, re.M))
     (block,) = snippets("promql")
@@ -142,7 +142,7 @@ def test_the_metrics_of_promql_are_documented() -> None:
         assert names & known, line
 
 
-def test_the_snippets_of_promql(session: Session) -> None:
+def test_prometheus_accepts_each_query(session: Session) -> None:
     """Prometheus accepts each query, if the lab has one."""
     if not session.lab.endpoints.prometheus:
         pytest.skip("the lab has no Prometheus: `lab install prometheus`")
@@ -153,36 +153,36 @@ def test_the_snippets_of_promql(session: Session) -> None:
         session.look.promql(line)
 
 
-def test_the_orders_that_fail(tidy: Lab) -> None:
+def test_each_order_fails_with_the_listed_event_and_reason(fresh_lab: Lab) -> None:
     """Each order of the table fails with the listed event and reason."""
-    shop, look = begin("00", tidy)[1:3]
+    shop, look = begin("00", fresh_lab)[1:3]
     table = re.findall(r"^\| [^|]*`([\w-]+)`[^|]* \| `(\w+Failed)` \| `(\w+)` \|$", SHEET, re.M)
     assert len(table) == 3
     usual = {"customer": "ada", "destination": "lisbon", "sku": "earl-grey"}
-    kinds = {"first-snow-white": "sku", "broke-bob": "customer", "tristan-da-cunha": "destination"}
-    for what, event, reason in table:
-        order = {**usual, kinds[what]: what}
+    fields = {"first-snow-white": "sku", "broke-bob": "customer", "tristan-da-cunha": "destination"}
+    for value, event, reason in table:
+        order = {**usual, fields[value]: value}
         ended = shop.follow(shop.place_order(order["customer"], order["destination"], {order["sku"]: 1}))
         assert (ended.status, ended.failure_reason) == ("CANCELLED", reason)
         assert event in set(look.events(look.records(ended)).type)
 
 
-def test_topics_types_and_states_are_all_there() -> None:
+def test_all_topics_event_types_headers_and_states_are_listed() -> None:
     """The tables list each topic and event type of the contracts, each header, and each state of an order."""
     contracts = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text(encoding="utf-8"))
     rows = dict(re.findall(r"^\| `(\w+\.events)` \|(.*)\|$", SHEET, re.M))
-    told = {topic: set(re.findall(r"`(\w+)`", row)) for topic, row in rows.items()}
-    assert told == {channel["address"]: set(channel["messages"]) for channel in contracts["channels"].values()}
+    listed = {topic: set(re.findall(r"`(\w+)`", row)) for topic, row in rows.items()}
+    assert listed == {channel["address"]: set(channel["messages"]) for channel in contracts["channels"].values()}
     headers = SHEET.split("Headers: ")[1].split("\n")[0]
     assert set(re.findall(r"`([\w-]+)`", headers)) == set(contracts["components"]["schemas"]["Headers"]["properties"])
     (states,) = snippets("text")
     assert set(re.findall(r"[A-Z]{4,}", states)) == {status.value for status in Status}
 
 
-def test_the_commands_of_the_end(tidy: Lab) -> None:
+def test_down_deletes_the_data_and_up_starts_a_new_lab(fresh_lab: Lab) -> None:
     """`lab down` stops the lab and deletes its data, and `lab up` starts a new one."""
     for words in commands("down"):
         run(*words)
-    assert tidy.status().state == "stopped"
-    tidy.up()
-    assert tidy.status().state == "ready"
+    assert fresh_lab.status().state == "stopped"
+    fresh_lab.up()
+    assert fresh_lab.status().state == "ready"

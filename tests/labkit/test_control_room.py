@@ -9,53 +9,53 @@ import pytest
 
 from labkit import Session
 from labkit.errors import KitError
+from labkit.views.control_panel import card
 from labkit.views.control_room import ControlRoom
-from labkit.views.desk import card
 from labkit.waiting import wait_until
 from labstack.errors import LabError
 from labstack.scenarios import load_scenarios
-from labstack.scenarios.stage import ScenarioOn
+from labstack.scenarios.stage import ScenarioActive
 
 
 @pytest.fixture
-def room(session: Session) -> Iterator[ControlRoom]:
+def control_room(session: Session) -> Iterator[ControlRoom]:
     """A control room on a lab as at the course's start; closed and reset afterwards."""
     session.lab.reset()
-    room = ControlRoom(session.lab, session.look)
-    yield room
-    room.close()
+    control_room = ControlRoom(session.lab, session.look)
+    yield control_room
+    control_room.close()
     session.lab.reset()
 
 
-def enabled(room: ControlRoom) -> tuple[bool, bool, bool]:
+def enabled(control_room: ControlRoom) -> tuple[bool, bool, bool]:
     """Return whether the buttons to break, to heal and to reset are enabled."""
-    assert room._desk
-    desk = room._desk
-    return tuple(not button.disabled for button in (desk.run_button, desk.heal_button, desk.reset_button))  # type: ignore[return-value]
+    assert control_room._panel
+    panel = control_room._panel
+    return tuple(not button.disabled for button in (panel.run_button, panel.heal_button, panel.reset_button))  # type: ignore[return-value]
 
 
-def test_the_buttons_break_heal_and_reset(room: ControlRoom) -> None:
+def test_the_buttons_break_heal_and_reset(control_room: ControlRoom) -> None:
     """A click breaks the lab and another heals it; only useful buttons are enabled, and each step is shown."""
-    room._repr_mimebundle_()
-    assert room._desk
-    room._desk.pick["no-stock"].click()
-    assert room.chosen.name == "no-stock"
-    assert enabled(room) == (True, False, True)
-    room._desk.run_button.click()
-    wait_until(lambda: room.phase == "broken", 60)
-    wait_until(lambda: enabled(room) == (False, True, True), 5)
-    assert "insufficient_stock" in room._desk.steps.value
-    room._desk.heal_button.click()
-    wait_until(lambda: room.phase == "idle", 60)
-    assert room.log[-1].startswith("✓ healed")
-    room._desk.reset_button.click()
-    wait_until(lambda: room.log[-1].startswith("✓ reset"), 60)
+    control_room._repr_mimebundle_()
+    assert control_room._panel
+    control_room._panel.pick["no-stock"].click()
+    assert control_room.chosen.name == "no-stock"
+    assert enabled(control_room) == (True, False, True)
+    control_room._panel.run_button.click()
+    wait_until(lambda: control_room.phase == "broken", 60)
+    wait_until(lambda: enabled(control_room) == (False, True, True), 5)
+    assert "insufficient_stock" in control_room._panel.steps.value
+    control_room._panel.heal_button.click()
+    wait_until(lambda: control_room.phase == "idle", 60)
+    assert control_room.log[-1].startswith("✓ healed")
+    control_room._panel.reset_button.click()
+    wait_until(lambda: control_room.log[-1].startswith("✓ reset"), 60)
 
 
-def test_another_room_takes_over(session: Session, room: ControlRoom) -> None:
+def test_a_later_control_room_can_heal_the_scenario(session: Session, control_room: ControlRoom) -> None:
     """A scenario that an earlier kernel left on can be healed by the next one; until then, no other can be chosen."""
-    room.choose("card-declined")
-    room.run()
+    control_room.choose("card-declined")
+    control_room.run()
     later = ControlRoom(session.lab, session.look)
     assert (later.phase, later.chosen.name) == ("broken", "card-declined")
     with pytest.raises(KitError, match="card-declined is on"):
@@ -64,42 +64,42 @@ def test_another_room_takes_over(session: Session, room: ControlRoom) -> None:
     assert later.phase == "idle"
 
 
-def test_what_fails_is_told_and_reset_helps(session: Session, room: ControlRoom) -> None:
+def test_a_failure_is_shown_and_a_reset_repairs_the_lab(session: Session, control_room: ControlRoom) -> None:
     """A degraded lab is not broken further; the room shows the reason, and its reset repairs the lab."""
     session.lab.stop("shipping")
     with pytest.raises(LabError, match="degraded"):
-        room.run()
-    assert room.phase == "idle"
-    assert "degraded" in room.log[-1]
-    room.reset()
+        control_room.run()
+    assert control_room.phase == "idle"
+    assert "degraded" in control_room.log[-1]
+    control_room.reset()
     assert session.lab.status(memory=False).state == "ready"
 
 
-def test_reset_starts_a_lab_that_is_down(session: Session, room: ControlRoom) -> None:
+def test_reset_starts_a_lab_that_is_down(session: Session, control_room: ControlRoom) -> None:
     """A reset also starts a lab that is down."""
     session.lab.down()
-    room.reset()
+    control_room.reset()
     assert session.lab.status(memory=False).state == "ready"
     assert list(session.shop.orders()) == []
 
 
-def test_healing_nothing_is_refused(room: ControlRoom) -> None:
+def test_healing_without_a_scenario_is_refused(control_room: ControlRoom) -> None:
     """Healing is refused if no scenario is on, and the room's state does not change."""
-    with pytest.raises(ScenarioOn):
-        room.heal()
-    assert room.phase == "idle"
+    with pytest.raises(ScenarioActive):
+        control_room.heal()
+    assert control_room.phase == "idle"
 
 
-def test_nothing_runs_on_after_it_is_closed(room: ControlRoom) -> None:
+def test_closing_a_control_room_leaves_no_thread(control_room: ControlRoom) -> None:
     """A closed control room leaves no thread."""
-    room._repr_mimebundle_()
-    room.close()
+    control_room._repr_mimebundle_()
+    control_room.close()
     wait_until(lambda: not any(thread.name.startswith("labkit") for thread in threading.enumerate()), 10)
 
 
-def test_every_card_says_what_to_say() -> None:
+def test_every_scenario_card_is_complete() -> None:
     """Each scenario's card has its title, story, speaker notes and what to watch, without stray markup."""
-    for one in load_scenarios().values():
-        shown = card(one)
-        assert shown.count("<li>") == len(one.say) + len(one.watch)
-        assert "&lt;" in shown or "<" not in one.story
+    for scenario in load_scenarios().values():
+        shown = card(scenario)
+        assert shown.count("<li>") == len(scenario.say) + len(scenario.watch)
+        assert "&lt;" in shown or "<" not in scenario.story

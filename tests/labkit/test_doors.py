@@ -19,9 +19,9 @@ import psutil
 import pytest
 
 from labkit import Session
-from labkit.views.map_page import KEPT, Outbox
+from labkit.views.map_page import MAX_MESSAGES, MessageQueue
 from labstack.backends.base import Endpoints
-from labstack.jupyter.doors import DOORS, PREFIX, Pages, answer, pages_of
+from labstack.jupyter.web_pages import PREFIX, WEB_PAGES, Pages, answer, pages_of
 from labstack.ports.free import choose, is_free
 from labstack.waiting import wait_until
 
@@ -62,28 +62,28 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
             assert wait_until(serves, 60), (home / "log").read_text()[-2000:]
             yield client
     finally:
-        doors = psutil.Process(server.pid).children(recursive=True)
+        children = psutil.Process(server.pid).children(recursive=True)
         server.terminate()
         server.wait(30)
-        assert psutil.wait_procs(doors, 10)[1] == []
+        assert psutil.wait_procs(children, 10)[1] == []
 
 
-def test_the_launcher_has_them() -> None:
+def test_the_launcher_has_every_entry() -> None:
     """jupyter-server-proxy finds each launcher entry, with a title and a command."""
     found = {entry.name: entry.load()() for entry in entry_points(group="jupyter_serverproxy_servers")}
-    assert {f"{PREFIX}{name}" for name in DOORS} <= set(found)
-    for name, door in DOORS.items():
+    assert {f"{PREFIX}{name}" for name in WEB_PAGES} <= set(found)
+    for name, page in WEB_PAGES.items():
         entry = found[f"{PREFIX}{name}"]
-        assert entry["launcher_entry"]["title"] == door.title
+        assert entry["launcher_entry"]["title"] == page.title
         assert entry["command"][-2:] == [name, "{port}"]
         assert Path(entry["launcher_entry"]["icon_path"]).read_text().startswith("<svg")
 
 
-def test_a_door_ends_with_a_jupyterlab_that_is_killed() -> None:
+def test_an_entry_server_stops_after_its_jupyterlab_was_killed() -> None:
     """The server of an entry stops within seconds after its JupyterLab was killed, and releases its port."""
     port = choose(0, {0})
-    door = [sys.executable, "-m", "labstack.jupyter.doors", "envoy", str(port)]
-    jupyter = subprocess.Popen([sys.executable, "-c", f"import subprocess; subprocess.run({door!r})"])
+    command = [sys.executable, "-m", "labstack.jupyter.web_pages", "envoy", str(port)]
+    jupyter = subprocess.Popen([sys.executable, "-c", f"import subprocess; subprocess.run({command!r})"])
     assert wait_until(lambda: not is_free(port), 20)
     (started,) = psutil.Process(jupyter.pid).children()
     jupyter.kill()
@@ -91,14 +91,14 @@ def test_a_door_ends_with_a_jupyterlab_that_is_killed() -> None:
     assert wait_until(lambda: not started.is_running() or started.status() == psutil.STATUS_ZOMBIE, 10)
 
 
-def test_a_door_tells_what_is_being_fetched() -> None:
+def test_an_entry_shows_the_progress_of_a_download() -> None:
     """While Grafana is being downloaded, its page shows the progress; otherwise it shows how to install it."""
-    where = replace(Endpoints(), services={"order": "http://127.0.0.1:1"})
-    assert "is being downloaded. 3 of 150 MB" in answer("grafana", where, {"grafana": "3 of 150 MB"})[2]
-    assert "lab install grafana" in answer("grafana", where)[2]
+    endpoints = replace(Endpoints(), services={"order": "http://127.0.0.1:1"})
+    assert "is being downloaded. 3 of 150 MB" in answer("grafana", endpoints, {"grafana": "3 of 150 MB"})[2]
+    assert "lab install grafana" in answer("grafana", endpoints)[2]
 
 
-def test_prometheus_is_behind_its_door(session: Session, jupyter: httpx.Client) -> None:
+def test_the_prometheus_entry_opens_its_page(session: Session, jupyter: httpx.Client) -> None:
     """The entry opens Prometheus' page below the hub's path or reports that it has none; its API works either way."""
     url = session.lab.endpoints.prometheus
     if not url:
@@ -110,18 +110,18 @@ def test_prometheus_is_behind_its_door(session: Session, jupyter: httpx.Client) 
     else:
         assert "serves no web page" in page.text
         assert url in page.text
-    asked = jupyter.get(f"{BASE}proxy/{urlsplit(url).port}/api/v1/query", params={"query": "up"})
-    assert asked.json()["status"] == "success"
+    response = jupyter.get(f"{BASE}proxy/{urlsplit(url).port}/api/v1/query", params={"query": "up"})
+    assert response.json()["status"] == "success"
 
 
-def test_envoy_is_behind_its_door(session: Session, jupyter: httpx.Client) -> None:
+def test_the_envoy_entry_opens_its_administration_page(session: Session, jupyter: httpx.Client) -> None:
     """The entry opens Envoy's administration page."""
     page = jupyter.get(f"{BASE}saga-envoy/")
     assert page.status_code == 200
     assert "config_dump" in page.text
 
 
-def test_the_map_is_a_page(session: Session, jupyter: httpx.Client) -> None:
+def test_the_map_page_shows_the_running_lab(session: Session, jupyter: httpx.Client) -> None:
     """The page draws the running lab and gets what happens, from JupyterLab's address or from the server directly."""
     page = jupyter.get(f"{BASE}saga-map/")
     assert 'data-box="Kafka"' in page.text
@@ -131,11 +131,11 @@ def test_the_map_is_a_page(session: Session, jupyter: httpx.Client) -> None:
     order = session.shop.place_order("ada", "rome", {"rooibos": 1})
     session.look.record(order, "OrderCompleted")
 
-    def told() -> bool:
+    def received() -> bool:
         messages = jupyter.get(f"{BASE}saga-map/messages", params={"after": 0, "view": "a"}).json()["messages"]
         return any("OrderCompleted" in str(message.get("told")) for message in messages)
 
-    assert wait_until(told, 20)
+    assert wait_until(received, 20)
     answer = httpx.get(f"{direct[0]}/messages", params={"after": 0})
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert answer.json()["messages"]
@@ -143,18 +143,18 @@ def test_the_map_is_a_page(session: Session, jupyter: httpx.Client) -> None:
     assert "Access-Control-Allow-Origin" not in httpx.get(elsewhere).headers
 
 
-def test_a_page_that_comes_late_gets_the_whole_map() -> None:
+def test_a_late_page_gets_the_complete_state() -> None:
     """Messages that are no longer kept are replaced by the complete state."""
-    outbox = Outbox()
+    outbox = MessageQueue()
     assert outbox.after(0) == (0, [])
-    for number in range(KEPT + 1):
+    for number in range(MAX_MESSAGES + 1):
         outbox.send({"n": number})
-    assert outbox.after(KEPT) == (KEPT + 1, [{"n": KEPT}])
-    assert outbox.after(0) == (KEPT + 1, None)
-    assert outbox.after(KEPT + 2) == (KEPT + 1, None)
+    assert outbox.after(MAX_MESSAGES) == (MAX_MESSAGES + 1, [{"n": MAX_MESSAGES}])
+    assert outbox.after(0) == (MAX_MESSAGES + 1, None)
+    assert outbox.after(MAX_MESSAGES + 2) == (MAX_MESSAGES + 1, None)
 
 
-def test_the_apis_find_their_parts_below_a_hubs_path(session: Session, jupyter: httpx.Client) -> None:
+def test_api_pages_load_their_files_below_a_hubs_path(session: Session, jupyter: httpx.Client) -> None:
     """The list has the four services, and each page loads its scripts and its description below the hub's path."""
     listed = jupyter.get(f"{BASE}saga-api-docs/")
     links = dict(re.findall(r'<a href="\.\./([^"]+)">(\w+)</a>', listed.text))
@@ -163,16 +163,16 @@ def test_the_apis_find_their_parts_below_a_hubs_path(session: Session, jupyter: 
         page = jupyter.get(f"{BASE}{link}")
         assert page.status_code == 200
         below = f"{BASE}{link.removesuffix('docs')}"
-        parts = re.findall(r'(?:src=|href=|url: )["\']([^"\']+)["\']', page.text)
-        assert parts
-        for part in parts:
-            assert part.startswith(below), part
-            assert jupyter.get(part).status_code == 200
-        described = jupyter.get(f"{below}openapi.json").json()
-        assert service in described["info"]["title"]
+        targets = re.findall(r'(?:src=|href=|url: )["\']([^"\']+)["\']', page.text)
+        assert targets
+        for target in targets:
+            assert target.startswith(below), target
+            assert jupyter.get(target).status_code == 200
+        description = jupyter.get(f"{below}openapi.json").json()
+        assert service in description["info"]["title"]
 
 
-def test_a_door_without_a_room_says_what_to_do() -> None:
+def test_missing_page_shows_the_next_step() -> None:
     """If the lab is down or has no such page, the entry shows the reason and the next step."""
     status, _, page = answer("prometheus", Endpoints())
     assert status == 200
@@ -181,15 +181,15 @@ def test_a_door_without_a_room_says_what_to_do() -> None:
     assert "lab install grafana" in page
 
 
-def test_what_knows_its_path_is_asked_for_all_of_it() -> None:
+def test_a_link_contains_the_whole_path_below_the_hub() -> None:
     """The link to a page that knows its path below the hub contains that whole path."""
     services = {"order": "http://127.0.0.1:1"}
-    where = Endpoints(services=services, observers={"jaeger": "http://127.0.0.1:7/user/a/proxy/absolute/7"})
-    assert pages_of(where, "jaeger") == {"Jaeger": "proxy/absolute/7/search"}
-    assert "serves no web page" in answer("jaeger", where)[2]
+    endpoints = Endpoints(services=services, observers={"jaeger": "http://127.0.0.1:7/user/a/proxy/absolute/7"})
+    assert pages_of(endpoints, "jaeger") == {"Jaeger": "proxy/absolute/7/search"}
+    assert "serves no web page" in answer("jaeger", endpoints)[2]
 
 
-def test_a_notebook_links_to_them(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_links_to_every_page(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """`look.pages()` has a link to each page, below the hub's path if there is a hub."""
     monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", BASE)
     pages = Pages(session.lab.endpoints)

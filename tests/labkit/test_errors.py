@@ -6,10 +6,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-DEEPER = "import json\ndef answer(pairs):\n    return nobody\njson.loads('{}', object_pairs_hook=answer)"
+NESTED_CALL = "import json\ndef answer(pairs):\n    return nobody\njson.loads('{}', object_pairs_hook=answer)"
 
 
-def said(*cells: str, name: str = "NameError") -> str:
+def traceback_of(*cells: str, name: str = "NameError") -> str:
     """Run cells in a new kernel, and return the traceback of the last cell, whose error must have that name."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, allow_errors=True, timeout=60).execute()
@@ -18,29 +18,29 @@ def said(*cells: str, name: str = "NameError") -> str:
     return "\n".join(error.traceback)
 
 
-def test_a_cell_that_was_left_out_is_missed_by_name() -> None:
+def test_an_undefined_name_is_reported_with_the_menu_entry() -> None:
     """An undefined name is reported with the menu entry to choose, even inside a function or from the first cell."""
-    for cell, name in [("order.status", "order"), (DEEPER, "nobody"), ("lab", "lab")]:
-        told = said(cell)
-        assert f"makes `{name}`" in told
-        assert "Run All Above" in told
+    for cell, name in [("order.status", "order"), (NESTED_CALL, "nobody"), ("lab", "lab")]:
+        text = traceback_of(cell)
+        assert f"makes `{name}`" in text
+        assert "Run All Above" in text
 
 
-def test_a_fault_elsewhere_gets_no_such_advice() -> None:
+def test_an_undefined_name_in_a_module_gets_no_such_advice() -> None:
     """If a module's own code misses a name, the error does not claim that a cell defines it."""
-    told = said("import sys, types\nodd = types.ModuleType('odd')\nexec('def f(): g', odd.__dict__)\nodd.f()")
-    assert "makes `g`" not in told
+    text = traceback_of("import sys, types\nodd = types.ModuleType('odd')\nexec('def f(): g', odd.__dict__)\nodd.f()")
+    assert "makes `g`" not in text
 
 
-def test_whatever_fails_has_its_next_step() -> None:
+def test_missing_results_and_components_have_a_next_step() -> None:
     """Results missing because of skipped cells, and unreachable components, are reported with a next step."""
-    assert "Run All Above" in said("[][0]", name="IndexError")
-    told = said("import httpx\nhttpx.get('http://127.0.0.1:1/')", name="ConnectError")
-    assert "`lab.up()`" in told
+    assert "Run All Above" in traceback_of("[][0]", name="IndexError")
+    text = traceback_of("import httpx\nhttpx.get('http://127.0.0.1:1/')", name="ConnectError")
+    assert "`lab.up()`" in text
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "advice"),
     [
         ("UniqueViolation", "Run the cells above it"),
         ("DuplicateTable", "go on with the cell below"),
@@ -48,14 +48,16 @@ def test_whatever_fails_has_its_next_step() -> None:
         ("OperationalError", "`lab.up()`"),
     ],
 )
-def test_what_postgresql_refuses_is_followed_by_what_to_do(name: str, says: str) -> None:
+def test_errors_of_postgresql_have_a_next_step(name: str, advice: str) -> None:
     """A repeated cell, a skipped cell and an unavailable database each have their next step."""
-    told = said(f"import psycopg.errors, psycopg as p\nraise (vars(p.errors) | vars(p))['{name}']('no')", name=name)
-    assert says in told
+    text = traceback_of(
+        f"import psycopg.errors, psycopg as p\nraise (vars(p.errors) | vars(p))['{name}']('no')", name=name
+    )
+    assert advice in text
 
 
-@pytest.mark.parametrize(("name", "says"), [("NotFound", "places the order"), ("Conflict", "makes the key")])
-def test_what_the_shop_refuses_is_followed_by_what_to_do(name: str, says: str) -> None:
+@pytest.mark.parametrize(("name", "advice"), [("NotFound", "places the order"), ("Conflict", "makes the key")])
+def test_errors_of_the_shop_have_a_next_step(name: str, advice: str) -> None:
     """A removed order and a conflict have their next step, which is not part of the error's own message."""
     raised = f"from labkit.errors import {name}\ngone = {name}({{'status': 4, 'title': 'No', 'detail': 'gone'}})\n"
-    assert says in said(raised + "assert str(gone) == '4 No: gone'\nraise gone", name=name)
+    assert advice in traceback_of(raised + "assert str(gone) == '4 No: gone'\nraise gone", name=name)

@@ -11,22 +11,22 @@ import pytest
 from labkit.errors import KitError
 from labkit.exercises import course
 from labkit.exercises.hand_in import write_report
-from labkit.exercises.progress import ProgressBook
+from labkit.exercises.progress import ProgressFile
 
 NAMES = [exercise.name for exercises in course().values() for exercise in exercises]
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> ProgressBook:
+def book(tmp_path: Path) -> ProgressFile:
     """A progress book in which one exercise is solved at the second attempt, and one was tried."""
-    book = ProgressBook(tmp_path / "lab")
-    book.note_outcome(NAMES[0], "wrong")
-    book.note_outcome(NAMES[0], "right")
-    book.note_outcome(NAMES[1], "wrong")
+    book = ProgressFile(tmp_path / "lab")
+    book.record_outcome(NAMES[0], "wrong")
+    book.record_outcome(NAMES[0], "right")
+    book.record_outcome(NAMES[1], "wrong")
     return book
 
 
-def test_the_table_has_a_row_for_each_exercise(book: ProgressBook, tmp_path: Path) -> None:
+def test_the_table_has_a_row_for_each_exercise(book: ProgressFile, tmp_path: Path) -> None:
     """The CSV file has each exercise of the course once, with its attempts and the time of its solution."""
     path = write_report(book.entries(), tmp_path / "progress.csv")
     with path.open(encoding="utf-8", newline="") as file:
@@ -37,30 +37,30 @@ def test_the_table_has_a_row_for_each_exercise(book: ProgressBook, tmp_path: Pat
     assert (rows[1]["state"], rows[2]["state"]) == ("… tried", "○ open")
 
 
-def test_the_page_counts_and_is_whole(book: ProgressBook, tmp_path: Path) -> None:
+def test_the_page_counts_solved_exercises_and_escapes_markup(book: ProgressFile, tmp_path: Path) -> None:
     """The page counts the solved exercises by notebook, and escapes markup in a name."""
     path = write_report(book.entries(), tmp_path / "progress.html", who="Ada <b>Moreau</b>")
     text = path.read_text(encoding="utf-8")
     assert f"1 of {len(NAMES)} exercises solved" in text
     assert "Ada &lt;b&gt;Moreau&lt;/b&gt;" in text
     assert text.count("<h2>") == len(course())
-    parser = Tags()
+    parser = TagChecker()
     parser.feed(text)
     assert parser.open == []
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("a.pdf", "as .pdf"), ("a", "without an ending"), ("no/a.csv", "no folder")]
+    ("name", "message"), [("a.pdf", "as .pdf"), ("a", "without an extension"), ("no/a.csv", "does not exist")]
 )
-def test_what_cannot_be_written_is_told(tmp_path: Path, name: str, says: str) -> None:
+def test_an_unsupported_extension_or_missing_folder_is_rejected(tmp_path: Path, name: str, message: str) -> None:
     """An unsupported extension or a missing folder is rejected with a next step, and nothing is written."""
-    with pytest.raises(KitError, match=says) as refused:
+    with pytest.raises(KitError, match=message) as caught:
         write_report({}, tmp_path / name)
-    assert refused.value.next_step
+    assert caught.value.next_step
     assert list(tmp_path.iterdir()) == []
 
 
-class Tags(HTMLParser):
+class TagChecker(HTMLParser):
     """Collects the open tags, and checks that each one is closed."""
 
     def __init__(self) -> None:

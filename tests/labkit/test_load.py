@@ -13,7 +13,7 @@ import pytest
 from labkit import Session, wait_until
 from labkit.client.load import Load, Placed, moments
 from labkit.client.partitions import partition_of
-from labkit.client.practice import MOST_WORKERS, Practice
+from labkit.client.practice import MAX_WORKERS, Practice
 from labkit.client.sampling import Samples
 from labkit.errors import KitError
 from labkit.views.drawing import load_charts
@@ -37,7 +37,7 @@ def practice_topics(session: Session) -> list[str]:
 # -- orders ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_load_is_orders_that_can_be_carried_out(session: Session) -> None:
+def test_every_order_of_a_load_is_accepted_and_completed(session: Session) -> None:
     """Each order of a load is accepted with a unique id, and each is completed."""
     load = session.shop.load(6, per_second=12)
     assert repr(load) == "6 orders, 12 a second: 6 × 201"
@@ -48,10 +48,10 @@ def test_a_load_is_orders_that_can_be_carried_out(session: Session) -> None:
 def test_a_load_does_not_wait_for_answers(session: Session) -> None:
     """While the order service is paused, all orders are sent when they are due, and their waiting time is counted."""
     session.lab.pause("order")
-    waking = threading.Timer(1.5, session.lab.resume, ["order"])
-    waking.start()
+    resuming = threading.Timer(1.5, session.lab.resume, ["order"])
+    resuming.start()
     load = session.shop.load(8, per_second=16, evenly=True)
-    waking.join()
+    resuming.join()
     assert load.statuses == {201: 8}
     first_answer = min(one.answered for one in load.placed)
     assert sum(one.sent < first_answer for one in load.placed) > 1
@@ -60,13 +60,13 @@ def test_a_load_does_not_wait_for_answers(session: Session) -> None:
 
 
 @pytest.mark.parametrize(("count", "per_second"), [(0, 1), (401, 40), (10, 41), (10, 0), (100, 1)])
-def test_a_load_is_bounded(session: Session, count: int, per_second: float) -> None:
+def test_a_load_beyond_the_limits_is_rejected(session: Session, count: int, per_second: float) -> None:
     """Too many, too fast or too long a load is rejected, with the limits."""
     with pytest.raises(KitError, match=r"at most 400 orders, 40 a second, for 90 s"):
         session.shop.load(count, per_second)
 
 
-def test_moments_are_chance_that_can_be_repeated() -> None:
+def test_the_same_seed_gives_the_same_moments() -> None:
     """The same seed gives the same moments within the time; evenly spaced ones have equal intervals."""
     some = moments(50, 5, evenly=False, seed=1)
     assert some == moments(50, 5, evenly=False, seed=1) == sorted(some)
@@ -76,7 +76,7 @@ def test_moments_are_chance_that_can_be_repeated() -> None:
     assert moments(4, 2, evenly=True, seed=1) == [0, 0.5, 1, 1.5]
 
 
-def test_waiting_counts_from_when_an_order_was_due() -> None:
+def test_the_waiting_time_starts_when_an_order_is_due() -> None:
     """The waiting time starts when an order is due, even if it is sent late."""
     late = Placed(due=10, sent=12, answered=12.5, status=201, order_id="a")
     lost = Placed(due=11, sent=11, answered=11.1, status=0, order_id="")
@@ -89,40 +89,40 @@ def test_waiting_counts_from_when_an_order_was_due() -> None:
 
 def test_samples_are_taken_until_the_block_ends() -> None:
     """The probe is repeated until the block ends, and failed measurements are left out."""
-    asked = itertools.count()
+    numbers = itertools.count()
 
     def probe() -> float:
-        number = next(asked)
+        number = next(numbers)
         if number == 1:
             raise KitError("away")
         return float(number)
 
     with Samples(probe, every=0.01) as samples:
-        wait_until(lambda: next(asked) > 20)
+        wait_until(lambda: next(numbers) > 20)
     seen = samples.table()
     assert seen.value.is_monotonic_increasing
     assert 1 not in seen.value.tolist()
     assert len(samples.table()) == len(seen)
 
 
-def test_the_mean_is_over_time() -> None:
+def test_the_mean_is_weighted_by_time() -> None:
     """Each value counts until the next measurement, and several values are added up."""
     samples = Samples(lambda: 0)
-    samples._seen = [(100.0, 4.0), (101.0, 0.0), (104.0, 9.0)]
+    samples._measurements = [(100.0, 4.0), (101.0, 0.0), (104.0, 9.0)]
     assert samples.mean() == 1.0
-    samples._seen = [(100.0, {"0": 1.0, "1": 3.0}), (101.0, {"0": 0.0, "1": 0.0})]
+    samples._measurements = [(100.0, {"0": 1.0, "1": 3.0}), (101.0, {"0": 0.0, "1": 0.0})]
     assert samples.mean() == 4.0
     assert list(samples.table().columns) == ["0", "1"]
     assert samples.began == 100.0
 
 
-def test_no_sample_says_why() -> None:
+def test_the_error_without_samples_states_the_last_failure() -> None:
     """If every measurement failed, the error states the last failure."""
 
-    def away() -> float:
+    def unavailable() -> float:
         raise KitError("The database is away.")
 
-    with Samples(away, every=0.01) as samples:
+    with Samples(unavailable, every=0.01) as samples:
         wait_until(lambda: samples._error)
     with pytest.raises(KitError, match="The database is away"):
         samples.table()
@@ -131,7 +131,7 @@ def test_no_sample_says_why() -> None:
 # -- topics to practise with -----------------------------------------------------------------------------------------
 
 
-def test_records_lie_where_their_keys_say(bench: Practice) -> None:
+def test_keys_choose_the_same_partitions_as_with_debezium(bench: Practice) -> None:
     """Keys go to the same partitions as with Debezium, even after partitions are added; explicit ones are kept."""
     keys = [f"key-{number}" for number in range(20)]
     topic = bench.topic(3)
@@ -157,14 +157,14 @@ def test_workers_share_every_partition(bench: Practice, number: int, busy: int) 
     assert sorted(itertools.chain(*table.partitions)) == [0, 1, 2, 3]
 
 
-def test_workers_are_bounded(bench: Practice) -> None:
+def test_too_few_or_too_many_workers_are_rejected(bench: Practice) -> None:
     """Zero workers, and more than a laptop can run, are rejected."""
-    for number in (0, MOST_WORKERS + 1):
+    for number in (0, MAX_WORKERS + 1):
         with pytest.raises(KitError, match="1 to 12"), bench.workers("practice-none", number, print):
             pass
 
 
-def test_a_reset_takes_practice_topics_away(session: Session, bench: Practice) -> None:
+def test_a_reset_deletes_practice_topics(session: Session, bench: Practice) -> None:
     """A reset deletes practice topics and keeps the shop's topics, which can't be deleted by hand."""
     topic = bench.topic()
     bench.write(topic, [("a", "b")])
@@ -176,13 +176,13 @@ def test_a_reset_takes_practice_topics_away(session: Session, bench: Practice) -
     assert session.shop.load(1, 1).statuses == {201: 1}
 
 
-def test_offsets_tell_where_a_group_is(session: Session, bench: Practice) -> None:
+def test_offsets_of_a_group_are_listed_per_partition(session: Session, bench: Practice) -> None:
     """Offsets are listed per partition, NaN if nothing is committed; an unknown topic is named."""
     topic, group = bench.topic(2), bench.group()
     bench.write(topic, [(None, "x")] * 5, partitions=[0, 0, 0, 1, 1])
     broker.commit_offsets(session.lab.endpoints.kafka, group, {(topic, 0): 2})
-    places = session.look.offsets(group, topic)
-    assert places.fillna(-1).values.tolist() == [[0, 0, 2, 3], [1, 0, -1, 2]]
+    offsets = session.look.offsets(group, topic)
+    assert offsets.fillna(-1).values.tolist() == [[0, 0, 2, 3], [1, 0, -1, 2]]
     with pytest.raises(KitError, match="no topic 'nothing'"):
         session.look.offsets(group, "nothing")
 
@@ -190,10 +190,10 @@ def test_offsets_tell_where_a_group_is(session: Session, bench: Practice) -> Non
 # -- charts ----------------------------------------------------------------------------------------------------------
 
 
-def test_charts_have_a_text(bench: Practice, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_charts_have_alt_text(bench: Practice, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each chart has an alt text that describes it."""
-    said: list[str] = []
-    monkeypatch.setattr(load_charts, "show", lambda figure, alt: said.append(alt))
+    alt_texts: list[str] = []
+    monkeypatch.setattr(load_charts, "show", lambda figure, alt: alt_texts.append(alt))
     topic = bench.topic(2)
     bench.write(topic, [("acme", "x")] * 3)
     with bench.workers(topic, 2, lambda record: time.sleep(0.01)) as team:
@@ -201,14 +201,14 @@ def test_charts_have_a_text(bench: Practice, monkeypatch: pytest.MonkeyPatch) ->
     load_charts.workers_chart({"all": team}, "work", marked="acme")
     load_charts.lag_chart(pd.DataFrame({"0": [0, 3, 0], "1": [0, 1, 0]}, index=[0.0, 1.0, 2.0]), {"back": 1.0}, "lag")
     load_charts.stays_chart({2: pd.DataFrame({"came": [5.0, 6.0], "seconds": [0.5, 0.5]})}, "stays")
-    assert said[0].startswith("A row for each worker, a bar for each record it handled; 2 handle 3 records in ")
-    assert said[0].endswith("The records of acme are drawn in another colour.")
-    assert said[1].endswith("at most 3 in partition 0; at most 1 in partition 1; 0 at the end.")
-    assert said[2].endswith("at 2 a second half of them within 0.5 seconds.")
+    assert alt_texts[0].startswith("A row for each worker, a bar for each record it handled; 2 handle 3 records in ")
+    assert alt_texts[0].endswith("The records of acme are drawn in another colour.")
+    assert alt_texts[1].endswith("at most 3 in partition 0; at most 1 in partition 1; 0 at the end.")
+    assert alt_texts[2].endswith("at 2 a second half of them within 0.5 seconds.")
 
 
 @pytest.mark.long
-def test_workers_go_on_after_they_have_lost_their_partitions(session: Session, bench: Practice) -> None:
+def test_workers_lose_no_record_when_they_lose_their_partitions(session: Session, bench: Practice) -> None:
     """A broker outage beyond the session timeout costs the workers their partitions, but no record."""
     topic = bench.topic(partitions=4)
     bench.write(topic, [(f"gift-{number}", "to wrap") for number in range(24)])

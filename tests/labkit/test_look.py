@@ -11,13 +11,13 @@ from confluent_kafka import Producer
 
 from labkit import Session, wait_until
 from labkit.aliases import Aliases
-from labkit.errors import KitError, QueryFailed, WaitedTooLong
-from labkit.exercises.progress import ProgressBook
-from labkit.views.feed import _Rows
+from labkit.errors import KitError, QueryFailed, WaitTimedOut
+from labkit.exercises.progress import ProgressFile
+from labkit.views.feed import _RowReader
 from labkit.views.flow import Flow
 
 
-def test_rows_come_with_short_names(session: Session) -> None:
+def test_a_query_accepts_an_order_and_shows_its_short_name(session: Session) -> None:
     """A query accepts an order as a parameter, and shows its short name."""
     order = session.shop.place_order("ada", "rome", {"rooibos": 1})
     rows = session.look.sql("order", "SELECT order_id, items FROM orders WHERE order_id = %(order)s", order=order)
@@ -25,13 +25,13 @@ def test_rows_come_with_short_names(session: Session) -> None:
     assert '"sku": "rooibos"' in rows["items"].item()
 
 
-def test_looking_changes_nothing(session: Session) -> None:
+def test_queries_are_read_only(session: Session) -> None:
     """PostgreSQL itself rejects a statement that would change something."""
     with pytest.raises(QueryFailed, match="read-only"):
         session.look.sql("order", "DELETE FROM outbox RETURNING id")
 
 
-def test_the_changes_of_a_query_are_kept(session: Session) -> None:
+def test_each_changed_result_of_a_query_is_kept(session: Session) -> None:
     """Each changed result is kept until the condition holds, and a timeout raises."""
     order = session.shop.place_order("ada", "rome", {"rooibos": 1})
     query = "SELECT status FROM orders WHERE order_id = %(order)s"
@@ -39,11 +39,11 @@ def test_the_changes_of_a_query_are_kept(session: Session) -> None:
     assert list(seen.status)[-1] == "COMPLETED"
     assert len(set(seen.status)) == len(seen)
     assert list(seen.seconds) == sorted(seen.seconds)
-    with pytest.raises(WaitedTooLong, match="the rows of order"):
+    with pytest.raises(WaitTimedOut, match="the rows of order"):
         session.look.changes("order", query, until=lambda rows: False, timeout=0.2, order=order)
 
 
-def test_a_wrong_query_says_what_postgresql_says(session: Session) -> None:
+def test_a_query_error_has_the_message_of_postgresql(session: Session) -> None:
     """An error names the service and PostgreSQL's message; an unknown service name is answered with the known ones."""
     with pytest.raises(QueryFailed, match='order says: relation "nothing" does not exist'):
         session.look.sql("order", "SELECT * FROM nothing")
@@ -51,7 +51,7 @@ def test_a_wrong_query_says_what_postgresql_says(session: Session) -> None:
         session.look.sql("orders", "SELECT 1")
 
 
-def test_records_are_in_the_order_of_cause(session: Session) -> None:
+def test_events_are_listed_in_causal_order(session: Session) -> None:
     """The events of an order are listed in causal order, each with its cause."""
     order = session.shop.place_order("barbara", "tristan-da-cunha", {"rooibos": 1})
     events = session.look.events(session.look.take(7, order))
@@ -71,7 +71,7 @@ def test_a_record_shows_its_headers(session: Session) -> None:
     assert f"key    {order.alias}" in repr(record)
 
 
-def test_a_broken_record_is_shown_as_it_is(session: Session) -> None:
+def test_a_record_that_is_not_json_is_shown(session: Session) -> None:
     """A record that is not JSON is shown, too."""
     key = str(uuid.uuid4())
     producer = Producer({"bootstrap.servers": session.lab.endpoints.kafka})
@@ -82,20 +82,20 @@ def test_a_broken_record_is_shown_as_it_is(session: Session) -> None:
     assert "Greeting" in repr(record)
 
 
-def test_taking_ends(session: Session) -> None:
+def test_waiting_for_missing_records_times_out(session: Session) -> None:
     """Waiting for more records than exist times out, and the error lists the received ones."""
     key = str(uuid.uuid4())
-    with pytest.raises(WaitedTooLong, match="0 came: none"):
+    with pytest.raises(WaitTimedOut, match="0 came: none"):
         session.look.take(1, key, timeout=0.5)
 
 
-def test_waiting_tells_the_last_answer() -> None:
+def test_a_timed_out_wait_names_its_last_result() -> None:
     """A timed-out wait names its condition and the last result."""
-    with pytest.raises(WaitedTooLong, match=r"for the moon; the last answer was 0"):
+    with pytest.raises(WaitTimedOut, match=r"for the moon; the last answer was 0"):
         wait_until(lambda: 0, 0.05, what="the moon")
 
 
-def test_the_relay_is_counted(session: Session) -> None:
+def test_rows_and_records_are_counted_by_service(session: Session) -> None:
     """Rows and records of an order are counted by service, and none waits at the end."""
     order = session.shop.place_order("ada", "rome", {"rooibos": 1})
     session.look.record(order, "OrderCompleted")
@@ -111,7 +111,7 @@ def test_no_password_is_shown(session: Session) -> None:
     assert not [name for name in config if "password" in name]
 
 
-def test_the_view_sees_what_happens(session: Session) -> None:
+def test_the_view_counts_each_row_and_record(session: Session) -> None:
     """The view counts each row and each record of two orders, with the same numbers in text, picture and alt text."""
     flow = session.look.flow(20)
     orders = [session.shop.place_order("ada", "rome", {"rooibos": 1}) for _ in range(2)]
@@ -124,29 +124,31 @@ def test_the_view_sees_what_happens(session: Session) -> None:
         "shipping": (2, 2),
     }
     assert flow.text().splitlines()[1].split() == ["order", "4", "→", "4", "0"]
-    assert "order: 4 outbox rows, 4 records in Kafka, 0 waiting" in flow.spoken()
+    assert "order: 4 outbox rows, 4 records in Kafka, 0 waiting" in flow.summary()
     assert f"OrderCompleted · {orders[1].alias}" in flow.html()
     assert "aria-label='Outbox flow. order: 4 outbox rows" in flow.html()
     flow.stop()
     assert flow.text().splitlines()[1].split() == ["order", "4", "→", "4", "0"]
 
 
-def test_a_view_that_begins_amid_an_order_waits_for_nothing(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_view_that_starts_during_an_order_leaves_no_rows_waiting(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An order that is processed while the view determines its start leaves no rows that wait forever."""
-    look_at_snapshot = _Rows._snapshot
+    original_snapshot = _RowReader._snapshot
 
-    def with_an_order(rows: _Rows) -> str:
+    def snapshot_after_an_order(rows: _RowReader) -> str:
         if rows.service == "order":
             session.look.wait_for_rest(session.shop.follow(session.shop.place_order("ada", "rome", {"rooibos": 1})))
-        return look_at_snapshot(rows)
+        return original_snapshot(rows)
 
-    monkeypatch.setattr(_Rows, "_snapshot", with_an_order)
+    monkeypatch.setattr(_RowReader, "_snapshot", snapshot_after_an_order)
     flow = session.look.flow(20)
     flow.wait(records=3)
     flow.stop()
 
 
-def test_the_view_ends(session: Session) -> None:
+def test_the_thread_of_the_view_stops(session: Session) -> None:
     """The view's thread stops at its timeout, when it is stopped, and when another view starts."""
     short = session.look.flow(0.2)
     wait_until(lambda: not short.live, 10)
@@ -172,7 +174,7 @@ def test_the_view_has_a_stable_text(session: Session, monkeypatch: pytest.Monkey
     flow.stop()
 
 
-def test_views_hand_out_no_names(session: Session) -> None:
+def test_views_assign_no_short_names(session: Session) -> None:
     """An order that only the view has seen has no short name, so that names don't depend on the view's timing."""
     assert Aliases().known(str(uuid.UUID(int=0xABCDEF))) == "…abcdef"
     assert isinstance(session.look.flow(0.1), Flow)
@@ -181,18 +183,18 @@ def test_views_hand_out_no_names(session: Session) -> None:
 def test_progress_is_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A solved exercise stays solved in another kernel; attempts are counted; a broken file counts as empty."""
     folder = tmp_path_factory.mktemp("progress")
-    book = ProgressBook(folder)
-    book.note_outcome("x", "untouched")
+    book = ProgressFile(folder)
+    book.record_outcome("x", "untouched")
     assert book.entries() == {}
-    book.note_outcome("x", "right")
-    book.note_outcome("x", "wrong")
-    assert ProgressBook(folder).solved("x")
-    assert ProgressBook(folder).entries()["x"]["attempts"] == 2
+    book.record_outcome("x", "right")
+    book.record_outcome("x", "wrong")
+    assert ProgressFile(folder).solved("x")
+    assert ProgressFile(folder).entries()["x"]["attempts"] == 2
     (folder / "course-progress.json").write_text("{", encoding="utf-8")
-    assert ProgressBook(folder).entries() == {}
+    assert ProgressFile(folder).entries() == {}
 
 
-def test_an_unknown_exercise_names_those_that_there_are(session: Session) -> None:
+def test_the_error_for_an_unknown_exercise_names_the_known_ones(session: Session) -> None:
     """An unknown exercise is answered with the names of this notebook's exercises."""
     with pytest.raises(KitError, match="sold-out"):
         session.tasks.check("sold-in")

@@ -10,14 +10,14 @@ import pytest
 from labkit import Session
 from labkit.aliases import Aliases
 from labkit.client.shop import Shop
-from labkit.errors import Conflict, NotFound, Refused, ShopAway, WaitedTooLong
+from labkit.errors import Conflict, NotFound, Refused, ShopUnavailable, WaitTimedOut
 from labkit.inspect.look import Look
 from labstack import Lab
 from labstack.config.paths import LabPaths
-from tests.stack.one_order import without_deadline
+from tests.stack.one_order import extend_deadlines
 
 
-def test_an_order_goes_its_way(session: Session) -> None:
+def test_an_order_completes_and_every_service_returns_its_data(session: Session) -> None:
     """An order is PENDING at first and COMPLETED at the end, and every service returns its data."""
     shop = session.shop
     order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
@@ -36,7 +36,7 @@ def test_an_order_is_found_by_its_short_name(session: Session) -> None:
     assert session.shop.order(order.alias).order_id == order.order_id == session.shop.order(order.order_id).order_id
 
 
-def test_a_key_makes_one_order(session: Session) -> None:
+def test_an_idempotency_key_creates_one_order(session: Session) -> None:
     """The same request with the same key returns the same order; another request with that key is a conflict."""
     key = str(uuid.uuid4())
     first = session.shop.place_order("ada", "rome", {"rooibos": 1}, key=key)
@@ -46,7 +46,7 @@ def test_a_key_makes_one_order(session: Session) -> None:
     assert caught.value.status == 409
 
 
-def test_a_wrong_request_is_refused_with_its_place(session: Session) -> None:
+def test_a_rejection_names_the_problem_and_its_location(session: Session) -> None:
     """A rejection names the problem and its location."""
     with pytest.raises(Refused, match=r"422 .*#/items/0/sku: no such product"):
         session.shop.place_order("ada", "rome", {"coffee": 1})
@@ -64,11 +64,11 @@ def test_a_completed_order_can_not_be_cancelled(session: Session) -> None:
     assert "places the order" in next_step
 
 
-def test_what_is_not_there_is_not_found(session: Session) -> None:
+def test_an_unknown_order_product_or_account_is_not_found(session: Session) -> None:
     """An unknown order, product or account is not found."""
-    for ask in (lambda: session.shop.order(str(uuid.uuid4())), lambda: session.shop.account("nobody")):
+    for request in (lambda: session.shop.order(str(uuid.uuid4())), lambda: session.shop.account("nobody")):
         with pytest.raises(NotFound, match="404"):
-            ask()
+            request()
 
 
 def test_stock_and_money_can_be_added(session: Session) -> None:
@@ -79,7 +79,7 @@ def test_stock_and_money_can_be_added(session: Session) -> None:
     assert session.shop.deposit("hedy", 500)["balance_cents"] >= balance
 
 
-def test_collections_go_over_all_pages(session: Session) -> None:
+def test_a_listing_follows_the_cursor_to_the_last_page(session: Session) -> None:
     """A listing follows the cursor to the last page."""
     for _ in range(3):
         session.shop.place_order("leslie", "paris", {"matcha": 1})
@@ -91,11 +91,11 @@ def test_collections_go_over_all_pages(session: Session) -> None:
 def test_a_gateway_that_is_down_is_named(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the gateway is down, the error names it and the next step."""
     monkeypatch.setattr(Shop, "origin", lambda self, service: "http://127.0.0.1:1")
-    with pytest.raises(ShopAway, match=r"gateway doesn't answer(.|\n)*lab\.start\('envoy'\)"):
+    with pytest.raises(ShopUnavailable, match=r"gateway doesn't answer(.|\n)*lab\.start\('envoy'\)"):
         session.shop.order("x")
 
 
-def test_the_exchange_shows_the_wire(session: Session) -> None:
+def test_last_shows_request_and_response(session: Session) -> None:
     """`last` shows request and response, with short names and without long ids."""
     order = session.shop.place_order("radia", "vienna", {"keemun": 1})
     shown = repr(session.shop.last)
@@ -105,42 +105,40 @@ def test_the_exchange_shows_the_wire(session: Session) -> None:
     assert order.order_id not in shown
 
 
-def test_an_order_that_does_not_end_says_what_is_away(session: Session) -> None:
+def test_a_timeout_reports_the_components_that_are_down(session: Session) -> None:
     """A timeout reports the order's status, the components that are down, and how to start them."""
     session.lab.stop("payment")
     try:
         order = session.shop.place_order("ada", "rome", {"rooibos": 1})
-        with pytest.raises(WaitedTooLong, match=rf"{order.alias}; it is still (PENDING|RESERVED)") as caught:
+        with pytest.raises(WaitTimedOut, match=rf"{order.alias}; it is still (PENDING|RESERVED)") as caught:
             session.shop.follow(order, timeout=2)
         assert "Not running: payment." in str(caught.value)
         assert "`lab.start('payment')`" in str(caught.value)
-        without_deadline(session.lab)
+        extend_deadlines(session.lab)
     finally:
         session.lab.start("payment")
     assert session.shop.follow(order).status == "COMPLETED"
 
 
-def test_a_lab_that_is_down_says_so(tmp_path: Path) -> None:
+def test_a_lab_that_is_down_is_reported_in_one_line(tmp_path: Path) -> None:
     """Shop and look report that the lab is down and how to start it, in one line without a traceback."""
     lab = Lab(paths=LabPaths(tmp_path / "state", tmp_path / "cache"))
     aliases = Aliases()
     shop, look = Shop(lab, aliases), Look(lab, aliases)
-    for ask in (
+    for request in (
         lambda: shop.place_order("ada", "lisbon", {"sencha": 1}),
         lambda: look.sql("order", "SELECT 1"),
         lambda: look.records(),
         lambda: look.connector("order"),
         lambda: look.metric("order", "http_requests_total"),
     ):
-        with pytest.raises(ShopAway, match="The lab is down") as caught:
-            ask()
+        with pytest.raises(ShopUnavailable, match="The lab is down") as caught:
+            request()
         assert "`lab.up()` starts it" in str(caught.value)
         assert len(caught.value._render_traceback_()) == 1
 
 
-def test_a_proxy_does_not_come_between_a_notebook_and_the_lab(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shop_and_look_ignore_proxies(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shop and look connect to the lab directly, whatever proxy the environment names."""
     for name, proxy in {"HTTP_PROXY": "http://127.0.0.1:1", "ALL_PROXY": "socks://127.0.0.1:1", "NO_PROXY": ""}.items():
         monkeypatch.setenv(name, proxy)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from labkit import Session, wait_until
-from labkit.errors import ShopAway, WaitedTooLong
-from tests.stack.one_order import without_deadline
+from labkit.errors import ShopUnavailable, WaitTimedOut
+from tests.stack.one_order import extend_deadlines
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_an_order_is_shown_side_by_side(session: Session) -> None:
     order = session.shop.place_order("penniless-pia", "lisbon", {"earl-grey": 1, "sencha": 1})
     session.shop.follow(order)
     session.look.wait_for_rest(order)
-    rows = {service: tuple(line) for service, *line in session.look.sides(order).to_numpy()}
+    rows = {service: tuple(line) for service, *line in session.look.by_service(order).to_numpy()}
     assert rows == {
         "order": ("CANCELLED", "insufficient_funds", "-", "OrderCreated, OrderCancelled"),
         "inventory": ("RELEASED", "-", "reserve, release", "InventoryReserved, InventoryReleased"),
@@ -39,24 +39,24 @@ def test_records_and_inbox_rows_are_counted(session: Session) -> None:
     session.look.wait_for_rest(order)
     session.lab.resend(order.order_id)
     session.look.take(10, order)
-    heard = session.look.heard(order).set_index("type")
-    assert list(heard.records) == [2] * 5
-    assert list(heard.loc["InventoryReserved"]) == [2, 1, "-", 1, "-"]
-    assert list(heard.loc["OrderCompleted"]) == [2, "-", 1, "-", 1]
+    counts = session.look.deliveries(order).set_index("type")
+    assert list(counts.records) == [2] * 5
+    assert list(counts.loc["InventoryReserved"]) == [2, 1, "-", 1, "-"]
+    assert list(counts.loc["OrderCompleted"]) == [2, "-", 1, "-", 1]
 
 
-def test_rest_comes_when_everyone_has_heard_everything(without_payment: Session) -> None:
+def test_rest_is_reached_when_every_service_has_handled_every_event(without_payment: Session) -> None:
     """While a service is down, rest is reached only without it; then the other services have handled everything."""
     lab, shop, look, _ = without_payment
     order = shop.place_order("ada", "rome", {"rooibos": 1})
     look.wait_for_rest(order, without="payment")
-    assert list(look.sides(order).status) == ["RESERVED", "RESERVED", "-", "-"]
-    with pytest.raises(WaitedTooLong, match="everyone to have heard"):
+    assert list(look.by_service(order).status) == ["RESERVED", "RESERVED", "-", "-"]
+    with pytest.raises(WaitTimedOut, match="every service to handle all events"):
         look.wait_for_rest(order, timeout=0.5)
-    without_deadline(lab)
+    extend_deadlines(lab)
     lab.start("payment")
     look.wait_for_rest(shop.follow(order))
-    assert list(look.sides(order).status) == ["COMPLETED", "SHIPPED", "COMPLETED", "DISPATCHED"]
+    assert list(look.by_service(order).status) == ["COMPLETED", "SHIPPED", "COMPLETED", "DISPATCHED"]
 
 
 def test_a_metric_is_summed_over_its_labels(session: Session) -> None:
@@ -74,5 +74,5 @@ def test_a_metric_is_summed_over_its_labels(session: Session) -> None:
 
 def test_a_service_that_is_down_shows_no_metrics(without_payment: Session) -> None:
     """The error names the service and the next step."""
-    with pytest.raises(ShopAway, match=r"payment does not answer at /metrics(.|\n)*lab\.start\('payment'\)"):
+    with pytest.raises(ShopUnavailable, match=r"payment does not answer at /metrics(.|\n)*lab\.start\('payment'\)"):
         without_payment.look.metric("payment", "events_total")

@@ -27,19 +27,19 @@ spec:
 
 
 @pytest.fixture
-def aborting(session: Session) -> Iterator[Session]:
+def aborting_session(session: Session) -> Iterator[Session]:
     """A lab whose gateway answers each request for orders with 418."""
     session.lab.mesh.apply(RULE)
     yield session
     session.lab.mesh.reset()
 
 
-def made_up(*answers: tuple[int, str, float]) -> Traffic:
+def invented_traffic(*answers: tuple[int, str, float]) -> Traffic:
     """Return traffic with invented responses."""
     return Traffic("GET /", [Answer(*one, trace=str(n)) for n, one in enumerate(answers)], lambda _: [])
 
 
-def test_traffic_tells_who_answered_what(session: Session) -> None:
+def test_traffic_counts_responses_by_version_and_status(session: Session) -> None:
     """Ten requests are ten responses of v1, ten lines in the access log, and one line of text."""
     sent = session.shop.traffic(10, at_once=3)
     assert repr(sent) == "10 × GET /orders?limit=1: 10 × 200 from v1"
@@ -49,17 +49,17 @@ def test_traffic_tells_who_answered_what(session: Session) -> None:
     assert 0 < sent.fastest <= sent.slowest < 10
 
 
-def test_a_path_without_route_is_the_gateways_answer(session: Session) -> None:
+def test_the_gateway_returns_404_if_no_route_matches(session: Session) -> None:
     """If no route matches, the gateway returns 404, and its log has the flag and its meaning."""
     sent = session.shop.traffic(3, "/nowhere")
     assert sent.versions == {"gateway": 3}
     assert sent.flags().values.tolist() == [[404, "NR", "no route matches the request", 0, 3]]
 
 
-def test_the_log_tells_requests_apart(aborting: Session) -> None:
+def test_each_traffic_finds_its_own_lines_in_the_access_log(aborting_session: Session) -> None:
     """Each traffic finds its own lines in the access log, even if others are sent later."""
-    first = aborting.shop.traffic(2)
-    second = aborting.shop.traffic(5, "/inventory/products?limit=1")
+    first = aborting_session.shop.traffic(2)
+    second = aborting_session.shop.traffic(5, "/inventory/products?limit=1")
     assert first.flags().values.tolist() == [[418, "FI", "a fault was injected: an abort", 0, 2]]
     assert (len(first.flagged("FI").answers), first.flagged("DI").answers) == (2, [])
     assert first.share("FI", 1)
@@ -73,7 +73,7 @@ def test_the_log_tells_requests_apart(aborting: Session) -> None:
         "tries": 1,
         "flag": "-",
         "meaning": "-",
-    } in aborting.look.gateway_log(7).to_dict("records")
+    } in aborting_session.look.gateway_log(7).to_dict("records")
 
 
 def test_a_body_is_sent(session: Session) -> None:
@@ -83,41 +83,41 @@ def test_a_body_is_sent(session: Session) -> None:
     assert session.shop.traffic(2, "/orders", method="POST", body={}).statuses == {422: 2}
 
 
-def test_routes_are_in_envoys_order(session: Session) -> None:
+def test_the_table_lists_the_routes_and_retries_of_the_lab(session: Session) -> None:
     """The table lists the four routes of the lab, with Istio's own retries in short form."""
     routes = session.look.routes()
     assert routes.to.tolist() == ["inventory v1", "order v1", "payment v1", "shipping v1"]
     assert set(routes.policy) == {"timeout 10s; Istio's 2 retries"}
 
 
-def test_a_version_that_is_not_there_is_named(session: Session) -> None:
+def test_counters_of_a_version_that_is_down_raise_an_error(session: Session) -> None:
     """Querying the counters of v2 while it is down raises an error with the command that starts it."""
-    from labkit.errors import ShopAway
+    from labkit.errors import ShopUnavailable
 
-    with pytest.raises(ShopAway, match=r"(?s)order-v2 .*lab.start\('order-v2'\)"):
+    with pytest.raises(ShopUnavailable, match=r"(?s)order-v2 .*lab.start\('order-v2'\)"):
         session.look.metric("order-v2", "events_total")
 
 
-def test_a_chart_has_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chart_has_alt_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """The chart's alt text states which version answered how often, with which status and how fast."""
     from labkit.views.drawing import charts
 
-    said: list[str] = []
-    monkeypatch.setattr(charts, "show", lambda figure, alt: said.append(alt))
-    made_up((200, "v1", 0.01), (200, "v1", 0.02), (504, "gateway", 1.5)).chart()
-    assert said == [
+    alt_texts: list[str] = []
+    monkeypatch.setattr(charts, "show", lambda figure, alt: alt_texts.append(alt))
+    invented_traffic((200, "v1", 0.01), (200, "v1", 0.02), (504, "gateway", 1.5)).chart()
+    assert alt_texts == [
         "A dot for each of 3 requests: 1 answers 504 from gateway, half of them within 1.5 seconds, the last in "
         "1.5 seconds; 2 answers 200 from v1, half of them within 20 milliseconds, the last in 20 milliseconds."
     ]
 
 
-def test_a_share_says_what_it_speaks_for() -> None:
+def test_a_share_outside_the_interval_states_the_measured_share() -> None:
     """Inside the interval the text is the same in each run; outside it states the measured share."""
     assert repr(Share("v2", 33, 300, 0.1)) == "v2: 10% of 300 requests: within the 99.99% interval"
     far = Share("v2", 100, 300, 0.1)
     assert not far
     assert repr(far).startswith("v2: 10% of 300 requests: no, it was 100 (33.3%); that speaks for 23.")
-    assert made_up((200, "v1", 0.1), (503, "gateway", 0.1)).share(503, 0.5)
+    assert invented_traffic((200, "v1", 0.1), (503, "gateway", 0.1)).share(503, 0.5)
 
 
 def test_the_interval_is_exact() -> None:
@@ -132,23 +132,23 @@ def test_the_interval_is_exact() -> None:
     assert not is_plausible(1, 50, 0)
 
 
-def test_chance_is_let_through_and_a_wrong_share_is_not() -> None:
+def test_fair_dice_are_accepted_and_biased_dice_are_rejected() -> None:
     """At 95%, at most about 5% of 500 fair dice are rejected; a die biased by half is nearly always rejected."""
     dice = random.Random(7)
     rolls = [sum(dice.random() < 0.3 for _ in range(400)) for _ in range(500)]
     assert sum(not is_plausible(hits, 400, 0.3, 0.95) for hits in rolls) <= 0.05 * 500 + 15
     assert all(is_plausible(hits, 400, 0.3) for hits in rolls)
-    heavy = [sum(dice.random() < 0.45 for _ in range(400)) for _ in range(100)]
-    assert sum(not is_plausible(hits, 400, 0.3) for hits in heavy) > 90
+    biased_rolls = [sum(dice.random() < 0.45 for _ in range(400)) for _ in range(100)]
+    assert sum(not is_plausible(hits, 400, 0.3) for hits in biased_rolls) > 90
 
 
-def test_no_share_of_nothing() -> None:
+def test_a_share_of_no_requests_raises_an_error() -> None:
     """A share of no requests raises an error."""
     with pytest.raises(ValueError, match="one request"):
         interval(0, 0)
 
 
-def test_several_flags_are_all_spelled_out() -> None:
+def test_two_flags_have_both_meanings() -> None:
     """A line with two flags has both meanings; an unknown flag is shown as is."""
     assert meaning("URX,UT") == "all retries are used up; the service took too long"
     assert meaning("XYZ") == "XYZ"

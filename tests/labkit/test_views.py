@@ -14,15 +14,15 @@ import pytest
 from labkit import Session
 from labkit.aliases import Aliases
 from labkit.client.shop import Order
-from labkit.errors import WaitedTooLong
+from labkit.errors import WaitTimedOut
 from labkit.views import live as live_views
 from labkit.views import stream
 from labkit.views.drawing import map_drawing
-from labkit.views.feed import Seen
+from labkit.views.feed import Observation
 from labkit.views.live import LiveView
 from labkit.views.positions import Positions
 from labkit.views.stream import EventStream
-from labkit.views.system_map import SystemMap, _passes
+from labkit.views.system_map import SystemMap, _arrows_of
 from labkit.waiting import wait_until
 from labstack.clients import broker
 
@@ -31,23 +31,23 @@ ARROW = re.compile(r"^ +(\w+) -\.?->\|[^|]+\| (\w+)$", re.M)
 SERVICES = ("order", "inventory", "payment", "shipping")
 
 
-def threads() -> list[str]:
+def view_threads() -> list[str]:
     return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("labkit"))
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left(session: Session) -> Iterator[None]:
+def _no_thread_left(session: Session) -> Iterator[None]:
     """Check that no view's thread is left after a test, and stop leftovers so that they can't affect the next test."""
     yield
     try:
-        wait_until(lambda: threads() == [], 10, what="the views' threads to end")
+        wait_until(lambda: view_threads() == [], 10, what="the views' threads to end")
     finally:
         for listener in list(session.look._feed._listeners):
             listener.__self__.stop()  # type: ignore[attr-defined]
 
 
 @pytest.fixture
-def live(session: Session) -> Iterator[SystemMap]:
+def live_map(session: Session) -> Iterator[SystemMap]:
     """A map of a lab at rest, without remaining events of an earlier test."""
     session.lab.reset()
     view = session.look.map()
@@ -55,7 +55,7 @@ def live(session: Session) -> Iterator[SystemMap]:
     view.stop()
 
 
-def orders_of(session: Session) -> list[Order]:
+def place_orders(session: Session) -> list[Order]:
     """Place orders of which some fail, and wait until every service has handled every event."""
     shop = session.shop
     orders = [shop.place_order(who, "lisbon", {"earl-grey": 1}) for who in ("ada", "nobody", "grace", "nobody")]
@@ -66,14 +66,14 @@ def orders_of(session: Session) -> list[Order]:
     return orders
 
 
-def counted(session: Session, service: str, query: str, orders: list[Order]) -> int:
+def row_count(session: Session, service: str, query: str, orders: list[Order]) -> int:
     with session.look.connect(service) as db:
         row = db.execute(query.encode(), [[order.order_id for order in orders]]).fetchone()
     assert row is not None
     return int(row[0])
 
 
-def test_the_map_is_the_diagram() -> None:
+def test_the_map_has_each_box_and_arrow_of_the_diagram() -> None:
     """Each box and each arrow of docs/architecture.mmd is on the map."""
     text = DIAGRAM.read_text(encoding="utf-8")
     drawn = set(re.findall(r"^ +(\w+)\[", text, re.M))
@@ -81,12 +81,12 @@ def test_the_map_is_the_diagram() -> None:
     assert set(ARROW.findall(text)) == {arrow.ends for arrow in map_drawing.ARROWS}
 
 
-def test_every_event_is_on_the_map_once(session: Session, live: SystemMap) -> None:
+def test_the_map_counts_every_event_once(session: Session, live_map: SystemMap) -> None:
     """Rows, records and handled events of some orders are counted once each, at the arrows of their path."""
-    orders = orders_of(session)
+    orders = place_orders(session)
     ids = {order.order_id for order in orders}
     rows = {
-        s: counted(session, s, "SELECT count(*) FROM outbox WHERE aggregateid::text = ANY(%s)", orders)
+        s: row_count(session, s, "SELECT count(*) FROM outbox WHERE aggregateid::text = ANY(%s)", orders)
         for s in SERVICES
     }
     records = [r for r in broker.read_all(session.lab.endpoints.kafka, session.look.topics) if r.key in ids]
@@ -104,82 +104,84 @@ def test_every_event_is_on_the_map_once(session: Session, live: SystemMap) -> No
     }
 
     def seen() -> dict[str, int]:
-        passed = live.passed
+        passed = live_map.passed
         consumed = {f"Kafka>{s.capitalize()}API" for s in SERVICES}
         return {
             arrow: passed[f"{arrow}:forward"] + passed[f"{arrow}:undo"] if arrow in consumed else passed[arrow]
             for arrow in expected
         }
 
-    with contextlib.suppress(WaitedTooLong):
+    with contextlib.suppress(WaitTimedOut):
         wait_until(lambda: seen() == expected, 10)
-    assert (seen(), live._feed.trouble) == (expected, {})
-    assert live.passed["User>Gateway"] >= len(orders)
-    assert live.back["Kafka>InventoryAPI:undo"] >= 3  # two failed payments, and one order without a carrier
+    assert (seen(), live_map._feed.errors) == (expected, {})
+    assert live_map.passed["User>Gateway"] >= len(orders)
+    assert live_map.back["Kafka>InventoryAPI:undo"] >= 3  # two failed payments, and one order without a carrier
 
 
-def test_what_stops_is_greyed_out(session: Session, live: SystemMap) -> None:
+def test_stopped_paused_and_killed_components_are_grey(session: Session, live_map: SystemMap) -> None:
     """A stopped, a paused and a killed component are grey, each with its state, until they run again."""
     lab = session.lab
     for verb, heal, word in (("stop", "start", "stopped"), ("pause", "resume", "paused"), ("kill", "start", "failed")):
         getattr(lab, verb)("payment")
-        wait_until(lambda word=word: word in live.off().get("PaymentAPI", ""), 10)  # type: ignore[misc]
-        assert word in live.svg()
-        assert word in live.alt
+        wait_until(lambda word=word: word in live_map.off().get("PaymentAPI", ""), 10)  # type: ignore[misc]
+        assert word in live_map.svg()
+        assert word in live_map.alt
         getattr(lab, heal)("payment")
-        wait_until(lambda: "PaymentAPI" not in live.off(), 10)
+        wait_until(lambda: "PaymentAPI" not in live_map.off(), 10)
 
 
-def test_it_goes_on_while_a_database_is_away(session: Session, live: SystemMap) -> None:
+def test_the_map_continues_during_a_database_outage(session: Session, live_map: SystemMap) -> None:
     """A database outage is shown while the others are followed; afterwards each event is counted once."""
     lab = session.lab
     lab.stop("shipping-db")
     feed = session.look._feed
-    wait_until(lambda: "shipping-db" in feed.trouble, 10)
+    wait_until(lambda: "shipping-db" in feed.errors, 10)
     session.shop.place_order("ada", "lisbon", {"earl-grey": 1})
-    wait_until(lambda: live.passed["PaymentAPI>PaymentOutbox"] == 1, 10)
+    wait_until(lambda: live_map.passed["PaymentAPI>PaymentOutbox"] == 1, 10)
     lab.start("shipping-db")
-    wait_until(lambda: live.passed["ShippingAPI>ShippingOutbox"] == 1, 30)
-    wait_until(lambda: live.passed["OrderAPI>OrderOutbox"] == 2, 30)
-    assert "shipping-db" not in feed.trouble
+    wait_until(lambda: live_map.passed["ShippingAPI>ShippingOutbox"] == 1, 30)
+    wait_until(lambda: live_map.passed["OrderAPI>OrderOutbox"] == 2, 30)
+    assert "shipping-db" not in feed.errors
 
 
-def test_a_view_ends_when_no_page_shows_it(session: Session) -> None:
+def test_a_view_stops_with_its_last_page(session: Session) -> None:
     """A view stops with its last page, and the feed with the last view; a page that returns starts both."""
     views: list[LiveView] = [session.look.map(), session.look.stream()]
     feed = session.look._feed
     for view in views:
-        view.hear_page({"kind": "here", "view": "a"})
-        view.hear_page({"kind": "here", "view": "b"})
-        view.hear_page({"kind": "gone", "view": "a"})
+        view.handle_message({"kind": "here", "view": "a"})
+        view.handle_message({"kind": "here", "view": "b"})
+        view.handle_message({"kind": "gone", "view": "a"})
         assert view.live
-    views[0].hear_page({"kind": "gone", "view": "b"})
+    views[0].handle_message({"kind": "gone", "view": "b"})
     assert [view.live for view in views] == [False, True]
     assert feed.running
-    views[1].hear_page({"kind": "gone", "view": "b"})
+    views[1].handle_message({"kind": "gone", "view": "b"})
     wait_until(lambda: not feed.running, 10)
-    views[0].hear_page({"kind": "here", "view": "c"})
+    views[0].handle_message({"kind": "here", "view": "c"})
     assert views[0].live
     assert feed.running
     views[0].stop()
 
 
-def test_a_page_that_slept_finds_its_view_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_view_resumes_when_its_page_sends_a_heartbeat_again(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A view without a heartbeat from a page stops; when the page sends one again, it resumes."""
-    monkeypatch.setattr(live_views, "UNSEEN_FOR", 0.2)
+    monkeypatch.setattr(live_views, "HEARTBEAT_TIMEOUT", 0.2)
     view = session.look.map()
-    view.hear_page({"kind": "here", "view": "a"})
+    view.handle_message({"kind": "here", "view": "a"})
     wait_until(lambda: not view.live, 10)
     monkeypatch.undo()
-    view.hear_page({"kind": "here", "view": "a"})
+    view.handle_message({"kind": "here", "view": "a"})
     assert view.live
     view.stop()
 
 
-def test_the_stream_shows_and_filters(session: Session) -> None:
+def test_the_stream_shows_and_filters_records(session: Session) -> None:
     """Each record is in the table once, with its headers and payload, and the filters select records."""
     view = session.look.stream()
-    orders = orders_of(session)
+    orders = place_orders(session)
     ids = {order.order_id for order in orders}
     records = [r for r in broker.read_all(session.lab.endpoints.kafka, session.look.topics) if r.key in ids]
     wait_until(lambda: view.count == len(records), 10)
@@ -190,58 +192,58 @@ def test_the_stream_shows_and_filters(session: Session) -> None:
     assert set(view.table(type="PaymentFailed").topic) == {"payment.events"}
     assert set(view.table(order=orders[0].alias).order) == {orders[0].alias}
     # Kafka does not define which topic's record is read first.
-    line = next(one for one in view.whole()["lines"] if "ce_type: OrderCreated" in one["whole"])
+    line = next(one for one in view.snapshot()["lines"] if "ce_type: OrderCreated" in one["whole"])
     assert '"customer_id"' in line["whole"]
     view.stop()
 
 
-def test_a_record_that_is_quicker_than_the_answer_gets_its_order_s_name(session: Session) -> None:
+def test_a_view_adopts_the_short_name_of_a_later_response(session: Session) -> None:
     """A view that sees a record before the shop's answer assigns no name, and adopts the answer's name."""
     view: EventStream = session.look.stream()
-    live: SystemMap = session.look.map()
+    live_map: SystemMap = session.look.map()
     order = session.shop.place_order("ada", "lisbon", {"earl-grey": 1})
     wait_until(lambda: view.count >= 1, 20)
     view.stop()
-    live.stop()
+    live_map.stop()
     names = Aliases()
-    with view._lock, live._lock:
-        view._aliases = live._aliases = names
-        lines = view.whole()["lines"]
+    with view._lock, live_map._lock:
+        view._aliases = live_map._aliases = names
+        lines = view.snapshot()["lines"]
         short = f"…{order.order_id[-6:]}"
         assert {line["cells"][2] for line in lines} == {short}
         assert all(short in line["whole"] for line in lines)
-        assert any(short in words for words, _ in live._now()["told"])
+        assert any(short in words for words, _ in live_map._content()["told"])
         assert names.name(order.order_id, "order") == "order-1"
         assert (view.batch() or {})["named"] == {short: "order-1"}
         assert view.batch() is None
         assert len(view.table(order="order-1")) == view.count
-        assert any("order-1" in words for words, _ in live._now()["told"])
+        assert any("order-1" in words for words, _ in live_map._content()["told"])
     session.shop.follow(order)
 
 
-def test_what_is_left_open_for_a_night_does_not_grow(session: Session) -> None:
+def test_the_memory_of_a_view_is_bounded(session: Session) -> None:
     """After fifty thousand events a view stores no more than before, and sends the page a bounded batch."""
     shown: EventStream = session.look.stream()
-    live: SystemMap = session.look.map()
-    order = orders_of(session)[0]
+    live_map: SystemMap = session.look.map()
+    order = place_orders(session)[0]
     (record, *_) = [
         r for r in broker.read_all(session.lab.endpoints.kafka, session.look.topics) if r.key == order.order_id
     ]
-    event = Seen("record", "order", "OrderCreated", order.order_id, "e", record.time / 1000, record=record)
-    for view in (shown, live):
+    event = Observation("record", "order", "OrderCreated", order.order_id, "e", record.time / 1000, record=record)
+    for view in (shown, live_map):
         for _ in range(500):
-            view._hear([event] * 100, None)
-    with shown._lock, live._lock:
+            view._receive([event] * 100, None)
+    with shown._lock, live_map._lock:
         assert shown.count >= 50_000
-        assert len(shown.table()) == stream.KEPT
-        assert len((shown.batch() or {"lines": ()})["lines"]) <= stream.AT_ONCE
-        assert len(live._told) < 10
-        assert len((live.batch() or {"lit": ()})["lit"]) <= len(map_drawing.ARROWS) * 2
+        assert len(shown.table()) == stream.MAX_LINES
+        assert len((shown.batch() or {"lines": ()})["lines"]) <= stream.BATCH_LINES
+        assert len(live_map._recent) < 10
+        assert len((live_map.batch() or {"lit": ()})["lit"]) <= len(map_drawing.ARROWS) * 2
     shown.stop()
-    live.stop()
+    live_map.stop()
 
 
-def test_positions_are_those_of_postgresql_and_kafka(session: Session) -> None:
+def test_positions_show_what_the_relay_has_read(session: Session) -> None:
     """Without the relay a row is beyond the slot's position; with it, the row is read and the topic has its record."""
     lab, shop, look, _ = session
     lab.check(wait_for_rest=15)
@@ -251,30 +253,30 @@ def test_positions_are_those_of_postgresql_and_kafka(session: Session) -> None:
         order = shop.place_order("ada", "lisbon", {"earl-grey": 1})
 
         def newest() -> Any:
-            view.look()
-            place = view.places["order"]
+            view.query()
+            place = view.by_service["order"]
             return place.rows[0], place
 
         row, place = newest()
         assert (row.type, row.order_id) == ("OrderCreated", order.order_id)
         assert not place.active
-        assert row.at > place.taken
+        assert row.at > place.relay_position
         assert "nobody reads the slot" in view.html()
         before = sum(place.offsets.values())
         lab.start("connect")
-        wait_until(lambda: newest()[1].active and newest()[0].at <= newest()[1].taken, 30)
+        wait_until(lambda: newest()[1].active and newest()[0].at <= newest()[1].relay_position, 30)
         wait_until(lambda: sum(newest()[1].offsets.values()) >= before + 1, 30)
-        assert set(view.places["order"].behind) == {"inventory", "payment", "shipping"}
+        assert set(view.by_service["order"].behind) == {"inventory", "payment", "shipping"}
         assert view.table().service.tolist() == list(SERVICES)
     finally:
         view.stop()
         shop.follow(order)
 
 
-def test_every_arrow_that_can_light_up_is_on_the_map() -> None:
+def test_every_arrow_of_a_path_is_on_the_map() -> None:
     """Every arrow of an observation's path is drawn on the map."""
     drawn = {arrow.id for arrow in map_drawing.ARROWS}
     for stage in ("request", "row", "record", "handled", "given up"):
         for service in SERVICES:
-            for way in ("on", "back"):
-                assert set(_passes(Seen(stage, service), way)) <= drawn
+            for direction in ("on", "back"):
+                assert set(_arrows_of(Observation(stage, service), direction)) <= drawn

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACES = {"labservices": ROOT, "labstack": ROOT / "lab-stack", "labkit": ROOT}
+FOLDERS = {"labservices": ROOT, "labstack": ROOT / "lab-stack", "labkit": ROOT}
 LAYERS = (
     *(
         "errors",
@@ -27,14 +27,14 @@ LAYERS = (
     *("observability", "backends", "consistency", "lifecycle", "lab", "scenarios", "jupyter", "cli"),
 )
 """The layers of `labstack`, from the lowest to the highest."""
-MOST_MODULES = 12
+MAX_MODULES = 12
 
 
 def modules(package: str) -> dict[str, Path]:
     """Return the files of a package's modules, by dotted name."""
-    files = (PLACES[package] / package).rglob("*.py")
+    files = (FOLDERS[package] / package).rglob("*.py")
     return {
-        ".".join(file.relative_to(PLACES[package]).with_suffix("").parts).removesuffix(".__init__"): file
+        ".".join(file.relative_to(FOLDERS[package]).with_suffix("").parts).removesuffix(".__init__"): file
         for file in files
     }
 
@@ -58,7 +58,7 @@ def imports(tree: ast.AST, known: dict[str, Path]) -> Iterator[str]:
         yield from imports(node, known)
 
 
-KNOWN = {name: file for package in PLACES for name, file in modules(package).items()}
+KNOWN = {name: file for package in FOLDERS for name, file in modules(package).items()}
 IMPORTS = {
     name: {other for other in imports(ast.parse(file.read_text(encoding="utf-8")), KNOWN) if other in KNOWN}
     for name, file in KNOWN.items()
@@ -67,7 +67,7 @@ IMPORTS = {
 
 def test_packages_import_one_way() -> None:
     """`labservices` imports neither of the others, and `labstack` does not import `labkit`."""
-    order = list(PLACES)
+    order = list(FOLDERS)
     wrong = [
         (name, other)
         for name, others in IMPORTS.items()
@@ -83,7 +83,7 @@ def test_layers_import_downwards() -> None:
     rank["labstack"] = -1
     assert {".".join(name.split(".")[:2]) for name in KNOWN if name.startswith("labstack.")} == set(rank) - {"labstack"}
 
-    def of(name: str) -> int:
+    def rank_of(name: str) -> int:
         return rank[".".join(name.split(".")[:2])]
 
     own = {name: {o for o in others if o.startswith("labstack")} for name, others in IMPORTS.items()}
@@ -91,12 +91,12 @@ def test_layers_import_downwards() -> None:
         (name, other)
         for name, others in own.items()
         for other in others
-        if name.startswith("labstack.") and of(other) > of(name)
+        if name.startswith("labstack.") and rank_of(other) > rank_of(name)
     ]
     assert wrong == []
 
 
-def test_no_module_imports_itself_in_a_circle() -> None:
+def test_there_are_no_circular_imports() -> None:
     """Following imports never leads back to a module."""
     done: set[str] = set()
 
@@ -112,7 +112,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
         follow(name, ())
 
 
-@pytest.mark.parametrize("package", PLACES)
+@pytest.mark.parametrize("package", FOLDERS)
 def test_packages_are_small(package: str) -> None:
     """No package has more than a dozen modules beside its `__init__`."""
     counts: dict[str, int] = {}
@@ -120,4 +120,4 @@ def test_packages_are_small(package: str) -> None:
         if file.name != "__init__.py":
             parent = name.rpartition(".")[0]
             counts[parent] = counts.get(parent, 0) + 1
-    assert {name: count for name, count in counts.items() if count > MOST_MODULES} == {}
+    assert {name: count for name, count in counts.items() if count > MAX_MODULES} == {}

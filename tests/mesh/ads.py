@@ -25,30 +25,30 @@ class Gateway:
     """One connection of a gateway to istiod. It requests all four kinds of resources, as Envoy does."""
 
     def __init__(self, channel: grpc.Channel) -> None:
-        self._asked: queue.SimpleQueue[discovery_v3.DiscoveryRequest | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[discovery_v3.DiscoveryRequest | None] = queue.SimpleQueue()
         self._nonces: dict[str, str] = {}
         self._names: dict[str, list[str]] = {}
         self.seen: dict[str, dict[str, Message]] = {}
-        self._arrived: queue.SimpleQueue[discovery_v3.DiscoveryResponse | grpc.RpcError] = queue.SimpleQueue()
+        self._responses: queue.SimpleQueue[discovery_v3.DiscoveryResponse | grpc.RpcError] = queue.SimpleQueue()
         stream = channel.stream_stream(
             "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
             request_serializer=discovery_v3.DiscoveryRequest.SerializeToString,
             response_deserializer=discovery_v3.DiscoveryResponse.FromString,
         )
-        self._call = stream(iter(self._asked.get, None))
+        self._call = stream(iter(self._requests.get, None))
         first = self._request("clusters")
         first.node.id = "router~10.0.0.1~ingress.default~default.svc.cluster.local"
         first.node.metadata.update({"INSTANCE_IPS": "10.0.0.1", "LABELS": {"istio": "ingressgateway"}})
-        self._asked.put(first)
-        self._asked.put(self._request("listeners"))
+        self._requests.put(first)
+        self._requests.put(self._request("listeners"))
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
         try:
             for response in self._call:
-                self._arrived.put(response)
+                self._responses.put(response)
         except grpc.RpcError as error:
-            self._arrived.put(error)
+            self._responses.put(error)
 
     def _request(self, kind: str, version: str = "") -> discovery_v3.DiscoveryRequest:
         return discovery_v3.DiscoveryRequest(
@@ -65,12 +65,12 @@ class Gateway:
         self._names[kind] = wanted
         self.seen[kind] = {name: message for name, message in self.seen.get(kind, {}).items() if name in wanted}
         if wanted:
-            self._asked.put(self._request(kind))
+            self._requests.put(self._request(kind))
 
-    def take(self, timeout: float) -> bool:
+    def receive(self, timeout: float) -> bool:
         """Receive one response and acknowledge it; return False if none arrives within `timeout` seconds."""
         try:
-            response = self._arrived.get(timeout=timeout)
+            response = self._responses.get(timeout=timeout)
         except queue.Empty:
             return False
         if isinstance(response, grpc.RpcError):
@@ -84,7 +84,7 @@ class Gateway:
         whole = kind in ("clusters", "listeners")
         self.seen[kind] = new if whole else {**self.seen.get(kind, {}), **new}
         self._nonces[kind] = response.nonce
-        self._asked.put(self._request(kind, response.version_info))
+        self._requests.put(self._request(kind, response.version_info))
         if kind == "clusters":
             self._subscribe("endpoints", (n for n, c in new.items() if c.type == cluster_v3.Cluster.EDS))
         if kind == "listeners":
@@ -99,7 +99,7 @@ class Gateway:
 
     def close(self) -> None:
         """Close the connection."""
-        self._asked.put(None)
+        self._requests.put(None)
         self._call.cancel()
 
 

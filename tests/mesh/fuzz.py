@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from labstack.istio.documents import load
 from labstack.istio.translate import translate
-from tests.mesh.istiod import Istiod, Refused, find
+from tests.mesh.istiod import Istiod, Rejected, find_istiod
 from tests.mesh.strategies import configurations
 
 JSON = dict[str, list[dict[str, Any]]]
@@ -61,9 +61,9 @@ def comparable(resources: JSON) -> JSON:
 def difference(text: str, istiod: Istiod) -> list[str]:
     """Return the lines in which the translator and istiod differ for a configuration; empty if they agree."""
     try:
-        theirs = comparable(istiod.answer(text).to_json())
-    except Refused as error:  # the strategies generated an invalid configuration
-        return [f"istiod refused the configuration: {error}"]
+        theirs = comparable(istiod.generate(text).to_json())
+    except Rejected as error:  # the strategies generated an invalid configuration
+        return [f"istiod rejected the configuration: {error}"]
     ours = comparable(translate(load(text)).to_json())
     return list(_differences(theirs, ours))
 
@@ -90,7 +90,7 @@ def main() -> int:
     if options.show is not None:
         print(configuration(options.show))
         return 0
-    program = find()
+    program = find_istiod()
     if program is None:
         sys.exit("There is no istiod: set LAB_ISTIOD, or run `lab install istiod`.")
     first, _, last = options.seeds.partition("-")

@@ -48,11 +48,11 @@ defaultConfig:
 """
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """istiod rejected the configuration; the message is the error from its log."""
 
 
-def find() -> Path | None:
+def find_istiod() -> Path | None:
     """Return the istiod to compare with: LAB_ISTIOD, otherwise the one that the lab itself would run, or None."""
     if named := os.environ.get("LAB_ISTIOD"):
         return Path(named)
@@ -108,7 +108,7 @@ def _in_namespaces(text: str) -> str:
     return yaml.safe_dump_all(documents)
 
 
-def _marked(seen: dict[str, dict[str, Message]], number: int) -> bool:
+def _has_markers(seen: dict[str, dict[str, Message]], number: int) -> bool:
     name = f"outbound|1||m{number}.{MARKER}"
     if name not in seen["clusters"] or f"outbound|1|m{number}|m{number}.{MARKER}" not in seen["clusters"]:
         return False
@@ -119,10 +119,10 @@ def _marked(seen: dict[str, dict[str, Message]], number: int) -> bool:
 
 
 def _without_markers(seen: dict[str, dict[str, Message]]) -> Resources:
-    def ours(name: str) -> bool:
+    def is_marker(name: str) -> bool:
         return MARKER in name or str(MARKER_PORT) in name
 
-    kept = {kind: [m for name, m in sorted(seen.get(kind, {}).items()) if not ours(name)] for kind in KINDS}
+    kept = {kind: [m for name, m in sorted(seen.get(kind, {}).items()) if not is_marker(name)] for kind in KINDS}
     return Resources(**kept)
 
 
@@ -144,7 +144,7 @@ class Istiod:
                     return self
             raise RuntimeError(f"istiod does not start: {self._log(0)[-2000:]}")
         except BaseException:
-            self._end()
+            self._clean_up()
             raise
 
     def _start(self) -> bool:
@@ -179,7 +179,7 @@ class Istiod:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        self._clean_up()
 
     def _stop(self) -> None:
         self._channel.close()
@@ -190,7 +190,7 @@ class Istiod:
             self._process.kill()
             self._process.wait()
 
-    def _end(self) -> None:
+    def _clean_up(self) -> None:
         self._stop()
         shutil.rmtree(self._root, ignore_errors=True)
 
@@ -202,20 +202,20 @@ class Istiod:
         finally:
             gateway.close()
 
-    def answer(self, text: str) -> Resources:
+    def generate(self, text: str) -> Resources:
         """Return the resources that istiod generates for a configuration, each list sorted by name.
 
         An object without a namespace gets `default`, as in a cluster; istiod leaves it empty when it reads files.
 
         Raises
         ------
-        Refused
+        Rejected
             istiod's own validation rejected the configuration.
         """
-        self._put("")
-        return self._put(_in_namespaces(text))
+        self._apply("")
+        return self._apply(_in_namespaces(text))
 
-    def _put(self, text: str) -> Resources:
+    def _apply(self, text: str) -> Resources:
         number = next(self._numbers)
         read_from = self._log_path.stat().st_size
         new = self._root / "new"
@@ -235,11 +235,11 @@ class Istiod:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             # For a rejected folder istiod sends no answer; it only writes a line to its log.
-            if not gateway.take(timeout=0.2):
+            if not gateway.receive(timeout=0.2):
                 log = self._log(read_from)
                 if (start := log.find("Failed to parse")) >= 0:
-                    raise Refused(log[start : start + 600])
-            if gateway.complete() and _marked(gateway.seen, number):
+                    raise Rejected(log[start : start + 600])
+            if gateway.complete() and _has_markers(gateway.seen, number):
                 return _without_markers(gateway.seen)
         raise TimeoutError(f"istiod did not show marker {number}: {self._log(read_from)[-2000:]}")
 

@@ -11,14 +11,14 @@ import json
 import sys
 from pathlib import Path
 
-from tests.mesh.istiod import Istiod, Refused, find
+from tests.mesh.istiod import Istiod, Rejected, find_istiod
 
 CASES = Path(__file__).parent / "cases"
 
 
 def main(names: list[str]) -> None:
     """Record the named cases, or all cases."""
-    program = find()
+    program = find_istiod()
     if program is None:
         sys.exit("There is no istiod: set LAB_ISTIOD, or run `lab install istiod`.")
     with Istiod(program) as istiod:
@@ -26,9 +26,9 @@ def main(names: list[str]) -> None:
             if names and case.name not in names:
                 continue
             try:
-                answer = istiod.answer((case / "input.yaml").read_text())
-            except Refused as error:
-                print(f"{case.name}: refused: {error}")
+                answer = istiod.generate((case / "input.yaml").read_text())
+            except Rejected as error:
+                print(f"{case.name}: rejected: {error}")
                 continue
             for kind, resources in answer.to_json().items():
                 (case / f"{kind}.json").write_text(json.dumps(resources, indent=1, sort_keys=True) + "\n")

@@ -18,7 +18,7 @@ ADMIN, ISTIOD, COLLECTOR = ("127.0.0.1", 9901), ("172.18.0.21", 15010), ("172.18
     [by_istiod(ADMIN, ISTIOD, COLLECTOR), by_files(ADMIN, XdsFolder(Path("xds")), COLLECTOR)],
     ids=["istiod", "files"],
 )
-def test_the_gateway_waits_for_no_name(text: str) -> None:
+def test_bootstrap_clusters_have_static_addresses(text: str) -> None:
     """Every cluster has a static address, since Jaeger starts last and its name may not resolve until then."""
     clusters = yaml.safe_load(text)["static_resources"]["clusters"]
     assert clusters

@@ -33,7 +33,7 @@ def spec(text: str) -> Any:
     return document.spec["it"]
 
 
-def refused(text: str) -> Problem:
+def problem_of(text: str) -> Problem:
     """Return the one problem that loading `text` raises."""
     with pytest.raises(InvalidYaml) as caught:
         load(text)
@@ -53,14 +53,14 @@ def test_every_key_and_item_has_its_line(case: Path) -> None:
     assert sum(len(document.lines) for document in documents) > 10 or not documents
 
 
-def test_a_document_says_what_it_is() -> None:
+def test_document_has_kind_version_name_namespace_and_spec() -> None:
     """A document has a kind, apiVersion, name, namespace and spec, and its namespace defaults to `default`."""
     (document,) = load(HEAD + "  b: [1]\n", "my.yaml")
     assert (document.kind, document.api_version, document.name) == ("Any", "v1", "a")
     assert (document.namespace, document.spec, document.file) == ("default", {"b": [1]}, "my.yaml")
 
 
-def test_a_missing_field_has_the_line_of_what_should_hold_it() -> None:
+def test_missing_field_has_the_line_of_its_nearest_ancestor() -> None:
     """The line of a missing path is the line of its nearest ancestor."""
     (document,) = load(HEAD + "  b:\n  - c: 1\n")
     assert document.line("spec", "b", 0, "d", "e") == 6
@@ -68,7 +68,7 @@ def test_a_missing_field_has_the_line_of_what_should_hold_it() -> None:
     assert document.line("status") == 1
 
 
-def test_empty_documents_are_left_out() -> None:
+def test_empty_documents_are_skipped() -> None:
     """Separators, comments and empty text produce no documents."""
     assert load("") == []
     assert load("---\n# nothing\n---\n...\n") == []
@@ -104,7 +104,7 @@ def test_empty_documents_are_left_out() -> None:
         ("08", 8),
     ],
 )
-def test_scalars_are_read_as_kubernetes_reads_them(text: str, value: object) -> None:
+def test_scalars_have_the_values_that_kubernetes_reads(text: str, value: object) -> None:
     """A scalar has the value that Kubernetes and istiod read, which sometimes differs from PyYAML's value."""
     found = spec(text)
     assert found == value
@@ -112,19 +112,19 @@ def test_scalars_are_read_as_kubernetes_reads_them(text: str, value: object) -> 
 
 
 @pytest.mark.parametrize("text", [".inf", "-.Inf", ".nan", "!!int x", "!!binary aGk=", "!mine 1", "!!set {a}"])
-def test_what_kubernetes_cannot_hold_is_refused(text: str) -> None:
+def test_non_finite_numbers_and_unsupported_tags_are_rejected(text: str) -> None:
     """Non-finite numbers and unsupported tags are rejected with their line."""
-    assert refused(f"{HEAD}  it: {text}\n").line == 5
+    assert problem_of(f"{HEAD}  it: {text}\n").line == 5
 
 
-def test_keys_are_texts() -> None:
+def test_keys_become_strings_as_in_json() -> None:
     """A key that YAML reads as a number or a boolean becomes the text that JSON would use."""
     (document,) = load(f"{HEAD}  1: a\n  yes: b\n")
     assert document.spec == {"1": "a", "true": "b"}
-    assert "a field name" in refused(f"{HEAD}  [a]: b\n").message
+    assert "a field name" in problem_of(f"{HEAD}  [a]: b\n").message
 
 
-def test_aliases_and_merges_are_followed() -> None:
+def test_aliases_and_merges_are_expanded() -> None:
     """An alias expands to its anchor with the anchor's lines, and explicit keys override `<<`."""
     (document,) = load(f"{HEAD}  one: &one {{a: 1, b: 2}}\n  two: *one\n  three: {{<<: *one, b: 3}}\n")
     assert document.spec["two"] == {"a": 1, "b": 2}
@@ -133,7 +133,7 @@ def test_aliases_and_merges_are_followed() -> None:
     assert document.line("spec", "two", "a") == 5
 
 
-def bomb(levels: int) -> str:
+def yaml_bomb(levels: int) -> str:
     """Return a text of a few hundred bytes that expands to 9 to the power of `levels` values."""
     names = "abcdefghijklmnop"[:levels]
     lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
@@ -144,7 +144,7 @@ def bomb(levels: int) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (bomb(12), "aliases expand to more than"),
+        (yaml_bomb(12), "aliases expand to more than"),
         ("a: &a [x]\n" + "b: {" + ", ".join(f"k{n}: *a" for n in range(30_000)) + "}", "aliases expand to more than"),
         ("a: &a [*a]", "no anchor `&a` that ends before it"),
         ("[" * 1_000_000, "nested more than"),
@@ -157,20 +157,20 @@ def bomb(levels: int) -> str:
     ],
     ids=lambda text: text[:12],
 )
-def test_a_text_that_is_too_much_is_refused_quickly(text: str, message: str) -> None:
+def test_excessive_yaml_is_rejected_quickly(text: str, message: str) -> None:
     """A YAML bomb, deep nesting and an endless list are rejected quickly, with a message."""
     began = time.monotonic()
-    assert message in refused(text).message
+    assert message in problem_of(text).message
     assert time.monotonic() - began < SECONDS
 
 
-def test_a_nest_of_aliases_is_as_deep_as_what_it_names() -> None:
+def test_aliases_cannot_exceed_the_depth_limit() -> None:
     """Aliases can't exceed the depth limit."""
     lines = ["a0: &a0 [1]"] + [f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 80)]
-    assert "nests more than" in refused("\n".join(lines)).message
+    assert "nests more than" in problem_of("\n".join(lines)).message
 
 
-def test_a_file_of_a_megabyte_is_read() -> None:
+def test_text_of_one_megabyte_is_loaded_completely() -> None:
     """A text of one megabyte with thousands of valid documents is loaded completely within seconds."""
     text = "\n---\n".join([VALID] * (2**20 // len(VALID)))
     began = time.monotonic()
@@ -180,7 +180,7 @@ def test_a_file_of_a_megabyte_is_read() -> None:
     assert time.monotonic() - began < SECONDS
 
 
-def test_what_is_bigger_than_the_limit_is_refused(tmp_path: Path) -> None:
+def test_text_or_file_above_the_size_limit_is_rejected(tmp_path: Path) -> None:
     """A text or file above the limit is rejected with its size, before it is parsed."""
     text = "# " + "x" * yaml_text.SIZE_LIMIT
     with pytest.raises(InvalidYaml, match=f"{len(text):,} bytes"):
@@ -191,7 +191,7 @@ def test_what_is_bigger_than_the_limit_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("slip", YAML, ids=lambda slip: slip.new[:40])
-def test_a_slip_of_yaml_is_named(slip: Slip) -> None:
+def test_yaml_slip_is_reported_with_its_line_and_cause(slip: Slip) -> None:
     """A slip in YAML syntax or in a document's head is reported with its line, its field and the cause."""
     text, line = slipped(slip)
     with pytest.raises(InvalidYaml) as caught:
@@ -207,17 +207,17 @@ def check_all(text: str) -> None:
         raise InvalidYaml("the check says no", problems=problems)
 
 
-def test_documents_that_are_no_objects_are_named() -> None:
+def test_documents_that_are_not_objects_are_reported() -> None:
     """A list or a text instead of an object is reported, and so is each field that a head lacks."""
-    assert refused("- a\n- b").message == "expected an object with apiVersion, kind, metadata and spec, found a list"
-    assert refused("\n\nhello").line == 3
+    assert problem_of("- a\n- b").message == "expected an object with apiVersion, kind, metadata and spec, found a list"
+    assert problem_of("\n\nhello").line == 3
     with pytest.raises(InvalidYaml) as caught:
         load("a: 1\n---\nkind: [x]\napiVersion: v1\nmetadata: 5\n")
     fields = [(problem.line, problem.field) for problem in caught.value.problems]
     assert fields == [(1, "apiVersion"), (1, "kind"), (1, "metadata"), (3, "kind"), (5, "metadata")]
 
 
-def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+def test_unreadable_files_are_reported(tmp_path: Path) -> None:
     """A missing file, a folder and a file that is not text each have their own message."""
     with pytest.raises(InvalidYaml, match="No such file"):
         read(tmp_path / "none.yaml")
@@ -228,13 +228,13 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         read(tmp_path / "latin.yaml", "latin")
 
 
-def test_a_mark_of_byte_order_is_no_matter(tmp_path: Path) -> None:
+def test_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     """A byte order mark at the start of a file is ignored."""
     (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbf" + HEAD.encode())
     assert [document.name for document in read(tmp_path / "bom.yaml")] == ["a"]
 
 
-def test_errors_number_their_problems_and_stop_at_twenty() -> None:
+def test_error_numbers_at_most_twenty_problems() -> None:
     """An error numbers its problems, shows at most twenty, counts the rest, and ends with a next step."""
     problems = [Problem("f.yaml", number, "spec.a[0]", "bad") for number in range(1, 26)]
     text = str(InvalidMesh("it is bad.", problems=problems, next_step="mend it"))
@@ -246,7 +246,7 @@ def test_errors_number_their_problems_and_stop_at_twenty() -> None:
     assert issubclass(MeshError, LabError)
 
 
-def test_paths_are_written_as_people_write_them() -> None:
+def test_field_paths_have_dots_brackets_and_quotes() -> None:
     """A path has dots and brackets, and quotes around a key that contains dots."""
     assert field_path(("spec", "http", 0, "match", 1, "headers", "x-a")) == "spec.http[0].match[1].headers.x-a"
     assert field_path(("metadata", "labels", "app.kubernetes.io/name")) == 'metadata.labels["app.kubernetes.io/name"]'
@@ -271,7 +271,7 @@ PIECES = st.sampled_from(
 
 @given(st.binary(max_size=400))
 @settings(max_examples=50 * MORE, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_random_bytes_raise_nothing_but_mesh_errors(tmp_path: Path, raw: bytes) -> None:
+def test_random_bytes_raise_only_mesh_errors(tmp_path: Path, raw: bytes) -> None:
     """Reading random bytes returns documents or raises a MeshError."""
     (tmp_path / "any.yaml").write_bytes(raw)
     with suppress(MeshError):
@@ -280,7 +280,7 @@ def test_random_bytes_raise_nothing_but_mesh_errors(tmp_path: Path, raw: bytes) 
 
 @given(st.lists(PIECES, max_size=40).map("".join))
 @settings(max_examples=100 * MORE, deadline=None)
-def test_random_yaml_raises_nothing_but_mesh_errors(text: str) -> None:
+def test_random_yaml_raises_only_mesh_errors(text: str) -> None:
     """Loading random YAML tokens returns documents or raises a MeshError with a position in the text."""
     only_mesh_errors(text)
     only_mesh_errors(HEAD + "  it: " + text)
@@ -288,14 +288,14 @@ def test_random_yaml_raises_nothing_but_mesh_errors(text: str) -> None:
 
 @given(st.integers(0, len(VALID)), st.integers(0, 6), st.lists(PIECES, max_size=3).map("".join))
 @settings(max_examples=80 * MORE, deadline=None)
-def test_a_valid_text_with_a_piece_changed_raises_nothing_but_mesh_errors(at: int, less: int, more: str) -> None:
+def test_randomly_edited_configuration_raises_only_mesh_errors(at: int, less: int, more: str) -> None:
     """Loading a valid configuration with a random edit returns documents or raises a MeshError."""
     only_mesh_errors(VALID[:at] + more + VALID[at + less :])
 
 
 @given(st.text(max_size=60))
 @settings(max_examples=60 * MORE, deadline=None)
-def test_quoted_texts_survive(text: str) -> None:
+def test_quoted_text_survives_a_round_trip(text: str) -> None:
     """Any quoted text survives a round trip unchanged."""
     dumped = yaml.safe_dump({"it": text}, default_style='"', width=10_000)
     assert load(HEAD + "  " + dumped)[0].spec["it"] == text

@@ -15,7 +15,7 @@ from tools.make_envoy_api import OUTPUT
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_a_message_is_the_same_after_json() -> None:
+def test_message_survives_a_json_round_trip() -> None:
     """A message with a duration, an enumeration and a packed message survives a round trip through JSON."""
     listener = listener_v3.Listener(name="http", traffic_direction=core_v3.TrafficDirection.OUTBOUND)
     listener.transparent.value = True
@@ -28,7 +28,7 @@ def test_a_message_is_the_same_after_json() -> None:
     assert envoy_api.parse(text, listener_v3.Listener()) == listener
 
 
-def test_what_is_no_message_is_refused() -> None:
+def test_invalid_message_is_rejected_with_the_reason() -> None:
     """Parsing an unknown field or malformed JSON raises Invalid with the reason."""
     with pytest.raises(envoy_api.Invalid, match="no_such_field"):
         envoy_api.parse('{"no_such_field": 1}', cluster_v3.Cluster())
@@ -36,13 +36,13 @@ def test_what_is_no_message_is_refused() -> None:
         envoy_api.parse("{", cluster_v3.Cluster())
 
 
-def test_a_misspelt_message_is_told() -> None:
+def test_unknown_message_raises_an_attribute_error() -> None:
     """A name that is missing from the descriptors raises an AttributeError with the full name."""
     with pytest.raises(AttributeError, match=r"envoy\.config\.cluster\.v3\.Clutser"):
         _ = cluster_v3.Clutser
 
 
-def test_the_translator_needs_no_other_package_of_protos() -> None:
+def test_translator_imports_no_other_proto_package() -> None:
     """The translator imports neither grpc nor a package of Envoy's protos."""
     code = (
         "import sys, labstack.gateway.envoy_files, labstack.istio.translate\n"
@@ -53,7 +53,7 @@ def test_the_translator_needs_no_other_package_of_protos() -> None:
 
 
 @pytest.mark.long
-def test_the_descriptors_are_those_of_the_pinned_wheel() -> None:
+def test_descriptors_match_the_pinned_wheel() -> None:
     """`tools/make_envoy_api.py` reproduces the committed file."""
     assert OUTPUT.exists()
     subprocess.run([sys.executable, "tools/make_envoy_api.py", "--check"], cwd=ROOT, check=True)

@@ -16,13 +16,15 @@ from labstack.istio.documents import Document, load, read
 from labstack.istio.errors import InvalidMesh
 from labstack.istio.references import gateway_key
 from labstack.istio.rules.names import covers, full, is_host
-from labstack.istio.rules.regexes import complaint
+from labstack.istio.rules.regexes import pattern_error
 from tests.mesh.typos import PROBLEMS, VALID, WARNINGS, Slip, slipped
 from tests.services.luck import LONG as MORE
 
-GIVEN = ("01", "02", "04", "05", "07", "10", "11", "14")
-CASES = [path for path in sorted(Path(__file__).parent.glob("cases/*/input.yaml")) if path.parent.name[:2] in GIVEN]
-EVERY = sorted(Path(__file__).parent.glob("cases/*/input.yaml"))
+CASE_NUMBERS = ("01", "02", "04", "05", "07", "10", "11", "14")
+CASES = [
+    path for path in sorted(Path(__file__).parent.glob("cases/*/input.yaml")) if path.parent.name[:2] in CASE_NUMBERS
+]
+ALL_CASES = sorted(Path(__file__).parent.glob("cases/*/input.yaml"))
 
 
 def problems(text: str) -> list[str]:
@@ -38,7 +40,7 @@ def warnings(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.parent.name)
-def test_what_istiod_took_is_valid(case: Path) -> None:
+def test_input_accepted_by_istiod_is_valid(case: Path) -> None:
     """Inputs that a real istiod accepted have no problems, and a warning only for a truly unreachable route."""
     checked = check(read(case, "input.yaml"))
     assert checked.problems == []
@@ -46,26 +48,26 @@ def test_what_istiod_took_is_valid(case: Path) -> None:
     assert [str(warning).partition(": ")[0] for warning in checked.warnings] == expected
 
 
-ELSEWHERE = {
+EXCEPTIONS = {
     "47-several-virtual-services-one-host": "the route with the unknown host loses against another VirtualService",
     "57-no-namespace": "a cluster puts objects without a namespace into default; istiod's files have none",
 }
 
 
-@pytest.mark.parametrize("case", EVERY, ids=lambda path: path.parent.name)
-def test_broken_references_are_those_that_istiod_leaves_hanging(case: Path) -> None:
+@pytest.mark.parametrize("case", ALL_CASES, ids=lambda path: path.parent.name)
+def test_broken_references_match_missing_clusters_in_istiod(case: Path) -> None:
     """A destination is broken exactly if the routes of a real istiod refer to a cluster that it did not create."""
-    if case.parent.name in ELSEWHERE:
-        pytest.skip(ELSEWHERE[case.parent.name])
+    if case.parent.name in EXCEPTIONS:
+        pytest.skip(EXCEPTIONS[case.parent.name])
     clusters = json.loads((case.parent / "clusters.json").read_text(encoding="utf-8"))
-    made = set(re.findall(r'"(outbound\|[^"]*)"', json.dumps(clusters)))
+    created = set(re.findall(r'"(outbound\|[^"]*)"', json.dumps(clusters)))
     routes = (case.parent / "routes.json").read_text(encoding="utf-8")
-    hanging = set(re.findall(r'"(outbound\|[^"]*)"', routes)) - made
+    missing = set(re.findall(r'"(outbound\|[^"]*)"', routes)) - created
     found = [str(one) for one in check(read(case)).broken if "destination" in one.field or "mirror" in one.field]
-    assert bool(found) == bool(hanging), (found, hanging)
+    assert bool(found) == bool(missing), (found, missing)
 
 
-def test_the_valid_configuration_is_silent() -> None:
+def test_valid_configuration_has_no_problems_or_warnings() -> None:
     """The configuration that the slips start from has neither problems nor warnings."""
     checked = check(load(VALID))
     assert (checked.problems, checked.warnings) == ([], [])
@@ -77,7 +79,7 @@ def test_there_are_enough_slips() -> None:
 
 
 @pytest.mark.parametrize("slip", PROBLEMS, ids=lambda slip: slip.new[:40])
-def test_a_slip_is_named(slip: Slip) -> None:
+def test_slip_is_reported_with_its_line_and_field(slip: Slip) -> None:
     """A slip is reported with its line, its field, and the wrong or intended value."""
     text, line = slipped(slip)
     found = check(load(text)).problems
@@ -91,7 +93,7 @@ def test_a_slip_is_named(slip: Slip) -> None:
 
 
 @pytest.mark.parametrize("slip", WARNINGS, ids=lambda slip: slip.new[:40])
-def test_what_does_nothing_is_warned_of(slip: Slip) -> None:
+def test_unintended_configuration_causes_a_warning(slip: Slip) -> None:
     """Valid configuration that does not do what its author intends causes a warning with its line and field."""
     text, line = slipped(slip)
     checked = check(load(text))
@@ -107,14 +109,14 @@ def split() -> tuple[list[Document], list[Document]]:
     return every[:2], every[2:]
 
 
-def test_what_is_in_force_counts() -> None:
+def test_references_to_objects_in_force_are_valid() -> None:
     """A file that refers to objects in force is valid together with them, and not alone."""
     services, rest = split()
     assert check(rest, services).problems == []
     assert {problem.field for problem in check(rest).problems} >= {"spec.host"}
 
 
-def test_a_file_that_takes_away_what_others_use_is_refused() -> None:
+def test_removing_a_subset_in_use_is_a_problem() -> None:
     """Removing a subset that a route in force uses is a problem on the line of that route."""
     services, rest = split()
     changed = load(VALID.split("---\n")[3].replace("  - name: v2\n    labels: {version: v2}\n", ""), "new.yaml")
@@ -125,14 +127,14 @@ def test_a_file_that_takes_away_what_others_use_is_refused() -> None:
     ]
 
 
-def test_faults_of_what_is_in_force_are_no_matter() -> None:
+def test_existing_problems_do_not_block_another_file() -> None:
     """Existing problems of the configuration in force do not prevent another file from being applied."""
     services, rest = split()
     broken = load(VALID.replace("subset: v2", "subset: v9"), "lab.yaml")[4:]
     assert check(rest[:1], [*services, *rest[:2], *broken]).problems == []
 
 
-def test_force_lets_broken_references_pass_and_nothing_else() -> None:
+def test_force_permits_only_broken_references() -> None:
     """With force, a missing host is only a warning, while a misspelt field or an invalid weight remains a problem."""
     unknown = VALID.replace("{host: order}", "{host: nowhere}")
     assert any("nowhere" in str(warning) for warning in require_valid(load(unknown), force=True))
@@ -141,7 +143,7 @@ def test_force_lets_broken_references_pass_and_nothing_else() -> None:
             require_valid(load(VALID.replace(old, new)), force=True)
 
 
-def test_what_the_gateway_does_not_see_is_not_there() -> None:
+def test_objects_not_exported_to_the_gateway_do_not_exist() -> None:
     """A host or rule that is exported only to other namespaces does not exist for the gateway."""
     hidden = VALID.replace("  location: MESH_INTERNAL", "  exportTo: [shop]\n  location: MESH_INTERNAL")
     assert any("is exported only to `shop`, not to the gateway" in line for line in problems(hidden))
@@ -172,7 +174,7 @@ spec:
 """
 
 
-def test_two_rules_for_one_host_are_told_apart() -> None:
+def test_second_rule_for_a_host_is_a_problem_or_a_warning() -> None:
     """A second DestinationRule for a host is a problem if Istio would drop part of it, and otherwise a warning."""
     assert (
         "a trafficPolicy" in problems(f"{VALID}---\n{SECOND}  trafficPolicy: {{loadBalancer: {{simple: RANDOM}}}}\n")[0]
@@ -181,7 +183,7 @@ def test_two_rules_for_one_host_are_told_apart() -> None:
     assert "merges the two" in warnings(f"{VALID}---\n{SECOND}  subsets: [{{name: v3, labels: {{app: order}}}}]\n")[0]
 
 
-def test_a_duplicate_names_both_places() -> None:
+def test_duplicate_names_both_lines() -> None:
     """Two documents with the same kind, namespace and name are a problem that names both lines."""
     one, two = load(VALID, "a.yaml"), load(SECOND.replace("order-too", "order"), "b.yaml")
     found = [str(problem) for problem in check([*one, *two]).problems]
@@ -216,7 +218,7 @@ spec:
         ("{headers: {x: {exact: a}}}", "", True),
     ],
 )
-def test_a_route_out_of_reach_is_warned_of(first: str, second: str, reached: bool) -> None:
+def test_unreachable_route_causes_a_warning(first: str, second: str, reached: bool) -> None:
     """A route is reported as unreachable exactly if an earlier route matches all of its requests."""
     text = f"{VALID}---\n{ROUTES}"
     for match in (first, second):
@@ -251,9 +253,9 @@ def test_a_route_out_of_reach_is_warned_of(first: str, second: str, reached: boo
         ("a" * 1025, "1025 bytes"),
     ],
 )
-def test_regular_expressions_are_those_of_re2(text: str, wrong: str) -> None:
+def test_regular_expressions_are_rejected_as_in_re2(text: str, wrong: str) -> None:
     """A regular expression is rejected, with the reason, exactly if RE2 rejects it."""
-    found = complaint(text)
+    found = pattern_error(text)
     assert (found is None) == (wrong == "")
     assert wrong in (found or "")
 
@@ -283,7 +285,7 @@ TOKENS = [
 
 @given(st.lists(st.sampled_from(TOKENS), min_size=1, max_size=8).map("".join))
 @settings(max_examples=250 * MORE, deadline=None)
-def test_the_verdict_on_regular_expressions_is_that_of_re2(text: str) -> None:
+def test_random_regular_expressions_are_rejected_as_in_re2(text: str) -> None:
     """The check rejects a random text exactly if the real RE2 rejects it."""
     re2 = pytest.importorskip("re2", reason="NOT TRIED: google-re2 is not installed, so RE2 itself was not asked")
     options = re2.Options()
@@ -291,13 +293,13 @@ def test_the_verdict_on_regular_expressions_is_that_of_re2(text: str) -> None:
     options.max_mem = 2**28
     try:
         re2.compile(text, options)
-        taken = True
+        accepted = True
     except re2.error:
-        taken = False
-    assert (complaint(text) is None) == taken
+        accepted = False
+    assert (pattern_error(text) is None) == accepted
 
 
-def test_names_mean_what_istio_takes_them_for() -> None:
+def test_names_resolve_and_match_as_in_istio() -> None:
     """Short hosts, gateway names and wildcards resolve and match as in Istio."""
     assert full("order", "shop") == "order.shop.svc.cluster.local"
     assert full("order.lab", "shop") == "order.lab"
@@ -315,7 +317,7 @@ def test_names_mean_what_istio_takes_them_for() -> None:
     assert not is_host("a_b")
 
 
-def test_an_error_shows_twenty_problems() -> None:
+def test_error_shows_at_most_twenty_problems() -> None:
     """An error shows at most twenty problems, counts the rest, and suggests fixing the first one."""
     text = VALID + "".join(f"---\n{SECOND.replace('order-too', f'r{n}').replace('host:', 'hots:')}" for n in range(30))
     with pytest.raises(InvalidMesh) as caught:

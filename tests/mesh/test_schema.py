@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from labstack.istio import durations
 from labstack.istio.documents import Document, field_path, load, read
-from labstack.istio.schema import KINDS, about, check_schema
+from labstack.istio.schema import KINDS, check_schema, source_info
 from labstack.istio.schema.data import api_versions, nodes, schema_of
 from labstack.istio.schema.rules import check_of
 from labstack.istio.schema.walk import Walk, alternatives
@@ -29,11 +29,13 @@ from tests.services.luck import LONG as MORE
 from tools import make_istio_schemas
 
 ROOT = Path(__file__).resolve().parents[2]
-GIVEN = ("01", "02", "04", "05", "07", "10", "11", "14")
-CASES = [path for path in sorted(Path(__file__).parent.glob("cases/*/input.yaml")) if path.parent.name[:2] in GIVEN]
+CASE_NUMBERS = ("01", "02", "04", "05", "07", "10", "11", "14")
+CASES = [
+    path for path in sorted(Path(__file__).parent.glob("cases/*/input.yaml")) if path.parent.name[:2] in CASE_NUMBERS
+]
 SHIPPED = make_istio_schemas.FOLDER / "networking.json"
-WHOLE = [document.data for document in load(VALID)]
-KNOWN = {
+DOCUMENTS = [document.data for document in load(VALID)]
+KEYWORDS = {
     "additionalProperties",
     "allOf",
     "enum",
@@ -58,12 +60,12 @@ Path_ = tuple[str | int, ...]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.parent.name)
-def test_what_istiod_took_is_valid(case: Path) -> None:
+def test_input_accepted_by_istiod_has_no_schema_problems(case: Path) -> None:
     """Inputs that a real istiod accepted have no schema problems."""
     assert [str(problem) for document in read(case) for problem in check_schema(document)] == []
 
 
-def test_every_version_of_a_kind_is_taken() -> None:
+def test_every_version_of_a_kind_is_accepted() -> None:
     """A document may have the version v1, v1beta1 or v1alpha3."""
     for kind in KINDS:
         assert {version.rpartition("/")[2] for version in api_versions(kind)} == {"v1", "v1beta1", "v1alpha3"}
@@ -72,17 +74,17 @@ def test_every_version_of_a_kind_is_taken() -> None:
         assert [problem for document in load(text) for problem in check_schema(document)] == []
 
 
-def test_what_a_cluster_shows_can_be_applied_again() -> None:
+def test_status_and_metadata_from_a_cluster_are_accepted() -> None:
     """The status and the metadata fields that a cluster adds cause no problems."""
-    data = copy.deepcopy(WHOLE[0])
+    data = copy.deepcopy(DOCUMENTS[0])
     data["metadata"] |= {"uid": "1", "generation": 3, "managedFields": [{"manager": "x"}], "labels": {"a": "b"}}
     data["status"] = {"conditions": []}
     assert check_schema(load(yaml.safe_dump(data))[0]) == []
 
 
-def test_the_schemas_are_those_of_the_module_that_they_name() -> None:
+def test_schema_data_and_readme_name_the_same_module() -> None:
     """The schema data and the README next to it name the same module, version, licence and script."""
-    source = about()
+    source = source_info()
     readme = (SHIPPED.parent / "README.md").read_text(encoding="utf-8")
     assert source["module"] == "istio.io/api"
     assert source["licence"] == "Apache-2.0"
@@ -92,7 +94,7 @@ def test_the_schemas_are_those_of_the_module_that_they_name() -> None:
         assert source[name] in readme
 
 
-def test_the_script_writes_the_same_bytes(tmp_path: Path) -> None:
+def test_script_reproduces_the_shipped_file(tmp_path: Path) -> None:
     """Running the script again, with Go and the module proxy, reproduces the shipped file byte for byte."""
     if shutil.which("go") is None:
         pytest.skip("NOT TRIED: Go is not on PATH, so the schemas were not held to the module that they come from")
@@ -107,10 +109,10 @@ def test_the_script_writes_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_that_the_schemas_say_is_passed_over(kind: str) -> None:
+def test_every_schema_keyword_and_rule_is_checked(kind: str) -> None:
     """The check implements each keyword and each rule of the schemas."""
     for path, schema in nodes(schema_of(kind)):
-        assert set(schema) <= KNOWN, path
+        assert set(schema) <= KEYWORDS, path
         assert schema.get("format") in {None, "int32", "int64", "double", "byte"}, path
         for rule in schema.get("x-kubernetes-validations", ()):
             assert callable(check_of(rule["rule"]))
@@ -122,13 +124,13 @@ def test_nothing_that_the_schemas_say_is_passed_over(kind: str) -> None:
                 assert alone != none, path
 
 
-def places(value: Any, path: Path_ = ()) -> list[Path_]:
+def paths_in(value: Any, path: Path_ = ()) -> list[Path_]:
     """Return the path of each value inside `value`."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [place for key, item in inner for place in [(*path, key), *places(item, (*path, key))]]
+    return [inner_path for key, item in inner for inner_path in [(*path, key), *paths_in(item, (*path, key))]]
 
 
-def at(schema: dict[str, Any], path: Path_) -> dict[str, Any]:
+def schema_at(schema: dict[str, Any], path: Path_) -> dict[str, Any]:
     """Return the schema of the value at `path`."""
     for part in path:
         if isinstance(part, int):
@@ -138,7 +140,7 @@ def at(schema: dict[str, Any], path: Path_) -> dict[str, Any]:
     return schema
 
 
-def put(data: dict[str, Any], path: Path_, value: Any) -> None:
+def set_at(data: dict[str, Any], path: Path_, value: Any) -> None:
     """Put `value` at `path`."""
     target: Any = data
     for part in path[:-1]:
@@ -146,27 +148,29 @@ def put(data: dict[str, Any], path: Path_, value: Any) -> None:
     target[path[-1]] = value
 
 
-SPOTS = [(number, path) for number, data in enumerate(WHOLE) for path in places(data) if path[0] == "spec"]
-NAMED = [
+PATHS = [(number, path) for number, data in enumerate(DOCUMENTS) for path in paths_in(data) if path[0] == "spec"]
+FIELD_PATHS = [
     (number, path)
-    for number, path in SPOTS
-    if isinstance(path[-1], str) and len(path) > 1 and "properties" in at(schema_of(WHOLE[number]["kind"]), path[:-1])
+    for number, path in PATHS
+    if isinstance(path[-1], str)
+    and len(path) > 1
+    and "properties" in schema_at(schema_of(DOCUMENTS[number]["kind"]), path[:-1])
 ]
 
 
-def only(data: dict[str, Any]) -> tuple[Document, list[str]]:
+def dump_and_load(data: dict[str, Any]) -> tuple[Document, list[str]]:
     """Write `data` as YAML; return the loaded document, and the lines of the YAML."""
     text = yaml.safe_dump(data, sort_keys=False, default_flow_style=False)
     (document,) = load(text)
     return document, text.split("\n")
 
 
-@given(st.sampled_from(NAMED), st.data())
+@given(st.sampled_from(FIELD_PATHS), st.data())
 @settings(max_examples=80 * MORE, deadline=None)
-def test_a_misspelling_anywhere_is_named(spot: tuple[int, Path_], draw: st.DataObject) -> None:
+def test_misspelt_field_is_reported_at_any_path(spot: tuple[int, Path_], draw: st.DataObject) -> None:
     """A misspelt field at a random place is reported with its line, its path and the allowed names."""
     number, path = spot
-    data = copy.deepcopy(WHOLE[number])
+    data = copy.deepcopy(DOCUMENTS[number])
     name = str(path[-1])
     where = draw.draw(st.integers(0, len(name) - 1))
     slip = draw.draw(st.sampled_from(["drop", "double", "swap", "other"]))
@@ -176,14 +180,14 @@ def test_a_misspelling_anywhere_is_named(spot: tuple[int, Path_], draw: st.DataO
         "swap": name[:where] + name[where + 1 : where + 2] + name[where] + name[where + 2 :],
         "other": name[:where] + "q" + name[where + 1 :],
     }[slip]
-    allowed = at(schema_of(data["kind"]), path[:-1])["properties"]
+    allowed = schema_at(schema_of(data["kind"]), path[:-1])["properties"]
     assume(other and other not in allowed)
     holder: Any = data
     for part in path[:-1]:
         holder = holder[part]
     value = holder.pop(name)
     holder[other] = value
-    document, lines = only(data)
+    document, lines = dump_and_load(data)
     found = {problem.field: problem for problem in check_schema(document)}
     problem = found[field_path((*path[:-1], other))]
     assert lines[problem.line - 1].strip().removeprefix("- ").startswith((f"{other}:", f"'{other}':"))
@@ -203,15 +207,15 @@ OF_OTHER_TYPE = {
 }
 
 
-@given(st.sampled_from(SPOTS), st.data())
+@given(st.sampled_from(PATHS), st.data())
 @settings(max_examples=80 * MORE, deadline=None)
-def test_a_wrong_type_anywhere_is_named(spot: tuple[int, Path_], draw: st.DataObject) -> None:
+def test_wrong_type_is_reported_at_any_path(spot: tuple[int, Path_], draw: st.DataObject) -> None:
     """A value of the wrong type at a random place is reported with its line, path, value and expected type."""
     number, path = spot
-    data = copy.deepcopy(WHOLE[number])
-    value = draw.draw(st.sampled_from(OF_OTHER_TYPE[at(schema_of(data["kind"]), path)["type"]]))
-    put(data, path, value)
-    document, lines = only(data)
+    data = copy.deepcopy(DOCUMENTS[number])
+    value = draw.draw(st.sampled_from(OF_OTHER_TYPE[schema_at(schema_of(data["kind"]), path)["type"]]))
+    set_at(data, path, value)
+    document, lines = dump_and_load(data)
     problem = next(problem for problem in check_schema(document) if problem.field == field_path(path))
     named = [str(part) for part in path if isinstance(part, str)][-1]
     if isinstance(path[-1], str):
@@ -256,24 +260,24 @@ def without_rules(schema: Any) -> Any:
 
 
 SPECS = {kind: schema_of(kind)["properties"]["spec"] for kind in KINDS}
-JUDGES = {kind: jsonschema.Draft202012Validator(as_json_schema(spec)) for kind, spec in SPECS.items()}
-STRANGE = st.sampled_from([None, True, 0, -1, 5000, 2.5, "", "a", [], ["a"], {}, {"exact": "a", "prefix": "b"}])
+VALIDATORS = {kind: jsonschema.Draft202012Validator(as_json_schema(spec)) for kind, spec in SPECS.items()}
+ODD_VALUES = st.sampled_from([None, True, 0, -1, 5000, 2.5, "", "a", [], ["a"], {}, {"exact": "a", "prefix": "b"}])
 FIELDS = sorted({name for spec in SPECS.values() for _, schema in nodes(spec) for name in schema.get("properties", {})})
 
 
-@given(st.sampled_from(SPOTS), st.sampled_from(SPOTS), STRANGE, st.sampled_from(FIELDS), st.booleans())
+@given(st.sampled_from(PATHS), st.sampled_from(PATHS), ODD_VALUES, st.sampled_from(FIELDS), st.booleans())
 @settings(max_examples=120 * MORE, deadline=None)
-def test_the_verdict_is_that_of_jsonschema(
+def test_random_documents_are_rejected_as_in_jsonschema(
     spot: tuple[int, Path_], other: tuple[int, Path_], value: Any, name: str, add: bool
 ) -> None:
     """The walk rejects a randomly changed document exactly if jsonschema rejects it."""
     number, path = spot
-    data = copy.deepcopy(WHOLE[number])
-    put(data, path, copy.deepcopy(value))
+    data = copy.deepcopy(DOCUMENTS[number])
+    set_at(data, path, copy.deepcopy(value))
     if other[0] == number:
         target: Any = data
         for part in other[1]:
-            target = target[part] if part in places_of(target) else None
+            target = target[part] if part in keys_of(target) else None
         if isinstance(target, dict) and add:
             target[name] = copy.deepcopy(value)
         elif isinstance(target, dict) and target:
@@ -281,10 +285,10 @@ def test_the_verdict_is_that_of_jsonschema(
     document = Document("<data>", data, {(): 1})
     walk = Walk(document)
     walk.value(without_rules(SPECS[data["kind"]]), data["spec"], ("spec",))
-    assert bool(walk.problems) != JUDGES[data["kind"]].is_valid(data["spec"]), json.dumps(data)
+    assert bool(walk.problems) != VALIDATORS[data["kind"]].is_valid(data["spec"]), json.dumps(data)
 
 
-def places_of(value: Any) -> Any:
+def keys_of(value: Any) -> Any:
     """Return the keys of a mapping or the indexes of a list; empty for anything else."""
     return value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
 
@@ -314,6 +318,6 @@ def places_of(value: Any) -> Any:
         ("9999999h", None),
     ],
 )
-def test_durations_are_those_of_go(text: str, length: int | None) -> None:
+def test_durations_are_valid_as_in_go(text: str, length: int | None) -> None:
     """A duration is valid exactly if Go's time.ParseDuration accepts it."""
     assert durations.nanoseconds(text) == length

@@ -46,7 +46,7 @@ def test_warnings_go_to_standard_error() -> None:
     assert "no DestinationRule has a subset `v9`" in result.stderr
 
 
-def test_what_is_refused_prints_nothing_and_fails(tmp_path: Path) -> None:
+def test_rejected_input_prints_nothing_and_exits_with_status_1(tmp_path: Path) -> None:
     """An unsupported kind, malformed YAML and a missing file exit with status 1 and a reason."""
     envoy_filter = tmp_path / "filter.yaml"
     envoy_filter.write_text("apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: a}\n")

@@ -14,7 +14,7 @@ from labstack.istio.documents import load
 from labstack.istio.errors import InvalidMesh, MeshError, Unsupported
 from labstack.istio.translate import translate
 from tests.mesh.strategies import configurations
-from tests.services.luck import tries
+from tests.services.luck import example_settings
 
 HEAD = """\
 apiVersion: networking.istio.io/v1
@@ -26,7 +26,7 @@ spec:
 """
 
 # Kind, spec, and the line and field that the translator rejects.
-REFUSED = [
+UNSUPPORTED = [
     (
         "Gateway",
         "servers:\n- port: {number: 443, name: s, protocol: HTTP}\n  hosts: ['*']\n  tls:\n    mode: SIMPLE",
@@ -78,8 +78,8 @@ def _text(kind: str, spec: str) -> str:
     return HEAD.format(kind=kind) + "".join(f"  {line}\n" for line in spec.splitlines())
 
 
-@pytest.mark.parametrize(("kind", "spec", "line", "field"), REFUSED, ids=lambda part: str(part)[:40])
-def test_what_the_translator_does_not_do_is_refused(kind: str, spec: str, line: int, field: str) -> None:
+@pytest.mark.parametrize(("kind", "spec", "line", "field"), UNSUPPORTED, ids=lambda part: str(part)[:40])
+def test_unsupported_configuration_is_rejected(kind: str, spec: str, line: int, field: str) -> None:
     """The error names the file, line and field of unsupported configuration."""
     with pytest.raises(Unsupported) as refusal:
         translate(load(_text(kind, spec), "it.yaml"))
@@ -87,15 +87,15 @@ def test_what_the_translator_does_not_do_is_refused(kind: str, spec: str, line: 
     assert f"it.yaml:{line}: {field}" in str(refusal.value)
 
 
-def test_every_reason_is_named_at_once() -> None:
+def test_one_error_lists_everything_unsupported() -> None:
     """One error lists everything that is unsupported in all documents."""
-    text = "---\n".join(_text(kind, spec) for kind, spec, _, _ in REFUSED)
+    text = "---\n".join(_text(kind, spec) for kind, spec, _, _ in UNSUPPORTED)
     with pytest.raises(Unsupported) as refusal:
         translate(load(text))
-    assert [each.field for each in refusal.value.problems] == [field for _, _, _, field in REFUSED]
+    assert [each.field for each in refusal.value.problems] == [field for _, _, _, field in UNSUPPORTED]
 
 
-def test_a_misspelt_field_is_told_its_right_name() -> None:
+def test_misspelt_field_gets_a_suggestion() -> None:
     """The error for a misspelt field suggests the most similar known field."""
     with pytest.raises(Unsupported, match="did you mean `prefix`"):
         translate(load(_text("VirtualService", "http: [{match: [{uri: {prefx: /}}]}]")))
@@ -109,7 +109,7 @@ def test_a_misspelt_field_is_told_its_right_name() -> None:
         ("namspace: default", "namespace"),
     ],
 )
-def test_metadata_that_steers_is_refused(where: str, reason: str) -> None:
+def test_metadata_that_controls_istiod_is_rejected(where: str, reason: str) -> None:
     """Annotations and labels that control istiod, and unknown metadata fields, are rejected."""
     text = _text("ServiceEntry", "hosts: [a.test]").replace("  name: it\n", f"  name: it\n  {where}\n")
     with pytest.raises(Unsupported, match=reason):
@@ -132,7 +132,7 @@ def test_metadata_that_steers_is_refused(where: str, reason: str) -> None:
         ("ServiceEntry", "ports: [{protocol: SMOKE}]", "spec.ports[0].protocol"),
     ],
 )
-def test_what_istiod_could_not_read_either_is_refused(kind: str, spec: str, field: str) -> None:
+def test_value_that_istiod_could_not_read_is_rejected(kind: str, spec: str, field: str) -> None:
     """A value that istiod could not read either is rejected with its field and the expected form."""
     with pytest.raises(InvalidMesh, match=r"expected|only one") as refusal:
         translate(load(_text(kind, spec)))
@@ -142,20 +142,20 @@ def test_what_istiod_could_not_read_either_is_refused(kind: str, spec: str, fiel
 ODD: list[Any] = [None, {}, [], "", "a", "1s", "*", 0, -1, 7, 2**40, 1.5, True, False, {"exact": "a"}, [{}], ["a"]]
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:
+def _slots(value: Any) -> list[tuple[Any, Any]]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [place for key, item in items for place in ((value, key), *_places(item))]
+    return [slot for key, item in items for slot in ((value, key), *_slots(item))]
 
 
-@tries(60, shrink=False)
+@example_settings(60, shrink=False)
 @given(configurations(), st.integers(0, 2**32))
-def test_whatever_is_written_is_translated_or_refused(text: str, chance: int) -> None:
+def test_damaged_configuration_is_translated_or_rejected(text: str, chance: int) -> None:
     """A damaged configuration is either translated or rejected with a list of problems."""
-    luck = random.Random(chance)
+    rng = random.Random(chance)
     documents = list(yaml.safe_load_all(text))
-    for _ in range(luck.randint(1, 6)):
-        parent, key = luck.choice(_places([document["spec"] for document in documents])[len(documents) :])
-        parent[key] = luck.choice(ODD)
+    for _ in range(rng.randint(1, 6)):
+        parent, key = rng.choice(_slots([document["spec"] for document in documents])[len(documents) :])
+        parent[key] = rng.choice(ODD)
     problems = ["none"]
     try:
         translate(load(yaml.safe_dump_all(documents)))

@@ -17,7 +17,7 @@ def _warnings(case: str) -> list[tuple[str, str]]:
     return [(each.field, each.message) for each in translate(read(CASES / case / "input.yaml")).warnings]
 
 
-def test_a_sound_configuration_has_no_warnings() -> None:
+def test_valid_configuration_has_no_warnings() -> None:
     """The configuration of the lab's own four services causes no warnings."""
     assert _warnings("14-four-services") == []
 
@@ -35,7 +35,7 @@ def test_a_sound_configuration_has_no_warnings() -> None:
         ("spec.host", "no ServiceEntry has the host `nowhere.default.svc.cluster.local`, so the rule has no effect"),
     ],
 )
-def test_a_reference_that_leads_nowhere_is_named(field: str, message: str) -> None:
+def test_broken_reference_causes_one_warning(field: str, message: str) -> None:
     """Each reference to a missing object causes one warning, at its own field."""
     found = [each for each in _warnings("45-broken-references") if each[0] == field]
     assert len(found) == 1
@@ -60,12 +60,12 @@ def test_a_warning_names_its_line() -> None:
         ("32-port-level-settings", "spec.http[3].route[0].destination", "several ports"),
     ],
 )
-def test_what_has_no_effect_or_another_than_it_seems_is_named(case: str, field: str, message: str) -> None:
+def test_misleading_configuration_causes_a_warning(case: str, field: str, message: str) -> None:
     """A Gateway for other proxies, a duplicate name, unserved hosts and an ambiguous port each cause a warning."""
     assert any(message in text for name, text in _warnings(case) if name == field)
 
 
-def test_a_virtual_service_without_a_gateway_is_named() -> None:
+def test_virtual_service_without_a_gateway_causes_a_warning() -> None:
     """A VirtualService without a gateway causes a warning, since it applies to sidecars and the lab has none."""
     text = (
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a, namespace: default}\n"

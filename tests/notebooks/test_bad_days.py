@@ -17,21 +17,21 @@ from labstack import Lab
 from tests.notebooks.conftest import NOTEBOOKS, ROOT
 from tests.suite.chance import SEED, short_sample
 
-WAYS = ("twice", "half", "shuffled")
-BAD_DAYS = [(path, way) for path in NOTEBOOKS for way in WAYS]
-SAYS_WHAT_TO_DO = ("Next step:", "Run All Above", "Run the cells above it")
+RUN_ORDERS = ("twice", "half", "shuffled")
+CASES = [(path, run_order) for path in NOTEBOOKS for run_order in RUN_ORDERS]
+NEXT_STEPS = ("Next step:", "Run All Above", "Run the cells above it")
 
 
-def cells_of(path: Path, way: str) -> list[str]:
+def cells_of(path: Path, run_order: str) -> list[str]:
     """Return a notebook's cells in the order of a learner who runs the first cell and then loses track."""
     first, *rest = (cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
-    luck = random.Random(f"{SEED} {path.stem}")
-    then = {
+    rng = random.Random(f"{SEED} {path.stem}")
+    by_order = {
         "twice": [cell for cell in rest for _ in range(2)],
-        "half": [cell for cell in rest if luck.random() < 0.5],
-        "shuffled": luck.sample(rest, len(rest)),
+        "half": [cell for cell in rest if rng.random() < 0.5],
+        "shuffled": rng.sample(rest, len(rest)),
     }
-    return [first, *then[way]]
+    return [first, *by_order[run_order]]
 
 
 def errors_of(cells: list[str]) -> list[Any]:
@@ -47,14 +47,14 @@ def errors_of(cells: list[str]) -> list[Any]:
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
-    ("path", "way"), short_sample(BAD_DAYS, 1), ids=lambda value: value.stem if isinstance(value, Path) else value
+    ("path", "run_order"), short_sample(CASES, 1), ids=lambda value: value.stem if isinstance(value, Path) else value
 )
-def test_a_notebook_says_what_to_do(course_lab: Lab, path: Path, way: str) -> None:
+def test_each_error_has_a_next_step(course_lab: Lab, path: Path, run_order: str) -> None:
     """Each error has a next step, and after a reset the lab is ready and every invariant holds."""
-    errors = errors_of(cells_of(path, way))
+    errors = errors_of(cells_of(path, run_order))
     for error in errors:
         shown = "\n".join([error.evalue, *error.traceback])
-        assert any(words in shown for words in SAYS_WHAT_TO_DO), shown
+        assert any(words in shown for words in NEXT_STEPS), shown
     course_lab.reset()
     assert course_lab.status(memory=False).state == "ready"
     assert all(verdict.holds for verdict in course_lab.check(wait_for_rest=30))

@@ -17,7 +17,7 @@ from labkit.exercises.base import Exercise
 
 ROOT = Path(__file__).resolve().parents[2]
 EXEMPT = tomllib.loads((Path(__file__).parent / "exempt.toml").read_text(encoding="utf-8"))
-IGNORED = "nbval-ignore-output"
+IGNORE_TAG = "nbval-ignore-output"
 SECTIONS = [
     "## What you will be able to do",
     "## Before you begin",
@@ -38,15 +38,15 @@ def code_cells(notebook: Any) -> list[Any]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def words(notebook: Any) -> str:
+def prose(notebook: Any) -> str:
     return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 
 
-def exempt(cell: Any) -> bool:
-    return IGNORED in cell.metadata.get("tags", []) or "NBVAL" in cell.source
+def is_exempt(cell: Any) -> bool:
+    return IGNORE_TAG in cell.metadata.get("tags", []) or "NBVAL" in cell.source
 
 
-def lines_of(cell: Any) -> int:
+def line_count(cell: Any) -> int:
     return sum(bool(line.strip()) for line in cell.source.splitlines())
 
 
@@ -59,17 +59,17 @@ def test_every_code_cell_was_run_in_order(notebook: Any) -> None:
 def test_most_cells_are_compared(notebook: Any) -> None:
     """At least 60% of the code cells have an output that is compared."""
     cells = code_cells(notebook)
-    compared = [cell for cell in cells if cell.outputs and not exempt(cell)]
+    compared = [cell for cell in cells if cell.outputs and not is_exempt(cell)]
     assert len(compared) >= 0.6 * len(cells)
 
 
-def test_each_exemption_has_its_reason(path: Path, notebook: Any) -> None:
+def test_each_exemption_has_a_reason(path: Path, notebook: Any) -> None:
     """Exactly the cells for which exempt.toml gives a reason are exempt from comparison."""
-    assert {cell.id for cell in code_cells(notebook) if exempt(cell)} == set(EXEMPT.get(path.stem, {}))
+    assert {cell.id for cell in code_cells(notebook) if is_exempt(cell)} == set(EXEMPT.get(path.stem, {}))
     assert all(len(reason) > 20 for reason in EXEMPT.get(path.stem, {}).values())
 
 
-def test_nothing_went_wrong_unseen(notebook: Any) -> None:
+def test_no_cell_has_an_unexpected_error(notebook: Any) -> None:
     """No cell has stderr output, and only cells tagged `raises-exception` have errors."""
     for cell in code_cells(notebook):
         kinds = [output.get("name", output.output_type) for output in cell.outputs]
@@ -77,69 +77,69 @@ def test_nothing_went_wrong_unseen(notebook: Any) -> None:
         assert "error" not in kinds or "raises-exception" in cell.metadata.get("tags", [])
 
 
-def test_the_sections_are_there(notebook: Any) -> None:
+def test_sections_are_complete_and_in_order(notebook: Any) -> None:
     """Each notebook has the same parts in the same order, from title, outcomes and map to exercises and next steps."""
-    text = words(notebook)
+    text = prose(notebook)
     assert re.match(r"# \d\d · \S", notebook.cells[0].source)
-    places = [text.find(section) for section in SECTIONS]
-    assert -1 not in places
-    assert places == sorted(places)
+    positions = [text.find(section) for section in SECTIONS]
+    assert -1 not in positions
+    assert positions == sorted(positions)
     assert re.search(r"\*\*Minutes:\*\* \d+ \(\d+ to read and run, \d+ for the exercises\)", text)
     assert "**Prerequisites:**" in text
 
 
 def test_the_minutes_add_up(notebook: Any) -> None:
     """The minutes for reading and for exercises add up to the total, which is 20 to 45."""
-    found = re.search(r"\*\*Minutes:\*\* (\d+) \((\d+) to read and run, (\d+)", words(notebook))
+    found = re.search(r"\*\*Minutes:\*\* (\d+) \((\d+) to read and run, (\d+)", prose(notebook))
     assert found
     total, reading, exercises = map(int, found.groups())
     assert total == reading + exercises
     assert 20 <= total <= 45
 
 
-def test_the_minutes_are_what_was_measured(path: Path, notebook: Any) -> None:
+def test_the_minutes_fit_the_measurement(path: Path, notebook: Any) -> None:
     """The stated minutes fit an ordinary reading pace plus the running time from docs/instructors.md."""
-    found = re.search(r"\*\*Minutes:\*\* \d+ \((\d+) to read and run", words(notebook))
+    found = re.search(r"\*\*Minutes:\*\* \d+ \((\d+) to read and run", prose(notebook))
     assert found
-    reckoned = minutes_to_read(notebook, SECONDS[path.stem[:2]])
-    assert reckoned <= int(found[1]) <= 2 * reckoned + 2
+    estimate = minutes_to_read(notebook, SECONDS[path.stem[:2]])
+    assert estimate <= int(found[1]) <= 2 * estimate + 2
 
 
-def test_learners_guess_first(notebook: Any) -> None:
+def test_cells_ask_for_a_prediction_before_the_code(notebook: Any) -> None:
     """At least two cells ask for a prediction, with space to write it, and a code cell follows each."""
-    asking = [number for number, cell in enumerate(notebook.cells) if "> **Predict.**" in cell.source]
-    assert len(asking) >= 2
-    for number in asking:
+    predictions = [number for number, cell in enumerate(notebook.cells) if "> **Predict.**" in cell.source]
+    assert len(predictions) >= 2
+    for number in predictions:
         assert "✎" in notebook.cells[number].source
         assert notebook.cells[number + 1].cell_type == "code"
 
 
-def test_it_begins_alone(path: Path, notebook: Any) -> None:
+def test_the_first_code_cell_attaches_to_the_lab(path: Path, notebook: Any) -> None:
     """The first code cell attaches to the lab, so that no notebook depends on another."""
     assert f'begin("{path.stem[:2]}")' in code_cells(notebook)[0].source
 
 
 def test_code_cells_are_short(notebook: Any) -> None:
     """Half of the code cells have at most 4 lines, and nine out of ten at most 13."""
-    lengths = sorted(lines_of(cell) for cell in code_cells(notebook))
+    lengths = sorted(line_count(cell) for cell in code_cells(notebook))
     assert statistics.median(lengths) <= 4
     assert lengths[int(0.9 * (len(lengths) - 1))] <= 13
 
 
-def test_each_exercise_is_asked(path: Path, notebook: Any) -> None:
+def test_each_exercise_is_named_and_checked(path: Path, notebook: Any) -> None:
     """The notebook names and checks each of its exercises, with setup and cleanup if the exercise needs them."""
     code = "\n".join(cell.source for cell in code_cells(notebook))
     exercises = course()[path.stem[:2]]
     assert len(exercises) >= 5
     assert re.findall(r'tasks\.check\("([^"]+)"', code) == [exercise.name for exercise in exercises]
     for number, exercise in enumerate(exercises, start=1):
-        assert f"**{number} · `{exercise.name}`**" in words(notebook)
+        assert f"**{number} · `{exercise.name}`**" in prose(notebook)
         assert (f'tasks.setup("{exercise.name}")' in code) == exercise.needs_setup
-        cleans = type(exercise).cleanup is not Exercise.cleanup
-        assert (f'tasks.cleanup("{exercise.name}")' in code) == cleans
+        has_cleanup = type(exercise).cleanup is not Exercise.cleanup
+        assert (f'tasks.cleanup("{exercise.name}")' in code) == has_cleanup
 
 
-def test_it_ends_with_a_self_check_and_a_reset(notebook: Any) -> None:
+def test_a_notebook_ends_with_a_self_check_and_a_reset(notebook: Any) -> None:
     """The last code cell resets the lab and shows the result, after a self-check with output."""
     *before, last = code_cells(notebook)
     assert last.source.startswith("lab.reset()")
@@ -147,30 +147,30 @@ def test_it_ends_with_a_self_check_and_a_reset(notebook: Any) -> None:
     assert [cell for cell in before if cell.id.startswith("self-check") and cell.outputs]
 
 
-def test_each_picture_has_a_text(notebook: Any) -> None:
+def test_each_picture_has_alt_text(notebook: Any) -> None:
     """Each figure and each image has alt text, and each Mermaid diagram has a title and a description."""
     for cell in code_cells(notebook):
         for output in cell.outputs:
             if "image/png" in output.get("data", {}):
                 assert len(output.metadata.get("image/png", {}).get("alt", "")) > 40, cell.id
             assert "image/svg+xml" not in output.get("data", {}), cell.id
-    for mark, alt, _ in LINK.findall(words(notebook)):
+    for mark, alt, _ in LINK.findall(prose(notebook)):
         assert not mark or len(alt) > 40
-    for diagram in re.findall(r"```mermaid\n(.*?)```", words(notebook), re.DOTALL):
+    for diagram in re.findall(r"```mermaid\n(.*?)```", prose(notebook), re.DOTALL):
         assert "accTitle:" in diagram
         assert "accDescr:" in diagram
 
 
 def test_links_resolve(path: Path, notebook: Any) -> None:
     """Each link in the prose is relative and leads to an existing file, and no cell names localhost."""
-    for _, _, target in LINK.findall(words(notebook)):
+    for _, _, target in LINK.findall(prose(notebook)):
         assert "://" not in target, target
         assert (path.parent / target.partition("#")[0]).exists(), target
-    assert not re.search(r"localhost|127\.0\.0\.1", words(notebook))
+    assert not re.search(r"localhost|127\.0\.0\.1", prose(notebook))
     assert not any(re.search(r"localhost|127\.0\.0\.1", cell.source) for cell in code_cells(notebook))
 
 
-def test_it_was_saved_by_the_script(path: Path, notebook: Any) -> None:
+def test_a_notebook_was_saved_by_the_script(path: Path, notebook: Any) -> None:
     """A saved notebook has readable cell ids, and no widget state, timings, Python version or secrets."""
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert set(notebook.metadata.language_info) == {"name"}

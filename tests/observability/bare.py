@@ -10,25 +10,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from labstack.config.paths import LabPaths
-from tests.stack.labs import Grounds
+from tests.stack.labs import LabHarness
 
 
 @contextmanager
-def bare_lab(name: str, environment: Mapping[str, str] | None = None) -> Iterator[Grounds]:
-    """Yield the grounds of a lab that is not started yet and has every program except those from `lab install`."""
+def bare_lab(name: str, environment: Mapping[str, str] | None = None) -> Iterator[LabHarness]:
+    """Yield the harness of a lab that is not started yet and has every program except those from `lab install`."""
     cache = Path(tempfile.mkdtemp(prefix="saga-lab-test-cache-"))
     (cache / "saga-lab" / "programs").mkdir(parents=True)
     for there in LabPaths.of_user().cache.iterdir():
         if there.is_dir() and there.name != "programs":
             os.symlink(there, cache / "saga-lab" / there.name)
-    grounds = Grounds(name, cache=cache, environment=environment)
+    harness = LabHarness(name, cache=cache, environment=environment)
     try:
-        yield grounds
+        yield harness
     finally:
-        grounds.close()
+        harness.close()
         shutil.rmtree(cache)
 
 
-def give(grounds: Grounds, name: str) -> None:
+def install_program(harness: LabHarness, name: str) -> None:
     """Link a program from this machine's cache into the lab's own, as if it were installed."""
-    os.symlink(LabPaths.of_user().cache / "programs" / name, grounds.paths.cache / "programs" / name)
+    os.symlink(LabPaths.of_user().cache / "programs" / name, harness.paths.cache / "programs" / name)

@@ -7,21 +7,21 @@ import pytest
 from labkit import Session, begin
 from labstack import Lab
 from labstack.install import find_program
-from tests.stack.labs import Grounds
+from tests.stack.labs import LabHarness
 
 
 @pytest.fixture
-def watched(course_lab: Lab) -> Grounds:
+def running_lab(course_lab: Lab) -> LabHarness:
     """The lab, with all components running and no orders in flight."""
-    grounds = Grounds.of(course_lab)
-    grounds.make_ready()
-    return grounds
+    harness = LabHarness.of(course_lab)
+    harness.make_ready()
+    return harness
 
 
 @pytest.fixture
-def lab(watched: Grounds) -> Lab:
+def lab(running_lab: LabHarness) -> Lab:
     """The same lab, as the object that a notebook has."""
-    return watched.lab
+    return running_lab.lab
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def session(lab: Lab) -> Session:
 
 
 @pytest.fixture
-def fresh(lab: Lab) -> Session:
+def reset_session(lab: Lab) -> Session:
     """The same session, on a lab with its baseline data."""
     lab.reset()
     return begin("09", lab)

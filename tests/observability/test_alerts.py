@@ -20,42 +20,42 @@ pytestmark = pytest.mark.needs("prometheus")
 class Fault:
     """A fault that makes an alert fire, and its healing."""
 
-    breaks: Callable[[Session], object]
-    heals: Callable[[Session], object]
+    inject: Callable[[Session], object]
+    repair: Callable[[Session], object]
 
 
-def doomed_orders(session: Session) -> None:
+def place_failing_orders(session: Session) -> None:
     for _ in range(6):
         session.shop.place_order("nobody", "lisbon", {"earl-grey": 1})
 
 
-def good_orders(session: Session) -> None:
+def place_completing_orders(session: Session) -> None:
     for _ in range(12):
         session.shop.place_order("ada", "lisbon", {"earl-grey": 1})
 
 
-def wait_for_payment(session: Session) -> None:
+def place_order_without_payment(session: Session) -> None:
     session.lab.stop("payment")
     session.shop.place_order("ada", "lisbon", {"earl-grey": 1})
 
 
-def poison(session: Session) -> None:
+def poison_payment(session: Session) -> None:
     session.lab.switch_on("payment", "poison-next")
     session.shop.place_order("ada", "lisbon", {"earl-grey": 1})
 
 
-def replay(session: Session) -> None:
+def replay_dead_letters(session: Session) -> None:
     session.lab.switch_off("payment")
     for letter in session.lab.dead_letters():
         session.lab.replay(letter.id)
 
 
-def slow_payment(session: Session) -> None:
+def slow_down_payment(session: Session) -> None:
     session.lab.switch_on("payment", "slow-handler", "1")
-    send(session.shop, 80)
+    send_orders(session.shop, 80)
 
 
-def send(shop: Shop, times: int) -> None:
+def send_orders(shop: Shop, times: int) -> None:
     body = {"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 1}]}
     shop.traffic(times, "/orders", method="POST", body=body, at_once=2)
 
@@ -72,30 +72,30 @@ FAULTS = {
     "TargetDown": Fault(stop("shipping"), start("shipping")),
     "DebeziumNotConnected": Fault(stop("connect"), start("connect")),
     "SlotRetainsWal": Fault(stop("connect"), start("connect")),
-    "SagaFailing": Fault(doomed_orders, good_orders),
-    "OrdersStuck": Fault(wait_for_payment, start("payment")),
-    "DeadLetters": Fault(poison, replay),
-    "ConsumerLagGrowing": Fault(slow_payment, lambda session: session.lab.switch_off("payment")),
+    "SagaFailing": Fault(place_failing_orders, place_completing_orders),
+    "OrdersStuck": Fault(place_order_without_payment, start("payment")),
+    "DeadLetters": Fault(poison_payment, replay_dead_letters),
+    "ConsumerLagGrowing": Fault(slow_down_payment, lambda session: session.lab.switch_off("payment")),
 }
 
 
 @contextmanager
-def broken(fault: Fault, session: Session) -> Iterator[None]:
+def injected(fault: Fault, session: Session) -> Iterator[None]:
     try:
-        fault.breaks(session)
+        fault.inject(session)
         yield
     finally:
-        fault.heals(session)
+        fault.repair(session)
 
 
-def test_every_alert_has_its_fault(session: Session) -> None:
+def test_every_alert_has_a_fault_and_none_fires_at_rest(session: Session) -> None:
     """There is a fault for each alert, and no alert fires at rest."""
     assert set(session.look.prometheus.rules().alert) == set(FAULTS)
     wait_until(lambda: session.look.alerts().empty, 60)
 
 
 @pytest.mark.parametrize("alert", short_sample(FAULTS, 1))
-def test_it_fires_and_heals(session: Session, alert: str) -> None:
+def test_alert_fires_and_resolves(session: Session, alert: str) -> None:
     """The alert fires within 30 s of a real fault, and resolves within 60 s of its healing."""
 
     def firing() -> bool:
@@ -103,6 +103,6 @@ def test_it_fires_and_heals(session: Session, alert: str) -> None:
         return bool(((alerts.alert == alert) & (alerts.state == "firing")).any())
 
     wait_until(lambda: not firing(), 60)
-    with broken(FAULTS[alert], session):
+    with injected(FAULTS[alert], session):
         wait_until(firing, 30, what=f"{alert} to fire")
     wait_until(lambda: not firing(), 60, what=f"{alert} to be resolved")

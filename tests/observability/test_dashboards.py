@@ -50,7 +50,7 @@ def test_every_query_has_data(session: Session, loaded: list[str], name: str) ->
         loaded.append("done")
     _, panels = dashboards.panels(name)
 
-    def silent() -> list[str]:
+    def queries_without_data() -> list[str]:
         now = time.time()
         found = []
         for panel in panels:
@@ -60,16 +60,16 @@ def test_every_query_has_data(session: Session, loaded: list[str], name: str) ->
                     found.append(f"{panel.title}: {legend}: {expression}")
         return found
 
-    wait_until(lambda: not silent() or None, 20, what=f"data for {silent()}")
+    wait_until(lambda: not queries_without_data() or None, 20, what=f"data for {queries_without_data()}")
 
 
-def test_the_same_as_text(session: Session) -> None:
+def test_dashboard_text_has_a_line_for_each_series(session: Session) -> None:
     """A dashboard's text has a line for each series of each panel that has data."""
     table = dashboards.text("relay", session.look.prometheus, minutes=2)
     assert set(table[table.panel == "Slots with a reader"].series) == set(session.lab.endpoints.databases)
 
 
-def test_a_dashboard_that_is_not_there(lab: Lab) -> None:
+def test_unknown_dashboard_error_lists_the_known_ones(lab: Lab) -> None:
     """The error for an unknown dashboard lists the known ones."""
     with pytest.raises(Exception, match="There is no dashboard 'sage'") as raised:
         dashboards.panels("sage")

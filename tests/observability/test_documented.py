@@ -30,7 +30,7 @@ def documented(job: str) -> Families:
     }
 
 
-def shown(*urls: str) -> Families:
+def exposed(*urls: str) -> Families:
     """Return the exposed metrics; the labels of a family without samples are unknown."""
     found: Families = {}
     for url in urls:
@@ -47,20 +47,20 @@ def test_the_services_metrics_are_documented(session: Session) -> None:
     for customer in ("ada", "nobody"):
         shop.follow(shop.place_order(customer, "lisbon", {"earl-grey": 1}))
     urls = [f"{url}/metrics" for url in session.lab.endpoints.services.values()]
-    there = documented("services")
+    expected = documented("services")
 
     def differences() -> Families:
-        now = {name: what for name, what in shown(*urls).items() if not name.startswith(OF_PYTHON)}
+        now = {name: what for name, what in exposed(*urls).items() if not name.startswith(OF_PYTHON)}
         if not now["parked_records_total"][1]:  # no record was parked yet, so the labels are unknown
-            now["parked_records_total"] = there["parked_records_total"]
-        return dict(set(now.items()) ^ set(there.items()))
+            now["parked_records_total"] = expected["parked_records_total"]
+        return dict(set(now.items()) ^ set(expected.items()))
 
     assert wait_until(lambda: not differences(), 10), differences()
 
 
 def test_the_relays_metrics_are_documented(session: Session) -> None:
     """The table lists exactly the metrics of the connect-watcher, with their types and labels."""
-    now = shown(f"http://127.0.0.1:{session.lab.backend.component('connect-watcher').port}/metrics")
+    now = exposed(f"http://127.0.0.1:{session.lab.backend.component('connect-watcher').port}/metrics")
     ours = {name: what for name, what in now.items() if not name.startswith(OF_PYTHON)}
     # These exist only after a connector was left failed, or restarted.
     for name in ("connect_watcher_left_failed", "connect_watcher_restarts_total"):
@@ -70,17 +70,17 @@ def test_the_relays_metrics_are_documented(session: Session) -> None:
 
 @pytest.mark.parametrize("job", ["kafka", "connect", "gateway"])
 @pytest.mark.needs("prometheus")
-def test_what_prometheus_keeps_of_the_others_is_documented(session: Session, job: str) -> None:
+def test_stored_metrics_of_other_components_are_documented(session: Session, job: str) -> None:
     """Prometheus has each metric of the table, with its labels, and no other metric of the Java agent."""
     session.shop.follow(session.shop.place_order("ada", "lisbon", {"earl-grey": 1}))
     session.look.now()
     for name, (kind, labels) in documented(job).items():
-        asked = f'{name}{"_count" if kind == "histogram" else ""}{{job="{job}"}}'
-        series = session.look.promql(f"last_over_time({asked}[30s])")  # one slow scrape omits all metrics of a job
+        query = f'{name}{"_count" if kind == "histogram" else ""}{{job="{job}"}}'
+        series = session.look.promql(f"last_over_time({query}[30s])")  # one slow scrape omits all metrics of a job
         assert labels <= set(series.columns), name
     if job != "gateway":
-        asked = f'{{job="{job}", __name__=~"(kafka|connect|debezium)_.*"}}'
-        names = session.look.promql(f"count by (__name__) (last_over_time({asked}[30s]))")
+        query = f'{{job="{job}", __name__=~"(kafka|connect|debezium)_.*"}}'
+        names = session.look.promql(f"count by (__name__) (last_over_time({query}[30s]))")
         assert set(names["__name__"]) == set(documented(job))
 
 

@@ -17,18 +17,18 @@ from labstack.install import find_program
 from labstack.install.sources.from_image import this_platform
 from labstack.lifecycle import obtaining
 from labstack.ports.free import choose
-from tests.observability.bare import bare_lab, give
-from tests.stack.labs import Grounds
-from tests.stack.registry import Member, Registry, serving
+from tests.observability.bare import bare_lab, install_program
+from tests.stack.labs import LabHarness
+from tests.stack.registry import Member, Registry, serve_registry
 
-NOWHERE = "127.0.0.1:9/nothing:1"
-
-
-def processes(grounds: Grounds) -> dict[str, int | None]:
-    return {name: component.pid for name, component in grounds.lab.status(memory=False).components.items()}
+UNREACHABLE_IMAGE = "127.0.0.1:9/nothing:1"
 
 
-def all_answer(up: pd.DataFrame) -> bool:
+def processes(harness: LabHarness) -> dict[str, int | None]:
+    return {name: component.pid for name, component in harness.lab.status(memory=False).components.items()}
+
+
+def all_targets_are_up(up: pd.DataFrame) -> bool:
     """Report whether Prometheus has scraped every component of the lab successfully."""
     return {"services", "gateway", "relay", "kafka", "connect"} <= set(up.get("job", ())) and bool(
         (up.value == 1).all()
@@ -36,78 +36,78 @@ def all_answer(up: pd.DataFrame) -> bool:
 
 
 @pytest.mark.needs("prometheus", "jaeger")
-def test_what_is_installed_later_joins_the_running_lab() -> None:
+def test_observers_installed_later_join_the_running_lab() -> None:
     """`lab up` starts only the new observers, and they see the whole lab, and earlier traces."""
-    with bare_lab("later") as grounds:
-        grounds.must("up")
-        session = begin("01", grounds.lab)
+    with bare_lab("later") as harness:
+        harness.run_checked("up")
+        session = begin("01", harness.lab)
         early = session.shop.place_order("ada", "lisbon", {"sencha": 1})
         assert session.shop.follow(early).status == "COMPLETED"
-        wait_until(lambda: "order.id" in grounds.lab.backend.spans("order"), 10)
-        before = processes(grounds)
+        wait_until(lambda: "order.id" in harness.lab.backend.spans("order"), 10)
+        before = processes(harness)
         assert not {"prometheus", "jaeger"} & set(before)
         for name in ("prometheus", "jaeger"):
-            give(grounds, name)
-        grounds.must("up")
-        after = processes(grounds)
+            install_program(harness, name)
+        harness.run_checked("up")
+        after = processes(harness)
         assert set(after) - set(before) == {"prometheus", "jaeger"}
         assert {name: after[name] for name in before} == before
 
-        session = begin("10", grounds.lab)
+        session = begin("10", harness.lab)
         wait_until(lambda: len(session.look.traces(early)) == 1, 20)
         late = session.shop.place_order("ada", "lisbon", {"sencha": 1})
         assert session.shop.follow(late).status == "COMPLETED"
         wait_until(lambda: session.look.traces(late)[0].roots[0].service == "gateway", 20)
-        wait_until(lambda: all_answer(session.look.promql("up")), 30)
+        wait_until(lambda: all_targets_are_up(session.look.promql("up")), 30)
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     """A registry on this machine."""
     running = Registry(tmp_path, choose(5000, set()))
-    with serving(running.folder, running.port):
+    with serve_registry(running.folder, running.port):
         yield running
 
 
 @pytest.mark.needs("prometheus")
-def test_what_is_missing_is_obtained_while_the_lab_runs(registry: Registry, tmp_path: Path) -> None:
+def test_missing_programs_are_downloaded_while_the_lab_runs(registry: Registry, tmp_path: Path) -> None:
     """Programs join after `lab up` returns; a failed download is reported, and not retried within the hour."""
     program = find_program("prometheus", LabPaths.of_user())
     assert program is not None
     # The real program, without a need to pack its 100 MB.
     runs = Member("bin/prometheus", f'#!/bin/sh\nexec {program.path} "$@"\n'.encode(), mode=0o755)
     here = this_platform().split("/")[1]
-    digest = registry.index({here: registry.image([runs], architecture=here)}, tag="1")
+    digest = registry.upload_index({here: registry.upload_image([runs], architecture=here)}, tag="1")
     environment = {
         "LAB_OBSERVABILITY": "auto",
         "LAB_CONTROL_PLANE": "auto",
         "LAB_INSTALL_IMAGE_PROMETHEUS": f"{registry.repository()}:1@{digest}",
-        "LAB_INSTALL_IMAGE_ISTIOD": NOWHERE,
+        "LAB_INSTALL_IMAGE_ISTIOD": UNREACHABLE_IMAGE,
         "XDG_CONFIG_HOME": str(tmp_path / "configuration"),
     }
-    with bare_lab("obtains", environment) as grounds:
-        grounds.paths.make()
+    with bare_lab("obtains", environment) as harness:
+        harness.paths.make()
         failed = {name: obtaining.Step("failed", "no network", time.time()) for name in ("jaeger", "grafana")}
-        obtaining.note(grounds.paths, failed)
-        grounds.must("up")
+        obtaining.note(harness.paths, failed)
+        harness.run_checked("up")
 
         def settled() -> bool:
-            return all(step.is_settled for step in obtaining.steps(grounds.paths).values())
+            return all(step.is_settled for step in obtaining.steps(harness.paths).values())
 
         wait_until(settled, 60)
-        steps = obtaining.steps(grounds.paths)
+        steps = obtaining.steps(harness.paths)
         assert {name: step.stage for name, step in steps.items()} == {
             "prometheus": "there",
             "jaeger": "failed",
             "grafana": "failed",
             "istiod": "failed",
         }
-        status = json.loads(grounds.must("status", "--json"))
+        status = json.loads(harness.run_checked("status", "--json"))
         assert status["components"]["prometheus"]["state"] == "running"
         assert status["state"] == "ready"
         assert status["not_fetched"] == ["jaeger", "grafana", "istiod"]
-        assert "`lab install jaeger grafana istiod` retries it" in grounds.must("status")
+        assert "`lab install jaeger grafana istiod` retries it" in harness.run_checked("status")
         before = steps["istiod"].at
-        grounds.must("up")
-        assert not obtaining.is_at_work(grounds.lab)
-        assert obtaining.steps(grounds.paths)["istiod"].at == before
+        harness.run_checked("up")
+        assert not obtaining.is_running(harness.lab)
+        assert obtaining.steps(harness.paths)["istiod"].at == before

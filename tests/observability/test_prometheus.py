@@ -16,14 +16,14 @@ from labkit.waiting import wait_until
 from labstack import Lab
 from labstack.backends.processes.java import jars
 from labstack.clients import http
-from tests.observability.traffic import orders_end, shop_goes_on
+from tests.observability.traffic import assert_orders_become_terminal, assert_shop_completes_orders
 from tests.suite.chance import short_sample
 
 pytestmark = pytest.mark.needs("prometheus")
 JOBS = {"services", "gateway", "relay", "kafka", "connect", "prometheus"}
 
 
-def test_everybody_is_asked(session: Session) -> None:
+def test_every_target_is_up_after_a_startup(session: Session) -> None:
     """Within seconds of a startup every target is up, each service under its own name and version."""
     look = session.look
     wait_until(lambda: set(look.targets().state) == {"up"}, 15)
@@ -36,7 +36,7 @@ def test_everybody_is_asked(session: Session) -> None:
 
 
 @pytest.mark.parametrize("component", short_sample(["kafka", "connect"], 1))
-def test_java_is_seen_into_after_each_start(session: Session, component: str) -> None:
+def test_restarted_java_component_exposes_its_metrics(session: Session, component: str) -> None:
     """A killed broker or worker exposes its metrics again after a start."""
     lab, _, look, _ = session
 
@@ -51,7 +51,7 @@ def test_java_is_seen_into_after_each_start(session: Session, component: str) ->
 
 
 @pytest.mark.parametrize("component", [pytest.param("kafka", marks=pytest.mark.long), "connect"])
-def test_a_killed_java_leaves_no_socket(lab: Lab, component: str) -> None:
+def test_killed_java_process_leaves_no_attach_socket(lab: Lab, component: str) -> None:
     """The attach socket of a killed Java process is removed, because it would block another user's process."""
 
     def socket() -> Path:
@@ -70,23 +70,23 @@ def test_a_killed_java_leaves_no_socket(lab: Lab, component: str) -> None:
     lab.start(component)
 
 
-def test_an_agent_that_is_not_taken_is_told(
+def test_rejected_java_agent_is_reported(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A broker without metrics still works; the startup reports it, and prints nothing to stderr."""
-    said: list[str] = []
+    notes: list[str] = []
     with monkeypatch.context() as patch:
         patch.setattr(jars, "agent", lambda cache: Path(__file__))  # not a valid Java agent
         lab.kill("kafka")
-        lab.up(lambda progress: said.extend(progress.notes[len(said) :]))
-    assert [note.partition(":")[0] for note in said] == ["kafka shows no metrics"]
+        lab.up(lambda progress: notes.extend(progress.notes[len(notes) :]))
+    assert [note.partition(":")[0] for note in notes] == ["kafka shows no metrics"]
     assert lab.status(memory=False).state == "ready"
     assert capfd.readouterr().err == ""
     lab.kill("kafka")
     lab.up()
 
 
-def test_a_further_version_comes_and_goes(session: Session) -> None:
+def test_second_version_is_scraped_while_it_runs(session: Session) -> None:
     """A started version is scraped within seconds, and dropped when it stops, which raises no alert."""
     lab, _, look, _ = session
 
@@ -101,9 +101,9 @@ def test_a_further_version_comes_and_goes(session: Session) -> None:
     assert "order-v2" not in lab.status(memory=False).components
 
 
-def test_what_was_counted_is_what_was_done(fresh: Session) -> None:
+def test_counters_match_the_orders(reset_session: Session) -> None:
     """The counters of orders, outcomes, reasons, compensations and events match the shop's orders."""
-    _, shop, look, _ = fresh
+    _, shop, look, _ = reset_session
     look.now()
     names = ['saga_orders_total{outcome="completed"}', 'saga_orders_total{reason="unknown_customer"}']
     names += ["saga_compensations_total", 'outbox_events_total{type="OrderCreated"}', "saga_duration_seconds_count"]
@@ -128,7 +128,7 @@ def test_exemplars_lead_to_traces(session: Session) -> None:
     assert set(found.trace_id.str.len()) == {32}
 
 
-def test_a_slip_shows_prometheus_own_words(session: Session) -> None:
+def test_invalid_promql_shows_the_message_of_prometheus(session: Session) -> None:
     """The error for invalid PromQL has Prometheus's own message, with the position."""
     with pytest.raises(QueryFailed, match=r"Prometheus says: .*1:10: parse error"):
         session.look.promql("rate(foo[30")
@@ -136,7 +136,7 @@ def test_a_slip_shows_prometheus_own_words(session: Session) -> None:
         session.look.promql("up[5s]")
 
 
-def test_the_lag_of_a_consumer_that_rests(session: Session) -> None:
+def test_lag_grows_while_the_consumer_is_paused(session: Session) -> None:
     """A paused consumer's lag grows with each record, and is 0 again when the consumer has caught up."""
     lab, shop, look, _ = session
     lag = "sum(service:consumer_lag_records:sum{service='payment'}) or vector(-1)"  # a slow scrape omits it
@@ -152,7 +152,7 @@ def test_the_lag_of_a_consumer_that_rests(session: Session) -> None:
     wait_until(lambda: look.number(lag) == 0, 15)
 
 
-def test_outbox_rows_wait_where_the_relay_is_away(session: Session) -> None:
+def test_outbox_rows_wait_while_the_relay_is_stopped(session: Session) -> None:
     """While Connect is stopped, rows wait and age, and no slot is active; afterwards no row waits."""
     lab, shop, look, _ = session
     lab.stop("connect")
@@ -161,17 +161,17 @@ def test_outbox_rows_wait_where_the_relay_is_away(session: Session) -> None:
     wait_until(lambda: look.number('outbox_waiting_age_seconds{service="order"}') > 1, 15)
     wait_until(lambda: look.number("sum(postgres_replication_slot_active)") == 0, 15)
     lab.start("connect")
-    orders_end(shop, orders)
+    assert_orders_become_terminal(shop, orders)
     wait_until(lambda: look.number("sum(outbox_waiting_rows)") == 0, 15)
     wait_until(lambda: look.number("sum(postgres_replication_slot_active)") == 4, 15)
 
 
 @pytest.mark.parametrize("verb", short_sample(["kill", "pause"], 1))
-def test_orders_do_not_notice(session: Session, verb: str) -> None:
+def test_orders_complete_without_prometheus(session: Session, verb: str) -> None:
     """With Prometheus killed or paused, orders complete as usual; the lab is ready, and reports the problem."""
     lab, shop, look, _ = session
     getattr(lab, verb)("prometheus")
-    shop_goes_on(shop)
+    assert_shop_completes_orders(shop)
     status = lab.status(memory=False)
     assert status.state == "ready"
     assert "prometheus" in status.complaints
@@ -181,7 +181,7 @@ def test_orders_do_not_notice(session: Session, verb: str) -> None:
     wait_until(lambda: set(look.targets().state) == {"up"}, 20)
 
 
-def test_what_is_not_there_says_how_to_get_it(session: Session) -> None:
+def test_query_without_prometheus_names_the_install_command(session: Session) -> None:
     """A query without Prometheus is an error with the command that installs it."""
     from labkit.inspect.prometheus import Prometheus
 
@@ -190,17 +190,17 @@ def test_what_is_not_there_says_how_to_get_it(session: Session) -> None:
     assert "lab install prometheus" in raised.value.next_step
 
 
-def test_gauges_of_what_is_away_are_left_out(session: Session) -> None:
+def test_gauges_of_an_unavailable_database_are_omitted(session: Session) -> None:
     """A service whose database is unavailable returns its counters at once, and omits gauges that it can't know."""
     lab, _, look, _ = session
     lab.pause("payment-db")
     try:
 
-        def is_left_out() -> bool:
+        def is_omitted() -> bool:
             look.now()
             return look.promql('parked_records_current{service="payment"}').empty
 
-        wait_until(is_left_out, 20)
+        wait_until(is_omitted, 20)
         begin = time.monotonic()
         assert look.metric("payment", "events_total") >= 0
         assert time.monotonic() - begin < 2
@@ -210,14 +210,14 @@ def test_gauges_of_what_is_away_are_left_out(session: Session) -> None:
 
 
 @pytest.mark.long
-def test_observability_off(lab: Lab) -> None:
+def test_observability_off_starts_no_observers(lab: Lab) -> None:
     """A lab that is started with LAB_OBSERVABILITY=off has no observers."""
-    from tests.stack.labs import Grounds
+    from tests.stack.labs import LabHarness
 
-    grounds = Grounds("dark", environment={"LAB_OBSERVABILITY": "off"})
+    harness = LabHarness("dark", environment={"LAB_OBSERVABILITY": "off"})
     try:
-        grounds.must("up")
-        assert grounds.lab.backend.observers() == []
-        assert not grounds.lab.endpoints.prometheus
+        harness.run_checked("up")
+        assert harness.lab.backend.observers() == []
+        assert not harness.lab.endpoints.prometheus
     finally:
-        grounds.close()
+        harness.close()

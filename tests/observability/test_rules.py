@@ -30,7 +30,7 @@ def rules() -> list[dict[str, str]]:
     return [rule for file in files for group in file["groups"] for rule in group["rules"]]
 
 
-def test_prometheus_takes_the_rules() -> None:
+def test_prometheus_accepts_the_rules() -> None:
     """Prometheus accepts each file of rules."""
     files = sorted(str(path) for path in FOLDER.glob(RULES))
     done = subprocess.run([promtool(), "check", "rules", *files], capture_output=True, text=True)
@@ -38,23 +38,23 @@ def test_prometheus_takes_the_rules() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
-def test_rules_say_what_they_should(case: Path) -> None:
+def test_rules_fire_as_expected(case: Path) -> None:
     """On artificial series, each rule fires when it should, and not before."""
     done = subprocess.run([promtool(), "test", "rules", str(case)], capture_output=True, text=True, cwd=case.parent)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_each_alert_is_tried_both_ways() -> None:
+def test_each_alert_has_a_firing_and_a_silent_case() -> None:
     """Each alert has a test case in which it fires, and one in which it doesn't."""
-    tried: dict[str, set[bool]] = {}
+    covered: dict[str, set[bool]] = {}
     for case in CASES:
         for test in yaml.safe_load(case.read_text())["tests"]:
             for one in test.get("alert_rule_test", []):
-                tried.setdefault(one["alertname"], set()).add(bool(one.get("exp_alerts")))
-    assert tried == {rule["alert"]: {True, False} for rule in rules() if "alert" in rule}
+                covered.setdefault(one["alertname"], set()).add(bool(one.get("exp_alerts")))
+    assert covered == {rule["alert"]: {True, False} for rule in rules() if "alert" in rule}
 
 
-def test_each_alert_teaches() -> None:
+def test_each_alert_has_severity_cause_and_next_step() -> None:
     """An alert has a severity, a cause and the next step; a recorded series has a name with three parts."""
     for rule in rules():
         if "record" in rule:

@@ -13,44 +13,44 @@ from labkit.inspect.traces import NoTraces, Span
 from labkit.waiting import wait_until
 from labservices.telemetry.event_spans import relay_span_id
 from tests.observability.bare import bare_lab
-from tests.observability.traffic import shop_goes_on
-from tests.stack.labs import Grounds
+from tests.observability.traffic import assert_shop_completes_orders
+from tests.stack.labs import LabHarness
 from tests.suite.chance import short_sample
 
 
-def way(service: str, event: str, *readers: str) -> set[tuple[str, str]]:
+def event_edges(service: str, event: str, *readers: str) -> set[tuple[str, str]]:
     """Return the edges of an event's path: to the outbox, through the relay, to the services that handle it."""
     row, relay = f"{service}: {event} to outbox", f"debezium: {event} relayed"
     return {(row, relay), *((relay, f"{reader} handles {event}") for reader in readers)}
 
 
-def says(service: str, upon: str, event: str) -> tuple[str, str]:
+def append_edge(service: str, upon: str, event: str) -> tuple[str, str]:
     """Return the edge from a handler to the event that it appends to the outbox."""
     return f"{service} handles {upon}", f"{service}: {event} to outbox"
 
 
-BEGIN = {("order: POST /orders", "order: OrderCreated to outbox"), *way("order", "OrderCreated", "inventory")}
+PLACED = {("order: POST /orders", "order: OrderCreated to outbox"), *event_edges("order", "OrderCreated", "inventory")}
 RESERVED = {
-    says("inventory", "OrderCreated", "InventoryReserved"),
-    *way("inventory", "InventoryReserved", "order", "payment"),
+    append_edge("inventory", "OrderCreated", "InventoryReserved"),
+    *event_edges("inventory", "InventoryReserved", "order", "payment"),
 }
-HAPPY = {
-    *BEGIN,
+COMPLETED = {
+    *PLACED,
     *RESERVED,
-    says("payment", "InventoryReserved", "PaymentCompleted"),
-    *way("payment", "PaymentCompleted", "order", "shipping"),
-    says("shipping", "PaymentCompleted", "ShipmentScheduled"),
-    *way("shipping", "ShipmentScheduled", "order"),
-    says("order", "ShipmentScheduled", "OrderCompleted"),
-    *way("order", "OrderCompleted", "inventory", "shipping"),
+    append_edge("payment", "InventoryReserved", "PaymentCompleted"),
+    *event_edges("payment", "PaymentCompleted", "order", "shipping"),
+    append_edge("shipping", "PaymentCompleted", "ShipmentScheduled"),
+    *event_edges("shipping", "ShipmentScheduled", "order"),
+    append_edge("order", "ShipmentScheduled", "OrderCompleted"),
+    *event_edges("order", "OrderCompleted", "inventory", "shipping"),
 }
 COMPENSATED = {
-    *BEGIN,
+    *PLACED,
     *RESERVED,
-    says("payment", "InventoryReserved", "PaymentFailed"),
-    *way("payment", "PaymentFailed", "inventory", "order", "shipping"),
-    says("inventory", "PaymentFailed", "InventoryReleased"),
-    *way("inventory", "InventoryReleased", "order"),
+    append_edge("payment", "InventoryReserved", "PaymentFailed"),
+    *event_edges("payment", "PaymentFailed", "inventory", "order", "shipping"),
+    append_edge("inventory", "PaymentFailed", "InventoryReleased"),
+    *event_edges("inventory", "InventoryReleased", "order"),
 }
 
 
@@ -63,74 +63,74 @@ def traced(request: pytest.FixtureRequest) -> Iterator[Session]:
 
         if find_program("jaeger", LabPaths.of_user()) is None:
             pytest.skip("jaeger is not on this machine: `lab install jaeger`")
-        with closing(Grounds("traced")) as grounds:
-            grounds.must("up")
-            yield begin("10", grounds.lab)
+        with closing(LabHarness("traced")) as harness:
+            harness.run_checked("up")
+            yield begin("10", harness.lab)
     else:
-        with bare_lab("untraced") as grounds:
-            grounds.must("up")
-            yield begin("10", grounds.lab)
+        with bare_lab("untraced") as harness:
+            harness.run_checked("up")
+            yield begin("10", harness.lab)
 
 
-def test_a_happy_order(traced: Session) -> None:
+def test_completed_order_has_one_trace(traced: Session) -> None:
     """A completed order has one trace with one root, with exactly these edges."""
     order = traced.shop.place_order("ada", "lisbon", {"earl-grey": 2})
     assert traced.shop.follow(order).status == "COMPLETED"
     traces = traced.look.traces(order)
     assert len(traces) == 1
-    assert traces[0].edges() >= HAPPY
+    assert traces[0].edges() >= COMPLETED
     (root,) = traces[0].roots
     gateway = {(root.label, "order: POST /orders")} if traced.lab.endpoints.jaeger else set()
-    assert traces[0].edges() == HAPPY | gateway
+    assert traces[0].edges() == COMPLETED | gateway
     assert root.service == ("gateway" if gateway else "order")
 
 
 @pytest.mark.needs("istiod", "jaeger")
 @pytest.mark.long
-def test_the_gateway_traces_whoever_steers_it() -> None:
+def test_trace_starts_at_the_gateway_with_istiod() -> None:
     """With istiod, too, an order's trace starts at the gateway."""
-    grounds = Grounds("steered", environment={"LAB_CONTROL_PLANE": "istiod"})
+    harness = LabHarness("steered", environment={"LAB_CONTROL_PLANE": "istiod"})
     try:
-        grounds.must("up")
-        session = begin("10", grounds.lab)
+        harness.run_checked("up")
+        session = begin("10", harness.lab)
         order = session.shop.place_order("ada", "lisbon", {"earl-grey": 2})
         assert session.shop.follow(order).status == "COMPLETED"
         (root,) = session.look.trace(order).roots
         assert (root.service, root.attributes["http.method"]) == ("gateway", "POST")
     finally:
-        grounds.close()
+        harness.close()
 
 
 @pytest.mark.needs("jaeger")
 @pytest.mark.long
-def test_jaeger_below_a_hubs_path() -> None:
+def test_jaeger_is_available_below_a_hub_path() -> None:
     """On a hub, Jaeger is below the hub's path, and its traces can be read there."""
-    grounds = Grounds("hub", environment={"JUPYTERHUB_SERVICE_PREFIX": "/user/ada/"})
+    harness = LabHarness("hub", environment={"JUPYTERHUB_SERVICE_PREFIX": "/user/ada/"})
     try:
-        grounds.must("up")
+        harness.run_checked("up")
         with pytest.MonkeyPatch.context() as there:
             there.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/ada/")
-            session = begin("10", grounds.lab)
+            session = begin("10", harness.lab)
             assert "/user/ada/proxy/absolute/" in session.lab.endpoints.jaeger
             order = session.shop.place_order("ada", "lisbon", {"earl-grey": 2})
             assert session.shop.follow(order).status == "COMPLETED"
-            assert session.look.trace(order).edges() >= HAPPY
+            assert session.look.trace(order).edges() >= COMPLETED
     finally:
-        grounds.close()
+        harness.close()
 
 
-def test_a_compensated_order(traced: Session) -> None:
+def test_compensated_order_has_one_trace(traced: Session) -> None:
     """An order that can't be paid has one trace, which includes the compensation."""
     order = traced.shop.place_order("nobody", "lisbon", {"earl-grey": 2})
     assert traced.shop.follow(order).status == "CANCELLED"
     (trace,) = traced.look.traces(order)
-    back = way("order", "OrderCancelled") | {("order handles PaymentFailed", "order: OrderCancelled to outbox")}
+    back = event_edges("order", "OrderCancelled") | {("order handles PaymentFailed", "order: OrderCancelled to outbox")}
     assert trace.edges() >= COMPENSATED
     unexpected = trace.edges() - COMPENSATED - back
     assert all("OrderCancelled" in a + b or a.startswith("gateway") for a, b in unexpected), unexpected
 
 
-def test_a_dead_lettered_order(traced: Session) -> None:
+def test_dead_lettered_order_has_failed_spans(traced: Session) -> None:
     """Each attempt to handle a poisoned event is a failed span below the relay's, and so is the dead-lettering."""
     lab, shop, look, _ = traced
     lab.switch_on("payment", "poison-next")
@@ -142,12 +142,12 @@ def test_a_dead_lettered_order(traced: Session) -> None:
             return [span for span in look._traces.of_order(order.order_id)[0].spans if span.name == name]
 
         wait_until(lambda: len(spans("payment handles InventoryReserved")) == 5, 15)
-        tries = spans("payment handles InventoryReserved")
+        attempts = spans("payment handles InventoryReserved")
         (relay,) = spans("InventoryReserved relayed")
-        assert all(span.failed and "Poisoned" in span.error for span in tries)
-        assert {span.attributes["event.outcome"] for span in tries} == {"failed"}
+        assert all(span.failed and "Poisoned" in span.error for span in attempts)
+        assert {span.attributes["event.outcome"] for span in attempts} == {"failed"}
         wait_until(lambda: [span.parent_id for span in spans("payment gives up")] == [relay.span_id], 15)
-        assert {span.parent_id for span in tries} == {relay.span_id}
+        assert {span.parent_id for span in attempts} == {relay.span_id}
     finally:
         lab.switch_off("payment")
         for letter in lab.dead_letters():
@@ -155,7 +155,7 @@ def test_a_dead_lettered_order(traced: Session) -> None:
     assert shop.follow(order).status in ("COMPLETED", "CANCELLED")
 
 
-def test_the_relay_s_span_is_the_row_s_and_the_record_s(traced: Session) -> None:
+def test_relay_span_lasts_from_the_row_to_the_record(traced: Session) -> None:
     """The relay's span occurs once, although several services record it, from the time of its row to its record's."""
     shop, look = traced.shop, traced.look
     order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
@@ -170,7 +170,7 @@ def test_the_relay_s_span_is_the_row_s_and_the_record_s(traced: Session) -> None
     assert abs(span.end / 1e6 - max(record.time, made * 1000)) < 1
 
 
-def test_a_duplicate_is_marked(traced: Session) -> None:
+def test_redelivered_event_is_marked_as_a_duplicate(traced: Session) -> None:
     """A redelivered event is a second span of each consumer, marked as a duplicate."""
     shop, look = traced.shop, traced.look
     order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
@@ -186,7 +186,7 @@ def test_a_duplicate_is_marked(traced: Session) -> None:
     wait_until(lambda: outcomes() == ["duplicate", "handled"], 15)
 
 
-def test_a_trace_that_is_cut(traced: Session) -> None:
+def test_missing_traceparent_splits_the_trace(traced: Session) -> None:
     """If a service does not propagate the traceparent, the spans after it form separate traces."""
     lab, shop, look, _ = traced
     lab.switch_on("payment", "strip-traceparent")
@@ -205,16 +205,16 @@ def test_a_trace_that_is_cut(traced: Session) -> None:
 
 
 @pytest.mark.parametrize("verb", short_sample(["kill", "pause"], 1))
-def test_orders_do_not_notice(traced: Session, verb: str) -> None:
+def test_orders_complete_without_jaeger(traced: Session, verb: str) -> None:
     """With Jaeger killed or paused, orders complete as usual; afterwards, traces are available again."""
     lab, shop, look, _ = traced
     if not lab.endpoints.jaeger:
         pytest.skip("there is no Jaeger in this lab")
     getattr(lab, verb)("jaeger")
-    shop_goes_on(shop)
+    assert_shop_completes_orders(shop)
     with pytest.raises(NoTraces, match="doesn't answer"):
         look._traces.trace("0" * 32)
     lab.up()
     order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
     assert shop.follow(order).status == "COMPLETED"
-    assert look.trace(order).edges() >= HAPPY
+    assert look.trace(order).edges() >= COMPLETED

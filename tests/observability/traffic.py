@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from labkit.client.shop import Order, Shop
 
 
-def orders_end(shop: Shop, orders: Iterable[Order]) -> None:
+def assert_orders_become_terminal(shop: Shop, orders: Iterable[Order]) -> None:
     """Assert that orders become terminal."""
     for order in orders:
         assert shop.follow(order).status in ("COMPLETED", "CANCELLED")
 
 
-def shop_goes_on(shop: Shop) -> None:
+def assert_shop_completes_orders(shop: Shop) -> None:
     """Assert that the shop accepts orders and completes them."""
     orders = [shop.place_order("ada", "lisbon", {"earl-grey": 1}) for _ in range(5)]
     assert {shop.follow(order).status for order in orders} == {"COMPLETED"}

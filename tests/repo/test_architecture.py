@@ -46,7 +46,7 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
 
-PLACES = [pytest.param(row[2], id=row[0].replace("`", "")) for row in rows("Boxes") + rows("Arrows")]
+LOCATIONS = [pytest.param(row[2], id=row[0].replace("`", "")) for row in rows("Boxes") + rows("Arrows")]
 
 
 def paths(text: str) -> list[str]:
@@ -65,34 +65,34 @@ def test_the_diagram_keeps_the_arrows_of_the_seed() -> None:
     assert arrows_of_diagram() == seed
 
 
-def test_every_box_stands_in_the_table() -> None:
+def test_table_lists_every_box() -> None:
     """The table of boxes lists each box of the diagram once, with its label, and no other box."""
     table = [(row[0].strip("`"), row[1]) for row in rows("Boxes")]
     assert sorted(table) == sorted((name, label) for name, (_, label) in boxes_of_diagram().items())
 
 
-def test_every_arrow_stands_in_the_table() -> None:
+def test_table_lists_every_arrow() -> None:
     """The table of arrows lists each arrow of the diagram once, and no other arrow."""
     table = [(*re.findall(r"`(\w+)`", row[0]), row[1]) for row in rows("Arrows")]
     assert sorted(table) == sorted(arrows_of_diagram())
 
 
-@pytest.mark.parametrize("where", PLACES)
-def test_every_place_exists(where: str) -> None:
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_every_path_in_the_tables_exists(location: str) -> None:
     """Each path and function that a row names exists, and reserved folders do not exist yet."""
-    found = paths(where)
+    found = paths(location)
     assert found, "a row names at least one path"
-    reserved = re.findall(re.escape(NOT_BUILT) + "`([^`]+)`", where)
-    assert where.count("not built yet") == len(reserved), "whatever is not built yet names its reserved folder"
+    reserved = re.findall(re.escape(NOT_BUILT) + "`([^`]+)`", location)
+    assert location.count("not built yet") == len(reserved), "whatever is not built yet names its reserved folder"
     for path in reserved:
         assert not (ROOT / path).exists(), f"{path} is there now: say in docs/architecture.md what it holds"
     assert [path for path in found if path not in reserved and not (ROOT / path).exists()] == []
-    for path, names in re.findall(r"`([^`]+\.py)` \(`([\w.]+)`\)", where):
+    for path, names in re.findall(r"`([^`]+\.py)` \(`([\w.]+)`\)", location):
         name = names.rsplit(".", 1)[-1]
         assert re.search(rf"^\s*def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), names
 
 
-def test_the_rest_of_the_page_names_real_places() -> None:
+def test_prose_names_only_existing_paths() -> None:
     """The prose around the tables names only existing paths."""
     prose = "\n".join(line for line in PAGE.splitlines() if not line.startswith("|"))
     assert [path for path in paths(prose) if not (ROOT / path).exists()] == []
@@ -100,7 +100,7 @@ def test_the_rest_of_the_page_names_real_places() -> None:
         assert (ROOT / "docs" / path).exists()
 
 
-def test_the_picture_is_rendered_from_this_source() -> None:
+def test_picture_is_rendered_from_the_current_source() -> None:
     """The PNG contains the digest of its source, so tools/render_diagram.py ran after the last edit."""
     png = (ROOT / "docs" / "images" / "architecture.png").read_bytes()
     assert png.startswith(b"\x89PNG\r\n\x1a\n")

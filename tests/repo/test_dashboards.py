@@ -15,7 +15,7 @@ with warnings.catch_warnings():  # Grafana's files need the schema that its libr
     warnings.simplefilter("ignore", DeprecationWarning)
     from tools import make_dashboards
 
-PLACES = {
+VALUES = {
     "HOST": "127.0.0.1",
     "PORT": 3000,
     "HOME": "/h",
@@ -28,41 +28,41 @@ BOARDS = {board.uid: board for board in make_dashboards.BOARDS}
 
 
 @pytest.mark.parametrize("path", sorted((FOLDER / "dashboards").glob("*.json")), ids=lambda path: path.stem)
-def test_it_is_what_its_source_makes(path: Path) -> None:
+def test_dashboard_matches_its_source(path: Path) -> None:
     """The committed file equals the output of `python tools/make_dashboards.py`."""
     assert path.read_text(encoding="utf-8") == make_dashboards.build(BOARDS[path.stem])
 
 
-def test_all_are_there() -> None:
+def test_every_dashboard_has_a_file() -> None:
     """Each dashboard definition has a file, and each file a definition."""
     assert {path.stem for path in (FOLDER / "dashboards").glob("*.json")} == set(BOARDS)
 
 
 @pytest.mark.parametrize("board", BOARDS)
-def test_panels_are_told_apart(board: str) -> None:
+def test_panels_are_unique_and_do_not_overlap(board: str) -> None:
     """Each panel has a unique id, a title, a description, and a position without overlap."""
     panels = json.loads((FOLDER / "dashboards" / f"{board}.json").read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     cells: set[tuple[int, int]] = set()
     for panel in panels:
-        place = panel["gridPos"]
-        mine = {
+        position = panel["gridPos"]
+        own_cells = {
             (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
+            for x in range(position["x"], position["x"] + position["w"])
+            for y in range(position["y"], position["y"] + position["h"])
         }
-        assert not mine & cells
-        assert place["x"] + place["w"] <= 24
-        cells |= mine
+        assert not own_cells & cells
+        assert position["x"] + position["w"] <= 24
+        cells |= own_cells
         assert len(panel["description"]) > 20
         assert all(target["expr"] for target in panel["targets"])
 
 
-def test_data_sources_are_those_that_panels_ask() -> None:
+def test_every_data_source_in_use_is_provisioned() -> None:
     """Every data source that a panel or an exemplar's link names by its uid is provisioned."""
-    provisioned = yaml.safe_load(files(PLACES)["provisioning/datasources/lab.yaml"])["datasources"]
+    provisioned = yaml.safe_load(files(VALUES)["provisioning/datasources/lab.yaml"])["datasources"]
     uids = {source["uid"] for source in provisioned}
-    asked = {
+    used = {
         panel["datasource"]["uid"]
         for board in BOARDS
         for panel in json.loads(make_dashboards.build(BOARDS[board]))["panels"]
@@ -72,5 +72,5 @@ def test_data_sources_are_those_that_panels_ask() -> None:
         for source in provisioned
         for one in source.get("jsonData", {}).get("exemplarTraceIdDestinations", [])
     }
-    assert asked | linked <= uids
+    assert used | linked <= uids
     assert linked == {"jaeger"}

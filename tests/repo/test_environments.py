@@ -32,7 +32,7 @@ def pip_lines(environment: dict[str, Any]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_the_environment_brings_python_pip_and_the_project(path: Path) -> None:
+def test_environment_installs_python_pip_and_the_project(path: Path) -> None:
     """conda installs pip and a supported Python, and pip installs the project at the locked versions."""
     environment = load(path)
     conda = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
@@ -56,7 +56,7 @@ def test_both_environments_are_the_same() -> None:
     assert binder == root
 
 
-def test_binder_fetches_the_programs_while_the_image_is_built() -> None:
+def test_binder_downloads_programs_during_the_image_build() -> None:
     """postBuild is executable, stops at the first failure, and downloads all programs before the first notebook."""
     script = ROOT / "binder" / "postBuild"
     assert os.access(script, os.X_OK)
@@ -67,25 +67,25 @@ def test_binder_fetches_the_programs_while_the_image_is_built() -> None:
     assert "lab prefetch" in commands
 
 
-def test_the_lab_can_prefetch() -> None:
+def test_prefetch_command_exists() -> None:
     """The command that postBuild runs exists."""
     from labstack.cli import main
 
     assert "prefetch" in main.commands
 
 
-def test_the_devcontainer_does_what_the_readme_says() -> None:
+def test_devcontainer_is_valid_and_its_commands_exist() -> None:
     """The file for Codespaces is JSON with comments, and each of its commands exists."""
     from labstack.cli import main
 
     text = (ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8")
-    said = json.loads("\n".join(line for line in text.splitlines() if not line.lstrip().startswith("//")))
-    made = said["onCreateCommand"].split(" && ")
+    devcontainer = json.loads("\n".join(line for line in text.splitlines() if not line.lstrip().startswith("//")))
+    made = devcontainer["onCreateCommand"].split(" && ")
     assert made[0] == "python3 start.py env"
     assert {command.split()[1] for command in made[1:]} <= set(main.commands)
-    assert said["postAttachCommand"] == "python3 start.py --no-browser"
+    assert devcontainer["postAttachCommand"] == "python3 start.py --no-browser"
     assert "--no-browser" in (ROOT / "start.py").read_text(encoding="utf-8")
-    assert said["containerEnv"]["LAB_MODE"] == "local"
+    assert devcontainer["containerEnv"]["LAB_MODE"] == "local"
 
 
 def test_no_file_belongs_to_two_packages() -> None:

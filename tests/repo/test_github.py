@@ -29,7 +29,7 @@ ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
     ],
     ids=lambda value: value.name if isinstance(value, Path) else value,
 )
-def test_a_file_fits_its_schema(schema: str, file: Path) -> None:
+def test_file_is_valid_against_its_schema(schema: str, file: Path) -> None:
     """Each file is valid against its schema, since GitHub ignores unknown keys or rejects the whole file."""
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(file)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -37,7 +37,7 @@ def test_a_file_fits_its_schema(schema: str, file: Path) -> None:
 
 
 @pytest.mark.long
-def test_actionlint_finds_nothing(tmp_path: Path) -> None:
+def test_actionlint_reports_no_errors(tmp_path: Path) -> None:
     """Expressions, shells and runner names in the workflows are valid."""
     if not shutil.which("go"):
         pytest.skip("NOT TESTED: there is no Go on this machine to build actionlint")
@@ -51,7 +51,7 @@ def test_actionlint_finds_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
-def test_what_a_workflow_runs_is_there(file: Path) -> None:
+def test_everything_that_a_workflow_runs_exists(file: Path) -> None:
     """The scripts, suites, notebooks and `lab` commands of a workflow exist, and no job has unneeded permissions."""
     workflow = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert workflow["permissions"] in ({"contents": "read"}, {"contents": "write"})
@@ -68,7 +68,7 @@ def test_what_a_workflow_runs_is_there(file: Path) -> None:
                 assert set(tested[1].split()) <= set(SUITES)
 
 
-def test_the_hooks_are_those_of_the_lint_suite() -> None:
+def test_hooks_match_the_lint_suite() -> None:
     """A commit that passes the hooks passes tests/lint."""
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
     assert {hook["entry"].split("/")[-1].split()[0] for hook in hooks} == {"ruff", "mypy"}

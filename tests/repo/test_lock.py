@@ -66,7 +66,7 @@ def test_a_direct_dependency_is_pinned_and_locked(lock: Path, requirement: Requi
 
 
 @pytest.mark.parametrize("lock", DIRECT, ids=lambda path: path.name)
-def test_the_lock_is_closed(lock: Path) -> None:
+def test_every_dependency_of_a_locked_package_is_locked(lock: Path) -> None:
     """Each dependency of a locked package on this platform is locked in a version that satisfies it."""
     locked = {name: pin for name, found in pins(lock).items() for pin in found if applies(pin, {})}
     waiting = [(requirement, "pyproject.toml") for requirement in DIRECT[lock] if applies(requirement, {})]
@@ -97,13 +97,13 @@ def test_every_pin_has_hashes(lock: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [LOCK, DEV_LOCK, CONSTRAINTS], ids=lambda path: path.name)
-def test_the_lock_names_no_place(path: Path) -> None:
+def test_lock_contains_no_address_or_path(path: Path) -> None:
     """The lock contains no index, mirror, address or folder of the machine that generated it."""
     text = path.read_text(encoding="utf-8")
     assert re.findall(r"://|--(?:extra-)?index|--find-links|--trusted-host| @ |file:|(?:^|\s)/\w+", text) == []
 
 
-def test_the_constraints_are_the_lock() -> None:
+def test_constraints_match_the_lock() -> None:
     """The constraints file for conda's pip has all versions of the lock, and no hashes."""
     text = CONSTRAINTS.read_text(encoding="utf-8")
     assert text == constraints(DEV_LOCK.read_text(encoding="utf-8"))
@@ -119,7 +119,7 @@ def test_learners_and_developers_have_the_same_versions() -> None:
     assert versions == {name: {version(pin) for pin in developers[name]} for name in learners}
 
 
-def test_the_lab_imports_nothing_that_only_developers_have() -> None:
+def test_lab_imports_no_developer_dependencies() -> None:
     """The services, the lab and labkit import only the project, the standard library and learners' packages."""
     modules = metadata.packages_distributions()
     ours = {"labservices", "labstack", "labkit"}
@@ -142,6 +142,6 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def test_the_lock_serves_the_oldest_python() -> None:
+def test_lock_is_generated_for_the_oldest_python() -> None:
     """The lock is generated for the oldest Python that the project supports."""
     assert PROJECT["requires-python"] == f">={OLDEST_PYTHON}"

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ("Overwriting work/loyalty.py", "Writing work/loyalty.py"),
     ],
 )
-def test_notebooks_are_compared_but_for_ids_and_times(text: str, stays: str) -> None:
+def test_sanitizer_hides_only_ids_and_times(text: str, stays: str) -> None:
     """The nbval sanitizer hides UUIDs, RFC 3339 times and whether a file existed, and nothing else."""
     sanitizer = configparser.RawConfigParser()
     assert sanitizer.read(ROOT / "tests" / "nbval_sanitize.cfg")

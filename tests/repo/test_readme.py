@@ -20,31 +20,31 @@ def test_the_readme_is_one_page() -> None:
     assert "\n| " not in README
 
 
-def test_every_verb_of_the_command_is_documented() -> None:
+def test_every_command_is_documented() -> None:
     """The table of commands lists every command of `lab`."""
     documented = set(re.findall(r"`(?:lab )?([a-z-]+)(?: [^`]*)?`", COMMANDS))
     assert set(main.commands) - documented == set()
 
 
 @pytest.mark.parametrize("verb", sorted(set(re.findall(r"`lab ([a-z-]+)", README + COMMANDS))))
-def test_every_verb_that_is_documented_exists(verb: str) -> None:
+def test_every_documented_command_exists(verb: str) -> None:
     """Every documented command of `lab` exists."""
     assert verb in main.commands
 
 
 @pytest.mark.parametrize("verb", sorted(set(re.findall(r"`lab\.([a-z_]+)\(", README + COMMANDS))))
-def test_every_method_that_is_documented_exists(verb: str) -> None:
+def test_every_documented_method_exists(verb: str) -> None:
     """Every documented method of Lab exists."""
     assert callable(getattr(Lab, verb))
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
-def test_every_link_of_the_readme_leads_somewhere(target: str) -> None:
+def test_every_link_of_the_readme_leads_to_a_file(target: str) -> None:
     """Every link of the README leads to an existing file."""
     assert (ROOT / target).exists()
 
 
-def test_the_first_notebook_is_where_the_first_command_opens_it() -> None:
+def test_first_command_opens_an_existing_notebook() -> None:
     """`python3 start.py` opens a notebook that exists and that the README names."""
     assert (ROOT / start.FIRST_NOTEBOOK).exists()
     assert start.FIRST_NOTEBOOK in README

@@ -20,7 +20,7 @@ LICENCES = {
 SIZE_LIMIT = 2**20
 
 
-def committed() -> list[str]:
+def committed_files() -> list[str]:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not a git clone: there is no list of committed files")
@@ -33,14 +33,14 @@ def test_a_licence_is_the_standard_text(path: str) -> None:
     assert hashlib.sha256((ROOT / path).read_bytes()).hexdigest() == LICENCES[path]
 
 
-def test_the_licence_is_the_one_that_the_package_names() -> None:
+def test_package_metadata_names_the_licence() -> None:
     """The package's metadata names the licence in the root folder."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["license"] == "Apache-2.0"
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
 
 
-def test_the_changelog_keeps_its_form() -> None:
+def test_changelog_follows_keep_a_changelog() -> None:
     """Unreleased comes first, every version has a date, and section names follow Keep a Changelog."""
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     versions = re.findall(r"^## (.+)$", text, re.MULTILINE)
@@ -50,31 +50,31 @@ def test_the_changelog_keeps_its_form() -> None:
     assert sections <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
-def test_contributing_names_real_places() -> None:
+def test_contributing_names_only_existing_paths() -> None:
     """Each file and folder that CONTRIBUTING.md names exists."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)]+)\)", text)
     names = re.findall(r"`([\w./-]+)`", text) + re.findall(r"python (\S+\.py)", text)
-    places = [name for name in names if "/" in name or "." in name]
-    assert len(places) > 10
-    assert [place for place in {*links, *places} if not (ROOT / place).exists()] == []
+    paths = [name for name in names if "/" in name or "." in name]
+    assert len(paths) > 10
+    assert [place for place in {*links, *paths} if not (ROOT / place).exists()] == []
 
 
-def test_every_test_says_what_must_be_so() -> None:
+def test_every_test_has_a_docstring() -> None:
     """Each test function has a docstring of one sentence."""
-    silent = []
+    undocumented = []
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
         for test in functions:
             if test.name.startswith("test_") and not (ast.get_docstring(test) or "").rstrip().endswith("."):
-                silent.append(f"{path.relative_to(ROOT)}:{test.lineno} {test.name}")
-    assert silent == []
+                undocumented.append(f"{path.relative_to(ROOT)}:{test.lineno} {test.name}")
+    assert undocumented == []
 
 
 def test_nothing_generated_is_committed() -> None:
     """No cache, environment or editor's temporary file is committed, and no file larger than 1 MiB."""
-    paths = committed()
+    paths = committed_files()
     assert len(paths) > 50
     junk = re.compile(r"(^|/)(__pycache__|\.venv|\.\w+_cache|\.ipynb_checkpoints|\.hypothesis|node_modules)/|\.pyc$")
     assert [path for path in paths if junk.search(path)] == []
@@ -84,7 +84,7 @@ def test_nothing_generated_is_committed() -> None:
 def test_text_is_utf8_with_unix_line_ends() -> None:
     """Every committed text file has the encoding and line ends that .editorconfig requires."""
     wrong = []
-    for path in committed():
+    for path in committed_files():
         data = (ROOT / path).read_bytes()
         if path.endswith((".png", ".gif", ".binpb")) or not data:
             continue
@@ -94,8 +94,8 @@ def test_text_is_utf8_with_unix_line_ends() -> None:
     assert wrong == []
 
 
-def test_no_committed_file_names_a_machine() -> None:
+def test_no_committed_file_contains_a_local_path() -> None:
     """No committed file contains a path in a user's home or work folder."""
     pattern = re.compile(rb"(?<![\w.$}~-])/(?:home|Users|root|work|tmp/w)/\w")
-    found = {path for path in committed() if pattern.search((ROOT / path).read_bytes())}
+    found = {path for path in committed_files() if pattern.search((ROOT / path).read_bytes())}
     assert found == set()

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from labstack.waiting import wait_until
-from tests.suite.report import command_again, suite_of
+from tests.suite.report import repeat_command, suite_of
 from tests.suite.seconds import UNKNOWN, Seconds, plain_id, summarize
-from tools.check import end_leftovers, started_by
+from tools.check import kill_leftovers, started_by
 
 Run = Callable[..., set[str]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,13 +56,13 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
-def test_the_short_form_leaves_out_long_tests(run: Run) -> None:
+def test_short_form_skips_long_tests(run: Run) -> None:
     """The short form runs only short tests, and long tests that the command line names."""
     assert run() == {"test_short"}
     assert run("::test_long[3]") == {"test_long[3]"}
 
 
-def test_the_long_form_has_every_test(run: Run) -> None:
+def test_long_form_runs_every_test(run: Run) -> None:
     """With SAGA_LAB_LONG, all eight tests run."""
     assert len(run(SAGA_LAB_LONG="1")) == 8
 
@@ -90,7 +90,7 @@ def test_the_tests_of_a_group_run_on_one_worker(run: Run) -> None:
         ("notebooks/01.ipynb::Cell 3", "notebooks/01.ipynb::Cell 3"),
     ],
 )
-def test_a_group_is_no_part_of_a_node_id(nodeid: str, plain: str) -> None:
+def test_group_suffix_is_removed_from_node_ids(nodeid: str, plain: str) -> None:
     """Only the suffix that xdist appends to a node id is removed."""
     assert plain_id(nodeid) == plain
 
@@ -109,8 +109,8 @@ def test_seconds_are_recorded_by_test_or_by_file() -> None:
 def test_a_failure_names_the_command_that_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command names the seed and the test, or the whole notebook, since a cell needs the cells above it."""
     monkeypatch.setenv("SAGA_LAB_SEED", "7")
-    assert command_again("tests/a.py::test_x[a b]") == "python3 start.py test 'tests/a.py::test_x[a b]' --seed 7"
-    assert command_again("notebooks/01.ipynb::Cell 3") == "python3 start.py test 'notebooks/01.ipynb' --seed 7"
+    assert repeat_command("tests/a.py::test_x[a b]") == "python3 start.py test 'tests/a.py::test_x[a b]' --seed 7"
+    assert repeat_command("notebooks/01.ipynb::Cell 3") == "python3 start.py test 'notebooks/01.ipynb' --seed 7"
 
 
 def test_suites_are_the_folders_of_tests() -> None:
@@ -119,14 +119,14 @@ def test_suites_are_the_folders_of_tests() -> None:
     assert suite_of("notebooks/instructor/room.ipynb::Cell 3") == "notebooks"
 
 
-def test_whatever_a_run_has_started_is_ended() -> None:
+def test_all_processes_of_a_run_are_stopped() -> None:
     """A run is stopped with all processes that it started, including those that it starts meanwhile."""
     run = f"test-{os.getpid()}"
     starter = "import subprocess, time\nfor _ in range(600): subprocess.Popen(['sleep', '60']); time.sleep(0.02)"
     environment = {**os.environ, "SAGA_LAB_CHECK": run}
     with subprocess.Popen([sys.executable, "-c", starter], env=environment, start_new_session=True):
         assert wait_until(lambda: len(started_by(run)) > 3, 20)
-        assert len(end_leftovers(run)) > 3
+        assert len(kill_leftovers(run)) > 3
         assert started_by(run) == []
 
 

@@ -12,13 +12,13 @@ from sqlalchemy import text
 from labservices.messaging.record import Record
 from tests.services.broker import Broker
 from tests.services.faults import Faults
-from tests.services.world import Party, World
+from tests.services.world import ServiceHarness, World
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Books:
+class Snapshot:
     """All rows of the four databases, and all records of the broker.
 
     Attributes
@@ -56,32 +56,34 @@ class Books:
             found[row["aggregateid" if table == "outbox" else "order_id"]].append(row)
         return found
 
-    def kept(self) -> dict[str, int]:
+    def net_captures(self) -> dict[str, int]:
         """Return the captured and not refunded amount of each order, in cents."""
-        kept: Counter[str] = Counter()
+        net_captures: Counter[str] = Counter()
         for entry in self.rows("payment", "ledger_entries"):
-            kept[entry["order_id"]] += {"capture": 1, "refund": -1}.get(entry["effect"], 0) * entry["amount_cents"]
-        return kept
+            net_captures[entry["order_id"]] += {"capture": 1, "refund": -1}.get(entry["effect"], 0) * entry[
+                "amount_cents"
+            ]
+        return net_captures
 
-    def held(self) -> dict[str, int]:
+    def held_goods(self) -> dict[str, int]:
         """Return the quantity of goods held for each order: reserved, and neither released nor shipped."""
-        held: Counter[str] = Counter()
+        held_goods: Counter[str] = Counter()
         for movement in self.rows("inventory", "stock_movements"):
-            held[movement["order_id"]] += {"reserve": 1}.get(movement["effect"], -1) * movement["quantity"]
-        return held
+            held_goods[movement["order_id"]] += {"reserve": 1}.get(movement["effect"], -1) * movement["quantity"]
+        return held_goods
 
-    def alive(self) -> set[str]:
+    def active_shipments(self) -> set[str]:
         """Return the ids of the orders whose shipment is scheduled or dispatched."""
         rows = self.rows("shipping", "shipments")
         return {row["order_id"] for row in rows if row["status"] in ("SCHEDULED", "DISPATCHED")}
 
 
-def read_all(world: World) -> Books:
+def read_snapshot(world: World) -> Snapshot:
     """Read all rows of the four databases."""
-    return Books({name: _read(party) for name, party in world.parties.items()})
+    return Snapshot({name: _read(harness) for name, harness in world.harnesses.items()})
 
 
-class Bookkeeper:
+class SnapshotReader:
     """Reads the rows, and reads a database again only after it has committed a transaction."""
 
     def __init__(self, world: World, faults: Faults, broker: Broker) -> None:
@@ -91,19 +93,19 @@ class Bookkeeper:
         self._tables: dict[str, dict[str, list[Row]]] = {}
         self._read_at: dict[str, int] = {}
 
-    def books(self) -> Books:
-        """Return the current books."""
-        for name, party in self._world.parties.items():
+    def snapshot(self) -> Snapshot:
+        """Return the current snapshot."""
+        for name, harness in self._world.harnesses.items():
             commits = self._faults.commits[name]
             if self._read_at.get(name) != commits:
                 self._read_at[name] = commits
-                self._tables[name] = _read(party)
-        return Books(dict(self._tables), self._broker.records, self._broker.arrived)
+                self._tables[name] = _read(harness)
+        return Snapshot(dict(self._tables), self._broker.records, self._broker.arrived)
 
 
-def _read(party: Party) -> dict[str, list[Row]]:
+def _read(harness: ServiceHarness) -> dict[str, list[Row]]:
     """Read all tables of a database in one statement, and so in one snapshot."""
-    parts = (f"'{table}', (SELECT json_agg(it) FROM {table} it)" for table in party.service.tables.tables)
-    with party.runtime.database.engine.connect() as connection:
+    parts = (f"'{table}', (SELECT json_agg(it) FROM {table} it)" for table in harness.service.tables.tables)
+    with harness.runtime.database.engine.connect() as connection:
         found = connection.execute(text(f"SELECT json_build_object({', '.join(parts)})::text")).scalar_one()
     return {table: rows or [] for table, rows in orjson.loads(found).items()}

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from labservices.ids import uuid7
 from labservices.messaging.handling import Outcome
 from labservices.messaging.record import Record
-from tests.services.faults import Faults, Killed, heal
+from tests.services.faults import Faults, Killed, replay_all_dead_letters
 from tests.services.world import World, changed, record_of_row
 
 PARTITIONS = 2
@@ -51,13 +51,13 @@ class Broker:
         self._partition = partition
         self._log: dict[tuple[str, int], list[Record]] = defaultdict(list)
         self._orders: list[str | None] = []
-        self._relayed = {name: UUID(int=0) for name in world.parties}
+        self._relayed = {name: UUID(int=0) for name in world.harnesses}
         self._seen: Counter[str] = Counter()
         self._committed: dict[Lane, int] = defaultdict(int)
         self._lanes = [
             (reader, topic, number)
-            for reader, party in world.parties.items()
-            for topic in party.service.topics
+            for reader, harness in world.harnesses.items()
+            for topic in harness.service.topics
             for number in range(PARTITIONS)
         ]
 
@@ -65,13 +65,13 @@ class Broker:
 
     def relay(self) -> None:
         """Write a record for each outbox row that has none."""
-        for name, party in self._world.parties.items():
+        for name, harness in self._world.harnesses.items():
             if self._seen[name] == self._faults.commits[name]:
                 continue
             self._seen[name] = self._faults.commits[name]
-            outbox = party.service.tables.tables["outbox"]
+            outbox = harness.service.tables.tables["outbox"]
             query = select(outbox).where(outbox.c.id > self._relayed[name]).order_by(outbox.c.id)
-            with party.runtime.database.engine.connect() as connection:
+            with harness.runtime.database.engine.connect() as connection:
                 for row in connection.execute(query):
                     self._append(record_of_row(row))
                     self._relayed[name] = row.id
@@ -108,14 +108,14 @@ class Broker:
         """Return the order of a lane's next record."""
         return UUID(self._log[lane[1:]][self._committed[lane]].key)
 
-    def deliver(self, lane: Lane, *, dies_at: int | None = None) -> None:
+    def deliver(self, lane: Lane, *, crash_at: int | None = None) -> None:
         """Deliver the next record of a lane to its consumer, and commit the offset.
 
         A process that dies meanwhile commits no offset: it dies before the offset's commit, at the latest between the
         database's commit and that one.
         """
-        self._hand_over(lane[0], self._log[lane[1:]][self._committed[lane]], dies_at)
-        if dies_at is None:
+        self._deliver_record(lane[0], self._log[lane[1:]][self._committed[lane]], crash_at)
+        if crash_at is None:
             self._committed[lane] += 1
 
     def deliver_again(self, number: int) -> None:
@@ -123,7 +123,7 @@ class Broker:
         read = [(lane, offset) for lane in self._lanes for offset in range(self._committed[lane])]
         if read:
             lane, offset = read[number % len(read)]
-            self._hand_over(lane[0], self._log[lane[1:]][offset])
+            self._deliver_record(lane[0], self._log[lane[1:]][offset])
 
     def rewind(self, reader: str, topic: str) -> None:
         """Reset a consumer's offsets of a topic to zero."""
@@ -131,35 +131,35 @@ class Broker:
             if lane[:2] == (reader, topic):
                 self._committed[lane] = 0
 
-    def try_parked(self, reader: str, *, dies_at: int | None = None) -> Outcome | None:
+    def try_parked(self, reader: str, *, crash_at: int | None = None) -> Outcome | None:
         """Let a service retry its next parked record."""
         try:
-            with self._faults.dying(dies_at):
-                return self._world.parties[reader].runtime.handling.try_parked()
+            with self._faults.crashing(crash_at):
+                return self._world.harnesses[reader].runtime.handling.try_parked()
         except Killed:
             return None
 
-    def settle(self, luck: Random) -> Iterator[None]:
-        """Remove the faults and deliver every record, yielding after each step so that the caller can check the books.
+    def settle(self, rng: Random) -> Iterator[None]:
+        """Remove the faults and deliver every record, yielding after each step so that the caller can check a snapshot.
 
         The random generator makes some consumers slow in some topics. Dead letters are replayed a limited number of
         times; a record that is dead after that stays dead.
         """
         self._faults.poisoned.clear()
-        pace = {lane: luck.choice([1, 5, 25]) for lane in self._lanes}
+        pace = {lane: rng.choice([1, 5, 25]) for lane in self._lanes}
         for _ in range(REPLAYS):
             while waiting := self.waiting():
-                self.deliver(*luck.choices(waiting, [pace[lane] for lane in waiting]))
+                self.deliver(*rng.choices(waiting, [pace[lane] for lane in waiting]))
                 yield
-            for reader, party in self._world.parties.items():
-                heal(party)
+            for reader, harness in self._world.harnesses.items():
+                replay_all_dead_letters(harness)
                 while self.try_parked(reader):
                     yield
 
-    def _hand_over(self, reader: str, record: Record, dies_at: int | None = None) -> None:
+    def _deliver_record(self, reader: str, record: Record, crash_at: int | None = None) -> None:
         try:
-            with self._faults.dying(dies_at):
-                outcome = self._world.parties[reader].runtime.handling.handle(record)
+            with self._faults.crashing(crash_at):
+                outcome = self._world.harnesses[reader].runtime.handling.handle(record)
         except Killed:
             return
         if outcome in (Outcome.HANDLED, Outcome.BEHIND, Outcome.FAILED):

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, event
 
 from labservices.messaging import parking
 from labservices.messaging.handling import Call
-from tests.services.test_parking import Topic
-from tests.services.world import Party, World
+from tests.services.test_parking import FakeDeadLetterTopic
+from tests.services.world import ServiceHarness, World
 
 
 class Killed(BaseException):
@@ -27,7 +27,7 @@ class Faults:
     ----------
     poisoned
         The orders whose handlers fail, as pairs of a service's name and an order's id.
-    letters
+    dead_letters
         Replaces the dead-letter topics.
     commits
         The number of commits of each service's database, so that an unchanged database need not be read again.
@@ -35,21 +35,21 @@ class Faults:
 
     def __init__(self, world: World) -> None:
         self.poisoned: set[tuple[str, UUID]] = set()
-        self.letters = Topic()
+        self.dead_letters = FakeDeadLetterTopic()
         self.commits: Counter[str] = Counter()
         self._statements_left: int | None = None
         self._patch = pytest.MonkeyPatch()
         self._patch.setattr(parking, "RETRY_FIRST", 0.0)
-        for name, party in world.parties.items():
-            handling = party.runtime.handling
+        for name, harness in world.harnesses.items():
+            handling = harness.runtime.handling
             self._patch.setattr(handling, "_call", self._poison(name, handling._call))
-            self._patch.setattr(handling, "_dead_letters", self.letters)
+            self._patch.setattr(handling, "_dead_letters", self.dead_letters)
         self._listeners = [
             listener
-            for name, party in world.parties.items()
+            for name, harness in world.harnesses.items()
             for listener in (
-                (party.runtime.database.engine, "before_cursor_execute", self._before_statement),
-                (party.runtime.database.engine, "commit", partial(self._before_commit, name)),
+                (harness.runtime.database.engine, "before_cursor_execute", self._before_statement),
+                (harness.runtime.database.engine, "commit", partial(self._before_commit, name)),
             )
         ]
         for listener in self._listeners:
@@ -62,7 +62,7 @@ class Faults:
             event.remove(*listener)
 
     @contextmanager
-    def dying(self, at: int | None) -> Iterator[None]:
+    def crashing(self, at: int | None) -> Iterator[None]:
         """Let the process die before its ``at``-th statement, where a commit counts as one; None disables this."""
         self._statements_left = at
         try:
@@ -93,9 +93,9 @@ class Faults:
             raise Killed
 
 
-def heal(party: Party) -> int:
+def replay_all_dead_letters(harness: ServiceHarness) -> int:
     """Replay all dead letters of a service, and return their number."""
-    dead = party.rows("parked_records", state="dead")
+    dead = harness.rows("parked_records", state="dead")
     for row in dead:
-        assert party.http.post(f"/manage/dead-letters/{row.parking_id}/replay").status_code == 202
+        assert harness.http.post(f"/manage/dead-letters/{row.parking_id}/replay").status_code == 202
     return len(dead)

@@ -8,7 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 
 
-class Served:
+class AppServer:
     """An app under uvicorn on a free port of 127.0.0.1."""
 
     def __init__(self, app: FastAPI) -> None:

@@ -8,7 +8,7 @@ SEED = chance.SEED
 LONG = 10 if chance.LONG else 1
 
 
-def tries(number: int, *, steps: int = 50, shrink: bool = True) -> settings:
+def example_settings(number: int, *, steps: int = 50, shrink: bool = True) -> settings:
     """Return the settings for a number of examples; the long run has ten times as many.
 
     Parameters

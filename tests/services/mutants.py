@@ -10,11 +10,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, Engine, Table
 
-from labservices.faults.teaching import (
+from labservices.faults.switches import (
     NoInbox,
     UnguardedTransaction,
     drop_unique_keys,
-    put_unique_keys_back,
+    restore_unique_keys,
     without_guards,
 )
 from labservices.inventory import domain as inventory
@@ -58,8 +58,8 @@ class Mutant:
 
 
 def inbox_off(world: World, patch: Patch) -> None:
-    for name, party in world.parties.items():
-        patch.setattr(party.runtime.handling, "_inbox", NoInbox(name))
+    for name, harness in world.harnesses.items():
+        patch.setattr(harness.runtime.handling, "_inbox", NoInbox(name))
 
 
 class OwnInbox(Inbox):
@@ -69,36 +69,36 @@ class OwnInbox(Inbox):
         super().__init__(consumer)
         self._engine = engine
 
-    def admit(self, connection: Connection, envelope: Envelope, *, is_its_turn: bool = False) -> Admission:
+    def admit(self, connection: Connection, envelope: Envelope, *, is_first_parked: bool = False) -> Admission:
         with self._engine.begin() as own:
-            return super().admit(own, envelope, is_its_turn=is_its_turn)
+            return super().admit(own, envelope, is_first_parked=is_first_parked)
 
 
 def inbox_committed_first(world: World, patch: Patch) -> None:
-    for name, party in world.parties.items():
-        patch.setattr(party.runtime.handling, "_inbox", OwnInbox(name, party.runtime.database.engine))
+    for name, harness in world.harnesses.items():
+        patch.setattr(harness.runtime.handling, "_inbox", OwnInbox(name, harness.runtime.database.engine))
 
 
 class ImpatientInbox(Inbox):
     """Lets events overtake the parked events before them."""
 
-    def admit(self, connection: Connection, envelope: Envelope, *, is_its_turn: bool = False) -> Admission:
-        return super().admit(connection, envelope, is_its_turn=True)
+    def admit(self, connection: Connection, envelope: Envelope, *, is_first_parked: bool = False) -> Admission:
+        return super().admit(connection, envelope, is_first_parked=True)
 
 
 def overtaking(world: World, patch: Patch) -> None:
-    for name, party in world.parties.items():
-        patch.setattr(party.runtime.handling, "_inbox", ImpatientInbox(name))
+    for name, harness in world.harnesses.items():
+        patch.setattr(harness.runtime.handling, "_inbox", ImpatientInbox(name))
 
 
 # --- guards and the single transaction
 
 
 def guards_removed(world: World, patch: Patch) -> None:
-    for party in world.parties.values():
-        drop_unique_keys(party.runtime.database.engine, party.service)
-        patch.setattr(party.runtime.database, "_make_transaction", UnguardedTransaction)
-        handling = party.runtime.handling
+    for harness in world.harnesses.values():
+        drop_unique_keys(harness.runtime.database.engine, harness.service)
+        patch.setattr(harness.runtime.database, "_make_transaction", UnguardedTransaction)
+        handling = harness.runtime.handling
         patch.setattr(handling, "_call", partial(without_guards, handling._call))
 
 
@@ -114,23 +114,23 @@ class HastyOutbox(Outbox):
             return super().add(own, event, cause)
 
 
-def outbox_apart(world: World, patch: Patch) -> None:
-    for name, party in world.parties.items():
-        database = party.runtime.database
-        outbox = HastyOutbox(name, party.service.tables.tables["outbox"], database.engine)
+def outbox_in_separate_transaction(world: World, patch: Patch) -> None:
+    for name, harness in world.harnesses.items():
+        database = harness.runtime.database
+        outbox = HastyOutbox(name, harness.service.tables.tables["outbox"], database.engine)
         patch.setattr(database, "_outbox", outbox)
 
 
 # --- compensations
 
 
-def forget(domain: Any, status: str) -> Callable[[World, Patch], None]:
+def ignore_error_events(domain: Any, status: str) -> Callable[[World, Patch], None]:
     """Let a service ignore error events while its row has this status."""
     undo = domain.undo
     return lambda _, patch: patch.setattr(domain, "undo", lambda now: None if now == status else undo(now))
 
 
-def refund_only_said(world: World, patch: Patch) -> None:
+def refund_published_without_effect(world: World, patch: Patch) -> None:
     move = payment_handlers._move_money
 
     def move_but_no_refund(tx: Transaction, row: Any, effect: str, cents: int) -> None:
@@ -140,7 +140,7 @@ def refund_only_said(world: World, patch: Patch) -> None:
     patch.setattr(payment_handlers, "_move_money", move_but_no_refund)
 
 
-def release_only_said(world: World, patch: Patch) -> None:
+def release_published_without_effect(world: World, patch: Patch) -> None:
     move = inventory_handlers._move_stock
 
     def move_but_no_release(tx: Transaction, event: Event, effect: str, wanted: dict[str, int]) -> None:
@@ -150,13 +150,13 @@ def release_only_said(world: World, patch: Patch) -> None:
     patch.setattr(inventory_handlers, "_move_stock", move_but_no_release)
 
 
-def tombstone_forgotten(world: World, patch: Patch) -> None:
+def no_tombstone(world: World, patch: Patch) -> None:
     """Let an error event about an order that a service does not know leave no tombstone."""
     for name, table in (("inventory", "reservations"), ("payment", "payments"), ("shipping", "shipments")):
-        party = world.parties[name]
-        handlers = party.service.handlers
+        harness = world.harnesses[name]
+        handlers = harness.service.handlers
         for kind in [kind for kind in handlers if issubclass(kind, ErrorEvent)]:
-            known = party.service.tables.tables[table]
+            known = harness.service.tables.tables[table]
             patch.setitem(handlers, kind, partial(_only_if_known, known, handlers[kind]))
 
 
@@ -169,17 +169,17 @@ def _only_if_known(table: Table, handler: Handler, tx: Transaction, event: Event
 
 
 def cancelled_at_once(world: World, patch: Patch) -> None:
-    patch.setattr(order, "_all_is_undone", lambda known: True)
+    patch.setattr(order, "_all_undone", lambda known: True)
 
 
-def unseen_success_forgotten(world: World, patch: Patch) -> None:
+def unseen_success_ignored(world: World, patch: Patch) -> None:
     """Wait only for the undo of those successes that have arrived."""
 
     def all_is_undone(known: Any) -> bool:
-        ended = any(step.failure.type() in known for step in order.STEPS) or order.STEPS[-1].success.type() in known
-        return ended and all(step.undo.type() in known for step in order.STEPS if step.success.type() in known)
+        stopping = any(step.failure.type() in known for step in order.STEPS) or order.STEPS[-1].success.type() in known
+        return stopping and all(step.undo.type() in known for step in order.STEPS if step.success.type() in known)
 
-    patch.setattr(order, "_all_is_undone", all_is_undone)
+    patch.setattr(order, "_all_undone", all_is_undone)
 
 
 def cancelled_after_the_pivot(world: World, patch: Patch) -> None:
@@ -206,38 +206,40 @@ def success_does_not_wait(world: World, patch: Patch) -> None:
 class OffsetFirst(Broker):
     """Its consumers commit the offset of a record before they handle it."""
 
-    def deliver(self, lane: Lane, *, dies_at: int | None = None) -> None:
-        super().deliver(lane, dies_at=dies_at)
-        if dies_at is not None:
+    def deliver(self, lane: Lane, *, crash_at: int | None = None) -> None:
+        super().deliver(lane, crash_at=crash_at)
+        if crash_at is not None:
             self._committed[lane] += 1
 
 
-def by_turns(order: int, record: int) -> int:
+def round_robin(order: int, record: int) -> int:
     """Assign records to the partitions in turn, regardless of their order."""
     return record % PARTITIONS
 
 
-LOST = {"orders_are_terminal", "goods_have_left_or_are_free", "each_event_is_in_each_inbox_once"}
+LOST = {"orders_are_terminal", "goods_are_shipped_or_released", "each_event_is_in_each_inbox_once"}
 TERMINAL = "orders_are_terminal"
-STORY = "deeds_and_words_agree"
-OWED = "nothing_is_owed_once_an_order_is_final"
+AGREEMENT = "status_effects_and_events_agree"
+SETTLED = "terminal_orders_are_settled"
 MUTANTS: dict[str, Mutant] = {
     "inbox off": Mutant({"each_event_is_in_each_inbox_once"}, inbox_off),
     "inbox committed first": Mutant(LOST, inbox_committed_first),
-    "a parked record is overtaken": Mutant({"events_are_taken_in_the_order_of_their_arrival"}, overtaking),
-    "guards removed": Mutant({"each_effect_is_taken_once", "each_service_has_one_row_per_order"}, guards_removed),
-    "outbox apart from the transaction": Mutant({STORY}, outbox_apart),
-    "refund forgotten": Mutant({TERMINAL}, forget(payment, "COMPLETED")),
-    "refund only said": Mutant({STORY}, refund_only_said),
-    "release forgotten": Mutant({TERMINAL}, forget(inventory, "RESERVED")),
-    "release only said": Mutant({STORY}, release_only_said),
-    "tombstone forgotten": Mutant({TERMINAL}, tombstone_forgotten),
-    "cancelled at once": Mutant({OWED}, cancelled_at_once),
-    "an unseen success forgotten": Mutant({OWED}, unseen_success_forgotten),
-    "cancelled after the pivot": Mutant({"a_cancel_is_taken_before_the_pivot_only"}, cancelled_after_the_pivot),
-    "a success does not wait": Mutant({"histories_read_as_the_contract_says", OWED}, success_does_not_wait),
+    "a parked record is overtaken": Mutant({"events_are_handled_in_order_of_arrival"}, overtaking),
+    "guards removed": Mutant({"each_effect_is_applied_once", "each_service_has_one_row_per_order"}, guards_removed),
+    "outbox apart from the transaction": Mutant({AGREEMENT}, outbox_in_separate_transaction),
+    "refund forgotten": Mutant({TERMINAL}, ignore_error_events(payment, "COMPLETED")),
+    "refund only said": Mutant({AGREEMENT}, refund_published_without_effect),
+    "release forgotten": Mutant({TERMINAL}, ignore_error_events(inventory, "RESERVED")),
+    "release only said": Mutant({AGREEMENT}, release_published_without_effect),
+    "tombstone forgotten": Mutant({TERMINAL}, no_tombstone),
+    "cancelled at once": Mutant({SETTLED}, cancelled_at_once),
+    "an unseen success forgotten": Mutant({SETTLED}, unseen_success_ignored),
+    "cancelled after the pivot": Mutant({"cancel_is_accepted_only_before_the_pivot"}, cancelled_after_the_pivot),
+    "a success does not wait": Mutant({"histories_follow_the_contract", SETTLED}, success_does_not_wait),
     "offset committed first": Mutant(LOST, broker=OffsetFirst),
-    "partitioner changed": Mutant({"records_of_an_order_lie_together"}, broker=partial(Broker, partition=by_turns)),
+    "partitioner changed": Mutant(
+        {"records_of_an_order_share_a_partition"}, broker=partial(Broker, partition=round_robin)
+    ),
 }
 
 
@@ -250,5 +252,5 @@ def seeded(mutant: Mutant, world: World) -> Iterator[None]:
             yield
     finally:
         world.reset()
-        for party in world.parties.values():
-            put_unique_keys_back(party.runtime.database.engine, party.service)
+        for harness in world.harnesses.values():
+            restore_unique_keys(harness.runtime.database.engine, harness.service)

@@ -3,14 +3,16 @@
 from collections import Counter
 
 from labservices.messaging.record import Record
-from labstack.consistency.evidence import Evidence, _look_at_database
-from labstack.consistency.invariants import Verdict, judge
+from labstack.consistency.evidence import Evidence, _read_database
+from labstack.consistency.invariants import Verdict, check_invariants
 from tests.services.world import World
 
 
-def ask_the_referee(world: World, records: list[Record]) -> list[Verdict]:
+def run_referee(world: World, records: list[Record]) -> list[Verdict]:
     """Check every invariant, as for a lab at rest."""
-    seen = {name: _look_at_database(party.runtime.settings.database_url, name) for name, party in world.parties.items()}
+    seen = {
+        name: _read_database(harness.runtime.settings.database_url, name) for name, harness in world.harnesses.items()
+    }
     evidence = Evidence(
         tables={name: look.tables for name, look in seen.items()},
         outbox={name: look.outbox for name, look in seen.items()},
@@ -19,4 +21,4 @@ def ask_the_referee(world: World, records: list[Record]) -> list[Verdict]:
         relay_reads=dict.fromkeys(seen, False),
         records=Counter(record.headers["ce_id"] for record in records),
     )
-    return judge(evidence, at_rest=True)
+    return check_invariants(evidence, at_rest=True)

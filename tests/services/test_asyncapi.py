@@ -10,12 +10,12 @@ from tests.services.world import World
 from tools.make_asyncapi import FILE, as_yaml, make_asyncapi
 
 
-def test_the_committed_file_is_what_the_models_make() -> None:
+def test_committed_file_matches_the_models() -> None:
     """The committed file is up to date with the models; if not, run ``python tools/make_asyncapi.py``."""
     assert FILE.read_text(encoding="utf-8") == as_yaml(make_asyncapi())
 
 
-def test_every_reference_leads_somewhere_and_every_event_is_there() -> None:
+def test_every_reference_resolves_and_every_event_has_a_message() -> None:
     """Every reference resolves, and every event has a message."""
     document = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     assert set(document["components"]["messages"]) == set(EVENTS)
@@ -35,7 +35,7 @@ def test_every_reference_leads_somewhere_and_every_event_is_there() -> None:
     check(document)
 
 
-def test_real_events_fit_the_contract(world: World) -> None:
+def test_real_events_validate_against_the_schemas(world: World) -> None:
     """Real events validate against the schemas of the file."""
     document = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     world.place()
@@ -43,8 +43,8 @@ def test_real_events_fit_the_contract(world: World) -> None:
     world.place(rare=5)
     world.settle()
     seen = set()
-    for party in world.parties.values():
-        for row in party.rows("outbox"):
+    for harness in world.harnesses.values():
+        for row in harness.rows("outbox"):
             schema = {"$ref": f"#/components/schemas/{row.type}", "components": document["components"]}
             jsonschema.validate(json.loads(json.dumps(row.payload)), schema)
             seen.add(row.type)

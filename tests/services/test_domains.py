@@ -9,36 +9,36 @@ from labservices.ids import uuid7
 from labservices.inventory import domain as inventory
 from labservices.messaging.events import EVENTS, Line, OrderCreated, error_events_for
 from labservices.order import domain as order
-from labservices.order.domain import STEPS, Answer, Status, cancel, effect_of, what_follows
+from labservices.order.domain import STEPS, Answer, Status, cancel, effect_of, transitions
 from labservices.payment import domain as payment
 from labservices.shipping import domain as shipping
-from labservices.steps import OutOfStep
+from labservices.steps import ContradictingEvent
 
 
-def known(*types: str) -> dict[str, Answer]:
+def known_answers(*types: str) -> dict[str, Answer]:
     return {name: Answer(name, uuid4(), "reason" if "Failed" in name else None) for name in types}
 
 
 @pytest.mark.parametrize("arrived", list(permutations([step.success.type() for step in STEPS])))
-def test_the_same_follows_in_whatever_order_the_answers_came(arrived: tuple[str, ...]) -> None:
+def test_changes_do_not_depend_on_the_order_of_answers(arrived: tuple[str, ...]) -> None:
     """Re-evaluated after each arrival, the changes are the same three in the same order."""
-    status, taken = Status.PENDING, []
+    status, statuses = Status.PENDING, []
     for number in range(1, 4):
-        for change in what_follows(status, known(*arrived[:number])):
-            taken.append(change.status)
+        for change in transitions(status, known_answers(*arrived[:number])):
+            statuses.append(change.status)
             status = change.status
-    assert taken == [Status.RESERVED, Status.PAID, Status.COMPLETED]
+    assert statuses == [Status.RESERVED, Status.PAID, Status.COMPLETED]
 
 
 @pytest.mark.parametrize("status", [Status.COMPLETED, Status.CANCELLED])
-def test_nothing_follows_after_the_end(status: Status) -> None:
+def test_terminal_order_never_changes(status: Status) -> None:
     """A terminal order never changes, whatever answers are known."""
-    assert what_follows(status, known(*EVENTS)) == []
+    assert transitions(status, known_answers(*EVENTS)) == []
 
 
-def test_a_failure_comes_before_a_success() -> None:
+def test_failure_takes_precedence_over_success() -> None:
     """If both a failure and a success are known, the order is cancelled and makes no progress."""
-    changes = what_follows(Status.PENDING, known("InventoryReserved", "PaymentFailed"))
+    changes = transitions(Status.PENDING, known_answers("InventoryReserved", "PaymentFailed"))
     assert [change.status for change in changes] == [Status.CANCELLING]
     assert changes[0].reason == "reason"
 
@@ -58,9 +58,9 @@ def test_a_failure_comes_before_a_success() -> None:
         (["ShipmentScheduled", "InventoryReleased", "PaymentRefunded", "ShipmentCancelled"], True),
     ],
 )
-def test_an_order_is_cancelled_when_the_chain_has_ended_and_all_is_undone(answers: list[str], is_over: bool) -> None:
+def test_order_is_cancelled_once_no_service_holds_stock_or_money(answers: list[str], is_over: bool) -> None:
     """An order becomes CANCELLED only when no service can still hold stock or money."""
-    changes = what_follows(Status.CANCELLING, known(*answers))
+    changes = transitions(Status.CANCELLING, known_answers(*answers))
     assert [change.status for change in changes] == ([Status.CANCELLED] if is_over else [])
 
 
@@ -74,7 +74,7 @@ def test_a_step_has_two_effects() -> None:
 
 
 @pytest.mark.parametrize("status", Status)
-def test_a_cancel_is_decided_by_the_status(status: Status) -> None:
+def test_cancel_depends_on_the_status(status: Status) -> None:
     """A cancel fails after the pivot, has no effect once the order is cancelled, and is valid in other states."""
     if status is Status.COMPLETED:
         with pytest.raises(order.TooLate):
@@ -83,13 +83,13 @@ def test_a_cancel_is_decided_by_the_status(status: Status) -> None:
         assert cancel(status) == (status in (Status.PENDING, Status.RESERVED, Status.PAID))
 
 
-def test_lines_of_one_product_are_added_up() -> None:
+def test_quantities_of_one_product_are_added() -> None:
     """Two lines of three make six."""
     line = Line(sku="mug", quantity=3, unit_price_cents=1)
     assert inventory.quantities([line, line]) == {"mug": 6}
 
 
-def test_just_enough_is_enough() -> None:
+def test_exactly_enough_stock_or_money_suffices() -> None:
     """Exactly enough stock or money suffices; one piece or one cent less does not."""
     assert inventory.reserve(inventory.Status.NEW, {"mug": 2}, {"mug": 2}) == inventory.Reserve()
     assert isinstance(inventory.reserve(inventory.Status.NEW, {"mug": 3}, {"mug": 2}), inventory.Refuse)
@@ -107,15 +107,15 @@ def test_each_step_is_decided_once() -> None:
         assert (shipping.schedule(shipped, "c") is None) == (shipped not in ("NEW", "TOMBSTONE"))
 
 
-def test_what_left_is_not_undone() -> None:
+def test_shipped_goods_are_not_undone() -> None:
     """Shipped goods and a dispatched shipment are behind the pivot and are not undone."""
-    with pytest.raises(OutOfStep):
+    with pytest.raises(ContradictingEvent):
         inventory.undo(inventory.Status.SHIPPED)
-    with pytest.raises(OutOfStep):
+    with pytest.raises(ContradictingEvent):
         shipping.undo(shipping.Status.DISPATCHED)
 
 
-def test_error_events_reach_everyone_but_their_writer() -> None:
+def test_error_events_reach_every_service_except_the_publisher() -> None:
     """The order's two error events reach all three services; a service's own failure reaches the other two."""
     assert {event.type() for event in error_events_for("payment")} == {
         "OrderCancelRequested",
@@ -125,7 +125,7 @@ def test_error_events_reach_everyone_but_their_writer() -> None:
     }
 
 
-def test_ids_sort_by_the_time_they_were_made() -> None:
+def test_ids_sort_by_creation_time() -> None:
     """Ids are UUIDs of version 7, and each is greater than the one before."""
     ids = [uuid7() for _ in range(5000)]
     assert ids == sorted(set(ids))

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, seed
 from hypothesis import strategies as st
 
-from tests.services.luck import SEED, tries
-from tests.services.test_fuzz_records import junk, raw, spoil
-from tests.services.test_http import is_problem
+from tests.services.luck import SEED, example_settings
+from tests.services.test_fuzz_records import corrupt, junk, raw
+from tests.services.test_http import assert_problem
 from tests.services.world import World
 
 BODIES: dict[str, Any] = {
@@ -39,7 +39,7 @@ header_values = st.binary(max_size=300).map(lambda value: re.sub(rb"[^\t\x20-\x7
 texts = st.text(max_size=80) | st.sampled_from(["\0", "..", "%", "' OR 1=1", "-1", "0", "9" * 30, "NaN", "x" * 5000])
 
 
-def calls(document: dict[str, Any]) -> list[tuple[str, str]]:
+def operations_of(document: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the operations of an API, as method and path."""
     found = [(method.upper(), path) for path, methods in document["paths"].items() for method in methods]
     assert {path for method, path in found if "requestBody" in document["paths"][path][method.lower()]} <= set(BODIES)
@@ -47,9 +47,9 @@ def calls(document: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 @st.composite
-def requests(draw: st.DrawFn, those: list[tuple[str, str]], ids: list[str]) -> dict[str, Any]:
+def requests(draw: st.DrawFn, operations: list[tuple[str, str]], ids: list[str]) -> dict[str, Any]:
     """Generate a request that is slightly wrong."""
-    method, path = draw(st.sampled_from(those))
+    method, path = draw(st.sampled_from(operations))
     if draw(st.integers(0, 9)) == 0:
         method = draw(st.sampled_from(METHODS))
     url = re.sub(r"{\w+}", lambda _: quote(draw(st.sampled_from(ids) | texts), safe=""), path)
@@ -59,33 +59,33 @@ def requests(draw: st.DrawFn, those: list[tuple[str, str]], ids: list[str]) -> d
     )
     body = deepcopy(BODIES.get(path, {}))
     for _ in range(draw(st.integers(0, 2))):
-        body = spoil(draw, body)
+        body = corrupt(draw, body)
     content = draw(st.just(json.dumps(body).encode()) | junk.map(lambda value: json.dumps(value).encode()) | raw)
     headers["Content-Type"] = draw(st.just(b"application/json") | header_values)
     return {"method": method, "url": url, "params": parameters, "headers": headers, "content": content}
 
 
 @pytest.mark.parametrize("service", ["order", "inventory", "payment", "shipping"])
-def test_no_request_makes_a_service_fail(world: World, service: str) -> None:
+def test_malformed_requests_never_cause_a_5xx(world: World, service: str) -> None:
     """No response is a 5xx, and each error is a problem with type, title, status and detail."""
     world.place()
     world.place(destination="utopia")
     world.settle()
-    http = world.parties[service].http
+    http = world.harnesses[service].http
     tables = {"order": "orders", "inventory": "reservations", "payment": "payments", "shipping": "shipments"}
-    ids = [str(row[0]) for name, table in tables.items() for row in world.parties[name].rows(table)]
+    ids = [str(row[0]) for name, table in tables.items() for row in world.harnesses[name].rows(table)]
     ids += ["mug", "ada", "1", "COMPLETED"]
     seen = set()
 
     @seed(SEED)
-    @tries(200)
-    @given(request=requests(calls(http.get("/openapi.json").json()), ids))
-    def ask(request: dict[str, Any]) -> None:
+    @example_settings(200)
+    @given(request=requests(operations_of(http.get("/openapi.json").json()), ids))
+    def send(request: dict[str, Any]) -> None:
         answer = http.request(**request)
         seen.add(answer.status_code)
         assert answer.status_code < 500, answer.text
         if answer.status_code >= 400 and request["method"] != "HEAD":
-            is_problem(answer, answer.status_code)
+            assert_problem(answer, answer.status_code)
 
-    ask()
+    send()
     assert {200, 404, 405, 422} <= seen

@@ -17,19 +17,19 @@ from labservices.messaging import parking
 from labservices.messaging.events import EVENTS
 from labservices.messaging.handling import Outcome
 from labservices.messaging.record import read_message
-from tests.services.books import read_all
-from tests.services.luck import SEED, tries
+from tests.services.books import read_snapshot
+from tests.services.luck import SEED, example_settings
 from tests.services.oracle import balances_add_up, no_balance_is_below_zero, stock_adds_up, stock_is_within_bounds
-from tests.services.test_handlers import of
-from tests.services.test_parking import Topic, try_all
-from tests.services.world import World, a_new_order, record_of
+from tests.services.test_handlers import make_event
+from tests.services.test_parking import FakeDeadLetterTopic, retry_all
+from tests.services.world import World, make_order_created, record_of
 
 Headers = list[tuple[str, bytes | None]]
 
 HEADERS = ["ce_id", "ce_type", "ce_dataschema", "ce_source", "traceparent", "causation_id", "x"]
 TOPICS = sorted({event.topic for event in EVENTS.values()})
-SOLVENT = (stock_is_within_bounds, stock_adds_up, balances_add_up, no_balance_is_below_zero)
-NOTHING = object()
+INVARIANTS = (stock_is_within_bounds, stock_adds_up, balances_add_up, no_balance_is_below_zero)
+REMOVED = object()
 NEXT_OFFSET = itertools.count(10**6)
 
 # Longer than the maximum of an entry in PostgreSQL's usual index, even when compressed.
@@ -64,13 +64,13 @@ class RawRecord:
         return str({name: part.args[0] for name, part in vars(self).items()})
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def paths_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the path of every element of a JSON value."""
     if path:
         yield path
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, part in list(parts):
-        yield from places(part, (*path, name))
+        yield from paths_in(part, (*path, name))
 
 
 def look_up(value: Any, path: tuple[Any, ...]) -> Any:
@@ -78,33 +78,33 @@ def look_up(value: Any, path: tuple[Any, ...]) -> Any:
     return look_up(value[path[0]], path[1:]) if path else value
 
 
-def spoil(draw: st.DrawFn, value: Any) -> Any:
+def corrupt(draw: st.DrawFn, value: Any) -> Any:
     """Replace or remove one element of a JSON value."""
-    there = list(places(value))
-    if not there:
+    paths = list(paths_in(value))
+    if not paths:
         return draw(junk)
-    path = draw(st.sampled_from(there))
-    old, around = look_up(value, path), look_up(value, path[:-1])
+    path = draw(st.sampled_from(paths))
+    old, parent = look_up(value, path), look_up(value, path[:-1])
     alike = numbers if isinstance(old, int) else texts if isinstance(old, str) else junk
-    new = draw(alike | alike | junk | st.just(NOTHING))
-    if new is NOTHING:
-        del around[path[-1]]
+    new = draw(alike | alike | junk | st.just(REMOVED))
+    if new is REMOVED:
+        del parent[path[-1]]
     else:
-        around[path[-1]] = new
+        parent[path[-1]] = new
     return value
 
 
 @st.composite
-def spoilt_records(draw: st.DrawFn) -> RawRecord:
+def corrupted_records(draw: st.DrawFn) -> RawRecord:
     """Generate an event of the saga, and spoil some of it."""
-    good = record_of(of(a_new_order(), draw(st.sampled_from(list(EVENTS.values())))))
+    good = record_of(make_event(make_order_created(), draw(st.sampled_from(list(EVENTS.values())))))
     key: bytes | None = (good.key or "").encode()
     value, topic = good.value or b"", good.topic
     headers: dict[str, bytes | None] = {name: text.encode() for name, text in good.headers.items()}
     for what in draw(st.lists(st.sampled_from(["a field", "a field", "value", "header", "key", "topic"]), max_size=2)):
         match what:
             case "a field":
-                value = json.dumps(spoil(draw, json.loads(good.value or b""))).encode()
+                value = json.dumps(corrupt(draw, json.loads(good.value or b""))).encode()
             case "value":
                 value = draw(bodies | raw)
             case "header":
@@ -118,7 +118,7 @@ def spoilt_records(draw: st.DrawFn) -> RawRecord:
     return RawRecord(topic, key, value, list(headers.items()))
 
 
-wild_records = st.builds(
+random_records = st.builds(
     RawRecord,
     topic=st.sampled_from([*TOPICS, "x"]),
     key=st.none() | raw,
@@ -131,33 +131,33 @@ wild_records = st.builds(
 )
 
 
-@pytest.mark.parametrize("records", [spoilt_records(), wild_records], ids=["spoilt", "wild"])
+@pytest.mark.parametrize("records", [corrupted_records(), random_records], ids=["corrupted", "random"])
 def test_no_record_stops_a_consumer(
     world: World, monkeypatch: pytest.MonkeyPatch, records: st.SearchStrategy[RawRecord]
 ) -> None:
     """Each record is handled, ignored, or parked and dead-lettered; it can be listed, and the next one is handled."""
     monkeypatch.setattr(parking, "RETRY_FIRST", 0.0)
-    for party in world.parties.values():
-        monkeypatch.setattr(party.runtime.handling, "_dead_letters", Topic())
+    for harness in world.harnesses.values():
+        monkeypatch.setattr(harness.runtime.handling, "_dead_letters", FakeDeadLetterTopic())
     seen = set()
 
     @seed(SEED)
-    @tries(75)
+    @example_settings(75)
     @given(record=records)
-    def hand_over(record: RawRecord) -> None:
+    def handle_record(record: RawRecord) -> None:
         world.reset()
-        for party in world.parties.values():
-            outcome = party.runtime.handling.handle(read_message(cast(Message, record)))
-            parked = try_all(party)
+        for harness in world.harnesses.values():
+            outcome = harness.runtime.handling.handle(read_message(cast(Message, record)))
+            parked = retry_all(harness)
             seen.add(outcome)
             assert outcome in (Outcome.HANDLED, Outcome.IGNORED, Outcome.FAILED)
             assert (outcome is Outcome.FAILED) == bool(parked)
             assert not parked or parked[-1] is Outcome.DEAD
-            listing = party.http.get("/manage/parked-records")
+            listing = harness.http.get("/manage/parked-records")
             assert (listing.status_code, len(listing.json()["items"])) == (200, bool(parked))
-        assert world.inventory.take(a_new_order()) is Outcome.HANDLED
-        assert [judge.__name__ for judge in SOLVENT if list(judge(read_all(world)))] == []
+        assert world.inventory.handle(make_order_created()) is Outcome.HANDLED
+        assert [invariant.__name__ for invariant in INVARIANTS if list(invariant(read_snapshot(world)))] == []
 
-    hand_over()
+    handle_record()
     assert {Outcome.IGNORED, Outcome.FAILED} <= seen
-    assert Outcome.HANDLED in seen or records is wild_records
+    assert Outcome.HANDLED in seen or records is random_records

@@ -28,10 +28,10 @@ from labservices.messaging.events import (
 )
 from labservices.messaging.handling import Outcome
 from labservices.steps import GuardFailed
-from tests.services.world import Party, World, a_new_order
+from tests.services.world import ServiceHarness, World, make_order_created
 
 
-def of(order: Event, kind: type[Event]) -> Any:
+def make_event(order: Event, kind: type[Event]) -> Any:
     """Return an event of another type about the order, with the fields that it needs."""
     more: dict[str, Any] = {
         "reservation_id": uuid4(),
@@ -54,85 +54,87 @@ STEPS = [
 EFFECTS = {"inventory": "stock_movements", "payment": "ledger_entries", "shipping": "carrier_bookings"}
 
 
-def effects(party: Party, order: Event) -> list[str]:
-    return [row.effect for row in party.rows(EFFECTS[party.service.name], order_id=order.order_id)]
+def effects(harness: ServiceHarness, order: Event) -> list[str]:
+    return [row.effect for row in harness.rows(EFFECTS[harness.service.name], order_id=order.order_id)]
 
 
-@pytest.mark.parametrize(("name", "asks", "succeeds", "fails", "undoes"), STEPS)
-class TestAStep:
+@pytest.mark.parametrize(("name", "command", "success", "failure", "undo"), STEPS)
+class TestStep:
     """Properties that all three steps share."""
 
-    def test_it_answers_once(self, world: World, name: str, asks: Any, succeeds: Any, fails: Any, undoes: Any) -> None:
+    def test_repeated_command_is_answered_once(
+        self, world: World, name: str, command: Any, success: Any, failure: Any, undo: Any
+    ) -> None:
         """The same record again is a duplicate; the same command under another id has no effect either."""
-        party, order, event_id = world.parties[name], a_new_order(), uuid4()
-        assert party.take(of(order, asks), event_id) is Outcome.HANDLED
-        assert party.take(of(order, asks), event_id) is Outcome.DUPLICATE
-        assert party.take(of(order, asks)) is Outcome.HANDLED
-        assert party.said() == [succeeds.type()]
-        assert len(effects(party, order)) == 1
-        assert len(party.rows("inbox")) == 2
+        harness, order, event_id = world.harnesses[name], make_order_created(), uuid4()
+        assert harness.handle(make_event(order, command), event_id) is Outcome.HANDLED
+        assert harness.handle(make_event(order, command), event_id) is Outcome.DUPLICATE
+        assert harness.handle(make_event(order, command)) is Outcome.HANDLED
+        assert harness.published() == [success.type()]
+        assert len(effects(harness, order)) == 1
+        assert len(harness.rows("inbox")) == 2
 
-    def test_every_error_event_undoes_it_once(
-        self, world: World, name: str, asks: Any, succeeds: Any, fails: Any, undoes: Any
+    def test_error_events_undo_a_step_once(
+        self, world: World, name: str, command: Any, success: Any, failure: Any, undo: Any
     ) -> None:
         """One undo follows, whichever error event is first and however many there are."""
-        party = world.parties[name]
+        harness = world.harnesses[name]
         for first in error_events_for(name):
-            order = a_new_order()
-            party.take(of(order, asks))
+            order = make_order_created()
+            harness.handle(make_event(order, command))
             for error in [first, *error_events_for(name)]:
-                party.take(of(order, error))
-            assert party.said(order.order_id) == [succeeds.type(), undoes.type()]
-            assert len(effects(party, order)) == 2
+                harness.handle(make_event(order, error))
+            assert harness.published(order.order_id) == [success.type(), undo.type()]
+            assert len(effects(harness, order)) == 2
 
-    def test_asked_after_a_cancel_it_refuses(
-        self, world: World, name: str, asks: Any, succeeds: Any, fails: Any, undoes: Any
+    def test_command_after_a_cancel_fails(
+        self, world: World, name: str, command: Any, success: Any, failure: Any, undo: Any
     ) -> None:
         """A cancel leaves a tombstone and publishes no event; the command that follows is answered with the failure."""
-        party, order = world.parties[name], a_new_order()
-        party.take(of(order, OrderCancelRequested))
-        assert party.said() == []
-        party.take(of(order, asks))
-        party.take(of(order, asks))
-        party.take(of(order, OrderTimedOut))
-        assert party.said() == [fails.type()]
-        assert party.rows("outbox")[0].payload["reason"] == "order_cancelled"
-        assert effects(party, order) == []
+        harness, order = world.harnesses[name], make_order_created()
+        harness.handle(make_event(order, OrderCancelRequested))
+        assert harness.published() == []
+        harness.handle(make_event(order, command))
+        harness.handle(make_event(order, command))
+        harness.handle(make_event(order, OrderTimedOut))
+        assert harness.published() == [failure.type()]
+        assert harness.rows("outbox")[0].payload["reason"] == "order_cancelled"
+        assert effects(harness, order) == []
 
-    def test_asked_after_its_undo_it_does_nothing(
-        self, world: World, name: str, asks: Any, succeeds: Any, fails: Any, undoes: Any
+    def test_command_after_the_undo_has_no_effect(
+        self, world: World, name: str, command: Any, success: Any, failure: Any, undo: Any
     ) -> None:
         """A command that is replayed after the undo does not repeat the effect."""
-        party, order = world.parties[name], a_new_order()
-        for event in (asks, OrderCancelRequested, asks):
-            party.take(of(order, event))
-        assert party.said() == [succeeds.type(), undoes.type()]
+        harness, order = world.harnesses[name], make_order_created()
+        for event in (command, OrderCancelRequested, command):
+            harness.handle(make_event(order, event))
+        assert harness.published() == [success.type(), undo.type()]
 
-    def test_two_consumers_at_once_make_one_effect(
-        self, world: World, name: str, asks: Any, succeeds: Any, fails: Any, undoes: Any
+    def test_concurrent_consumers_have_one_effect(
+        self, world: World, name: str, command: Any, success: Any, failure: Any, undo: Any
     ) -> None:
         """The same record and the same command under other ids, handled at once, have one effect and one answer."""
-        party, order, event_id = world.parties[name], a_new_order(), uuid4()
+        harness, order, event_id = world.harnesses[name], make_order_created(), uuid4()
         outcomes: list[Outcome] = []
         together = threading.Barrier(6)
 
-        def take(an_id: UUID) -> None:
+        def handle(an_id: UUID) -> None:
             together.wait(10)
-            outcomes.append(party.take(of(order, asks), an_id))
+            outcomes.append(harness.handle(make_event(order, command), an_id))
 
         ids = [event_id] * 3 + [uuid4() for _ in range(3)]
-        threads = [threading.Thread(target=take, args=(one,)) for one in ids]
+        threads = [threading.Thread(target=handle, args=(one,)) for one in ids]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(30)
         assert sorted(outcomes) == [Outcome.DUPLICATE] * 2 + [Outcome.HANDLED] * 4
-        assert party.said() == [succeeds.type()]
-        assert len(effects(party, order)) == 1
+        assert harness.published() == [success.type()]
+        assert len(effects(harness, order)) == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "asks", "other", "reason"),
+    ("name", "command", "other", "reason"),
     [
         (
             "inventory",
@@ -152,17 +154,17 @@ class TestAStep:
         ("shipping", PaymentCompleted, {"destination": "nowhere"}, "no_carrier"),
     ],
 )
-def test_a_refusal_says_why_and_leaves_no_effect(
-    world: World, name: str, asks: type[Event], other: dict[str, Any], reason: str
+def test_failure_has_a_reason_and_no_effect(
+    world: World, name: str, command: type[Event], other: dict[str, Any], reason: str
 ) -> None:
     """The failure follows from the data, and a later error event finds nothing to undo."""
-    order = a_new_order(**other)
-    party = world.parties[name]
-    party.take(of(order, asks))
-    party.take(of(order, OrderCancelRequested))
-    [row] = party.rows("outbox")
+    order = make_order_created(**other)
+    harness = world.harnesses[name]
+    harness.handle(make_event(order, command))
+    harness.handle(make_event(order, OrderCancelRequested))
+    [row] = harness.rows("outbox")
     assert row.payload["reason"] == reason
-    assert effects(party, order) == []
+    assert effects(harness, order) == []
 
 
 def test_goods_are_reserved_all_or_none(world: World) -> None:
@@ -176,44 +178,44 @@ def test_goods_are_reserved_all_or_none(world: World) -> None:
 
 def test_the_last_piece_goes_to_one_of_two_orders(world: World) -> None:
     """If two orders reserve the last piece concurrently, one of them gets it."""
-    orders = [a_new_order(items=[Line(sku="rare", quantity=1, unit_price_cents=1)]) for _ in range(2)]
-    threads = [threading.Thread(target=world.inventory.take, args=(order,)) for order in orders]
+    orders = [make_order_created(items=[Line(sku="rare", quantity=1, unit_price_cents=1)]) for _ in range(2)]
+    threads = [threading.Thread(target=world.inventory.handle, args=(order,)) for order in orders]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert sorted(world.inventory.said()) == ["InventoryReservationFailed", "InventoryReserved"]
+    assert sorted(world.inventory.published()) == ["InventoryReservationFailed", "InventoryReserved"]
     assert world.stock("rare") == (1, 1, 0)
 
 
-@pytest.mark.parametrize(("name", "asks"), [("inventory", OrderCreated), ("shipping", PaymentCompleted)])
-def test_completion_is_taken_once_and_then_nothing_is_undone(world: World, name: str, asks: type[Event]) -> None:
+@pytest.mark.parametrize(("name", "command"), [("inventory", OrderCreated), ("shipping", PaymentCompleted)])
+def test_completion_is_applied_once_and_is_final(world: World, name: str, command: type[Event]) -> None:
     """OrderCompleted has one effect; an error event after it is impossible and is not handled."""
-    party, order = world.parties[name], a_new_order()
-    for event in (asks, OrderCompleted, OrderCompleted):
-        party.take(of(order, event))
-    assert len(effects(party, order)) == 2
-    assert party.take(of(order, OrderCancelRequested)) is Outcome.FAILED
-    assert "OutOfStep" in party.errors()[0]
+    harness, order = world.harnesses[name], make_order_created()
+    for event in (command, OrderCompleted, OrderCompleted):
+        harness.handle(make_event(order, event))
+    assert len(effects(harness, order)) == 2
+    assert harness.handle(make_event(order, OrderCancelRequested)) is Outcome.FAILED
+    assert "ContradictingEvent" in harness.errors()[0]
 
 
 @pytest.mark.parametrize("name", ["inventory", "shipping"])
-def test_completion_of_what_was_not_done_is_not_handled(world: World, name: str) -> None:
+def test_completion_without_the_step_before_it_is_not_handled(world: World, name: str) -> None:
     """OrderCompleted without the step before it raises, and leaves neither a row nor an inbox entry."""
-    party = world.parties[name]
-    assert party.take(of(a_new_order(), OrderCompleted)) is Outcome.FAILED
-    assert "OutOfStep" in party.errors()[0]
-    assert party.rows("inbox") == []
-    assert party.rows("reservations" if name == "inventory" else "shipments") == []
+    harness = world.harnesses[name]
+    assert harness.handle(make_event(make_order_created(), OrderCompleted)) is Outcome.FAILED
+    assert "ContradictingEvent" in harness.errors()[0]
+    assert harness.rows("inbox") == []
+    assert harness.rows("reservations" if name == "inventory" else "shipments") == []
 
 
-class TestTheOrder:
+class TestOrder:
     """The reaction of the order to the answers."""
 
-    def of_placed(self, world: World) -> OrderCreated:
+    def placed_order(self, world: World) -> OrderCreated:
         order_id = world.place()
         payload = world.order.rows("outbox", aggregateid=order_id)[0].payload
-        return a_new_order(order_id=order_id, total_cents=payload["total_cents"])
+        return make_order_created(order_id=order_id, total_cents=payload["total_cents"])
 
     @pytest.mark.parametrize(
         "arrivals",
@@ -226,23 +228,23 @@ class TestTheOrder:
             [ShipmentScheduled, PaymentCompleted, InventoryReserved],
         ],
     )
-    def test_successes_in_any_order_read_alike(self, world: World, arrivals: list[type[Event]]) -> None:
+    def test_successes_in_any_order_have_the_same_history(self, world: World, arrivals: list[type[Event]]) -> None:
         """A success that overtakes its predecessor waits, and the history then names its own event."""
-        order = self.of_placed(world)
+        order = self.placed_order(world)
         ids = {kind: uuid4() for kind in arrivals}
         for kind in arrivals:
-            world.order.take(of(order, kind), ids[kind])
+            world.order.handle(make_event(order, kind), ids[kind])
         assert world.history(order.order_id) == ["PENDING", "RESERVED", "PAID", "COMPLETED"]
         events = [row.event_id for row in world.order.rows("order_history")][1:]
         assert events == [ids[InventoryReserved], ids[PaymentCompleted], ids[ShipmentScheduled]]
-        assert world.order.said() == ["OrderCreated", "OrderCompleted"]
+        assert world.order.published() == ["OrderCreated", "OrderCompleted"]
         assert world.order.rows("outbox")[-1].causation_id == ids[ShipmentScheduled]
 
-    def test_an_answer_counts_once(self, world: World) -> None:
+    def test_repeated_answers_change_nothing(self, world: World) -> None:
         """The same answer under another id, and a second answer of the same step, change nothing."""
-        order = self.of_placed(world)
+        order = self.placed_order(world)
         for kind in (InventoryReserved, InventoryReserved, InventoryReservationFailed):
-            assert world.order.take(of(order, kind)) is Outcome.HANDLED
+            assert world.order.handle(make_event(order, kind)) is Outcome.HANDLED
         assert world.history(order.order_id) == ["PENDING", "RESERVED"]
         assert [row.effect for row in world.order.rows("order_answers")] == ["inventory answered"]
 
@@ -254,50 +256,50 @@ class TestTheOrder:
             (ShippingFailed, [PaymentRefunded, InventoryReleased]),
         ],
     )
-    def test_it_is_cancelled_once_all_is_undone(
+    def test_order_is_cancelled_once_every_step_is_undone(
         self, world: World, failure: type[ErrorEvent], undos: list[type[Event]]
     ) -> None:
         """A failure proves even unseen successes before it, so their undos are awaited; late answers are recorded."""
-        order = self.of_placed(world)
-        world.order.take(of(order, failure))
+        order = self.placed_order(world)
+        world.order.handle(make_event(order, failure))
         for undo in undos:
             assert world.status(order.order_id) == "CANCELLING"
-            world.order.take(of(order, undo))
+            world.order.handle(make_event(order, undo))
         assert world.history(order.order_id) == ["PENDING", "CANCELLING", "CANCELLED"]
-        assert world.order.said() == ["OrderCreated", "OrderCancelled"]
+        assert world.order.published() == ["OrderCreated", "OrderCancelled"]
         if undos:
-            world.order.take(of(order, InventoryReserved))
+            world.order.handle(make_event(order, InventoryReserved))
             assert world.status(order.order_id) == "CANCELLED"
             assert "InventoryReserved" in [row.type for row in world.order.rows("order_answers")]
 
-    def test_the_first_cause_stays(self, world: World) -> None:
+    def test_first_failure_reason_is_kept(self, world: World) -> None:
         """After a customer's cancel, a later failure does not change the reason."""
-        order = self.of_placed(world)
+        order = self.placed_order(world)
         world.order.http.post(f"/orders/{order.order_id}/cancel")
-        world.order.take(of(order, InventoryReservationFailed))
+        world.order.handle(make_event(order, InventoryReservationFailed))
         found = world.order.http.get(f"/orders/{order.order_id}").json()
         assert (found["status"], found["failure_reason"]) == ("CANCELLED", "cancelled_by_customer")
 
-    def test_a_cancel_that_comes_before_the_last_success_wins(self, world: World) -> None:
+    def test_cancel_before_the_last_success_undoes_every_step(self, world: World) -> None:
         """A shipment scheduled after the cancel ends the chain; the order waits for all three undos."""
-        order = self.of_placed(world)
+        order = self.placed_order(world)
         for kind in (InventoryReserved, PaymentCompleted):
-            world.order.take(of(order, kind))
+            world.order.handle(make_event(order, kind))
         assert world.order.http.post(f"/orders/{order.order_id}/cancel").status_code == 202
         for late in (InventoryReleased, PaymentRefunded, ShipmentScheduled):
-            world.order.take(of(order, late))
+            world.order.handle(make_event(order, late))
             assert world.status(order.order_id) == "CANCELLING"
-        world.order.take(of(order, ShipmentCancelled))
+        world.order.handle(make_event(order, ShipmentCancelled))
         assert world.history(order.order_id) == ["PENDING", "RESERVED", "PAID", "CANCELLING", "CANCELLED"]
 
-    def test_an_order_that_was_never_made_is_not_handled(self, world: World) -> None:
+    def test_answer_about_an_unknown_order_is_parked(self, world: World) -> None:
         """An answer about an unknown order is parked, and has no other effect."""
-        assert world.order.take(of(a_new_order(), InventoryReserved)) is Outcome.FAILED
+        assert world.order.handle(make_event(make_order_created(), InventoryReserved)) is Outcome.FAILED
         assert "UnknownOrder" in world.order.errors()[0]
         assert world.order.rows("inbox") == []
 
 
-def test_a_guarded_move_moves_only_from_the_expected_status(world: World) -> None:
+def test_guarded_transition_requires_the_expected_status(world: World) -> None:
     """If the row has another status, nothing changes and the transaction fails."""
     order_id = world.place()
     table = world.order.service.tables.tables["orders"]
@@ -306,10 +308,10 @@ def test_a_guarded_move_moves_only_from_the_expected_status(world: World) -> Non
     assert world.status(order_id) == "PENDING"
 
 
-def test_the_unique_effect_stands_behind_inbox_and_guard(world: World) -> None:
+def test_unique_key_rejects_a_second_effect(world: World) -> None:
     """Without inbox and guard, the database itself rejects a second capture for an order."""
-    order = a_new_order()
-    world.payment.take(of(order, InventoryReserved))
+    order = make_order_created()
+    world.payment.handle(make_event(order, InventoryReserved))
     [entry] = world.payment.rows("ledger_entries", order_id=order.order_id)
     table = world.payment.service.tables.tables["ledger_entries"]
     again = dict(entry._mapping) | {"entry_id": uuid4()}
@@ -332,7 +334,7 @@ def test_the_unique_effect_stands_behind_inbox_and_guard(world: World) -> None:
         {"aggregateid": None},
     ],
 )
-def test_a_row_that_would_stop_the_relay_is_impossible(world: World, wrong: dict[str, Any]) -> None:
+def test_outbox_constraints_reject_invalid_rows(world: World, wrong: dict[str, Any]) -> None:
     """The outbox's CHECK constraints reject an invalid row from any writer."""
     order_id = world.place()
     [row] = world.order.rows("outbox", aggregateid=order_id)

@@ -9,16 +9,16 @@ import httpx
 import pytest
 
 from labservices.messaging.events import OrderCompleted
-from tests.services.world import World, a_new_order
+from tests.services.world import World, make_order_created
 
 UNKNOWN_ID = "0199d2c4-7a30-7c3e-8f4e-3f1c2b9d8e7a"
 
 
-def a_request(**other: Any) -> dict[str, Any]:
+def order_request(**other: Any) -> dict[str, Any]:
     return {"customer_id": "ada", "destination": "berlin", "items": [{"sku": "mug", "quantity": 2}]} | other
 
 
-def is_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     """Check that a response is a problem as in RFC 9457, and return its body."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
@@ -28,9 +28,9 @@ def is_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     return body
 
 
-def test_a_new_order_is_answered_as_pending(world: World) -> None:
+def test_new_order_is_pending(world: World) -> None:
     """The response is 201 with the order's location, prices and total, identical to a later GET."""
-    answer = world.order.http.post("/orders", json=a_request(items=[{"sku": "mug", "quantity": 2}] * 2))
+    answer = world.order.http.post("/orders", json=order_request(items=[{"sku": "mug", "quantity": 2}] * 2))
     assert answer.status_code == 201
     body = answer.json()
     assert UUID(body["order_id"]).version == 7
@@ -45,43 +45,43 @@ def test_a_new_order_is_answered_as_pending(world: World) -> None:
 @pytest.mark.parametrize(
     ("request_body", "pointer"),
     [
-        (a_request(items=[]), "#/items"),
-        (a_request(items=[{"sku": "mug", "quantity": 0}]), "#/items/0/quantity"),
-        (a_request(items=[{"sku": "mug", "quantity": 1001}]), "#/items/0/quantity"),
-        (a_request(items=[{"sku": "mug", "quantity": "2"}]), "#/items/0/quantity"),
-        (a_request(items=[{"sku": "mug", "quantity": True}]), "#/items/0/quantity"),
-        (a_request(items=[{"sku": "mug", "quantity": 1}] * 51), "#/items"),
-        (a_request(items=[{"sku": "mug", "quantity": 1}, {"sku": "cup", "quantity": 1}]), "#/items/1/sku"),
-        (a_request(items=[{"sku": "mug", "quantity": 1, "price": 1}]), "#/items/0/price"),
-        (a_request(note="quick"), "#/note"),
-        (a_request(customer_id=""), "#/customer_id"),
-        (a_request(customer_id="a\u0000b"), "#/customer_id"),
-        (a_request(destination="x" * 65), "#/destination"),
+        (order_request(items=[]), "#/items"),
+        (order_request(items=[{"sku": "mug", "quantity": 0}]), "#/items/0/quantity"),
+        (order_request(items=[{"sku": "mug", "quantity": 1001}]), "#/items/0/quantity"),
+        (order_request(items=[{"sku": "mug", "quantity": "2"}]), "#/items/0/quantity"),
+        (order_request(items=[{"sku": "mug", "quantity": True}]), "#/items/0/quantity"),
+        (order_request(items=[{"sku": "mug", "quantity": 1}] * 51), "#/items"),
+        (order_request(items=[{"sku": "mug", "quantity": 1}, {"sku": "cup", "quantity": 1}]), "#/items/1/sku"),
+        (order_request(items=[{"sku": "mug", "quantity": 1, "price": 1}]), "#/items/0/price"),
+        (order_request(note="quick"), "#/note"),
+        (order_request(customer_id=""), "#/customer_id"),
+        (order_request(customer_id="a\u0000b"), "#/customer_id"),
+        (order_request(destination="x" * 65), "#/destination"),
         ({}, "#/customer_id"),
         ([], "#"),
     ],
 )
-def test_a_bad_order_is_refused_with_the_place_of_the_fault(world: World, request_body: Any, pointer: str) -> None:
+def test_invalid_order_is_rejected_with_a_pointer_to_the_error(world: World, request_body: Any, pointer: str) -> None:
     """The response is 422 and points at the invalid part; neither an order nor a key is stored."""
     answer = world.order.http.post("/orders", json=request_body, headers={"Idempotency-Key": "k"})
-    assert pointer in [error["pointer"] for error in is_problem(answer, 422)["errors"]]
+    assert pointer in [error["pointer"] for error in assert_problem(answer, 422)["errors"]]
     assert not world.order.rows("orders")
     assert not world.order.rows("idempotency_keys")
-    assert not world.order.said()
+    assert not world.order.published()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"customer_id": "\\ud800"}', b"null"])
-def test_a_body_that_is_no_json_object_is_refused(world: World, content: bytes) -> None:
+def test_body_that_is_not_a_json_object_is_rejected(world: World, content: bytes) -> None:
     """The response is 400 or 422, whatever the bytes are."""
     answer = world.order.http.post("/orders", content=content, headers={"content-type": "application/json"})
     assert answer.status_code in (400, 422)
-    is_problem(answer, answer.status_code)
+    assert_problem(answer, answer.status_code)
 
 
-def test_the_same_key_with_the_same_request_makes_one_order(world: World) -> None:
+def test_repeated_request_with_the_same_key_creates_one_order(world: World) -> None:
     """The second response is 200 with the order's current state; the formatting of the JSON does not matter."""
     headers = {"Idempotency-Key": "k-1", "content-type": "application/json"}
-    first = world.order.http.post("/orders", json=a_request(), headers=headers)
+    first = world.order.http.post("/orders", json=order_request(), headers=headers)
     world.settle()
     other = b'{"items": [{"quantity": 2, "sku": "mug"}],  "destination": "berlin", "customer_id": "ada"}'
     second = world.order.http.post("/orders", content=other, headers=headers)
@@ -91,39 +91,39 @@ def test_the_same_key_with_the_same_request_makes_one_order(world: World) -> Non
     assert len(world.order.rows("orders")) == 1
 
 
-def test_the_same_key_with_another_request_is_a_conflict(world: World) -> None:
+def test_another_request_with_the_same_key_is_a_conflict(world: World) -> None:
     """The response is 409, and no order is created."""
     headers = {"Idempotency-Key": "k-1"}
-    world.order.http.post("/orders", json=a_request(), headers=headers)
-    is_problem(world.order.http.post("/orders", json=a_request(customer_id="pip"), headers=headers), 409)
+    world.order.http.post("/orders", json=order_request(), headers=headers)
+    assert_problem(world.order.http.post("/orders", json=order_request(customer_id="pip"), headers=headers), 409)
     assert len(world.order.rows("orders")) == 1
 
 
-def test_of_many_at_once_with_one_key_one_makes_the_order(world: World) -> None:
+def test_concurrent_requests_with_one_key_create_one_order(world: World) -> None:
     """One response is 201, the others are 200 with the same order; there is one order and one event."""
     count = 12
     answers: list[httpx.Response] = []
     together = threading.Barrier(count)
 
-    def ask() -> None:
-        with httpx.Client(base_url=world.order.served.url, timeout=20) as client:
+    def send() -> None:
+        with httpx.Client(base_url=world.order.app_server.url, timeout=20) as client:
             together.wait(10)
-            answers.append(client.post("/orders", json=a_request(), headers={"Idempotency-Key": "k-1"}))
+            answers.append(client.post("/orders", json=order_request(), headers={"Idempotency-Key": "k-1"}))
 
-    threads = [threading.Thread(target=ask) for _ in range(count)]
+    threads = [threading.Thread(target=send) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
     assert sorted(answer.status_code for answer in answers) == [200] * (count - 1) + [201]
     assert len({answer.json()["order_id"] for answer in answers}) == 1
-    assert world.order.said() == ["OrderCreated"]
+    assert world.order.published() == ["OrderCreated"]
 
 
-def test_an_empty_key_is_refused(world: World) -> None:
+def test_empty_idempotency_key_is_rejected(world: World) -> None:
     """The response is 422 and names the header."""
-    answer = world.order.http.post("/orders", json=a_request(), headers={"Idempotency-Key": ""})
-    assert is_problem(answer, 422)["errors"][0]["pointer"] == "idempotency-key"
+    answer = world.order.http.post("/orders", json=order_request(), headers={"Idempotency-Key": ""})
+    assert assert_problem(answer, 422)["errors"][0]["pointer"] == "idempotency-key"
 
 
 @pytest.mark.parametrize(
@@ -138,15 +138,15 @@ def test_an_empty_key_is_refused(world: World) -> None:
         ("order", "/nothing/here"),
     ],
 )
-def test_what_does_not_exist_is_not_found(world: World, service: str, path: str) -> None:
+def test_missing_resource_is_not_found(world: World, service: str, path: str) -> None:
     """The response is 404, as a problem."""
-    is_problem(world.parties[service].http.get(path), 404)
+    assert_problem(world.harnesses[service].http.get(path), 404)
 
 
-def test_other_methods_and_ids_are_problems_too(world: World) -> None:
+def test_unsupported_methods_and_invalid_ids_are_problems(world: World) -> None:
     """An unsupported method is 405, and an invalid id is 422."""
-    is_problem(world.order.http.delete("/orders"), 405)
-    is_problem(world.order.http.get("/orders/1"), 422)
+    assert_problem(world.order.http.delete("/orders"), 405)
+    assert_problem(world.order.http.get("/orders/1"), 422)
 
 
 def test_the_history_names_the_event_behind_each_status(world: World) -> None:
@@ -154,13 +154,13 @@ def test_the_history_names_the_event_behind_each_status(world: World) -> None:
     order_id = world.place()
     world.settle()
     items = world.order.http.get(f"/orders/{order_id}/history").json()["items"]
-    said = {row.id: row.type for party in world.parties.values() for row in party.rows("outbox")}
-    events = [said[UUID(item["event_id"])] for item in items]
+    types = {row.id: row.type for harness in world.harnesses.values() for row in harness.rows("outbox")}
+    events = [types[UUID(item["event_id"])] for item in items]
     assert events == ["OrderCreated", "InventoryReserved", "PaymentCompleted", "ShipmentScheduled"]
     assert [item["reason"] for item in items] == [None] * 4
 
 
-def test_a_cancel_has_one_effect_however_often_it_is_sent(world: World) -> None:
+def test_repeated_cancel_has_one_effect(world: World) -> None:
     """Each cancel returns 202, during the cancellation and afterwards, and only one event is published."""
     order_id = world.place()
     for _ in range(2):
@@ -170,18 +170,18 @@ def test_a_cancel_has_one_effect_however_often_it_is_sent(world: World) -> None:
     answer = world.order.http.post(f"/orders/{order_id}/cancel")
     assert (answer.status_code, answer.json()["status"]) == (202, "CANCELLED")
     assert answer.json()["failure_reason"] == "cancelled_by_customer"
-    assert world.order.said().count("OrderCancelRequested") == 1
+    assert world.order.published().count("OrderCancelRequested") == 1
 
 
-def test_a_cancel_is_refused_after_the_pivot(world: World) -> None:
+def test_cancel_after_the_pivot_is_rejected(world: World) -> None:
     """A cancel of a COMPLETED order returns 409, of an unknown order 404."""
     order_id = world.place()
     world.settle()
-    is_problem(world.order.http.post(f"/orders/{order_id}/cancel"), 409)
-    is_problem(world.order.http.post(f"/orders/{uuid4()}/cancel"), 404)
+    assert_problem(world.order.http.post(f"/orders/{order_id}/cancel"), 409)
+    assert_problem(world.order.http.post(f"/orders/{uuid4()}/cancel"), 404)
 
 
-def test_orders_come_in_pages_the_newest_first(world: World) -> None:
+def test_orders_are_paginated_newest_first(world: World) -> None:
     """The pages contain each order once, even if orders are placed in between."""
     made = [str(world.place()) for _ in range(5)]
     first = world.order.http.get("/orders", params={"limit": 2}).json()
@@ -192,7 +192,7 @@ def test_orders_come_in_pages_the_newest_first(world: World) -> None:
     assert third["next_cursor"] is None
 
 
-def test_orders_are_found_by_status_and_customer(world: World) -> None:
+def test_orders_are_filtered_by_status_and_customer(world: World) -> None:
     """A filter returns only the matching orders, and an unknown status is rejected."""
     done, failed = world.place(), world.place(customer_id="pip")
     world.settle()
@@ -203,8 +203,8 @@ def test_orders_are_found_by_status_and_customer(world: World) -> None:
     assert found(status="COMPLETED") == [str(done)]
     assert found(customer_id="pip") == [str(failed)]
     assert found(status="PENDING") == []
-    is_problem(world.order.http.get("/orders", params={"status": "LOST"}), 422)
-    is_problem(world.order.http.get("/orders", params={"customer_id": "\x00"}), 422)
+    assert_problem(world.order.http.get("/orders", params={"status": "LOST"}), 422)
+    assert_problem(world.order.http.get("/orders", params={"customer_id": "\x00"}), 422)
 
 
 @pytest.mark.parametrize(
@@ -218,12 +218,12 @@ def test_orders_are_found_by_status_and_customer(world: World) -> None:
         ("shipping", "/shipping/shipments"),
     ],
 )
-def test_every_collection_comes_in_pages(world: World, service: str, path: str) -> None:
+def test_every_collection_is_paginated(world: World, service: str, path: str) -> None:
     """Pages of one item equal the whole collection; an invalid limit or cursor is rejected."""
     orders = [world.place(mug=1) for _ in range(3)]
     world.settle()
     path = path.format(order_id=orders[0])
-    http = world.parties[service].http
+    http = world.harnesses[service].http
     whole = http.get(path).json()
     assert len(whole["items"]) >= 3
     assert whole["next_cursor"] is None
@@ -235,10 +235,10 @@ def test_every_collection_comes_in_pages(world: World, service: str, path: str) 
         cursor = page["next_cursor"]
     assert single == whole["items"]
     for params in ({"limit": "0"}, {"limit": "201"}, {"cursor": "?"}, {"cursor": "AA"}, {"cursor": "\x00"}):
-        is_problem(http.get(path, params=params), 422)
+        assert_problem(http.get(path, params=params), 422)
 
 
-def test_a_product_tells_its_stock_and_takes_more(world: World) -> None:
+def test_restock_raises_the_stock_on_hand(world: World) -> None:
     """A restock raises the stock on hand, and is recorded as a movement."""
     world.place(mug=3)
     next(world.relay())
@@ -258,9 +258,9 @@ def test_a_product_tells_its_stock_and_takes_more(world: World) -> None:
     }
     movements = [(row.effect, row.quantity) for row in world.inventory.rows("stock_movements", sku="mug")]
     assert movements == [("opening", 100), ("reserve", 3), ("restock", 5)]
-    is_problem(world.inventory.http.post("/inventory/products/cup/restock", json={"quantity": 5}), 404)
-    is_problem(world.inventory.http.post("/inventory/products/mug/restock", json={"quantity": 0}), 422)
-    is_problem(world.inventory.http.post("/inventory/products/mug/restock", json={"quantity": 1, "x": 1}), 422)
+    assert_problem(world.inventory.http.post("/inventory/products/cup/restock", json={"quantity": 5}), 404)
+    assert_problem(world.inventory.http.post("/inventory/products/mug/restock", json={"quantity": 0}), 422)
+    assert_problem(world.inventory.http.post("/inventory/products/mug/restock", json={"quantity": 1, "x": 1}), 422)
 
 
 def test_a_deposit_raises_the_balance(world: World) -> None:
@@ -269,12 +269,12 @@ def test_a_deposit_raises_the_balance(world: World) -> None:
     assert answer.json() == {"customer_id": "pip", "balance_cents": 1500, "currency": "EUR"}
     entries = [(row.effect, row.amount_cents) for row in world.payment.rows("ledger_entries", customer_id="pip")]
     assert entries == [("opening", 1000), ("deposit", 500)]
-    is_problem(world.payment.http.post("/payments/accounts/nobody/deposit", json={"amount_cents": 500}), 404)
-    is_problem(world.payment.http.post("/payments/accounts/pip/deposit", json={"amount_cents": 0}), 422)
-    is_problem(world.payment.http.post("/payments/accounts/pip/deposit", json={"amount_cents": 10**18}), 422)
+    assert_problem(world.payment.http.post("/payments/accounts/nobody/deposit", json={"amount_cents": 500}), 404)
+    assert_problem(world.payment.http.post("/payments/accounts/pip/deposit", json={"amount_cents": 0}), 422)
+    assert_problem(world.payment.http.post("/payments/accounts/pip/deposit", json={"amount_cents": 10**18}), 422)
 
 
-def test_what_the_others_did_is_found_by_order(world: World) -> None:
+def test_reservation_payment_and_shipment_are_found_by_order(world: World) -> None:
     """Reservation, payment with entries and shipment are found by order, and each also by its own id."""
     order_id = world.place(destination="utopia")
     world.place()
@@ -291,7 +291,7 @@ def test_what_the_others_did_is_found_by_order(world: World) -> None:
     assert world.shipping.http.get(f"/shipping/shipments/{shipment['shipment_id']}").json() == shipment
 
 
-def test_a_tombstone_is_no_payment_and_no_shipment(world: World) -> None:
+def test_tombstones_are_not_listed(world: World) -> None:
     """For an order that failed at once, payment and shipping keep a tombstone and list nothing."""
     order_id = world.place(gone=1)
     world.settle()
@@ -301,24 +301,24 @@ def test_a_tombstone_is_no_payment_and_no_shipment(world: World) -> None:
     assert world.shipping.http.get("/shipping/shipments", params=params).json()["items"] == []
 
 
-def test_an_incoming_trace_goes_on_into_the_outbox(world: World) -> None:
+def test_outbox_events_continue_the_incoming_trace(world: World) -> None:
     """The event's traceparent has the caller's trace id and a new span id; without a caller a new trace starts."""
     caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    world.order.http.post("/orders", json=a_request(), headers={"traceparent": caller})
+    world.order.http.post("/orders", json=order_request(), headers={"traceparent": caller})
     world.settle()
-    for party in world.parties.values():
-        for row in party.rows("outbox"):
+    for harness in world.harnesses.values():
+        for row in harness.rows("outbox"):
             assert row.traceparent.split("-")[1] == "0af7651916cd43dd8448eb211c80319c"
             assert row.traceparent.split("-")[2] != "b7ad6b7169203331"
     other = world.place()
     assert world.order.rows("outbox", aggregateid=other)[0].traceparent.split("-")[1] != caller.split("-")[1]
 
 
-def test_each_event_names_the_event_that_led_to_it(world: World) -> None:
+def test_each_event_names_the_event_that_caused_it(world: World) -> None:
     """The first event has no cause, and the causes of the last event lead back to it."""
     world.place()
     world.settle()
-    rows = {row.id: row for party in world.parties.values() for row in party.rows("outbox")}
+    rows = {row.id: row for harness in world.harnesses.values() for row in harness.rows("outbox")}
     row = next(row for row in rows.values() if row.type == OrderCompleted.type())
     chain = [row.type]
     while row.causation_id:
@@ -333,9 +333,9 @@ def test_metrics_count_requests_and_events_with_bounded_labels(world: World) -> 
         world.inventory.http.get(f"/inventory/products/{uuid4()}")
         world.inventory.http.get(f"/{uuid4()}")
     event_id = uuid4()
-    order = a_new_order()
-    world.inventory.take(order, event_id)
-    world.inventory.take(order, event_id)
+    order = make_order_created()
+    world.inventory.handle(order, event_id)
+    world.inventory.handle(order, event_id)
     text = world.inventory.http.get("/metrics").text
     assert 'http_requests_total{method="GET",route="/inventory/products/{sku}",status="404"}' in text
     assert 'http_requests_total{method="GET",route="unmatched",status="404"}' in text
@@ -345,9 +345,9 @@ def test_metrics_count_requests_and_events_with_bounded_labels(world: World) -> 
 
 
 @pytest.mark.parametrize("service", ["order", "inventory", "payment", "shipping"])
-def test_the_api_describes_itself(world: World, service: str) -> None:
+def test_openapi_document_and_docs_page_are_available(world: World, service: str) -> None:
     """The OpenAPI document and its page are available; errors are documented as problems, management is left out."""
-    http = world.parties[service].http
+    http = world.harnesses[service].http
     document = http.get("/openapi.json").json()
     page = http.get("/docs")
     assert page.status_code == 200

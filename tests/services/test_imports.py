@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.parametrize("library", ["requests", "google.protobuf"])
-def test_exporters_are_imported_only_where_spans_go_somewhere(library: str) -> None:
+def test_exporters_are_imported_only_if_spans_are_exported(library: str) -> None:
     """A service that exports no spans does not import the exporters, which are a fifth of all imports."""
     code = (
         "import sys; from labservices import runtime; from labservices.telemetry import tracing; "

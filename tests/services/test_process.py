@@ -51,11 +51,11 @@ class Process:
         except httpx.TransportError:
             return None
 
-    def end(self) -> tuple[int, float]:
+    def terminate(self) -> tuple[int, float]:
         """Send SIGTERM, and return the exit status and the duration in seconds."""
-        begin = time.monotonic()
+        started = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10), time.monotonic() - begin
+        return self.process.wait(10), time.monotonic() - started
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def own_server() -> Iterator[PostgresServer]:
         yield running_server
 
 
-def test_missing_and_bad_settings_are_named(log: Path) -> None:
+def test_missing_and_invalid_settings_are_named(log: Path) -> None:
     """The exit status is 2, and the message names each invalid setting."""
     with running("order", log=log, KAFKA_BOOTSTRAP_SERVERS="here", HTTP_PORT="many") as process:
         assert process.process.wait(20) == 2
@@ -97,14 +97,14 @@ def test_missing_and_bad_settings_are_named(log: Path) -> None:
     assert "Traceback" not in text
 
 
-def test_an_unknown_service_is_refused(log: Path) -> None:
+def test_unknown_service_is_rejected(log: Path) -> None:
     """The message lists the existing services."""
     with running("billing", log=log) as process:
         assert process.process.wait(20) == 2
     assert "'inventory', 'order', 'payment', 'shipping'" in log.read_text()
 
 
-def test_a_bad_dataset_ends_the_service_with_the_row_named(server: PostgresServer, tmp_path: Path, log: Path) -> None:
+def test_invalid_dataset_stops_the_service_and_names_the_row(server: PostgresServer, tmp_path: Path, log: Path) -> None:
     """The exit status is 1, and the database remains empty."""
     (tmp_path / "products.csv").write_text("sku,name,unit_price_cents,currency,on_hand\nmug,A mug,cheap,EUR,1\n")
     url = server.create_database("bad_dataset")
@@ -116,7 +116,7 @@ def test_a_bad_dataset_ends_the_service_with_the_row_named(server: PostgresServe
         assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
 
 
-def test_tables_of_another_shape_end_the_service(server: PostgresServer, datasets: Path, log: Path) -> None:
+def test_incompatible_tables_stop_the_service(server: PostgresServer, datasets: Path, log: Path) -> None:
     """The exit status is 1, the log names the next step, and the rows are unchanged."""
     url = server.create_database("other_shape")
     with running("inventory", log=log, DATABASE_URL=url, DATASETS_DIR=datasets) as process:
@@ -131,7 +131,7 @@ def test_tables_of_another_shape_end_the_service(server: PostgresServer, dataset
         assert connection.execute("SELECT * FROM products ORDER BY sku").fetchall() == rows
 
 
-def test_a_service_starts_without_its_database_and_goes_on_when_it_comes(
+def test_service_starts_without_its_database_and_recovers(
     own_server: PostgresServer, datasets: Path, log: Path
 ) -> None:
     """A service is live at once, and becomes ready and accepts orders as soon as its database is available.
@@ -171,10 +171,10 @@ def test_a_service_starts_without_its_database_and_goes_on_when_it_comes(
         assert process.http.post("/orders", json=ORDER).status_code == 201
         assert len(process.http.get("/orders").json()["items"]) == 2
 
-        assert process.end()[0] == 0
+        assert process.terminate()[0] == 0
 
 
-def test_connections_that_a_restart_broke_are_not_used(own_server: PostgresServer, datasets: Path, log: Path) -> None:
+def test_connections_broken_by_a_restart_are_not_reused(own_server: PostgresServer, datasets: Path, log: Path) -> None:
     """A restart of the database server between two requests makes neither fail."""
     url = own_server.create_database("order")
     with running("order", log=log, DATABASE_URL=url, DATASETS_DIR=datasets) as process:
@@ -186,7 +186,7 @@ def test_connections_that_a_restart_broke_are_not_used(own_server: PostgresServe
         assert process.http.post("/orders", json=ORDER).status_code == 201
 
 
-def test_a_database_that_is_stopped_makes_nobody_wait_for_ever(
+def test_hanging_database_blocks_neither_requests_nor_shutdown(
     own_server: PostgresServer, datasets: Path, log: Path
 ) -> None:
     """If the database hangs, a request returns 503 in time, liveness stays up, and SIGTERM stops the service."""
@@ -194,17 +194,17 @@ def test_a_database_that_is_stopped_makes_nobody_wait_for_ever(
     with running("order", log=log, DATABASE_URL=url, DATASETS_DIR=datasets) as process:
         wait_until(lambda: process.status("/healthz/ready") == 200)
         with own_server.frozen():
-            begin = time.monotonic()
+            started = time.monotonic()
             answer = process.http.post("/orders", json=ORDER)
             assert answer.status_code == 503
-            assert time.monotonic() - begin < 8
+            assert time.monotonic() - started < 8
             assert process.status("/healthz/live") == 200
             assert process.status("/healthz/ready") == 503
-            assert process.end()[1] < 6
+            assert process.terminate()[1] < 6
 
 
 @pytest.mark.parametrize("arguments", [["shipping"], ["shipping", "--consumer-only"]])
-def test_two_processes_start_at_once_and_end_when_told(
+def test_two_processes_start_together_and_stop_on_sigterm(
     server: PostgresServer, datasets: Path, tmp_path: Path, arguments: list[str]
 ) -> None:
     """Two processes create the schema once between them, and SIGTERM stops each of them."""
@@ -218,7 +218,7 @@ def test_two_processes_start_at_once_and_end_when_told(
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT count(*) FROM destinations").fetchone() == (2,)
         for process in (one, two):
-            status, seconds = process.end()
+            status, seconds = process.terminate()
             assert status == 0
             assert seconds < 6  # its own limit is two seconds; the machine may be overloaded
 

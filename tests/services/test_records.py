@@ -8,35 +8,37 @@ import pytest
 from labservices.messaging.events import EVENTS, InventoryReserved, PaymentFailed
 from labservices.messaging.handling import Outcome
 from labservices.messaging.record import Record
-from tests.services.world import World, a_new_order, changed, record_of
+from tests.services.world import World, changed, make_order_created, record_of
 
 
 def handle(world: World, record: Record) -> Outcome:
     return world.payment.runtime.handling.handle(record)
 
 
-def a_record() -> Record:
-    return record_of(InventoryReserved.about(a_new_order(), reservation_id=uuid4()))
+def make_record() -> Record:
+    return record_of(InventoryReserved.about(make_order_created(), reservation_id=uuid4()))
 
 
 def test_unknown_and_foreign_types_are_ignored(world: World) -> None:
     """An unknown type, an irrelevant type and a record in the wrong topic are ignored without an effect."""
-    record = a_record()
+    record = make_record()
     assert handle(world, changed(record, headers={**record.headers, "ce_type": "Canary"}, value=b"{}")) == "ignored"
-    assert handle(world, record_of(PaymentFailed.about(a_new_order(), payment_id=uuid4(), reason="r"))) == "ignored"
+    assert (
+        handle(world, record_of(PaymentFailed.about(make_order_created(), payment_id=uuid4(), reason="r"))) == "ignored"
+    )
     assert handle(world, changed(record, topic="order.events")) == "ignored"
     assert world.payment.rows("inbox") == []
 
 
 def test_an_unknown_field_and_a_later_minor_version_are_tolerated(world: World) -> None:
     """A writer may add fields; the reader uses the fields that it knows."""
-    record = a_record()
+    record = make_record()
     value = json.dumps({**json.loads(record.value or b""), "gift": True}).encode()
     headers = {**record.headers, "ce_dataschema": "urn:sagalab:InventoryReserved:1.7"}
     assert handle(world, changed(record, value=value, headers=headers)) is Outcome.HANDLED
 
 
-def without(record: Record, header: str) -> dict[str, str]:
+def headers_without(record: Record, header: str) -> dict[str, str]:
     return {name: value for name, value in record.headers.items() if name != header}
 
 
@@ -58,9 +60,9 @@ def without(record: Record, header: str) -> dict[str, str]:
         "another schema",
     ],
 )
-def test_an_invalid_record_is_given_up_at_once_and_leaves_nothing(world: World, fault: str) -> None:
+def test_invalid_record_is_parked_for_the_dead_letter_topic(world: World, fault: str) -> None:
     """An invalid record is parked unchanged for the dead-letter topic, with the reason; no other row is written."""
-    good = a_record()
+    good = make_record()
     payload = json.loads(good.value or b"")
     bad = {
         "no key": lambda: changed(good, key=None),
@@ -71,8 +73,8 @@ def test_an_invalid_record_is_given_up_at_once_and_leaves_nothing(world: World, 
         "an array": lambda: changed(good, value=b"[]"),
         "a field missing": lambda: changed(good, value=json.dumps(payload | {"items": []}).encode()),
         "a text for a number": lambda: changed(good, value=json.dumps(payload | {"total_cents": "1"}).encode()),
-        "no type": lambda: changed(good, headers=without(good, "ce_type")),
-        "no id": lambda: changed(good, headers=without(good, "ce_id")),
+        "no type": lambda: changed(good, headers=headers_without(good, "ce_type")),
+        "no id": lambda: changed(good, headers=headers_without(good, "ce_id")),
         "an id that is none": lambda: changed(good, headers={**good.headers, "ce_id": "1"}),
         "a later major version": lambda: changed(
             good, headers={**good.headers, "ce_dataschema": "urn:sagalab:InventoryReserved:2.0"}
@@ -88,15 +90,15 @@ def test_an_invalid_record_is_given_up_at_once_and_leaves_nothing(world: World, 
     assert world.payment.rows("payments") == []
 
 
-def test_every_event_survives_the_way_through_the_outbox(world: World) -> None:
+def test_every_event_survives_a_round_trip_through_the_outbox(world: World) -> None:
     """Each published event type is read back unchanged."""
     world.place()
     world.place(destination="utopia")
     cancelled = world.place(customer_id="pip")
     world.order.http.post(f"/orders/{cancelled}/cancel")
     world.settle()
-    for party in world.parties.values():
-        for row in party.rows("outbox"):
+    for harness in world.harnesses.values():
+        for row in harness.rows("outbox"):
             event = EVENTS[row.type].model_validate_json(json.dumps(row.payload))
             assert event.model_dump(mode="json") == row.payload
             assert event.order_id == row.aggregateid

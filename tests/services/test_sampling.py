@@ -5,9 +5,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind
 
 from labservices.telemetry.sampling import Budget
-from labservices.telemetry.tracing import coming_from, current_traceparent, span
+from labservices.telemetry.tracing import current_traceparent, extract_context, span
 
-FROM_GATEWAY = coming_from("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+FROM_GATEWAY = extract_context("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 
 
 def sampled(provider: TracerProvider, method: str, times: int) -> int:
@@ -17,22 +17,22 @@ def sampled(provider: TracerProvider, method: str, times: int) -> int:
     return sum(span.get_span_context().trace_flags.sampled for span in spans)
 
 
-def test_a_flood_is_not_traced_beyond_its_budget() -> None:
+def test_burst_is_traced_up_to_its_budget() -> None:
     """A burst is traced up to its budget, and another method has a separate budget."""
-    provider = TracerProvider(sampler=Budget(per_second=0.001, at_once=10))
+    provider = TracerProvider(sampler=Budget(per_second=0.001, burst=10))
     assert sampled(provider, "GET", 50) == 10
     assert sampled(provider, "POST", 5) == 5
 
 
-def test_a_budget_fills_again() -> None:
+def test_budget_refills_after_a_pause() -> None:
     """After a pause the budget is full again."""
-    provider = TracerProvider(sampler=Budget(per_second=1e9, at_once=3))
+    provider = TracerProvider(sampler=Budget(per_second=1e9, burst=3))
     assert [sampled(provider, "POST", 3) for _ in range(3)] == [3, 3, 3]
 
 
-def test_what_comes_of_a_request_does_as_it_did() -> None:
+def test_child_spans_follow_the_parent_sampling_decision() -> None:
     """All spans below a traced request are traced, and none below an untraced one."""
-    tracer = TracerProvider(sampler=Budget(per_second=0.001, at_once=1)).get_tracer("test")
+    tracer = TracerProvider(sampler=Budget(per_second=0.001, burst=1)).get_tracer("test")
     for expected in (True, False):
         request = tracer.start_span("POST", context=FROM_GATEWAY, kind=SpanKind.SERVER)
         here = trace.set_span_in_context(request)
@@ -41,10 +41,10 @@ def test_what_comes_of_a_request_does_as_it_did() -> None:
         assert {span.get_span_context().trace_id for span in below} == {request.get_span_context().trace_id}
 
 
-def test_in_a_trace_that_nobody_records_no_span_is_made() -> None:
+def test_untraced_request_passes_on_its_traceparent() -> None:
     """Inside the block, an untraced request passes on its traceparent unchanged; afterwards there is none."""
     untraced = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
-    with span("order handles PaymentCompleted", SpanKind.CONSUMER, coming_from(untraced)) as current:
+    with span("order handles PaymentCompleted", SpanKind.CONSUMER, extract_context(untraced)) as current:
         assert not current.is_recording()
         with span("OrderCompleted to outbox", SpanKind.PRODUCER):
             assert current_traceparent() == untraced

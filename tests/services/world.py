@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from sqlalchemy import Row, select, text
 
 from labservices import inventory, order, payment, shipping
-from labservices.faults import teaching
+from labservices.faults import switches
 from labservices.http.web import make_app
 from labservices.ids import uuid7
 from labservices.messaging.events import Event, Line, OrderCreated
@@ -23,7 +23,7 @@ from labservices.messaging.record import Record
 from labservices.runtime import Runtime
 from labservices.settings import Settings
 from labservices.storage.schema import make_schema
-from tests.services.http import Served
+from tests.services.http import AppServer
 
 SERVICES = (order.service, inventory.service, payment.service, shipping.service)
 NO_BROKER = "127.0.0.1:1"
@@ -38,11 +38,11 @@ DATASETS = {
 
 
 @asynccontextmanager
-async def _nothing_to_start(app: FastAPI) -> AsyncIterator[None]:
+async def _empty_lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-class Party:
+class ServiceHarness:
     """One service: its components, a client of its HTTP API, and its rows."""
 
     def __init__(self, service: Any, url: str, datasets: Path, **more: Any) -> None:
@@ -51,12 +51,12 @@ class Party:
         )
         self.service = service
         self.datasets = datasets
-        self.runtime = Runtime(service, settings, teaching.parts_for(service, settings))
+        self.runtime = Runtime(service, settings, switches.components_for(service, settings))
         make_schema(self.runtime.database.engine, service, datasets)
-        self.runtime.database.schema_made.set()
-        app = make_app(service, settings, self.runtime.database, self.runtime.consumer, _nothing_to_start)
-        self.served = Served(app)
-        self.http = self.served.client
+        self.runtime.database.schema_created.set()
+        app = make_app(service, settings, self.runtime.database, self.runtime.consumer, _empty_lifespan)
+        self.app_server = AppServer(app)
+        self.http = self.app_server.client
 
     def reset(self) -> None:
         """Restore the opening data."""
@@ -76,11 +76,11 @@ class Party:
         """Return the errors of the parked records."""
         return [row.error for row in self.rows("parked_records")]
 
-    def said(self, order_id: UUID | None = None) -> list[str]:
+    def published(self, order_id: UUID | None = None) -> list[str]:
         """Return the types of the events in the outbox."""
         return [row.type for row in self.rows("outbox") if order_id in (None, row.aggregateid)]
 
-    def take(self, event: Event, event_id: UUID | None = None, traceparent: str | None = None) -> Outcome:
+    def handle(self, event: Event, event_id: UUID | None = None, traceparent: str | None = None) -> Outcome:
         """Let the service handle an event, as its consumer would."""
         return self.runtime.handling.handle(record_of(event, event_id, traceparent))
 
@@ -89,22 +89,22 @@ class World:
     """The four services."""
 
     def __init__(self, urls: dict[str, str], datasets: Path) -> None:
-        self.parties = {service.name: Party(service, urls[service.name], datasets) for service in SERVICES}
-        self.order = self.parties["order"]
-        self.inventory = self.parties["inventory"]
-        self.payment = self.parties["payment"]
-        self.shipping = self.parties["shipping"]
+        self.harnesses = {service.name: ServiceHarness(service, urls[service.name], datasets) for service in SERVICES}
+        self.order = self.harnesses["order"]
+        self.inventory = self.harnesses["inventory"]
+        self.payment = self.harnesses["payment"]
+        self.shipping = self.harnesses["shipping"]
 
     def reset(self) -> None:
         """Restore the opening data of all services."""
-        for party in self.parties.values():
-            party.reset()
+        for harness in self.harnesses.values():
+            harness.reset()
 
     def close(self) -> None:
         """Close all connections."""
-        for party in self.parties.values():
-            party.served.close()
-            party.runtime.database.engine.dispose()
+        for harness in self.harnesses.values():
+            harness.app_server.close()
+            harness.runtime.database.engine.dispose()
 
     def place(self, customer_id: str = "ada", destination: str = "berlin", **quantities: int) -> UUID:
         """Place an order over HTTP, and return its id."""
@@ -123,7 +123,7 @@ class World:
         items = self.order.http.get(f"/orders/{order_id}/history").json()["items"]
         return [item["status"] for item in items]
 
-    def relay(self, luck: random.Random | None = None) -> Generator[tuple[str, str, Outcome], None, None]:
+    def relay(self, rng: random.Random | None = None) -> Generator[tuple[str, str, Outcome], None, None]:
         """Deliver every event to every service that consumes its topic, until no service publishes a new one.
 
         Each service consumes each topic in order. Which topic is next is random.
@@ -131,22 +131,22 @@ class World:
         read: dict[tuple[str, str], int] = {}
         while True:
             waiting = []
-            for writer in self.parties.values():
+            for writer in self.harnesses.values():
                 topic = f"{writer.service.name}.events"
-                said = writer.rows("outbox")
-                for reader in self.parties.values():
+                events = writer.rows("outbox")
+                for reader in self.harnesses.values():
                     at = (reader.service.name, topic)
-                    if topic in reader.service.topics and read.get(at, 0) < len(said):
-                        waiting.append((reader, at, said[read.get(at, 0)]))
+                    if topic in reader.service.topics and read.get(at, 0) < len(events):
+                        waiting.append((reader, at, events[read.get(at, 0)]))
             if not waiting:
                 return
-            reader, at, row = luck.choice(waiting) if luck else waiting[0]
+            reader, at, row = rng.choice(waiting) if rng else waiting[0]
             read[at] = read.get(at, 0) + 1
             yield reader.service.name, row.type, reader.runtime.handling.handle(record_of_row(row))
 
-    def settle(self, luck: random.Random | None = None) -> None:
+    def settle(self, rng: random.Random | None = None) -> None:
         """Deliver every event."""
-        for _ in self.relay(luck):
+        for _ in self.relay(rng):
             pass
 
     def balance(self, customer_id: str = "ada") -> int:
@@ -159,7 +159,7 @@ class World:
         return product["on_hand"], product["reserved"], product["shipped"]
 
 
-def a_new_order(**other: Any) -> OrderCreated:
+def make_order_created(**other: Any) -> OrderCreated:
     """Return the first event of an order: by default two mugs for Ada in Berlin."""
     values: dict[str, Any] = {
         "order_id": uuid4(),

@@ -30,18 +30,18 @@ from labstack import Lab, LabError
 from labstack.clients import broker
 from labstack.consistency import Verdict
 from labstack.waiting import wait_until
-from tests.stack.crowd import Crowd
-from tests.stack.faults import Wrecker, deck
-from tests.stack.labs import ROOT, Grounds
-from tests.stack.test_reset import contents
+from tests.stack.crowd import Customers
+from tests.stack.faults import FaultInjector, fault_rounds
+from tests.stack.labs import ROOT, LabHarness
+from tests.stack.test_reset import table_rows
 
-REST = 60.0
+RECOVERY_SECONDS = 60.0
 """Seconds after the last fault is healed within which every order must be terminal."""
 
-LOOK_EVERY = 20.0
+CHECK_INTERVAL = 20.0
 """Seconds between two checks of the invariants while orders run."""
 
-TROUBLE = ("Traceback", "can't be handled", "the consumer failed", "internal-error")
+FORBIDDEN_LOG_WORDS = ("Traceback", "can't be handled", "the consumer failed", "internal-error")
 """Words that a service's log must not contain, whatever the fault."""
 
 
@@ -54,12 +54,12 @@ class Report:
     rate: float
     load_seconds: float = 0.0
     faults: list[tuple[float, str]] = field(default_factory=list)
-    longest_peace: float = 0.0
+    longest_pause: float = 0.0
     ready_after: float | None = None
     terminal_after: float | None = None
-    asked_again: int = 0
-    looks: int = 0
-    ends: dict[str, int] = field(default_factory=dict)
+    retries: int = 0
+    checks: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
     figures: dict[str, int] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
 
@@ -68,15 +68,15 @@ class Report:
         kinds = Counter(what.split()[0] for _, what in self.faults)
         after = {"all components ready": self.ready_after, "every order terminal": self.terminal_after}
         lines = [
-            f"seed {self.seed}: {self.orders} orders in {self.load_seconds:.0f} s, {self.asked_again} calls made again",
+            f"seed {self.seed}: {self.orders} orders in {self.load_seconds:.0f} s, {self.retries} calls made again",
             f"{len(self.faults)} faults ({', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))}), "
-            f"never more than {self.longest_peace:.1f} s from one to the next",
+            f"never more than {self.longest_pause:.1f} s from one to the next",
             *(
                 f"{what} {f'{s:.1f} s' if s is not None else 'not at all'} after the healing"
                 for what, s in after.items()
             ),
-            f"ends: {', '.join(f'{n} {end}' for end, n in self.ends.items())}",
-            f"figures: {', '.join(f'{name} {n}' for name, n in self.figures.items())}; {self.looks} looks meanwhile",
+            f"outcomes: {', '.join(f'{n} {outcome}' for outcome, n in self.outcomes.items())}",
+            f"figures: {', '.join(f'{name} {n}' for name, n in self.figures.items())}; {self.checks} checks meanwhile",
             *(f"COMPLAINT: {complaint}" for complaint in self.complaints[:40]),
             f"{len(self.complaints)} complaints",
         ]
@@ -84,64 +84,69 @@ class Report:
 
 
 def soak(
-    grounds: Grounds, orders: int, rate: float, every: float, seed: int, tell: Callable[[str], None] = lambda _: None
+    harness: LabHarness,
+    orders: int,
+    rate: float,
+    every: float,
+    seed: int,
+    report_fault: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Run a soak on a running lab.
 
     Parameters
     ----------
-    grounds : Grounds
-        Grounds of the lab.
+    harness : LabHarness
+        Harness of the lab.
     orders, rate
         Number of orders, and orders per second.
     every : float
         Seconds between the starts of two faults.
     seed : int
         Seed for the choice of the faults, and of the cancelled orders.
-    tell : callable, optional
+    report_fault : callable, optional
         Called with a line for each fault.
     """
-    lab = grounds.lab
+    lab = harness.lab
     report = Report(seed, orders, rate)
-    crowd = Crowd(lab, orders, rate, seed).begin()
-    wrecker = Wrecker(lab, grounds.home / "kept-logs")
+    customers = Customers(lab, orders, rate, seed).start()
+    injector = FaultInjector(lab, harness.home / "kept-logs")
     began = time.monotonic()
-    faults, next_fault = deck(seed), began + min(1.0, every)
-    looks = (lab, report, lambda: crowd.is_done)
-    referee = threading.Thread(target=look_again_and_again, args=looks, daemon=True)
+    faults, next_fault = fault_rounds(seed), began + min(1.0, every)
+    arguments = (lab, report, lambda: customers.is_done)
+    referee = threading.Thread(target=check_repeatedly, args=arguments, daemon=True)
     referee.start()
-    while not crowd.is_done:
-        wrecker.heal()
+    while not customers.is_done:
+        injector.heal()
         now = time.monotonic()
-        if now >= next_fault and wrecker.begin(fault := next(faults)):
+        if now >= next_fault and injector.inject(fault := next(faults)):
             next_fault = now + every
-            tell(f"{now - began:7.1f} s  {crowd.placed:6d} orders  {fault}")
+            report_fault(f"{now - began:7.1f} s  {customers.placed:6d} orders  {fault}")
         time.sleep(0.05)
     referee.join()
-    report.faults = [(round(at - began, 1), str(fault)) for at, fault in wrecker.done]
-    times = [began, *(at for at, _ in wrecker.done), time.monotonic()]
-    report.longest_peace = max(later - earlier for earlier, later in itertools.pairwise(times))
-    report.load_seconds, report.asked_again = crowd.seconds, crowd.asked_again
-    wait_until(lambda: not wrecker.heal(everything=True), REST, interval=0.2)
-    come_to_rest(lab, crowd, report)
-    report.complaints += [f"{death}: it died by itself" for death in wrecker.deaths]
-    report.complaints += [f"not healed: {what}" for what in wrecker.heal()]
-    report.complaints += crowd.complaints()
-    report.ends = crowd.ends()
-    judge(lab, report)
-    report.complaints += troubles(lab, wrecker.logs)
+    report.faults = [(round(at - began, 1), str(fault)) for at, fault in injector.done]
+    times = [began, *(at for at, _ in injector.done), time.monotonic()]
+    report.longest_pause = max(later - earlier for earlier, later in itertools.pairwise(times))
+    report.load_seconds, report.retries = customers.seconds, customers.retries
+    wait_until(lambda: not injector.heal(everything=True), RECOVERY_SECONDS, interval=0.2)
+    measure_recovery(lab, customers, report)
+    report.complaints += [f"{crash}: it died by itself" for crash in injector.crashes]
+    report.complaints += [f"not healed: {what}" for what in injector.heal()]
+    report.complaints += customers.complaints()
+    report.outcomes = customers.outcomes()
+    check_invariants(lab, report)
+    report.complaints += forbidden_log_lines(lab, injector.logs)
     return report
 
 
-def look_again_and_again(lab: Lab, report: Report, is_over: Callable[[], bool]) -> None:
+def check_repeatedly(lab: Lab, report: Report, is_over: Callable[[], bool]) -> None:
     """Check the invariants that must always hold, unless a component that the check queries is unavailable."""
-    while not wait_until(is_over, LOOK_EVERY, interval=0.2):
+    while not wait_until(is_over, CHECK_INTERVAL, interval=0.2):
         with contextlib.suppress(LabError):
-            blame(lab.check(), report, "while orders ran")
-            report.looks += 1
+            record_violations(lab.check(), report, "while orders ran")
+            report.checks += 1
 
 
-def come_to_rest(lab: Lab, crowd: Crowd, report: Report) -> None:
+def measure_recovery(lab: Lab, customers: Customers, report: Report) -> None:
     """Measure the time until all components are ready, and until every order is terminal."""
     healed = time.monotonic()
 
@@ -151,62 +156,64 @@ def come_to_rest(lab: Lab, crowd: Crowd, report: Report) -> None:
             report.ready_after = now
         if report.terminal_after is None:
             with contextlib.suppress(psycopg.Error):
-                report.terminal_after = now if crowd.unfinished() == 0 else None
+                report.terminal_after = now if customers.unfinished() == 0 else None
         return None not in (report.ready_after, report.terminal_after)
 
-    wait_until(is_over, 3 * REST, interval=0.2)
+    wait_until(is_over, 3 * RECOVERY_SECONDS, interval=0.2)
     if report.ready_after is None:
-        report.complaints.append(f"not ready after {3 * REST:.0f} s: {lab.status(memory=False).complaints}")
-    if report.terminal_after is None or report.terminal_after > REST:
-        report.complaints.append(f"orders not terminal within {REST:.0f} s")
+        report.complaints.append(f"not ready after {3 * RECOVERY_SECONDS:.0f} s: {lab.status(memory=False).complaints}")
+    if report.terminal_after is None or report.terminal_after > RECOVERY_SECONDS:
+        report.complaints.append(f"orders not terminal within {RECOVERY_SECONDS:.0f} s")
 
 
-def judge(lab: Lab, report: Report) -> None:
+def check_invariants(lab: Lab, report: Report) -> None:
     """Check all invariants, and whether any record was dead-lettered."""
     try:
-        verdicts = lab.check(wait_for_rest=REST)
+        verdicts = lab.check(wait_for_rest=RECOVERY_SECONDS)
         letters = lab.dead_letters()
     except LabError as error:
         report.complaints.append(f"the referee can't judge: {error}")
         return
-    blame(verdicts, report, "at rest")
+    record_violations(verdicts, report, "at rest")
     report.complaints += [f"open: {verdict.name}" for verdict in verdicts if verdict.holds is None]
     report.complaints += [f"dead letter {letter.id}: {letter.type}: {letter.error}" for letter in letters]
     figures = {name: number for verdict in verdicts for name, number in verdict.figures.items()}
     report.figures = {name: figures[name] for name in ("outbox_rows", "records", "expected", "inbox_rows", "twice")}
 
 
-def blame(verdicts: list[Verdict], report: Report, when: str) -> None:
+def record_violations(verdicts: list[Verdict], report: Report, when: str) -> None:
     """Record the violated invariants as complaints."""
     for verdict in verdicts:
         if verdict.holds is False:
             report.complaints.append(f"violated {when}: {verdict.name} by {verdict.offenders[:20]} {verdict.figures}")
 
 
-def troubles(lab: Lab, kept: Path) -> list[str]:
+def forbidden_log_lines(lab: Lab, kept: Path) -> list[str]:
     """Return the lines that must not be in the services' logs, including those of earlier processes."""
     found = []
     for log in sorted([*kept.glob("*.log"), *(lab.paths.state / "logs").glob("*.log")]):
         if log.name.split(".")[0] in lab.endpoints.services:
             lines = log.read_text(errors="replace").splitlines()
-            found += [f"{log.name}: {line[:300]}" for line in lines if any(word in line for word in TROUBLE)]
+            found += [
+                f"{log.name}: {line[:300]}" for line in lines if any(word in line for word in FORBIDDEN_LOG_WORDS)
+            ]
     return found
 
 
-def keep_evidence(grounds: Grounds, report: Report) -> Path:
+def save_evidence(harness: LabHarness, report: Report) -> Path:
     """Copy report, logs, rows and records into a folder for analysis, and return the folder."""
     folder = ROOT / "evidence" / str(report.seed)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "report.json").write_text(json.dumps(asdict(report), indent=1))
-    for logs in (grounds.home / "kept-logs", grounds.paths.state / "logs"):
+    for logs in (harness.home / "kept-logs", harness.paths.state / "logs"):
         with contextlib.suppress(OSError):
             shutil.copytree(logs, folder / logs.name)
-    lab = grounds.lab
+    lab = harness.lab
     parts: dict[str, Callable[[], Any]] = {
         "status.json": lambda: lab.status().to_json(),
         "verdicts.json": lambda: [asdict(verdict) for verdict in lab.check()],
-        "rows.json": lambda: contents(lab),
+        "rows.json": lambda: table_rows(lab),
         "records.json": lambda: [
             {**asdict(record), "value": (record.value or b"").decode(errors="replace")}
             for record in broker.read_all(
@@ -234,19 +241,19 @@ def main() -> int:
     # On SIGTERM, stop the lab, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     print(f"seed {arguments.seed} (repeat with --seed {arguments.seed})", flush=True)
-    grounds = Grounds("chaos")
+    harness = LabHarness("chaos")
     try:
-        grounds.lab.up()
+        harness.lab.up()
         report = soak(
-            *(grounds, arguments.orders, arguments.rate, arguments.fault_every, arguments.seed),
-            tell=lambda line: print(line, flush=True),
+            *(harness, arguments.orders, arguments.rate, arguments.fault_every, arguments.seed),
+            report_fault=lambda line: print(line, flush=True),
         )
         print(report.summary())
         if report.complaints:
-            print(f"evidence: {keep_evidence(grounds, report)}")
+            print(f"evidence: {save_evidence(harness, report)}")
         return 1 if report.complaints else 0
     finally:
-        grounds.close()
+        harness.close()
 
 
 if __name__ == "__main__":

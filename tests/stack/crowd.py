@@ -20,37 +20,37 @@ from labstack import Lab
 from labstack.config.paths import DATASETS
 from tests.stack.orders import TERMINAL, all_orders
 
-CALLED_OFF = 0.1
+CANCELLED_FRACTION = 0.1
 """Fraction of the orders that their customers cancel, most of them while the saga runs."""
 
-PATIENCE = 240.0
+RETRY_SECONDS = 240.0
 """Seconds during which a customer retries a request."""
 
-PASSING = {503}
+RETRYABLE_STATUSES = {503}
 """HTTP statuses that are expected before a retry."""
 
 
 @dataclass
-class Wish:
+class CustomerOrder:
     """One customer's order, and the shop's responses to it."""
 
     order: StreamOrder
-    calls_off_after: float | None
+    cancel_after: float | None
     order_id: str = ""
-    cancel_answer: int | None = None
+    cancel_status: int | None = None
 
-    def allows(self, seen: dict[str, Any]) -> bool:
+    def allows_outcome(self, seen: dict[str, Any]) -> bool:
         """Report whether the order's outcome is valid, given the stream and the shop's responses to the customer."""
         status, reason = seen["status"], seen["failure_reason"]
-        if self.cancel_answer == 409 or status == "COMPLETED":
-            return status == self.order.expected_status == "COMPLETED" and self.cancel_answer != 202 and reason is None
+        if self.cancel_status == 409 or status == "COMPLETED":
+            return status == self.order.expected_status == "COMPLETED" and self.cancel_status != 202 and reason is None
         reasons = {self.order.expected_reason, "deadline_exceeded"}
-        reasons |= {"cancelled_by_customer"} if self.calls_off_after is not None else set()
+        reasons |= {"cancelled_by_customer"} if self.cancel_after is not None else set()
         return status == "CANCELLED" and reason in reasons - {"", None}
 
 
 @dataclass
-class Crowd:
+class Customers:
     """Customers who order at a steady rate; each retries with the same idempotency key until the shop responds.
 
     Parameters
@@ -69,20 +69,22 @@ class Crowd:
     number: int
     rate: float
     seed: int
-    asked_again: int = 0
-    odd_answers: list[str] = field(default_factory=list)
-    wishes: list[Wish] = field(default_factory=list)
+    retries: int = 0
+    unexpected_responses: list[str] = field(default_factory=list)
+    orders: list[CustomerOrder] = field(default_factory=list)
     seconds: float = 0.0
-    _doors: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(40))
+    _connections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(40))
     _thread: threading.Thread | None = None
 
-    def begin(self) -> Crowd:
+    def start(self) -> Customers:
         """Start ordering."""
-        luck = random.Random(self.seed)
+        rng = random.Random(self.seed)
         stream = load_stream(DATASETS / "streams" / "mixed.csv")
         for number in range(self.number):
-            after = luck.choice([0.0, luck.uniform(0, 0.5), luck.uniform(0, 5)]) if luck.random() < CALLED_OFF else None
-            self.wishes.append(Wish(stream[number % len(stream)], after))
+            after = (
+                rng.choice([0.0, rng.uniform(0, 0.5), rng.uniform(0, 5)]) if rng.random() < CANCELLED_FRACTION else None
+            )
+            self.orders.append(CustomerOrder(stream[number % len(stream)], after))
         self._thread = threading.Thread(target=lambda: asyncio.run(self._order_all()), daemon=True)
         self._thread.start()
         return self
@@ -94,7 +96,7 @@ class Crowd:
 
     @property
     def placed(self) -> int:
-        return sum(bool(wish.order_id) for wish in self.wishes)
+        return sum(bool(one.order_id) for one in self.orders)
 
     async def _order_all(self) -> None:
         began = time.monotonic()
@@ -105,43 +107,43 @@ class Crowd:
             httpx.AsyncClient(base_url=where, timeout=8, limits=limits, trust_env=False) as client,
             asyncio.TaskGroup() as group,
         ):
-            for number, wish in enumerate(self.wishes):
+            for number, customer_order in enumerate(self.orders):
                 await asyncio.sleep(began + number / self.rate - time.monotonic())
-                group.create_task(self._fulfil(client, wish))
+                group.create_task(self._place_and_cancel(client, customer_order))
         self.seconds = time.monotonic() - began
 
-    async def _fulfil(self, client: httpx.AsyncClient, wish: Wish) -> None:
+    async def _place_and_cancel(self, client: httpx.AsyncClient, customer_order: CustomerOrder) -> None:
         body = {
-            "customer_id": wish.order.customer_id,
-            "destination": wish.order.destination,
-            "items": [{"sku": line.sku, "quantity": line.quantity} for line in wish.order.items],
+            "customer_id": customer_order.order.customer_id,
+            "destination": customer_order.order.destination,
+            "items": [{"sku": line.sku, "quantity": line.quantity} for line in customer_order.order.items],
         }
-        answer = await self._insist(
+        answer = await self._retry(
             client, {200, 201}, "/orders", json=body, headers={"Idempotency-Key": str(uuid.uuid4())}
         )
         if answer is None:
             return
-        wish.order_id = answer.json()["order_id"]
-        if wish.calls_off_after is not None:
-            await asyncio.sleep(wish.calls_off_after)
-            answer = await self._insist(client, {202, 409}, f"/orders/{wish.order_id}/cancel")
-            wish.cancel_answer = answer.status_code if answer else None
+        customer_order.order_id = answer.json()["order_id"]
+        if customer_order.cancel_after is not None:
+            await asyncio.sleep(customer_order.cancel_after)
+            answer = await self._retry(client, {202, 409}, f"/orders/{customer_order.order_id}/cancel")
+            customer_order.cancel_status = answer.status_code if answer else None
 
-    async def _insist(self, client: httpx.AsyncClient, good: set[int], path: str, **what: Any) -> httpx.Response | None:
-        deadline, wait = time.monotonic() + PATIENCE, 0.2
+    async def _retry(self, client: httpx.AsyncClient, good: set[int], path: str, **what: Any) -> httpx.Response | None:
+        deadline, wait = time.monotonic() + RETRY_SECONDS, 0.2
         while time.monotonic() < deadline:
             answer = None
-            async with self._doors:
+            async with self._connections:
                 with suppress(httpx.HTTPError):
                     answer = await client.post(path, **what)
             if answer is not None and answer.status_code in good:
                 return answer
-            if answer is not None and answer.status_code not in PASSING:
-                self.odd_answers.append(f"POST {path}: {answer.status_code} {answer.text[:300]}")
-            self.asked_again += 1
+            if answer is not None and answer.status_code not in RETRYABLE_STATUSES:
+                self.unexpected_responses.append(f"POST {path}: {answer.status_code} {answer.text[:300]}")
+            self.retries += 1
             await asyncio.sleep(wait * random.uniform(0.5, 1.5))
             wait = min(2 * wait, 3.0)
-        self.odd_answers.append(f"POST {path}: no answer within {PATIENCE:.0f} s")
+        self.unexpected_responses.append(f"POST {path}: no answer within {RETRY_SECONDS:.0f} s")
         return None
 
     # --- results
@@ -157,19 +159,19 @@ class Crowd:
     def complaints(self) -> list[str]:
         """Return the customers' complaints; every order should be terminal by now."""
         seen = all_orders(self.lab)
-        known = {wish.order_id: wish for wish in self.wishes if wish.order_id}
-        found = list(self.odd_answers)
+        known = {one.order_id: one for one in self.orders if one.order_id}
+        found = list(self.unexpected_responses)
         found += [f"order {order_id} was accepted, and is gone" for order_id in known.keys() - seen.keys()]
         found += [f"order {order_id} is nobody's" for order_id in seen.keys() - known.keys()]
         for order_id in known.keys() & seen.keys():
-            if not known[order_id].allows(seen[order_id]):
+            if not known[order_id].allows_outcome(seen[order_id]):
                 end = f"{seen[order_id]['status']} ({seen[order_id]['failure_reason']})"
-                wish = known[order_id]
-                should = f"{wish.order.expected_status} ({wish.order.expected_reason}), cancel: {wish.cancel_answer}"
-                found.append(f"order {order_id} ended {end}; the stream says {should}")
+                stream, cancel = known[order_id].order, known[order_id].cancel_status
+                expected = f"{stream.expected_status} ({stream.expected_reason}), cancel: {cancel}"
+                found.append(f"order {order_id} ended {end}; the stream says {expected}")
         return found
 
-    def ends(self) -> dict[str, int]:
+    def outcomes(self) -> dict[str, int]:
         """Count the orders by outcome."""
         orders = all_orders(self.lab).values()
         return dict(Counter(order["failure_reason"] or order["status"] for order in orders).most_common())

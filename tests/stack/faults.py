@@ -20,13 +20,13 @@ from tests.stack.labs import COMPONENTS
 
 SERVICES = ("order", "inventory", "payment", "shipping")
 OUTAGES = {"kill": COMPONENTS, "pause": COMPONENTS, "stop": COMPONENTS}
-AT_ONCE = {"rewind": SERVICES, "forget": SERVICES}
-NEEDS = {"rewind": {"kafka"}, "forget": {"kafka", "connect"}}
+INSTANT_FAULTS = {"rewind": SERVICES, "forget": SERVICES}
+REQUIRED_COMPONENTS = {"rewind": {"kafka"}, "forget": {"kafka", "connect"}}
 """Components that must run for an instantaneous fault, besides its target."""
 
 LOG_LINES = 5000
 
-Ask = Callable[[], httpx.Response]
+Request = Callable[[], httpx.Response]
 
 
 @dataclass(frozen=True)
@@ -52,46 +52,46 @@ class Fault:
         return f"{self.kind} {self.target}" + (f" for {self.seconds:.1f} s" if self.seconds else "")
 
 
-def deck(seed: int) -> Iterator[Fault]:
+def fault_rounds(seed: int) -> Iterator[Fault]:
     """Yield endless rounds of faults; each occurs once per round, in an order and for a time that the seed chooses.
 
     Most outages are short. One in five outlasts every timeout (3 s for Kafka's groups; 10 s in PostgreSQL, for Debezium
     and for idle transactions), so that it also overlaps with the faults after it.
     """
-    luck = random.Random(seed)
-    every = [(kind, target) for kind, targets in {**OUTAGES, **AT_ONCE}.items() for target in targets]
+    rng = random.Random(seed)
+    every = [(kind, target) for kind, targets in {**OUTAGES, **INSTANT_FAULTS}.items() for target in targets]
     while True:
-        for kind, target in luck.sample(every, len(every)):
-            seconds = luck.uniform(10.5, 14) if luck.random() < 1 / 5 else luck.uniform(0.2, 5)
+        for kind, target in rng.sample(every, len(every)):
+            seconds = rng.uniform(10.5, 14) if rng.random() < 1 / 5 else rng.uniform(0.2, 5)
             yield Fault(kind, target, seconds if kind in OUTAGES else 0.0)
 
 
 @dataclass
-class Wrecker:
+class FaultInjector:
     """Injects faults into a lab, and heals them as a supervisor would: it starts stopped components and does not wait.
 
     Attributes
     ----------
     done : list
         Time and fault, in chronological order, without faults that could not be injected.
-    deaths : list
+    crashes : list
         Components that died although no fault stopped them.
     """
 
     lab: Lab
     logs: Path
     done: list[tuple[float, Fault]] = field(default_factory=list)
-    deaths: list[str] = field(default_factory=list)
+    crashes: list[str] = field(default_factory=list)
     _to_heal: dict[str, tuple[float, Fault]] = field(default_factory=dict)
-    _owed: dict[str, Ask] = field(default_factory=dict)
+    _pending_requests: dict[str, Request] = field(default_factory=dict)
     _logs_kept: int = 0
 
-    def begin(self, fault: Fault) -> bool:
+    def inject(self, fault: Fault) -> bool:
         """Inject a fault; return False if that is not possible now."""
-        wanted = {fault.target}
-        if fault.kind in AT_ONCE:
-            wanted |= {f"{fault.target}-db"} | NEEDS[fault.kind]
-        if wanted & set(self._to_heal):
+        needed = {fault.target}
+        if fault.kind in INSTANT_FAULTS:
+            needed |= {f"{fault.target}-db"} | REQUIRED_COMPONENTS[fault.kind]
+        if needed & set(self._to_heal):
             return False
         began = time.monotonic()
         try:
@@ -100,7 +100,7 @@ class Wrecker:
                 self._to_heal[fault.target] = (began + fault.seconds, fault)
             else:
                 {"rewind": self._rewind, "forget": self._forget}[fault.kind](fault.target)
-        except (LabError, httpx.HTTPError, KafkaException, NotYet):
+        except (LabError, httpx.HTTPError, KafkaException, NotReady):
             return False  # it has not recovered from the previous fault
         self.done.append((began, fault))
         return True
@@ -117,12 +117,12 @@ class Wrecker:
         backend = self.lab.backend
         for name in set(COMPONENTS) - set(self._to_heal):
             if backend.inspect(name).state == "failed":
-                self.deaths.append(f"{name}, after {self.done[-1][1] if self.done else 'nothing'}")
+                self.crashes.append(f"{name}, after {self.done[-1][1] if self.done else 'nothing'}")
                 self._start(name)
-        for url, ask in list(self._owed.items()):
-            if is_good(ask):
-                del self._owed[url]
-        return [str(fault) for _, fault in self._to_heal.values()] + list(self._owed)
+        for url, request in list(self._pending_requests.items()):
+            if succeeds(request):
+                del self._pending_requests[url]
+        return [str(fault) for _, fault in self._to_heal.values()] + list(self._pending_requests)
 
     def _start(self, name: str) -> None:
         self._logs_kept += 1
@@ -139,48 +139,48 @@ class Wrecker:
         where = self.lab.endpoints
         url = f"{where.services[service]}/manage/consumer"
         try:
-            self._owed[url] = lambda: httpx.post(f"{url}/resume", timeout=5)
+            self._pending_requests[url] = lambda: httpx.post(f"{url}/resume", timeout=5)
             httpx.post(f"{url}/pause", timeout=10).raise_for_status()
             read = set(broker.committed_offsets(where.kafka, service))
             starts = broker.start_offsets(where.kafka, broker.partitions(where.kafka, {topic for topic, _ in read}))
             broker.commit_offsets(where.kafka, service, {place: starts[place] for place in read})
         finally:
-            self._pay(url)
+            self._send_pending(url)
 
     def _forget(self, service: str) -> None:
         """Stop a connector, delete its offsets, and resume it; it restarts from its slot's position."""
         url = f"{self.lab.endpoints.connect}/connectors/{connector_name(service)}"
         try:
-            self._owed[url] = lambda: httpx.put(f"{url}/resume", timeout=5)
-            insist(lambda: httpx.put(f"{url}/stop", timeout=2))
-            insist(lambda: httpx.delete(f"{url}/offsets", timeout=2))
+            self._pending_requests[url] = lambda: httpx.put(f"{url}/resume", timeout=5)
+            retry(lambda: httpx.put(f"{url}/stop", timeout=2))
+            retry(lambda: httpx.delete(f"{url}/offsets", timeout=2))
         finally:
-            self._pay(url)
+            self._send_pending(url)
 
-    def _pay(self, url: str) -> None:
-        if is_good(self._owed[url]):
-            del self._owed[url]
+    def _send_pending(self, url: str) -> None:
+        if succeeds(self._pending_requests[url]):
+            del self._pending_requests[url]
 
 
-class NotYet(Exception):
+class NotReady(Exception):
     """The component that received the request is not up yet."""
 
 
-def is_good(ask: Ask) -> bool:
+def succeeds(request: Request) -> bool:
     """Report whether a request succeeds."""
     try:
-        return ask().status_code < 400
+        return request().status_code < 400
     except httpx.HTTPError:
         return False
 
 
-def insist(ask: Ask, patience: float = 2.0) -> None:
+def retry(request: Request, patience: float = 2.0) -> None:
     """Retry a request until it succeeds.
 
     Raises
     ------
-    NotYet
+    NotReady
         It has not succeeded within `patience` seconds.
     """
-    if not wait_until(lambda: is_good(ask), patience, interval=0.1):
-        raise NotYet
+    if not wait_until(lambda: succeeds(request), patience, interval=0.1):
+        raise NotReady

@@ -43,7 +43,7 @@ COMPONENTS = (
 )
 
 
-class Grounds:
+class LabHarness:
     """One lab's folders, and everything that a test does with that lab.
 
     Parameters
@@ -58,7 +58,7 @@ class Grounds:
         Additional environment variables for its commands.
     """
 
-    open: ClassVar[list[Grounds]] = []
+    open: ClassVar[list[LabHarness]] = []
     """Labs that this process has created and not closed yet."""
 
     def __init__(
@@ -80,15 +80,15 @@ class Grounds:
         self.lab = Lab(paths=self.paths)
         self.ports: set[int] = set()
         self.lab_ids: set[str] = set()
-        self._begun: list[subprocess.Popen[str]] = []
+        self._started: list[subprocess.Popen[str]] = []
         self.open.append(self)
 
     @classmethod
-    def of(cls, lab: Lab) -> Grounds:
-        """Return the grounds of a lab that the caller does not start and stop."""
-        grounds = cls(lab.paths.state.name, home=lab.paths.state.parent.parent)
-        cls.open.remove(grounds)
-        return grounds
+    def of(cls, lab: Lab) -> LabHarness:
+        """Return the harness of a lab that the caller does not start and stop."""
+        harness = cls(lab.paths.state.name, home=lab.paths.state.parent.parent)
+        cls.open.remove(harness)
+        return harness
 
     # --- driving it
 
@@ -104,7 +104,7 @@ class Grounds:
         """
         if not variables and words[0] not in ("up", "down", "--mode"):
             done = self._run_here(*words)
-            self.note()
+            self.record_ports_and_id()
             return done
         done = subprocess.run(
             self.command(*words),
@@ -114,7 +114,7 @@ class Grounds:
             env={**self.environment, **variables},
             stdin=subprocess.DEVNULL,
         )
-        self.note()
+        self.record_ports_and_id()
         return done
 
     def _run_here(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -128,10 +128,10 @@ class Grounds:
             for which, handler in handlers.items():
                 signal.signal(which, handler)
         error = done.exception
-        told = "" if error is None or isinstance(error, SystemExit) else "".join(traceback.format_exception(error))
-        return subprocess.CompletedProcess(list(words), done.exit_code, done.stdout, done.stderr + told)
+        trace = "" if error is None or isinstance(error, SystemExit) else "".join(traceback.format_exception(error))
+        return subprocess.CompletedProcess(list(words), done.exit_code, done.stdout, done.stderr + trace)
 
-    def must(self, *words: str, **variables: str) -> str:
+    def run_checked(self, *words: str, **variables: str) -> str:
         """Run `lab WORDS`, which must succeed, and return its standard output."""
         done = self.run(*words, timeout=150, **variables)
         assert done.returncode == 0, f"lab {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -141,9 +141,9 @@ class Grounds:
         """Repair the lab if the previous test left it broken."""
         status = self.lab.status(memory=False)
         if status.state != "ready" or status.complaints or status.switches:
-            self.begin_anew()
+            self.reset_or_recreate()
 
-    def begin_anew(self) -> None:
+    def reset_or_recreate(self) -> None:
         """Reset the lab to the start of the course, or recreate it if the reset fails.
 
         Otherwise all tests after the one that broke the lab would fail, too.
@@ -151,12 +151,12 @@ class Grounds:
         try:
             self.lab.reset()
         except Exception:  # the test that broke the lab reports the cause
-            self.must("down", "--purge")
-            self.must("up")
+            self.run_checked("down", "--purge")
+            self.run_checked("up")
 
-    def begin(self, *words: str, **variables: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, **variables: str) -> subprocess.Popen[str]:
         """Start `lab WORDS` in a new session, and return at once."""
-        begun = subprocess.Popen(
+        process = subprocess.Popen(
             self.command(*words),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -167,8 +167,8 @@ class Grounds:
             # If the tests run under nohup, their children must still receive SIGHUP from a closed terminal.
             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
-        self._begun.append(begun)
-        return begun
+        self._started.append(process)
+        return process
 
     # --- observing it
 
@@ -205,7 +205,7 @@ class Grounds:
 
         PostgreSQL's backends overwrite their environment with the title for `ps`, but they work in their data folder.
         """
-        self.note()
+        self.record_ports_and_id()
         folder = str(self.paths.state.resolve()) + os.sep
         found = []
         for process in psutil.process_iter():
@@ -217,7 +217,7 @@ class Grounds:
                     found.append(process)
         return found
 
-    def in_docker(self) -> list[str]:
+    def docker_resources(self) -> list[str]:
         """Return the containers, networks and volumes that carry this lab's label."""
         if self.lab.backend.mode != "containers":
             return []
@@ -227,7 +227,7 @@ class Grounds:
         parts["volume"] = client.volumes.list(filters=label)
         return [f"{kind} {one.name}" for kind, found in parts.items() for one in found]
 
-    def note(self) -> None:
+    def record_ports_and_id(self) -> None:
         """Record the ports and the ID that the lab has now."""
         with contextlib.suppress(ValueError, AttributeError):
             state = self.state()
@@ -252,18 +252,18 @@ class Grounds:
         wait_until(lambda: not self.processes(), 3)
         left = [(process.pid, process.name(), process.status()) for process in self.processes()]
         assert left == []
-        assert [one for one in self.in_docker() if not one.startswith("volume ")] == []  # the data stay
+        assert [one for one in self.docker_resources() if not one.startswith("volume ")] == []  # the data stay
         assert self.listeners() == []
 
     def close(self) -> None:
         """Stop the lab, whatever its state, and remove its folders; fail if a process or port is left."""
         self.open.remove(self)
         try:
-            for process in self._begun:
+            for process in self._started:
                 if process.poll() is None:
-                    end_group(process, signal.SIGKILL)
+                    signal_group(process, signal.SIGKILL)
                 process.communicate()
-            self.note()
+            self.record_ports_and_id()
             self.lab.down(purge=True)
             self.assert_nothing_runs()
         finally:
@@ -281,18 +281,18 @@ def pid_of(component: ComponentStatus) -> int | None:
     return component.pid
 
 
-def end_group(process: subprocess.Popen[str], how: signal.Signals) -> None:
+def signal_group(process: subprocess.Popen[str], how: signal.Signals) -> None:
     """Send a signal to a process and to all in its group."""
     os.killpg(process.pid, how)
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 60) -> tuple[int, str, str]:
+def wait_for_exit(process: subprocess.Popen[str], timeout: float = 60) -> tuple[int, str, str]:
     """Wait for a process to exit, and return its exit status and what it printed."""
     out, err = process.communicate(timeout=timeout)
     return process.returncode, out, err
 
 
-def python(code: str, environment: Mapping[str, str], *, timeout: float = 60) -> str:
+def run_python(code: str, environment: Mapping[str, str], *, timeout: float = 60) -> str:
     """Run Python code in a separate process, which must succeed, and return its standard output."""
     words: Sequence[str] = [sys.executable, "-c", code]
     done = subprocess.run(words, capture_output=True, text=True, env=dict(environment), timeout=timeout)

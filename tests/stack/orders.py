@@ -31,18 +31,18 @@ class Customer:
     placed: dict[str, StreamOrder] = field(default_factory=dict)
     refused: int = 0
     patience: float = 60
-    _gone: threading.Event = field(default_factory=threading.Event)
+    _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
-    def begin(self) -> Customer:
+    def start(self) -> Customer:
         """Start placing orders."""
         self._thread = threading.Thread(target=self._place_all, daemon=True)
         self._thread.start()
         return self
 
-    def go(self) -> None:
+    def stop(self) -> None:
         """Stop placing orders."""
-        self._gone.set()
+        self._stopping.set()
         self.wait()
 
     def wait(self) -> None:
@@ -54,7 +54,7 @@ class Customer:
     def _place_all(self) -> None:
         with httpx.Client(base_url=self.lab.endpoints.client("order"), timeout=5) as client:
             for order in self.orders:
-                if self._gone.is_set():
+                if self._stopping.is_set():
                     return
                 self._place(client, order)
 
@@ -66,19 +66,19 @@ class Customer:
         }
         key = str(uuid.uuid4())
 
-        def taken() -> bool:
+        def is_accepted() -> bool:
             try:
                 answer = client.post("/orders", json=body, headers={"Idempotency-Key": key})
             except httpx.HTTPError:
                 self.refused += 1
-                return self._gone.is_set()
+                return self._stopping.is_set()
             if answer.status_code not in (200, 201):
                 self.refused += 1
-                return self._gone.is_set()
+                return self._stopping.is_set()
             self.placed[answer.json()["order_id"]] = order
             return True
 
-        wait_until(taken, self.patience)
+        wait_until(is_accepted, self.patience)
 
     def unfinished(self) -> list[str]:
         """Return the IDs of the orders that are not terminal."""

@@ -55,7 +55,7 @@ def registry_program() -> Path:
 
 
 @contextmanager
-def serving(
+def serve_registry(
     folder: Path,
     port: int,
     inside: Callable[[Sequence[str]], Sequence[str]] = lambda c: c,
@@ -69,8 +69,8 @@ def serving(
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(inside([str(registry_program()), "serve", str(config)]), stdout=log, stderr=log)
     try:
-        ask = [sys.executable, "-c", f"import socket; socket.create_connection(('127.0.0.1', {port}))"]
-        assert wait_until(lambda: subprocess.run(inside(ask), stderr=subprocess.DEVNULL).returncode == 0, 20)
+        probe = [sys.executable, "-c", f"import socket; socket.create_connection(('127.0.0.1', {port}))"]
+        assert wait_until(lambda: subprocess.run(inside(probe), stderr=subprocess.DEVNULL).returncode == 0, 20)
         yield
     finally:
         process.terminate()
@@ -88,7 +88,7 @@ class Member:
     link: str = ""
 
 
-def packed(members: Sequence[Member]) -> bytes:
+def pack_layer(members: Sequence[Member]) -> bytes:
     """Pack a layer, with names as given; the same members result in the same bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -121,7 +121,7 @@ class Registry:
     def url(self, path: str, name: str = "tool") -> str:
         return f"http://127.0.0.1:{self.port}/v2/lab-standin/{name}/{path}"
 
-    def blob(self, content: bytes, media_type: str, name: str = "tool") -> dict[str, Any]:
+    def upload_blob(self, content: bytes, media_type: str, name: str = "tool") -> dict[str, Any]:
         """Upload a blob and return its descriptor."""
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         begun = httpx.post(self.url("blobs/uploads/", name)).raise_for_status()
@@ -131,7 +131,7 @@ class Registry:
         ).raise_for_status()
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 
-    def manifest(self, content: dict[str, Any], reference: str = "", name: str = "tool") -> dict[str, Any]:
+    def upload_manifest(self, content: dict[str, Any], reference: str = "", name: str = "tool") -> dict[str, Any]:
         """Upload a manifest or index, under its digest or another reference, and return its descriptor."""
         raw = json.dumps({"schemaVersion": 2, **content}).encode()
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
@@ -142,24 +142,24 @@ class Registry:
         ).raise_for_status()
         return {"mediaType": content["mediaType"], "digest": digest, "size": len(raw)}
 
-    def image(self, *layers: Sequence[Member], architecture: str = "amd64", kind: str = LAYER) -> dict[str, Any]:
+    def upload_image(self, *layers: Sequence[Member], architecture: str = "amd64", kind: str = LAYER) -> dict[str, Any]:
         """Upload an image for one platform, from its lowest layer up, and return its descriptor."""
         config = {"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}
-        return self.manifest(
+        return self.upload_manifest(
             {
                 "mediaType": MANIFEST,
-                "config": self.blob(json.dumps(config).encode(), CONFIG),
-                "layers": [self.blob(packed(layer), kind) for layer in layers],
+                "config": self.upload_blob(json.dumps(config).encode(), CONFIG),
+                "layers": [self.upload_blob(pack_layer(layer), kind) for layer in layers],
             }
         )
 
-    def index(self, images: dict[str, dict[str, Any]], tag: str = "1") -> str:
+    def upload_index(self, images: dict[str, dict[str, Any]], tag: str = "1") -> str:
         """Upload an index of images by architecture, with an attestation, as builders add it, and return its digest."""
         listed = [{**one, "platform": {"os": "linux", "architecture": kind}} for kind, one in images.items()]
         attestation = {**listed[0], "platform": {"os": "unknown", "architecture": "unknown"}}
-        return str(self.manifest({"mediaType": INDEX, "manifests": [attestation, *listed]}, tag)["digest"])
+        return str(self.upload_manifest({"mediaType": INDEX, "manifests": [attestation, *listed]}, tag)["digest"])
 
-    def stored(self, digest: str) -> Path:
+    def stored_file(self, digest: str) -> Path:
         """Return the file that stores a blob or a manifest."""
         kind, hexadecimal = digest.split(":")
         return self.folder / "images/docker/registry/v2/blobs" / kind / hexadecimal[:2] / hexadecimal / "data"
@@ -204,7 +204,7 @@ class Proxy:
 
     threads: list[threading.Thread] = field(default_factory=list)
 
-    def asked_for(self, digest: str) -> list[str]:
+    def requests_for(self, digest: str) -> list[str]:
         """Return the heads of the requests for a blob."""
         return [head for head in self.requests if f"/blobs/{digest}" in head]
 
@@ -212,11 +212,11 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = server.accept()
-                thread = threading.Thread(target=self._carry, args=(client,))
+                thread = threading.Thread(target=self._forward, args=(client,))
                 threads.append(thread)
                 thread.start()
 
-    def _carry(self, client: socket.socket) -> None:
+    def _forward(self, client: socket.socket) -> None:
         with client, socket.create_connection(("127.0.0.1", self.target)) as registry, suppress(OSError):
             while head := _read_head(client):
                 self.requests.append(head)

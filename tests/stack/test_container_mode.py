@@ -19,8 +19,8 @@ from labstack.backends.docker.backend import COMPONENT_LABEL, FOLDER_LABEL, LAB_
 from labstack.backends.docker.engine import engine
 from labstack.ports.free import choose
 from labstack.state import StateStore
-from tests.stack.labs import COMPONENTS, ROOT, Grounds, python
-from tests.stack.one_order import ended, place
+from tests.stack.labs import COMPONENTS, ROOT, LabHarness, run_python
+from tests.stack.one_order import place_order, wait_for_outcome
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("LAB_MODE") != "containers", reason="for container mode: python -m tests.containers pytest ..."
@@ -29,7 +29,7 @@ PYTHON_IMAGE = images.image("python")
 
 
 @pytest.fixture
-def foreign(tmp_path: Path) -> Iterator[Callable[[str, Path], str]]:
+def make_foreign_container(tmp_path: Path) -> Iterator[Callable[[str, Path], str]]:
     """Make a container of another lab, with a volume."""
     made = []
 
@@ -50,11 +50,11 @@ def foreign(tmp_path: Path) -> Iterator[Callable[[str, Path], str]]:
             volume.remove(force=True)
 
 
-def running(name: str) -> bool:
+def is_running(name: str) -> bool:
     return bool(engine().containers.list(filters={"name": name}))
 
 
-def test_every_component_is_a_container_that_only_this_machine_reaches(shared: Grounds) -> None:
+def test_containers_share_a_network_and_publish_on_localhost_only(shared: LabHarness) -> None:
     """All containers are on one network, know each other by name, and are published on 127.0.0.1 only."""
     status = shared.status()
     assert (status["mode"], status["state"], set(status["components"])) == ("containers", "ready", set(COMPONENTS))
@@ -68,7 +68,7 @@ def test_every_component_is_a_container_that_only_this_machine_reaches(shared: G
         assert name in network["Aliases"]
 
 
-def test_a_container_that_publishes_another_port_than_the_lab_has_is_made_anew(shared: Grounds) -> None:
+def test_up_recreates_a_container_that_publishes_an_old_port(shared: LabHarness) -> None:
     """`lab up` recreates a container that publishes an old port.
 
     While the lab chooses its ports, the engine restarts some containers by itself, with their old ports.
@@ -79,28 +79,28 @@ def test_a_container_that_publishes_another_port_than_the_lab_has_is_made_anew(s
         state = store.read()
         state.ports["payment-db"] = port
         store.write(state)
-        shared.must("kill", "order")
-        shared.must("up")
+        shared.run_checked("kill", "order")
+        shared.run_checked("up")
         assert f":{port}/" in shared.lab.endpoints.databases["payment"]
-    assert ended(shared.lab, place(shared.lab)) == ("COMPLETED", None)
+    assert wait_for_outcome(shared.lab, place_order(shared.lab)) == ("COMPLETED", None)
 
 
-def test_the_name_of_a_stopped_component_is_unknown_at_once(shared: Grounds) -> None:
+def test_lookup_of_a_stopped_component_fails_at_once(shared: LabHarness) -> None:
     """A lookup of a stopped component's name fails at once.
 
     No DNS server outside the lab is queried; without a network, it would never respond.
     """
-    ask = "import socket\ntry: socket.getaddrinfo('payment-db', 5432)\nexcept socket.gaierror: print('unknown')"
+    lookup = "import socket\ntry: socket.getaddrinfo('payment-db', 5432)\nexcept socket.gaierror: print('unknown')"
     shared.lab.stop("payment-db")
     try:
         order = engine().containers.get(shared.status()["components"]["order"]["container"])
-        answer = order.exec_run(["timeout", "5", "python", "-c", ask]).output.decode()
+        answer = order.exec_run(["timeout", "5", "python", "-c", lookup]).output.decode()
     finally:
         shared.lab.start("payment-db")
     assert answer.strip() == "unknown"
 
 
-def test_no_program_runs_as_root(shared: Grounds) -> None:
+def test_no_program_runs_as_root(shared: LabHarness) -> None:
     """The services, the broker, Connect and each PostgreSQL server run as users other than root."""
     for name in COMPONENTS:
         container = engine().containers.get(shared.lab.backend.inspect(name).container)
@@ -108,9 +108,7 @@ def test_no_program_runs_as_root(shared: Grounds) -> None:
         assert "0" not in owners, (name, owners)
 
 
-def test_a_learners_edit_is_in_the_next_image_and_only_an_edit_makes_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_services_image_changes_only_when_labservices_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The services' image depends on labservices/: an edit results in another image that contains it."""
     for folder in ("labservices", "datasets"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -120,78 +118,80 @@ def test_a_learners_edit_is_in_the_next_image_and_only_an_edit_makes_one(
     (tmp_path / "labservices" / "edited.py").write_text("print('by a learner')\n")
     after = images.services_image()
     assert after != before
-    said = engine().containers.run(after, entrypoint=["python", "-m", "labservices.edited"], remove=True)
-    assert said.decode().strip() == "by a learner"
+    output = engine().containers.run(after, entrypoint=["python", "-m", "labservices.edited"], remove=True)
+    assert output.decode().strip() == "by a learner"
     engine().images.remove(after)
 
 
-def test_down_ends_this_lab_and_no_other(grounds: Grounds, foreign: Callable[[str, Path], str], tmp_path: Path) -> None:
+def test_down_removes_only_this_labs_containers(
+    harness: LabHarness, make_foreign_container: Callable[[str, Path], str], tmp_path: Path
+) -> None:
     """All containers, networks and volumes of the lab are removed, recorded or not; another lab's remain."""
-    mine, other = StateStore(grounds.paths).lab_id, foreign("another", tmp_path)
-    grounds.paths.make()
-    grounds.lab.prefetch()
-    stray = foreign(mine, grounds.paths.state)
-    grounds.must("down", "--purge")
-    assert not running(stray)
-    assert running(other)
-    assert grounds.in_docker() == []
+    mine, other = StateStore(harness.paths).lab_id, make_foreign_container("another", tmp_path)
+    harness.paths.make()
+    harness.lab.prefetch()
+    stray = make_foreign_container(mine, harness.paths.state)
+    harness.run_checked("down", "--purge")
+    assert not is_running(stray)
+    assert is_running(other)
+    assert harness.docker_resources() == []
     assert engine().volumes.list(filters={"name": other}) != []
 
 
-def test_what_is_left_of_a_lab_whose_folder_is_gone_is_swept(
-    shared: Grounds, foreign: Callable[[str, Path], str], tmp_path: Path
+def test_sweep_removes_containers_of_a_deleted_lab(
+    shared: LabHarness, make_foreign_container: Callable[[str, Path], str], tmp_path: Path
 ) -> None:
     """The doctor reports the container, `lab sweep` removes it, and containers of an existing lab remain."""
-    owned, orphan = foreign("owned", tmp_path), foreign("orphan", tmp_path / "gone")
+    owned, orphan = make_foreign_container("owned", tmp_path), make_foreign_container("orphan", tmp_path / "gone")
     (found,) = [finding for finding in shared.lab.doctor() if finding.check == "leftovers"]
     assert (found.verdict, "lab sweep" in found.advice) == ("warning", True)
-    assert orphan in shared.must("sweep")
-    assert not running(orphan)
-    assert running(owned)
+    assert orphan in shared.run_checked("sweep")
+    assert not is_running(orphan)
+    assert is_running(owned)
     assert checks.orphans() == {}
     assert shared.lab.status(memory=False).state == "ready"
 
 
-def test_a_container_that_dies_while_it_starts(grounds: Grounds) -> None:
+def test_error_names_the_container_that_died_at_startup(harness: LabHarness) -> None:
     """The error has the container's name and the end of its log, and nothing of the startup is left."""
-    failed = grounds.run("up", LAB_IMAGE_KAFKA=PYTHON_IMAGE)
+    failed = harness.run("up", LAB_IMAGE_KAFKA=PYTHON_IMAGE)
     assert failed.returncode == 1
     assert "kafka died while it was starting" in failed.stderr
     assert "Next step" in failed.stderr
-    assert [one for one in grounds.in_docker() if not one.startswith("volume ")] == []
+    assert [one for one in harness.docker_resources() if not one.startswith("volume ")] == []
 
 
-def test_an_image_that_can_not_be_pulled(grounds: Grounds) -> None:
+def test_nothing_starts_if_an_image_cannot_be_pulled(harness: LabHarness) -> None:
     """Nothing starts before all images are present; the error names the image and the possible next steps."""
-    failed = grounds.run("up", LAB_IMAGE_CONNECT="localhost:9/no/such/image:1")
+    failed = harness.run("up", LAB_IMAGE_CONNECT="localhost:9/no/such/image:1")
     assert failed.returncode == 1
     assert "localhost:9/no/such/image:1 can't be pulled" in failed.stderr
     assert "LAB_IMAGE_CONNECT" in failed.stderr
-    assert grounds.in_docker() == []
+    assert harness.docker_resources() == []
 
 
-def test_where_containers_fail_the_lab_starts_as_local_processes(grounds: Grounds) -> None:
+def test_auto_mode_falls_back_to_local_processes(harness: LabHarness) -> None:
     """In mode `auto` only, one line gives the reason, no container is left, and an order completes."""
-    up = grounds.run("up", LAB_MODE="auto", LAB_IMAGE_CONNECT="localhost:9/no/such/image:1")
+    up = harness.run("up", LAB_MODE="auto", LAB_IMAGE_CONNECT="localhost:9/no/such/image:1")
     assert up.returncode == 0, up.stderr
-    (said,) = [line for line in up.stderr.splitlines() if line.startswith("Containers failed")]
-    assert "localhost:9/no/such/image:1 can't be pulled" in said
-    assert "LAB_MODE=containers" in said
-    assert grounds.status()["mode"] == "local"
-    assert ended(grounds.lab, place(grounds.lab)) == ("COMPLETED", None)
-    assert [one for one in grounds.in_docker() if not one.startswith("volume ")] == []
+    (output,) = [line for line in up.stderr.splitlines() if line.startswith("Containers failed")]
+    assert "localhost:9/no/such/image:1 can't be pulled" in output
+    assert "LAB_MODE=containers" in output
+    assert harness.status()["mode"] == "local"
+    assert wait_for_outcome(harness.lab, place_order(harness.lab)) == ("COMPLETED", None)
+    assert [one for one in harness.docker_resources() if not one.startswith("volume ")] == []
 
 
-def test_no_permission_on_the_socket(tmp_path: Path) -> None:
+def test_missing_socket_permission_selects_the_local_backend(tmp_path: Path) -> None:
     """Without permission for Docker's socket, a user gets the reason, and the lab chooses the local backend."""
-    become = "import os, labstack.backends.docker.engine; os.setgroups([]); os.setgid(65534); os.setuid(65534)"
-    code = f"{become}; from labstack.backends.choice import choose_mode; print(choose_mode('auto'))"
+    drop_privileges = "import os, labstack.backends.docker.engine; os.setgroups([]); os.setgid(65534); os.setuid(65534)"
+    code = f"{drop_privileges}; from labstack.backends.choice import choose_mode; print(choose_mode('auto'))"
     environment = {**os.environ, "HOME": str(tmp_path), "LAB_MODE": "auto"}
-    said = python(code, environment)
-    assert "Local mode: You are not allowed to use the Docker engine" in said
+    output = run_python(code, environment)
+    assert "Local mode: You are not allowed to use the Docker engine" in output
 
 
-def test_a_mode_that_there_is_not(shared: Grounds) -> None:
+def test_unknown_or_different_mode_is_rejected(shared: LabHarness) -> None:
     """An unknown mode is rejected by name, and so is another mode than the running lab's."""
     with pytest.raises(LabError, match="no mode 'cloud'"):
         choose_mode("cloud")

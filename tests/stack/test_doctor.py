@@ -27,7 +27,7 @@ from labstack.config.versions import VERSIONS
 from labstack.errors import LabError, PortTaken
 from labstack.lifecycle import doctor
 from labstack.ports import free as ports
-from tests.stack.labs import ROOT, Grounds
+from tests.stack.labs import ROOT, LabHarness
 
 CHECKS = [
     "mode",
@@ -49,7 +49,7 @@ def finding(lab: Lab, check: str) -> doctor.Finding:
     return next(found for found in lab.doctor() if found.check == check)
 
 
-def test_all_is_well(shared: Grounds) -> None:
+def test_healthy_machine_has_no_problems(shared: LabHarness) -> None:
     """On a machine that runs the lab, no check is a problem, each warning has advice, and the exit status is 0."""
     findings = shared.lab.doctor()
     assert [found.check for found in findings] == CHECKS
@@ -57,84 +57,86 @@ def test_all_is_well(shared: Grounds) -> None:
     assert all(found.seen for found in findings)
     assert all(found.advice for found in findings if found.verdict != "ok")
     assert finding(shared.lab, "leftovers").verdict == "ok"
-    shown = json.loads(shared.must("doctor", "--json"))
+    shown = json.loads(shared.run_checked("doctor", "--json"))
     assert [found["check"] for found in shown] == CHECKS
-    assert "PostgreSQL" in shared.must("doctor")
+    assert "PostgreSQL" in shared.run_checked("doctor")
 
 
-def test_a_problem_has_an_exit_status(grounds: Grounds, tmp_path: Path) -> None:
+def test_problem_sets_exit_status_1(harness: LabHarness, tmp_path: Path) -> None:
     """`lab doctor` exits with status 1 if the lab can't work, for example because its folder can't be created."""
     (tmp_path / "file").write_text("")
-    done = grounds.run("doctor", XDG_STATE_HOME=str(tmp_path / "file"))
+    done = harness.run("doctor", XDG_STATE_HOME=str(tmp_path / "file"))
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "problem" in done.stdout
 
 
-def test_little_memory(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_low_memory_is_a_warning(harness: LabHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too little memory is a warning that says how much the lab needs."""
     memory = namedtuple("memory", "available")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(500_000_000))
-    found = finding(grounds.lab, "memory")
+    found = finding(harness.lab, "memory")
     assert (found.verdict, found.seen) == ("warning", "0.5 GB available")
     assert "1 GB" in found.advice
 
 
-def test_little_disk(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_low_disk_space_is_a_warning(harness: LabHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too little disk space is a warning that names the folder and the environment variable to move it."""
     monkeypatch.setattr(doctor, "NEEDED_DISK", 10**18)
-    found = finding(grounds.lab, "disk")
-    assert (found.verdict, str(grounds.paths.state) in found.seen) == ("warning", True)
+    found = finding(harness.lab, "disk")
+    assert (found.verdict, str(harness.paths.state) in found.seen) == ("warning", True)
     assert "XDG_STATE_HOME" in found.advice
 
 
-def test_an_empty_and_a_damaged_cache(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incomplete_cache_is_a_warning(harness: LabHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache that is empty or lacks jars is a warning with the command that downloads them."""
     monkeypatch.setattr(jars, "damaged", lambda cache: list(jars.JARS))
-    assert "lab prefetch" in finding(grounds.lab, "cache").advice
+    assert "lab prefetch" in finding(harness.lab, "cache").advice
     monkeypatch.setattr(jars, "damaged", lambda cache: ["re2j-1.8.jar"])
-    assert "re2j-1.8.jar" in finding(grounds.lab, "cache").seen
+    assert "re2j-1.8.jar" in finding(harness.lab, "cache").seen
 
 
-def test_taken_ports(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_taken_port_is_a_warning_with_its_process(harness: LabHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """A taken usual port is a warning that names the process that holds it."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         entry = ServiceEntry("order", port, 0, ())
-        found = next(f for f in doctor.examine(grounds.paths, (entry,)) if f.check == "ports")
+        found = next(f for f in doctor.examine(harness.paths, (entry,)) if f.check == "ports")
         assert found.verdict == "warning"
         assert f"{port} (order) is taken by" in found.seen
         assert f"pid {os.getpid()}" in found.seen
 
 
-def test_bad_data(grounds: Grounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_data_is_a_problem_with_file_and_line(
+    harness: LabHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Data that can't be loaded is a problem that names the file and the line."""
     shutil.copytree(DATASETS, tmp_path / "datasets")
     with (tmp_path / "datasets" / "products.csv").open("a", encoding="utf-8") as file:
         file.write("bad sku,Bad,minus one,EUR,1\n")
     monkeypatch.setattr(paths, "DATASETS", tmp_path / "datasets")
-    found = finding(grounds.lab, "datasets")
+    found = finding(harness.lab, "datasets")
     assert (found.verdict, "products.csv" in found.seen) == ("problem", True)
     assert "git checkout" in found.advice
 
 
-def test_leftovers(grounds: Grounds) -> None:
+def test_stray_process_is_found_and_stopped(harness: LabHarness) -> None:
     """The doctor finds an unknown process with the lab's mark, and `lab down` stops it."""
-    assert finding(grounds.lab, "leftovers").verdict == "ok"
-    grounds.lab.down()
-    grounds.paths.make()
-    lab_id = grounds.lab._store.lab_id
+    assert finding(harness.lab, "leftovers").verdict == "ok"
+    harness.lab.down()
+    harness.paths.make()
+    lab_id = harness.lab._store.lab_id
     environment = {**os.environ, MARKER: f"{lab_id}/order"}
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=environment) as stray:
-        found = finding(grounds.lab, "leftovers")
+        found = finding(harness.lab, "leftovers")
         assert (found.verdict, f"pid {stray.pid}" in found.seen) == ("warning", True)
-        grounds.lab.down()
+        harness.lab.down()
         assert stray.wait(5) == -9
 
 
 # --- ports, templates, lists, versions
 
 
-def test_a_port_is_chosen() -> None:
+def test_chosen_ports_are_free_and_unique() -> None:
     """A component gets its usual port or one outside the range of outgoing connections, and no port is used twice."""
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = holder.getsockname()[1]
@@ -148,7 +150,7 @@ def test_a_port_is_chosen() -> None:
         ports.choose(other, {other, *ports.FALLBACK_RANGE})
 
 
-def test_a_template_is_filled(tmp_path: Path) -> None:
+def test_templates_fill_only_the_labs_variables(tmp_path: Path) -> None:
     """The lab's variables are filled in, a component's own stay, and one without a value is an error that names it."""
     template = tmp_path / "a.conf"
     template.write_text("# ${COMMENT}\nport=${PORT}\nroute=${routedByValue}\n")
@@ -157,7 +159,7 @@ def test_a_template_is_filled(tmp_path: Path) -> None:
         fill(template, {"OTHER": 1})
 
 
-def test_versions_are_the_packages_own() -> None:
+def test_versions_file_matches_the_packages() -> None:
     """The versions file matches the wheels in pyproject.toml and in the lock file, and the versions of the jars."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pins = dict(line.split(";")[0].strip().split("==") for line in project["dependencies"] if "[" not in line)
@@ -172,7 +174,7 @@ def test_versions_are_the_packages_own() -> None:
     assert all(len(digest) == 64 for digest in jars.JARS.values())
 
 
-def test_a_fifth_service_is_an_entry(grounds: Grounds, tmp_path: Path) -> None:
+def test_new_service_needs_only_an_entry_in_the_list(harness: LabHarness, tmp_path: Path) -> None:
     """Components, endpoints, topics, connectors and the doctor follow the one list of services."""
     file = tmp_path / "services.toml"
     entry = '\n[[service]]\nname = "loyalty"\nport = 8105\ndatabase_port = 5445\npaths = ["/loyalty"]\n'
@@ -182,10 +184,10 @@ def test_a_fifth_service_is_an_entry(grounds: Grounds, tmp_path: Path) -> None:
     topics = load_topics(services)
     assert {"loyalty.events", "loyalty.dlq"} <= set(topics.names)
     assert (topics.partitions, len(topics.names)) == (4, 10)
-    lab = Lab(paths=grounds.paths, services=services)
+    lab = Lab(paths=harness.paths, services=services)
     assert {"loyalty", "loyalty-db"} <= set(lab.status().components)
     assert len(lab.backend.required()) == 14
-    grounds.paths.make()
+    harness.paths.make()
     state = lab._store.read()
     state.ports = {key: 20000 + n for n, key in enumerate(k for c in lab.backend._components.values() for k in c.ports)}  # type: ignore[attr-defined]
     lab._store.write(state)

@@ -23,12 +23,12 @@ from labstack.backends.docker import images
 from labstack.backends.docker.engine import engine_address
 from labstack.backends.docker.lock import lock
 from labstack.config.digests import known_digest
-from labstack.errors import DownloadFailed, EngineAway
+from labstack.errors import DownloadFailed, EngineUnavailable
 from labstack.ports.free import choose
 from tests.containers.engine import CACHE, SUPERVISOR, engine, restart
-from tests.stack.labs import ROOT, Grounds
-from tests.stack.one_order import ended, place
-from tests.stack.registry import serving
+from tests.stack.labs import ROOT, LabHarness
+from tests.stack.one_order import place_order, wait_for_outcome
+from tests.stack.registry import serve_registry
 
 pytestmark = pytest.mark.skipif(
     SUPERVISOR not in os.environ, reason="for an engine of its own: python -m tests.containers pytest ..."
@@ -54,7 +54,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """A registry with one image: tag `one` for this platform, tag `both` listing the same image for amd64 and arm64."""
     registry = Registry(tmp_path_factory.mktemp("registry"), choose(5000, set()))
     client = engines.engine()
-    with serving(registry.folder, registry.port):
+    with serve_registry(registry.folder, registry.port):
         image = client.images.get(images.image("python"))
         image.tag(registry.repository, "one")
         for line in client.api.push(registry.repository, "one", stream=True, decode=True):
@@ -69,7 +69,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
         client.images.remove(f"{registry.repository}:one")
 
 
-def test_a_lock_records_what_the_registry_said_and_a_pull_keeps_to_it(
+def test_lock_records_the_digest_and_pull_enforces_it(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lock records the registry's digest and platforms, and a pull accepts only that digest."""
@@ -89,16 +89,16 @@ def test_a_lock_records_what_the_registry_said_and_a_pull_keeps_to_it(
         images.pull("python")
 
 
-def test_a_disk_that_fills_up_while_an_image_is_pulled(
+def test_full_disk_during_a_pull_is_a_clear_error(
     registry: Registry, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """If the disk fills up during a pull, the error names the image, the cause and the command to inspect the disk."""
     home = Path(tempfile.mkdtemp(prefix="saga-lab-engine-"))  # short, because the path of a socket must be short
     request.addfinalizer(lambda: shutil.rmtree(home, ignore_errors=True))
-    with engine(CACHE, home, size="40m") as small, serving(registry.folder, registry.port, small.inside):
+    with engine(CACHE, home, size="40m") as small, serve_registry(registry.folder, registry.port, small.inside):
         every = {f"LAB_IMAGE_{name.upper()}": f"{registry.repository}:one" for name in images.IMAGES}
         failed = subprocess.run(
-            small.inside([sys.executable, "-m", "labstack.cli", "up"]),
+            small.command_in_network([sys.executable, "-m", "labstack.cli", "up"]),
             env={**os.environ, **small.environment, **every, "XDG_STATE_HOME": str(tmp_path), "LAB_NAME": "full"},
             cwd=ROOT,
             capture_output=True,
@@ -111,21 +111,21 @@ def test_a_disk_that_fills_up_while_an_image_is_pulled(
     assert "docker system df" in failed.stderr
 
 
-def test_docker_restarts_under_a_lab(shared: Grounds) -> None:
+def test_lab_recovers_after_docker_restarts(shared: LabHarness) -> None:
     """After Docker restarts, `lab status` reports the stopped lab, and `lab up` restores the lab with its data."""
     lab = shared.lab
-    order = place(lab)
-    assert ended(lab, order) == ("COMPLETED", None)
+    order = place_order(lab)
+    assert wait_for_outcome(lab, order) == ("COMPLETED", None)
     restart(int(os.environ[SUPERVISOR]), engine_address())
     assert lab.status(memory=False).state in ("stopped", "degraded")
-    shared.must("up")
-    assert ended(lab, order) == ("COMPLETED", None)
-    assert ended(lab, place(lab)) == ("COMPLETED", None)
+    shared.run_checked("up")
+    assert wait_for_outcome(lab, order) == ("COMPLETED", None)
+    assert wait_for_outcome(lab, place_order(lab)) == ("COMPLETED", None)
 
 
-def test_an_engine_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_old_engine_is_rejected_with_both_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the API version of the engine and the one that the lab needs."""
     monkeypatch.setattr(engines, "OLDEST_API", (99, 0))
     monkeypatch.setattr(engines, "_clients", {})
-    with pytest.raises(EngineAway, match=r"speaks API 1\.\d+; the lab needs 99\.0"):
+    with pytest.raises(EngineUnavailable, match=r"speaks API 1\.\d+; the lab needs 99\.0"):
         engines.engine()

@@ -9,10 +9,10 @@ import psutil
 import pytest
 
 from labstack.backends.processes.forking import is_fork_server
-from labstack.backends.processes.process import MARKER, lives
+from labstack.backends.processes.process import MARKER, is_alive
 from labstack.waiting import wait_until
-from tests.stack.labs import Grounds, python
-from tests.stack.one_order import ended, place
+from tests.stack.labs import LabHarness, run_python
+from tests.stack.one_order import place_order, wait_for_outcome
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.environ.get("LAB_MODE") == "containers", reason="local mode on Linux has it"
@@ -20,17 +20,17 @@ pytestmark = pytest.mark.skipif(
 SERVICES = ("order", "inventory", "payment", "shipping")
 
 
-def server_of(grounds: Grounds) -> psutil.Process:
-    (server,) = [found for found in grounds.processes() if is_fork_server(found)]
+def find_fork_server(harness: LabHarness) -> psutil.Process:
+    (server,) = [found for found in harness.processes() if is_fork_server(found)]
     return server
 
 
-def test_a_fork_looks_like_a_process_of_its_own(shared: Grounds) -> None:
+def test_fork_has_its_own_session_mark_and_command_line(shared: LabHarness) -> None:
     """Each service has its own session, mark and command line, and the server is the parent of all four services."""
     pids = shared.pids()
     for name in SERVICES:
         service = psutil.Process(pids[name])
-        assert service.ppid() == server_of(shared).pid
+        assert service.ppid() == find_fork_server(shared).pid
         assert os.getsid(service.pid) == service.pid
         assert service.environ()[MARKER] == f"{shared.state()['lab_id']}/{name}"
         assert service.cmdline()[1:] == ["-m", "labservices", name]
@@ -38,31 +38,31 @@ def test_a_fork_looks_like_a_process_of_its_own(shared: Grounds) -> None:
         assert "Uvicorn running" in shared.paths.log(name).read_text()  # the end of a long log may not have it
 
 
-def test_services_outlive_their_server(shared: Grounds) -> None:
+def test_services_survive_a_killed_fork_server(shared: LabHarness) -> None:
     """The services outlive a killed server, and the next service that starts has a new server."""
     before = shared.pids()
-    server = server_of(shared)
+    server = find_fork_server(shared)
     server.kill()
-    assert wait_until(lambda: not lives(server), 10)
-    assert ended(shared.lab, place(shared.lab)) == ("COMPLETED", None)
+    assert wait_until(lambda: not is_alive(server), 10)
+    assert wait_for_outcome(shared.lab, place_order(shared.lab)) == ("COMPLETED", None)
     shared.lab.restart("shipping")
     after = shared.pids()
-    assert psutil.Process(after["shipping"]).ppid() == server_of(shared).pid != server.pid
+    assert psutil.Process(after["shipping"]).ppid() == find_fork_server(shared).pid != server.pid
     assert {name for name in before if before[name] != after[name]} == {"shipping"}
     assert shared.finding("leftovers").verdict == "ok"
 
 
-def test_a_setting_of_the_caller_reaches_a_fork(shared: Grounds) -> None:
+def test_fork_gets_the_environment_of_the_calling_command(shared: LabHarness) -> None:
     """A service has the environment of the command that starts it, not that of its server."""
     shared.lab.stop("shipping")
-    shared.must("start", "shipping", LOG_LEVEL="warning")
+    shared.run_checked("start", "shipping", LOG_LEVEL="warning")
     assert psutil.Process(shared.pids()["shipping"]).is_running()
     assert "Uvicorn running" not in shared.paths.log("shipping").read_text()
     shared.lab.restart("shipping")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which takes root")
-def test_another_user_is_not_served(shared: Grounds) -> None:
+def test_fork_server_rejects_other_users(shared: LabHarness) -> None:
     """The server starts nothing for another user."""
     code = f"""
 import os, socket
@@ -78,5 +78,5 @@ try:
 except OSError as error:
     print(b"")
 """
-    assert python(code, shared.environment).strip() == "b''"
-    assert ended(shared.lab, place(shared.lab)) == ("COMPLETED", None)
+    assert run_python(code, shared.environment).strip() == "b''"
+    assert wait_for_outcome(shared.lab, place_order(shared.lab)) == ("COMPLETED", None)

@@ -16,16 +16,16 @@ from labstack import Lab
 from labstack.clients import broker
 from labstack.consistency.invariants import ACTS_ON
 from labstack.waiting import wait_until
-from tests.stack.labs import Grounds
-from tests.stack.one_order import ended, place
-from tests.stack.test_reset import contents
+from tests.stack.labs import LabHarness
+from tests.stack.one_order import place_order, wait_for_outcome
+from tests.stack.test_reset import table_rows
 
 
 @dataclass(frozen=True)
-class Hostile:
+class HostileRecord:
     """A record that does not belong in an event topic; if `is_dead`, services that act on it must dead-letter it."""
 
-    key: bytes | None = b"?"  # `throw` replaces the question mark with an order ID
+    key: bytes | None = b"?"  # `publish` replaces the question mark with an order ID
     value: bytes | None = b"{}"
     headers: Mapping[str, str | bytes | None] = field(default_factory=dict)
     without: tuple[str, ...] = ()
@@ -35,30 +35,30 @@ class Hostile:
 BIG = 1024 * 1024 - 2000
 """Bytes; this leaves room for the headers in the largest record that the broker accepts."""
 
-HOSTILE = {
-    "not JSON": Hostile(value=b"<order/>"),
-    "JSON, but no object": Hostile(value=b"[]"),
-    "an object, but no event": Hostile(value=b'{"order_id": 7}'),
-    "no value": Hostile(value=None),
-    "text that is none": Hostile(value=b'{"order_id": "\xc3\x28"}'),
-    "NUL in text": Hostile(value=b'{"order_id": "\\u0000"}', headers={"ce_source": "\0", "traceparent": "\0"}),
-    "binary garbage": Hostile(key=b"\xc3\x28?", value=random.Random(7).randbytes(5000)),
-    "a long key": Hostile(key=b"?" + random.Random(8).randbytes(100_000).hex().encode()),
-    "no key": Hostile(key=None),
-    "no headers": Hostile(without=("ce_id", "ce_type", "ce_dataschema")),
-    "no ce_id": Hostile(without=("ce_id",)),
-    "no ce_type": Hostile(without=("ce_type",)),
-    "a ce_id that is none": Hostile(headers={"ce_id": "seven"}),
-    "headers that are no text": Hostile(headers={"ce_id": b"\xff\xfe", "x": b"\xff", "y": None, "": b""}),
-    "a thousand headers": Hostile(headers={f"header-{n}": "x" * 50 for n in range(1000)}),
-    "1 MB": Hostile(value=b'{"order_id": "' + b"x" * BIG + b'"}'),
-    "an unknown major version": Hostile(headers={"ce_dataschema": "urn:sagalab:{type}:2.0"}),
-    "another event's schema": Hostile(headers={"ce_dataschema": "urn:sagalab:Refreshments:1.0"}),
-    "an unknown type": Hostile(headers={"ce_type": "OrderApplauded"}, is_dead=False),
-    "an unknown type, with no key": Hostile(key=None, headers={"ce_type": "OrderApplauded"}, is_dead=False),
-    "an empty record": Hostile(key=None, value=None, without=("ce_id", "ce_type", "ce_dataschema")),
+HOSTILE_RECORDS = {
+    "not JSON": HostileRecord(value=b"<order/>"),
+    "JSON, but no object": HostileRecord(value=b"[]"),
+    "an object, but no event": HostileRecord(value=b'{"order_id": 7}'),
+    "no value": HostileRecord(value=None),
+    "text that is none": HostileRecord(value=b'{"order_id": "\xc3\x28"}'),
+    "NUL in text": HostileRecord(value=b'{"order_id": "\\u0000"}', headers={"ce_source": "\0", "traceparent": "\0"}),
+    "binary garbage": HostileRecord(key=b"\xc3\x28?", value=random.Random(7).randbytes(5000)),
+    "a long key": HostileRecord(key=b"?" + random.Random(8).randbytes(100_000).hex().encode()),
+    "no key": HostileRecord(key=None),
+    "no headers": HostileRecord(without=("ce_id", "ce_type", "ce_dataschema")),
+    "no ce_id": HostileRecord(without=("ce_id",)),
+    "no ce_type": HostileRecord(without=("ce_type",)),
+    "a ce_id that is none": HostileRecord(headers={"ce_id": "seven"}),
+    "headers that are no text": HostileRecord(headers={"ce_id": b"\xff\xfe", "x": b"\xff", "y": None, "": b""}),
+    "a thousand headers": HostileRecord(headers={f"header-{n}": "x" * 50 for n in range(1000)}),
+    "1 MB": HostileRecord(value=b'{"order_id": "' + b"x" * BIG + b'"}'),
+    "an unknown major version": HostileRecord(headers={"ce_dataschema": "urn:sagalab:{type}:2.0"}),
+    "another event's schema": HostileRecord(headers={"ce_dataschema": "urn:sagalab:Refreshments:1.0"}),
+    "an unknown type": HostileRecord(headers={"ce_type": "OrderApplauded"}, is_dead=False),
+    "an unknown type, with no key": HostileRecord(key=None, headers={"ce_type": "OrderApplauded"}, is_dead=False),
+    "an empty record": HostileRecord(key=None, value=None, without=("ce_id", "ce_type", "ce_dataschema")),
 }
-COMMANDS = {
+EVENT_TYPES = {
     "order": "OrderCreated",
     "inventory": "InventoryReserved",
     "payment": "PaymentCompleted",
@@ -66,70 +66,72 @@ COMMANDS = {
 }
 
 
-def throw(lab: Lab, hostile: Hostile, service: str, producer: Producer) -> tuple[set[str], str, int, int]:
+def publish(lab: Lab, hostile: HostileRecord, service: str, producer: Producer) -> tuple[set[str], str, int, int]:
     """Publish a record to a service's topic; return the services that must dead-letter it, and its position."""
-    kind = COMMANDS[service]
+    kind = EVENT_TYPES[service]
     usual = {"ce_id": str(uuid.uuid4()), "ce_type": kind, "ce_dataschema": "urn:sagalab:{type}:1.0"}
     headers = {
         name: value.replace("{type}", kind) if isinstance(value, str) else value
         for name, value in {**usual, **hostile.headers}.items()
         if name not in hostile.without
     }
-    places: list[Message] = []
+    delivered: list[Message] = []
     producer.produce(
         f"{service}.events",
         hostile.value,
         hostile.key and hostile.key.replace(b"?", str(uuid.uuid4()).encode()),
         headers=headers,
-        on_delivery=lambda error, message: places.append(message) if error is None else None,
+        on_delivery=lambda error, message: delivered.append(message) if error is None else None,
     )
     producer.flush(20)
-    (place,) = places
+    (place,) = delivered
     readers = {name for name, acts_on in ACTS_ON.items() if name != service and kind in acts_on}
     if "ce_type" in hostile.without:
         readers = set(ACTS_ON) - {service}
     return readers if hostile.is_dead else set(), place.topic() or "", place.partition() or 0, place.offset() or 0
 
 
-def test_hostile_records_stop_nobody(shared: Grounds) -> None:
+def test_hostile_records_stop_no_service(shared: LabHarness) -> None:
     """Each record is dead-lettered by the services that act on its type, or ignored, and orders continue."""
     lab = shared.lab
     lab.reset()
     pids = shared.pids()
     where = {"bootstrap.servers": lab.endpoints.kafka, "message.max.bytes": 2 * BIG, "broker.address.family": "v4"}
     producer = Producer(where)
-    thrown = [throw(lab, hostile, service, producer) for hostile in HOSTILE.values() for service in COMMANDS]
-    expected = {(reader, *place) for readers, *place in thrown for reader in readers}
+    published = [
+        publish(lab, hostile, service, producer) for hostile in HOSTILE_RECORDS.values() for service in EVENT_TYPES
+    ]
+    expected = {(reader, *place) for readers, *place in published for reader in readers}
 
-    def given_up() -> set[tuple[str, str, int, int]]:
+    def dead_letter_positions() -> set[tuple[str, str, int, int]]:
         return {(one.service, one.topic, one.partition, one.offset) for one in lab.dead_letters()}
 
-    wait_until(lambda: given_up() == expected, 60, interval=0.5)
-    assert given_up() == expected
+    wait_until(lambda: dead_letter_positions() == expected, 60, interval=0.5)
+    assert dead_letter_positions() == expected
     assert {letter.attempts for letter in lab.dead_letters()} == {1}
-    letters = {f"{s}.dlq" for s in COMMANDS}
-    story = ("dlq.service", "dlq.topic", "dlq.partition", "dlq.offset")
-    told = {tuple(r.headers[name] for name in story) for r in broker.read_all(lab.endpoints.kafka, letters)}
-    assert told == {tuple(map(str, one)) for one in expected}
+    letters = {f"{s}.dlq" for s in EVENT_TYPES}
+    names = ("dlq.service", "dlq.topic", "dlq.partition", "dlq.offset")
+    positions = {tuple(r.headers[name] for name in names) for r in broker.read_all(lab.endpoints.kafka, letters)}
+    assert positions == {tuple(map(str, one)) for one in expected}
 
-    assert ended(lab, place(lab)) == ("COMPLETED", None)
-    assert ended(lab, place(lab, destination="tristan-da-cunha")) == ("CANCELLED", "no_carrier")
+    assert wait_for_outcome(lab, place_order(lab)) == ("COMPLETED", None)
+    assert wait_for_outcome(lab, place_order(lab, destination="tristan-da-cunha")) == ("CANCELLED", "no_carrier")
     assert lab.status(memory=False).complaints == {}
     assert shared.pids() == pids
     assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
-    shared.must("dead-letters", "list")
+    shared.run_checked("dead-letters", "list")
     lab.reset()
     assert lab.dead_letters() == []
 
 
-def throw_unreadable(lab: Lab, topic: str) -> None:
+def publish_undecodable_header(lab: Lab, topic: str) -> None:
     """Publish a record with a header name that is not UTF-8, with librdkafka, since the Python client can't do that."""
     c = ctypes.CDLL(confluent_kafka.cimpl.__file__)
     c.rd_kafka_conf_new.restype = c.rd_kafka_new.restype = ctypes.c_void_p
-    said = ctypes.create_string_buffer(512)
+    error = ctypes.create_string_buffer(512)
     conf = ctypes.c_void_p(c.rd_kafka_conf_new())
-    c.rd_kafka_conf_set(conf, b"bootstrap.servers", lab.endpoints.kafka.encode(), said, 512)
-    producer = ctypes.c_void_p(c.rd_kafka_new(0, conf, said, 512))
+    c.rd_kafka_conf_set(conf, b"bootstrap.servers", lab.endpoints.kafka.encode(), error, 512)
+    producer = ctypes.c_void_p(c.rd_kafka_new(0, conf, error, 512))
     as_topic, as_value, as_key, as_flags, as_header, end = map(ctypes.c_int, (1, 4, 5, 7, 9, 0))
     copy, key = ctypes.c_int(2), uuid.uuid4().hex.encode()
     record = (as_value, b"{}", ctypes.c_size_t(2), as_key, key, ctypes.c_size_t(len(key)))
@@ -140,32 +142,32 @@ def throw_unreadable(lab: Lab, topic: str) -> None:
     c.rd_kafka_destroy(producer)
 
 
-def test_a_header_whose_name_is_no_text_ends_no_process(shared: Grounds) -> None:
+def test_undecodable_header_name_crashes_no_process(shared: LabHarness) -> None:
     """A non-UTF-8 header name, which can crash the client library, crashes neither a service nor the referee."""
     lab = shared.lab
     lab.reset()
     lab.demo()
     pids = shared.pids()
-    for service in COMMANDS:
-        throw_unreadable(lab, f"{service}.events")
+    for service in EVENT_TYPES:
+        publish_undecodable_header(lab, f"{service}.events")
     wait_until(lambda: len(lab.dead_letters()) == 12, 20, interval=0.2)
-    assert sorted(letter.service for letter in lab.dead_letters()) == sorted(list(COMMANDS) * 3)
+    assert sorted(letter.service for letter in lab.dead_letters()) == sorted(list(EVENT_TYPES) * 3)
     assert shared.pids() == pids
-    assert ended(lab, place(lab)) == ("COMPLETED", None)
+    assert wait_for_outcome(lab, place_order(lab)) == ("COMPLETED", None)
     assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
     lab.reset()
 
 
-def test_the_same_again_in_a_later_minor_version_changes_nothing(shared: Grounds) -> None:
+def test_repeated_events_of_a_newer_minor_version_have_no_effect(shared: LabHarness) -> None:
     """Events of a COMPLETED order with new IDs and unknown fields enter the inboxes and have no effect."""
     lab = shared.lab
     lab.reset()
-    order = place(lab)
-    assert ended(lab, order) == ("COMPLETED", None)
+    order = place_order(lab)
+    assert wait_for_outcome(lab, order) == ("COMPLETED", None)
     assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
     producer = Producer({"bootstrap.servers": lab.endpoints.kafka, "broker.address.family": "v4"})
     again: set[str] = set()
-    for record in broker.read_all(lab.endpoints.kafka, [f"{service}.events" for service in COMMANDS]):
+    for record in broker.read_all(lab.endpoints.kafka, [f"{service}.events" for service in EVENT_TYPES]):
         value = json.dumps(json.loads(record.value or b"") | {"weather": {"in": "Lisbon"}})
         new = {"ce_id": str(uuid.uuid4()), "ce_dataschema": f"urn:sagalab:{record.type}:1.7", "ce_weather": "fair"}
         headers: dict[str, str | bytes | None] = {**record.headers, **new}
@@ -174,7 +176,7 @@ def test_the_same_again_in_a_later_minor_version_changes_nothing(shared: Grounds
     producer.flush(20)
 
     def rows(of_inbox: bool) -> dict[str, list[str]]:
-        return {table: there for table, there in contents(lab).items() if table.endswith(".inbox") == of_inbox}
+        return {table: there for table, there in table_rows(lab).items() if table.endswith(".inbox") == of_inbox}
 
     before = rows(of_inbox=False)
     assert wait_until(lambda: all(one in str(rows(of_inbox=True)) for one in again), 20, interval=0.2)

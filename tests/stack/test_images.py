@@ -19,7 +19,7 @@ def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
 
-def test_a_recorded_digest_stays_until_it_is_recorded_anew() -> None:
+def test_recorded_digest_stays_until_it_is_replaced() -> None:
     """A digest is recorded by image; a second record replaces the first, and the others stay."""
     remember_digests({"a/tool:1": DIGEST, "b/tool:1": DIGEST})
     remember_digests({"a/tool:1": "sha256:" + "f" * 64})
@@ -28,7 +28,7 @@ def test_a_recorded_digest_stays_until_it_is_recorded_anew() -> None:
     assert known_digest("a/tool:2") == ""
 
 
-def test_a_damaged_record_is_not_ignored() -> None:
+def test_damaged_digest_record_is_an_error() -> None:
     """A damaged record is an error; otherwise another image could replace the recorded one unnoticed."""
     remember_digests({"a/tool:1": DIGEST})
     digests_file().write_text("{", encoding="utf-8")
@@ -36,7 +36,7 @@ def test_a_damaged_record_is_not_ignored() -> None:
         known_digest("a/tool:1")
 
 
-def test_a_digest_that_is_known_is_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_digest_is_enforced(monkeypatch: pytest.MonkeyPatch) -> None:
     """An image is referenced by its digest, first the versions file's; an environment variable names another image."""
     monkeypatch.delenv("LAB_IMAGE_POSTGRES", raising=False)
     assert images.image("postgres") == "postgres:16"
@@ -55,6 +55,6 @@ def test_a_digest_that_is_known_is_enforced(monkeypatch: pytest.MonkeyPatch) -> 
         ("localhost:5000/postgres:16", ("localhost:5000/postgres", "16")),
     ],
 )
-def test_a_registrys_port_is_no_tag(reference: str, parts: tuple[str, str]) -> None:
+def test_registry_port_is_not_a_tag(reference: str, parts: tuple[str, str]) -> None:
     """Repository and tag are separated as in Docker."""
     assert images.split(reference) == parts

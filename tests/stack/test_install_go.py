@@ -15,13 +15,13 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from labstack.backends.processes.process import lives
+from labstack.backends.processes.process import is_alive
 from labstack.config.paths import LabPaths
 from labstack.errors import ProgramMissing
 from labstack.install import Entry, Program, install
 from labstack.install.catalogue import ByGo
 from labstack.install.sources.from_go import from_go, remove_build
-from labstack.install.store import GROWING, Store
+from labstack.install.store import PARTIAL, Store
 from labstack.progress import Progress
 from labstack.waiting import wait_until
 
@@ -45,11 +45,11 @@ INTERRUPTIBLE = """
 import pathlib, sys
 from labstack.cli import main
 from labstack.config.paths import LabPaths
-from tests.stack.test_install_go import HELLO, by_go
+from tests.stack.test_install_go import HELLO, install_with_go
 
 @main.command()
 def build():
-    by_go(HELLO, LabPaths(*map(pathlib.Path, sys.argv[1:])))
+    install_with_go(HELLO, LabPaths(*map(pathlib.Path, sys.argv[1:])))
 
 main(["build"])
 """
@@ -57,7 +57,7 @@ main(["build"])
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def go_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The caller's Go folders, with Go's standard library compiled once for all tests; removed at the end."""
     if not shutil.which("go"):
         pytest.skip("NOT TESTED: there is no Go on this machine")
@@ -81,15 +81,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
 
 
 @pytest.fixture
-def paths(tmp_path: Path, shared: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> LabPaths:
+def paths(tmp_path: Path, go_folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> LabPaths:
     """The folders of a separate lab; the caller has set the environment variables for Go's folders."""
-    for name, folder in shared.items():
+    for name, folder in go_folders.items():
         monkeypatch.setenv(name, folder)
     return LabPaths(tmp_path / "state", tmp_path / "cache")
 
 
-def by_go(wanted: Entry, paths: LabPaths, progress: Progress | None = None) -> Program:
-    return install(wanted, paths, progress or Progress(), ways=["go"])
+def install_with_go(wanted: Entry, paths: LabPaths, progress: Progress | None = None) -> Program:
+    return install(wanted, paths, progress or Progress(), sources=["go"])
 
 
 @pytest.mark.long
@@ -97,21 +97,21 @@ def test_go_installs_a_program(paths: LabPaths, monkeypatch: pytest.MonkeyPatch)
     """The program runs, with module and Go version recorded, whatever the caller has set for other programs."""
     for name, value in {"GOOS": "plan9", "GOARCH": "arm", "GOFLAGS": "-mod=vendor", "GO111MODULE": "off"}.items():
         monkeypatch.setenv(name, value)
-    told: list[str] = []
-    progress = Progress(lambda seen: told.extend(stage.note for stage in seen.stages))
-    program = by_go(HELLO, paths, progress)
+    notes: list[str] = []
+    progress = Progress(lambda seen: notes.extend(stage.note for stage in seen.stages))
+    program = install_with_go(HELLO, paths, progress)
     assert subprocess.run([program.path], capture_output=True, text=True, check=True).stdout == "Hello, world!\n"
     assert program.source == "go"
     assert program.origin.startswith("golang.org/x/example/hello@v0.0.0-20250915201037-7f05d217867b, go1.")
     assert Store(HELLO, paths).damaged() == []
-    assert any("packages compiled" in note for note in told)
+    assert any("packages compiled" in note for note in notes)
     assert not Store(HELLO, paths).build.exists()
 
 
 @pytest.mark.long
 def test_go_builds_a_program_in_its_modules_folder(paths: LabPaths, tmp_path: Path) -> None:
     """A module that `go install` can't install is downloaded and built in its folder, with its flags."""
-    program = by_go(TOMLV, paths)
+    program = install_with_go(TOMLV, paths)
     good = tmp_path / "good.toml"
     good.write_text("a = 1\n")
     assert subprocess.run([program.path, good], capture_output=True).returncode == 0
@@ -122,7 +122,7 @@ def test_go_builds_a_program_in_its_modules_folder(paths: LabPaths, tmp_path: Pa
 
 
 @pytest.mark.long
-def test_a_build_of_the_labs_own_goes_on_and_is_tidied(paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_with_the_labs_cache_removes_its_files(paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the caller's folders, a build uses the lab's cache, and removes its files unless told to keep them.
 
     It removes read-only files, too.
@@ -133,45 +133,47 @@ def test_a_build_of_the_labs_own_goes_on_and_is_tidied(paths: LabPaths, monkeypa
     from_go(store, lambda text: None, keep=True)
     module = next(store.build.glob("gopath/pkg/mod/golang.org/x/example/hello@*"))
     assert not module.stat().st_mode & 0o200
-    told: list[str] = []
-    from_go(store, told.append)
-    assert " 0 modules downloaded, 0 packages compiled" in told[-1].replace("1 packages", "0 packages")
+    notes: list[str] = []
+    from_go(store, notes.append)
+    assert " 0 modules downloaded, 0 packages compiled" in notes[-1].replace("1 packages", "0 packages")
     assert not store.build.exists()
     assert store.find() is not None
 
 
-def test_a_module_that_is_not_there(paths: LabPaths) -> None:
+def test_missing_module_is_reported_with_gos_message(paths: LabPaths) -> None:
     """The error has Go's message, and nothing is installed."""
     assert HELLO.by_go is not None
     wanted = replace(HELLO, by_go=replace(HELLO.by_go, version="v0.0.0-20250915201037-000000000000"))
     with pytest.raises(ProgramMissing, match="`go install` failed") as failed:
-        by_go(wanted, paths)
+        install_with_go(wanted, paths)
     assert "golang.org/x/example/hello@v0.0.0-20250915201037-000000000000" in failed.value.log
     assert "GOPROXY" in failed.value.next_step
     assert Store(wanted, paths).find() is None
 
 
-def test_without_a_network(paths: LabPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_go_build_without_a_network_names_the_next_step(
+    paths: LabPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If no module can be downloaded, the error has Go's message and the next step."""
     monkeypatch.setenv("GOPROXY", "off")
     monkeypatch.setenv("GOPATH", str(tmp_path / "empty"))
     with pytest.raises(ProgramMissing, match="`go install` failed") as failed:
-        by_go(HELLO, paths)
+        install_with_go(HELLO, paths)
     assert "GOPROXY=off" in failed.value.log
     assert "check the network" in failed.value.next_step
 
 
 @pytest.mark.long
-def test_a_build_that_makes_something_else(paths: LabPaths) -> None:
+def test_build_with_an_unexpected_program_name_fails(paths: LabPaths) -> None:
     """A build whose program has another name than expected is an error."""
     with pytest.raises(ProgramMissing, match=r"Go built hello, not howdy"):
-        by_go(replace(HELLO, program="howdy"), paths)
+        install_with_go(replace(HELLO, program="howdy"), paths)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_build_that_is_stopped_ends_all_of_go(
-    how: signal.Signals, paths: LabPaths, shared: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_interrupted_build_stops_go_and_its_compilers(
+    how: signal.Signals, paths: LabPaths, go_folders: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C stops Go and its compilers; nothing counts as installed, and the next build succeeds."""
     monkeypatch.setenv("GOCACHE", str(tmp_path / "cold"))
@@ -184,25 +186,25 @@ def test_a_build_that_is_stopped_ends_all_of_go(
             niceness = [one.nice() for one in below if one.name() == "compile"]
             return (below, niceness) if niceness else None
 
-        found = wait_until(lambda: process.poll() is not None or _alive(compiling), 60)
+        found = wait_until(lambda: process.poll() is not None or _inspect_if_alive(compiling), 60)
         assert process.poll() is None, process.communicate()
         assert isinstance(found, tuple)
         below, niceness = found
         assert set(niceness) == {10}
         process.send_signal(how)
-        _, said = process.communicate(timeout=30)
-    assert process.returncode == 130, said
-    assert not [one for one in below if lives(one)]
+        _, output = process.communicate(timeout=30)
+    assert process.returncode == 130, output
+    assert not [one for one in below if is_alive(one)]
     store = Store(HELLO, paths)
     assert store.find() is None
-    assert not list(store.home.glob(f"{GROWING}*"))
-    monkeypatch.setenv("GOCACHE", shared["GOCACHE"])  # faster than to complete the other one
-    assert by_go(HELLO, paths).path.is_file()
+    assert not list(store.home.glob(f"{PARTIAL}*"))
+    monkeypatch.setenv("GOCACHE", go_folders["GOCACHE"])  # faster than to complete the other one
+    assert install_with_go(HELLO, paths).path.is_file()
 
 
-def _alive(look: Callable[[], T]) -> T | None:
+def _inspect_if_alive(inspect: Callable[[], T]) -> T | None:
     """Inspect processes; return nothing if one of them exits meanwhile."""
     try:
-        return look()
+        return inspect()
     except psutil.Error:
         return None

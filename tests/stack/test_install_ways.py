@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from labstack.config.paths import LabPaths
-from labstack.errors import LabBusy, ProgramMissing, StorageTrouble, UnknownComponent
+from labstack.errors import LabBusy, ProgramMissing, StorageError, UnknownComponent
 from labstack.install import Entry, entry, find_program, install, names
 from labstack.install import store as stores
 from labstack.install.catalogue import ByGo, InImage
@@ -42,39 +42,39 @@ def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def script(folder: Path, name: str, *lines: str) -> Path:
+def write_script(folder: Path, name: str, *lines: str) -> Path:
     program = folder / name
     program.write_text("\n".join(["#!/bin/sh", *lines, ""]))
     program.chmod(0o755)
     return program
 
 
-def on_path(paths: LabPaths, wanted: Entry) -> str:
-    return install(wanted, paths, Progress(), ways=["path"]).version
+def install_from_path(paths: LabPaths, wanted: Entry) -> str:
+    return install(wanted, paths, Progress(), sources=["path"]).version
 
 
 ISTIOD = replace(entry("istiod"), in_image=None, by_go=None)
 
 
 @pytest.mark.parametrize(
-    ("said", "version"),
+    ("output", "version"),
     [
         ('client version: version.BuildInfo{Version:"1.29.1", GolangVersion:"go1.26.8"}', "1.29.1"),
         ("1.29.4-distroless", "1.29.4-distroless"),
         ("v1.29", "1.29"),
     ],
 )
-def test_a_program_on_path_of_the_right_version_is_used_where_it_lies(
-    said: str, version: str, bin_folder: Path, paths: LabPaths
+def test_matching_program_on_path_is_used_in_place(
+    output: str, version: str, bin_folder: Path, paths: LabPaths
 ) -> None:
     """A program on PATH is not copied, and its version is queried only once until it changes."""
-    program = script(bin_folder, "pilot-discovery", f"echo x >>{bin_folder}/asked", f"echo '{said}'")
+    program = write_script(bin_folder, "pilot-discovery", f"echo x >>{bin_folder}/asked", f"echo '{output}'")
     found = install(ISTIOD, paths, Progress())
     assert (found.version, found.path, found.source) == (version, program, "path")
     assert not Store(ISTIOD, paths).folder.exists()
     assert install(ISTIOD, paths, Progress()) == found == find_program("istiod", paths)
     assert (bin_folder / "asked").read_text() == "x\n"
-    script(bin_folder, "pilot-discovery", "echo 1.30.0")
+    write_script(bin_folder, "pilot-discovery", "echo 1.30.0")
     assert find_program("istiod", paths) is None
 
 
@@ -87,41 +87,41 @@ def test_a_program_on_path_of_the_right_version_is_used_where_it_lies(
         ("exit 1", "an unknown version"),
     ],
 )
-def test_a_program_on_path_of_another_version_is_not_used(
-    line: str, seen: str, bin_folder: Path, paths: LabPaths
-) -> None:
+def test_wrong_version_on_path_is_rejected(line: str, seen: str, bin_folder: Path, paths: LabPaths) -> None:
     """The error names the version on PATH and the required one."""
-    script(bin_folder, "pilot-discovery", line)
+    write_script(bin_folder, "pilot-discovery", line)
     with pytest.raises(ProgramMissing, match=rf"{seen}.*; 1\.29 is needed"):
-        on_path(paths, ISTIOD)
+        install_from_path(paths, ISTIOD)
     assert find_program("istiod", paths) is None
 
 
-def test_a_program_that_go_has_noted_the_version_in(bin_folder: Path, paths: LabPaths) -> None:
+def test_version_recorded_by_go_is_accepted(bin_folder: Path, paths: LabPaths) -> None:
     """A program that can't report its version is accepted if Go recorded this version of the module in it."""
     how = entry("istiod").by_go
     assert how is not None
     note = f"# mod\t{how.module}\t{how.version}\th1:x"
     wanted = replace(ISTIOD, by_go=how)
-    script(bin_folder, "pilot-discovery", "echo unknown", note.replace("20260306", "20260307"))
+    write_script(bin_folder, "pilot-discovery", "echo unknown", note.replace("20260306", "20260307"))
     with pytest.raises(ProgramMissing, match="unknown version"):
-        on_path(paths, wanted)
-    script(bin_folder, "pilot-discovery", "echo unknown", note)
-    assert on_path(paths, wanted) == wanted.version
+        install_from_path(paths, wanted)
+    write_script(bin_folder, "pilot-discovery", "echo unknown", note)
+    assert install_from_path(paths, wanted) == wanted.version
 
 
-def test_a_program_that_does_not_answer(bin_folder: Path, paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_that_does_not_respond_times_out(
+    bin_folder: Path, paths: LabPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A program that does not respond times out, and no process of it remains."""
-    monkeypatch.setattr("labstack.install.sources.on_path.PATIENCE", 0.3)
-    script(bin_folder, "pilot-discovery", f"echo $$ >{bin_folder}/pid", "exec sleep 60")
+    monkeypatch.setattr("labstack.install.sources.on_path.VERSION_TIMEOUT", 0.3)
+    write_script(bin_folder, "pilot-discovery", f"echo $$ >{bin_folder}/pid", "exec sleep 60")
     with pytest.raises(ProgramMissing, match="does not report its version"):
-        on_path(paths, ISTIOD)
+        install_from_path(paths, ISTIOD)
     pid = int((bin_folder / "pid").read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
-def test_go_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, paths: LabPaths) -> None:
+def test_missing_go_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, paths: LabPaths) -> None:
     """The error says that there is no Go, and names the required version."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ProgramMissing, match=r"Go is not on PATH; 1\.19 or newer"):
@@ -136,9 +136,9 @@ def test_go_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, p
         ("exit 1", r"does not report its version, but ''"),
     ],
 )
-def test_go_that_will_not_do(line: str, message: str, bin_folder: Path, paths: LabPaths) -> None:
+def test_unsuitable_go_is_reported(line: str, message: str, bin_folder: Path, paths: LabPaths) -> None:
     """The error shows what was found, a Go that is too old or another program of that name, and no build starts."""
-    script(bin_folder, "go", line)
+    write_script(bin_folder, "go", line)
     store = Store(Entry("hello", "1", "hello", by_go=HELLO), paths)
     with pytest.raises(ProgramMissing, match=message):
         from_go(store, lambda text: None)
@@ -146,19 +146,19 @@ def test_go_that_will_not_do(line: str, message: str, bin_folder: Path, paths: L
 
 
 @pytest.mark.parametrize("what", ["disk", "memory"])
-def test_too_little_room_for_a_build(what: str, bin_folder: Path, paths: LabPaths) -> None:
+def test_disk_and_memory_are_checked_before_a_build(what: str, bin_folder: Path, paths: LabPaths) -> None:
     """Disk and memory are checked before anything is downloaded."""
-    script(bin_folder, "go", "echo go version go1.26 linux/amd64")
+    write_script(bin_folder, "go", "echo go version go1.26 linux/amd64")
     how = replace(HELLO, disk=1 << 60) if what == "disk" else replace(HELLO, memory=1 << 60)
-    with pytest.raises(StorageTrouble, match=r"the build needs 1152921504\.6 GB"):
+    with pytest.raises(StorageError, match=r"the build needs 1152921504\.6 GB"):
         from_go(Store(Entry("hello", "1", "hello", by_go=how), paths), lambda text: None)
 
 
-def test_without_any_way_the_message_has_them_all(
+def test_error_lists_every_install_source_that_failed(
     bin_folder: Path, paths: LabPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error lists each install source that was tried, why it failed, and the next step."""
-    script(bin_folder, "go", "echo go version go1.17 linux/amd64")
+    write_script(bin_folder, "go", "echo go version go1.17 linux/amd64")
     wanted = entry("istiod")
     assert wanted.in_image is not None
     wanted = replace(wanted, in_image=replace(wanted.in_image, image="127.0.0.1:9/istio/pilot:1.29.1"))
@@ -178,40 +178,40 @@ def test_without_any_way_the_message_has_them_all(
     assert find_program("istiod", paths) is None
 
 
-def test_ways_are_tried_in_the_order_that_is_asked_for(bin_folder: Path, paths: LabPaths) -> None:
+def test_install_sources_are_tried_in_the_requested_order(bin_folder: Path, paths: LabPaths) -> None:
     """Each install source is a separate stage, and its failure is reported before the next one is tried."""
-    script(bin_folder, "pilot-discovery", "echo 1.29.1")
+    write_script(bin_folder, "pilot-discovery", "echo 1.29.1")
     progress = Progress()
     wanted = replace(ISTIOD, in_image=InImage("127.0.0.1:9/istio/pilot:1", "", "x"))
-    assert install(wanted, paths, progress, ways=["image", "path"]).source == "path"
+    assert install(wanted, paths, progress, sources=["image", "path"]).source == "path"
     assert [stage.failed for stage in progress.stages] == [True, False]
     assert len(progress.notes) == 1
     assert "check the network" in progress.notes[0]
 
 
-def test_a_way_that_is_named_replaces_what_came_by_another(bin_folder: Path, paths: LabPaths) -> None:
+def test_requested_source_replaces_an_installed_program(bin_folder: Path, paths: LabPaths) -> None:
     """An installed program is used unless PATH is requested as the source, which replaces it."""
     store = Store(ISTIOD, paths)
-    with store.growing() as growing:
-        (growing / "files").mkdir()
-        script(growing / "files", "pilot-discovery", "echo 1.29.1")
-        installed = store.put(growing / "files", "go", "here")
-    script(bin_folder, "pilot-discovery", "echo 1.29.1")
+    with store.staging() as staging:
+        (staging / "files").mkdir()
+        write_script(staging / "files", "pilot-discovery", "echo 1.29.1")
+        installed = store.put(staging / "files", "go", "here")
+    write_script(bin_folder, "pilot-discovery", "echo 1.29.1")
     assert install(ISTIOD, paths, Progress()) == installed == find_program("istiod", paths)
-    assert install(ISTIOD, paths, Progress(), ways=["path"]).source == "path"
+    assert install(ISTIOD, paths, Progress(), sources=["path"]).source == "path"
     found = find_program("istiod", paths)
     assert found is not None
     assert found.source == "path"
 
 
-def test_looking_whether_a_program_is_there_is_quick(bin_folder: Path, paths: LabPaths) -> None:
+def test_lookup_of_a_program_is_fast(bin_folder: Path, paths: LabPaths) -> None:
     """A lookup reads no program: even with one of 200 MB, it takes less than 5 ms."""
     store = Store(ISTIOD, paths)
-    with store.growing() as growing:
-        (growing / "files").mkdir()
-        script(growing / "files", "pilot-discovery", "echo 1.29.1")
-        os.truncate(growing / "files/pilot-discovery", 200_000_000)
-        store.put(growing / "files", "go", "here")
+    with store.staging() as staging:
+        (staging / "files").mkdir()
+        write_script(staging / "files", "pilot-discovery", "echo 1.29.1")
+        os.truncate(staging / "files/pilot-discovery", 200_000_000)
+        store.put(staging / "files", "go", "here")
     took = []
     for _ in range(20):
         began = time.perf_counter()
@@ -220,14 +220,14 @@ def test_looking_whether_a_program_is_there_is_quick(bin_folder: Path, paths: La
     assert sorted(took)[10] < 0.005
 
 
-def test_an_unknown_program() -> None:
+def test_unknown_program_lists_the_known_ones() -> None:
     """The error for an unknown program lists the known ones."""
     with pytest.raises(UnknownComponent, match="'istoid'") as unknown:
         entry("istoid")
     assert unknown.value.next_step == f"did you mean 'istiod'? Otherwise use one of {', '.join(names())}"
 
 
-def test_every_entry_of_the_versions_file_can_be_read() -> None:
+def test_every_entry_of_the_versions_file_is_valid() -> None:
     """Each entry has at least one install source, a version, and no invalid digest."""
     for name in names():
         one = entry(name)
@@ -240,7 +240,7 @@ def test_every_entry_of_the_versions_file_can_be_read() -> None:
             assert one.in_image.digest == "" or len(one.in_image.digest) == len("sha256:") + 64
 
 
-def test_a_mirror_is_held_to_the_pinned_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mirror_keeps_the_pinned_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment variable names another registry; the digest stays, unless the variable includes one."""
     table = {"version": "1", "program": "it", "image": "a/it:1", "digest": "sha256:1", "path": "it"}
     versions = {"programs": {"it": table}}
@@ -251,7 +251,7 @@ def test_a_mirror_is_held_to_the_pinned_digest(monkeypatch: pytest.MonkeyPatch) 
     assert entry("it", versions).in_image == InImage("mirror:5000/it:1", "sha256:2", "it")
 
 
-def test_an_install_that_goes_on_for_too_long(paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_another_install_times_out(paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that waits too long for another install fails with an error and the next step."""
     monkeypatch.setattr(stores, "LOCK_WAIT", 0.2)
     done = threading.Event()
@@ -266,25 +266,25 @@ def test_an_install_that_goes_on_for_too_long(paths: LabPaths, monkeypatch: pyte
     holder.start()
     try:
         assert held.wait(10)
-        told: list[str] = []
-        with pytest.raises(LabBusy, match="has been installing istiod"), Store(ISTIOD, paths).locked(told.append):
+        notes: list[str] = []
+        with pytest.raises(LabBusy, match="has been installing istiod"), Store(ISTIOD, paths).locked(notes.append):
             pass
-        assert told == ["another lab is installing istiod; waiting for it"]
+        assert notes == ["another lab is installing istiod; waiting for it"]
     finally:
         done.set()
         holder.join()
 
 
-def test_a_cache_that_can_not_be_written(paths: LabPaths) -> None:
+def test_unwritable_cache_is_reported(paths: LabPaths) -> None:
     """The error names the folder and the next step, and no install source is tried."""
     paths.cache.parent.mkdir(exist_ok=True)
     paths.cache.write_text("a file where the folder should be")
-    with pytest.raises(StorageTrouble, match="can't write to") as failed:
+    with pytest.raises(StorageError, match="can't write to") as failed:
         install(ISTIOD, paths, Progress())
     assert "XDG_CACHE_HOME" in failed.value.next_step
 
 
-def test_the_command_lists_and_tells(bin_folder: Path, tmp_path: Path) -> None:
+def test_install_command_lists_programs_and_prints_json(bin_folder: Path, tmp_path: Path) -> None:
     """`--list` prints what is installed and the sources of the rest; `--json` prints one object and nothing else."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "c"), "XDG_STATE_HOME": str(tmp_path / "s")}
 
@@ -292,7 +292,7 @@ def test_the_command_lists_and_tells(bin_folder: Path, tmp_path: Path) -> None:
         return subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=60)
 
     assert "istiod       1.29.1     not installed; available from PATH, or its official image" in run("--list").stdout
-    program = script(bin_folder, "pilot-discovery", "echo 1.29.7")
+    program = write_script(bin_folder, "pilot-discovery", "echo 1.29.7")
     installed = run("istiod", "--from", "path", "--json")
     assert json.loads(installed.stdout)["path"] == str(program)
     assert "done" in installed.stderr
@@ -303,7 +303,7 @@ def test_the_command_lists_and_tells(bin_folder: Path, tmp_path: Path) -> None:
     assert "use one of grafana, istiod, jaeger, prometheus" in unknown.stderr
 
 
-def test_debian_s_package_comes_without_the_machine_s_lists(tmp_path: Path) -> None:
+def test_apt_source_downloads_missing_package_lists(tmp_path: Path) -> None:
     """If apt has no package lists, as on a new machine, they are downloaded, and the machine still has none."""
     if not shutil.which("apt-get"):
         pytest.skip("NOT RUN: this is no Debian")

@@ -9,55 +9,55 @@ from contextlib import suppress
 import psutil
 
 from labstack.waiting import wait_until
-from tests.stack.labs import Grounds
+from tests.stack.labs import LabHarness
 from tests.stack.orders import Customer
 
 
-def test_a_crash_loses_no_order(shared: Grounds, victim: str) -> None:
+def test_crash_of_a_component_loses_no_order(shared: LabHarness, killed_component: str) -> None:
     """After `kill -9` of a component during 100 orders, and `lab start`, each order ends as the stream expects."""
     lab = shared.lab
     lab.reset()
-    pid = shared.pids()[victim]
-    customer = Customer(lab).begin()
+    pid = shared.pids()[killed_component]
+    customer = Customer(lab).start()
     try:
         assert wait_until(lambda: len(customer.placed) >= 40, 30)
         os.kill(pid, signal.SIGKILL)
-        assert wait_until(lambda: shared.state_of(victim) == "failed", 5)
+        assert wait_until(lambda: shared.state_of(killed_component) == "failed", 5)
         # Some orders are placed, or rejected, during the outage.
         wait_until(lambda: len(customer.placed) >= 60 or customer.refused, 10)
-        shared.must("start", victim)
+        shared.run_checked("start", killed_component)
         customer.wait()
         customer.assert_all_ended_as_expected()
     finally:
-        customer.go()
+        customer.stop()
     assert wait_until(lambda: lab.status(memory=False).state == "ready", 20, interval=0.1)
 
 
-def test_a_machine_that_slept(shared: Grounds) -> None:
+def test_orders_end_as_expected_after_all_processes_freeze(shared: LabHarness) -> None:
     """If all processes freeze during orders and resume after a while, the orders end as expected."""
     lab = shared.lab
     lab.reset()
-    customer = Customer(lab).begin()
-    family = shared.processes()
+    customer = Customer(lab).start()
+    processes = shared.processes()
     try:
         assert wait_until(lambda: len(customer.placed) >= 30, 30)
-        for process in family:
+        for process in processes:
             with suppress(psutil.NoSuchProcess):  # PostgreSQL's autovacuum workers start and exit
                 process.suspend()
         # The customer still runs, and gets no response.
         assert wait_until(lambda: customer.refused > 0, 20)
         assert lab.status(memory=False).state == "degraded"
-        wake(family)
+        resume_all(processes)
         customer.wait()
         customer.assert_all_ended_as_expected()
     finally:
-        wake(family)
-        customer.go()
+        resume_all(processes)
+        customer.stop()
     assert wait_until(lambda: lab.status(memory=False).state == "ready", 30, interval=0.1)
 
 
-def wake(family: list[psutil.Process]) -> None:
+def resume_all(processes: list[psutil.Process]) -> None:
     """Resume all processes that still exist."""
-    for process in family:
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.resume()

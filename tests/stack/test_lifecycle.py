@@ -17,14 +17,14 @@ import pytest
 from labstack import Lab
 from labstack.errors import NotRunning, UnknownComponent
 from labstack.waiting import wait_until
-from tests.stack.labs import COMPONENTS, Grounds, finish, python
+from tests.stack.labs import COMPONENTS, LabHarness, run_python, wait_for_exit
 from tests.suite.chance import short_sample
 
 STATES = {"ready", "starting", "degraded", "stopped"}
 VERBS = ("start", "stop", "kill", "restart", "pause", "resume", "logs")
 
 
-class Text(html.parser.HTMLParser):
+class HtmlText(html.parser.HTMLParser):
     """Collects an HTML fragment's text and its open tags."""
 
     def __init__(self, fragment: str) -> None:
@@ -43,31 +43,31 @@ class Text(html.parser.HTMLParser):
         self.words += data + " "
 
 
-def test_a_life(grounds: Grounds) -> None:
+def test_lab_starts_completes_orders_and_stops(harness: LabHarness) -> None:
     """A lab starts from nothing, reports it in a few lines, completes orders, and stops twice without leftovers."""
-    nothing = grounds.status()
+    nothing = harness.status()
     assert (nothing["state"], nothing["endpoints"]) == ("stopped", {})
-    up = grounds.run("up")
+    up = harness.run("up")
     assert up.returncode == 0, up.stderr
     assert "The lab is ready" in up.stdout
     assert len(up.stdout.splitlines()) <= 6
-    assert grounds.lab.endpoints.gateway in up.stdout
-    assert grounds.status()["state"] == "ready"
-    told = grounds.must("demo")
-    assert "COMPLETED" in told
+    assert harness.lab.endpoints.gateway in up.stdout
+    assert harness.status()["state"] == "ready"
+    output = harness.run_checked("demo")
+    assert "COMPLETED" in output
     # Each of the eight stories has its final event.
-    assert len(re.findall(r"\b(OrderCompleted|OrderCancelled)\b", told)) == 8
-    before = grounds.pids()
-    grounds.must("up")
-    assert grounds.pids() == before
-    grounds.must("down")
-    grounds.assert_nothing_runs()
-    assert grounds.status()["state"] == "stopped"
-    grounds.must("down")
-    assert "not running" in grounds.run("demo").stderr
+    assert len(re.findall(r"\b(OrderCompleted|OrderCancelled)\b", output)) == 8
+    before = harness.pids()
+    harness.run_checked("up")
+    assert harness.pids() == before
+    harness.run_checked("down")
+    harness.assert_nothing_runs()
+    assert harness.status()["state"] == "stopped"
+    harness.run_checked("down")
+    assert "not running" in harness.run("demo").stderr
 
 
-def test_status_keeps_its_contract(shared: Grounds) -> None:
+def test_status_keeps_its_contract(shared: LabHarness) -> None:
     """`lab status --json` prints one object with the names, states and addresses that other programs rely on."""
     done = shared.run("status", "--json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -91,33 +91,33 @@ def test_status_keeps_its_contract(shared: Grounds) -> None:
         assert 5e6 < component["rss_bytes"] < 1e9
 
 
-def test_up_with_json_prints_json_only(shared: Grounds) -> None:
+def test_up_with_json_prints_json_only(shared: LabHarness) -> None:
     """`lab up --json` on a running lab prints only the status object, and starts nothing."""
     before = shared.pids()
-    assert json.loads(shared.must("up", "--json"))["state"] == "ready"
+    assert json.loads(shared.run_checked("up", "--json"))["state"] == "ready"
     assert shared.pids() == before
 
 
-def test_demo_with_json_prints_one_order(shared: Grounds) -> None:
+def test_demo_with_json_prints_one_order(shared: LabHarness) -> None:
     """`lab demo --json` completes one order, and prints it as the order service reports it."""
-    order = json.loads(shared.must("demo", "--json"))
+    order = json.loads(shared.run_checked("demo", "--json"))
     assert order["status"] == "COMPLETED"
     assert {"order_id", "customer_id", "items", "total_cents", "version"} <= set(order)
 
 
-def test_attaching_starts_nothing(shared: Grounds) -> None:
+def test_attaching_starts_no_process(shared: LabHarness) -> None:
     """A second process sees the running lab and starts no process; `benchmarks start` measures the time."""
     before = {process.pid for process in shared.processes()}
     code = "import json; from labstack import Lab; lab = Lab(); print(json.dumps([repr(lab), lab.endpoints.kafka]))"
-    text, kafka = json.loads(python(code, shared.environment))
+    text, kafka = json.loads(run_python(code, shared.environment))
     assert text.startswith("Lab: ready")
     assert kafka == shared.lab.endpoints.kafka
     assert {process.pid for process in shared.processes()} - before == set()
 
 
-def test_repr_shows_the_system(shared: Grounds) -> None:
+def test_repr_shows_every_component(shared: LabHarness) -> None:
     """The lab's repr, as text and as HTML, shows state, memory and address of every component."""
-    text, fragment = repr(shared.lab), Text(shared.lab._repr_html_())
+    text, fragment = repr(shared.lab), HtmlText(shared.lab._repr_html_())
     assert fragment.open == []
     for shown in (text, fragment.words):
         assert "ready" in shown
@@ -125,15 +125,15 @@ def test_repr_shows_the_system(shared: Grounds) -> None:
             assert re.search(rf"{name}\s+running\s+\d+ MB\s+\S*127\.0\.0\.1:\d+", shown), name
 
 
-def test_logs_show_the_end(shared: Grounds) -> None:
+def test_logs_print_the_last_lines(shared: LabHarness) -> None:
     """Each component has a log, and `lab logs` prints the requested number of its last lines."""
     for name in COMPONENTS:
         assert shared.lab.logs(name), name
-    assert len(shared.must("logs", "kafka", "-n", "3").splitlines()) == 3
+    assert len(shared.run_checked("logs", "kafka", "-n", "3").splitlines()) == 3
 
 
 @pytest.mark.parametrize("name", short_sample(COMPONENTS, 1))
-def test_a_component_can_be_driven_alone(shared: Grounds, name: str) -> None:
+def test_component_can_be_controlled_alone(shared: LabHarness, name: str) -> None:
     """A component can be paused, resumed, killed, started and restarted, and all others keep running."""
     lab, others = shared.lab, {n: pid for n, pid in shared.pids().items() if n != name}
     lab.pause(name)
@@ -152,16 +152,16 @@ def test_a_component_can_be_driven_alone(shared: Grounds, name: str) -> None:
     assert wait_until(lambda: not lab.status(memory=False).complaints, 60, interval=0.1)
 
 
-def test_stop_is_on_purpose(shared: Grounds) -> None:
+def test_stopped_component_is_not_failed(shared: LabHarness) -> None:
     """A stopped component is not failed, can't be paused or killed, and starts again, alone or with `lab up`."""
-    assert "has stopped" in shared.must("stop", "shipping")
+    assert "has stopped" in shared.run_checked("stop", "shipping")
     assert shared.status()["components"]["shipping"]["state"] == "stopped"
     assert shared.status()["state"] == "degraded"
-    shared.must("stop", "shipping")
+    shared.run_checked("stop", "shipping")
     with pytest.raises(NotRunning, match="lab start shipping"):
         shared.lab.kill("shipping")
     before = shared.pids()
-    shared.must("up")
+    shared.run_checked("up")
     assert before.items() <= shared.pids().items()
     assert shared.status()["state"] == "ready"
 
@@ -169,7 +169,7 @@ def test_stop_is_on_purpose(shared: Grounds) -> None:
 @pytest.mark.skipif(
     sys.platform != "linux" or os.environ.get("LAB_MODE") == "containers", reason="local mode on Linux sets it"
 )
-def test_connect_may_wake_a_millisecond_late(shared: Grounds) -> None:
+def test_connect_has_a_timer_slack_of_one_millisecond(shared: LabHarness) -> None:
     """Connect has a timer slack of 1 ms, without which Debezium's queue spins; the others have the default."""
     slack = {name: int(Path(f"/proc/{shared.pids()[name]}/timerslack_ns").read_text()) for name in ("connect", "kafka")}
     assert slack["connect"] == 1_000_000
@@ -177,7 +177,7 @@ def test_connect_may_wake_a_millisecond_late(shared: Grounds) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_an_unknown_component_is_named(shared: Grounds, verb: str) -> None:
+def test_unknown_component_lists_the_known_ones(shared: LabHarness, verb: str) -> None:
     """An unknown component is an error that lists the known ones, and changes nothing."""
     with pytest.raises(UnknownComponent) as raised:
         getattr(shared.lab, verb)("ordr")
@@ -186,74 +186,74 @@ def test_an_unknown_component_is_named(shared: Grounds, verb: str) -> None:
     assert shared.lab.status(memory=False).state == "ready"
 
 
-def test_a_component_of_a_stopped_lab(grounds: Grounds) -> None:
+def test_component_of_a_stopped_lab_names_the_next_step(harness: LabHarness) -> None:
     """A verb for one component of a stopped lab is an error with the next step."""
     for verb in ("start", "stop", "kill", "pause", "resume"):
         with pytest.raises(NotRunning, match="lab up"):
-            getattr(grounds.lab, verb)("order")
-    done = grounds.run("logs", "nonsense")
+            getattr(harness.lab, verb)("order")
+    done = harness.run("logs", "nonsense")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
 
 
-def test_reset_of_a_stopped_lab(grounds: Grounds) -> None:
-    """`lab reset` and `lab demo` on a lab that never ran start it or name the next step, without a traceback."""
-    done = grounds.run("demo")
+def test_demo_of_a_stopped_lab_names_the_next_step(harness: LabHarness) -> None:
+    """`lab demo` on a lab that never ran names the next step, without a traceback."""
+    done = harness.run("demo")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "lab up" in done.stderr
 
 
-def test_a_second_up_waits_and_attaches(grounds: Grounds) -> None:
+def test_concurrent_up_waits_and_attaches(harness: LabHarness) -> None:
     """Of two concurrent `lab up`, one starts the lab, the other reports that it waits, and both have the same lab."""
-    first = grounds.begin("up")
-    assert wait_until(lambda: bool(grounds.state().get("components")), 60)
-    assert grounds.status()["state"] == "starting"
+    first = harness.start("up")
+    assert wait_until(lambda: bool(harness.state().get("components")), 60)
+    assert harness.status()["state"] == "starting"
     os.kill(first.pid, signal.SIGSTOP)  # otherwise it may be ready before the second one looks
-    second = grounds.begin("up")
+    second = harness.start("up")
     assert second.stderr is not None
     assert any(f"pid {first.pid}" in line for line in second.stderr)  # until it appears, or the process exits
     os.kill(first.pid, signal.SIGCONT)
-    assert (finish(first)[0], finish(second)[0]) == (0, 0)
-    assert grounds.status()["state"] == "ready"
-    assert len(grounds.pids()) == len(COMPONENTS)
+    assert (wait_for_exit(first)[0], wait_for_exit(second)[0]) == (0, 0)
+    assert harness.status()["state"] == "ready"
+    assert len(harness.pids()) == len(COMPONENTS)
 
 
-def test_two_labs_do_not_meet(shared: Grounds, make_grounds: object) -> None:
+def test_two_labs_are_isolated(shared: LabHarness, make_harness: object) -> None:
     """A lab of another name under the same HOME has separate ports, data and processes, and stops alone."""
-    other = make_grounds("other", home=shared.home)  # type: ignore[operator]
+    other = make_harness("other", home=shared.home)  # type: ignore[operator]
     before = shared.pids()
     assert other.status()["state"] == "stopped"
     # A stopped component keeps its port; otherwise the rest of its lab would connect to the other lab.
     shared.lab.stop("shipping")
-    other.must("up")
+    other.run_checked("up")
     shared.lab.start("shipping")
     before = shared.pids()
     assert set(other.pids().values()) & set(before.values()) == set()
     assert set(other.state()["ports"].values()) & set(shared.state()["ports"].values()) == set()
-    json.loads(other.must("demo", "--json"))
-    other.must("down", "--purge")
+    json.loads(other.run_checked("demo", "--json"))
+    other.run_checked("down", "--purge")
     other.assert_nothing_runs()
     assert shared.pids() == before
     assert shared.status()["state"] == "ready"
 
 
-def test_another_home_is_another_lab(shared: Grounds, tmp_path: object) -> None:
+def test_another_home_is_another_lab(shared: LabHarness, tmp_path: object) -> None:
     """With another HOME, `lab status` and `lab down` neither see nor change the running lab."""
     environment = {k: v for k, v in shared.environment.items() if k not in ("XDG_STATE_HOME", "XDG_CACHE_HOME")}
     environment["HOME"] = str(tmp_path)
     code = "from labstack import Lab; lab = Lab(); print(lab.status().state); lab.down(); print(lab.paths.state)"
-    state, folder = python(code, environment).split()
+    state, folder = run_python(code, environment).split()
     assert state == "stopped"
     assert folder.startswith(str(tmp_path))
     assert shared.status()["state"] == "ready"
 
 
-def test_a_bad_name_is_refused() -> None:
+def test_invalid_lab_name_is_rejected() -> None:
     """A lab's name that would lead out of its folder is rejected with the rule for names."""
     with pytest.raises(Exception, match="letters, digits"):
         Lab("../other")
 
 
-def test_a_started_lab_outlives_its_starter(grounds: Grounds) -> None:
+def test_lab_survives_the_kernel_that_started_it(harness: LabHarness) -> None:
     """A lab keeps running after the kernel that started it is killed with its whole process group."""
     import os
     import signal
@@ -266,16 +266,16 @@ def test_a_started_lab_outlives_its_starter(grounds: Grounds) -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=grounds.environment,
+        env=harness.environment,
         start_new_session=True,
     )
     assert kernel.stdout
     assert kernel.stdout.readline() == "up\n"
-    pids = grounds.pids()
+    pids = harness.pids()
     os.killpg(kernel.pid, signal.SIGKILL)
     kernel.communicate(timeout=10)
-    assert grounds.pids() == pids
+    assert harness.pids() == pids
     began = time.monotonic()
-    assert grounds.status()["state"] == "ready"
+    assert harness.status()["state"] == "ready"
     assert time.monotonic() - began < 30
-    assert json.loads(grounds.must("demo", "--json"))["status"] == "COMPLETED"
+    assert json.loads(harness.run_checked("demo", "--json"))["status"] == "COMPLETED"

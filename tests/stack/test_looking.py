@@ -17,10 +17,10 @@ from click.testing import CliRunner
 
 from labstack.backends.processes.following import follow
 from labstack.cli import SECTIONS, main
-from tests.stack.labs import Grounds
+from tests.stack.labs import LabHarness
 
 
-def test_a_log_is_followed_across_a_new_start(tmp_path: Path) -> None:
+def test_log_is_followed_when_another_file_replaces_it(tmp_path: Path) -> None:
     """Following a log returns only new lines, even after another file replaces the log."""
     log = tmp_path / "order.log"
     log.write_text("before\n")
@@ -37,7 +37,7 @@ def test_a_log_is_followed_across_a_new_start(tmp_path: Path) -> None:
 
 
 @contextmanager
-def until_ctrl_c(shared: Grounds, *words: str) -> Iterator[IO[str]]:
+def run_until_interrupted(shared: LabHarness, *words: str) -> Iterator[IO[str]]:
     """Run `lab WORDS` and yield its output; after the block, Ctrl-C must stop it."""
     running = subprocess.Popen(
         shared.command(*words),
@@ -59,19 +59,19 @@ def until_ctrl_c(shared: Grounds, *words: str) -> Iterator[IO[str]]:
 
 
 @pytest.mark.timeout(120)
-def test_logs_follow_a_component(shared: Grounds) -> None:
+def test_logs_follow_a_component(shared: LabHarness) -> None:
     """`lab logs -f` prints the last lines, then new lines, until Ctrl-C."""
-    with until_ctrl_c(shared, "logs", "shipping", "-n", "1", "-f") as output:
+    with run_until_interrupted(shared, "logs", "shipping", "-n", "1", "-f") as output:
         output.readline()
         shared.lab.restart("shipping")
         assert any("shipping consumes " in line for line in output)
 
 
 @pytest.mark.timeout(120)
-def test_status_can_be_watched(shared: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_can_be_watched(shared: LabHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """`lab status --watch` prints the table repeatedly until Ctrl-C."""
     monkeypatch.setitem(shared.environment, "FORCE_COLOR", "1")
-    with until_ctrl_c(shared, "status", "--watch") as output:
+    with run_until_interrupted(shared, "status", "--watch") as output:
         seen = 0
         for line in output:
             seen += "order-db" in line
@@ -80,7 +80,7 @@ def test_status_can_be_watched(shared: Grounds, monkeypatch: pytest.MonkeyPatch)
         assert seen == 2
 
 
-def test_psql_opens_a_services_database(shared: Grounds) -> None:
+def test_psql_opens_a_services_database(shared: LabHarness) -> None:
     """`lab psql` opens the service's database despite libpq's environment variables, and passes arguments to psql."""
     command = shared.command("psql", "payment", "-At", "-c", "SELECT current_database()")
     elsewhere = {"PGHOST": "203.0.113.1", "PGDATABASE": "nowhere", "PGOPTIONS": "-c search_path=nowhere"}
@@ -94,23 +94,23 @@ def test_a_shell_completes_verbs_and_names(shell: str) -> None:
     """The completion script queries `lab` for verbs, components and services."""
     assert "_LAB_COMPLETE" in CliRunner().invoke(main, ["completion", shell]).output
 
-    def completed(*words: str) -> list[str]:
+    def completions(*words: str) -> list[str]:
         if shell == "fish":
-            asked = {"COMP_WORDS": " ".join(["lab", *words]), "COMP_CWORD": words[-1]}
+            variables = {"COMP_WORDS": " ".join(["lab", *words]), "COMP_CWORD": words[-1]}
         else:
-            asked = {"COMP_WORDS": " ".join(["lab", *words]), "COMP_CWORD": str(len(words))}
+            variables = {"COMP_WORDS": " ".join(["lab", *words]), "COMP_CWORD": str(len(words))}
         done = subprocess.run(
             [sys.executable, "-c", "from labstack.cli import main; main(prog_name='lab')"],
-            env={**os.environ, **asked, "_LAB_COMPLETE": f"{shell}_complete"},
+            env={**os.environ, **variables, "_LAB_COMPLETE": f"{shell}_complete"},
             capture_output=True,
             text=True,
             timeout=30,
         )
         return done.stdout.replace(",", " ").replace("\n", " ").split()
 
-    assert "status" in completed("stat")
-    assert "order-db" in completed("kill", "order-")
-    assert "shipping" in completed("psql", "ship")
+    assert "status" in completions("stat")
+    assert "order-db" in completions("kill", "order-")
+    assert "shipping" in completions("psql", "ship")
 
 
 def test_the_help_lists_every_verb_once_in_a_section() -> None:
@@ -121,18 +121,18 @@ def test_the_help_lists_every_verb_once_in_a_section() -> None:
     assert all(f"{title}:" in shown for title in SECTIONS)
 
 
-def test_an_error_under_json_is_json(shared: Grounds) -> None:
+def test_an_error_under_json_is_json(shared: LabHarness) -> None:
     """With `--json`, an error is a JSON object with message, kind and next step, and the exit status is 1."""
     done = shared.run("install", "--json", "istoid")
     assert done.returncode == 1
-    said = json.loads(done.stdout)
-    assert said["kind"] == "UnknownComponent"
-    assert said["next_step"].startswith("did you mean 'istiod'?")
-    assert said["error"]
+    error = json.loads(done.stdout)
+    assert error["kind"] == "UnknownComponent"
+    assert error["next_step"].startswith("did you mean 'istiod'?")
+    assert error["error"]
 
 
 @pytest.mark.parametrize("words", [["stats"], ["kill", "kafca"]], ids=" ".join)
-def test_a_misspelt_name_is_answered_with_the_one_that_was_meant(words: list[str], shared: Grounds) -> None:
+def test_misspelled_name_suggests_the_closest_one(words: list[str], shared: LabHarness) -> None:
     """A misspelled verb or component is rejected with the closest name and a nonzero exit status."""
     done = shared.run(*words)
     assert done.returncode != 0

@@ -18,34 +18,34 @@ from labstack.gateway.store import ISTIO
 from labstack.install import find_program
 from labstack.istio.errors import InvalidMesh, InvalidYaml, Unsupported
 from labstack.waiting import wait_until
-from tests.stack.labs import Grounds
-from tests.stack.one_order import ended, place
-from tests.stack.traffic import ask, asking, plausible
+from tests.stack.labs import LabHarness
+from tests.stack.one_order import place_order, wait_for_outcome
+from tests.stack.traffic import continuous_requests, is_plausible_share, send_requests
 from tests.suite.chance import LONG
 
 IN_CONTAINERS = os.environ.get("LAB_MODE") == "containers"
 
 
 @pytest.fixture(scope="module", params=["translator", pytest.param("istiod", marks=pytest.mark.long)])
-def _steered(request: pytest.FixtureRequest) -> Iterator[Grounds]:
+def _mesh_lab(request: pytest.FixtureRequest) -> Iterator[LabHarness]:
     if request.param == "istiod" and not find_program("istiod", LabPaths.of_user()):
         pytest.skip("NOT TRIED: there is no istiod on this machine; `lab install istiod` gets it")
-    grounds = Grounds(f"mesh-{request.param}", environment={"LAB_CONTROL_PLANE": request.param})
+    harness = LabHarness(f"mesh-{request.param}", environment={"LAB_CONTROL_PLANE": request.param})
     try:
-        grounds.must("up")
-        yield grounds
+        harness.run_checked("up")
+        yield harness
     finally:
-        grounds.close()
+        harness.close()
 
 
 @pytest.fixture
-def steered(_steered: Grounds) -> Grounds:
+def mesh_lab(_mesh_lab: LabHarness) -> LabHarness:
     """Return a running lab for each control plane, at the start of the course."""
-    _steered.begin_anew()
-    return _steered
+    _mesh_lab.reset_or_recreate()
+    return _mesh_lab
 
 
-def routed(rules: str, name: str = "order") -> str:
+def virtual_service(rules: str, name: str = "order") -> str:
     """Return a VirtualService of the lab's gateway with the given rules in its `http` list."""
     return f"""
 apiVersion: networking.istio.io/v1
@@ -59,8 +59,8 @@ spec:
 """
 
 
-def split(v1: int, v2: int) -> str:
-    return routed(f"""
+def weighted_routes(v1: int, v2: int) -> str:
+    return virtual_service(f"""
   - name: order
     match: [{{uri: {{prefix: /orders}}}}]
     route:
@@ -68,42 +68,42 @@ def split(v1: int, v2: int) -> str:
     - {{destination: {{host: order, subset: v2}}, weight: {v2}}}""")
 
 
-def test_status_says_what_steers(steered: Grounds) -> None:
+def test_status_reports_the_control_plane(mesh_lab: LabHarness) -> None:
     """`lab status` reports the control plane and the gateway's address, as text and as JSON, and `lab.mesh` agrees."""
     named = {"istiod": "istiod 1.29.1", "translator": "the lab's translator"}
-    status = steered.status()
-    steers = status["components"]["envoy"]["control_plane"]
-    assert f"configured by {named[steers]}" in " ".join(steered.must("status").split())
-    assert steered.lab.mesh.control_plane == named[steers]
-    assert status["endpoints"]["gateway"] == steered.lab.endpoints.gateway
-    assert ("istiod" in status["components"]) == (steers == "istiod")
+    status = mesh_lab.status()
+    control_plane = status["components"]["envoy"]["control_plane"]
+    assert f"configured by {named[control_plane]}" in " ".join(mesh_lab.run_checked("status").split())
+    assert mesh_lab.lab.mesh.control_plane == named[control_plane]
+    assert status["endpoints"]["gateway"] == mesh_lab.lab.endpoints.gateway
+    assert ("istiod" in status["components"]) == (control_plane == "istiod")
 
 
-def test_one_origin_for_all_four(steered: Grounds) -> None:
+def test_gateway_serves_all_four_apis_from_one_origin(mesh_lab: LabHarness) -> None:
     """The gateway serves every path of the four APIs from one origin, and no other path of the services."""
-    origin = steered.lab.endpoints.gateway
+    origin = mesh_lab.lab.endpoints.gateway
     for path in ("/orders", "/inventory/products", "/payments", "/shipping/shipments"):
         answer = httpx.get(origin + path)
         assert answer.status_code == 200, (path, answer.text)
         assert "items" in answer.json()
     for path in ("/", "/healthz/ready", "/metrics", "/openapi.json", "/docs", "/manage/consumer"):
         assert httpx.get(origin + path).status_code == 404
-    order_id = place(steered.lab)
-    assert ended(steered.lab, order_id) == ("COMPLETED", None)
+    order_id = place_order(mesh_lab.lab)
+    assert wait_for_outcome(mesh_lab.lab, order_id) == ("COMPLETED", None)
     refused = httpx.post(f"{origin}/orders", json={"customer_id": "ada"})
     assert (refused.status_code, refused.headers["content-type"]) == (422, "application/problem+json")
 
 
-def test_ids_go_all_the_way(steered: Grounds) -> None:
+def test_request_id_and_trace_are_propagated(mesh_lab: LabHarness) -> None:
     """The response and the access log carry the request's ID, and the resulting event continues the trace."""
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     body = {"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "sencha", "quantity": 1}]}
     headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
-    answer = httpx.post(f"{steered.lab.endpoints.gateway}/orders", json=body, headers=headers)
+    answer = httpx.post(f"{mesh_lab.lab.endpoints.gateway}/orders", json=body, headers=headers)
     request_id = answer.headers["x-request-id"]
 
     def logged() -> dict[str, object] | None:
-        found = [one for one in steered.lab.mesh.access_log() if one["request_id"] == request_id]
+        found = [one for one in mesh_lab.lab.mesh.access_log() if one["request_id"] == request_id]
         return found[0] if found else None
 
     entry = wait_until(logged, 5)
@@ -115,40 +115,40 @@ def test_ids_go_all_the_way(steered: Grounds) -> None:
     order_id = answer.json()["order_id"]
 
     def traces() -> set[str]:
-        records = broker.read_all(steered.lab.endpoints.kafka, ["order.events"])
+        records = broker.read_all(mesh_lab.lab.endpoints.kafka, ["order.events"])
         return {str(r.headers["traceparent"]).split("-")[1] for r in records if r.key == order_id}
 
     assert wait_until(traces, 10) == {trace}
 
 
-def test_weights_are_shares_of_the_traffic(steered: Grounds) -> None:
+def test_weights_split_the_traffic(mesh_lab: LabHarness) -> None:
     """Of 400 requests, v2 gets the share of its weight, within the confidence interval, and none after a reset."""
-    lab = steered.lab
-    steered.must("start", "order-v2")
-    assert str(lab.mesh.apply(split(70, 30))) == "VirtualService/order configured"
-    answers = ask(lab.endpoints.gateway, "/orders?limit=1", 400, at_once=4)
-    assert answers.statuses == {200: 400}
-    assert plausible(answers.versions["v2"], 400, 0.3), answers.versions
+    lab = mesh_lab.lab
+    mesh_lab.run_checked("start", "order-v2")
+    assert str(lab.mesh.apply(weighted_routes(70, 30))) == "VirtualService/order configured"
+    responses = send_requests(lab.endpoints.gateway, "/orders?limit=1", 400, concurrency=4)
+    assert responses.statuses == {200: 400}
+    assert is_plausible_share(responses.versions["v2"], 400, 0.3), responses.versions
     assert [route.to for route in lab.mesh.routes() if route.name == "order"] == ["order v1 70%, order v2 30%"]
     assert "+        - name: outbound|8000|v2|" in lab.mesh.diff()
     lab.mesh.reset()
-    assert ask(lab.endpoints.gateway, "/orders?limit=1", 60).versions == {"v1": 60}
+    assert send_requests(lab.endpoints.gateway, "/orders?limit=1", 60).versions == {"v1": 60}
 
 
-def test_headers_choose_the_version(steered: Grounds) -> None:
+def test_headers_select_the_version(mesh_lab: LabHarness) -> None:
     """Requests with the header go to v2, which discounts ten packs; all others go to v1, which does not."""
-    lab = steered.lab
+    lab = mesh_lab.lab
     lab.start("order-v2")
     lab.mesh.apply(
-        routed("""
+        virtual_service("""
   - match: [{headers: {x-tester: {exact: "yes"}}, uri: {prefix: /orders}}]
     route: [{destination: {host: order, subset: v2}}]
   - match: [{uri: {prefix: /orders}}]
     route: [{destination: {host: order, subset: v1}}]""")
     )
     gateway = lab.endpoints.gateway
-    assert ask(gateway, "/orders?limit=1", 20, headers={"x-tester": "yes"}).versions == {"v2": 20}
-    assert ask(gateway, "/orders?limit=1", 20, headers={"x-tester": "no"}).versions == {"v1": 20}
+    assert send_requests(gateway, "/orders?limit=1", 20, headers={"x-tester": "yes"}).versions == {"v2": 20}
+    assert send_requests(gateway, "/orders?limit=1", 20, headers={"x-tester": "no"}).versions == {"v1": 20}
     body = {"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 10}]}
     totals = [
         httpx.post(f"{gateway}/orders", json=body, headers=headers).json()["total_cents"]
@@ -158,25 +158,25 @@ def test_headers_choose_the_version(steered: Grounds) -> None:
 
 
 @pytest.mark.long
-def test_a_mirror_hears_and_is_not_heard(steered: Grounds) -> None:
+def test_mirror_receives_copies_and_never_answers(mesh_lab: LabHarness) -> None:
     """v1 answers every request, and v2 receives a copy of each."""
-    lab = steered.lab
+    lab = mesh_lab.lab
     lab.start("order-v2")
     lab.mesh.apply(
-        routed("""
+        virtual_service("""
   - match: [{uri: {prefix: /orders}}]
     route: [{destination: {host: order, subset: v1}}]
     mirror: {host: order, subset: v2}""")
     )
-    assert ask(lab.endpoints.gateway, "/orders?limit=1", 50).versions == {"v1": 50}
+    assert send_requests(lab.endpoints.gateway, "/orders?limit=1", 50).versions == {"v1": 50}
     metrics = lab.endpoints.versions["order-v2"] + "/metrics"
     line = 'http_requests_total{method="GET",route="/orders",status="200"} 50.0'
     assert wait_until(lambda: line in httpx.get(metrics).text, 10), httpx.get(metrics).text
 
 
-def test_events_reach_either_version(steered: Grounds) -> None:
+def test_events_reach_both_versions(mesh_lab: LabHarness) -> None:
     """v2 handles events although every request goes to v1, because the mesh does not route Kafka's traffic."""
-    lab = steered.lab
+    lab = mesh_lab.lab
     lab.start("order-v2")
     v1, v2 = (lab.endpoints.services["order"], lab.endpoints.versions["order-v2"])
 
@@ -184,8 +184,8 @@ def test_events_reach_either_version(steered: Grounds) -> None:
         return len(httpx.get(f"{url}/manage/consumer").json()["assigned"])
 
     assert wait_until(lambda: assigned(v1) and assigned(v2), 20)
-    orders = [place(lab) for _ in range(12)]
-    assert {ended(lab, order) for order in orders} == {("COMPLETED", None)}
+    orders = [place_order(lab) for _ in range(12)]
+    assert {wait_for_outcome(lab, order) for order in orders} == {("COMPLETED", None)}
 
     def handled(url: str) -> float:
         lines = httpx.get(f"{url}/metrics").text.splitlines()
@@ -197,45 +197,45 @@ def test_events_reach_either_version(steered: Grounds) -> None:
     assert not [line for line in posts if line.startswith("http_requests_total")]
 
 
-def test_faults_are_injected_as_often_as_said(steered: Grounds) -> None:
+def test_faults_are_injected_at_the_configured_rate(mesh_lab: LabHarness) -> None:
     """A delay of 0.3 s affects every request, an abort of 25% fails that share, and the access log flags both."""
-    lab = steered.lab
+    lab = mesh_lab.lab
     rule = "  - match: [{uri: {prefix: /orders}}]\n    route: [{destination: {host: order, subset: v1}}]\n    fault: "
-    lab.mesh.apply(routed(rule + "{delay: {fixedDelay: 0.3s, percentage: {value: 100}}}"))
-    slow = ask(lab.endpoints.gateway, "/orders?limit=1", 10)
+    lab.mesh.apply(virtual_service(rule + "{delay: {fixedDelay: 0.3s, percentage: {value: 100}}}"))
+    slow = send_requests(lab.endpoints.gateway, "/orders?limit=1", 10)
     assert slow.statuses == {200: 10}
     assert min(slow.seconds) >= 0.29  # Envoy's timers count whole milliseconds, and may fire within the last one
-    lab.mesh.apply(routed(rule + "{abort: {httpStatus: 418, percentage: {value: 25}}}"))
-    failing = ask(lab.endpoints.gateway, "/orders?limit=1", 400, at_once=4)
-    assert plausible(failing.statuses[418], 400, 0.25), failing.statuses
+    lab.mesh.apply(virtual_service(rule + "{abort: {httpStatus: 418, percentage: {value: 25}}}"))
+    failing = send_requests(lab.endpoints.gateway, "/orders?limit=1", 400, concurrency=4)
+    assert is_plausible_share(failing.statuses[418], 400, 0.25), failing.statuses
     assert failing.statuses[200] + failing.statuses[418] == 400
     flags = {"DI", "FI"}
     assert wait_until(lambda: flags <= {one["response_flags"] for one in lab.mesh.access_log(500)}, 5)
 
 
-def test_a_timeout_ends_the_wait(steered: Grounds) -> None:
+def test_route_timeout_returns_504(mesh_lab: LabHarness) -> None:
     """The gateway answers 504 with flag UT after the route's timeout on a frozen service; the others still respond."""
-    lab = steered.lab
+    lab = mesh_lab.lab
     lab.mesh.apply(
-        routed("""
+        virtual_service("""
   - match: [{uri: {prefix: /orders}}]
     timeout: 0.5s
     retries: {attempts: 0}
     route: [{destination: {host: order, subset: v1}}]""")
     )
     lab.pause("order")
-    late = ask(lab.endpoints.gateway, "/orders?limit=1", 3)
+    late = send_requests(lab.endpoints.gateway, "/orders?limit=1", 3)
     assert late.statuses == {504: 3}
     assert 0.45 < min(late.seconds) < max(late.seconds) < 3
-    assert ask(lab.endpoints.gateway, "/inventory/products?limit=1", 3).statuses == {200: 3}
+    assert send_requests(lab.endpoints.gateway, "/inventory/products?limit=1", 3).statuses == {200: 3}
     lab.resume("order")
     assert wait_until(lambda: any(one["response_flags"] == "UT" for one in lab.mesh.access_log(50)), 5)
-    assert wait_until(lambda: ask(lab.endpoints.gateway, "/orders?limit=1", 1).statuses == {200: 1}, 10)
+    assert wait_until(lambda: send_requests(lab.endpoints.gateway, "/orders?limit=1", 1).statuses == {200: 1}, 10)
 
 
-def test_a_circuit_breaker_overflows(steered: Grounds) -> None:
+def test_circuit_breaker_rejects_excess_requests(mesh_lab: LabHarness) -> None:
     """With one connection and one pending request, 18 of 20 concurrent requests are rejected, flagged and counted."""
-    lab = steered.lab
+    lab = mesh_lab.lab
     lab.mesh.apply("""
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -247,15 +247,15 @@ spec:
     connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 1}}
 """)
     lab.mesh.apply(
-        routed("""
+        virtual_service("""
   - match: [{uri: {prefix: /orders}}]
     timeout: 2s
     retries: {attempts: 0}
     route: [{destination: {host: order, subset: v1}}]""")
     )
     lab.pause("order")
-    crowd = ask(lab.endpoints.gateway, "/orders?limit=1", 20, at_once=20)
-    assert crowd.statuses == {503: 18, 504: 2}
+    responses = send_requests(lab.endpoints.gateway, "/orders?limit=1", 20, concurrency=20)
+    assert responses.statuses == {503: 18, 504: 2}
     overflows = lab.mesh.statistics(r"8000\|v1\|order.*upstream_rq_pending_overflow$")
     assert list(overflows.values()) == [18]
 
@@ -267,12 +267,12 @@ spec:
 
 
 @pytest.mark.long
-def test_a_dead_endpoint_is_ejected(steered: Grounds) -> None:
+def test_a_dead_endpoint_is_ejected(mesh_lab: LabHarness) -> None:
     """After v2 is killed, half of the requests fail until Envoy ejects v2 and counts the ejection.
 
     The address of a killed container does not respond, so the rule sets a connect timeout.
     """
-    lab = steered.lab
+    lab = mesh_lab.lab
     lab.start("order-v2")
     lab.mesh.apply("""
 apiVersion: networking.istio.io/v1
@@ -286,44 +286,45 @@ spec:
     outlierDetection: {consecutive5xxErrors: 3, interval: 0.2s, baseEjectionTime: 60s, maxEjectionPercent: 50}
 """)
     lab.mesh.apply(
-        routed("""
+        virtual_service("""
   - match: [{uri: {prefix: /orders}}]
     retries: {attempts: 0}
     route: [{destination: {host: order}}]""")
     )
-    assert set(ask(lab.endpoints.gateway, "/orders?limit=1", 40).versions) == {"v1", "v2"}
+    assert set(send_requests(lab.endpoints.gateway, "/orders?limit=1", 40).versions) == {"v1", "v2"}
     lab.kill("order-v2")
 
     def ejected() -> int:
-        ask(lab.endpoints.gateway, "/orders?limit=1", 10)
+        send_requests(lab.endpoints.gateway, "/orders?limit=1", 10)
         return sum(lab.mesh.statistics(r"8000\|\|order.*ejections_active$").values())
 
     assert wait_until(ejected, 20) == 1
-    after = ask(lab.endpoints.gateway, "/orders?limit=1", 40)
+    after = send_requests(lab.endpoints.gateway, "/orders?limit=1", 40)
     assert (after.statuses, after.versions) == ({200: 40}, {"v1": 40})
     # The killed consumer stays in its group until its session times out, and a reset waits for that.
-    steered.must("reset")
+    mesh_lab.run_checked("reset")
 
 
-def test_no_request_fails_while_the_configuration_changes(steered: Grounds) -> None:
+def test_no_request_fails_while_the_configuration_changes(mesh_lab: LabHarness) -> None:
     """Every request under load returns 200 while the weights change repeatedly."""
-    lab = steered.lab
+    lab = mesh_lab.lab
     lab.start("order-v2")
-    with asking(lab.endpoints.gateway, "/orders?limit=1") as answers:
+    with continuous_requests(lab.endpoints.gateway, "/orders?limit=1") as responses:
         for number in range(0, 100, 1 if LONG else 5):
-            lab.mesh.apply(split(100 - number, number))
-    assert set(answers.statuses) == {200}
-    assert answers.statuses[200] > 100
-    assert set(answers.versions) == {"v1", "v2"}
+            lab.mesh.apply(weighted_routes(100 - number, number))
+    assert set(responses.statuses) == {200}
+    assert responses.statuses[200] > 100
+    assert set(responses.versions) == {"v1", "v2"}
 
 
-def test_two_edits_at_once_are_both_in_force(steered: Grounds) -> None:
+def test_concurrent_applies_both_take_effect(mesh_lab: LabHarness) -> None:
     """Two concurrent applies from two handles wait for each other, and both take effect."""
     from labstack import Lab
 
-    labs = [Lab(paths=steered.paths) for _ in range(2)]
+    labs = [Lab(paths=mesh_lab.paths) for _ in range(2)]
     texts = [
-        routed(f"  - match: [{{uri: {{prefix: /{name}}}}}]\n    directResponse: {{status: 299}}", name) for name in "ab"
+        virtual_service(f"  - match: [{{uri: {{prefix: /{name}}}}}]\n    directResponse: {{status: 299}}", name)
+        for name in "ab"
     ]
     threads = [threading.Thread(target=lab.mesh.apply, args=(text,)) for lab, text in zip(labs, texts, strict=True)]
     for thread in threads:
@@ -331,19 +332,19 @@ def test_two_edits_at_once_are_both_in_force(steered: Grounds) -> None:
     for thread in threads:
         thread.join(30)
     for path in ("/a", "/b"):
-        assert httpx.get(steered.lab.endpoints.gateway + path).status_code == 299
-    names = {one.name for one in steered.lab.mesh.documents()}
+        assert httpx.get(mesh_lab.lab.endpoints.gateway + path).status_code == 299
+    names = {one.name for one in mesh_lab.lab.mesh.documents()}
     assert {"a", "b"} <= names
 
 
 @pytest.mark.parametrize(
     ("text", "error", "words"),
     [
-        (split(70, 30).replace("weight: 30", "wieght: 30"), InvalidMesh, ["<text>:14", "wieght", "weight"]),
-        (split(70, 30).replace("subset: v2", "subset: v3"), InvalidMesh, ["<text>:14", "v3", "v1", "v2"]),
-        (split(70, 30).replace("host: order, subset: v2", "host: ordre"), InvalidMesh, ["ordre", "order"]),
-        (split(70, 30).replace("weight: 30", "weight: -1"), InvalidMesh, ["<text>:14", "-1"]),
-        (split(70, 30).replace("  http:", "\thttp:"), InvalidYaml, ["<text>:8"]),
+        (weighted_routes(70, 30).replace("weight: 30", "wieght: 30"), InvalidMesh, ["<text>:14", "wieght", "weight"]),
+        (weighted_routes(70, 30).replace("subset: v2", "subset: v3"), InvalidMesh, ["<text>:14", "v3", "v1", "v2"]),
+        (weighted_routes(70, 30).replace("host: order, subset: v2", "host: ordre"), InvalidMesh, ["ordre", "order"]),
+        (weighted_routes(70, 30).replace("weight: 30", "weight: -1"), InvalidMesh, ["<text>:14", "-1"]),
+        (weighted_routes(70, 30).replace("  http:", "\thttp:"), InvalidYaml, ["<text>:8"]),
         (
             "a: &a [x,x,x,x,x,x,x,x,x]\n"
             + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(12)),
@@ -353,45 +354,47 @@ def test_two_edits_at_once_are_both_in_force(steered: Grounds) -> None:
     ],
     ids=["misspelt", "no-subset", "no-host", "weight", "tab", "bomb"],
 )
-def test_nothing_bad_gets_in(steered: Grounds, text: str, error: type[LabError], words: list[str]) -> None:
+def test_invalid_configuration_is_rejected(
+    mesh_lab: LabHarness, text: str, error: type[LabError], words: list[str]
+) -> None:
     """A mistake is rejected with its line and a suggestion; the active configuration stays, and `show` prints it."""
-    before = steered.lab.mesh.show()
+    before = mesh_lab.lab.mesh.show()
     with pytest.raises(error) as refused:
-        steered.lab.mesh.apply(text)
+        mesh_lab.lab.mesh.apply(text)
     assert all(word in str(refused.value) for word in words), str(refused.value)
-    assert steered.lab.mesh.show() == before
-    assert ask(steered.lab.endpoints.gateway, "/orders?limit=1", 3).versions == {"v1": 3}
+    assert mesh_lab.lab.mesh.show() == before
+    assert send_requests(mesh_lab.lab.endpoints.gateway, "/orders?limit=1", 3).versions == {"v1": 3}
 
 
-def test_force_shows_what_a_broken_reference_does(steered: Grounds, tmp_path: Path) -> None:
+def test_force_applies_a_broken_reference(mesh_lab: LabHarness, tmp_path: Path) -> None:
     """`lab mesh apply` rejects a missing subset; with `--force`, requests fail and the access log shows why."""
     file = tmp_path / "broken.yaml"
-    file.write_text(split(0, 1).replace("subset: v2", "subset: v9"))
-    refused = steered.run("mesh", "apply", str(file))
+    file.write_text(weighted_routes(0, 1).replace("subset: v2", "subset: v9"))
+    refused = mesh_lab.run("mesh", "apply", str(file))
     assert (refused.returncode, "v9" in refused.stderr) == (1, True)
-    steered.must("mesh", "apply", str(file), "--force")
-    assert ask(steered.lab.endpoints.gateway, "/orders?limit=1", 3).statuses == {503: 3}
-    assert wait_until(lambda: any(one["response_flags"] == "NC" for one in steered.lab.mesh.access_log(20)), 5)
-    steered.must("mesh", "reset")
-    assert ask(steered.lab.endpoints.gateway, "/orders?limit=1", 3).statuses == {200: 3}
+    mesh_lab.run_checked("mesh", "apply", str(file), "--force")
+    assert send_requests(mesh_lab.lab.endpoints.gateway, "/orders?limit=1", 3).statuses == {503: 3}
+    assert wait_until(lambda: any(one["response_flags"] == "NC" for one in mesh_lab.lab.mesh.access_log(20)), 5)
+    mesh_lab.run_checked("mesh", "reset")
+    assert send_requests(mesh_lab.lab.endpoints.gateway, "/orders?limit=1", 3).statuses == {200: 3}
 
 
-def test_a_megabyte_of_routes(steered: Grounds) -> None:
+def test_large_configuration_takes_effect_within_seconds(mesh_lab: LabHarness) -> None:
     """A configuration of 1 MB takes effect within seconds, and a reset removes it."""
     rules = "".join(
         f"  - match: [{{uri: {{exact: /page/{number}}}}}]\n"
         f"    directResponse: {{status: 299, body: {{string: '{'x' * 350}'}}}}\n"
         for number in range(2500)
     )
-    text = routed(rules, "pages")
+    text = virtual_service(rules, "pages")
     assert len(text) > 1_000_000
-    steered.lab.mesh.apply(text)
-    assert httpx.get(f"{steered.lab.endpoints.gateway}/page/2499").status_code == 299
-    steered.lab.mesh.reset()
-    assert httpx.get(f"{steered.lab.endpoints.gateway}/page/2499").status_code == 404
+    mesh_lab.lab.mesh.apply(text)
+    assert httpx.get(f"{mesh_lab.lab.endpoints.gateway}/page/2499").status_code == 299
+    mesh_lab.lab.mesh.reset()
+    assert httpx.get(f"{mesh_lab.lab.endpoints.gateway}/page/2499").status_code == 404
 
 
-def test_a_port_in_use(steered: Grounds) -> None:
+def test_gateway_on_a_taken_port_is_rejected(mesh_lab: LabHarness) -> None:
     """A Gateway on a taken port is rejected with the line and the port's owner; on a free port, the gateway listens."""
     if IN_CONTAINERS:
         pytest.skip("in a container every port but the gateway's own is free, and not published")
@@ -413,71 +416,71 @@ spec:
   gateways: [second-gateway]
   http: [{{directResponse: {{status: 299}}}}]
 """
-    with socket.socket() as somebody:
-        somebody.bind(("127.0.0.1", 0))
-        somebody.listen()
-        port = somebody.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
         with pytest.raises(InvalidMesh, match=rf"<text>:8: .*port {port} is taken by .*{os.getpid()}"):
-            steered.lab.mesh.apply(text.format(port=port))
-    steered.lab.mesh.apply(text.format(port=port))
+            mesh_lab.lab.mesh.apply(text.format(port=port))
+    mesh_lab.lab.mesh.apply(text.format(port=port))
     assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 299
 
 
-def test_a_service_that_is_down(steered: Grounds) -> None:
+def test_gateway_returns_503_until_a_service_is_up(mesh_lab: LabHarness) -> None:
     """The gateway returns 503 for a service that is down when it starts, and recovers once the service is up."""
-    lab = steered.lab
+    lab = mesh_lab.lab
     lab.stop("order")
     lab.restart("envoy")
-    away = ask(lab.endpoints.gateway, "/orders?limit=1", 3)
-    assert away.statuses == {503: 3}
+    unavailable = send_requests(lab.endpoints.gateway, "/orders?limit=1", 3)
+    assert unavailable.statuses == {503: 3}
     lab.start("order")
-    assert ask(lab.endpoints.gateway, "/orders?limit=1", 10).statuses == {200: 10}
+    assert send_requests(lab.endpoints.gateway, "/orders?limit=1", 10).statuses == {200: 10}
 
 
-def test_what_was_applied_outlives_the_gateway(steered: Grounds) -> None:
+def test_configuration_survives_a_gateway_restart(mesh_lab: LabHarness) -> None:
     """A restarted Envoy keeps its configuration; a change while it is down is rejected with the next step."""
-    lab = steered.lab
-    lab.mesh.apply(routed("  - match: [{uri: {prefix: /hello}}]\n    directResponse: {status: 299}", "hello"))
+    lab = mesh_lab.lab
+    lab.mesh.apply(virtual_service("  - match: [{uri: {prefix: /hello}}]\n    directResponse: {status: 299}", "hello"))
     lab.kill("envoy")
     assert lab.status(memory=False).complaints["envoy"] == "failed"
     with pytest.raises(NotRunning, match=r"envoy(.|\n)*lab start envoy"):
-        lab.mesh.apply(split(1, 1))
+        lab.mesh.apply(weighted_routes(1, 1))
     lab.start("envoy")
     assert httpx.get(f"{lab.endpoints.gateway}/hello").status_code == 299
 
 
-def test_without_its_control_plane_the_gateway_goes_on(steered: Grounds) -> None:
+def test_gateway_keeps_its_configuration_without_istiod(mesh_lab: LabHarness) -> None:
     """With istiod killed, the last configuration stays active; a restarted istiod accepts changes again."""
-    lab = steered.lab
+    lab = mesh_lab.lab
     if lab.mesh.control_plane == "the lab's translator":
         pytest.skip("the translator is no program that runs")
     lab.kill("istiod")
-    assert ask(lab.endpoints.gateway, "/orders?limit=1", 10).statuses == {200: 10}
+    assert send_requests(lab.endpoints.gateway, "/orders?limit=1", 10).statuses == {200: 10}
     with pytest.raises(NotRunning, match="istiod"):
-        lab.mesh.apply(split(1, 1))
+        lab.mesh.apply(weighted_routes(1, 1))
     lab.start("istiod")
     lab.start("order-v2")
-    lab.mesh.apply(split(0, 1))
-    assert ask(lab.endpoints.gateway, "/orders?limit=1", 10).versions == {"v2": 10}
+    lab.mesh.apply(weighted_routes(0, 1))
+    assert send_requests(lab.endpoints.gateway, "/orders?limit=1", 10).versions == {"v2": 10}
 
 
-def test_istiod_is_told_until_it_knows_the_services(steered: Grounds) -> None:
+def test_istiod_gets_the_configuration_again_if_it_knows_no_service(mesh_lab: LabHarness) -> None:
     """If istiod knows none of the services, as can happen at startup, it receives the whole configuration again."""
-    if steered.lab.mesh.control_plane == "the lab's translator":
+    if mesh_lab.lab.mesh.control_plane == "the lab's translator":
         pytest.skip("the translator is no program that runs")
-    control_plane = steered.lab.backend.component(ControlPlane.name)
+    control_plane = mesh_lab.lab.backend.component(ControlPlane.name)
     assert isinstance(control_plane, ControlPlane)
-    control_plane.place("")
+    control_plane.write_configuration("")
     assert wait_until(lambda: control_plane.services() == 0, 5)
     control_plane.settle()
     assert control_plane.services() == 4
-    gateway = steered.lab.endpoints.gateway  # its listener was removed, too
-    assert wait_until(lambda: ask(gateway, "/orders?limit=1", 10).statuses == {200: 10}, 10)
+    gateway = mesh_lab.lab.endpoints.gateway  # its listener was removed, too
+    assert wait_until(lambda: send_requests(gateway, "/orders?limit=1", 10).statuses == {200: 10}, 10)
 
 
-def test_an_emptied_folder(steered: Grounds) -> None:
+def test_up_repairs_an_emptied_gateway_folder(mesh_lab: LabHarness) -> None:
     """If the gateway's folder is emptied, either `lab status` reports it or nothing breaks, and `lab up` repairs it."""
-    lab = steered.lab
+    lab = mesh_lab.lab
     if IN_CONTAINERS:
         pytest.skip("the folder is inside the container")
     for folder in ("istiod/resources", "envoy"):
@@ -485,29 +488,29 @@ def test_an_emptied_folder(steered: Grounds) -> None:
             path.unlink()
     if lab.mesh.control_plane != "the lab's translator":
         assert wait_until(lambda: "envoy" in lab.status(memory=False).complaints, 10)
-    steered.must("up")
-    lab.mesh.apply(routed("  - match: [{uri: {prefix: /hello}}]\n    directResponse: {status: 299}", "hello"))
+    mesh_lab.run_checked("up")
+    lab.mesh.apply(virtual_service("  - match: [{uri: {prefix: /hello}}]\n    directResponse: {status: 299}", "hello"))
     assert httpx.get(f"{lab.endpoints.gateway}/hello").status_code == 299
-    assert ask(lab.endpoints.gateway, "/orders?limit=1", 5).statuses == {200: 5}
+    assert send_requests(lab.endpoints.gateway, "/orders?limit=1", 5).statuses == {200: 5}
 
 
-def test_reset_takes_the_mesh_back(steered: Grounds) -> None:
+def test_reset_restores_the_mesh_configuration(mesh_lab: LabHarness) -> None:
     """`lab reset` stops further versions and restores the lab's configuration, even after a forced change."""
-    lab = steered.lab
+    lab = mesh_lab.lab
     lab.start("order-v2")
-    lab.mesh.apply(split(0, 1))
+    lab.mesh.apply(weighted_routes(0, 1))
     gateway = (ISTIO / "gateway.yaml").read_text().replace("istio: ingressgateway", "istio: nobody")
     lab.mesh.apply(gateway, force=True)
     assert wait_until(lambda: "envoy" in lab.status(memory=False).complaints, 10)
-    steered.must("reset")
+    mesh_lab.run_checked("reset")
     status = lab.status(memory=False)
     assert (status.state, "order-v2" in status.components) == ("ready", False)
-    assert ask(lab.endpoints.gateway, "/orders?limit=1", 5).versions == {"v1": 5}
+    assert send_requests(lab.endpoints.gateway, "/orders?limit=1", 5).versions == {"v1": 5}
 
 
-def test_what_the_translator_cannot_is_refused(steered: Grounds) -> None:
+def test_translator_rejects_unsupported_istio(mesh_lab: LabHarness) -> None:
     """The translator rejects valid Istio that it does not support, by name and line; istiod accepts it."""
-    lab = steered.lab
+    lab = mesh_lab.lab
     text = """
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -526,20 +529,20 @@ spec:
 
 
 @pytest.mark.long
-def test_one_verb_after_the_other(steered: Grounds, tmp_path: Path) -> None:
+def test_mesh_commands_print_the_current_state(mesh_lab: LabHarness, tmp_path: Path) -> None:
     """`show`, `diff`, `routes` and `log` print the current state in a shell, as text and as JSON."""
-    must: Callable[..., str] = steered.must
+    run_checked: Callable[..., str] = mesh_lab.run_checked
     file = tmp_path / "canary.yaml"
-    file.write_text(split(100, 0))
-    assert must("mesh", "apply", str(file)).strip() == "VirtualService/order configured"
-    assert must("mesh", "apply", str(file)).strip() == "VirtualService/order unchanged"
-    assert "weight: 100" in must("mesh", "show", "virtualservice/order")
-    assert "kind: Gateway" in must("mesh", "show")
-    assert steered.run("mesh", "show", "nobody").returncode == 1
-    assert "Configured by" in must("mesh", "routes")
-    assert '"name": "order"' in must("mesh", "routes", "--json")
-    must("mesh", "reset")
-    assert "weighted_clusters" in must("mesh", "diff")
-    ask(steered.lab.endpoints.gateway, "/orders?limit=1", 1)
-    assert wait_until(lambda: "/orders?limit=1" in must("mesh", "log", "--json"), 5)
-    assert "flags" in must("mesh", "log")
+    file.write_text(weighted_routes(100, 0))
+    assert run_checked("mesh", "apply", str(file)).strip() == "VirtualService/order configured"
+    assert run_checked("mesh", "apply", str(file)).strip() == "VirtualService/order unchanged"
+    assert "weight: 100" in run_checked("mesh", "show", "virtualservice/order")
+    assert "kind: Gateway" in run_checked("mesh", "show")
+    assert mesh_lab.run("mesh", "show", "nobody").returncode == 1
+    assert "Configured by" in run_checked("mesh", "routes")
+    assert '"name": "order"' in run_checked("mesh", "routes", "--json")
+    run_checked("mesh", "reset")
+    assert "weighted_clusters" in run_checked("mesh", "diff")
+    send_requests(mesh_lab.lab.endpoints.gateway, "/orders?limit=1", 1)
+    assert wait_until(lambda: "/orders?limit=1" in run_checked("mesh", "log", "--json"), 5)
+    assert "flags" in run_checked("mesh", "log")

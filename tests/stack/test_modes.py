@@ -9,57 +9,59 @@ import pytest
 
 from labstack import Lab
 from labstack.backends.choice import choose_mode
-from labstack.errors import EngineAway
+from labstack.errors import EngineUnavailable
 from labstack.state import Phase, StateStore
-from tests.stack.labs import Grounds
+from tests.stack.labs import LabHarness
 
 
 @pytest.fixture
-def once_in_containers(
-    grounds: Grounds, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def make_container_lab(
+    harness: LabHarness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[[Phase], Callable[..., Lab]]:
     """Make a lab whose state records the Docker backend, but whose engine is unavailable."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     monkeypatch.setenv("LAB_MODE", "auto")
 
     def make(phase: Phase) -> Callable[..., Lab]:
-        store = StateStore(grounds.paths)
-        grounds.paths.make()
+        store = StateStore(harness.paths)
+        harness.paths.make()
         state = store.read()
         state.mode, state.phase = "containers", phase
         store.write(state)
-        return lambda **keywords: Lab(paths=grounds.paths, **keywords)
+        return lambda **keywords: Lab(paths=harness.paths, **keywords)
 
     return make
 
 
-def test_no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_local_backend_is_chosen_without_docker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without Docker, the lab chooses the local backend and says why; for containers, the error names the next step."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     monkeypatch.setenv("LAB_MODE", "auto")
     choice = choose_mode()
     assert (choice.mode, "not installed, or not running" in choice.reason) == ("local", True)
-    with pytest.raises(EngineAway, match="can't be reached") as refused:
+    with pytest.raises(EngineUnavailable, match="can't be reached") as refused:
         choose_mode("containers")
     assert "LAB_MODE=local" in refused.value.next_step
 
 
-def test_a_lab_that_was_ended_in_containers_starts_without_docker(
-    once_in_containers: Callable[[Phase], Callable[..., Lab]],
+def test_stopped_container_lab_starts_without_docker(
+    make_container_lab: Callable[[Phase], Callable[..., Lab]],
 ) -> None:
     """A stopped lab has no backend; the next startup chooses one."""
-    lab = once_in_containers("stopped")()
+    lab = make_container_lab("stopped")()
     lab.prefetch()
     assert lab.backend.mode == "local"
 
 
-def test_a_lab_whose_docker_went_away(once_in_containers: Callable[[Phase], Callable[..., Lab]]) -> None:
+def test_up_is_rejected_while_the_docker_engine_is_unavailable(
+    make_container_lab: Callable[[Phase], Callable[..., Lab]],
+) -> None:
     """A startup is rejected and changes nothing while the lab's engine is unavailable; the suggested setting works.
 
     Without the engine, the lab can't know whether its containers run.
     """
-    make = once_in_containers("ready")
-    with pytest.raises(EngineAway, match="can't be reached") as refused:
+    make = make_container_lab("ready")
+    with pytest.raises(EngineUnavailable, match="can't be reached") as refused:
         make().up()
     assert "LAB_MODE=local" in refused.value.next_step
     lab = make(mode="local")

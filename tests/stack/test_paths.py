@@ -8,7 +8,7 @@ from pathlib import Path
 from labstack.config.paths import writable_folder, write_atomically
 
 
-def test_threads_of_one_process_do_not_take_each_others_files(tmp_path: Path) -> None:
+def test_concurrent_writes_of_a_file_all_succeed(tmp_path: Path) -> None:
     """Eight threads that check one folder and write one file all succeed, and each reads one complete text."""
     texts = [f"{number}" * 5000 for number in range(8)]
 

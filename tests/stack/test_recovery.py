@@ -11,11 +11,11 @@ import pytest
 from confluent_kafka import Consumer
 
 from labstack import Lab, LabError
-from labstack.clients.broker import quiet
+from labstack.clients.broker import silent_logger
 from labstack.clients.relay import Relay, slot_is_read
 from labstack.waiting import wait_until
-from tests.stack.labs import Grounds
-from tests.stack.one_order import effects, ended, place, read_order
+from tests.stack.labs import LabHarness
+from tests.stack.one_order import ledger_effects, place_order, read_order, wait_for_outcome
 from tests.stack.orders import TERMINAL, Customer
 from tests.suite.chance import short_sample
 
@@ -33,7 +33,7 @@ def health(lab: Lab, service: str) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("how", short_sample(["stop", "kill"], 1))
-def test_connectors_outlive_their_databases(shared: Grounds, how: str) -> None:
+def test_connectors_resume_after_a_database_outage(shared: LabHarness, how: str) -> None:
     """After an outage of all databases that the connectors notice, their tasks resume automatically."""
     lab = shared.lab
     lab.reset()
@@ -50,11 +50,11 @@ def test_connectors_outlive_their_databases(shared: Grounds, how: str) -> None:
     assert set(relay.task_states().values()) == {"RUNNING"}
     assert shared.pids()["connect"] == connect
     assert wait_until(lambda: is_ready(lab), 30, interval=0.2)
-    assert ended(lab, place(lab)) == ("COMPLETED", None)
+    assert wait_for_outcome(lab, place_order(lab)) == ("COMPLETED", None)
     assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
 
 
-def test_connect_starts_without_one_of_the_databases(shared: Grounds) -> None:
+def test_connect_starts_without_one_of_the_databases(shared: LabHarness) -> None:
     """`lab start connect` does not wait for a stopped database; its connector resumes when the database is back."""
     lab = shared.lab
     lab.reset()
@@ -64,15 +64,15 @@ def test_connect_starts_without_one_of_the_databases(shared: Grounds) -> None:
     assert lab.status(memory=False).complaints.keys() == {"order-db", "order"}
     lab.start("order-db")
     assert wait_until(lambda: slot_is_read(lab.endpoints.databases["order"]), 30)
-    assert ended(lab, place(lab)) == ("COMPLETED", None)
+    assert wait_for_outcome(lab, place_order(lab)) == ("COMPLETED", None)
 
 
-def test_a_slot_that_debezium_lets_go_for_a_moment(shared: Grounds) -> None:
+def test_briefly_inactive_slot_is_not_reported(shared: LabHarness) -> None:
     """Debezium opens each slot twice at startup, and the lab reports no problem for the moment in between."""
     lab = shared.lab
     lab.reset()
     lab.stop("connect")
-    order = place(lab)
+    order = place_order(lab)
     lab.backend.launch("connect")
     inventory = lab.endpoints.databases["inventory"]
     with psycopg.connect(inventory, autocommit=True) as connection:
@@ -89,10 +89,10 @@ def test_a_slot_that_debezium_lets_go_for_a_moment(shared: Grounds) -> None:
 
     assert wait_until(lambda: tasks() == {"RUNNING"}, 60)
     assert not lab.status(memory=False).complaints
-    assert ended(lab, order) == ("COMPLETED", None)
+    assert wait_for_outcome(lab, order) == ("COMPLETED", None)
 
 
-def test_orders_are_taken_while_only_kafka_is_away(shared: Grounds) -> None:
+def test_orders_are_accepted_while_kafka_is_unavailable(shared: LabHarness) -> None:
     """Without the broker, each service is degraded but accepts orders, which continue when the broker is back."""
     lab = shared.lab
     lab.reset()
@@ -103,16 +103,16 @@ def test_orders_are_taken_while_only_kafka_is_away(shared: Grounds) -> None:
         assert status == 200
         assert body["checks"]["database"] == "ok"
         assert body["checks"]["broker"] != "ok"
-    orders = [place(lab), place(lab, customer="broke-bob")]
+    orders = [place_order(lab), place_order(lab, customer="broke-bob")]
     assert [read_order(lab, order)["status"] for order in orders] == ["PENDING", "PENDING"]
     lab.start("kafka")
-    assert ended(lab, orders[0], 60) == ("COMPLETED", None)
-    assert ended(lab, orders[1], 60) == ("CANCELLED", "insufficient_funds")
+    assert wait_for_outcome(lab, orders[0], 60) == ("COMPLETED", None)
+    assert wait_for_outcome(lab, orders[1], 60) == ("CANCELLED", "insufficient_funds")
     assert wait_until(lambda: is_ready(lab), 30, interval=0.2)
 
 
 @pytest.mark.parametrize("service", short_sample(SERVICES, 1))
-def test_a_service_without_its_database(shared: Grounds, service: str) -> None:
+def test_service_without_its_database_returns_503_and_recovers(shared: LabHarness, service: str) -> None:
     """A service without its database returns a 503 problem and recovers automatically; the others stay ready.
 
     Its readiness probe names the failed check.
@@ -146,23 +146,23 @@ def test_a_service_without_its_database(shared: Grounds, service: str) -> None:
     assert wait_until(lambda: is_ready(lab), 60, interval=0.2)
 
 
-def test_a_compensation_hindered_by_an_outage_is_done_after_it(shared: Grounds) -> None:
+def test_compensation_completes_after_a_database_outage(shared: LabHarness) -> None:
     """If payment's database stops between capture and refund, no record is dead-lettered and the money is refunded."""
     lab = shared.lab
     lab.reset()
     lab.switch_on("shipping", "slow-handler", 5)
     try:
-        order = place(lab, destination="tristan-da-cunha")
+        order = place_order(lab, destination="tristan-da-cunha")
         # The capture's event has left payment's outbox, and shipping handles it.
         assert wait_until(lambda: read_order(lab, order)["status"] == "PAID", 20)
-        assert effects(lab, order) == ["capture"]
+        assert ledger_effects(lab, order) == ["capture"]
         lab.stop("payment-db")
         waits = f"{lab.endpoints.services['payment']}/manage/consumer"
         assert wait_until(lambda: httpx.get(waits, timeout=5).json()["state"] == "waiting for the database", 30)
         assert wait_until(lambda: read_order(lab, order)["status"] == "CANCELLING", 20)
         lab.start("payment-db")
-        assert ended(lab, order) == ("CANCELLED", "no_carrier")
-        assert effects(lab, order) == ["capture", "refund"]
+        assert wait_for_outcome(lab, order) == ("CANCELLED", "no_carrier")
+        assert ledger_effects(lab, order) == ["capture", "refund"]
         with psycopg.connect(lab.endpoints.databases["payment"]) as connection:
             assert connection.execute("SELECT count(*), max(parking_id) FROM parked_records").fetchone() == (0, None)
         assert "attempt" not in lab.logs("payment", 200)
@@ -171,7 +171,7 @@ def test_a_compensation_hindered_by_an_outage_is_done_after_it(shared: Grounds) 
         lab.switch_off("shipping")
 
 
-def test_a_service_that_froze_in_the_middle_of_an_event(shared: Grounds) -> None:
+def test_event_is_redelivered_after_its_service_freezes(shared: LabHarness) -> None:
     """PostgreSQL ends its transaction, Kafka reassigns its partitions, and the event is redelivered."""
     lab = shared.lab
     lab.reset()
@@ -183,19 +183,19 @@ def test_a_service_that_froze_in_the_middle_of_an_event(shared: Grounds) -> None
             return connection.execute(query).fetchone() == (1,)
 
     try:
-        order = place(lab)
+        order = place_order(lab)
         assert wait_until(is_busy, 20)
         lab.pause("payment")
         assert wait_until(lambda: not is_busy(), 20, interval=0.2)
         lab.resume("payment")
-        assert ended(lab, order)[0] in TERMINAL
+        assert wait_for_outcome(lab, order)[0] in TERMINAL
         assert "attempt" not in lab.logs("payment", 200)
         assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
     finally:
         lab.switch_off("payment")
 
 
-def test_a_consumer_asks_a_silent_group_again(shared: Grounds) -> None:
+def test_consumer_rejoins_a_group_that_does_not_respond(shared: LabHarness) -> None:
     """A consumer whose group does not respond reports that, rejoins, and continues when the group responds."""
     lab = shared.lab
     lab.reset()
@@ -203,7 +203,7 @@ def test_a_consumer_asks_a_silent_group_again(shared: Grounds) -> None:
     topics = ["order.events", "inventory.events", "payment.events"]
     httpx.post(f"{consumer}/pause", timeout=10).raise_for_status()
     # A member that stops polling keeps its partitions; the group does not respond before max.poll.interval.ms.
-    silent = Consumer({"bootstrap.servers": lab.endpoints.kafka, "group.id": "shipping"}, logger=quiet)
+    silent = Consumer({"bootstrap.servers": lab.endpoints.kafka, "group.id": "shipping"}, logger=silent_logger)
     try:
         silent.subscribe(topics)
         assert wait_until(lambda: silent.poll(0.1) is None and silent.assignment(), 20)
@@ -212,41 +212,41 @@ def test_a_consumer_asks_a_silent_group_again(shared: Grounds) -> None:
         assert wait_until(lambda: "rejoining it" in lab.logs("shipping", 20), 40, interval=0.2)
     finally:
         silent.close()
-    assert ended(lab, place(lab)) == ("COMPLETED", None)
+    assert wait_for_outcome(lab, place_order(lab)) == ("COMPLETED", None)
     assert wait_until(lambda: httpx.get(consumer, timeout=5).json()["state"] == "running", 20)
 
 
-def test_an_order_that_stands_still_is_called_off(shared: Grounds) -> None:
+def test_deadline_cancels_a_stalled_order(shared: LabHarness) -> None:
     """The deadline makes an order CANCELLING while inventory is down, and CANCELLED without effects when it is back."""
     lab = shared.lab
     lab.reset()
     lab.stop("inventory")
     lab.stop("order")
-    shared.must("start", "order", ORDER_DEADLINE_SECONDS="2")
+    shared.run_checked("start", "order", ORDER_DEADLINE_SECONDS="2")
     try:
-        order = place(lab)
+        order = place_order(lab)
         assert wait_until(lambda: read_order(lab, order)["status"] == "CANCELLING", 20, interval=0.1)
         assert read_order(lab, order)["failure_reason"] == "deadline_exceeded"
         lab.start("inventory")
-        assert ended(lab, order) == ("CANCELLED", "deadline_exceeded")
-        assert effects(lab, order) == []
+        assert wait_for_outcome(lab, order) == ("CANCELLED", "deadline_exceeded")
+        assert ledger_effects(lab, order) == []
         assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
     finally:
         lab.restart("order")
 
 
-def test_the_log_kept_for_debezium_is_told(shared: Grounds) -> None:
+def test_status_reports_the_log_retained_for_debezium(shared: LabHarness) -> None:
     """While Connect is down, `lab status` reports how much log each database retains for it."""
     lab = shared.lab
     lab.reset()
     assert lab.status(memory=False).retained == {}
     lab.stop("connect")
-    customer = Customer(lab, Customer(lab).orders[:20]).begin()
+    customer = Customer(lab, Customer(lab).orders[:20]).start()
     customer.wait()
     assert wait_until(lambda: "order-db" in lab.status(memory=False).retained, 15)
     kept = shared.status()["components"]["order-db"]["retained_wal_bytes"]
     assert 10_000 < kept < 512 * 1024 * 1024
-    assert "MB of write-ahead log for Debezium" in " ".join(shared.must("status").split())
+    assert "MB of write-ahead log for Debezium" in " ".join(shared.run_checked("status").split())
     assert "MB of write-ahead log for Debezium" in repr(lab)
     lab.start("connect")
     customer.assert_all_ended_as_expected()
@@ -254,7 +254,7 @@ def test_the_log_kept_for_debezium_is_told(shared: Grounds) -> None:
 
 
 @pytest.mark.long
-def test_the_log_kept_for_debezium_is_bounded(shared: Grounds) -> None:
+def test_log_retained_for_debezium_is_limited(shared: LabHarness) -> None:
     """Beyond the limit, PostgreSQL sacrifices the slot, not the disk; the lab reports this, and a reset repairs it."""
     lab = shared.lab
     lab.reset()
@@ -279,4 +279,4 @@ def test_the_log_kept_for_debezium_is_bounded(shared: Grounds) -> None:
     assert lab.status(memory=False).state == "degraded"
     lab.reset()
     assert is_ready(lab)
-    assert ended(lab, place(lab)) == ("COMPLETED", None)
+    assert wait_for_outcome(lab, place_order(lab)) == ("COMPLETED", None)

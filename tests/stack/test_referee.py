@@ -10,12 +10,12 @@ import psycopg
 import pytest
 
 from labstack.consistency.evidence import Evidence, collect
-from labstack.consistency.invariants import ALWAYS, AT_REST, judge
-from tests.stack.labs import Grounds
+from labstack.consistency.invariants import ALWAYS, AT_REST, check_invariants
+from tests.stack.labs import LabHarness
 
 
 @pytest.fixture(scope="module")
-def seen(_shared: Callable[[], Grounds]) -> Evidence:
+def evidence(_shared: Callable[[], LabHarness]) -> Evidence:
     """Return the evidence of a lab at rest, after one order of each outcome."""
     lab = _shared().lab
     lab.reset()
@@ -24,67 +24,67 @@ def seen(_shared: Callable[[], Grounds]) -> Evidence:
     return collect(lab.endpoints)
 
 
-def change(service: str, query: str, **values: object) -> Callable[[Evidence], None]:
+def tamper(service: str, query: str, **values: object) -> Callable[[Evidence], None]:
     """Return a tampering that changes the first row of a query."""
-    return lambda seen: seen.rows(service, query)[0].update(values)
+    return lambda evidence: evidence.rows(service, query)[0].update(values)
 
 
-def lose_a_record(seen: Evidence) -> None:
+def remove_record(evidence: Evidence) -> None:
     """Remove the record of an outbox row, as if it had never reached Kafka."""
-    del seen.records[seen.outbox["payment"][0]["id"]]
+    del evidence.records[evidence.outbox["payment"][0]["id"]]
 
 
-def lose_an_inbox_row(seen: Evidence) -> None:
+def remove_inbox_row(evidence: Evidence) -> None:
     """Remove an inbox row, as if inventory had never handled the event."""
-    created = next(row for row in seen.outbox["order"] if row["type"] == "OrderCreated")
-    del seen.inbox["inventory"][created["id"]]
+    created = next(row for row in evidence.outbox["order"] if row["type"] == "OrderCreated")
+    del evidence.inbox["inventory"][created["id"]]
 
 
-def say_it_twice(seen: Evidence) -> None:
+def duplicate_event(evidence: Evidence) -> None:
     """Duplicate an outbox row, as if a service had appended the same event of an order twice."""
-    seen.outbox["payment"].append({**seen.outbox["payment"][0], "id": "again"})
+    evidence.outbox["payment"].append({**evidence.outbox["payment"][0], "id": "again"})
 
 
 TAMPERINGS: dict[str, Callable[[Evidence], None]] = {
-    "stock-is-within-bounds": change("inventory", "products", reserved=10**9),
-    "stock-adds-up": change("inventory", "products", on_hand=7),
-    "refunds-are-within-captures": change("payment", "money", refunded=10**9),
-    "balances-add-up": change("payment", "accounts", balance_cents=1),
-    "no-balance-is-below-zero": change("payment", "accounts", balance_cents=-1),
-    "orders-are-terminal": change("order", "orders", status="PAID"),
-    "money-matches-orders": change("payment", "money", captured=1),
-    "nothing-is-held-for-cancelled-orders": change("inventory", "held", held=1),
-    "outboxes-are-in-kafka": lose_a_record,
-    "inboxes-hold-each-event-once": lose_an_inbox_row,
-    "each-effect-is-taken-once": say_it_twice,
+    "stock-is-within-bounds": tamper("inventory", "products", reserved=10**9),
+    "stock-adds-up": tamper("inventory", "products", on_hand=7),
+    "refunds-are-within-captures": tamper("payment", "money", refunded=10**9),
+    "balances-add-up": tamper("payment", "accounts", balance_cents=1),
+    "no-balance-is-below-zero": tamper("payment", "accounts", balance_cents=-1),
+    "orders-are-terminal": tamper("order", "orders", status="PAID"),
+    "money-matches-orders": tamper("payment", "money", captured=1),
+    "nothing-is-held-for-cancelled-orders": tamper("inventory", "held", held=1),
+    "outboxes-are-in-kafka": remove_record,
+    "inboxes-hold-each-event-once": remove_inbox_row,
+    "each-effect-is-taken-once": duplicate_event,
 }
 
 
-def test_every_invariant_has_a_tampering() -> None:
+def test_every_invariant_is_tested() -> None:
     """Each invariant has a test that violates it."""
-    assert set(TAMPERINGS) == {judge.__name__.replace("_", "-") for judge in (*ALWAYS, *AT_REST)}
+    assert set(TAMPERINGS) == {check_invariants.__name__.replace("_", "-") for check_invariants in (*ALWAYS, *AT_REST)}
 
 
 @pytest.mark.parametrize("invariant", TAMPERINGS)
-def test_each_invariant_can_be_violated(seen: Evidence, invariant: str) -> None:
+def test_each_invariant_can_be_violated(evidence: Evidence, invariant: str) -> None:
     """Evidence that violates an invariant makes it fail and name an offender."""
-    tampered = copy.deepcopy(seen)
+    tampered = copy.deepcopy(evidence)
     TAMPERINGS[invariant](tampered)
-    verdict = next(v for v in judge(tampered, at_rest=True) if v.name == invariant)
+    verdict = next(v for v in check_invariants(tampered, at_rest=True) if v.name == invariant)
     assert verdict.holds is False
     assert verdict.offenders
 
 
-def test_what_a_dead_letter_holds_is_named_and_not_blamed(seen: Evidence) -> None:
+def test_order_behind_a_dead_letter_is_not_a_violation(evidence: Evidence) -> None:
     """An order behind a dead letter may have any status, and the verdict names the dead letter."""
-    held = copy.deepcopy(seen)
+    held = copy.deepcopy(evidence)
     order = held.rows("order", "orders")[0]
     created = next(row for row in held.outbox["order"] if row["order_id"] == order["order_id"])
     order["status"] = "PAID"
     del held.inbox["inventory"][created["id"]]
     dead = {"parking_id": 3, "state": "dead", "order_id": order["order_id"], "type": "", "event_id": created["id"]}
     held.parked["inventory"].append(dead)
-    verdicts = {v.name: v for v in judge(held, at_rest=True)}
+    verdicts = {v.name: v for v in check_invariants(held, at_rest=True)}
     assert all(v.holds for v in verdicts.values())
     assert verdicts["orders-are-terminal"].figures["held"] == 1
     assert verdicts["orders-are-terminal"].notes == [f"{order['order_id']} is held by inventory-3"]
@@ -93,25 +93,25 @@ def test_what_a_dead_letter_holds_is_named_and_not_blamed(seen: Evidence) -> Non
     assert held.is_retrying
 
 
-def test_an_order_that_was_never_made_is_not_excused_by_its_dead_letters(seen: Evidence) -> None:
+def test_dead_letter_does_not_excuse_an_unknown_order(evidence: Evidence) -> None:
     """Goods and money held for an order that the order service does not have are reported, despite its dead letter."""
-    haunted = copy.deepcopy(seen)
-    haunted.rows("payment", "money").append({"order_id": "ghost", "captured": 590, "refunded": 0})
-    haunted.rows("inventory", "held").append({"order_id": "ghost", "held": 1})
+    tampered = copy.deepcopy(evidence)
+    tampered.rows("payment", "money").append({"order_id": "ghost", "captured": 590, "refunded": 0})
+    tampered.rows("inventory", "held").append({"order_id": "ghost", "held": 1})
     dead = {"parking_id": 4, "state": "dead", "order_id": "ghost", "type": "", "event_id": "of the ghost"}
-    haunted.parked["order"].append(dead)
-    offenders = {v.name: v.offenders for v in judge(haunted, at_rest=True) if v.holds is False}
+    tampered.parked["order"].append(dead)
+    offenders = {v.name: v.offenders for v in check_invariants(tampered, at_rest=True) if v.holds is False}
     assert offenders == {"money-matches-orders": ["ghost"], "nothing-is-held-for-cancelled-orders": ["ghost"]}
 
 
-def test_invariants_of_rest_stay_open_while_the_lab_moves(seen: Evidence) -> None:
+def test_final_invariants_are_not_checked_while_orders_run(evidence: Evidence) -> None:
     """While orders are in flight, only the invariants that must always hold are checked."""
-    verdicts = {v.name: v.holds for v in judge(seen, at_rest=False)}
+    verdicts = {v.name: v.holds for v in check_invariants(evidence, at_rest=False)}
     assert [verdicts[j.__name__.replace("_", "-")] for j in AT_REST] == [None] * len(AT_REST)
     assert all(verdicts[j.__name__.replace("_", "-")] for j in ALWAYS)
 
 
-def test_the_command_says_no(shared: Grounds) -> None:
+def test_check_command_fails_on_a_violation(shared: LabHarness) -> None:
     """`lab check --json` prints every invariant, and exits with status 1 if a balance increases without reason."""
     shared.lab.reset()
     good = shared.run("check", "--json")

@@ -13,27 +13,27 @@ from jsonschema import Draft202012Validator, FormatChecker
 from prometheus_client.parser import text_string_to_metric_families
 
 from labstack import LabError
-from labstack.clients import broker, canary
+from labstack.clients import broker, probe_event
 from labstack.clients.replication import can_be_decoded
 from labstack.waiting import wait_until
-from tests.stack.labs import ROOT, Grounds
-from tests.stack.one_order import ended, place, read_order
+from tests.stack.labs import ROOT, LabHarness
+from tests.stack.one_order import place_order, read_order, wait_for_outcome
 
 ASYNCAPI = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text(encoding="utf-8"))
 
 
-def lose_the_slot(grounds: Grounds, service: str) -> None:
+def drop_slot(harness: LabHarness, service: str) -> None:
     """Drop a service's replication slot while Connect is down."""
-    grounds.lab.stop("connect")
-    with psycopg.connect(grounds.lab.endpoints.databases[service], autocommit=True) as connection:
+    harness.lab.stop("connect")
+    with psycopg.connect(harness.lab.endpoints.databases[service], autocommit=True) as connection:
         free = "SELECT count(*) FROM pg_replication_slots WHERE active"
         assert wait_until(lambda: connection.execute(free).fetchone() == (0,), 15)
         connection.execute("SELECT pg_drop_replication_slot('outbox')")
 
 
-def stand_beyond_the_log(grounds: Grounds, service: str) -> None:
+def set_position_beyond_the_log(harness: LabHarness, service: str) -> None:
     """Set the stored position of a service's connector beyond the end of its database's log."""
-    connector = f"{grounds.lab.endpoints.connect}/connectors/{service}-outbox"
+    connector = f"{harness.lab.endpoints.connect}/connectors/{service}-outbox"
     httpx.put(f"{connector}/stop").raise_for_status()
     (stored,) = httpx.get(f"{connector}/offsets").json()["offsets"]
     far = {**stored["offset"], "lsn": 2**40, "lsn_proc": 2**40, "lsn_commit": 2**40}
@@ -42,26 +42,26 @@ def stand_beyond_the_log(grounds: Grounds, service: str) -> None:
     httpx.put(f"{connector}/resume").raise_for_status()
 
 
-def restarts(grounds: Grounds, service: str) -> float:
+def restart_count(harness: LabHarness, service: str) -> float:
     """Return how often the watcher has restarted a service's connector."""
-    metrics = httpx.get(f"{grounds.lab.endpoints.watcher}/metrics").text
+    metrics = httpx.get(f"{harness.lab.endpoints.watcher}/metrics").text
     (family,) = [f for f in text_string_to_metric_families(metrics) if f.name == "connect_watcher_restarts"]
     counted = {s.labels["connector"]: s.value for s in family.samples if s.name.endswith("_total")}
     return counted.get(f"{service}-outbox", 0)
 
 
-def test_a_lost_slot_is_told_and_reset_mends_it(shared: Grounds) -> None:
+def test_lost_slot_is_reported_and_repaired_by_reset(shared: LabHarness) -> None:
     """`start` and `status` report a lost slot, the watcher leaves the connector failed, and `reset` repairs the relay.
 
     A restart of the connector would hide the loss.
     """
-    before = restarts(shared, "payment")
-    lose_the_slot(shared, "payment")
+    before = restart_count(shared, "payment")
+    drop_slot(shared, "payment")
     with pytest.raises(LabError, match="payment"):
         shared.lab.start("connect")
-    said = "payment-outbox has failed and is left so, since its replication slot is gone"
-    assert wait_until(lambda: said in shared.lab.logs("connect-watcher"), 20)
-    assert restarts(shared, "payment") == before
+    message = "payment-outbox has failed and is left so, since its replication slot is gone"
+    assert wait_until(lambda: message in shared.lab.logs("connect-watcher"), 20)
+    assert restart_count(shared, "payment") == before
     assert shared.lab.status(memory=False).state == "degraded"
     shared.lab.reset()
     assert shared.lab.status(memory=False).state == "ready"
@@ -69,27 +69,27 @@ def test_a_lost_slot_is_told_and_reset_mends_it(shared: Grounds) -> None:
     assert all(verdict.holds for verdict in shared.lab.check(wait_for_rest=20))
 
 
-def test_a_failed_task_is_restarted_until_it_runs(shared: Grounds) -> None:
+def test_a_failed_task_is_restarted_until_it_runs(shared: LabHarness) -> None:
     """The watcher restarts a failed task, which Connect leaves failed, until it runs and orders continue."""
     lab = shared.lab
     lab.reset()
     url = lab.endpoints.databases["payment"]
     connector = f"{lab.endpoints.connect}/connectors/payment-outbox"
-    before = restarts(shared, "payment")
+    before = restart_count(shared, "payment")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER PUBLICATION outbox RENAME TO hidden")
         try:
             httpx.post(f"{connector}/restart?includeTasks=true", timeout=10).raise_for_status()
-            assert wait_until(lambda: restarts(shared, "payment") >= before + 2, 30)
+            assert wait_until(lambda: restart_count(shared, "payment") >= before + 2, 30)
         finally:
             # Before any row is written: PostgreSQL decodes a row with the publications of the time of its writing.
             connection.execute("ALTER PUBLICATION hidden RENAME TO outbox")
-    assert ended(lab, place(lab), 60) == ("COMPLETED", None)
+    assert wait_for_outcome(lab, place_order(lab), 60) == ("COMPLETED", None)
     assert wait_until(lambda: lab.status(memory=False).state == "ready", 20)
     assert wait_until(lambda: "payment-outbox has failed; restart 2 in a row" in lab.logs("connect-watcher"), 20)
 
 
-def test_rows_of_a_time_without_the_publication_are_mended_by_reset(shared: Grounds) -> None:
+def test_reset_repairs_rows_written_without_the_publication(shared: LabHarness) -> None:
     """A reset repairs a log whose rows can't be decoded because the publication was missing when they were written."""
     lab = shared.lab
     lab.reset()
@@ -101,35 +101,35 @@ def test_rows_of_a_time_without_the_publication_are_mended_by_reset(shared: Grou
         assert wait_until(lambda: not can_be_decoded(url), 20)
     lab.reset()
     assert can_be_decoded(url)
-    assert ended(lab, place(lab), 60) == ("COMPLETED", None)
+    assert wait_for_outcome(lab, place_order(lab), 60) == ("COMPLETED", None)
 
 
-def test_a_position_of_another_database_is_corrected(shared: Grounds) -> None:
+def test_startup_corrects_a_position_beyond_the_log(shared: LabHarness) -> None:
     """A startup corrects a stored position beyond the end of the log, and no event is lost.
 
     With such a position, for example another lab's, the connector would skip all new events. After the startup it
     continues from its slot's position.
     """
-    stand_beyond_the_log(shared, "shipping")
-    order = place(shared.lab)
+    set_position_beyond_the_log(shared, "shipping")
+    order = place_order(shared.lab)
     assert wait_until(lambda: read_order(shared.lab, order)["status"] == "PAID", 20)
     shared.lab.down()
     shared.lab.up()
-    assert ended(shared.lab, order) == ("COMPLETED", None)
+    assert wait_for_outcome(shared.lab, order) == ("COMPLETED", None)
     assert all(verdict.holds for verdict in shared.lab.check(wait_for_rest=20))
 
 
 @pytest.mark.long
-def test_a_reset_heals_a_relay_that_looks_well_and_brings_nothing(shared: Grounds) -> None:
+def test_reset_renews_a_connector_that_relays_nothing(shared: LabHarness) -> None:
     """A reset renews a connector that runs and reads, but relays no probe event."""
-    stand_beyond_the_log(shared, "shipping")
+    set_position_beyond_the_log(shared, "shipping")
     assert wait_until(lambda: shared.lab.status(memory=False).state == "ready", 20)
     shared.lab.reset()
-    assert ended(shared.lab, place(shared.lab)) == ("COMPLETED", None)
+    assert wait_for_outcome(shared.lab, place_order(shared.lab)) == ("COMPLETED", None)
     assert all(verdict.holds for verdict in shared.lab.check(wait_for_rest=20))
 
 
-def test_a_message_in_the_log_does_not_stop_the_relay(shared: Grounds) -> None:
+def test_logical_message_does_not_stop_the_relay(shared: LabHarness) -> None:
     """A logical message in PostgreSQL's log is not an event and does not stop the relay.
 
     Debezium would wait forever for a topic for it.
@@ -139,38 +139,38 @@ def test_a_message_in_the_log_does_not_stop_the_relay(shared: Grounds) -> None:
     with psycopg.connect(lab.endpoints.databases["payment"], autocommit=True) as connection:
         connection.execute("SELECT pg_logical_emit_message(false, 'somebody', 'hello')")
         connection.execute("SELECT pg_logical_emit_message(true, '', 'hello')")
-    assert ended(lab, place(lab), 60) == ("COMPLETED", None)
+    assert wait_for_outcome(lab, place_order(lab), 60) == ("COMPLETED", None)
 
 
-def test_records_keep_the_contract(shared: Grounds) -> None:
+def test_records_match_the_asyncapi_contract(shared: LabHarness) -> None:
     """Every record of the saga has the headers and the payload that docs/asyncapi.yaml specifies."""
     shared.lab.reset()
     stories = shared.lab.demo()
     orders = {story.order["order_id"] for story in stories}
-    records = [r for r in broker.read_all(shared.lab.endpoints.kafka, _topics(shared)) if r.type != canary.TYPE]
+    records = [r for r in broker.read_all(shared.lab.endpoints.kafka, _topics(shared)) if r.type != probe_event.TYPE]
     assert {record.key for record in records} == orders
     headers = _validator("#/components/schemas/Headers")
     for record in records:
-        told = {name: value for name, value in record.headers.items() if name != "id"}
-        assert list(headers.iter_errors(told)) == []
+        specified = {name: value for name, value in record.headers.items() if name != "id"}
+        assert list(headers.iter_errors(specified)) == []
         payload = _validator(ASYNCAPI["components"]["messages"][record.type]["payload"]["$ref"])
         assert list(payload.iter_errors(json.loads(record.value or b"null"))) == []
         channel = next(c for c in ASYNCAPI["channels"].values() if record.type in c["messages"])
         assert channel["address"] == record.topic
 
 
-def test_the_same_order_stays_in_one_partition(shared: Grounds) -> None:
+def test_the_same_order_stays_in_one_partition(shared: LabHarness) -> None:
     """All events of an order are in one partition per topic, which preserves their order there."""
     shared.lab.demo()
     places: dict[tuple[str | None, str], set[int]] = {}
     for record in broker.read_all(shared.lab.endpoints.kafka, _topics(shared)):
-        if record.type != canary.TYPE:
+        if record.type != probe_event.TYPE:
             places.setdefault((record.key, record.topic), set()).add(record.partition)
     assert {len(partitions) for partitions in places.values()} == {1}
 
 
-def _topics(grounds: Grounds) -> list[str]:
-    return [service.events_topic for service in grounds.lab.services]
+def _topics(harness: LabHarness) -> list[str]:
+    return [service.events_topic for service in harness.lab.services]
 
 
 def _validator(reference: str) -> Draft202012Validator:
@@ -178,7 +178,7 @@ def _validator(reference: str) -> Draft202012Validator:
     return Draft202012Validator(schema, format_checker=FormatChecker())
 
 
-def test_the_event_contracts_are_there() -> None:
+def test_event_contracts_are_not_empty() -> None:
     """The contracts to which the records are compared are not empty."""
     assert len(ASYNCAPI["components"]["messages"]) == 14
     assert Path(ROOT / "docs" / "asyncapi.yaml").stat().st_size > 10_000

@@ -13,14 +13,14 @@ import pytest
 from labstack import Lab, LabError
 from labstack.clients import broker
 from labstack.waiting import wait_until
-from tests.stack.labs import Grounds
+from tests.stack.labs import LabHarness
 from tests.stack.orders import TERMINAL, Customer, all_orders
 from tests.suite.chance import short_sample
 
 SERVICES = ("order", "inventory", "payment", "shipping")
 
 
-def contents(lab: Lab) -> dict[str, list[str]]:
+def table_rows(lab: Lab) -> dict[str, list[str]]:
     """Return every row of every table, as text."""
     found = {}
     for service, url in lab.endpoints.databases.items():
@@ -52,36 +52,36 @@ def lag(lab: Lab) -> dict[tuple[str, str, int], int]:
     return found
 
 
-def assert_as_at_the_start(lab: Lab, opening: dict[str, list[str]]) -> None:
-    assert contents(lab) == opening
+def assert_initial_state(lab: Lab, initial: dict[str, list[str]]) -> None:
+    assert table_rows(lab) == initial
     assert records(lab) == []
     assert lag(lab) == {}
 
 
-def test_nothing_of_before_comes_after(shared: Grounds) -> None:
+def test_reset_leaves_no_earlier_data_or_records(shared: LabHarness) -> None:
     """A reset during orders empties tables, topics and lag; no old record arrives later, and no program restarts."""
     lab = shared.lab
     lab.reset()
-    opening, pids = contents(lab), shared.pids()
-    assert opening["inventory.products"]
-    assert all(not rows for table, rows in opening.items() if table.split(".")[1] in ("orders", "outbox", "inbox"))
+    initial, pids = table_rows(lab), shared.pids()
+    assert initial["inventory.products"]
+    assert all(not rows for table, rows in initial.items() if table.split(".")[1] in ("orders", "outbox", "inbox"))
     # With shipping paused, some orders are in flight when the last one is placed, even on a slow host.
     httpx.post(f"{lab.endpoints.services['shipping']}/manage/consumer/pause", timeout=10).raise_for_status()
-    customer = Customer(lab).begin()
+    customer = Customer(lab).start()
     assert wait_until(lambda: len(customer.placed) == len(customer.orders), 60)
     assert len(customer.unfinished()) > 0, "some have to be in flight"
     lab.reset()
-    assert_as_at_the_start(lab, opening)
+    assert_initial_state(lab, initial)
     # A record that is still in transit would arrive now.
-    assert not wait_until(lambda: contents(lab) != opening or records(lab), 2)
-    assert_as_at_the_start(lab, opening)
+    assert not wait_until(lambda: table_rows(lab) != initial or records(lab), 2)
+    assert_initial_state(lab, initial)
     assert shared.pids() == pids
-    after = Customer(lab, customer.orders[:10]).begin()
+    after = Customer(lab, customer.orders[:10]).start()
     after.wait()
     after.assert_all_ended_as_expected()
 
 
-def test_a_reader_does_not_hold_a_reset_up(shared: Grounds) -> None:
+def test_reset_succeeds_despite_an_open_read_transaction(shared: LabHarness) -> None:
     """A transaction that reads the tables in another order delays a reset, but does not make it fail."""
     lab = shared.lab
     failed: list[BaseException] = []
@@ -109,13 +109,13 @@ def test_a_reader_does_not_hold_a_reset_up(shared: Grounds) -> None:
     assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
 
 
-def test_orders_placed_meanwhile_are_gone_or_whole(shared: Grounds) -> None:
+def test_orders_placed_during_a_reset_are_removed_or_complete(shared: LabHarness) -> None:
     """An order placed during a reset is either removed completely or processed completely."""
     lab = shared.lab
-    customer = Customer(lab).begin()
+    customer = Customer(lab).start()
     assert wait_until(lambda: len(customer.placed) >= 20, 30)
     lab.reset()
-    customer.go()
+    customer.stop()
     known = set(all_orders(lab))
     assert known < set(customer.placed)
     assert wait_until(lambda: all(o["status"] in TERMINAL for o in all_orders(lab).values()), 30, interval=0.1)
@@ -130,23 +130,23 @@ def test_orders_placed_meanwhile_are_gone_or_whole(shared: Grounds) -> None:
     assert wait_until(lambda: lag(lab) == {}, 5)
 
 
-BREAKS: dict[str, Callable[[Lab], object]] = {
+FAILURES: dict[str, Callable[[Lab], object]] = {
     "Connect stopped": lambda lab: lab.stop("connect"),
     "a database paused": lambda lab: lab.pause("payment-db"),
     "a service killed": lambda lab: lab.kill("inventory"),
     "the broker killed": lambda lab: lab.kill("kafka"),
-    "a consumer on hold": lambda lab: _hold(lab),
-    "a service that crashes whenever it says something": lambda lab: _make_it_crash(lab),
+    "a paused consumer": lambda lab: _pause_consumer(lab),
+    "a service that crashes after each commit": lambda lab: _crash_order_service(lab),
 }
 
 
-def _hold(lab: Lab) -> None:
+def _pause_consumer(lab: Lab) -> None:
     import httpx
 
     httpx.post(f"{lab.endpoints.services['shipping']}/manage/consumer/pause", timeout=10).raise_for_status()
 
 
-def _make_it_crash(lab: Lab) -> None:
+def _crash_order_service(lab: Lab) -> None:
     import httpx
 
     lab.switch_on("order", "dual-write", "crash-after-commit")
@@ -160,23 +160,23 @@ def _make_it_crash(lab: Lab) -> None:
         lab.start("order")
 
 
-@pytest.mark.parametrize("broken", short_sample(BREAKS, 1))
-def test_a_reset_heals(shared: Grounds, broken: str) -> None:
+@pytest.mark.parametrize("broken", short_sample(FAILURES, 1))
+def test_reset_restores_a_broken_component(shared: LabHarness, broken: str) -> None:
     """A reset restores a broken component first, and then the data."""
     lab = shared.lab
     lab.reset()
-    opening = contents(lab)
-    BREAKS[broken](lab)
-    shared.must("reset")
+    initial = table_rows(lab)
+    FAILURES[broken](lab)
+    shared.run_checked("reset")
     assert lab.status(memory=False).complaints == {}
     assert lab.switches == {}
-    assert_as_at_the_start(lab, opening)
-    customer = Customer(lab, Customer(lab).orders[:10]).begin()
+    assert_initial_state(lab, initial)
+    customer = Customer(lab, Customer(lab).orders[:10]).start()
     customer.wait()
     customer.assert_all_ended_as_expected()
 
 
-def test_what_debezium_reads_through_is_put_back(shared: Grounds) -> None:
+def test_reset_restores_publication_slot_and_settings(shared: LabHarness) -> None:
     """A reset restores exactly the services' publication, slot and settings, and orders then complete."""
     lab = shared.lab
     lab.up()
@@ -197,7 +197,7 @@ def test_what_debezium_reads_through_is_put_back(shared: Grounds) -> None:
     assert lab.status(memory=False).state == "ready"
 
 
-def test_a_transaction_that_was_left_open_does_not_stop_a_reset(shared: Grounds) -> None:
+def test_reset_terminates_an_idle_transaction(shared: LabHarness) -> None:
     """A reset terminates an idle transaction that holds a lock."""
     lab = shared.lab
     lab.up()

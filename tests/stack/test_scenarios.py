@@ -13,19 +13,19 @@ import pytest
 from labstack.errors import LabError, NotRunning
 from labstack.scenarios import Player, Scenario, load_scenario, load_scenarios
 from labstack.scenarios.model import CHAPTERS, FOLDER, ScenarioError
-from labstack.scenarios.stage import NotSeen, ScenarioOn
+from labstack.scenarios.stage import ConditionNotMet, ScenarioActive
 from labstack.scenarios.verbs import VERBS
-from tests.stack.labs import ROOT, Grounds
+from tests.stack.labs import ROOT, LabHarness
 from tests.suite.chance import short_sample
 
 ALL = load_scenarios()
 FAULTY = [name for name, one in ALL.items() if any(step.verb.kind == "fault" for step in one.inject)]
-SILENT = {"deadline-passed": 45.0}
+DETECTION_SECONDS = {"deadline-passed": 45.0}
 """Seconds until a missing fault is detected, for scenarios that need more than the default of 4 s."""
 
 METRIC = re.compile(r"\b[a-z]+(?:[_:][a-z0-9_:]+)+\b(?!\()")
 
-WHOLE = """
+VALID_SCENARIO = """
 title = "A test"
 chapter = "business"
 notebook = "03-compensations"
@@ -40,7 +40,7 @@ heal = [{ start = "payment" }]
 
 
 @pytest.fixture
-def whole(shared: Grounds) -> Iterator[Grounds]:
+def fresh_lab(shared: LabHarness) -> Iterator[LabHarness]:
     """Return the shared lab at the start of the course, and reset it after the test."""
     shared.lab.reset()
     yield shared
@@ -48,90 +48,90 @@ def whole(shared: Grounds) -> Iterator[Grounds]:
 
 
 @pytest.mark.parametrize("name", short_sample(ALL, 2))
-def test_it_proves_itself(whole: Grounds, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scenario_shows_its_fault_and_heals(fresh_lab: LabHarness, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault is observed; after healing, every component is ready, an order completes and every invariant holds."""
-    player = Player(whole.lab)
-    with usual_deadline(whole, monkeypatch) if name == "deadline-passed" else nullcontext():
+    player = Player(fresh_lab.lab)
+    with usual_deadline(fresh_lab, monkeypatch) if name == "deadline-passed" else nullcontext():
         player.run(ALL[name])
-        assert player.on == name
+        assert player.active == name
         player.heal()
-        assert player.on is None
+        assert player.active is None
 
 
 @contextmanager
-def usual_deadline(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def usual_deadline(harness: LabHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run the order service with its default deadline, which these tests otherwise extend."""
     with monkeypatch.context() as patch:
         patch.delenv("ORDER_DEADLINE_SECONDS")
-        grounds.lab.restart("order")
+        harness.lab.restart("order")
         yield
-    grounds.lab.restart("order")
+    harness.lab.restart("order")
 
 
 @pytest.mark.parametrize("name", short_sample(FAULTY, 1))
-def test_it_fails_without_its_fault(whole: Grounds, name: str) -> None:
+def test_scenario_fails_without_its_fault(fresh_lab: LabHarness, name: str) -> None:
     """A scenario without its fault reports that the fault was not observed."""
-    with pytest.raises((NotSeen, LabError)):
-        Player(whole.lab, patience=SILENT.get(name, 4.0)).run(ALL[name], leave_out=["fault"])
+    with pytest.raises((ConditionNotMet, LabError)):
+        Player(fresh_lab.lab, timeout=DETECTION_SECONDS.get(name, 4.0)).run(ALL[name], leave_out=["fault"])
 
 
-def test_a_healing_that_leaves_something_is_told(
-    whole: Grounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_healing_without_effect_is_an_error(
+    fresh_lab: LabHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A healing without effect is an error that names what is left; `lab reset` heals and clears the scenario."""
-    bad = write(tmp_path, WHOLE.replace('{ start = "payment" }', '{ order = "next" }'))
-    player = Player(whole.lab, patience=3)
+    bad = write(tmp_path, VALID_SCENARIO.replace('{ start = "payment" }', '{ order = "next" }'))
+    player = Player(fresh_lab.lab, timeout=3)
     player.run(bad)
     with pytest.raises(ScenarioError, match="no scenario 'test'"):
         player.heal()
     # `heal` reads the scenario from the lab's own folder of scenarios, which does not contain this one.
     monkeypatch.setattr("labstack.scenarios.player.load_scenario", lambda name: bad)
-    with pytest.raises(NotSeen, match=r"every component is ready.*'payment': 'stopped'") as failed:
+    with pytest.raises(ConditionNotMet, match=r"every component is ready.*'payment': 'stopped'") as failed:
         player.heal()
     assert "postgresql://" not in str(failed.value)
-    whole.lab.reset()
-    assert player.on is None
-    assert whole.lab.status(memory=False).state == "ready"
+    fresh_lab.lab.reset()
+    assert player.active is None
+    assert fresh_lab.lab.status(memory=False).state == "ready"
 
 
-def test_one_at_a_time(whole: Grounds) -> None:
+def test_only_one_scenario_is_active(fresh_lab: LabHarness) -> None:
     """A second scenario is rejected while one is on, and so is a healing when none is on."""
-    player = Player(whole.lab)
-    with pytest.raises(ScenarioOn, match="No scenario is active"):
+    player = Player(fresh_lab.lab)
+    with pytest.raises(ScenarioActive, match="No scenario is active"):
         player.heal()
     player.run(ALL["no-stock"])
-    with pytest.raises(ScenarioOn, match="no-stock is active"):
+    with pytest.raises(ScenarioActive, match="no-stock is active"):
         player.run(ALL["card-declined"])
     player.heal()
 
 
-def test_the_command_runs_and_heals(whole: Grounds) -> None:
+def test_scenario_commands_run_and_heal(fresh_lab: LabHarness) -> None:
     """`run` and `heal` work in separate processes, print only JSON with `--json`, and `run` rejects a broken lab."""
-    ran = json.loads(whole.must("scenario", "run", "card-declined", "--json"))
+    ran = json.loads(fresh_lab.run_checked("scenario", "run", "card-declined", "--json"))
     assert ran["run"]["scenario"] == "card-declined"
     assert len(ran["run"]["steps"]) == len(ALL["card-declined"].inject) + len(ALL["card-declined"].proof)
-    healed = json.loads(whole.must("scenario", "heal", "--json"))
+    healed = json.loads(fresh_lab.run_checked("scenario", "heal", "--json"))
     assert "every invariant holds" in healed["heal"]["steps"][-1][0]
-    whole.lab.stop("shipping")
-    refused = whole.run("scenario", "run", "card-declined")
+    fresh_lab.lab.stop("shipping")
+    refused = fresh_lab.run("scenario", "run", "card-declined")
     assert refused.returncode == 1
     assert "degraded" in refused.stderr
     assert "lab reset" in refused.stderr
 
 
-def test_without_a_lab(grounds: Grounds) -> None:
+def test_scenarios_can_be_listed_but_not_run_without_a_lab(harness: LabHarness) -> None:
     """`list` and `show` need no running lab, `run` names the next step, and an unknown name lists the valid ones."""
-    listed = json.loads(grounds.must("scenario", "list", "--json"))
+    listed = json.loads(harness.run_checked("scenario", "list", "--json"))
     assert [one["name"] for one in listed] == list(ALL)
-    assert "Speak" not in grounds.must("scenario", "show", "retry-storm")
+    assert "Speak" not in harness.run_checked("scenario", "show", "retry-storm")
     with pytest.raises(NotRunning):
-        Player(grounds.lab).run(ALL["no-stock"])
-    wrong = grounds.run("scenario", "show", "nothing")
+        Player(harness.lab).run(ALL["no-stock"])
+    wrong = harness.run("scenario", "show", "nothing")
     assert wrong.returncode == 1
     assert "retry-storm" in wrong.stderr
 
 
-def test_there_are_enough() -> None:
+def test_every_chapter_has_complete_scenarios() -> None:
     """Every chapter has scenarios, at least 20 in all, each with speaker notes, something to watch and a notebook."""
     assert len(ALL) >= 20
     assert {one.chapter for one in ALL.values()} == set(CHAPTERS)
@@ -142,7 +142,7 @@ def test_there_are_enough() -> None:
         assert (ROOT / "notebooks" / f"{one.notebook}.ipynb").exists(), one.notebook
 
 
-def test_what_a_step_says_about_itself() -> None:
+def test_every_step_has_a_description() -> None:
     """Every step of every scenario has a complete description."""
     for one in ALL.values():
         for words in [str(step) for part in (one.inject, one.proof, one.heal, one.healed) for step in part]:
@@ -162,7 +162,7 @@ def test_every_verb_is_used() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (('chapter = "business"', 'chapter = "buisness"'), "no chapter 'buisness'"),
         (("minutes = 1\n", ""), "has no minutes"),
@@ -174,25 +174,25 @@ def test_every_verb_is_used() -> None:
         (('title = "A test"', "title = "), "is not valid TOML"),
     ],
 )
-def test_a_bad_file_is_refused(tmp_path: Path, change: tuple[str, str], says: str) -> None:
+def test_invalid_scenario_file_is_rejected(tmp_path: Path, change: tuple[str, str], message: str) -> None:
     """An error in a file is reported with its place and the valid values, before anything is done."""
-    assert change[0] in WHOLE
-    with pytest.raises(ScenarioError, match=says) as refused:
-        write(tmp_path, WHOLE.replace(*change))
+    assert change[0] in VALID_SCENARIO
+    with pytest.raises(ScenarioError, match=message) as refused:
+        write(tmp_path, VALID_SCENARIO.replace(*change))
     assert refused.value.next_step
 
 
-def test_charts_ask_for_what_there_is() -> None:
+def test_charts_query_existing_metrics() -> None:
     """Every metric in a scenario's charts is in the table of metrics, or recorded by a rule."""
-    told = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    documented = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     rules = (ROOT / "lab-stack" / "prometheus" / "recording.rules.yml").read_text(encoding="utf-8")
     for one in ALL.values():
         for expression in one.charts.values():
             for name in METRIC.findall(re.sub(r"\{[^}]*\}|\[[^\]]*\]|by ?\([^)]*\)", "", expression)):
-                assert f"`{name.removesuffix('_bucket')}`" in told or f"record: {name}" in rules, (one.name, name)
+                assert f"`{name.removesuffix('_bucket')}`" in documented or f"record: {name}" in rules, (one.name, name)
 
 
-def test_names_come_from_the_files() -> None:
+def test_scenario_names_come_from_their_files() -> None:
     """A scenario has the name of its file without the number, and no two have the same name."""
     assert len(ALL) == len(list(FOLDER.glob("*.toml")))
     assert load_scenario("no-stock").title == ALL["no-stock"].title

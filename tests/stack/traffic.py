@@ -15,7 +15,7 @@ import httpx
 
 
 @dataclass
-class Answers:
+class Responses:
     """Responses to a number of requests.
 
     Attributes
@@ -38,9 +38,11 @@ class Answers:
         self.seconds.append(seconds)
 
 
-def ask(origin: str, path: str, times: int, *, at_once: int = 1, headers: dict[str, str] | None = None) -> Answers:
-    """Send a number of GET requests, `at_once` of them concurrently, and return the responses."""
-    answers = Answers()
+def send_requests(
+    origin: str, path: str, times: int, *, concurrency: int = 1, headers: dict[str, str] | None = None
+) -> Responses:
+    """Send a number of GET requests, at most `concurrency` at the same time, and return the responses."""
+    responses = Responses()
     lock = threading.Lock()
     with httpx.Client(
         base_url=origin, timeout=20, trust_env=False, limits=httpx.Limits(max_connections=None)
@@ -54,17 +56,17 @@ def ask(origin: str, path: str, times: int, *, at_once: int = 1, headers: dict[s
             except httpx.HTTPError:
                 status, version = 0, ""
             with lock:
-                answers.add(status, version, time.monotonic() - began)
+                responses.add(status, version, time.monotonic() - began)
 
-        with ThreadPoolExecutor(at_once) as pool:
+        with ThreadPoolExecutor(concurrency) as pool:
             list(pool.map(one, range(times)))
-    return answers
+    return responses
 
 
 @contextmanager
-def asking(origin: str, path: str) -> Iterator[Answers]:
+def continuous_requests(origin: str, path: str) -> Iterator[Responses]:
     """Send GET requests one after another during the block, over a persistent connection."""
-    answers, ended = Answers(), threading.Event()
+    responses, ended = Responses(), threading.Event()
 
     def run() -> None:
         with httpx.Client(base_url=origin, timeout=20, trust_env=False) as client:
@@ -75,17 +77,17 @@ def asking(origin: str, path: str) -> Iterator[Answers]:
                     status, version = answer.status_code, answer.headers.get("x-service-version", "")
                 except httpx.HTTPError:
                     status, version = 0, ""
-                answers.add(status, version, time.monotonic() - began)
+                responses.add(status, version, time.monotonic() - began)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        yield answers
+        yield responses
     finally:
         ended.set()
         thread.join(25)
 
 
-def plausible(hits: int, times: int, share: float) -> bool:
+def is_plausible_share(hits: int, times: int, share: float) -> bool:
     """Report whether a number of hits is within the 99.99% interval of a share of the requests."""
     return abs(hits - times * share) <= 3.9 * math.sqrt(times * share * (1 - share)) + 1

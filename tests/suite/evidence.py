@@ -24,9 +24,9 @@ def logs_of_failed_components(item: pytest.Item) -> list[tuple[str, str]]:
     """Return the end of the log of each component that should run but does not, in every lab of this worker."""
     # Imported here: only a failure needs the lab's modules, which take a second to import.
     from labstack import Lab
-    from tests.stack.labs import Grounds
+    from tests.stack.labs import LabHarness
 
-    labs = [grounds.lab for grounds in Grounds.open]
+    labs = [harness.lab for harness in LabHarness.open]
     if pool_of(item) == COURSE:
         labs.append(Lab())
     found = []

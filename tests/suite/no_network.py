@@ -7,16 +7,16 @@ import subprocess
 
 import pytest
 
-ALONE = ["unshare", "--net", "sh", "-ec", 'ip link set lo up && exec "$@"', "alone"]
+WITHOUT_NETWORK = ["unshare", "--net", "sh", "-ec", 'ip link set lo up && exec "$@"', "alone"]
 """Prefix for a command that must run without a network."""
 
 
-def _can_be_alone() -> bool:
+def _can_isolate_network() -> bool:
     if not all(map(shutil.which, ("unshare", "ip"))):
         return False
-    return subprocess.run([*ALONE, "true"], capture_output=True).returncode == 0
+    return subprocess.run([*WITHOUT_NETWORK, "true"], capture_output=True).returncode == 0
 
 
-needs_to_be_alone = pytest.mark.skipif(
-    not _can_be_alone(), reason="this machine lets nobody cut a process off from the network"
+needs_network_isolation = pytest.mark.skipif(
+    not _can_isolate_network(), reason="this machine cannot isolate a process from the network"
 )

@@ -70,7 +70,7 @@ class ProgressReport:
         self._print(f"{self._total} tests, about {minutes(self._expected())} min")
         if os.environ.get("SAGA_LAB_SAMPLE"):
             self._print("\n".join(["this sample of the long tests:", *(f"    {name}" for name in self._waiting)]))
-        threading.Thread(target=self._beat, name="progress", daemon=True).start()
+        threading.Thread(target=self._print_progress, name="progress", daemon=True).start()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Record that a test has started."""
@@ -111,7 +111,7 @@ class ProgressReport:
         """Print the table of seconds per suite, and the processors' utilization."""
         wall = time.monotonic() - self._began
         self._print("")
-        Console(file=self._out, width=80).print(table_of(self.took, wall))
+        Console(file=self._out, width=80).print(suite_table(self.took, wall))
         self._print(f"processors busy: {busy_share(self._cpu):.0%} of {psutil.cpu_count()}")
 
     # -- printing ----------------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class ProgressReport:
         workers = max(1, int(self._config.getoption("numprocesses", None) or 1))
         return left / workers * 1.2
 
-    def _beat(self) -> None:
+    def _print_progress(self) -> None:
         while not self._stopped.wait(HEARTBEAT):
             now = time.monotonic()
             with self._lock:
@@ -150,14 +150,14 @@ def failure(report: pytest.TestReport) -> Iterable[str]:
         if title.startswith(LOGS) or title == STDERR:
             yield f"    --- {title}"
             yield from (f"    {line}" for line in text.splitlines()[-SHOWN:])
-    yield f"    run it again: {command_again(name)}"
+    yield f"    run it again: {repeat_command(name)}"
 
 
 LOGS = "end of the log of "
 STDERR = "The cell's stderr"
 
 
-def command_again(nodeid: str) -> str:
+def repeat_command(nodeid: str) -> str:
     """Return the command that repeats a test with the seed of this run."""
     name = nodeid.partition("::")[0] if nodeid.startswith("notebooks/") else nodeid
     seed = os.environ.get("SAGA_LAB_SEED")
@@ -170,7 +170,7 @@ def suite_of(nodeid: str) -> str:
     return rest[0] if first == "tests" and rest else first
 
 
-def table_of(took: dict[str, float], wall: float) -> Table:
+def suite_table(took: dict[str, float], wall: float) -> Table:
     """Return the table of tests and seconds per suite, the slowest first."""
     suites: dict[str, list[float]] = defaultdict(list)
     for nodeid, seconds in took.items():

@@ -42,7 +42,7 @@ def is_cell(item: pytest.Item | None) -> bool:
 
 def has_own_lab(item: pytest.Item) -> bool:
     """Report whether a test starts a lab that no other test uses."""
-    return "make_grounds" in getattr(item, "fixturenames", ())
+    return "make_harness" in getattr(item, "fixturenames", ())
 
 
 def unit_of(item: pytest.Item) -> str:
@@ -125,17 +125,17 @@ def skip_without_program(item: pytest.Item) -> None:
         from labstack.config.paths import LabPaths
         from labstack.install import find_program
 
-        if not find_program(program, LabPaths.of_user()) and not _may_still_come(item, program):
+        if not find_program(program, LabPaths.of_user()) and not _may_be_installed_later(item, program):
             pytest.skip(f"NOT RUN: there is no {program} on this machine; `lab install {program}` gets it")
 
 
-def _may_still_come(item: pytest.Item, program: str) -> bool:
+def _may_be_installed_later(item: pytest.Item, program: str) -> bool:
     """Report whether the notebook's first cell, which installs the program, is about to run or still trying."""
     from labstack import Lab
     from labstack.lifecycle import obtaining
     from labstack.observability import observers
 
-    if not observers.may_be_fetched():
+    if not observers.downloads_allowed():
         return False
     step = obtaining.steps(Lab().paths).get(program)
     return item.name.endswith("Cell 0") or (step is not None and not step.is_settled)

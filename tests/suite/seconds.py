@@ -11,7 +11,7 @@ FILE = Path(__file__).with_name("seconds.json")
 UNKNOWN = 0.2
 """Expected seconds of a test whose file has no record."""
 
-WORTH_A_LINE = 2.0
+OWN_ENTRY_SECONDS = 2.0
 """Seconds from which a test has its own entry. The other tests of a file share one entry, their mean."""
 
 
@@ -73,7 +73,7 @@ def summarize(took: Mapping[str, float], before: Mapping[str, float]) -> dict[st
     rest = defaultdict(list)
     after = {name: value for name, value in before.items() if name not in took}
     for nodeid, seconds in took.items():
-        if seconds >= WORTH_A_LINE:
+        if seconds >= OWN_ENTRY_SECONDS:
             after[nodeid] = round(seconds, 1)
         else:
             rest[nodeid.partition("::")[0]].append(seconds)

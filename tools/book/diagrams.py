@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 FENCED = re.compile(r"^```mermaid\n(?P<source>.*?)^```$", re.M | re.S)
-SPOKEN = re.compile(r"^\s*accDescr: (?P<text>.+)$", re.M)
+DESCRIPTION = re.compile(r"^\s*accDescr: (?P<text>.+)$", re.M)
 FOLDER = "diagrams"
 """The book's folder of diagrams."""
 
@@ -46,33 +46,34 @@ class Diagrams:
         return FENCED.sub(lambda found: self._picture(found["source"], up), text)
 
     def _picture(self, source: str, up: str) -> str:
-        spoken = SPOKEN.search(source)
-        if not spoken:
+        description = DESCRIPTION.search(source)
+        if not description:
             raise ValueError(f"this diagram has no accDescr:\n{source}")
         name = hashlib.sha256(source.encode()).hexdigest()[:12]
         light, dark = f"{FOLDER}/{name}.svg", f"{FOLDER}/{name}-dark.svg"
         if light not in self.pictures:
-            self.pictures[light] = drawn(source, self.cache)
-            self.pictures[dark] = darkened(self.pictures[light])
+            self.pictures[light] = cached_svg(source, self.cache)
+            self.pictures[dark] = dark_variant(self.pictures[light])
         blocks = [(light, "only-light"), (dark, "only-dark")]
         return "\n\n".join(
-            f"```{{image}} {up}{path}\n:alt: {spoken['text']}\n:class: diagram {theme}\n```" for path, theme in blocks
+            f"```{{image}} {up}{path}\n:alt: {description['text']}\n:class: diagram {theme}\n```"
+            for path, theme in blocks
         )
 
 
-def drawn(source: str, cache: Path) -> str:
+def cached_svg(source: str, cache: Path) -> str:
     """Return a diagram as SVG, cached in this folder. Rendering takes a second or two."""
     key = hashlib.sha256(f"{metadata.version('mermaidx')} {source}".encode()).hexdigest()
-    kept = cache / f"{key}.svg"
-    if not kept.exists():
+    cached = cache / f"{key}.svg"
+    if not cached.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(draw(source), encoding="utf-8")
-        unfinished.replace(kept)
-    return kept.read_text(encoding="utf-8")
+        unfinished = cached.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(render(source), encoding="utf-8")
+        unfinished.replace(cached)
+    return cached.read_text(encoding="utf-8")
 
 
-def draw(source: str) -> str:
+def render(source: str) -> str:
     """Return a diagram as SVG."""
     import mermaidx
 
@@ -82,7 +83,7 @@ def draw(source: str) -> str:
     return svg.replace('width="100%"', f'width="{width[1]}"', 1) if width else svg
 
 
-def darkened(svg: str) -> str:
+def dark_variant(svg: str) -> str:
     """Return a diagram in colours for a dark page."""
     colours = sorted(DARK, key=len, reverse=True)
     return re.sub("|".join(rf"{re.escape(colour)}(?![\w-])" for colour in colours), lambda found: DARK[found[0]], svg)

@@ -18,10 +18,10 @@ BOOK = "docs/book"
 FIRST_DOCS = ["course", "commands", "architecture", "mesh", "metrics", "tracing", "views", "containers", "installing"]
 """Pages that come first, in this order. Others follow by name."""
 
-OF_THEIR_OWN = ["cheatsheet", "glossary"]
+SEPARATE_DOCS = ["cheatsheet", "glossary"]
 """Pages of the docs that appear in another part of the book."""
 
-FURTHER = ["datasets/README.md"]
+OTHER_PAGES = ["datasets/README.md"]
 LANGUAGES = {
     ".py": "python",
     ".toml": "toml",
@@ -35,14 +35,14 @@ LANGUAGES = {
 }
 
 
-def gather(root: Path, into: Path) -> list[str]:
+def write_sources(root: Path, target: Path) -> list[str]:
     """Write the book's sources.
 
     Parameters
     ----------
     root : Path
         The repository.
-    into : Path
+    target : Path
         The target folder. Its previous content is removed.
 
     Returns
@@ -50,29 +50,29 @@ def gather(root: Path, into: Path) -> list[str]:
     list of str
         The pages, as paths relative to that folder.
     """
-    shutil.rmtree(into, ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)
     notebooks = sorted(path.relative_to(root).as_posix() for path in (root / "notebooks").glob("*.ipynb"))
-    docs = [*(path.relative_to(root).as_posix() for path in sorted((root / "docs").glob("*.md"))), *FURTHER]
+    docs = [*(path.relative_to(root).as_posix() for path in sorted((root / "docs").glob("*.md"))), *OTHER_PAGES]
     pictures = [path.relative_to(root).as_posix() for path in sorted((root / "docs" / "images").iterdir())]
     linker, diagrams = Linker(root, {*notebooks, *docs, *pictures}), Diagrams(root / "build" / "diagrams")
     reference = reference_pages(root)
     for path in docs:
-        put(into / path, markdown((root / path).read_text(encoding="utf-8"), path, linker, diagrams))
+        write_file(target / path, markdown((root / path).read_text(encoding="utf-8"), path, linker, diagrams))
     for path in notebooks:
-        put(into / path, notebook(root / path, path, linker, diagrams))
+        write_file(target / path, notebook(root / path, path, linker, diagrams))
     for path in pictures:
-        put(into / path, (root / path).read_bytes())
+        write_file(target / path, (root / path).read_bytes())
     for path, text in reference.items():
-        put(into / path, linker.rewrite(text, path))
+        write_file(target / path, linker.rewrite(text, path))
     for path, svg in diagrams.pictures.items():
-        put(into / path, svg)
-    shown = [show(root, path, into) for path in with_contents(root, linker.shown)]
-    put(into / "index.md", first_page(root, notebooks, docs, list(reference)))
-    shutil.copytree(root / BOOK, into, dirs_exist_ok=True, ignore=shutil.ignore_patterns("index.md", "__pycache__"))
+        write_file(target / path, svg)
+    shown = [write_file_page(root, path, target) for path in expand_folders(root, linker.shown)]
+    write_file(target / "index.md", first_page(root, notebooks, docs, list(reference)))
+    shutil.copytree(root / BOOK, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("index.md", "__pycache__"))
     return ["index.md", *notebooks, *docs, *reference, *shown]
 
 
-def put(path: Path, content: str | bytes) -> None:
+def write_file(path: Path, content: str | bytes) -> None:
     """Write a file, and create its parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -89,18 +89,18 @@ def notebook(path: Path, page: str, linker: Linker, diagrams: Diagrams) -> str:
     for cell in found.cells:
         if cell.cell_type == "markdown":
             cell.source = markdown(cell.source, page, linker, diagrams)
-        elif spoken := alt_texts(cell):
-            cell.metadata["mystnb"] = {"image": {"alt": " ".join(spoken)}}
+        elif texts := alt_texts(cell):
+            cell.metadata["mystnb"] = {"image": {"alt": " ".join(texts)}}
     return str(nbformat.writes(found))
 
 
 def alt_texts(cell: nbformat.NotebookNode) -> list[str]:
     """Return the alt texts of a cell's pictures."""
     outputs = [output for output in cell.outputs if output.output_type in ("display_data", "execute_result")]
-    return [spoken["alt"] for output in outputs for spoken in output.metadata.values() if "alt" in spoken]
+    return [texts["alt"] for output in outputs for texts in output.metadata.values() if "alt" in texts]
 
 
-def with_contents(root: Path, shown: set[str]) -> list[str]:
+def expand_folders(root: Path, shown: set[str]) -> list[str]:
     """Return these files and folders, and the files in the folders."""
     within = {path for folder in shown if (root / folder).is_dir() for path in files_of(root, folder)}
     return sorted(shown | within)
@@ -120,7 +120,7 @@ def files_of(root: Path, folder: str) -> list[str]:
     return sorted(path.as_posix() for path in found if "__pycache__" not in path.parts)
 
 
-def show(root: Path, path: str, into: Path) -> str:
+def write_file_page(root: Path, path: str, target: Path) -> str:
     """Write the page that shows a file or lists a folder, and return the page's path."""
     folder = (root / path).is_dir()
     page = shown_at(path, folder=folder)
@@ -131,7 +131,7 @@ def show(root: Path, path: str, into: Path) -> str:
         body = fenced(
             (root / path).read_text(encoding="utf-8"), LANGUAGES.get(Path(path).suffix or Path(path).name, "text")
         )
-    put(into / page, f"---\norphan: true\n---\n\n# `{path}`\n\n{body}\n")
+    write_file(target / page, f"---\norphan: true\n---\n\n# `{path}`\n\n{body}\n")
     return page
 
 
@@ -145,11 +145,11 @@ def fenced(text: str, language: str) -> str:
 def first_page(root: Path, notebooks: list[str], docs: list[str], reference: list[str]) -> str:
     """Return the first page: its text, and the table of contents of the whole book."""
     known = [f"docs/{name}.md" for name in FIRST_DOCS]
-    own = [f"docs/{name}.md" for name in OF_THEIR_OWN if f"docs/{name}.md" in docs]
-    rest = [path for path in docs if path not in known and path not in own]
+    separate = [f"docs/{name}.md" for name in SEPARATE_DOCS if f"docs/{name}.md" in docs]
+    rest = [path for path in docs if path not in known and path not in separate]
     parts = {
         "The course": notebooks,
-        "At hand": own,
+        "At hand": separate,
         "Reference": reference,
         "The lab": [*(path for path in known if path in docs), *rest],
     }

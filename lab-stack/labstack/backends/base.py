@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from labstack.backends import components as roles
+from labstack.backends import components as interfaces
 from labstack.config.services import ServiceEntry
 from labstack.gateway.addresses import Addresses
 from labstack.progress import Progress
@@ -118,7 +118,7 @@ class Backend(Protocol):
         Each line is one export: an OTLP ``ExportTraceServiceRequest`` in JSON. Empty if the service wrote none.
         """
 
-    def component(self, name: str) -> roles.Component:
+    def component(self, name: str) -> interfaces.Component:
         """Return a component by name."""
 
     def addresses(self) -> Addresses:
@@ -133,7 +133,7 @@ class Backend(Protocol):
         `meanwhile` is called before each probe, and raises to abort the wait.
         """
 
-    def introduce(self, observer: str) -> None:
+    def prepare_for_observer(self, observer: str) -> None:
         """Prepare the running components for an observability component that joins them."""
 
     def stop(self, name: str) -> None:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from labstack.errors import EngineAway, LabError
+from labstack.errors import EngineUnavailable, LabError
 
 Mode = Literal["local", "containers"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -37,7 +37,7 @@ def checked_mode(mode: str) -> Mode:
     return mode
 
 
-def asked_for(wanted: str | None = None) -> str:
+def requested_mode(wanted: str | None = None) -> str:
     """Return the requested backend: the argument, else ``LAB_MODE``, else ``auto``."""
     return wanted or os.environ.get("LAB_MODE") or "auto"
 
@@ -55,25 +55,25 @@ def choose_mode(wanted: str | None = None) -> ModeChoice:
     LabError
         There is no such backend, or containers are requested and Docker does not answer.
     """
-    asked_by = "explicitly requested" if wanted else "set by LAB_MODE"
-    wanted = asked_for(wanted)
+    reason_given = "explicitly requested" if wanted else "set by LAB_MODE"
+    wanted = requested_mode(wanted)
     if wanted != "auto":
         mode = checked_mode(wanted)
         if mode == "containers":
-            _ask_docker()
-        return ModeChoice(mode, asked_by)
+            _docker_version()
+        return ModeChoice(mode, reason_given)
     if any(os.environ.get(name) for name in BINDER):
         return ModeChoice("local", "Binder has no Docker")
     try:
-        return ModeChoice("containers", f"Docker {_ask_docker()} answers")
-    except EngineAway as error:
+        return ModeChoice("containers", f"Docker {_docker_version()} answers")
+    except EngineUnavailable as error:
         return ModeChoice("local", error.summary or error.problem)
 
 
-def _ask_docker() -> str:
+def _docker_version() -> str:
     """Return the version of the Docker engine."""
     # Docker's client takes a while to import, so it is imported only where it is needed.
-    from labstack.backends.docker.engine import engine, speaking_plainly
+    from labstack.backends.docker.engine import engine, translate_errors
 
-    with speaking_plainly("Docker's version can't be queried"):
+    with translate_errors("Docker's version can't be queried"):
         return str(engine().version()["Version"])

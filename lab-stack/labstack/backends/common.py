@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from labstack.backends.base import Endpoints
 from labstack.backends.components import (
-    ENDING,
+    SHUTDOWN_ORDER,
     Broker,
     Component,
     ConnectWorker,
@@ -25,18 +25,18 @@ from labstack.backends.components import (
 )
 from labstack.config.paths import LabPaths
 from labstack.config.services import ServiceEntry
-from labstack.errors import StorageTrouble, UnknownComponent, one_of
-from labstack.gateway.addresses import Addresses, Instance, placed
+from labstack.errors import StorageError, UnknownComponent, one_of
+from labstack.gateway.addresses import Addresses, Instance, adapted
 from labstack.gateway.store import MeshStore
 from labstack.istio.documents import Document
-from labstack.observability.observers import Watched
-from labstack.ports.claims import PortClaims
+from labstack.observability.observers import ObservabilitySettings
+from labstack.ports.reservations import PortReservations
 from labstack.state import ComponentRecord, StateStore
 
-Part = TypeVar("Part", bound=Component)
+AnyComponent = TypeVar("AnyComponent", bound=Component)
 
 
-class BackendBase(ABC, Generic[Part]):
+class BackendBase(ABC, Generic[AnyComponent]):
     """The components of one lab.
 
     Parameters
@@ -54,32 +54,32 @@ class BackendBase(ABC, Generic[Part]):
         self.store = store
         self.services = services
         self._ports: dict[str, int] = dict(store.read().ports)
-        self._writing = threading.Lock()
+        self._state_lock = threading.Lock()
 
     @abstractmethod
-    def _make_components(self) -> list[Part]:
+    def _make_components(self) -> list[AnyComponent]:
         """Create all components, in startup order."""
 
     def _observers(
         self,
-        site: Watched,
-        prometheus: Callable[..., Part],
-        jaeger: Callable[..., Part],
-        grafana: Callable[..., Part],
-    ) -> list[Part]:
+        context: ObservabilitySettings,
+        prometheus: Callable[..., AnyComponent],
+        jaeger: Callable[..., AnyComponent],
+        grafana: Callable[..., AnyComponent],
+    ) -> list[AnyComponent]:
         """Create the observability components that the lab has."""
-        made: dict[str, Callable[[], Part]] = {
-            "prometheus": lambda: prometheus(site, self.addresses),
-            "jaeger": lambda: jaeger(site),
-            "grafana": lambda: grafana(site),
+        factories: dict[str, Callable[[], AnyComponent]] = {
+            "prometheus": lambda: prometheus(context, self.addresses),
+            "jaeger": lambda: jaeger(context),
+            "grafana": lambda: grafana(context),
         }
-        return [make() for name, make in made.items() if name in site.observers]
+        return [factory() for name, factory in factories.items() if name in context.observers]
 
     @cached_property
-    def _components(self) -> dict[str, Part]:
-        return {part.name: part for part in self._make_components()}
+    def _components(self) -> dict[str, AnyComponent]:
+        return {component.name: component for component in self._make_components()}
 
-    def component(self, name: str) -> Part:
+    def component(self, name: str) -> AnyComponent:
         """Return a component by name.
 
         Raises
@@ -98,67 +98,77 @@ class BackendBase(ABC, Generic[Part]):
         return list(self._components)
 
     def required(self) -> list[str]:
-        return [n for n, part in self._components.items() if not part.optional and not isinstance(part, Observer)]
+        return [
+            n
+            for n, component in self._components.items()
+            if not component.optional and not isinstance(component, Observer)
+        ]
 
     def observers(self) -> list[str]:
-        return [name for name, part in self._components.items() if isinstance(part, Observer)]
+        return [name for name, component in self._components.items() if isinstance(component, Observer)]
 
-    def _is_wanted(self, part: Component) -> bool:
+    def _should_run(self, component: Component) -> bool:
         """Report whether a component should run; an optional one should only after an explicit start."""
-        record = self.store.read().components.get(part.name)
-        return not part.optional or (record is not None and not record.stopped_on_purpose)
+        record = self.store.read().components.get(component.name)
+        return not component.optional or (record is not None and not record.stopped_on_purpose)
 
-    def introduce(self, observer: str) -> None:
+    def prepare_for_observer(self, observer: str) -> None:
         """Prepare the running components for an observability component that joins them."""
 
     def addresses(self) -> Addresses:
         instances: dict[str, list[Instance]] = {service.name: [] for service in self.services}
-        for part in self._components.values():
-            if isinstance(part, ShopService) and self._is_wanted(part):
-                instances[part.service.name].append(Instance(part.version, *part.place))
-        gateway = next(part for part in self._components.values() if isinstance(part, Gateway))
-        bind, port = gateway.listens
+        for component in self._components.values():
+            if isinstance(component, ShopService) and self._should_run(component):
+                instances[component.service.name].append(Instance(component.version, *component.upstream_address))
+        gateway = next(component for component in self._components.values() if isinstance(component, Gateway))
+        bind, port = gateway.bind_address
         return Addresses(port, bind, {name: tuple(found) for name, found in instances.items()})
 
     @property
-    def _claims(self) -> PortClaims:
-        return PortClaims(self.store.lab_id)
+    def _reservations(self) -> PortReservations:
+        return PortReservations(self.store.lab_id)
 
     def mesh_documents(self) -> list[Document]:
         """Return the mesh configuration that is in effect on this machine."""
-        return placed(MeshStore(self.paths).read(), self.addresses())
+        return adapted(MeshStore(self.paths).read(), self.addresses())
 
     def endpoints(self) -> Endpoints:
-        parts = list(self._components.values())
-        if not all(part.name in self._ports for part in parts):
+        components = list(self._components.values())
+        if not all(component.name in self._ports for component in components):
             return Endpoints()
         return Endpoints(
-            services={part.name: part.url for part in parts if isinstance(part, ShopService) and not part.optional},
-            versions={
-                part.name: part.url
-                for part in parts
-                if isinstance(part, ShopService) and part.optional and self._is_wanted(part)
+            services={
+                component.name: component.url
+                for component in components
+                if isinstance(component, ShopService) and not component.optional
             },
-            databases={part.service.name: part.url for part in parts if isinstance(part, Database)},
-            kafka=next(part.address for part in parts if isinstance(part, Broker)),
-            connect=next(part.url for part in parts if isinstance(part, ConnectWorker)),
-            watcher=next(part.url for part in parts if isinstance(part, Watcher)),
-            gateway=next(part.url for part in parts if isinstance(part, Gateway)),
-            envoy_admin=next(part.admin_url for part in parts if isinstance(part, Gateway)),
-            istiod=next((part.url for part in parts if isinstance(part, ControlPlane)), ""),
-            observers={part.name: part.url for part in parts if isinstance(part, Observer)},
+            versions={
+                component.name: component.url
+                for component in components
+                if isinstance(component, ShopService) and component.optional and self._should_run(component)
+            },
+            databases={
+                component.service.name: component.url for component in components if isinstance(component, Database)
+            },
+            kafka=next(component.address for component in components if isinstance(component, Broker)),
+            connect=next(component.url for component in components if isinstance(component, ConnectWorker)),
+            watcher=next(component.url for component in components if isinstance(component, Watcher)),
+            gateway=next(component.url for component in components if isinstance(component, Gateway)),
+            envoy_admin=next(component.admin_url for component in components if isinstance(component, Gateway)),
+            istiod=next((component.url for component in components if isinstance(component, ControlPlane)), ""),
+            observers={component.name: component.url for component in components if isinstance(component, Observer)},
         )
 
-    def _end_in_order(self, end: Callable[[str], None]) -> None:
+    def _stop_in_order(self, end: Callable[[str], None]) -> None:
         """Stop all components in shutdown order; those of one stage stop in parallel."""
         with ThreadPoolExecutor(8) as pool:
-            for kinds in ENDING:
-                list(pool.map(end, [name for name, part in self._components.items() if part.kind in kinds]))
+            for kinds in SHUTDOWN_ORDER:
+                list(pool.map(end, [name for name, component in self._components.items() if component.kind in kinds]))
 
-    def _note_the_end(self) -> None:
+    def _record_shutdown(self) -> None:
         """Record that nothing runs, and release the port reservations."""
         state = self.store.read()
         state.components = dict.fromkeys(self._components, ComponentRecord(None, stopped_on_purpose=True))
-        with contextlib.suppress(StorageTrouble):
+        with contextlib.suppress(StorageError):
             self.store.write(state)
-        self._claims.release()
+        self._reservations.release()

@@ -28,7 +28,7 @@ JAEGER_OTLP_GRPC = "jaeger-otlp-grpc"
 """Names of the ports where Jaeger accepts spans, as OTLP over HTTP and over gRPC."""
 
 Kind = Literal["database", "broker", "relay", "watcher", "service", "gateway", "control plane", "observer"]
-ENDING: tuple[tuple[Kind, ...], ...] = (
+SHUTDOWN_ORDER: tuple[tuple[Kind, ...], ...] = (
     ("gateway", "service", "watcher", "observer"),
     ("relay", "control plane"),
     ("broker",),
@@ -81,8 +81,8 @@ class Component(ABC):
     optional: bool = False
     remark: str = ""
 
-    def __init__(self, site: HasPorts) -> None:
-        self._ports = site.ports
+    def __init__(self, context: HasPorts) -> None:
+        self._ports = context.ports
 
     @property
     def port(self) -> int:
@@ -171,7 +171,7 @@ class Gateway(HttpComponent):
 
     @property
     @abstractmethod
-    def listens(self) -> tuple[str, int]:
+    def bind_address(self) -> tuple[str, int]:
         """Address (empty for all addresses) and port that the gateway binds to."""
 
     @property
@@ -208,7 +208,7 @@ class ControlPlane(HttpComponent):
         return True
 
     @abstractmethod
-    def place(self, configuration: str) -> None:
+    def write_configuration(self, configuration: str) -> None:
         """Write a configuration, as one YAML text, into the folder that istiod reads."""
 
     @abstractmethod
@@ -226,14 +226,14 @@ class ControlPlane(HttpComponent):
         wanted = self.configuration().count("\nkind: ")
         entries = self.configuration().count("\nkind: ServiceEntry")
 
-        def has_it() -> bool:
-            self.place(self.configuration())
+        def is_complete() -> bool:
+            self.write_configuration(self.configuration())
             if wait_until(lambda: self.resources() >= wanted and self.services() >= entries, 1, interval=0.01):
                 return True
-            self.place("")  # istiod ignores a file that it has read already, so remove the content first
+            self.write_configuration("")  # istiod ignores a file that it has read already, so remove the content first
             return False
 
-        if not wait_until(has_it, 10):
+        if not wait_until(is_complete, 10):
             raise ComponentFailed(
                 f"istiod runs, but has read {self.resources()} of {wanted} resources, "
                 f"and knows {self.services()} of {entries} services.",
@@ -289,7 +289,7 @@ class Prometheus(Observer):
         """Update the list of service instances; Prometheus reads it within a second."""
 
 
-class SeenBelowPath(Observer):
+class PrefixedObserver(Observer):
     """An observer whose pages must know the path below which a hub serves them."""
 
     @property
@@ -298,7 +298,7 @@ class SeenBelowPath(Observer):
         return f"{super().url}{base_path(self.port)}"
 
 
-class Jaeger(SeenBelowPath):
+class Jaeger(PrefixedObserver):
     """Jaeger, which stores the traces."""
 
     name = "jaeger"
@@ -310,7 +310,7 @@ class Jaeger(SeenBelowPath):
         return f"http://127.0.0.1:{self._ports[JAEGER_OTLP]}"
 
 
-class Grafana(SeenBelowPath):
+class Grafana(PrefixedObserver):
     """Grafana, which draws the data of Prometheus."""
 
     name = "grafana"
@@ -327,7 +327,7 @@ class ShopService(HttpComponent):
 
     @property
     @abstractmethod
-    def place(self) -> tuple[str, int]:
+    def upstream_address(self) -> tuple[str, int]:
         """IP address and port through which the gateway reaches the service."""
 
     def is_ready(self) -> bool:

@@ -23,7 +23,7 @@ from labstack.cli.looking import ComponentName, completion, logs, psql, status
 from labstack.cli.mesh import VERBS
 from labstack.cli.mesh_objects import mesh
 from labstack.cli.notebooks import notebooks
-from labstack.cli.printing import as_json, running, show_started, show_status, stages, start_shown
+from labstack.cli.printing import as_json, running, show_started, show_status, stages, startup_progress
 from labstack.cli.repairs import dead_letters, outbox, switch
 from labstack.cli.scenarios import scenario
 from labstack.errors import LabError, one_of
@@ -60,8 +60,8 @@ class LabGroup(click.Group):
             return super().invoke(ctx)
         except LabError as error:
             if ctx.meta[AS_JSON]:
-                said = {"error": error.problem, "kind": type(error).__name__, "next_step": error.next_step}
-                click.echo(json.dumps({**said, "log": error.log}))
+                body = {"error": error.problem, "kind": type(error).__name__, "next_step": error.next_step}
+                click.echo(json.dumps({**body, "log": error.log}))
             else:
                 Console(stderr=True).print(Text(f"{error}", style="red"), soft_wrap=True)
             ctx.exit(1)
@@ -121,7 +121,7 @@ def up(lab: Lab, as_json: bool, no_observability: bool) -> None:
     if no_observability:
         os.environ["LAB_OBSERVABILITY"] = "off"
     began = time.monotonic()
-    with start_shown(quiet=as_json) as listener:
+    with startup_progress(quiet=as_json) as listener:
         status = lab.up(listener)
     if status.healthy and not as_json:
         show_started(status, time.monotonic() - began)
@@ -140,14 +140,14 @@ def demo(lab: Lab, as_json: bool) -> None:
 
     where = running(lab).endpoints
     if as_json:
-        order = show.follow(where, show.place(where, show.orders_of_the_show()[0])["order_id"])
+        order = show.follow(where, show.place(where, show.demo_orders()[0])["order_id"])
         click.echo(json.dumps(order))
         return
     console = Console()
-    show.show(where, lambda expected, story: _tell(console, expected, story))
+    show.show(where, lambda expected, story: _print_story(console, expected, story))
 
 
-def _tell(console: Console, expected: Any, story: Any) -> None:
+def _print_story(console: Console, expected: Any, story: Any) -> None:
     order = story.order
     items = ", ".join(f"{line['quantity']} x {line['sku']}" for line in order["items"])
     style = "green" if order["status"] == "COMPLETED" else "yellow"

@@ -12,17 +12,20 @@ import click
 from labstack.config.paths import LabPaths
 from labstack.install.catalogue import entry, names
 from labstack.install.finding import find_program
-from labstack.install.installing import NAMES, WAYS, install
+from labstack.install.installing import NAMES, SOURCES, install
 from labstack.progress import Progress
 
-EVERY = 60.0
+REPORT_INTERVAL = 60.0
 """Seconds between two progress lines of a long stage, where there is no terminal."""
 
 
 @click.command("install")
 @click.argument("wanted", metavar="[NAME]...", nargs=-1)
 @click.option(
-    "--from", "way", type=click.Choice(WAYS), help="Use only this install source (default: try all, in this order)."
+    "--from",
+    "source",
+    type=click.Choice(SOURCES),
+    help="Use only this install source (default: try all, in this order).",
 )
 @click.option("--list", "listing", is_flag=True, help="List the programs and whether each is installed.")
 @click.option(
@@ -33,7 +36,7 @@ EVERY = 60.0
 @click.option("--keep", is_flag=True, help="Keep the files that a Go build has downloaded and compiled.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else.")
 def install_command(
-    wanted: tuple[str, ...], way: str | None, listing: bool, lock: bool, keep: bool, as_json: bool
+    wanted: tuple[str, ...], source: str | None, listing: bool, lock: bool, keep: bool, as_json: bool
 ) -> None:
     """Install programs that no Python package provides.
 
@@ -51,10 +54,12 @@ def install_command(
         entries = [lock_program(name) for name in wanted]
     from labstack.cli.printing import stages
 
-    ways, programs = (way,) if way else WAYS, []
-    for one in entries:
+    sources, programs = (source,) if source else SOURCES, []
+    for program_entry in entries:
         with stages(quiet=as_json) as listener:
-            program = install(one, paths, Progress(_and_now_and_then(listener)), ways=ways, keep=keep)
+            program = install(
+                program_entry, paths, Progress(_with_periodic_reports(listener)), sources=sources, keep=keep
+            )
         programs.append(program.to_json())
         if not as_json:
             click.echo(f"{program.name} {program.version} is installed: {program.path} (from {program.origin})")
@@ -76,21 +81,21 @@ def _list(paths: LabPaths, as_json: bool) -> None:
             "debian": wanted.in_debian,
             "go": wanted.by_go,
         }
-        ways = ", or ".join(NAMES[way] for way in WAYS if has[way])
-        where = f"{program.path} (from {program.origin})" if program else f"not installed; available from {ways}"
+        sources = ", or ".join(NAMES[source] for source in SOURCES if has[source])
+        where = f"{program.path} (from {program.origin})" if program else f"not installed; available from {sources}"
         click.echo(f"{name:<12} {program.version if program else wanted.version:<10} {where}")
 
 
-def _and_now_and_then(listener: Callable[[Progress], None]) -> Callable[[Progress], None]:
+def _with_periodic_reports(listener: Callable[[Progress], None]) -> Callable[[Progress], None]:
     """Return a listener that also prints the progress of a long stage once a minute, if there is no terminal."""
-    told = time.monotonic()
+    last_report = time.monotonic()
 
     def listen(progress: Progress) -> None:
-        nonlocal told
+        nonlocal last_report
         listener(progress)
         stage = progress.stages[-1] if progress.stages else None
-        if stage and stage.seconds is None and stage.note and time.monotonic() - told > EVERY:
-            told = time.monotonic()
+        if stage and stage.seconds is None and stage.note and time.monotonic() - last_report > REPORT_INTERVAL:
+            last_report = time.monotonic()
             if not sys.stderr.isatty():
                 click.echo(f"{stage.name}: {stage.note}", err=True)
 

@@ -19,7 +19,7 @@ from labstack.errors import LabError, UnknownComponent, one_of
 if TYPE_CHECKING:
     from labstack.lab import Lab
 
-EVERY = 1.0
+REFRESH_INTERVAL = 1.0
 """Refresh interval of ``lab status --watch``, in seconds."""
 
 SHELLS = ("bash", "zsh", "fish")
@@ -68,7 +68,7 @@ def status(lab: Lab, as_json: bool, watch: bool) -> None:
         raise click.UsageError("--watch shows a table; to poll with --json, run the command repeatedly.")
     with Live(status_view(lab.status()), console=Console(), auto_refresh=False) as live:
         while True:
-            time.sleep(EVERY)
+            time.sleep(REFRESH_INTERVAL)
             live.update(status_view(lab.status()), refresh=True)
 
 

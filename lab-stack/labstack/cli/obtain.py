@@ -10,7 +10,7 @@ from pathlib import Path
 
 from labstack.config.paths import LabPaths
 from labstack.errors import LabError
-from labstack.install import WAYS, entry, install
+from labstack.install import SOURCES, entry, install
 from labstack.lab import Lab
 from labstack.lifecycle import obtaining
 from labstack.lifecycle.joining import join_observers
@@ -22,34 +22,41 @@ def main(state: str, cache: str, *names: str) -> None:
     """Install programs one after the other, and let each observer join the lab."""
     lab = Lab(paths=LabPaths(Path(state), Path(cache)))
 
-    def tell(name: str, stage: Stage, text: str = "") -> None:
+    def note_step(name: str, stage: Stage, text: str = "") -> None:
         obtaining.note(lab.paths, {name: obtaining.Step(stage, text, time.time())})
 
     for name in names:
 
         def listen(progress: Progress, name: str = name) -> None:
             if progress.stages:
-                tell(name, "fetching", f"{progress.stages[-1].name} {progress.stages[-1].note}".strip())
+                note_step(name, "fetching", f"{progress.stages[-1].name} {progress.stages[-1].note}".strip())
 
-        tell(name, "fetching")
+        note_step(name, "fetching")
         try:
             # A build with Go occupies both cores for minutes, so it runs only on request.
-            install(entry(name), lab.paths, Progress(_seldom(listen)), ways=[way for way in WAYS if way != "go"])
+            install(
+                entry(name),
+                lab.paths,
+                Progress(_throttled(listen)),
+                sources=[source for source in SOURCES if source != "go"],
+            )
             join_observers(lab, Progress())
         except Exception as error:  # a failed download must not stop the others
-            tell(name, "failed", error.problem if isinstance(error, LabError) else f"{type(error).__name__}: {error}")
+            note_step(
+                name, "failed", error.problem if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+            )
             traceback.print_exc()  # into the log
         else:
-            tell(name, "there")
+            note_step(name, "there")
 
 
-def _seldom(listener: Callable[[Progress], None]) -> Callable[[Progress], None]:
+def _throttled(listener: Callable[[Progress], None]) -> Callable[[Progress], None]:
     """Limit a listener to a few calls per second, because each call writes a file."""
     last = 0.0
 
     def listen(progress: Progress) -> None:
         nonlocal last
-        if time.monotonic() - last > obtaining.NOTE_EVERY:
+        if time.monotonic() - last > obtaining.NOTE_INTERVAL:
             last = time.monotonic()
             listener(progress)
 

@@ -44,14 +44,14 @@ def stages(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """Show stages as they happen: a live table on a terminal, one line per stage elsewhere."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
-        told: set[int] = set()
-        said: list[str] = []
+        printed_stages: set[int] = set()
+        printed_notes: list[str] = []
 
         def listen(progress: Progress) -> None:
-            _say_news(progress, said)
+            _print_new_notes(progress, printed_notes)
             for number, (stage, line) in enumerate(zip(progress.stages, progress.lines(), strict=True)):
-                if stage.seconds is not None and number not in told:
-                    told.add(number)
+                if stage.seconds is not None and number not in printed_stages:
+                    printed_stages.add(number)
                     click.echo(line, err=True)
 
         yield listen
@@ -60,10 +60,10 @@ def stages(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         yield lambda progress: live.update(_stage_table(progress))
 
 
-def _say_news(progress: Progress, said: list[str]) -> None:
+def _print_new_notes(progress: Progress, printed: list[str]) -> None:
     """Print the notes that were not printed yet."""
-    for note in progress.notes[len(said) :]:
-        said.append(note)
+    for note in progress.notes[len(printed) :]:
+        printed.append(note)
         click.echo(note, err=True)
 
 
@@ -72,7 +72,7 @@ HEARTBEAT = 3.0
 
 
 @contextlib.contextmanager
-def start_shown(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+def startup_progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """Show the progress of a start.
 
     On a terminal this is a table of the stages, which disappears at the end. Elsewhere it is the notes, and every three
@@ -83,27 +83,27 @@ def start_shown(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
         with Live(console=console, refresh_per_second=12, transient=True) as live:
             yield lambda progress: live.update(_stage_table(progress))
         return
-    seen: list[Progress] = []
-    said: list[str] = []
-    over = threading.Event()
+    latest: list[Progress] = []
+    printed_notes: list[str] = []
+    finished = threading.Event()
 
     def listen(progress: Progress) -> None:
-        seen[:] = [progress]
-        _say_news(progress, said)
+        latest[:] = [progress]
+        _print_new_notes(progress, printed_notes)
 
-    def beat() -> None:
-        while not over.wait(HEARTBEAT):
-            waits = [stage for stage in seen[-1].stages if stage.seconds is None] if seen else []
+    def print_waiting() -> None:
+        while not finished.wait(HEARTBEAT):
+            waits = [stage for stage in latest[-1].stages if stage.seconds is None] if latest else []
             if waits:
                 names = ", ".join(f"{one.name} ({one.note})" if one.note else one.name for one in waits)
-                click.echo(f"{seen[-1].seconds:5.0f} s  waiting for {names}", err=True)
+                click.echo(f"{latest[-1].seconds:5.0f} s  waiting for {names}", err=True)
 
-    thread = threading.Thread(target=beat, daemon=True)
+    thread = threading.Thread(target=print_waiting, daemon=True)
     thread.start()
     try:
         yield listen
     finally:
-        over.set()
+        finished.set()
         thread.join()
 
 
@@ -112,8 +112,8 @@ def show_started(status: LabStatus, seconds: float) -> None:
     console = Console()
     where = status.endpoints
     count = sum(component.state == "running" for component in status.components.values())
-    how = "local processes" if status.mode == "local" else "containers"
-    title = Text("The lab is ready", style="bold green").append(f": {count} {how}, {seconds:.1f} s.", style="default")
+    kind = "local processes" if status.mode == "local" else "containers"
+    title = Text("The lab is ready", style="bold green").append(f": {count} {kind}, {seconds:.1f} s.", style="default")
     console.print(title)
     pages = {
         name.capitalize(): url for name, url in where.observers.items() if status.components[name].state == "running"

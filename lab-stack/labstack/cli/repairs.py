@@ -108,17 +108,17 @@ def switch() -> None:
 @click.pass_obj
 def list_switches(lab: Lab, as_json: bool) -> None:
     """List the fault switches, and the services in which they are on."""
-    from labservices.settings import SWITCHES
+    from labservices.settings import FAULT_SWITCHES
 
-    on = lab.switches
+    active = lab.switches
     if as_json:
-        click.echo(json.dumps({"switches": {name: one.does for name, one in SWITCHES.items()}, "on": on}))
+        click.echo(json.dumps({"switches": {name: one.does for name, one in FAULT_SWITCHES.items()}, "on": active}))
         return
     table = Table(box=None)
     for column in ("switch", "effect", "values", "on in"):
         table.add_column(column, overflow="fold")
-    for name, one in SWITCHES.items():
-        table.add_row(name, one.does, one.example, ", ".join(s for s, there in on.items() if name in there))
+    for name, one in FAULT_SWITCHES.items():
+        table.add_row(name, one.does, one.example, ", ".join(s for s, switches in active.items() if name in switches))
     Console().print(table)
 
 

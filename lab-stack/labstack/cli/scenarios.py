@@ -60,7 +60,7 @@ def show_scenario(name: str, as_json: bool) -> None:
 
 def as_text(scenario: Scenario) -> str:
     """Return a scenario as text: its story, speaker notes, and steps."""
-    from labstack.scenarios.player import AFTERWARDS
+    from labstack.scenarios.player import FINAL_CONDITIONS
 
     parts = [f"{scenario.title} ({scenario.minutes} minutes; notebook {scenario.notebook})", "", scenario.story]
     for title, lines in {
@@ -69,7 +69,7 @@ def as_text(scenario: Scenario) -> str:
         "Inject": scenario.inject,
         "Proof": scenario.proof,
         "Heal": scenario.heal,
-        "Healed": (*scenario.healed, AFTERWARDS),
+        "Healed": (*scenario.healed, FINAL_CONDITIONS),
     }.items():
         parts += ["", title, *("  - " + str(line).replace("\n", "\n    ") for line in lines)]
     return "\n".join(parts)
@@ -88,7 +88,7 @@ def run_scenario(lab: Lab, name: str, heal: bool, as_json: bool) -> None:
     from labstack.scenarios import Player, load_scenario
 
     found = load_scenario(name)
-    player = Player(lab, _teller(as_json))
+    player = Player(lab, _step_printer(as_json))
     reports = {"run": player.run(found)}
     if heal:
         reports["heal"] = player.heal()
@@ -109,11 +109,11 @@ def heal_scenario(lab: Lab, as_json: bool) -> None:
     """
     from labstack.scenarios import Player
 
-    reports = {"heal": Player(lab, _teller(as_json)).heal()}
+    reports = {"heal": Player(lab, _step_printer(as_json)).heal()}
     _print(reports, as_json, "Healed: every component is ready, an order completes, every invariant holds.")
 
 
-def _teller(quiet: bool) -> Callable[[str], None]:
+def _step_printer(quiet: bool) -> Callable[[str], None]:
     return lambda words: click.echo(f"  {words}", err=quiet)
 
 

@@ -21,21 +21,21 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from labstack.config.services import TopicPlan
-from labstack.errors import BrokerAway, RelayFailed
+from labstack.errors import BrokerUnavailable, RelayFailed
 from labstack.waiting import wait_until
 
 T = TypeVar("T")
 
 # librdkafka logs every refused connection to stderr. The callers already know, since they poll until it answers.
-quiet = logging.getLogger("labstack.clients.broker")
-quiet.addHandler(logging.NullHandler())
-quiet.propagate = False
+silent_logger = logging.getLogger("labstack.clients.broker")
+silent_logger.addHandler(logging.NullHandler())
+silent_logger.propagate = False
 
 
-PATIENCE = 15.0
+REQUEST_TIMEOUT = 15.0
 """Seconds after which a request to the broker times out."""
 
-PASSING = {
+TRANSIENT_ERRORS = {
     KafkaError.NOT_LEADER_FOR_PARTITION,  # the topic was just created
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,  # the broker has just started
@@ -44,10 +44,10 @@ PASSING = {
 }
 """Transient errors: a retry soon succeeds."""
 
-HAS_MEMBERS = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
+ACTIVE_MEMBER_ERRORS = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
 """Errors for a client that acts on behalf of a group which still has active members."""
 
-QUICK: dict[str, Any] = {
+FAST_RECONNECT: dict[str, Any] = {
     "reconnect.backoff.ms": 20,
     "reconnect.backoff.max.ms": 200,
 }
@@ -62,23 +62,23 @@ def admin(address: str) -> Iterator[AdminClient]:
 
     Raises
     ------
-    BrokerAway
+    BrokerUnavailable
         Replaces the exceptions of librdkafka.
     """
     client = AdminClient(
         {
             "bootstrap.servers": address,
             "socket.timeout.ms": 10000,
-            **QUICK,
+            **FAST_RECONNECT,
         },
-        logger=quiet,
+        logger=silent_logger,
     )
-    with _speaking_plainly(address):
+    with _translate_errors(address):
         yield client
 
 
 @contextmanager
-def admin_that_knows_leaders(address: str) -> Iterator[AdminClient]:
+def admin_with_metadata(address: str) -> Iterator[AdminClient]:
     """Yield an admin client for requests that go to the leaders of partitions.
 
     A new client that has to look up the leaders itself misses the response about one time in twenty, and retries only
@@ -90,11 +90,11 @@ def admin_that_knows_leaders(address: str) -> Iterator[AdminClient]:
 
 
 @contextmanager
-def _speaking_plainly(address: str) -> Iterator[None]:
+def _translate_errors(address: str) -> Iterator[None]:
     try:
         yield
     except (KafkaException, TimeoutError) as error:
-        raise BrokerAway(
+        raise BrokerUnavailable(
             f"A request to the broker at {address} failed: {error}.",
             next_step="look at `lab status` and `lab logs kafka`",
         ) from error
@@ -111,19 +111,19 @@ def answers(address: str, timeout: float = 1.0) -> bool:
     try:
         with admin(address) as client:
             return bool(client.list_topics(timeout=timeout).brokers)
-    except BrokerAway:
+    except BrokerUnavailable:
         return False
 
 
-def make_topics(address: str, plan: TopicPlan) -> None:
+def create_topics(address: str, plan: TopicPlan) -> None:
     """Create the topics that do not exist yet."""
     with admin(address) as client:
-        there = client.list_topics(timeout=10).topics
-        missing = [name for name in plan.names if name not in there]
+        existing = client.list_topics(timeout=10).topics
+        missing = [name for name in plan.names if name not in existing]
         new = [NewTopic(name, plan.partitions, 1, config=plan.config.get(name, {})) for name in missing]
         for future in (client.create_topics(new, request_timeout=15) if new else {}).values():
             try:
-                future.result(PATIENCE)
+                future.result(REQUEST_TIMEOUT)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
@@ -131,31 +131,31 @@ def make_topics(address: str, plan: TopicPlan) -> None:
 
 def delete_topics(address: str, prefixes: Iterable[str]) -> None:
     """Delete the topics whose names start with one of these prefixes, and wait until they are gone."""
-    begins = tuple(prefixes)
+    starts = tuple(prefixes)
     with admin(address) as client:
 
-        def there() -> list[str]:
-            return [name for name in client.list_topics(timeout=10).topics if name.startswith(begins)]
+        def matching_topics() -> list[str]:
+            return [name for name in client.list_topics(timeout=10).topics if name.startswith(starts)]
 
-        found = there()
+        found = matching_topics()
         for future in (client.delete_topics(found, request_timeout=15) if found else {}).values():
             try:
-                future.result(PATIENCE)
+                future.result(REQUEST_TIMEOUT)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise
-        wait_until(lambda: not there(), PATIENCE)
+        wait_until(lambda: not matching_topics(), REQUEST_TIMEOUT)
 
 
-def forget_group(address: str, group: str) -> None:
+def delete_group(address: str, group: str) -> None:
     """Delete a consumer group with its offsets; a killed member still counts until its session times out."""
     with admin(address) as client:
 
-        def ask() -> None:
-            client.delete_consumer_groups([group], request_timeout=10)[group].result(PATIENCE)
+        def send_request() -> None:
+            client.delete_consumer_groups([group], request_timeout=10)[group].result(REQUEST_TIMEOUT)
 
         try:
-            _patiently(ask, {KafkaError.NON_EMPTY_GROUP})
+            _retry_transient(send_request, {KafkaError.NON_EMPTY_GROUP})
         except KafkaException as error:
             if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise
@@ -180,21 +180,23 @@ def start_offsets(address: str, which: Iterable[TopicPartition]) -> dict[tuple[s
 
 def _offsets(address: str, which: Iterable[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
     request = dict.fromkeys(which, spec)
-    with admin_that_knows_leaders(address) as client:
+    with admin_with_metadata(address) as client:
 
-        def ask() -> dict[tuple[str, int], int]:
+        def send_request() -> dict[tuple[str, int], int]:
             futures = client.list_offsets(request, request_timeout=10)
-            return {(p.topic, p.partition): future.result(PATIENCE).offset for p, future in futures.items()}
+            return {(p.topic, p.partition): future.result(REQUEST_TIMEOUT).offset for p, future in futures.items()}
 
-        return _patiently(ask)
+        return _retry_transient(send_request)
 
 
 def committed_offsets(address: str, group: str) -> dict[tuple[str, int], int]:
     """Return the offsets that a consumer group has committed, by topic and partition."""
     with _member(address, group) as consumer:
         topics = consumer.list_topics(timeout=10).topics
-        every = [TopicPartition(name, p) for name in topics if name[:2] != "__" for p in topics[name].partitions]
-        found = _patiently(lambda: consumer.committed(every, timeout=10))
+        all_partitions = [
+            TopicPartition(name, p) for name in topics if name[:2] != "__" for p in topics[name].partitions
+        ]
+        found = _retry_transient(lambda: consumer.committed(all_partitions, timeout=10))
     return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
 
 
@@ -203,11 +205,11 @@ def assigned(address: str, groups: Iterable[str]) -> dict[str, set[tuple[str, in
     names = list(groups)
     with admin(address) as client:
 
-        def ask() -> dict[str, Any]:
+        def send_request() -> dict[str, Any]:
             futures = client.describe_consumer_groups(names, request_timeout=10)
-            return {group: future.result(PATIENCE).members for group, future in futures.items()}
+            return {group: future.result(REQUEST_TIMEOUT).members for group, future in futures.items()}
 
-        found = _patiently(ask)
+        found = _retry_transient(send_request)
     return {
         group: {
             (p.topic, p.partition)
@@ -223,17 +225,17 @@ def commit_offsets(address: str, group: str, offsets: dict[tuple[str, int], int]
 
     Raises
     ------
-    BrokerAway
+    BrokerUnavailable
         The broker does not answer, or the group has an active member.
     """
     wanted = [TopicPartition(topic, p, offset) for (topic, p), offset in offsets.items()]
     with _member(address, group) as consumer:
         try:
-            _patiently(lambda: consumer.commit(offsets=wanted, asynchronous=False), HAS_MEMBERS)
+            _retry_transient(lambda: consumer.commit(offsets=wanted, asynchronous=False), ACTIVE_MEMBER_ERRORS)
         except KafkaException as error:
-            if error.args[0].code() not in HAS_MEMBERS:
+            if error.args[0].code() not in ACTIVE_MEMBER_ERRORS:
                 raise
-            raise BrokerAway(
+            raise BrokerUnavailable(
                 f"The consumer group {group} has active members.",
                 next_step=f"stop the other consumers of {group}, such as those started with --consumer-only",
             ) from error
@@ -247,23 +249,24 @@ def _member(address: str, group: str) -> Iterator[Consumer]:
     broker that has just restarted reports that it does not know the group yet.
     """
     consumer = Consumer(
-        {"bootstrap.servers": address, "group.id": group, "enable.auto.commit": False, **QUICK}, logger=quiet
+        {"bootstrap.servers": address, "group.id": group, "enable.auto.commit": False, **FAST_RECONNECT},
+        logger=silent_logger,
     )
     try:
-        with _speaking_plainly(address):
+        with _translate_errors(address):
             yield consumer
     finally:
         consumer.close()
 
 
-def _patiently(ask: Callable[[], T], also: Collection[int] = ()) -> T:
-    """Retry a request while the broker reports a transient error, or one of the errors in `also`."""
-    deadline = time.monotonic() + PATIENCE
+def _retry_transient(send_request: Callable[[], T], also_retry: Collection[int] = ()) -> T:
+    """Retry a request while the broker reports a transient error, or one of the errors in `also_retry`."""
+    deadline = time.monotonic() + REQUEST_TIMEOUT
     while True:
         try:
-            return ask()
+            return send_request()
         except KafkaException as error:
-            if error.args[0].code() not in {*PASSING, *also} or time.monotonic() > deadline:
+            if error.args[0].code() not in {*TRANSIENT_ERRORS, *also_retry} or time.monotonic() > deadline:
                 raise
         time.sleep(0.02)
 
@@ -271,9 +274,9 @@ def _patiently(ask: Callable[[], T], also: Collection[int] = ()) -> T:
 def delete_records(address: str, before: dict[tuple[str, int], int]) -> None:
     """Delete the records before these offsets."""
     wanted = [TopicPartition(topic, p, offset) for (topic, p), offset in before.items()]
-    with admin_that_knows_leaders(address) as client:
+    with admin_with_metadata(address) as client:
         for future in client.delete_records(wanted, request_timeout=10).values():
-            future.result(PATIENCE)
+            future.result(REQUEST_TIMEOUT)
 
 
 @contextmanager
@@ -286,9 +289,9 @@ def reading(address: str, start: dict[tuple[str, int], int]) -> Iterator[Consume
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 50,
-            **QUICK,
+            **FAST_RECONNECT,
         },
-        logger=quiet,
+        logger=silent_logger,
     )
     consumer.assign([TopicPartition(topic, p, offset) for (topic, p), offset in start.items()])
     try:
@@ -318,7 +321,7 @@ class Record:
     value: bytes | None
 
     @property
-    def place(self) -> tuple[str, int]:
+    def topic_partition(self) -> tuple[str, int]:
         """The record's topic and partition."""
         return self.topic, self.partition
 
@@ -377,19 +380,19 @@ def read_all(address: str, topics: Iterable[str], timeout: float = 10) -> list[R
     """
     which = partitions(address, topics)
     starts, ends = start_offsets(address, which), end_offsets(address, which)
-    left = {place: end for place, end in ends.items() if end > starts[place]}
+    remaining = {key: end for key, end in ends.items() if end > starts[key]}
     records: list[Record] = []
-    with reading(address, {place: starts[place] for place in left}) as consumer:
-        while left:
+    with reading(address, {key: starts[key] for key in remaining}) as consumer:
+        while remaining:
             record = poll(consumer, timeout)
             if record is None:
                 raise RelayFailed(
-                    f"The broker sent no more records of {', '.join(sorted({t for t, _ in left}))} "
+                    f"The broker sent no more records of {', '.join(sorted({t for t, _ in remaining}))} "
                     f"for {timeout:.0f} s.",
                     next_step="look at `lab status` and `lab logs kafka`",
                 )
-            if record.offset < left.get(record.place, 0):
+            if record.offset < remaining.get(record.topic_partition, 0):
                 records.append(record)
-            if record.offset + 1 >= left.get(record.place, 0):
-                left.pop(record.place, None)
+            if record.offset + 1 >= remaining.get(record.topic_partition, 0):
+                remaining.pop(record.topic_partition, None)
     return sorted(records, key=lambda r: (r.time, r.topic, r.partition, r.offset))

@@ -8,7 +8,7 @@ from psycopg import sql
 SCHEMA = "course_start"
 
 PUBLICATION_SHAPE = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = 'outbox'"
-KEPT_SHAPE = f"SELECT obj_description(to_regnamespace('{SCHEMA}'), 'pg_namespace')"
+SAVED_SHAPE = f"SELECT obj_description(to_regnamespace('{SCHEMA}'), 'pg_namespace')"
 
 
 def tables(connection: psycopg.Connection) -> list[str]:
@@ -17,11 +17,11 @@ def tables(connection: psycopg.Connection) -> list[str]:
     return [row[0] for row in rows]
 
 
-def keep_course_start(database_url: str) -> bool:
+def save_baseline_data(database_url: str) -> bool:
     """Copy every table's rows into the schema ``course_start``, unless it exists; return whether it was created."""
     with psycopg.connect(database_url, connect_timeout=10) as connection:
-        there = connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", [SCHEMA]).fetchone()
-        if there == (True,):
+        exists = connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", [SCHEMA]).fetchone()
+        if exists == (True,):
             return False
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
         for table in tables(connection):
@@ -29,9 +29,11 @@ def keep_course_start(database_url: str) -> bool:
             connection.execute(
                 sql.SQL("CREATE TABLE {}.{} AS TABLE public.{}").format(sql.Identifier(SCHEMA), name, name)
             )
-        told = connection.execute(PUBLICATION_SHAPE).fetchone()
+        shape_comment = connection.execute(PUBLICATION_SHAPE).fetchone()
         comment = sql.SQL("COMMENT ON SCHEMA {} IS {}")
-        connection.execute(comment.format(sql.Identifier(SCHEMA), sql.Literal(told[0] if told else None)))
+        connection.execute(
+            comment.format(sql.Identifier(SCHEMA), sql.Literal(shape_comment[0] if shape_comment else None))
+        )
     return True
 
 
@@ -40,18 +42,18 @@ def shape(connection: psycopg.Connection) -> str | None:
 
     The schema ``course_start`` has a copy of that comment.
     """
-    for question in (PUBLICATION_SHAPE, KEPT_SHAPE):
-        row = connection.execute(question).fetchone()
+    for query in (PUBLICATION_SHAPE, SAVED_SHAPE):
+        row = connection.execute(query).fetchone()
         if row and row[0]:
             return str(row[0])
     return None
 
 
-def bring_back(connection: psycopg.Connection) -> None:
+def restore_tables(connection: psycopg.Connection) -> None:
     """Empty every table and restore the baseline data, in the caller's transaction."""
     names = tables(connection)
-    listed = sql.SQL(", ").join(sql.SQL("public.{}").format(sql.Identifier(n)) for n in names)
-    connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(listed))
+    table_list = sql.SQL(", ").join(sql.SQL("public.{}").format(sql.Identifier(n)) for n in names)
+    connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(table_list))
     # Rows may reference each other in any order. The copy is complete, so foreign key checks can be off until all rows
     # are back.
     connection.execute("SET LOCAL session_replication_role = replica")

@@ -9,12 +9,12 @@ from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
 from confluent_kafka.admin import NewPartitions, NewTopic
 
 from labstack.clients import broker
-from labstack.errors import BrokerAway
+from labstack.errors import BrokerUnavailable
 from labstack.waiting import wait_until
 
 PREFIX = "practice-"
 
-GONE = {
+IGNORED_ERRORS = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.GROUP_ID_NOT_FOUND,
     KafkaError.NON_EMPTY_GROUP,  # it still has members; the next deletion removes it
@@ -31,7 +31,7 @@ def make_topic(address: str, partitions: int) -> str:
     """Create a topic, and return its name once every partition has a leader."""
     name = new_name()
     with broker.admin(address) as client:
-        client.create_topics([NewTopic(name, partitions, 1)], request_timeout=15)[name].result(broker.PATIENCE)
+        client.create_topics([NewTopic(name, partitions, 1)], request_timeout=15)[name].result(broker.REQUEST_TIMEOUT)
     _await_partitions(address, name, partitions)
     return name
 
@@ -41,26 +41,29 @@ def add_partitions(address: str, topic: str, total: int) -> None:
 
     Raises
     ------
-    BrokerAway
+    BrokerUnavailable
         The broker rejects the request: the topic has as many partitions already, or does not exist.
     """
     with broker.admin(address) as client:
-        client.create_partitions([NewPartitions(topic, total)], request_timeout=15)[topic].result(broker.PATIENCE)
+        client.create_partitions([NewPartitions(topic, total)], request_timeout=15)[topic].result(
+            broker.REQUEST_TIMEOUT
+        )
     _await_partitions(address, topic, total)
 
 
 def _await_partitions(address: str, topic: str, partitions: int) -> None:
     """Wait until the broker's metadata lists all partitions with their leaders."""
 
-    def are_there() -> bool:
+    def have_leaders() -> bool:
         with broker.admin(address) as client:
             known = client.list_topics(topic, timeout=10).topics[topic]
-        leaders = [one.leader for one in known.partitions.values()]
+        leaders = [info.leader for info in known.partitions.values()]
         return known.error is None and len(leaders) == partitions and -1 not in leaders
 
-    if not wait_until(are_there, broker.PATIENCE):
-        raise BrokerAway(
-            f"The topic {topic} was not ready within {broker.PATIENCE:.0f} s.", next_step="look at `lab logs kafka`"
+    if not wait_until(have_leaders, broker.REQUEST_TIMEOUT):
+        raise BrokerUnavailable(
+            f"The topic {topic} was not ready within {broker.REQUEST_TIMEOUT:.0f} s.",
+            next_step="look at `lab logs kafka`",
         )
 
 
@@ -72,8 +75,8 @@ def delete_topics(address: str, names: list[str]) -> None:
     ValueError
         A name is not the name of a practice topic.
     """
-    if strangers := [name for name in names if not name.startswith(PREFIX)]:
-        raise ValueError(f"not practice topics: {', '.join(strangers)}")
+    if other_topics := [name for name in names if not name.startswith(PREFIX)]:
+        raise ValueError(f"not practice topics: {', '.join(other_topics)}")
     with broker.admin(address) as client:
         _await(client.delete_topics(names, request_timeout=15) if names else {})
 
@@ -83,7 +86,7 @@ def delete_all(address: str) -> int:
     with broker.admin(address) as client:
         topics = [name for name in client.list_topics(timeout=10).topics if name.startswith(PREFIX)]
         empty = client.list_consumer_groups(states={ConsumerGroupState.EMPTY}, request_timeout=10)
-        groups = [g.group_id for g in empty.result(broker.PATIENCE).valid if g.group_id.startswith(PREFIX)]
+        groups = [g.group_id for g in empty.result(broker.REQUEST_TIMEOUT).valid if g.group_id.startswith(PREFIX)]
         _await(client.delete_consumer_groups(groups, request_timeout=10) if groups else {})
     delete_topics(address, topics)
     return len(topics)
@@ -92,7 +95,7 @@ def delete_all(address: str) -> int:
 def _await(deletions: dict[str, Future[None]]) -> None:
     for future in deletions.values():
         try:
-            future.result(broker.PATIENCE)
+            future.result(broker.REQUEST_TIMEOUT)
         except KafkaException as error:
-            if error.args[0].code() not in GONE:
+            if error.args[0].code() not in IGNORED_ERRORS:
                 raise

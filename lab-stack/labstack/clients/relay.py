@@ -21,7 +21,7 @@ from labstack.waiting import wait_until
 Step = tuple[str, str, dict[str, Any] | None]
 """A request to a connector: method, path below the connector's path, and body."""
 
-PASSING = {404, 409, 500, 503}
+TEMPORARY_STATUSES = {404, 409, 500, 503}
 """Temporary HTTP statuses of Connect while it forms its group or creates the connector."""
 
 
@@ -55,12 +55,12 @@ def connector_config(service: str, database_url: str) -> dict[str, str]:
 
 def database_is_prepared(database_url: str) -> bool:
     """Return whether the service has created its schema, which includes the publication for Debezium."""
-    return _ask(database_url, "SELECT count(*) FROM pg_publication WHERE pubname = 'outbox'") == 1
+    return _query_value(database_url, "SELECT count(*) FROM pg_publication WHERE pubname = 'outbox'") == 1
 
 
 def slot_is_read(database_url: str) -> bool:
     """Return whether Debezium reads a service's replication slot now; the task state RUNNING does not prove it."""
-    return _ask(database_url, "SELECT active FROM pg_replication_slots WHERE slot_name = 'outbox'") is True
+    return _query_value(database_url, "SELECT active FROM pg_replication_slots WHERE slot_name = 'outbox'") is True
 
 
 def retained_bytes(database_url: str) -> int:
@@ -69,29 +69,29 @@ def retained_bytes(database_url: str) -> int:
     The upper bound is ``max_slot_wal_keep_size`` in ``postgresql.conf``. Return 0 if there is no slot, or if the
     database does not answer.
     """
-    kept = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint FROM pg_replication_slots"
-    answer = _ask(database_url, kept + " WHERE slot_name = 'outbox'")
+    query = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint FROM pg_replication_slots"
+    answer = _query_value(database_url, query + " WHERE slot_name = 'outbox'")
     return answer if isinstance(answer, int) else 0
 
 
 WAL_STATUS: LiteralString = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'outbox'"
 
 
-CONFIRMED: LiteralString = (
+CONFIRMED_POSITION: LiteralString = (
     "SELECT pg_wal_lsn_diff(confirmed_flush_lsn, '0/0')::bigint FROM pg_replication_slots WHERE slot_name = 'outbox'"
 )
 
 
 def slot_is_usable(database_url: str) -> bool:
     """Return whether the slot exists and PostgreSQL still has the log from the slot's position on."""
-    status = _ask(database_url, WAL_STATUS)
+    status = _query_value(database_url, WAL_STATUS)
     return status is not None and status != "lost"
 
 
-def _ask(database_url: str, question: LiteralString) -> object:
+def _query_value(database_url: str, query: LiteralString) -> object:
     try:
         with psycopg.connect(database_url, connect_timeout=2) as connection:
-            row = connection.execute(question).fetchone()
+            row = connection.execute(query).fetchone()
     except psycopg.Error:
         return None
     return row[0] if row else None
@@ -136,12 +136,12 @@ class Relay:
                 last[0] = str(error) or type(error).__name__
                 return False
             last[0] = f"{answer.status_code} {answer.text[:500]}"
-            if answer.status_code >= 400 and answer.status_code not in PASSING:
-                raise self._refused(service, last[0])
+            if answer.status_code >= 400 and answer.status_code not in TEMPORARY_STATUSES:
+                raise self._rejected(service, last[0])
             return answer.status_code < 400
 
         if not wait_until(put, timeout, meanwhile=meanwhile):
-            raise self._refused(service, last[0])
+            raise self._rejected(service, last[0])
 
     def await_task(
         self, service: str, database_url: str, meanwhile: Callable[[], None] | None = None, timeout: float = 90
@@ -156,13 +156,13 @@ class Relay:
         name = connector_name(service)
         restarted = 0.0
 
-        def runs() -> bool:
+        def reads_slot() -> bool:
             nonlocal restarted
             try:
                 state = self.task_states().get(name)
                 if state == "FAILED" and not restarted:
                     if not slot_is_usable(database_url):
-                        raise self._without_slot(service)
+                        raise self._slot_missing(service)
                     http.request(
                         "POST", f"{self._url}/connectors/{name}/restart?includeTasks=true&onlyFailed=true", timeout=10
                     ).raise_for_status()
@@ -179,11 +179,11 @@ class Relay:
             if state == "RUNNING" and slot_is_read(database_url):
                 return True
             # Debezium would retry such a slot forever.
-            if _ask(database_url, WAL_STATUS) == "lost":
-                raise self._without_slot(service)
+            if _query_value(database_url, WAL_STATUS) == "lost":
+                raise self._slot_missing(service)
             return False
 
-        if not wait_until(runs, timeout, meanwhile=meanwhile):
+        if not wait_until(reads_slot, timeout, meanwhile=meanwhile):
             raise RelayFailed(
                 f"{name} does not read its replication slot after {timeout:.0f} s.",
                 next_step="look at `lab status` and `lab logs connect`",
@@ -198,7 +198,7 @@ class Relay:
             return None
         return config if answer.status_code == 200 else None
 
-    def is_lost(self, service: str, database_url: str) -> bool:
+    def needs_renewal(self, service: str, database_url: str) -> bool:
         """Return whether a connector can't continue by itself.
 
         This is so if its slot is gone, its log can't be decoded, it was stopped or paused, or its task has failed.
@@ -217,16 +217,16 @@ class Relay:
         RelayFailed
             Connect did not accept a request within 20 s.
         """
-        self._tell(connector_name(service), (("PUT", "/stop", None), ("DELETE", "/offsets", None)), meanwhile)
+        self._send_requests(connector_name(service), (("PUT", "/stop", None), ("DELETE", "/offsets", None)), meanwhile)
         # The walsender process of the slot exits a moment after its connection closes.
         wait_until(lambda: not slot_is_read(database_url), 20, interval=0.1, meanwhile=meanwhile)
         with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
-            mine = "FROM pg_replication_slots WHERE slot_name = 'outbox'"
-            connection.execute(f"SELECT pg_drop_replication_slot(slot_name) {mine}")
+            from_outbox_slot = "FROM pg_replication_slots WHERE slot_name = 'outbox'"
+            connection.execute(f"SELECT pg_drop_replication_slot(slot_name) {from_outbox_slot}")
             connection.execute("SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')")
-        self._tell(connector_name(service), (("PUT", "/resume", None),), meanwhile)
+        self._send_requests(connector_name(service), (("PUT", "/resume", None),), meanwhile)
 
-    def begin_anew(
+    def renew_all(
         self, services: Iterable[str], databases: Mapping[str, str], meanwhile: Callable[[], None] | None = None
     ) -> None:
         """Renew the connectors of some services, and return when each reads its new slot.
@@ -264,15 +264,15 @@ class Relay:
         partition = self._position_beyond(service, database_url)
         if partition is None:
             return
-        confirmed = _ask(database_url, CONFIRMED)
+        confirmed = _query_value(database_url, CONFIRMED_POSITION)
         offset = {"lsn": confirmed, "lsn_proc": confirmed, "lsn_commit": confirmed}
         body = {"offsets": [{"partition": partition, "offset": offset}]}
         steps = (("PUT", "/stop", None), ("PATCH", "/offsets", body), ("PUT", "/resume", None))
-        self._tell(connector_name(service), steps, meanwhile)
+        self._send_requests(connector_name(service), steps, meanwhile)
 
     def _position_beyond(self, service: str, database_url: str) -> dict[str, Any] | None:
         """Return the source partition (Connect's term) whose stored offset lies beyond the end of the log, or None."""
-        end = _ask(database_url, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint")
+        end = _query_value(database_url, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint")
         try:
             answer = http.get(f"{self._url}/connectors/{connector_name(service)}/offsets", timeout=10)
             stored = answer.json()["offsets"]
@@ -299,7 +299,7 @@ class Relay:
         found = {name: entry["info"]["config"] for name, entry in answer.json().items()}
         return [name for name, config in found.items() if config.get("database.dbname") in databases]
 
-    def forget(self, connector: str) -> None:
+    def delete(self, connector: str) -> None:
         """Delete a connector and its stored offset, so that a later connector of the same name starts without one.
 
         Raises
@@ -308,14 +308,14 @@ class Relay:
             Connect did not accept a request within 20 s.
         """
         steps = (("PUT", "/stop", None), ("DELETE", "/offsets", None), ("DELETE", "", None))
-        self._tell(connector, steps, gone_is_well=True)
+        self._send_requests(connector, steps, ignore_missing=True)
 
-    def _tell(
+    def _send_requests(
         self,
         connector: str,
         steps: Iterable[Step],
         meanwhile: Callable[[], None] | None = None,
-        gone_is_well: bool = False,
+        ignore_missing: bool = False,
     ) -> None:
         """Send requests to a connector one after the other, and retry each until Connect accepts it.
 
@@ -333,7 +333,7 @@ class Relay:
                 last[0] = str(error) or type(error).__name__
                 return False
             last[0] = f"{answer.status_code} {answer.text[:500]}"
-            return answer.status_code < 400 or (gone_is_well and answer.status_code == 404)
+            return answer.status_code < 400 or (ignore_missing and answer.status_code == 404)
 
         for step in steps:
             if not wait_until(lambda s=step: accepted(*s), 20, interval=0.1, meanwhile=meanwhile):  # type: ignore[misc]
@@ -342,7 +342,7 @@ class Relay:
                     next_step="look at `lab logs connect`",
                 )
 
-    def _refused(self, service: str, why: str) -> RelayFailed:
+    def _rejected(self, service: str, why: str) -> RelayFailed:
         return RelayFailed(
             f"Connect did not accept the connector {connector_name(service)}: {why}",
             next_step="look at `lab logs connect` and at lab-stack/connect/outbox-connector.json",
@@ -361,7 +361,7 @@ class Relay:
             states[name] = tasks[0]["state"] if tasks else "NONE"
         return states
 
-    def _without_slot(self, service: str) -> RelayFailed:
+    def _slot_missing(self, service: str) -> RelayFailed:
         return RelayFailed(
             f"The replication slot of {service} is gone, and with it the read position of {connector_name(service)}.",
             next_step="run `lab reset`; it creates a new slot and restores the baseline data",

@@ -13,13 +13,13 @@ from psycopg import sql
 from labstack.clients.course_start import shape
 from labstack.errors import LabError
 
-AS_MADE = """
+IS_UNCHANGED = """
     SELECT (SELECT array_agg(pubname::text) FROM pg_publication) = ARRAY['outbox']
        AND (SELECT pubinsert AND NOT (pubupdate OR pubdelete OR pubtruncate OR puballtables) FROM pg_publication)
        AND (SELECT array_agg(prrelid) FROM pg_publication_rel WHERE prqual IS NULL AND prattrs IS NULL)
            = ARRAY['public.outbox'::regclass::oid]
 """
-FORGOTTEN = """
+DROP_UNUSED_SLOTS = """
     SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
     WHERE slot_name <> 'outbox' AND NOT active AND coalesce(database, current_database()) = current_database()
 """
@@ -29,7 +29,7 @@ PEEK = """
 """
 
 
-def put_back(database_url: str) -> None:
+def restore_publication(database_url: str) -> None:
     """Restore a database's publication and settings, and drop its inactive slots except the relay's.
 
     Raises
@@ -41,10 +41,10 @@ def put_back(database_url: str) -> None:
         with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
             connection.execute("ALTER SYSTEM RESET ALL")
             connection.execute("SELECT pg_reload_conf()")
-            connection.execute(FORGOTTEN)
-            if connection.execute(AS_MADE).fetchone() != (True,):
+            connection.execute(DROP_UNUSED_SLOTS)
+            if connection.execute(IS_UNCHANGED).fetchone() != (True,):
                 with connection.transaction():
-                    _make_publication(connection)
+                    _create_publication(connection)
     except psycopg.Error as error:
         raise LabError(
             f"The publication and settings that Debezium needs in a database can't be restored: {error}",
@@ -52,13 +52,13 @@ def put_back(database_url: str) -> None:
         ) from error
 
 
-def _make_publication(connection: psycopg.Connection) -> None:
+def _create_publication(connection: psycopg.Connection) -> None:
     """Recreate the publication as in labservices/storage/schema.py, with the shape of the tables as its comment."""
-    kept = shape(connection)
+    shape_comment = shape(connection)
     for (name,) in connection.execute("SELECT pubname FROM pg_publication").fetchall():
         connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))
     connection.execute("CREATE PUBLICATION outbox FOR TABLE public.outbox WITH (publish = 'insert')")
-    connection.execute(sql.SQL("COMMENT ON PUBLICATION outbox IS {}").format(sql.Literal(kept)))
+    connection.execute(sql.SQL("COMMENT ON PUBLICATION outbox IS {}").format(sql.Literal(shape_comment)))
 
 
 def can_be_decoded(database_url: str) -> bool:

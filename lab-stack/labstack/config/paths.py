@@ -14,7 +14,7 @@ from pathlib import Path
 
 import platformdirs
 
-from labstack.errors import LabError, StorageTrouble
+from labstack.errors import LabError, StorageError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 TREE = _PACKAGE / "tree" if (_PACKAGE / "tree").is_dir() else _PACKAGE.parents[1]
@@ -92,7 +92,7 @@ class LabPaths:
 
         Raises
         ------
-        StorageTrouble
+        StorageError
             A folder can't be created or written.
         """
         for folder in (
@@ -105,7 +105,7 @@ class LabPaths:
             writable_folder(folder)
 
 
-def beside(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """Return a hidden path beside `path` that no other process and no other thread of this process uses."""
     return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
 
@@ -115,16 +115,16 @@ def writable_folder(folder: Path) -> Path:
 
     Raises
     ------
-    StorageTrouble
+    StorageError
         The folder can't be created or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe = beside(folder / "probe")
+        probe = temporary_path(folder / "probe")
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
-        raise StorageTrouble(
+        raise StorageError(
             f"The lab can't write to {folder}: {error.strerror or error}.",
             next_step="free disk space, or set XDG_STATE_HOME and XDG_CACHE_HOME to writable folders",
         ) from error
@@ -145,16 +145,16 @@ def write_atomically(path: Path, text: str) -> None:
 
     Raises
     ------
-    StorageTrouble
+    StorageError
         The file can't be written.
     """
-    temporary = beside(path)
+    temporary = temporary_path(path)
     try:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise StorageTrouble(
+        raise StorageError(
             f"The lab can't write {path}: {error.strerror or error}.",
             next_step="free disk space, or make the folder writable",
         ) from error

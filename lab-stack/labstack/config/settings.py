@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from labservices.settings import SWITCHES, Settings, parse_switches
+from labservices.settings import FAULT_SWITCHES, Settings, parse_fault_switches
 from labstack.config.services import FIRST_VERSION
 from labstack.errors import LabError
 
@@ -67,8 +67,8 @@ def checked_switch(switch: str, value: str = "") -> None:
         The services don't have the switch, or it does not accept the value.
     """
     try:
-        parse_switches(written(switch, value))
+        parse_fault_switches(written(switch, value))
     except ValueError as error:
         raise LabError(f"The fault switch is invalid: {error}.", next_step=SEE_SWITCHES) from None
-    if switch not in SWITCHES or "," in value:
+    if switch not in FAULT_SWITCHES or "," in value:
         raise LabError(f"{written(switch, value)!r} is not a fault switch.", next_step=SEE_SWITCHES)

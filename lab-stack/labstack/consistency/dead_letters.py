@@ -125,9 +125,9 @@ def find(where: Endpoints, letter_id: str) -> DeadLetter:
     for letter in every:
         if letter.id == letter_id:
             return letter
-    there = ", ".join(letter.id for letter in every[:20]) or "none"
+    existing = ", ".join(letter.id for letter in every[:20]) or "none"
     raise LabError(
-        f"There is no dead letter {letter_id!r}.", next_step=f"use one of the existing dead letters: {there}"
+        f"There is no dead letter {letter_id!r}.", next_step=f"use one of the existing dead letters: {existing}"
     )
 
 
@@ -155,7 +155,7 @@ def replay(where: Endpoints, letter_id: str, timeout: float = 30) -> DeadLetter 
         There is no dead letter with this ID, or the service does not answer or times out.
     """
     letter = find(where, letter_id)
-    _ask(where, letter, "replay")
+    _send_command(where, letter, "replay")
     with psycopg.connect(where.databases[letter.service], autocommit=True, connect_timeout=3) as connection:
 
         def state() -> str | None:
@@ -180,10 +180,10 @@ def discard(where: Endpoints, letter_id: str) -> None:
     LabError
         There is no dead letter with this ID, or the service does not answer.
     """
-    _ask(where, find(where, letter_id), "discard")
+    _send_command(where, find(where, letter_id), "discard")
 
 
-def _ask(where: Endpoints, letter: DeadLetter, verb: str) -> None:
+def _send_command(where: Endpoints, letter: DeadLetter, verb: str) -> None:
     number = letter.id.rsplit("-", 1)[1]
     try:
         url = f"{where.services[letter.service]}/manage/dead-letters/{number}/{verb}"

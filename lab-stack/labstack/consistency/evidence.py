@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException
 from psycopg.rows import dict_row
 
 from labstack.backends.base import Endpoints
-from labstack.clients import broker, canary
+from labstack.clients import broker, probe_event
 from labstack.errors import NotRunning
 
 Row = dict[str, Any]
@@ -148,10 +148,10 @@ def collect(where: Endpoints) -> Evidence:
     services = list(QUERIES)
     try:
         with ThreadPoolExecutor(len(services)) as pool:
-            looks = pool.map(lambda s: _look_at_database(where.databases[s], s), services)
+            looks = pool.map(lambda s: _read_database(where.databases[s], s), services)
             seen = dict(zip(services, looks, strict=True))
         # Read the topics after the databases, so that Kafka can only be ahead of the outboxes.
-        records, lag = _look_at_topics(where.kafka, services)
+        records, lag = _read_topics(where.kafka, services)
     except (psycopg.Error, KafkaException) as error:
         raise NotRunning(
             f"The referee can't read every database and topic: {error}",
@@ -177,7 +177,7 @@ def _snapshot(url: str) -> Iterator[psycopg.Connection[Row]]:
 
 
 @dataclass(frozen=True)
-class _Look:
+class _DatabaseRows:
     """The evidence of one database, read in one snapshot."""
 
     tables: dict[str, list[Row]]
@@ -187,10 +187,10 @@ class _Look:
     relay_reads: bool
 
 
-def _look_at_database(url: str, service: str) -> _Look:
+def _read_database(url: str, service: str) -> _DatabaseRows:
     with _snapshot(url) as connection:
         slot = connection.execute(SLOT).fetchone()
-        return _Look(
+        return _DatabaseRows(
             tables={name: connection.execute(query).fetchall() for name, query in QUERIES[service].items()},
             outbox=connection.execute(OUTBOX).fetchall(),
             inbox={row["event_id"]: row["times"] for row in connection.execute(INBOX)},
@@ -199,9 +199,11 @@ def _look_at_database(url: str, service: str) -> _Look:
         )
 
 
-def _look_at_topics(kafka: str, services: list[str]) -> tuple[Counter[str], dict[str, int]]:
+def _read_topics(kafka: str, services: list[str]) -> tuple[Counter[str], dict[str, int]]:
     topics = [f"{service}.events" for service in services]
-    records = Counter(r.headers.get("ce_id") or "" for r in broker.read_all(kafka, topics) if r.type != canary.TYPE)
+    records = Counter(
+        r.headers.get("ce_id") or "" for r in broker.read_all(kafka, topics) if r.type != probe_event.TYPE
+    )
     ends = broker.end_offsets(kafka, broker.partitions(kafka, topics))
     lag = {}
     for service in services:

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from labstack.consistency.evidence import Evidence
 
 # The event types that each service acts on, according to the event contract; it ignores all others.
-_CALLED_OFF = {"OrderCancelRequested", "OrderTimedOut"}
+_CANCELLATIONS = {"OrderCancelRequested", "OrderTimedOut"}
 ACTS_ON: dict[str, set[str]] = {
     "order": {
         *("InventoryReserved", "InventoryReservationFailed", "InventoryReleased"),
         *("PaymentCompleted", "PaymentFailed", "PaymentRefunded"),
         *("ShipmentScheduled", "ShippingFailed", "ShipmentCancelled"),
     },
-    "inventory": {"OrderCreated", "OrderCompleted", "PaymentFailed", "ShippingFailed"} | _CALLED_OFF,
-    "payment": {"InventoryReserved", "InventoryReservationFailed", "ShippingFailed"} | _CALLED_OFF,
-    "shipping": {"PaymentCompleted", "OrderCompleted", "InventoryReservationFailed", "PaymentFailed"} | _CALLED_OFF,
+    "inventory": {"OrderCreated", "OrderCompleted", "PaymentFailed", "ShippingFailed"} | _CANCELLATIONS,
+    "payment": {"InventoryReserved", "InventoryReservationFailed", "ShippingFailed"} | _CANCELLATIONS,
+    "shipping": {"PaymentCompleted", "OrderCompleted", "InventoryReservationFailed", "PaymentFailed"} | _CANCELLATIONS,
 }
 TERMINAL = ("COMPLETED", "CANCELLED")
 
@@ -127,8 +127,8 @@ def money_matches_orders(seen: Evidence) -> Finding:
     """Captured minus refunded is the value of each COMPLETED order, and 0 for every other order (except held ones)."""
     due = {o["order_id"]: o["total_cents"] if o["status"] == "COMPLETED" else 0 for o in seen.rows("order", "orders")}
     kept = {m["order_id"]: m["captured"] - m["refunded"] for m in seen.rows("payment", "money")}
-    judged = sorted((due.keys() | kept.keys()) - _held(seen))
-    bad = [order for order in judged if due.get(order, 0) != kept.get(order, 0)]
+    checked = sorted((due.keys() | kept.keys()) - _held(seen))
+    bad = [order for order in checked if due.get(order, 0) != kept.get(order, 0)]
     return Finding({"completed_orders_cents": sum(due.values()), "kept_cents": sum(kept.values())}, bad)
 
 
@@ -180,20 +180,20 @@ def inboxes_hold_each_event_once(seen: Evidence) -> Finding:
 def each_effect_is_taken_once(seen: Evidence) -> Finding:
     """No order has the same effect twice."""
     twice = [row for tables in seen.tables.values() for row in tables["effects"]]
-    said = Counter((row["order_id"], row["type"]) for outbox in seen.outbox.values() for row in outbox)
-    said_twice = {order for (order, _), times in said.items() if times > 1}
-    return Finding({"twice": len(twice) + len(said_twice)}, sorted({row["order_id"] for row in twice} | said_twice))
+    counts = Counter((row["order_id"], row["type"]) for outbox in seen.outbox.values() for row in outbox)
+    duplicates = {order for (order, _), times in counts.items() if times > 1}
+    return Finding({"twice": len(twice) + len(duplicates)}, sorted({row["order_id"] for row in twice} | duplicates))
 
 
-Judge = Callable[[Evidence], Finding]
-ALWAYS: tuple[Judge, ...] = (
+InvariantCheck = Callable[[Evidence], Finding]
+ALWAYS: tuple[InvariantCheck, ...] = (
     stock_is_within_bounds,
     stock_adds_up,
     refunds_are_within_captures,
     balances_add_up,
     no_balance_is_below_zero,
 )
-AT_REST: tuple[Judge, ...] = (
+AT_REST: tuple[InvariantCheck, ...] = (
     orders_are_terminal,
     money_matches_orders,
     nothing_is_held_for_cancelled_orders,
@@ -203,14 +203,14 @@ AT_REST: tuple[Judge, ...] = (
 )
 
 
-def judge(seen: Evidence, *, at_rest: bool) -> list[Verdict]:
+def check_invariants(seen: Evidence, *, at_rest: bool) -> list[Verdict]:
     """Evaluate every invariant; those of a lab at rest stay open if the lab is not at rest."""
     return [_verdict(invariant, seen, True) for invariant in ALWAYS] + [
         _verdict(invariant, seen, at_rest) for invariant in AT_REST
     ]
 
 
-def _verdict(invariant: Judge, seen: Evidence, applies: bool) -> Verdict:
+def _verdict(invariant: InvariantCheck, seen: Evidence, applies: bool) -> Verdict:
     finding = invariant(seen)
     name = invariant.__name__.replace("_", "-")
     statement = (invariant.__doc__ or "").strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labstack.backends.base import Endpoints
 from labstack.consistency.evidence import Evidence, collect
-from labstack.consistency.invariants import Verdict, judge
+from labstack.consistency.invariants import Verdict, check_invariants
 from labstack.waiting import wait_until
 
 
@@ -36,7 +36,7 @@ def check(where: Endpoints, wait_for_rest: float = 0) -> list[Verdict]:
         return is_at_rest(before, seen)
 
     rests = bool(wait_until(at_rest, wait_for_rest, interval=0.2))
-    return judge(seen, at_rest=rests)
+    return check_invariants(seen, at_rest=rests)
 
 
 def is_at_rest(before: Evidence, now: Evidence) -> bool:

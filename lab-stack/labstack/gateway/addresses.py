@@ -90,19 +90,19 @@ def service_entries(addresses: Addresses) -> list[Document]:
 
 def for_this_machine(documents: Iterable[Document], addresses: Addresses) -> list[Document]:
     """Return the documents with each Gateway moved to the lab's port and address. The input is not modified."""
-    return [_moved(document, addresses) if document.kind == "Gateway" else document for document in documents]
+    return [_adapted_gateway(document, addresses) if document.kind == "Gateway" else document for document in documents]
 
 
-def placed(documents: Iterable[Document], addresses: Addresses) -> list[Document]:
+def adapted(documents: Iterable[Document], addresses: Addresses) -> list[Document]:
     """Return the documents as istiod or Envoy receives them, moved to this machine.
 
     Each service without a ServiceEntry among the documents gets one. Every document gets an explicit namespace: a
     cluster assigns ``default`` to a document without one, but istiod assigns none when it reads files.
     """
-    moved = [_in_namespace(document) for document in for_this_machine(documents, addresses)]
-    own = {(document.kind, document.namespace, document.name) for document in moved}
-    entries = [one for one in service_entries(addresses) if (one.kind, one.namespace, one.name) not in own]
-    return [*entries, *moved]
+    adapted_documents = [_in_namespace(document) for document in for_this_machine(documents, addresses)]
+    defined = {(document.kind, document.namespace, document.name) for document in adapted_documents}
+    entries = [one for one in service_entries(addresses) if (one.kind, one.namespace, one.name) not in defined]
+    return [*entries, *adapted_documents]
 
 
 def _in_namespace(document: Document) -> Document:
@@ -110,7 +110,7 @@ def _in_namespace(document: Document) -> Document:
     return Document(document.file, {**document.data, "metadata": metadata}, document.lines)
 
 
-def _moved(gateway: Document, addresses: Addresses) -> Document:
+def _adapted_gateway(gateway: Document, addresses: Addresses) -> Document:
     data = copy.deepcopy(gateway.data)
     servers = data.get("spec", {}).get("servers")
     for server in servers if isinstance(servers, list) else ():

@@ -15,7 +15,7 @@ NAMES = {"istiod": f"istiod {istiod.VERSION}", "translator": "the lab's translat
 CHOICES = ("auto", "istiod", "translator")
 
 
-def istiod_is_welcome() -> bool:
+def istiod_is_allowed() -> bool:
     """Report whether a lab on this machine would use istiod if it were installed."""
     return sys.platform == "linux" and (os.environ.get("LAB_CONTROL_PLANE") or "auto") != "translator"
 

@@ -65,13 +65,15 @@ def _match(match: Mapping[str, Any]) -> str:
         words.append("(any case)")
     for header in match.get("headers", ()):
         name = {":method": "method", ":authority": "authority"}.get(header["name"], header["name"])
-        words.append(f"{'not ' if header.get('invert_match') else ''}{name}{_how(header.get('string_match'))}")
+        words.append(
+            f"{'not ' if header.get('invert_match') else ''}{name}{_match_condition(header.get('string_match'))}"
+        )
     for parameter in match.get("query_parameters", ()):
-        words.append(f"?{parameter['name']}{_how(parameter.get('string_match'))}")
+        words.append(f"?{parameter['name']}{_match_condition(parameter.get('string_match'))}")
     return " ".join(words)
 
 
-def _how(match: Mapping[str, Any] | None) -> str:
+def _match_condition(match: Mapping[str, Any] | None) -> str:
     if not match:
         return " is present"
     kind, value = next((k, v) for k, v in match.items() if k != "ignore_case")
@@ -129,12 +131,12 @@ def _share(fault: Mapping[str, Any]) -> str:
 # -- differences ---------------------------------------------------------------------------------------------------
 
 
-def keep(paths: LabPaths, configuration: Configuration) -> None:
+def save(paths: LabPaths, configuration: Configuration) -> None:
     """Save Envoy's configuration as it was before a change."""
     write_atomically(writable_folder(paths.config("mesh")) / "before.json", json.dumps(configuration))
 
 
-def kept(paths: LabPaths) -> Configuration:
+def saved(paths: LabPaths) -> Configuration:
     """Return the saved configuration, or an empty one if there was no change yet."""
     try:
         found: Configuration = json.loads((paths.config("mesh") / "before.json").read_text(encoding="utf-8"))

@@ -65,7 +65,7 @@ class EnvoyFiles:
         The Envoy executable, which also validates a configuration before it is used.
     traces : bool
         Whether Envoy traces every request. The bootstrap sets the destination of the spans.
-    seen_as : XdsFolder, optional
+    envoy_folder : XdsFolder, optional
         The folder's path from Envoy's view, if it differs from `folder`, as in a container.
     """
 
@@ -76,10 +76,10 @@ class EnvoyFiles:
         envoy: Path,
         *,
         traces: bool = False,
-        seen_as: XdsFolder | None = None,
+        envoy_folder: XdsFolder | None = None,
     ) -> None:
         self.folder = folder
-        self._seen_as = seen_as or folder
+        self._envoy_folder = envoy_folder or folder
         self.access_log = access_log
         self.envoy = envoy
         self.traces = traces
@@ -103,7 +103,7 @@ class EnvoyFiles:
                 http.rds.config_source.Clear()
                 http.rds.config_source.resource_api_version = core_v3.ApiVersion.V3
                 source = http.rds.config_source.path_config_source
-                source.path = str(self._seen_as.routes(http.rds.route_config_name))
+                source.path = str(self._envoy_folder.routes(http.rds.route_config_name))
                 if self.access_log:
                     http.access_log.append(json_access_log(self.access_log))
                 if self.traces:
@@ -143,9 +143,9 @@ class EnvoyFiles:
         finally:
             candidate.unlink(missing_ok=True)
         if done.returncode:
-            said = [line.partition("] [")[2] or line for line in (done.stderr + done.stdout).splitlines() if line]
+            messages = [line.partition("] [")[2] or line for line in (done.stderr + done.stdout).splitlines() if line]
             raise InvalidMesh(
-                "Envoy rejected the translated configuration: " + " ".join(said)[-600:],
+                "Envoy rejected the translated configuration: " + " ".join(messages)[-600:],
                 next_step="fix the field that Envoy names; the active configuration is unchanged",
             )
 
@@ -180,21 +180,21 @@ class EnvoyFiles:
             Envoy did not apply the new resources within `ACT_SECONDS`.
         """
         version = new_version()
-        gone = [name for name in before.clusters if name not in new.clusters]
+        removed = [name for name in before.clusters if name not in new.clusters]
         if new.clusters != before.clusters:
             both = {**before.clusters, **new.clusters}
             swap(self.folder.clusters, both.values(), version)
             self._await(lambda: admin.versions().clusters == version and not admin.warming(), "clusters", admin)
-        fresh = [name for name in new.routes if name not in before.routes]
+        added = [name for name in new.routes if name not in before.routes]
         changed = [name for name, r in new.routes.items() if name in before.routes and r != before.routes[name]]
-        for name in (*fresh, *changed):
+        for name in (*added, *changed):
             swap(self.folder.routes(name), [new.routes[name]], version)
         if new.listeners != before.listeners:
             swap(self.folder.listeners, new.listeners.values(), version)
             self._await(lambda: admin.versions().listeners == version, "listeners", admin)
-        if fresh or changed:
-            self._await(lambda: have(admin, (*fresh, *changed), version), "routes", admin)
-        if gone:
+        if added or changed:
+            self._await(lambda: have_version(admin, (*added, *changed), version), "routes", admin)
+        if removed:
             version = new_version()
             swap(self.folder.clusters, new.clusters.values(), version)
             self._await(lambda: admin.versions().clusters == version, "clusters", admin)
@@ -202,16 +202,16 @@ class EnvoyFiles:
             if name not in new.routes:
                 self.folder.routes(name).unlink(missing_ok=True)
 
-    def _await(self, acts: Callable[[], bool], what: str, admin: EnvoyAdmin) -> None:
+    def _await(self, is_applied: Callable[[], bool], what: str, admin: EnvoyAdmin) -> None:
         # Envoy has validated the configuration, so it does not reject it. Any other failure appears as a timeout.
-        if not wait_until(acts, ACT_SECONDS, interval=0.005):
+        if not wait_until(is_applied, ACT_SECONDS, interval=0.005):
             raise ComponentFailed(
                 f"Envoy did not apply its new {what} within {ACT_SECONDS:.0f} s.",
                 next_step="see `lab logs envoy` for the cause; `lab mesh reset` restores the default configuration",
             )
 
 
-def have(admin: EnvoyAdmin, names: Iterable[str], version: str) -> bool:
+def have_version(admin: EnvoyAdmin, names: Iterable[str], version: str) -> bool:
     """Report whether Envoy has the given version of every named route configuration."""
     routes = admin.versions().routes
     return all(routes.get(name) == version for name in names)

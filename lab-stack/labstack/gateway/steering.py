@@ -23,14 +23,14 @@ from labstack.waiting import wait_until
 class Steering(Protocol):
     """A control plane that applies a configuration to Envoy."""
 
-    def judge(self, new: Sequence[Document]) -> None:
+    def validate(self, new: Sequence[Document]) -> None:
         """Validate a configuration without applying it."""
 
     def put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
         """Replace `before` with `new`, and return once Envoy uses it. On failure, `before` stays in effect."""
 
 
-class ByTranslator:
+class TranslatorSteering:
     """The lab's translator, which writes files for Envoy.
 
     Parameters
@@ -45,24 +45,24 @@ class ByTranslator:
         self._files = files
         self._admin = admin
 
-    def judge(self, new: Sequence[Document]) -> None:
+    def validate(self, new: Sequence[Document]) -> None:
         self._files.validate(self._files.resources(translate(new)))
 
     def put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
-        had = self._files.read()
+        previous = self._files.read()
         try:
-            self._files.swap(self._files.resources(translate(new)), had, self._admin)
+            self._files.swap(self._files.resources(translate(new)), previous, self._admin)
         except ComponentFailed:
-            self._files.write(had)
+            self._files.write(previous)
             raise
 
 
-class ByIstiod:
+class IstiodSteering:
     """istiod, which streams the configuration to Envoy.
 
     Parameters
     ----------
-    place : callable
+    write_configuration : callable
         Writes a YAML text to istiod's folder.
     log : callable
         Returns the last lines of istiod's log.
@@ -70,46 +70,50 @@ class ByIstiod:
         Administration interface of the Envoy that istiod configures.
     """
 
-    def __init__(self, place: Callable[[str], None], log: Callable[[], str], admin: EnvoyAdmin) -> None:
-        self._place = place
+    def __init__(self, write_configuration: Callable[[str], None], log: Callable[[], str], admin: EnvoyAdmin) -> None:
+        self._write_configuration = write_configuration
         self._log = log
         self._admin = admin
 
-    def judge(self, new: Sequence[Document]) -> None:
+    def validate(self, new: Sequence[Document]) -> None:
         """Do nothing: istiod validates its input itself, and keeps the previous configuration if it rejects the new."""
 
     def put(self, new: Sequence[Document], before: Sequence[Document]) -> None:
-        versions, refusals = self._admin.versions(), self._refusals()
+        versions, rejections = self._admin.versions(), self._count_rejections()
         known = {versions.clusters, versions.listeners, *versions.routes.values()}
 
-        def acts() -> bool:
+        def is_active() -> bool:
             now = self._admin.versions()
             return now.clusters not in known and {now.clusters} == {now.listeners, *now.routes.values()}
 
-        def is_refused() -> bool:
-            return self._admin.versions().rejected > versions.rejected or self._refusals() > refusals
+        def is_rejected() -> bool:
+            return self._admin.versions().rejected > versions.rejected or self._count_rejections() > rejections
 
-        self._place(dump(new))
+        self._write_configuration(dump(new))
         # Each time istiod reads its folder, all of Envoy's resources get the same new version.
-        wait_until(acts, 0.5, interval=0.015)
-        settled = wait_until(lambda: acts() or is_refused(), ACT_SECONDS, interval=0.05)
-        if settled and not is_refused():
+        wait_until(is_active, 0.5, interval=0.015)
+        settled = wait_until(lambda: is_active() or is_rejected(), ACT_SECONDS, interval=0.05)
+        if settled and not is_rejected():
             return
-        said = self._last_refusal() if self._refusals() > refusals else "Envoy rejects it; see `lab logs envoy`"
-        self._place(dump(before))
+        reason = (
+            self._last_rejection()
+            if self._count_rejections() > rejections
+            else "Envoy rejects it; see `lab logs envoy`"
+        )
+        self._write_configuration(dump(before))
         if not settled:
             raise ComponentFailed(
                 f"The gateway did not receive its new configuration from istiod within {ACT_SECONDS:.0f} s.",
                 next_step="see `lab status` and `lab logs istiod` for the cause; the active configuration is unchanged",
             )
         raise InvalidMesh(
-            f"istiod rejected the configuration: {said}",
+            f"istiod rejected the configuration: {reason}",
             next_step="fix the problem that it names; the active configuration is unchanged",
         )
 
-    def _refusals(self) -> int:
+    def _count_rejections(self) -> int:
         return sum(istiod.REFUSAL in line for line in self._log().splitlines())
 
-    def _last_refusal(self) -> str:
+    def _last_rejection(self) -> str:
         lines = [line for line in self._log().splitlines() if istiod.REFUSAL in line]
         return lines[-1].split(istiod.REFUSAL, 1)[1].split(": ", 1)[-1]

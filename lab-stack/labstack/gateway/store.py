@@ -78,7 +78,7 @@ class MeshStore:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.file, dump(documents))
 
-    def forget(self) -> None:
+    def delete(self) -> None:
         """Delete the saved documents, so that the lab's own configuration is in force."""
         with contextlib.suppress(FileNotFoundError):
             self.file.unlink()

@@ -2,7 +2,7 @@
 
 from labstack.install.catalogue import Entry, entry, names
 from labstack.install.finding import find_program
-from labstack.install.installing import WAYS, install
+from labstack.install.installing import SOURCES, install
 from labstack.install.store import Program
 
-__all__ = ["WAYS", "Entry", "Program", "entry", "find_program", "install", "names"]
+__all__ = ["SOURCES", "Entry", "Program", "entry", "find_program", "install", "names"]

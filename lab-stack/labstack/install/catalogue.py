@@ -171,7 +171,7 @@ def entry(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
     table = versions.get("programs", {}).get(name)
     if table is None:
         raise UnknownComponent(f"The lab has no program {name!r} to install.", next_step=one_of(name, names(versions)))
-    path, archive, debian, go = (table.get(way) for way in ("on_path", "archive", "debian", "go"))
+    path, archive, debian, go = (table.get(source) for source in ("on_path", "archive", "debian", "go"))
     return Entry(
         name=name,
         version=table["version"],

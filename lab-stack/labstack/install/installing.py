@@ -8,12 +8,12 @@ from functools import partial
 from labstack.config.paths import LabPaths
 from labstack.errors import LabError, ProgramMissing
 from labstack.install.catalogue import Entry
+from labstack.install.errors import VerificationFailed
 from labstack.install.store import Program, Store
-from labstack.install.trouble import Refused
 from labstack.progress import Progress
 from labstack.state import remove_tree
 
-WAYS = ("path", "image", "archive", "debian", "go")
+SOURCES = ("path", "image", "archive", "debian", "go")
 """Install sources in the order of attempts."""
 
 NAMES = {
@@ -26,7 +26,7 @@ NAMES = {
 
 
 def install(
-    wanted: Entry, paths: LabPaths, progress: Progress, *, ways: Sequence[str] = WAYS, keep: bool = False
+    wanted: Entry, paths: LabPaths, progress: Progress, *, sources: Sequence[str] = SOURCES, keep: bool = False
 ) -> Program:
     """Ensure that a program is installed and intact. An installed program is only verified.
 
@@ -38,7 +38,7 @@ def install(
         Folders of the lab, among them the cache.
     progress : Progress
         Receives a stage per attempt, and its progress.
-    ways : sequence of {'path', 'image', 'archive', 'debian', 'go'}
+    sources : sequence of {'path', 'image', 'archive', 'debian', 'go'}
         Install sources to try, in this order. A single source replaces a program that another source installed.
     keep : bool
         Whether to keep downloads and compiled packages of a Go build.
@@ -52,34 +52,36 @@ def install(
     ------
     ProgramMissing
         If no source succeeds. The message lists each source with its reason.
-    Refused
+    VerificationFailed
         If a download fails verification.
-    StorageTrouble
+    StorageError
         If the cache can't be written.
     LabBusy
         If another lab has been installing the program for over an hour.
     """
     store = Store(wanted, paths)
-    obstacles: list[tuple[str, LabError]] = []
-    with store.locked(progress.say):
-        if (there := _whole(store, progress)) is not None and (len(ways) > 1 or there.source in ways):
-            return there
-        for way in ways:
+    failures: list[tuple[str, LabError]] = []
+    with store.locked(progress.report):
+        if (installed := _find_intact(store, progress)) is not None and (
+            len(sources) > 1 or installed.source in sources
+        ):
+            return installed
+        for source in sources:
             try:
-                with progress.stage(f"{wanted.name} {wanted.version} from {NAMES[way]}") as stage:
-                    return _take(way, store, paths, partial(progress.note, stage), keep)
-            except Refused:
+                with progress.stage(f"{wanted.name} {wanted.version} from {NAMES[source]}") as stage:
+                    return _install_from(source, store, paths, partial(progress.note, stage), keep)
+            except VerificationFailed:
                 raise
             except LabError as error:
                 if type(error) is LabError:
                     raise
-                obstacles.append((way, error))
-                hint = f" ({error.next_step})" if way != ways[-1] and error.next_step else ""
-                progress.say(f"{wanted.name} is not available from {NAMES[way]}: {_clause(error)}{hint}")
-    raise _nowhere(wanted, obstacles)
+                failures.append((source, error))
+                hint = f" ({error.next_step})" if source != sources[-1] and error.next_step else ""
+                progress.report(f"{wanted.name} is not available from {NAMES[source]}: {_clause(error)}{hint}")
+    raise _all_sources_failed(wanted, failures)
 
 
-def _whole(store: Store, progress: Progress) -> Program | None:
+def _find_intact(store: Store, progress: Progress) -> Program | None:
     """Return the installed program if every file matches its record."""
     if not store.folder.exists():
         return None
@@ -97,27 +99,27 @@ def _whole(store: Store, progress: Progress) -> Program | None:
         return found
 
 
-def _take(way: str, store: Store, paths: LabPaths, tell: Callable[[str], None], keep: bool) -> Program:
+def _install_from(source: str, store: Store, paths: LabPaths, report: Callable[[str], None], keep: bool) -> Program:
     # Imported here, so that a caller that only looks up a program need not import the registry client.
-    if way == "image":
+    if source == "image":
         from labstack.install.sources.from_image import from_image
 
-        return from_image(store, tell)
-    if way == "archive":
+        return from_image(store, report)
+    if source == "archive":
         from labstack.install.sources.from_archive import from_archive
 
-        return from_archive(store, tell)
-    if way == "debian":
+        return from_archive(store, report)
+    if source == "debian":
         from labstack.install.sources.from_debian import from_debian
 
-        return from_debian(store, tell)
-    if way == "go":
+        return from_debian(store, report)
+    if source == "go":
         from labstack.install.sources.from_go import from_go
 
-        return from_go(store, tell, keep=keep)
-    from labstack.install.sources.on_path import look
+        return from_go(store, report, keep=keep)
+    from labstack.install.sources.on_path import find_on_path
 
-    program = look(store.entry, paths)
+    program = find_on_path(store.entry, paths)
     remove_tree(store.folder)  # else the lab would use the installed program
     return program
 
@@ -128,13 +130,13 @@ def _clause(error: LabError) -> str:
     return problem[0].lower() + problem[1:] if problem.startswith(("The ", "What ")) else problem
 
 
-def _nowhere(wanted: Entry, obstacles: Sequence[tuple[str, LabError]]) -> LabError:
-    tried = "\n".join(f"    from {NAMES[way]}: {_clause(error)}" for way, error in obstacles)
-    steps = [f"to install it from {NAMES[way]}, {error.next_step}" for way, error in obstacles if error.next_step]
+def _all_sources_failed(wanted: Entry, failures: Sequence[tuple[str, LabError]]) -> LabError:
+    tried = "\n".join(f"    from {NAMES[source]}: {_clause(error)}" for source, error in failures)
+    steps = [f"to install it from {NAMES[source]}, {error.next_step}" for source, error in failures if error.next_step]
     command = wanted.on_path.command if wanted.on_path else wanted.name
     steps.append(f"or put {command} {wanted.version} on PATH yourself")
     return ProgramMissing(
         f"{wanted.name} {wanted.version} could not be installed:\n{tried}",
-        log=next((error.log for _, error in obstacles if error.log), ""),
+        log=next((error.log for _, error in failures if error.log), ""),
         next_step="\n    ".join(steps),
     )

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 from labstack.config.paths import LabPaths
-from labstack.errors import StorageTrouble
+from labstack.errors import StorageError
 
 
-def take_programs(bundle: Path, cache: Path | None = None) -> int:
+def copy_programs(bundle: Path, cache: Path | None = None) -> int:
     """Copy the programs that the cache lacks; existing files stay. The lab verifies each program before it uses it.
 
     Parameters
@@ -30,7 +30,7 @@ def take_programs(bundle: Path, cache: Path | None = None) -> int:
 
     Raises
     ------
-    StorageTrouble
+    StorageError
         A file can't be written.
     """
     cache = cache or LabPaths.of_user().cache
@@ -42,12 +42,12 @@ def take_programs(bundle: Path, cache: Path | None = None) -> int:
                 continue
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # Rename after the copy, so that an interrupted copy never looks complete.
-            growing = target.with_name(f".{target.name}.growing")
-            shutil.copy2(source, growing, follow_symlinks=False)
-            growing.replace(target)
+            partial = target.with_name(f".{target.name}.partial")
+            shutil.copy2(source, partial, follow_symlinks=False)
+            partial.replace(target)
             copied += 1
     except OSError as error:
-        raise StorageTrouble(
+        raise StorageError(
             f"The programs can't be copied to {cache}: {error.strerror or error}.",
             next_step="free some space, or point XDG_CACHE_HOME to a folder that you can write",
         ) from error
@@ -55,4 +55,4 @@ def take_programs(bundle: Path, cache: Path | None = None) -> int:
 
 
 if __name__ == "__main__":
-    print(f"Copied {take_programs(Path(sys.argv[1]))} program files from the bundle.")
+    print(f"Copied {copy_programs(Path(sys.argv[1]))} program files from the bundle.")

@@ -16,13 +16,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from labstack.config.paths import LabPaths, has_sha256, writable_folder
-from labstack.errors import LabBusy, StorageTrouble
+from labstack.errors import LabBusy, StorageError
 from labstack.install.catalogue import Entry
 from labstack.state import remove_tree
 
 RECORD = "record.json"
 FILES = "files"
-GROWING = ".growing-"
+PARTIAL = ".partial-"
 """Name prefix of folders that are incomplete or obsolete."""
 
 LOCK_WAIT = 3600.0
@@ -91,11 +91,15 @@ class Store:
             return None
         try:
             path = self.folder / FILES / self.entry.program
-            note = record["files"][self.entry.program]
-            seen = path.stat()
-            if (seen.st_size, seen.st_mtime_ns) != (note["size"], note["mtime_ns"]) or not os.access(path, os.X_OK):
+            file_record = record["files"][self.entry.program]
+            status = path.stat()
+            if (status.st_size, status.st_mtime_ns) != (file_record["size"], file_record["mtime_ns"]) or not os.access(
+                path, os.X_OK
+            ):
                 return None
-            return Program(self.entry.name, record["version"], path, record["source"], record["origin"], note["sha256"])
+            return Program(
+                self.entry.name, record["version"], path, record["source"], record["origin"], file_record["sha256"]
+            )
         except (OSError, LookupError, TypeError):
             return None
 
@@ -105,8 +109,12 @@ class Store:
         if record is None:
             return [RECORD]
         try:
-            notes: dict[str, dict[str, Any]] = record["files"]
-            return [name for name, note in notes.items() if not has_sha256(self.folder / FILES / name, note["sha256"])]
+            file_records: dict[str, dict[str, Any]] = record["files"]
+            return [
+                name
+                for name, file_record in file_records.items()
+                if not has_sha256(self.folder / FILES / name, file_record["sha256"])
+            ]
         except (LookupError, TypeError, AttributeError):
             return [RECORD]
 
@@ -118,20 +126,20 @@ class Store:
         return record if isinstance(record, dict) else None
 
     @contextlib.contextmanager
-    def growing(self) -> Iterator[Path]:
+    def staging(self) -> Iterator[Path]:
         """Yield a temporary folder on the store's file system. It is removed at the end, unless `put` has moved it."""
-        folder = Path(tempfile.mkdtemp(prefix=GROWING, dir=writable_folder(self.home)))
+        folder = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=writable_folder(self.home)))
         try:
             yield folder
         finally:
             remove_tree(folder)
 
-    def put(self, grown: Path, source: str, origin: str, version: str = "") -> Program:
-        """Install the content of `grown` atomically, and replace a previous install.
+    def put(self, content: Path, source: str, origin: str, version: str = "") -> Program:
+        """Install the content of a folder atomically, and replace a previous install.
 
         Parameters
         ----------
-        grown : Path
+        content : Path
             Folder with the program's files.
         source, origin : str
             See `Program`.
@@ -140,14 +148,14 @@ class Store:
 
         Raises
         ------
-        StorageTrouble
+        StorageError
             If the disk is full or the folder can't be written.
         """
-        with _storing(self.home), tempfile.TemporaryDirectory(prefix=GROWING, dir=self.home) as temporary:
-            whole = Path(temporary) / "whole"
-            whole.mkdir()
-            os.rename(grown, whole / FILES)
-            files = {str(path.relative_to(whole / FILES)): _note(path) for path in _files(whole / FILES)}
+        with _storing(self.home), tempfile.TemporaryDirectory(prefix=PARTIAL, dir=self.home) as temporary:
+            complete = Path(temporary) / "whole"
+            complete.mkdir()
+            os.rename(content, complete / FILES)
+            files = {str(path.relative_to(complete / FILES)): _file_record(path) for path in _files(complete / FILES)}
             record = {
                 "name": self.entry.name,
                 "version": version or self.entry.version,
@@ -156,15 +164,18 @@ class Store:
                 "installed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "files": files,
             }
-            with (whole / RECORD).open("w", encoding="utf-8") as file:
+            with (complete / RECORD).open("w", encoding="utf-8") as file:
                 json.dump(record, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
-            for folder in (whole, *(path for path in whole.rglob("*") if path.is_dir() and not path.is_symlink())):
+            for folder in (
+                complete,
+                *(path for path in complete.rglob("*") if path.is_dir() and not path.is_symlink()),
+            ):
                 _sync(folder)
             if self.folder.exists():
                 os.rename(self.folder, Path(temporary) / "before")
-            os.rename(whole, self.folder)
+            os.rename(complete, self.folder)
             _sync(self.home)
         program = self.find()
         assert program is not None, f"{self.folder} was just written"
@@ -172,8 +183,8 @@ class Store:
 
     def sweep(self) -> None:
         """Remove the leftovers of a killed install. Call this only while holding the lock."""
-        for left in self.home.glob(f"{GROWING}*"):
-            remove_tree(left)
+        for leftover in self.home.glob(f"{PARTIAL}*"):
+            remove_tree(leftover)
 
     @contextlib.contextmanager
     def locked(self, waiting: Callable[[str], None]) -> Iterator[None]:
@@ -208,7 +219,7 @@ def _storing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageTrouble(
+        raise StorageError(
             f"The lab can't write to {folder}: {error.strerror or error}.",
             next_step="free some space, or point XDG_CACHE_HOME to a folder that you can write",
         ) from error
@@ -218,12 +229,12 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def _note(path: Path) -> dict[str, Any]:
+def _file_record(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
-    seen = path.stat()
-    return {"sha256": sha256, "size": seen.st_size, "mtime_ns": seen.st_mtime_ns}
+    status = path.stat()
+    return {"sha256": sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
 def _sync(folder: Path) -> None:

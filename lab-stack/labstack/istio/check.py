@@ -45,20 +45,20 @@ def check(new: Sequence[Document], in_force: Sequence[Document] = ()) -> Checked
         example by removing a subset) is reported.
     """
     checked = Checked(duplicates(new))
-    sound, unsound = [], []
+    valid, invalid = [], []
     for document in new:
         if wrong := check_schema(document):
             checked.problems += wrong
-            unsound.append(_as_meant(document))
+            invalid.append(_with_corrected_kind(document))
             continue
-        sound.append(document)
+        valid.append(document)
         findings = check_rules(document)
         checked.problems += findings.problems
         checked.warnings += findings.warnings
     replaced = {_key(document) for document in new}
     kept = [document for document in in_force if _key(document) not in replaced]
-    registry, before = Registry([*kept, *sound, *unsound], unsound), Registry(in_force)
-    for document in sound:
+    registry, before = Registry([*kept, *valid, *invalid], invalid), Registry(in_force)
+    for document in valid:
         findings = check_references(document, registry)
         checked.broken += findings.problems
         checked.warnings += findings.warnings
@@ -102,7 +102,7 @@ def require_valid(new: Sequence[Document], in_force: Sequence[Document] = (), *,
     )
 
 
-def _as_meant(document: Document) -> Document:
+def _with_corrected_kind(document: Document) -> Document:
     meant = closest(document.kind, KINDS)
     return replace(document, data={**document.data, "kind": meant}) if meant else document
 

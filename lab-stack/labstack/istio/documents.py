@@ -148,8 +148,10 @@ def read(path: Path, name: str = "") -> list[Document]:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        place = Problem(name, line, "", f"the byte 0x{raw[error.start]:02x} is not valid UTF-8")
-        raise InvalidYaml(f"{name} is not a text file.", problems=[place], next_step="save it as UTF-8") from None
+        parse_problem = Problem(name, line, "", f"the byte 0x{raw[error.start]:02x} is not valid UTF-8")
+        raise InvalidYaml(
+            f"{name} is not a text file.", problems=[parse_problem], next_step="save it as UTF-8"
+        ) from None
     return load(text, name)
 
 

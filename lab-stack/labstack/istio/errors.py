@@ -39,8 +39,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}"
-        return f"{place}: {self.field}: {self.message}" if self.field else f"{place}: {self.message}"
+        location = f"{self.file}:{self.line}"
+        return f"{location}: {self.field}: {self.message}" if self.field else f"{location}: {self.message}"
 
 
 def numbered(problems: Iterable[Problem], limit: int = SHOWN) -> str:

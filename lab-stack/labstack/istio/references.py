@@ -46,9 +46,9 @@ def duplicates(documents: Sequence[Document]) -> list[Problem]:
         key = (document.kind, document.namespace, document.name)
         if key in first:
             other = first[key]
-            place = f"{other.file}:{other.line('metadata', 'name')}"
+            location = f"{other.file}:{other.line('metadata', 'name')}"
             what = f"{document.kind} `{short(document.name)}` in namespace {document.namespace}"
-            message = f"duplicate {what}; the first is at {place}. Istio would silently use only one of them"
+            message = f"duplicate {what}; the first is at {location}. Istio would silently use only one of them"
             problems.append(document.problem(("metadata", "name"), message))
         first.setdefault(key, document)
     return problems
@@ -73,8 +73,8 @@ def _virtual_service(found: Findings, registry: Registry) -> None:
         _gateway_name(name, ("spec", "gateways", index), found, registry)
     for index, route in enumerate(spec.get("http", [])):
         for number, match in enumerate(route.get("match", [])):
-            for place, name in enumerate(match.get("gateways", [])):
-                path: Path = ("spec", "http", index, "match", number, "gateways", place)
+            for position, name in enumerate(match.get("gateways", [])):
+                path: Path = ("spec", "http", index, "match", number, "gateways", position)
                 _gateway_name(name, path, found, registry)
         delegate = route.get("delegate")
         if delegate and delegate.get("name"):
@@ -83,7 +83,7 @@ def _virtual_service(found: Findings, registry: Registry) -> None:
                 message = (
                     f"the VirtualService `{short('/'.join(key))}` does not exist, or has hosts and can't be a delegate"
                 )
-                found.wrong(("spec", "http", index, "delegate", "name"), message)
+                found.add_problem(("spec", "http", index, "delegate", "name"), message)
     for target, path in targets(spec):
         _destination(target, path, found, registry)
     _unserved_hosts(found, registry)
@@ -94,24 +94,24 @@ def _destination(target: dict[str, Any], path: Path, found: Findings, registry: 
     services = registry.service(host)
     if not services:
         if not registry.unsure_of_hosts:
-            found.wrong((*path, "host"), _unknown_host(target["host"], host, found, registry))
+            found.add_problem((*path, "host"), _unknown_host(target["host"], host, found, registry))
         return
     if not any(at_gateway(service.document) for service in services):
         entry = services[0].document
         spaces = listed(entry.spec["exportTo"])
         what = f"the ServiceEntry `{entry.name}` of the host `{short(target['host'])}`"
         message = f"{what} is exported only to {spaces}, not to the gateway"
-        found.wrong((*path, "host"), message)
+        found.add_problem((*path, "host"), message)
         return
     ports = {number: name for service in services for number, name in service.ports.items()}
     number = target.get("port", {}).get("number")
     if number is None and len(ports) > 1:
         which = f"{{number: {min(ports)}}}"
         message = f"is missing; `{short(target['host'])}` has the ports {_numbers(ports)}; select one, such as {which}"
-        found.wrong((*path, "port"), message)
+        found.add_problem((*path, "port"), message)
     elif number is not None and ports and number not in ports:
         message = f"`{short(target['host'])}` has no port {number}; it has {_numbers(ports)}"
-        found.wrong((*path, "port", "number"), message)
+        found.add_problem((*path, "port", "number"), message)
     if target.get("subset"):
         _subset(target, host, path, found, registry)
 
@@ -129,7 +129,7 @@ def _subset(target: dict[str, Any], host: str, path: Path, found: Findings, regi
     else:
         hint = did_you_mean(target["subset"], known, 0.5)
         message = f"`{shown}` has no subset `{subset}`{hint}; it has {listed(known)}"
-    found.wrong((*path, "subset"), message)
+    found.add_problem((*path, "subset"), message)
 
 
 def _unknown_host(written: str, host: str, found: Findings, registry: Registry) -> str:
@@ -150,7 +150,7 @@ def _gateway_name(name: str, path: Path, found: Findings, registry: Registry) ->
     known = sorted(short_name if space == own else f"{space}/{short_name}" for space, short_name in registry.gateways)
     there = f"known Gateways: {listed(known, 12)}" if known else "there are no Gateways"
     message = f"there is no Gateway `{short(name)}` in namespace {key[0]}{did_you_mean(name, known, 0.5)}; {there}"
-    found.wrong(path, message)
+    found.add_problem(path, message)
 
 
 def gateway_key(name: str, namespace: str) -> tuple[str, str]:
@@ -179,7 +179,7 @@ def _unserved_hosts(found: Findings, registry: Registry) -> None:
     for index, host in enumerate(document.spec.get("hosts", [])):
         if known and served.find(host) is None:
             message = f"none of the gateways of this VirtualService serves `{short(host)}`; they serve {listed(known)}"
-            found.doubtful(("spec", "hosts", index), message)
+            found.add_warning(("spec", "hosts", index), message)
 
 
 def _admits(host: str, gateway_namespace: str, namespace: str) -> bool:
@@ -193,13 +193,13 @@ def _destination_rule(found: Findings, registry: Registry) -> None:
     services = registry.service(host)
     if not services and not is_address(host):
         if not registry.unsure_of_hosts:
-            found.wrong(("spec", "host"), _unknown_host(spec["host"], host, found, registry))
+            found.add_problem(("spec", "host"), _unknown_host(spec["host"], host, found, registry))
         return
     _second_rule(host, found, registry)
     spaces = {GATEWAY_NAMESPACE, ROOT_NAMESPACE, *(one.document.namespace for one in services)}
     if document.namespace not in spaces:
         message = f"the gateway reads rules for `{short(spec['host'])}` only in the namespaces {listed(sorted(spaces))}"
-        found.doubtful(("metadata", "namespace"), message)
+        found.add_warning(("metadata", "namespace"), message)
     for index, subset in enumerate(spec.get("subsets", [])):
         labels = subset.get("labels") or {}
         if labels and not any(_has(service, labels) for service in services):
@@ -208,13 +208,13 @@ def _destination_rule(found: Findings, registry: Registry) -> None:
                 f"no endpoint of `{short(spec['host'])}` has the labels {short(wanted)}, "
                 "so requests to this subset get a 503"
             )
-            found.doubtful(("spec", "subsets", index, "labels"), message)
+            found.add_warning(("spec", "subsets", index, "labels"), message)
     ports = {number: name for service in services for number, name in service.ports.items()}
     for index, level in enumerate(spec.get("trafficPolicy", {}).get("portLevelSettings", [])):
         number = level.get("port", {}).get("number")
         if ports and number is not None and number not in ports:
             message = f"`{short(spec['host'])}` has no port {number}; it has {_numbers(ports)}"
-            found.wrong(("spec", "trafficPolicy", "portLevelSettings", index, "port", "number"), message)
+            found.add_problem(("spec", "trafficPolicy", "portLevelSettings", index, "port", "number"), message)
 
 
 def _second_rule(host: str, found: Findings, registry: Registry) -> None:
@@ -227,14 +227,14 @@ def _second_rule(host: str, found: Findings, registry: Registry) -> None:
     lost = {name for name, *_ in subsets([document])} & {name for name, *_ in subsets([first])}
     if "trafficPolicy" in document.spec and "trafficPolicy" in first.spec:
         message = f"{where} already has a trafficPolicy for `{shown}`; Istio would ignore one of them"
-        found.wrong(("spec", "host"), message)
+        found.add_problem(("spec", "host"), message)
     elif lost:
         message = (
             f"{where} already defines the subsets {listed(sorted(lost))} of `{shown}`; Istio would ignore one of each"
         )
-        found.wrong(("spec", "host"), message)
+        found.add_problem(("spec", "host"), message)
     else:
-        found.doubtful(("spec", "host"), f"{where} already applies to `{shown}`; Istio merges the two")
+        found.add_warning(("spec", "host"), f"{where} already applies to `{shown}`; Istio merges the two")
 
 
 def _has(service: Service, labels: dict[str, str]) -> bool:
@@ -247,9 +247,9 @@ def _service_entry(found: Findings, registry: Registry) -> None:
     for index, host in enumerate(found.document.spec["hosts"]):
         first = registry.services[host][0].document
         if first is not found.document:
-            place = f"{first.file}:{first.line('spec', 'hosts')}"
-            message = f"the ServiceEntry `{first.name}` ({place}) also defines the host `{short(host)}`"
-            found.doubtful(("spec", "hosts", index), message)
+            location = f"{first.file}:{first.line('spec', 'hosts')}"
+            message = f"the ServiceEntry `{first.name}` ({location}) also defines the host `{short(host)}`"
+            found.add_warning(("spec", "hosts", index), message)
 
 
 def _gateway(found: Findings, registry: Registry) -> None:
@@ -257,7 +257,7 @@ def _gateway(found: Findings, registry: Registry) -> None:
     if not selector.items() <= GATEWAY_LABELS.items():
         wanted = ", ".join(f"{name}: {value}" for name, value in selector.items())
         message = f"`{short(wanted)}` does not select the lab's gateway, whose label is `istio: ingressgateway`"
-        found.doubtful(("spec", "selector"), message)
+        found.add_warning(("spec", "selector"), message)
 
 
 def _numbers(ports: dict[int, str]) -> str:

@@ -93,8 +93,8 @@ class Registry:
             return self.services[host]
         if host[:1] == "*":
             return [one for name, ones in self.services.items() if covers(host, name) for one in ones]
-        wild = self._service_hosts.wildcard(host)
-        return self.services[wild] if wild is not None else []
+        wildcard_host = self._service_hosts.wildcard(host)
+        return self.services[wildcard_host] if wildcard_host is not None else []
 
     def rules_for(self, host: str) -> list[Document]:
         """Return the DestinationRules that the gateway uses for a full host name.
@@ -106,9 +106,9 @@ class Registry:
         for namespace in (GATEWAY_NAMESPACE, *(one.document.namespace for one in services), ROOT_NAMESPACE):
             if (namespace, host) in self.rules:
                 return self.rules[namespace, host]
-            wild = self._rule_hosts.get(namespace, Hosts()).wildcard(host)
-            if wild is not None:
-                return self.rules[namespace, wild]
+            wildcard_host = self._rule_hosts.get(namespace, Hosts()).wildcard(host)
+            if wildcard_host is not None:
+                return self.rules[namespace, wildcard_host]
         return []
 
     def unsure_of_subsets(self, host: str) -> bool:

@@ -14,7 +14,7 @@ import yaml
 
 from labstack.istio import scalars
 from labstack.istio.errors import InvalidYaml, Problem
-from labstack.istio.yaml_words import in_words
+from labstack.istio.yaml_errors import describe_error
 
 SIZE_LIMIT = 4 * 2**20  # bytes
 NODE_LIMIT = 300_000
@@ -47,9 +47,11 @@ class _Reader:
     expanded: int = 0
 
     def refuse(self, line: int, column: int, message: str) -> InvalidYaml:
-        place = Problem(self.file, line, "", f"column {column}: {message}")
+        parse_problem = Problem(self.file, line, "", f"column {column}: {message}")
         return InvalidYaml(
-            f"{self.file} can't be parsed as YAML.", problems=[place], next_step=f"fix line {line} of {self.file}"
+            f"{self.file} can't be parsed as YAML.",
+            problems=[parse_problem],
+            next_step=f"fix line {line} of {self.file}",
         )
 
     def at(self, event: Any, message: str) -> InvalidYaml:
@@ -180,8 +182,10 @@ def parse(text: str, file: str) -> list[tuple[Any, dict[Path, int], int]]:
         size = len(text.encode())
     except UnicodeEncodeError as error:
         line = text.count("\n", 0, error.start) + 1
-        place = Problem(file, line, "", "half of a surrogate pair, which is not a character")
-        raise InvalidYaml(f"{file} can't be parsed as YAML.", problems=[place], next_step=f"fix line {line}") from None
+        parse_problem = Problem(file, line, "", "half of a surrogate pair, which is not a character")
+        raise InvalidYaml(
+            f"{file} can't be parsed as YAML.", problems=[parse_problem], next_step=f"fix line {line}"
+        ) from None
     if size > SIZE_LIMIT:
         raise InvalidYaml(
             f"{file} has {size:,} bytes; the limit is {SIZE_LIMIT:,}.",
@@ -197,7 +201,7 @@ def parse(text: str, file: str) -> list[tuple[Any, dict[Path, int], int]]:
             lines: dict[Path, int] = {}
             found.append((reader.value(root, (), lines), lines, root.line))
     except yaml.YAMLError as error:
-        line, column, message = in_words(error, text)
+        line, column, message = describe_error(error, text)
         raise reader.refuse(line, column, message) from None
     finally:
         if reader.loader is not None:

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
 from labstack.config.paths import TREE, write_atomically
-from labstack.errors import LabError, StorageTrouble
+from labstack.errors import LabError, StorageError
 
 NOTE = ".saga-lab-course.json"
 """Records what was written and when, so that a later copy detects the learner's changes."""
@@ -62,36 +62,36 @@ def copy_course(folder: Path, today: date | None = None) -> CourseCopy:
     ------
     LabError
         The folder is the course itself.
-    StorageTrouble
+    StorageError
         The folder can't be written.
     """
     day = (today or date.today()).isoformat()
     if folder.resolve() == TREE:
         raise LabError(f"{folder} is the course itself.", next_step="choose another folder: `lab notebooks my-course`")
-    noted = _noted(folder)
-    known = dict(noted)
+    recorded = _recorded_files(folder)
+    known = dict(recorded)
     written: list[str] = []
     kept: list[str] = []
     beside: list[str] = []
     try:
         for name, content in course():
-            place, new = folder / name, _hash(content)
-            there = _hash(place.read_bytes()) if place.exists() else None
-            if there in (None, noted.get(name)):
-                if there != new:
-                    _write(place, content)
+            path, new = folder / name, _hash(content)
+            current = _hash(path.read_bytes()) if path.exists() else None
+            if current in (None, recorded.get(name)):
+                if current != new:
+                    _write(path, content)
                     written.append(name)
-            elif there != new:
+            elif current != new:
                 kept.append(name)
-                if noted.get(name) != new:
-                    newer = place.with_name(f"{place.stem}.{day}{place.suffix}")
+                if recorded.get(name) != new:
+                    newer = path.with_name(f"{path.stem}.{day}{path.suffix}")
                     _write(newer, content)
                     beside.append(newer.relative_to(folder).as_posix())
             known[name] = new
         note = {"version": version("saga-lab"), "date": day, "files": known}
         write_atomically(folder / NOTE, json.dumps(note, indent=1))
     except OSError as error:
-        raise StorageTrouble(
+        raise StorageError(
             f"The course can't be written to {folder}: {error.strerror}.", next_step="choose another folder"
         ) from error
     return CourseCopy(folder, tuple(written), tuple(kept), tuple(beside))
@@ -103,7 +103,7 @@ def course() -> Iterator[tuple[str, bytes]]:
     for name in notebooks:
         yield name, without_outputs((TREE / name).read_text(encoding="utf-8")).encode()
     for name in sorted(_linked(notebooks) - set(notebooks)):
-        content = _place(name).read_bytes()
+        content = _installed_path(name).read_bytes()
         yield name, without_dead_links(name, content.decode()).encode() if name.endswith(".md") else content
 
 
@@ -140,7 +140,7 @@ def _linked(start: Iterable[str]) -> set[str]:
     found, waiting = set(start), list(start)
     while waiting:
         name = waiting.pop()
-        for target in LINK.findall(_place(name).read_text(encoding="utf-8")):
+        for target in LINK.findall(_installed_path(name).read_text(encoding="utf-8")):
             for file in _files(PurePosixPath(name).parent, target):
                 if file not in found:
                     found.add(file)
@@ -160,13 +160,13 @@ def _files(folder: PurePosixPath, target: str) -> list[str]:
         else:
             parts.append(part)
     name = "/".join(parts)
-    place = _place(name)
-    if place.is_dir():
-        return [f"{name}/{file.name}" for file in sorted(place.iterdir()) if file.is_file()]
-    return [name] if place.is_file() else []
+    path = _installed_path(name)
+    if path.is_dir():
+        return [f"{name}/{file.name}" for file in sorted(path.iterdir()) if file.is_file()]
+    return [name] if path.is_file() else []
 
 
-def _place(name: str) -> Path:
+def _installed_path(name: str) -> Path:
     """Return the path of a repository file in this installation."""
     for folder, package in PACKAGES.items():
         if name == folder or name.startswith(f"{folder}/"):
@@ -176,7 +176,7 @@ def _place(name: str) -> Path:
     return TREE / name
 
 
-def _noted(folder: Path) -> dict[str, str]:
+def _recorded_files(folder: Path) -> dict[str, str]:
     try:
         return dict(json.loads((folder / NOTE).read_text(encoding="utf-8"))["files"])
     except (OSError, ValueError, LookupError, TypeError):
@@ -187,6 +187,6 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _write(place: Path, content: bytes) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(content)
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)

@@ -38,7 +38,7 @@ class Story:
     events: list[tuple[str, str]] = field(default_factory=list)
 
 
-def orders_of_the_show() -> list[StreamOrder]:
+def demo_orders() -> list[StreamOrder]:
     """Return the orders that the demo places: one for each possible outcome."""
     return load_stream(DATASETS / "streams" / "first-orders.csv")
 
@@ -79,11 +79,11 @@ def follow(where: Endpoints, order_id: str, timeout: float = 30) -> dict[str, An
     """
     url = f"{where.client('order')}/orders/{order_id}"
 
-    def ended() -> dict[str, Any] | None:
+    def final_order() -> dict[str, Any] | None:
         order: dict[str, Any] = http.get(url, timeout=5).json()
         return order if order["status"] in TERMINAL else None
 
-    order = wait_until(ended, timeout)
+    order = wait_until(final_order, timeout)
     if not isinstance(order, dict):
         status = http.get(url, timeout=5).json()["status"]
         raise DemoFailed(
@@ -93,7 +93,7 @@ def follow(where: Endpoints, order_id: str, timeout: float = 30) -> dict[str, An
     return order
 
 
-def tell(where: Endpoints, order: dict[str, Any]) -> Story:
+def read_story(where: Endpoints, order: dict[str, Any]) -> Story:
     """Collect the history and the records of an order."""
     order_id = order["order_id"]
     answer = http.get(f"{where.client('order')}/orders/{order_id}/history", timeout=5)
@@ -113,7 +113,7 @@ def _events(where: Endpoints, order_id: str, timeout: float = 5) -> list[tuple[s
     return found
 
 
-def show(where: Endpoints, watch: Callable[[StreamOrder, Story], None]) -> None:
+def show(where: Endpoints, on_story: Callable[[StreamOrder, Story], None]) -> None:
     """Place every order of the demo, wait for its final status, and compare it with the data set's expectation.
 
     Raises
@@ -121,13 +121,13 @@ def show(where: Endpoints, watch: Callable[[StreamOrder, Story], None]) -> None:
     DemoFailed
         The outcome of an order differs from the expectation.
     """
-    for expected in orders_of_the_show():
+    for expected in demo_orders():
         order = follow(where, place(where, expected)["order_id"])
-        watch(expected, tell(where, order))
-        seen = (order["status"], order["failure_reason"] or "")
-        if seen != (expected.expected_status, expected.expected_reason or ""):
+        on_story(expected, read_story(where, order))
+        outcome = (order["status"], order["failure_reason"] or "")
+        if outcome != (expected.expected_status, expected.expected_reason or ""):
             raise DemoFailed(
-                f"Order {order['order_id']} ended as {seen}, but the data set expects "
+                f"Order {order['order_id']} ended as {outcome}, but the data set expects "
                 f"{(expected.expected_status, expected.expected_reason)}.",
                 next_step="run `lab reset` to restore stock and balances, then run `lab demo` again",
             )

@@ -48,9 +48,9 @@ def examine(paths: LabPaths, services: tuple[ServiceEntry, ...], wanted_mode: st
     checks: list[tuple[str, Callable[[], Finding]]] = [("Python", _python)]
     findings = []
     try:
-        choice = _mode_of(paths, wanted_mode)
+        choice = _backend_choice(paths, wanted_mode)
         findings.append(Finding("mode", "ok", str(choice)))
-        checks += _of_containers() if choice.mode == "containers" else _of_processes(paths)
+        checks += _container_checks() if choice.mode == "containers" else _process_checks(paths)
     except LabError as error:
         findings.append(Finding("mode", "problem", error.problem, error.next_step))
     checks += [
@@ -66,26 +66,26 @@ def examine(paths: LabPaths, services: tuple[ServiceEntry, ...], wanted_mode: st
     return findings
 
 
-def _mode_of(paths: LabPaths, wanted: str | None) -> ModeChoice:
+def _backend_choice(paths: LabPaths, wanted: str | None) -> ModeChoice:
     state = StateStore(paths).read()
     if state.phase != "stopped":
         return ModeChoice(checked_mode(state.mode), "the running lab uses it")
     return choose_mode(wanted)
 
 
-def _of_processes(paths: LabPaths) -> list[tuple[str, Callable[[], Finding]]]:
+def _process_checks(paths: LabPaths) -> list[tuple[str, Callable[[], Finding]]]:
     return [
         ("Java", _java),
         ("PostgreSQL", lambda: _postgres(paths)),
         ("gateway", lambda: _gateway(paths)),
-        ("observability", lambda: _watching(paths)),
+        ("observability", lambda: _observability(paths)),
         ("memory", _memory),
         ("cache", lambda: _cache(paths)),
         ("leftovers", lambda: _leftovers(paths)),
     ]
 
 
-def _of_containers() -> list[tuple[str, Callable[[], Finding]]]:
+def _container_checks() -> list[tuple[str, Callable[[], Finding]]]:
     # Docker's client takes a while to import, so it is imported only where it is needed.
     from labstack.backends.docker import checks
 
@@ -116,9 +116,15 @@ def _java() -> Finding:
 
 def _postgres(paths: LabPaths) -> Finding:
     folder = programs()
-    who = for_postgres(folder / "postgres", paths.state / "data")
-    how = "in a separate user namespace" if who.prefix else f"as user {who.user}" if who.user else "as your user"
-    return Finding("PostgreSQL", "ok", f"{folder}, runs {how}")
+    account = for_postgres(folder / "postgres", paths.state / "data")
+    user_description = (
+        "in a separate user namespace"
+        if account.prefix
+        else f"as user {account.user}"
+        if account.user
+        else "as your user"
+    )
+    return Finding("PostgreSQL", "ok", f"{folder}, runs {user_description}")
 
 
 def _gateway(paths: LabPaths) -> Finding:
@@ -126,12 +132,12 @@ def _gateway(paths: LabPaths) -> Finding:
     return Finding("gateway", "ok", f"Envoy ({envoy}), configured by {NAMES[choose_control_plane('local', paths)]}")
 
 
-def _watching(paths: LabPaths) -> Finding:
+def _observability(paths: LabPaths) -> Finding:
     if not is_observed():
         return Finding("observability", "ok", "off: set by LAB_OBSERVABILITY")
-    there = choose_observers("local", paths)
-    wanted = [name for name in NAMES_OF_OBSERVERS if name not in there]
-    seen = f"installed: {', '.join(there) or 'none'}; not installed: {', '.join(wanted) or 'none'}"
+    installed = choose_observers("local", paths)
+    wanted = [name for name in NAMES_OF_OBSERVERS if name not in installed]
+    seen = f"installed: {', '.join(installed) or 'none'}; not installed: {', '.join(wanted) or 'none'}"
     # The only install source of Grafana is its image, and the notebooks draw its dashboards themselves.
     if needed := [name for name in wanted if name != "grafana"]:
         advice = f"for metrics and traces, run {' and '.join(f'`lab install {name}`' for name in needed)}"
@@ -205,9 +211,9 @@ def _datasets() -> Finding:
 
 def _leftovers(paths: LabPaths) -> Finding:
     state = StateStore(paths).read()
-    strays = leftovers(state)
-    if strays:
-        seen = f"{len(strays)} processes that are not in the lab's state, such as pid {strays[0].pid}"
+    found = leftovers(state)
+    if found:
+        seen = f"{len(found)} processes that are not in the lab's state, such as pid {found[0].pid}"
         return Finding("leftovers", "warning", seen, "run `lab up` or `lab down` to stop them")
     if state.phase == "starting" and not (state.keeper and state.keeper.process()):
         seen = "an earlier start was interrupted"

@@ -42,14 +42,14 @@ def join_observers(lab: Lab, progress: Progress) -> list[str]:
         state = store.read()
         if not state.observed or state.mode != "local":
             return []
-        there = observers.choose_observers(state.mode, lab.paths)
+        available = observers.choose_observers(state.mode, lab.paths)
         # A lab that was started by an older version has no ports for them.
-        arrived = [name for name in there if name not in state.observers and name in state.ports]
-        if not arrived:
+        new_observers = [name for name in available if name not in state.observers and name in state.ports]
+        if not new_observers:
             return []
-        state.observers = [name for name in observers.NAMES if name in {*state.observers, *arrived}]
+        state.observers = [name for name in observers.NAMES if name in {*state.observers, *new_observers}]
         store.write(state)
-        return [name for name in arrived if _join(lab, name, progress)]
+        return [name for name in new_observers if _join(lab, name, progress)]
 
 
 def _join(lab: Lab, name: str, progress: Progress) -> bool:
@@ -58,16 +58,16 @@ def _join(lab: Lab, name: str, progress: Progress) -> bool:
         with progress.stage(name):
             backend.launch(name)
             backend.await_ready(name)
-        backend.introduce(name)
+        backend.prepare_for_observer(name)
         if name == Jaeger.name:
-            _trace_at_the_gateway(lab)
+            _enable_gateway_tracing(lab)
     except LabError as error:
-        progress.say(f"the lab runs without {name}: {error.problem}")
+        progress.report(f"the lab runs without {name}: {error.problem}")
         return False
     return True
 
 
-def _trace_at_the_gateway(lab: Lab) -> None:
+def _enable_gateway_tracing(lab: Lab) -> None:
     """Make the gateway trace every request from now on."""
     backend = lab.backend
     if ControlPlane.name in backend.components():

@@ -12,10 +12,10 @@ from labstack.clients.envoy_admin import EnvoyAdmin
 from labstack.errors import LabError, NotRunning
 from labstack.gateway import describe
 from labstack.gateway.access_log import parse_lines
-from labstack.gateway.addresses import placed, service_entries
+from labstack.gateway.addresses import adapted, service_entries
 from labstack.gateway.choice import NAMES
 from labstack.gateway.listening import require_free_ports
-from labstack.gateway.steering import ByIstiod, ByTranslator, Steering
+from labstack.gateway.steering import IstiodSteering, Steering, TranslatorSteering
 from labstack.gateway.store import MeshStore, dump, key, merged, own_configuration
 from labstack.istio.check import require_valid
 from labstack.istio.documents import Document, Problem, load, read
@@ -101,15 +101,15 @@ class Mesh:
             after = merged(before, new)
             self._put(after, before)
             self._store.write(after)
-        had = {key(document): document.data for document in before}
-        changes = {f"{one.kind}/{one.name}": _change(one, had.get(key(one))) for one in new}
+        previous = {key(document): document.data for document in before}
+        changes = {f"{one.kind}/{one.name}": _change(one, previous.get(key(one))) for one in new}
         return Applied(changes, warnings, self.control_plane)
 
     def reset(self) -> None:
         """Restore the lab's own configuration, as it is at the start of the course."""
         with self._lab.changing():
             self._put(own_configuration(), self._store.read())
-            self._store.forget()
+            self._store.delete()
 
     def refresh(self) -> None:
         """Update the gateway after services were added or removed, if it and its control plane are running."""
@@ -125,21 +125,23 @@ class Mesh:
                 next_step=f"run `lab start {missing[0]}`",
             )
         addresses = self._lab.backend.addresses()
-        new, had = placed(after, addresses), placed(before, addresses)
-        require_free_ports(new, had, bound_here=bool(addresses.bind))
+        new, previous = adapted(after, addresses), adapted(before, addresses)
+        require_free_ports(new, previous, bound_here=bool(addresses.bind))
         steering = self._steering()
-        steering.judge(new)
+        steering.validate(new)
         snapshot = self._admin().configuration()
-        steering.put(new, had)
-        describe.keep(self._lab.paths, snapshot)
+        steering.put(new, previous)
+        describe.save(self._lab.paths, snapshot)
 
     def _steering(self) -> Steering:
         backend = self._lab.backend
         if istiod := self._istiod():
-            return ByIstiod(istiod.place, lambda: backend.log(istiod.name, LOG_LINES), self._admin())
+            return IstiodSteering(
+                istiod.write_configuration, lambda: backend.log(istiod.name, LOG_LINES), self._admin()
+            )
         envoy = backend.component(Gateway.name)
         assert isinstance(envoy, Gateway)
-        return ByTranslator(envoy.files, self._admin())
+        return TranslatorSteering(envoy.files, self._admin())
 
     def _istiod(self) -> ControlPlane | None:
         backend = self._lab.backend
@@ -181,8 +183,8 @@ class Mesh:
             return dump(documents)
         wanted = [one for one in documents if name.lower() in (one.name, f"{one.kind}/{one.name}".lower())]
         if not wanted:
-            there = ", ".join(f"{one.kind}/{one.name}" for one in documents)
-            raise LabError(f"There is no active resource {name!r}.", next_step=f"use one of {there}")
+            known_names = ", ".join(f"{one.kind}/{one.name}" for one in documents)
+            raise LabError(f"There is no active resource {name!r}.", next_step=f"use one of {known_names}")
         return dump(wanted)
 
     def routes(self) -> list[describe.Route]:
@@ -194,7 +196,7 @@ class Mesh:
 
         The diff covers clusters, endpoints, listeners and routes. It is empty if nothing changed.
         """
-        return describe.difference(describe.kept(self._lab.paths), self._admin().configuration())
+        return describe.difference(describe.saved(self._lab.paths), self._admin().configuration())
 
     def configuration(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Return Envoy's configuration: clusters, endpoints, listeners and routes, each by name."""
@@ -210,8 +212,8 @@ class Mesh:
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{one.kind}/{one.name}" for one in self._store.read())
-        own = "the lab's own configuration" if self._store.is_own else "changed by `apply`"
-        return f"Mesh configured by {self.control_plane}, {own}: {kinds}"
+        defined = "the lab's own configuration" if self._store.is_own else "changed by `apply`"
+        return f"Mesh configured by {self.control_plane}, {defined}: {kinds}"
 
 
 def _change(document: Document, before: dict[str, Any] | None) -> str:

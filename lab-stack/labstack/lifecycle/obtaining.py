@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from labstack.backends.processes import process
 from labstack.config.paths import LabPaths, write_atomically
-from labstack.errors import StorageTrouble
+from labstack.errors import StorageError
 from labstack.observability import observers
 from labstack.state import StateStore
 from labstack.waiting import wait_until
@@ -27,13 +27,13 @@ from labstack.waiting import wait_until
 if TYPE_CHECKING:
     from labstack.lab import Lab
 
-AGAIN_AFTER = 3600.0
+RETRY_AFTER = 3600.0
 """Seconds after a failed download before the lab retries it automatically."""
 
-NOTE_EVERY = 0.3
+NOTE_INTERVAL = 0.3
 """Seconds between two writes of a download's progress."""
 
-LOOK_EVERY = 1.0
+POLL_INTERVAL = 1.0
 """Seconds between two polls of a download while a notebook waits for it."""
 
 Stage = Literal["waiting", "fetching", "there", "failed"]
@@ -65,14 +65,14 @@ class Step:
 
 def missing(lab: Lab) -> list[str]:
     """Return the optional programs that the lab does not have, in download order."""
-    from labstack.gateway.choice import istiod_is_welcome
+    from labstack.gateway.choice import istiod_is_allowed
     from labstack.install import find_program
 
     state = StateStore(lab.paths).read()
     if state.mode != "local":
         return []
     wanted = [*observers.NAMES] if state.observed else []
-    if state.control_plane != "istiod" and istiod_is_welcome():
+    if state.control_plane != "istiod" and istiod_is_allowed():
         wanted.append("istiod")
     return [name for name in wanted if not find_program(name, lab.paths)]
 
@@ -82,22 +82,22 @@ def start(lab: Lab) -> None:
 
     A download that failed within the last hour is not retried yet.
     """
-    if observers.may_be_fetched() and (lacking := missing(lab)):
-        _begin(lab, lacking)
+    if observers.downloads_allowed() and (missing_names := missing(lab)):
+        _begin(lab, missing_names)
 
 
-def is_at_work(lab: Lab) -> bool:
+def is_running(lab: Lab) -> bool:
     """Return whether the download process runs."""
     from labstack.backends.processes import process
 
-    return bool(process.strays(StateStore(lab.paths).lab_id, process.OBTAINING))
+    return bool(process.lab_processes(StateStore(lab.paths).lab_id, process.OBTAINING))
 
 
 def steps(paths: LabPaths) -> dict[str, Step]:
     """Return the progress of each download by program; empty if no program was ever missing."""
     try:
-        noted = json.loads(_file(paths).read_text(encoding="utf-8"))
-        return {name: Step(**step) for name, step in noted.items()}
+        recorded = json.loads(_file(paths).read_text(encoding="utf-8"))
+        return {name: Step(**step) for name, step in recorded.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
@@ -108,19 +108,19 @@ class Absent:
 
     Attributes
     ----------
-    coming : dict of str to str
+    downloading : dict of str to str
         Progress of each current download by program.
     failed : tuple of str
         The programs whose download failed.
     """
 
-    coming: dict[str, str] = field(default_factory=dict)
+    downloading: dict[str, str] = field(default_factory=dict)
     failed: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return the missing programs as lines of text."""
-        waiting = [name for name, how in self.coming.items() if not how]
-        lines = [f"{name} is being downloaded: {how}" for name, how in self.coming.items() if how]
+        waiting = [name for name, progress in self.downloading.items() if not progress]
+        lines = [f"{name} is being downloaded: {progress}" for name, progress in self.downloading.items() if progress]
         if waiting:
             lines.append(f"{', '.join(waiting)}: will be downloaded in the background")
         if self.failed:
@@ -133,17 +133,21 @@ class Absent:
 
 def absent(lab: Lab) -> Absent:
     """Return the optional programs that the lab does not have. Return at once if no program was ever missing."""
-    noted = {name: step for name, step in steps(lab.paths).items() if step.stage != "there"}
-    if not noted:
+    recorded = {name: step for name, step in steps(lab.paths).items() if step.stage != "there"}
+    if not recorded:
         return Absent()
     # The search for the process takes a tenth of a second, so skip it once every download is settled.
-    at_work = any(not step.is_settled for step in noted.values()) and is_at_work(lab)
-    lacking = missing(lab)
-    coming = {name: step.note for name, step in noted.items() if name in lacking and at_work and not step.is_settled}
-    return Absent(coming, tuple(name for name in noted if name in lacking and name not in coming))
+    is_downloading = any(not step.is_settled for step in recorded.values()) and is_running(lab)
+    missing_names = missing(lab)
+    downloading = {
+        name: step.note
+        for name, step in recorded.items()
+        if name in missing_names and is_downloading and not step.is_settled
+    }
+    return Absent(downloading, tuple(name for name in recorded if name in missing_names and name not in downloading))
 
 
-def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeout: float = 300.0) -> dict[str, str]:
+def wait_for(lab: Lab, names: Sequence[str], report: Callable[[str], None], timeout: float = 300.0) -> dict[str, str]:
     """Wait until each program is installed or its download has failed.
 
     A missing download is started, unless it failed within the last hour.
@@ -154,7 +158,7 @@ def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeou
         The running lab, which the programs join.
     names : sequence of str
         Names of the programs.
-    tell : callable
+    report : callable
         Called with a description of the progress whenever it changes.
     timeout : float
         Seconds.
@@ -164,30 +168,30 @@ def wait_for(lab: Lab, names: Sequence[str], tell: Callable[[str], None], timeou
     dict of str to str
         The reason why a program is missing, by program; empty if all are installed.
     """
-    lacking = missing(lab)
-    wanted = [name for name in names if name in lacking]
+    missing_names = missing(lab)
+    wanted = [name for name in names if name in missing_names]
     if not wanted:
         return {}
-    if not observers.may_be_fetched():
+    if not observers.downloads_allowed():
         return dict.fromkeys(wanted, "LAB_OBSERVABILITY disables downloads")
     _begin(lab, wanted)
-    told = ""
+    last_text = ""
 
     def is_settled() -> bool:
-        nonlocal told
+        nonlocal last_text
         now = steps(lab.paths)
         text = "; ".join(f"{name}: {now[name].note or now[name].stage}" for name in wanted if name in now)
-        if text != told:
-            tell(text)
-        told = text
-        return all(now[name].is_settled for name in wanted if name in now) or not is_at_work(lab)
+        if text != last_text:
+            report(text)
+        last_text = text
+        return all(now[name].is_settled for name in wanted if name in now) or not is_running(lab)
 
-    wait_until(is_settled, timeout, interval=LOOK_EVERY)
-    now, still = steps(lab.paths), missing(lab)
-    return {name: _why_not(now.get(name)) for name in wanted if name in still}
+    wait_until(is_settled, timeout, interval=POLL_INTERVAL)
+    now, still_missing = steps(lab.paths), missing(lab)
+    return {name: _reason(now.get(name)) for name in wanted if name in still_missing}
 
 
-def _why_not(step: Step | None) -> str:
+def _reason(step: Step | None) -> str:
     if step is None:
         return "its download has not started"
     if step.is_settled:
@@ -195,13 +199,13 @@ def _why_not(step: Step | None) -> str:
     return f"its download is still running ({step.note or step.stage}), and it then joins the lab by itself"
 
 
-def forget(lab: Lab) -> None:
+def delete_progress(lab: Lab) -> None:
     """Delete the progress file, so that the next start retries every download."""
     _file(lab.paths).unlink(missing_ok=True)
 
 
-def _failed_lately(step: Step | None) -> bool:
-    return step is not None and step.stage == "failed" and time.time() - step.at < AGAIN_AFTER
+def _failed_recently(step: Step | None) -> bool:
+    return step is not None and step.stage == "failed" and time.time() - step.at < RETRY_AFTER
 
 
 def _file(paths: LabPaths) -> Path:
@@ -210,9 +214,9 @@ def _file(paths: LabPaths) -> Path:
 
 def note(paths: LabPaths, changes: dict[str, Step]) -> None:
     """Update the progress of some downloads. If the disk is full, only the update is lost."""
-    with contextlib.suppress(StorageTrouble, OSError), _lock(paths):
-        noted = {**steps(paths), **changes}
-        write_atomically(_file(paths), json.dumps({name: asdict(step) for name, step in noted.items()}))
+    with contextlib.suppress(StorageError, OSError), _lock(paths):
+        recorded = {**steps(paths), **changes}
+        write_atomically(_file(paths), json.dumps({name: asdict(step) for name, step in recorded.items()}))
 
 
 def _lock(paths: LabPaths) -> FileLock:
@@ -224,8 +228,8 @@ def _begin(lab: Lab, names: Sequence[str]) -> None:
     """Start the process for the programs whose download has not failed lately, unless the process runs already."""
     with _lock(lab.paths):
         before = steps(lab.paths)
-        wanted = [name for name in names if not _failed_lately(before.get(name))]
-        if wanted and not is_at_work(lab):
+        wanted = [name for name in names if not _failed_recently(before.get(name))]
+        if wanted and not is_running(lab):
             note(lab.paths, {name: Step("waiting", at=time.time()) for name in wanted})
             _spawn(lab, wanted)
 

@@ -19,18 +19,18 @@ import httpx
 import psycopg
 
 from labstack.backends.base import Endpoints
-from labstack.clients import broker, canary, http, practice
-from labstack.clients.course_start import bring_back
+from labstack.clients import broker, http, practice, probe_event
+from labstack.clients.course_start import restore_tables
 from labstack.clients.relay import Relay
-from labstack.errors import CanaryLost, LabError
+from labstack.errors import LabError, ProbeEventLost
 from labstack.waiting import wait_until
 
-IDLERS = """
+TERMINATE_IDLE_SESSIONS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND state_change < now() - interval '2 s'
 """
 
-PATIENCE = 30
+PROBE_TIMEOUT = 30
 """Seconds until a missing probe event makes the reset renew its connector. It takes one or two; ten on a busy host."""
 
 TRIES = 5
@@ -47,28 +47,30 @@ def reset_data(where: Endpoints, services: list[str]) -> None:
     """
     with ThreadPoolExecutor(len(services)) as pool:
         try:
-            list(pool.map(lambda s: _manage(where.services[s], "pause"), services))
+            list(pool.map(lambda s: _command_consumer(where.services[s], "pause"), services))
             topics = [f"{service}.{kind}" for service in services for kind in ("events", "dlq")]
             start = broker.end_offsets(where.kafka, broker.partitions(where.kafka, topics))
 
-            def bring_back_and_watch(timeout: float) -> canary.Flight:
-                flight = canary.Flight({key: offset for key, offset in start.items() if key[0].endswith(".events")})
-                laid = pool.map(lambda s: (f"{s}.events", _bring_back(where.databases[s], s)), services)
-                flight.ids = dict(laid)
-                canary.watch(where.kafka, flight, timeout)
-                return flight
+            def restore_and_wait(timeout: float) -> probe_event.SentProbeEvents:
+                sent = probe_event.SentProbeEvents(
+                    {key: offset for key, offset in start.items() if key[0].endswith(".events")}
+                )
+                inserted = pool.map(lambda s: (f"{s}.events", _restore(where.databases[s], s)), services)
+                sent.ids = dict(inserted)
+                probe_event.wait_for_arrival(where.kafka, sent, timeout)
+                return sent
 
             try:
-                flight = bring_back_and_watch(PATIENCE)
-            except CanaryLost as lost:
-                Relay(where.connect).begin_anew(lost.services, where.databases)
-                flight = bring_back_and_watch(2 * PATIENCE)
-            cut = {**start, **{key: offset + 1 for key, offset in flight.seen.items()}}
-            list(pool.map(lambda s: _move_group(where.kafka, s, flight.seen), services))
-            broker.delete_records(where.kafka, cut)
+                sent = restore_and_wait(PROBE_TIMEOUT)
+            except ProbeEventLost as lost:
+                Relay(where.connect).renew_all(lost.services, where.databases)
+                sent = restore_and_wait(2 * PROBE_TIMEOUT)
+            delete_before = {**start, **{key: offset + 1 for key, offset in sent.seen.items()}}
+            list(pool.map(lambda s: _move_group(where.kafka, s, sent.seen), services))
+            broker.delete_records(where.kafka, delete_before)
             practice.delete_all(where.kafka)
         finally:
-            list(pool.map(lambda s: _manage(where.services[s], "resume"), services))
+            list(pool.map(lambda s: _command_consumer(where.services[s], "resume"), services))
         list(pool.map(lambda s: _await_consumer(where.services[s]), services))
 
 
@@ -81,10 +83,10 @@ def resume_consumers(where: Endpoints) -> None:
         A service does not answer.
     """
     for url in where.services.values():
-        _manage(url, "resume")
+        _command_consumer(url, "resume")
 
 
-def _manage(url: str, verb: str) -> None:
+def _command_consumer(url: str, verb: str) -> None:
     try:
         answer = http.request("POST", f"{url}/manage/consumer/{verb}", timeout=15)
         answer.raise_for_status()
@@ -96,40 +98,40 @@ def _manage(url: str, verb: str) -> None:
 
 
 def _await_consumer(url: str) -> None:
-    def reads() -> bool:
+    def has_partitions() -> bool:
         return bool(http.get(f"{url}/manage/consumer", timeout=5).json()["assigned"])
 
-    if not wait_until(reads, 15):
+    if not wait_until(has_partitions, 15):
         raise LabError(f"The consumer of {url} did not rejoin its group.", next_step="run `lab reset` again")
 
 
-def _bring_back(database_url: str, service: str) -> set[str]:
-    canaries = canary.new_canaries()
-    for left in range(TRIES - 1, -1, -1):
+def _restore(database_url: str, service: str) -> set[str]:
+    probe_events = probe_event.new_probe_events()
+    for tries_left in range(TRIES - 1, -1, -1):
         try:
             with psycopg.connect(database_url, connect_timeout=10) as connection:
                 connection.execute("SET LOCAL lock_timeout = '5s'")
-                bring_back(connection)
-                canary.lay(connection, service, canaries)
+                restore_tables(connection)
+                probe_event.insert(connection, service, probe_events)
                 break
         except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable) as error:
             # A transaction that reads several tables can block or deadlock the truncation of all tables.
-            if not left:
+            if not tries_left:
                 raise
             if isinstance(error, psycopg.errors.LockNotAvailable):
-                _end_idlers(database_url)
-    return {event_id for event_id, _ in canaries}
+                _terminate_idle_sessions(database_url)
+    return {event_id for event_id, _ in probe_events}
 
 
-def _end_idlers(database_url: str) -> None:
+def _terminate_idle_sessions(database_url: str) -> None:
     """Terminate sessions with an idle transaction: an interrupted lesson would hold its locks forever."""
     with psycopg.connect(database_url, autocommit=True, connect_timeout=10) as connection:
-        connection.execute(IDLERS)
+        connection.execute(TERMINATE_IDLE_SESSIONS)
 
 
 def _move_group(kafka: str, group: str, seen: dict[tuple[str, int], int]) -> None:
     """Commit the group's offsets past the probe events, in every topic that it has read."""
-    read = {topic for topic, _ in broker.committed_offsets(kafka, group)}
-    offsets = {key: offset + 1 for key, offset in seen.items() if key[0] in read}
+    topics = {topic for topic, _ in broker.committed_offsets(kafka, group)}
+    offsets = {key: offset + 1 for key, offset in seen.items() if key[0] in topics}
     if offsets:
         broker.commit_offsets(kafka, group, offsets)

@@ -8,12 +8,12 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 from labstack.backends import connect_watcher
 from labstack.backends.base import Backend
-from labstack.clients import broker, canary
-from labstack.clients.course_start import keep_course_start
+from labstack.clients import broker, probe_event
+from labstack.clients.course_start import save_baseline_data
 from labstack.clients.relay import Relay, connector_name, database_is_prepared
-from labstack.clients.replication import put_back
+from labstack.clients.replication import restore_publication
 from labstack.config.services import ServiceEntry, load_topics
-from labstack.errors import CanaryLost, LabError, RelayFailed
+from labstack.errors import LabError, ProbeEventLost, RelayFailed
 from labstack.lifecycle.reset import resume_consumers
 from labstack.progress import Progress
 from labstack.waiting import wait_until
@@ -55,16 +55,16 @@ class Start:
         LabError
             The first failure of a required component.
         """
-        with ThreadPoolExecutor(3) as watching:
+        with ThreadPoolExecutor(3) as observer_pool:
             for name in self.backend.observers():
-                watching.submit(self._observer, name)
+                observer_pool.submit(self._observer, name)
             try:
-                self._start_what_is_needed()
+                self._start_required()
             except BaseException:
                 self._failed.set()
                 raise
 
-    def _start_what_is_needed(self) -> None:
+    def _start_required(self) -> None:
         services = self.services
         jobs: list[Future[None]] = []
         with ThreadPoolExecutor(24) as pool:
@@ -83,22 +83,22 @@ class Start:
             except BaseException:
                 self._failed.set()
                 raise
-        fresh = [keep_course_start(url) for url in self.backend.endpoints().databases.values()]
+        is_new = [save_baseline_data(url) for url in self.backend.endpoints().databases.values()]
         with self.progress.stage("a probe event through outbox, Debezium and Kafka to each service"):
-            self._canary(clean=all(fresh))
+            self._send_probe_event(clean=all(is_new))
 
     def _raise_first(self, done: set[Future[None]]) -> None:
         errors = [error for job in done if (error := job.exception())]
-        for error in sorted(errors, key=lambda e: isinstance(e, _GivenUp)):
+        for error in sorted(errors, key=lambda e: isinstance(e, _Cancelled)):
             raise error
 
-    def _check(self) -> None:
+    def _raise_if_cancelled(self) -> None:
         if self._failed.is_set():
-            raise _GivenUp("Another component failed.")
+            raise _Cancelled("Another component failed.")
 
     def _wait_for(self, *names: str) -> None:
         for name in names:
-            wait_until(self._reachable[name].is_set, 120, meanwhile=self._check)
+            wait_until(self._reachable[name].is_set, 120, meanwhile=self._raise_if_cancelled)
 
     def _component(self, name: str) -> None:
         label = name
@@ -110,15 +110,17 @@ class Start:
                 self._wait_for(*(service.name for service in self.services))
             with self.progress.stage(label):
                 self.backend.launch(name)
-                self.backend.await_ready(name, self._check)
+                self.backend.await_ready(name, self._raise_if_cancelled)
             if remark := self.backend.component(name).remark:
-                self.progress.say(remark)
+                self.progress.report(remark)
             if name == "kafka":
-                broker.make_topics(self.backend.endpoints().kafka, load_topics(self.services))
+                broker.create_topics(self.backend.endpoints().kafka, load_topics(self.services))
                 self._reachable["topics"].set()
             if self.renew_slots and name in {service.database for service in self.services}:
                 endpoints = self.backend.endpoints().databases
-                put_back(next(endpoints[service.name] for service in self.services if service.database == name))
+                restore_publication(
+                    next(endpoints[service.name] for service in self.services if service.database == name)
+                )
             self._reachable[name].set()
         except BaseException:
             self._failed.set()
@@ -126,17 +128,17 @@ class Start:
 
     def _observer(self, name: str) -> None:
         """Start an observer. If that fails, the lab runs without it."""
-        with contextlib.suppress(_GivenUp):
+        with contextlib.suppress(_Cancelled):
             # No component depends on it, so it starts late and does not delay the probe events.
             self._wait_for(*(service.name for service in self.services))
             try:
                 with self.progress.stage(name):
                     self.backend.launch(name)
-                    self.backend.await_ready(name, self._check)
-            except _GivenUp:
+                    self.backend.await_ready(name, self._raise_if_cancelled)
+            except _Cancelled:
                 self.backend.stop(name)
             except LabError as error:
-                self.progress.say(f"the lab runs without {name}: {error.problem}")
+                self.progress.report(f"the lab runs without {name}: {error.problem}")
 
     def _connector(self, service: ServiceEntry) -> None:
         try:
@@ -144,45 +146,45 @@ class Start:
             with self.progress.stage(f"{connector_name(service.name)} connector"):
                 url = self.backend.endpoints().databases[service.name]
                 # Each probe costs PostgreSQL a new process.
-                wait_until(lambda: database_is_prepared(url), 60, interval=0.1, meanwhile=self._check)
+                wait_until(lambda: database_is_prepared(url), 60, interval=0.1, meanwhile=self._raise_if_cancelled)
                 relay = Relay(self.backend.endpoints().connect)
-                relay.register(service.name, self.backend.database_for_connect(service.name), self._check)
+                relay.register(service.name, self.backend.database_for_connect(service.name), self._raise_if_cancelled)
                 if self.renew_slots:
-                    self._mend(relay, service.name, url)
-                relay.await_task(service.name, url, self._check)
-                relay.correct_position(service.name, url, self._check)
+                    self._repair_connector(relay, service.name, url)
+                relay.await_task(service.name, url, self._raise_if_cancelled)
+                relay.correct_position(service.name, url, self._raise_if_cancelled)
         except BaseException:
             self._failed.set()
             raise
 
-    def _mend(self, relay: Relay, service: str, url: str) -> None:
+    def _repair_connector(self, relay: Relay, service: str, url: str) -> None:
         """Repair a connector, with a new slot if necessary.
 
         A conflict between the stored offset and the slot shows only when the connector runs, so wait for its task.
         """
-        if not relay.is_lost(service, url):
+        if not relay.needs_renewal(service, url):
             with contextlib.suppress(RelayFailed):
-                relay.await_task(service, url, self._check, timeout=30)
+                relay.await_task(service, url, self._raise_if_cancelled, timeout=30)
                 return
-        relay.renew(service, url, self._check)
+        relay.renew(service, url, self._raise_if_cancelled)
 
-    def _canary(self, *, clean: bool) -> None:
+    def _send_probe_event(self, *, clean: bool) -> None:
         where = self.backend.endpoints()
         resume_consumers(where)
-        flight = canary.let_go(where.kafka, where.databases)
+        sent = probe_event.send(where.kafka, where.databases)
         try:
-            canary.watch(where.kafka, flight, 40)
-        except CanaryLost as lost:
+            probe_event.wait_for_arrival(where.kafka, sent, 40)
+        except ProbeEventLost as lost:
             if not self.renew_slots:
                 raise
-            Relay(where.connect).begin_anew(lost.services, where.databases)
-            flight = canary.let_go(where.kafka, where.databases)
-            canary.watch(where.kafka, flight, 40)
-        canary.wait_for_services(where.kafka, flight, where.services, 30)
+            Relay(where.connect).renew_all(lost.services, where.databases)
+            sent = probe_event.send(where.kafka, where.databases)
+            probe_event.wait_for_arrival(where.kafka, sent, 40)
+        probe_event.wait_for_services(where.kafka, sent, where.services, 30)
         if clean:
             # A new lab starts with empty topics.
-            broker.delete_records(where.kafka, {key: offset + 1 for key, offset in flight.seen.items()})
+            broker.delete_records(where.kafka, {key: offset + 1 for key, offset in sent.seen.items()})
 
 
-class _GivenUp(LabError):
+class _Cancelled(LabError):
     """A component stopped waiting because another one failed."""

@@ -19,7 +19,7 @@ from labstack.waiting import wait_until
 
 State = Literal["ready", "starting", "degraded", "stopped"]
 
-MUCH_LOG = 16 * 1024 * 1024
+RETAINED_LIMIT = 16 * 1024 * 1024
 """Bytes of write-ahead log retained for Debezium above which the status reports them even while Debezium reads."""
 
 
@@ -45,7 +45,7 @@ class LabStatus:
         Active fault switches and their values, by service.
     retained : dict
         Bytes of write-ahead log that a database retains for Debezium, by component; only if Debezium does not read the
-        slot, or if they exceed `MUCH_LOG`.
+        slot, or if they exceed `RETAINED_LIMIT`.
     control_plane : str
         Control plane of the gateway: ``istiod`` or ``translator``; empty if `components` has no gateway.
     absent : Absent
@@ -92,20 +92,20 @@ class LabStatus:
             for name, component in self.components.items()
         }
         endpoints = {} if self.state == "stopped" else self.endpoints.to_json()
-        told: dict[str, object] = {
+        result: dict[str, object] = {
             "mode": self.mode,
             "state": self.state,
             "endpoints": endpoints,
             "components": components,
         }
-        if self.absent.coming:
-            told["coming"] = self.absent.coming
+        if self.absent.downloading:
+            result["coming"] = self.absent.downloading
         if self.absent.failed:
-            told["not_fetched"] = list(self.absent.failed)
-        return told
+            result["not_fetched"] = list(self.absent.failed)
+        return result
 
 
-def look_at(state: LabState, backend: Backend, *, memory: bool, absent: Absent | None = None) -> LabStatus:
+def inspect_lab(state: LabState, backend: Backend, *, memory: bool, absent: Absent | None = None) -> LabStatus:
     """Inspect every component in parallel; wait for each at most twice two seconds."""
     names, observers = backend.components(), set(backend.observers())
     expected = {*backend.required(), *observers}
@@ -119,10 +119,10 @@ def look_at(state: LabState, backend: Backend, *, memory: bool, absent: Absent |
         retained: dict[str, int] = {}
         if len(complaints) < len(names) and where.connect:
             urls = {**where.services, **where.versions}
-            asked = [n for n in urls if n in components and n not in complaints]
-            watching = [n for n in observers if n not in complaints]
-            ready = pool.map(lambda n: backend.component(n).is_ready(), watching)
-            answers = pool.map(lambda n: _ask_service(urls[n]), asked)
+            queried = [n for n in urls if n in components and n not in complaints]
+            running_observers = [n for n in observers if n not in complaints]
+            ready = pool.map(lambda n: backend.component(n).is_ready(), running_observers)
+            answers = pool.map(lambda n: _query_service(urls[n]), queried)
             if (
                 Gateway.name in components
                 and Gateway.name not in complaints
@@ -131,25 +131,37 @@ def look_at(state: LabState, backend: Backend, *, memory: bool, absent: Absent |
                 complaints[Gateway.name] = "has no listener; `lab mesh reset` restores the lab's own configuration"
             reachable = [s for s in where.databases if f"{s}-db" not in complaints]
             slots = pool.map(lambda s: slot_is_read(where.databases[s]), reachable)
-            tasks = pool.submit(_ask_relay, where, list(where.services)) if "connect" not in complaints else None
+            tasks = pool.submit(_query_connectors, where, list(where.services)) if "connect" not in complaints else None
             complaints.update(
-                {n: "does not answer" for n, is_ready in zip(watching, ready, strict=True) if not is_ready}
+                {n: "does not answer" for n, is_ready in zip(running_observers, ready, strict=True) if not is_ready}
             )
-            complaints.update({n: answer for n, answer in zip(asked, answers, strict=True) if answer})
+            complaints.update({n: answer for n, answer in zip(queried, answers, strict=True) if answer})
             unread = [s for s, is_read in zip(reachable, slots, strict=True) if not is_read]
-            at_work = tasks.result() if tasks else ""
-            if tasks and not at_work:
+            task_problem = tasks.result() if tasks else ""
+            if tasks and not task_problem:
                 unread = _still_unread(pool, where, unread)
-            kept = pool.map(lambda s: retained_bytes(where.databases[s]), reachable)
-            told = {s: size for s, size in zip(reachable, kept, strict=True) if s in unread or size > MUCH_LOG}
-            retained = {f"{service}-db": size for service, size in told.items()}
-            if tasks and (complaint := at_work or _unread(unread)):
+            retained_sizes = pool.map(lambda s: retained_bytes(where.databases[s]), reachable)
+            notable = {
+                s: size
+                for s, size in zip(reachable, retained_sizes, strict=True)
+                if s in unread or size > RETAINED_LIMIT
+            }
+            retained = {f"{service}-db": size for service, size in notable.items()}
+            if tasks and (complaint := task_problem or _unread(unread)):
                 complaints["connect"] = complaint
     serious = {name: complaint for name, complaint in complaints.items() if name not in observers}
     overall = _overall(state, components, serious)
-    steers = state.control_plane if Gateway.name in components else ""
+    control_plane = state.control_plane if Gateway.name in components else ""
     return LabStatus(
-        backend.mode, overall, where, components, complaints, state.switches, retained, steers, absent or Absent()
+        backend.mode,
+        overall,
+        where,
+        components,
+        complaints,
+        state.switches,
+        retained,
+        control_plane,
+        absent or Absent(),
     )
 
 
@@ -161,12 +173,12 @@ def _overall(state: LabState, components: dict[str, ComponentStatus], complaints
     return "degraded" if complaints else "ready"
 
 
-def _ask_service(url: str) -> str:
+def _query_service(url: str) -> str:
     # On an overloaded machine a health check sometimes exceeds its half second, so retry once.
-    return _ask_once(url) and _ask_once(url)
+    return _query_once(url) and _query_once(url)
 
 
-def _ask_once(url: str) -> str:
+def _query_once(url: str) -> str:
     try:
         answer = http.get(f"{url}/healthz/ready", timeout=2).json()
     except (httpx.HTTPError, ValueError):
@@ -190,7 +202,7 @@ def _unread(services: list[str]) -> str:
     return f"no connector reads the slot of {', '.join(services)}" if services else ""
 
 
-def _ask_relay(where: Endpoints, services: list[str]) -> str:
+def _query_connectors(where: Endpoints, services: list[str]) -> str:
     try:
         tasks = Relay(where.connect).task_states()
     except (httpx.HTTPError, ValueError, LookupError):

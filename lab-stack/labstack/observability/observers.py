@@ -12,12 +12,12 @@ from labstack.errors import LabError, ProgramMissing
 
 NAMES = ("prometheus", "jaeger", "grafana")
 CHOICES = ("auto", "installed", "off")
-THRIFT = {"GOGC": "300"}
+GO_SETTINGS = {"GOGC": "300"}
 """Environment of the observers written in Go. With heaps this small they would otherwise collect garbage constantly."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched:
+class ObservabilitySettings:
     """The observability settings of the components of a lab.
 
     Parameters
@@ -41,7 +41,7 @@ class Watched:
         """Whether the lab has Jaeger. Without Jaeger, services write spans to a file and the gateway exports none."""
         return "jaeger" in self.observers
 
-    def spans_go_to(self, collector: str, file: str) -> dict[str, str]:
+    def span_settings(self, collector: str, file: str) -> dict[str, str]:
         """Return the service settings that select the destination of its spans.
 
         Parameters
@@ -70,7 +70,7 @@ def is_observed() -> bool:
     return _wanted() != "off"
 
 
-def may_be_fetched() -> bool:
+def downloads_allowed() -> bool:
     """Return whether missing observers may be downloaded: ``LAB_OBSERVABILITY`` is ``auto``.
 
     Raises

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from labstack.ports import free as ports
-from labstack.ports.claims import PortClaims
+from labstack.ports.reservations import PortReservations
 from labstack.progress import Progress
 
 SHOWN = 3
@@ -17,7 +17,7 @@ SHOWN = 3
 def planned_ports(
     usual: Mapping[str, int],
     before: Mapping[str, int],
-    claims: PortClaims,
+    reservations: PortReservations,
     progress: Progress,
     *,
     keep: bool = False,
@@ -30,7 +30,7 @@ def planned_ports(
         Usual port number by port name.
     before : mapping
         Port numbers of the lab's last start. A number that is taken is replaced by the usual one, or by any free one.
-    claims : PortClaims
+    reservations : PortReservations
         The port reservations of other labs.
     progress : Progress
         Receives the usual ports that are newly taken, and which program holds them.
@@ -44,7 +44,7 @@ def planned_ports(
     """
     chosen: dict[str, int] = {}
     replaced: list[str] = []
-    with claims.choosing() as others:
+    with reservations.choosing() as others:
         taken: set[int] = set(others)
         for key, number in usual.items():
             if keep and key in before:
@@ -61,5 +61,5 @@ def planned_ports(
                 replaced.append(f"port {number} ({key}) by {who}")
         if replaced:
             more = f" and {len(replaced) - SHOWN} more" if len(replaced) > SHOWN else ""
-            progress.say(f"The lab uses other ports, because some are taken: {', '.join(replaced[:SHOWN])}{more}.")
+            progress.report(f"The lab uses other ports, because some are taken: {', '.join(replaced[:SHOWN])}{more}.")
         yield chosen

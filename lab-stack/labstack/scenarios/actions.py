@@ -10,26 +10,26 @@ import psycopg
 from confluent_kafka import Producer
 
 from labstack.clients import broker, http
-from labstack.errors import BrokerAway, DemoFailed, LabError
-from labstack.scenarios.stage import NotSeen, Stage
+from labstack.errors import BrokerUnavailable, DemoFailed, LabError
+from labstack.scenarios.stage import ConditionNotMet, Stage
 from labstack.scenarios.verbs import Kind, verb
 
-VERBS_OF_THE_LAB: tuple[tuple[Kind, str], ...] = (
+LAB_VERBS: tuple[tuple[Kind, str], ...] = (
     ("fault", "stop"),
     ("fault", "kill"),
     ("fault", "pause"),
-    ("deed", "resume"),
-    ("deed", "start"),
+    ("action", "resume"),
+    ("action", "start"),
 )
 
-AT_ONCE = 4
+CONCURRENT_REQUESTS = 4
 """Number of concurrent requests of a scenario."""
 
 
 # -- customers -----------------------------------------------------------------------------------------------------
 
 
-@verb("deed", "order {name!r}: {customer} to {destination}[, {items}][, {times} times]")
+@verb("action", "order {name!r}: {customer} to {destination}[, {items}][, {times} times]")
 def order(
     stage: Stage,
     name: str,
@@ -51,19 +51,21 @@ def order(
                 next_step="run `lab status` to see which component is down, or `lab reset` to restore the lab",
             )
         stage.orders.setdefault(name, []).append(answer.json()["order_id"])
-        stage.keep()
+        stage.save()
 
 
-@verb("deed", "the customer cancels {name!r}")
+@verb("action", "the customer cancels {name!r}")
 def cancel(stage: Stage, name: str) -> None:
     """Cancel orders as their customer would, through the gateway."""
     for order_id in stage.ids(name):
         url = f"{stage.lab.endpoints.client('order')}/orders/{order_id}/cancel"
         if (answer := http.request("POST", url, timeout=15)).status_code != 202:
-            raise NotSeen(f"Scenario {stage.scenario}: the cancel request returned {answer.status_code}, not 202.")
+            raise ConditionNotMet(
+                f"Scenario {stage.scenario}: the cancel request returned {answer.status_code}, not 202."
+            )
 
 
-@verb("deed", "{times} requests {name!r}: {method} {path}")
+@verb("action", "{times} requests {name!r}: {method} {path}")
 def requests(
     stage: Stage,
     name: str,
@@ -83,42 +85,42 @@ def requests(
             except httpx.HTTPError:
                 return "0"
 
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(CONCURRENT_REQUESTS) as pool:
             stage.answers[name] = Counter(pool.map(send, range(times)))
-    stage.keep()
+    stage.save()
 
 
 # -- components ----------------------------------------------------------------------------------------------------
 
 
-def _of_the_lab(kind: Kind, name: str) -> None:
+def _register_lab_verb(kind: Kind, name: str) -> None:
     """Register a method of the lab that changes one component as a verb of the scenarios."""
 
-    def does(stage: Stage, component: str) -> None:
+    def function(stage: Stage, component: str) -> None:
         getattr(stage.lab, name)(component)
 
-    does.__name__ = name
-    verb(kind, f"lab {name} {{component}}")(does)
+    function.__name__ = name
+    verb(kind, f"lab {name} {{component}}")(function)
 
 
-for _kind, _name in VERBS_OF_THE_LAB:
-    _of_the_lab(_kind, _name)
+for _kind, _name in LAB_VERBS:
+    _register_lab_verb(_kind, _name)
 
 
-@verb("deed", "lab start {component}, which fails and reports why")
+@verb("action", "lab start {component}, which fails and reports why")
 def start_in_vain(stage: Stage, component: str) -> None:
     """Start a component that must fail to become ready.
 
     Raises
     ------
-    NotSeen
+    ConditionNotMet
         The start succeeded, so the fault had no effect.
     """
     try:
         stage.lab.start(component)
     except LabError:
         return
-    raise NotSeen(f"Scenario {stage.scenario}: {component} started, so the fault had no effect.")
+    raise ConditionNotMet(f"Scenario {stage.scenario}: {component} started, so the fault had no effect.")
 
 
 @verb("fault", "lab switch on {service} {switch}[={value}]")
@@ -127,7 +129,7 @@ def switch_on(stage: Stage, service: str, *, switch: str, value: str = "") -> No
     stage.lab.switch_on(service, switch, value)
 
 
-@verb("deed", "lab switch off {service}")
+@verb("action", "lab switch off {service}")
 def switch_off(stage: Stage, service: str) -> None:
     """Turn all fault switches of a service off."""
     stage.lab.switch_off(service)
@@ -142,7 +144,7 @@ def mesh(stage: Stage, yaml: str) -> None:
     stage.lab.mesh.apply(yaml)
 
 
-@verb("deed", "lab mesh reset")
+@verb("action", "lab mesh reset")
 def mesh_reset(stage: Stage, _: bool) -> None:
     """Restore the lab's default mesh configuration."""
     stage.lab.mesh.reset()
@@ -175,31 +177,31 @@ def copy_records(stage: Stage, name: str, *, topic: str, type: str, partitioner:
     def found() -> list[broker.Record]:
         return [r for r in broker.read_all(kafka, [topic]) if r.key in wanted and r.type == type]
 
-    stage.see(f"{type} of {name}", found, lambda records: len(records) >= len(wanted))
+    stage.expect(f"{type} of {name}", found, lambda records: len(records) >= len(wanted))
     producer = Producer({"bootstrap.servers": kafka, "partitioner": partitioner})
     for record in found():
         headers: list[tuple[str, str | bytes | None]] = [(key, value) for key, value in record.headers.items()]
         producer.produce(topic, record.value, record.key, headers=headers)
     if left := producer.flush(15):
-        raise BrokerAway(f"The broker did not accept {left} records.", next_step="look at `lab status`")
+        raise BrokerUnavailable(f"The broker did not accept {left} records.", next_step="look at `lab status`")
 
 
-@verb("deed", "replay {service}'s dead letters: lab dead-letters replay")
+@verb("action", "replay {service}'s dead letters: lab dead-letters replay")
 def replay(stage: Stage, service: str) -> None:
     """Replay every dead letter of a service."""
     for letter in stage.lab.dead_letters():
         if letter.service == service and (again := stage.lab.replay(letter.id)):
-            raise NotSeen(f"Scenario {stage.scenario}: {again.id} failed again: {again.error}")
+            raise ConditionNotMet(f"Scenario {stage.scenario}: {again.id} failed again: {again.error}")
 
 
-@verb("deed", "lab outbox resend, for {name!r}")
+@verb("action", "lab outbox resend, for {name!r}")
 def resend(stage: Stage, name: str) -> None:
     """Resend every event of some orders."""
     for order_id in stage.ids(name):
         stage.lab.resend(order_id)
 
 
-@verb("deed", "lab reset")
+@verb("action", "lab reset")
 def reset(stage: Stage, _: bool) -> None:
     """Reset the lab to the course's start."""
     stage.lab.reset()

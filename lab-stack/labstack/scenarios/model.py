@@ -42,7 +42,7 @@ class Step:
     arguments: Mapping[str, Any]
 
     def __str__(self) -> str:
-        return self.verb.tell(self.arguments)
+        return self.verb.describe(self.arguments)
 
 
 @dataclass(frozen=True)
@@ -129,44 +129,44 @@ def name_of(path: Path) -> str:
 
 def _read(path: Path) -> Scenario:
     try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(f"{path.name} is not valid TOML: {error}.", next_step="fix the file") from error
     known = {*TEXTS, *LISTS, *STEPS, "minutes", "needs", "charts"}
-    _none_left(path, "the file", set(said) - known, known)
-    if missing := known - {"needs", "charts", "healed"} - set(said):
+    _reject_unknown_keys(path, "the file", set(values) - known, known)
+    if missing := known - {"needs", "charts", "healed"} - set(values):
         raise ScenarioError(f"{path.name} has no {', '.join(sorted(missing))}.", next_step="add what is missing")
-    if said["chapter"] not in CHAPTERS:
+    if values["chapter"] not in CHAPTERS:
         raise ScenarioError(
-            f"{path.name}: there is no chapter {said['chapter']!r}.", next_step=f"use one of {', '.join(CHAPTERS)}"
+            f"{path.name}: there is no chapter {values['chapter']!r}.", next_step=f"use one of {', '.join(CHAPTERS)}"
         )
-    texts = {key: str(said[key]).strip() for key in TEXTS}
-    steps = {part: tuple(_step(path, part, n, one) for n, one in enumerate(said.get(part, []), 1)) for part in STEPS}
+    texts = {key: str(values[key]).strip() for key in TEXTS}
+    steps = {part: tuple(_step(path, part, n, one) for n, one in enumerate(values.get(part, []), 1)) for part in STEPS}
     for part in ("inject", "proof", "heal"):
         if not steps[part]:
             raise ScenarioError(f"{path.name}: {part} is empty.", next_step="add at least one step")
-    whole: dict[str, Any] = {**texts, **steps, **{key: tuple(said.get(key, ())) for key in (*LISTS, "needs")}}
-    return Scenario(name_of(path), minutes=int(said["minutes"]), charts=dict(said.get("charts", {})), **whole)
+    arguments: dict[str, Any] = {**texts, **steps, **{key: tuple(values.get(key, ())) for key in (*LISTS, "needs")}}
+    return Scenario(name_of(path), minutes=int(values["minutes"]), charts=dict(values.get("charts", {})), **arguments)
 
 
-def _step(path: Path, part: str, number: int, said: Mapping[str, Any]) -> Step:
+def _step(path: Path, part: str, number: int, values: Mapping[str, Any]) -> Step:
     where = f"{part}, step {number}"
-    if not isinstance(said, Mapping) or len(verbs := [key for key in said if key in VERBS]) != 1:
+    if not isinstance(values, Mapping) or len(verbs := [key for key in values if key in VERBS]) != 1:
         raise ScenarioError(
-            f"{path.name}, {where}: {said!r} must have exactly one verb.", next_step=f"use one of {', '.join(VERBS)}"
+            f"{path.name}, {where}: {values!r} must have exactly one verb.", next_step=f"use one of {', '.join(VERBS)}"
         )
     verb = VERBS[verbs[0]]
-    _none_left(path, f"{where} ({verb.name})", set(said) - {verb.name} - verb.options, verb.options)
-    if missing := verb.required - set(said):
+    _reject_unknown_keys(path, f"{where} ({verb.name})", set(values) - {verb.name} - verb.options, verb.options)
+    if missing := verb.required - set(values):
         raise ScenarioError(
             f"{path.name}, {where}: {verb.name} requires {', '.join(sorted(missing))}.", next_step="add what is missing"
         )
-    return Step(verb, {**{k: v for k, v in said.items() if k != verb.name}, verb.first: said[verb.name]})
+    return Step(verb, {**{k: v for k, v in values.items() if k != verb.name}, verb.first: values[verb.name]})
 
 
-def _none_left(path: Path, where: str, left: set[str], known: set[str] | frozenset[str]) -> None:
-    if left:
+def _reject_unknown_keys(path: Path, where: str, unknown: set[str], known: set[str] | frozenset[str]) -> None:
+    if unknown:
         raise ScenarioError(
-            f"{path.name}, {where}: unknown keys: {', '.join(sorted(left))}.",
+            f"{path.name}, {where}: unknown keys: {', '.join(sorted(unknown))}.",
             next_step=f"use one of {', '.join(sorted(known)) or 'none'}",
         )

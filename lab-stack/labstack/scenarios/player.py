@@ -11,12 +11,12 @@ from labstack.errors import LabError, NotRunning
 from labstack.lab import Lab
 from labstack.lifecycle import demo
 from labstack.scenarios.model import Scenario, Step, load_scenario
-from labstack.scenarios.stage import NotSeen, ScenarioOn, Stage
+from labstack.scenarios.stage import ConditionNotMet, ScenarioActive, Stage
 
-AFTERWARDS = "every component is ready, no effect is left, an order completes, every invariant holds"
+FINAL_CONDITIONS = "every component is ready, no effect is left, an order completes, every invariant holds"
 """The conditions that must hold after every healing."""
 
-Tell = Callable[[str], None]
+StepListener = Callable[[str], None]
 """A callback that receives the description of each step before the step runs."""
 
 
@@ -41,7 +41,7 @@ class Report:
         return sum(seconds for _, seconds in self.steps)
 
     def __repr__(self) -> str:
-        lines = [f"{words}  ({seconds:.1f} s)" for words, seconds in self.steps]
+        lines = [f"{description}  ({seconds:.1f} s)" for description, seconds in self.steps]
         return "\n".join([f"{self.scenario}:", *(f"  {line}" for line in lines)])
 
 
@@ -52,19 +52,19 @@ class Player:
     ----------
     lab : Lab
         The running lab.
-    tell : callable, optional
+    on_step : callable, optional
         Receives the description of each step before the step runs.
-    patience : float, optional
+    timeout : float, optional
         Maximum number of seconds that a step waits for its condition.
     """
 
-    def __init__(self, lab: Lab, tell: Tell = lambda _: None, patience: float | None = None) -> None:
+    def __init__(self, lab: Lab, on_step: StepListener = lambda _: None, timeout: float | None = None) -> None:
         self._lab = lab
-        self._tell = tell
-        self._patience = patience
+        self._on_step = on_step
+        self._timeout = timeout
 
     @property
-    def on(self) -> str | None:
+    def active(self) -> str | None:
         """Name of the active scenario, or None."""
         stage = Stage.of(self._lab)
         return stage.scenario if stage else None
@@ -81,21 +81,21 @@ class Player:
 
         Raises
         ------
-        ScenarioOn
+        ScenarioActive
             Another scenario is active.
-        NotSeen
+        ConditionNotMet
             The fault had no effect.
         LabError
             The lab is not ready, or lacks a component that the scenario needs.
         """
         self._require(scenario)
         stage = Stage(self._lab, scenario.name)
-        if self._patience is not None:
-            stage.patience = self._patience
-        stage.keep()
+        if self._timeout is not None:
+            stage.timeout = self._timeout
+        stage.save()
         report = Report(scenario.name)
-        without = set(leave_out)
-        self._do(stage, [step for step in scenario.inject if step.verb.kind not in without], report)
+        skipped = set(leave_out)
+        self._do(stage, [step for step in scenario.inject if step.verb.kind not in skipped], report)
         self._do(stage, scenario.proof, report)
         return report
 
@@ -106,43 +106,43 @@ class Player:
 
         Raises
         ------
-        ScenarioOn
+        ScenarioActive
             No scenario is active.
-        NotSeen
+        ConditionNotMet
             An effect of the fault is left; names it. `lab reset` always works.
         """
         stage = Stage.of(self._lab)
         if stage is None:
-            raise ScenarioOn("No scenario is active.", next_step="start one with `lab scenario run NAME`")
+            raise ScenarioActive("No scenario is active.", next_step="start one with `lab scenario run NAME`")
         scenario = load_scenario(stage.scenario)
         report = Report(scenario.name)
         stage.healing = True
-        stage.keep()
+        stage.save()
         self._do(stage, scenario.heal, report)
         self._do(stage, scenario.healed, report)
-        self._take(AFTERWARDS, lambda: _nothing_is_left(stage), report)
-        stage.forget()
+        self._run_step(FINAL_CONDITIONS, lambda: _check_no_effect_left(stage), report)
+        stage.delete()
         return report
 
     # -- the steps -------------------------------------------------------------------------------------------------
 
     def _do(self, stage: Stage, steps: Iterable[Step], report: Report) -> None:
         for step in steps:
-            self._take(str(step), partial(step.verb.run, stage, step.arguments), report)
+            self._run_step(str(step), partial(step.verb.run, stage, step.arguments), report)
 
-    def _take(self, words: str, deed: Callable[[], object], report: Report) -> None:
-        self._tell(words)
+    def _run_step(self, description: str, action: Callable[[], object], report: Report) -> None:
+        self._on_step(description)
         began = time.monotonic()
-        deed()
-        report.steps.append((words, time.monotonic() - began))
+        action()
+        report.steps.append((description, time.monotonic() - began))
 
     def _require(self, scenario: Scenario) -> None:
         status = self._lab.status(memory=False)
         if status.state == "stopped":
             raise NotRunning("The lab is not running.", next_step="run `lab up`")
-        if on := self.on:
-            raise ScenarioOn(
-                f"The scenario {on} is active.",
+        if active := self.active:
+            raise ScenarioActive(
+                f"The scenario {active} is active.",
                 next_step="run `lab scenario heal`, or `lab reset` to restore the lab",
             )
         if missing := [name for name in scenario.needs if name not in self._lab.backend.components()]:
@@ -158,7 +158,7 @@ class Player:
             )
 
 
-def _nothing_is_left(stage: Stage) -> None:
+def _check_no_effect_left(stage: Stage) -> None:
     """Check the conditions that must hold after every healing."""
     lab = stage.lab
 
@@ -166,23 +166,23 @@ def _nothing_is_left(stage: Stage) -> None:
         status = lab.status(memory=False)
         return status.state, status.complaints
 
-    stage.see("every component is ready", state, lambda found: found[0] == "ready")
-    left = {
+    stage.expect("every component is ready", state, lambda found: found[0] == "ready")
+    effects = {
         "switches": lab.switches,
         "dead letters": [letter.id for letter in lab.dead_letters()],
         "further versions": list(lab.endpoints.versions),
     }
-    if some := {name: what for name, what in left.items() if what}:
-        raise NotSeen(
-            f"Scenario {stage.scenario}: the healing left {some}.", next_step="run `lab reset` to restore the lab"
+    if remaining := {name: what for name, what in effects.items() if what}:
+        raise ConditionNotMet(
+            f"Scenario {stage.scenario}: the healing left {remaining}.", next_step="run `lab reset` to restore the lab"
         )
-    placed = demo.place(lab.endpoints, demo.orders_of_the_show()[0])
+    placed = demo.place(lab.endpoints, demo.demo_orders()[0])
     if (order := demo.follow(lab.endpoints, placed["order_id"], 40))["status"] != "COMPLETED":
-        raise NotSeen(
+        raise ConditionNotMet(
             f"Scenario {stage.scenario}: after that, an order ended as {order['status']} ({order['failure_reason']}).",
             next_step="run `lab reset` to restore the lab",
         )
-    stage.see(
+    stage.expect(
         "every invariant",
         lambda: [verdict.name for verdict in lab.check(10) if not verdict.holds],
         lambda names: names == [],

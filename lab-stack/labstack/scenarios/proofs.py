@@ -33,7 +33,7 @@ def reaches(stage: Stage, name: str, *, status: str, reason: str = "") -> None:
         found = [_order(stage, one) for one in stage.ids(name)]
         return sorted((one["status"], one["failure_reason"] or "") for one in found)
 
-    stage.see(
+    stage.expect(
         f"{name} {status} {reason}".strip(),
         probe,
         lambda found: all(s == status and reason in ("", r) for s, r in found),
@@ -43,7 +43,7 @@ def reaches(stage: Stage, name: str, *, status: str, reason: str = "") -> None:
 @verb("proof", "every order {name!r} is COMPLETED or CANCELLED")
 def ended(stage: Stage, name: str) -> None:
     """Wait until all orders have a terminal status."""
-    stage.see(
+    stage.expect(
         f"the end of {name}",
         lambda: sorted(_order(stage, one)["status"] for one in stage.ids(name)),
         lambda found: set(found) <= set(TERMINAL),
@@ -60,14 +60,14 @@ def rows(stage: Stage, service: str, *, query: str, equals: Any = None, at_least
         value = found[0][0]
         return value == equals if at_least is None else value is not None and float(value) >= at_least
 
-    stage.see(f"{query} in {service}'s database", lambda: stage.rows(service, query), wanted)
+    stage.expect(f"{query} in {service}'s database", lambda: stage.rows(service, query), wanted)
 
 
 @verb("proof", "{component} is {state}")
 def component(stage: Stage, component: str, *, state: str) -> None:
     """Wait until a component is ``running``, ``paused``, ``stopped`` or ``failed``."""
     backend = stage.lab.backend
-    stage.see(f"{component} {state}", lambda: backend.inspect(component).state, lambda found: found == state)
+    stage.expect(f"{component} {state}", lambda: backend.inspect(component).state, lambda found: found == state)
 
 
 @verb("proof", "the connector of {service} is {state}")
@@ -79,7 +79,7 @@ def connector(stage: Stage, service: str, *, state: str) -> None:
         states = relay.task_states()
         return next((found for key, found in states.items() if key in (service, name)), "")
 
-    stage.see(f"connector of {service} {state}", probe, lambda found: found == state)
+    stage.expect(f"connector of {service} {state}", probe, lambda found: found == state)
 
 
 @verb(
@@ -89,7 +89,7 @@ def connector(stage: Stage, service: str, *, state: str) -> None:
 def retains(stage: Stage, service: str, *, at_least: int = 0, at_most: int | None = None) -> None:
     """Wait until a service's outbox slot retains a number of bytes of write-ahead log within bounds."""
     url = stage.lab.endpoints.databases[service]
-    stage.see(f"retained log of {service}", lambda: retained_bytes(url), _within(at_least, at_most))
+    stage.expect(f"retained log of {service}", lambda: retained_bytes(url), _within(at_least, at_most))
 
 
 @verb("proof", "{service} is[ {at_least} or more][ {at_most} or less] records behind in {topic}")
@@ -102,7 +102,7 @@ def lags(stage: Stage, service: str, *, topic: str, at_least: int = 0, at_most: 
         done = broker.committed_offsets(kafka, service)
         return sum(end - done.get(place, 0) for place, end in ends.items())
 
-    stage.see(f"lag of {service} in {topic}", probe, _within(at_least, at_most))
+    stage.expect(f"lag of {service} in {topic}", probe, _within(at_least, at_most))
 
 
 @verb("proof", "{service} has dead-lettered {count} record(s)[, and {behind} or more wait behind]")
@@ -113,7 +113,7 @@ def dead_letters(stage: Stage, service: str, *, count: int, behind: int = 0) -> 
         letters = [letter for letter in stage.lab.dead_letters() if letter.service == service]
         return len(letters), sum(letter.behind for letter in letters)
 
-    stage.see(f"dead letters of {service}", probe, lambda found: found[0] == count and found[1] >= behind)
+    stage.expect(f"dead letters of {service}", probe, lambda found: found[0] == count and found[1] >= behind)
 
 
 @verb("proof", "of the requests {name!r},[ {at_least} or more][ {at_most} or less] returned {status}")
@@ -121,18 +121,18 @@ def answered(stage: Stage, name: str, *, status: int, at_least: int = 1, at_most
     """Check that the number of requests answered with a status is within bounds; status 0 is no answer in time."""
 
     wanted = _within(at_least, at_most)
-    patience, stage.patience = stage.patience, 0.0  # the answers are complete and won't change
+    timeout, stage.timeout = stage.timeout, 0.0  # the answers are complete and won't change
     try:
-        stage.see(f"answers {status} to {name}", lambda: stage.answers[name][str(status)], wanted)
+        stage.expect(f"answers {status} to {name}", lambda: stage.answers[name][str(status)], wanted)
     finally:
-        stage.patience = patience
+        stage.timeout = timeout
 
 
 @verb("proof", "Envoy counts {statistic}:[ {at_least} or more][ {at_most} or less]")
 def envoy(stage: Stage, statistic: str, *, at_least: int = 0, at_most: int | None = None) -> None:
     """Wait until the sum of Envoy's counters whose names match a regular expression is within bounds."""
     wanted = _within(at_least, at_most)
-    stage.see(f"Envoy's {statistic}", lambda: sum(stage.lab.mesh.statistics(statistic).values()), wanted)
+    stage.expect(f"Envoy's {statistic}", lambda: sum(stage.lab.mesh.statistics(statistic).values()), wanted)
 
 
 @verb("proof", "{service} has handled {at_least} or more events with the outcome {outcome}")
@@ -148,7 +148,7 @@ def outcomes(stage: Stage, service: str, *, outcome: str, at_least: int) -> None
         samples = [sample for family in families for sample in family.samples if sample.name == "events_total"]
         return sum(sample.value for sample in samples if sample.labels["outcome"] == outcome)
 
-    stage.see(f"{service}'s events with the outcome {outcome}", probe, _within(at_least, None))
+    stage.expect(f"{service}'s events with the outcome {outcome}", probe, _within(at_least, None))
 
 
 @verb(
@@ -170,7 +170,7 @@ def logged(stage: Stage, path: str, *, at_least: int = 1, tries: int = 0, took: 
     def probe() -> int:
         return sum(matches(line) for line in stage.lab.mesh.access_log(400))
 
-    stage.see(f"the gateway's log of {path}", probe, lambda found: found >= at_least)
+    stage.expect(f"the gateway's log of {path}", probe, lambda found: found >= at_least)
 
 
 @verb("proof", "{at_least} or more of the orders {name!r} have records in several partitions of {topic}")
@@ -185,7 +185,7 @@ def scattered(stage: Stage, name: str, *, topic: str, at_least: int = 1) -> None
                 places[record.key].add(record.partition)
         return sum(len(found) > 1 for found in places.values())
 
-    stage.see(f"keys in several partitions of {topic}", probe, lambda found: found >= at_least)
+    stage.expect(f"keys in several partitions of {topic}", probe, lambda found: found >= at_least)
 
 
 @verb("proof", "the records of {name!r} belong to {count} traces")
@@ -205,7 +205,7 @@ def traces(stage: Stage, name: str, *, count: int) -> None:
                 found[record.key].add(parent.split("-")[1])
         return max((len(traces) for traces in found.values()), default=0)
 
-    stage.see(f"traces of {name}", probe, lambda found: found == count or (count > 1 and found > count))
+    stage.expect(f"traces of {name}", probe, lambda found: found == count or (count > 1 and found > count))
 
 
 @verb("proof", "the alert {alert} fires")
@@ -219,7 +219,7 @@ def fires(stage: Stage, alert: str) -> None:
         found = http.get(f"{url}/api/v1/alerts").json()["data"]["alerts"]
         return sorted({one["labels"]["alertname"] for one in found if one["state"] == "firing"})
 
-    stage.see(f"alert {alert}", probe, lambda names: alert in names)
+    stage.expect(f"alert {alert}", probe, lambda names: alert in names)
 
 
 @verb("proof", "the referee reports that {invariant} is violated")
@@ -229,4 +229,4 @@ def violated(stage: Stage, invariant: str) -> None:
     def probe() -> list[str]:
         return [verdict.name for verdict in stage.lab.check(5) if verdict.holds is False]
 
-    stage.see(f"{invariant} violated", probe, lambda names: invariant in names)
+    stage.expect(f"{invariant} violated", probe, lambda names: invariant in names)

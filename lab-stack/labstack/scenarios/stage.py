@@ -16,15 +16,15 @@ from labstack.errors import LabError
 from labstack.lab import Lab
 from labstack.waiting import wait_until
 
-PATIENCE = 45.0
+TIMEOUT = 45.0
 """Maximum number of seconds that a step waits for its condition."""
 
 
-class NotSeen(LabError):
+class ConditionNotMet(LabError):
     """The condition of a scenario's step was not met: the fault had no effect, or the healing was incomplete."""
 
 
-class ScenarioOn(LabError):
+class ScenarioActive(LabError):
     """Another scenario is active, or none is."""
 
 
@@ -44,7 +44,7 @@ class Stage:
         Number of requests per HTTP status (0: no answer), by their name in the scenario's file.
     healing : bool
         Whether the healing has started.
-    patience : float
+    timeout : float
         Maximum number of seconds that a step waits.
     """
 
@@ -53,7 +53,7 @@ class Stage:
     orders: dict[str, list[str]] = field(default_factory=dict)
     answers: dict[str, Counter[str]] = field(default_factory=dict)
     healing: bool = False
-    patience: float = PATIENCE
+    timeout: float = TIMEOUT
 
     # -- on disk, so that another process can heal what one has broken --------------------------------------------
 
@@ -61,23 +61,23 @@ class Stage:
     def of(cls, lab: Lab) -> Stage | None:
         """Return the stage of the active scenario, or None."""
         try:
-            said = json.loads(lab.paths.scenario_file.read_text(encoding="utf-8"))
-            answers = {name: Counter(counts) for name, counts in said["answers"].items()}
-            return cls(lab, said["scenario"], said["orders"], answers, said["healing"])
+            saved = json.loads(lab.paths.scenario_file.read_text(encoding="utf-8"))
+            answers = {name: Counter(counts) for name, counts in saved["answers"].items()}
+            return cls(lab, saved["scenario"], saved["orders"], answers, saved["healing"])
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ScenarioOn(
+            raise ScenarioActive(
                 f"The saved state of the last scenario can't be read ({error}).",
                 next_step="run `lab reset` to restore the lab and delete that state",
             ) from error
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Write the state to disk."""
         names = ("scenario", "orders", "answers", "healing")
         write_atomically(self.lab.paths.scenario_file, json.dumps({name: getattr(self, name) for name in names}))
 
-    def forget(self) -> None:
+    def delete(self) -> None:
         """Delete the state from disk, because the scenario is over."""
         self.lab.paths.scenario_file.unlink(missing_ok=True)
 
@@ -86,14 +86,14 @@ class Stage:
     def ids(self, name: str) -> list[str]:
         """Return the ids of the orders called `name` in the scenario's file."""
         if name not in self.orders:
-            there = ", ".join(self.orders) or "none"
-            raise LabError(f"The scenario has no order {name!r}; it has {there}.", next_step="fix its file")
+            names = ", ".join(self.orders) or "none"
+            raise LabError(f"The scenario has no order {name!r}; it has {names}.", next_step="fix its file")
         return self.orders[name]
 
     @property
     def parameters(self) -> dict[str, list[uuid.UUID]]:
         """Values of ``%(NAME)s`` in a scenario's SQL: the ids of the orders called NAME."""
-        return {name: [uuid.UUID(one) for one in there] for name, there in self.orders.items()}
+        return {name: [uuid.UUID(one) for one in order_ids] for name, order_ids in self.orders.items()}
 
     def rows(self, service: str, query: str) -> list[tuple[Any, ...]]:
         """Query a service's database; ``%(NAME)s`` in the query is the list of ids of the orders called NAME."""
@@ -101,17 +101,17 @@ class Stage:
             connection.read_only = True
             return connection.execute(query.encode(), self.parameters).fetchall()
 
-    def see(self, what: str, probe: Callable[[], Any], wanted: Callable[[Any], bool]) -> None:
+    def expect(self, what: str, probe: Callable[[], Any], wanted: Callable[[Any], bool]) -> None:
         """Wait until the result of `probe` satisfies `wanted`.
 
         Raises
         ------
-        NotSeen
+        ConditionNotMet
             It does not in time; reports the last result.
         """
         last: list[Any] = [None]
 
-        def ask() -> bool:
+        def probe_succeeds() -> bool:
             try:
                 last[0] = probe()
             except (psycopg.Error, LabError, OSError) as error:
@@ -120,8 +120,8 @@ class Stage:
                 return False
             return wanted(last[0])
 
-        if not wait_until(ask, self.patience, interval=0.1):
-            raise NotSeen(
-                f"Scenario {self.scenario}: {what}: not observed within {self.patience:.0f} s; last seen: {last[0]!r}.",
+        if not wait_until(probe_succeeds, self.timeout, interval=0.1):
+            raise ConditionNotMet(
+                f"Scenario {self.scenario}: {what}: not observed within {self.timeout:.0f} s; last seen: {last[0]!r}.",
                 next_step="run `lab status` to see each component, or `lab reset` to restore the lab",
             )

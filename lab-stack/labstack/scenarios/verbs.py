@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 OPTIONAL = re.compile(r"\[([^\[\]]*)\]")
 FIELD = re.compile(r"\{(\w+)")
 
-Kind = Literal["fault", "deed", "proof"]
+Kind = Literal["fault", "action", "proof"]
 """Kind of a step: it injects a fault, it performs another action (an order, a repair), or it waits for a condition."""
 
 
@@ -26,23 +26,23 @@ class Verb:
     ----------
     name : str
         Name of the verb in the files.
-    does : callable
+    function : callable
         Called with the stage and the arguments in the file.
     kind : str
-        ``fault``, ``deed`` (another action) or ``proof``.
+        ``fault``, ``action`` (another action) or ``proof``.
     words : str
         Description as a shell command or a sentence, with arguments in braces. Text in brackets is omitted if the file
         does not give its arguments.
     """
 
     name: str
-    does: Callable[..., None]
+    function: Callable[..., None]
     kind: Kind
     words: str
 
     @property
     def _parameters(self) -> list[inspect.Parameter]:
-        return list(inspect.signature(self.does).parameters.values())[1:]
+        return list(inspect.signature(self.function).parameters.values())[1:]
 
     @property
     def first(self) -> str:
@@ -59,18 +59,18 @@ class Verb:
         """Names of the other arguments that have no default."""
         return frozenset(p.name for p in self._parameters[1:] if p.default is inspect.Parameter.empty)
 
-    def tell(self, arguments: Mapping[str, Any]) -> str:
+    def describe(self, arguments: Mapping[str, Any]) -> str:
         """Return the description of a step; text in brackets appears only if the file gives its arguments."""
-        said = {**{p.name: p.default for p in self._parameters}, **arguments}
+        values = {**{p.name: p.default for p in self._parameters}, **arguments}
 
         def part(match: re.Match[str]) -> str:
             return match[1] if all(name in arguments for name in FIELD.findall(match[1])) else ""
 
-        return OPTIONAL.sub(part, self.words).format_map(said)
+        return OPTIONAL.sub(part, self.words).format_map(values)
 
     def run(self, stage: Stage, arguments: Mapping[str, Any]) -> None:
         """Run the verb."""
-        self.does(stage, **arguments)
+        self.function(stage, **arguments)
 
 
 VERBS: dict[str, Verb] = {}
@@ -79,9 +79,9 @@ VERBS: dict[str, Verb] = {}
 def verb(kind: Kind, words: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function as a verb under the function's name."""
 
-    def register(does: Callable[..., None]) -> Callable[..., None]:
-        name = does.__name__
-        VERBS[name] = Verb(name, does, kind, words)
-        return does
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        name = function.__name__
+        VERBS[name] = Verb(name, function, kind, words)
+        return function
 
     return register

@@ -5,27 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from labkit.capstone import trials
-from labkit.capstone.guest import Guest
-from labkit.capstone.loyalty import DRAFT, INBOX, NAME, WHOLE, build
+from labkit.capstone.extension import ExtensionService
+from labkit.capstone.loyalty import DRAFT, INBOX, NAME, SOLUTION, build
 from labkit.capstone.referee import (
     Rule,
-    Seen,
+    Snapshot,
+    check_rules,
     collect,
-    each_said,
-    judge,
-    metric_is_true,
-    none_kept,
+    each_booking_published,
+    metric_is_correct,
+    no_unpaid_points,
     one_trace,
-    paid_once,
+    points_awarded_once,
     settle,
 )
-from labkit.errors import KitError, WaitedTooLong
+from labkit.errors import KitError, WaitTimedOut
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
 
-MINE = f'from labkit.capstone import Guest\nloyalty = Guest(lab, "{NAME}")'
+LOYALTY = f'from labkit.capstone import ExtensionService\nloyalty = ExtensionService(lab, "{NAME}")'
 
 
-class Mend(Exercise):
+class Fix(Exercise):
     """A fix of the service's file. The check starts the service from the current file, and runs trials on it."""
 
     asks_value = False
@@ -33,7 +33,7 @@ class Mend(Exercise):
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         loyalty = build(bench.lab, bench.look)
-        return f"{loyalty.file.as_posix()} is there, with its database and its connector.", {}
+        return f"{loyalty.file.as_posix()} is ready, with its database and its connector.", {}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         loyalty = build(bench.lab, bench.look)
@@ -42,18 +42,18 @@ class Mend(Exercise):
         try:
             loyalty.start()
         except KitError:
-            return wrong(f"It does not start: {trials.last_error(bench.lab)}")
+            return wrong(f"The service does not start: {trials.last_error(bench.lab)}")
         try:
-            return self.tried(bench, loyalty)
-        except WaitedTooLong as error:
-            return wrong(f"{error.problem} The last error of its log: {trials.last_error(bench.lab)}")
+            return self.run_trials(bench, loyalty)
+        except WaitTimedOut as error:
+            return wrong(f"{error.problem} The last error in its log: {trials.last_error(bench.lab)}")
 
-    def tried(self, bench: Bench, loyalty: Guest) -> Verdict:
+    def run_trials(self, bench: Bench, loyalty: ExtensionService) -> Verdict:
         """Run trials on the service, and return the verdict."""
         raise NotImplementedError
 
 
-def seen_of(bench: Bench, *orders: str) -> Seen:
+def snapshot_of(bench: Bench, *orders: str) -> Snapshot:
     """Wait until these orders have no events in flight, and read their state."""
     settle(bench.lab, bench.look, orders)
     return collect(bench.look, orders)
@@ -61,21 +61,21 @@ def seen_of(bench: Bench, *orders: str) -> Seen:
 
 def first_broken(*rules: Rule) -> str:
     """Return what the first failing rule has seen, or an empty text."""
-    return next((rule.says for rule in rules if not rule.holds), "")
+    return next((rule.finding for rule in rules if not rule.holds), "")
 
 
-class OnceOnly(Mend):
+class OnceOnly(Fix):
     """An inbox against duplicates."""
 
     name = "once-only"
-    title = "Points once, however often the event comes"
+    title = "Award points once, even if the event arrives several times"
     tip = (
-        "The handler is given event_id. Make a table inbox with event_id as its primary key. INSERT ... ON CONFLICT DO "
-        "NOTHING returns a cursor whose rowcount says whether the row is new. It has to be the first statement of the "
-        "handler's transaction. labservices/messaging/inbox.py does the same."
+        "The handler receives event_id. Create a table inbox with event_id as its primary key. INSERT ... ON CONFLICT "
+        "DO NOTHING returns a cursor; its rowcount tells whether the row is new. This must be the first statement of "
+        "the handler's transaction. labservices/messaging/inbox.py does the same."
     )
     answer = f"""
-{MINE}
+{LOYALTY}
 with look.connect("{NAME}") as db:
     _ = db.execute("{INBOX}")
 loyalty.edit('''
@@ -92,14 +92,14 @@ def on_paid(db, event, event_id):
 ''')
 """
     why = (
-        "Kafka gives an event at least once; the database makes it once. The id is written in the transaction that "
-        "books the points, so there is never one without the other. Whoever is given the event again finds the id, and "
-        "stops."
+        "Kafka delivers an event at least once; the database makes its effect happen once. The handler writes the "
+        "event's id in the same transaction as the points, so there is never one without the other. A second delivery "
+        "finds the id, and the handler stops."
     )
     mistakes = (
         Wrong(
             f"""
-{MINE}
+{LOYALTY}
 loyalty.edit("def on_paid(db, event, event_id):", '''
 SEEN = set()
 
@@ -114,7 +114,7 @@ def on_paid(db, event, event_id):
         ),
         Wrong(
             f"""
-{MINE}
+{LOYALTY}
 with look.connect("{NAME}") as db:
     db.execute("{INBOX}")
 loyalty.edit("    points = event.amount_cents // 100", '''
@@ -127,32 +127,34 @@ loyalty.edit("    points = event.amount_cents // 100", '''
     )
     needs_setup = True
 
-    def tried(self, bench: Bench, loyalty: Guest) -> Verdict:
+    def run_trials(self, bench: Bench, loyalty: ExtensionService) -> Verdict:
         order = trials.one_order(bench.shop)
         settle(bench.lab, bench.look, [order])
         loyalty.stop()
         trials.send_again(bench.lab, bench.look, [order])
         loyalty.start()
-        seen = seen_of(bench, order)
-        if broken := first_broken(paid_once(seen), each_said(seen)):
+        snapshot = snapshot_of(bench, order)
+        if broken := first_broken(points_awarded_once(snapshot), each_booking_published(snapshot)):
             return wrong(
-                f"Every event came once more, after a restart: {broken}. What still knows then that an event was "
-                "handled, and does your handler stop because of it?"
+                f"Every event arrived a second time, after a restart: {broken}. What still knows after a restart that "
+                "an event was handled, and does your handler stop because of it?"
             )
-        return right("Every event came once more, after a restart, and the points are booked and said once.")
+        return right(
+            "Every event arrived a second time, after a restart, and the points were booked and published once."
+        )
 
 
-class GiveBack(Mend):
+class GiveBack(Fix):
     """A compensation for refunds."""
 
     name = "give-back"
-    title = "Refunded orders give their points back"
+    title = "Take points back when an order is refunded"
     tip = (
-        "PaymentRefunded comes from the same topic, with the same key, so it comes after its PaymentCompleted. Book a "
-        "row with a minus, say PointsTakenBack, and put your handler into HANDLERS."
+        "PaymentRefunded comes from the same topic with the same key, so it arrives after its PaymentCompleted. Book "
+        "a row with a negative number, publish PointsTakenBack, and add your handler to HANDLERS."
     )
     answer = f"""
-{MINE}
+{LOYALTY}
 loyalty.edit("import PaymentCompleted", "import PaymentCompleted, PaymentRefunded")
 loyalty.edit("HANDLERS = {{PaymentCompleted: on_paid}}", '''
 def on_refunded(db, event, event_id):
@@ -165,16 +167,15 @@ HANDLERS = {{PaymentCompleted: on_paid, PaymentRefunded: on_refunded}}
 ''')
 """
     why = (
-        "A compensation is a new fact, not the removal of an old one: a row is added, and an event says so. It hangs "
-        "on PaymentRefunded, since that is in the topic of PaymentCompleted and under the same key: it can't "
-        "overtake it. ShippingFailed would come from another topic, perhaps before the payment, and you "
-        "would need tombstones, as "
-        "payment does. (Does your new handler ask the inbox, too?)"
+        "A compensation is a new fact; it does not remove an old one. It adds a row and publishes an event. It reacts "
+        "to PaymentRefunded because that event is in the same topic as PaymentCompleted, under the same key, and "
+        "can't overtake it. ShippingFailed would come from another topic, perhaps before the payment, and you would "
+        "need tombstones, as payment does. (Does your new handler use the inbox, too?)"
     )
     mistakes = (
         Wrong(
             f"""
-{MINE}
+{LOYALTY}
 loyalty.edit("import PaymentCompleted", "import PaymentCompleted, PaymentFailed")
 loyalty.edit("HANDLERS = {{PaymentCompleted: on_paid}}", '''
 def on_failed(db, event, event_id):
@@ -189,7 +190,7 @@ HANDLERS = {{PaymentCompleted: on_paid, PaymentFailed: on_failed}}
         ),
         Wrong(
             f"""
-{MINE}
+{LOYALTY}
 loyalty.edit("import PaymentCompleted", "import PaymentCompleted, PaymentRefunded")
 loyalty.edit("HANDLERS = {{PaymentCompleted: on_paid}}", '''
 def on_refunded(db, event, event_id):
@@ -199,11 +200,11 @@ def on_refunded(db, event, event_id):
 HANDLERS = {{PaymentCompleted: on_paid, PaymentRefunded: on_refunded}}
 ''')
 """,
-            "nobody is told",
+            "no event reports it",
         ),
         Wrong(
             f"""
-{MINE}
+{LOYALTY}
 loyalty.edit("import PaymentCompleted", "import PaymentCompleted, PaymentRefunded")
 loyalty.edit("HANDLERS = {{PaymentCompleted: on_paid}}", '''
 def on_refunded(db, event, event_id):
@@ -218,34 +219,38 @@ HANDLERS = {{PaymentCompleted: on_paid, PaymentRefunded: on_refunded}}
         ),
     )
 
-    def tried(self, bench: Bench, loyalty: Guest) -> Verdict:
+    def run_trials(self, bench: Bench, loyalty: ExtensionService) -> Verdict:
         order = trials.one_order(bench.shop, trials.NOWHERE)
-        seen = seen_of(bench, order)
-        name = seen.named([order])
-        if seen.said[order]["PointsAwarded"] and not any(points > 0 for points in seen.bookings[order]):
+        snapshot = snapshot_of(bench, order)
+        name = snapshot.named([order])
+        if snapshot.published[order]["PointsAwarded"] and not any(points > 0 for points in snapshot.bookings[order]):
             return wrong(f"The row of {name} is gone, as if it had never had points. Rows are only added.")
-        if not none_kept(seen).holds and sum(seen.bookings[order]) > 0:
-            return wrong(f"{name} was paid and refunded, and keeps its points. Which event tells of the refund?")
-        if not each_said(seen).holds and not seen.said[order]["PointsTakenBack"]:
+        if not no_unpaid_points(snapshot).holds and sum(snapshot.bookings[order]) > 0:
+            return wrong(f"{name} was paid and refunded, but keeps its points. Which event reports the refund?")
+        if not each_booking_published(snapshot).holds and not snapshot.published[order]["PointsTakenBack"]:
             return wrong(
-                f"The points of {name} are taken back, and nobody is told: no PointsTakenBack is in the topic."
+                f"The points of {name} are taken back, but no event reports it: the topic has no PointsTakenBack."
             )
-        if broken := first_broken(paid_once(seen), none_kept(seen), each_said(seen)):
+        if broken := first_broken(
+            points_awarded_once(snapshot), no_unpaid_points(snapshot), each_booking_published(snapshot)
+        ):
             return wrong(f"An order was paid and refunded: {broken}.")
-        return right(f"{name} was paid and refunded: its points came and went, and both was said.")
+        return right(
+            f"{name} was paid and refunded: its points were awarded and taken back, and both events were published."
+        )
 
 
-class SameTrace(Mend):
+class SameTrace(Fix):
     """Propagation of the trace context."""
 
     name = "same-trace"
     title = "Loyalty's events belong to the trace of their order"
     tip = (
-        "The outbox has a column traceparent, and the connector puts it into a header. current_traceparent() of "
-        "labservices.telemetry.tracing gives the one of the span that runs now, which is that of your handler."
+        "The outbox has a column traceparent, and the connector copies it into a header. current_traceparent() in "
+        "labservices.telemetry.tracing returns the traceparent of the current span, which is your handler's."
     )
     answer = f"""
-{MINE}
+{LOYALTY}
 loyalty.edit("from labservices.messaging.events", '''
 from labservices.telemetry.tracing import current_traceparent
 from labservices.messaging.events
@@ -260,13 +265,14 @@ loyalty.edit('''
 ''')
 """
     why = (
-        "What runs your handler has read the record's header, and has begun a span in that trace. You hand it on "
-        "through the row's column, and whoever reads PointsAwarded one day appears below you in the same picture."
+        "The consumer that calls your handler reads the record's header and starts a span in that trace. You pass the "
+        "context on in the row's column, and a future consumer of PointsAwarded appears below your span in the same "
+        "trace."
     )
     mistakes = (
         Wrong(
             f"""
-{MINE}
+{LOYALTY}
 loyalty.edit("from labservices.messaging.events", '''
 from labservices.telemetry.tracing import current_traceparent
 from labservices.messaging.events
@@ -277,7 +283,7 @@ loyalty.edit('"points": points}}', '"points": points, "traceparent": current_tra
         ),
         Wrong(
             f"""
-{MINE}
+{LOYALTY}
 loyalty.edit('''
         "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) VALUES (%s, 'loyalty', %s, %s, %s)",
         [uuid4(), event.order_id, kind, Jsonb(payload)],
@@ -287,33 +293,35 @@ loyalty.edit('''
         [uuid4(), event.order_id, kind, Jsonb(payload), f"00-{{uuid4().hex}}-{{uuid4().hex[:16]}}-01"],
 ''')
 """,
-            "another trace",
+            "a different trace",
         ),
     )
 
-    def tried(self, bench: Bench, loyalty: Guest) -> Verdict:
+    def run_trials(self, bench: Bench, loyalty: ExtensionService) -> Verdict:
         order = trials.one_order(bench.shop)
-        seen = seen_of(bench, order)
-        if not seen.traceparents[order]:
-            return wrong(f"{seen.named([order])} was paid, and no event of loyalty's came.")
-        if not all(seen.traceparents[order]):
+        snapshot = snapshot_of(bench, order)
+        if not snapshot.traceparents[order]:
+            return wrong(f"{snapshot.named([order])} was paid, but loyalty published no event.")
+        if not all(snapshot.traceparents[order]):
             return wrong("The record has no traceparent: its column in the outbox is empty.")
-        if broken := first_broken(one_trace(seen)):
-            return wrong(f"There is a traceparent, but {broken}. Take what came with the event, don't make one up.")
-        return right("The record names the trace in which the order began.")
+        if broken := first_broken(one_trace(snapshot)):
+            return wrong(
+                f"There is a traceparent, but {broken}. Use the one that arrived with the event; don't generate one."
+            )
+        return right("The record belongs to the trace in which the order started.")
 
 
-class TellTheNumber(Mend):
+class TellTheNumber(Fix):
     """A metric that is correct after a restart."""
 
     name = "tell-the-number"
-    title = "A metric that is still true after a restart"
+    title = "A metric that is still correct after a restart"
     tip = (
-        "A process loses its counters when it ends. labservices.telemetry.gauges.Gauge(name, documentation, labels, "
+        "A process loses its counters when it stops. labservices.telemetry.gauges.Gauge(name, documentation, labels, "
         "statement) queries the database at each scrape instead. Put yours into GAUGES = (...,)."
     )
     answer = f"""
-{MINE}
+{LOYALTY}
 loyalty.edit("from prometheus_client import Gauge", "from labservices.telemetry.gauges import Gauge")
 loyalty.edit('POINTS = Gauge("loyalty_points", "Points that customers hold")', '''
 GAUGES = (Gauge("loyalty_points", "Points that customers hold", (), "SELECT coalesce(sum(points), 0) FROM points"),)
@@ -321,14 +329,14 @@ GAUGES = (Gauge("loyalty_points", "Points that customers hold", (), "SELECT coal
 loyalty.edit("    POINTS.inc(points)", "")
 """
     why = (
-        "A counter may begin at 0 again: rate() knows how to read that, and asks only how quickly it grows. A level, "
-        "such as points or stock, has no business in a process's memory. The draft has one more fault there: it counts "
-        "before the commit, so what is rolled back is counted, too."
+        "A counter may restart at 0: rate() handles that, because it measures only how fast the counter grows. A "
+        "level, such as points or stock, does not belong in a process's memory. The draft has another fault there: it "
+        "counts before the commit, so it also counts what is rolled back."
     )
     mistakes = (
         Wrong(
             f"""
-{MINE}
+{LOYALTY}
 loyalty.edit("from prometheus_client import Gauge", "from prometheus_client import Counter")
 loyalty.edit('Gauge("loyalty_points"', 'Counter("loyalty_points"')
 """,
@@ -336,7 +344,7 @@ loyalty.edit('Gauge("loyalty_points"', 'Counter("loyalty_points"')
         ),
         Wrong(
             f"""
-{MINE}
+{LOYALTY}
 loyalty.edit("from prometheus_client import Gauge", "from labservices.telemetry.gauges import Gauge")
 loyalty.edit('POINTS = Gauge("loyalty_points", "Points that customers hold")', '''
 GAUGES = (Gauge("loyalty_points", "Points that customers hold", (), "SELECT count(*) FROM points"),)
@@ -347,43 +355,42 @@ loyalty.edit("    POINTS.inc(points)", "")
         ),
     )
 
-    def tried(self, bench: Bench, loyalty: Guest) -> Verdict:
+    def run_trials(self, bench: Bench, loyalty: ExtensionService) -> Verdict:
         order = trials.one_order(bench.shop)
         settle(bench.lab, bench.look, [order])
         loyalty.start()
-        seen = seen_of(bench, order)
-        rule = metric_is_true(bench.look, seen)
+        snapshot = snapshot_of(bench, order)
+        rule = metric_is_correct(bench.look, snapshot)
         if rule.holds:
-            return right("The service was started anew, and its metric tells the sum of all points.")
+            return right("The service was restarted, and its metric still reports the sum of all points.")
         rows = len(bench.look.sql(NAME, "SELECT FROM points"))
         if bench.look.metric(NAME, "loyalty_points") == rows:
-            return wrong(f"{rule.says}. You tell the number of rows.")
-        return wrong(f"After a restart {rule.says}. Where does the number come from when a process begins?")
+            return wrong(f"{rule.finding}. Your metric reports the number of rows.")
+        return wrong(f"After a restart, {rule.finding}. Where does the number come from when a process starts?")
 
 
-class OneTransaction(Mend):
+class OneTransaction(Fix):
     """Points and event in one transaction."""
 
     name = "one-transaction"
     title = "Points and event: both or neither"
     tip = (
-        "The handler is called inside a transaction, which is committed after it. What ends it before the event is "
-        "written?"
+        "The handler is called inside a transaction, which is committed after it. Which statement ends the "
+        "transaction before the event is written?"
     )
     answer = f"""
-{MINE}
+{LOYALTY}
 loyalty.edit("    db.commit()  # so that the customer sees them at once", "")
 """
     why = (
-        "One line, and the outbox was no outbox: two transactions, and a gap between them in which a process can die "
-        "or a database can refuse. Nothing shows it until that happens. It even defeats an inbox: with the "
-        "id committed "
-        "and the event not, the second try finds the id, and stops."
+        "One line defeats the outbox: it makes two transactions, and in the gap between them the process can crash or "
+        "the database can reject a row. Nothing shows the fault until that happens. It even defeats an inbox: if the "
+        "id is committed and the event is not, the second attempt finds the id and stops."
     )
     mistakes = (
         Wrong(
             f"""
-{MINE}
+{LOYALTY}
 loyalty.edit('''
     book(db, event, points)
     db.commit()  # so that the customer sees them at once
@@ -394,11 +401,11 @@ loyalty.edit('''
     book(db, event, points)
 ''')
 """,
-            "says what it did not do",
+            "event without points",
         ),
         Wrong(
             f"""
-{MINE}
+{LOYALTY}
 loyalty.edit('''
     say(db, "PointsAwarded", event, points)
 ''', '''
@@ -408,62 +415,59 @@ loyalty.edit('''
         pass  # the points are there, which is what counts
 ''')
 """,
-            "does what it does not say",
+            "points without an event",
         ),
     )
 
-    def tried(self, bench: Bench, loyalty: Guest) -> Verdict:
+    def run_trials(self, bench: Bench, loyalty: ExtensionService) -> Verdict:
         orders = []
         for table in ("outbox", "points"):
             with trials.refused_once(bench.shop, bench.look, table) as order:
-                booked, said = trials.left_behind(bench.look, order)
+                booked, published = trials.left_behind(bench.look, order)
             orders.append(order)
             if booked:
-                return wrong(
-                    "The outbox refused its row, and the points were there all the same: it does what it does not say."
-                )
-            if said:
-                return wrong(
-                    "The points were refused, and the event was there all the same: it says what it did not do."
-                )
+                return wrong("The outbox rejected its row, but the points were committed: points without an event.")
+            if published:
+                return wrong("The points were rejected, but the event was published: an event without points.")
             settle(bench.lab, bench.look, orders)  # otherwise the next table would reject this order's retry
-        seen = seen_of(bench, *orders)
-        if broken := first_broken(paid_once(seen), each_said(seen)):
-            return wrong(f"A table refused a row for a moment, and afterwards there is {broken}.")
-        return right("While a table refused its row, neither points nor event were there; afterwards there were both.")
+        snapshot = snapshot_of(bench, *orders)
+        if broken := first_broken(points_awarded_once(snapshot), each_booking_published(snapshot)):
+            return wrong(f"A table rejected a row once. Afterwards: {broken}.")
+        return right(
+            "While a table rejected its row, there were neither points nor an event; afterwards there were both."
+        )
 
 
-class TheReferee(Mend):
+class TheReferee(Fix):
     """All fixes at once."""
 
     name = "the-referee"
-    title = "All five rules, with duplicates, refunds, a crash and a database that refuses"
+    title = "All five rules, with duplicates, refunds, a crash and a database that rejects rows"
     tip = (
-        "Each of the five changes holds by itself. Now think of them together: a PaymentRefunded can come twice, too, "
-        "and a second handler needs all that the first one has."
+        "Each of the five changes works alone. Now combine them: a PaymentRefunded can arrive twice, too, and a "
+        "second handler needs everything that the first one has."
     )
     answer = f"""
-{MINE}
+{LOYALTY}
 with look.connect("{NAME}") as db:
     _ = db.execute("{INBOX}")
 loyalty.write('''
-{WHOLE}
+{SOLUTION}
 ''')
 """
     why = (
-        "Fifty lines, and they are what each of the four services does: the inbox first, the change, the outbox, all "
-        "in one transaction; the way back as carefully as the way on; the trace handed on; the level asked of the "
-        "database. What they have beyond it (guards for each effect, tombstones, parking and dead letters) "
-        "you know by now."
+        "Fifty lines do what each of the four services does: first the inbox, then the change, then the outbox, all "
+        "in one transaction; compensations as careful as the main path; the trace context passed on; levels read from "
+        "the database. You know the rest by now: guards for each effect, tombstones, parking and dead letters."
     )
     mistakes = (
         Wrong(
             f"""
-{MINE}
+{LOYALTY}
 with look.connect("{NAME}") as db:
     db.execute("{INBOX}")
 loyalty.write('''
-{WHOLE}
+{SOLUTION}
 ''')
 loyalty.edit('''
 def on_refunded(db, event, event_id):
@@ -473,29 +477,29 @@ def on_refunded(db, event, event_id):
     if True:
 ''')
 """,
-            "more points taken back than were given",
+            "more points taken back than awarded",
         ),
         Wrong(
             f"""
-{MINE}
+{LOYALTY}
 with look.connect("{NAME}") as db:
     db.execute("{INBOX}")
 loyalty.write('''
-{WHOLE}
+{SOLUTION}
 ''')
 loyalty.edit(", PaymentRefunded: on_refunded}}", "}}")
 """,
-            "points all the same",
+            "but with points",
         ),
     )
 
-    def tried(self, bench: Bench, loyalty: Guest) -> Verdict:
+    def run_trials(self, bench: Bench, loyalty: ExtensionService) -> Verdict:
         orders = trials.all_at_once(bench.lab, bench.shop, bench.look, loyalty)
-        rules = judge(bench.look, orders)
-        broken = [f"{rule.name}: {rule.says}" for rule in rules if not rule.holds]
+        rules = check_rules(bench.look, orders)
+        broken = [f"{rule.name}: {rule.finding}" for rule in rules if not rule.holds]
         if broken:
-            return wrong(f"{len(rules) - len(broken)} of {len(rules)} rules hold. Not these: {'; '.join(broken)}.")
-        return right(f"{len(orders)} orders, and all {len(rules)} rules hold. Loyalty is a part of the saga.")
+            return wrong(f"{len(rules) - len(broken)} of {len(rules)} rules hold. These do not: {'; '.join(broken)}.")
+        return right(f"{len(orders)} orders, and all {len(rules)} rules hold. Loyalty is now part of the saga.")
 
 
 EXERCISES = (OnceOnly(), GiveBack(), SameTrace(), TellTheNumber(), OneTransaction(), TheReferee())

@@ -29,7 +29,7 @@ V1 = """
     route: [{destination: {host: order, subset: v1}}]"""
 """The rule that sends all orders to v1."""
 
-ASK = "/orders?limit=1"
+PATH = "/orders?limit=1"
 RULES = "VirtualService/order"
 
 
@@ -39,15 +39,15 @@ def applied(*documents: str, force: bool = False) -> str:
     return f'lab.mesh.apply("""\n{text}\n"""{", force=True" if force else ""})'
 
 
-def begin_with_v2(bench: Bench) -> dict[str, Any]:
+def start_v2(bench: Bench) -> dict[str, Any]:
     """Reset the mesh and start the second version; return the facts for the check and the cleanup."""
     was_running = "order-v2" in bench.lab.endpoints.versions
     bench.lab.mesh.reset()
     bench.lab.start("order-v2")
-    return {"v2_was_running": was_running, **as_it_is(bench)}
+    return {"v2_was_running": was_running, **current_rules(bench)}
 
 
-def as_it_is(bench: Bench) -> dict[str, Any]:
+def current_rules(bench: Bench) -> dict[str, Any]:
     """Return the mesh's current configuration, for `is_untouched`."""
     return {"before": bench.lab.mesh.show()}
 
@@ -57,12 +57,12 @@ def is_untouched(bench: Bench) -> bool:
     return bool(bench.lab.mesh.show() == bench.given.before)
 
 
-def put_back(bench: Bench) -> str:
+def restore_mesh(bench: Bench) -> str:
     """Reset the mesh, and stop the second version if the setup started it."""
     bench.lab.mesh.reset()
     if not getattr(bench.given, "v2_was_running", True):
         bench.lab.stop("order-v2")
-    return "The gateway has its own rules again."
+    return "The gateway has its default rules again."
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def frozen_order(bench: Bench) -> Iterator[None]:
 
 
 @contextmanager
-def tried(bench: Bench, text: str) -> Iterator[None]:
+def applied_temporarily(bench: Bench, text: str) -> Iterator[None]:
     """Apply YAML for the duration of the block, and restore the previous configuration afterwards."""
     before = bench.lab.mesh.show()
     bench.lab.mesh.apply(text, force=True)

@@ -30,7 +30,7 @@ STAYS = """
 """
 CUSTOMERS = ("ada", "grace", "barbara", "edsger", "leslie", "frances", "hedy", "radia")
 COMPANIES = ("acme", "bolt-and-nut", "clockworks", "dynamo", "evergreen", "fjord-ferries", "gasworks", "harbour-trust")
-BUSY_AT_MOST = 0.7
+MAX_UTILIZATION = 0.7
 
 
 def crc32_of(key: str) -> int:
@@ -45,27 +45,27 @@ class PracticeExercise(Exercise):
         """Return a verdict if the setup's topic was deleted meanwhile, by a reset or another cleanup."""
         if broker.partitions(bench.lab.endpoints.kafka, [bench.given.topic]):
             return None
-        return untouched(f'The topic of this exercise is gone. Run tasks.setup("{self.name}") again.')
+        return untouched(f'The topic of this exercise no longer exists. Run tasks.setup("{self.name}") again.')
 
     def cleanup(self, bench: Bench) -> str:
         Practice(bench.lab).remove(bench.given.topic)
-        return "The topic of this exercise is gone."
+        return "The topic of this exercise is deleted."
 
 
 class WhereItWillLie(Exercise):
     """The key alone determines the partition."""
 
     name = "where-it-will-lie"
-    title = "In which partitions will the records of four new keys lie?"
-    tip = "partition(key) from above, for each of given.keys. It is murmur2, without the sign, modulo four."
+    title = "Into which partitions do the records of four new keys go?"
+    tip = "Call partition(key) from above for each of given.keys. It is murmur2, without the sign, modulo four."
     answer = """
         from labkit.client.partitions import murmur2
         answer = [(murmur2(key.encode()) & 0x7FFFFFFF) % 4 for key in given.keys]
     """
     why = (
-        "The hash of the key, modulo the number of partitions. You knew it before the row was written, and so does "
-        "everybody who writes with the same hash: producers need not speak with each other. Debezium leaves the choice "
-        "to Kafka's own client."
+        "The partition is the hash of the key, modulo the number of partitions. You can compute it before the row is "
+        "written, and so can every program that uses the same hash: producers need no coordination. Debezium leaves "
+        "the choice to Kafka's own client."
     )
     mistakes = (
         Wrong("import zlib; answer = [zlib.crc32(key.encode()) % 4 for key in given.keys]", "crc32"),
@@ -73,7 +73,7 @@ class WhereItWillLie(Exercise):
             "from labkit.client.partitions import partition_of; answer = [partition_of(key, 3) for key in given.keys]",
             "four partitions",
         ),
-        Wrong("answer = [0, 1, 2, 3]", "in turn"),
+        Wrong("answer = [0, 1, 2, 3]", "round robin"),
         Wrong("answer = 2", "list"),
     )
 
@@ -83,7 +83,7 @@ class WhereItWillLie(Exercise):
             here = [partition_of(key) for key in keys]
             others = [[crc32_of(key) for key in keys], [partition_of(key, 3) for key in keys], [0, 1, 2, 3]]
             if here not in others and others[0] != [0, 1, 2, 3]:
-                return "given.keys are four fresh keys.", {"keys": keys}
+                return "given.keys are four new keys.", {"keys": keys}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         keys = bench.given.keys
@@ -94,13 +94,11 @@ class WhereItWillLie(Exercise):
                 db.execute(GIFT, [key])
         found = [bench.look.record(key, "Gift").record.partition for key in keys]
         if list(answer) == found:
-            return right(f"The records were written, and lie in {found}.")
+            return right(f"The records were written, and are in {found}.")
         if list(answer) == [crc32_of(key) for key in keys]:
-            return wrong(
-                "That is crc32, which librdkafka takes by itself. Kafka's own clients, and Debezium, take murmur2."
-            )
+            return wrong("That is crc32, the default of librdkafka. Kafka's own clients, and Debezium, use murmur2.")
         if list(answer) == [0, 1, 2, 3]:
-            return wrong("Records without a key go round in turn. These have keys: hash them.")
+            return wrong("Records without a key are distributed round robin. These have keys: hash them.")
         hits = sum(one == other for one, other in zip(answer, found, strict=True))
         return wrong(f"{hits} of 4 are right. Is it murmur2, without its sign, and modulo four partitions?")
 
@@ -109,24 +107,24 @@ class TwoProducers(PracticeExercise):
     """All producers must hash keys alike."""
 
     name = "two-producers"
-    title = "A second program spoils the order of keys. Which partitioner must it have?"
+    title = "A second program breaks the order of keys. Which partitioner must it use?"
     tip = (
-        "The first program writes as Debezium does, whose hash you know from above. librdkafka's manual "
-        "(CONFIGURATION.md, `partitioner`) lists the values of that setting. Which of them hash in the same way?"
+        "The first program writes as Debezium does, and you know its hash from above. librdkafka's manual "
+        "(CONFIGURATION.md, `partitioner`) lists the values of that setting. Which of them uses the same hash?"
     )
     answer = 'answer = "murmur2_random"'
     why = (
-        "librdkafka, and so the clients of Python, Go and C#, hashes with crc32 unless it is told otherwise "
-        "(consistent_random); Kafka's own Java client takes murmur2. Both keep a key in one partition, but not in the "
-        "same one. Two programs that write the same keys have to agree. The lab's services, which send dead letters "
-        "by themselves, are told murmur2_random, too."
+        "librdkafka, and so the clients of Python, Go and C#, hashes with crc32 by default (consistent_random); "
+        "Kafka's own Java client uses murmur2. Both keep a key in one partition, but not in the same one. Two "
+        "programs that write the same keys must use the same partitioner. The lab's services publish dead letters "
+        "themselves, so they are configured with murmur2_random, too."
     )
     mistakes = (
         Wrong('answer = "consistent_random"', "crc32"),
         Wrong('answer = "random"', "key"),
-        Wrong('answer = "fnv1a_random"', "another hash"),
+        Wrong('answer = "fnv1a_random"', "a different hash"),
         Wrong('answer = "murmur3"', "no such"),
-        Wrong("answer = 4", "as text"),
+        Wrong("answer = 4", "as a string"),
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
@@ -138,7 +136,7 @@ class TwoProducers(PracticeExercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if not isinstance(answer, str):
-            return wrong("The answer is the value of the setting, as text.")
+            return wrong("The answer is the value of the setting, as a string.")
         if gone := self.is_gone(bench):
             return gone
         practice, mark = Practice(bench.lab), f"tried {uuid.uuid4().hex[:6]}"
@@ -154,12 +152,20 @@ class TwoProducers(PracticeExercise):
                 tried.setdefault(record.key or "", set()).add(record.partition)
         strays = sum(where != {first[key]} for key, where in tried.items())
         if not strays:
-            return right(f"{len(tried)} keys, three records each, all beside those of the first program.")
+            return right(
+                f"{len(tried)} keys, three records each, all in the same partitions as those of the first program."
+            )
         if any(len(where) > 1 for where in tried.values()):
-            return wrong("With it not even your own records of one key lie together: it doesn't look at the key.")
+            return wrong("With it, even your own records of one key are spread over partitions: it ignores the key.")
         if all(where == {crc32_of(key)} for key, where in tried.items()):
-            return wrong(f"That is crc32, which it has now: {strays} of 8 keys are astray. Which hash has Debezium?")
-        return wrong(f"Each key stays together, but it is another hash than the first program's: {strays} are astray.")
+            return wrong(
+                f"That is crc32, the current setting: {strays} of 8 keys are in the wrong partition. Which hash "
+                "does Debezium use?"
+            )
+        return wrong(
+            f"Each key stays in one partition, but it is a different hash than the first program's: {strays} keys "
+            "are in another partition."
+        )
 
 
 class IdleHands(Exercise):
@@ -168,18 +174,18 @@ class IdleHands(Exercise):
     name = "idle-hands"
     title = "Two topics of four partitions each, six members: how many are idle?"
     tip = (
-        "The default assignor is `range`. It takes one topic at a time and deals its partitions out to the members, in "
-        "the order of their names. What do the fifth and the sixth get of the first topic? And of the second?"
+        "The default assignor is `range`. It assigns one topic at a time: its partitions go to the members in the "
+        "order of their names. What do the fifth and the sixth member get of the first topic? And of the second?"
     )
     answer = "answer = 2"
     why = (
-        "Range deals each topic out by itself: four partitions, the first four members get one. The second topic is "
-        "dealt out in the same way, to the same four. That has a reason: who has partition 0 of one topic has that of "
-        "the other, too, so that an order's events of both topics meet in one place. roundrobin and sticky deal out "
-        "all eight at once, and nobody would be idle."
+        "Range assigns each topic separately: of four partitions, the first four members get one each. The second "
+        "topic is assigned in the same way, to the same four. This has a reason: the member with partition 0 of one "
+        "topic also has partition 0 of the other, so one member handles an order's events of both topics. roundrobin "
+        "and sticky assign all eight partitions together, and no member would be idle."
     )
     mistakes = (
-        Wrong("answer = 0", "each topic by itself"),
+        Wrong("answer = 0", "each topic separately"),
         Wrong("answer = 4", "busy"),
         Wrong("answer = 1", "six members"),
         Wrong('answer = "two"', "number"),
@@ -187,7 +193,7 @@ class IdleHands(Exercise):
     needs_setup = True
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        return "Nobody has joined yet; the check starts the six.", {"members": 6}
+        return "No member has joined yet; the check starts the six.", {"members": 6}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if isinstance(answer, bool) or not isinstance(answer, int):
@@ -196,25 +202,28 @@ class IdleHands(Exercise):
         with Practice(bench.lab).workers(topics, bench.given.members, lambda record: None) as team:
             idle = sum(not share for share in team.assigned)
         if answer == idle:
-            return right(f"Six joined, and {idle} got nothing: the other {6 - idle} have two partitions each.")
+            return right(f"Six joined, and {idle} got no partition: the other {6 - idle} have two partitions each.")
         if answer == 0:
             return wrong(
-                "Eight partitions would be enough for six, if they were dealt out together. But range deals "
-                "out each topic by itself."
+                "Eight partitions would be enough for six members if they were assigned together. But range assigns "
+                "each topic separately."
             )
         if answer == 6 - idle:
-            return wrong("So many are busy. How many are not?")
-        return wrong("There are six members, and each topic has four partitions. Who gets none of the first topic?")
+            return wrong("That many are busy. How many are not?")
+        return wrong(
+            "There are six members, and each topic has four partitions. Which members get no partition of the "
+            "first topic?"
+        )
 
 
 class HowFarBehind(PracticeExercise):
     """Lag is the end offset minus the committed offset, or minus the start if nothing is committed."""
 
     name = "how-far-behind"
-    title = "How many records has a group still to read, by partition?"
+    title = "How many records does a group still have to read, by partition?"
     tip = (
-        "look.offsets(given.group, given.topic) has start, committed and end. In one partition committed is not a "
-        "number. places.committed.fillna(...) puts something in its place: what?"
+        "look.offsets(given.group, given.topic) has start, committed and end. For one partition, committed is not a "
+        "number. places.committed.fillna(...) replaces it: with what?"
     )
     answer = """
         places = look.offsets(given.group, given.topic)
@@ -222,9 +231,10 @@ class HowFarBehind(PracticeExercise):
         answer = dict(zip(places.partition, places.end - begins))
     """
     why = (
-        "End less committed. Where a group has committed nothing, auto.offset.reset decides: with `earliest` it begins "
-        "at the oldest record that is still there. That need not be offset 0, since old records are deleted. With "
-        "`latest` it would begin at the end, and what is there now would never be read: lag 0, and nothing done."
+        "Lag is the end minus the committed offset. Where a group has committed nothing, auto.offset.reset decides: "
+        "with `earliest` it starts at the oldest record that still exists. That is not always offset 0, since old "
+        "records are deleted. With `latest` it would start at the end and never read the existing records: lag 0, and "
+        "no record handled."
     )
     mistakes = (
         Wrong(
@@ -264,7 +274,7 @@ class HowFarBehind(PracticeExercise):
         done = {place: random.randint(1, end - 2) for place, end in ends.items() if place[1] != new}
         broker.commit_offsets(kafka, group, done)
         broker.delete_records(kafka, {(topic, new): 3})
-        return "60 gifts lie in four partitions, and the group has begun with three of them.", {
+        return "60 gifts are in four partitions, and the group has started to read three of them.", {
             "topic": topic,
             "group": group,
         }
@@ -279,20 +289,21 @@ class HowFarBehind(PracticeExercise):
         if found == as_numbers((places.end - places.committed.fillna(places.start)).to_dict()):
             return right(f"{sum(found.values())} records in all.")
         if found == as_numbers(places.end.to_dict()):
-            return wrong("Those are the ends of the logs. Lag is a distance: from what is done to the end.")
+            return wrong("Those are the ends of the logs. Lag is a distance: from the committed offset to the end.")
         if found == as_numbers((places.end - places.start).to_dict()):
-            return wrong("That is all that lies there. The group has read some of it: in three partitions.")
+            return wrong("That is the number of all records. The group has read some of them, in three partitions.")
         if found == as_numbers((places.end - places.committed.fillna(0)).to_dict()):
             return wrong(
-                "Where nothing is committed you began with offset 0. But the oldest records of that partition were "
+                "Where nothing is committed, you started at offset 0. But the oldest records of that partition were "
                 "deleted: where does it start?"
             )
         new = places.index[places.committed.isna()][0]
         if found.get(new, 0) == 0:
             return wrong(
-                f"In partition {new} the group has committed nothing. It has not read all of it: it has yet to begin."
+                f"In partition {new} the group has committed nothing. That does not mean that it has read everything: "
+                "it has not started."
             )
-        return wrong(f"That is {found}, and not the distances from what is committed to the ends.")
+        return wrong(f"That is {found}, not the distances from the committed offsets to the ends.")
 
 
 def as_numbers(answer: dict[Any, Any]) -> dict[int, int]:
@@ -304,10 +315,10 @@ class TheHotKey(PracticeExercise):
     """Lag consists of the unread records, not of all records."""
 
     name = "the-hot-key"
-    title = "A group lags, nearly all of it in one partition. Which key is to blame?"
+    title = "A group lags, almost only in one partition. Which key is the cause?"
     tip = (
-        "Practice(lab).read(given.topic) gives the records, each with key, partition and offset; look.offsets tells "
-        "what is committed. Count the keys of those that the group has not read yet."
+        "Practice(lab).read(given.topic) returns the records, each with key, partition and offset; look.offsets shows "
+        "the committed offsets. Count the keys of the records that the group has not read yet."
     )
     answer = """
         from collections import Counter
@@ -317,9 +328,9 @@ class TheHotKey(PracticeExercise):
         answer = Counter(record.key for record in unread).most_common(1)[0][0]
     """
     why = (
-        "The topic remembers what was long done. Lag is about what was not, so count from the committed offset on. One "
-        "key makes one partition hot, and those who share it suffer. The cures: a key that is spread better, or to "
-        "split this one (acme-1, acme-2, …), if its records need no order among themselves."
+        "The topic keeps records that were read long ago. Lag consists of unread records, so count from the committed "
+        "offset. One key makes one partition hot, and the other keys in this partition suffer. The fixes: a key that "
+        "spreads better, or splitting this key (acme-1, acme-2, …), if its records need no order among themselves."
     )
     mistakes = (
         Wrong(
@@ -353,7 +364,7 @@ class TheHotKey(PracticeExercise):
         rush = [hot] * 25 + [bystander] * 2 + names[:12]
         random.shuffle(rush)
         practice.write(topic, [(key, "unread") for key in rush])
-        return "The group has read yesterday's records, and none of today's.", {
+        return "The group has read yesterday's records, but none of today's.", {
             "topic": topic,
             "group": group,
             "bystander": bystander,
@@ -367,27 +378,27 @@ class TheHotKey(PracticeExercise):
         unread = pd.Series([r.key for r in records if r.offset >= done[r.partition]]).value_counts()
         hot = str(unread.index[0])
         if answer == hot:
-            return right(f"{unread[hot]} of the {unread.sum()} unread records are {hot}'s, all in one partition.")
+            return right(f"{unread[hot]} of the {unread.sum()} unread records belong to {hot}, all in one partition.")
         if isinstance(answer, int):
             return wrong("That is a partition. Which key fills it?")
         if answer not in {record.key for record in records}:
             return wrong("There is no record with this key in the topic.")
         if partition_of(str(answer)) == partition_of(hot):
-            return wrong(f"{answer} lies in the same partition, with few records: it suffers, and is not to blame.")
-        return wrong(f"{answer} has many records, but they are already read. Which records make up the lag?")
+            return wrong(f"{answer} is in the same partition, with few records: it suffers, but it is not the cause.")
+        return wrong(f"{answer} has many records, but they are already read. Which records cause the lag?")
 
 
 class WithoutAClock(Exercise):
     """Little's law: W = L / λ."""
 
     name = "without-a-clock"
-    title = "How long does an order take, if you know how many there are and how many come?"
-    tip = "Little's law: L = λ · W. Which of the three is asked for?"
+    title = "How long does an order take, given the number of open orders and their arrival rate?"
+    tip = "Little's law: L = λ · W. Which of the three is the question about?"
     answer = "answer = given.in_flight / given.per_second"
     why = (
-        "W = L / λ. Two numbers that every board has, a count and a rate, tell how long things take, without a single "
-        "time stamp. It holds for means, over a time at whose beginning and end about as many are inside; never for "
-        "a quantile."
+        "W = L / λ. Two numbers that every dashboard has, a count and a rate, give the duration without a single "
+        "timestamp. The law holds for means, over a period that starts and ends with about as many orders in the "
+        "system; it does not hold for quantiles."
     )
     mistakes = (
         Wrong("answer = given.in_flight * given.per_second", "multiplied"),
@@ -400,17 +411,17 @@ class WithoutAClock(Exercise):
         def in_flight() -> float:
             return float(bench.look.sql("order", OPEN).n.item())
 
-        wait_until(lambda: in_flight() == 0, what="earlier orders to come to their end")
+        wait_until(lambda: in_flight() == 0, what="earlier orders to end")
         began = time.monotonic()
         with Samples(in_flight, every=0.1) as seen:
             load = bench.shop.load(30, per_second=6)
-            wait_until(lambda: in_flight() == 0, 60, what="30 orders to come to their end")
+            wait_until(lambda: in_flight() == 0, 60, what="30 orders to end")
         facts = {
             "in_flight": round(seen.mean(), 3),
             "per_second": round(len(load.orders) / (time.monotonic() - began), 3),
             "orders": load.orders,
         }
-        return "30 orders went through, and the board has been read.", facts
+        return "30 orders went through, and the number of open orders was sampled.", facts
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         inside, rate = bench.given.in_flight, bench.given.per_second
@@ -418,25 +429,25 @@ class WithoutAClock(Exercise):
             return wrong("The answer is a number of seconds.")
         if math.isclose(answer, inside / rate, rel_tol=0.05):
             stays = bench.look.sql("order", STAYS, orders=bench.given.orders).seconds
-            also = f" The databases' time stamps say {stays.mean():.2f} s." if len(stays) else ""
-            return right(f"{answer:.2f} s, without having looked at a clock.{also}")
+            also = f" The databases' timestamps give {stays.mean():.2f} s." if len(stays) else ""
+            return right(f"{answer:.2f} s, computed without a clock.{also}")
         if math.isclose(answer, 1000 * inside / rate, rel_tol=0.05):
-            return wrong("Those are milliseconds; asked for are seconds.")
+            return wrong("Those are milliseconds; the answer is in seconds.")
         if math.isclose(answer, inside * rate, rel_tol=0.05):
-            return wrong("You have multiplied L by λ. But L is already λ · W.")
+            return wrong("You multiplied L by λ. But L is already λ · W.")
         if math.isclose(answer, inside, rel_tol=0.05):
-            return wrong("That many orders are inside. How long does each of them stay?")
-        return wrong("L = λ · W: divide, so that orders fall out and seconds remain.")
+            return wrong("That many orders are in the system. How long does each of them stay?")
+        return wrong("L = λ · W: divide, so that the orders cancel out and seconds remain.")
 
 
 class HowManyConsumers(PracticeExercise):
     """Utilisation determines the consumers; the consumers determine the partitions."""
 
     name = "how-many-consumers"
-    title = "How many consumers and partitions does a load need, if none may be busy for more than 70%?"
+    title = "How many consumers and partitions does a load need, if no consumer may be busy for more than 70%?"
     tip = (
-        "One consumer that is busy all the time does 1 / given.seconds records a second. All together have to be busy "
-        "for given.per_second · given.seconds seconds in each second. Each for 0.7 at most; round up."
+        "One consumer that is always busy handles 1 / given.seconds records a second. Together the consumers must "
+        "work given.per_second · given.seconds seconds in each second, each of them at most 0.7; round up."
     )
     answer = """
         from math import ceil
@@ -444,10 +455,10 @@ class HowManyConsumers(PracticeExercise):
         answer = dict(consumers=consumers, partitions=consumers)
     """
     why = (
-        "Work per second (λ · s) divided by what each may do of it, rounded up. Without the 0.7 they would just keep "
-        "up, as long as nothing ever came by chance; at 70% a record waits for about its own service time. And a "
-        "consumer without a partition is idle, so there must be as many partitions, better a multiple: then a "
-        "later growth needs no new partitions, which would move the keys."
+        "Work per second (λ · s), divided by the utilisation that each consumer may have, rounded up. Without the 0.7 "
+        "they would just keep up, as long as records arrive evenly; at 70% a record waits for about its own service "
+        "time. A consumer without a partition is idle, so there must be at least as many partitions, better a "
+        "multiple: then you can add consumers later without new partitions, which would move the keys."
     )
     mistakes = (
         Wrong(
@@ -455,7 +466,7 @@ class HowManyConsumers(PracticeExercise):
             from math import ceil
             answer = dict(consumers=ceil(given.per_second * given.seconds), partitions=12)
             """,
-            "all the time",
+            "almost always",
         ),
         Wrong(
             """
@@ -477,8 +488,8 @@ class HowManyConsumers(PracticeExercise):
             team.finish(12)
         mean = sum(one.ended - one.began for one in team.handled) / len(team.handled)
         # With this rate five consumers are too few and six are enough, with a margin for rounding on both sides.
-        rate = round(5.4 * BUSY_AT_MOST / mean, 1)
-        return "A worker has wrapped 12 gifts, and was timed.", {
+        rate = round(5.4 * MAX_UTILIZATION / mean, 1)
+        return "A worker wrapped 12 gifts, and the setup measured its time.", {
             "topic": topic,
             "seconds": round(mean, 4),
             "per_second": rate,
@@ -489,20 +500,22 @@ class HowManyConsumers(PracticeExercise):
             return wrong("The answer is dict(consumers=…, partitions=…).")
         consumers, partitions = answer["consumers"], answer["partitions"]
         if not all(isinstance(one, int) and 0 < one <= 100 for one in (consumers, partitions)):
-            return wrong("Both are whole numbers, and not more than a hundred.")
+            return wrong("Both are integers from 1 to 100.")
         work = bench.given.per_second * bench.given.seconds
-        needed = math.ceil(work / BUSY_AT_MOST)
+        needed = math.ceil(work / MAX_UTILIZATION)
         if consumers < work:
             return wrong(f"Each second brings {work:.1f} seconds of work: {consumers} consumers would never catch up.")
         if consumers < needed:
-            return wrong(f"They would be busy for {work / consumers:.0%} of their time, nearly all the time: too busy.")
+            return wrong(f"They would be busy for {work / consumers:.0%} of their time, almost always: too busy.")
         if consumers > needed:
-            return wrong(f"They would be busy for {work / consumers:.0%} of their time. With fewer it is still enough.")
+            return wrong(f"They would be busy for {work / consumers:.0%} of their time. Even fewer are enough.")
         if partitions < consumers:
-            return wrong(f"Of {consumers} consumers {consumers - partitions} would be idle: one reader per partition.")
-        return right(self.tried(bench, consumers))
+            return wrong(
+                f"{consumers - partitions} of {consumers} consumers would be idle: each partition has one reader."
+            )
+        return right(self.run_trial(bench, consumers))
 
-    def tried(self, bench: Bench, consumers: int) -> str:
+    def run_trial(self, bench: Bench, consumers: int) -> str:
         """Run the given number of consumers, and return their measured rate in words."""
         practice = Practice(bench.lab)
         topic = practice.topic(consumers)
@@ -513,8 +526,8 @@ class HowManyConsumers(PracticeExercise):
         practice.remove(topic)
         most = len(places) / team.seconds
         return (
-            f"Tried: {consumers} consumers did {most:.0f} records a second at most, and {bench.given.per_second:.0f} "
-            "will come."
+            f"Measured: {consumers} consumers handled at most {most:.0f} records a second, and "
+            f"{bench.given.per_second:.0f} will arrive."
         )
 
 

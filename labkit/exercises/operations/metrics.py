@@ -29,7 +29,7 @@ class PromqlExercise(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if not isinstance(answer, str):
-            return wrong("The answer is a PromQL expression, as text.")
+            return wrong("The answer is a PromQL expression, as a string.")
         moment = bench.look.now()
         try:
             found = bench.look.promql(answer, at=moment)
@@ -54,17 +54,13 @@ class WhyOrdersFail(PromqlExercise):
     """Aggregate away the labels that the question does not ask for."""
 
     name = "why-orders-fail"
-    title = "PromQL: how many orders were cancelled since the services were started, by reason"
-    tip = (
-        'The counter is saga_orders_total. Choose with {outcome="cancelled"}, and keep one label: sum by (reason) '
-        "(...)."
-    )
+    title = "PromQL: how many orders were cancelled since the services started, by reason"
+    tip = 'The counter is saga_orders_total. Select {outcome="cancelled"}, and keep one label: sum by (reason) (...).'
     answer = """answer = 'sum by (reason) (saga_orders_total{outcome="cancelled"})'"""
     why = (
-        "A counter has a series for each combination of labels, and for each process that counts. sum by (reason) "
-        "adds up "
-        "all that differ in something else. Without `by` even the reasons are added up; without sum every process "
-        "has a line of its own, and the day that a second order service runs you would see each reason twice."
+        "A counter has one series for each combination of labels, and for each process. sum by (reason) adds up all "
+        "series that differ in other labels. Without `by` it adds up even the reasons; without sum every process has "
+        "its own line, and with a second order service you would see each reason twice."
     )
     mistakes = (
         Wrong("answer = 'sum(saga_orders_total{outcome=\"cancelled\"})'", "label"),
@@ -78,28 +74,22 @@ class WhyOrdersFail(PromqlExercise):
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         for customer in ("nobody", "nobody", "ada"):
             order(bench, customer, "first-snow-white", 200 if customer == "ada" else 1)
-        return "Three orders were placed that could not be carried out.", {}
+        return "Three orders were placed that had to fail.", {}
 
     def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
         if not len(found):
-            return wrong(
-                "No series fits. look.promql('saga_orders_total') shows which labels there are, and their values."
-            )
+            return wrong("No series matches. look.promql('saga_orders_total') shows the labels and their values.")
         if "reason" not in found:
-            return wrong(
-                "Your series have no label `reason` any more: what was added up is one number. Keep the label."
-            )
+            return wrong("Your series no longer have the label `reason`: the sum is one number. Keep the label.")
         if set(found.columns) != {"reason", "value"}:
-            return wrong(
-                "Each process has a line of its own, with all its labels. Add them up with a sum by what is asked."
-            )
+            return wrong("Each process has its own line, with all its labels. Add them up with sum by (reason).")
         if "" in set(found.reason) or found.reason.isna().any():
             return wrong(
-                "There is a line without a reason: those are the orders that were completed. Choose the others only."
+                "There is a line without a reason: it counts the orders that were completed. Select only the others."
             )
         mine, truth = ({reason: n for reason, n in series(one, "reason").items() if n} for one in (found, wanted))
         if mine != truth:
-            return wrong(f"Your numbers are {mine}, and not the counts of cancelled orders.")
+            return wrong(f"Your numbers are {mine}, which are not the counts of cancelled orders.")
         return right(f"{len(mine)} reasons, {sum(mine.values()):.0f} orders.")
 
 
@@ -107,10 +97,10 @@ class ShareOfErrors(PromqlExercise):
     """A ratio of two rates."""
 
     name = "share-of-errors"
-    title = "PromQL: which share of the answers to requests for orders was a 4xx in the last 5 minutes (from 0 to 1)"
+    title = "PromQL: which share of the responses to order requests was a 4xx in the last 5 minutes (from 0 to 1)"
     tip = (
-        'Two sums of rates, one divided by the other. status=~"4.." takes every status that begins with a 4, and '
-        'route=~"/orders.*" the requests for orders.'
+        'Divide one sum of rates by another. status=~"4.." matches every status that begins with a 4, and '
+        'route=~"/orders.*" matches the requests for orders.'
     )
     answer = """
         answer = '''
@@ -119,12 +109,12 @@ class ShareOfErrors(PromqlExercise):
         '''
     """
     why = (
-        "First the rate of each series, then the sum, then the quotient. rate before sum: it has to see when a counter "
-        "begins anew at a restart. sum before the quotient: a division pairs series with equal labels, and those of a "
-        "404 find no partner."
+        "First the rate of each series, then the sum, then the quotient. rate before sum: rate must see when a "
+        "counter restarts at 0. sum before the quotient: a division pairs series with equal labels, and the series of "
+        "a 404 have no partner."
     )
     mistakes = (
-        Wrong('answer = \'sum(rate(http_requests_total{service="order", status=~"4.."}[5m]))\'', "divided"),
+        Wrong('answer = \'sum(rate(http_requests_total{service="order", status=~"4.."}[5m]))\'', "divide"),
         Wrong(
             'answer = \'rate(http_requests_total{service="order", status=~"4.."}[5m])'
             ' / rate(http_requests_total{service="order"}[5m])\'',
@@ -135,7 +125,7 @@ class ShareOfErrors(PromqlExercise):
             ' / sum(rate(http_requests_total{service="order"}[5m]))\'',
             "Prometheus itself",
         ),
-        Wrong("answer = 0.25", "as text"),
+        Wrong("answer = 0.25", "as a string"),
     )
     expected = (
         'sum(rate(http_requests_total{service="order", route=~"/orders.*", status=~"4.."}[5m]))'
@@ -148,40 +138,40 @@ class ShareOfErrors(PromqlExercise):
         bench.shop.traffic(30)
         bench.shop.traffic(10, "/orders/no-order")
         bench.look.now()
-        return "30 good requests and 10 bad ones were sent.", {}
+        return "30 valid requests and 10 invalid ones were sent.", {}
 
     def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
         if len(found) != 1:
             return wrong(
-                f"Your expression has {len(found)} values. A division pairs series with equal labels, and a 200 is no "
-                f"partner "
-                "of a 404: add up each side first."
+                f"Your expression returns {len(found)} values. A division pairs series with equal labels, and a 200 "
+                "is no partner for a 404: add up each side first."
             )
         share, truth = float(found.value[0]), float(wanted.value[0])
         if not math.isclose(share, truth, rel_tol=0.03):
             return wrong(
-                f"That is {share:.3f}, and the share is {truth:.3f}. Are the 4xx divided by all answers to requests "
-                "for orders, and by no others? (Prometheus itself asks for /metrics each second.)"
+                f"Your result is {share:.3f}, but the share is {truth:.3f}. Do you divide the 4xx by all responses to "
+                "requests for orders, and by no others? (Prometheus itself requests /metrics each second.)"
             )
-        return right(f"{share:.1%} of the answers.")
+        return right(f"{share:.1%} of the responses.")
 
 
 class SlowestTwentieth(PromqlExercise):
     """A quantile of summed histograms."""
 
     name = "slowest-twentieth"
-    title = "PromQL: within how many seconds 95% of the events of the last 5 minutes were handled, by service"
+    title = "PromQL: within how many seconds were 95% of the events of the last 5 minutes handled, by service"
     tip = (
-        "From the inside: the rate of each bucket (event_handling_seconds_bucket), a sum that keeps two labels, and "
-        "histogram_quantile(0.95, ...) around it. Which label was asked for, and which does histogram_quantile need?"
+        "From the inside out: the rate of each bucket (event_handling_seconds_bucket), a sum that keeps two labels, "
+        "and histogram_quantile(0.95, ...) around it. Which label does the question name, and which one does "
+        "histogram_quantile need?"
     )
     answer = """
         answer = 'histogram_quantile(0.95, sum by (service, le) (rate(event_handling_seconds_bucket[5m])))'
     """
     why = (
-        "The buckets of many series may be added up, since they are counts: that is what histograms are for. "
-        "Quantiles may "
-        "not: the mean of four 95% is nobody's 95%. `le` has to survive the sum, because it says which bucket is which."
+        "You may add up the buckets of many series, because they are counts: that is the purpose of histograms. You "
+        "may not average quantiles: the mean of four 95% quantiles is not the 95% quantile of anything. Keep `le` in "
+        "the sum, because it identifies the bucket."
     )
     mistakes = (
         Wrong("answer = 'histogram_quantile(0.95, sum by (service) (rate(event_handling_seconds_bucket[5m])))'", "le"),
@@ -207,13 +197,15 @@ class SlowestTwentieth(PromqlExercise):
     def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
         mine, truth = series(found, "service"), series(wanted, "service")
         if len(found) and "service" not in found:
-            return wrong("That is one number for all four services. Keep the label `service`, beside `le`.")
+            return wrong("That is one number for all four services. Keep the labels `service` and `le`.")
         if not mine:
-            return wrong("Nothing comes of it. histogram_quantile has to know each bucket's edge: keep the label le.")
+            return wrong("The result is empty. histogram_quantile needs the edge of each bucket: keep the label le.")
         if any(math.isinf(value) for value in mine.values()):
-            return wrong("A quantile of 95 is more than all of them: it is written as 0.95.")
+            return wrong("A quantile of 95 is above every value: write it as 0.95.")
         if set(mine) != set(truth) or not all(math.isclose(mine[one], truth[one], rel_tol=0.02) for one in truth):
-            return wrong("That is something else. Are buckets added up, or quantiles? Only the former may be.")
+            return wrong(
+                "That is a different result. Do you add up buckets, or quantiles? Only buckets can be added up."
+            )
         return right("One line for each service, from all its buckets.")
 
 
@@ -221,10 +213,10 @@ class WhoIsSlow(Exercise):
     """Find the slow service by metrics alone."""
 
     name = "who-is-slow"
-    title = "Orders take far too long today. Which service is slow?"
+    title = "Orders take much too long today. Which service is slow?"
     tip = (
-        "The time of a handler is event_handling_seconds; its sum divided by its count is the mean since the service "
-        "was started. By service, please."
+        "The time in a handler is event_handling_seconds; its sum divided by its count is the mean since the service "
+        "started. Group it by service."
     )
     answer = """
         sums = "sum by (service) (event_handling_seconds_{})"
@@ -232,10 +224,10 @@ class WhoIsSlow(Exercise):
         answer = means.service[means.value.idxmax()]
     """
     why = (
-        "Everybody's orders are slow, but only one service's handlers are. The others wait, and a service that waits "
-        "looks idle in its own numbers. That is why RED is asked of each service by itself. The counters were enough "
-        "here, since the service was started anew when it became slow; for the mean of the last minute take the rate "
-        "of both."
+        "Every order is slow, but only one service's handlers are. The others wait, and a service that waits looks "
+        "idle in its own metrics. That is why you look at RED for each service separately. The counters were enough "
+        "here, because the slow service was restarted when it became slow; for the mean of the last minute, use the "
+        "rate of both."
     )
     mistakes = (
         Wrong("answer = 'order'", "handlers"),
@@ -251,21 +243,21 @@ class WhoIsSlow(Exercise):
         for _ in range(3):
             order(bench, "ada")
         bench.look.now()
-        return "One of the services has become slow, and three orders went through.", {}
+        return "One service has become slow, and three orders went through.", {}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if answer not in bench.lab.endpoints.services:
-            return wrong(f"{answer!r} is none of the four services.")
+            return wrong(f"{answer!r} is not one of the four services.")
         slow = [service for service, on in bench.lab.switches.items() if "slow-handler" in on]
         if not slow:
-            return untouched("Nobody is slow any more: run the setup again.")
+            return untouched("No service is slow any more: run the setup again.")
         if answer not in slow:
-            return wrong(f"The handlers of {answer} take no longer than usual. Compare the means of all four.")
+            return wrong(f"The handlers of {answer} are as fast as usual. Compare the means of all four.")
         return right(f"It is {answer}: 0.4 seconds for each event.")
 
     def cleanup(self, bench: Bench) -> str:
         heal(bench)
-        return "Every service is as quick as it can be."
+        return "Every service runs at normal speed."
 
 
 def heal(bench: Bench) -> None:
@@ -279,18 +271,18 @@ class WhichDiskFills(Exercise):
     """Read alerts: one fault has several symptoms."""
 
     name = "which-disk-fills"
-    title = "Something was broken, and several alerts come of it. Which of them tells that a disk may fill up?"
+    title = "One fault causes several alerts. Which of them warns that a disk may fill up?"
     tip = (
-        "look.alerts() shows what fires; look.prometheus.rules() has every expression. Which one is about the "
+        "look.alerts() shows the firing alerts; look.prometheus.rules() has every expression. Which one is about the "
         "write-ahead log?"
     )
     answer = """
         answer = next(alert for alert in look.alerts().alert if "Wal" in alert)
     """
     why = (
-        "Connect is down. That its tasks don't run is the cause; that orders are stuck is what customers feel; that "
-        "PostgreSQL keeps its log for a reader that doesn't come is what kills the database tomorrow. Good alerts tell "
-        "of each, and say which page to turn to."
+        "Connect is down. The tasks that do not run are the cause; the stuck orders are what customers notice; the "
+        "log that PostgreSQL retains for an absent reader will stop the database tomorrow. Good alerts report each of "
+        "these, and link to the runbook."
     )
     mistakes = (
         Wrong("answer = 'DebeziumNotConnected'", "cause"),
@@ -308,28 +300,30 @@ class WhichDiskFills(Exercise):
             return {"SlotRetainsWal", "DebeziumNotConnected"} <= set(alerts.alert[alerts.state == "firing"])
 
         wait_until(several, 40, what="the alerts to fire")
-        return "Something was broken. The alerts fire.", {}
+        return "The lab has a fault, and the alerts fire.", {}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         firing = set(bench.look.alerts().alert)
         if answer == "OrdersStuck":
-            return wrong("That is what customers feel. Which one speaks of PostgreSQL's log?")
+            return wrong("That is what customers notice. Which alert is about PostgreSQL's log?")
         if answer == "TargetDown":
-            return wrong("That Connect gives no metrics either tells the cause. Which one speaks of PostgreSQL's log?")
+            return wrong("That Connect exports no metrics points to the cause. Which alert is about PostgreSQL's log?")
         if answer not in firing:
             return wrong(
-                f"{answer} does not fire. look.alerts() shows what does: {', '.join(sorted(firing)) or 'nothing'}."
+                f"{answer} does not fire. look.alerts() shows the firing alerts: {', '.join(sorted(firing)) or 'none'}."
             )
         if answer == "DebeziumNotConnected":
-            return wrong("That one tells the cause. Which one tells what grows because of it?")
+            return wrong("That alert reports the cause. Which alert reports what grows because of it?")
         if answer != "SlotRetainsWal":
             return wrong("Look at its expression: is it about the write-ahead log?")
-        return right("Nobody reads the slots, so PostgreSQL keeps its log, up to 512 MB. Then it gives the slots up.")
+        return right(
+            "The slots have no reader, so PostgreSQL retains its log, up to 512 MB. Then it invalidates the slots."
+        )
 
     def cleanup(self, bench: Bench) -> str:
         bench.lab.start("connect")
         wait_until(lambda: bench.lab.status(memory=False).state == "ready", 30, what="the lab to be ready")
-        return "Connect runs, and the rows that waited are on their way."
+        return "Connect is running, and the waiting rows are being published."
 
 
 EXERCISES = (WhyOrdersFail(), ShareOfErrors(), SlowestTwentieth(), WhoIsSlow(), WhichDiskFills())

@@ -8,18 +8,18 @@ from typing import Any
 from labkit.client.traffic import Traffic
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
 from labkit.exercises.operations.gateway import (
-    ASK,
     HEAD,
+    PATH,
     RULE_HEAD,
     V1,
     applied,
-    as_it_is,
+    current_rules,
     frozen_order,
     is_untouched,
     locked_orders,
     newest_order,
     orders_since,
-    put_back,
+    restore_mesh,
     waiting_inserts,
 )
 from labkit.exercises.operations.timeouts import ALL, GETS, TO_V1, HowManyTries, OnlyForUs, ReadsMayNotWait
@@ -32,7 +32,7 @@ SUBSETS = "\n  subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {
 POOL = "\n  trafficPolicy:\n    connectionPool: "
 
 ABORT = "{abort: {httpStatus: 503, percentage: {value: 100}}}"
-FOUR_WAYS = {
+FAILING_ROUTES = {
     "edsger": f"route: [{{destination: {{host: order, subset: v1}}}}]\n    fault: {ABORT}",
     "leslie": "route: [{destination: {host: order, subset: v3}}]",
     "radia": "route: [{destination: {host: order, subset: v1}}]\n    timeout: 0.5s",
@@ -50,13 +50,14 @@ class RetryOnlyReads(Exercise):
     """The gateway must not retry a write whose outcome it does not know."""
 
     name = "retry-only-reads"
-    title = "GETs for orders are tried again when they take too long; a POST never is"
-    tip = "Two rules again. The second has `retries: {attempts: 0}`. And each has its `timeout`."
+    title = "Retry GETs for orders when they take too long, but never a POST"
+    tip = "Two rules again. The second has `retries: {attempts: 0}`. Each has its own `timeout`."
     answer = applied(HEAD + GETS + RETRIES + TO_V1 + ALL + NO_RETRIES + TO_V1)
     why = (
-        "Reading twice is reading. A POST without a key may be an order each time, and the gateway can't know. Istio's "
-        "own retries are made that way: they come only upon what can't have been carried out, such as a refused "
-        "connection. To retry writes is the client's business, who knows what was meant: with an Idempotency-Key."
+        "Reading twice has no effect. Each POST without a key may create an order, and the gateway can't know. "
+        "Istio's default retries follow this rule: they happen only when the request can't have been executed, such "
+        "as after a refused connection. Retrying writes is the task of the client, which knows the intention: with an "
+        "Idempotency-Key."
     )
     mistakes = (
         Wrong("lab.mesh.reset()", "GET"),
@@ -69,28 +70,28 @@ class RetryOnlyReads(Exercise):
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         bench.lab.mesh.reset()
         bench.lab.mesh.apply(HEAD + ALL + RETRIES + TO_V1)
-        return "Every request for orders is tried three times, half a second each.", as_it_is(bench)
+        return "Every request for orders gets up to three attempts, half a second each.", current_rules(bench)
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if is_untouched(bench):
             return untouched("A POST that takes too long is still sent three times.")
         with frozen_order(bench):
-            tries = {line["attempts"] for line in bench.shop.traffic(2, ASK, at_once=2).log(timeout=15)}
+            tries = {line["attempts"] for line in bench.shop.traffic(2, PATH, at_once=2).log(timeout=15)}
         if min(tries) < 2:
-            return wrong("A GET that takes too long is tried once only. It could be tried again without any harm.")
+            return wrong("A GET that takes too long gets only one attempt. A retry would do no harm.")
         before = newest_order(bench)
         posted = post_behind_a_lock(bench, "radia")
         made = orders_since(bench, before, "radia")
         if made > 1:
             return wrong(
-                f"radia has sent one POST while the table was locked, and has {'two' if made == 2 else made} orders."
+                f"radia sent one POST while the table was locked, and has {'two' if made == 2 else made} orders."
             )
         if posted.statuses != {201: 1}:
-            return wrong(f"GETs are tried again. But of a POST came: {posted}. Is there no rule for it, or no time?")
-        return right("GETs are tried again, and one POST, however long it takes, is one order.")
+            return wrong(f"GETs are retried. But one POST led to: {posted}. Does it have no rule, or too little time?")
+        return right("GETs are retried, and one POST, however long it takes, creates one order.")
 
     def cleanup(self, bench: Bench) -> str:
-        return put_back(bench)
+        return restore_mesh(bench)
 
 
 def post_behind_a_lock(bench: Bench, customer: str) -> Traffic:
@@ -102,7 +103,7 @@ def post_behind_a_lock(bench: Bench, customer: str) -> Traffic:
             )
             waiting.wait_until(lambda: sent.done() or waiting_inserts(bench) > 1, 2)
         posted = sent.result()
-    wait_until(lambda: waiting_inserts(bench) == 0, what="the order service to have written what it was asked for")
+    wait_until(lambda: waiting_inserts(bench) == 0, what="the order service to write the orders of the requests")
     return posted
 
 
@@ -110,10 +111,10 @@ class TakenAllTheSame(Exercise):
     """An error reports what the gateway saw, not what the service did."""
 
     name = "taken-all-the-same"
-    title = "Four POSTs failed with four flags. Which flags may stand for an order that was taken all the same?"
+    title = "Four POSTs failed with four flags. Which flags are possible although the order was created?"
     tip = (
-        "Look into the order service's database: which of these customers has an order that is newer than "
-        "given.before? shop.orders(customer_id=...) tells, too."
+        "Query the order service's database: which of these customers has an order newer than given.before? "
+        "shop.orders(customer_id=...) shows it, too."
     )
     answer = """
         answer = {
@@ -122,21 +123,22 @@ class TakenAllTheSame(Exercise):
         }
     """
     why = (
-        "FI, UH and NC: the gateway has sent nothing, so nothing can have been done; such a request may be sent again "
-        "by anybody. UT: it was sent, and no answer came in time. The order was made a moment later. The status is 504 "
-        "where nobody knows, and that is the one after which a customer must not simply click again."
+        "FI, UH and NC: the gateway sent nothing, so nothing was executed; any client may retry such a request. UT: "
+        "the request was sent, but no response arrived in time. The service created the order a moment later. The "
+        "status is 504, the result is unknown, and this is the status after which a customer must not simply click "
+        "again."
     )
     mistakes = (
         Wrong("answer = set()", "database"),
         Wrong("answer = set(given.flags.values())", "never sent"),
-        Wrong('answer = {"UH"}', "nobody there"),
+        Wrong('answer = {"UH"}', "no endpoint"),
         Wrong("answer = 504", "set of flags"),
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         rules = "".join(
             f"\n  - match: [{{uri: {{prefix: /orders}}, headers: {{x-who: {{exact: {who}}}}}}}]\n    {how}"
-            for who, how in FOUR_WAYS.items()
+            for who, how in FAILING_ROUTES.items()
         )
         bench.lab.mesh.reset()
         bench.lab.mesh.apply(f"{RULE_HEAD}{SUBSETS}, {{name: v3, labels: {{version: v3}}}}]\n", force=True)
@@ -145,14 +147,14 @@ class TakenAllTheSame(Exercise):
         with locked_orders(bench):
             sent = {
                 who: bench.shop.traffic(1, "/orders", method="POST", body=new_order(who), headers={"x-who": who})
-                for who in FOUR_WAYS
+                for who in FAILING_ROUTES
             }
         flags = {who: one.log()[0]["response_flags"] for who, one in sent.items()}
-        wait_until(lambda: waiting_inserts(bench) == 0, what="the order service to have written what it was asked for")
-        wait_until(lambda: orders_since(bench, before, "radia"), what="the order that nobody was told of")
+        wait_until(lambda: waiting_inserts(bench) == 0, what="the order service to write the orders of the requests")
+        wait_until(lambda: orders_since(bench, before, "radia"), what="the order that got no response")
         bench.lab.mesh.reset()
-        told = ", ".join(f"{who} ({next(iter(one.statuses))})" for who, one in sent.items())
-        return f"{told} have sent an order each, and got an error. given.flags says why.", {
+        customers = ", ".join(f"{who} ({next(iter(one.statuses))})" for who, one in sent.items())
+        return f"{customers} have each sent an order, and got an error. given.flags shows the flags.", {
             "flags": flags,
             "before": before,
         }
@@ -162,31 +164,34 @@ class TakenAllTheSame(Exercise):
         truth = {flag for who, flag in given.flags.items() if orders_since(bench, given.before, who)}
         named = {answer} if isinstance(answer, str) else answer
         if not isinstance(named, set | frozenset | list | tuple) or not set(named) <= set(given.flags.values()):
-            return wrong("The answer is a set of flags, out of given.flags.values().")
+            return wrong("The answer is a set of flags from given.flags.values().")
         if set(named) == truth:
-            return right(f"{', '.join(truth)}: that request was sent, and only its answer came too late.")
+            return right(f"{', '.join(truth)}: the gateway sent that request, and only the response came too late.")
         if not named:
-            return wrong("Look into the database: one of the four has an order, and doesn't know of it.")
+            return wrong("Query the database: one of the four customers has an order without knowing it.")
         if set(named) > truth:
-            return wrong("Not all of them: which of these requests were never sent to the service at all?")
-        return wrong("There the gateway found nobody there, or gave the error itself. Whom did it really ask?")
+            return wrong("Not all of them: which of these requests were never sent to the service?")
+        return wrong(
+            "For that flag the gateway found no endpoint, or returned the error itself. Which request did it "
+            "really send?"
+        )
 
 
 class AFuse(Exercise):
     """Rejecting seven requests at once is better than letting ten wait."""
 
     name = "a-fuse"
-    title = "While the order service hangs, at most three requests wait for it; the others are refused at once"
+    title = "While the order service hangs, let at most three requests wait for it, and reject the others at once"
     tip = (
         "A DestinationRule `order` with a connectionPool: tcp.maxConnections and http.http1MaxPendingRequests. A "
-        "connection carries one request at a time, and what comes meanwhile is pending. Are both full, Envoy says no. "
-        "(What you apply takes the whole place of the old rule, so repeat its subsets.)"
+        "connection carries one request at a time, and further requests are pending. When both limits are reached, "
+        "Envoy rejects requests. (Your rule replaces the old rule completely, so repeat its subsets.)"
     )
     answer = applied(f"{RULE_HEAD}{SUBSETS}]{POOL}{{tcp: {{maxConnections: 2}}, http: {{http1MaxPendingRequests: 1}}}}")
     why = (
-        "Two with a connection, one in the queue. Who is refused knows it at once, can say something sensible to the "
-        "customer, and the service that hangs is not buried under what it can't do anyway. The right number is what "
-        "the service can do well, not what it can bear."
+        "Two requests have a connection, one is in the queue. A rejected client knows it at once and can show the "
+        "customer a useful message, and the hanging service does not collect work that it can't do. Set the limit to "
+        "what the service handles well, not to what it can endure."
     )
     mistakes = (
         Wrong(
@@ -206,22 +211,25 @@ class AFuse(Exercise):
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         bench.lab.mesh.reset()
         bench.lab.mesh.apply(f"{HEAD}{ALL}\n    timeout: 15s\n    retries: {{attempts: 0}}{TO_V1}\n")
-        return "A request for orders may wait fifteen seconds, and as many as like may wait.", as_it_is(bench)
+        return "A request for orders may wait fifteen seconds, and any number of requests may wait.", current_rules(
+            bench
+        )
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if is_untouched(bench):
-            return untouched("As many as like may wait.")
-        if set(bench.shop.traffic(2, ASK).statuses) != {200}:
-            return wrong("Even now, while all is well, requests fail. Are the subsets v1 and v2 still in your rule?")
+            return untouched("Any number of requests may wait.")
+        if set(bench.shop.traffic(2, PATH).statuses) != {200}:
+            return wrong("Requests fail even without a fault. Does your rule still contain the subsets v1 and v2?")
         refused = waiting_in_turn(bench, 10).count("UO")
         if refused == 7:
-            return right("Ten came: three waited, seven were refused at once (UO).")
+            return right("Ten requests arrived: three waited, seven were rejected at once (UO).")
         return wrong(
-            f"Ten came, and {10 - refused} waited. Each connection holds one, and so does each place in the queue."
+            f"Ten requests arrived, and {10 - refused} waited. Each connection holds one, and so does each place in "
+            "the queue."
         )
 
     def cleanup(self, bench: Bench) -> str:
-        return put_back(bench)
+        return restore_mesh(bench)
 
 
 def waiting_in_turn(bench: Bench, times: int) -> list[str]:
@@ -239,7 +247,7 @@ def waiting_in_turn(bench: Bench, times: int) -> list[str]:
         sent = []
         with frozen_order(bench):
             for number in range(times):
-                sent.append(pool.submit(bench.shop.traffic, 1, ASK))
+                sent.append(pool.submit(bench.shop.traffic, 1, PATH))
                 waiting.wait_until(lambda number=number: counted() - before > number, 2, interval=0.01)  # type: ignore[misc]
         return [line["response_flags"] for one in sent for line in one.result().log()]
 

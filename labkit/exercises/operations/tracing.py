@@ -6,7 +6,7 @@ import random
 import secrets
 from typing import Any
 
-from labkit.errors import KitError, WaitedTooLong
+from labkit.errors import KitError, WaitTimedOut
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
 from labkit.inspect.traces import RELAY, Trace
 
@@ -20,14 +20,14 @@ def one_order(bench: Bench) -> str:
     return bench.shop.follow(bench.shop.place_order("ada", "lisbon", {"earl-grey": 1})).order_id
 
 
-def switched(bench: Bench, switch: str) -> list[str]:
+def services_with(bench: Bench, switch: str) -> list[str]:
     """Return the services in which a fault switch is on."""
     return [service for service, on in bench.lab.switches.items() if switch in on]
 
 
 def switch_off(bench: Bench, switch: str) -> None:
     """Turn a fault switch off in every service."""
-    for service in switched(bench, switch):
+    for service in services_with(bench, switch):
         bench.lab.switch_off(service, switch)
 
 
@@ -36,13 +36,12 @@ class WhoseChild(Exercise):
 
     name = "whose-child"
     title = "Two services handle OrderCompleted. Which span is the parent of both? Answer with its label."
-    tip = "Whoever hands the event over comes before whoever handles it. trace.tree() shows a label in each line."
+    tip = "A span starts after its parent, which passed the event on. trace.tree() shows a label in each line."
     answer = 'answer = "debezium: OrderCompleted relayed"'
     why = (
-        "One record, read by two: the trace forks behind the relay. Had the services called each other there would "
-        "be a "
-        "client's span here. In a choreography the fork is a topic, and whoever joins in later appears below it by "
-        "itself."
+        "One record has two readers: the trace forks behind the relay. If the services called each other, there would "
+        "be a client span here. In a choreography the fork is a topic, and a new consumer appears below it without a "
+        "change."
     )
     mistakes = (
         Wrong('answer = "order: OrderCompleted to outbox"', "between"),
@@ -53,9 +52,9 @@ class WhoseChild(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if answer in ("inventory handles OrderCompleted", "shipping handles OrderCompleted"):
-            return wrong("That is one of the two. What do both go on from?")
+            return wrong("That is one of the two. Which span do both continue?")
         if answer not in (f"{RELAY}: OrderCompleted relayed", "OrderCompleted relayed"):
-            return wrong("Something stands between that and the handlers: who carries the row to them?")
+            return wrong("There is a span between that one and the handlers: which component carries the row to them?")
         return right("The relay's span: from there the trace has two branches.")
 
 
@@ -63,15 +62,16 @@ class TheSlowHop(Exercise):
     """Find the slow hop of one order."""
 
     name = "the-slow-hop"
-    title = "An order took more than half a second. Which span is to blame? Answer with its label."
-    tip = "look.trace(given.order) draws it. `slowest()` finds the span that took longest by itself; `.label` names it."
+    title = "An order took more than half a second. Which span is the cause? Answer with its label."
+    tip = (
+        "look.trace(given.order) draws it. `slowest()` finds the span with the longest time of its own; `.label` "
+        "is its label."
+    )
     answer = "answer = look.trace(given.order).slowest().label"
     why = (
-        "A span that lasts long may only wait for its children; here nobody waits for anybody, so what is long is "
-        "slow. "
-        "The metrics of 09 tell that payment is slow in the mean. A trace tells that it was payment for this order, "
-        "and "
-        "at which event."
+        "A long span may only wait for its children; here no span waits for another, so a long span is slow. The "
+        "metrics of 09 show that payment is slow on average. A trace shows that it was payment for this order, and at "
+        "which event."
     )
     mistakes = (
         Wrong('answer = "order: POST /orders"', "milliseconds"),
@@ -83,7 +83,7 @@ class TheSlowHop(Exercise):
         switch_off(bench, "slow-handler")
         bench.lab.switch_on(random.choice(SLOWED), "slow-handler", str(SLOW))
         order = one_order(bench)
-        return "An order came through, slowly.", {"order": order}
+        return "An order went through, slowly.", {"order": order}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         trace = bench.look.trace(bench.given.order).trace
@@ -92,19 +92,19 @@ class TheSlowHop(Exercise):
             return wrong(f"No span of this trace has the label {answer!r}; trace.tree() shows them.")
         span = max(found, key=trace.own_milliseconds)
         if trace.own_milliseconds(span) < 1000 * SLOW / 2:
-            return wrong(f"{answer} took {span.milliseconds:.0f} milliseconds by itself. Somebody took far longer.")
+            return wrong(f"{answer} itself took {span.milliseconds:.0f} milliseconds. Another span took far longer.")
         return right(f"{span.milliseconds:.0f} milliseconds, in the handler itself.")
 
     def cleanup(self, bench: Bench) -> str:
         switch_off(bench, "slow-handler")
-        return "Every service is as quick as it can be."
+        return "Every service runs at normal speed."
 
 
 class TimeInTheRelay(Exercise):
     """Add up the time in the relay."""
 
     name = "time-in-the-relay"
-    title = "How many milliseconds did the events of given.order spend in the relay, added up?"
+    title = "How many milliseconds did the events of given.order spend in the relay, in total?"
     tip = (
         f'The spans are in look.trace(given.order).spans, each with .service and .milliseconds. The relay is "{RELAY}".'
     )
@@ -112,10 +112,9 @@ class TimeInTheRelay(Exercise):
         answer = sum(span.milliseconds for span in look.trace(given.order).spans if span.service == "{RELAY}")
     """
     why = (
-        "More than all handlers together, usually: a row waits until PostgreSQL's log is read, decoded and sent to "
-        "Kafka. It is the price of never losing an event. Debezium's poll.interval.ms sets much of it: 20 ms here, "
-        "500 ms "
-        "where nobody has asked."
+        "Usually more than all handlers together: a row waits until PostgreSQL's log is read, decoded and sent to "
+        "Kafka. It is the price of never losing an event. Debezium's poll.interval.ms determines most of it: 20 ms "
+        "here, 500 ms by default."
     )
     mistakes = (
         Wrong("answer = look.trace(given.order).milliseconds", "whole trace"),
@@ -124,7 +123,7 @@ class TimeInTheRelay(Exercise):
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        return "An order came through.", {"order": one_order(bench)}
+        return "An order went through.", {"order": one_order(bench)}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if not isinstance(answer, int | float):
@@ -134,8 +133,8 @@ class TimeInTheRelay(Exercise):
         if abs(answer - truth) < 1:
             return right(f"{truth:.0f} of {trace.milliseconds:.0f} milliseconds.")
         if abs(answer - trace.milliseconds) < 1:
-            return wrong("That is the whole trace, from its first beginning to its last end.")
-        return wrong("That is not only the relay, or not all of it. There are as many of its spans as events.")
+            return wrong("That is the whole trace, from its first start to its last end.")
+        return wrong("That is not only the relay, or not the whole relay. It has as many spans as there are events.")
 
 
 def in_relay(trace: Trace) -> float:
@@ -147,11 +146,10 @@ class WhoCutsTheTrace(Exercise):
     """Find the service that drops the trace context."""
 
     name = "who-cuts-the-trace"
-    title = "Since this morning an order falls into several traces. Which service cuts them?"
+    title = "Since this morning an order has several traces. Which service breaks the trace?"
     tip = (
-        "look.traces(given.order) has all parts. The second part begins without a request: with the handling of an "
-        "event. "
-        "Who has said that event, and not said to which trace it belongs?"
+        "look.traces(given.order) has all parts. The second part does not start with a request, but with the handling "
+        "of an event. Which service published that event without its trace context?"
     )
     answer = """
         first, second = look.traces(given.order)[:2]
@@ -159,10 +157,9 @@ class WhoCutsTheTrace(Exercise):
         answer = next(span.service for span in first.spans if span.name == f"{event} to outbox")
     """
     why = (
-        "A trace is handed on hand to hand: header, column, header, column. One hand that drops it begins a new "
-        "trace for "
-        "all that comes after, and no error tells of it. In a real system it is a forgotten column in one outbox, or a "
-        "library that doesn't know of headers. Look for roots that are no requests."
+        "A trace context passes from header to column to header to column. If one service drops it, a new trace "
+        "starts for everything after it, and no error reports it. In a real system the cause is a missing column in "
+        "one outbox, or a library that ignores headers. Look for roots that are not requests."
     )
     mistakes = (
         Wrong("answer = look.traces(given.order)[1].roots[0].service", "received"),
@@ -173,34 +170,36 @@ class WhoCutsTheTrace(Exercise):
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         switch_off(bench, "strip-traceparent")
         bench.lab.switch_on(random.choice(SLOWED), "strip-traceparent")
-        return "An order came through, in pieces.", {"order": one_order(bench)}
+        return "An order went through, in several traces.", {"order": one_order(bench)}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if answer == RELAY:
-            return wrong("The relay hands on whatever stands in the row's column. Is anything there?")
+            return wrong("The relay copies the value of the row's column. Does it have a value?")
         if answer not in bench.lab.endpoints.services:
-            return wrong(f"{answer!r} is none of the four services.")
-        cutting = switched(bench, "strip-traceparent")
+            return wrong(f"{answer!r} is not one of the four services.")
+        cutting = services_with(bench, "strip-traceparent")
         if not cutting:
-            return untouched("Nobody cuts anything any more: run the setup again.")
+            return untouched("No service breaks the trace any more: run the setup again.")
         if answer not in cutting:
-            return wrong(f"{answer} hands on what it received. Who gave it, or its reader, an event without a trace?")
-        return right(f"{answer} writes rows whose traceparent is empty.")
+            return wrong(
+                f"{answer} passes on what it received. Which service sent it, or its consumer, an event without a "
+                "trace context?"
+            )
+        return right(f"{answer} writes rows with an empty traceparent.")
 
     def cleanup(self, bench: Bench) -> str:
         switch_off(bench, "strip-traceparent")
-        return "Every service hands its traceparent on."
+        return "Every service passes its traceparent on."
 
 
 class YourOwnTrace(Exercise):
     """A client may start the trace."""
 
     name = "your-own-trace"
-    title = "Place an order whose trace has the id given.trace_id, as a client that traces its requests would."
+    title = "Place an order whose trace has the id given.trace_id, as a client that traces its requests would do."
     tip = (
         "W3C Trace Context: the header traceparent is 00-TRACE_ID-SPAN_ID-FLAGS, with 16 hexadecimal digits of your "
-        "own for "
-        'the span and 01 for the flags, *sampled*. httpx.post(f"{lab.endpoints.gateway}/orders", json=..., '
+        'choice for the span and 01 for the flags, *sampled*. httpx.post(f"{lab.endpoints.gateway}/orders", json=..., '
         "headers=...)."
     )
     answer = """
@@ -212,8 +211,8 @@ class YourOwnTrace(Exercise):
         ).raise_for_status()
     """
     why = (
-        "Whoever comes first gives the trace its id and decides whether it is recorded: the flag goes along with it "
-        "through every header and column. That is how a shop records one request in a hundred, and those whole."
+        "The first component of a trace chooses its id and decides whether it is recorded: the flag travels with it "
+        "through every header and column. This way a shop records one request in a hundred, each of them completely."
     )
     mistakes = (
         Wrong("shop.place_order('ada', 'lisbon', {'earl-grey': 1})", "another"),
@@ -233,7 +232,7 @@ class YourOwnTrace(Exercise):
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         newest = next((order.order_id for order in bench.shop.orders(limit="1")), "")
-        return "The id was thrown with dice.", {"trace_id": secrets.token_hex(16), "before": newest}
+        return "The id is random.", {"trace_id": secrets.token_hex(16), "before": newest}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         newest = next((order.order_id for order in bench.shop.orders(limit="1")), "")
@@ -244,13 +243,13 @@ class YourOwnTrace(Exercise):
             row = db.execute(query, [newest]).fetchone()
         traceparent = str(row[0]) if row else ""
         if bench.given.trace_id not in traceparent:
-            return wrong("The newest order belongs to another trace. Did your request have the header?")
+            return wrong("The newest order belongs to another trace. Did your request contain the header?")
         if traceparent.endswith("-00"):
-            return wrong("The id is right, but the flags are 00: nobody records such a trace. 01 asks for it.")
+            return wrong("The id is correct, but the flags are 00: such a trace is not recorded. 01 means that it is.")
         try:
             trace = bench.look.trace(bench.given.trace_id)
-        except (WaitedTooLong, KitError) as error:
-            return wrong(f"The order has the trace's id, but the trace is not there: {error.problem}")
+        except (WaitTimedOut, KitError) as error:
+            return wrong(f"The order has the trace's id, but there is no trace: {error.problem}")
         return right(f"{len(trace.spans)} spans so far, all under your id.")
 
 

@@ -18,19 +18,22 @@ class WhoIsTold(Exercise):
     """A failure event concerns every service except its publisher."""
 
     name = "who-is-told"
-    title = "Shipping says ShippingFailed. Which services must hear of it?"
-    tip = "Who has something to undo? And who moves the order on? look.heard(given.order) shows every inbox."
+    title = "Shipping publishes ShippingFailed. Which services must handle it?"
+    tip = (
+        "Which services have something to undo? And which one advances the order? look.deliveries(given.order) shows "
+        "every inbox."
+    )
     answer = 'answer = {"order", "inventory", "payment"}'
     why = (
-        "Inventory has to release and payment to refund. The order service has nothing to undo, but it must know that "
-        "the chain has ended, and wait for the two. Shipping wrote the event: in the transaction in which it said no "
-        "it did all that it had to do."
+        "Inventory must release and payment must refund. The order service has nothing to undo, but it must record "
+        "that the chain has ended, and wait for the other two. Shipping published the event: it did all its work in "
+        "the transaction in which it rejected the order."
     )
     mistakes = (
         Wrong('answer = {"inventory", "payment"}', "CANCELLING"),
-        Wrong('answer = {"order", "inventory", "payment", "shipping"}', "wrote it"),
-        Wrong('answer = {"order"}', "conducts"),
-        Wrong('answer = {"warehouse"}', "names of services"),
+        Wrong('answer = {"order", "inventory", "payment", "shipping"}', "published it"),
+        Wrong('answer = {"order"}', "coordinates"),
+        Wrong('answer = {"warehouse"}', "service names"),
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
@@ -40,29 +43,32 @@ class WhoIsTold(Exercise):
     def check(self, bench: Bench, answer: Any) -> Verdict:
         named = {answer} if isinstance(answer, str) else set(answer) if isinstance(answer, set | list | tuple) else None
         if not named or not named <= SERVICES:
-            return wrong("The answer is a set of names of services: {'...', '...'}.")
+            return wrong("The answer is a set of service names: {'...', '...'}.")
         bench.look.wait_for_rest(bench.given.order)
-        heard = bench.look.heard(bench.given.order).set_index("type").loc["ShippingFailed"]
-        told = {service for service in SERVICES if heard[service] == 1}
-        if named == told:
-            return right(f"It stands in the inboxes of {', '.join(sorted(told))}.")
+        counts = bench.look.deliveries(bench.given.order).set_index("type").loc["ShippingFailed"]
+        handled = {service for service in SERVICES if counts[service] == 1}
+        if named == handled:
+            return right(f"It is in the inboxes of {', '.join(sorted(handled))}.")
         if "shipping" in named:
-            return wrong("Shipping wrote it, and has nothing left to do. Who else has?")
+            return wrong("Shipping published it, and has nothing left to do. Which services have?")
         if named == {"order"}:
-            return wrong("Nobody conducts here: the order service tells nobody to undo. Who undoes by himself?")
+            return wrong(
+                "No service coordinates here: the order service does not tell the others to undo. Which services "
+                "undo their own work?"
+            )
         if "order" not in named:
-            return wrong("These undo what they did. But who makes the order CANCELLING, and waits for them?")
-        return wrong("By the time shipping is asked, two services have done something. Each must hear of it.")
+            return wrong("These undo their work. But which service sets the order to CANCELLING, and waits for them?")
+        return wrong("Before shipping acts, two services have done something. Both must handle it.")
 
 
 class WhatTheShopKept(Exercise):
     """The ledger only adds rows, so the remaining amount is a signed sum."""
 
     name = "what-the-shop-kept"
-    title = "Write the SQL that says what the shop kept of each order's money"
+    title = "Write the SQL that shows how much money the shop kept for each order"
     tip = (
-        "Of one order the shop keeps its captures minus its refunds. The amounts have no sign: how does a row get one "
-        "from its `effect`? (CASE … WHEN … can.) Then it is one sum for each order."
+        "For an order, the shop keeps the captures minus the refunds. The amounts have no sign: how does a row get "
+        "one from its `effect`? (CASE … WHEN … does it.) Then it is one sum for each order."
     )
     answer = '''
         answer = """
@@ -71,15 +77,15 @@ class WhatTheShopKept(Exercise):
         """
     '''
     why = (
-        "The amounts in the ledger have no sign; the effect says which way the money went. The sum over an order is "
-        "what the referee compares with its status: its total where it is COMPLETED, nothing where it is not. An "
-        "order without any money moved has no rows at all, and is right, too."
+        "The amounts in the ledger have no sign; the effect gives the direction. The referee compares the sum for an "
+        "order with its status: its total if it is COMPLETED, otherwise zero. An order without any payment has no "
+        "rows at all, and is correct, too."
     )
     mistakes = (
         Wrong(
             'answer = "SELECT order_id, sum(amount_cents) AS kept FROM ledger_entries '
             'WHERE order_id = ANY(%(orders)s::uuid[]) GROUP BY order_id"',
-            "other way",
+            "opposite direction",
         ),
         Wrong(
             'answer = "SELECT order_id, amount_cents AS kept FROM ledger_entries '
@@ -90,7 +96,7 @@ class WhatTheShopKept(Exercise):
         Wrong('answer = "SELECT effect, amount_cents FROM ledger_entries"', "columns"),
         Wrong(
             'answer = "SELECT order_id, 0 AS kept FROM ledger_entries UNION ALL SELECT gen_random_uuid(), 0"',
-            "these two only",
+            "only these two",
         ),
     )
 
@@ -103,38 +109,40 @@ class WhatTheShopKept(Exercise):
         try:
             rows = bench.look.sql("payment", str(answer), orders=bench.given.orders)
         except QueryFailed as error:
-            return wrong(f"PostgreSQL does not take it: {error.problem}")
+            return wrong(f"PostgreSQL rejects the query: {error.problem}")
         if not {"order_id", "kept"} <= set(rows.columns):
             return wrong("The result needs the columns order_id and kept: SELECT order_id, … AS kept.")
         completed, undone = bench.given.orders
         total = bench.shop.order(completed).total_cents
         kept = {bench.shop.id(str(order)): kept for order, kept in zip(rows.order_id, rows.kept, strict=True)}
         if not set(kept) <= set(bench.given.orders):
-            return wrong("There are other orders in it. Show these two only: WHERE picks them.")
+            return wrong("The result contains other orders. Show only these two: WHERE selects them.")
         if len(kept) == len(rows) and kept.get(completed) == total and kept.get(undone) == 0:
-            return right(f"{total} cents of the one that was completed, and nothing of the one that was undone.")
+            return right(f"{total} cents for the completed order, and zero for the one that was undone.")
         if kept.get(undone) == 2 * total:
-            return wrong("The refund counts as if money had come in. It went the other way: it needs the other sign.")
-        return wrong("Of the second order everything was refunded: its sum is 0. Which rows did you leave out?")
+            return wrong(
+                "You counted the refund as income. It goes in the opposite direction: it needs the other sign."
+            )
+        return wrong("The second order was refunded completely: its sum is 0. Which rows did you leave out?")
 
 
 class FirstCause(Exercise):
     """The order's row keeps the first cause that reaches it."""
 
     name = "first-cause"
-    title = "A declined card and a customer's cancel: which reason does the order keep?"
+    title = "A declined card and a customer's cancel: which reason does the order record?"
     tip = (
-        "Cancelling is an HTTP request: it reaches the order's row at once. PaymentFailed comes through outbox, "
-        "Debezium and Kafka, and the order service's consumer did not read. Which changed the row's status?"
+        "A cancel is an HTTP request: it reaches the order's row at once. PaymentFailed comes through outbox, "
+        "Debezium and Kafka, and the order service's consumer was paused. Which one changed the row's status?"
     )
     answer = 'answer = "cancelled_by_customer"'
     why = (
-        "The order is CANCELLING from the first cause that its row takes, under its lock; failure_reason keeps that "
-        "one. PaymentFailed was said earlier and written down later: as an answer it counts all the same, since it "
-        "ends the chain. In time, 'first' means: first at this row."
+        "The first cause that updates the row, under its lock, sets the order to CANCELLING; failure_reason keeps "
+        "that cause. PaymentFailed was published earlier and handled later: it still counts as an answer, because it "
+        "ends the chain. 'First' here means: first at this row."
     )
     mistakes = (
-        Wrong('answer = "insufficient_funds"', "had not been read"),
+        Wrong('answer = "insufficient_funds"', "was not read"),
         Wrong('answer = "order_cancelled"', "tombstone"),
         Wrong('answer = "declined"', "reasons"),
     )
@@ -148,47 +156,52 @@ class FirstCause(Exercise):
         finally:
             _consumer(bench, "order", "resume")
         bench.shop.follow(order)
-        told = (
-            f"The order service's consumer was paused. Pia ordered ({order.alias}), payment said PaymentFailed,\n"
-            "and Pia called the order off. Then the consumer went on."
+        message = (
+            f"The order service's consumer was paused. Pia ordered ({order.alias}), payment published PaymentFailed,\n"
+            "and Pia cancelled the order. Then the consumer resumed."
         )
-        return told, {"order": order.order_id}
+        return message, {"order": order.order_id}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         kept = bench.shop.order(bench.given.order).failure_reason
         if answer == kept:
             return right(f"{kept}: it was the first to reach the order's row.")
         if answer == "insufficient_funds":
-            return wrong("That was said first. But it had not been read yet when the customer's request came.")
+            return wrong("That was published first. But it was not read yet when the customer's request arrived.")
         if answer == "order_cancelled":
-            return wrong("That is what a service says that finds a tombstone. Here payment was asked in time.")
-        return wrong("There is no such reason. Two reasons compete: insufficient_funds and cancelled_by_customer.")
+            return wrong(
+                "A service publishes that reason when it finds a tombstone. Here payment handled its command in time."
+            )
+        return wrong(
+            "There is no such reason. The two possible reasons are insufficient_funds and cancelled_by_customer."
+        )
 
 
 class StuckCancelling(Exercise):
     """A CANCELLING order waits for the undo events that are still missing."""
 
     name = "stuck-cancelling"
-    title = "An order stays CANCELLING: which event is missing? Make it come"
+    title = "An order stays CANCELLING. Find the missing event, and get it published"
     tip = (
-        "order_answers, in the order service's database, holds what has come: `type` for this order_id. Each success "
-        "needs its undo: which one has none? Then look who should have said it, and whether it runs."
+        "order_answers, in the order service's database, holds the answers so far: `type` for this order_id. Each "
+        "success needs its undo: which one has none? Then find the service that should publish it, and check whether "
+        "it is running."
     )
     answer = """
         answer = "PaymentRefunded"
         lab.start("payment")
     """
     why = (
-        "The answers that have come are InventoryReserved with its InventoryReleased, PaymentCompleted, and "
-        "ShippingFailed, which ended the chain. The payment has no undo. Nothing is lost: ShippingFailed waits in "
-        "Kafka for payment's consumer, and payment refunds as soon as it is back, even days later."
+        "The answers so far are InventoryReserved with its InventoryReleased, PaymentCompleted, and ShippingFailed, "
+        "which ended the chain. The payment has no undo. Nothing is lost: ShippingFailed waits in Kafka for payment's "
+        "consumer, and payment refunds as soon as it is running again, even days later."
     )
     mistakes = (
         Wrong('answer = "ShipmentCancelled"', "never scheduled"),
-        Wrong('answer = "InventoryReleased"', "has come"),
+        Wrong('answer = "InventoryReleased"', "has arrived"),
         Wrong('answer = "payment"', "undoes nothing"),
         Wrong('answer = "OrderCancelled"', "last of all"),
-        Wrong('answer = "PaymentRefunded"', "Make it come"),
+        Wrong('answer = "PaymentRefunded"', "Get it published"),
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
@@ -201,23 +214,25 @@ class StuckCancelling(Exercise):
         return f"{bench.shop.order(order)}", {"order": order.order_id}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        come = set(bench.look.sql("order", ANSWERS, order=bench.given.order)["type"])
+        arrived = set(bench.look.sql("order", ANSWERS, order=bench.given.order)["type"])
         runs = bench.lab.status(memory=False).components["payment"].state == "running"
         if answer == "PaymentRefunded":
             if not runs:
-                return wrong("PaymentRefunded it is, and it is still missing. Make it come: who should say it?")
-            return right(f"{bench.shop.follow(bench.given.order)}. What was owed has been paid back.")
+                return wrong(
+                    "PaymentRefunded is correct, and it is still missing. Get it published: which service should do it?"
+                )
+            return right(f"{bench.shop.follow(bench.given.order)}. The customer has the money back.")
         if answer == "OrderCancelled":
-            return wrong("That one comes last of all, from the order service itself. What is it waiting for?")
-        if str(answer) in come:
-            return wrong(f"{answer} has come: it stands among the answers. Which success has no undo there?")
+            return wrong("That one comes last of all, from the order service itself. Which event does it wait for?")
+        if str(answer) in arrived:
+            return wrong(f"{answer} has arrived: it is among the answers. Which success has no undo there?")
         if answer == "ShipmentCancelled":
-            return wrong("The shipment was never scheduled, so nobody owes its undo. Which success has none?")
+            return wrong("The shipment was never scheduled, so it needs no undo. Which success has none?")
         return wrong(f"{answer} undoes nothing. Look at `type` in order_answers: which success has no undo beside it?")
 
     def cleanup(self, bench: Bench) -> str:
         bench.lab.start("payment")
-        return f"Payment runs. {bench.shop.follow(bench.given.order)}"
+        return f"Payment is running. {bench.shop.follow(bench.given.order)}"
 
 
 ANSWERS = "SELECT type FROM order_answers WHERE order_id = %(order)s"
@@ -227,9 +242,9 @@ class CancelWhenPaid(Exercise):
     """Stopping the next service keeps the order PAID long enough for a cancellation."""
 
     name = "cancel-when-paid"
-    title = "Let hedy call an order off after it was PAID and before it is COMPLETED"
+    title = "Let hedy cancel an order after it is PAID and before it is COMPLETED"
     tip = (
-        "An order passes PAID within a blink. Who takes the next step? While that service is down the order waits "
+        "An order is PAID only for a moment. Which service takes the next step? While it is down, the order stays "
         "there: wait_until(lambda: shop.order(order).status == 'PAID')."
     )
     answer = """
@@ -242,9 +257,10 @@ class CancelWhenPaid(Exercise):
         shop.follow(order)
     """
     why = (
-        "With shipping down the order can't get past PAID. The cancel is taken at once, goods and money come back at "
-        "once, and still the order is CANCELLING: shipping was asked to ship, and nobody knows what it will answer. "
-        "It answers when it is back, and whatever that is, the order ends CANCELLED with nothing held."
+        "With shipping down, the order can't get past PAID. The cancel is accepted at once, goods and money are "
+        "returned at once, and still the order is CANCELLING: shipping has a pending command, and its answer is "
+        "unknown. It answers after its restart, and whatever the answer is, the order ends CANCELLED and holds "
+        "nothing."
     )
     mistakes = (
         Wrong('shop.follow(shop.place_order("hedy", "galway", {"keemun": 1}))', "pivot"),
@@ -266,20 +282,20 @@ class CancelWhenPaid(Exercise):
             wait_until(lambda: shop.order(order).status == "PAID")
             shop.cancel(order)
             """,
-            "Who still owes",
+            "still has to answer",
         ),
-        Wrong('shop.follow(shop.place_order("hedy", "tristan-da-cunha", {"keemun": 1}))', "not called off"),
+        Wrong('shop.follow(shop.place_order("hedy", "tristan-da-cunha", {"keemun": 1}))', "not cancelled"),
     )
     asks_value = False
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         newest = next((order.order_id for order in bench.shop.orders(limit="1")), "")
-        return "Noted which orders are there already. Now it is hedy's turn.", {"before": newest}
+        return "The existing orders are recorded. Now it is hedy's turn.", {"before": newest}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         new = [order for order in bench.shop.orders(customer_id="hedy") if order.order_id > bench.given.before]
         if not new:
-            return untouched("There is no new order of hedy's since the setup.")
+            return untouched("hedy has placed no order since the setup.")
         verdicts = [self._judge(bench, order) for order in new]
         return next((verdict for verdict in verdicts if verdict.outcome == "right"), verdicts[0])
 
@@ -288,43 +304,44 @@ class CancelWhenPaid(Exercise):
         order = bench.shop.order(order) if down else bench.shop.follow(order)
         past = [change["status"] for change in bench.shop.history(order)]
         if order.status == "COMPLETED":
-            return wrong("It is COMPLETED: that was the pivot. The cancel must come before shipping has answered.")
+            return wrong("It is COMPLETED: that was the pivot. The cancel must arrive before shipping answers.")
         if order.failure_reason != "cancelled_by_customer":
-            return wrong(f"It was not called off by hedy; its reason is {order.failure_reason}.")
+            return wrong(f"It was not cancelled by hedy; its reason is {order.failure_reason}.")
         if "PAID" not in past:
-            return wrong(f"It was called off before it was paid: {', '.join(past)}. Hold another service.")
+            return wrong(f"It was cancelled before it was paid: {', '.join(past)}. Stop another service.")
         if order.status not in TERMINAL:
-            return wrong(f"It was PAID and called off, and is {order.status} now. Who still owes an answer?")
-        return right(f"{', '.join(past)}: the money was taken, and given back.")
+            return wrong(f"It was PAID and cancelled, and is {order.status} now. Which service still has to answer?")
+        return right(f"{', '.join(past)}: the money was captured and refunded.")
 
     def cleanup(self, bench: Bench) -> str:
         for service in ("inventory", "payment", "shipping"):
             bench.lab.start(service)
         new = [order for order in bench.shop.orders(customer_id="hedy") if order.order_id > bench.given.before]
         ended = all(bench.shop.follow(order).status in TERMINAL for order in new)
-        return "Every service runs, and hedy's orders have come to their end." if ended else ""
+        return "Every service is running, and hedy's orders have ended." if ended else ""
 
 
 class NeverOvertaken(Exercise):
     """Records with one key are ordered within a topic, but not between two topics."""
 
     name = "never-overtaken"
-    title = "A cancel can overtake the command of two services. Which service's command does it never overtake?"
+    title = "A cancel can overtake the commands of two services. Which service's command can it never overtake?"
     tip = (
-        "Upon which event does each service act, and in which topic does it come? The cancel comes in order.events. "
+        "On which event does each service act, and in which topic is it? The cancel is in order.events. "
         "look.events(look.records(given.order)) shows the topics."
     )
     answer = 'answer = "inventory"'
     why = (
-        "Inventory acts on OrderCreated. It comes in order.events, as OrderCancelRequested does, with the same key, so "
-        "both lie in one partition, in the order in which they were said. Payment acts on InventoryReserved and "
-        "shipping on PaymentCompleted: other topics, and between two topics nothing is ordered. Those two need "
-        "tombstones every day; inventory has one, too, since four services that look alike are easier to get right."
+        "Inventory acts on OrderCreated. It is in order.events, as OrderCancelRequested is, with the same key, so "
+        "both are in one partition, in the order in which they were published. Payment acts on InventoryReserved and "
+        "shipping on PaymentCompleted: other topics, and there is no order between two topics. Those two need "
+        "tombstones regularly; inventory has one, too, because four services with the same structure are easier to "
+        "get right."
     )
     mistakes = (
         Wrong('answer = "payment"', "inventory.events"),
         Wrong('answer = "shipping"', "payment.events"),
-        Wrong('answer = "order"', "takes the cancel itself"),
+        Wrong('answer = "order"', "handles the cancel itself"),
         Wrong('answer = "Inventory"', "one name"),
     )
 
@@ -347,16 +364,16 @@ class NeverOvertaken(Exercise):
             "shipping": records["PaymentCompleted"],
         }
         if answer == "order":
-            return wrong("The order service takes the cancel itself. Which of the other three?")
+            return wrong("The order service handles the cancel itself. Which of the other three?")
         if answer not in commands:
             return wrong("Answer with one name: 'inventory', 'payment' or 'shipping'.")
         command = commands[answer]
-        if command.place != cancel.place:
+        if command.topic_partition != cancel.topic_partition:
             return wrong(
-                f"Its command {command.type} comes in {command.topic}, the cancel in {cancel.topic}. Which of the two "
-                "is read first is a matter of luck."
+                f"Its command {command.type} is in {command.topic}, the cancel in {cancel.topic}. Which of the two is "
+                "read first is a matter of chance."
             )
-        return right(f"{command.type} and {cancel.type} lie in the same partition of {command.topic}, in this order.")
+        return right(f"{command.type} and {cancel.type} are in the same partition of {command.topic}, in this order.")
 
 
 def _consumer(bench: Bench, service: str, verb: str) -> None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from contextlib import suppress
 
 from labkit.client.shop import TERMINAL
-from labkit.errors import NotFound, ShopAway
+from labkit.errors import NotFound, ShopUnavailable
 from labkit.exercises.base import Bench
 from labkit.waiting import wait_until
 
-SAY = """
+INSERT_EVENT = """
     INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source)
     VALUES (gen_random_uuid(), 'order', %(order)s, %(type)s, %(payload)s,
             'urn:sagalab:' || %(type)s || ':1.0', 'urn:sagalab:order')
     ON CONFLICT DO NOTHING
 """
-CALLED_OFF = ["OrderCancelRequested", "OrderTimedOut"]
-MAKE = """
+CANCEL_EVENTS = ["OrderCancelRequested", "OrderTimedOut"]
+INSERT_ORDER = """
     INSERT INTO orders
         (order_id, customer_id, destination, items, total_cents, currency, status, failure_reason, version)
     SELECT (p ->> 'order_id')::uuid, p ->> 'customer_id', p ->> 'destination', p -> 'items',
@@ -30,77 +30,77 @@ def crash(bench: Bench, when: str, key: str | None = None) -> None:
     """Crash the order service between its two writes of an order, and restart it without the fault switch."""
     bench.lab.switch_on("order", "dual-write", f"crash-{when}-commit")
     try:
-        with suppress(ShopAway):
+        with suppress(ShopUnavailable):
             bench.shop.place_order("grace", "rome", {"rooibos": 1}, key=key)
     finally:
         bench.lab.switch_off("order")
 
 
-def lose_an_order(bench: Bench, key: str | None = None) -> str:
+def create_lost_order(bench: Bench, key: str | None = None) -> str:
     """Commit an order whose event is lost, and return its id."""
     crash(bench, "after", key)
     return next(bench.shop.orders(limit="1")).order_id
 
 
-def make_a_ghost(bench: Bench) -> str:
+def create_ghost_order(bench: Bench) -> str:
     """Publish the event of an order that is never committed, and return the order's id."""
-    before = spoken_of(bench)
+    before = published_orders(bench)
     crash(bench, "before")
-    (ghost,) = spoken_of(bench) - before
+    (ghost,) = published_orders(bench) - before
     bench.look.record(ghost, "ShipmentScheduled")
     return ghost
 
 
-def spoken_of(bench: Bench) -> set[str]:
+def published_orders(bench: Bench) -> set[str]:
     """Return the ids of all orders with an OrderCreated in Kafka."""
     views = bench.look.records(topic="order.events")
     return {view.record.key or "" for view in views if view.record.type == "OrderCreated"}
 
 
-def find_again(bench: Bench, order: str) -> str:
+def publish_lost_order(bench: Bench, order: str) -> str:
     """Write the event that the crash prevented, and wait until the order ends."""
     with suppress(NotFound):
         if bench.shop.order(order).status not in TERMINAL:
             with bench.look.connect("order") as db:
                 row = db.execute("SELECT to_jsonb(orders)::text FROM orders WHERE order_id = %s", [order]).fetchone()
             assert row is not None  # the shop has just returned the order
-            _say(bench, order, "OrderCreated", row[0])
-            _end(bench, order)
-    return "The missing row is written, and the order has come to its end."
+            _insert_event(bench, order, "OrderCreated", row[0])
+            _wait_until_final(bench, order)
+    return "The missing row is written, and the order has ended."
 
 
-def lay_to_rest(bench: Bench, ghost: str) -> str:
+def undo_ghost_order(bench: Bench, ghost: str) -> str:
     """Undo the effects of a ghost order, and insert its row, so that the order service can record the answers."""
     created = [view for view in bench.look.records(ghost, "order.events") if view.record.type == "OrderCreated"]
     if not created:
-        return "The ghost is gone with the reset."
+        return "The ghost order is gone since the reset."
     payload = (created[0].record.value or b"").decode()
-    _say(bench, ghost, "OrderTimedOut", payload[:-1] + ', "reason": "deadline_exceeded"}')
+    _insert_event(bench, ghost, "OrderTimedOut", payload[:-1] + ', "reason": "deadline_exceeded"}')
     with bench.look.connect("order") as db:
-        db.execute(MAKE, {"payload": payload})
-    _end(bench, ghost)
-    return "Everything that was done for the ghost is undone."
+        db.execute(INSERT_ORDER, {"payload": payload})
+    _wait_until_final(bench, ghost)
+    return "All effects of the ghost order are undone."
 
 
-def _say(bench: Bench, order: str, event: str, payload: str) -> None:
+def _insert_event(bench: Bench, order: str, event: str, payload: str) -> None:
     """Write an outbox row as the order service, in place of a learner's attempts."""
     with bench.look.connect("order") as db:
-        db.execute("DELETE FROM outbox WHERE aggregateid = %s AND type <> ALL (%s)", [order, CALLED_OFF])
-        db.execute(SAY, {"order": order, "type": event, "payload": payload})
+        db.execute("DELETE FROM outbox WHERE aggregateid = %s AND type <> ALL (%s)", [order, CANCEL_EVENTS])
+        db.execute(INSERT_EVENT, {"order": order, "type": event, "payload": payload})
 
 
-def _end(bench: Bench, order: str) -> None:
+def _wait_until_final(bench: Bench, order: str) -> None:
     """Wait until an order ends.
 
     The order service can handle its dead letters for the order now, so they are replayed. Those of other services are
     not valid events, so they are discarded.
     """
 
-    def ended() -> bool:
+    def is_final() -> bool:
         for letter in bench.lab.dead_letters():
             if letter.order_id == order:
                 verb = bench.lab.replay if letter.service == "order" else bench.lab.discard
                 verb(letter.id)
         return bench.shop.order(order).status in TERMINAL
 
-    wait_until(ended, 40, what="the end of the order")
+    wait_until(is_final, 40, what="the order to end")

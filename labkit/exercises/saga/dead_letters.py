@@ -17,7 +17,7 @@ from labservices.messaging import parking
 from labstack import waiting
 from labstack.consistency.dead_letters import DeadLetter
 
-QUEUE = "SELECT state, headers ->> 'ce_type' AS type FROM parked_records WHERE key = %(order)s ORDER BY parking_id"
+PARKED = "SELECT state, headers ->> 'ce_type' AS type FROM parked_records WHERE key = %(order)s ORDER BY parking_id"
 DEAD = "next(letter for letter in lab.dead_letters() if letter.order_id == given.order)"
 
 
@@ -53,72 +53,77 @@ def heal(bench: Bench) -> None:
             bench.lab.replay(letter.id)
 
 
-def heard(bench: Bench, order: str) -> bool:
+def is_handled(bench: Bench, order: str) -> bool:
     """Return whether payment has handled the order's InventoryReserved."""
     event = bench.look.record(order, "InventoryReserved").record.headers["ce_id"]
     query = "SELECT event_id FROM inbox WHERE event_id = %(event)s"
     return len(bench.look.sql("payment", query, event=event)) == 1
 
 
-def let_it_end(bench: Bench) -> str:
+def recover(bench: Bench) -> str:
     """Heal payment, and wait until the order ends, whatever happened to it."""
     heal(bench)
     with suppress(NotFound):
-        if not heard(bench, bench.shop.order(bench.given.order).order_id):
+        if not is_handled(bench, bench.shop.order(bench.given.order).order_id):
             bench.lab.resend(bench.given.order)
         bench.shop.follow(bench.given.order)
-    return "Payment handles everything again, and no dead letter holds the order."
+    return "Payment handles all events again, and no dead letter blocks the order."
 
 
 class HowLongAtMost(Exercise):
     """Exponential backoff with jitter."""
 
     name = "how-long-at-most"
-    title = "At most how many seconds pass between the first attempt and the fifth?"
-    tip = "Between five attempts there are four waits. Each is twice the one before, and chance may add half of it."
+    title = "What is the maximum number of seconds between the first attempt and the fifth?"
+    tip = (
+        "Between five attempts there are four waits. Each is twice as long as the previous one, and jitter may "
+        "add half of it."
+    )
     answer = "answer = 1.5 * (0.2 + 0.4 + 0.8 + 1.6)"
     why = (
-        "At most 4.5 s, and at least 1.5 s. Doubling gives a cause that passes (a lock, a restart) more and more time "
-        "and costs little; the chance in it keeps a thousand records that failed at the same moment from coming back "
-        "at the same moment. After the fifth attempt nobody waits any more: the record is given up."
+        "At most 4.5 s, and at least 1.5 s. Doubling gives a temporary cause (a lock, a restart) more and more time, "
+        "at little cost; the jitter prevents a thousand records that failed together from being retried together. "
+        "After the fifth attempt there is no wait: the record is dead-lettered."
     )
     mistakes = (
-        Wrong("answer = 0.2 + 0.4 + 0.8 + 1.6", "chance"),
+        Wrong("answer = 0.2 + 0.4 + 0.8 + 1.6", "jitter"),
         Wrong("answer = 1.5 * (0.2 + 0.4 + 0.8 + 1.6 + 3.2)", "four waits"),
         Wrong("answer = 5 * 0.2", "twice"),
     )
     needs_setup = False
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        waits = [min(parking.RETRY_FIRST * 2.0**n, parking.RETRY_MOST) for n in range(parking.MAX_ATTEMPTS)]
+        waits = [min(parking.RETRY_FIRST * 2.0**n, parking.RETRY_MAX) for n in range(parking.MAX_ATTEMPTS)]
         if not isinstance(answer, int | float):
             return wrong("The answer is a number of seconds.")
         if abs(answer - 1.5 * sum(waits[:-1])) < 0.01:
-            return right("Four waits, each at its longest.")
+            return right("Four waits, each at its maximum.")
         if abs(answer - sum(waits[:-1])) < 0.01:
-            return wrong("That is their sum without chance. Each wait may be half as long again.")
+            return wrong("That is their sum without jitter. Each wait may be half as long again.")
         if abs(answer - 1.5 * sum(waits)) < 0.01:
-            return wrong("You counted a wait behind the last attempt. Five attempts have four waits between them.")
-        return wrong("Each wait is about twice the one before: 0.2, 0.4, … Add them up, each at its longest.")
+            return wrong("You counted a wait after the last attempt. Five attempts have four waits between them.")
+        return wrong(
+            "Each wait is about twice as long as the previous one: 0.2, 0.4, … Add them up, each at its maximum."
+        )
 
 
 class ReadTheStory(Exercise):
     """The headers of a dead letter contain its history."""
 
     name = "read-the-story"
-    title = "From which topic did a dead letter come, and after how many attempts was it given up?"
-    tip = "look.records(given.key, 'inventory.dlq') has it. Its own story stands in the headers that begin with dlq."
+    title = "From which topic did a dead letter come, and after how many attempts was it dead-lettered?"
+    tip = "look.records(given.key, 'inventory.dlq') has it. Its history is in the headers that begin with dlq."
     answer = """
         letter = look.records(given.key, "inventory.dlq")[0]
         answer = (letter.headers["dlq.topic"], int(letter.headers["dlq.attempts"]))
     """
     why = (
-        "It came from order.events and was given up at once: its schema has the major version 7, of which nobody here "
-        "knows what its fields mean, and waiting won't teach them. The record itself is untouched, and the headers "
-        "say where it came from, so that whoever is called at night needs no log to begin with."
+        "It came from order.events and was dead-lettered at once: its schema has the major version 7, whose fields no "
+        "service here understands, and a retry can't change that. The record itself is unchanged, and the headers "
+        "show where it came from, so an engineer on call can start without a log."
     )
     mistakes = (
-        Wrong('answer = ("inventory.dlq", 1)', "lies now"),
+        Wrong('answer = ("inventory.dlq", 1)', "is now"),
         Wrong('answer = ("payment.events", 1)', "another topic"),
         Wrong('answer = ("order.events", 5)', "waiting"),
         Wrong('answer = "order.events"', "pair"),
@@ -142,16 +147,16 @@ class ReadTheStory(Exercise):
             return wrong("The answer is a pair: (topic, attempts).")
         if answer[0] != topic:
             if answer[0] == "inventory.dlq":
-                return wrong("That is where it lies now. Where did inventory read it? One of its headers says so.")
-            return wrong("Inventory read it from another topic. Its header dlq.topic says from which.")
+                return wrong("That is where it is now. From where did inventory read it? One of its headers shows it.")
+            return wrong("Inventory read it from another topic. Its header dlq.topic contains the name.")
         if str(answer[1]) != str(attempts):
             return wrong("Look at dlq.attempts, and then at dlq.error: would waiting have helped?")
-        return right(f"Inventory read it from {topic}, and gave it up after {attempts} attempt.")
+        return right(f"Inventory read it from {topic}, and dead-lettered it after {attempts} attempt.")
 
     def cleanup(self, bench: Bench) -> str:
         for letter in letters_of(bench, bench.given.key):
             bench.lab.discard(letter.id)
-        return "The dead letter is discarded. Nobody waited for it."
+        return "The dead letter is discarded. No order depended on it."
 
 
 class WhatWaitsBehind(Exercise):
@@ -167,9 +172,10 @@ class WhatWaitsBehind(Exercise):
         """
     '''
     why = (
-        "The reservation is dead, and the cancel waits behind it. Out of turn, the cancel would find nothing to refund "
-        "and leave a tombstone, and the reservation would then be refused: not wrong here, but only since every "
-        "handler was written for it. Parked in order, handlers see what they would have seen."
+        "The reservation is dead-lettered, and the cancel waits behind it. Handled out of order, the cancel would "
+        "find nothing to refund and leave a tombstone, and the reservation would then be rejected: not wrong here, "
+        "but only because every handler was written for it. Records that are parked in order reach the handlers in "
+        "their original order."
     )
     mistakes = (
         Wrong(
@@ -184,39 +190,43 @@ class WhatWaitsBehind(Exercise):
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         order = poison_an_order(bench)
         bench.shop.cancel(order)
-        wait_until(lambda: len(bench.look.sql("payment", QUEUE, order=order)) == 2, 20, what="the cancel to be parked")
-        return "given.order was cancelled while payment could not handle it.", {"order": order}
+        wait_until(lambda: len(bench.look.sql("payment", PARKED, order=order)) == 2, 20, what="the cancel to be parked")
+        return "given.order was cancelled while payment could not handle its event.", {"order": order}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         try:
             found = bench.look.sql("payment", str(answer), order=bench.given.order)
         except QueryFailed as error:
-            return wrong(f"PostgreSQL does not take it: {error.problem}")
+            return wrong(f"PostgreSQL rejects the query: {error.problem}")
         if not {"state", "type"} <= set(found.columns):
             return wrong("Show the columns state and type of parked_records; the type is the header ce_type.")
-        truth = bench.look.sql("payment", QUEUE, order=bench.given.order).values.tolist()
+        truth = bench.look.sql("payment", PARKED, order=bench.given.order).values.tolist()
         rows = found[["state", "type"]].values.tolist()
         if rows == truth:
-            return right(f"{len(rows)} records: the one that is dead, and the one that waits for it.")
+            return right(f"{len(rows)} records: the dead letter, and the record that waits behind it.")
         if Counter(map(tuple, rows)) == Counter(map(tuple, truth)):
-            return wrong("These are the rows, but not in the order of arrival: which column counts in that order?")
+            return wrong("These are the rows, but not in the order of arrival: which column counts the arrivals?")
         return wrong("Show the rows of this order only, each once: WHERE key = ...")
 
     def cleanup(self, bench: Bench) -> str:
-        return let_it_end(bench)
+        return recover(bench)
 
 
 class NoTypeAtAll(Exercise):
     """An unknown type is ignored; a missing type is an error."""
 
     name = "no-type-at-all"
-    title = "How many dead letters come of a record in order.events that names no type?"
-    tip = "A service ignores what it knows not to be its own. Can it know that here? And who reads order.events?"
+    title = "How many dead letters does a record without a type in order.events cause?"
+    tip = (
+        "A service ignores a record if it knows that the record is not for it. Can it know that here? And which "
+        "services read order.events?"
+    )
     answer = "answer = 3"
     why = (
-        "Three: inventory, payment and shipping each read order.events, and each gives the record up. A type that is "
-        "unknown can be ignored, since it is known to be none of the service's own; without a type nobody can tell, "
-        "and what might be one's own must not be dropped in silence. The order service doesn't read what it writes."
+        "Three: inventory, payment and shipping each read order.events, and each dead-letters the record. A service "
+        "can ignore an unknown type, because it knows that the type is not one of its own; without a type it can't "
+        "know, and it must not silently drop a record that might be its own. The order service does not read its own "
+        "topic."
     )
     mistakes = (
         Wrong("answer = 0", "might be its own"),
@@ -229,30 +239,36 @@ class NoTypeAtAll(Exercise):
         key = str(uuid.uuid4())
         send(bench, key, "{}", {"ce_id": str(uuid.uuid4())})
         readers = {"inventory", "payment", "shipping"}
-        wait_until(lambda: {letter.service for letter in letters_of(bench, key)} >= readers, 20, what="the letters")
+        wait_until(
+            lambda: {letter.service for letter in letters_of(bench, key)} >= readers, 20, what="the dead letters"
+        )
         found = letters_of(bench, key)
         for letter in found:
             bench.lab.discard(letter.id)
         if answer == len(found):
-            return right(f"It was just sent: {', '.join(sorted(letter.service for letter in found))} gave it up.")
+            return right(
+                f"The lab has just sent one: {', '.join(sorted(letter.service for letter in found))} dead-lettered it."
+            )
         if answer == 0:
             return wrong(
-                "An unknown type is ignored. But of a record without one, how does a service know that it isn't "
-                "meant? It might be its own."
+                "An unknown type is ignored. But how does a service know that a record without a type is not for it? "
+                "It might be its own."
             )
         if answer == 4:
-            return wrong("Does the order service read its own topic? Look at whose events it acts upon.")
-        return wrong("Each reader of a topic decides for itself, and keeps its own dead letters. How many readers?")
+            return wrong("Does the order service read its own topic? Check whose events it acts on.")
+        return wrong(
+            "Each reader of a topic decides separately, and has its own dead letters. How many readers are there?"
+        )
 
 
 class HealIt(Exercise):
     """Repair the cause first, then replay the dead letter."""
 
     name = "heal-it"
-    title = "An order hangs on a dead letter: let it come to its end"
+    title = "A dead letter blocks an order: let the order end"
     tip = (
-        "First find out why payment can't handle it, and take the cause away; `lab.switches` may tell. Then the "
-        "letter has to be sent back: nobody tries it by itself."
+        "First find out why payment can't handle the event, and remove the cause; `lab.switches` may show it. Then "
+        "replay the dead letter: it is not retried by itself."
     )
     answer = f"""
         lab.switch_off("payment")
@@ -261,55 +277,53 @@ class HealIt(Exercise):
         shop.follow(given.order)
     """
     why = (
-        "A dead letter is a promise to somebody who can repair things. Sent back too early it only dies again, with "
-        "five more attempts; never sent back, it holds its order for ever. So the list of dead letters belongs on a "
-        "dashboard, with an alarm when it isn't empty."
+        "A dead letter is a task for an operator who can fix the cause. Replayed too early, it fails again after five "
+        "more attempts; never replayed, it blocks its order forever. So show the list of dead letters on a dashboard, "
+        "with an alert when it is not empty."
     )
     mistakes = (
-        Wrong(f"lab.replay({DEAD}.id)", "dead again"),
+        Wrong(f"lab.replay({DEAD}.id)", "dead-lettered again"),
         Wrong('lab.switch_off("payment")', "by itself"),
         Wrong(f"lab.discard({DEAD}.id)", "never answer"),
     )
     asks_value = False
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        return "given.order hangs on a dead letter in payment.", {"order": poison_an_order(bench)}
+        return "A dead letter in payment blocks given.order.", {"order": poison_an_order(bench)}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         order = bench.given.order
         if letters_of(bench, order):
             if not bench.lab.switches.get("payment"):
-                return wrong(
-                    "The cause is gone, but a dead letter is not tried again by itself. Which verb sends it back?"
-                )
+                return wrong("The cause is gone, but a dead letter is not retried by itself. Which command replays it?")
             if len(bench.look.records(order, "payment.dlq")) == 1:
-                return untouched("The letter is dead, and payment still can't handle it.")
-            return wrong("It was tried and is dead again: its cause is still there. What does lab.switches say?")
-        if not heard(bench, order):
-            return wrong("The letter is gone, and payment will never answer. Whoever waits for that waits for ever.")
+                return untouched("The record is dead-lettered, and payment still can't handle it.")
+            return wrong("It was retried and dead-lettered again: its cause still exists. What does lab.switches show?")
+        if not is_handled(bench, order):
+            return wrong("The dead letter is gone, and payment will never answer. The order would wait forever.")
         return right(f"Payment has handled it, and the order is {bench.shop.follow(order).status}.")
 
     def cleanup(self, bench: Bench) -> str:
-        return let_it_end(bench)
+        return recover(bench)
 
 
 class DiscardedByMistake(Exercise):
     """A discarded event is lost, but the outbox still contains it."""
 
     name = "discarded-by-mistake"
-    title = "Somebody has discarded the dead letter: let the order come to its end all the same"
+    title = "A dead letter was discarded by mistake: let the order end anyway"
     tip = (
-        "What inventory said stands as a row in its outbox still. In 04 you let every event of an order come once "
-        "more: who would handle it now, and who has done so already?"
+        "Inventory's event is still a row in its outbox. In 04 you sent every event of an order again: which service "
+        "would handle it now, and which have handled it already?"
     )
     answer = "lab.resend(given.order)"
     why = (
-        "Each outbox row of the order was deleted and inserted again with its own id, and Debezium made a record of "
-        "each. Everybody's inbox knows these ids and lets them pass by; payment's knows all but one, and that one is "
-        "handled now. This is what an outbox that is kept, and an inbox everywhere, are good for on a bad day."
+        "Each outbox row of the order was deleted and inserted again with its own id, and Debezium published a record "
+        "for each. The inboxes know these ids and skip them; payment's inbox knows all but one, and payment handles "
+        "that one now. This is why keeping the outbox rows, and an inbox in every service, help on a bad day."
     )
     mistakes = (
-        Wrong("shop.cancel(given.order)", "still owes"),
+        Wrong("shop.cancel(given.order)", "still has to answer"),
         Wrong("lab.reset()", "gone"),
     )
     asks_value = False
@@ -325,21 +339,23 @@ class DiscardedByMistake(Exercise):
         try:
             order = bench.shop.order(bench.given.order)
         except NotFound:
-            return wrong("The order is gone, and every other one with it. Your shop can't afford that every time.")
+            return wrong("The order is gone, and all other orders with it. A real shop can't afford that.")
 
-        def came_again() -> bool:
+        def was_received_again() -> bool:
             seen = [v for v in bench.look.records(order, "inventory.events") if v.record.type == "InventoryReserved"]
-            return len(seen) > 1 or bool(heard(bench, order.order_id))
+            return len(seen) > 1 or bool(is_handled(bench, order.order_id))
 
         # Resent events are in flight for a moment.
-        if waiting.wait_until(came_again, 5):
-            return right(f"Payment has heard of it at last, and the order is {bench.shop.follow(order).status}.")
+        if waiting.wait_until(was_received_again, 5):
+            return right(f"Payment has handled its event at last, and the order is {bench.shop.follow(order).status}.")
         if order.failure_reason == "cancelled_by_customer":
-            return wrong("Now it is CANCELLING, and stays so: payment still owes an answer to what it never heard.")
-        return untouched("The order has not ended, and payment has not heard of its reservation.")
+            return wrong(
+                "The order is CANCELLING, and stays so: payment still has to answer to an event that it never handled."
+            )
+        return untouched("The order has not ended, and payment has not handled its reservation.")
 
     def cleanup(self, bench: Bench) -> str:
-        return let_it_end(bench)
+        return recover(bench)
 
 
 EXERCISES: tuple[Exercise, ...] = (

@@ -8,10 +8,16 @@ from typing import Any
 from labkit.client.shop import TERMINAL
 from labkit.errors import QueryFailed
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
-from labkit.exercises.saga.crashes import find_again, lay_to_rest, lose_an_order, make_a_ghost, spoken_of
+from labkit.exercises.saga.crashes import (
+    create_ghost_order,
+    create_lost_order,
+    publish_lost_order,
+    published_orders,
+    undo_ghost_order,
+)
 from labkit.waiting import wait_until
 
-NOBODY_HEARD_OF = """
+UNPUBLISHED_ORDERS = """
     SELECT order_id::text FROM orders
     WHERE NOT EXISTS (SELECT FROM outbox WHERE aggregateid = order_id AND type = 'OrderCreated')
 """
@@ -33,13 +39,13 @@ class BeforeOrAfter(Exercise):
     """The remaining write shows when the service died."""
 
     name = "before-or-after"
-    title = "The order service died between its two writes: before or after its commit?"
-    tip = "Which of the two is there: the order's row in the database, or its record in order.events?"
+    title = "The order service crashed between its two writes: before or after its commit?"
+    tip = "Which of the two exists: the order's row in the database, or its record in order.events?"
     answer = 'answer = "before"'
     why = (
-        "The record is there and the row isn't: it was sent before the commit, and the commit never came. Had it died "
-        "after the commit, the row would be there and the record would not. Nothing in between is possible, and no "
-        "order of the two writes avoids both."
+        "The record exists and the row does not: the record was sent before the commit, and the commit did not "
+        "happen. If the service had crashed after the commit, the row would exist and the record would not. There is "
+        "no other case, and no order of the two writes avoids both."
     )
     mistakes = (
         Wrong('answer = "after"', "row"),
@@ -47,33 +53,35 @@ class BeforeOrAfter(Exercise):
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        ghost = make_a_ghost(bench)
-        return "While Grace ordered (given.order), the order service died once. It runs again.", {"order": ghost}
+        ghost = create_ghost_order(bench)
+        return "While Grace placed her order (given.order), the order service crashed once. It is running again.", {
+            "order": ghost
+        }
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if answer not in ("before", "after"):
             return wrong("The answer is 'before' or 'after'.")
         row = bench.look.sql("order", "SELECT 1 FROM orders WHERE order_id = %(order)s", order=bench.given.order)
-        record = bench.given.order in spoken_of(bench)
+        record = bench.given.order in published_orders(bench)
         if answer == "before" and record and not len(row):
-            return right("Kafka has the record, and the database has no row: the commit never came.")
-        return wrong("After the commit its row would be there. Look for given.order in the table orders.")
+            return right("Kafka has the record, but the database has no row: the commit did not happen.")
+        return wrong("After the commit the row would exist. Look for given.order in the table orders.")
 
     def cleanup(self, bench: Bench) -> str:
-        return lay_to_rest(bench, bench.given.order)
+        return undo_ghost_order(bench, bench.given.order)
 
 
 class SameKeyAgain(Exercise):
     """A client's retry cannot restore a lost event."""
 
     name = "same-key-again"
-    title = "The customer sends the lost order again with the same Idempotency-Key: how many OrderCreated are there?"
+    title = "The customer resends the lost order with the same Idempotency-Key: how many OrderCreated are there?"
     tip = "The key was committed together with the order. What does the service do when it finds the key?"
     answer = 'answer = sum(view.record.type == "OrderCreated" for view in look.records(given.order))'
     why = (
-        "None. The key was committed with the order, so the service finds the order that it has already made, answers "
-        "200, and has nothing to say. A client that does everything right, and tries again as it should, can't mend "
-        "what the server has lost. With an outbox the event would be there since the first try."
+        "None. The key was committed with the order, so the service finds the existing order, answers 200, and has "
+        "nothing to publish. A client that does everything right, and retries as it should, can't repair what the "
+        "server has lost. With an outbox the event would exist since the first attempt."
     )
     mistakes = (
         Wrong("answer = 1", "finds"),
@@ -82,25 +90,27 @@ class SameKeyAgain(Exercise):
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         key = str(uuid.uuid4())
-        order = lose_an_order(bench, key)
+        order = create_lost_order(bench, key)
         again = bench.shop.place_order("grace", "rome", {"rooibos": 1}, key=key)
         assert again.order_id == order  # the key was committed with the order
         return (
-            "The order service died after its commit, and Grace got no answer. She sent the same request with the same "
-            "key again, and was answered 200, with given.order.",
+            (
+                "The order service crashed after its commit, and Grace got no response. She sent the same request with "
+                "the same key again, and got 200, with given.order."
+            ),
             {"order": order},
         )
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        told = sum(view.record.type == "OrderCreated" for view in bench.look.records(bench.given.order))
-        if answer == told:
-            return right("The key finds the order, and the order needs no second event, or so the service believes.")
+        published = sum(view.record.type == "OrderCreated" for view in bench.look.records(bench.given.order))
+        if answer == published:
+            return right("The key finds the order, and the service assumes that the order needs no second event.")
         return wrong(
-            "The service finds the key, and with it the order. Does it publish anything then? Look into the topic."
+            "The service finds the key, and with it the order. Does it then publish anything? Look into the topic."
         )
 
     def cleanup(self, bench: Bench) -> str:
-        return find_again(bench, bench.given.order)
+        return publish_lost_order(bench, bench.given.order)
 
 
 class FindTheLost(Exercise):
@@ -108,7 +118,10 @@ class FindTheLost(Exercise):
 
     name = "find-the-lost"
     title = "Write the SQL that finds every order whose OrderCreated was never written"
-    tip = "Every order should have a row OrderCreated in the outbox. NOT EXISTS (SELECT ...) finds those without."
+    tip = (
+        "Every order should have a row OrderCreated in the outbox. NOT EXISTS (SELECT ...) finds the orders "
+        "without one."
+    )
     answer = '''
         answer = """
             SELECT order_id FROM orders
@@ -117,9 +130,9 @@ class FindTheLost(Exercise):
         """
     '''
     why = (
-        "The question can be asked at all only because rows and events lie in one database. Under the dual write there "
-        "is nothing to compare with: whether an event was sent stands nowhere. Neither the status nor the age of an "
-        "order tells; a slow one looks just like a lost one."
+        "You can ask this question only because rows and events are in one database. With dual writes there is "
+        "nothing to compare with: no table records whether an event was sent. Neither the status nor the age of an "
+        "order helps; a slow order looks just like a lost one."
     )
     mistakes = (
         Wrong("answer = \"SELECT order_id FROM orders WHERE status = 'PENDING'\"", "status"),
@@ -133,33 +146,36 @@ class FindTheLost(Exercise):
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         bench.shop.follow(bench.shop.place_order("ada", "lisbon", {"sencha": 1}))
-        order = lose_an_order(bench)
+        order = create_lost_order(bench)
         bench.shop.cancel(order)
-        return "One order is well, and one was lost and is cancelled in vain.", {"order": order}
+        return "One order is complete; another one was lost, and its cancel has no effect.", {"order": order}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         try:
             bench.look.sql("order", str(answer))  # first read-only, so that the query can change nothing
         except QueryFailed as error:
-            return wrong(f"PostgreSQL does not take it: {error.problem}")
+            return wrong(f"PostgreSQL rejects the query: {error.problem}")
         with bench.look.connect("order") as db:
             db.execute(PROBES)
             cursor = db.execute(str(answer).encode())
             columns = [column.name for column in cursor.description or ()]
             found = [dict(zip(columns, row, strict=True)) for row in cursor]
-            lost = {row[0] for row in db.execute(NOBODY_HEARD_OF.encode())}
+            lost = {row[0] for row in db.execute(UNPUBLISHED_ORDERS.encode())}
             db.rollback()
         if "order_id" not in columns:
             return wrong("Show the column order_id.")
         named = {str(row["order_id"]) for row in found}
         if named == lost:
-            return right("These, and no others, whatever their status.")
+            return right("Exactly these orders, whatever their status.")
         if named - lost:
-            return wrong("Some of these were told of. A status doesn't tell: ask the outbox for the row OrderCreated.")
-        return wrong("Some are missing. An order can have other events in the outbox, and lack its OrderCreated.")
+            return wrong(
+                "Some of these have their OrderCreated. The status does not help: check the outbox for the row "
+                "OrderCreated."
+            )
+        return wrong("Some are missing. An order can have other events in the outbox, and still lack its OrderCreated.")
 
     def cleanup(self, bench: Bench) -> str:
-        return find_again(bench, bench.given.order)
+        return publish_lost_order(bench, bench.given.order)
 
 
 class WriteWhatIsMissing(Exercise):
@@ -181,9 +197,9 @@ class WriteWhatIsMissing(Exercise):
         shop.follow(given.order)
     '''
     why = (
-        "That one row is all that was missing: Debezium makes a record of it, inventory hears of the order, and the "
-        "chain runs to its end. (If the order was called off meanwhile, inventory remembers that and says no, which "
-        "ends the chain, too.) You could write it since you knew what was lost. Mostly nobody does."
+        "Only that one row was missing: Debezium publishes it, inventory handles the order, and the chain completes. "
+        "(If the order was cancelled meanwhile, inventory has recorded that and rejects the order, which ends the "
+        "chain, too.) You could write the row because you knew what was lost. Usually you do not know."
     )
     mistakes = (
         Wrong(
@@ -211,22 +227,25 @@ class WriteWhatIsMissing(Exercise):
     asks_value = False
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        return "given.order is committed, and nobody has heard of it.", {"order": lose_an_order(bench)}
+        return "given.order is committed, but no service has received its event.", {"order": create_lost_order(bench)}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         query = "SELECT type FROM outbox WHERE aggregateid = %(order)s"
-        said = set(bench.look.sql("order", query, order=bench.given.order)["type"])
-        if "OrderCreated" in said:
+        published = set(bench.look.sql("order", query, order=bench.given.order)["type"])
+        if "OrderCreated" in published:
             bench.look.record(bench.given.order, "OrderCreated")
-            return self._what_came_of_it(bench)
-        if others := said - {"OrderCancelRequested", "OrderTimedOut"}:
+            return self._final_verdict(bench)
+        if others := published - {"OrderCancelRequested", "OrderTimedOut"}:
             return wrong(f"{others.pop()} is a type that no service knows. Which event does inventory wait for?")
-        if "OrderCancelRequested" in said:
-            return wrong("Now it is CANCELLING for ever: nobody was asked, so nobody answers. Write the missing row.")
+        if "OrderCancelRequested" in published:
+            return wrong(
+                "The order stays CANCELLING forever: no service received it, so no service answers. Write the "
+                "missing row."
+            )
         return untouched("There is no row OrderCreated with given.order in the order service's outbox.")
 
-    def _what_came_of_it(self, bench: Bench) -> Verdict:
-        def came() -> Verdict | None:
+    def _final_verdict(self, bench: Bench) -> Verdict:
+        def find_verdict() -> Verdict | None:
             order = bench.shop.order(bench.given.order)
             for letter in bench.lab.dead_letters():
                 if letter.order_id == order.order_id:
@@ -234,22 +253,23 @@ class WriteWhatIsMissing(Exercise):
                     return wrong(f"{letter.service} can't read your payload: {why}. Run cleanup and setup again.")
             return right(f"One row, and the order is {order.status}.") if order.status in TERMINAL else None
 
-        verdict = wait_until(came, 30, what="the end of the order")
+        verdict = wait_until(find_verdict, 30, what="the order to end")
         assert verdict is not None  # wait_until raises instead
         return verdict
 
     def cleanup(self, bench: Bench) -> str:
-        return find_again(bench, bench.given.order)
+        return publish_lost_order(bench, bench.given.order)
 
 
 class UndoTheGhost(Exercise):
     """The effects of an invented event need a compensating event."""
 
     name = "undo-the-ghost"
-    title = "Goods, money and a carrier are held for an order that does not exist: let all three be undone"
+    title = "Goods, money and a carrier are reserved for an order that does not exist: get all three undone"
     tip = (
-        "No service may reach into another's tables, and you needn't either: each of the three undoes its work when "
-        "it hears OrderCancelRequested. Its payload is that of OrderCreated (the record has it), and a reason."
+        "No service may change another service's tables, and you need not either: each of the three services undoes "
+        "its work when it handles OrderCancelRequested. The payload is that of OrderCreated (the record has it), plus "
+        "a reason."
     )
     answer = '''
         payload = look.record(given.order, "OrderCreated").record.value.decode()
@@ -262,9 +282,9 @@ class UndoTheGhost(Exercise):
                 [given.order, payload])
     '''
     why = (
-        "One event, and three services undo what they did: released, refunded, cancelled. The compensation was there "
-        "already, it only needed somebody to ask for it. The order service itself has no row to ask from, and "
-        "its dead letters stay until somebody decides about them: that is what an invented event costs."
+        "One event, and three services undo their work: released, refunded, cancelled. The compensation existed "
+        "already; it only needed a request. The order service has no row from which to request it, and its dead "
+        "letters stay until an operator handles them: that is the cost of an event without a commit."
     )
     mistakes = (
         Wrong(
@@ -276,7 +296,7 @@ class UndoTheGhost(Exercise):
                     "VALUES (gen_random_uuid(), 'order', %s, 'OrderCancelled', %s, "
                     "'urn:sagalab:OrderCancelled:1.0', 'urn:sagalab:order')", [given.order, payload])
             """,
-            "nobody acts",
+            "no service acts",
         ),
         Wrong(
             """
@@ -293,28 +313,32 @@ class UndoTheGhost(Exercise):
     asks_value = False
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        ghost = make_a_ghost(bench)
-        return "given.order is an order that was never committed, and everybody has worked for it.", {"order": ghost}
+        ghost = create_ghost_order(bench)
+        return "given.order is an order that was never committed, but the other services have handled it.", {
+            "order": ghost
+        }
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         ghost = bench.given.order
         query = "SELECT id::text AS event, type FROM outbox WHERE aggregateid = %(order)s"
-        said = dict(bench.look.sql("order", query, order=ghost)[["type", "event"]].values.tolist())
-        if not said:
-            return untouched("Everything is still held, and nobody has said that it should not be.")
-        if not said.keys() & {"OrderCancelRequested", "OrderTimedOut"}:
-            return wrong(f"{next(iter(said))} tells what is over, and nobody acts upon it. Which event asks to undo?")
+        published = dict(bench.look.sql("order", query, order=ghost)[["type", "event"]].values.tolist())
+        if not published:
+            return untouched("All three are still reserved, and no event requests a cancel.")
+        if not published.keys() & {"OrderCancelRequested", "OrderTimedOut"}:
+            return wrong(
+                f"{next(iter(published))} reports a result, and no service acts on it. Which event requests an undo?"
+            )
 
-        def settled() -> bool:
+        def all_undone() -> bool:
             dead = {letter.service for letter in bench.lab.dead_letters() if letter.order_id == ghost} - {"order"}
             return bool(dead) or not self._held(bench)
 
-        wait_until(settled, 30, what="the three services to undo their work")
+        wait_until(all_undone, 30, what="the three services to undo their work")
         if held := self._held(bench):
             error = next(x.error for x in bench.lab.dead_letters() if x.order_id == ghost and x.service != "order")
             why = error.rpartition("InvalidRecord: ")[2][:200]
             return wrong(f"{', '.join(held)} can't read your event: {why}. Run cleanup and setup again.")
-        return right("Released, refunded, cancelled: each by the service that had done it.")
+        return right("Released, refunded, cancelled: each by the service that did the work.")
 
     def _held(self, bench: Bench) -> list[str]:
         """Return the services that still hold something for the ghost order."""
@@ -327,7 +351,7 @@ class UndoTheGhost(Exercise):
         return [service for service, is_done in done.items() if not is_done]
 
     def cleanup(self, bench: Bench) -> str:
-        return lay_to_rest(bench, bench.given.order)
+        return undo_ghost_order(bench, bench.given.order)
 
 
 EXERCISES: tuple[Exercise, ...] = (

@@ -25,16 +25,16 @@ class CountTheCopies(Exercise):
     """Duplicates add records to the topics, but no rows to the inboxes."""
 
     name = "count-the-copies"
-    title = "A completed order was sent again twice. How many records, how many inbox rows are there?"
+    title = "A completed order was sent again twice. How many records and how many inbox rows exist?"
     tip = (
-        "A completed order has five events. How many records has each now? An inbox row is written by a service that "
-        "acts upon the event: look.heard(given.order) shows which, and how often."
+        "A completed order has five events. How many records does each have now? A service writes an inbox row if it "
+        "acts on the event: look.deliveries(given.order) shows which services do, and how often."
     )
     answer = "answer = dict(records=15, inbox_rows=8)"
     why = (
         "Five events, three records each: 15. Inbox rows: OrderCreated concerns one service, InventoryReserved two, "
-        "PaymentCompleted two, ShipmentScheduled one, OrderCompleted two, so 8, however often the records come. That "
-        "is all there is to 'exactly once': not the delivery is single, but the effect."
+        "PaymentCompleted two, ShipmentScheduled one, OrderCompleted two, so 8, however often the records arrive. "
+        "This is what 'exactly once' means: the delivery is not single, but the effect is."
     )
     mistakes = (
         Wrong("answer = dict(records=15, inbox_rows=24)", "a second time"),
@@ -54,23 +54,26 @@ class CountTheCopies(Exercise):
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if not isinstance(answer, dict) or set(answer) != {"records", "inbox_rows"}:
             return wrong("The answer is a dict of two numbers: dict(records=..., inbox_rows=...).")
-        heard = bench.look.heard(bench.given.order)
-        records = int(heard.records.sum())
-        rows = sum(n for n in heard.drop(columns=["type", "records"]).to_numpy().flatten() if n != "-")
+        deliveries = bench.look.deliveries(bench.given.order)
+        records = int(deliveries.records.sum())
+        rows = sum(n for n in deliveries.drop(columns=["type", "records"]).to_numpy().flatten() if n != "-")
         if answer == {"records": records, "inbox_rows": rows}:
-            return right(f"{records} records, and {rows} inbox rows, as after the first time.")
+            return right(f"{records} records, and {rows} inbox rows, as many as after the first time.")
         if answer["records"] != records:
-            return wrong("Five events were said once, and then all of them twice more. How many records is that?")
+            return wrong("Five events were published once, and then all of them twice more. How many records is that?")
         if answer["inbox_rows"] > rows:
-            return wrong("An id that stands in an inbox is not written there a second time: the row is what stops it.")
-        return wrong("Not one row for each event: two services act upon InventoryReserved, say, each with an inbox.")
+            return wrong("An id that is already in an inbox is not written a second time: the existing row stops it.")
+        return wrong(
+            "Not one row for each event: InventoryReserved, for example, concerns two services, each with its own "
+            "inbox."
+        )
 
 
 class FindTheCopies(Exercise):
     """A duplicate is recognised by its id."""
 
     name = "find-the-copies"
-    title = "Some of six orders were sent again. Which?"
+    title = "Some of six orders were sent again. Which ones?"
     tip = "look.records(given.orders) has all their records; each has record.key and record.headers['ce_id']. Count."
     answer = """
         from collections import Counter
@@ -79,14 +82,14 @@ class FindTheCopies(Exercise):
         answer = {record.key for record in records if copies[record.headers["ce_id"]] > 1}
     """
     why = (
-        "A record that is sent again has another offset and another time, but the same ce_id: the id was given once, "
-        "when the row was written. That is why an inbox keeps ids of events and not offsets: an offset names a place "
-        "in a topic, the id names what was said."
+        "A record that is sent again has another offset and another timestamp, but the same ce_id: the id was "
+        "assigned once, when the row was written. That is why an inbox stores event ids and not offsets: an offset is "
+        "a position in a topic, the id identifies the event."
     )
     mistakes = (
         Wrong("answer = set(given.orders)", "only once"),
         Wrong("answer = {given.orders[1]}", "more"),
-        Wrong('answer = {"OrderCreated"}', "ids of orders"),
+        Wrong('answer = {"OrderCreated"}', "order ids"),
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
@@ -105,29 +108,32 @@ class FindTheCopies(Exercise):
         named = {answer} if isinstance(answer, str) else set(answer) if isinstance(answer, set | list | tuple) else None
         named = {bench.shop.id(str(order)) for order in named or ()}
         if not named or not named <= set(bench.given.orders):
-            return wrong("The answer is a set of ids of orders, out of given.orders.")
+            return wrong("The answer is a set of order ids from given.orders.")
         if named == again:
             return right(f"{len(again)} orders: each of their events has two records with the same ce_id.")
         if named - again:
-            return wrong("One of yours was sent only once: no two of its records have the same ce_id.")
-        return wrong("That one was, and there are more.")
+            return wrong("One of your orders was sent only once: no two of its records have the same ce_id.")
+        return wrong("That one is correct, and there are more.")
 
 
 class ThreeAnswers(Exercise):
     """An idempotency key identifies one intent; the body must match it."""
 
     name = "three-answers"
-    title = "Which three status codes does the same Idempotency-Key get?"
-    tip = "The first request creates. The second asks for the same thing. The third asks for another thing: is it new?"
+    title = "Which three status codes do three requests with the same Idempotency-Key get?"
+    tip = (
+        "The first request creates an order. The second is a repetition. The third requests a different order: is "
+        "it new?"
+    )
     answer = "answer = [201, 200, 409]"
     why = (
-        "201: created. 200: here it is again, the same order, and nothing new was made. 409: this key was used for "
-        "something else, so one of the two requests is a mistake, and the service won't guess which."
+        "201: created. 200: the same order as before, and nothing new was created. 409: this key was used for a "
+        "different request, so one of the two requests is a mistake, and the service does not guess which."
     )
     mistakes = (
         Wrong("answer = [201, 201, 201]", "second time"),
         Wrong("answer = [201, 409, 409]", "no conflict"),
-        Wrong("answer = [201, 200, 200]", "another order"),
+        Wrong("answer = [201, 200, 200]", "different order"),
         Wrong("answer = [201, 200, 422]", "by itself"),
         Wrong("answer = [202, 200, 409]", "created"),
         Wrong("answer = [201, 202, 409]", "at once"),
@@ -147,20 +153,20 @@ class ThreeAnswers(Exercise):
             except Conflict as refused:
                 codes.append(refused.status)
         if answer == codes:
-            return right(f"It was just done: {', '.join(map(str, codes))}, and one order.")
+            return right(f"The lab has just run it: {', '.join(map(str, codes))}, and one order.")
         if answer[1] == 201:
-            return wrong("201 says that something was created. What would be created the second time?")
+            return wrong("201 means that something was created. What would be created the second time?")
         if answer[1] == 409:
-            return wrong("The second request asks for the very same thing: that is no conflict, it is a repetition.")
+            return wrong("The second request is identical: that is no conflict, it is a repetition.")
         if answer[0] != 201:
-            return wrong("The first request makes an order. Which code says that something was created?")
+            return wrong("The first request creates an order. Which code means that something was created?")
         if answer[1] != 200:
-            return wrong(
-                "The second gets what is there already, at once: which code says no more than that all is well?"
-            )
+            return wrong("The second request gets the existing order at once: which code means simply success?")
         if answer[2] == 422:
-            return wrong("422 says that a request is wrong by itself. This one would be fine under another key.")
-        return wrong("The third asks for another order under the key of the first. Would you answer that with success?")
+            return wrong("422 means that a request is invalid by itself. This one would be valid under another key.")
+        return wrong(
+            "The third request has the key of the first, but a different order. Would you answer that with success?"
+        )
 
 
 class SafeToRetry(Exercise):
@@ -168,7 +174,7 @@ class SafeToRetry(Exercise):
 
     name = "safe-to-retry"
     title = "Send leslie's order three times, and get one order"
-    tip = "shop.place_order(..., key=...) sends an Idempotency-Key. What has to be the same in all three requests?"
+    tip = "shop.place_order(..., key=...) sends an Idempotency-Key. What must be the same in all three requests?"
     answer = """
         from uuid import uuid4
         key = str(uuid4())
@@ -176,9 +182,9 @@ class SafeToRetry(Exercise):
             shop.place_order("leslie", "paris", {"silver-needle": 2}, key=key)
     """
     why = (
-        "The key is made once, before the first attempt, and kept: it stands for the customer's wish, not for the "
-        "request. A client that makes a new key for each attempt has none. In a browser the key would be made when the "
-        "form is shown, so that even a second click is the same wish."
+        "The client creates the key once, before the first attempt, and keeps it: the key stands for the customer's "
+        "intention, not for the request. A client that creates a new key for each attempt gains nothing. A browser "
+        "would create the key when it shows the form, so that even a second click has the same intention."
     )
     mistakes = (
         Wrong(
@@ -194,7 +200,7 @@ class SafeToRetry(Exercise):
             for attempt in range(3):
                 shop.place_order("leslie", "paris", {"silver-needle": 2}, key=str(uuid4()))
             """,
-            "a key of its own",
+            "its own key",
         ),
         Wrong(
             """
@@ -218,26 +224,26 @@ class SafeToRetry(Exercise):
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         newest = next((order.order_id for order in bench.shop.orders(limit="1")), "")
         facts = {"before": newest, "repeated": self._repeated(bench)}
-        return "Noted which orders are there already. The answers to leslie's requests get lost.", facts
+        return "The existing orders are recorded. The responses to leslie's requests get lost.", facts
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         new = [order for order in bench.shop.orders(customer_id="leslie") if order.order_id > bench.given.before]
         if not new:
-            return untouched("There is no new order of leslie's since the setup.")
+            return untouched("leslie has placed no order since the setup.")
         query = "SELECT key FROM idempotency_keys WHERE order_id = ANY(%(orders)s::uuid[])"
         keys = len(bench.look.sql("order", query, orders=[order.order_id for order in new]))
         if len(new) > 1:
-            why = "each request had a key of its own" if keys == len(new) else "they had no key"
-            return wrong(f"Leslie gets {len(new)} parcels: {why}. (Set it up again for another try.)")
-        told = new[0].document
-        if (told["destination"], [(line["sku"], line["quantity"]) for line in told["items"]]) != WISH:
+            why = "each request had its own key" if keys == len(new) else "they had no key"
+            return wrong(f"Leslie gets {len(new)} parcels: {why}. (Run the setup again for another try.)")
+        document = new[0].document
+        if (document["destination"], [(line["sku"], line["quantity"]) for line in document["items"]]) != WISH:
             return wrong(
-                "One order, but not hers: two packs of silver-needle, to paris. (Set it up again for another try.)"
+                "One order, but not hers: two packs of silver-needle, to paris. (Run the setup again for another try.)"
             )
         repeated = self._repeated(bench) - bench.given.repeated
         if repeated < 2:
-            return wrong("One order, but it was not asked for three times. Would your code be safe to run again?")
-        return right(f"One order; {repeated} requests were answered with what was there already.")
+            return wrong("One order, but it was not requested three times. Would your code be safe to run again?")
+        return right(f"One order; {repeated} requests were answered with the existing order.")
 
     def _repeated(self, bench: Bench) -> int:
         return bench.look.metric("order", "http_requests_total", method="POST", route="/orders", status="200")
@@ -247,10 +253,10 @@ class PastTheInbox(Exercise):
     """The inbox compares ids, so the same command under a new id passes it."""
 
     name = "past-the-inbox"
-    title = "The inbox is on, the guards are off: have one order charged twice"
+    title = "The inbox is on, the guards are off: get one order charged twice"
     tip = (
-        "lab.resend keeps the ids, and the inbox knows them. Payment is asked by InventoryReserved, a row in "
-        "inventory's outbox. How did the lesson say the same thing again under a new id?"
+        "lab.resend keeps the ids, and the inbox knows them. Payment acts on InventoryReserved, a row in inventory's "
+        "outbox. How did the lesson publish the same event under a new id?"
     )
     answer = '''
         with look.connect("inventory") as db:
@@ -261,9 +267,10 @@ class PastTheInbox(Exercise):
                 FROM gone""", [given.order])
     '''
     why = (
-        "An inbox compares ids, so it stops what the *relay* repeats. It can't know that two ids mean the same wish. "
-        "That happens when a producer is restored from a backup, when an operator sends a command again by hand, when "
-        "a retry makes a new message. What stops these is the order's own state, and a unique key on the effect."
+        "An inbox compares ids, so it stops what the *relay* repeats. It can't know that two ids have the same "
+        "intention. That happens when a producer is restored from a backup, when an operator sends a command again by "
+        "hand, or when a retry creates a new message. The order's own state, and a unique key on the effect, stop "
+        "these."
     )
     mistakes = (
         Wrong("lab.resend(given.order)", "same id"),
@@ -294,7 +301,7 @@ class PastTheInbox(Exercise):
         bench.lab.switch_on("payment", "guards-off")
         order = bench.shop.follow(bench.shop.place_order("edsger", "amsterdam", {"tie-guan-yin": 1}))
         bench.look.wait_for_rest(order)
-        return f"{order}. Payment has no guards now, and an inbox.", {
+        return f"{order}. Payment has no guards now, but it has an inbox.", {
             "order": order.order_id,
             **_command(bench, order.order_id),
         }
@@ -308,16 +315,18 @@ class PastTheInbox(Exercise):
         paid = len(bench.look.sql("payment", PAID, order=order))
         if captures > 1 and paid > 1 and now["command"] == bench.given.command:
             return wrong(
-                "Charged twice, but asked under the same id: the inbox was off, or had forgotten that id. Get past it "
-                "while it is on and knows. (Set it up again for another try.)"
+                "Charged twice, but under the same id: the inbox was off, or no longer had that id. Get past the "
+                "inbox while it is on and has the id. (Run the setup again for another try.)"
             )
         if captures > 1 and paid > 1:
-            return right(f"{captures} captures: payment took the new id for a new wish.")
+            return right(f"{captures} captures: payment treated the new id as a new command.")
         if captures > 1:
-            return wrong("You wrote that entry yourself. Payment itself should charge twice, since it is asked twice.")
+            return wrong(
+                "You wrote that entry yourself. Payment itself should charge twice, because it receives two commands."
+            )
         if now["written_by"] != bench.given.written_by:
             return wrong("It was sent again under the same id, and the inbox knows that id.")
-        return untouched("The order was charged once, and nothing was said again since the setup.")
+        return untouched("The order was charged once, and nothing was published again since the setup.")
 
     def cleanup(self, bench: Bench) -> str:
         bench.lab.reset()
@@ -337,7 +346,7 @@ class CorrectTheCharge(Exercise):
     """An error in a ledger is corrected with an additional row."""
 
     name = "correct-the-charge"
-    title = "An order was charged twice: put it right, and change no row of the ledger"
+    title = "An order was charged twice: correct it without changing any row of the ledger"
     tip = (
         "Two statements in one transaction, in payment's database: a row in ledger_entries with the effect 'refund' "
         "and a new entry_id (copy customer_id, order_id and payment_id from one of the captures), and the balance in "
@@ -354,10 +363,10 @@ class CorrectTheCharge(Exercise):
                 WHERE customer_id = %s""", [given.amount_cents, given.customer])
     '''
     why = (
-        "Capture, capture, refund: the sum is right, the customer has her money, and whoever reads the ledger sees "
-        "what happened and when it was put right. An UPDATE or DELETE would hide it, and the account statement that "
-        "the customer got yesterday would be wrong without a trace. The referee still names the order under "
-        "each-effect-is-taken-once, and so it should: that did happen."
+        "Capture, capture, refund: the sum is correct, the customer has her money, and the ledger shows what happened "
+        "and when it was corrected. An UPDATE or DELETE would hide it, and yesterday's account statement would be "
+        "wrong without an explanation. The referee still lists the order under each-effect-is-taken-once, and it "
+        "should: the second charge did happen."
     )
     mistakes = (
         Wrong(
@@ -413,7 +422,7 @@ class CorrectTheCharge(Exercise):
             "customer": "grace",
             "balance": bench.shop.account("grace")["balance_cents"],
         }
-        return f"{order}, and charged twice. Payment has inbox and guards again.", facts
+        return f"{order}, and charged twice. Payment has its inbox and guards again.", facts
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         given = bench.given
@@ -422,22 +431,22 @@ class CorrectTheCharge(Exercise):
         balance = bench.shop.account(given.customer)["balance_cents"]
         charged = [given.amount_cents] * 2
         if effects == ["capture", "capture"] and balance == given.balance and list(entries.amount_cents) == charged:
-            return untouched("The order is still charged twice, and nothing was given back.")
+            return untouched("The order is still charged twice, and nothing was refunded.")
         if list(entries.amount_cents[entries.effect == "capture"]) != charged:
-            return wrong("The ledger's rows are only added to: what was charged wrongly was charged, and must stay.")
+            return wrong("Rows are only added to the ledger: the wrong charge happened, and its row must stay.")
         verdicts = {verdict.name: verdict for verdict in bench.lab.check(wait_for_rest=20)}
         money = verdicts["money-matches-orders"]
         if money.holds is None:
-            return wrong("The referee waits for the lab to come to rest. Ask again.")
+            return wrong("The referee waits until no event is in flight. Check again.")
         if given.order in money.offenders:
-            return wrong("The referee still names the order under money-matches-orders: its entries don't add up yet.")
+            return wrong("The referee still lists the order under money-matches-orders: its entries don't add up yet.")
         if given.customer in verdicts["balances-add-up"].offenders:
-            return wrong("The referee names grace under balances-add-up: her balance is not the sum of her ledger.")
-        return right(f"{', '.join(effects)}: it adds up, and whoever reads the ledger sees what happened.")
+            return wrong("The referee lists grace under balances-add-up: her balance is not the sum of her ledger.")
+        return right(f"{', '.join(effects)}: the ledger adds up, and shows what happened.")
 
     def cleanup(self, bench: Bench) -> str:
         bench.lab.reset()
-        return "The lab is reset, and with it the ledger."
+        return "The lab is reset, including the ledger."
 
 
 EXERCISES: tuple[Exercise, ...] = (

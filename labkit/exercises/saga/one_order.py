@@ -16,11 +16,11 @@ class TotalInCents(Exercise):
 
     name = "total-in-cents"
     title = "What will 3 sencha and 1 glass-teapot cost?"
-    tip = "The order service keeps a copy of the prices in its table `catalogue`. In which unit do they stand there?"
+    tip = "The order service keeps a copy of the prices in its table `catalogue`. In which unit does it store them?"
     answer = "answer = 3 * 1190 + 1 * 3490"
     why = (
-        "7060: money is an integer in minor units, with its currency beside it. A float would lose a cent one day. And "
-        "the price comes from the order service's own copy of the catalogue, so that it needs to ask nobody."
+        "7060: money is an integer in minor units, with its currency next to it. A float would lose a cent one day. "
+        "The price comes from the order service's own copy of the catalogue, so it does not depend on another service."
     )
     mistakes = (
         Wrong("answer = 70.60", "cents"),
@@ -35,10 +35,10 @@ class TotalInCents(Exercise):
         if answer == total:
             return right(f"{total} cents.")
         if answer == total / 100:
-            return wrong("That is the amount in euros. The services count in cents, so that no fraction is ever lost.")
+            return wrong("That is the amount in euros. The services count in cents, so that no fraction is lost.")
         if answer == price["sencha"] + price["glass-teapot"]:
             return wrong("That is one of each; the order has three packs of sencha.")
-        return wrong("Look the two prices up in the order service's table `catalogue`, and add them up in cents.")
+        return wrong("Look up the two prices in the order service's table `catalogue`, and add them up in cents.")
 
 
 class StockArithmetic(Exercise):
@@ -47,14 +47,14 @@ class StockArithmetic(Exercise):
     name = "stock-arithmetic"
     title = "What do 4 packs of rooibos change in the stock, once the order is COMPLETED?"
     tip = (
-        "A reservation raises `reserved`. When the order completes, the parcel leaves: what happens to the promise "
-        "then, and what to the goods that lay in the warehouse?"
+        "A reservation increases `reserved`. When the order completes, the parcel leaves: what happens then to the "
+        "reservation, and what to the goods in the warehouse?"
     )
     answer = "answer = dict(on_hand=-4, reserved=0, shipped=+4)"
     why = (
-        "While the order is under way, 4 packs are promised (reserved +4) and still lie there. When it completes they "
-        "leave: on_hand −4, reserved back to what it was, shipped +4. So on_hand + shipped never changes but by a "
-        "restock, which is what a stock-taker would check."
+        "While the order is open, 4 packs are reserved (reserved +4) and still in the warehouse. When it completes "
+        "they leave: on_hand −4, reserved back to its old value, shipped +4. So on_hand + shipped changes only with a "
+        "restock; a stocktaker would check exactly that."
     )
     mistakes = (
         Wrong("answer = dict(on_hand=0, reserved=+4, shipped=0)", "has left"),
@@ -76,13 +76,16 @@ class StockArithmetic(Exercise):
             rows = bench.look.sql("inventory", query, order=bench.given.order)
             return dict(zip(rows.effect, rows.quantity, strict=True))
 
-        wait_until(lambda: "ship" in moved(), 20, what="the goods to leave")
+        wait_until(lambda: "ship" in moved(), 20, what="the goods to be shipped")
         reserved, shipped = moved()["reserve"], moved()["ship"]
         if answer == {"on_hand": -shipped, "reserved": reserved - shipped, "shipped": shipped}:
-            return right("Promised, then gone: on_hand −4, reserved ±0, shipped +4.")
+            return right("First reserved, then shipped: on_hand −4, reserved ±0, shipped +4.")
         if answer["reserved"] != 0:
-            return wrong("So it is on the way. But the order is COMPLETED: the parcel has left. Is it still promised?")
-        return wrong("on_hand and shipped must add up to the same as before: nothing was bought, nothing vanished.")
+            return wrong(
+                "That is the state while the order is open. But it is COMPLETED: the parcel has left. Is it still "
+                "reserved?"
+            )
+        return wrong("on_hand and shipped must add up to the same as before: nothing was bought, and nothing was lost.")
 
 
 class LedgerQuery(Exercise):
@@ -93,8 +96,8 @@ class LedgerQuery(Exercise):
     tip = "The table is `ledger_entries`, in payment's database. `%(order)s` stands for the order's id in the query."
     answer = 'answer = "SELECT effect, amount_cents FROM ledger_entries WHERE order_id = %(order)s"'
     why = (
-        "The balance in `accounts` is a sum; the ledger says why. Rows are only ever added to it: a refund does not "
-        "change the capture, it stands beside it. And payment finds them by order_id, which every event carries."
+        "The balance in `accounts` is a sum; the ledger explains it. Rows are only added to the ledger: a refund does "
+        "not change the capture, it is a second row. Payment finds the rows by order_id, which every event carries."
     )
     mistakes = (
         Wrong('answer = "SELECT effect, amount_cents FROM ledger_entries"', "of this order"),
@@ -110,14 +113,14 @@ class LedgerQuery(Exercise):
         try:
             rows = bench.look.sql("payment", str(answer), order=bench.given.order)
         except QueryFailed as error:
-            return wrong(f"PostgreSQL does not take it: {error.problem}")
+            return wrong(f"PostgreSQL rejects the query: {error.problem}")
         if not {"effect", "amount_cents"} <= set(rows.columns):
             return wrong("The ledger is the table ledger_entries; show its columns effect and amount_cents.")
         truth = bench.shop.payments(bench.given.order)[0]["entries"]
         seen = sorted(zip(rows.effect, rows.amount_cents, strict=True))
         if seen == sorted((entry["effect"], entry["amount_cents"]) for entry in truth):
-            return right("One capture, the order's total. An order that is undone has a refund beside it.")
-        return wrong(f"Your query gives {len(rows)} rows. Show those of this order only: WHERE order_id = ...")
+            return right("One capture, the order's total. A cancelled order that was paid has a refund, too.")
+        return wrong(f"Your query returns {len(rows)} rows. Show only those of this order: WHERE order_id = ...")
 
 
 class DirectCause(Exercise):
@@ -125,18 +128,20 @@ class DirectCause(Exercise):
 
     name = "direct-cause"
     title = "Which event led directly to ShipmentScheduled?"
-    tip = "look.record(given.order, 'ShipmentScheduled') shows its headers. Whose ce_id is its causation_id?"
+    tip = (
+        "look.record(given.order, 'ShipmentScheduled') shows its headers. Which event's ce_id equals its causation_id?"
+    )
     answer = """
         events = look.events(look.take(5, given.order))
         cause = events.cause[events.type == "ShipmentScheduled"].item()
         answer = events.type[events.event == cause].item()
     """
     why = (
-        "Shipping acted upon PaymentCompleted and wrote that event's id into its own as causation_id. Follow these ids "
-        "backwards from any event and you come to OrderCreated, which has none: a person caused it."
+        "Shipping acted on PaymentCompleted and copied that event's id into its own event as causation_id. Follow "
+        "these ids back from any event and you reach OrderCreated, which has none: a person caused it."
     )
     mistakes = (
-        Wrong('answer = "OrderCreated"', "where it all began"),
+        Wrong('answer = "OrderCreated"', "first event"),
         Wrong('answer = "InventoryReserved"', "payment"),
     )
 
@@ -150,10 +155,10 @@ class DirectCause(Exercise):
         events = {view.record.headers["ce_id"]: view.record for view in bench.look.records(order)}
         cause = events[scheduled.headers["causation_id"]].type
         if answer == cause:
-            return right(f"{cause}: its ce_id stands in the causation_id of ShipmentScheduled.")
+            return right(f"{cause}: its ce_id is the causation_id of ShipmentScheduled.")
         if answer == "OrderCreated":
-            return wrong("That is where it all began. causation_id names the event just before; read that header.")
-        return wrong("Shipping doesn't act upon that one: it waits until payment has said something. What?")
+            return wrong("That is the first event. causation_id names the event directly before; read that header.")
+        return wrong("Shipping does not act on that one: it waits for an event of payment. Which one?")
 
 
 class HowManyRecords(Exercise):
@@ -161,15 +166,14 @@ class HowManyRecords(Exercise):
 
     name = "how-many-records"
     title = "How many records does a completed order leave in Kafka?"
-    tip = "Each service speaks once. Who speaks twice?"
+    tip = "Each service publishes one event. Which service publishes two?"
     answer = "answer = len(look.take(5, given.order))"
     why = (
         "Five: OrderCreated, InventoryReserved, PaymentCompleted, ShipmentScheduled, and OrderCompleted, with which "
-        "the order service closes the circle: on hearing it inventory ships the goods, and shipping dispatches the "
-        "parcel."
+        "the order service ends the saga: inventory then ships the goods, and shipping dispatches the parcel."
     )
     mistakes = (
-        Wrong("answer = 4", "twice"),
+        Wrong("answer = 4", "two"),
         Wrong("answer = 8", "statuses"),
     )
 
@@ -181,9 +185,9 @@ class HowManyRecords(Exercise):
         bench.look.record(bench.given.order, "OrderCompleted")
         there = len(bench.look.records(bench.given.order))
         if answer == there:
-            return right(f"{there}: one outbox row, one record, for each thing that was said.")
+            return right(f"{there}: one outbox row, one record, for each event.")
         if isinstance(answer, int) and answer < there:
-            return wrong("One for each service, and one service speaks twice: at the beginning and at the end.")
+            return wrong("One for each service, but one service publishes two: at the start and at the end.")
         return wrong("Count records, not statuses: one for each outbox row. look.records(...) has them.")
 
 
@@ -191,18 +195,18 @@ class UndoList(Exercise):
     """Only completed steps need an undo event."""
 
     name = "undo-list"
-    title = "An order goes where no carrier goes. Which events undo what was done?"
-    tip = "Which steps had succeeded when shipping said no? Each of these, and only these, needs its undo."
+    title = "An order goes to a place that no carrier serves. Which events undo its effects?"
+    tip = "Which steps had succeeded when shipping rejected the order? Each of these, and only these, needs an undo."
     answer = 'answer = {"InventoryReleased", "PaymentRefunded"}'
     why = (
         "Two steps had succeeded, the reservation and the payment, so two undo events follow: InventoryReleased and "
-        "PaymentRefunded. There is no ShipmentCancelled: no shipment was scheduled. Only when both have come is the "
-        "order CANCELLED; until then it is CANCELLING."
+        "PaymentRefunded. There is no ShipmentCancelled: no shipment was scheduled. The order is CANCELLED only after "
+        "both have arrived; until then it is CANCELLING."
     )
     mistakes = (
         Wrong('answer = {"InventoryReleased", "PaymentRefunded", "ShipmentCancelled"}', "never scheduled"),
         Wrong('answer = {"PaymentRefunded"}', "One more"),
-        Wrong('answer = {"ShippingFailed"}', "tells of the failure"),
+        Wrong('answer = {"ShippingFailed"}', "reports the failure"),
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
@@ -219,10 +223,15 @@ class UndoList(Exercise):
         if set(answer) == seen:
             return right(f"{' and '.join(sorted(seen))}: each step that had succeeded was undone, and nothing else.")
         if "ShipmentCancelled" in answer:
-            return wrong("The shipment was never scheduled: shipping said no. What was not done needs no undoing.")
+            return wrong(
+                "The shipment was never scheduled: shipping rejected the order. A step that did not happen needs "
+                "no undo."
+            )
         if set(answer) - UNDONE_BY:
-            return wrong("One of yours tells of the failure, or of the end. Which tell that something was undone?")
-        return wrong("One more: which other step had succeeded before shipping said no?")
+            return wrong(
+                "One of your events reports the failure, or the end. Which events report that something was undone?"
+            )
+        return wrong("One more: which other step had succeeded before shipping rejected the order?")
 
 
 EXERCISES: tuple[Exercise, ...] = (

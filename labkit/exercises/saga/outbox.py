@@ -24,7 +24,7 @@ class ByYourOwnHand(Exercise):
     """A committed outbox row becomes a record."""
 
     name = "by-your-own-hand"
-    title = "Make a Kafka record with nothing but SQL"
+    title = "Create a Kafka record with nothing but SQL"
     tip = (
         "Take the INSERT from above, with given.key as aggregateid and 'Greeting' as type. The transaction must "
         "commit: the end of the `with` block does that."
@@ -37,7 +37,7 @@ class ByYourOwnHand(Exercise):
                         'urn:sagalab:Greeting:1.0', 'urn:sagalab:me')""", [given.key])
     '''
     why = (
-        "Whoever can write to the outbox table can speak on the topic, and needs no Kafka client for it. aggregatetype "
+        "A program that can write to the outbox table can publish to the topic, without a Kafka client. aggregatetype "
         "chose the topic, aggregateid became the key, payload the value, and the other columns became headers."
     )
     mistakes = (
@@ -62,7 +62,7 @@ class ByYourOwnHand(Exercise):
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         facts = {"key": str(uuid.uuid4()), "since": datetime.now(UTC).isoformat()}
-        return "given.key is a fresh key. Nothing was ever said about it.", facts
+        return "given.key is a new key. No event has it yet.", facts
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         query = "SELECT type FROM outbox WHERE aggregateid = %(key)s"
@@ -71,24 +71,24 @@ class ByYourOwnHand(Exercise):
             record = bench.look.record(bench.given.key, "Greeting").record
             return right(f"A record Greeting is in {record.topic}, with your key and your payload.")
         if types:
-            return wrong(f"A row with your key is there, but its type is {types[0]}; it should be Greeting.")
+            return wrong(f"A row with your key exists, but its type is {types[0]}; it should be Greeting.")
         query = "SELECT type FROM outbox WHERE type = 'Greeting' AND created_at > %(since)s"
         if len(bench.look.sql("order", query, since=bench.given.since)):
             return wrong("There is a new Greeting, but with another key. Put given.key into the column aggregateid.")
-        return untouched("No row with given.key is committed in the order service's outbox. (Rolled back leaves none.)")
+        return untouched("No row with given.key is committed in the order service's outbox. (A rollback leaves none.)")
 
 
 class DeletedAtOnce(Exercise):
     """The log keeps a row that the table no longer has."""
 
     name = "deleted-at-once"
-    title = "A row is inserted and deleted in one transaction. How many records come of it?"
-    tip = "Debezium does not query the table. It reads the log, where an INSERT stands once its transaction commits."
+    title = "A row is inserted and deleted in one transaction. How many records does this create?"
+    tip = "Debezium does not query the table. It reads the log, which contains an INSERT once its transaction commits."
     answer = "answer = 1"
     why = (
-        "One. Debezium reads the write-ahead log, and there the INSERT stands, followed by a DELETE, which the event "
-        "router ignores. So an outbox could stay empty for ever: some teams delete each row at once. This lab keeps "
-        "the rows, since you want to look at them."
+        "One. Debezium reads the write-ahead log, which contains the INSERT, followed by a DELETE, which the event "
+        "router ignores. So an outbox table could always stay empty: some teams delete each row at once. This lab "
+        "keeps the rows, because you want to look at them."
     )
     mistakes = (
         Wrong("answer = 0", "log"),
@@ -105,20 +105,24 @@ class DeletedAtOnce(Exercise):
             db.execute(INSERT, [uuid.uuid4(), key, "Marker"])
         # The marker has the same key, so it follows every record of the first transaction.
         bench.look.record(key, "Marker")
-        came = sum(view.record.type == "Brief" for view in bench.look.records(key))
-        if answer == came:
-            return right(f"It was just done with a fresh key: {came} record, though the table never showed the row.")
+        count = sum(view.record.type == "Brief" for view in bench.look.records(key))
+        if answer == count:
+            return right(
+                f"The lab has just run it with a new key: {count} record, although the table never showed the row."
+            )
         if answer == 0:
-            return wrong("The table never showed the row, true. But where does Debezium read: the table, or the log?")
-        return wrong("The INSERT makes a record. A DELETE in the outbox tells nobody anything: the router ignores it.")
+            return wrong(
+                "The table never showed the row, that is correct. But which does Debezium read: the table, or the log?"
+            )
+        return wrong("The INSERT creates a record. A DELETE in the outbox publishes nothing: the router ignores it.")
 
 
 class MeasureTheWait(Exercise):
     """A slot retains the log until its reader has read it."""
 
     name = "measure-the-wait"
-    title = "How many bytes of log does the slot keep for Debezium?"
-    tip = "pg_wal_lsn_diff(a, b) is the distance of two positions; pg_replication_slots has restart_lsn."
+    title = "How many bytes of log does the slot retain for Debezium?"
+    tip = "pg_wal_lsn_diff(a, b) is the distance between two positions; pg_replication_slots has restart_lsn."
     answer = '''
         answer = """
             SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)
@@ -126,8 +130,8 @@ class MeasureTheWait(Exercise):
         """
     '''
     why = (
-        "As long as a slot's reader is away, PostgreSQL keeps the log from restart_lsn on. That is why no event is "
-        "lost, and also how a forgotten slot fills a disk: this distance belongs on every dashboard."
+        "While a slot has no reader, PostgreSQL retains the log from restart_lsn on. That is why no event is lost, "
+        "and also how a forgotten slot fills a disk: show this distance on every dashboard."
     )
     mistakes = (
         Wrong('answer = "SELECT pg_current_wal_lsn()"', "a distance"),
@@ -152,31 +156,35 @@ class MeasureTheWait(Exercise):
         try:
             found = bench.look.sql("order", str(answer))
         except QueryFailed as error:
-            return wrong(f"PostgreSQL does not take it: {error.problem}")
+            return wrong(f"PostgreSQL rejects the query: {error.problem}")
         after = bench.look.sql("order", RETAINED)
         if found.shape != (1, 1):
-            return wrong("Wanted is one row with one column: the number of bytes.")
+            return wrong("The query must return one row with one column: the number of bytes.")
         try:
             number = int(found.iloc[0, 0])
         except (ValueError, TypeError):
             if "/" in str(found.iloc[0, 0]):
                 return wrong(
-                    "That is a position in the log. Wanted is a distance: from where the slot stands to the log's end."
+                    "That is a position in the log. The answer is a distance: from the slot's position to the end of "
+                    "the log."
                 )
-            return wrong("Wanted is a plain number: of bytes.")
+            return wrong("The answer is a plain number of bytes.")
         if before.kept.item() <= number <= after.kept.item():
-            return right("So much of the log PostgreSQL keeps, until Debezium has read it.")
+            return right("PostgreSQL retains that much of the log until Debezium has read it.")
         if before.unread.item() <= number <= after.unread.item():
             return wrong(
-                "That is what Debezium has not confirmed. The log is kept from further back: which other position "
-                "does the slot have?"
+                "That is the part that Debezium has not confirmed. PostgreSQL retains the log from further back: "
+                "which other position does the slot have?"
             )
-        return wrong(f"{number} is not it: wanted are bytes of log between the slot's restart_lsn and the log's end.")
+        return wrong(
+            f"{number} is not correct: the answer is the bytes of log between the slot's restart_lsn and the end "
+            "of the log."
+        )
 
     def cleanup(self, bench: Bench) -> str:
         bench.lab.start("connect")
         ended = [bench.shop.follow(order) for order in bench.given.orders]
-        return f"Connect runs again, and all {len(ended)} orders have come to their end."
+        return f"Connect is running again, and all {len(ended)} orders have ended."
 
 
 class SamePartition(Exercise):
@@ -184,16 +192,16 @@ class SamePartition(Exercise):
 
     name = "same-partition"
     title = "Find two orders that share a partition"
-    tip = "look.records(given.orders, 'order.events') gives records; each has record.key and record.partition."
+    tip = "look.records(given.orders, 'order.events') returns records; each has record.key and record.partition."
     answer = """
         views = look.records(given.orders, "order.events")
         partition = {view.record.key: view.record.partition for view in views}
         answer = next((a, b) for a in partition for b in partition if a < b and partition[a] == partition[b])
     """
     why = (
-        "Six keys, four partitions: at least two must meet. Kafka hashes the key, so one order's records always go to "
-        "the same partition and keep their order. Between two orders nothing is promised, even in the same partition "
-        "their order has no meaning; and that is what lets four consumers work at once."
+        "Six keys, four partitions: at least two keys share one. Kafka hashes the key, so one order's records always "
+        "go to the same partition and keep their order. Between two orders Kafka promises nothing; even in the same "
+        "partition their order has no meaning. This allows four consumers to work in parallel."
     )
     mistakes = (
         Wrong("answer = (given.orders[0], given.orders[0])", "two different orders"),
@@ -221,22 +229,22 @@ class SamePartition(Exercise):
         views = bench.look.records(bench.given.orders, "order.events")
         partition = {view.record.key: view.record.partition for view in views}
         if one == other or not {one, other} <= set(partition):
-            return wrong("Take two different orders out of given.orders.")
+            return wrong("Choose two different orders from given.orders.")
         if partition[one] != partition[other]:
-            return wrong(f"They lie in different partitions: {partition[one]} and {partition[other]}.")
-        return right(f"Both lie in partition {partition[one]} of order.events.")
+            return wrong(f"They are in different partitions: {partition[one]} and {partition[other]}.")
+        return right(f"Both are in partition {partition[one]} of order.events.")
 
 
 class WhoSetsTheKey(Exercise):
     """The connector's settings determine the record of a row."""
 
     name = "who-sets-the-key"
-    title = "Which setting of the connector chooses the record's key?"
+    title = "Which setting of the connector determines the record's key?"
     tip = "look.connector('order') shows all settings. One of them names the column aggregateid."
     answer = "answer = next(name for name, value in look.connector('order').items() if value == 'aggregateid')"
     why = (
-        "table.field.event.key = aggregateid: the order's id becomes the key, the key chooses the partition, and so "
-        "the events of one order stay in order. Key by the event's id instead, and two events of one order could "
+        "table.field.event.key = aggregateid: the order's id becomes the key, and the key determines the partition, "
+        "so the events of one order stay in order. With the event's id as the key, two events of one order could "
         "overtake each other."
     )
     mistakes = (
@@ -252,14 +260,20 @@ class WhoSetsTheKey(Exercise):
         if answer in settings and settings[answer] == "aggregateid":
             return right(f"{answer} = aggregateid.")
         if answer == "transforms.outbox.route.by.field":
-            return wrong(f"That one names {settings[answer]}, which chooses the topic. Which names the key's column?")
+            return wrong(
+                f"That setting names {settings[answer]}, which determines the topic. Which one names the key's column?"
+            )
         if answer == "aggregateid":
             return wrong("That is the column. The answer is the name of the setting that names this column.")
         if f"transforms.outbox.{answer}" in settings:
-            return wrong("That is its name inside the transformation. As the connector has it, it begins: transforms.")
+            return wrong(
+                "That is its name inside the transformation. In the connector's settings it begins with: transforms."
+            )
         value = settings.get(str(answer))
         return wrong(
-            f"Its value is {value}, which is no column for the key." if value else "The connector has no such setting."
+            f"Its value is {value}, which is not the column of the key."
+            if value
+            else "The connector has no such setting."
         )
 
 

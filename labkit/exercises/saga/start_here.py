@@ -11,16 +11,16 @@ class HowManyDatabases(Exercise):
     """One database for each service, each with a separate server."""
 
     name = "how-many-databases"
-    title = "How many PostgreSQL servers run?"
+    title = "How many PostgreSQL servers are running?"
     tip = "Each line of lab.status() or `lab` is one component. Which of them are databases?"
     answer = "answer = sum(name.endswith('-db') for name in lab.status().components)"
     why = (
-        "Four: each service owns its data and has a PostgreSQL server of its own. No service can read another's "
-        "tables, so whatever one must know of another has to be said, as an event. That is what the whole course is "
-        "about. (In production four databases often share a server; here each can be stopped alone.)"
+        "Four: each service owns its data and has its own PostgreSQL server. No service can read another's tables, so "
+        "a service publishes as events what the others need to know. The whole course is about this. (In production "
+        "four databases often share a server; here you can stop each one alone.)"
     )
     mistakes = (
-        Wrong("answer = 1", "a server of its own"),
+        Wrong("answer = 1", "its own server"),
         Wrong("answer = len(lab.status().components)", "counted every component"),
     )
     needs_setup = False
@@ -31,20 +31,20 @@ class HowManyDatabases(Exercise):
         if answer == len(databases):
             return right(f"{len(databases)}: {', '.join(sorted(databases))}.")
         if answer == len(components):
-            return wrong("You counted every component. Which of them keep the tables?")
-        return wrong("Does one service share its tables with another? Each has a server of its own: count them.")
+            return wrong("You counted every component. Which of them store the tables?")
+        return wrong("Does one service share its tables with another? Each has its own server: count them.")
 
 
 class SoldOut(Exercise):
     """Only stock that is on hand and not reserved can be sold."""
 
     name = "sold-out"
-    title = "Which product can nobody buy today?"
-    tip = "shop.products() has a member `available` for each product: on_hand − reserved."
+    title = "Which product can't be bought today?"
+    tip = "shop.products() has an attribute `available` for each product: on_hand − reserved."
     answer = "answer = next(p['sku'] for p in shop.products() if p['available'] == 0)"
     why = (
-        "What can be sold is not what lies in the warehouse but the part of it that is not promised to an order yet: "
-        "available = on_hand − reserved. First Snow White has none of either until spring."
+        "The shop can sell only the part of its stock that is not reserved for another order: available = on_hand − "
+        "reserved. First Snow White has no stock at all until spring."
     )
     mistakes = (
         Wrong("answer = 'kintsugi-bowl'", "available"),
@@ -57,23 +57,26 @@ class SoldOut(Exercise):
         if isinstance(answer, list | tuple | set) and len(answer) == 1:
             (answer,) = answer
         if answer not in products:
-            return wrong("There is no such sku. The answer is a product's sku, as orders name it: 'earl-grey', say.")
+            return wrong("There is no such sku. The answer is a product's sku, as orders use it, such as 'earl-grey'.")
         left = products[answer]["available"]
         if left:
-            return wrong(f"Of {answer} there are {left} available. Look for one with nothing available at all.")
-        return right(f"{answer}: nothing on hand, so nothing to promise.")
+            return wrong(f"{answer} has {left} available. Look for a product with none available.")
+        return right(f"{answer}: nothing on hand, so nothing to reserve.")
 
 
 class YourFirstOrder(Exercise):
     """An order through the same API that every client uses."""
 
     name = "your-first-order"
-    title = "Order three packs of sencha for grace, to vienna"
-    tip = 'shop.place_order("ada", "lisbon", {"earl-grey": 2}) was the first order. Change who, where to, and what.'
+    title = "Place an order of three packs of sencha for grace, to vienna"
+    tip = (
+        'shop.place_order("ada", "lisbon", {"earl-grey": 2}) was the first order. Change the customer, the '
+        "destination, and the items."
+    )
     answer = 'shop.follow(shop.place_order("grace", "vienna", {"sencha": 3}))'
     why = (
-        "POST /orders answers at once, with the order PENDING: the service has written the order and its event and "
-        "promises no more than that. The rest happens after the answer; shop.follow asks until it is done."
+        "POST /orders answers at once, with the order PENDING: the service has written the order and its event, and "
+        "promises nothing more. The rest happens after the response; shop.follow polls until the order ends."
     )
     mistakes = (
         Wrong('shop.follow(shop.place_order("grace", "vienna", {"sencha": 1}))', "three"),
@@ -83,25 +86,28 @@ class YourFirstOrder(Exercise):
     asks_value = False
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        return "Noted which orders are there already. Now it is your turn.", {"before": _newest(bench)}
+        return "The existing orders are recorded. Now it is your turn.", {"before": _newest(bench)}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         new = _orders_since(bench, bench.given.before)
         if not new:
             return untouched("There is no new order since the setup.")
-        complaint = ""
+        problem = ""
         for order in new:
-            told = order.document
-            quantity = sum(line["quantity"] for line in told["items"] if line["sku"] == "sencha")
-            if told["customer_id"] != "grace":
-                complaint = complaint or f"There is a new order, but of {told['customer_id']}; it should be grace's."
-            elif told["destination"] != "vienna":
-                complaint = complaint or f"Grace's parcel goes to {told['destination']}; it should go to vienna."
-            elif quantity != 3 or len(told["items"]) != 1:
-                complaint = complaint or "It should be three packs of sencha, and nothing else."
+            document = order.document
+            quantity = sum(line["quantity"] for line in document["items"] if line["sku"] == "sencha")
+            if document["customer_id"] != "grace":
+                problem = (
+                    problem
+                    or f"There is a new order, but its customer is {document['customer_id']}; it should be grace."
+                )
+            elif document["destination"] != "vienna":
+                problem = problem or f"Grace's parcel goes to {document['destination']}; it should go to vienna."
+            elif quantity != 3 or len(document["items"]) != 1:
+                problem = problem or "It should be three packs of sencha, and nothing else."
             elif bench.shop.follow(order).status == "COMPLETED":
                 return right("Grace's order is COMPLETED: reserved, paid, and on its way to Vienna.")
-        return wrong(complaint or "The order is there, but it did not complete. What does its failure_reason say?")
+        return wrong(problem or "The order exists, but it did not complete. What is its failure_reason?")
 
 
 class AcceptedYetDoomed(Exercise):
@@ -110,18 +116,18 @@ class AcceptedYetDoomed(Exercise):
     name = "accepted-yet-doomed"
     title = "Place an order that is accepted (201) and still fails"
     tip = (
-        "The order service checks only what it knows itself: that the sku exists, that the quantity is sane. It knows "
-        "nothing of stock, money and carriers. Is there a product with no stock, or a customer with no money?"
+        "The order service checks only its own data: that the sku exists, and that the quantity is valid. It has no "
+        "data about stock, money and carriers. Is there a product with no stock, or a customer with no money?"
     )
     answer = 'shop.follow(shop.place_order("penniless-pia", "rome", {"earl-grey": 1}))'
     why = (
-        "A wrong request is refused at the door: 422, and nothing is written. Whether there is stock, money and a "
-        "carrier only the other services know, and they are asked by events, after the answer. So an accepted order "
+        "An invalid request is rejected at once: 422, and nothing is written. Only the other services know about "
+        "stock, money and carriers, and they learn of the order by events, after the response. So an accepted order "
         "can fail later. It is then undone step by step, and CANCELLED: no transaction spans four databases."
     )
     mistakes = (
-        Wrong('shop.follow(shop.place_order("ada", "rome", {"earl-grey": 1}))', "went well"),
-        Wrong('shop.follow(shop.place_order("ada", "rome", {"rooibos": 1000}))', "went well"),
+        Wrong('shop.follow(shop.place_order("ada", "rome", {"earl-grey": 1}))', "succeeded"),
+        Wrong('shop.follow(shop.place_order("ada", "rome", {"rooibos": 1000}))', "succeeded"),
         Wrong(
             """
             order = shop.place_order("ada", "rome", {"earl-grey": 1})
@@ -133,33 +139,35 @@ class AcceptedYetDoomed(Exercise):
     asks_value = False
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        return "Noted which orders are there already. Now break one.", {"before": _newest(bench)}
+        return "The existing orders are recorded. Now make one fail.", {"before": _newest(bench)}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         new = [bench.shop.follow(order) for order in _orders_since(bench, bench.given.before)]
         if not new:
-            return untouched("There is no new order since the setup; one that was refused with 422 leaves none.")
+            return untouched(
+                "There is no new order since the setup; a request that was rejected with 422 creates none."
+            )
         failed = [order.failure_reason for order in new if order.status == "CANCELLED"]
         if others := [reason for reason in failed if reason != "cancelled_by_customer"]:
             return right(f"Accepted with 201, and CANCELLED later: {others[0]}.")
         if failed:
-            return wrong("You called it off yourself. Which order fails without that?")
-        return wrong("Your order went well. Who or what would make inventory, payment or shipping say no?")
+            return wrong("You cancelled it yourself. Which order fails without that?")
+        return wrong("Your order succeeded. What would make inventory, payment or shipping reject it?")
 
 
 class WhoIsDown(Exercise):
     """Find the component that is down, and start it."""
 
     name = "who-is-down"
-    title = "One part is down: find it and start it"
-    tip = "Look at `lab`: a component that doesn't run has another sign than the others. lab.start(name) starts it."
+    title = "One component is down: find it and start it"
+    tip = "Look at `lab`: a component that is not running has a different sign. lab.start(name) starts it."
     answer = """
         answer = next(name for name, c in lab.status().components.items() if c.state != "running")
         lab.start(answer)
     """
     why = (
-        "Orders were accepted all the while, and none is lost: what shipping has to do waits in Kafka as records until "
-        "it is back. Parts that speak by events need not be up at the same time."
+        "Orders were accepted all the time, and none is lost: the records for shipping wait in Kafka until it is "
+        "running again. Services that communicate by events need not run at the same time."
     )
     mistakes = (
         Wrong('answer = "connect"', "Look again"),
@@ -168,20 +176,20 @@ class WhoIsDown(Exercise):
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         bench.lab.stop("shipping")
-        return "Something was stopped. What?", {"stopped": "shipping"}
+        return "One component was stopped. Which one?", {"stopped": "shipping"}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         stopped = bench.given.stopped
         runs = bench.lab.status(memory=False).components[stopped].state == "running"
         if answer != stopped:
-            return wrong(f"{answer} is not it. Look again: which component's state is not `running`?")
+            return wrong(f"{answer} is not correct. Look again: which component's state is not `running`?")
         if not runs:
-            return wrong(f"{stopped} it is, and it is still down. Which verb of `lab` brings it back?")
-        return right(f"{stopped} was down, and runs again.")
+            return wrong(f"{stopped} is correct, but it is still down. Which method of `lab` starts it?")
+        return right(f"{stopped} was down, and is running again.")
 
     def cleanup(self, bench: Bench) -> str:
         bench.lab.start(bench.given.stopped)
-        return "Every part runs again."
+        return "Every component is running again."
 
 
 def _newest(bench: Bench) -> str:

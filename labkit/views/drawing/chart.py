@@ -55,49 +55,55 @@ def chart(
     QueryFailed
         Prometheus rejects an expression, or has no data for any of them.
     """
-    asked = {"": expressions} if isinstance(expressions, str) else dict(expressions)
-    drawn, now = read(prometheus, asked, seconds)
-    draw(drawn, [(what, when - now) for what, when in dict(marks).items()], title or _title(asked), unit)
-    return drawn
+    expressions_by_label = {"": expressions} if isinstance(expressions, str) else dict(expressions)
+    series, now = read(prometheus, expressions_by_label, seconds)
+    draw(
+        series, [(what, when - now) for what, when in dict(marks).items()], title or _title(expressions_by_label), unit
+    )
+    return series
 
 
-def read(prometheus: Prometheus, asked: Mapping[str, str], seconds: float) -> tuple[pd.DataFrame, float]:
+def read(prometheus: Prometheus, expressions_by_label: Mapping[str, str], seconds: float) -> tuple[pd.DataFrame, float]:
     """Query expressions over the last seconds; return a column for each line, and the time of the query."""
     now = time.time()
     step = max(1.0, seconds / POINTS)
     tables = []
-    for name, expression in asked.items():
+    for name, expression in expressions_by_label.items():
         table = prometheus.query_range(expression, now - seconds, now, step)
         if name:
             several = len(table.columns) > 1
             table.columns = pd.Index([f"{name} {column}" if several else name for column in table.columns])
         tables.append(table)
-    drawn = pd.concat([table for table in tables if len(table)], axis=1) if any(map(len, tables)) else pd.DataFrame()
-    if drawn.empty:
+    series = pd.concat([table for table in tables if len(table)], axis=1) if any(map(len, tables)) else pd.DataFrame()
+    if series.empty:
         raise QueryFailed(
-            f"Prometheus has nothing for {' or '.join(asked.values())} in the last {seconds:g} s.",
+            f"Prometheus has nothing for {' or '.join(expressions_by_label.values())} in the last {seconds:g} s.",
             next_step="look.promql(...) of a part of it tells where the series get lost; a rate takes two samples",
         )
-    drawn.index = pd.Index([round(moment.timestamp() - now, 1) for moment in drawn.index], name="seconds")
-    return drawn, now
+    series.index = pd.Index([round(moment.timestamp() - now, 1) for moment in series.index], name="seconds")
+    return series, now
 
 
-def _title(asked: Mapping[str, str]) -> str:
-    only = next(iter(asked.values()))
-    return only if len(asked) == 1 and len(only) < 90 else ", ".join(name for name in asked if name)
+def _title(expressions_by_label: Mapping[str, str]) -> str:
+    only = next(iter(expressions_by_label.values()))
+    return (
+        only
+        if len(expressions_by_label) == 1 and len(only) < 90
+        else ", ".join(name for name in expressions_by_label if name)
+    )
 
 
-def draw(drawn: pd.DataFrame, marks: Sequence[tuple[str, float]], title: str, unit: str) -> None:
+def draw(series: pd.DataFrame, marks: Sequence[tuple[str, float]], title: str, unit: str) -> None:
     """Draw a table: a line for each column, over an index of seconds."""
     figure, axes = canvas()
-    show(figure, plot(axes, drawn, marks, title, unit))
+    show(figure, plot(axes, series, marks, title, unit))
 
 
-def plot(axes: Any, drawn: pd.DataFrame, marks: Sequence[tuple[str, float]], title: str, unit: str) -> str:
+def plot(axes: Any, series: pd.DataFrame, marks: Sequence[tuple[str, float]], title: str, unit: str) -> str:
     """Draw a table into an existing chart, and return a description of it in words."""
-    for number, column in enumerate(drawn.columns):
+    for number, column in enumerate(series.columns):
         colour, stroke = LINES[number % len(LINES)]
-        line = drawn[column].dropna()
+        line = series[column].dropna()
         label = str(column) if number < LEGEND else None
         axes.plot(line.index, line.to_numpy(), stroke, color=colour, lw=2, label=label)
     for what, when in marks:
@@ -105,15 +111,15 @@ def plot(axes: Any, drawn: pd.DataFrame, marks: Sequence[tuple[str, float]], tit
         beside = {"xytext": (-3, -3), "textcoords": "offset points", "ha": "right", "va": "top", "rotation": 90}
         axes.annotate(what, (when, 1), xycoords=("data", "axes fraction"), color=VERMILION, fontsize=8, **beside)
     axes.set(title=title, xlabel="seconds before now", ylabel=unit)
-    top = drawn.max().max()
-    axes.set_ylim(min(0, drawn.min().min()) - 0.02 * abs(top), 1.1 * top or 1)
-    if len(drawn.columns) > 1:
+    top = series.max().max()
+    axes.set_ylim(min(0, series.min().min()) - 0.02 * abs(top), 1.1 * top or 1)
+    if len(series.columns) > 1:
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), labelcolor=GREY, framealpha=0, fontsize=8)
-    said = [
+    lines = [
         f"{column} from {line.min():.3g} to {line.max():.3g}, at last {line.iloc[-1]:.3g}"
-        for column in drawn.columns[:LEGEND]
-        if len(line := drawn[column].dropna())
+        for column in series.columns[:LEGEND]
+        if len(line := series[column].dropna())
     ]
     moments = "".join(f" Marked: {what}." for what, _ in marks)
-    span = abs(drawn.index[0] - drawn.index[-1])
-    return f"{title}, {unit or 'values'} over {span:.0f} seconds: {'; '.join(said)}.{moments}"
+    span = abs(series.index[0] - series.index[-1])
+    return f"{title}, {unit or 'values'} over {span:.0f} seconds: {'; '.join(lines)}.{moments}"

@@ -67,7 +67,7 @@ def traffic_chart(traffic: Traffic, title: str) -> None:
     """
     figure, axes = canvas()
     failures = itertools.cycle(FAILURES)
-    said = []
+    descriptions = []
     for who, status, count in traffic.table().itertuples(index=False):
         dots = [(n, a.seconds) for n, a in enumerate(traffic.answers, 1) if (a.version, a.status) == (who, status)]
         colour, mark = VERSIONS[who] if who in VERSIONS and status < 400 else next(failures)
@@ -75,11 +75,11 @@ def traffic_chart(traffic: Traffic, title: str) -> None:
         axes.plot(*zip(*dots, strict=True), mark, color=colour, ms=6 if mark == "X" else 5, mew=0, label=label)
         waits = sorted(seconds for _, seconds in dots)
         half, last = _duration(waits[len(waits) // 2]), _duration(waits[-1])
-        said.append(f"{count} answers {status} from {who}, half of them within {half}, the last in {last}")
+        descriptions.append(f"{count} answers {status} from {who}, half of them within {half}, the last in {last}")
     axes.set(title=title, xlabel="request", ylabel="seconds", ylim=(-0.04 * traffic.slowest, 1.08 * traffic.slowest))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), labelcolor=GREY, framealpha=0)
-    show(figure, f"A dot for each of {len(traffic.answers)} requests: {'; '.join(said)}.")
+    show(figure, f"A dot for each of {len(traffic.answers)} requests: {'; '.join(descriptions)}.")
 
 
 def _duration(seconds: float) -> str:

@@ -57,7 +57,7 @@ def workers_chart(teams: Mapping[str, Workers], title: str, marked: str = "") ->
     """
     figure, axes = canvas()
     rows: list[str] = []
-    said = []
+    descriptions = []
     for name, team in teams.items():
         order = sorted(range(len(team.assigned)), key=lambda number: team.assigned[number] or [99])
         for place, number in enumerate(order):
@@ -66,13 +66,13 @@ def workers_chart(teams: Mapping[str, Workers], title: str, marked: str = "") ->
                     colour = ORANGE if one.record.key == marked else BLUE
                     axes.barh(len(rows), one.ended - one.began, left=one.began, height=0.7, color=colour, ec="white")
             rows.append(f"{place + 1} {name}" if len(teams) > 1 else f"worker {place + 1}")
-        said.append(f"{len(team.assigned)} handle {len(team.handled)} records in {team.seconds:.1f} seconds")
+        descriptions.append(f"{len(team.assigned)} handle {len(team.handled)} records in {team.seconds:.1f} seconds")
     figure.set_size_inches(8, max(2.0, 0.9 + 0.24 * len(rows)))
     axes.set(title=title, xlabel="seconds", xlim=(0, None), yticks=range(len(rows)), yticklabels=rows)
     axes.tick_params(axis="y", labelsize=8)
     axes.invert_yaxis()
     also = f" The records of {marked} are drawn in another colour." if marked else ""
-    show(figure, f"A row for each worker, a bar for each record it handled; {'; '.join(said)}.{also}")
+    show(figure, f"A row for each worker, a bar for each record it handled; {'; '.join(descriptions)}.{also}")
 
 
 def stays_chart(stays: Mapping[float, pd.DataFrame], title: str) -> None:
@@ -86,14 +86,14 @@ def stays_chart(stays: Mapping[float, pd.DataFrame], title: str) -> None:
         The title above the chart.
     """
     figure, axes = canvas()
-    before, said = 0.0, []
+    before, descriptions = 0.0, []
     for number, (rate, table) in enumerate(stays.items()):
         colour, mark = DOTS[number % len(DOTS)]
         came = table.came - table.came.min()
         axes.plot(before + came, table.seconds, mark, color=colour, ms=5, mew=0, label=f"{rate:g} a second")
-        said.append(f"at {rate:g} a second half of them within {table.seconds.median():.1f} seconds")
+        descriptions.append(f"at {rate:g} a second half of them within {table.seconds.median():.1f} seconds")
         before += came.max() + 1.5
     axes.set(title=title, xlabel="seconds (each load by itself, one after the other)", ylabel="seconds to COMPLETED")
     axes.set_ylim(0, None)
     axes.legend(loc="upper left", labelcolor=GREY, framealpha=0)
-    show(figure, f"A dot for each order, how long it took to be completed: {', '.join(said)}.")
+    show(figure, f"A dot for each order, how long it took to be completed: {', '.join(descriptions)}.")

@@ -182,9 +182,9 @@ def _heads() -> str:
 
 
 def _arrow(arrow: Arrow, dead: bool) -> str:
-    way = " ".join(f"{'M' if number == 0 else 'L'}{x:g},{y:g}" for number, (x, y) in enumerate(arrow.points))
+    path = " ".join(f"{'M' if number == 0 else 'L'}{x:g},{y:g}" for number, (x, y) in enumerate(arrow.points))
     return (
-        f'<path class="lk-arrow lk-{arrow.kind}{" lk-dead" if dead else ""}" data-arrow="{arrow.id}" d="{way}" '
+        f'<path class="lk-arrow lk-{arrow.kind}{" lk-dead" if dead else ""}" data-arrow="{arrow.id}" d="{path}" '
         f'marker-end="url(#lk-head)"><title>{html.escape(arrow.label)}</title></path>'
     )
 

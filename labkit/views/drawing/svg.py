@@ -10,7 +10,7 @@ import html
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labkit.views.keep import keep
+from labkit.views.picture_files import save_picture
 
 TEXT = "var(--jp-ui-font-color1, #333)"
 FAINT = "var(--jp-border-color2, #bbb)"
@@ -116,4 +116,4 @@ class Picture:
 
     def save(self, path: str | Path) -> Path:
         """Write the picture to an SVG or PNG file, with fixed colours instead of JupyterLab's."""
-        return keep(self.svg(), path)
+        return save_picture(self.svg(), path)

@@ -17,7 +17,7 @@ LANE = 84
 ROWS = "SELECT id::text, type, causation_id::text, created_at FROM outbox WHERE aggregateid = %s ORDER BY created_at"
 HANDLED = "SELECT event_id::text, handled_at FROM inbox WHERE event_id = ANY(%s::uuid[])"
 
-UNDOING = {
+UNDO_EVENTS = {
     "InventoryReservationFailed",
     "PaymentFailed",
     "ShippingFailed",
@@ -56,9 +56,9 @@ class Step:
     handled: dict[str, datetime] = field(default_factory=dict)
 
     @property
-    def goes_back(self) -> bool:
+    def is_undo(self) -> bool:
         """Whether the event belongs to the order's way back."""
-        return self.type in UNDOING
+        return self.type in UNDO_EVENTS
 
 
 def steps_of(order_id: str, databases: dict[str, str], records: dict[str, list[datetime]]) -> list[Step]:
@@ -82,8 +82,8 @@ def steps_of(order_id: str, databases: dict[str, str], records: dict[str, list[d
     for service, url in databases.items():
         with psycopg.connect(url, connect_timeout=2, options="-c statement_timeout=5000") as db:
             for event_id, kind, cause, committed in db.execute(ROWS, [order_id]):
-                came = sorted(records.get(event_id, []))
-                found[event_id] = Step(service, kind, event_id, cause or "", committed, came)
+                times = sorted(records.get(event_id, []))
+                found[event_id] = Step(service, kind, event_id, cause or "", committed, times)
     for service, url in databases.items():
         with psycopg.connect(url, connect_timeout=2, options="-c statement_timeout=5000") as db:
             for event_id, handled in db.execute(HANDLED, [list(found)]):
@@ -124,7 +124,7 @@ class Timeline:
                 {
                     "service": step.service,
                     "event": step.type,
-                    "way": "back" if step.goes_back else "on",
+                    "way": "back" if step.is_undo else "on",
                     "committed (ms)": round(self._after(step.committed), 1),
                     "recorded (ms)": round(self._after(step.recorded[0]), 1) if step.recorded else None,
                     **{
@@ -146,10 +146,10 @@ class Timeline:
     @property
     def alt(self) -> str:
         """The picture in words."""
-        back = [step.type for step in self.steps if step.goes_back]
+        back = [step.type for step in self.steps if step.is_undo]
         return (
             f"Timeline of {self.title}: {len(self.steps)} events over {self.milliseconds:.0f} ms in four lanes. "
-            f"On the way on: {', '.join(step.type for step in self.steps if not step.goes_back)}. "
+            f"On the way on: {', '.join(step.type for step in self.steps if not step.is_undo)}. "
             f"On the way back: {', '.join(back) or 'none'}. More than once: {', '.join(self.duplicates()) or 'none'}."
         )
 
@@ -167,13 +167,13 @@ class Timeline:
         return picture
 
     def _draw(self, picture: Picture, step: Step, lanes: dict[str, int], drawn: dict[str, int]) -> None:
-        colour = VERMILION if step.goes_back else BLUE
-        dash = "5 3" if step.goes_back else ""
+        colour = VERMILION if step.is_undo else BLUE
+        dash = "5 3" if step.is_undo else ""
         y = LANE * lanes[step.service] + LANE / 2
         begin = self._after(step.committed)
         end = self._after(step.recorded[0]) if step.recorded else begin
         twice = f" ×{len(step.recorded)}" if len(step.recorded) > 1 else ""
-        back = "↩ " if step.goes_back else ""
+        back = "↩ " if step.is_undo else ""
         tip = f"{step.type}: committed at {begin:.1f} ms, in Kafka at {end:.1f} ms{twice}"
         picture.bar(begin, end, y - 5, SERVICES[step.service], tip, height=10, hatched=True)
         picture.dot(picture.x(begin), y, SERVICES[step.service], tip)
@@ -191,8 +191,8 @@ class Timeline:
             style=f"font-size:11px;fill:{colour}",
         )
         for service, moment in step.handled.items():
-            there = (picture.x(self._after(moment)), LANE * lanes[service] + LANE / 2)
-            picture.line((picture.x(end), y), there, colour, dash=dash, arrow=True)
+            target = (picture.x(self._after(moment)), LANE * lanes[service] + LANE / 2)
+            picture.line((picture.x(end), y), target, colour, dash=dash, arrow=True)
 
     def save(self, path: str | Path) -> Path:
         """Write the picture to an SVG or PNG file."""

@@ -97,8 +97,8 @@ def kind(field: dict[str, Any]) -> str:
 
 def described(field: dict[str, Any]) -> str:
     """Return the description, pattern and limits of a field."""
-    said = [field["description"]] if "description" in field else []
-    said += [f"matches `{field['pattern']}`"] if "pattern" in field else []
+    texts = [field["description"]] if "description" in field else []
+    texts += [f"matches `{field['pattern']}`"] if "pattern" in field else []
     limits = {
         "minimum": "at least {}",
         "maximum": "at most {}",
@@ -106,5 +106,5 @@ def described(field: dict[str, Any]) -> str:
         "minLength": "{} characters or more",
         "maxLength": "at most {} characters",
     }
-    said += [words.format(field[name]) for name, words in limits.items() if name in field]
-    return "; ".join(said)
+    texts += [words.format(field[name]) for name, words in limits.items() if name in field]
+    return "; ".join(texts)

@@ -34,15 +34,15 @@ def page(root: Path) -> str | None:
 
 def section(name: str, scenario: dict[str, Any]) -> list[str]:
     """Return the section of one scenario, with all of its keys."""
-    rows = [(key.replace("_", " "), told(value)) for key, value in scenario.items() if key not in HEADINGS]
+    rows = [(key.replace("_", " "), formatted(value)) for key, value in scenario.items() if key not in HEADINGS]
     title = scenario.get("title", name)
     return [anchor(f"scenario-{name}"), f"## {title}", f"`lab scenario run {name}`", table(["", ""], rows)]
 
 
-def told(value: Any) -> str:
+def formatted(value: Any) -> str:
     """Return a value of a scenario's file as one line of Markdown."""
     if isinstance(value, dict):
-        return "; ".join(f"{key}: {told(one)}" for key, one in value.items())
+        return "; ".join(f"{key}: {formatted(one)}" for key, one in value.items())
     if isinstance(value, list):
-        return "; ".join(told(one) for one in value)
+        return "; ".join(formatted(one) for one in value)
     return str(value)

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic_core import PydanticUndefined
 
-from labservices.settings import SWITCHES, Settings
+from labservices.settings import FAULT_SWITCHES, Settings
 from labstack.config.variables import VARIABLES
 from tools.book.reference.markdown import join, table
 
@@ -37,7 +37,7 @@ def page(root: Path) -> str:
         (f"`{name.upper()}`", field.description or "", kind(field.annotation), default(field))
         for name, field in Settings.model_fields.items()
     ]
-    switches = [(f"`{name}`", one.does, one.example) for name, one in SWITCHES.items()]
+    switches = [(f"`{name}`", one.does, one.example) for name, one in FAULT_SWITCHES.items()]
     return join(
         OPENING,
         "## What the lab reads",

@@ -12,7 +12,7 @@ from labstack.backends.processes.java import jars
 from labstack.config.paths import LabPaths
 from labstack.errors import DownloadFailed
 from labstack.observability import jmx
-from labstack.observability.observers import Watched
+from labstack.observability.observers import ObservabilitySettings
 
 PORT = 9404
 """The port on which the agent exposes metrics to the other containers."""
@@ -20,7 +20,7 @@ PORT = 9404
 JAR, CONFIGURATION = "/opt/saga-lab/jmx.jar", "/opt/saga-lab/jmx.yml"
 
 
-def add_agent(container: DockerContainer, site: Watched, component: str) -> str:
+def add_agent(container: DockerContainer, context: ObservabilitySettings, component: str) -> str:
     """Make a container's Java expose its MBeans, if the lab has Prometheus.
 
     Returns
@@ -28,7 +28,7 @@ def add_agent(container: DockerContainer, site: Watched, component: str) -> str:
     str
         The reason if it can't; the container starts without them. Otherwise empty.
     """
-    if not site.has_prometheus:
+    if not context.has_prometheus:
         return ""
     try:
         jar = jars.agent(LabPaths.of_user().cache)

@@ -18,7 +18,7 @@ from testcontainers.core.container import DockerContainer
 
 from labstack.backends.base import ComponentState, ComponentStatus
 from labstack.backends.common import BackendBase
-from labstack.backends.docker.component import Component, Site
+from labstack.backends.docker.component import Component, Context
 from labstack.backends.docker.components.connect import Connect
 from labstack.backends.docker.components.connect_watcher import ConnectWatcher
 from labstack.backends.docker.components.envoy import Envoy
@@ -29,14 +29,14 @@ from labstack.backends.docker.components.kafka import Kafka
 from labstack.backends.docker.components.postgres import Postgres
 from labstack.backends.docker.components.prometheus import Prometheus
 from labstack.backends.docker.components.service import Service
-from labstack.backends.docker.engine import engine, speaking_plainly
+from labstack.backends.docker.engine import engine, translate_errors
 from labstack.backends.docker.images import IMAGES, image, missing, pull, services_image
 from labstack.clients.databases import password
-from labstack.errors import ComponentFailed, DownloadFailed, EngineAway, LabError, NotRunning, advice_on_code
+from labstack.errors import ComponentFailed, DownloadFailed, EngineUnavailable, LabError, NotRunning, code_advice
 from labstack.observability import observers
 from labstack.ports.plan import planned_ports
 from labstack.progress import Progress
-from labstack.state import ComponentRecord, me
+from labstack.state import ComponentRecord, this_process
 from labstack.waiting import wait_until
 
 LAB_LABEL = "saga-lab.lab"
@@ -44,7 +44,7 @@ COMPONENT_LABEL = "saga-lab.component"
 SHARED_LABEL = "saga-lab.shared"
 FIRST_ADDRESS = 10
 """Offset of the first component's address in the lab's network; the engine uses those before it."""
-LOOK_INTERVAL = 0.5
+CHECK_INTERVAL = 0.5
 """Seconds between two checks of a starting container."""
 FOLDER_LABEL = "saga-lab.folder"
 """The folder of the lab's state. If the folder does not exist, the lab does not either."""
@@ -61,7 +61,7 @@ class ContainerBackend(BackendBase[Component]):
 
     def _make_components(self) -> list[Component]:
         state = self.store.read()
-        site = Site(
+        context = Context(
             self.lab_id,
             self._ports,
             password(self.paths),
@@ -73,24 +73,24 @@ class ContainerBackend(BackendBase[Component]):
             observed=state.observed,
             observers=tuple(state.observers),
         )
-        databases = [Postgres(site, service) for service in self.services]
-        kafka = Kafka(site)
-        connect = Connect(site, kafka)
-        istiod = Istiod(site, self.mesh_documents) if state.control_plane == "istiod" else None
+        databases = [Postgres(context, service) for service in self.services]
+        kafka = Kafka(context)
+        connect = Connect(context, kafka)
+        istiod = Istiod(context, self.mesh_documents) if state.control_plane == "istiod" else None
         return [
             *databases,
             kafka,
             connect,
-            ConnectWatcher(site, connect, databases),
-            *(Service(site, s, database, kafka) for s, database in zip(self.services, databases, strict=True)),
+            ConnectWatcher(context, connect, databases),
+            *(Service(context, s, database, kafka) for s, database in zip(self.services, databases, strict=True)),
             *([istiod] if istiod else []),
-            Envoy(site, istiod, self.mesh_documents, self.paths.config(Envoy.name)),
+            Envoy(context, istiod, self.mesh_documents, self.paths.config(Envoy.name)),
             *(
-                Service(site, service, database, kafka, version)
+                Service(context, service, database, kafka, version)
                 for service, database in zip(self.services, databases, strict=True)
                 for version in service.versions
             ),
-            *self._observers(site, Prometheus, Jaeger, Grafana),
+            *self._observers(context, Prometheus, Jaeger, Grafana),
         ]
 
     # -- before a start --------------------------------------------------------------------------------------------
@@ -101,41 +101,45 @@ class ContainerBackend(BackendBase[Component]):
             wanted = [name for name in IMAGES if name not in without]
             wanted += [name for name in self.observers() if self.component(name).image == image(name)]
             progress.note(stage, ", ".join(image(name) for name in wanted))
-            if absent := missing(wanted):
-                progress.say(_needs())
-            for name in absent:
+            if missing_images := missing(wanted):
+                progress.report(_describe_requirements())
+            for name in missing_images:
                 try:
                     with progress.stage(f"pulling {image(name)}") as pulling:
                         pull(name, lambda text, pulling=pulling: progress.note(pulling, text))  # type: ignore[misc]
                 except DownloadFailed as error:
                     if name not in observers.NAMES:
                         raise
-                    self._do_without(name)
-                    progress.say(f"the lab runs without {name}: {error.problem}")
+                    self._disable_observer(name)
+                    progress.report(f"the lab runs without {name}: {error.problem}")
         with progress.stage("the services' image"):
             services_image()
         self._choose_ports(progress)
         self._make_network()
 
-    def _do_without(self, observer: str) -> None:
+    def _disable_observer(self, observer: str) -> None:
         """Run this lab without an observer until its next startup."""
-        with self._writing:
+        with self._state_lock:
             state = self.store.read()
             state.observers = [name for name in state.observers if name != observer]
             self.store.write(state)
         self.__dict__.pop("_components", None)  # a cached property, which may be empty already
 
     def _choose_ports(self, progress: Progress) -> None:
-        living = any(found.status in ("running", "paused", "restarting") for found in self._containers())
-        usual = {part.name: part.usual_port for part in self._components.values()}
-        usual |= {name: mine for part in self._components.values() for name, (mine, _) in part.more_ports.items()}
-        with planned_ports(usual, self.store.read().ports, self._claims, progress, keep=living) as chosen:
+        is_running = any(found.status in ("running", "paused", "restarting") for found in self._containers())
+        usual = {component.name: component.usual_port for component in self._components.values()}
+        usual |= {
+            name: host_port
+            for component in self._components.values()
+            for name, (host_port, _) in component.more_ports.items()
+        }
+        with planned_ports(usual, self.store.read().ports, self._reservations, progress, keep=is_running) as chosen:
             self._ports.update(chosen)
-            with self._writing:
+            with self._state_lock:
                 state = self.store.read()
                 state.ports = dict(self._ports)
                 self.store.write(state)
-            self._claims.hold(self._ports.values(), [me()])
+            self._reservations.reserve(self._ports.values(), [this_process()])
 
     @property
     def _labels(self) -> dict[str, str]:
@@ -146,7 +150,7 @@ class ContainerBackend(BackendBase[Component]):
         return f"saga-lab-{self.lab_id}"
 
     def _make_network(self) -> None:
-        with speaking_plainly("the lab's network can't be created"):
+        with translate_errors("the lab's network can't be created"):
             if engine().networks.list(names=[f"^{self._network_name}$"]):
                 return
             # A container keeps its address only in a network with an explicit address range. So create any network
@@ -166,18 +170,18 @@ class ContainerBackend(BackendBase[Component]):
 
     def _address(self, name: str) -> str:
         """Return the IP address of a component. It never changes, so the gateway's configuration stays valid."""
-        with speaking_plainly("the lab's network can't be inspected"):
+        with translate_errors("the lab's network can't be inspected"):
             network = engine().networks.list(names=[f"^{self._network_name}$"])[0]
             subnet = ipaddress.ip_network(network.attrs["IPAM"]["Config"][0]["Subnet"])
         return str(subnet[FIRST_ADDRESS + self.components().index(name)])
 
     def _run(self, name: str, command: list[str]) -> str:
-        with speaking_plainly(f"a command can't be run in {name}"):
-            printed, _ = self._running(name).exec_run(command, demux=True).output
-        return (printed or b"").decode(errors="replace")
+        with translate_errors(f"a command can't be run in {name}"):
+            output, _ = self._running(name).exec_run(command, demux=True).output
+        return (output or b"").decode(errors="replace")
 
     def _put(self, name: str, folder: str, archive: bytes) -> None:
-        with speaking_plainly(f"the files of {name} can't be written"):
+        with translate_errors(f"the files of {name} can't be written"):
             self._running(name).put_archive(folder, archive)
 
     # -- one component ---------------------------------------------------------------------------------------------
@@ -186,7 +190,7 @@ class ContainerBackend(BackendBase[Component]):
         return f"saga-lab-{self.lab_id}-{name}"
 
     def _containers(self) -> list[Container]:
-        with speaking_plainly("the lab's containers can't be listed"):
+        with translate_errors("the lab's containers can't be listed"):
             found = engine().containers.list(
                 all=True, filters={"label": f"{LAB_LABEL}={self.lab_id}"}, ignore_removed=True
             )
@@ -194,7 +198,7 @@ class ContainerBackend(BackendBase[Component]):
 
     def _container(self, name: str) -> Container | None:
         self.component(name)
-        with speaking_plainly(f"{name} can't be inspected"):
+        with translate_errors(f"{name} can't be inspected"):
             try:
                 return engine().containers.get(self._container_name(name))
             except NotFound:
@@ -205,13 +209,13 @@ class ContainerBackend(BackendBase[Component]):
         before = self._container(name)
         if before is not None and before.status in ("running", "paused") and self._has_its_ports(before, component):
             return
-        self._note(name, stopped_on_purpose=False)
-        with speaking_plainly(f"{name} can't be started"):
+        self._record(name, stopped_on_purpose=False)
+        with translate_errors(f"{name} can't be started"):
             if before is not None:
                 self._remove(before)
-            with self._described(component) as container:
+            with self._configured_container(component) as container:
                 for other in component.after:
-                    wait_until(lambda other=other: self._is_up_or_unwanted(other), 20)  # type: ignore[misc]
+                    wait_until(lambda other=other: self._is_up_or_stopped(other), 20)  # type: ignore[misc]
                 container.start()
 
     def _published(self, component: Component) -> dict[str, int]:
@@ -227,11 +231,15 @@ class ContainerBackend(BackendBase[Component]):
         others.
         """
         bindings = container.attrs["HostConfig"]["PortBindings"] or {}
-        has = {inner: int(places[0]["HostPort"]) for inner, places in bindings.items() if places}
-        return has == self._published(component)
+        published = {
+            inner: int(bindings_of_port[0]["HostPort"])
+            for inner, bindings_of_port in bindings.items()
+            if bindings_of_port
+        }
+        return published == self._published(component)
 
     @contextlib.contextmanager
-    def _described(self, component: Component) -> Iterator[DockerContainer]:
+    def _configured_container(self, component: Component) -> Iterator[DockerContainer]:
         """Describe a component's container to testcontainers."""
         name, full_name = component.name, self._container_name(component.name)
         container = DockerContainer(component.image)
@@ -268,7 +276,7 @@ class ContainerBackend(BackendBase[Component]):
         finally:
             container.get_docker_client().client.close()
 
-    def _is_up_or_unwanted(self, name: str) -> bool:
+    def _is_up_or_stopped(self, name: str) -> bool:
         found, record = self._container(name), self.store.read().components.get(name)
         return (found is not None and found.status == "running") or (record is not None and record.stopped_on_purpose)
 
@@ -277,8 +285,8 @@ class ContainerBackend(BackendBase[Component]):
         with contextlib.suppress(NotFound):
             container.remove(force=True, v=True)
 
-    def _note(self, name: str, *, stopped_on_purpose: bool) -> None:
-        with self._writing:
+    def _record(self, name: str, *, stopped_on_purpose: bool) -> None:
+        with self._state_lock:
             state = self.store.read()
             state.components[name] = ComponentRecord(None, stopped_on_purpose)
             self.store.write(state)
@@ -288,22 +296,22 @@ class ContainerBackend(BackendBase[Component]):
         if self._container(name) is None:
             raise NotRunning(f"{name} was not started.", next_step=f"run `lab start {name}`")
 
-        look_again = 0.0
+        next_check = 0.0
 
         def still_alive() -> None:
-            nonlocal look_again
+            nonlocal next_check
             meanwhile()
             # Querying the engine costs more than probing the component.
-            if time.monotonic() < look_again:
+            if time.monotonic() < next_check:
                 return
-            look_again = time.monotonic() + LOOK_INTERVAL
+            next_check = time.monotonic() + CHECK_INTERVAL
             found = self._container(name)
             if found is None or found.status not in ("running", "paused", "created", "restarting"):
                 log = self.log(name, 15)
                 raise ComponentFailed(
                     f"{name} died while it was starting.",
                     log=log,
-                    next_step=advice_on_code(log, name)
+                    next_step=code_advice(log, name)
                     or "run `lab doctor`, or use local mode, which needs no Docker: LAB_MODE=local",
                 )
 
@@ -324,21 +332,21 @@ class ContainerBackend(BackendBase[Component]):
         return found
 
     def stop(self, name: str) -> None:
-        self._end(name)
-        self._note(name, stopped_on_purpose=True)
+        self._stop_container(name)
+        self._record(name, stopped_on_purpose=True)
 
-    def _end(self, name: str) -> None:
+    def _stop_container(self, name: str) -> None:
         found = self._container(name)
         if found is None or found.status not in ("running", "paused"):
             return
-        with speaking_plainly(f"{name} can't be stopped"), contextlib.suppress(NotFound):
+        with translate_errors(f"{name} can't be stopped"), contextlib.suppress(NotFound):
             if found.status == "paused":
                 found.unpause()
             found.stop(timeout=int(self.component(name).grace))
 
     def kill(self, name: str) -> None:
         found = self._running(name)
-        with speaking_plainly(f"{name} can't be killed"):
+        with translate_errors(f"{name} can't be killed"):
             if found.status == "paused":
                 found.unpause()
             with contextlib.suppress(APIError):  # it may have ended by itself meanwhile
@@ -348,13 +356,13 @@ class ContainerBackend(BackendBase[Component]):
     def pause(self, name: str) -> None:
         found = self._running(name)
         if found.status != "paused":
-            with speaking_plainly(f"{name} can't be paused"):
+            with translate_errors(f"{name} can't be paused"):
                 found.pause()
 
     def resume(self, name: str) -> None:
         found = self._running(name)
         if found.status == "paused":
-            with speaking_plainly(f"{name} can't be resumed"):
+            with translate_errors(f"{name} can't be resumed"):
                 found.unpause()
 
     # -- looking ---------------------------------------------------------------------------------------------------
@@ -373,7 +381,11 @@ class ContainerBackend(BackendBase[Component]):
         return ComponentStatus(state, container=found.name, rss_bytes=used, log=log)
 
     def database_for_connect(self, service: str) -> str:
-        databases = {part.service.name: part for part in self._components.values() if isinstance(part, Postgres)}
+        databases = {
+            component.service.name: component
+            for component in self._components.values()
+            if isinstance(component, Postgres)
+        }
         return databases[service].inner_url
 
     def spans(self, service: str) -> str:
@@ -383,7 +395,7 @@ class ContainerBackend(BackendBase[Component]):
         found = self._container(name)
         if found is None:
             return ""
-        with speaking_plainly(f"the log of {name} can't be read"):
+        with translate_errors(f"the log of {name} can't be read"):
             return str(found.logs(tail=lines).decode(errors="replace")).rstrip("\n")
 
     def follow(self, name: str) -> Iterator[str]:
@@ -391,7 +403,7 @@ class ContainerBackend(BackendBase[Component]):
         while True:
             found = self._container(name)
             if found is not None:
-                with speaking_plainly(f"the log of {name} can't be read"):
+                with translate_errors(f"the log of {name} can't be read"):
                     for piece in found.logs(stream=True, follow=True, since=since):
                         yield piece.decode(errors="replace").rstrip("\n")
             # The container has ended; the next start creates another one.
@@ -401,29 +413,29 @@ class ContainerBackend(BackendBase[Component]):
     # -- the whole lab ---------------------------------------------------------------------------------------------
 
     def down(self) -> None:
-        self._end_in_order(self._end)
+        self._stop_in_order(self._stop_container)
         # Remove everything that carries this lab's label, even if the state does not list it.
-        with speaking_plainly("the lab's containers can't be removed"), ThreadPoolExecutor(8) as pool:
+        with translate_errors("the lab's containers can't be removed"), ThreadPoolExecutor(8) as pool:
             list(pool.map(self._remove, self._containers()))
             for network in engine().networks.list(filters={"label": f"{LAB_LABEL}={self.lab_id}"}):
                 network.remove()
-        self._note_the_end()
+        self._record_shutdown()
 
     def purge(self) -> None:
-        with speaking_plainly("the lab's volumes can't be removed"):
+        with translate_errors("the lab's volumes can't be removed"):
             for volume in engine().volumes.list(filters={"label": f"{LAB_LABEL}={self.lab_id}"}):
                 volume.remove(force=True)
 
 
-def _needs() -> str:
+def _describe_requirements() -> str:
     """Describe the memory and disk that the container backend needs, and what the engine has."""
-    with speaking_plainly("Docker's memory can't be queried"):
-        about = engine().info()
-    has = f"Docker has {about['MemTotal'] / 1e9:.1f} GB of memory"
+    with translate_errors("Docker's memory can't be queried"):
+        info = engine().info()
+    available = f"Docker has {info['MemTotal'] / 1e9:.1f} GB of memory"
     with contextlib.suppress(OSError):  # on macOS and Windows its folder is in its virtual machine
-        has += f" and {shutil.disk_usage(about['DockerRootDir']).free / 1e9:.0f} GB of disk"
+        available += f" and {shutil.disk_usage(info['DockerRootDir']).free / 1e9:.0f} GB of disk"
     return (
-        f"the images are downloaded once: about 2.5 GB of disk; the lab then uses 1.1 GB of memory ({has}); "
+        f"the images are downloaded once: about 2.5 GB of disk; the lab then uses 1.1 GB of memory ({available}); "
         "with LAB_MODE=local, the lab starts local processes instead"
     )
 
@@ -435,6 +447,6 @@ def _memory(container: Container) -> int | None:
         memory = stats["memory_stats"]
         parts = memory["stats"]  # keys differ between control groups v1 and v2
         used: int = memory["usage"] - parts.get("total_inactive_file", parts.get("inactive_file", 0))
-    except (APIError, LookupError, EngineAway, LabError):
+    except (APIError, LookupError, EngineUnavailable, LabError):
         return None
     return used

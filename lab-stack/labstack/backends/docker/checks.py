@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from labstack.backends.docker.backend import FOLDER_LABEL, LAB_LABEL
-from labstack.backends.docker.engine import engine, engine_address, speaking_plainly
+from labstack.backends.docker.engine import engine, engine_address, translate_errors
 from labstack.backends.docker.images import IMAGES, image, missing
 from labstack.findings import NEEDED_MEMORY, Finding
 
 
 def docker() -> Finding:
     """Check whether the engine answers."""
-    with speaking_plainly("Docker's version can't be queried"):
+    with translate_errors("Docker's version can't be queried"):
         version = engine().version()
     return Finding("Docker", "ok", f"engine {version['Version']}, {version['Arch']}, at {engine_address()}")
 
@@ -28,7 +28,7 @@ def images() -> Finding:
 
 def memory() -> Finding:
     """Check how much memory the engine has; on macOS and Windows, that of its virtual machine."""
-    with speaking_plainly("Docker's memory can't be queried"):
+    with translate_errors("Docker's memory can't be queried"):
         total = int(engine().info()["MemTotal"])
     seen = f"{total / 1e9:.1f} GB for all containers"
     if total < NEEDED_MEMORY * 1.5:
@@ -48,7 +48,7 @@ def leftovers() -> Finding:
 def orphans() -> dict[str, list[str]]:
     """Return the names of resources of labs whose folder no longer exists on this machine, by kind."""
     client, label = engine(), {"label": LAB_LABEL}
-    with speaking_plainly("the leftovers of deleted labs can't be listed"):
+    with translate_errors("the leftovers of deleted labs can't be listed"):
         every = {
             "containers": client.containers.list(all=True, filters=label, ignore_removed=True),
             "networks": client.networks.list(filters=label),
@@ -68,7 +68,7 @@ def _is_orphan(attributes: dict[str, object]) -> bool:
 def sweep() -> dict[str, list[str]]:
     """Remove the resources of labs whose folder no longer exists, and return their names by kind."""
     client, left = engine(), orphans()
-    with speaking_plainly("the leftovers of deleted labs can't be removed"):
+    with translate_errors("the leftovers of deleted labs can't be removed"):
         for name in left.get("containers", []):
             client.containers.get(name).remove(force=True, v=True)
         for name in left.get("networks", []):

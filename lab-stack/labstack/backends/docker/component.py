@@ -9,13 +9,13 @@ from types import MappingProxyType
 
 from testcontainers.core.container import DockerContainer
 
-from labstack.backends import components as roles
+from labstack.backends import components as interfaces
 from labstack.backends.docker.images import image
-from labstack.observability.observers import Watched
+from labstack.observability.observers import ObservabilitySettings
 
 
 @dataclass(frozen=True)
-class Site(Watched):
+class Context(ObservabilitySettings):
     """Ports, network and settings that the components of a lab share.
 
     Parameters
@@ -44,7 +44,7 @@ class Site(Watched):
     """Unpacks a tar archive into a folder of a component's container."""
 
 
-class Component(roles.Component):
+class Component(interfaces.Component):
     """One program of the stack, in a container.
 
     Attributes
@@ -76,9 +76,9 @@ class Component(roles.Component):
     after: tuple[str, ...] = ()
     restarts: bool = False
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
-        self.site = site
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.context = context
 
     @property
     def image(self) -> str:

@@ -14,7 +14,7 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from requests.exceptions import RequestException
 from testcontainers.core.config import testcontainers_config
 
-from labstack.errors import EngineAway, LabError, PortTaken, StorageTrouble
+from labstack.errors import EngineUnavailable, LabError, PortTaken, StorageError
 
 OLDEST_API = (1, 41)
 """The API of Docker 20.10, the oldest tested engine."""
@@ -24,7 +24,7 @@ OLDEST_API = (1, 41)
 testcontainers_config.ryuk_disabled = True
 
 _clients: dict[tuple[int, str], docker.DockerClient] = {}
-_connecting = threading.Lock()
+_connect_lock = threading.Lock()
 
 
 def engine_address() -> str:
@@ -43,14 +43,14 @@ def engine() -> docker.DockerClient:
 
     Raises
     ------
-    EngineAway
+    EngineUnavailable
         If Docker is not installed, not running, not permitted, or too old. The message names the cause and the next
         step.
     """
     address = engine_address()
     # A forked process must not share connections with its parent.
     key = (os.getpid(), address)
-    with _connecting:
+    with _connect_lock:
         if key not in _clients:
             os.environ.setdefault("DOCKER_HOST", address)  # testcontainers reads it
             _clients[key] = _connect(address)
@@ -59,20 +59,20 @@ def engine() -> docker.DockerClient:
 
 def _connect(address: str) -> docker.DockerClient:
     try:
-        _knock(address)
+        _probe_socket(address)
         client = docker.DockerClient(base_url=address, timeout=60, max_pool_size=32)
         version = client.version()["ApiVersion"]
     except (DockerException, RequestException, OSError) as error:
-        raise away(address, error) from error
+        raise unavailable(address, error) from error
     if tuple(int(part) for part in version.split(".")) < OLDEST_API:
-        raise EngineAway(
+        raise EngineUnavailable(
             f"The Docker engine at {address} speaks API {version}; the lab needs {'.'.join(map(str, OLDEST_API))}.",
             next_step="update Docker to 20.10 or newer, or use local mode: LAB_MODE=local",
         )
     return client
 
 
-def _knock(address: str) -> None:
+def _probe_socket(address: str) -> None:
     """Raise the system's error if no engine listens. Docker's client would leave its socket open in that case."""
     if address.startswith("unix://"):
         with socket.socket(socket.AF_UNIX) as probe:
@@ -80,27 +80,27 @@ def _knock(address: str) -> None:
             probe.connect(address.removeprefix("unix://"))
 
 
-def away(address: str, error: BaseException) -> EngineAway:
+def unavailable(address: str, error: BaseException) -> EngineUnavailable:
     """Return an error that explains why the engine does not answer."""
     causes = list(_causes(error))
     text = " ".join(str(cause) for cause in causes)
     if any(isinstance(cause, PermissionError) for cause in causes) or "Permission denied" in text:
-        return EngineAway(
+        return EngineUnavailable(
             f"You are not allowed to use the Docker engine at {address}.",
             next_step="join the group docker (`sudo usermod -aG docker $USER`, then log in again), or use local mode: "
             "LAB_MODE=local",
         )
     if "No such file" in text or "FileNotFoundError" in text:
-        seen = "the socket does not exist: Docker is not installed, or not running"
+        reason = "the socket does not exist: Docker is not installed, or not running"
         summary = "Docker is not installed, or not running"
     elif "Connection refused" in text:
-        seen = "the connection was refused: Docker is installed, but not running"
+        reason = "the connection was refused: Docker is installed, but not running"
         summary = "Docker is installed, but not running"
     else:
-        seen = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         summary = ""
-    return EngineAway(
-        f"The Docker engine at {address} can't be reached: {seen}.",
+    return EngineUnavailable(
+        f"The Docker engine at {address} can't be reached: {reason}.",
         summary=summary,
         next_step="start Docker, or use local mode, which needs no Docker: LAB_MODE=local",
     )
@@ -113,31 +113,31 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def refused(what: str, said: str) -> LabError:
-    """Return the lab's error for the message `said` with which the engine rejected an operation.
+def operation_error(what: str, message: str) -> LabError:
+    """Return the lab's error for the engine's message about a rejected operation.
 
     Parameters
     ----------
     what : str
         Description of the failed operation, which starts the error's text.
-    said : str
+    message : str
         The engine's message.
     """
-    if "port is already allocated" in said or "address already in use" in said:
+    if "port is already allocated" in message or "address already in use" in message:
         advice = "stop that program, or run `lab down` and `lab up`; the lab then uses another port"
-        return PortTaken(f"{what}: {said}", next_step=advice)
-    if "no space left" in said:
-        return StorageTrouble(f"{what}: {said}", next_step="free some space (`docker system df` shows what uses it)")
-    return LabError(f"{what}: the Docker engine reports: {said}", next_step="run `lab doctor`")
+        return PortTaken(f"{what}: {message}", next_step=advice)
+    if "no space left" in message:
+        return StorageError(f"{what}: {message}", next_step="free some space (`docker system df` shows what uses it)")
+    return LabError(f"{what}: the Docker engine reports: {message}", next_step="run `lab doctor`")
 
 
 @contextmanager
-def speaking_plainly(what: str) -> Iterator[None]:
+def translate_errors(what: str) -> Iterator[None]:
     """Turn the engine's errors into the lab's. `what` describes the failed operation.
 
     Raises
     ------
-    EngineAway, PortTaken, StorageTrouble, LabError
+    EngineUnavailable, PortTaken, StorageError, LabError
         If the engine is unavailable, a port is in use, the disk is full, or another error occurs.
     """
     try:
@@ -147,6 +147,6 @@ def speaking_plainly(what: str) -> Iterator[None]:
             f"{what}: {error.explanation}", next_step="run `lab prefetch` to download every image"
         ) from error
     except APIError as error:
-        raise refused(what, str(error.explanation or error)) from error
+        raise operation_error(what, str(error.explanation or error)) from error
     except (DockerException, RequestException) as error:
-        raise away(engine_address(), error) from error
+        raise unavailable(engine_address(), error) from error

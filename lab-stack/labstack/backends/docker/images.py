@@ -14,7 +14,7 @@ import docker
 from docker.errors import BuildError, ImageNotFound
 
 import labservices
-from labstack.backends.docker.engine import engine, refused, speaking_plainly
+from labstack.backends.docker.engine import engine, operation_error, translate_errors
 from labstack.config.digests import known_digest
 from labstack.config.paths import DATASETS
 from labstack.config.versions import VERSIONS
@@ -29,10 +29,10 @@ SERVICES = "saga-lab-services"
 SOURCES = (DATASETS, Path(labservices.__file__).parent)
 """The folders that the services' image contains."""
 
-KEPT = 3
+KEPT_BUILDS = 3
 """Number of builds to keep, so that the learner's last edits need no new build."""
 
-_building = threading.Lock()
+_build_lock = threading.Lock()
 
 
 def image(name: str) -> str:
@@ -49,24 +49,24 @@ def pinned(name: str) -> str:
 
 def missing(names: Iterable[str]) -> list[str]:
     """Return the names of the images that are not on this machine."""
-    client, absent = engine(), []
+    client, missing_names = engine(), []
     for name in names:
-        with speaking_plainly(f"the image {image(name)} can't be looked up"):
+        with translate_errors(f"the image {image(name)} can't be looked up"):
             try:
                 client.images.get(image(name))
             except ImageNotFound:
-                absent.append(name)
-    return absent
+                missing_names.append(name)
+    return missing_names
 
 
-def pull(name: str, tell: Callable[[str], None] = lambda text: None) -> None:
+def pull(name: str, report: Callable[[str], None] = lambda text: None) -> None:
     """Pull an image.
 
     Parameters
     ----------
     name : str
         Name of the image in the versions file.
-    tell : callable
+    report : callable
         Called with the progress as text.
 
     Raises
@@ -78,15 +78,15 @@ def pull(name: str, tell: Callable[[str], None] = lambda text: None) -> None:
     repository, tag = (wanted, None) if "@" in wanted else split(wanted)
     layers: dict[str, tuple[int, int]] = {}
     try:
-        with speaking_plainly(f"the image {wanted} can't be pulled"):
+        with translate_errors(f"the image {wanted} can't be pulled"):
             for line in engine().api.pull(repository, tag=tag, stream=True, decode=True):
                 if error := line.get("error"):
-                    raise refused(f"the image {wanted} can't be pulled", error)
+                    raise operation_error(f"the image {wanted} can't be pulled", error)
                 detail = line.get("progressDetail") or {}
                 if line.get("status") == "Downloading" and detail.get("total"):
                     layers[line["id"]] = (detail["current"], detail["total"])
                     done, total = (sum(part) / 1e6 for part in zip(*layers.values(), strict=True))
-                    tell(f"{done:.0f} of {total:.0f} MB")
+                    report(f"{done:.0f} of {total:.0f} MB")
     except LabError as error:
         if type(error) is not LabError:
             raise
@@ -114,14 +114,14 @@ def services_image() -> str:
     context = _context()
     tag = f"{SERVICES}:{hashlib.sha256(context + image('python').encode()).hexdigest()[:16]}"
     client = engine()
-    with _building:
-        with speaking_plainly("the services' image can't be looked up"):
+    with _build_lock:
+        with translate_errors("the services' image can't be looked up"):
             try:
                 client.images.get(tag)
                 return tag
             except ImageNotFound:
                 pass
-        with speaking_plainly("the services' image can't be built"):
+        with translate_errors("the services' image can't be built"):
             try:
                 client.images.build(
                     fileobj=io.BytesIO(context),
@@ -140,7 +140,7 @@ def services_image() -> str:
                     log="\n".join(output.splitlines()[-15:]),
                     next_step="fix what the build reports (labservices/Dockerfile), then run the same command again",
                 ) from error
-        _forget_old_builds(client)
+        _remove_old_builds(client)
         return tag
 
 
@@ -162,11 +162,11 @@ def _add(archive: tarfile.TarFile, path: Path, name: Path) -> None:
     archive.addfile(entry, io.BytesIO(content))
 
 
-def _forget_old_builds(client: docker.DockerClient) -> None:
+def _remove_old_builds(client: docker.DockerClient) -> None:
     builds = client.images.list(filters={"label": SERVICES})
-    for old in sorted(builds, key=lambda found: found.attrs["Created"], reverse=True)[KEPT:]:
+    for old in sorted(builds, key=lambda found: found.attrs["Created"], reverse=True)[KEPT_BUILDS:]:
         for tag in old.tags:
-            with speaking_plainly("an old build of the services' image can't be removed"):
+            with translate_errors("an old build of the services' image can't be removed"):
                 try:
                     client.images.remove(tag)
                 except docker.errors.APIError:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from labstack.backends import components as roles
+from labstack.backends import components as interfaces
 from labstack.backends.processes.process import Command
 from labstack.config.paths import LabPaths
-from labstack.observability.observers import Watched
+from labstack.observability.observers import ObservabilitySettings
 
 
 @dataclass(frozen=True)
-class Site(Watched):
+class Context(ObservabilitySettings):
     """Folders, ports and settings that the components of a lab share.
 
     Parameters
@@ -33,7 +33,7 @@ class Site(Watched):
     switches: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-class Component(roles.Component):
+class Component(interfaces.Component):
     """One program of the stack, as a process.
 
     Attributes
@@ -45,18 +45,18 @@ class Component(roles.Component):
     ports: Mapping[str, int] = MappingProxyType({})
     timeout = 75
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
-        self.site = site
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.context = context
 
     @property
     def log(self) -> Path:
-        return self.site.paths.log(self.name)
+        return self.context.paths.log(self.name)
 
-    def began(self, pid: int) -> None:
+    def on_ready(self, pid: int) -> None:
         """Complete the setup that needs the running, ready process."""
 
-    def ended(self, pid: int) -> None:
+    def on_exit(self, pid: int) -> None:
         """Remove files that the ended process left outside the lab's folders."""
 
     @abstractmethod

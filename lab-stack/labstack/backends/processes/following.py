@@ -10,7 +10,7 @@ from typing import TextIO
 
 from labstack.waiting import wait_until
 
-EVERY = 0.2
+POLL_INTERVAL = 0.2
 """Seconds between two checks of a log."""
 
 
@@ -29,13 +29,13 @@ def _lines(path: Path, log: TextIO | None) -> Iterator[str]:
     line = ""
     try:
         while True:
-            wait_until(lambda: _has_news(path, log), math.inf, interval=EVERY)  # noqa: B023 - called here only
-            while log and (piece := log.readline()):
-                line += piece
+            wait_until(lambda: _has_more(path, log), math.inf, interval=POLL_INTERVAL)  # noqa: B023 - called here only
+            while log and (text := log.readline()):
+                line += text
                 if line.endswith("\n"):
                     yield line.rstrip("\n")
                     line = ""
-            if log is None or _is_another(path, log):
+            if log is None or _was_replaced(path, log):
                 if log:
                     log.close()
                 log, line = path.open(encoding="utf-8", errors="replace"), ""
@@ -44,11 +44,11 @@ def _lines(path: Path, log: TextIO | None) -> Iterator[str]:
             log.close()
 
 
-def _has_news(path: Path, log: TextIO | None) -> bool:
+def _has_more(path: Path, log: TextIO | None) -> bool:
     if log is None:
         return path.exists()
-    return _is_another(path, log) or os.fstat(log.fileno()).st_size > log.tell()
+    return _was_replaced(path, log) or os.fstat(log.fileno()).st_size > log.tell()
 
 
-def _is_another(path: Path, log: TextIO) -> bool:
+def _was_replaced(path: Path, log: TextIO) -> bool:
     return path.exists() and path.stat().st_ino != os.fstat(log.fileno()).st_ino

@@ -54,7 +54,7 @@ LARGEST_REQUEST = 1 << 20
 
 def main(name: str) -> None:
     """Serve requests until a signal terminates this process."""
-    mark = find_mark()
+    marker = find_marker()
     if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
         del sys.path[0]  # it holds modules of the lab
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps ended children
@@ -72,13 +72,13 @@ def main(name: str) -> None:
     while True:
         connection, _ = listener.accept()
         with connection:
-            if user_of(connection) != os.getuid():
+            if peer_user(connection) != os.getuid():
                 continue
             with contextlib.suppress(OSError, ValueError):
-                serve(connection, listener, mark)
+                serve(connection, listener, marker)
 
 
-def serve(connection: socket.socket, listener: socket.socket, mark: tuple[int, int]) -> None:
+def serve(connection: socket.socket, listener: socket.socket, marker: tuple[int, int]) -> None:
     """Fork for one request. The child sends its process id and runs once the client confirms it."""
     data, (log,), _, _ = socket.recv_fds(connection, LARGEST_REQUEST, 1)
     request = json.loads(data)
@@ -92,7 +92,7 @@ def serve(connection: socket.socket, listener: socket.socket, mark: tuple[int, i
         if not connection.recv(1):
             os._exit(1)  # the client has stopped waiting
         connection.close()
-        become(request, log, mark)
+        set_up_child(request, log, marker)
         status = run(request["argv"])
     except BaseException:
         traceback.print_exc()
@@ -102,7 +102,7 @@ def serve(connection: socket.socket, listener: socket.socket, mark: tuple[int, i
     os._exit(status)
 
 
-def become(request: dict[str, Any], log: int, mark: tuple[int, int]) -> None:
+def set_up_child(request: dict[str, Any], log: int, marker: tuple[int, int]) -> None:
     """Turn a fork into the requested process."""
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -117,7 +117,7 @@ def become(request: dict[str, Any], log: int, mark: tuple[int, int]) -> None:
     os.environ.update(request["env"])
     sys.path[:0] = [request["cwd"], *python_path(request["env"])]
     sys.argv[:] = request["argv"]
-    write_memory(mark, request["mark"].encode())
+    write_memory(marker, request["mark"].encode())
     set_command_line([sys.executable, "-m", *request["argv"]])
 
 
@@ -137,7 +137,7 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def user_of(connection: socket.socket) -> int:
+def peer_user(connection: socket.socket) -> int:
     """Return the user id of the peer; see unix(7), SO_PEERCRED."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", credentials)[1])
@@ -147,7 +147,7 @@ def user_of(connection: socket.socket) -> int:
 # startup; see proc(5). A fork inherits its server's memory, so it overwrites the content with its own.
 
 
-def find_mark() -> tuple[int, int]:
+def find_marker() -> tuple[int, int]:
     """Return address and length of the marker's value in memory. The marker must be the last environment variable."""
     variables = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")
     number = 0
@@ -167,19 +167,19 @@ def argument_memory() -> tuple[int, int]:
     return begin, end - begin
 
 
-def set_command_line(words: list[str]) -> None:
+def set_command_line(arguments: list[str]) -> None:
     """Set the command line that ps(1) shows, as setproctitle(3) does.
 
     The system shows the text up to the first NUL if the last byte of the memory is not NUL.
     """
     address, size = argument_memory()
-    write_memory((address, size), " ".join(words).encode())
+    write_memory((address, size), " ".join(arguments).encode())
     ctypes.memmove(address + size - 1, b".", 1)
 
 
-def write_memory(place: tuple[int, int], content: bytes) -> None:
+def write_memory(area: tuple[int, int], content: bytes) -> None:
     """Write a text into a memory area, truncated to its size."""
-    address, size = place
+    address, size = area
     ctypes.memmove(address, content[: size - 1].ljust(size, b"\0"), size)
 
 

@@ -22,14 +22,14 @@ NAME = "fork-server"
 """Name of the fork server in its marker and of its log."""
 
 PROGRAM = Path(__file__).with_name("fork_server.py")
-PATIENCE = 15.0
+FORK_TIMEOUT = 15.0
 """Seconds to wait for imports and fork; after that, the service starts as an ordinary process."""
 
-ROOM = "-" * 160
+PADDING = "-" * 160
 """Padding: a fork overwrites the server's marker and command line with its own, so the server's must be long enough."""
 
 
-_starting = threading.Lock()
+_start_lock = threading.Lock()
 
 
 class ForkServer:
@@ -53,13 +53,13 @@ class ForkServer:
         """Start the server if it does not run. Return before it has imported the libraries."""
         if sys.platform != "linux":
             return
-        with _starting:
+        with _start_lock:
             if (connection := self._connect()) is not None:
                 connection.close()
                 return
-            command = Command([sys.executable, str(PROGRAM), self._socket, ROOM], cwd=self._paths.state)
-            server = process.spawn(command, self._paths.log(NAME), f"{self._lab_id}/{NAME}{ROOM}")
-            wait_until(lambda: self._listens() or not process.alive(server), PATIENCE)
+            command = Command([sys.executable, str(PROGRAM), self._socket, PADDING], cwd=self._paths.state)
+            server = process.spawn(command, self._paths.log(NAME), f"{self._lab_id}/{NAME}{PADDING}")
+            wait_until(lambda: self._listens() or not process.alive(server), FORK_TIMEOUT)
 
     def spawn(self, command: Command, log: Path, marker: str) -> ProcessId:
         """Start a Python module, by a fork where possible.
@@ -80,7 +80,7 @@ class ForkServer:
 
         Raises
         ------
-        ProgramMissing, StorageTrouble
+        ProgramMissing, StorageError
             See :func:`labstack.backends.processes.process.spawn`.
         """
         if sys.platform == "linux":
@@ -108,7 +108,7 @@ class ForkServer:
 
     def _connect(self) -> socket.socket | None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.settimeout(PATIENCE)
+        connection.settimeout(FORK_TIMEOUT)
         try:
             connection.connect(f"\0{self._socket}")
         except OSError:
@@ -120,7 +120,7 @@ class ForkServer:
 def is_fork_server(found: psutil.Process) -> bool:
     """Report whether a process is a lab's fork server, which belongs to a running lab but is not a component."""
     with contextlib.suppress(psutil.Error, OSError):
-        return found.environ().get(process.MARKER, "").endswith(f"/{NAME}{ROOM}")
+        return found.environ().get(process.MARKER, "").endswith(f"/{NAME}{PADDING}")
     return False
 
 

@@ -25,11 +25,13 @@ def leftovers(state: LabState) -> list[psutil.Process]:
         Excludes the children of recorded processes, extension services, the process that installs programs, and the
         fork server of a running lab.
     """
-    noted = [record.process for record in state.components.values() if record.process]
-    known = {one.pid for one in noted if process.alive(one)}
-    others = {f"{state.lab_id}/{name}" for name in (*map(process.guest, state.guests), process.OBTAINING)}
+    recorded = [record.process for record in state.components.values() if record.process]
+    known = {one.pid for one in recorded if process.alive(one)}
+    others = {
+        f"{state.lab_id}/{name}" for name in (*map(process.extension_marker, state.extensions), process.OBTAINING)
+    }
     found = []
-    for one in process.strays(state.lab_id):
+    for one in process.lab_processes(state.lab_id):
         with contextlib.suppress(psutil.Error, OSError):
             belongs = one.pid in known or known & {parent.pid for parent in one.parents()}
             if not belongs and one.environ()[process.MARKER] not in others and not (known and is_fork_server(one)):

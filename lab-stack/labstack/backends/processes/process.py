@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import psutil
 
-from labstack.errors import ProgramMissing, StorageTrouble
+from labstack.errors import ProgramMissing, StorageError
 from labstack.state import ProcessId
 from labstack.waiting import wait_until
 
@@ -68,7 +68,7 @@ def spawn(command: Command, log: Path, marker: str) -> ProcessId:
     ------
     ProgramMissing
         If the program does not exist or can't be executed.
-    StorageTrouble
+    StorageError
         If the log can't be written.
     """
     reap()
@@ -103,7 +103,7 @@ def new_log(log: Path) -> BinaryIO:
 
     Raises
     ------
-    StorageTrouble
+    StorageError
         If the log can't be written.
     """
     try:
@@ -112,7 +112,7 @@ def new_log(log: Path) -> BinaryIO:
             log.replace(log.with_suffix(".log.1"))
         return log.open("wb")
     except OSError as error:
-        raise StorageTrouble(f"The lab can't write {log}: {error.strerror}.", next_step="free some space") from error
+        raise StorageError(f"The lab can't write {log}: {error.strerror}.", next_step="free some space") from error
 
 
 def environment(command: Command, marker: str) -> dict[str, str]:
@@ -173,12 +173,12 @@ OBTAINING = "obtaining"
 """Name of the process that installs missing programs, in its marker and its log."""
 
 
-def guest(name: str) -> str:
+def extension_marker(name: str) -> str:
     """Return the name of an extension service in its process marker, where a component has its own name."""
-    return f"guest-{name}"
+    return f"extension-{name}"
 
 
-def strays(lab_id: str, component: str | None = None) -> list[psutil.Process]:
+def lab_processes(lab_id: str, component: str | None = None) -> list[psutil.Process]:
     """Return every living process that carries this lab's (and component's) marker."""
     prefix = f"{lab_id}/{component}" if component else f"{lab_id}/"
     found = []
@@ -208,21 +208,21 @@ def working_in(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def send(processes: Sequence[psutil.Process], what: signal.Signals) -> None:
+def send(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
     """Send a signal to each process; ignore those that have ended."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(what)
+            process.send_signal(number)
 
 
-def end(identity: ProcessId, how: signal.Signals, grace: float) -> None:
-    """Send a process the signal `how`, and kill its whole tree once it has ended, or after `grace` seconds."""
+def end(identity: ProcessId, stop_signal: signal.Signals, grace: float) -> None:
+    """Send a process the signal `stop_signal`, and kill its whole tree once it has ended, or after `grace` seconds."""
     family = tree(identity)
     if not family:
         return
     # A paused process can't act on a signal.
     send(family, signal.SIGCONT)
-    send(family[:1], how)
+    send(family[:1], stop_signal)
     wait_until(lambda: not alive(identity), grace)
     destroy([*family, *tree(identity)])
 
@@ -230,10 +230,10 @@ def end(identity: ProcessId, how: signal.Signals, grace: float) -> None:
 def destroy(processes: Sequence[psutil.Process]) -> None:
     """Send SIGKILL to each process, and wait up to 5 s until all have ended."""
     send(processes, signal.SIGKILL)
-    wait_until(lambda: not any(lives(process) for process in processes), 5)
+    wait_until(lambda: not any(is_alive(process) for process in processes), 5)
 
 
-def lives(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     """Report whether a process runs. A zombie does not, even if its parent has not reaped it yet."""
     reap()
     try:

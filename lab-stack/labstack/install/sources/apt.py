@@ -11,7 +11,7 @@ from pathlib import Path
 from labstack.errors import DownloadFailed, ProgramMissing
 
 TOOLS = ("apt-get", "dpkg-deb")
-PATIENCE = 300.0
+TOOL_TIMEOUT = 300.0
 """Timeout of a Debian tool in seconds."""
 
 
@@ -40,15 +40,15 @@ def download(packages: Sequence[str], folder: Path) -> list[Path]:
     DownloadFailed
         If apt can't download one of the packages.
     """
-    if absent := [tool for tool in TOOLS if not shutil.which(tool)]:
-        raise ProgramMissing(f"this system is not based on Debian: {' and '.join(absent)} not found")
+    if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
+        raise ProgramMissing(f"this system is not based on Debian: {' and '.join(missing)} not found")
     try:
         run(["apt-get", "-q", "download", *packages], folder)
     except DownloadFailed:
         with tempfile.TemporaryDirectory(prefix="saga-lab-apt-") as lists:
-            own = _own_lists(Path(lists))
-            run(["apt-get", *own, "-qq", "update"], folder)
-            run(["apt-get", *own, "-q", "download", *packages], folder)
+            options = _private_lists(Path(lists))
+            run(["apt-get", *options, "-qq", "update"], folder)
+            run(["apt-get", *options, "-q", "download", *packages], folder)
     return sorted(folder.glob("*.deb"))
 
 
@@ -62,20 +62,20 @@ def run(argv: list[str], folder: Path) -> str:
     """
     try:
         done = subprocess.run(
-            argv, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE
+            argv, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TOOL_TIMEOUT
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DownloadFailed(f"{argv[0]} failed: {error}") from error
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("E:")]
+        errors = [line for line in done.stderr.splitlines() if line.startswith("E:")]
         raise DownloadFailed(
-            f"{argv[0]} failed: {said[0][2:].strip() if said else done.stderr.strip()[-200:]}",
+            f"{argv[0]} failed: {errors[0][2:].strip() if errors else done.stderr.strip()[-200:]}",
             next_step="check the network and /etc/apt/sources.list",
         )
     return done.stdout
 
 
-def _own_lists(folder: Path) -> list[str]:
+def _private_lists(folder: Path) -> list[str]:
     """Return apt's options for package lists and a cache below `folder`; see apt.conf(5), Dir::State and Dir::Cache."""
     for part in ("state/lists/partial", "cache/archives/partial"):
         (folder / part).mkdir(parents=True)

@@ -15,11 +15,11 @@ import httpx
 import truststore
 
 from labstack.config.paths import has_sha256
-from labstack.errors import DownloadFailed, ProgramMissing, StorageTrouble
+from labstack.errors import DownloadFailed, ProgramMissing, StorageError
+from labstack.install.errors import VerificationFailed
 from labstack.install.sources.from_image import ARCHITECTURES, this_machine
 from labstack.install.sources.layers import GZIPPED, Header, Unpacking
 from labstack.install.store import Program, Store
-from labstack.install.trouble import Refused
 
 SYSTEMS = {"linux": "linux", "darwin": "darwin"}
 LARGEST = 1 << 30
@@ -30,14 +30,14 @@ SUM = re.compile(r"[0-9a-fA-F]{64}")
 TIMEOUT = httpx.Timeout(60, connect=10)
 
 
-def from_archive(store: Store, tell: Callable[[str], None]) -> Program:
+def from_archive(store: Store, report: Callable[[str], None]) -> Program:
     """Install a program from its project's release archive.
 
     Parameters
     ----------
     store : Store
         Store of the program.
-    tell : callable
+    report : callable
         Called with the progress as text.
 
     Raises
@@ -46,51 +46,51 @@ def from_archive(store: Store, tell: Callable[[str], None]) -> Program:
         If the project has no archive, or none for this machine.
     DownloadFailed
         If the server can't be reached or has no such file.
-    Refused
+    VerificationFailed
         If the archive does not match the published checksums or contains harmful entries.
-    StorageTrouble
+    StorageError
         If the disk is full.
     """
-    how = store.entry.in_archive
-    if how is None:
+    recipe = store.entry.in_archive
+    if recipe is None:
         raise ProgramMissing("no release archive is known")
     if sys.platform not in SYSTEMS or this_machine() not in ARCHITECTURES.values():
         raise ProgramMissing(f"its project publishes no release archive for {sys.platform} on {this_machine()}")
-    version = how.version or store.entry.version
-    of = {"version": version, "os": SYSTEMS[sys.platform], "arch": this_machine()}
-    url = how.url.format(**of)
-    with _client(url) as client, store.growing() as growing:
-        tell("reading the published checksums")
-        archive = growing / PurePosixPath(url).name
-        published = _published(_text(client, how.checksums.format(**of)), archive.name)
-        called = PurePosixPath(how.path).name
-        if not {archive.name, called} & set(published):
+    version = recipe.version or store.entry.version
+    values = {"version": version, "os": SYSTEMS[sys.platform], "arch": this_machine()}
+    url = recipe.url.format(**values)
+    with _client(url) as client, store.staging() as staging:
+        report("reading the published checksums")
+        archive = staging / PurePosixPath(url).name
+        published = _published(_text(client, recipe.checksums.format(**values)), archive.name)
+        program_name = PurePosixPath(recipe.path).name
+        if not {archive.name, program_name} & set(published):
             raise DownloadFailed(
-                f"No SHA-256 of {archive.name} is published at {how.checksums.format(**of)}",
+                f"No SHA-256 of {archive.name} is published at {recipe.checksums.format(**values)}",
                 next_step="correct the addresses in lab-stack/versions.toml",
             )
-        sha256 = _download(client, url, archive, tell)
+        sha256 = _download(client, url, archive, report)
         if archive.name in published and published[archive.name] != sha256:
-            raise Refused(f"{archive.name} does not match its published SHA-256.")
-        tell("unpacking")
-        grown = _unpack(archive, how.path, store.entry.program, growing)
-        program = grown / store.entry.program
+            raise VerificationFailed(f"{archive.name} does not match its published SHA-256.")
+        report("unpacking")
+        content = _unpack(archive, recipe.path, store.entry.program, staging)
+        program = content / store.entry.program
         if not program.is_file() or not os.access(program, os.X_OK):
             raise DownloadFailed(
-                f"{archive.name} has no program {how.path or store.entry.program}; its layout may have changed",
+                f"{archive.name} has no program {recipe.path or store.entry.program}; its layout may have changed",
                 next_step="correct the path in lab-stack/versions.toml",
             )
-        if archive.name not in published and not has_sha256(program, published[called]):
-            raise Refused(f"The program in {archive.name} does not match its published SHA-256.")
-        return store.put(grown, "archive", url, version)
+        if archive.name not in published and not has_sha256(program, published[program_name]):
+            raise VerificationFailed(f"The program in {archive.name} does not match its published SHA-256.")
+        return store.put(content, "archive", url, version)
 
 
 def _client(url: str) -> httpx.Client:
     """Return a client that trusts this machine's certificates and bypasses the proxy for a local server."""
-    own = httpx.URL(url).host in ("localhost", "127.0.0.1")
+    is_local = httpx.URL(url).host in ("localhost", "127.0.0.1")
     certificates = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        return httpx.Client(trust_env=not own, verify=certificates, timeout=TIMEOUT, follow_redirects=True)
+        return httpx.Client(trust_env=not is_local, verify=certificates, timeout=TIMEOUT, follow_redirects=True)
     except (ValueError, ImportError) as error:
         raise DownloadFailed(
             f"The proxy of this machine can't be used: {error}", next_step="correct HTTPS_PROXY or ALL_PROXY"
@@ -128,7 +128,7 @@ def _published(text: str, archive: str) -> dict[str, str]:
     return found
 
 
-def _download(client: httpx.Client, url: str, target: Path, tell: Callable[[str], None]) -> str:
+def _download(client: httpx.Client, url: str, target: Path, report: Callable[[str], None]) -> str:
     """Download a file, and return its SHA-256."""
     sha256, done = hashlib.sha256(), 0
     try:
@@ -138,44 +138,44 @@ def _download(client: httpx.Client, url: str, target: Path, tell: Callable[[str]
             for piece in answer.iter_bytes(1 << 18):
                 done += len(piece)
                 if done > LARGEST:
-                    raise Refused(f"{target.name} is larger than {LARGEST / 1e6:.0f} MB.")
+                    raise VerificationFailed(f"{target.name} is larger than {LARGEST / 1e6:.0f} MB.")
                 file.write(piece)
                 sha256.update(piece)
-                tell(f"{done / 1e6:.0f} of {size / 1e6:.0f} MB" if size else f"{done / 1e6:.0f} MB")
+                report(f"{done / 1e6:.0f} of {size / 1e6:.0f} MB" if size else f"{done / 1e6:.0f} MB")
     except httpx.HTTPError as error:
         raise _unreachable(url, error) from error
     except OSError as error:
-        raise StorageTrouble(f"The lab can't write {target}: {error.strerror}.", next_step="free some space") from error
+        raise StorageError(f"The lab can't write {target}: {error.strerror}.", next_step="free some space") from error
     return sha256.hexdigest()
 
 
-def _unpack(archive: Path, path: str, program: str, growing: Path) -> Path:
+def _unpack(archive: Path, path: str, program: str, staging: Path) -> Path:
     """Unpack `path` from an archive with one top-level folder, and place the program at its expected path."""
     try:
         with tarfile.open(archive, "r|gz", tarinfo=Header) as listing:
             first = next(iter(listing), None)
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise Refused(f"{archive.name} can't be unpacked: {error}.") from error
+        raise VerificationFailed(f"{archive.name} can't be unpacked: {error}.") from error
     parts = PurePosixPath(first.name.lstrip("./")).parts if first else ()
     if not parts:
-        raise Refused(f"{archive.name} does not start with a folder or a file in a folder.")
+        raise VerificationFailed(f"{archive.name} does not start with a folder or a file in a folder.")
     top = parts[0]
-    grown = growing / "files"
-    place = grown if path else grown / PurePosixPath(program).parts[0]
-    place.mkdir(parents=True)
-    Unpacking(f"{top}/{path}", place).layer(archive, GZIPPED[0])
-    if path and (place / PurePosixPath(path).name).is_file():
-        (place / PurePosixPath(path).name).rename(place / program)
-    return grown
+    content = staging / "files"
+    target = content if path else content / PurePosixPath(program).parts[0]
+    target.mkdir(parents=True)
+    Unpacking(f"{top}/{path}", target).layer(archive, GZIPPED[0])
+    if path and (target / PurePosixPath(path).name).is_file():
+        (target / PurePosixPath(path).name).rename(target / program)
+    return content
 
 
 def _unreachable(url: str, error: httpx.HTTPError) -> DownloadFailed:
-    said = (
+    reason = (
         f"{error.response.status_code} {error.response.reason_phrase}"
         if isinstance(error, httpx.HTTPStatusError)
         else str(error) or type(error).__name__
     )
     return DownloadFailed(
-        f"{url} can't be downloaded: {said}",
+        f"{url} can't be downloaded: {reason}",
         next_step="check the network (HTTPS_PROXY sets the proxy), then run the same command again",
     )

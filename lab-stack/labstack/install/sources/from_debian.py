@@ -11,14 +11,14 @@ from labstack.install.sources.on_path import is_at_least
 from labstack.install.store import Program, Store
 
 
-def from_debian(store: Store, tell: Callable[[str], None]) -> Program:
+def from_debian(store: Store, report: Callable[[str], None]) -> Program:
     """Install a program from this machine's distribution, without root and without changes outside the cache.
 
     Parameters
     ----------
     store : Store
         Store of the program.
-    tell : callable
+    report : callable
         Called with the progress as text.
 
     Raises
@@ -28,24 +28,26 @@ def from_debian(store: Store, tell: Callable[[str], None]) -> Program:
     DownloadFailed
         If apt can't download the package, or the package lacks an expected file.
     """
-    how = store.entry.in_debian
-    if how is None:
+    recipe = store.entry.in_debian
+    if recipe is None:
         raise ProgramMissing("no Debian package is known to contain it")
-    with store.growing() as growing:
-        tell(f"downloading {how.package} with apt")
-        (package,) = apt.download([how.package], growing)
-        version = apt.run(["dpkg-deb", "--field", str(package), "Version"], growing).strip()
-        if not is_at_least(version, how.minimum):
-            raise ProgramMissing(f"this distribution's {how.package} is {version}; {how.minimum} or newer is needed")
-        tell(f"unpacking {how.package} {version}")
-        unpacked = growing / "unpacked"
-        apt.run(["dpkg-deb", "--extract", str(package), str(unpacked)], growing)
-        grown = growing / "files"
-        grown.mkdir()
-        for name in how.files:
+    with store.staging() as staging:
+        report(f"downloading {recipe.package} with apt")
+        (package,) = apt.download([recipe.package], staging)
+        version = apt.run(["dpkg-deb", "--field", str(package), "Version"], staging).strip()
+        if not is_at_least(version, recipe.minimum):
+            raise ProgramMissing(
+                f"this distribution's {recipe.package} is {version}; {recipe.minimum} or newer is needed"
+            )
+        report(f"unpacking {recipe.package} {version}")
+        unpacked = staging / "unpacked"
+        apt.run(["dpkg-deb", "--extract", str(package), str(unpacked)], staging)
+        content = staging / "files"
+        content.mkdir()
+        for name in recipe.files:
             if not (unpacked / name).is_file():
                 raise DownloadFailed(
-                    f"{how.package} {version} has no {name}", next_step="correct lab-stack/versions.toml"
+                    f"{recipe.package} {version} has no {name}", next_step="correct lab-stack/versions.toml"
                 )
-            (unpacked / name).rename(grown / Path(name).name)
-        return store.put(grown, "debian", f"Debian's {how.package} {version}", version)
+            (unpacked / name).rename(content / Path(name).name)
+        return store.put(content, "debian", f"Debian's {recipe.package} {version}", version)

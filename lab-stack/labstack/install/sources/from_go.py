@@ -18,15 +18,15 @@ from pathlib import Path
 import psutil
 
 from labstack.config.paths import writable_folder
-from labstack.errors import ComponentFailed, ProgramMissing, StorageTrouble
+from labstack.errors import ComponentFailed, ProgramMissing, StorageError
 from labstack.install.catalogue import ByGo
 from labstack.install.store import Program, Store
 from labstack.state import remove_tree
 
-CALLERS = ("GOPATH", "GOCACHE", "GOMODCACHE")
+GO_FOLDERS = ("GOPATH", "GOCACHE", "GOMODCACHE")
 """Environment variables for Go's folders. A folder that the caller sets is used and not removed."""
 
-NOT_OURS = ("GOOS", "GOARCH", "GOFLAGS", "GO111MODULE", "GOWORK")
+IGNORED_VARIABLES = ("GOOS", "GOARCH", "GOFLAGS", "GO111MODULE", "GOWORK")
 """Environment variables that a caller may set for other programs, and that would change the build here."""
 
 GRACE = 5.0
@@ -35,7 +35,7 @@ GRACE = 5.0
 LAST_LINES = 15
 
 
-def from_go(store: Store, tell: Callable[[str], None], *, keep: bool = False) -> Program:
+def from_go(store: Store, report: Callable[[str], None], *, keep: bool = False) -> Program:
     """Build a program with Go and install it.
 
     An interrupted build resumes: downloads and compiled packages stay until a build succeeds.
@@ -44,7 +44,7 @@ def from_go(store: Store, tell: Callable[[str], None], *, keep: bool = False) ->
     ----------
     store : Store
         Store of the program.
-    tell : callable
+    report : callable
         Called with the progress as text.
     keep : bool
         Whether to keep downloads and compiled packages after the build.
@@ -53,45 +53,45 @@ def from_go(store: Store, tell: Callable[[str], None], *, keep: bool = False) ->
     ------
     ProgramMissing
         If Go does not build the program, Go is not installed, or it is too old.
-    StorageTrouble
+    StorageError
         If there is not enough disk or memory.
     ComponentFailed
         If the build fails. The error contains the last lines of the output.
     """
-    how = store.entry.by_go
-    if how is None:
+    recipe = store.entry.by_go
+    if recipe is None:
         raise ProgramMissing("it can't be built with Go")
-    version = go_version(how)
+    version = go_version(recipe)
     folders = {
         "GOPATH": os.environ.get("GOPATH", str(store.build / "gopath")),
         "GOCACHE": os.environ.get("GOCACHE", str(store.build / "gocache")),
     }
-    _check_room(how, writable_folder(Path(folders["GOCACHE"])))
-    with store.growing() as growing:
-        grown = growing / "files"
-        grown.mkdir()
-        scratch = growing / "scratch"
+    _check_resources(recipe, writable_folder(Path(folders["GOCACHE"])))
+    with store.staging() as staging:
+        content = staging / "files"
+        content.mkdir()
+        scratch = staging / "scratch"
         scratch.mkdir()
         folders["GOTMPDIR"] = str(scratch)
-        go = _Go(environment(how, folders, grown), tell, how.takes)
-        if how.kind == "install":
-            go.run(["install", "-v", *how.flags, f"{_package(how)}@{how.version}"], growing)
+        go = _Go(environment(recipe, folders, content), report, recipe.takes)
+        if recipe.kind == "install":
+            go.run(["install", "-v", *recipe.flags, f"{_package(recipe)}@{recipe.version}"], staging)
         else:
-            told = json.loads(go.run(["mod", "download", "-json", f"{how.module}@{how.version}"], growing))
-            target = grown / store.entry.program
-            go.run(["build", "-v", *how.flags, "-o", str(target), f"./{how.package}"], Path(told["Dir"]))
-        if not (grown / store.entry.program).is_file():
-            made = ", ".join(sorted(path.name for path in grown.iterdir())) or "nothing"
+            module_info = json.loads(go.run(["mod", "download", "-json", f"{recipe.module}@{recipe.version}"], staging))
+            target = content / store.entry.program
+            go.run(["build", "-v", *recipe.flags, "-o", str(target), f"./{recipe.package}"], Path(module_info["Dir"]))
+        if not (content / store.entry.program).is_file():
+            built = ", ".join(sorted(path.name for path in content.iterdir())) or "nothing"
             raise ComponentFailed(
-                f"Go built {made}, not {store.entry.program}.", next_step="correct lab-stack/versions.toml"
+                f"Go built {built}, not {store.entry.program}.", next_step="correct lab-stack/versions.toml"
             )
-        program = store.put(grown, "go", f"{_package(how)}@{how.version}, {version}")
+        program = store.put(content, "go", f"{_package(recipe)}@{recipe.version}, {version}")
     if not keep:
         remove_build(store)
     return program
 
 
-def go_version(how: ByGo) -> str:
+def go_version(recipe: ByGo) -> str:
     """Return the version of Go on PATH, such as ``go1.26.8``.
 
     Raises
@@ -101,26 +101,26 @@ def go_version(how: ByGo) -> str:
     """
     go = shutil.which("go")
     if go is None:
-        raise ProgramMissing(f"Go is not on PATH; {how.minimum} or newer is needed")
+        raise ProgramMissing(f"Go is not on PATH; {recipe.minimum} or newer is needed")
     try:
-        said = subprocess.run([go, "version"], capture_output=True, text=True, timeout=30, cwd=os.sep).stdout
+        version_output = subprocess.run([go, "version"], capture_output=True, text=True, timeout=30, cwd=os.sep).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ProgramMissing(f"{go} does not run: {error}") from error
-    found = re.search(r"\bgo(\d+)\.(\d+)(\.\d+)?", said)
+    found = re.search(r"\bgo(\d+)\.(\d+)(\.\d+)?", version_output)
     if found is None:
-        raise ProgramMissing(f"{go} does not report its version, but {said.strip()[:80]!r}")
-    major, minor = (int(part) for part in how.minimum.split(".")[:2])
+        raise ProgramMissing(f"{go} does not report its version, but {version_output.strip()[:80]!r}")
+    major, minor = (int(part) for part in recipe.minimum.split(".")[:2])
     if (int(found[1]), int(found[2])) < (major, minor):
-        raise ProgramMissing(f"{go} is {found[0]}; {how.minimum} or newer is needed")
+        raise ProgramMissing(f"{go} is {found[0]}; {recipe.minimum} or newer is needed")
     return found[0]
 
 
-def environment(how: ByGo, folders: Mapping[str, str], bin_folder: Path) -> dict[str, str]:
+def environment(recipe: ByGo, folders: Mapping[str, str], bin_folder: Path) -> dict[str, str]:
     """Return the environment of a build: the caller's, without the variables that would change the result."""
-    mine = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
+    inherited = {name: value for name, value in os.environ.items() if name not in IGNORED_VARIABLES}
     return {
-        **mine,
-        **how.environment,
+        **inherited,
+        **recipe.environment,
         **folders,
         "GOBIN": str(bin_folder),
         "GOFLAGS": "-buildvcs=false",
@@ -137,22 +137,22 @@ def remove_build(store: Store) -> None:
     remove_tree(store.build)
 
 
-def _package(how: ByGo) -> str:
-    return f"{how.module}/{how.package}" if how.package else how.module
+def _package(recipe: ByGo) -> str:
+    return f"{recipe.module}/{recipe.package}" if recipe.package else recipe.module
 
 
-def _check_room(how: ByGo, folder: Path) -> None:
-    begun = any(folder.iterdir())  # an earlier build has used part of the disk space already
+def _check_resources(recipe: ByGo, folder: Path) -> None:
+    resumes = any(folder.iterdir())  # an earlier build has used part of the disk space already
     free = shutil.disk_usage(folder).free
-    if not begun and free < how.disk:
-        raise StorageTrouble(
-            f"{folder} has {free / 1e9:.1f} GB free; the build needs {how.disk / 1e9:.1f} GB",
+    if not resumes and free < recipe.disk:
+        raise StorageError(
+            f"{folder} has {free / 1e9:.1f} GB free; the build needs {recipe.disk / 1e9:.1f} GB",
             next_step="free some space, or point XDG_CACHE_HOME to a larger disk",
         )
     memory = psutil.virtual_memory().available
-    if memory < how.memory:
-        raise StorageTrouble(
-            f"{memory / 1e9:.1f} GB of memory is free; the build needs {how.memory / 1e9:.1f} GB",
+    if memory < recipe.memory:
+        raise StorageError(
+            f"{memory / 1e9:.1f} GB of memory is free; the build needs {recipe.memory / 1e9:.1f} GB",
             next_step="run `lab down` and close other programs, then run the same command again",
         )
 
@@ -160,16 +160,16 @@ def _check_room(how: ByGo, folder: Path) -> None:
 class _Go:
     """Run Go, report its progress, and terminate its whole process group when the build ends."""
 
-    def __init__(self, environment: dict[str, str], tell: Callable[[str], None], takes: str) -> None:
+    def __init__(self, environment: dict[str, str], report: Callable[[str], None], takes: str) -> None:
         self._environment = environment
-        self._tell = tell
+        self._report = report
         self._takes = takes
         self._began = time.monotonic()
         self._packages = self._modules = 0
 
     def run(self, arguments: list[str], folder: Path) -> str:
         """Run ``go ARGUMENTS`` in a folder, and return its standard output."""
-        self._say("starting")
+        self._report_progress("starting")
         last: list[str] = []
         with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
             with self._running(arguments, folder, output.fileno()) as process:
@@ -181,7 +181,7 @@ class _Go:
             printed = output.read()
         if process.returncode != 0:
             raise ComponentFailed(
-                f"`go {arguments[0]}` failed after {self._minutes()}",
+                f"`go {arguments[0]}` failed after {self._elapsed()}",
                 log="\n".join(text[:400] for text in [*last[-LAST_LINES:], *printed.splitlines()[-3:]]),
                 next_step="read Go's output, and check the network (GOPROXY). Compiled packages are kept",
             )
@@ -190,7 +190,7 @@ class _Go:
     @contextlib.contextmanager
     def _running(self, arguments: list[str], folder: Path, stdout: int) -> Iterator[subprocess.Popen[str]]:
         process = subprocess.Popen(
-            [*_politely(), "go", *arguments],
+            [*_nice_prefix(), "go", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=subprocess.PIPE,
@@ -211,20 +211,20 @@ class _Go:
             self._modules += line.startswith("go: downloading ")
         else:
             self._packages += 1
-        self._say(line.split()[-1] if self._packages and line.split() else "downloading")
+        self._report_progress(line.split()[-1] if self._packages and line.split() else "downloading")
 
-    def _say(self, what: str) -> None:
-        self._tell(
-            f"{self._minutes()} of {self._takes}: {self._modules} modules downloaded, "
+    def _report_progress(self, what: str) -> None:
+        self._report(
+            f"{self._elapsed()} of {self._takes}: {self._modules} modules downloaded, "
             f"{self._packages} packages compiled, {what[:60]}"
         )
 
-    def _minutes(self) -> str:
+    def _elapsed(self) -> str:
         seconds = time.monotonic() - self._began
         return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
 
 
-def _politely() -> list[str]:
+def _nice_prefix() -> list[str]:
     """Return a ``nice`` command prefix, so that the machine stays responsive.
 
     Priority that is set on the running process would apply to one thread of Go only.

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from labstack.config.digests import known_digest, remember_digests
 from labstack.errors import DownloadFailed, ProgramMissing
+from labstack.install.errors import VerificationFailed
 from labstack.install.sources.layers import LARGEST_UNPACKED, Unpacking
 from labstack.install.sources.manifests import Blob, Manifest
 from labstack.install.sources.registry import Registry
 from labstack.install.store import Program, Store
-from labstack.install.trouble import Refused
 from labstack.state import remove_tree
 
 ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -42,14 +42,14 @@ def this_platform() -> str:
     return f"{sys.platform}/{this_machine()}"
 
 
-def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None = None) -> Program:
+def from_image(store: Store, report: Callable[[str], None], limits: Limits | None = None) -> Program:
     """Install a program from its official image.
 
     Parameters
     ----------
     store : Store
         Store of the program.
-    tell : callable
+    report : callable
         Called with the progress as text.
     limits : Limits, optional
         Size limits; larger layers are rejected.
@@ -60,9 +60,9 @@ def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None 
         If there is no image, or none for this machine.
     DownloadFailed
         If the registry can't be reached. The next try resumes the download.
-    Refused
+    VerificationFailed
         If the content does not match its digest or contains harmful entries.
-    StorageTrouble
+    StorageError
         If the disk is full.
     """
     limits = limits or Limits()
@@ -71,27 +71,27 @@ def from_image(store: Store, tell: Callable[[str], None], limits: Limits | None 
         raise ProgramMissing("it has no official image")
     if not sys.platform.startswith("linux"):
         raise ProgramMissing("images contain Linux programs, and this machine does not run Linux")
-    with Registry(where.image) as registry, store.growing() as growing:
+    with Registry(where.image) as registry, store.staging() as staging:
         digest = where.digest or known_digest(where.image)
         top = registry.manifest(digest or registry.image.tag)
         if not digest:
             # Pin the tag to the digest that it has today.
             file = remember_digests({where.image: top.digest})
-            tell(f"{where.image} is {top.digest}, recorded in {file}")
+            report(f"{where.image} is {top.digest}, recorded in {file}")
         manifest = for_this_machine(registry, top)
-        grown = growing / "files"
-        grown.mkdir()
-        unpacking = Unpacking(where.path, grown, limits.unpacked)
-        _unpack(registry, manifest, unpacking, store.downloads, limits, tell)
-        program = grown / store.entry.program
+        content = staging / "files"
+        content.mkdir()
+        unpacking = Unpacking(where.path, content, limits.unpacked)
+        _unpack(registry, manifest, unpacking, store.downloads, limits, report)
+        program = content / store.entry.program
         if not program.is_file():
             raise DownloadFailed(
                 f"{where.image} has no {where.path} with {store.entry.program}; its layout may have changed",
                 next_step="correct the path in lab-stack/versions.toml",
             )
         if not os.access(program, os.X_OK):
-            raise Refused(f"{where.path} of {where.image} is not a program: it is not executable.")
-        installed = store.put(grown, "image", f"{where.image}@{top.digest}", _version(store, where.image))
+            raise VerificationFailed(f"{where.path} of {where.image} is not a program: it is not executable.")
+        installed = store.put(content, "image", f"{where.image}@{top.digest}", _version(store, where.image))
     remove_tree(store.downloads)
     return installed
 
@@ -108,27 +108,27 @@ def _unpack(
     unpacking: Unpacking,
     downloads: Path,
     limits: Limits,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> None:
     """Download and unpack layers from the top down, until the wanted path is complete."""
     layers = [Blob.of(descriptor) for descriptor in manifest.parts("layers")]
     for number, layer in reversed(list(enumerate(layers, 1))):
         if layer.size > limits.layer:
-            raise Refused(
+            raise VerificationFailed(
                 f"The layer {layer.digest} of {registry.image} has a declared size of {layer.size / 1e6:.1f} MB; "
                 f"more than {limits.layer / 1e6:.1f} MB is refused."
             )
-        of = f"layer {number} of {len(layers)}"
-        file = registry.fetch(layer, downloads, partial(_tell_bytes, tell, of, layer.size))
-        tell(f"{of}: unpacking")
+        label = f"layer {number} of {len(layers)}"
+        file = registry.fetch(layer, downloads, partial(_report_bytes, report, label, layer.size))
+        report(f"{label}: unpacking")
         unpacking.layer(file, layer.media_type)
         file.unlink()
         if unpacking.complete:
             break
 
 
-def _tell_bytes(tell: Callable[[str], None], of: str, size: int, done: int) -> None:
-    tell(f"{of}: {done / 1e6:.0f} of {size / 1e6:.0f} MB")
+def _report_bytes(report: Callable[[str], None], label: str, size: int, done: int) -> None:
+    report(f"{label}: {done / 1e6:.0f} of {size / 1e6:.0f} MB")
 
 
 def for_this_machine(registry: Registry, top: Manifest) -> Manifest:
@@ -139,11 +139,11 @@ def for_this_machine(registry: Registry, top: Manifest) -> Manifest:
     ProgramMissing
         If the image does not support the platform.
     """
-    wanted, there = this_platform(), platforms(registry, top)
-    if wanted not in there:
-        known = ", ".join(sorted(there)) or "no platform"
+    wanted, available = this_platform(), platforms(registry, top)
+    if wanted not in available:
+        known = ", ".join(sorted(available)) or "no platform"
         raise ProgramMissing(f"{registry.image} is available for {known}, not for {wanted}")
-    return registry.manifest(there[wanted]) if top.is_index else top
+    return registry.manifest(available[wanted]) if top.is_index else top
 
 
 def platforms(registry: Registry, top: Manifest) -> dict[str, str]:

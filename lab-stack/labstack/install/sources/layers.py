@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from labstack.errors import StorageTrouble
-from labstack.install.trouble import Refused
+from labstack.errors import StorageError
+from labstack.install.errors import VerificationFailed
 
 GZIPPED = ("application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip")
 PLAIN = ("application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar")
@@ -54,7 +54,7 @@ class Unpacking:
         self.complete = False
         self._largest = largest
         self._is_file = False
-        self._taken: set[PurePosixPath] = set()
+        self._extracted: set[PurePosixPath] = set()
         self._hidden: set[PurePosixPath] = set()  # these paths, and everything below them
         self._emptied: set[PurePosixPath] = set()  # everything below these paths
 
@@ -70,39 +70,39 @@ class Unpacking:
 
         Raises
         ------
-        Refused
+        VerificationFailed
             If the layer is damaged, too large, of an unsupported media type, or contains harmful entries.
-        StorageTrouble
+        StorageError
             If the disk is full.
         """
         if media_type.endswith("zstd"):
-            raise Refused(
+            raise VerificationFailed(
                 f"The layer {file.name} is compressed with zstd ({media_type}), which the lab does not support."
             )
         if media_type not in (*GZIPPED, *PLAIN):
-            raise Refused(f"The layer {file.name} has an unsupported media type: {media_type[:100]!r}.")
-        hidden, emptied, taken = set(self._hidden), set(self._emptied), set(self._taken)
+            raise VerificationFailed(f"The layer {file.name} has an unsupported media type: {media_type[:100]!r}.")
+        hidden, emptied, extracted = set(self._hidden), set(self._emptied), set(self._extracted)
         try:
             with _reading(file, media_type in GZIPPED, self._largest) as archive:
                 for member in archive:
                     archive.members.clear()  # type: ignore[attr-defined]  # else it keeps every header in memory
-                    self._take(archive, member, hidden, emptied, taken)
+                    self._process_member(archive, member, hidden, emptied, extracted)
         except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise Refused(f"The layer {file.name} can't be unpacked: {error}.") from error
+            raise VerificationFailed(f"The layer {file.name} can't be unpacked: {error}.") from error
         except OSError as error:
-            raise StorageTrouble(
+            raise StorageError(
                 f"The lab can't unpack to {self.target}: {error.strerror or error}.", next_step="free some space"
             ) from error
-        self._hidden, self._emptied, self._taken = hidden, emptied, taken
-        self.complete = self._is_file or _covered(self.wanted, hidden, emptied) or self.wanted in emptied
+        self._hidden, self._emptied, self._extracted = hidden, emptied, extracted
+        self.complete = self._is_file or _is_hidden(self.wanted, hidden, emptied) or self.wanted in emptied
 
-    def _take(
+    def _process_member(
         self,
         archive: tarfile.TarFile,
         member: tarfile.TarInfo,
         hidden: set[PurePosixPath],
         emptied: set[PurePosixPath],
-        taken: set[PurePosixPath],
+        extracted: set[PurePosixPath],
     ) -> None:
         name = _name(member.name)
         if name.name.startswith(WHITEOUT):
@@ -115,53 +115,55 @@ class Unpacking:
             hidden.add(name)  # a link or file replaces a parent folder, which hides its content in lower layers
         if name != self.wanted and self.wanted not in name.parents:
             return
-        if name in self._taken or _covered(name, self._hidden, self._emptied):
+        if name in self._extracted or _is_hidden(name, self._hidden, self._emptied):
             return
         if name == self.wanted and not (member.isdir() or member.isreg()):
-            raise Refused(f"{name} of the image is {_kind(member)}, neither a file nor a folder.")
+            raise VerificationFailed(f"{name} of the image is {_kind(member)}, neither a file nor a folder.")
         if not member.isdir():
             hidden.add(name)
-        taken.add(name)
+        extracted.add(name)
         self._unpack(archive, member, name)
 
     def _unpack(self, archive: tarfile.TarFile, member: tarfile.TarInfo, name: PurePosixPath) -> None:
         if name == self.wanted and member.isreg():
             self._is_file = True
-            place = self.target / name.name
+            destination = self.target / name.name
         else:
-            place = self.target / name.relative_to(self.wanted)
-        self._make_parents(place, name)
+            destination = self.target / name.relative_to(self.wanted)
+        self._make_parents(destination, name)
         if member.isdir():
-            if place.is_symlink() or not place.is_dir():
-                place.unlink(missing_ok=True)
-                place.mkdir(mode=0o755)
+            if destination.is_symlink() or not destination.is_dir():
+                destination.unlink(missing_ok=True)
+                destination.mkdir(mode=0o755)
             return
-        if place.is_dir() and not place.is_symlink():
-            raise Refused(f"{name} of the image is both a folder and {_kind(member)} in one layer.")
-        place.unlink(missing_ok=True)
+        if destination.is_dir() and not destination.is_symlink():
+            raise VerificationFailed(f"{name} of the image is both a folder and {_kind(member)} in one layer.")
+        destination.unlink(missing_ok=True)
         if member.issym():
-            os.symlink(self._inside(member.linkname, name), place)
+            os.symlink(self._symlink_target(member.linkname, name), destination)
         elif member.islnk():
-            os.link(self._unpacked(member.linkname, name), place, follow_symlinks=False)
+            os.link(self._hard_link_target(member.linkname, name), destination, follow_symlinks=False)
         elif member.isreg() and not member.issparse():
             content = archive.extractfile(member)
             assert content is not None
-            with content, place.open("xb") as file:
+            with content, destination.open("xb") as file:
                 shutil.copyfileobj(content, file, 1 << 20)
             # No set-user-ID bits; only the owner may write.
-            place.chmod(0o755 if member.mode & 0o111 else 0o644)
+            destination.chmod(0o755 if member.mode & 0o111 else 0o644)
         else:
-            raise Refused(f"{name} of the image is {_kind(member)}; only files, folders and links are unpacked.")
+            raise VerificationFailed(
+                f"{name} of the image is {_kind(member)}; only files, folders and links are unpacked."
+            )
 
-    def _make_parents(self, place: Path, name: PurePosixPath) -> None:
+    def _make_parents(self, destination: Path, name: PurePosixPath) -> None:
         folder = self.target
-        for part in place.relative_to(self.target).parts[:-1]:
+        for part in destination.relative_to(self.target).parts[:-1]:
             folder = folder / part
             if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-                raise Refused(f"{name} of the image has a parent that is not a folder.")
+                raise VerificationFailed(f"{name} of the image has a parent that is not a folder.")
             folder.mkdir(exist_ok=True, mode=0o755)
 
-    def _inside(self, link: str, name: PurePosixPath) -> str:
+    def _symlink_target(self, link: str, name: PurePosixPath) -> str:
         """Return the target of a symbolic link, or raise if it could lead out of the tree.
 
         A target may go up first, at most to the top of the tree, and then only down. Such a target stays in the tree
@@ -171,22 +173,28 @@ class Unpacking:
         up = next((i for i, part in enumerate(parts) if part != ".."), len(parts))
         depth = len(name.relative_to(self.wanted).parts) - 1
         if not parts or link.startswith("/") or ".." in parts[up:] or up > depth:
-            raise Refused(f"{name} of the image is a link to a target outside the unpacked tree: {link[:200]!r}.")
+            raise VerificationFailed(
+                f"{name} of the image is a link to a target outside the unpacked tree: {link[:200]!r}."
+            )
         return link
 
-    def _unpacked(self, link: str, name: PurePosixPath) -> Path:
+    def _hard_link_target(self, link: str, name: PurePosixPath) -> Path:
         source = _name(link)
         if self.wanted not in source.parents:
-            raise Refused(f"{name} of the image is a hard link to a file outside the unpacked tree: {link[:200]!r}.")
-        place = self.target / source.relative_to(self.wanted)
-        for folder in (place, *place.parents):
+            raise VerificationFailed(
+                f"{name} of the image is a hard link to a file outside the unpacked tree: {link[:200]!r}."
+            )
+        destination = self.target / source.relative_to(self.wanted)
+        for folder in (destination, *destination.parents):
             if folder == self.target:
                 break
             if folder.is_symlink():
-                raise Refused(f"{name} of the image is a hard link to a path with a symbolic link: {link[:200]!r}.")
-        if not place.is_file():
-            raise Refused(f"{name} of the image is a hard link to a missing file: {link[:200]!r}.")
-        return place
+                raise VerificationFailed(
+                    f"{name} of the image is a hard link to a path with a symbolic link: {link[:200]!r}."
+                )
+        if not destination.is_file():
+            raise VerificationFailed(f"{name} of the image is a hard link to a missing file: {link[:200]!r}.")
+        return destination
 
 
 def _name(raw: str) -> PurePosixPath:
@@ -197,11 +205,11 @@ def _name(raw: str) -> PurePosixPath:
     """
     name = PurePosixPath(raw.lstrip("/"))
     if ".." in name.parts or "\0" in raw:
-        raise Refused(f"A layer has a name that leads out of the image: {raw[:200]!r}.")
+        raise VerificationFailed(f"A layer has a name that leads out of the image: {raw[:200]!r}.")
     return name
 
 
-def _covered(name: PurePosixPath, hidden: set[PurePosixPath], emptied: set[PurePosixPath]) -> bool:
+def _is_hidden(name: PurePosixPath, hidden: set[PurePosixPath], emptied: set[PurePosixPath]) -> bool:
     return not hidden.isdisjoint((name, *name.parents)) or not emptied.isdisjoint(name.parents)
 
 
@@ -224,12 +232,12 @@ class Header(tarfile.TarInfo):
         header: Header = super().frombuf(*arguments, **keywords)
         extended = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
         if header.type in (*extended, tarfile.GNUTYPE_LONGLINK) and header.size > LARGEST_HEADER:
-            raise Refused(f"A layer has a header of {header.size} bytes, which is too large.")
+            raise VerificationFailed(f"A layer has a header of {header.size} bytes, which is too large.")
         return header
 
 
 class _Bounded(io.RawIOBase):
-    """Read another stream, and raise `Refused` after a maximum number of bytes."""
+    """Read another stream, and raise `VerificationFailed` after a maximum number of bytes."""
 
     def __init__(self, source: BinaryIO | gzip.GzipFile, largest: int) -> None:
         self._source, self._left, self._largest = source, largest, largest
@@ -241,7 +249,7 @@ class _Bounded(io.RawIOBase):
         piece = self._source.read(len(buffer))
         self._left -= len(piece)
         if self._left < 0:
-            raise Refused(f"A layer is larger than {self._largest / 1e6:.0f} MB once it is unpacked.")
+            raise VerificationFailed(f"A layer is larger than {self._largest / 1e6:.0f} MB once it is unpacked.")
         buffer[: len(piece)] = piece
         return len(piece)
 

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from labstack.install.trouble import Refused
+from labstack.install.errors import VerificationFailed
 
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
@@ -36,13 +36,15 @@ class Blob:
 
     @classmethod
     def of(cls, descriptor: Any) -> Blob:
-        """Parse a descriptor. Raise `Refused` if it is invalid."""
+        """Parse a descriptor. Raise `VerificationFailed` if it is invalid."""
         try:
             blob = cls(str(descriptor["digest"]), int(descriptor["size"]), str(descriptor.get("mediaType", "")))
         except (LookupError, TypeError, ValueError, AttributeError):
-            raise Refused(f"A manifest has a descriptor without digest or size: {str(descriptor)[:200]}.") from None
+            raise VerificationFailed(
+                f"A manifest has a descriptor without digest or size: {str(descriptor)[:200]}."
+            ) from None
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", blob.digest) or blob.size < 0:
-            raise Refused(
+            raise VerificationFailed(
                 f"A manifest has an invalid descriptor: digest {blob.digest[:100]!r}, size {blob.size} bytes; "
                 "a SHA-256 digest is needed."
             )
@@ -73,8 +75,8 @@ class Manifest:
         return self.media_type in INDEXES
 
     def parts(self, key: str) -> list[Any]:
-        """Return the list `key` of the manifest. Raise `Refused` if there is none."""
+        """Return the list `key` of the manifest. Raise `VerificationFailed` if there is none."""
         found = self.content.get(key)
         if not isinstance(found, list):
-            raise Refused(f"The manifest {self.digest} has no list of {key}.")
+            raise VerificationFailed(f"The manifest {self.digest} has no list of {key}.")
         return found

@@ -12,23 +12,23 @@ import subprocess
 from pathlib import Path
 
 from labstack.config.paths import LabPaths, write_atomically
-from labstack.errors import LabError, ProgramMissing, StorageTrouble
+from labstack.errors import LabError, ProgramMissing, StorageError
 from labstack.install.catalogue import Entry, OnPath
 from labstack.install.store import Program
 
-PATIENCE = 20.0
+VERSION_TIMEOUT = 20.0
 """Timeout in seconds for a program to print its version."""
 
 
 def on_path(wanted: Entry, paths: LabPaths) -> Program | None:
     """Return the program on PATH if its version is accepted, else `None`."""
     try:
-        return look(wanted, paths)
+        return find_on_path(wanted, paths)
     except LabError:
         return None
 
 
-def look(wanted: Entry, paths: LabPaths) -> Program:
+def find_on_path(wanted: Entry, paths: LabPaths) -> Program:
     """Return the program on PATH.
 
     Raises
@@ -45,14 +45,14 @@ def look(wanted: Entry, paths: LabPaths) -> Program:
     path = Path(found).resolve()
     if not rule.ask:
         return Program(wanted.name, "unknown", path, "path", found)
-    version = _remembered(wanted, path, paths)
-    if not _will_do(rule, version):
+    version = _cached_version(wanted, path, paths)
+    if not _is_accepted(rule, version):
         needed = f"{rule.minimum} or newer" if rule.minimum else rule.accepts
         raise ProgramMissing(f"{found} is {version or 'of an unknown version'}; {needed} is needed")
     return Program(wanted.name, version, path, "path", found)
 
 
-def _will_do(rule: OnPath, version: str) -> bool:
+def _is_accepted(rule: OnPath, version: str) -> bool:
     if rule.minimum:
         return is_at_least(version, rule.minimum)
     return re.match(rf"{re.escape(rule.accepts)}(?![0-9])", version) is not None
@@ -71,42 +71,42 @@ def _numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
 
 
-def _remembered(wanted: Entry, path: Path, paths: LabPaths) -> str:
+def _cached_version(wanted: Entry, path: Path, paths: LabPaths) -> str:
     """Return the program's version from the cache, or query the program if its file has changed."""
-    memory = paths.cache / "programs" / wanted.name / "on-path.json"
-    seen = path.stat()
-    asked = [str(path), seen.st_size, seen.st_mtime_ns, wanted.version]
+    cache_file = paths.cache / "programs" / wanted.name / "on-path.json"
+    status = path.stat()
+    file_key = [str(path), status.st_size, status.st_mtime_ns, wanted.version]
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        known = json.loads(memory.read_text(encoding="utf-8"))
-        if known["asked"] == asked:
-            return str(known["version"])
-    version = _ask(wanted, path)
-    with contextlib.suppress(OSError, StorageTrouble):  # without the file, the next call queries again
-        memory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomically(memory, json.dumps({"asked": asked, "version": version}))
+        cached = json.loads(cache_file.read_text(encoding="utf-8"))
+        if cached["asked"] == file_key:
+            return str(cached["version"])
+    version = _query_version(wanted, path)
+    with contextlib.suppress(OSError, StorageError):  # without the file, the next call queries again
+        cache_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomically(cache_file, json.dumps({"asked": file_key, "version": version}))
     return version
 
 
-def _ask(wanted: Entry, path: Path) -> str:
+def _query_version(wanted: Entry, path: Path) -> str:
     assert wanted.on_path is not None
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             [path, *wanted.on_path.ask],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=PATIENCE,
+            timeout=VERSION_TIMEOUT,
             cwd=os.sep,
         ).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ProgramMissing(f"{path} does not report its version: {error}") from error
-    if told := re.search(r"(?<![\w.])v?(\d+\.\d+(\.\d+)?[\w.+-]*)", re.sub(r"go\d\S*", "", said)):
-        return told.group(1)
-    return wanted.version if _is_that_build(wanted, path) else ""
+    if match := re.search(r"(?<![\w.])v?(\d+\.\d+(\.\d+)?[\w.+-]*)", re.sub(r"go\d\S*", "", output)):
+        return match.group(1)
+    return wanted.version if _was_built_from(wanted, path) else ""
 
 
-def _is_that_build(wanted: Entry, path: Path) -> bool:
+def _was_built_from(wanted: Entry, path: Path) -> bool:
     """Report whether Go recorded in the file that it was built from the wanted version of the module.
 
     A program built with ``go install`` often can't print its version. But Go embeds a line with ``mod``, module and
@@ -114,8 +114,8 @@ def _is_that_build(wanted: Entry, path: Path) -> bool:
     """
     if wanted.by_go is None:
         return False
-    note = f"mod\t{wanted.by_go.module}\t{wanted.by_go.version}\t".encode()
+    build_line = f"mod\t{wanted.by_go.module}\t{wanted.by_go.version}\t".encode()
     if path.stat().st_size == 0:
         return False  # an empty file can't be mapped
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(note) >= 0
+        return content.find(build_line) >= 0

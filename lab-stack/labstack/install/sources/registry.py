@@ -18,10 +18,10 @@ from urllib.request import parse_http_list, parse_keqv_list
 import httpx
 import truststore
 
-from labstack.errors import DownloadFailed, StorageTrouble
+from labstack.errors import DownloadFailed, StorageError
+from labstack.install.errors import VerificationFailed
 from labstack.install.sources.image_name import ImageName
 from labstack.install.sources.manifests import INDEXES, MANIFESTS, Blob, Manifest
-from labstack.install.trouble import Refused
 
 LARGEST_MANIFEST = 4_000_000
 """Maximum size of a manifest in bytes.
@@ -77,14 +77,16 @@ class Registry:
         ------
         DownloadFailed
             If the registry can't be reached, has no such manifest, or returns another media type.
-        Refused
+        VerificationFailed
             If the response is too large, invalid, or has another digest.
         """
         accepted = {"Accept": ", ".join((*INDEXES, *MANIFESTS))}
         with self._get(f"manifests/{reference}", accepted) as answer:
-            raw = _at_most(answer, LARGEST_MANIFEST)
+            raw = _read_at_most(answer, LARGEST_MANIFEST)
             if len(raw) > LARGEST_MANIFEST:
-                raise Refused(f"The manifest of {self.image} is larger than {LARGEST_MANIFEST / 1e6:.0f} MB.")
+                raise VerificationFailed(
+                    f"The manifest of {self.image} is larger than {LARGEST_MANIFEST / 1e6:.0f} MB."
+                )
             media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         if media_type not in (*INDEXES, *MANIFESTS):  # for example a login page of this network
             raise DownloadFailed(
@@ -93,31 +95,37 @@ class Registry:
             )
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
         if reference.startswith("sha256:") and digest != reference:
-            raise Refused(f"The registry sent a manifest with digest {digest} for {self.image}, not {reference}.")
+            raise VerificationFailed(
+                f"The registry sent a manifest with digest {digest} for {self.image}, not {reference}."
+            )
         try:
             content = json.loads(raw)
         except ValueError:
             content = None
         if not isinstance(content, dict) or content.get("mediaType", media_type) != media_type:
-            raise Refused(f"The manifest {digest} of {self.image} does not match its media type, {media_type}.")
+            raise VerificationFailed(
+                f"The manifest {digest} of {self.image} does not match its media type, {media_type}."
+            )
         return Manifest(digest, media_type, content)
 
     def json_blob(self, blob: Blob) -> Any:
         """Return a small JSON blob, such as the image's configuration, after checking its SHA-256."""
         if blob.size > LARGEST_MANIFEST:
-            raise Refused(
+            raise VerificationFailed(
                 f"{blob.digest} of {self.image} has a declared size of {blob.size} bytes, which is too large."
             )
         with self._get(f"blobs/{blob.digest}") as answer:
-            raw = _at_most(answer, blob.size)
+            raw = _read_at_most(answer, blob.size)
         if f"sha256:{hashlib.sha256(raw).hexdigest()}" != blob.digest:
-            raise Refused(f"The registry sent content with another SHA-256 for {blob.digest} of {self.image}.")
+            raise VerificationFailed(
+                f"The registry sent content with another SHA-256 for {blob.digest} of {self.image}."
+            )
         try:
             return json.loads(raw)
         except ValueError:
-            raise Refused(f"{blob.digest} of {self.image} is not JSON.") from None
+            raise VerificationFailed(f"{blob.digest} of {self.image} is not JSON.") from None
 
-    def fetch(self, blob: Blob, folder: Path, tell: Callable[[int], None] = lambda done: None) -> Path:
+    def fetch(self, blob: Blob, folder: Path, report: Callable[[int], None] = lambda done: None) -> Path:
         """Download a layer, resume an interrupted download, and verify the SHA-256.
 
         Parameters
@@ -126,7 +134,7 @@ class Registry:
             The layer.
         folder : Path
             Target folder. The file's name ends in ``.part`` until the download is complete.
-        tell : callable
+        report : callable
             Called with the number of bytes received so far.
 
         Returns
@@ -139,9 +147,9 @@ class Registry:
         DownloadFailed
             If the registry can't be reached or repeatedly cuts the connection. The partial file is kept for the next
             try.
-        Refused
+        VerificationFailed
             If the layer has another SHA-256 or is longer than the manifest declares.
-        StorageTrouble
+        StorageError
             If the disk is full.
         """
         target = folder / blob.digest.replace(":", "-")
@@ -150,33 +158,33 @@ class Registry:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if target.exists():  # complete, but an unpacking was interrupted
                 target.replace(part)
-            went_on = part.exists()
-            right = self._complete(blob, part, tell)
-            if not right and went_on:  # the earlier partial file may be damaged on this disk
-                right = self._complete(blob, part, tell)
-            if not right:
-                raise Refused(f"The layer {blob.digest} of {self.image} was changed: its SHA-256 is different.")
+            resumed = part.exists()
+            is_intact = self._complete(blob, part, report)
+            if not is_intact and resumed:  # the earlier partial file may be damaged on this disk
+                is_intact = self._complete(blob, part, report)
+            if not is_intact:
+                raise VerificationFailed(
+                    f"The layer {blob.digest} of {self.image} was changed: its SHA-256 is different."
+                )
             part.replace(target)
         except OSError as error:
-            raise StorageTrouble(
-                f"The lab can't write {part}: {error.strerror}.", next_step="free some space"
-            ) from error
+            raise StorageError(f"The lab can't write {part}: {error.strerror}.", next_step="free some space") from error
         return target
 
-    def _complete(self, blob: Blob, part: Path, tell: Callable[[int], None]) -> bool:
+    def _complete(self, blob: Blob, part: Path, report: Callable[[int], None]) -> bool:
         """Download the missing bytes, and report whether the file matches its digest. Remove it if it does not."""
         for remaining in reversed(range(TRIES)):
             try:
-                right = self._append(blob, part, tell)
+                is_intact = self._append(blob, part, report)
                 break
-            except _Cut:
+            except _ConnectionLost:
                 if remaining == 0:
                     raise
-        if not right:
+        if not is_intact:
             part.unlink()
-        return right
+        return is_intact
 
-    def _append(self, blob: Blob, part: Path, tell: Callable[[int], None]) -> bool:
+    def _append(self, blob: Blob, part: Path, report: Callable[[int], None]) -> bool:
         sha256 = hashlib.sha256()
         with part.open("a+b") as file:
             file.seek(0)
@@ -185,22 +193,24 @@ class Registry:
             done = file.tell()
             if done < blob.size:
                 with self._get(f"blobs/{blob.digest}", {"Range": f"bytes={done}-"} if done else None) as answer:
-                    goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {done}-")
-                    if done and not (answer.status_code == 206 and goes_on):
+                    is_continued = answer.headers.get("Content-Range", "").startswith(f"bytes {done}-")
+                    if done and not (answer.status_code == 206 and is_continued):
                         file.truncate(0)
                         sha256, done = hashlib.sha256(), 0
                     for piece in answer.iter_raw():
                         done += len(piece)
                         if done > blob.size:
                             part.unlink()
-                            raise Refused(
+                            raise VerificationFailed(
                                 f"The layer {blob.digest} of {self.image} is longer than its manifest declares."
                             )
                         file.write(piece)
                         sha256.update(piece)
-                        tell(done)
+                        report(done)
                 if done < blob.size:
-                    raise _Cut(f"The download of the layer {blob.digest} of {self.image} was cut after {done} bytes")
+                    raise _ConnectionLost(
+                        f"The download of the layer {blob.digest} of {self.image} was cut after {done} bytes"
+                    )
         return f"sha256:{sha256.hexdigest()}" == blob.digest
 
     @contextlib.contextmanager
@@ -214,7 +224,7 @@ class Registry:
                 answer = self._send(path, headers or {})
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, ssl.SSLError) as error:
             raise DownloadFailed(
-                f"The registry of {self.image} can't be queried: {_plainly(error)}",
+                f"The registry of {self.image} can't be queried: {_root_cause(error)}",
                 next_step="check the network (HTTPS_PROXY sets the proxy), then run the same command again",
             ) from error
         with contextlib.closing(answer):
@@ -227,8 +237,8 @@ class Registry:
             try:
                 yield answer
             except httpx.HTTPError as error:
-                raise _Cut(
-                    f"The connection to the registry of {self.image} was cut: {_plainly(error)}",
+                raise _ConnectionLost(
+                    f"The connection to the registry of {self.image} was cut: {_root_cause(error)}",
                     next_step="run the same command again; it resumes the download",
                 ) from error
 
@@ -242,11 +252,11 @@ class Registry:
     def _anonymous_token(self, challenge: str) -> str:
         """Obtain a token as a response's ``WWW-Authenticate`` describes it. Raise `ValueError` if there is none."""
         scheme, _, parameters = challenge.partition(" ")
-        asked = parse_keqv_list(parse_http_list(parameters)) if "=" in parameters else {}
-        if scheme.lower() != "bearer" or "realm" not in asked:
+        challenge_values = parse_keqv_list(parse_http_list(parameters)) if "=" in parameters else {}
+        if scheme.lower() != "bearer" or "realm" not in challenge_values:
             raise ValueError("it demands authentication with a password")
-        query = {name: asked[name] for name in ("service", "scope") if name in asked}
-        answer = self._client.get(asked["realm"], params=query)
+        query = {str(n): challenge_values[n] for n in ("service", "scope") if n in challenge_values}
+        answer = self._client.get(challenge_values["realm"], params=query)
         if answer.status_code != 200:
             raise ValueError(f"authentication failed: the token service returned {answer.status_code}")
         issued = answer.json()
@@ -256,11 +266,11 @@ class Registry:
         return token
 
 
-class _Cut(DownloadFailed):
+class _ConnectionLost(DownloadFailed):
     """The connection was cut in the middle."""
 
 
-def _at_most(answer: httpx.Response, size: int) -> bytes:
+def _read_at_most(answer: httpx.Response, size: int) -> bytes:
     """Read a response's body, and stop as soon as it is longer than `size` bytes."""
     raw = b""
     for piece in answer.iter_raw():
@@ -270,7 +280,7 @@ def _at_most(answer: httpx.Response, size: int) -> bytes:
     return raw
 
 
-def _plainly(error: BaseException) -> str:
+def _root_cause(error: BaseException) -> str:
     """Return the message of the innermost cause; outer errors only wrap it."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]  # one of them is there

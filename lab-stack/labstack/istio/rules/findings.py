@@ -24,10 +24,10 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
 
-    def wrong(self, path: Path, message: str) -> None:
+    def add_problem(self, path: Path, message: str) -> None:
         """Record a problem: a value that Istio or Envoy would reject or silently drop."""
         self.problems.append(self.document.problem(path, message))
 
-    def doubtful(self, path: Path, message: str) -> None:
+    def add_warning(self, path: Path, message: str) -> None:
         """Record a warning: a value that Istio accepts but that probably does not do what its author intends."""
         self.warnings.append(self.document.problem(path, message))

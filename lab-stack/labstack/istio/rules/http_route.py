@@ -34,26 +34,26 @@ def http_route(route: dict[str, Any], path: Path, found: Findings) -> None:
     _destinations(route.get("route", []), path, found)
     if "fault" in route and "retries" in route:
         message = "the route has a fault and retries, but Envoy never retries a request after an injected fault"
-        found.doubtful((*path, "fault"), message)
+        found.add_warning((*path, "fault"), message)
 
 
 def _together(route: dict[str, Any], path: Path, found: Findings) -> None:
     if "delegate" in route:
         for name in ("route", "redirect"):
             if name in route:
-                found.wrong((*path, name), f"both `delegate` and `{name}` are set; only one of them is allowed")
+                found.add_problem((*path, name), f"both `delegate` and `{name}` are set; only one of them is allowed")
         return
     ends = [name for name in ENDS if route.get(name) is not None and (name != "route" or route["route"])]
     if not ends:
-        found.wrong((*path, "route"), "is missing; a route needs `route`, `redirect` or `directResponse`")
+        found.add_problem((*path, "route"), "is missing; a route needs `route`, `redirect` or `directResponse`")
     elif len(ends) > 1:
-        found.wrong((*path, ends[-1]), f"both `{ends[0]}` and `{ends[1]}` are set; only one of them is allowed")
+        found.add_problem((*path, ends[-1]), f"both `{ends[0]}` and `{ends[1]}` are set; only one of them is allowed")
     if ends and ends[0] != "route":
         for name in ("fault", "rewrite"):
             if name in route:
-                found.wrong((*path, name), f"both `{ends[0]}` and `{name}` are set; only one of them is allowed")
+                found.add_problem((*path, name), f"both `{ends[0]}` and `{name}` are set; only one of them is allowed")
     if "mirror" in route and route.get("mirrors"):
-        found.wrong((*path, "mirrors"), "both `mirror` and `mirrors` are set; only one of them is allowed")
+        found.add_problem((*path, "mirrors"), "both `mirror` and `mirrors` are set; only one of them is allowed")
 
 
 def _mirrors(route: dict[str, Any], path: Path, found: Findings) -> None:
@@ -63,14 +63,14 @@ def _mirrors(route: dict[str, Any], path: Path, found: Findings) -> None:
     for name in ("mirrorPercent", "mirror_percent"):
         if route.get(name) is not None:
             if route[name] > 100:
-                found.wrong((*path, name), f"expected a percentage from 0 to 100, found the number {route[name]}")
-            found.doubtful((*path, name), "is deprecated; use mirrorPercentage: {value: ...}")
+                found.add_problem((*path, name), f"expected a percentage from 0 to 100, found the number {route[name]}")
+            found.add_warning((*path, name), "is deprecated; use mirrorPercentage: {value: ...}")
     for index, mirror in enumerate(route.get("mirrors", [])):
         inner = (*path, "mirrors", index)
         destination(mirror["destination"], (*inner, "destination"), found)
         percent(mirror.get("percentage"), (*inner, "percentage"), found)
     if "mirrorPercentage" in route and "mirror" not in route:
-        found.doubtful((*path, "mirrorPercentage"), "has no effect without `mirror`: no request is mirrored")
+        found.add_warning((*path, "mirrorPercentage"), "has no effect without `mirror`: no request is mirrored")
 
 
 def _times(route: dict[str, Any], path: Path, found: Findings) -> None:
@@ -81,7 +81,7 @@ def _times(route: dict[str, Any], path: Path, found: Findings) -> None:
             f"`{route['retries']['perTryTimeout']}` for one try is longer than the whole timeout `{route['timeout']}`, "
             "so Envoy never retries a slow try"
         )
-        found.doubtful((*path, "retries", "perTryTimeout"), message)
+        found.add_warning((*path, "retries", "perTryTimeout"), message)
 
 
 def _destinations(routes: list[dict[str, Any]], path: Path, found: Findings) -> None:
@@ -89,7 +89,7 @@ def _destinations(routes: list[dict[str, Any]], path: Path, found: Findings) -> 
         inner = (*path, "route", index)
         destination(part["destination"], (*inner, "destination"), found)
         if part.get("weight", 0) < 0:
-            found.wrong((*inner, "weight"), f"expected a weight of at least 0, found {part['weight']}")
+            found.add_problem((*inner, "weight"), f"expected a weight of at least 0, found {part['weight']}")
         if "headers" in part:
             headers(part["headers"], (*inner, "headers"), found)
     if len(routes) < 2:
@@ -97,14 +97,14 @@ def _destinations(routes: list[dict[str, Any]], path: Path, found: Findings) -> 
     weights = [part.get("weight", 0) for part in routes]
     if sum(weights) == 0:
         message = f"the weights of the {len(routes)} destinations add up to 0; set a weight for each, such as 80 and 20"
-        found.wrong((*path, "route"), message)
+        found.add_problem((*path, "route"), message)
         return
     for index, part in enumerate(routes):
         if "weight" not in part:
             message = (
                 "is missing, but another destination has one; it counts as 0, so this destination gets no requests"
             )
-            found.doubtful((*path, "route", index, "weight"), message)
+            found.add_warning((*path, "route", index, "weight"), message)
 
 
 def destination(target: dict[str, Any], path: Path, found: Findings) -> None:
@@ -112,12 +112,12 @@ def destination(target: dict[str, Any], path: Path, found: Findings) -> None:
     host = target["host"]
     if host == "*" or not (is_host(host, star=True) or is_address(host)):
         hint = "; the port belongs in `port: {number: ...}`" if ":" in host else ""
-        found.wrong((*path, "host"), f"expected a host such as order, found `{short(host)}`{hint}")
+        found.add_problem((*path, "host"), f"expected a host such as order, found `{short(host)}`{hint}")
     subset = target.get("subset")
     if subset and not is_label(subset):
-        found.wrong((*path, "subset"), f"expected a subset name such as v1, found `{short(subset)}`")
+        found.add_problem((*path, "subset"), f"expected a subset name such as v1, found `{short(subset)}`")
     if "port" in target:
         number = target["port"].get("number", 0)
         if not 1 <= number <= 65535:
             message = f"expected a port from 1 to 65535, found the number {number}"
-            found.wrong((*path, "port", "number"), message)
+            found.add_problem((*path, "port", "number"), message)

@@ -53,7 +53,7 @@ FOREIGN = {
 }
 
 
-def complaint(text: str) -> str | None:
+def pattern_error(text: str) -> str | None:
     """Return the reason why RE2 rejects a regular expression, or None if RE2 accepts it."""
     if not text:
         return "the regular expression is empty"
@@ -61,13 +61,13 @@ def complaint(text: str) -> str | None:
         return f"the regular expression has {len(text.encode())} bytes; Istio allows at most {LONGEST}"
     try:
         _Scanner(text).scan()
-    except _Refused as refused:
-        place = f" (character {refused.at + 1})" if refused.at is not None else ""
-        return f"`{text[:80]}` is not a valid RE2 regular expression: {refused.why}{place}"
+    except _InvalidPattern as invalid:
+        location = f" (character {invalid.at + 1})" if invalid.at is not None else ""
+        return f"`{text[:80]}` is not a valid RE2 regular expression: {invalid.why}{location}"
     return None
 
 
-class _Refused(Exception):
+class _InvalidPattern(Exception):
     def __init__(self, why: str, at: int | None) -> None:
         super().__init__(why)
         self.why = why
@@ -89,18 +89,18 @@ class _Scanner:
         while self.at < len(self.text):
             self.step(self.text[self.at])
         if self.groups:
-            raise _Refused("a `(` is never closed", self.groups[-1][0])
+            raise _InvalidPattern("a `(` is never closed", self.groups[-1][0])
 
     def step(self, char: str) -> None:
         if char == "(":
             self.open()
         elif char == ")":
             if not self.groups:
-                raise _Refused("a `)` has no matching `(`", self.at)
+                raise _InvalidPattern("a `)` has no matching `(`", self.at)
             inner = self.heaviest
             _, outer = self.groups.pop()
             self.heaviest = max(outer, inner)
-            self.take(1, inner)
+            self.add_atom(1, inner)
         elif char == "[":
             self.character_class()
         elif char in "*+?":
@@ -113,9 +113,9 @@ class _Scanner:
         elif char == "\\":
             self.escape()
         else:
-            self.take(1)
+            self.add_atom(1)
 
-    def take(self, length: int, weight: int = 1) -> None:
+    def add_atom(self, length: int, weight: int = 1) -> None:
         self.at += length
         self.atom, self.repeated, self.weight = True, False, weight
 
@@ -126,7 +126,7 @@ class _Scanner:
             self.at += 1
         elif name := NAME.match(rest):
             if name[1] in self.names:
-                raise _Refused(f"the group name `{name[1]}` occurs twice", self.at)
+                raise _InvalidPattern(f"the group name `{name[1]}` occurs twice", self.at)
             self.names.add(name[1])
             self.groups.append((self.at, self.heaviest))
             self.at += name.end()
@@ -139,7 +139,7 @@ class _Scanner:
                 return
         else:
             found = [what for start, what in FOREIGN.items() if rest.startswith(start)]
-            raise _Refused(
+            raise _InvalidPattern(
                 f"RE2 does not support {found[0]}" if found else f"`{rest[:4]}` does not start a group", self.at
             )
         self.heaviest, self.atom, self.repeated = 1, False, False
@@ -148,20 +148,22 @@ class _Scanner:
         least = int(count[1][:9])
         most = least if count[2] is None else int(count[3][:9]) if count[3] else None
         if least > REPEATS or (most or 0) > REPEATS:
-            raise _Refused(f"`{count[0]}` repeats more than {REPEATS} times", self.at)
+            raise _InvalidPattern(f"`{count[0]}` repeats more than {REPEATS} times", self.at)
         if most is not None and most < least:
-            raise _Refused(f"the maximum in `{count[0]}` is less than the minimum", self.at)
+            raise _InvalidPattern(f"the maximum in `{count[0]}` is less than the minimum", self.at)
         self.repeat(len(count[0]), max(least if most is None else most, 1))
 
     def repeat(self, length: int, times: int) -> None:
         sign = self.text[self.at : self.at + length]
         if not self.atom:
-            raise _Refused(f"`{sign}` has nothing before it to repeat", self.at)
+            raise _InvalidPattern(f"`{sign}` has nothing before it to repeat", self.at)
         if self.repeated:
-            raise _Refused(f"`{sign}` follows a repetition; RE2 does not support possessive repetitions", self.at)
+            raise _InvalidPattern(
+                f"`{sign}` follows a repetition; RE2 does not support possessive repetitions", self.at
+            )
         self.weight *= times
         if self.weight > REPEATS:
-            raise _Refused(f"nested repetitions repeat more than {REPEATS} times", self.at)
+            raise _InvalidPattern(f"nested repetitions repeat more than {REPEATS} times", self.at)
         self.heaviest = max(self.heaviest, self.weight)
         self.at += length
         if self.text[self.at : self.at + 1] == "?":
@@ -172,7 +174,7 @@ class _Scanner:
         """Consume an escape. Return the character that it stands for, or None if it is not a single character."""
         start, self.at = self.at, self.at + 1
         if self.at >= len(self.text):
-            raise _Refused("a trailing `\\`", start)
+            raise _InvalidPattern("a trailing `\\`", start)
         char = self.text[self.at]
         if char == "Q" and not inside:
             end = self.text.find("\\E", self.at)
@@ -180,33 +182,33 @@ class _Scanner:
             self.at = len(self.text) if end < 0 else end + 2
             self.repeated = False
             if length:
-                self.take(0)
+                self.add_atom(0)
             return None
         if char in "dDsSwW":
-            self.take(1)
+            self.add_atom(1)
             return None
         if char in "AzbB" and not inside:
-            self.take(1)
+            self.add_atom(1)
             return None
         if prop := PROPERTY.match(self.text, self.at):
             name = prop[2] or prop[3]
             if name not in GENERAL.split() and (len(name) < 3 or not name[0].isupper()):
-                raise _Refused(f"`\\{prop[0]}` is not a character class", start)
-            self.take(prop.end() - prop.start())
+                raise _InvalidPattern(f"`\\{prop[0]}` is not a character class", start)
+            self.add_atom(prop.end() - prop.start())
             return None
         if (number := HEX.match(self.text, self.at)) or (number := OCTAL.match(self.text, self.at)):
             digits = number[0].lstrip("x{").rstrip("}") or "0"
             value = int(digits, 16 if number[0][0] == "x" else 8)
             if value > 0x10FFFF:
-                raise _Refused(f"`\\{number[0]}` is not a character", start)
-            self.take(len(number[0]))
+                raise _InvalidPattern(f"`\\{number[0]}` is not a character", start)
+            self.add_atom(len(number[0]))
             return chr(value)
         if char.isdigit():
-            raise _Refused(f"RE2 does not support backreferences such as `\\{char}`", start)
+            raise _InvalidPattern(f"RE2 does not support backreferences such as `\\{char}`", start)
         if char in "aftnrv" or (char.isascii() and not char.isalnum()):
-            self.take(1)
+            self.add_atom(1)
             return {"a": "\a", "f": "\f", "t": "\t", "n": "\n", "r": "\r", "v": "\v"}.get(char, char)
-        raise _Refused(f"RE2 does not support `\\{char}`", start)
+        raise _InvalidPattern(f"RE2 does not support `\\{char}`", start)
 
     def character_class(self) -> None:
         start = self.at
@@ -215,22 +217,24 @@ class _Scanner:
         while first or self.text[self.at : self.at + 1] != "]":
             first = False
             if self.at >= len(self.text):
-                raise _Refused("a `[` is never closed", start)
+                raise _InvalidPattern("a `[` is never closed", start)
             if self.text.startswith("[:", self.at) and (named := CLASS_NAME.match(self.text, self.at)):
                 if named[2] not in CLASS_NAMES:
-                    raise _Refused(f"`{named[0]}` is not a character class", self.at)
+                    raise _InvalidPattern(f"`{named[0]}` is not a character class", self.at)
                 self.at += len(named[0])
                 continue
-            place = self.at
+            start_position = self.at
             low = self.one_of_class()
             rest = self.text[self.at : self.at + 2]
             if low is not None and len(rest) == 2 and rest[0] == "-" and rest[1] != "]":
                 self.at += 1
                 high = self.one_of_class()
                 if high is None or high < low:
-                    raise _Refused(f"`{self.text[place : self.at]}` is not a valid range", place)
+                    raise _InvalidPattern(
+                        f"`{self.text[start_position : self.at]}` is not a valid range", start_position
+                    )
         self.at += 1
-        self.take(0)
+        self.add_atom(0)
 
     def one_of_class(self) -> str | None:
         if self.text[self.at] == "\\":

@@ -18,7 +18,7 @@ def service_entry(spec: dict[str, Any], found: Findings) -> None:
     for index, address in enumerate(spec.get("addresses", [])):
         if not is_range(address):
             message = f"expected an IP address or a range such as 10.0.0.0/8, found `{short(address)}`"
-            found.wrong(("spec", "addresses", index), message)
+            found.add_problem(("spec", "addresses", index), message)
     _ports(spec, resolution, found)
     _endpoints(spec, resolution, found)
     if resolution == "DYNAMIC_DNS":
@@ -30,34 +30,34 @@ def _hosts(spec: dict[str, Any], resolution: str, found: Findings) -> None:
         path = ("spec", "hosts", index)
         if not is_host(host, star=True):
             message = f"expected a host such as order.default.svc.cluster.local, found `{short(host)}`"
-            found.wrong(path, message)
+            found.add_problem(path, message)
         elif "." not in host and "*" not in host:
             meant = full(host, found.document.namespace)
             message = f"`{host}` has no dot, but a route to `{host}` means the host {meant}; write the full name here"
-            found.doubtful(path, message)
+            found.add_warning(path, message)
         elif "*" in host and not host.startswith("*.") and resolution != "DYNAMIC_DNS":
-            found.doubtful(path, f"`{host}`: a `*` can replace only whole labels, as in `*.lab.test`")
+            found.add_warning(path, f"`{host}`: a `*` can replace only whole labels, as in `*.lab.test`")
 
 
 def _ports(spec: dict[str, Any], resolution: str, found: Findings) -> None:
     ports = spec.get("ports", [])
     if not ports:
-        found.doubtful(("spec", "ports"), "there are no ports, so this host can receive no requests")
+        found.add_warning(("spec", "ports"), "there are no ports, so this host can receive no requests")
     for index, port in enumerate(ports):
         path = ("spec", "ports", index)
         if not is_label(port["name"]):
             message = f"expected a name of letters, digits and `-` such as http, found `{short(port['name'])}`"
-            found.wrong((*path, "name"), message)
+            found.add_problem((*path, "name"), message)
         protocol = port.get("protocol", "")
         known = sorted(name.upper() for name in PROTOCOLS)
         if protocol and protocol.lower() not in PROTOCOLS:
             hint = did_you_mean(protocol, known)
             message = f"expected one of {listed(known)}, found `{short(protocol)}`{hint}"
-            found.wrong((*path, "protocol"), message)
+            found.add_problem((*path, "protocol"), message)
         if resolution != "NONE" and len(spec["hosts"]) > 1 and protocol.lower() not in HTTP | TLS:
             many = len(spec["hosts"])
             message = f"{many} hosts share a port with {protocol or 'no protocol'}; only HTTP and TLS distinguish hosts"
-            found.wrong((*path, "protocol"), message)
+            found.add_problem((*path, "protocol"), message)
 
 
 def _endpoints(spec: dict[str, Any], resolution: str, found: Findings) -> None:
@@ -65,15 +65,15 @@ def _endpoints(spec: dict[str, Any], resolution: str, found: Findings) -> None:
     names = [port["name"] for port in spec.get("ports", [])]
     if resolution == "STATIC" and not endpoints and "workloadSelector" not in spec:
         message = "there are no endpoints; with resolution STATIC, every request gets a 503"
-        found.doubtful(("spec", "endpoints"), message)
+        found.add_warning(("spec", "endpoints"), message)
     if resolution == "NONE":
         message = "NONE forwards requests to their original address, which a gateway doesn't know; use STATIC or DNS"
-        found.doubtful(("spec", "resolution"), message)
+        found.add_warning(("spec", "resolution"), message)
     if resolution in DNS and not endpoints:
         for index, host in enumerate(spec["hosts"]):
             if not is_host(host):
                 message = f"DNS can't resolve `{short(host)}`; with {resolution}, use full host names or endpoints"
-                found.wrong(("spec", "hosts", index), message)
+                found.add_problem(("spec", "hosts", index), message)
     for index, endpoint in enumerate(endpoints):
         path = ("spec", "endpoints", index)
         _address(endpoint, resolution, path, found)
@@ -81,7 +81,7 @@ def _endpoints(spec: dict[str, Any], resolution: str, found: Findings) -> None:
             if name not in names:
                 hint = did_you_mean(name, names, 0.4)
                 message = f"this entry has no port `{short(name)}`{hint}; it has {listed(names) or 'no ports'}"
-                found.wrong((*path, "ports", name), message)
+                found.add_problem((*path, "ports", name), message)
 
 
 def _address(endpoint: dict[str, Any], resolution: str, path: Path, found: Findings) -> None:
@@ -91,19 +91,21 @@ def _address(endpoint: dict[str, Any], resolution: str, path: Path, found: Findi
     if resolution == "STATIC":
         hint = "; `resolution: DNS` accepts names" if is_host(address) else ""
         message = f"expected an IP address such as 127.0.0.1, found `{short(address)}`{hint}"
-        found.wrong((*path, "address"), message)
+        found.add_problem((*path, "address"), message)
     elif not is_host(address):
         message = f"expected a host name or an IP address, found `{short(address)}`; the port belongs in `ports`"
-        found.wrong((*path, "address"), message)
+        found.add_problem((*path, "address"), message)
 
 
 def _dynamic(spec: dict[str, Any], found: Findings) -> None:
     for index, host in enumerate(spec["hosts"]):
         if not host.startswith("*"):
             message = f"DYNAMIC_DNS requires a host with a `*`, found `{short(host)}`"
-            found.wrong(("spec", "hosts", index), message)
+            found.add_problem(("spec", "hosts", index), message)
     for name in ("addresses", "endpoints"):
         if spec.get(name):
-            found.wrong(("spec", name), f"DYNAMIC_DNS does not allow {name}, because it resolves the request's host")
+            found.add_problem(
+                ("spec", name), f"DYNAMIC_DNS does not allow {name}, because it resolves the request's host"
+            )
     if spec.get("location") != "MESH_EXTERNAL":
-        found.wrong(("spec", "location"), "DYNAMIC_DNS requires `location: MESH_EXTERNAL`")
+        found.add_problem(("spec", "location"), "DYNAMIC_DNS requires `location: MESH_EXTERNAL`")

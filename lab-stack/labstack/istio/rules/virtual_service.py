@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from labstack.istio.rules.earlier_matches import EarlierMatches
 from labstack.istio.rules.findings import Findings, Path
 from labstack.istio.rules.http_match import http_match
 from labstack.istio.rules.http_route import http_route
 from labstack.istio.rules.names import Hosts, is_address, is_host, is_label
-from labstack.istio.rules.taken import Taken
 from labstack.istio.words import short
 
 MESH = "mesh"
@@ -25,11 +25,11 @@ def virtual_service(spec: dict[str, Any], found: Findings) -> None:
         message = (
             "names no gateway, so it applies only to sidecars, not to the lab's gateway; add `gateways: [lab-gateway]`"
         )
-        found.doubtful(("spec", "gateways"), message)
+        found.add_warning(("spec", "gateways"), message)
     _gateways(gateways, found)
     _hosts(spec.get("hosts", []), bool(bound), found)
     if not any(spec.get(name) for name in ("http", "tcp", "tls")):
-        found.wrong(("spec", "http"), "there are no routes; a VirtualService needs http, tcp or tls")
+        found.add_problem(("spec", "http"), "there are no routes; a VirtualService needs http, tcp or tls")
     for index, route in enumerate(spec.get("http", [])):
         path = ("spec", "http", index)
         for number, match in enumerate(route.get("match", [])):
@@ -40,13 +40,15 @@ def virtual_service(spec: dict[str, Any], found: Findings) -> None:
 
 def _delegate(spec: dict[str, Any], found: Findings) -> None:
     if spec.get("gateways"):
-        found.wrong(("spec", "hosts"), 'is missing; a VirtualService with gateways needs hosts, such as ["*"]')
+        found.add_problem(("spec", "hosts"), 'is missing; a VirtualService with gateways needs hosts, such as ["*"]')
     else:
         message = "is missing, so this applies only where another VirtualService delegates to it"
-        found.doubtful(("spec", "hosts"), message)
+        found.add_warning(("spec", "hosts"), message)
     for name in ("tcp", "tls"):
         if spec.get(name):
-            found.wrong(("spec", name), f"{name} requires hosts; a VirtualService without hosts can have only http")
+            found.add_problem(
+                ("spec", name), f"{name} requires hosts; a VirtualService without hosts can have only http"
+            )
 
 
 def _gateways(gateways: list[str], found: Findings) -> None:
@@ -55,7 +57,7 @@ def _gateways(gateways: list[str], found: Findings) -> None:
         good = is_label(short_name) and (namespace == "." or is_label(namespace)) if slash else is_host(name)
         if not good:
             message = f"expected a gateway such as lab-gateway or default/lab-gateway, found `{short(name)}`"
-            found.wrong(("spec", "gateways", index), message)
+            found.add_problem(("spec", "gateways", index), message)
 
 
 def _hosts(hosts: list[str], at_gateway: bool, found: Findings) -> None:
@@ -63,23 +65,25 @@ def _hosts(hosts: list[str], at_gateway: bool, found: Findings) -> None:
     for index, host in enumerate(hosts):
         path: Path = ("spec", "hosts", index)
         if not is_host(host, star=True) and not is_address(host):
-            found.wrong(path, f'expected a host such as "*" or shop.lab.test, without a port, found `{short(host)}`')
+            found.add_problem(
+                path, f'expected a host such as "*" or shop.lab.test, without a port, found `{short(host)}`'
+            )
         elif host == "*" and not at_gateway:
-            found.wrong(path, "`*` requires a gateway; without one, list the hosts")
+            found.add_problem(path, "`*` requires a gateway; without one, list the hosts")
         else:
             if (twin := good.find(host)) is not None:
-                found.wrong(path, f"`{host}` and `{twin}` overlap in one list; keep one of them")
+                found.add_problem(path, f"`{host}` and `{twin}` overlap in one list; keep one of them")
             good.add(host)
 
 
 def _unreachable(routes: list[dict[str, Any]], found: Findings) -> None:
-    taken = Taken()
+    earlier_matches = EarlierMatches()
     for index, route in enumerate(routes):
         path: Path = ("spec", "http", index)
         for number, match in enumerate(route.get("match") or [{}]):
-            place = (*path, "match", number) if route.get("match") else path
-            if blocker := taken.by(match):
+            match_path = (*path, "match", number) if route.get("match") else path
+            if blocker := earlier_matches.covering(match):
                 line = found.document.line(*blocker)
-                what = "every request" if blocker == taken.everything else "the same requests"
-                found.doubtful(place, f"is never reached: an earlier match on line {line} takes {what}")
-            taken.add(match, place)
+                what = "every request" if blocker == earlier_matches.everything else "the same requests"
+                found.add_warning(match_path, f"is never reached: an earlier match on line {line} takes {what}")
+            earlier_matches.add(match, match_path)

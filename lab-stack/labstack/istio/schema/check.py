@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from labstack.istio.documents import Document
 from labstack.istio.errors import Problem
-from labstack.istio.schema.data import KINDS, api_versions, schema_of, shipped
+from labstack.istio.schema.data import KINDS, api_versions, load_schemas, schema_of
 from labstack.istio.schema.metadata import METADATA, metadata_problems
 from labstack.istio.schema.walk import Walk
 from labstack.istio.words import did_you_mean, listed, short
@@ -36,7 +36,7 @@ def check_schema(document: Document) -> list[Problem]:
 
 def _kind_problem(document: Document) -> Problem | None:
     kind, version = document.kind, document.api_version
-    group = shipped()["group"]
+    group = load_schemas()["group"]
     if kind not in KINDS:
         known = f"it supports {listed(KINDS)} of {group}"
         return document.problem(

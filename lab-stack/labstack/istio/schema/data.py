@@ -13,26 +13,26 @@ Schema = dict[str, Any]
 
 
 @cache
-def shipped() -> dict[str, Any]:
+def load_schemas() -> dict[str, Any]:
     """Return all generated data."""
     data: dict[str, Any] = json.loads(files(__package__).joinpath("networking.json").read_text(encoding="utf-8"))
     return data
 
 
-def about() -> dict[str, str]:
+def source_info() -> dict[str, str]:
     """Return the origin of the schemas: module, version, licence, and the script that generated them."""
-    return dict(shipped()["about"])
+    return dict(load_schemas()["about"])
 
 
 def api_versions(kind: str) -> list[str]:
     """Return the apiVersions in which `kind` is served, such as ``networking.istio.io/v1``."""
-    data = shipped()
+    data = load_schemas()
     return [f"{data['group']}/{version}" for version in data["kinds"][kind]["versions"]]
 
 
 def schema_of(kind: str) -> Schema:
     """Return the schema of a kind."""
-    found: Schema = shipped()["kinds"][kind]["schema"]
+    found: Schema = load_schemas()["kinds"][kind]["schema"]
     return found
 
 
@@ -48,7 +48,7 @@ def nodes(schema: Schema, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 
 
 @cache
-def homes(kind: str) -> dict[str, list[tuple[str, ...]]]:
+def valid_paths(kind: str) -> dict[str, list[tuple[str, ...]]]:
     """Return, for each field name, the paths of the mappings to which it belongs."""
     found: dict[str, list[tuple[str, ...]]] = {}
     for path, schema in nodes(schema_of(kind)):

@@ -9,7 +9,7 @@ from typing import Any
 from labstack.istio import durations
 from labstack.istio.documents import Document
 from labstack.istio.errors import Problem
-from labstack.istio.schema.data import Schema, homes, written
+from labstack.istio.schema.data import Schema, valid_paths, written
 from labstack.istio.schema.rules import check_of
 from labstack.istio.words import closest, likeness, listed, seen, short
 
@@ -124,12 +124,12 @@ class Walk:
     def _unknown(self, properties: Schema, name: str, value: dict[str, Any], path: Path) -> str | None:
         free = [field for field in properties if field not in value]
         meant = closest(name, free) or closest(name, properties)
-        elsewhere = homes(self.document.kind).get(name, [])
+        other_paths = valid_paths(self.document.kind).get(name, [])
         hint = f" (did you mean `{meant}`?)" if meant else ""
-        if elsewhere and (meant is None or likeness(name, meant) < 0.85):
+        if other_paths and (meant is None or likeness(name, meant) < 0.85):
             here = tuple("[]" if isinstance(part, int) else part for part in path)
-            nearest = max(elsewhere, key=lambda home: (_shared(home, here), -len(home)))
-            hint += f"; `{name}` belongs in {written(nearest)}"
+            closest_name = max(other_paths, key=lambda home: (_shared(home, here), -len(home)))
+            hint += f"; `{name}` belongs in {written(closest_name)}"
         allowed = f"; allowed here: {listed(sorted(properties), 40)}" if properties else "; no field is allowed here"
         self.add((*path, name), f"unknown field{hint}{allowed}")
         return meant

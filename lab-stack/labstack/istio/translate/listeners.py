@@ -18,7 +18,7 @@ from labstack.istio.envoy_api import (
     router_v3,
     uuid_v3,
 )
-from labstack.istio.translate.model.gateways import Merged, Opening
+from labstack.istio.translate.model.gateways import ListenerKey, Merged
 from labstack.istio.translate.upstream.clusters import over_ads
 from labstack.istio.translate.upstream.endpoints import address_of
 
@@ -48,14 +48,14 @@ def _listener(name: str, address: str, port: int) -> listener_v3.Listener:
     )
 
 
-def _chain(name: str, opening: Opening) -> listener_v3.FilterChain:
+def _chain(name: str, opening: ListenerKey) -> listener_v3.FilterChain:
     chain = listener_v3.FilterChain(transport_socket_connect_timeout=CONNECT_TIMEOUT)
     entry = chain.filters.add(name="envoy.filters.network.http_connection_manager")
     entry.typed_config.Pack(_manager(name, opening))
     return chain
 
 
-def _manager(name: str, opening: Opening) -> hcm_v3.HttpConnectionManager:
+def _manager(name: str, opening: ListenerKey) -> hcm_v3.HttpConnectionManager:
     """Return the connection manager with Istio's edge settings: it trusts no client's claims about itself."""
     manager = Manager(
         stat_prefix=f"outbound_{name};",

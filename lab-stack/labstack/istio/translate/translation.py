@@ -11,14 +11,14 @@ from labstack.istio.errors import Problem
 from labstack.istio.translate.listeners import listeners_of
 from labstack.istio.translate.model.configs import read_configs
 from labstack.istio.translate.model.destination_rules import DestinationRules, read_rules
-from labstack.istio.translate.model.gateways import NAMESPACE, merge, place_of_gateway
+from labstack.istio.translate.model.gateways import NAMESPACE, locality_of_gateway, merge
 from labstack.istio.translate.model.policies import policy_for
 from labstack.istio.translate.model.references import broken_references
 from labstack.istio.translate.model.services import Service, Services, read_services
 from labstack.istio.translate.resources import Resources
 from labstack.istio.translate.routes import Router
-from labstack.istio.translate.upstream.clusters import Made, black_hole, clusters_of
-from labstack.istio.translate.upstream.endpoints import Place, fail_over, load_assignment
+from labstack.istio.translate.upstream.clusters import NamedCluster, black_hole, clusters_of
+from labstack.istio.translate.upstream.endpoints import LocalityName, fail_over, load_assignment
 from labstack.istio.translate.upstream.load_balancers import is_ordered
 
 
@@ -59,7 +59,7 @@ def translate(documents: Sequence[Document]) -> Translation:
     services = read_services(configs.service_entries, NAMESPACE)
     rules = read_rules(configs.destination_rules)
     merged = merge(configs.gateways, services)
-    here = place_of_gateway(services)
+    here = locality_of_gateway(services)
     made = [cluster for service in services.seen.values() for cluster in _clusters(service, services, rules, here)]
     clusters = [*(each.cluster for each in made), black_hole()]
     endpoints = [_endpoints(each, services, here) for each in made if each.cluster.type == cluster_v3.Cluster.EDS]
@@ -72,12 +72,12 @@ def translate(documents: Sequence[Document]) -> Translation:
     )
 
 
-def _clusters(service: Service, services: Services, rules: DestinationRules, here: Place) -> list[Made]:
+def _clusters(service: Service, services: Services, rules: DestinationRules, here: LocalityName) -> list[NamedCluster]:
     endpoints = services.endpoints[service.host, service.namespace]
     return clusters_of(service, endpoints, rules.rule_for(service, NAMESPACE), here)
 
 
-def _endpoints(made: Made, services: Services, here: Place) -> endpoint_v3.ClusterLoadAssignment:
+def _endpoints(made: NamedCluster, services: Services, here: LocalityName) -> endpoint_v3.ClusterLoadAssignment:
     """Return the endpoints of a cluster that fetches them by its name."""
     labels = (made.subset or {}).get("labels", {}).items()
     chosen = [

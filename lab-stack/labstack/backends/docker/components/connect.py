@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from testcontainers.core.container import DockerContainer
 
-from labstack.backends import components as roles
+from labstack.backends import components as interfaces
 from labstack.backends.docker.agent import add_agent
-from labstack.backends.docker.component import Component, Site
+from labstack.backends.docker.component import Component, Context
 from labstack.backends.docker.components.kafka import Kafka
 from labstack.backends.docker.jvm import java_options
 from labstack.config.paths import CONFIG
@@ -30,12 +30,12 @@ ARCHIVE = "/kafka/logs"
 """One of the image's volumes, writable for the image's user."""
 
 
-class Connect(roles.ConnectWorker, Component):
+class Connect(interfaces.ConnectWorker, Component):
     """One worker in distributed mode.
 
     Parameters
     ----------
-    site : Site
+    context : Site
         Ports, network and settings of the lab.
     kafka : Kafka
         The broker of the worker.
@@ -52,8 +52,8 @@ class Connect(roles.ConnectWorker, Component):
     grace = 20
     shared_volume = ARCHIVE
 
-    def __init__(self, site: Site, kafka: Kafka) -> None:
-        super().__init__(site)
+    def __init__(self, context: Context, kafka: Kafka) -> None:
+        super().__init__(context)
         self.kafka = kafka
 
     @property
@@ -72,9 +72,9 @@ class Connect(roles.ConnectWorker, Component):
             },
         )
         # Java builds no class-data archive while an agent is loaded.
-        archive = "" if self.site.has_prometheus else f"{ARCHIVE}/classes.jsa"
+        archive = "" if self.context.has_prometheus else f"{ARCHIVE}/classes.jsa"
         container.with_envs(**worker_variables(properties), **java_options("connect", archive))
-        self.remark = add_agent(container, self.site, self.name)
+        self.remark = add_agent(container, self.context, self.name)
 
 
 def worker_variables(properties: str) -> dict[str, str]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from testcontainers.core.container import DockerContainer
 
-from labstack.backends import components as roles
+from labstack.backends import components as interfaces
 from labstack.backends import connect_watcher
-from labstack.backends.docker.component import Component, Site
+from labstack.backends.docker.component import Component, Context
 from labstack.backends.docker.components.connect import Connect
 from labstack.backends.docker.components.postgres import Postgres
 from labstack.backends.docker.images import services_image
@@ -16,12 +16,12 @@ from labstack.backends.docker.images import services_image
 PROGRAM = "/opt/saga-lab/watcher.py"
 
 
-class ConnectWatcher(roles.Watcher, Component):
+class ConnectWatcher(interfaces.Watcher, Component):
     """The process that restarts connectors whose task has failed.
 
     Parameters
     ----------
-    site : Site
+    context : Site
         Ports, network and settings of the lab.
     connect : Connect
         The worker to watch.
@@ -33,8 +33,8 @@ class ConnectWatcher(roles.Watcher, Component):
     inner_port = 8000
     entry_point = ("python", PROGRAM)
 
-    def __init__(self, site: Site, connect: Connect, databases: Sequence[Postgres]) -> None:
-        super().__init__(site)
+    def __init__(self, context: Context, connect: Connect, databases: Sequence[Postgres]) -> None:
+        super().__init__(context)
         self.connect = connect
         self.databases = databases
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from testcontainers.core.container import DockerContainer
 
-from labstack.backends import components as roles
+from labstack.backends import components as interfaces
 from labstack.backends.docker.component import Component
 from labstack.backends.docker.components.jaeger import Jaeger
 from labstack.backends.docker.components.prometheus import Prometheus
@@ -14,7 +14,7 @@ from labstack.observability import grafana
 HOME = "/etc/grafana/lab"
 
 
-class Grafana(roles.Grafana, Component):
+class Grafana(interfaces.Grafana, Component):
     """The dashboard server."""
 
     image_name = "grafana"
@@ -30,7 +30,7 @@ class Grafana(roles.Grafana, Component):
             "DATA": "/var/lib/grafana",
             "BASE": base_path(self.port),
             "PROMETHEUS": f"http://{Prometheus.name}:{Prometheus.inner_port}",
-            "JAEGER": f"http://{Jaeger.name}:{Jaeger.inner_port}{base_path(self.site.ports.get(Jaeger.name, 1))}",
+            "JAEGER": f"http://{Jaeger.name}:{Jaeger.inner_port}{base_path(self.context.ports.get(Jaeger.name, 1))}",
         }
         for name, text in grafana.files(values).items():
             container.with_copy_into_container(text.encode(), f"{HOME}/{name}", 0o644)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from testcontainers.core.container import DockerContainer
 
-from labstack.backends import components as roles
-from labstack.backends.docker.component import Component, Site
+from labstack.backends import components as interfaces
+from labstack.backends.docker.component import Component, Context
 from labstack.backends.docker.files import archive
 from labstack.config.templates import fill
 from labstack.gateway import istiod
@@ -20,12 +20,12 @@ MESH = "/etc/istio/lab/mesh.yaml"
 STDOUT = "/dev/stdout"
 
 
-class Istiod(roles.ControlPlane, Component):
+class Istiod(interfaces.ControlPlane, Component):
     """The control plane.
 
     Parameters
     ----------
-    site : Site
+    context : Site
         Ports, network and settings of the lab.
     configuration : callable
         Returns the documents that apply on this machine.
@@ -35,22 +35,22 @@ class Istiod(roles.ControlPlane, Component):
     usual_port = 15080
     inner_port = 15080
 
-    def __init__(self, site: Site, configuration: Callable[[], Sequence[Document]]) -> None:
-        super().__init__(site)
+    def __init__(self, context: Context, configuration: Callable[[], Sequence[Document]]) -> None:
+        super().__init__(context)
         self._configuration = configuration
 
     def configuration(self) -> str:
         return dump(self._configuration())
 
-    def place(self, configuration: str) -> None:
-        self.site.put(self.name, FOLDER, archive("in-force.yaml", configuration))
+    def write_configuration(self, configuration: str) -> None:
+        self.context.put(self.name, FOLDER, archive("in-force.yaml", configuration))
 
     def listing(self, path: str) -> str:
-        return self.site.run(self.name, ["pilot-discovery", "request", "GET", path])
+        return self.context.run(self.name, ["pilot-discovery", "request", "GET", path])
 
     def configure(self, container: DockerContainer) -> None:
         values: dict[str, object] = {
-            "TRACING": str(self.site.has_jaeger).lower(),
+            "TRACING": str(self.context.has_jaeger).lower(),
             "DISCOVERY": f"{self.name}:{DISCOVERY_PORT}",
             "ACCESS_LOG": STDOUT,
         }

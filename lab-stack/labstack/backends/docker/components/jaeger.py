@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from testcontainers.core.container import DockerContainer
 
-from labstack.backends import components as roles
+from labstack.backends import components as interfaces
 from labstack.backends.docker.component import Component
 from labstack.config.paths import CONFIG
 from labstack.config.templates import fill
@@ -18,14 +18,14 @@ OTLP_PORT = 4318
 OTLP_GRPC_PORT = 4317
 
 
-class Jaeger(roles.Jaeger, Component):
+class Jaeger(interfaces.Jaeger, Component):
     """The trace store; it holds traces in memory."""
 
     image_name = "jaeger"
     usual_port = 16686
     inner_port = 16686
     more_ports = MappingProxyType(
-        {roles.JAEGER_OTLP: (4318, OTLP_PORT), roles.JAEGER_OTLP_GRPC: (4317, OTLP_GRPC_PORT)}
+        {interfaces.JAEGER_OTLP: (4318, OTLP_PORT), interfaces.JAEGER_OTLP_GRPC: (4317, OTLP_GRPC_PORT)}
     )
 
     @property
@@ -45,5 +45,5 @@ class Jaeger(roles.Jaeger, Component):
             },
         )
         container.with_copy_into_container(configuration.encode(), CONFIGURATION, 0o644)
-        container.with_envs(**observers.THRIFT)
+        container.with_envs(**observers.GO_SETTINGS)
         container.with_command(["--config", CONFIGURATION])

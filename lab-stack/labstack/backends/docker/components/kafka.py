@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from testcontainers.core.container import DockerContainer
 
-from labstack.backends import components as roles
+from labstack.backends import components as interfaces
 from labstack.backends.docker.agent import add_agent
 from labstack.backends.docker.component import Component
 from labstack.backends.docker.jvm import java_options
@@ -16,7 +16,7 @@ INNER_PORT = 19092
 """The port for the other containers. Clients on this machine use the published port."""
 
 
-class Kafka(roles.Broker, Component):
+class Kafka(interfaces.Broker, Component):
     """The broker."""
 
     image_name = "kafka"
@@ -41,4 +41,4 @@ class Kafka(roles.Broker, Component):
         )
         container.with_copy_into_container(properties.encode(), "/mnt/shared/config/server.properties", 0o644)
         container.with_envs(CLUSTER_ID=CLUSTER_ID, **java_options("kafka"))
-        self.remark = add_agent(container, self.site, self.name)
+        self.remark = add_agent(container, self.context, self.name)

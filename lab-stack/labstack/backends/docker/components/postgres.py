@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from testcontainers.core.container import DockerContainer
 
-from labstack.backends import components as roles
-from labstack.backends.docker.component import Component, Site
+from labstack.backends import components as interfaces
+from labstack.backends.docker.component import Component, Context
 from labstack.clients.databases import USER, answers, database_url
 from labstack.config.paths import CONFIG
 from labstack.config.services import ServiceEntry
@@ -14,12 +14,12 @@ from labstack.config.templates import fill
 SETTINGS = "/etc/saga-lab"
 
 
-class Postgres(roles.Database, Component):
+class Postgres(interfaces.Database, Component):
     """One PostgreSQL server.
 
     Parameters
     ----------
-    site : Site
+    context : Site
         Ports, network and settings of the lab.
     service : ServiceEntry
         The service that owns the database.
@@ -29,8 +29,8 @@ class Postgres(roles.Database, Component):
     inner_port = 5432
     volume = "/var/lib/postgresql/data"
 
-    def __init__(self, site: Site, service: ServiceEntry) -> None:
-        super().__init__(site)
+    def __init__(self, context: Context, service: ServiceEntry) -> None:
+        super().__init__(context)
         self.service = service
         self.name = service.database
         self.usual_port = service.database_port
@@ -38,17 +38,17 @@ class Postgres(roles.Database, Component):
     @property
     def url(self) -> str:
         """URL of the service's database for clients on this machine."""
-        return database_url(self.site.password, "127.0.0.1", self.port, self.service.name)
+        return database_url(self.context.password, "127.0.0.1", self.port, self.service.name)
 
     @property
     def inner_url(self) -> str:
         """URL of the service's database for the other containers."""
-        return database_url(self.site.password, self.name, self.inner_port, self.service.name)
+        return database_url(self.context.password, self.name, self.inner_port, self.service.name)
 
     def configure(self, container: DockerContainer) -> None:
         container.with_envs(
             POSTGRES_USER=USER,
-            POSTGRES_PASSWORD=self.site.password,
+            POSTGRES_PASSWORD=self.context.password,
             POSTGRES_DB=self.service.name,
             POSTGRES_INITDB_ARGS="--encoding=UTF8 --locale=C --no-sync",
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from testcontainers.core.container import DockerContainer
 
-from labstack.backends import components as roles
-from labstack.backends.docker.component import Component, Site
+from labstack.backends import components as interfaces
+from labstack.backends.docker.component import Component, Context
 from labstack.backends.docker.components.jaeger import OTLP_PORT, Jaeger
 from labstack.backends.docker.components.kafka import Kafka
 from labstack.backends.docker.components.postgres import Postgres
@@ -14,12 +14,12 @@ from labstack.config.services import FIRST_VERSION, ServiceEntry, instance_name
 from labstack.config.settings import service_environment
 
 
-class Service(roles.ShopService, Component):
+class Service(interfaces.ShopService, Component):
     """One of the four services.
 
     Parameters
     ----------
-    site : Site
+    context : Site
         Ports, network and settings of the lab.
     service : ServiceEntry
         The service to run.
@@ -35,9 +35,9 @@ class Service(roles.ShopService, Component):
     spans_file = "/tmp/spans.jsonl"
 
     def __init__(
-        self, site: Site, service: ServiceEntry, database: Postgres, kafka: Kafka, version: str = FIRST_VERSION
+        self, context: Context, service: ServiceEntry, database: Postgres, kafka: Kafka, version: str = FIRST_VERSION
     ) -> None:
-        super().__init__(site)
+        super().__init__(context)
         self.service = service
         self.database = database
         self.kafka = kafka
@@ -47,9 +47,9 @@ class Service(roles.ShopService, Component):
         self.usual_port = service.versions.get(version, service.port)
 
     @property
-    def place(self) -> tuple[str, int]:
+    def upstream_address(self) -> tuple[str, int]:
         """Address and port of the service's container."""
-        return self.site.address(self.name), self.inner_port
+        return self.context.address(self.name), self.inner_port
 
     @property
     def image(self) -> str:
@@ -65,9 +65,9 @@ class Service(roles.ShopService, Component):
                 port=self.inner_port,
                 datasets="/app/datasets",
                 version=self.version,
-                switches=self.site.switches.get(self.service.name, {}),
-                **self.site.spans_go_to(
-                    f"http://{Jaeger.name}:{OTLP_PORT}" if self.site.has_jaeger else "", self.spans_file
+                switches=self.context.switches.get(self.service.name, {}),
+                **self.context.span_settings(
+                    f"http://{Jaeger.name}:{OTLP_PORT}" if self.context.has_jaeger else "", self.spans_file
                 ),
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from types import MappingProxyType
 
-from labstack.backends import components as roles
+from labstack.backends import components as interfaces
 from labstack.backends.processes.components.kafka import java_command
 from labstack.backends.processes.java.java_component import JavaComponent
 from labstack.backends.processes.process import Command
@@ -19,7 +19,7 @@ millisecond of each interval. With this slack, its waits end slightly late and t
 """
 
 
-class Connect(roles.ConnectWorker, JavaComponent):
+class Connect(interfaces.ConnectWorker, JavaComponent):
     """One worker in distributed mode."""
 
     ports = MappingProxyType({"connect": 8083, jmx.port_name("connect"): 9405})
@@ -29,16 +29,16 @@ class Connect(roles.ConnectWorker, JavaComponent):
     def prepare(self) -> Command:
         properties = fill_into(
             CONFIG / "connect" / "connect-distributed.properties",
-            self.site.paths.config(self.name) / "connect-distributed.properties",
+            self.context.paths.config(self.name) / "connect-distributed.properties",
             {
-                "KAFKA": f"127.0.0.1:{self.site.ports['kafka']}",
+                "KAFKA": f"127.0.0.1:{self.context.ports['kafka']}",
                 "LISTEN": "127.0.0.1",
                 "ADVERTISED": "127.0.0.1",
                 "PORT": self.port,
             },
         )
         command = java_command(
-            self.site.paths,
+            self.context.paths,
             self.name,
             "org.apache.kafka.connect.cli.ConnectDistributed",
             str(properties),

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from labstack.backends import components as roles
-from labstack.backends.processes.component import Component, Site
+from labstack.backends import components as interfaces
+from labstack.backends.processes.component import Component, Context
 from labstack.backends.processes.components.istiod import Istiod
 from labstack.backends.processes.process import Command
 from labstack.config.paths import writable_folder, write_atomically
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from labstack.gateway.envoy_files import EnvoyFiles
 
 
-class Envoy(roles.Gateway, Component):
+class Envoy(interfaces.Gateway, Component):
     """The gateway.
 
     Parameters
     ----------
-    site : Site
+    context : Site
         Folders, ports and settings of the lab.
     istiod : Istiod, optional
         The control plane that configures Envoy. Without it, Envoy reads the translator's files.
@@ -35,15 +35,17 @@ class Envoy(roles.Gateway, Component):
         Returns the documents that apply on this machine.
     """
 
-    ports = MappingProxyType({roles.Gateway.name: 8080, roles.ENVOY_ADMIN: 9901})
+    ports = MappingProxyType({interfaces.Gateway.name: 8080, interfaces.ENVOY_ADMIN: 9901})
 
-    def __init__(self, site: Site, istiod: Istiod | None, configuration: Callable[[], Sequence[Document]]) -> None:
-        super().__init__(site)
+    def __init__(
+        self, context: Context, istiod: Istiod | None, configuration: Callable[[], Sequence[Document]]
+    ) -> None:
+        super().__init__(context)
         self.istiod = istiod
         self._configuration = configuration
 
     @property
-    def listens(self) -> tuple[str, int]:
+    def bind_address(self) -> tuple[str, int]:
         return "127.0.0.1", self.port
 
     @property
@@ -51,24 +53,26 @@ class Envoy(roles.Gateway, Component):
         """The files that Envoy reads when the translator configures it."""
         from labstack.gateway.envoy_files import EnvoyFiles  # Envoy's protobufs take a third of a second
 
-        return EnvoyFiles(self._folder, str(access_log_file(self.site)), find_envoy(), traces=self.site.has_jaeger)
+        return EnvoyFiles(
+            self._folder, str(access_log_file(self.context)), find_envoy(), traces=self.context.has_jaeger
+        )
 
     @property
     def _collector(self) -> tuple[str, int] | None:
         """Address at which Jaeger receives spans, whether it runs already or starts later."""
-        return ("127.0.0.1", self.site.ports[roles.JAEGER_OTLP]) if self.site.observed else None
+        return ("127.0.0.1", self.context.ports[interfaces.JAEGER_OTLP]) if self.context.observed else None
 
     @property
     def _folder(self) -> XdsFolder:
-        return XdsFolder(self.site.paths.config(self.name))
+        return XdsFolder(self.context.paths.config(self.name))
 
     def access_log(self, lines: int) -> str:
-        return log_tail(access_log_file(self.site), lines, width=4000)
+        return log_tail(access_log_file(self.context), lines, width=4000)
 
     def prepare(self) -> Command:
         # Envoy appends to an existing file. Every component's log starts empty, so remove the old one.
-        access_log_file(self.site).unlink(missing_ok=True)
-        admin = "127.0.0.1", self.site.ports[roles.ENVOY_ADMIN]
+        access_log_file(self.context).unlink(missing_ok=True)
+        admin = "127.0.0.1", self.context.ports[interfaces.ENVOY_ADMIN]
         writable_folder(self._folder.path)
         if self.istiod:
             text = by_istiod(admin, ("127.0.0.1", self.istiod.discovery_port), self._collector)
@@ -85,15 +89,15 @@ class Envoy(roles.Gateway, Component):
                 *("--config-path", str(bootstrap)),
                 # Several Envoys on one machine would collide in the shared memory of hot restarts.
                 "--disable-hot-restart",
-                *roles.ENVOY_OPTIONS,
+                *interfaces.ENVOY_OPTIONS,
             ],
-            cwd=self.site.paths.state,
+            cwd=self.context.paths.state,
         )
 
 
-def access_log_file(site: Site) -> Path:
+def access_log_file(context: Context) -> Path:
     """Return the path of the gateway's access log."""
-    return site.paths.log("envoy-access")
+    return context.paths.log("envoy-access")
 
 
 def find_envoy() -> Path:

@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 import httpx
 
-from labstack.backends import components as roles
-from labstack.backends.processes.component import Component, Site
+from labstack.backends import components as interfaces
+from labstack.backends.processes.component import Component, Context
 from labstack.backends.processes.process import Command
 from labstack.clients import http
 from labstack.config.paths import writable_folder, write_atomically
@@ -22,39 +22,39 @@ DISCOVERY = "istiod-discovery"
 MONITORING = "istiod-monitoring"
 
 
-class Istiod(roles.ControlPlane, Component):
+class Istiod(interfaces.ControlPlane, Component):
     """The control plane.
 
     Parameters
     ----------
-    site : Site
+    context : Site
         Folders, ports and settings of the lab.
     configuration : callable
         Returns the documents that apply on this machine.
     """
 
-    ports = MappingProxyType({roles.ControlPlane.name: 15080, DISCOVERY: 15010, MONITORING: 15014})
+    ports = MappingProxyType({interfaces.ControlPlane.name: 15080, DISCOVERY: 15010, MONITORING: 15014})
 
-    def __init__(self, site: Site, configuration: Callable[[], Sequence[Document]]) -> None:
-        super().__init__(site)
+    def __init__(self, context: Context, configuration: Callable[[], Sequence[Document]]) -> None:
+        super().__init__(context)
         self._configuration = configuration
-        self._home = site.paths.config(self.name)
+        self._home = context.paths.config(self.name)
         self._folder = self._home / "resources"
 
     @property
     def discovery_port(self) -> int:
         """The port from which Envoy fetches its configuration."""
-        return self.site.ports[DISCOVERY]
+        return self.context.ports[DISCOVERY]
 
     def configuration(self) -> str:
         return dump(self._configuration())
 
-    def place(self, configuration: str) -> None:
+    def write_configuration(self, configuration: str) -> None:
         writable_folder(self._folder)
         # Written beside the folder, then moved into it: istiod never reads a partial file.
-        whole = self._home / "in-force.yaml"
-        write_atomically(whole, configuration)
-        whole.replace(self._folder / whole.name)
+        complete = self._home / "in-force.yaml"
+        write_atomically(complete, configuration)
+        complete.replace(self._folder / complete.name)
 
     def listing(self, path: str) -> str:
         try:
@@ -63,7 +63,7 @@ class Istiod(roles.ControlPlane, Component):
             return ""
 
     def prepare(self) -> Command:
-        program = find_program(self.name, self.site.paths)
+        program = find_program(self.name, self.context.paths)
         if program is None:
             raise istiod.missing()
         writable_folder(self._folder)
@@ -73,9 +73,9 @@ class Istiod(roles.ControlPlane, Component):
             ISTIO / "mesh.yaml",
             self._home / "mesh.yaml",
             {
-                "TRACING": str(self.site.has_jaeger).lower(),
+                "TRACING": str(self.context.has_jaeger).lower(),
                 "DISCOVERY": f"127.0.0.1:{self.discovery_port}",
-                "ACCESS_LOG": self.site.paths.log("envoy-access"),
+                "ACCESS_LOG": self.context.paths.log("envoy-access"),
             },
         )
         options = istiod.options(
@@ -83,6 +83,6 @@ class Istiod(roles.ControlPlane, Component):
             mesh=str(mesh),
             discovery=f"127.0.0.1:{self.discovery_port}",
             http=f"127.0.0.1:{self.port}",
-            monitoring=f"127.0.0.1:{self.site.ports[MONITORING]}",
+            monitoring=f"127.0.0.1:{self.context.ports[MONITORING]}",
         )
-        return Command([str(program.path), *options], cwd=self.site.paths.state, env=istiod.ENVIRONMENT)
+        return Command([str(program.path), *options], cwd=self.context.paths.state, env=istiod.ENVIRONMENT)

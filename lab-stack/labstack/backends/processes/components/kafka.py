@@ -8,12 +8,12 @@ import subprocess
 from pathlib import Path
 from types import MappingProxyType
 
-from labstack.backends import components as roles
+from labstack.backends import components as interfaces
 from labstack.backends.processes.java.jars import DIGEST, class_path
 from labstack.backends.processes.java.java import find_java
 from labstack.backends.processes.java.java_component import JavaComponent
 from labstack.backends.processes.process import Command
-from labstack.config.paths import CONFIG, LabPaths, beside
+from labstack.config.paths import CONFIG, LabPaths, temporary_path
 from labstack.config.templates import fill_into
 from labstack.errors import ComponentFailed
 from labstack.observability import jmx
@@ -55,27 +55,27 @@ def java_command(
     )
 
 
-class Kafka(roles.Broker, JavaComponent):
+class Kafka(interfaces.Broker, JavaComponent):
     """The broker."""
 
     ports = MappingProxyType({"kafka": 9092, "kafka-controller": 9093, jmx.port_name("kafka"): 9404})
 
     def prepare(self) -> Command:
-        data = self.site.paths.data(self.name)
+        data = self.context.paths.data(self.name)
         properties = fill_into(
             CONFIG / "kafka" / "server.properties",
-            self.site.paths.config(self.name) / "server.properties",
+            self.context.paths.config(self.name) / "server.properties",
             {
                 "LISTENERS": f"PLAINTEXT://{self.address}",
                 "ADVERTISED": f"PLAINTEXT://{self.address}",
-                "CONTROLLER_PORT": self.site.ports["kafka-controller"],
+                "CONTROLLER_PORT": self.context.ports["kafka-controller"],
                 "DATA": data,
             },
         )
         if not (data / "meta.properties").exists():
             self._format(data, properties)
         return java_command(
-            self.site.paths,
+            self.context.paths,
             self.name,
             "kafka.Kafka",
             str(properties),
@@ -85,7 +85,7 @@ class Kafka(roles.Broker, JavaComponent):
 
     def _format(self, data: Path, properties: Path) -> None:
         """Format the log folder. Reuse the files that Kafka's tool wrote the first time, which saves a Java startup."""
-        template = self.site.paths.cache / "kafka" / f"storage-{DIGEST}"
+        template = self.context.paths.cache / "kafka" / f"storage-{DIGEST}"
         remove_tree(data)
         if all((template / name).exists() for name in STORAGE_FILES):
             data.mkdir(parents=True)
@@ -93,7 +93,7 @@ class Kafka(roles.Broker, JavaComponent):
                 shutil.copy(template / name, data / name)
             return
         command = java_command(
-            self.site.paths,
+            self.context.paths,
             self.name,
             "kafka.tools.StorageTool",
             *("format", "--cluster-id", CLUSTER_ID, "--config", str(properties)),
@@ -108,6 +108,6 @@ class Kafka(roles.Broker, JavaComponent):
         template.mkdir(parents=True, exist_ok=True)
         for name in STORAGE_FILES:
             if (data / name).exists():
-                growing = beside(template / name)
-                shutil.copy(data / name, growing)
-                growing.replace(template / name)  # another lab may be reading it
+                partial = temporary_path(template / name)
+                shutil.copy(data / name, partial)
+                partial.replace(template / name)  # another lab may be reading it

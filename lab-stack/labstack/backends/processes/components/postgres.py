@@ -11,15 +11,15 @@ from pathlib import Path
 
 import psycopg
 
-from labstack.backends import components as roles
+from labstack.backends import components as interfaces
 from labstack.backends.processes import identity
-from labstack.backends.processes.component import Component, Site
+from labstack.backends.processes.component import Component, Context
 from labstack.backends.processes.process import Command
 from labstack.clients.databases import USER, database_url, password
 from labstack.config.paths import CONFIG, LabPaths, write_atomically
 from labstack.config.services import ServiceEntry
 from labstack.config.templates import fill_into
-from labstack.errors import ComponentFailed, ProgramMissing, StorageTrouble
+from labstack.errors import ComponentFailed, ProgramMissing, StorageError
 from labstack.state import remove_tree
 
 
@@ -55,50 +55,50 @@ def make_template(paths: LabPaths) -> Path:
     if template.exists():
         return template
     password(paths)
-    growing = template.with_name(template.name + ".partial")
-    remove_tree(growing)
-    growing.mkdir(parents=True)
-    who = identity.for_postgres(programs() / "initdb", growing)
-    password_file = growing.with_suffix(".password")
+    partial = template.with_name(template.name + ".partial")
+    remove_tree(partial)
+    partial.mkdir(parents=True)
+    account = identity.for_postgres(programs() / "initdb", partial)
+    password_file = partial.with_suffix(".password")
     write_atomically(password_file, password(paths))
-    who.own(growing)
-    if who.user is not None:
-        who.own(password_file)
+    account.own(partial)
+    if account.user is not None:
+        account.own(password_file)
     try:
         made = subprocess.run(
             [
-                *who.prefix,
+                *account.prefix,
                 str(programs() / "initdb"),
-                *("-D", str(growing), "-U", USER, "-A", "scram-sha-256", "--pwfile", str(password_file)),
+                *("-D", str(partial), "-U", USER, "-A", "scram-sha-256", "--pwfile", str(password_file)),
                 *("-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"),
             ],
             capture_output=True,
             text=True,
             timeout=60,
             cwd="/",
-            user=who.user,
-            group=who.group,
-            extra_groups=[] if who.user is not None else None,
+            user=account.user,
+            group=account.group,
+            extra_groups=[] if account.user is not None else None,
         )
     finally:
         password_file.unlink(missing_ok=True)
     if made.returncode:
-        remove_tree(growing)
+        remove_tree(partial)
         raise ComponentFailed(
             "PostgreSQL's initdb failed.",
             log=made.stdout[-800:] + made.stderr[-800:],
             next_step="run `lab doctor`",
         )
-    growing.rename(template)
+    partial.rename(template)
     return template
 
 
-class Postgres(roles.Database, Component):
+class Postgres(interfaces.Database, Component):
     """The database server of one service.
 
     Parameters
     ----------
-    site : Site
+    context : Site
         Folders, ports and settings of the lab.
     service : ServiceEntry
         The service that owns the database.
@@ -106,15 +106,15 @@ class Postgres(roles.Database, Component):
 
     timeout = 40
 
-    def __init__(self, site: Site, service: ServiceEntry) -> None:
-        super().__init__(site)
+    def __init__(self, context: Context, service: ServiceEntry) -> None:
+        super().__init__(context)
         self.service = service
         self.name = service.database
         self.ports = {self.name: service.database_port}
 
     @property
     def data(self) -> Path:
-        return self.site.paths.data(self.name)
+        return self.context.paths.data(self.name)
 
     @property
     def url(self) -> str:
@@ -122,12 +122,12 @@ class Postgres(roles.Database, Component):
         return self._url(self.service.name)
 
     def _url(self, database: str) -> str:
-        return database_url(password(self.site.paths), "127.0.0.1", self.port, database)
+        return database_url(password(self.context.paths), "127.0.0.1", self.port, database)
 
     def prepare(self) -> Command:
         if not self.data.exists():
             self._make_cluster()
-        who = identity.for_postgres(programs() / "postgres", self.data)
+        account = identity.for_postgres(programs() / "postgres", self.data)
         values: dict[str, object] = {
             "LISTEN": "127.0.0.1",
             "PORT": self.port,
@@ -135,31 +135,31 @@ class Postgres(roles.Database, Component):
             "CLIENTS": "127.0.0.1/32",
         }
         for name in ("postgresql.conf", "pg_hba.conf"):
-            who.own(fill_into(CONFIG / "postgres" / name, self.data / name, values))
+            account.own(fill_into(CONFIG / "postgres" / name, self.data / name, values))
         # PostgreSQL would honour a stale lock file if another process now has the recorded id. The lab knows that no
         # server runs.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         return Command(
-            [*who.prefix, str(programs() / "postgres"), "-D", str(self.data)],
+            [*account.prefix, str(programs() / "postgres"), "-D", str(self.data)],
             cwd=Path("/"),
-            user=who.user,
-            group=who.group,
+            user=account.user,
+            group=account.group,
             stop_signal=signal.SIGINT,
         )
 
     def _make_cluster(self) -> None:
-        growing = self.data.with_name(self.data.name + ".partial")
-        remove_tree(growing)
+        partial = self.data.with_name(self.data.name + ".partial")
+        remove_tree(partial)
         try:
-            shutil.copytree(make_template(self.site.paths), growing, symlinks=True)
+            shutil.copytree(make_template(self.context.paths), partial, symlinks=True)
         except (OSError, shutil.Error) as error:
-            remove_tree(growing)
-            raise StorageTrouble(
-                f"The data folder of {self.name} can't be created in {growing.parent}: {error}.",
+            remove_tree(partial)
+            raise StorageError(
+                f"The data folder of {self.name} can't be created in {partial.parent}: {error}.",
                 next_step="free 300 MB of disk space, then run `lab up` again",
             ) from error
-        identity.for_postgres(programs() / "postgres", growing).own(growing)
-        growing.rename(self.data)
+        identity.for_postgres(programs() / "postgres", partial).own(partial)
+        partial.rename(self.data)
 
     def is_ready(self) -> bool:
         """Report whether the server answers and the service's database exists. Create the database if it is missing."""

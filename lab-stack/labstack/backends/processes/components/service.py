@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from labstack.backends import components as roles
-from labstack.backends.processes.component import Component, Site
+from labstack.backends import components as interfaces
+from labstack.backends.processes.component import Component, Context
 from labstack.backends.processes.components.postgres import Postgres
 from labstack.backends.processes.process import Command
 from labstack.config.paths import DATASETS
@@ -13,12 +13,12 @@ from labstack.config.services import FIRST_VERSION, ServiceEntry, instance_name
 from labstack.config.settings import service_environment
 
 
-class Service(roles.ShopService, Component):
+class Service(interfaces.ShopService, Component):
     """One of the four services.
 
     Parameters
     ----------
-    site : Site
+    context : Site
         Folders, ports and settings of the lab.
     service : ServiceEntry
         The service to run.
@@ -28,8 +28,10 @@ class Service(roles.ShopService, Component):
         Version of the service.
     """
 
-    def __init__(self, site: Site, service: ServiceEntry, database: Postgres, version: str = FIRST_VERSION) -> None:
-        super().__init__(site)
+    def __init__(
+        self, context: Context, service: ServiceEntry, database: Postgres, version: str = FIRST_VERSION
+    ) -> None:
+        super().__init__(context)
         self.service = service
         self.database = database
         self.version = version
@@ -38,23 +40,24 @@ class Service(roles.ShopService, Component):
         self.ports = {self.name: service.versions.get(version, service.port)}
 
     @property
-    def place(self) -> tuple[str, int]:
+    def upstream_address(self) -> tuple[str, int]:
         """Host and port on this machine."""
         return "127.0.0.1", self.port
 
     def prepare(self) -> Command:
         return Command(
             [sys.executable, "-m", "labservices", self.service.name],
-            cwd=self.site.paths.state,
+            cwd=self.context.paths.state,
             env=service_environment(
                 database_url=self.database.url,
-                kafka=f"127.0.0.1:{self.site.ports['kafka']}",
+                kafka=f"127.0.0.1:{self.context.ports['kafka']}",
                 port=self.port,
                 datasets=DATASETS,
                 version=self.version,
-                switches=self.site.switches.get(self.service.name, {}),
-                **self.site.spans_go_to(
-                    f"http://127.0.0.1:{self.site.ports.get(roles.JAEGER_OTLP)}", str(self.site.paths.spans(self.name))
+                switches=self.context.switches.get(self.service.name, {}),
+                **self.context.span_settings(
+                    f"http://127.0.0.1:{self.context.ports.get(interfaces.JAEGER_OTLP)}",
+                    str(self.context.paths.spans(self.name)),
                 ),
             ),
             by_fork=True,

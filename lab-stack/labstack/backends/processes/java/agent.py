@@ -16,10 +16,10 @@ from pathlib import Path
 
 import psutil
 
-from labstack.backends.processes.process import lives
+from labstack.backends.processes.process import is_alive
 from labstack.waiting import wait_until
 
-PATIENCE = 20.0
+ATTACH_TIMEOUT = 20.0
 """Seconds to wait for Java's answer. On a busy laptop, Connect took over 5 s, because it compiles as it starts."""
 PROTOCOL = "1"
 
@@ -50,12 +50,12 @@ def load_agent(pid: int, jar: Path, arguments: str) -> None:
     The JDK's own tool (``jcmd PID JVMTI.agent_load``) starts another Java process, and a JRE has no ``jcmd``. Sources
     of the protocol: HotSpot's ``attachListener_posix.cpp`` and the JDK's ``VirtualMachineImpl``.
     """
-    words = (PROTOCOL, "load", "instrument", "false", f"{jar}={arguments}")
+    fields = (PROTOCOL, "load", "instrument", "false", f"{jar}={arguments}")
     try:
         with socket.socket(socket.AF_UNIX) as channel:
-            channel.settimeout(PATIENCE)
-            channel.connect(str(_listening(pid)))
-            channel.sendall(b"".join(word.encode() + b"\0" for word in words))
+            channel.settimeout(ATTACH_TIMEOUT)
+            channel.connect(str(_open_attach_socket(pid)))
+            channel.sendall(b"".join(field.encode() + b"\0" for field in fields))
             answer = b"".join(iter(lambda: channel.recv(4096), b"")).decode(errors="replace")
     except OSError as error:
         raise NotLoaded(f"the Java agent can't be loaded into process {pid}: {error}") from error
@@ -63,34 +63,34 @@ def load_agent(pid: int, jar: Path, arguments: str) -> None:
         raise NotLoaded(f"process {pid} rejected the Java agent: {answer.strip()!r}")
 
 
-def remove_door(pid: int) -> None:
+def remove_attach_socket(pid: int) -> None:
     """Remove the socket that a killed Java process leaves behind.
 
     The socket would block a Java process of another user that gets the same process id and can't remove the file.
     """
     with contextlib.suppress(psutil.NoSuchProcess):
-        if lives(psutil.Process(pid)):
+        if is_alive(psutil.Process(pid)):
             return
     with contextlib.suppress(OSError):
-        _door(pid).unlink()
+        _attach_socket(pid).unlink()
 
 
-def _door(pid: int) -> Path:
+def _attach_socket(pid: int) -> Path:
     """Return the path of the socket on which a Java process accepts commands."""
     # HotSpot's temporary folder: on Linux always `/tmp`, regardless of TMPDIR.
     return Path("/tmp" if sys.platform == "linux" else tempfile.gettempdir()) / f".java_pid{pid}"
 
 
-def _listening(pid: int) -> Path:
+def _open_attach_socket(pid: int) -> Path:
     """Make a Java process listen for commands, and return the path of its socket."""
-    door = _door(pid)
-    if not door.exists():
-        bell = door.with_name(f".attach_pid{pid}")
-        bell.touch(mode=0o600)
+    attach_socket = _attach_socket(pid)
+    if not attach_socket.exists():
+        trigger_file = attach_socket.with_name(f".attach_pid{pid}")
+        trigger_file.touch(mode=0o600)
         try:
             os.kill(pid, signal.SIGQUIT)
-            wait_until(door.exists, PATIENCE, interval=0.01)
+            wait_until(attach_socket.exists, ATTACH_TIMEOUT, interval=0.01)
         finally:
             with contextlib.suppress(FileNotFoundError):
-                bell.unlink()
-    return door
+                trigger_file.unlink()
+    return attach_socket

@@ -42,7 +42,7 @@ def agent(cache: Path) -> Path:
     """
     jar = jar_folder(cache) / _file_name(AGENT)
     if not has_sha256(jar, JARS[AGENT]):
-        _trust_what_the_system_trusts()
+        _use_system_certificates()
         writable_folder(jar.parent)
         _fetch_one(AGENT, jar.parent, cache / "downloads")
     return jar
@@ -52,18 +52,18 @@ def damaged(cache: Path) -> list[str]:
     """Return the names of files that are missing or whose SHA-256 differs from the pinned one."""
     folder = jar_folder(cache)
     with ThreadPoolExecutor(4) as pool:
-        verdicts = pool.map(lambda c: has_sha256(folder / _file_name(c), JARS[c]), JARS)
-        return [_file_name(c) for c, good in zip(JARS, verdicts, strict=True) if not good]
+        intact = pool.map(lambda c: has_sha256(folder / _file_name(c), JARS[c]), JARS)
+        return [_file_name(c) for c, is_intact in zip(JARS, intact, strict=True) if not is_intact]
 
 
-def fetch(cache: Path, tell: Callable[[int, int], None] = lambda done, total: None) -> Path:
+def fetch(cache: Path, report: Callable[[int, int], None] = lambda done, total: None) -> Path:
     """Download the missing and damaged jars, and return the folder of the complete set.
 
     Parameters
     ----------
     cache : Path
         The lab's cache folder.
-    tell : callable
+    report : callable
         Called with the number of jars that are present and the total: at the start, and after each download.
 
     Raises
@@ -75,19 +75,19 @@ def fetch(cache: Path, tell: Callable[[int, int], None] = lambda done, total: No
     missing = damaged(cache)
     if not missing:
         return folder
-    _trust_what_the_system_trusts()
+    _use_system_certificates()
     writable_folder(folder)
-    todo = [c for c in JARS if _file_name(c) in missing]
-    done = len(JARS) - len(todo)
-    tell(done, len(JARS))
+    coordinates = [c for c in JARS if _file_name(c) in missing]
+    done = len(JARS) - len(coordinates)
+    report(done, len(JARS))
     downloads = cache / "downloads"
     with ThreadPoolExecutor(THREADS) as pool:
-        futures = [pool.submit(_fetch_one, coordinate, folder, downloads) for coordinate in todo]
+        futures = [pool.submit(_fetch_one, coordinate, folder, downloads) for coordinate in coordinates]
         try:
             for future in as_completed(futures):
                 future.result()
                 done += 1
-                tell(done, len(JARS))
+                report(done, len(JARS))
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -95,7 +95,7 @@ def fetch(cache: Path, tell: Callable[[int, int], None] = lambda done, total: No
     return folder
 
 
-def _trust_what_the_system_trusts() -> None:
+def _use_system_certificates() -> None:
     """Trust the certificates that this machine trusts: company networks often use their own."""
     import truststore
 
@@ -111,15 +111,15 @@ def _fetch_one(coordinate: str, folder: Path, downloads: Path) -> None:
     for _ in range(3):
         context = MavenContext(resolver=PythonResolver(), repo_cache=downloads)
         try:
-            got = context.project(group, artifact).at_version(version).artifact().resolve()
+            path = context.project(group, artifact).at_version(version).artifact().resolve()
         except Exception as error:
             last_error = error
             continue
-        if got is not None and has_sha256(Path(got), JARS[coordinate]):
-            os.replace(got, target)
+        if path is not None and has_sha256(Path(path), JARS[coordinate]):
+            os.replace(path, target)
             return
-        if got is not None:
-            Path(got).unlink(missing_ok=True)
+        if path is not None:
+            Path(path).unlink(missing_ok=True)
         last_error = ValueError("its SHA-256 is not the one in lab-stack/versions.toml")
     raise DownloadFailed(
         f"{coordinate} could not be downloaded from Maven Central: {_first_line(last_error)}.",

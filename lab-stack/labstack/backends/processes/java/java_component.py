@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from labstack.backends.processes.component import Component, Site
+from labstack.backends.processes.component import Component, Context
 from labstack.backends.processes.java import jars
-from labstack.backends.processes.java.agent import NotLoaded, load_agent, remove_door
+from labstack.backends.processes.java.agent import NotLoaded, load_agent, remove_attach_socket
 from labstack.observability import jmx
 from labstack.ports import free as ports
 
@@ -14,7 +14,7 @@ class JavaComponent(Component):
 
     Parameters
     ----------
-    site : Site
+    context : Site
         Folders, ports and settings of the lab.
     java_extra : tuple of str
         More flags for Java, such as those of a training run.
@@ -22,28 +22,28 @@ class JavaComponent(Component):
         Whether Java loads its class-data archive, if there is one.
     """
 
-    def __init__(self, site: Site, java_extra: tuple[str, ...] = (), archived: bool = True) -> None:
-        super().__init__(site)
+    def __init__(self, context: Context, java_extra: tuple[str, ...] = (), archived: bool = True) -> None:
+        super().__init__(context)
         self._java_extra = java_extra
         self._archived = archived
 
-    def began(self, pid: int) -> None:
+    def on_ready(self, pid: int) -> None:
         """Expose MBeans to Prometheus, if the lab has one.
 
         If the agent can't be loaded, the component still works, and the alert TargetDown reports the missing metrics.
         """
         self.remark = ""
-        port = self.site.ports.get(jmx.port_name(self.name))
-        if not self.site.has_prometheus or port is None or not ports.is_free(port):
+        port = self.context.ports.get(jmx.port_name(self.name))
+        if not self.context.has_prometheus or port is None or not ports.is_free(port):
             return
         try:
             load_agent(
                 pid,
-                jars.agent(self.site.paths.cache),
+                jars.agent(self.context.paths.cache),
                 jmx.arguments(f"127.0.0.1:{port}", str(jmx.configuration(self.name))),
             )
         except NotLoaded as error:
             self.remark = f"{self.name} shows no metrics: {error}."
 
-    def ended(self, pid: int) -> None:
-        remove_door(pid)
+    def on_exit(self, pid: int) -> None:
+        remove_attach_socket(pid)

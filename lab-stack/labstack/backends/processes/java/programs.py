@@ -25,7 +25,7 @@ def _programs_locked(paths: LabPaths, progress: Progress) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        progress.say("another lab is preparing the programs; waiting for it")
+        progress.report("another lab is preparing the programs; waiting for it")
         try:
             lock.acquire(timeout=LOCK_WAIT)
         except Timeout:

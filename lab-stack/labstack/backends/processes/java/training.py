@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psycopg
 
-from labstack.backends.processes.component import Component, Site
+from labstack.backends.processes.component import Component, Context
 from labstack.backends.processes.components.connect import Connect
 from labstack.backends.processes.components.kafka import Kafka, archive
 from labstack.backends.processes.components.postgres import Postgres
@@ -32,7 +32,7 @@ from labstack.progress import Progress
 from labstack.state import ProcessId, remove_tree
 from labstack.waiting import wait_until
 
-TRAINEE = ServiceEntry("training", 0, 0, ())
+TRAINING_SERVICE = ServiceEntry("training", 0, 0, ())
 RETRY_AFTER = 24 * 3600
 
 SCHEMA = """
@@ -57,8 +57,8 @@ def make_archives(paths: LabPaths, lab_id: str, progress: Progress) -> bool:
         return False
     with progress.stage("class-data archives for Java (once, half a minute)") as stage:
         targets["kafka"].parent.mkdir(parents=True, exist_ok=True)
-        for left_behind in paths.cache.glob("training-*"):
-            remove_tree(left_behind)
+        for leftover in paths.cache.glob("training-*"):
+            remove_tree(leftover)
         try:
             with tempfile.TemporaryDirectory(prefix="training-", dir=paths.cache) as folder:
                 _train(LabPaths(Path(folder), paths.cache), lab_id, targets)
@@ -75,22 +75,22 @@ def _train(paths: LabPaths, lab_id: str, targets: dict[str, Path]) -> None:
     Java writes the archives when it exits.
     """
     java = find_java()
-    growing = {name: target.with_suffix(".partial") for name, target in targets.items()}
-    taken: set[int] = set()
+    partials = {name: target.with_suffix(".partial") for name, target in targets.items()}
+    chosen: set[int] = set()
     for _ in range(4):
-        taken.add(ports.choose(0, {0, *taken}))
-    numbers = dict(zip(("training-db", "kafka", "kafka-controller", "connect"), taken, strict=True))
-    site = Site(paths, numbers)
-    database = Postgres(site, TRAINEE)
-    kafka = Kafka(site, tuple(java.record_archive(growing["kafka"])), archived=False)
-    connect = Connect(site, tuple(java.record_archive(growing["connect"])), archived=False)
-    parts: tuple[Component, ...] = (database, kafka, connect)
+        chosen.add(ports.choose(0, {0, *chosen}))
+    numbers = dict(zip(("training-db", "kafka", "kafka-controller", "connect"), chosen, strict=True))
+    context = Context(paths, numbers)
+    database = Postgres(context, TRAINING_SERVICE)
+    kafka = Kafka(context, tuple(java.record_archive(partials["kafka"])), archived=False)
+    connect = Connect(context, tuple(java.record_archive(partials["connect"])), archived=False)
+    components: tuple[Component, ...] = (database, kafka, connect)
     running: list[tuple[Command, ProcessId]] = []
     try:
-        for part in parts:
-            command = part.prepare()
-            running.append((command, spawn(command, part.log, f"{lab_id}/training-{part.name}")))
-        _pass_an_event(database, kafka, connect)
+        for component in components:
+            command = component.prepare()
+            running.append((command, spawn(command, component.log, f"{lab_id}/training-{component.name}")))
+        _relay_event(database, kafka, connect)
     except BaseException:
         for command, identity in running:
             end(identity, command.stop_signal, grace=0)
@@ -99,20 +99,20 @@ def _train(paths: LabPaths, lab_id: str, targets: dict[str, Path]) -> None:
     for command, identity in reversed(running):
         end(identity, command.stop_signal, grace=60)
     for name, target in targets.items():
-        if not growing[name].exists():
+        if not partials[name].exists():
             raise LabError(f"Java wrote no archive for {name}.")
-        growing[name].rename(target)
+        partials[name].rename(target)
 
 
-def _pass_an_event(database: Postgres, kafka: Kafka, connect: Connect) -> None:
-    for part in (database, kafka):
-        if not wait_until(part.is_ready, 60):
-            raise LabError(f"{part.name} did not become ready in the training run.")
+def _relay_event(database: Postgres, kafka: Kafka, connect: Connect) -> None:
+    for component in (database, kafka):
+        if not wait_until(component.is_ready, 60):
+            raise LabError(f"{component.name} did not become ready in the training run.")
     with psycopg.connect(database.url, autocommit=True, connect_timeout=10) as connection:
         connection.execute(SCHEMA)
         connection.execute("SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')")
     topic = "training.events"
-    broker.make_topics(kafka.address, TopicPlan(1, (topic,)))
+    broker.create_topics(kafka.address, TopicPlan(1, (topic,)))
     if not wait_until(connect.is_ready, 90, interval=0.1):
         raise LabError("connect did not become ready in the training run.")
     Relay(connect.url).register("training", database.url)

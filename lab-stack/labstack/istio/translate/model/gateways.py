@@ -8,7 +8,7 @@ from typing import Any
 
 from labstack.istio.translate.model.configs import Config
 from labstack.istio.translate.model.services import TOPOLOGY, Services
-from labstack.istio.translate.upstream.endpoints import Place
+from labstack.istio.translate.upstream.endpoints import LocalityName
 
 # The lab's gateway, as it identifies itself to a control plane.
 NAMESPACE = "default"
@@ -33,7 +33,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Opening:
+class ListenerKey:
     """The key of a filter chain: port and bind address determine the listener, and the protocol the filters."""
 
     port: int
@@ -58,7 +58,7 @@ class Merged:
         The servers, by the name of their route configuration.
     """
 
-    openings: list[Opening] = field(default_factory=list)
+    openings: list[ListenerKey] = field(default_factory=list)
     servers: dict[str, list[Server]] = field(default_factory=dict)
 
 
@@ -75,7 +75,7 @@ def merge(configs: Iterable[Config], services: Services) -> Merged:
     opens a separate listener. Further servers are compared with the one that was opened last.
     """
     result = Merged()
-    current: dict[int, Opening] = {}
+    current: dict[int, ListenerKey] = {}
     labels = labels_of_gateway(services)
     for config in configs:
         if not selected(config, labels):
@@ -84,7 +84,7 @@ def merge(configs: Iterable[Config], services: Services) -> Merged:
             if "port" not in raw:
                 continue
             server = server_of(config, raw)
-            opening = Opening(_listening_port(server.port, services), server.protocol, server.bind)
+            opening = ListenerKey(_listening_port(server.port, services), server.protocol, server.bind)
             before = current.get(opening.port)
             if before is not None and (before.bind == opening.bind or opening in result.openings):
                 result.servers[opening.route_name].append(server)
@@ -129,7 +129,7 @@ def labels_of_gateway(services: Services) -> Mapping[str, str]:
     return own[0].labels if own else LABELS
 
 
-def place_of_gateway(services: Services) -> Place:
+def locality_of_gateway(services: Services) -> LocalityName:
     """Return the gateway's region, zone and subzone. They are empty unless a service provides the gateway's labels."""
     labels = labels_of_gateway(services)
     region, zone, sub_zone = (labels.get(name, "") for name in TOPOLOGY)

@@ -125,9 +125,9 @@ class Services:
 
     def found_from(self, host: str, namespace: str, gateway_namespace: str) -> Service | None:
         """Return the service of a route in `namespace`: that namespace's own if the gateway sees it, otherwise any."""
-        beside = self.by_host_and_namespace.get((host, namespace))
-        if beside is not None and beside.visible_to(gateway_namespace):
-            return beside
+        same_namespace = self.by_host_and_namespace.get((host, namespace))
+        if same_namespace is not None and same_namespace.visible_to(gateway_namespace):
+            return same_namespace
         return self.seen.get(host)
 
 
@@ -144,15 +144,15 @@ def read_services(entries: Iterable[Config], gateway_namespace: str) -> Services
         if service.visible_to(gateway_namespace):
             known = result.seen.get(service.host)
             result.seen[service.host] = service if known is None else _merged(known, service)
-    taken: set[tuple[str, str, int]] = set()
+    used_ports: set[tuple[str, str, int]] = set()
     for entry in entries:
         for service in _services(entry):
             for endpoint in _endpoints(entry.spec, service):
                 key = (service.host, service.namespace, endpoint.service_port.number)
                 # A logical DNS cluster has one endpoint: the first.
-                if service.resolution == "DNS_ROUND_ROBIN" and key in taken:
+                if service.resolution == "DNS_ROUND_ROBIN" and key in used_ports:
                     continue
-                taken.add(key)
+                used_ports.add(key)
                 result.endpoints[service.host, service.namespace].append(endpoint)
     return result
 
@@ -196,13 +196,13 @@ def _is_network(address: str) -> bool:
 
 def _merged(first: Service, second: Service) -> Service:
     """Return the older of two services of one host. If they are otherwise equal, it gets the ports of both."""
-    alike = (
+    is_mergeable = (
         first.namespace == second.namespace
         and first.resolution == second.resolution
         and first.config.labels == second.config.labels
         and first.config.export_to() == second.config.export_to()
     )
-    if first.ports == second.ports or not alike:
+    if first.ports == second.ports or not is_mergeable:
         return first
     numbers = {port.number for port in first.ports}
     return replace(first, ports=first.ports + tuple(port for port in second.ports if port.number not in numbers))
@@ -213,8 +213,8 @@ def _endpoints(spec: Mapping[str, Any], service: Service) -> list[Endpoint]:
     if not written and service.resolution.startswith("DNS"):
         return [Endpoint(service.host, port.target or port.number, port, "", 1, {}) for port in service.ports]
     # Draining endpoints get no new requests.
-    alive = [each for each in written if not each.get("labels", {}).get(DRAINING)]
-    return [_endpoint(each, port) for port in service.ports for each in alive]
+    active = [each for each in written if not each.get("labels", {}).get(DRAINING)]
+    return [_endpoint(each, port) for port in service.ports for each in active]
 
 
 def _endpoint(written: Mapping[str, Any], port: Port) -> Endpoint:
@@ -233,5 +233,5 @@ def _locality_label(labels: Mapping[str, str]) -> str:
 
 
 def _augmented(labels: Mapping[str, str], locality: str) -> dict[str, str]:
-    places = dict(zip(TOPOLOGY, locality.split("/"), strict=False))
-    return {**labels, **{k: v for k, v in places.items() if v}, "topology.istio.io/cluster": CLUSTER_ID}
+    topology = dict(zip(TOPOLOGY, locality.split("/"), strict=False))
+    return {**labels, **{k: v for k, v in topology.items() if v}, "topology.istio.io/cluster": CLUSTER_ID}

@@ -72,7 +72,7 @@ class Flag:
 
 
 @dataclass(frozen=True)
-class Whole:
+class Integer:
     """An integer within the bounds of its protobuf type."""
 
     low: int
@@ -90,13 +90,13 @@ class Whole:
         return None
 
 
-INT32 = Whole(-(2**31), 2**31 - 1)
-UINT32 = Whole(0, 2**32 - 1)
-UINT64 = Whole(0, 2**64 - 1)
+INT32 = Integer(-(2**31), 2**31 - 1)
+UINT32 = Integer(0, 2**32 - 1)
+UINT64 = Integer(0, 2**64 - 1)
 
 
 @dataclass(frozen=True)
-class Real:
+class Float:
     """A number."""
 
     def read(self, value: Any, path: Path, reader: Reader) -> float | None:
@@ -112,7 +112,7 @@ class Real:
 
 
 @dataclass(frozen=True)
-class Span:
+class Duration:
     """A duration, such as ``1.5s``."""
 
     def read(self, value: Any, path: Path, reader: Reader) -> protobuf.Duration | None:
@@ -141,17 +141,17 @@ class Bytes:
 class Choice:
     """One of several names. As in protobuf, their numbers, counted from 0, are also accepted.
 
-    `refused` are names that Istio has and the translator doesn't support.
+    `unsupported` are names that Istio has and the translator doesn't support.
     """
 
     names: tuple[str, ...]
-    refused: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()
 
     def read(self, value: Any, path: Path, reader: Reader) -> str | None:
         name = value
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(self.names):
             name = self.names[value]
-        if name in self.refused:
+        if name in self.unsupported:
             reader.unsupported.append(reader.document.problem(path, f"the translator does not support `{name}`"))
             return None
         if name in self.names:
@@ -164,14 +164,14 @@ class Choice:
 class Protocols:
     """The name of a protocol, case-insensitive.
 
-    `done` and `refused` are Istio's protocols in lower case that the translator supports or doesn't support.
+    `done` and `unsupported` are Istio's protocols in lower case that the translator supports or doesn't support.
     """
 
     done: frozenset[str]
-    refused: frozenset[str]
+    unsupported: frozenset[str]
 
     def read(self, value: Any, path: Path, reader: Reader) -> str | None:
-        if isinstance(value, str) and value.lower() in self.refused:
+        if isinstance(value, str) and value.lower() in self.unsupported:
             reader.unsupported.append(reader.document.problem(path, f"the translator does not support `{value}` here"))
         elif isinstance(value, str) and value.lower() in self.done:
             return value
@@ -181,7 +181,7 @@ class Protocols:
 
 
 @dataclass(frozen=True)
-class Many:
+class ListOf:
     """A list."""
 
     item: Shape
@@ -194,20 +194,20 @@ class Many:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A mapping from names to values. The translator doesn't support names that start with `refused`."""
+class MapOf:
+    """A mapping from names to values. The translator doesn't support names that start with `unsupported`."""
 
     item: Shape
-    refused: str | None = None
+    unsupported: str | None = None
 
     def read(self, value: Any, path: Path, reader: Reader) -> dict[str, Any] | None:
         if not isinstance(value, dict):
             reader.refuse(path, "a mapping", value)
             return None
         for key in value:
-            if self.refused is not None and key.lower().startswith(self.refused):
+            if self.unsupported is not None and key.lower().startswith(self.unsupported):
                 reader.unsupported.append(
-                    reader.document.problem((*path, key), f"the translator does not support `{self.refused}`")
+                    reader.document.problem((*path, key), f"the translator does not support `{self.unsupported}`")
                 )
         # A name without a value gets the empty value of its type.
         empty: Any = {} if isinstance(self.item, Message) else "" if isinstance(self.item, Text) else 0
@@ -216,11 +216,11 @@ class Table:
         }
 
 
-LABELS_SHAPE = Table(Text())
+LABELS_SHAPE = MapOf(Text())
 
 
 @dataclass(frozen=True)
-class Refused:
+class NotSupported:
     """A field that Istio has and the translator doesn't support."""
 
     instead: str = ""

@@ -8,23 +8,23 @@ from labstack.istio.translate.model.shapes import (
     UINT64,
     Bytes,
     Choice,
+    Duration,
     Flag,
-    Many,
+    Float,
+    ListOf,
+    MapOf,
     Message,
+    NotSupported,
     Protocols,
-    Real,
-    Refused,
     Shape,
-    Span,
-    Table,
     Text,
 )
 
-TEXT, FLAG, REAL, SPAN = Text(), Flag(), Real(), Span()
-TEXTS, LABELS = Many(TEXT), Table(TEXT)
+TEXT, FLAG, REAL, SPAN = Text(), Flag(), Float(), Duration()
+TEXTS, LABELS = ListOf(TEXT), MapOf(TEXT)
 PORT = Message({"number": UINT32})
-NO_TLS = Refused("use plain HTTP")
-NO_SELECTOR = Refused("the lab's services are not workloads of a cluster; remove it")
+NO_TLS = NotSupported("use plain HTTP")
+NO_SELECTOR = NotSupported("the lab's services are not workloads of a cluster; remove it")
 
 HTTP = frozenset({"http", "http2", "http_proxy", "grpc", "grpc-web"})
 OTHERS = frozenset({"https", "tls", "tcp", "udp", "mongo", "redis", "mysql"})
@@ -36,16 +36,16 @@ ANY_PROTOCOL = Protocols(HTTP | OTHERS | {""}, frozenset())
 SERVER = Message(
     {
         "port": Message(
-            {"number": UINT32, "name": TEXT, "protocol": HTTP_ONLY, "targetPort": Refused("Istio ignores it")}
+            {"number": UINT32, "name": TEXT, "protocol": HTTP_ONLY, "targetPort": NotSupported("Istio ignores it")}
         ),
         "bind": TEXT,
         "hosts": TEXTS,
         "name": TEXT,
         "tls": NO_TLS,
-        "defaultEndpoint": Refused(),
+        "defaultEndpoint": NotSupported(),
     }
 )
-GATEWAY = Message({"servers": Many(SERVER), "selector": LABELS})
+GATEWAY = Message({"servers": ListOf(SERVER), "selector": LABELS})
 
 # --- VirtualService ---
 
@@ -63,9 +63,9 @@ MATCH = Message(
         "scheme": STRING_MATCH,
         "method": STRING_MATCH,
         "authority": STRING_MATCH,
-        "headers": Table(STRING_MATCH, refused=CLAIMS),
-        "withoutHeaders": Table(STRING_MATCH, refused=CLAIMS),
-        "queryParams": Table(STRING_MATCH),
+        "headers": MapOf(STRING_MATCH, unsupported=CLAIMS),
+        "withoutHeaders": MapOf(STRING_MATCH, unsupported=CLAIMS),
+        "queryParams": MapOf(STRING_MATCH),
         "ignoreUriCase": FLAG,
         "port": UINT32,
         "gateways": TEXTS,
@@ -106,11 +106,16 @@ FAULT = Message(
                 "percent": INT32,
                 "percentage": PERCENT,
                 "fixedDelay": SPAN,
-                "exponentialDelay": Refused("use fixedDelay"),
+                "exponentialDelay": NotSupported("use fixedDelay"),
             },
         ),
         "abort": Message(
-            {"percentage": PERCENT, "httpStatus": INT32, "grpcStatus": TEXT, "http2Error": Refused("use httpStatus")},
+            {
+                "percentage": PERCENT,
+                "httpStatus": INT32,
+                "grpcStatus": TEXT,
+                "http2Error": NotSupported("use httpStatus"),
+            },
             one_of=(("httpStatus", "grpcStatus"),),
         ),
     }
@@ -118,7 +123,7 @@ FAULT = Message(
 CORS = Message(
     {
         "allowOrigin": TEXTS,
-        "allowOrigins": Many(STRING_MATCH),
+        "allowOrigins": ListOf(STRING_MATCH),
         "allowMethods": TEXTS,
         "allowHeaders": TEXTS,
         "exposeHeaders": TEXTS,
@@ -130,8 +135,8 @@ CORS = Message(
 HTTP_ROUTE = Message(
     {
         "name": TEXT,
-        "match": Many(MATCH),
-        "route": Many(Message({"destination": DESTINATION, "weight": INT32, "headers": HEADERS})),
+        "match": ListOf(MATCH),
+        "route": ListOf(Message({"destination": DESTINATION, "weight": INT32, "headers": HEADERS})),
         "redirect": REDIRECT,
         "directResponse": DIRECT_RESPONSE,
         "rewrite": REWRITE,
@@ -142,10 +147,10 @@ HTTP_ROUTE = Message(
         "mirrorPercent": UINT32,
         "mirror_percent": UINT32,
         "mirrorPercentage": PERCENT,
-        "mirrors": Many(Message({"destination": DESTINATION, "percentage": PERCENT})),
+        "mirrors": ListOf(Message({"destination": DESTINATION, "percentage": PERCENT})),
         "corsPolicy": CORS,
         "headers": HEADERS,
-        "delegate": Refused("write the routes into this VirtualService"),
+        "delegate": NotSupported("write the routes into this VirtualService"),
     },
     one_of=(("mirrorPercent", "mirror_percent"),),
 )
@@ -153,10 +158,10 @@ VIRTUAL_SERVICE = Message(
     {
         "hosts": TEXTS,
         "gateways": TEXTS,
-        "http": Many(HTTP_ROUTE),
+        "http": ListOf(HTTP_ROUTE),
         "exportTo": TEXTS,
-        "tcp": Refused("use http"),
-        "tls": Refused("use http"),
+        "tcp": NotSupported("use http"),
+        "tls": NotSupported("use http"),
     }
 )
 
@@ -191,7 +196,7 @@ CONSISTENT_HASH = Message(
     {
         "httpHeaderName": TEXT,
         "httpCookie": Message(
-            {"name": TEXT, "path": TEXT, "ttl": SPAN, "attributes": Many(Message({"name": TEXT, "value": TEXT}))}
+            {"name": TEXT, "path": TEXT, "ttl": SPAN, "attributes": ListOf(Message({"name": TEXT, "value": TEXT}))}
         ),
         "useSourceIp": FLAG,
         "httpQueryParameterName": TEXT,
@@ -201,7 +206,7 @@ CONSISTENT_HASH = Message(
     },
     one_of=(("httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"), ("ringHash", "maglev")),
 )
-NO_LOCALITY = Refused("only `enabled` is supported")
+NO_LOCALITY = NotSupported("only `enabled` is supported")
 LOAD_BALANCER = Message(
     {
         "simple": Choice(("UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST")),
@@ -236,9 +241,9 @@ POLICY: dict[str, Shape] = {
 TRAFFIC_POLICY = Message(
     {
         **POLICY,
-        "portLevelSettings": Many(Message({**POLICY, "port": PORT})),
-        "tunnel": Refused(),
-        "proxyProtocol": Refused(),
+        "portLevelSettings": ListOf(Message({**POLICY, "port": PORT})),
+        "tunnel": NotSupported(),
+        "proxyProtocol": NotSupported(),
         "retryBudget": Message({"percent": REAL, "minRetryConcurrency": UINT32}),
     }
 )
@@ -246,7 +251,7 @@ DESTINATION_RULE = Message(
     {
         "host": TEXT,
         "trafficPolicy": TRAFFIC_POLICY,
-        "subsets": Many(Message({"name": TEXT, "labels": LABELS, "trafficPolicy": TRAFFIC_POLICY})),
+        "subsets": ListOf(Message({"name": TEXT, "labels": LABELS, "trafficPolicy": TRAFFIC_POLICY})),
         "exportTo": TEXTS,
         "workloadSelector": NO_SELECTOR,
     }
@@ -258,24 +263,24 @@ SERVICE_ENTRY = Message(
     {
         "hosts": TEXTS,
         "addresses": TEXTS,
-        "ports": Many(Message({"number": UINT32, "name": TEXT, "protocol": ANY_PROTOCOL, "targetPort": UINT32})),
+        "ports": ListOf(Message({"number": UINT32, "name": TEXT, "protocol": ANY_PROTOCOL, "targetPort": UINT32})),
         "location": Choice(("MESH_EXTERNAL", "MESH_INTERNAL")),
-        "resolution": Choice(("NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"), refused=("DYNAMIC_DNS",)),
-        "endpoints": Many(
+        "resolution": Choice(("NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"), unsupported=("DYNAMIC_DNS",)),
+        "endpoints": ListOf(
             Message(
                 {
                     "address": TEXT,
-                    "ports": Table(UINT32),
+                    "ports": MapOf(UINT32),
                     "labels": LABELS,
                     "locality": TEXT,
                     "weight": UINT32,
-                    "network": Refused(),
-                    "serviceAccount": Refused(),
+                    "network": NotSupported(),
+                    "serviceAccount": NotSupported(),
                 }
             )
         ),
         "exportTo": TEXTS,
-        "subjectAltNames": Refused(),
+        "subjectAltNames": NotSupported(),
         "workloadSelector": NO_SELECTOR,
     }
 )

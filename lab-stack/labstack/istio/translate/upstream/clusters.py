@@ -11,7 +11,7 @@ from labstack.istio.translate.model.destination_rules import Rule
 from labstack.istio.translate.model.policies import policy_for
 from labstack.istio.translate.model.services import Endpoint, Port, Service
 from labstack.istio.translate.upstream.connection_pools import apply_connection_pool
-from labstack.istio.translate.upstream.endpoints import Place, localities
+from labstack.istio.translate.upstream.endpoints import LocalityName, localities
 from labstack.istio.translate.upstream.load_balancers import apply_load_balancer
 from labstack.istio.translate.upstream.outliers import apply_outlier_detection
 
@@ -25,7 +25,7 @@ TYPES = {"NONE": Cluster.EDS, "STATIC": Cluster.EDS, "DNS": Cluster.STRICT_DNS, 
 
 
 @dataclass(frozen=True)
-class Made:
+class NamedCluster:
     """A cluster with the objects from which it is generated."""
 
     cluster: cluster_v3.Cluster
@@ -46,7 +46,9 @@ def black_hole() -> cluster_v3.Cluster:
     return Cluster(name=name, alt_stat_name=name + ";", type=Cluster.STATIC, connect_timeout=CONNECT_TIMEOUT)
 
 
-def clusters_of(service: Service, endpoints: list[Endpoint], rule: Rule | None, here: Place) -> list[Made]:
+def clusters_of(
+    service: Service, endpoints: list[Endpoint], rule: Rule | None, here: LocalityName
+) -> list[NamedCluster]:
     """Return all clusters of a service under its DestinationRule. `here` is the gateway's locality."""
     result = []
     for port in service.ports:
@@ -56,14 +58,14 @@ def clusters_of(service: Service, endpoints: list[Endpoint], rule: Rule | None, 
         whole = _cluster(service, port, served, rule, None, TYPES[service.resolution], here)
         if whole is None:
             continue
-        result.append(Made(whole, service, port, rule, None))
+        result.append(NamedCluster(whole, service, port, rule, None))
         for subset in rule.subsets if rule else ():
             labels = subset.get("labels", {}).items()
             chosen = [each for each in served if labels <= each.labels.items()]
             # A subset has the service's discovery type, unless either of them uses PASSTHROUGH.
             kind = Cluster.ORIGINAL_DST if _passes_through(subset) else whole.type
             if (cluster := _cluster(service, port, chosen, rule, subset, kind, here)) is not None:
-                result.append(Made(cluster, service, port, rule, subset))
+                result.append(NamedCluster(cluster, service, port, rule, subset))
     return result
 
 
@@ -79,7 +81,7 @@ def _cluster(
     rule: Rule | None,
     subset: Mapping[str, Any] | None,
     kind: int,
-    here: Place,
+    here: LocalityName,
 ) -> cluster_v3.Cluster | None:
     """Return a cluster, or None if DNS has nothing to resolve."""
     subset_name = (subset or {}).get("name", "")

@@ -8,7 +8,7 @@ from labstack.istio.envoy_api import core_v3, endpoint_v3
 from labstack.istio.translate.model.services import UNIX, Endpoint
 
 Locality = endpoint_v3.LocalityLbEndpoints
-Place = tuple[str, str, str]  # region, zone and subzone
+LocalityName = tuple[str, str, str]  # region, zone and subzone
 
 
 def localities(endpoints: Iterable[Endpoint]) -> list[endpoint_v3.LocalityLbEndpoints]:
@@ -32,7 +32,7 @@ def load_assignment(name: str, endpoints: Iterable[Endpoint]) -> endpoint_v3.Clu
     return endpoint_v3.ClusterLoadAssignment(cluster_name=name, endpoints=localities(endpoints))
 
 
-def fail_over(assignment: endpoint_v3.ClusterLoadAssignment, here: Place) -> None:
+def fail_over(assignment: endpoint_v3.ClusterLoadAssignment, here: LocalityName) -> None:
     """Set priorities by distance from `here`, without gaps. Envoy uses priority 0 until it fails."""
     distances = [_distance(group.locality, here) for group in assignment.endpoints]
     ranks = {distance: rank for rank, distance in enumerate(sorted(set(distances)))}
@@ -40,7 +40,7 @@ def fail_over(assignment: endpoint_v3.ClusterLoadAssignment, here: Place) -> Non
         group.priority = ranks[distance]
 
 
-def _distance(locality: core_v3.Locality, here: Place) -> int:
+def _distance(locality: core_v3.Locality, here: LocalityName) -> int:
     there = (locality.region, locality.zone, locality.sub_zone)
     return next((3 - level for level in range(3) if there[level] != here[level]), 0)
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from labstack.istio.envoy_api import cluster_v3
-from labstack.istio.translate.upstream.endpoints import Place, fail_over
+from labstack.istio.translate.upstream.endpoints import LocalityName, fail_over
 
 Cluster = cluster_v3.Cluster
 
 RING_SIZE = 1024
 
 
-def apply_load_balancer(cluster: cluster_v3.Cluster, settings: Mapping[str, Any], here: Place) -> None:
+def apply_load_balancer(cluster: cluster_v3.Cluster, settings: Mapping[str, Any], here: LocalityName) -> None:
     """Set a cluster's load balancing. Istio's default is the endpoint with the fewest active requests.
 
     `here` is the gateway's locality.

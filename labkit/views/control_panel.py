@@ -23,13 +23,13 @@ from labstack.scenarios import Scenario
 if TYPE_CHECKING:
     from labkit.views.control_room import ControlRoom
 
-CHART_EVERY = 3.0
+CHART_INTERVAL = 3.0
 """Seconds between two drawings of the chart; one drawing takes a tenth of a second."""
 
-CHART_FOR = 900.0
+CHART_SECONDS = 900.0
 """Seconds after the last click during which the chart is drawn."""
 
-WORDS = {
+PHASES = {
     "idle": ("All is well.", GREEN),
     "breaking": ("Breaking it ...", VERMILION),
     "broken": ("It is broken, and that was seen.", VERMILION),
@@ -38,10 +38,10 @@ WORDS = {
 }
 
 
-LIST = "margin:0.2em 0 0.6em;line-height:1.35"
+LIST_STYLE = "margin:0.2em 0 0.6em;line-height:1.35"
 
 
-class Desk:
+class ControlPanel:
     """The widgets of a control room.
 
     Parameters
@@ -55,36 +55,38 @@ class Desk:
         self._closed = threading.Event()
         self.widget = self._build()
         self.refresh()
-        self._drawer = threading.Thread(target=self._keep_drawing, name="labkit-control-room", daemon=True)
-        self._drawer.start()
+        self._chart_thread = threading.Thread(target=self._draw_repeatedly, name="labkit-control-room", daemon=True)
+        self._chart_thread.start()
 
     def close(self) -> None:
         """Stop drawing, and disconnect the map from the feed."""
         self._closed.set()
         self._map.stop()
-        self._drawer.join(5)
+        self._chart_thread.join(5)
 
     def _build(self) -> widgets.Widget:
         self._map = self._room.look.map()
-        self.pick = {name: self._button_of(one) for name, one in self._room.scenarios.items()}
-        shelves = []
+        self.pick = {name: self._scenario_button(one) for name, one in self._room.scenarios.items()}
+        rows = []
         for chapter, ones in groupby(self._room.scenarios.values(), key=lambda one: one.chapter):
             title = widgets.HTML(f"<b>{html.escape(chapter.capitalize())}</b>")
-            shelves += [title, *(self.pick[one.name] for one in ones)]
-        shelf = widgets.VBox(shelves, layout={"width": "270px", "min_width": "270px", "max_height": "980px"})
-        shelf.layout.overflow = "auto"
+            rows += [title, *(self.pick[one.name] for one in ones)]
+        scenario_list = widgets.VBox(rows, layout={"width": "270px", "min_width": "270px", "max_height": "980px"})
+        scenario_list.layout.overflow = "auto"
         self._card = widgets.HTML()
-        self.run_button = self._big("▶ Break it", "danger", self._room.run)
-        self.heal_button = self._big("✚ Heal it", "success", self._room.heal)
-        self.reset_button = self._big("⟲ Reset", "", self._room.reset)
+        self.run_button = self._action_button("▶ Break it", "danger", self._room.run)
+        self.heal_button = self._action_button("✚ Heal it", "success", self._room.heal)
+        self.reset_button = self._action_button("⟲ Reset", "", self._room.reset)
         self._state = widgets.HTML()
         self.steps = widgets.HTML()
         self._chart = widgets.HTML()
         buttons = widgets.HBox([self.run_button, self.heal_button, self.reset_button])
-        desk = [self._card, buttons, self._state, self.steps, self._chart, self._map.widget()]
-        return widgets.HBox([shelf, widgets.VBox(desk, layout={"flex": "1 1 auto", "padding": "0 0 0 16px"})])
+        content = [self._card, buttons, self._state, self.steps, self._chart, self._map.widget()]
+        return widgets.HBox(
+            [scenario_list, widgets.VBox(content, layout={"flex": "1 1 auto", "padding": "0 0 0 16px"})]
+        )
 
-    def _button_of(self, one: Scenario) -> widgets.Button:
+    def _scenario_button(self, one: Scenario) -> widgets.Button:
         button = widgets.Button(
             description=f"{one.name.replace('-', ' ')} · {one.minutes} min",
             tooltip=one.title,
@@ -94,19 +96,19 @@ class Desk:
         button.on_click(lambda _: self._room.choose(one.name))
         return button
 
-    def _big(self, words: str, style: str, deed: Callable[[], object]) -> widgets.Button:
+    def _action_button(self, text: str, style: str, action: Callable[[], object]) -> widgets.Button:
         """Create a button that runs an action in the background, so that the page stays responsive."""
-        button = widgets.Button(description=words, button_style=style, layout={"width": "210px", "height": "52px"})
+        button = widgets.Button(description=text, button_style=style, layout={"width": "210px", "height": "52px"})
         button.style.font_weight = "bold"
         button.style.font_size = "17px"
 
         def work() -> None:
             try:
-                deed()
+                action()
             except (KitError, LabError):
                 self.refresh()  # the error is in the room's log
 
-        button.on_click(lambda _: threading.Thread(target=work, name="labkit-deed", daemon=True).start())
+        button.on_click(lambda _: threading.Thread(target=work, name="labkit-action", daemon=True).start())
         return button
 
     def refresh(self) -> None:
@@ -121,33 +123,33 @@ class Desk:
             button.style.font_weight = "bold" if name == room.chosen.name else "normal"
             button.button_style = "info" if name == room.chosen.name else ""
         self._card.value = card(room.chosen)
-        words, colour = WORDS[room.phase]
-        self._state.value = f'<div role="status" style="color:{colour};font-size:1.15em"><b>{words}</b></div>'
+        text, colour = PHASES[room.phase]
+        self._state.value = f'<div role="status" style="color:{colour};font-size:1.15em"><b>{text}</b></div>'
         steps = "\n".join(room.log[-9:])
         self.steps.value = f'<pre style="margin:0;white-space:pre-wrap;min-height:9em">{html.escape(steps)}</pre>'
 
-    def _keep_drawing(self) -> None:
+    def _draw_repeatedly(self) -> None:
         """Draw the chart repeatedly, while the room is in use and the map's page is open."""
-        while not self._closed.wait(CHART_EVERY):
-            if self._map.live and time.monotonic() - self._room.touched < CHART_FOR:
-                self._chart.value = self._drawn()
+        while not self._closed.wait(CHART_INTERVAL):
+            if self._map.live and time.monotonic() - self._room.last_action < CHART_SECONDS:
+                self._chart.value = self._chart_html()
 
-    def _drawn(self) -> str:
+    def _chart_html(self) -> str:
         """Draw the charts of the chosen scenario; return an empty text if it has none."""
-        asked = self._room.chosen.charts
-        if not asked:
+        expressions = self._room.chosen.charts
+        if not expressions:
             return ""
         from matplotlib.figure import Figure
 
         try:
-            drawn, now = read(self._room.look.prometheus, asked, 120)
-        except (KitError, LabError) as nothing:
-            return f"<i>{html.escape(str(nothing).splitlines()[0])}</i>"
+            series, now = read(self._room.look.prometheus, expressions, 120)
+        except (KitError, LabError) as error:
+            return f"<i>{html.escape(str(error).splitlines()[0])}</i>"
         figure = Figure(figsize=(8, 2.4), layout="constrained")
         axes = figure.subplots()
         in_both_themes(figure, axes)
         marks = [(what, when - now) for what, when in self._room.marks.items() if now - when < 120]
-        alt = plot(axes, drawn, marks, next(iter(asked)), "")
+        alt = plot(axes, series, marks, next(iter(expressions)), "")
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=96)
         picture = base64.b64encode(file.getvalue()).decode()
@@ -159,7 +161,7 @@ def card(one: Scenario) -> str:
 
     def listed(title: str, lines: tuple[str, ...]) -> str:
         items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-        return f'<div style="flex:1 1 280px"><b>{title}</b><ul style="{LIST}">{items}</ul></div>'
+        return f'<div style="flex:1 1 280px"><b>{title}</b><ul style="{LIST_STYLE}">{items}</ul></div>'
 
     return (
         f'<div style="line-height:1.35"><span style="font-size:1.5em">{html.escape(one.title)}</span> '

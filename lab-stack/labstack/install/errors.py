@@ -5,7 +5,7 @@ from __future__ import annotations
 from labstack.errors import DownloadFailed
 
 
-class Refused(DownloadFailed):
+class VerificationFailed(DownloadFailed):
     """The content failed verification. No other install source is tried, so that the problem is not overlooked."""
 
     def __init__(self, problem: str) -> None:

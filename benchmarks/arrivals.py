@@ -12,29 +12,29 @@ from confluent_kafka import Message
 from labstack.clients import broker
 from labstack.waiting import wait_until
 
-Take = Callable[[Message, float], None]
+OnArrival = Callable[[Message, float], None]
 
 
 @contextmanager
-def watching(kafka: str, topics: Iterable[str], take: Take) -> Iterator[None]:
-    """Pass each new record to `take`, with the time of its arrival in seconds since 1970.
+def record_arrivals(kafka: str, topics: Iterable[str], on_arrival: OnArrival) -> Iterator[None]:
+    """Pass each new record to `on_arrival`, with the time of its arrival in seconds since 1970.
 
-    `take` runs in a separate thread, and should return quickly.
+    `on_arrival` runs in a separate thread, and should return quickly.
     """
     start = broker.end_offsets(kafka, broker.partitions(kafka, topics))
-    done, reads = threading.Event(), threading.Event()
+    done, has_polled = threading.Event(), threading.Event()
 
     def run() -> None:
         with broker.reading(kafka, start) as consumer:
             while not done.is_set():
                 message = consumer.poll(0.05)
-                reads.set()
+                has_polled.set()
                 if message is not None and not message.error():
-                    take(message, time.time())
+                    on_arrival(message, time.time())
 
     thread = threading.Thread(target=run, name="watch", daemon=True)
     thread.start()
-    reads.wait(10)
+    has_polled.wait(10)
     try:
         yield
     finally:
@@ -48,16 +48,16 @@ def text_headers(message: Message) -> dict[str, str]:
     return {name: value.decode() for name, value in headers if value is not None}
 
 
-def wait_for_all(there: Callable[[], int], wanted: int, timeout: float) -> bool:
-    """Wait until `there()` reaches `wanted`; return False if it stays unchanged for `timeout` seconds."""
-    seen, since = there(), time.monotonic()
+def wait_for_all(count: Callable[[], int], wanted: int, timeout: float) -> bool:
+    """Wait until `count()` reaches `wanted`; return False if it stays unchanged for `timeout` seconds."""
+    seen, since = count(), time.monotonic()
 
-    def all_or_nothing_new() -> bool:
+    def is_complete_or_stalled() -> bool:
         nonlocal seen, since
-        now = there()
+        now = count()
         if now != seen:
             seen, since = now, time.monotonic()
         return now >= wanted or time.monotonic() - since > timeout
 
-    wait_until(all_or_nothing_new, 24 * 3600, interval=0.02)
-    return there() >= wanted
+    wait_until(is_complete_or_stalled, 24 * 3600, interval=0.02)
+    return count() >= wanted

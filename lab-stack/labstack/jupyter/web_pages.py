@@ -4,7 +4,7 @@ JupyterLab reads its launcher entries at startup, and the lab chooses its ports 
 that looks up the current address of the page, and redirects the browser to jupyter-server-proxy's path for that port.
 All its links are relative, so it works below any prefix. If there is no page, it shows the reason and the next step.
 
-    python -m labstack.jupyter.doors NAME PORT        the command that jupyter-server-proxy runs
+    python -m labstack.jupyter.web_pages NAME PORT        the command that jupyter-server-proxy runs
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ BARE = (
 
 
 @dataclass(frozen=True)
-class Door:
+class WebPage:
     """A launcher entry.
 
     Attributes
@@ -61,16 +61,16 @@ class Door:
     missing: str
 
 
-DOORS: Mapping[str, Door] = {
-    "prometheus": Door("Prometheus", "", "<code>lab install prometheus</code>, then <code>lab up</code>"),
-    "grafana": Door(
+WEB_PAGES: Mapping[str, WebPage] = {
+    "prometheus": WebPage("Prometheus", "", "<code>lab install prometheus</code>, then <code>lab up</code>"),
+    "grafana": WebPage(
         "Grafana",
         "",
         "<code>lab install grafana</code>, then <code>lab up</code>; or use <code>look.dashboard('saga')</code>",
     ),
-    "jaeger": Door("Jaeger", "search", "<code>lab install jaeger</code>, then <code>lab up</code>"),
-    "envoy": Door("Envoy's administration", "", "<code>lab start envoy</code>"),
-    "api-docs": Door("APIs of the services", "docs", "<code>lab up</code>"),
+    "jaeger": WebPage("Jaeger", "search", "<code>lab install jaeger</code>, then <code>lab up</code>"),
+    "envoy": WebPage("Envoy's administration", "", "<code>lab start envoy</code>"),
+    "api-docs": WebPage("APIs of the services", "docs", "<code>lab up</code>"),
 }
 
 
@@ -101,7 +101,7 @@ def launcher_entry(title: str, icon: Path, arguments: list[str]) -> dict[str, An
 
 
 def _entry(name: str) -> dict[str, Any]:
-    return launcher_entry(DOORS[name].title, ICONS / f"{name}.svg", ["-m", "labstack.jupyter.doors", name])
+    return launcher_entry(WEB_PAGES[name].title, ICONS / f"{name}.svg", ["-m", "labstack.jupyter.web_pages", name])
 
 
 def prometheus() -> dict[str, Any]:
@@ -145,8 +145,8 @@ def pages_of(where: Endpoints, name: str) -> dict[str, str]:
     urls = {
         "envoy": {"Envoy": where.envoy_admin},
         "api-docs": {**where.services, **where.versions},
-    }.get(name, {DOORS[name].title: where.observers.get(name, "")})
-    return {title: path_to(url, DOORS[name].path) for title, url in urls.items() if url}
+    }.get(name, {WEB_PAGES[name].title: where.observers.get(name, "")})
+    return {title: path_to(url, WEB_PAGES[name].path) for title, url in urls.items() if url}
 
 
 def path_to(url: str, page: str) -> str:
@@ -183,7 +183,7 @@ class Pages:
         self.urls: dict[str, str] = {}
         """Path by title."""
         base = base_url()
-        for name in DOORS:
+        for name in WEB_PAGES:
             for title, path in pages_of(where, name).items():
                 self.urls[f"{title} (API)" if name == "api-docs" else title] = base + path
 
@@ -198,7 +198,9 @@ class Pages:
 # -- the server behind an entry ----------------------------------------------------------------------------------------
 
 
-def answer(name: str, where: Endpoints, coming: Mapping[str, str] | None = None) -> tuple[int, dict[str, str], str]:
+def answer(
+    name: str, where: Endpoints, downloading: Mapping[str, str] | None = None
+) -> tuple[int, dict[str, str], str]:
     """Return the status, headers and page of an entry's response.
 
     Parameters
@@ -207,14 +209,14 @@ def answer(name: str, where: Endpoints, coming: Mapping[str, str] | None = None)
         Name of the entry.
     where : Endpoints
         Endpoints of the lab.
-    coming : mapping of str to str, optional
+    downloading : mapping of str to str, optional
         Progress of each running download, by name.
     """
     pages = pages_of(where, name)
-    title = DOORS[name].title
+    title = WEB_PAGES[name].title
     if len(pages) == 1:
         (path,) = pages.values()
-        if name in where.observers and not _shows(f"{where.observers[name]}/{DOORS[name].path}"):
+        if name in where.observers and not _shows(f"{where.observers[name]}/{WEB_PAGES[name].path}"):
             return (
                 200,
                 {},
@@ -228,9 +230,9 @@ def answer(name: str, where: Endpoints, coming: Mapping[str, str] | None = None)
         return 200, {}, _page(title, f"<ul>{items}</ul>")
     if not where.services:
         return 200, {}, _page(title, "<p>The lab is not running. Run <code>lab up</code>, or a notebook.</p>")
-    if coming and name in coming:
-        return 200, {}, _page(title, f"<p>{title} is being downloaded. {html.escape(coming[name])}</p>")
-    return 200, {}, _page(title, f"<p>This lab has no {title}. Run {DOORS[name].missing}.</p>")
+    if downloading and name in downloading:
+        return 200, {}, _page(title, f"<p>{title} is being downloaded. {html.escape(downloading[name])}</p>")
+    return 200, {}, _page(title, f"<p>This lab has no {title}. Run {WEB_PAGES[name].missing}.</p>")
 
 
 def _shows(url: str) -> bool:
@@ -257,11 +259,11 @@ def serve(name: str, port: int) -> None:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            where, coming = Endpoints(), {}
+            where, downloading = Endpoints(), {}
             with contextlib.suppress(LabError):
                 lab = Lab()
-                where, coming = lab.endpoints, obtaining.absent(lab).coming
-            status, headers, page = answer(name, where, coming)
+                where, downloading = lab.endpoints, obtaining.absent(lab).downloading
+            status, headers, page = answer(name, where, downloading)
             body = page.encode()
             self.send_response(status)
             for key, value in headers.items():

@@ -10,7 +10,7 @@ from labstack.istio.rules.findings import Path
 NOT_CONDITIONS = {"name", "statPrefix"}
 
 
-class Taken:
+class EarlierMatches:
     """The matches so far, by the requests that they cover.
 
     A later match is unreachable if an earlier one covers every request, is identical, or has only a prefix of its path.
@@ -23,18 +23,18 @@ class Taken:
         self._prefixes: dict[str, Path] = {}
         self._lengths: set[int] = set()
 
-    def add(self, match: dict[str, Any], place: Path) -> None:
-        """Record the match at `place`."""
+    def add(self, match: dict[str, Any], path: Path) -> None:
+        """Record the match at `path`."""
         conditions = _conditions(match)
-        if not self.everything and _takes_everything(conditions):
-            self.everything = place
-        self._same.setdefault(json.dumps(conditions, sort_keys=True), place)
+        if not self.everything and _matches_everything(conditions):
+            self.everything = path
+        self._same.setdefault(json.dumps(conditions, sort_keys=True), path)
         if set(conditions) == {"uri"} and (prefix := conditions["uri"].get("prefix")):
-            self._prefixes.setdefault(prefix, place)
+            self._prefixes.setdefault(prefix, path)
             self._lengths.add(len(prefix))
 
-    def by(self, match: dict[str, Any]) -> Path:
-        """Return the place of an earlier match that covers all requests of `match`, or an empty path."""
+    def covering(self, match: dict[str, Any]) -> Path:
+        """Return the path of an earlier match that covers all requests of `match`, or an empty path."""
         conditions = _conditions(match)
         if self.everything:
             return self.everything
@@ -43,8 +43,8 @@ class Taken:
         uri = conditions.get("uri", {})
         path = uri.get("exact") or uri.get("prefix")
         if path and "ignoreUriCase" not in conditions:
-            heads = (self._prefixes.get(path[:length]) for length in self._lengths if length <= len(path))
-            return next((place for place in heads if place is not None), ())
+            prefix_paths = (self._prefixes.get(path[:length]) for length in self._lengths if length <= len(path))
+            return next((path for path in prefix_paths if path is not None), ())
         return ()
 
 
@@ -54,7 +54,7 @@ def _conditions(match: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _takes_everything(conditions: dict[str, Any]) -> bool:
+def _matches_everything(conditions: dict[str, Any]) -> bool:
     uri = conditions.get("uri", {})
     only_uri = set(conditions) <= {"uri", "ignoreUriCase"}
     return only_uri and (not uri or uri.get("prefix") in {"/", ""} or uri.get("regex") == ".*")

@@ -1,10 +1,10 @@
 """Extension services: services that are added to a running lab, such as the learner's service in the last notebook.
 
 An extension service has a name, and everything it owns carries that name: a database NAME in the server of one of the
-lab's services, a process that runs its file (``labservices/guest.py``), and the resources that it creates itself, such
-as replication slots in that database, connectors that read it, and topics ``NAME...``. No component of the lab waits
-for an extension service. A reset of the lab removes all of them with everything they own. A shutdown of the lab stops
-their processes.
+lab's services, a process that runs its file (``labservices/extension.py``), and the resources that it creates itself,
+such as replication slots in that database, connectors that read it, and topics ``NAME...``. No component of the lab
+waits for an extension service. A reset of the lab removes all of them with everything they own. A shutdown of the lab
+stops their processes.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from labstack.errors import (
     LabError,
     NotRunning,
     UnknownComponent,
-    log_of_a_death,
+    failure_log,
+    is_port_conflict,
     log_tail,
-    lost_its_port,
     one_of,
 )
-from labstack.observability.observers import Watched
+from labstack.observability.observers import ObservabilitySettings
 from labstack.ports import free as ports
-from labstack.ports.claims import PortClaims
-from labstack.state import GuestRecord, ProcessId, StateStore
+from labstack.ports.reservations import PortReservations
+from labstack.state import ExtensionRecord, ProcessId, StateStore
 from labstack.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -51,10 +51,21 @@ TIMEOUT = 60
 GRACE = 3
 """Seconds between SIGTERM and SIGKILL when an extension service stops."""
 NAME = re.compile(r"[a-z][a-z0-9]{1,29}")
-TAKEN = {"postgres", "template0", "template1", "connect", "kafka", "envoy", "istiod", "prometheus", "jaeger", "grafana"}
+RESERVED_NAMES = {
+    "postgres",
+    "template0",
+    "template1",
+    "connect",
+    "kafka",
+    "envoy",
+    "istiod",
+    "prometheus",
+    "jaeger",
+    "grafana",
+}
 
 
-class Guests:
+class Extensions:
     """The extension services of one lab, by name.
 
     Parameters
@@ -72,19 +83,23 @@ class Guests:
     @property
     def names(self) -> list[str]:
         """The names of all extension services that were added."""
-        return list(self._store.read().guests)
+        return list(self._store.read().extensions)
 
     @property
     def databases(self) -> dict[str, str]:
         """The libpq URL of each extension service's database, for programs on this machine."""
         urls = self._lab.endpoints.databases
-        guests = self._store.read().guests
-        return {name: _in_server(urls[one.host], name) for name, one in guests.items() if one.host in urls}
+        extensions = self._store.read().extensions
+        return {name: _in_server(urls[record.host], name) for name, record in extensions.items() if record.host in urls}
 
     @property
     def urls(self) -> dict[str, str]:
         """The base URL of the metrics of each extension service that was started."""
-        return {name: f"http://127.0.0.1:{one.port}" for name, one in self._store.read().guests.items() if one.port}
+        return {
+            name: f"http://127.0.0.1:{record.port}"
+            for name, record in self._store.read().extensions.items()
+            if record.port
+        }
 
     def database_for_connect(self, name: str) -> str:
         """Return the libpq URL of an extension service's database, as Connect reaches it."""
@@ -107,7 +122,7 @@ class Guests:
 
     # -- lifecycle -------------------------------------------------------------------------------------------------
 
-    def invite(self, name: str, host: str = "shipping") -> None:
+    def create(self, name: str, host: str = "shipping") -> None:
         """Create an empty database for an extension service, unless it has one.
 
         Parameters
@@ -123,7 +138,7 @@ class Guests:
             The name is not allowed, or there is no such service.
         """
         known = self._lab.endpoints.databases
-        if not NAME.fullmatch(name) or name in TAKEN or name in known:
+        if not NAME.fullmatch(name) or name in RESERVED_NAMES or name in known:
             raise LabError(
                 f"An extension service can't be called {name!r}.",
                 next_step="use a new name of 2 to 30 lowercase letters and digits, with a letter first",
@@ -132,7 +147,7 @@ class Guests:
             if host not in known:
                 raise UnknownComponent(f"There is no service {host!r}.", next_step=one_of(host, known))
             state = self._store.read()
-            record = state.guests.setdefault(name, GuestRecord(host))
+            record = state.extensions.setdefault(name, ExtensionRecord(host))
             self._store.write(state)
             with psycopg.connect(known[record.host], autocommit=True, connect_timeout=5) as connection:
                 if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchall():
@@ -151,30 +166,30 @@ class Guests:
             self._start(name, file)
         except ComponentFailed as error:
             # Another process took the port between the check and the use, such as another lab's extension service.
-            if not lost_its_port(error):
+            if not is_port_conflict(error):
                 raise
             self._start(name, file)
 
     def _start(self, name: str, file: Path) -> None:
         with self._lab.changing():
-            self._end(name)
+            self._stop_process(name)
             state = self._store.read()
-            with PortClaims(self._store.lab_id).choosing() as others:
-                state.guests[name].port = port = ports.choose(USUAL_PORT, {*others, *state.ports.values()})
+            with PortReservations(self._store.lab_id).choosing() as others:
+                state.extensions[name].port = port = ports.choose(USUAL_PORT, {*others, *state.ports.values()})
                 self._store.write(state)
             environment = service_environment(
                 database_url=self.databases[name],
                 kafka=self._lab.endpoints.kafka,
                 port=port,
                 datasets=DATASETS,
-                **self._spans_go_to(name),  # type: ignore[arg-type]
+                **self._span_settings(name),  # type: ignore[arg-type]
             )
             command = process.Command(
-                [sys.executable, "-m", "labservices.guest", name, str(file.resolve())],
+                [sys.executable, "-m", "labservices.extension", name, str(file.resolve())],
                 cwd=self._lab.paths.state,
                 env=environment,
             )
-            marker = f"{self._store.lab_id}/{process.guest(name)}"
+            marker = f"{self._store.lab_id}/{process.extension_marker(name)}"
             identity = process.spawn(command, self._lab.paths.log(name), marker)
         self._await_ready(name, identity, f"http://127.0.0.1:{port}")
 
@@ -182,7 +197,7 @@ class Guests:
         """Stop the process of an extension service gracefully; do nothing if it does not run."""
         self._record(name)
         with self._lab.changing():
-            self._end(name)
+            self._stop_process(name)
 
     def kill(self, name: str) -> None:
         """Kill the process of an extension service at once (SIGKILL)."""
@@ -191,75 +206,75 @@ class Guests:
             raise NotRunning(f"{name} is not running.")
         process.destroy(self._processes(name))
 
-    def see_off(self) -> None:
+    def remove_all(self) -> None:
         """Stop every extension service, and remove its connectors, database with slots, topics and group."""
-        guests = self._store.read().guests
-        if not guests:
+        extensions = self._store.read().extensions
+        if not extensions:
             return
         where = self._lab.endpoints
         with self._lab.changing():
-            for name in guests:
-                self._end(name)
+            for name in extensions:
+                self._stop_process(name)
             relay = Relay(where.connect)
-            for connector in relay.connectors_of(guests):
-                relay.forget(connector)
-            for name, record in guests.items():
+            for connector in relay.connectors_of(extensions):
+                relay.delete(connector)
+            for name, record in extensions.items():
                 _drop_database(where.databases[record.host], name)
-                broker.forget_group(where.kafka, name)
+                broker.delete_group(where.kafka, name)
                 self._lab.paths.spans(name).unlink(missing_ok=True)
-            broker.delete_topics(where.kafka, [f"{name}." for name in guests])
+            broker.delete_topics(where.kafka, [f"{name}." for name in extensions])
             self._forget()
 
-    def end_all(self, *, forget: bool) -> None:
+    def stop_all(self, *, forget: bool) -> None:
         """Stop the processes of all extension services, whatever else runs; with `forget`, delete their records."""
         with contextlib.suppress(LabError):
             for name in self.names:
-                self._end(name)
+                self._stop_process(name)
             if forget:
                 self._forget()
 
     def _forget(self) -> None:
         state = self._store.read()
-        state.guests = {}
+        state.extensions = {}
         self._store.write(state)
 
-    def _record(self, name: str) -> GuestRecord:
-        guests = self._store.read().guests
-        if name not in guests:
+    def _record(self, name: str) -> ExtensionRecord:
+        extensions = self._store.read().extensions
+        if name not in extensions:
             raise UnknownComponent(
-                f"The lab has no extension service {name!r}.", next_step=f'call `lab.guests.invite("{name}")`'
+                f"The lab has no extension service {name!r}.", next_step=f'call `lab.extensions.create("{name}")`'
             )
-        return guests[name]
+        return extensions[name]
 
     # -- processes -------------------------------------------------------------------------------------------------
 
     def _processes(self, name: str) -> list[psutil.Process]:
-        return process.strays(self._store.lab_id, process.guest(name))
+        return process.lab_processes(self._store.lab_id, process.extension_marker(name))
 
-    def _end(self, name: str) -> None:
-        for one in self._processes(name):
+    def _stop_process(self, name: str) -> None:
+        for running in self._processes(name):
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.end(ProcessId.of(one.pid), signal.SIGTERM, GRACE)
+                process.end(ProcessId.of(running.pid), signal.SIGTERM, GRACE)
 
-    def _spans_go_to(self, name: str) -> dict[str, str]:
+    def _span_settings(self, name: str) -> dict[str, str]:
         state = self._store.read()
         port = state.ports.get(JAEGER_OTLP)
         collector = f"http://127.0.0.1:{port}" if port else ""
-        return Watched(observed=state.observed).spans_go_to(collector, str(self._lab.paths.spans(name)))
+        return ObservabilitySettings(observed=state.observed).span_settings(collector, str(self._lab.paths.spans(name)))
 
     def _await_ready(self, name: str, identity: ProcessId, url: str) -> None:
         log, kafka = self._lab.paths.log(name), self._lab.endpoints.kafka
 
         def still_alive() -> None:
             if not process.alive(identity):
-                raise ComponentFailed(f"{name} died while it was starting.", log=log_of_a_death(log, 8))
+                raise ComponentFailed(f"{name} died while it was starting.", log=failure_log(log, 8))
 
-        def reads() -> bool:
+        def consumes() -> bool:
             return http.answers(f"{url}/metrics") and bool(broker.assigned(kafka, [name])[name])
 
-        if not wait_until(reads, TIMEOUT, meanwhile=still_alive):
+        if not wait_until(consumes, TIMEOUT, meanwhile=still_alive):
             raise ComponentFailed(
-                f"{name} is running, but consumes no topic after {TIMEOUT} s.", log=log_of_a_death(log, 8)
+                f"{name} is running, but consumes no topic after {TIMEOUT} s.", log=failure_log(log, 8)
             )
 
 
@@ -271,7 +286,7 @@ def _drop_database(server: str, name: str) -> None:
     """Drop the replication slots of a database, even if they are in use, and then the database."""
     with psycopg.connect(server, autocommit=True, connect_timeout=5) as connection:
 
-        def is_free() -> bool:
+        def is_unused() -> bool:
             connection.execute(
                 "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = %s AND active",
                 [name],
@@ -282,6 +297,6 @@ def _drop_database(server: str, name: str) -> None:
                 )
             return not connection.execute("SELECT FROM pg_replication_slots WHERE database = %s", [name]).fetchall()
 
-        if not wait_until(is_free, 15):
+        if not wait_until(is_unused, 15):
             raise LabError(f"The replication slot of {name} can't be dropped.", next_step="run `lab reset` again")
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import psutil
 
-from labstack.config.paths import beside
+from labstack.config.paths import temporary_path
 from labstack.state import ProcessId
 
 SHARED = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
 
 
-class PortClaims:
+class PortReservations:
     """The port reservations of one lab, and a view of those of other labs.
 
     If the folder can't be used (on a read-only system, for example), there are no reservations. Labs then only avoid
@@ -45,9 +45,9 @@ class PortClaims:
     def choosing(self) -> Iterator[set[int]]:
         """Lock out other labs while this one chooses its ports; yield the ports that they hold."""
         with self._locked():
-            yield self.of_others()
+            yield self.held_by_others()
 
-    def of_others(self) -> set[int]:
+    def held_by_others(self) -> set[int]:
         """Return the ports that other labs hold now."""
         held: set[int] = set()
         for file in self._files():
@@ -67,11 +67,11 @@ class PortClaims:
         except OSError:
             return []
 
-    def hold(self, ports: Iterable[int], processes: Iterable[ProcessId]) -> None:
+    def reserve(self, ports: Iterable[int], processes: Iterable[ProcessId]) -> None:
         """Reserve these ports for this lab, for as long as one of these processes lives."""
         self._make()
         content = {"ports": sorted(ports), "processes": [[one.pid, one.born] for one in processes]}
-        temporary = beside(self._file)
+        temporary = temporary_path(self._file)
         with contextlib.suppress(OSError):
             temporary.write_text(json.dumps(content), encoding="utf-8")
             temporary.chmod(0o644)

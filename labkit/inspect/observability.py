@@ -30,7 +30,7 @@ QUIET = 1.0
 """Seconds without a new span after which a trace counts as complete; services export their spans every 0.5 s."""
 
 
-class Watching:
+class Observability:
     """The part of `Look` that queries Prometheus and the traces."""
 
     _lab: Lab
@@ -96,8 +96,8 @@ class Watching:
         """Wait until Prometheus has scraped every service once more, and return the time as a starting point."""
         moment = time.time()
         # A Prometheus that has just started scrapes its first target after five seconds, and not all at the same time.
-        asked = '(timestamp(up{job="services"}) and up{job="services"} == 1)'
-        newest = f"min({asked}) > {moment:.3f} and count({asked}) >= {len(self._lab.endpoints.services)}"
+        scraped = '(timestamp(up{job="services"}) and up{job="services"} == 1)'
+        newest = f"min({scraped}) > {moment:.3f} and count({scraped}) >= {len(self._lab.endpoints.services)}"
         wait_until(lambda: len(self.promql(newest)), 20, what="Prometheus to look at the services once more")
         return time.time()
 
@@ -113,9 +113,12 @@ class Watching:
                 "This lab keeps no traces: it was started with LAB_OBSERVABILITY=off.",
                 next_step="`lab down`, unset LAB_OBSERVABILITY, `lab up`",
             )
-        names, guests = [*endpoints.services, *endpoints.versions], self._lab.guests
+        names, extensions = [*endpoints.services, *endpoints.versions], self._lab.extensions
         return FileSource(
-            lambda: [*(self._lab.backend.spans(name) for name in names), *(guests.spans(name) for name in guests.names)]
+            lambda: [
+                *(self._lab.backend.spans(name) for name in names),
+                *(extensions.spans(name) for name in extensions.names),
+            ]
         )
 
     def traces(self, order: Order | str, timeout: float = 20) -> list[Waterfall]:
@@ -147,7 +150,7 @@ class Watching:
         ------
         NoTraces
             The lab stores no traces, or the trace store does not answer.
-        WaitedTooLong
+        WaitTimedOut
             There is no such trace.
         """
         if isinstance(what, str) and len(what) == 32 and not what.startswith("order"):

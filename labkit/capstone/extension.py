@@ -14,7 +14,7 @@ FOLDER = Path("work")
 """The folder of the learners' service files, relative to the notebook's folder."""
 
 
-class Guest:
+class ExtensionService:
     """An extension service in the lab.
 
     Parameters
@@ -31,20 +31,20 @@ class Guest:
         self.file = FOLDER / f"{name}.py"
 
     def __repr__(self) -> str:
-        how = "runs" if self.runs else "does not run"
-        return f"{self.name}: {self.file.as_posix()} {how}; its database is called {self.name}."
+        state = "runs" if self.runs else "does not run"
+        return f"{self.name}: {self.file.as_posix()} {state}; its database is called {self.name}."
 
     @property
     def runs(self) -> bool:
         """Whether the service's process is running."""
-        return self._lab.guests.runs(self.name)
+        return self._lab.extensions.runs(self.name)
 
     @property
     def connection(self) -> dict[str, str]:
         """The settings with which a Debezium connector reaches the service's database."""
-        where = conninfo_to_dict(self._lab.guests.database_for_connect(self.name))
-        words = {"hostname": "host", "port": "port", "user": "user", "password": "password", "dbname": "dbname"}
-        return {f"database.{word}": str(where[name]) for word, name in words.items()}
+        parts = conninfo_to_dict(self._lab.extensions.database_for_connect(self.name))
+        names = {"hostname": "host", "port": "port", "user": "user", "password": "password", "dbname": "dbname"}
+        return {f"database.{word}": str(parts[name]) for word, name in names.items()}
 
     @property
     def code(self) -> str:
@@ -68,8 +68,8 @@ class Guest:
         found = self.code.count(old)
         if found != 1:
             raise KitError(
-                f"{self.file.as_posix()} has this {found or 'no'} times:\n{old}",
-                next_step="change the file by hand, in an editor or in the cell that has written it",
+                f"{self.file.as_posix()} must contain this text once, but contains it {found} times:\n{old}",
+                next_step="edit the file in an editor, or in the cell that wrote it",
             )
         self.write(self.code.replace(old, new))
 
@@ -82,28 +82,28 @@ class Guest:
             There is no file, or the process has died; the message shows the end of its log.
         """
         if not self.file.exists():
-            raise KitError(f"There is no {self.file.as_posix()}.", next_step="run the cell that writes it")
+            raise KitError(f"The file {self.file.as_posix()} does not exist.", next_step="run the cell that writes it")
         try:
-            self._lab.guests.start(self.name, self.file)
+            self._lab.extensions.start(self.name, self.file)
         except ComponentFailed as error:
-            mend = f"mend {self.file.as_posix()}, and start it again"
-            raise KitError(error.problem, log=error.log, next_step=mend) from None
+            next_step = f"fix {self.file.as_posix()}, then start the service again"
+            raise KitError(error.problem, log=error.log, next_step=next_step) from None
 
     def stop(self) -> None:
         """Stop the process gracefully."""
-        self._lab.guests.stop(self.name)
+        self._lab.extensions.stop(self.name)
 
     def kill(self) -> None:
         """Kill the process at once, as in a crash."""
-        self._lab.guests.kill(self.name)
+        self._lab.extensions.kill(self.name)
 
     def log(self, lines: int = 20) -> None:
         """Print the end of the service's log."""
-        print(self._lab.guests.log(self.name, lines))
+        print(self._lab.extensions.log(self.name, lines))
 
 
-def invite(lab: Lab, name: str) -> Guest:
+def create_extension(lab: Lab, name: str) -> ExtensionService:
     """Create an empty database in the lab for an extension service, and a folder for its file."""
-    lab.guests.invite(name)
+    lab.extensions.create(name)
     FOLDER.mkdir(exist_ok=True)
-    return Guest(lab, name)
+    return ExtensionService(lab, name)

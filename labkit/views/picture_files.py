@@ -7,13 +7,13 @@ from pathlib import Path
 
 from labkit.errors import KitError
 
-THEMED = re.compile(r"var\(--[\w-]+,\s*([^()]+)\)")
+THEME_VARIABLE = re.compile(r"var\(--[\w-]+,\s*([^()]+)\)")
 """A colour or font of JupyterLab, with its fallback."""
-SHARP = 2.0
+PNG_SCALE = 2.0
 """Pixels of a PNG for each pixel of the picture."""
 
 
-def keep(svg: str, path: str | Path) -> Path:
+def save_picture(svg: str, path: str | Path) -> Path:
     """Write a picture to a file.
 
     Parameters
@@ -29,7 +29,7 @@ def keep(svg: str, path: str | Path) -> Path:
         The suffix is neither of them.
     """
     target = Path(path)
-    plain = THEMED.sub(r"\1", svg)
+    plain = THEME_VARIABLE.sub(r"\1", svg)
     if target.suffix == ".svg":
         target.write_text(plain, encoding="utf-8")
     elif target.suffix == ".png":
@@ -45,13 +45,13 @@ def _png(svg: str) -> bytes:
 
     # Use the font that matplotlib ships, because a machine may have none.
     fonts = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf")
-    drawn: bytes = resvg_py.svg_to_bytes(
+    png: bytes = resvg_py.svg_to_bytes(
         svg_string=svg,
         background="#ffffff",
-        zoom=SHARP,
+        zoom=PNG_SCALE,
         skip_system_fonts=True,
         font_dirs=[fonts],
         font_family="DejaVu Sans",
         sans_serif_family="DejaVu Sans",
     )
-    return bytes(drawn)
+    return bytes(png)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Make the README's moving picture: twenty seconds of the system map in a real JupyterLab, while orders go through.
 
-    python tools/make_moving_picture.py             writes docs/images/lab-in-action.gif
-    python tools/make_moving_picture.py --seconds 5 some.gif
+    python tools/make_animation.py             writes docs/images/lab-in-action.gif
+    python tools/make_animation.py --seconds 5 some.gif
 
 Uses the lab of LAB_NAME, which it starts if it isn't running, and resets before and after.
 """
@@ -25,11 +25,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from labkit import Session, begin  # noqa: E402
 from tools.get_chromium import chromium  # noqa: E402
-from tools.look_at_notebooks import FLAGS, jupyterlab, menu  # noqa: E402
 from tools.save_notebooks import METADATA  # noqa: E402
+from tools.screenshot_notebooks import FLAGS, choose_menu_item, jupyterlab  # noqa: E402
 
 TARGET = ROOT / "docs" / "images" / "lab-in-action.gif"
-Story = list[tuple[float, Callable[[], object]]]
+Script = list[tuple[float, Callable[[], object]]]
 """The actions in the picture: for each, the second and the function to call."""
 
 PER_SECOND = 5
@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("target", nargs="?", type=Path, default=TARGET)
     parser.add_argument("--seconds", type=float, default=20)
     arguments = parser.parse_args()
-    if not (where := chromium()):
+    if not (executable := chromium()):
         parser.error("there is no Chromium on this machine; `python tools/get_chromium.py` may get one")
     session = begin("00")
     session.lab.reset()
@@ -54,16 +54,16 @@ def main() -> int:
             cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
             nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=METADATA), notebook)
             with jupyterlab("light", [notebook]) as address:
-                browser = playwright.chromium.launch(executable_path=where, args=FLAGS)
+                browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
                 page = browser.new_page(viewport={"width": 1280, "height": 1100})
                 page.goto(address.format("notebooks/live.ipynb"))
                 page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
                 page.get_by_text("| Idle").first.wait_for(timeout=60_000)
-                menu(page, "Run", "Run All Cells")
+                choose_menu_item(page, "Run", "Run All Cells")
                 view = page.locator(".lk-view").first
                 view.wait_for(timeout=60_000)
                 page.wait_for_timeout(2000)
-                frames = film(view.screenshot, story(session), arguments.seconds)
+                frames = capture_frames(view.screenshot, script(session), arguments.seconds)
                 browser.close()
     finally:
         session.lab.reset()
@@ -72,7 +72,7 @@ def main() -> int:
     return 0
 
 
-def story(session: Session) -> Story:
+def script(session: Session) -> Script:
     """Return the actions in the picture with their times in seconds."""
     shop, lab = session.shop, session.lab
 
@@ -92,15 +92,15 @@ def story(session: Session) -> Story:
     ]
 
 
-def film(
-    shoot: Callable[[], bytes], deeds: list[tuple[float, Callable[[], object]]], seconds: float
+def capture_frames(
+    capture: Callable[[], bytes], actions: list[tuple[float, Callable[[], object]]], seconds: float
 ) -> list[Image.Image]:
     """Take `PER_SECOND` pictures a second, and run each action at its time."""
-    frames, left, began = [], list(deeds), time.monotonic()
+    frames, pending, began = [], list(actions), time.monotonic()
     while (now := time.monotonic() - began) < seconds:
-        if left and now >= left[0][0]:
-            left.pop(0)[1]()
-        frames.append(Image.open(io.BytesIO(shoot())).convert("RGB"))
+        if pending and now >= pending[0][0]:
+            pending.pop(0)[1]()
+        frames.append(Image.open(io.BytesIO(capture())).convert("RGB"))
         time.sleep(max(0.0, len(frames) / PER_SECOND - (time.monotonic() - began)))
     return frames
 
@@ -110,14 +110,16 @@ def save(frames: list[Image.Image], target: Path) -> None:
     height = round(frames[0].height * WIDTH / frames[0].width)
     small = [frame.resize((WIDTH, height), Image.Resampling.LANCZOS) for frame in frames]
     # One palette for all frames, from moments in which different parts of the map are lit.
-    some = small[:: max(1, len(small) // 8)]
-    together = Image.new("RGB", (WIDTH, height * len(some)))
-    for number, frame in enumerate(some):
-        together.paste(frame, (0, number * height))
-    palette = together.quantize(COLOURS)
-    drawn = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in small]
+    sampled = small[:: max(1, len(small) // 8)]
+    combined = Image.new("RGB", (WIDTH, height * len(sampled)))
+    for number, frame in enumerate(sampled):
+        combined.paste(frame, (0, number * height))
+    palette = combined.quantize(COLOURS)
+    quantized = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in small]
     target.parent.mkdir(parents=True, exist_ok=True)
-    drawn[0].save(target, save_all=True, append_images=drawn[1:], duration=1000 // PER_SECOND, loop=0, optimize=True)
+    quantized[0].save(
+        target, save_all=True, append_images=quantized[1:], duration=1000 // PER_SECOND, loop=0, optimize=True
+    )
 
 
 if __name__ == "__main__":

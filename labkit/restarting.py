@@ -8,7 +8,7 @@ from labstack import Lab
 from labstack.progress import Progress
 
 
-def bring_back(lab: Lab, listen: Callable[[Progress], None] | None = None) -> list[str]:
+def restart_stopped(lab: Lab, listen: Callable[[Progress], None] | None = None) -> list[str]:
     """Start every component that is not running, and return their names, without additional versions of a service.
 
     Parameters

@@ -16,21 +16,21 @@ from typing import Any
 
 from confluent_kafka import Message
 
+from benchmarks.arrivals import record_arrivals, text_headers, wait_for_all
 from benchmarks.figures import Latency
 from benchmarks.helper import helper
 from benchmarks.load import Sent, place_orders
-from benchmarks.watching import text_headers, wait_for_all, watching
 from labstack.backends.base import Endpoints
 
 IN_TIME = 5.0
 """Seconds within which an order must be COMPLETED."""
 
-PATIENCE = 10.0
+COMPLETION_TIMEOUT = 10.0
 """Seconds without a new completion after which missing orders count as lost."""
 
 
 @dataclass
-class Carried:
+class LoadResult:
     """The result of one load of orders.
 
     Attributes
@@ -108,22 +108,22 @@ class Carried:
         }
 
 
-def carry(where: Endpoints, rate: float, seconds: float, seed: int = 1) -> Carried:
+def run_load(endpoints: Endpoints, rate: float, seconds: float, seed: int = 1) -> LoadResult:
     """Place orders at a rate for some seconds, and follow all of them until they are COMPLETED."""
-    carried = Carried(rate, seconds)
-    begin = time.monotonic()
+    result = LoadResult(rate, seconds)
+    start = time.monotonic()
 
-    def take(message: Message, at: float) -> None:
+    def on_arrival(message: Message, at: float) -> None:
         headers = text_headers(message)
         if headers.get("ce_type") in ("OrderCompleted", "OrderCancelled"):
             order_id = (message.key() or b"").decode()
             if headers["ce_type"] == "OrderCompleted":
-                carried.row.setdefault(order_id, datetime.fromisoformat(headers["ce_time"]).timestamp())
-                carried.record.setdefault(order_id, at)
+                result.row.setdefault(order_id, datetime.fromisoformat(headers["ce_time"]).timestamp())
+                result.record.setdefault(order_id, at)
 
-    with watching(where.kafka, ["order.events"], take):
-        with helper(place_orders, where.client("order"), rate, seconds, seed) as load:
-            carried.sent = load.result(seconds + 60)
-        wait_for_all(lambda: len(carried.record), len(carried.accepted), PATIENCE)
-    carried.took = time.monotonic() - begin
-    return carried
+    with record_arrivals(endpoints.kafka, ["order.events"], on_arrival):
+        with helper(place_orders, endpoints.client("order"), rate, seconds, seed) as load:
+            result.sent = load.result(seconds + 60)
+        wait_for_all(lambda: len(result.record), len(result.accepted), COMPLETION_TIMEOUT)
+    result.took = time.monotonic() - start
+    return result

@@ -21,7 +21,7 @@ STATUS = {
     "payment": "SELECT status, failure_reason FROM payments WHERE order_id = %(order)s",
     "shipping": "SELECT status, failure_reason FROM shipments WHERE order_id = %(order)s",
 }
-DID = {
+EFFECTS = {
     "order": "SELECT '' WHERE false",  # the order service only decides; the decision is its status
     # The products of an order move together, so one of them is enough.
     "inventory": """
@@ -30,69 +30,72 @@ DID = {
     "payment": "SELECT effect FROM ledger_entries WHERE order_id = %(order)s ORDER BY at",
     "shipping": "SELECT effect FROM carrier_bookings WHERE order_id = %(order)s ORDER BY at",
 }
-SAID = "SELECT type FROM outbox WHERE aggregateid = %(order)s ORDER BY created_at"
+PUBLISHED = "SELECT type FROM outbox WHERE aggregateid = %(order)s ORDER BY created_at"
 OUTBOX = "SELECT id::text, type FROM outbox WHERE aggregateid = ANY(%s::uuid[])"
 INBOX = "SELECT event_id::text FROM inbox WHERE event_id = ANY(%s::uuid[])"
 
 
-def side_by_side(where: Endpoints, order_id: str) -> pd.DataFrame:
+def order_by_service(endpoints: Endpoints, order_id: str) -> pd.DataFrame:
     """Return each service's view of an order: its row's status and reason, its effects, and the events it published."""
     rows, order = [], {"order": order_id}
     for service in STATUS:
-        with psycopg.connect(where.databases[service], connect_timeout=5) as db:
+        with psycopg.connect(endpoints.databases[service], connect_timeout=5) as db:
             status, reason = db.execute(STATUS[service].encode(), order).fetchone() or ("-", None)
-            did = db.execute(DID[service].encode(), order).fetchall()
-            said = db.execute(SAID, order).fetchall()
-        rows.append((service, status, reason or "-", _listed(did), _listed(said)))
-    return pd.DataFrame(rows, columns=["service", "status", "reason", "did", "said"])
+            effects = db.execute(EFFECTS[service].encode(), order).fetchall()
+            published = db.execute(PUBLISHED, order).fetchall()
+        rows.append((service, status, reason or "-", _joined(effects), _joined(published)))
+    return pd.DataFrame(rows, columns=["service", "status", "reason", "effects", "published"])
 
 
-def _listed(rows: list[Any]) -> str:
+def _joined(rows: list[Any]) -> str:
     return ", ".join(row[0] for row in rows) or "-"
 
 
-def who_heard_what(where: Endpoints, order_ids: Collection[str]) -> pd.DataFrame:
+def event_deliveries(endpoints: Endpoints, order_ids: Collection[str]) -> pd.DataFrame:
     """Return for each event of some orders its number of records, and how often each inbox contains it.
 
     A dash marks a service that does not act on an event and therefore does not record it in its inbox.
     """
-    topics = [f"{service}.events" for service in where.services]
-    found = [r for r in broker.read_all(where.kafka, topics) if kafka_records.wanted(r, set(order_ids))]
+    topics = [f"{service}.events" for service in endpoints.services]
+    found = [r for r in broker.read_all(endpoints.kafka, topics) if kafka_records.wanted(r, set(order_ids))]
     copies = Counter(record.headers.get("ce_id") or "" for record in found)
-    inboxes = {service: _inbox(url, copies) for service, url in where.databases.items()}
+    inboxes = {service: _inbox(url, copies) for service, url in endpoints.databases.items()}
     rows = {}
     for record in kafka_records.in_order_of_cause(found):
         event = record.headers.get("ce_id") or ""
-        heard = [inboxes[s][event] if record.type in ACTS_ON[s] else "-" for s in inboxes]
-        rows[event] = (record.type, copies[event], *heard)
+        counts = [inboxes[s][event] if record.type in ACTS_ON[s] else "-" for s in inboxes]
+        rows[event] = (record.type, copies[event], *counts)
     return pd.DataFrame(list(rows.values()), columns=["type", "records", *inboxes])
 
 
-def wait_for_rest(where: Endpoints, order_ids: Collection[str], without: str | None, timeout: float) -> None:
+def wait_for_rest(endpoints: Endpoints, order_ids: Collection[str], without: str | None, timeout: float) -> None:
     """Wait until every service that acts on the events of some orders has handled them all.
 
     A service commits the events that result from an event together with its inbox row. So when the inboxes hold every
     event that was in the outboxes before, and the outboxes hold no new event afterwards, no event is in flight.
     """
-    hearers = {service: acts_on for service, acts_on in ACTS_ON.items() if service != without}
+    consumers = {service: acts_on for service, acts_on in ACTS_ON.items() if service != without}
 
-    def rests() -> bool:
-        said = _outboxes(where, order_ids)
-        inboxes = {service: _inbox(where.databases[service], said) for service in hearers}
-        heard = all(
-            inboxes[service][event] for event, kind in said.items() for service in hearers if kind in hearers[service]
+    def is_at_rest() -> bool:
+        events = _outboxes(endpoints, order_ids)
+        inboxes = {service: _inbox(endpoints.databases[service], events) for service in consumers}
+        all_handled = all(
+            inboxes[service][event]
+            for event, kind in events.items()
+            for service in consumers
+            if kind in consumers[service]
         )
-        return heard and said == _outboxes(where, order_ids)
+        return all_handled and events == _outboxes(endpoints, order_ids)
 
-    wait_until(rests, timeout, what="everyone to have heard everything about it")
+    wait_until(is_at_rest, timeout, what="every service to handle all events of these orders")
 
 
-def _outboxes(where: Endpoints, order_ids: Collection[str]) -> dict[str, str]:
-    said: dict[str, str] = {}
-    for url in where.databases.values():
+def _outboxes(endpoints: Endpoints, order_ids: Collection[str]) -> dict[str, str]:
+    events: dict[str, str] = {}
+    for url in endpoints.databases.values():
         with psycopg.connect(url, connect_timeout=5) as db:
-            said |= dict(db.execute(OUTBOX, [list(order_ids)]).fetchall())
-    return said
+            events |= dict(db.execute(OUTBOX, [list(order_ids)]).fetchall())
+    return events
 
 
 def _inbox(url: str, events: Mapping[str, object]) -> Counter[str]:

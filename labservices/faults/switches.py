@@ -40,38 +40,42 @@ from labservices.messaging.handling import Call
 from labservices.messaging.inbox import Admission, Inbox
 from labservices.messaging.outbox import Outbox
 from labservices.messaging.record import Envelope
-from labservices.runtime import Parts
+from labservices.runtime import Components
 from labservices.service import Handler, Service
-from labservices.settings import SWITCHES, Settings
+from labservices.settings import FAULT_SWITCHES, Settings
 from labservices.storage.database import Database, Transaction
 
 log = logging.getLogger(__name__)
 
 
-def parts_for(service: Service, settings: Settings) -> Parts:
+def components_for(service: Service, settings: Settings) -> Components:
     """Return a service's components: the correct ones, except those that a switch replaces."""
-    parts = Parts(prepare=put_unique_keys_back)
+    components = Components(prepare=restore_unique_keys)
     on = settings.teaching_switches
-    for switch, value in sorted(on.items(), key=lambda item: list(SWITCHES).index(item[0])):
+    for switch, value in sorted(on.items(), key=lambda item: list(FAULT_SWITCHES).index(item[0])):
         log.warning("the fault switch %s is on", f"{switch}={value}" if value else switch)
         match switch:
             case "inbox-off":
-                parts = replace(parts, inbox=NoInbox)
+                components = replace(components, inbox=NoInbox)
             case "guards-off":
-                call = functools.partial(without_guards, parts.call)
-                parts = replace(parts, transaction=UnguardedTransaction, prepare=drop_unique_keys, call=call)
+                call = functools.partial(without_guards, components.call)
+                components = replace(components, transaction=UnguardedTransaction, prepare=drop_unique_keys, call=call)
             case "dual-write":
                 sender = Sender(producer_settings(service, settings), crash=value)
-                parts = replace(parts, outbox=NoOutbox, database=functools.partial(DualWriting, sender=sender))
+                components = replace(
+                    components, outbox=NoOutbox, database=functools.partial(DualWriting, sender=sender)
+                )
             case "offset-first":
-                parts = replace(parts, consumer=OffsetFirst)
+                components = replace(components, consumer=OffsetFirst)
             case "slow-handler":
-                parts = replace(parts, call=functools.partial(slowly, parts.call, float(value or 0.5)))
+                components = replace(
+                    components, call=functools.partial(call_slowly, components.call, float(value or 0.5))
+                )
             case "poison-next":
-                parts = replace(parts, call=Poison(parts.call))
+                components = replace(components, call=Poison(components.call))
             case "strip-traceparent":
-                parts = replace(parts, outbox=UntracedNoOutbox if "dual-write" in on else UntracedOutbox)
-    return parts
+                components = replace(components, outbox=UntracedNoOutbox if "dual-write" in on else UntracedOutbox)
+    return components
 
 
 # --- inbox-off
@@ -80,7 +84,7 @@ def parts_for(service: Service, settings: Settings) -> Parts:
 class NoInbox(Inbox):
     """Treats every event as new."""
 
-    def admit(self, connection: Connection, envelope: Envelope, *, is_its_turn: bool = False) -> Admission:
+    def admit(self, connection: Connection, envelope: Envelope, *, is_first_parked: bool = False) -> Admission:
         """Admit the event as new."""
         return Admission.NEW
 
@@ -136,34 +140,36 @@ def drop_unique_keys(engine: Engine, service: Service) -> None:
             connection.execute(text(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"))
 
 
-def put_unique_keys_back(engine: Engine, service: Service) -> None:
+def restore_unique_keys(engine: Engine, service: Service) -> None:
     """Restore the keys that `drop_unique_keys` dropped.
 
     If an order has several rows instead of one, only the first is kept, since no handler works without that key. A
     duplicate effect stays visible; its key is restored after the duplicate is removed, for example by `lab reset`.
     """
-    if missing := _put_back(engine, service):
+    if missing := _restore(engine, service):
         log.warning(
             "unique keys stay dropped until the duplicate rows are removed (`lab reset`): %s", ", ".join(missing)
         )
-        threading.Thread(target=_put_back_later, args=(engine, service), name="unique-keys", daemon=True).start()
+        threading.Thread(target=_restore_later, args=(engine, service), name="unique-keys", daemon=True).start()
 
 
-def _put_back_later(engine: Engine, service: Service) -> None:
+def _restore_later(engine: Engine, service: Service) -> None:
     missing = True
     while missing:
         time.sleep(0.5)
         with suppress(DBAPIError):  # the database is unavailable: try again
-            missing = bool(_put_back(engine, service))
+            missing = bool(_restore(engine, service))
 
 
-def _put_back(engine: Engine, service: Service) -> list[str]:
+def _restore(engine: Engine, service: Service) -> list[str]:
     """Restore the unique keys where possible, and return the names of the others."""
     with engine.connect() as connection:
-        there = set(connection.execute(text("SELECT conname FROM pg_constraint WHERE contype IN ('p', 'u')")).scalars())
+        existing = set(
+            connection.execute(text("SELECT conname FROM pg_constraint WHERE contype IN ('p', 'u')")).scalars()
+        )
     missing = []
     for table, columns, name, definition in _unique_keys(service):
-        if name in there:
+        if name in existing:
             continue
         try:
             with engine.begin() as connection:
@@ -199,7 +205,7 @@ def _unique_keys(service: Service) -> Iterator[tuple[str, list[str], str, str]]:
 class NoOutbox(Outbox):
     """Keeps events in memory, to be sent after the commit."""
 
-    _said = threading.local()
+    _unsent = threading.local()
 
     def add(self, connection: Connection, event: Event, cause: UUID | None) -> UUID:
         """Add an event to the list in memory, without an outbox row."""
@@ -213,14 +219,14 @@ class NoOutbox(Outbox):
             "traceparent": self.traceparent(),
             "causation_id": str(cause) if cause else None,
         }
-        self.said().append((event, {name: value for name, value in headers.items() if value is not None}))
+        self.unsent().append((event, {name: value for name, value in headers.items() if value is not None}))
         return UUID(headers["ce_id"])
 
-    def said(self) -> list[tuple[Event, dict[str, str]]]:
+    def unsent(self) -> list[tuple[Event, dict[str, str]]]:
         """Return the events of this thread's transaction."""
-        if not hasattr(self._said, "events"):
-            self._said.events = []
-        events: list[tuple[Event, dict[str, str]]] = self._said.events
+        if not hasattr(self._unsent, "events"):
+            self._unsent.events = []
+        events: list[tuple[Event, dict[str, str]]] = self._unsent.events
         return events
 
 
@@ -239,8 +245,8 @@ class Sender:
         """Send events, and wait until the broker acknowledges them or the wait times out."""
         self._producer = self._producer or Producer(self._settings | {"message.timeout.ms": 5000, "linger.ms": 0})
         for event, headers in events:
-            written: dict[str, str | bytes | None] = {**headers}
-            self._producer.produce(event.topic, event.model_dump_json(), str(event.order_id), headers=written)
+            all_headers: dict[str, str | bytes | None] = {**headers}
+            self._producer.produce(event.topic, event.model_dump_json(), str(event.order_id), headers=all_headers)
         self._producer.flush(6)
 
 
@@ -250,16 +256,16 @@ class DualWriting(Database):
     def __init__(self, url: str, outbox: Outbox, transaction: type[Transaction], *, sender: Sender) -> None:
         super().__init__(url, outbox, transaction)
         assert isinstance(outbox, NoOutbox)
-        self._said = outbox.said
+        self._unsent = outbox.unsent
         self._sender = sender
 
     @contextmanager
     def transaction(self, cause: UUID | None = None) -> Iterator[Transaction]:
         """Run a block in one transaction, and send its events after the commit."""
-        self._said().clear()
+        self._unsent().clear()
         with super().transaction(cause) as tx:
             yield tx
-            events = list(self._said())
+            events = list(self._unsent())
             if events and self._sender.crash == "crash-before-commit":
                 self._sender.send(events)
                 os._exit(137)
@@ -275,20 +281,20 @@ class DualWriting(Database):
 class OffsetFirst(EventConsumer):
     """Commits the offset of a record before handling it."""
 
-    def _take(self, consumer: Consumer, message: Message) -> None:
+    def _receive(self, consumer: Consumer, message: Message) -> None:
         if not message.error():
-            next_one = TopicPartition(message.topic() or "", message.partition() or 0, (message.offset() or 0) + 1)
+            next_offset = TopicPartition(message.topic() or "", message.partition() or 0, (message.offset() or 0) + 1)
             try:
-                consumer.commit(offsets=[next_one], asynchronous=False)
+                consumer.commit(offsets=[next_offset], asynchronous=False)
             except KafkaException as error:
                 log.warning("the offset commit failed: %s", error)
-        super()._take(consumer, message)
+        super()._receive(consumer, message)
 
 
 # --- slow-handler, poison-next
 
 
-def slowly(call: Call, seconds: float, handler: Handler, tx: Transaction, envelope: Envelope) -> None:
+def call_slowly(call: Call, seconds: float, handler: Handler, tx: Transaction, envelope: Envelope) -> None:
     """Sleep inside the transaction, and then call the handler."""
     time.sleep(seconds)
     call(handler, tx, envelope)
@@ -303,12 +309,12 @@ class Poison:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._chosen: UUID | None = None
+        self._poisoned_id: UUID | None = None
 
     def __call__(self, handler: Handler, tx: Transaction, envelope: Envelope) -> None:
         """Call the handler, unless this is the chosen event."""
-        self._chosen = self._chosen or envelope.event_id
-        if envelope.event_id == self._chosen:
+        self._poisoned_id = self._poisoned_id or envelope.event_id
+        if envelope.event_id == self._poisoned_id:
             raise Poisoned(f"{envelope.event.type()} {envelope.event_id} (the switch poison-next is on)")
         self._call(handler, tx, envelope)
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Open notebooks in a real JupyterLab in headless Chromium, run them, and take pictures, to be looked at.
 
-    python tools/look_at_notebooks.py FOLDER                          all of them, in the light and the dark theme
-    python tools/look_at_notebooks.py FOLDER notebooks/02-*.ipynb     some
-    python tools/look_at_notebooks.py FOLDER --theme dark
+    python tools/screenshot_notebooks.py FOLDER                          all of them, in the light and the dark theme
+    python tools/screenshot_notebooks.py FOLDER notebooks/02-*.ipynb     some
+    python tools/screenshot_notebooks.py FOLDER --theme dark
 
 In the light theme the kernel's process is killed after a third of the cells, and the kernel restarted from the menu
 after half of them; each time everything is run again from the top.
@@ -52,7 +52,7 @@ RUN_SECONDS = 240
 PROMPTS = (
     """() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputArea-prompt')].map(p => p.innerText)"""
 )
-TROUBLE = """() => ['stderr', 'error'].flatMap(kind => [...document.querySelectorAll(
+ERROR_OUTPUTS = """() => ['stderr', 'error'].flatMap(kind => [...document.querySelectorAll(
     `.jp-Notebook [data-mime-type="application/vnd.jupyter.${kind}"]`)].map(o => o.innerText))"""
 
 
@@ -65,21 +65,21 @@ def main() -> int:
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     notebooks = arguments.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
-    trouble = 0
-    if not (where := chromium()):
+    errors = 0
+    if not (executable := chromium()):
         parser.error("there is no Chromium on this machine; `python -m tools.get_chromium` may get one")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=where, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         for theme in arguments.theme or list(THEMES):
             with jupyterlab(theme, notebooks) as address:
                 for notebook in notebooks:
                     page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
-                    found = look(page, address, notebook, arguments.folder, theme)
+                    found = run_and_capture(page, address, notebook, arguments.folder, theme)
                     page.close()
-                    trouble += len(found)
+                    errors += len(found)
                     print(f"{notebook.name} ({theme}): {found or 'as it should be'}", flush=True)
         browser.close()
-    return 1 if trouble else 0
+    return 1 if errors else 0
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def jupyterlab(theme: str, notebooks: Iterable[Path]) -> Iterator[str]:
         )
         try:
             deadline = time.monotonic() + 60
-            while not answers(f"http://127.0.0.1:{port}/api?token={token}"):
+            while not responds(f"http://127.0.0.1:{port}/api?token={token}"):
                 if server.poll() is not None or time.monotonic() > deadline:
                     raise SystemExit(f"JupyterLab did not start:\n{(work / 'server.log').read_text()[-2000:]}")
                 time.sleep(0.2)
@@ -143,7 +143,7 @@ def copy_notebooks(notebooks: Iterable[Path], folder: Path) -> None:
         nbformat.write(notebook, folder / path.name)
 
 
-def answers(url: str) -> bool:
+def responds(url: str) -> bool:
     """Report whether the server answers."""
     try:
         return httpx.get(url, timeout=2).status_code == 200
@@ -151,31 +151,31 @@ def answers(url: str) -> bool:
         return False
 
 
-def look(page: Page, address: str, notebook: Path, folder: Path, theme: str) -> list[str]:
+def run_and_capture(page: Page, address: str, notebook: Path, folder: Path, theme: str) -> list[str]:
     """Run one notebook, take pictures, and return the errors and stderr of its cells."""
     page.goto(address.format(f"notebooks/{notebook.name}"))
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-    idle(page)
+    wait_until_idle(page)
     if page.locator(".jp-SideBar .jp-mod-current, .lm-mod-current[data-id='filebrowser']").count():
         page.keyboard.press("Control+b")
     cells = len(page.evaluate(PROMPTS))
-    menu(page, "Run", "Run All Cells")
+    choose_menu_item(page, "Run", "Run All Cells")
     if theme == "light":
-        finished(page, max(1, cells // 3))
+        wait_for_cells(page, max(1, cells // 3))
         kill_kernel(address, notebook.name)
         died = page.locator(".jp-Dialog", has_text="appears to have died")
         died.locator("button.jp-mod-accept").click(timeout=60_000)
-        idle(page)  # JupyterLab drops run requests until the new kernel has answered
-        menu(page, "Run", "Run All Cells")
+        wait_until_idle(page)  # JupyterLab drops run requests until the new kernel has answered
+        choose_menu_item(page, "Run", "Run All Cells")
         half = max(1, cells // 2)
-        finished(page, half)
-        menu(page, "Kernel", "Restart Kernel and Run All Cells…")
+        wait_for_cells(page, half)
+        choose_menu_item(page, "Kernel", "Restart Kernel and Run All Cells…")
         page.locator(".jp-Dialog button.jp-mod-accept").click()
         page.wait_for_function(f"() => ({PROMPTS})().filter(p => /\\d/.test(p)).length < {half}", timeout=60_000)
-    finished(page, cells)
+    wait_for_cells(page, cells)
     take_pictures(page, folder, f"{notebook.stem}-{theme}")
-    said: list[str] = page.evaluate(TROUBLE)
-    return said
+    outputs: list[str] = page.evaluate(ERROR_OUTPUTS)
+    return outputs
 
 
 def kill_kernel(address: str, name: str) -> None:
@@ -193,18 +193,18 @@ def is_kernel(process: psutil.Process, kernel: str) -> bool:
     return False
 
 
-def idle(page: Page) -> None:
+def wait_until_idle(page: Page) -> None:
     """Wait until the notebook's kernel reports that it is idle."""
     page.locator("#jp-bottom-panel, .jp-StatusBar-Widget").get_by_text("| Idle").first.wait_for(timeout=60_000)
 
 
-def menu(page: Page, name: str, item: str) -> None:
+def choose_menu_item(page: Page, name: str, item: str) -> None:
     """Choose an item of JupyterLab's menu."""
     page.locator(".lm-MenuBar-itemLabel", has_text=name).first.click()
     page.locator(".lm-Menu-itemLabel", has_text=item).first.click()
 
 
-def finished(page: Page, cells: int) -> None:
+def wait_for_cells(page: Page, cells: int) -> None:
     """Wait until that many cells have run."""
     page.wait_for_function(
         f"() => ({PROMPTS})().filter(p => /\\[\\d+\\]/.test(p)).length >= {cells}", timeout=RUN_SECONDS * 1000

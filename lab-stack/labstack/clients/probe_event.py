@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from labstack.clients import broker
-from labstack.errors import CanaryLost, RelayFailed
+from labstack.errors import ProbeEventLost, RelayFailed
 from labstack.waiting import wait_until
 
 TYPE = "Canary"
@@ -29,21 +29,21 @@ INSERT = """
 """
 
 
-def new_canaries() -> list[tuple[str, str]]:
+def new_probe_events() -> list[tuple[str, str]]:
     """Return the ID and key of one probe event for each partition."""
     return [(str(uuid.uuid4()), key) for key in KEYS]
 
 
-def lay(connection: psycopg.Connection, service: str, canaries: list[tuple[str, str]]) -> None:
+def insert(connection: psycopg.Connection, service: str, probe_events: list[tuple[str, str]]) -> None:
     """Insert and delete the rows of these probe events in the caller's transaction."""
-    for event_id, key in canaries:
+    for event_id, key in probe_events:
         traceparent = f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-00"
         connection.execute(INSERT, (event_id, service, key, traceparent))
         connection.execute("DELETE FROM outbox WHERE id = %s", (event_id,))
 
 
 @dataclass
-class Flight:
+class SentProbeEvents:
     """Probe events in flight.
 
     Attributes
@@ -65,7 +65,7 @@ class Flight:
         return sorted(set(self.start) - set(self.seen))
 
 
-def let_go(kafka: str, databases: Mapping[str, str]) -> Flight:
+def send(kafka: str, databases: Mapping[str, str]) -> SentProbeEvents:
     """Send one probe event per partition through the outbox of each service.
 
     Parameters
@@ -76,46 +76,48 @@ def let_go(kafka: str, databases: Mapping[str, str]) -> Flight:
         libpq URL by service.
     """
     topics = [f"{service}.events" for service in databases]
-    flight = Flight(broker.end_offsets(kafka, broker.partitions(kafka, topics)))
+    sent = SentProbeEvents(broker.end_offsets(kafka, broker.partitions(kafka, topics)))
     for service, url in databases.items():
-        canaries = new_canaries()
-        flight.ids[f"{service}.events"] = {event_id for event_id, _ in canaries}
+        probe_events = new_probe_events()
+        sent.ids[f"{service}.events"] = {event_id for event_id, _ in probe_events}
         with psycopg.connect(url, connect_timeout=10) as connection:
-            lay(connection, service, canaries)
-    return flight
+            insert(connection, service, probe_events)
+    return sent
 
 
-def watch(kafka: str, flight: Flight, timeout: float, meanwhile: Callable[[], None] | None = None) -> None:
+def wait_for_arrival(
+    kafka: str, sent: SentProbeEvents, timeout: float, meanwhile: Callable[[], None] | None = None
+) -> None:
     """Wait until the probe event of each partition has arrived.
 
     Raises
     ------
-    CanaryLost
+    ProbeEventLost
         Some probe events did not arrive in time; the message names their topics.
     """
-    with broker.reading(kafka, flight.start) as consumer:
+    with broker.reading(kafka, sent.start) as consumer:
 
-        def look() -> bool:
+        def all_arrived() -> bool:
             record = broker.poll(consumer, 0.2)
             while record is not None:
-                if record.headers.get("ce_id") in flight.ids.get(record.topic, ()):
-                    flight.seen[record.place] = record.offset
+                if record.headers.get("ce_id") in sent.ids.get(record.topic, ()):
+                    sent.seen[record.topic_partition] = record.offset
                 record = broker.poll(consumer, 0)
-            return not flight.missing
+            return not sent.missing
 
-        if wait_until(look, timeout, interval=0.001, meanwhile=meanwhile):
+        if wait_until(all_arrived, timeout, interval=0.001, meanwhile=meanwhile):
             return
-    lost = sorted({topic for topic, _ in flight.missing})
-    raise CanaryLost(
-        f"A probe event from the outbox did not arrive in {', '.join(lost)} within {timeout:.0f} s.",
-        tuple(topic.removesuffix(".events") for topic in lost),
+    topics = sorted({topic for topic, _ in sent.missing})
+    raise ProbeEventLost(
+        f"A probe event from the outbox did not arrive in {', '.join(topics)} within {timeout:.0f} s.",
+        tuple(topic.removesuffix(".events") for topic in topics),
         next_step="check in `lab status` that Connect and every connector run, and look at `lab logs connect`",
     )
 
 
 def wait_for_services(
     kafka: str,
-    flight: Flight,
+    sent: SentProbeEvents,
     groups: Iterable[str],
     timeout: float,
     meanwhile: Callable[[], None] | None = None,
@@ -131,14 +133,14 @@ def wait_for_services(
     """
     waiting = set(groups)
 
-    def all_past() -> bool:
-        for group, reads in broker.assigned(kafka, waiting).items():
+    def all_committed() -> bool:
+        for group, assigned in broker.assigned(kafka, waiting).items():
             committed = broker.committed_offsets(kafka, group)
-            if reads and all(committed.get(p, -1) > flight.seen[p] for p in reads & set(flight.seen)):
+            if assigned and all(committed.get(p, -1) > sent.seen[p] for p in assigned & set(sent.seen)):
                 waiting.discard(group)
         return not waiting
 
-    if not wait_until(all_past, timeout, interval=0.03, meanwhile=meanwhile):
+    if not wait_until(all_committed, timeout, interval=0.03, meanwhile=meanwhile):
         raise RelayFailed(
             f"The probe event is in Kafka, but {', '.join(sorted(waiting))} did not consume it within {timeout:.0f} s.",
             next_step=f"look at `lab logs {sorted(waiting)[0]}`",

@@ -1,6 +1,6 @@
 """Extension service: run a learner's service from one file of event handlers.
 
-``python -m labservices.guest NAME FILE`` runs it. FILE is a Python file that defines
+``python -m labservices.extension NAME FILE`` runs it. FILE is a Python file that defines
 
 * ``HANDLERS``: the handler of each event type, such as ``{PaymentCompleted: on_paid}``. A handler receives an open
   transaction of the service's own database (a psycopg connection), the event, and the event's id. The transaction is
@@ -34,20 +34,20 @@ from labservices.messaging.lag import Lag
 from labservices.messaging.record import InvalidRecord, Record
 from labservices.service import Service
 from labservices.settings import Settings, SettingsError, read_settings
-from labservices.storage.database import DatabaseAway, make_engine
+from labservices.storage.database import DatabaseUnavailable, make_engine
 from labservices.telemetry import event_spans, metrics, tracing
 from labservices.telemetry.gauges import Gauge, Gauges, family
 
 log = logging.getLogger(__name__)
 
-GuestHandler = Callable[[psycopg.Connection[Any], Event, UUID], object]
+ExtensionHandler = Callable[[psycopg.Connection[Any], Event, UUID], object]
 
 
-class NotHandled(DatabaseAway):
+class NotHandled(DatabaseUnavailable):
     """A handler failed. The consumer treats it like an unavailable database: it retries the event."""
 
 
-class GuestHandling(EventHandling):
+class ExtensionHandling(EventHandling):
     """Calls the handlers of a file, each in one transaction, without an inbox and without parking.
 
     Parameters
@@ -124,14 +124,14 @@ def run(service: Service, gauges: tuple[Gauge, ...], settings: Settings) -> None
             return [family(gauge, gauge.samples(connection)) for gauge in gauges]
 
     lag = Lag(service.name, service.topics, client_settings(service, settings))
-    REGISTRY.register(Gauges([measure, lag.look]))
-    told_to_end = threading.Event()
+    REGISTRY.register(Gauges([measure, lag.query]))
+    stop_requested = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told_to_end.set())
-    consumer = EventConsumer(service, settings, GuestHandling(service, settings.database_url))
+        signal.signal(number, lambda *_: stop_requested.set())
+    consumer = EventConsumer(service, settings, ExtensionHandling(service, settings.database_url))
     start_http_server(settings.http_port or 0, settings.http_host)
     consumer.start()
-    while not told_to_end.wait(0.2):  # on some platforms, an unbounded wait blocks Python's signal handlers
+    while not stop_requested.wait(0.2):  # on some platforms, an unbounded wait blocks Python's signal handlers
         pass
     consumer.stop()
 
@@ -139,7 +139,7 @@ def run(service: Service, gauges: tuple[Gauge, ...], settings: Settings) -> None
 def main() -> int:
     """Run the command line, and return the exit status."""
     if len(sys.argv) != 3:
-        print("usage: python -m labservices.guest NAME FILE", file=sys.stderr)
+        print("usage: python -m labservices.extension NAME FILE", file=sys.stderr)
         return 2
     name, file = sys.argv[1:]
     logging.basicConfig(level="INFO", format=f"%(asctime)s %(levelname)s {name} %(name)s: %(message)s")
