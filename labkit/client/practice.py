@@ -212,6 +212,8 @@ class Workers:
                 "enable.auto.commit": False,
                 "session.timeout.ms": 6000,
                 "heartbeat.interval.ms": 500,
+                # How long librdkafka waits for the answer to a JoinGroup request that a restarted broker has lost.
+                "max.poll.interval.ms": 30_000,
                 "fetch.wait.max.ms": 50,
                 **FAST_RECONNECT,
             },

@@ -547,6 +547,13 @@ def test_image_name_is_parsed(name: str, url: str, tag: str) -> None:
     assert (parsed.url, parsed.tag) == (url, tag)
 
 
+def test_an_unusable_proxy_is_reported(paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of an unknown kind, as in some desktop settings, is an error that names it."""
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1080")
+    with pytest.raises(ProgramMissing, match="the proxy of this machine can't be used"):
+        install_image(program_entry("registry.invalid/tool:1", f"sha256:{64 * 'a'}"), paths)
+
+
 @pytest.mark.parametrize("name", ["", "Tool", "tool:", "tool@sha256:12", "a//b", "tool:1 ", "../tool", "-tool"])
 def test_invalid_image_name_is_rejected(name: str) -> None:
     """An invalid name is refused, with the syntax."""

@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import ssl
 import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import httpx
-import truststore
 
 from labstack.config.paths import has_sha256
 from labstack.errors import DownloadFailed, ProgramMissing, StorageError
 from labstack.install.errors import VerificationFailed
+from labstack.install.sources.client import download_client
 from labstack.install.sources.from_image import ARCHITECTURES, this_machine
 from labstack.install.sources.layers import GZIPPED, Header, Unpacking
 from labstack.install.store import Program, Store
@@ -27,7 +26,6 @@ LARGEST = 1 << 30
 
 LARGEST_SUMS = 1 << 20
 SUM = re.compile(r"[0-9a-fA-F]{64}")
-TIMEOUT = httpx.Timeout(60, connect=10)
 
 
 def from_archive(store: Store, report: Callable[[str], None]) -> Program:
@@ -59,7 +57,8 @@ def from_archive(store: Store, report: Callable[[str], None]) -> Program:
     version = recipe.version or store.entry.version
     values = {"version": version, "os": SYSTEMS[sys.platform], "arch": this_machine()}
     url = recipe.url.format(**values)
-    with _client(url) as client, store.staging() as staging:
+    is_local = httpx.URL(url).host in ("localhost", "127.0.0.1")
+    with download_client(local=is_local) as client, store.staging() as staging:
         report("reading the published checksums")
         archive = staging / PurePosixPath(url).name
         published = _published(_text(client, recipe.checksums.format(**values)), archive.name)
@@ -83,18 +82,6 @@ def from_archive(store: Store, report: Callable[[str], None]) -> Program:
         if archive.name not in published and not has_sha256(program, published[program_name]):
             raise VerificationFailed(f"The program in {archive.name} does not match its published SHA-256.")
         return store.put(content, "archive", url, version)
-
-
-def _client(url: str) -> httpx.Client:
-    """Return a client that trusts this machine's certificates and bypasses the proxy for a local server."""
-    is_local = httpx.URL(url).host in ("localhost", "127.0.0.1")
-    certificates = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        return httpx.Client(trust_env=not is_local, verify=certificates, timeout=TIMEOUT, follow_redirects=True)
-    except (ValueError, ImportError) as error:
-        raise DownloadFailed(
-            f"The proxy of this machine can't be used: {error}", next_step="correct HTTPS_PROXY or ALL_PROXY"
-        ) from error
 
 
 def _text(client: httpx.Client, url: str) -> str:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import parse_http_list, parse_keqv_list
 
 import httpx
-import truststore
 
 from labstack.errors import DownloadFailed, StorageError
 from labstack.install.errors import VerificationFailed
+from labstack.install.sources.client import download_client
 from labstack.install.sources.image_name import ImageName
 from labstack.install.sources.manifests import INDEXES, MANIFESTS, Blob, Manifest
 
@@ -28,9 +27,6 @@ LARGEST_MANIFEST = 4_000_000
 
 The distribution specification requires registries to accept at least this size. Real manifests are far smaller.
 """
-
-TIMEOUT = httpx.Timeout(60.0, connect=10.0)
-"""Seconds to connect, and to wait for the next bytes."""
 
 TRIES = 5
 """Number of times that a layer's download is attempted, resuming after each cut connection."""
@@ -50,18 +46,12 @@ class Registry:
     Raises
     ------
     DownloadFailed
-        If the name is not valid.
+        If the name is not valid, or the proxy in the environment can't be used.
     """
 
     def __init__(self, image: str) -> None:
         self.image = ImageName.of(image)
-        self._client = httpx.Client(
-            # Company networks often use their own certificates, which the system knows.
-            verify=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            trust_env=not self.image.is_local,  # no proxy in between
-            follow_redirects=True,
-            timeout=TIMEOUT,
-        )
+        self._client = download_client(local=self.image.is_local)
         self._token = ""
 
     def __enter__(self) -> Registry:
@@ -222,7 +212,7 @@ class Registry:
                 answer.close()
                 self._token = self._anonymous_token(answer.headers.get("WWW-Authenticate", ""))
                 answer = self._send(path, headers or {})
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, ssl.SSLError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise DownloadFailed(
                 f"The registry of {self.image} can't be queried: {_root_cause(error)}",
                 next_step="check the network (HTTPS_PROXY sets the proxy), then run the same command again",
