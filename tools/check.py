@@ -92,7 +92,7 @@ def main() -> int:
     left: list[str] = []
     try:
         prepare(suites if suites or not arguments.what else list(SUITES), environment, long=arguments.long)
-        status = run_tests(command(arguments), environment)
+        status = run_tests(command(arguments, arguments.workers or workers(runs_beside(run))), environment)
     except KeyboardInterrupt:
         status = 130
     finally:
@@ -128,10 +128,10 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
-def command(arguments: argparse.Namespace) -> list[str]:
-    """Return the command line for pytest."""
+def command(arguments: argparse.Namespace, at_once: int) -> list[str]:
+    """Return the command line for pytest with this number of parallel tests."""
     paths = [path for word in arguments.what or SUITES for path in SUITES.get(word, [word])]
-    parallel = ["-n", str(arguments.workers or workers()), "--dist", "loadgroup", "--no-loadscope-reorder"]
+    parallel = ["-n", str(at_once), "--dist", "loadgroup", "--no-loadscope-reorder"]
     # Importing nbval costs two seconds at the startup of every worker.
     has_notebooks = any(path.startswith("notebooks") for path in paths)
     return [
@@ -158,9 +158,27 @@ def run_tests(pytest: list[str], environment: dict[str, str]) -> int:
         raise
 
 
-def workers() -> int:
-    """Return the number of parallel tests: one more than the cores, at most 8, if memory suffices for a lab each."""
-    return max(1, min((os.cpu_count() or 1) + 1, int(psutil.virtual_memory().available // LAB_MEMORY), 8))
+def workers(beside: int = 0) -> int:
+    """Return the number of parallel tests: one more than the cores, at most 8, if memory suffices for a lab each.
+
+    Parameters
+    ----------
+    beside : int
+        Number of other runs on this machine, with which this run shares the cores.
+    """
+    if beside:
+        print(f"{beside} other run(s) of the tests use this machine, so this one runs fewer tests at once.", flush=True)
+    cores = ((os.cpu_count() or 1) + 1) // (1 + beside)
+    return max(1, min(cores, int(psutil.virtual_memory().available // LAB_MEMORY), 8))
+
+
+def runs_beside(run: str) -> int:
+    """Return the number of other runs of the tests that this user has on this machine."""
+    found = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            found.add(process.environ().get("SAGA_LAB_CHECK", run))
+    return len(found - {run})
 
 
 def prepare(suites: list[str], environment: dict[str, str], *, long: bool) -> None:

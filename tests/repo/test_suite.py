@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from labstack.waiting import wait_until
 from tests.suite.report import repeat_command, suite_of
 from tests.suite.seconds import UNKNOWN, Seconds, plain_id, summarize
-from tools.check import kill_leftovers, started_by
+from tools.check import kill_leftovers, runs_beside, started_by, workers
 
 Run = Callable[..., set[str]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,6 +129,20 @@ def test_all_processes_of_a_run_are_stopped() -> None:
         assert wait_until(lambda: len(started_by(run)) > 3, 20)
         assert len(kill_leftovers(run)) > 3
         assert started_by(run) == []
+
+
+def test_runs_at_the_same_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run on this machine is counted while a process of it lives, and leaves this run fewer tests at once."""
+    before = runs_beside("this-run")
+    sleep = [sys.executable, "-c", "print(1, flush=True); import time; time.sleep(600)"]
+    with subprocess.Popen(sleep, env={**os.environ, "SAGA_LAB_CHECK": "other"}, stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline()
+        assert runs_beside("this-run") == before + 1
+        other.kill()
+    assert runs_beside("this-run") == before
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=24e9))
+    assert [workers(beside) for beside in range(4)] == [3, 1, 1, 1]
 
 
 def test_a_second_interruption_does_not_stop_the_cleanup(tmp_path: Path) -> None:
