@@ -100,6 +100,7 @@ class Flow(LiveView):
         self._events: Bounded[str, EventInFlight] = Bounded(REMEMBERED)
         self._last_html = ""
         self._deadline = time.monotonic() + seconds
+        self._end = threading.Timer(seconds, self.stop)
         super().__init__(feed)
 
     def _start(self) -> None:
@@ -108,9 +109,13 @@ class Flow(LiveView):
         if left <= 0:
             return
         super()._start()
-        timer = threading.Timer(left, self.stop)
-        timer.name, timer.daemon = "labkit-flow-end", True
-        timer.start()
+        self._end = threading.Timer(left, self.stop)
+        self._end.daemon = True
+        self._end.start()
+
+    def stop(self) -> None:
+        self._end.cancel()
+        super().stop()
 
     def wait(self, records: int, timeout: float = 30) -> None:
         """Wait until the view has seen `records` records with their rows, and no row is waiting."""

@@ -124,7 +124,7 @@ def test_the_envoy_entry_opens_its_administration_page(session: Session, jupyter
 def test_the_map_page_shows_the_running_lab(session: Session, jupyter: httpx.Client) -> None:
     """The page draws the running lab and gets what happens, from JupyterLab's address or from the server directly."""
     page = jupyter.get(f"{BASE}saga-map/")
-    assert 'data-box="Kafka"' in page.text
+    assert 'data-box=\\"Kafka\\"' in page.text
     direct = re.search(r"http://127\.0\.0\.1:\d+/[\w-]{20,}", page.text)
     assert direct is not None
     jupyter.post(f"{BASE}saga-map/messages", content='{"kind": "here", "view": "a"}').raise_for_status()

@@ -4,7 +4,8 @@ const ASK_EVERY = 250; // milliseconds
 
 function alone(render, state, direct) {
   const listeners = new Set();
-  let base = ".";
+  // JupyterLab shows this page in a sandbox, which has no access to JupyterLab's own address.
+  const base = self.origin === "null" ? direct : ".";
   let after = 0;
   let view = "";
 
@@ -13,9 +14,8 @@ function alone(render, state, direct) {
       const answer = await fetch(`${base}/${path}`, options);
       if (answer.ok) return answer;
     } catch {
-      // JupyterLab shows this page in a sandbox, which may not use JupyterLab's own address.
+      // The server has stopped. The page says so by itself.
     }
-    base = base === "." ? direct : ".";
     return null;
   }
 
@@ -28,6 +28,7 @@ function alone(render, state, direct) {
   }
 
   const model = {
+    silent: "○ no data: JupyterLab or the lab's page server has stopped.",
     get: () => state,
     on: (_, listener) => listeners.add(listener),
     off: (_, listener) => listeners.delete(listener),

@@ -15,9 +15,9 @@ function follow(model, el, { whole, batch }) {
   function tell() {
     const silent = Date.now() - heard > SILENT_AFTER;
     const state = over
-      ? "○ stopped. Run the cell again to go on."
+      ? "○ stopped. Run the cell again to continue."
       : silent
-        ? "○ nothing comes: the kernel is gone or was restarted. Run the cell again to go on."
+        ? model.silent || "○ no data: the kernel has stopped or was restarted. Run the cell again to continue."
         : "● live";
     note.textContent = [state, ...trouble].join("  ·  ");
     el.classList.toggle("lk-silent", over || silent);
