@@ -156,11 +156,11 @@ HANDLERS = {PaymentCompleted: on_paid, PaymentRefunded: on_refunded}
 def build(lab: Lab, look: Look) -> ExtensionService:
     """Build loyalty up to the start of the notebook's exercises; keep what exists already."""
     loyalty = create_extension(lab, NAME)
-    with look.connect(NAME) as db:
+    with look.db.connect(NAME) as db:
         is_empty = db.execute("SELECT to_regclass('outbox') IS NULL").fetchone() == (True,)
         if is_empty:
             db.execute(TABLES.encode())
-    with look.connect(NAME) as db:
+    with look.db.connect(NAME) as db:
         if not db.execute("SELECT FROM pg_replication_slots WHERE slot_name = 'loyalty_outbox'").fetchall():
             db.execute(SLOT)
     url = f"{lab.endpoints.connect}/connectors/{NAME}-outbox"
@@ -184,5 +184,5 @@ def build(lab: Lab, look: Look) -> ExtensionService:
 
 def is_read(look: Look) -> bool:
     """Return whether Debezium reads loyalty's slot."""
-    found = look.sql(NAME, "SELECT active FROM pg_replication_slots WHERE slot_name = 'loyalty_outbox'")
+    found = look.db.rows(NAME, "SELECT active FROM pg_replication_slots WHERE slot_name = 'loyalty_outbox'")
     return bool(found.active.any())

@@ -114,28 +114,28 @@ def settle(lab: Lab, look: Look, orders: Collection[str], timeout: float = TIMEO
         ) from None
 
     def is_relayed() -> bool:
-        with look.connect(NAME) as db:
+        with look.db.connect(NAME) as db:
             rows = {row[0] for row in db.execute("SELECT id::text FROM outbox")}
-        return rows <= {view.record.headers.get("ce_id") for view in look.records(topic=OUTPUT_TOPIC)}
+        return rows <= {view.record.headers.get("ce_id") for view in look.kafka.records(topic=OUTPUT_TOPIC)}
 
     wait_until(is_relayed, timeout, what=f"the rows of {NAME}'s outbox to be in {OUTPUT_TOPIC}", interval=0.1)
 
 
 def collect(look: Look, orders: Collection[str]) -> Snapshot:
     """Read the state of these orders."""
-    with look.connect("payment") as db:
+    with look.db.connect("payment") as db:
         paid = [row for row in db.execute(PAID) if row[0] in orders]
-    with look.connect("order") as db:
+    with look.db.connect("order") as db:
         traces = {row[0]: row[1] for row in db.execute(TRACES)}
     bookings: dict[str, list[int]] = {one: [] for one in orders}
-    with look.connect(NAME) as db:
+    with look.db.connect(NAME) as db:
         rows = db.execute("SELECT order_id::text, points FROM points ORDER BY booking_id").fetchall()
     for order, points in rows:
         bookings.get(order, []).append(points)
     published: dict[str, Counter[str]] = {one: Counter() for one in orders}
     traceparents: dict[str, list[str]] = {one: [] for one in orders}
     # The relay may publish a row twice; it still counts as one event.
-    events = {view.record.headers.get("ce_id"): view.record for view in look.records(topic=OUTPUT_TOPIC)}
+    events = {view.record.headers.get("ce_id"): view.record for view in look.kafka.records(topic=OUTPUT_TOPIC)}
     for record in events.values():
         if record.key in published:
             published[record.key][record.type] += 1
@@ -219,14 +219,14 @@ def one_trace(snapshot: Snapshot) -> Rule:
 def metric_is_correct(look: Look, snapshot: Snapshot) -> Rule:
     """Check that the metric matches the database."""
     try:
-        matches = wait_until(lambda: look.metric(NAME, METRIC) == snapshot.total, METRIC_TIMEOUT)
+        matches = wait_until(lambda: look.metrics.value(NAME, METRIC) == snapshot.total, METRIC_TIMEOUT)
     except ShopUnavailable:
         return Rule("the metric is correct", False, f"{NAME} returns no metrics: is it running?")
     except WaitTimedOut:
         matches = False
     finding = f"{METRIC} is the sum of all points"
     if not matches:
-        finding = f"{METRIC} is {look.metric(NAME, METRIC)}, but the sum of all points is {snapshot.total}"
+        finding = f"{METRIC} is {look.metrics.value(NAME, METRIC)}, but the sum of all points is {snapshot.total}"
     return Rule("the metric is correct", matches, finding)
 
 
@@ -244,7 +244,7 @@ def check_rules(look: Look, orders: Collection[str]) -> list[Rule]:
 
 def referee(lab: Lab, look: Look) -> pd.DataFrame:
     """Check loyalty's result for every order, and return the rules as a table."""
-    with look.connect("order") as db:
+    with look.db.connect("order") as db:
         orders = [row[0] for row in db.execute("SELECT order_id::text FROM orders")]
     settle(lab, look, orders)
     rules = check_rules(look, orders)

@@ -41,7 +41,7 @@ def send_again(lab: Lab, look: Look, orders: Collection[str]) -> None:
     """Send every event of some orders again, and wait until loyalty's input topic contains them."""
 
     def records() -> Counter[str | None]:
-        return Counter(view.record.headers.get("ce_id") for view in look.records(list(orders), INPUT_TOPIC))
+        return Counter(view.record.headers.get("ce_id") for view in look.kafka.records(list(orders), INPUT_TOPIC))
 
     before = records()
     for order in orders:
@@ -57,14 +57,14 @@ def refusing(look: Look, table: str) -> Iterator[Callable[[], bool]]:
 
     Yield a function that returns whether the table has rejected a row.
     """
-    with look.connect(NAME) as db:
+    with look.db.connect(NAME) as db:
         db.execute(HEAL)
         db.execute(REFUSE)
         db.execute(f"CREATE TRIGGER refuse BEFORE INSERT ON {table} EXECUTE FUNCTION refuse()".encode())
     try:
-        yield lambda: bool(look.sql(NAME, "SELECT is_called FROM refused").is_called.item())
+        yield lambda: bool(look.db.rows(NAME, "SELECT is_called FROM refused").is_called.item())
     finally:
-        with look.connect(NAME) as db:
+        with look.db.connect(NAME) as db:
             db.execute(HEAL)
 
 
@@ -79,8 +79,8 @@ def refused_once(shop: Shop, look: Look, table: str) -> Iterator[str]:
 
 def left_behind(look: Look, order: str) -> tuple[int, int]:
     """Return the number of loyalty's rows for an order in ``points`` and in its outbox."""
-    booked = look.sql(NAME, "SELECT FROM points WHERE order_id = %(order)s", order=order)
-    published = look.sql(NAME, "SELECT FROM outbox WHERE aggregateid = %(order)s", order=order)
+    booked = look.db.rows(NAME, "SELECT FROM points WHERE order_id = %(order)s", order=order)
+    published = look.db.rows(NAME, "SELECT FROM outbox WHERE aggregateid = %(order)s", order=order)
     return len(booked), len(published)
 
 

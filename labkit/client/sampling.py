@@ -26,7 +26,7 @@ class Samples:
 
     Examples
     --------
-    >>> with Samples(lambda: look.number("sum(saga_open_orders)")) as in_flight:
+    >>> with Samples(lambda: look.metrics.number("sum(saga_open_orders)")) as in_flight:
     ...     shop.load(40, per_second=4)
     >>> in_flight.mean()
     """

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import psycopg
 
-from labkit.inspect import records as kafka_records
+from labkit.inspect.sources import records as kafka_records
 from labkit.waiting import wait_until
 from labstack.backends.base import Endpoints
 from labstack.clients import broker

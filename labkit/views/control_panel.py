@@ -142,7 +142,7 @@ class ControlPanel:
         from matplotlib.figure import Figure
 
         try:
-            series, now = read(self._room.look.prometheus, expressions, 120)
+            series, now = read(self._room.look.metrics.prometheus, expressions, 120)
         except (KitError, LabError) as error:
             return f"<i>{html.escape(str(error).splitlines()[0])}</i>"
         figure = Figure(figsize=(8, 2.4), layout="constrained")

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from labkit.errors import KitError
-from labkit.inspect.prometheus import NAME, Prometheus
+from labkit.inspect.sources.prometheus import NAME, Prometheus
 from labkit.views.drawing.chart import LINES
 from labkit.views.drawing.charts import show
 from labkit.views.drawing.colours import GREY, SERVICES

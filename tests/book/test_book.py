@@ -148,8 +148,8 @@ def test_every_method_is_in_the_reference(site: Site) -> None:
     assert [name for name in methods if f"labstack.Lab.{name}" not in ids] == []
     assert {
         "labkit.client.shop.Shop.place_order",
-        "labkit.inspect.look.Look.sql",
-        "labkit.inspect.look.Look.promql",
+        "labkit.inspect.databases.Databases.rows",
+        "labkit.inspect.metrics.Metrics.query",
     } <= ids
 
 

@@ -187,7 +187,7 @@ def test_a_reset_removes_everything_of_an_extension_service(session: Session, ta
     build(lab, look).start()
     again = trials.one_order(session.shop)
     settle(lab, look, [again])
-    assert [view.record.key for view in look.records(topic=f"{NAME}.events")] == [again]
+    assert [view.record.key for view in look.kafka.records(topic=f"{NAME}.events")] == [again]
     lab.reset()
 
 

@@ -127,7 +127,7 @@ def test_postgresql_answers_each_query(session: Session) -> None:
     assert len(found) == block.count("-- ") == block.count(";\n")
     for service, query in found:
         for one in session.lab.endpoints.services if service == "any" else [service]:
-            rows = session.look.sql(one, query)
+            rows = session.look.db.rows(one, query)
             assert len(rows) or "parked_records" in query, query
 
 
@@ -147,10 +147,10 @@ def test_prometheus_accepts_each_query(session: Session) -> None:
     if not session.lab.endpoints.prometheus:
         pytest.skip("the lab has no Prometheus: `lab install prometheus`")
     session.shop.follow(session.shop.place_order("ada", "lisbon", {"earl-grey": 1}))
-    session.look.now()
+    session.look.metrics.now()
     (block,) = snippets("promql")
     for line in block.splitlines():
-        session.look.promql(line)
+        session.look.metrics.query(line)
 
 
 def test_each_order_fails_with_the_listed_event_and_reason(fresh_lab: Lab) -> None:
@@ -164,7 +164,7 @@ def test_each_order_fails_with_the_listed_event_and_reason(fresh_lab: Lab) -> No
         order = {**usual, fields[value]: value}
         ended = shop.follow(shop.place_order(order["customer"], order["destination"], {order["sku"]: 1}))
         assert (ended.status, ended.failure_reason) == ("CANCELLED", reason)
-        assert event in set(look.events(look.records(ended)).type)
+        assert event in set(look.kafka.events(look.kafka.records(ended)).type)
 
 
 def test_all_topics_event_types_headers_and_states_are_listed() -> None:

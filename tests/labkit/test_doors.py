@@ -129,7 +129,7 @@ def test_the_map_page_shows_the_running_lab(session: Session, jupyter: httpx.Cli
     assert direct is not None
     jupyter.post(f"{BASE}saga-map/messages", content='{"kind": "here", "view": "a"}').raise_for_status()
     order = session.shop.place_order("ada", "rome", {"rooibos": 1})
-    session.look.record(order, "OrderCompleted")
+    session.look.kafka.record(order, "OrderCompleted")
 
     def received() -> bool:
         messages = jupyter.get(f"{BASE}saga-map/messages", params={"after": 0, "view": "a"}).json()["messages"]

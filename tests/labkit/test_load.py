@@ -181,10 +181,10 @@ def test_offsets_of_a_group_are_listed_per_partition(session: Session, bench: Pr
     topic, group = bench.topic(2), bench.group()
     bench.write(topic, [(None, "x")] * 5, partitions=[0, 0, 0, 1, 1])
     broker.commit_offsets(session.lab.endpoints.kafka, group, {(topic, 0): 2})
-    offsets = session.look.offsets(group, topic)
+    offsets = session.look.kafka.offsets(group, topic)
     assert offsets.fillna(-1).values.tolist() == [[0, 0, 2, 3], [1, 0, -1, 2]]
     with pytest.raises(KitError, match="no topic 'nothing'"):
-        session.look.offsets(group, "nothing")
+        session.look.kafka.offsets(group, "nothing")
 
 
 # -- charts ----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from labkit.views.flow import Flow
 def test_a_query_accepts_an_order_and_shows_its_short_name(session: Session) -> None:
     """A query accepts an order as a parameter, and shows its short name."""
     order = session.shop.place_order("ada", "rome", {"rooibos": 1})
-    rows = session.look.sql("order", "SELECT order_id, items FROM orders WHERE order_id = %(order)s", order=order)
+    rows = session.look.db.rows("order", "SELECT order_id, items FROM orders WHERE order_id = %(order)s", order=order)
     assert list(rows.order_id) == [order.alias]
     assert '"sku": "rooibos"' in rows["items"].item()
 
@@ -28,33 +28,33 @@ def test_a_query_accepts_an_order_and_shows_its_short_name(session: Session) -> 
 def test_queries_are_read_only(session: Session) -> None:
     """PostgreSQL itself rejects a statement that would change something."""
     with pytest.raises(QueryFailed, match="read-only"):
-        session.look.sql("order", "DELETE FROM outbox RETURNING id")
+        session.look.db.rows("order", "DELETE FROM outbox RETURNING id")
 
 
 def test_each_changed_result_of_a_query_is_kept(session: Session) -> None:
     """Each changed result is kept until the condition holds, and a timeout raises."""
     order = session.shop.place_order("ada", "rome", {"rooibos": 1})
     query = "SELECT status FROM orders WHERE order_id = %(order)s"
-    seen = session.look.changes("order", query, until=lambda rows: "COMPLETED" in set(rows.status), order=order)
+    seen = session.look.db.changes("order", query, until=lambda rows: "COMPLETED" in set(rows.status), order=order)
     assert list(seen.status)[-1] == "COMPLETED"
     assert len(set(seen.status)) == len(seen)
     assert list(seen.seconds) == sorted(seen.seconds)
     with pytest.raises(WaitTimedOut, match="the rows of order"):
-        session.look.changes("order", query, until=lambda rows: False, timeout=0.2, order=order)
+        session.look.db.changes("order", query, until=lambda rows: False, timeout=0.2, order=order)
 
 
 def test_a_query_error_has_the_message_of_postgresql(session: Session) -> None:
     """An error names the service and PostgreSQL's message; an unknown service name is answered with the known ones."""
     with pytest.raises(QueryFailed, match='order says: relation "nothing" does not exist'):
-        session.look.sql("order", "SELECT * FROM nothing")
+        session.look.db.rows("order", "SELECT * FROM nothing")
     with pytest.raises(KitError, match="order, inventory, payment, shipping"):
-        session.look.sql("orders", "SELECT 1")
+        session.look.db.rows("orders", "SELECT 1")
 
 
 def test_events_are_listed_in_causal_order(session: Session) -> None:
     """The events of an order are listed in causal order, each with its cause."""
     order = session.shop.place_order("barbara", "tristan-da-cunha", {"rooibos": 1})
-    events = session.look.events(session.look.take(7, order))
+    events = session.look.kafka.events(session.look.kafka.take(7, order))
     chain = ["OrderCreated", "InventoryReserved", "PaymentCompleted", "ShippingFailed"]
     assert list(events.type) == [*chain, "InventoryReleased", "PaymentRefunded", "OrderCancelled"]
     assert list(events.cause[:4]) == ["-", *events.event[:3]]
@@ -63,7 +63,7 @@ def test_events_are_listed_in_causal_order(session: Session) -> None:
 def test_a_record_shows_its_headers(session: Session) -> None:
     """A record shows topic, key, CloudEvents headers and value, and no long id."""
     order = session.shop.place_order("ada", "rome", {"rooibos": 1})
-    record = session.look.record(order, "OrderCreated")
+    record = session.look.kafka.record(order, "OrderCreated")
     assert record.headers["ce_type"] == "OrderCreated"
     assert record.headers["ce_specversion"] == "1.0"
     assert record.value["order_id"] == order.alias
@@ -77,7 +77,7 @@ def test_a_record_that_is_not_json_is_shown(session: Session) -> None:
     producer = Producer({"bootstrap.servers": session.lab.endpoints.kafka})
     producer.produce("order.events", '{"order_id":', key, headers={"ce_type": "Greeting"})
     producer.flush(10)
-    (record,) = session.look.take(1, key)
+    (record,) = session.look.kafka.take(1, key)
     assert record.value == '{"order_id":'
     assert "Greeting" in repr(record)
 
@@ -86,7 +86,7 @@ def test_waiting_for_missing_records_times_out(session: Session) -> None:
     """Waiting for more records than exist times out, and the error lists the received ones."""
     key = str(uuid.uuid4())
     with pytest.raises(WaitTimedOut, match="0 came: none"):
-        session.look.take(1, key, timeout=0.5)
+        session.look.kafka.take(1, key, timeout=0.5)
 
 
 def test_a_timed_out_wait_names_its_last_result() -> None:
@@ -98,15 +98,15 @@ def test_a_timed_out_wait_names_its_last_result() -> None:
 def test_rows_and_records_are_counted_by_service(session: Session) -> None:
     """Rows and records of an order are counted by service, and none waits at the end."""
     order = session.shop.place_order("ada", "rome", {"rooibos": 1})
-    session.look.record(order, "OrderCompleted")
-    relay = session.look.relay(order).set_index("service")
+    session.look.kafka.record(order, "OrderCompleted")
+    relay = session.look.connect.relayed(order).set_index("service")
     assert dict(relay["outbox rows"]) == {"order": 2, "inventory": 1, "payment": 1, "shipping": 1}
     assert relay.waiting.sum() == 0
 
 
 def test_no_password_is_shown(session: Session) -> None:
     """The connector's configuration is shown without the password."""
-    config = session.look.connector("order")
+    config = session.look.connect.config("order")
     assert config["slot.name"] == "outbox"
     assert not [name for name in config if "password" in name]
 

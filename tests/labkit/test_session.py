@@ -48,7 +48,7 @@ def test_a_killed_second_version_does_not_degrade_the_lab(session: Session) -> N
 def test_a_notebook_starts_without_a_replication_slot(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
     """If the relay can't resume, a notebook starts and reports it, and `lab.reset()` repairs the lab."""
     session.lab.stop("connect")
-    with session.look.connect("payment") as db:
+    with session.look.db.connect("payment") as db:
         db.autocommit = True
         wait_until(lambda: db.execute("SELECT 1 FROM pg_replication_slots WHERE active").fetchone() is None)
         db.execute("SELECT pg_drop_replication_slot('outbox')")

@@ -127,10 +127,10 @@ def test_a_lab_that_is_down_is_reported_in_one_line(tmp_path: Path) -> None:
     shop, look = Shop(lab, aliases), Look(lab, aliases)
     for request in (
         lambda: shop.place_order("ada", "lisbon", {"sencha": 1}),
-        lambda: look.sql("order", "SELECT 1"),
-        lambda: look.records(),
-        lambda: look.connector("order"),
-        lambda: look.metric("order", "http_requests_total"),
+        lambda: look.db.rows("order", "SELECT 1"),
+        lambda: look.kafka.records(),
+        lambda: look.connect.config("order"),
+        lambda: look.metrics.value("order", "http_requests_total"),
     ):
         with pytest.raises(ShopUnavailable, match="The lab is down") as caught:
             request()
@@ -146,5 +146,5 @@ def test_shop_and_look_ignore_proxies(session: Session, monkeypatch: pytest.Monk
     aliases = Aliases()
     shop, look = Shop(session.lab, aliases), Look(session.lab, aliases)
     assert shop.follow(shop.place_order("ada", "rome", {"rooibos": 1})).status == "COMPLETED"
-    assert look.connector("order")
-    assert look.metric("order", "events_total") >= 0
+    assert look.connect.config("order")
+    assert look.metrics.value("order", "events_total") >= 0

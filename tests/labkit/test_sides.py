@@ -38,7 +38,7 @@ def test_records_and_inbox_rows_are_counted(session: Session) -> None:
     order = session.shop.follow(session.shop.place_order("ada", "rome", {"rooibos": 1}))
     session.look.wait_for_rest(order)
     session.lab.resend(order.order_id)
-    session.look.take(10, order)
+    session.look.kafka.take(10, order)
     counts = session.look.deliveries(order).set_index("type")
     assert list(counts.records) == [2] * 5
     assert list(counts.loc["InventoryReserved"]) == [2, 1, "-", 1, "-"]
@@ -63,7 +63,7 @@ def test_a_metric_is_summed_over_its_labels(session: Session) -> None:
     """A service's counter is found by name and labels, and is zero if nothing was counted."""
 
     def handled(**labels: str) -> int:
-        return session.look.metric("payment", "events_total", outcome="handled", **labels)
+        return session.look.metrics.value("payment", "events_total", outcome="handled", **labels)
 
     before, of_a_type = handled(), handled(type="InventoryReserved")
     session.shop.follow(session.shop.place_order("ada", "rome", {"rooibos": 1}))
@@ -75,4 +75,4 @@ def test_a_metric_is_summed_over_its_labels(session: Session) -> None:
 def test_a_service_that_is_down_shows_no_metrics(without_payment: Session) -> None:
     """The error names the service and the next step."""
     with pytest.raises(ShopUnavailable, match=r"payment does not answer at /metrics(.|\n)*lab\.start\('payment'\)"):
-        without_payment.look.metric("payment", "events_total")
+        without_payment.look.metrics.value("payment", "events_total")

@@ -73,7 +73,7 @@ def test_each_traffic_finds_its_own_lines_in_the_access_log(aborting_session: Se
         "tries": 1,
         "flag": "-",
         "meaning": "-",
-    } in aborting_session.look.gateway_log(7).to_dict("records")
+    } in aborting_session.look.mesh.log(7).to_dict("records")
 
 
 def test_a_body_is_sent(session: Session) -> None:
@@ -85,7 +85,7 @@ def test_a_body_is_sent(session: Session) -> None:
 
 def test_the_table_lists_the_routes_and_retries_of_the_lab(session: Session) -> None:
     """The table lists the four routes of the lab, with Istio's own retries in short form."""
-    routes = session.look.routes()
+    routes = session.look.mesh.routes()
     assert routes.to.tolist() == ["inventory v1", "order v1", "payment v1", "shipping v1"]
     assert set(routes.policy) == {"timeout 10s; Istio's 2 retries"}
 
@@ -95,7 +95,7 @@ def test_counters_of_a_version_that_is_down_raise_an_error(session: Session) -> 
     from labkit.errors import ShopUnavailable
 
     with pytest.raises(ShopUnavailable, match=r"(?s)order-v2 .*lab.start\('order-v2'\)"):
-        session.look.metric("order-v2", "events_total")
+        session.look.metrics.value("order-v2", "events_total")
 
 
 def test_a_chart_has_alt_text(monkeypatch: pytest.MonkeyPatch) -> None:

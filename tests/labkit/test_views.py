@@ -67,7 +67,7 @@ def place_orders(session: Session) -> list[Order]:
 
 
 def row_count(session: Session, service: str, query: str, orders: list[Order]) -> int:
-    with session.look.connect(service) as db:
+    with session.look.db.connect(service) as db:
         row = db.execute(query.encode(), [[order.order_id for order in orders]]).fetchone()
     assert row is not None
     return int(row[0])
@@ -89,11 +89,11 @@ def test_the_map_counts_every_event_once(session: Session, live_map: SystemMap) 
         s: row_count(session, s, "SELECT count(*) FROM outbox WHERE aggregateid::text = ANY(%s)", orders)
         for s in SERVICES
     }
-    records = [r for r in broker.read_all(session.lab.endpoints.kafka, session.look.topics) if r.key in ids]
+    records = [r for r in broker.read_all(session.lab.endpoints.kafka, session.look.kafka.topics) if r.key in ids]
     events = [record.headers["ce_id"] for record in records]
     handled: dict[str, int] = {}
     for service in SERVICES:
-        with session.look.connect(service) as db:
+        with session.look.db.connect(service) as db:
             row = db.execute("SELECT count(*) FROM inbox WHERE event_id::text = ANY(%s)", [events]).fetchone()
             assert row is not None
             handled[service] = row[0]
@@ -183,7 +183,7 @@ def test_the_stream_shows_and_filters_records(session: Session) -> None:
     view = session.look.stream()
     orders = place_orders(session)
     ids = {order.order_id for order in orders}
-    records = [r for r in broker.read_all(session.lab.endpoints.kafka, session.look.topics) if r.key in ids]
+    records = [r for r in broker.read_all(session.lab.endpoints.kafka, session.look.kafka.topics) if r.key in ids]
     wait_until(lambda: view.count == len(records), 10)
     table = view.table()
     assert sorted(zip(table.topic, table.partition, table.offset, strict=True)) == sorted(
@@ -227,7 +227,7 @@ def test_the_memory_of_a_view_is_bounded(session: Session) -> None:
     live_map: SystemMap = session.look.map()
     order = place_orders(session)[0]
     (record, *_) = [
-        r for r in broker.read_all(session.lab.endpoints.kafka, session.look.topics) if r.key == order.order_id
+        r for r in broker.read_all(session.lab.endpoints.kafka, session.look.kafka.topics) if r.key == order.order_id
     ]
     event = Observation("record", "order", "OrderCreated", order.order_id, "e", record.time / 1000, record=record)
     for view in (shown, live_map):

@@ -90,8 +90,8 @@ def injected(fault: Fault, session: Session) -> Iterator[None]:
 
 def test_every_alert_has_a_fault_and_none_fires_at_rest(session: Session) -> None:
     """There is a fault for each alert, and no alert fires at rest."""
-    assert set(session.look.prometheus.rules().alert) == set(FAULTS)
-    wait_until(lambda: session.look.alerts().empty, 60)
+    assert set(session.look.metrics.prometheus.rules().alert) == set(FAULTS)
+    wait_until(lambda: session.look.metrics.alerts().empty, 60)
 
 
 @pytest.mark.parametrize("alert", short_sample(FAULTS, 1))
@@ -99,7 +99,7 @@ def test_alert_fires_and_resolves(session: Session, alert: str) -> None:
     """The alert fires within 30 s of a real fault, and resolves within 60 s of its healing."""
 
     def firing() -> bool:
-        alerts = session.look.alerts()
+        alerts = session.look.metrics.alerts()
         return bool(((alerts.alert == alert) & (alerts.state == "firing")).any())
 
     wait_until(lambda: not firing(), 60)

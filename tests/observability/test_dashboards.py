@@ -7,7 +7,7 @@ import time
 import pytest
 
 from labkit import Session
-from labkit.inspect.prometheus import is_number
+from labkit.inspect.sources.prometheus import is_number
 from labkit.views import dashboards
 from labkit.waiting import wait_until
 from labstack import Lab
@@ -24,11 +24,11 @@ def loaded() -> list[str]:
 def make_load(session: Session) -> None:
     """Create data for every panel: completed and failed orders, duplicates, and requests that return 4xx and 5xx."""
     _, shop, look, _ = session
-    look.now()
+    look.metrics.now()
     orders = [shop.place_order(customer, "lisbon", {"earl-grey": 1}) for customer in ("ada", "nobody") * 6]
     shop.traffic(40, at_once=2)
     shop.traffic(1, "/orders/no-order")
-    look.now()
+    look.metrics.now()
     shop.traffic(10, "/orders/no-order")
     for order in orders:
         shop.follow(order)
@@ -36,9 +36,9 @@ def make_load(session: Session) -> None:
     session.lab.resend(orders[0].order_id)
     session.lab.stop("payment-db")
     shop.traffic(1, "/payments?limit=1")
-    look.now()
+    look.metrics.now()
     shop.traffic(5, "/payments?limit=1")
-    look.now()
+    look.metrics.now()
     session.lab.start("payment-db")
 
 
@@ -55,7 +55,7 @@ def test_every_query_has_data(session: Session, loaded: list[str], name: str) ->
         found = []
         for panel in panels:
             for legend, expression in panel.queries:
-                lines = session.look.prometheus.lines(dashboards.filled(expression, 1, 120), now - 120, now, 1)
+                lines = session.look.metrics.prometheus.lines(dashboards.filled(expression, 1, 120), now - 120, now, 1)
                 if not any(is_number(value) for _, line in lines for value in line):
                     found.append(f"{panel.title}: {legend}: {expression}")
         return found
@@ -65,7 +65,7 @@ def test_every_query_has_data(session: Session, loaded: list[str], name: str) ->
 
 def test_dashboard_text_has_a_line_for_each_series(session: Session) -> None:
     """A dashboard's text has a line for each series of each panel that has data."""
-    table = dashboards.text("relay", session.look.prometheus, minutes=2)
+    table = dashboards.text("relay", session.look.metrics.prometheus, minutes=2)
     assert set(table[table.panel == "Slots with a reader"].series) == set(session.lab.endpoints.databases)
 
 

@@ -73,14 +73,16 @@ def test_the_relays_metrics_are_documented(session: Session) -> None:
 def test_stored_metrics_of_other_components_are_documented(session: Session, job: str) -> None:
     """Prometheus has each metric of the table, with its labels, and no other metric of the Java agent."""
     session.shop.follow(session.shop.place_order("ada", "lisbon", {"earl-grey": 1}))
-    session.look.now()
+    session.look.metrics.now()
     for name, (kind, labels) in documented(job).items():
         query = f'{name}{"_count" if kind == "histogram" else ""}{{job="{job}"}}'
-        series = session.look.promql(f"last_over_time({query}[30s])")  # one slow scrape omits all metrics of a job
+        series = session.look.metrics.query(
+            f"last_over_time({query}[30s])"
+        )  # one slow scrape omits all metrics of a job
         assert labels <= set(series.columns), name
     if job != "gateway":
         query = f'{{job="{job}", __name__=~"(kafka|connect|debezium)_.*"}}'
-        names = session.look.promql(f"count by (__name__) (last_over_time({query}[30s]))")
+        names = session.look.metrics.query(f"count by (__name__) (last_over_time({query}[30s]))")
         assert set(names["__name__"]) == set(documented(job))
 
 

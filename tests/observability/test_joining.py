@@ -54,11 +54,11 @@ def test_observers_installed_later_join_the_running_lab() -> None:
         assert {name: after[name] for name in before} == before
 
         session = begin("10", harness.lab)
-        wait_until(lambda: len(session.look.traces(early)) == 1, 20)
+        wait_until(lambda: len(session.look.traces.all_of(early)) == 1, 20)
         late = session.shop.place_order("ada", "lisbon", {"sencha": 1})
         assert session.shop.follow(late).status == "COMPLETED"
-        wait_until(lambda: session.look.traces(late)[0].roots[0].service == "gateway", 20)
-        wait_until(lambda: all_targets_are_up(session.look.promql("up")), 30)
+        wait_until(lambda: session.look.traces.all_of(late)[0].roots[0].service == "gateway", 20)
+        wait_until(lambda: all_targets_are_up(session.look.metrics.query("up")), 30)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from labkit import Session
 from labkit.errors import QueryFailed
-from labkit.inspect.prometheus import NoPrometheus
+from labkit.inspect.sources.prometheus import NoPrometheus
 from labkit.waiting import wait_until
 from labstack import Lab
 from labstack.backends.processes.java import jars
@@ -26,8 +26,8 @@ JOBS = {"services", "gateway", "relay", "kafka", "connect", "prometheus"}
 def test_every_target_is_up_after_a_startup(session: Session) -> None:
     """Within seconds of a startup every target is up, each service under its own name and version."""
     look = session.look
-    wait_until(lambda: set(look.targets().state) == {"up"}, 15)
-    targets = look.targets()
+    wait_until(lambda: set(look.metrics.targets().state) == {"up"}, 15)
+    targets = look.metrics.targets()
     assert set(targets.job) == JOBS
     services = targets[targets.job == "services"]
     assert dict(zip(services.service, services.version, strict=True)) == dict.fromkeys(
@@ -41,7 +41,7 @@ def test_restarted_java_component_exposes_its_metrics(session: Session, componen
     lab, _, look, _ = session
 
     def state() -> str:
-        targets = look.targets()
+        targets = look.metrics.targets()
         return " ".join(targets[targets.job == component].state)
 
     lab.kill(component)
@@ -91,7 +91,7 @@ def test_second_version_is_scraped_while_it_runs(session: Session) -> None:
     lab, _, look, _ = session
 
     def versions() -> set[str]:
-        targets = look.targets()
+        targets = look.metrics.targets()
         return set(targets[(targets.service == "order") & (targets.state == "up")].version)
 
     lab.start("order-v2")
@@ -104,16 +104,16 @@ def test_second_version_is_scraped_while_it_runs(session: Session) -> None:
 def test_counters_match_the_orders(reset_session: Session) -> None:
     """The counters of orders, outcomes, reasons, compensations and events match the shop's orders."""
     _, shop, look, _ = reset_session
-    look.now()
+    look.metrics.now()
     names = ['saga_orders_total{outcome="completed"}', 'saga_orders_total{reason="unknown_customer"}']
     names += ["saga_compensations_total", 'outbox_events_total{type="OrderCreated"}', "saga_duration_seconds_count"]
-    before = [look.number(f"sum({name}) or vector(0)") for name in names]
+    before = [look.metrics.number(f"sum({name}) or vector(0)") for name in names]
     orders = [shop.place_order("ada", "lisbon", {"earl-grey": 1}) for _ in range(3)]
     orders.append(shop.place_order("nobody", "lisbon", {"earl-grey": 1}))
     assert [shop.follow(order).status for order in orders] == ["COMPLETED"] * 3 + ["CANCELLED"]
     look.wait_for_rest(orders)
-    look.now()
-    after = [look.number(f"sum({name}) or vector(0)") for name in names]
+    look.metrics.now()
+    after = [look.metrics.number(f"sum({name}) or vector(0)") for name in names]
     assert [b - a for a, b in zip(before, after, strict=True)] == [3, 1, 1, 4, 4]
 
 
@@ -122,8 +122,8 @@ def test_exemplars_lead_to_traces(session: Session) -> None:
     shop, look = session.shop, session.look
     order = shop.place_order("ada", "lisbon", {"earl-grey": 1})
     assert shop.follow(order).status == "COMPLETED"
-    look.now()
-    found = look.exemplars("saga_duration_seconds_bucket", seconds=30)
+    look.metrics.now()
+    found = look.metrics.exemplars("saga_duration_seconds_bucket", seconds=30)
     assert len(found)
     assert set(found.trace_id.str.len()) == {32}
 
@@ -131,25 +131,25 @@ def test_exemplars_lead_to_traces(session: Session) -> None:
 def test_invalid_promql_shows_the_message_of_prometheus(session: Session) -> None:
     """The error for invalid PromQL has Prometheus's own message, with the position."""
     with pytest.raises(QueryFailed, match=r"Prometheus says: .*1:10: parse error"):
-        session.look.promql("rate(foo[30")
+        session.look.metrics.query("rate(foo[30")
     with pytest.raises(QueryFailed, match="a range of samples"):
-        session.look.promql("up[5s]")
+        session.look.metrics.query("up[5s]")
 
 
 def test_lag_grows_while_the_consumer_is_paused(session: Session) -> None:
     """A paused consumer's lag grows with each record, and is 0 again when the consumer has caught up."""
     lab, shop, look, _ = session
     lag = "sum(service:consumer_lag_records:sum{service='payment'}) or vector(-1)"  # a slow scrape omits it
-    wait_until(lambda: look.number(lag) == 0, 15)
+    wait_until(lambda: look.metrics.number(lag) == 0, 15)
     consumer = f"{lab.endpoints.services['payment']}/manage/consumer"
     http.request("POST", f"{consumer}/pause", timeout=10).raise_for_status()
     try:
         orders = [shop.place_order("ada", "lisbon", {"earl-grey": 1}) for _ in range(8)]
-        wait_until(lambda: look.number(lag) >= 8, 15)
+        wait_until(lambda: look.metrics.number(lag) >= 8, 15)
     finally:
         http.request("POST", f"{consumer}/resume", timeout=10).raise_for_status()
     assert {shop.follow(order).status for order in orders} == {"COMPLETED"}
-    wait_until(lambda: look.number(lag) == 0, 15)
+    wait_until(lambda: look.metrics.number(lag) == 0, 15)
 
 
 def test_outbox_rows_wait_while_the_relay_is_stopped(session: Session) -> None:
@@ -157,13 +157,13 @@ def test_outbox_rows_wait_while_the_relay_is_stopped(session: Session) -> None:
     lab, shop, look, _ = session
     lab.stop("connect")
     orders = [shop.place_order("ada", "lisbon", {"earl-grey": 1}) for _ in range(3)]
-    wait_until(lambda: look.number('outbox_waiting_rows{service="order"}') == 3, 15)
-    wait_until(lambda: look.number('outbox_waiting_age_seconds{service="order"}') > 1, 15)
-    wait_until(lambda: look.number("sum(postgres_replication_slot_active)") == 0, 15)
+    wait_until(lambda: look.metrics.number('outbox_waiting_rows{service="order"}') == 3, 15)
+    wait_until(lambda: look.metrics.number('outbox_waiting_age_seconds{service="order"}') > 1, 15)
+    wait_until(lambda: look.metrics.number("sum(postgres_replication_slot_active)") == 0, 15)
     lab.start("connect")
     assert_orders_become_terminal(shop, orders)
-    wait_until(lambda: look.number("sum(outbox_waiting_rows)") == 0, 15)
-    wait_until(lambda: look.number("sum(postgres_replication_slot_active)") == 4, 15)
+    wait_until(lambda: look.metrics.number("sum(outbox_waiting_rows)") == 0, 15)
+    wait_until(lambda: look.metrics.number("sum(postgres_replication_slot_active)") == 4, 15)
 
 
 @pytest.mark.parametrize("verb", short_sample(["kill", "pause"], 1))
@@ -176,14 +176,14 @@ def test_orders_complete_without_prometheus(session: Session, verb: str) -> None
     assert status.state == "ready"
     assert "prometheus" in status.complaints
     with pytest.raises(NoPrometheus, match="doesn't answer"):
-        look.promql("up")
+        look.metrics.query("up")
     lab.up()
-    wait_until(lambda: set(look.targets().state) == {"up"}, 20)
+    wait_until(lambda: set(look.metrics.targets().state) == {"up"}, 20)
 
 
 def test_query_without_prometheus_names_the_install_command(session: Session) -> None:
     """A query without Prometheus is an error with the command that installs it."""
-    from labkit.inspect.prometheus import Prometheus
+    from labkit.inspect.sources.prometheus import Prometheus
 
     with pytest.raises(NoPrometheus, match="no Prometheus in this lab") as raised:
         Prometheus("").query("up")
@@ -197,16 +197,16 @@ def test_gauges_of_an_unavailable_database_are_omitted(session: Session) -> None
     try:
 
         def is_omitted() -> bool:
-            look.now()
-            return look.promql('parked_records_current{service="payment"}').empty
+            look.metrics.now()
+            return look.metrics.query('parked_records_current{service="payment"}').empty
 
         wait_until(is_omitted, 20)
         begin = time.monotonic()
-        assert look.metric("payment", "events_total") >= 0
+        assert look.metrics.value("payment", "events_total") >= 0
         assert time.monotonic() - begin < 2
     finally:
         lab.resume("payment-db")
-    wait_until(lambda: not look.promql('parked_records_current{service="payment"}').empty, 15)
+    wait_until(lambda: not look.metrics.query('parked_records_current{service="payment"}').empty, 15)
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 
 from labkit import Session, begin
-from labkit.inspect.traces import NoTraces, Span
+from labkit.inspect.sources.traces import NoTraces, Span
 from labkit.waiting import wait_until
 from labservices.telemetry.event_spans import relay_span_id
 from tests.observability.bare import bare_lab
@@ -76,7 +76,7 @@ def test_completed_order_has_one_trace(traced: Session) -> None:
     """A completed order has one trace with one root, with exactly these edges."""
     order = traced.shop.place_order("ada", "lisbon", {"earl-grey": 2})
     assert traced.shop.follow(order).status == "COMPLETED"
-    traces = traced.look.traces(order)
+    traces = traced.look.traces.all_of(order)
     assert len(traces) == 1
     assert traces[0].edges() >= COMPLETED
     (root,) = traces[0].roots
@@ -95,7 +95,7 @@ def test_trace_starts_at_the_gateway_with_istiod() -> None:
         session = begin("10", harness.lab)
         order = session.shop.place_order("ada", "lisbon", {"earl-grey": 2})
         assert session.shop.follow(order).status == "COMPLETED"
-        (root,) = session.look.trace(order).roots
+        (root,) = session.look.traces.of(order).roots
         assert (root.service, root.attributes["http.method"]) == ("gateway", "POST")
     finally:
         harness.close()
@@ -114,7 +114,7 @@ def test_jaeger_is_available_below_a_hub_path() -> None:
             assert "/user/ada/proxy/absolute/" in session.lab.endpoints.jaeger
             order = session.shop.place_order("ada", "lisbon", {"earl-grey": 2})
             assert session.shop.follow(order).status == "COMPLETED"
-            assert session.look.trace(order).edges() >= COMPLETED
+            assert session.look.traces.of(order).edges() >= COMPLETED
     finally:
         harness.close()
 
@@ -123,7 +123,7 @@ def test_compensated_order_has_one_trace(traced: Session) -> None:
     """An order that can't be paid has one trace, which includes the compensation."""
     order = traced.shop.place_order("nobody", "lisbon", {"earl-grey": 2})
     assert traced.shop.follow(order).status == "CANCELLED"
-    (trace,) = traced.look.traces(order)
+    (trace,) = traced.look.traces.all_of(order)
     back = event_edges("order", "OrderCancelled") | {("order handles PaymentFailed", "order: OrderCancelled to outbox")}
     assert trace.edges() >= COMPENSATED
     unexpected = trace.edges() - COMPENSATED - back
@@ -139,7 +139,7 @@ def test_dead_lettered_order_has_failed_spans(traced: Session) -> None:
     try:
 
         def spans(name: str) -> list[Span]:
-            return [span for span in look._traces.of_order(order.order_id)[0].spans if span.name == name]
+            return [span for span in look.traces.source.of_order(order.order_id)[0].spans if span.name == name]
 
         wait_until(lambda: len(spans("payment handles InventoryReserved")) == 5, 15)
         attempts = spans("payment handles InventoryReserved")
@@ -160,8 +160,8 @@ def test_relay_span_lasts_from_the_row_to_the_record(traced: Session) -> None:
     shop, look = traced.shop, traced.look
     order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
     assert shop.follow(order).status == "COMPLETED"
-    record = look.record(order, "InventoryReserved").record
-    (trace,) = look.traces(order)
+    record = look.kafka.record(order, "InventoryReserved").record
+    (trace,) = look.traces.all_of(order)
     (span,) = [span for span in trace.spans if span.name == "InventoryReserved relayed"]
     event_id = record.headers["ce_id"] or ""
     assert span.span_id == f"{relay_span_id(event_id):016x}"
@@ -179,7 +179,7 @@ def test_redelivered_event_is_marked_as_a_duplicate(traced: Session) -> None:
     traced.lab.resend(order.order_id)
 
     def outcomes() -> list[str]:
-        (trace,) = look._traces.of_order(order.order_id)
+        (trace,) = look.traces.source.of_order(order.order_id)
         found = [span for span in trace.spans if span.name == "inventory handles OrderCreated"]
         return sorted(span.attributes["event.outcome"] for span in found)
 
@@ -193,7 +193,7 @@ def test_missing_traceparent_splits_the_trace(traced: Session) -> None:
     try:
         order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
         assert shop.follow(order).status == "COMPLETED"
-        traces = look.traces(order)
+        traces = look.traces.all_of(order)
         assert len(traces) > 1
         assert ("payment handles InventoryReserved", "payment: PaymentCompleted to outbox") in traces[0].edges()
         assert {root.label for trace in traces[1:] for root in trace.roots} == {
@@ -213,8 +213,8 @@ def test_orders_complete_without_jaeger(traced: Session, verb: str) -> None:
     getattr(lab, verb)("jaeger")
     assert_shop_completes_orders(shop)
     with pytest.raises(NoTraces, match="doesn't answer"):
-        look._traces.trace("0" * 32)
+        look.traces.source.trace("0" * 32)
     lab.up()
     order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
     assert shop.follow(order).status == "COMPLETED"
-    assert look.trace(order).edges() >= COMPLETED
+    assert look.traces.of(order).edges() >= COMPLETED

@@ -82,7 +82,7 @@ def test_devcontainer_is_valid_and_its_commands_exist() -> None:
     devcontainer = json.loads("\n".join(line for line in text.splitlines() if not line.lstrip().startswith("//")))
     made = devcontainer["onCreateCommand"].split(" && ")
     assert made[0] == "python3 start.py env"
-    assert {command.split()[1] for command in made[1:]} <= set(main.commands)
+    assert set(re.findall(r"\blab (\w+)", " ".join(made[1:]))) == {"prefetch"} <= set(main.commands)
     assert devcontainer["postAttachCommand"] == "python3 start.py --no-browser"
     assert "--no-browser" in (ROOT / "start.py").read_text(encoding="utf-8")
     assert devcontainer["containerEnv"]["LAB_MODE"] == "local"

@@ -95,7 +95,10 @@ def test_full_disk_during_a_pull_is_a_clear_error(
     """If the disk fills up during a pull, the error names the image, the cause and the command to inspect the disk."""
     home = Path(tempfile.mkdtemp(prefix="saga-lab-engine-"))  # short, because the path of a socket must be short
     request.addfinalizer(lambda: shutil.rmtree(home, ignore_errors=True))
-    with engine(CACHE, home, size="40m") as small, serve_registry(registry.folder, registry.port, small.inside):
+    with (
+        engine(CACHE, home, size="40m") as small,
+        serve_registry(registry.folder, registry.port, small.command_in_network),
+    ):
         every = {f"LAB_IMAGE_{name.upper()}": f"{registry.repository}:one" for name in images.IMAGES}
         failed = subprocess.run(
             small.command_in_network([sys.executable, "-m", "labstack.cli", "up"]),

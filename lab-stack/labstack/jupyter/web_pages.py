@@ -38,7 +38,8 @@ PREFIX = "saga-"
 BARE = (
     "{} at {} serves no web page. It is starting or stopped, or it was built without its web pages, like Prometheus "
     "unpacked from Debian's package and Jaeger built with Go. Without web pages, its API still works, and "
-    "<code>look.chart</code>, <code>look.dashboard</code> and <code>look.trace</code> draw its data."
+    "<code>look.metrics.chart</code>, <code>look.metrics.dashboard</code> and <code>look.traces.of</code> draw "
+    "its data."
 )
 
 
@@ -66,7 +67,8 @@ WEB_PAGES: Mapping[str, WebPage] = {
     "grafana": WebPage(
         "Grafana",
         "",
-        "<code>lab install grafana</code>, then <code>lab up</code>; or use <code>look.dashboard('saga')</code>",
+        "<code>lab install grafana</code>, then <code>lab up</code>; or use "
+        "<code>look.metrics.dashboard('saga')</code>",
     ),
     "jaeger": WebPage("Jaeger", "search", "<code>lab install jaeger</code>, then <code>lab up</code>"),
     "envoy": WebPage("Envoy's administration", "", "<code>lab start envoy</code>"),

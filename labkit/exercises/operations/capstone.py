@@ -76,7 +76,7 @@ class OnceOnly(Fix):
     )
     answer = f"""
 {LOYALTY}
-with look.connect("{NAME}") as db:
+with look.db.connect("{NAME}") as db:
     _ = db.execute("{INBOX}")
 loyalty.edit('''
 def on_paid(db, event, event_id):
@@ -115,7 +115,7 @@ def on_paid(db, event, event_id):
         Wrong(
             f"""
 {LOYALTY}
-with look.connect("{NAME}") as db:
+with look.db.connect("{NAME}") as db:
     db.execute("{INBOX}")
 loyalty.edit("    points = event.amount_cents // 100", '''
     db.execute("INSERT INTO inbox (event_id) VALUES (%s) ON CONFLICT DO NOTHING", [event_id])
@@ -363,8 +363,8 @@ loyalty.edit("    POINTS.inc(points)", "")
         rule = metric_is_correct(bench.look, snapshot)
         if rule.holds:
             return right("The service was restarted, and its metric still reports the sum of all points.")
-        rows = len(bench.look.sql(NAME, "SELECT FROM points"))
-        if bench.look.metric(NAME, "loyalty_points") == rows:
+        rows = len(bench.look.db.rows(NAME, "SELECT FROM points"))
+        if bench.look.metrics.value(NAME, "loyalty_points") == rows:
             return wrong(f"{rule.finding}. Your metric reports the number of rows.")
         return wrong(f"After a restart, {rule.finding}. Where does the number come from when a process starts?")
 
@@ -449,7 +449,7 @@ class TheReferee(Fix):
     )
     answer = f"""
 {LOYALTY}
-with look.connect("{NAME}") as db:
+with look.db.connect("{NAME}") as db:
     _ = db.execute("{INBOX}")
 loyalty.write('''
 {SOLUTION}
@@ -464,7 +464,7 @@ loyalty.write('''
         Wrong(
             f"""
 {LOYALTY}
-with look.connect("{NAME}") as db:
+with look.db.connect("{NAME}") as db:
     db.execute("{INBOX}")
 loyalty.write('''
 {SOLUTION}
@@ -482,7 +482,7 @@ def on_refunded(db, event, event_id):
         Wrong(
             f"""
 {LOYALTY}
-with look.connect("{NAME}") as db:
+with look.db.connect("{NAME}") as db:
     db.execute("{INBOX}")
 loyalty.write('''
 {SOLUTION}

@@ -34,7 +34,7 @@ class BytesBetween(Exercise):
     tip = "An LSN is two hexadecimal numbers, 'high/low': high * 2**32 + low bytes. PostgreSQL can subtract them, too."
     answer = """
         query = "SELECT pg_wal_lsn_diff(%(b)s::pg_lsn, %(a)s::pg_lsn)::bigint AS bytes"
-        answer = int(look.sql("order", query, a=given.a, b=given.b).bytes.item())
+        answer = int(look.db.rows("order", query, a=given.a, b=given.b).bytes.item())
     """
     why = (
         "A few thousand bytes for one order: its row, its outbox row, their index entries, the inbox, the commits. "
@@ -47,24 +47,24 @@ class BytesBetween(Exercise):
         Wrong(
             """
             query = "SELECT pg_wal_lsn_diff(%(a)s::pg_lsn, %(b)s::pg_lsn)::bigint AS bytes"
-            answer = int(look.sql("order", query, a=given.a, b=given.b).bytes.item())
+            answer = int(look.db.rows("order", query, a=given.a, b=given.b).bytes.item())
             """,
             "wrong direction",
         ),
-        Wrong('answer = len(look.sql("order", "SELECT id FROM outbox"))', "bytes"),
+        Wrong('answer = len(look.db.rows("order", "SELECT id FROM outbox"))', "bytes"),
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        before = bench.look.sql("order", END).place.item()
+        before = bench.look.db.rows("order", END).place.item()
         bench.shop.follow(bench.shop.place_order("ada", "lisbon", {"earl-grey": 1}))
-        after = bench.look.sql("order", END).place.item()
+        after = bench.look.db.rows("order", END).place.item()
         return f"An order was placed and completed. Before it the log ended at {before}, after it at {after}.", {
             "a": before,
             "b": after,
         }
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        bytes_ = int(bench.look.sql("order", DISTANCE, a=bench.given.a, b=bench.given.b).bytes.item())
+        bytes_ = int(bench.look.db.rows("order", DISTANCE, a=bench.given.a, b=bench.given.b).bytes.item())
         try:
             number = int(answer)
         except (TypeError, ValueError):
@@ -99,14 +99,14 @@ class PartOfATransaction(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         key = str(uuid.uuid4())
-        with bench.look.connect("order") as db:
+        with bench.look.db.connect("order") as db:
             db.execute(INSERT, [uuid.uuid4(), key, "Kept"])
             db.execute("SAVEPOINT here")
             db.execute(INSERT, [uuid.uuid4(), key, "Undone"])
             db.execute("ROLLBACK TO SAVEPOINT here")
             db.execute(INSERT, [uuid.uuid4(), key, "Added"])
-        bench.look.record(key, "Added")
-        views = bench.look.records(key, "order.events")
+        bench.look.kafka.record(key, "Added")
+        views = bench.look.kafka.records(key, "order.events")
         types = [record.type for record in sorted((v.record for v in views), key=lambda record: record.offset)]
         given = list(answer) if isinstance(answer, list | tuple) else answer
         if given == types:
@@ -135,7 +135,7 @@ class WhoKeepsTheLog(Exercise):
     answer = """
         forgotten = "FROM pg_replication_slots WHERE slot_name <> 'outbox' AND NOT active"
         for service in ("order", "inventory", "payment", "shipping"):
-            with look.connect(service) as db:
+            with look.db.connect(service) as db:
                 db.execute("SELECT pg_drop_replication_slot(slot_name) " + forgotten)
     """
     why = (
@@ -147,7 +147,7 @@ class WhoKeepsTheLog(Exercise):
         Wrong(
             """
             for service in ("order", "inventory", "payment", "shipping"):
-                with look.connect(service) as db:
+                with look.db.connect(service) as db:
                     db.execute(
                         "SELECT pg_replication_slot_advance(slot_name, pg_current_wal_lsn())"
                         " FROM pg_replication_slots WHERE NOT active"
@@ -159,7 +159,7 @@ class WhoKeepsTheLog(Exercise):
             """
             import time
             lab.stop("connect")
-            with look.connect(given.elsewhere) as db:
+            with look.db.connect(given.elsewhere) as db:
                 db.autocommit = True
                 while db.execute("SELECT 1 FROM pg_replication_slots WHERE active").fetchone():
                     time.sleep(0.1)
@@ -170,7 +170,7 @@ class WhoKeepsTheLog(Exercise):
         Wrong(
             """
             lab.stop("connect")
-            with look.connect(given.service) as db:
+            with look.db.connect(given.service) as db:
                 db.execute("SELECT pg_drop_replication_slot('reporting')")
             """,
             "must keep running",
@@ -181,7 +181,7 @@ class WhoKeepsTheLog(Exercise):
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         self._drop(bench)
         service, elsewhere = random.sample(list(bench.lab.endpoints.databases), 2)
-        with bench.look.connect(service) as db:
+        with bench.look.db.connect(service) as db:
             db.autocommit = True
             made = db.execute("SELECT lsn::text FROM pg_create_logical_replication_slot('reporting', 'pgoutput')")
             row = made.fetchone()
@@ -194,7 +194,7 @@ class WhoKeepsTheLog(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         for service in bench.lab.endpoints.databases:
-            own = list(bench.look.sql(service, OWN_SLOT).wal_status)
+            own = list(bench.look.db.rows(service, OWN_SLOT).wal_status)
             if own in ([], ["lost"]):
                 return wrong(
                     f"The relay's own slot is gone from {service}, and with it everything that it had not read yet. "
@@ -202,7 +202,7 @@ class WhoKeepsTheLog(Exercise):
                 )
         if problem := bench.lab.status(memory=False).complaints.get("connect"):
             return wrong(f"The relay must keep running, but it does not: connect: {problem}.")
-        others = bench.look.sql(bench.given.service, OTHER_SLOTS)
+        others = bench.look.db.rows(bench.given.service, OTHER_SLOTS)
         if not len(others):
             return right(f"The reporting tool's slot in {bench.given.service}'s database is gone, and nothing else.")
         if others.confirmed.item() != bench.given.confirmed:
@@ -214,7 +214,7 @@ class WhoKeepsTheLog(Exercise):
 
     def cleanup(self, bench: Bench) -> str:
         self._drop(bench)
-        usable = [list(bench.look.sql(service, OWN_SLOT).wal_status) for service in bench.lab.endpoints.databases]
+        usable = [list(bench.look.db.rows(service, OWN_SLOT).wal_status) for service in bench.lab.endpoints.databases]
         if [] in usable or ["lost"] in usable or bench.lab.status(memory=False).state != "ready":
             bench.lab.reset()
             return "The relay was broken, so the lab was reset."
@@ -231,13 +231,13 @@ class TheSilentSieve(Exercise):
     name = "the-silent-sieve"
     title = "given.order is stuck, and every component is healthy. Fix the cause, and publish the lost event"
     tip = (
-        "look.relay(given.order) shows which service's row is not published. In that database, what does the "
+        "look.connect.relayed(given.order) shows which service's row is not published. In that database, what does the "
         "publication include (pg_publication, pg_publication_tables)? Rows that it excluded are not published later "
         "by themselves: `lab.resend(order)`."
     )
     answer = """
         for service in ("inventory", "payment", "shipping"):
-            with look.connect(service) as db:
+            with look.db.connect(service) as db:
                 db.execute("ALTER PUBLICATION outbox SET (publish = 'insert')")
         lab.resend(given.order)
     """
@@ -250,7 +250,7 @@ class TheSilentSieve(Exercise):
         Wrong(
             """
             for service in ("inventory", "payment", "shipping"):
-                with look.connect(service) as db:
+                with look.db.connect(service) as db:
                     db.execute("ALTER PUBLICATION outbox SET (publish = 'insert')")
             """,
             "when the row was written",
@@ -261,11 +261,11 @@ class TheSilentSieve(Exercise):
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         service, said = random.choice(list(EVENT_OF.items()))
-        with bench.look.connect(service) as db:
+        with bench.look.db.connect(service) as db:
             db.execute("ALTER PUBLICATION outbox SET (publish = 'update, delete')")
         order = bench.shop.place_order("grace", "rome", {"rooibos": 1}).order_id
         query = "SELECT xmin::text AS written FROM outbox WHERE aggregateid = %(order)s AND type = %(said)s"
-        rows = wait_until(lambda: list(bench.look.sql(service, query, order=order, said=said).written), 60)
+        rows = wait_until(lambda: list(bench.look.db.rows(service, query, order=order, said=said).written), 60)
         message = (
             "Grace has placed an order (given.order). One of the services has answered, but its event is not published."
         )
@@ -273,14 +273,14 @@ class TheSilentSieve(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         given = bench.given
-        if not bench.look.sql(given.service, PUBLISHED).fit.item():
+        if not bench.look.db.rows(given.service, PUBLISHED).fit.item():
             query = "SELECT xmin::text AS written FROM outbox WHERE aggregateid = %(order)s AND type = %(said)s"
-            now = list(bench.look.sql(given.service, query, order=given.order, said=given.said).written)
+            now = list(bench.look.db.rows(given.service, query, order=given.order, said=given.said).written)
             if now != [given.written]:
                 return wrong("The row was written again, and again it was not published: something excludes it.")
             return untouched("The row is not published, and every connector and task is RUNNING.")
         try:
-            bench.look.record(given.order, given.said, timeout=5)
+            bench.look.kafka.record(given.order, given.said, timeout=5)
         except WaitTimedOut:
             return wrong(
                 "New rows will be published. But Debezium decodes a row with the publication that was in effect when "
@@ -289,7 +289,7 @@ class TheSilentSieve(Exercise):
         return right(f"{given.service} publishes again, and {given.said} is in its topic.")
 
     def cleanup(self, bench: Bench) -> str:
-        with bench.look.connect(bench.given.service) as db:
+        with bench.look.db.connect(bench.given.service) as db:
             db.execute("ALTER PUBLICATION outbox SET (publish = 'insert')")
         bench.lab.resend(bench.given.order)
         ended = bench.shop.follow(bench.given.order)
@@ -347,14 +347,14 @@ class PollWithoutLoss(Exercise):
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        with bench.look.connect("order") as db:
+        with bench.look.db.connect("order") as db:
             db.execute(CREATE_NOTES)
         return "polled.notes (txid, id, said) exists in the order service's database; it is empty.", {}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        with bench.look.connect("order") as db:
+        with bench.look.db.connect("order") as db:
             db.execute(CREATE_NOTES)
-        slow, quick = bench.look.connect("order"), bench.look.connect("order")
+        slow, quick = bench.look.db.connect("order"), bench.look.db.connect("order")
         poller = _Poller(bench, str(answer))
         try:
             # `slow` is the older transaction, but it writes the newer row.
@@ -384,7 +384,7 @@ class PollWithoutLoss(Exercise):
         return right("slow started first and committed last, and both notes were returned, once each.")
 
     def cleanup(self, bench: Bench) -> str:
-        with bench.look.connect("order") as db:
+        with bench.look.db.connect("order") as db:
             db.execute("DROP SCHEMA IF EXISTS polled CASCADE")
         return "polled.notes is dropped."
 
@@ -404,7 +404,7 @@ class _Poller:
 
     def poll(self) -> set[str]:
         """Run the query once more, and return all notes seen so far."""
-        rows = self._bench.look.sql("order", self._query, last=self._last)
+        rows = self._bench.look.db.rows("order", self._query, last=self._last)
         for row in rows.to_dict("records"):
             if next(iter(row)) != "txid" or "said" not in row:
                 raise _MissingPosition

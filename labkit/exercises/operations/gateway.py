@@ -90,7 +90,7 @@ def applied_temporarily(bench: Bench, text: str) -> Iterator[None]:
 @contextmanager
 def locked_orders(bench: Bench) -> Iterator[None]:
     """Lock the table of orders against writes for the duration of the block, as building an index does."""
-    with bench.look.connect("order") as db:
+    with bench.look.db.connect("order") as db:
         db.execute("LOCK TABLE orders IN SHARE MODE")
         yield
 
@@ -98,7 +98,7 @@ def locked_orders(bench: Bench) -> Iterator[None]:
 def waiting_inserts(bench: Bench) -> int:
     """Return the number of transactions in order's database that wait to insert a row."""
     query = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT%'"
-    return len(bench.look.sql("order", query))
+    return len(bench.look.db.rows("order", query))
 
 
 def orders_since(bench: Bench, newest: str, customer: str) -> int:

@@ -89,10 +89,10 @@ class WhereItWillLie(Exercise):
         keys = bench.given.keys
         if not isinstance(answer, list | tuple) or len(answer) != len(keys):
             return wrong("The answer is a list of four numbers, one for each of given.keys.")
-        with bench.look.connect("order") as db:
+        with bench.look.db.connect("order") as db:
             for key in keys:
                 db.execute(GIFT, [key])
-        found = [bench.look.record(key, "Gift").record.partition for key in keys]
+        found = [bench.look.kafka.record(key, "Gift").record.partition for key in keys]
         if list(answer) == found:
             return right(f"The records were written, and are in {found}.")
         if list(answer) == [crc32_of(key) for key in keys]:
@@ -222,11 +222,12 @@ class HowFarBehind(PracticeExercise):
     name = "how-far-behind"
     title = "How many records does a group still have to read, by partition?"
     tip = (
-        "look.offsets(given.group, given.topic) has start, committed and end. For one partition, committed is not a "
+        "look.kafka.offsets(given.group, given.topic) has start, committed and end. For one partition, "
+        "committed is not a "
         "number. places.committed.fillna(...) replaces it: with what?"
     )
     answer = """
-        places = look.offsets(given.group, given.topic)
+        places = look.kafka.offsets(given.group, given.topic)
         begins = places.committed.fillna(places.start)
         answer = dict(zip(places.partition, places.end - begins))
     """
@@ -238,26 +239,26 @@ class HowFarBehind(PracticeExercise):
     )
     mistakes = (
         Wrong(
-            "places = look.offsets(given.group, given.topic); answer = dict(zip(places.partition, places.end))",
+            "places = look.kafka.offsets(given.group, given.topic); answer = dict(zip(places.partition, places.end))",
             "a distance",
         ),
         Wrong(
             """
-            places = look.offsets(given.group, given.topic)
+            places = look.kafka.offsets(given.group, given.topic)
             answer = dict(zip(places.partition, (places.end - places.committed).fillna(0)))
             """,
             "committed nothing",
         ),
         Wrong(
             """
-            places = look.offsets(given.group, given.topic)
+            places = look.kafka.offsets(given.group, given.topic)
             answer = dict(zip(places.partition, places.end - places.committed.fillna(0)))
             """,
             "deleted",
         ),
         Wrong(
             """
-            places = look.offsets(given.group, given.topic)
+            places = look.kafka.offsets(given.group, given.topic)
             answer = dict(zip(places.partition, places.end - places.start))
             """,
             "has read",
@@ -284,7 +285,7 @@ class HowFarBehind(PracticeExercise):
             return wrong("The answer is a dict: a number of records for each partition, 0 to 3.")
         if gone := self.is_gone(bench):
             return gone
-        places = bench.look.offsets(bench.given.group, bench.given.topic).set_index("partition")
+        places = bench.look.kafka.offsets(bench.given.group, bench.given.topic).set_index("partition")
         found = as_numbers(answer)
         if found == as_numbers((places.end - places.committed.fillna(places.start)).to_dict()):
             return right(f"{sum(found.values())} records in all.")
@@ -317,13 +318,14 @@ class TheHotKey(PracticeExercise):
     name = "the-hot-key"
     title = "A group lags, almost only in one partition. Which key is the cause?"
     tip = (
-        "Practice(lab).read(given.topic) returns the records, each with key, partition and offset; look.offsets shows "
+        "Practice(lab).read(given.topic) returns the records, each with key, partition and offset; "
+        "look.kafka.offsets shows "
         "the committed offsets. Count the keys of the records that the group has not read yet."
     )
     answer = """
         from collections import Counter
         from labkit.client.practice import Practice
-        done = look.offsets(given.group, given.topic).set_index("partition").committed
+        done = look.kafka.offsets(given.group, given.topic).set_index("partition").committed
         unread = [record for record in Practice(lab).read(given.topic) if record.offset >= done[record.partition]]
         answer = Counter(record.key for record in unread).most_common(1)[0][0]
     """
@@ -343,7 +345,7 @@ class TheHotKey(PracticeExercise):
         ),
         Wrong(
             """
-            places = look.offsets(given.group, given.topic).set_index("partition")
+            places = look.kafka.offsets(given.group, given.topic).set_index("partition")
             answer = int((places.end - places.committed).idxmax())
             """,
             "partition",
@@ -373,7 +375,7 @@ class TheHotKey(PracticeExercise):
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if gone := self.is_gone(bench):
             return gone
-        done = bench.look.offsets(bench.given.group, bench.given.topic).set_index("partition").committed
+        done = bench.look.kafka.offsets(bench.given.group, bench.given.topic).set_index("partition").committed
         records = Practice(bench.lab).read(bench.given.topic)
         unread = pd.Series([r.key for r in records if r.offset >= done[r.partition]]).value_counts()
         hot = str(unread.index[0])
@@ -409,7 +411,7 @@ class WithoutAClock(Exercise):
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         def in_flight() -> float:
-            return float(bench.look.sql("order", OPEN).n.item())
+            return float(bench.look.db.rows("order", OPEN).n.item())
 
         wait_until(lambda: in_flight() == 0, what="earlier orders to end")
         began = time.monotonic()
@@ -428,7 +430,7 @@ class WithoutAClock(Exercise):
         if isinstance(answer, bool) or not isinstance(answer, int | float):
             return wrong("The answer is a number of seconds.")
         if math.isclose(answer, inside / rate, rel_tol=0.05):
-            stays = bench.look.sql("order", STAYS, orders=bench.given.orders).seconds
+            stays = bench.look.db.rows("order", STAYS, orders=bench.given.orders).seconds
             also = f" The databases' timestamps give {stays.mean():.2f} s." if len(stays) else ""
             return right(f"{answer:.2f} s, computed without a clock.{also}")
         if math.isclose(answer, 1000 * inside / rate, rel_tol=0.05):

@@ -30,14 +30,14 @@ class PromqlExercise(Exercise):
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if not isinstance(answer, str):
             return wrong("The answer is a PromQL expression, as a string.")
-        moment = bench.look.now()
+        moment = bench.look.metrics.now()
         try:
-            found = bench.look.promql(answer, at=moment)
+            found = bench.look.metrics.query(answer, at=moment)
         except QueryFailed as error:
             return wrong(error.problem)
         except KitError as error:
             return untouched(f"{error.problem} {error.next_step}")
-        wanted = bench.look.promql(self.expected, at=moment)
+        wanted = bench.look.metrics.query(self.expected, at=moment)
         return self.compare(found, wanted)
 
     def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
@@ -78,7 +78,9 @@ class WhyOrdersFail(PromqlExercise):
 
     def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
         if not len(found):
-            return wrong("No series matches. look.promql('saga_orders_total') shows the labels and their values.")
+            return wrong(
+                "No series matches. look.metrics.query('saga_orders_total') shows the labels and their values."
+            )
         if "reason" not in found:
             return wrong("Your series no longer have the label `reason`: the sum is one number. Keep the label.")
         if set(found.columns) != {"reason", "value"}:
@@ -134,10 +136,10 @@ class ShareOfErrors(PromqlExercise):
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         bench.shop.traffic(1, "/orders/no-order")
-        bench.look.now()  # a new series has no increase yet
+        bench.look.metrics.now()  # a new series has no increase yet
         bench.shop.traffic(30)
         bench.shop.traffic(10, "/orders/no-order")
-        bench.look.now()
+        bench.look.metrics.now()
         return "30 valid requests and 10 invalid ones were sent.", {}
 
     def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
@@ -191,7 +193,7 @@ class SlowestTwentieth(PromqlExercise):
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         for _ in range(5):
             order(bench, "ada")
-        bench.look.now()
+        bench.look.metrics.now()
         return "Five orders went through all four services.", {}
 
     def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
@@ -220,7 +222,7 @@ class WhoIsSlow(Exercise):
     )
     answer = """
         sums = "sum by (service) (event_handling_seconds_{})"
-        means = look.promql(sums.format("sum") + " / " + sums.format("count"))
+        means = look.metrics.query(sums.format("sum") + " / " + sums.format("count"))
         answer = means.service[means.value.idxmax()]
     """
     why = (
@@ -242,7 +244,7 @@ class WhoIsSlow(Exercise):
         bench.lab.switch_on(random.choice(SLOWED), "slow-handler", "0.4")
         for _ in range(3):
             order(bench, "ada")
-        bench.look.now()
+        bench.look.metrics.now()
         return "One service has become slow, and three orders went through.", {}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
@@ -273,11 +275,12 @@ class WhichDiskFills(Exercise):
     name = "which-disk-fills"
     title = "One fault causes several alerts. Which of them warns that a disk may fill up?"
     tip = (
-        "look.alerts() shows the firing alerts; look.prometheus.rules() has every expression. Which one is about the "
+        "look.metrics.alerts() shows the firing alerts; look.metrics.prometheus.rules() has every expression. "
+        "Which one is about the "
         "write-ahead log?"
     )
     answer = """
-        answer = next(alert for alert in look.alerts().alert if "Wal" in alert)
+        answer = next(alert for alert in look.metrics.alerts().alert if "Wal" in alert)
     """
     why = (
         "Connect is down. The tasks that do not run are the cause; the stuck orders are what customers notice; the "
@@ -296,22 +299,21 @@ class WhichDiskFills(Exercise):
         bench.shop.place_order("ada", "lisbon", {"earl-grey": 1})
 
         def several() -> bool:
-            alerts = bench.look.alerts()
+            alerts = bench.look.metrics.alerts()
             return {"SlotRetainsWal", "DebeziumNotConnected"} <= set(alerts.alert[alerts.state == "firing"])
 
         wait_until(several, 40, what="the alerts to fire")
         return "The lab has a fault, and the alerts fire.", {}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        firing = set(bench.look.alerts().alert)
+        firing = set(bench.look.metrics.alerts().alert)
         if answer == "OrdersStuck":
             return wrong("That is what customers notice. Which alert is about PostgreSQL's log?")
         if answer == "TargetDown":
             return wrong("That Connect exports no metrics points to the cause. Which alert is about PostgreSQL's log?")
         if answer not in firing:
-            return wrong(
-                f"{answer} does not fire. look.alerts() shows the firing alerts: {', '.join(sorted(firing)) or 'none'}."
-            )
+            listed = ", ".join(sorted(firing)) or "none"
+            return wrong(f"{answer} does not fire. look.metrics.alerts() shows the firing alerts: {listed}.")
         if answer == "DebeziumNotConnected":
             return wrong("That alert reports the cause. Which alert reports what grows because of it?")
         if answer != "SlotRetainsWal":

@@ -188,11 +188,11 @@ class WhyFiveHundredThree(Exercise):
     name = "one-status-many-reasons"
     title = "Twenty-two requests were sent. Which response flags do the failed ones have, and how many of each?"
     tip = (
-        "`log = look.gateway_log(200)` is a table. `log[log.path.str.contains(given.mark)]` selects these requests; a "
+        "`log = look.mesh.log(200)` is a table. `log[log.path.str.contains(given.mark)]` selects these requests; a "
         "request without a failure has the flag '-'."
     )
     answer = """
-        log = look.gateway_log(200)
+        log = look.mesh.log(200)
         mine = log[log.path.str.contains(given.mark)]
         answer = mine[mine.flag != "-"].flag.value_counts().to_dict()
     """
@@ -363,7 +363,7 @@ class MirrorOnlyReads(Exercise):
 
 def received_by_v2(bench: Bench, method: str) -> int:
     """Return the number of requests that v2 has counted."""
-    return bench.look.metric("order-v2", "http_requests_total", method=method, route="/orders")
+    return bench.look.metrics.value("order-v2", "http_requests_total", method=method, route="/orders")
 
 
 EXERCISES: tuple[Exercise, ...] = (

@@ -8,7 +8,7 @@ from typing import Any
 
 from labkit.errors import KitError, WaitTimedOut
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
-from labkit.inspect.traces import RELAY, Trace
+from labkit.inspect.sources.traces import RELAY, Trace
 
 SLOWED = ("inventory", "payment", "shipping")
 SLOW = 0.6
@@ -64,10 +64,10 @@ class TheSlowHop(Exercise):
     name = "the-slow-hop"
     title = "An order took more than half a second. Which span is the cause? Answer with its label."
     tip = (
-        "look.trace(given.order) draws it. `slowest()` finds the span with the longest time of its own; `.label` "
+        "look.traces.of(given.order) draws it. `slowest()` finds the span with the longest time of its own; `.label` "
         "is its label."
     )
-    answer = "answer = look.trace(given.order).slowest().label"
+    answer = "answer = look.traces.of(given.order).slowest().label"
     why = (
         "A long span may only wait for its children; here no span waits for another, so a long span is slow. The "
         "metrics of 09 show that payment is slow on average. A trace shows that it was payment for this order, and at "
@@ -86,7 +86,7 @@ class TheSlowHop(Exercise):
         return "An order went through, slowly.", {"order": order}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        trace = bench.look.trace(bench.given.order).trace
+        trace = bench.look.traces.of(bench.given.order).trace
         found = [span for span in trace.spans if span.label == answer]
         if not found:
             return wrong(f"No span of this trace has the label {answer!r}; trace.tree() shows them.")
@@ -106,10 +106,11 @@ class TimeInTheRelay(Exercise):
     name = "time-in-the-relay"
     title = "How many milliseconds did the events of given.order spend in the relay, in total?"
     tip = (
-        f'The spans are in look.trace(given.order).spans, each with .service and .milliseconds. The relay is "{RELAY}".'
+        "The spans are in look.traces.of(given.order).spans, each with .service and .milliseconds. "
+        f'The relay is "{RELAY}".'
     )
     answer = f"""
-        answer = sum(span.milliseconds for span in look.trace(given.order).spans if span.service == "{RELAY}")
+        answer = sum(span.milliseconds for span in look.traces.of(given.order).spans if span.service == "{RELAY}")
     """
     why = (
         "Usually more than all handlers together: a row waits until PostgreSQL's log is read, decoded and sent to "
@@ -117,8 +118,8 @@ class TimeInTheRelay(Exercise):
         "here, 500 ms by default."
     )
     mistakes = (
-        Wrong("answer = look.trace(given.order).milliseconds", "whole trace"),
-        Wrong("answer = sum(span.milliseconds for span in look.trace(given.order).spans)", "not only"),
+        Wrong("answer = look.traces.of(given.order).milliseconds", "whole trace"),
+        Wrong("answer = sum(span.milliseconds for span in look.traces.of(given.order).spans)", "not only"),
         Wrong("answer = 'much'", "number"),
     )
 
@@ -128,7 +129,7 @@ class TimeInTheRelay(Exercise):
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if not isinstance(answer, int | float):
             return wrong("The answer is a number of milliseconds.")
-        trace = bench.look.trace(bench.given.order).trace
+        trace = bench.look.traces.of(bench.given.order).trace
         truth = in_relay(trace)
         if abs(answer - truth) < 1:
             return right(f"{truth:.0f} of {trace.milliseconds:.0f} milliseconds.")
@@ -148,11 +149,12 @@ class WhoCutsTheTrace(Exercise):
     name = "who-cuts-the-trace"
     title = "Since this morning an order has several traces. Which service breaks the trace?"
     tip = (
-        "look.traces(given.order) has all parts. The second part does not start with a request, but with the handling "
+        "look.traces.all_of(given.order) has all parts. The second part does not start with a request, but "
+        "with the handling "
         "of an event. Which service published that event without its trace context?"
     )
     answer = """
-        first, second = look.traces(given.order)[:2]
+        first, second = look.traces.all_of(given.order)[:2]
         event = second.roots[0].attributes["event.type"]
         answer = next(span.service for span in first.spans if span.name == f"{event} to outbox")
     """
@@ -162,7 +164,7 @@ class WhoCutsTheTrace(Exercise):
         "one outbox, or a library that ignores headers. Look for roots that are not requests."
     )
     mistakes = (
-        Wrong("answer = look.traces(given.order)[1].roots[0].service", "received"),
+        Wrong("answer = look.traces.all_of(given.order)[1].roots[0].service", "received"),
         Wrong("answer = 'debezium'", "column"),
         Wrong("answer = 'kafka'", "four services"),
     )
@@ -239,7 +241,7 @@ class YourOwnTrace(Exercise):
         if newest == bench.given.before:
             return untouched("There is no new order yet.")
         query = "SELECT traceparent FROM outbox WHERE aggregateid = %s AND type = 'OrderCreated'"
-        with bench.look.connect("order") as db:
+        with bench.look.db.connect("order") as db:
             row = db.execute(query, [newest]).fetchone()
         traceparent = str(row[0]) if row else ""
         if bench.given.trace_id not in traceparent:
@@ -247,7 +249,7 @@ class YourOwnTrace(Exercise):
         if traceparent.endswith("-00"):
             return wrong("The id is correct, but the flags are 00: such a trace is not recorded. 01 means that it is.")
         try:
-            trace = bench.look.trace(bench.given.trace_id)
+            trace = bench.look.traces.of(bench.given.trace_id)
         except (WaitTimedOut, KitError) as error:
             return wrong(f"The order has the trace's id, but there is no trace: {error.problem}")
         return right(f"{len(trace.spans)} spans so far, all under your id.")

@@ -107,7 +107,7 @@ class WhatTheShopKept(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         try:
-            rows = bench.look.sql("payment", str(answer), orders=bench.given.orders)
+            rows = bench.look.db.rows("payment", str(answer), orders=bench.given.orders)
         except QueryFailed as error:
             return wrong(f"PostgreSQL rejects the query: {error.problem}")
         if not {"order_id", "kept"} <= set(rows.columns):
@@ -214,7 +214,7 @@ class StuckCancelling(Exercise):
         return f"{bench.shop.order(order)}", {"order": order.order_id}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        arrived = set(bench.look.sql("order", ANSWERS, order=bench.given.order)["type"])
+        arrived = set(bench.look.db.rows("order", ANSWERS, order=bench.given.order)["type"])
         runs = bench.lab.status(memory=False).components["payment"].state == "running"
         if answer == "PaymentRefunded":
             if not runs:
@@ -328,7 +328,7 @@ class NeverOvertaken(Exercise):
     title = "A cancel can overtake the commands of two services. Which service's command can it never overtake?"
     tip = (
         "On which event does each service act, and in which topic is it? The cancel is in order.events. "
-        "look.events(look.records(given.order)) shows the topics."
+        "look.kafka.events(look.kafka.records(given.order)) shows the topics."
     )
     answer = 'answer = "inventory"'
     why = (
@@ -356,7 +356,7 @@ class NeverOvertaken(Exercise):
         return f"{bench.shop.follow(order)}", {"order": order.order_id}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        records = {view.record.type: view.record for view in bench.look.records(bench.given.order)}
+        records = {view.record.type: view.record for view in bench.look.kafka.records(bench.given.order)}
         cancel = records["OrderCancelRequested"]
         commands = {
             "inventory": records["OrderCreated"],

@@ -47,13 +47,13 @@ def create_ghost_order(bench: Bench) -> str:
     before = published_orders(bench)
     crash(bench, "before")
     (ghost,) = published_orders(bench) - before
-    bench.look.record(ghost, "ShipmentScheduled")
+    bench.look.kafka.record(ghost, "ShipmentScheduled")
     return ghost
 
 
 def published_orders(bench: Bench) -> set[str]:
     """Return the ids of all orders with an OrderCreated in Kafka."""
-    views = bench.look.records(topic="order.events")
+    views = bench.look.kafka.records(topic="order.events")
     return {view.record.key or "" for view in views if view.record.type == "OrderCreated"}
 
 
@@ -61,7 +61,7 @@ def publish_lost_order(bench: Bench, order: str) -> str:
     """Write the event that the crash prevented, and wait until the order ends."""
     with suppress(NotFound):
         if bench.shop.order(order).status not in TERMINAL:
-            with bench.look.connect("order") as db:
+            with bench.look.db.connect("order") as db:
                 row = db.execute("SELECT to_jsonb(orders)::text FROM orders WHERE order_id = %s", [order]).fetchone()
             assert row is not None  # the shop has just returned the order
             _insert_event(bench, order, "OrderCreated", row[0])
@@ -71,12 +71,12 @@ def publish_lost_order(bench: Bench, order: str) -> str:
 
 def undo_ghost_order(bench: Bench, ghost: str) -> str:
     """Undo the effects of a ghost order, and insert its row, so that the order service can record the answers."""
-    created = [view for view in bench.look.records(ghost, "order.events") if view.record.type == "OrderCreated"]
+    created = [view for view in bench.look.kafka.records(ghost, "order.events") if view.record.type == "OrderCreated"]
     if not created:
         return "The ghost order is gone since the reset."
     payload = (created[0].record.value or b"").decode()
     _insert_event(bench, ghost, "OrderTimedOut", payload[:-1] + ', "reason": "deadline_exceeded"}')
-    with bench.look.connect("order") as db:
+    with bench.look.db.connect("order") as db:
         db.execute(INSERT_ORDER, {"payload": payload})
     _wait_until_final(bench, ghost)
     return "All effects of the ghost order are undone."
@@ -84,7 +84,7 @@ def undo_ghost_order(bench: Bench, ghost: str) -> str:
 
 def _insert_event(bench: Bench, order: str, event: str, payload: str) -> None:
     """Write an outbox row as the order service, in place of a learner's attempts."""
-    with bench.look.connect("order") as db:
+    with bench.look.db.connect("order") as db:
         db.execute("DELETE FROM outbox WHERE aggregateid = %s AND type <> ALL (%s)", [order, CANCEL_EVENTS])
         db.execute(INSERT_EVENT, {"order": order, "type": event, "payload": payload})
 

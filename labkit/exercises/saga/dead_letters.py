@@ -55,9 +55,9 @@ def heal(bench: Bench) -> None:
 
 def is_handled(bench: Bench, order: str) -> bool:
     """Return whether payment has handled the order's InventoryReserved."""
-    event = bench.look.record(order, "InventoryReserved").record.headers["ce_id"]
+    event = bench.look.kafka.record(order, "InventoryReserved").record.headers["ce_id"]
     query = "SELECT event_id FROM inbox WHERE event_id = %(event)s"
-    return len(bench.look.sql("payment", query, event=event)) == 1
+    return len(bench.look.db.rows("payment", query, event=event)) == 1
 
 
 def recover(bench: Bench) -> str:
@@ -112,9 +112,9 @@ class ReadTheStory(Exercise):
 
     name = "read-the-story"
     title = "From which topic did a dead letter come, and after how many attempts was it dead-lettered?"
-    tip = "look.records(given.key, 'inventory.dlq') has it. Its history is in the headers that begin with dlq."
+    tip = "look.kafka.records(given.key, 'inventory.dlq') has it. Its history is in the headers that begin with dlq."
     answer = """
-        letter = look.records(given.key, "inventory.dlq")[0]
+        letter = look.kafka.records(given.key, "inventory.dlq")[0]
         answer = (letter.headers["dlq.topic"], int(letter.headers["dlq.attempts"]))
     """
     why = (
@@ -141,7 +141,7 @@ class ReadTheStory(Exercise):
         return "inventory.dlq holds a record with the key given.key.", {"key": key}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        (letter,) = bench.look.take(1, bench.given.key, "inventory.dlq")
+        (letter,) = bench.look.kafka.take(1, bench.given.key, "inventory.dlq")
         topic, attempts = letter.headers["dlq.topic"], int(letter.headers["dlq.attempts"] or 0)
         if not isinstance(answer, tuple | list) or len(answer) != 2:
             return wrong("The answer is a pair: (topic, attempts).")
@@ -190,17 +190,19 @@ class WhatWaitsBehind(Exercise):
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         order = poison_an_order(bench)
         bench.shop.cancel(order)
-        wait_until(lambda: len(bench.look.sql("payment", PARKED, order=order)) == 2, 20, what="the cancel to be parked")
+        wait_until(
+            lambda: len(bench.look.db.rows("payment", PARKED, order=order)) == 2, 20, what="the cancel to be parked"
+        )
         return "given.order was cancelled while payment could not handle its event.", {"order": order}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         try:
-            found = bench.look.sql("payment", str(answer), order=bench.given.order)
+            found = bench.look.db.rows("payment", str(answer), order=bench.given.order)
         except QueryFailed as error:
             return wrong(f"PostgreSQL rejects the query: {error.problem}")
         if not {"state", "type"} <= set(found.columns):
             return wrong("Show the columns state and type of parked_records; the type is the header ce_type.")
-        truth = bench.look.sql("payment", PARKED, order=bench.given.order).values.tolist()
+        truth = bench.look.db.rows("payment", PARKED, order=bench.given.order).values.tolist()
         rows = found[["state", "type"]].values.tolist()
         if rows == truth:
             return right(f"{len(rows)} records: the dead letter, and the record that waits behind it.")
@@ -296,7 +298,7 @@ class HealIt(Exercise):
         if letters_of(bench, order):
             if not bench.lab.switches.get("payment"):
                 return wrong("The cause is gone, but a dead letter is not retried by itself. Which command replays it?")
-            if len(bench.look.records(order, "payment.dlq")) == 1:
+            if len(bench.look.kafka.records(order, "payment.dlq")) == 1:
                 return untouched("The record is dead-lettered, and payment still can't handle it.")
             return wrong("It was retried and dead-lettered again: its cause still exists. What does lab.switches show?")
         if not is_handled(bench, order):
@@ -342,7 +344,9 @@ class DiscardedByMistake(Exercise):
             return wrong("The order is gone, and all other orders with it. A real shop can't afford that.")
 
         def was_received_again() -> bool:
-            seen = [v for v in bench.look.records(order, "inventory.events") if v.record.type == "InventoryReserved"]
+            seen = [
+                v for v in bench.look.kafka.records(order, "inventory.events") if v.record.type == "InventoryReserved"
+            ]
             return len(seen) > 1 or bool(is_handled(bench, order.order_id))
 
         # Resent events are in flight for a moment.

@@ -61,7 +61,7 @@ class BeforeOrAfter(Exercise):
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if answer not in ("before", "after"):
             return wrong("The answer is 'before' or 'after'.")
-        row = bench.look.sql("order", "SELECT 1 FROM orders WHERE order_id = %(order)s", order=bench.given.order)
+        row = bench.look.db.rows("order", "SELECT 1 FROM orders WHERE order_id = %(order)s", order=bench.given.order)
         record = bench.given.order in published_orders(bench)
         if answer == "before" and record and not len(row):
             return right("Kafka has the record, but the database has no row: the commit did not happen.")
@@ -77,7 +77,7 @@ class SameKeyAgain(Exercise):
     name = "same-key-again"
     title = "The customer resends the lost order with the same Idempotency-Key: how many OrderCreated are there?"
     tip = "The key was committed together with the order. What does the service do when it finds the key?"
-    answer = 'answer = sum(view.record.type == "OrderCreated" for view in look.records(given.order))'
+    answer = 'answer = sum(view.record.type == "OrderCreated" for view in look.kafka.records(given.order))'
     why = (
         "None. The key was committed with the order, so the service finds the existing order, answers 200, and has "
         "nothing to publish. A client that does everything right, and retries as it should, can't repair what the "
@@ -102,7 +102,7 @@ class SameKeyAgain(Exercise):
         )
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        published = sum(view.record.type == "OrderCreated" for view in bench.look.records(bench.given.order))
+        published = sum(view.record.type == "OrderCreated" for view in bench.look.kafka.records(bench.given.order))
         if answer == published:
             return right("The key finds the order, and the service assumes that the order needs no second event.")
         return wrong(
@@ -152,10 +152,10 @@ class FindTheLost(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         try:
-            bench.look.sql("order", str(answer))  # first read-only, so that the query can change nothing
+            bench.look.db.rows("order", str(answer))  # first read-only, so that the query can change nothing
         except QueryFailed as error:
             return wrong(f"PostgreSQL rejects the query: {error.problem}")
-        with bench.look.connect("order") as db:
+        with bench.look.db.connect("order") as db:
             db.execute(PROBES)
             cursor = db.execute(str(answer).encode())
             columns = [column.name for column in cursor.description or ()]
@@ -188,7 +188,7 @@ class WriteWhatIsMissing(Exercise):
         "needs, since readers ignore unknown fields: to_jsonb(orders) is all of the order's row."
     )
     answer = '''
-        with look.connect("order") as db:
+        with look.db.connect("order") as db:
             db.execute("""
                 INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source)
                 SELECT gen_random_uuid(), 'order', order_id, 'OrderCreated', to_jsonb(orders),
@@ -204,7 +204,7 @@ class WriteWhatIsMissing(Exercise):
     mistakes = (
         Wrong(
             """
-            with look.connect("order") as db:
+            with look.db.connect("order") as db:
                 db.execute(
                     "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source) "
                     "VALUES (gen_random_uuid(), 'order', %s, 'OrderPlaced', '{}', "
@@ -214,7 +214,7 @@ class WriteWhatIsMissing(Exercise):
         ),
         Wrong(
             """
-            with look.connect("order") as db:
+            with look.db.connect("order") as db:
                 db.execute(
                     "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source) "
                     "VALUES (gen_random_uuid(), 'order', %s, 'OrderCreated', '{}', "
@@ -231,9 +231,9 @@ class WriteWhatIsMissing(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         query = "SELECT type FROM outbox WHERE aggregateid = %(order)s"
-        published = set(bench.look.sql("order", query, order=bench.given.order)["type"])
+        published = set(bench.look.db.rows("order", query, order=bench.given.order)["type"])
         if "OrderCreated" in published:
-            bench.look.record(bench.given.order, "OrderCreated")
+            bench.look.kafka.record(bench.given.order, "OrderCreated")
             return self._final_verdict(bench)
         if others := published - {"OrderCancelRequested", "OrderTimedOut"}:
             return wrong(f"{others.pop()} is a type that no service knows. Which event does inventory wait for?")
@@ -272,8 +272,8 @@ class UndoTheGhost(Exercise):
         "a reason."
     )
     answer = '''
-        payload = look.record(given.order, "OrderCreated").record.value.decode()
-        with look.connect("order") as db:
+        payload = look.kafka.record(given.order, "OrderCreated").record.value.decode()
+        with look.db.connect("order") as db:
             db.execute("""
                 INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source)
                 VALUES (gen_random_uuid(), 'order', %s, 'OrderCancelRequested',
@@ -289,8 +289,8 @@ class UndoTheGhost(Exercise):
     mistakes = (
         Wrong(
             """
-            payload = look.record(given.order, "OrderCreated").record.value.decode()
-            with look.connect("order") as db:
+            payload = look.kafka.record(given.order, "OrderCreated").record.value.decode()
+            with look.db.connect("order") as db:
                 db.execute(
                     "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source) "
                     "VALUES (gen_random_uuid(), 'order', %s, 'OrderCancelled', %s, "
@@ -300,8 +300,8 @@ class UndoTheGhost(Exercise):
         ),
         Wrong(
             """
-            payload = look.record(given.order, "OrderCreated").record.value.decode()
-            with look.connect("order") as db:
+            payload = look.kafka.record(given.order, "OrderCreated").record.value.decode()
+            with look.db.connect("order") as db:
                 db.execute(
                     "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source) "
                     "VALUES (gen_random_uuid(), 'order', %s, 'OrderCancelRequested', %s, "
@@ -321,7 +321,7 @@ class UndoTheGhost(Exercise):
     def check(self, bench: Bench, answer: Any) -> Verdict:
         ghost = bench.given.order
         query = "SELECT id::text AS event, type FROM outbox WHERE aggregateid = %(order)s"
-        published = dict(bench.look.sql("order", query, order=ghost)[["type", "event"]].values.tolist())
+        published = dict(bench.look.db.rows("order", query, order=ghost)[["type", "event"]].values.tolist())
         if not published:
             return untouched("All three are still reserved, and no event requests a cancel.")
         if not published.keys() & {"OrderCancelRequested", "OrderTimedOut"}:

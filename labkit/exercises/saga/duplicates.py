@@ -48,7 +48,7 @@ class CountTheCopies(Exercise):
         bench.look.wait_for_rest(order)
         for _ in range(2):
             bench.lab.resend(order.order_id)
-        bench.look.take(15, order)
+        bench.look.kafka.take(15, order)
         return f"{order}, and sent again twice", {"order": order.order_id}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
@@ -74,10 +74,13 @@ class FindTheCopies(Exercise):
 
     name = "find-the-copies"
     title = "Some of six orders were sent again. Which ones?"
-    tip = "look.records(given.orders) has all their records; each has record.key and record.headers['ce_id']. Count."
+    tip = (
+        "look.kafka.records(given.orders) has all their records; each has record.key and "
+        "record.headers['ce_id']. Count."
+    )
     answer = """
         from collections import Counter
-        records = [view.record for view in look.records(given.orders)]
+        records = [view.record for view in look.kafka.records(given.orders)]
         copies = Counter(record.headers["ce_id"] for record in records)
         answer = {record.key for record in records if copies[record.headers["ce_id"]] > 1}
     """
@@ -98,11 +101,11 @@ class FindTheCopies(Exercise):
         bench.look.wait_for_rest(ids)
         for order_id in (ids[1], ids[4]):
             bench.lab.resend(order_id)
-        bench.look.take(40, ids)
+        bench.look.kafka.take(40, ids)
         return "given.orders holds the ids of six completed orders.", {"orders": ids}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        records = [view.record for view in bench.look.records(bench.given.orders)]
+        records = [view.record for view in bench.look.kafka.records(bench.given.orders)]
         copies = Counter(record.headers.get("ce_id") for record in records)
         again = {str(record.key) for record in records if copies[record.headers.get("ce_id")] > 1}
         named = {answer} if isinstance(answer, str) else set(answer) if isinstance(answer, set | list | tuple) else None
@@ -231,7 +234,7 @@ class SafeToRetry(Exercise):
         if not new:
             return untouched("leslie has placed no order since the setup.")
         query = "SELECT key FROM idempotency_keys WHERE order_id = ANY(%(orders)s::uuid[])"
-        keys = len(bench.look.sql("order", query, orders=[order.order_id for order in new]))
+        keys = len(bench.look.db.rows("order", query, orders=[order.order_id for order in new]))
         if len(new) > 1:
             why = "each request had its own key" if keys == len(new) else "they had no key"
             return wrong(f"Leslie gets {len(new)} parcels: {why}. (Run the setup again for another try.)")
@@ -246,7 +249,7 @@ class SafeToRetry(Exercise):
         return right(f"One order; {repeated} requests were answered with the existing order.")
 
     def _repeated(self, bench: Bench) -> int:
-        return bench.look.metric("order", "http_requests_total", method="POST", route="/orders", status="200")
+        return bench.look.metrics.value("order", "http_requests_total", method="POST", route="/orders", status="200")
 
 
 class PastTheInbox(Exercise):
@@ -259,7 +262,7 @@ class PastTheInbox(Exercise):
         "outbox. How did the lesson publish the same event under a new id?"
     )
     answer = '''
-        with look.connect("inventory") as db:
+        with look.db.connect("inventory") as db:
             db.execute("""
                 WITH gone AS (DELETE FROM outbox WHERE aggregateid = %s AND type = 'InventoryReserved' RETURNING *)
                 INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source)
@@ -279,14 +282,14 @@ class PastTheInbox(Exercise):
             lab.switch_on("payment", "inbox-off")
             lab.resend(given.order)
             from labkit import wait_until
-            wait_until(lambda: len(look.sql(
+            wait_until(lambda: len(look.db.rows(
                 "payment", "SELECT 1 FROM ledger_entries WHERE order_id = %(order)s", order=given.order)) > 1)
             """,
             "while it is on",
         ),
         Wrong(
             '''
-            with look.connect("payment") as db:
+            with look.db.connect("payment") as db:
                 db.execute("""
                     INSERT INTO ledger_entries (entry_id, effect, customer_id, amount_cents, order_id, payment_id)
                     SELECT gen_random_uuid(), effect, customer_id, amount_cents, order_id, payment_id
@@ -311,8 +314,8 @@ class PastTheInbox(Exercise):
         now = _command(bench, order)
         if now["command"] != bench.given.command:
             bench.look.wait_for_rest(order)
-        captures = list(bench.look.sql("payment", CHARGES, order=order).effect).count("capture")
-        paid = len(bench.look.sql("payment", PAID, order=order))
+        captures = list(bench.look.db.rows("payment", CHARGES, order=order).effect).count("capture")
+        paid = len(bench.look.db.rows("payment", PAID, order=order))
         if captures > 1 and paid > 1 and now["command"] == bench.given.command:
             return wrong(
                 "Charged twice, but under the same id: the inbox was off, or no longer had that id. Get past the "
@@ -338,7 +341,7 @@ def _command(bench: Bench, order: str) -> dict[str, str]:
 
     A resent row keeps its id, but another transaction wrote it.
     """
-    row = bench.look.sql("inventory", COMMAND, order=order).iloc[0]
+    row = bench.look.db.rows("inventory", COMMAND, order=order).iloc[0]
     return {"command": bench.shop.id(row.event_id), "written_by": row.written_by}
 
 
@@ -353,7 +356,7 @@ class CorrectTheCharge(Exercise):
         "accounts, which must stay the sum of the ledger."
     )
     answer = '''
-        with look.connect("payment") as db:
+        with look.db.connect("payment") as db:
             db.execute("""
                 INSERT INTO ledger_entries (entry_id, effect, customer_id, amount_cents, order_id, payment_id)
                 SELECT gen_random_uuid(), 'refund', customer_id, amount_cents, order_id, payment_id
@@ -371,7 +374,7 @@ class CorrectTheCharge(Exercise):
     mistakes = (
         Wrong(
             '''
-            with look.connect("payment") as db:
+            with look.db.connect("payment") as db:
                 db.execute("""
                     DELETE FROM ledger_entries WHERE entry_id IN (
                         SELECT entry_id FROM ledger_entries WHERE order_id = %s ORDER BY at DESC LIMIT 1)""",
@@ -381,7 +384,7 @@ class CorrectTheCharge(Exercise):
         ),
         Wrong(
             '''
-            with look.connect("payment") as db:
+            with look.db.connect("payment") as db:
                 db.execute("""
                     INSERT INTO ledger_entries (entry_id, effect, customer_id, amount_cents, order_id, payment_id)
                     SELECT gen_random_uuid(), 'refund', customer_id, amount_cents, order_id, payment_id
@@ -392,7 +395,7 @@ class CorrectTheCharge(Exercise):
         Wrong("shop.deposit(given.customer, given.amount_cents)", "money-matches-orders"),
         Wrong(
             '''
-            with look.connect("payment") as db:
+            with look.db.connect("payment") as db:
                 db.execute("""
                     UPDATE ledger_entries SET amount_cents = 0 WHERE entry_id IN (
                         SELECT entry_id FROM ledger_entries WHERE order_id = %s ORDER BY at DESC LIMIT 1)""",
@@ -412,12 +415,12 @@ class CorrectTheCharge(Exercise):
         order = bench.shop.follow(bench.shop.place_order("grace", "copenhagen", {"dragon-well": 1}))
         bench.look.wait_for_rest(order, without="payment")
         bench.lab.resend(order.order_id)
-        query = {"order": order.order_id}
-        wait_until(lambda: len(bench.look.sql("payment", CHARGES, **query)) == 2, what="the second charge")
+        order_id = order.order_id
+        wait_until(lambda: len(bench.look.db.rows("payment", CHARGES, order=order_id)) == 2, what="the second charge")
         bench.look.wait_for_rest(order, without="payment")
         bench.lab.switch_off("payment")
         facts = {
-            **query,
+            "order": order_id,
             "amount_cents": order.total_cents,
             "customer": "grace",
             "balance": bench.shop.account("grace")["balance_cents"],
@@ -426,7 +429,7 @@ class CorrectTheCharge(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         given = bench.given
-        entries = bench.look.sql("payment", CHARGES, order=given.order)
+        entries = bench.look.db.rows("payment", CHARGES, order=given.order)
         effects = list(entries.effect)
         balance = bench.shop.account(given.customer)["balance_cents"]
         charged = [given.amount_cents] * 2

@@ -29,7 +29,7 @@ class TotalInCents(Exercise):
     needs_setup = False
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        catalogue = bench.look.sql("order", "SELECT sku, unit_price_cents FROM catalogue")
+        catalogue = bench.look.db.rows("order", "SELECT sku, unit_price_cents FROM catalogue")
         price = dict(zip(catalogue.sku, catalogue.unit_price_cents, strict=True))
         total = 3 * price["sencha"] + price["glass-teapot"]
         if answer == total:
@@ -69,11 +69,11 @@ class StockArithmetic(Exercise):
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if not isinstance(answer, dict) or set(answer) != {"on_hand", "reserved", "shipped"}:
             return wrong("The answer is a dict of three numbers: dict(on_hand=..., reserved=..., shipped=...).")
-        bench.look.take(5, bench.given.order)
+        bench.look.kafka.take(5, bench.given.order)
         query = "SELECT effect, quantity FROM stock_movements WHERE order_id = %(order)s"
 
         def moved() -> dict[str, int]:
-            rows = bench.look.sql("inventory", query, order=bench.given.order)
+            rows = bench.look.db.rows("inventory", query, order=bench.given.order)
             return dict(zip(rows.effect, rows.quantity, strict=True))
 
         wait_until(lambda: "ship" in moved(), 20, what="the goods to be shipped")
@@ -111,7 +111,7 @@ class LedgerQuery(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         try:
-            rows = bench.look.sql("payment", str(answer), order=bench.given.order)
+            rows = bench.look.db.rows("payment", str(answer), order=bench.given.order)
         except QueryFailed as error:
             return wrong(f"PostgreSQL rejects the query: {error.problem}")
         if not {"effect", "amount_cents"} <= set(rows.columns):
@@ -129,10 +129,11 @@ class DirectCause(Exercise):
     name = "direct-cause"
     title = "Which event led directly to ShipmentScheduled?"
     tip = (
-        "look.record(given.order, 'ShipmentScheduled') shows its headers. Which event's ce_id equals its causation_id?"
+        "look.kafka.record(given.order, 'ShipmentScheduled') shows its headers. Which event's "
+        "ce_id equals its causation_id?"
     )
     answer = """
-        events = look.events(look.take(5, given.order))
+        events = look.kafka.events(look.kafka.take(5, given.order))
         cause = events.cause[events.type == "ShipmentScheduled"].item()
         answer = events.type[events.event == cause].item()
     """
@@ -151,8 +152,8 @@ class DirectCause(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         order = bench.given.order
-        scheduled = bench.look.record(order, "ShipmentScheduled").record  # found by type, even among duplicates
-        events = {view.record.headers["ce_id"]: view.record for view in bench.look.records(order)}
+        scheduled = bench.look.kafka.record(order, "ShipmentScheduled").record  # found by type, even among duplicates
+        events = {view.record.headers["ce_id"]: view.record for view in bench.look.kafka.records(order)}
         cause = events[scheduled.headers["causation_id"]].type
         if answer == cause:
             return right(f"{cause}: its ce_id is the causation_id of ShipmentScheduled.")
@@ -167,7 +168,7 @@ class HowManyRecords(Exercise):
     name = "how-many-records"
     title = "How many records does a completed order leave in Kafka?"
     tip = "Each service publishes one event. Which service publishes two?"
-    answer = "answer = len(look.take(5, given.order))"
+    answer = "answer = len(look.kafka.take(5, given.order))"
     why = (
         "Five: OrderCreated, InventoryReserved, PaymentCompleted, ShipmentScheduled, and OrderCompleted, with which "
         "the order service ends the saga: inventory then ships the goods, and shipping dispatches the parcel."
@@ -182,13 +183,13 @@ class HowManyRecords(Exercise):
         return f"{order}", {"order": order.order_id}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        bench.look.record(bench.given.order, "OrderCompleted")
-        there = len(bench.look.records(bench.given.order))
+        bench.look.kafka.record(bench.given.order, "OrderCompleted")
+        there = len(bench.look.kafka.records(bench.given.order))
         if answer == there:
             return right(f"{there}: one outbox row, one record, for each event.")
         if isinstance(answer, int) and answer < there:
             return wrong("One for each service, but one service publishes two: at the start and at the end.")
-        return wrong("Count records, not statuses: one for each outbox row. look.records(...) has them.")
+        return wrong("Count records, not statuses: one for each outbox row. look.kafka.records(...) has them.")
 
 
 class UndoList(Exercise):
@@ -218,8 +219,8 @@ class UndoList(Exercise):
             answer = {answer}
         if not isinstance(answer, set | list | tuple) or not answer:
             return untouched("The answer is a set of event types: {'...', '...'}.")
-        bench.look.record(bench.given.order, "OrderCancelled")
-        seen = {view.record.type for view in bench.look.records(bench.given.order)} & UNDONE_BY
+        bench.look.kafka.record(bench.given.order, "OrderCancelled")
+        seen = {view.record.type for view in bench.look.kafka.records(bench.given.order)} & UNDONE_BY
         if set(answer) == seen:
             return right(f"{' and '.join(sorted(seen))}: each step that had succeeded was undone, and nothing else.")
         if "ShipmentCancelled" in answer:

@@ -30,7 +30,7 @@ class ByYourOwnHand(Exercise):
         "commit: the end of the `with` block does that."
     )
     answer = '''
-        with look.connect("order") as db:
+        with look.db.connect("order") as db:
             db.execute("""
                 INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source)
                 VALUES (gen_random_uuid(), 'order', %s, 'Greeting', '{"hello": "Kafka"}',
@@ -44,7 +44,7 @@ class ByYourOwnHand(Exercise):
         Wrong(
             f"""
             import uuid
-            with look.connect("order") as db:
+            with look.db.connect("order") as db:
                 db.execute({INSERT!r}, [uuid.uuid4(), uuid.uuid4(), "Greeting"])
             """,
             "given.key",
@@ -52,7 +52,7 @@ class ByYourOwnHand(Exercise):
         Wrong(
             f"""
             import uuid
-            with look.connect("order") as db:
+            with look.db.connect("order") as db:
                 db.execute({INSERT!r}, [uuid.uuid4(), given.key, "Hello"])
             """,
             "type",
@@ -66,14 +66,14 @@ class ByYourOwnHand(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         query = "SELECT type FROM outbox WHERE aggregateid = %(key)s"
-        types = list(bench.look.sql("order", query, key=bench.given.key)["type"])
+        types = list(bench.look.db.rows("order", query, key=bench.given.key)["type"])
         if "Greeting" in types:
-            record = bench.look.record(bench.given.key, "Greeting").record
+            record = bench.look.kafka.record(bench.given.key, "Greeting").record
             return right(f"A record Greeting is in {record.topic}, with your key and your payload.")
         if types:
             return wrong(f"A row with your key exists, but its type is {types[0]}; it should be Greeting.")
         query = "SELECT type FROM outbox WHERE type = 'Greeting' AND created_at > %(since)s"
-        if len(bench.look.sql("order", query, since=bench.given.since)):
+        if len(bench.look.db.rows("order", query, since=bench.given.since)):
             return wrong("There is a new Greeting, but with another key. Put given.key into the column aggregateid.")
         return untouched("No row with given.key is committed in the order service's outbox. (A rollback leaves none.)")
 
@@ -98,14 +98,14 @@ class DeletedAtOnce(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         event, key = uuid.uuid4(), str(uuid.uuid4())
-        with bench.look.connect("order") as db:
+        with bench.look.db.connect("order") as db:
             db.execute(INSERT, [event, key, "Brief"])
             db.execute("DELETE FROM outbox WHERE id = %s", [event])
-        with bench.look.connect("order") as db:
+        with bench.look.db.connect("order") as db:
             db.execute(INSERT, [uuid.uuid4(), key, "Marker"])
         # The marker has the same key, so it follows every record of the first transaction.
-        bench.look.record(key, "Marker")
-        count = sum(view.record.type == "Brief" for view in bench.look.records(key))
+        bench.look.kafka.record(key, "Marker")
+        count = sum(view.record.type == "Brief" for view in bench.look.kafka.records(key))
         if answer == count:
             return right(
                 f"The lab has just run it with a new key: {count} record, although the table never showed the row."
@@ -152,12 +152,12 @@ class MeasureTheWait(Exercise):
         return "Connect is stopped, and three orders were placed.", {"orders": [order.order_id for order in orders]}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        before = bench.look.sql("order", RETAINED)
+        before = bench.look.db.rows("order", RETAINED)
         try:
-            found = bench.look.sql("order", str(answer))
+            found = bench.look.db.rows("order", str(answer))
         except QueryFailed as error:
             return wrong(f"PostgreSQL rejects the query: {error.problem}")
-        after = bench.look.sql("order", RETAINED)
+        after = bench.look.db.rows("order", RETAINED)
         if found.shape != (1, 1):
             return wrong("The query must return one row with one column: the number of bytes.")
         try:
@@ -192,9 +192,9 @@ class SamePartition(Exercise):
 
     name = "same-partition"
     title = "Find two orders that share a partition"
-    tip = "look.records(given.orders, 'order.events') returns records; each has record.key and record.partition."
+    tip = "look.kafka.records(given.orders, 'order.events') returns records; each has record.key and record.partition."
     answer = """
-        views = look.records(given.orders, "order.events")
+        views = look.kafka.records(given.orders, "order.events")
         partition = {view.record.key: view.record.partition for view in views}
         answer = next((a, b) for a in partition for b in partition if a < b and partition[a] == partition[b])
     """
@@ -207,7 +207,7 @@ class SamePartition(Exercise):
         Wrong("answer = (given.orders[0], given.orders[0])", "two different orders"),
         Wrong(
             """
-            views = look.records(given.orders, "order.events")
+            views = look.kafka.records(given.orders, "order.events")
             partition = {view.record.key: view.record.partition for view in views}
             answer = next((a, b) for a in partition for b in partition if partition[a] != partition[b])
             """,
@@ -219,14 +219,14 @@ class SamePartition(Exercise):
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         orders = [bench.shop.place_order("grace", "vienna", {"assam-breakfast": 1}) for _ in range(6)]
         for order in orders:
-            bench.look.record(order, "OrderCompleted")
+            bench.look.kafka.record(order, "OrderCompleted")
         return "given.orders holds the ids of six new orders.", {"orders": [order.order_id for order in orders]}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if not isinstance(answer, tuple | list | set) or len(answer) != 2:
             return wrong("The answer is a pair of order ids: (one, other).")
         one, other = (bench.shop.id(order) for order in answer)
-        views = bench.look.records(bench.given.orders, "order.events")
+        views = bench.look.kafka.records(bench.given.orders, "order.events")
         partition = {view.record.key: view.record.partition for view in views}
         if one == other or not {one, other} <= set(partition):
             return wrong("Choose two different orders from given.orders.")
@@ -240,8 +240,8 @@ class WhoSetsTheKey(Exercise):
 
     name = "who-sets-the-key"
     title = "Which setting of the connector determines the record's key?"
-    tip = "look.connector('order') shows all settings. One of them names the column aggregateid."
-    answer = "answer = next(name for name, value in look.connector('order').items() if value == 'aggregateid')"
+    tip = "look.connect.config('order') shows all settings. One of them names the column aggregateid."
+    answer = "answer = next(name for name, value in look.connect.config('order').items() if value == 'aggregateid')"
     why = (
         "table.field.event.key = aggregateid: the order's id becomes the key, and the key determines the partition, "
         "so the events of one order stay in order. With the event's id as the key, two events of one order could "
@@ -256,7 +256,7 @@ class WhoSetsTheKey(Exercise):
     needs_setup = False
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        settings = bench.look.connector("order")
+        settings = bench.look.connect.config("order")
         if answer in settings and settings[answer] == "aggregateid":
             return right(f"{answer} = aggregateid.")
         if answer == "transforms.outbox.route.by.field":

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from labkit.errors import QueryFailed
-from labkit.inspect.prometheus import Prometheus
+from labkit.inspect.sources.prometheus import Prometheus
 from labkit.views.drawing.charts import canvas, show
 from labkit.views.drawing.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 
@@ -78,7 +78,8 @@ def read(prometheus: Prometheus, expressions_by_label: Mapping[str, str], second
     if series.empty:
         raise QueryFailed(
             f"Prometheus has nothing for {' or '.join(expressions_by_label.values())} in the last {seconds:g} s.",
-            next_step="look.promql(...) of a part of it tells where the series get lost; a rate takes two samples",
+            next_step="look.metrics.query(...) of a part of it tells where the series get lost; a rate "
+            "takes two samples",
         )
     series.index = pd.Index([round(moment.timestamp() - now, 1) for moment in series.index], name="seconds")
     return series, now

@@ -31,7 +31,7 @@ def waits_chart(waits: pd.DataFrame, title: str = "Outbox rows and their records
     Parameters
     ----------
     waits : DataFrame
-        From `look.waits(orders)`.
+        From `look.connect.waits(orders)`.
     title : str
         The title above the chart.
     """

@@ -31,7 +31,7 @@ Queries that Prometheus evaluates once a second. Use the name in any PromQL expr
 ALERTS = """
 ## Alerts
 
-`look.alerts()` shows the alerts that are pending or firing.
+`look.metrics.alerts()` shows the alerts that are pending or firing.
 """
 
 

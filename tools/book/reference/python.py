@@ -18,7 +18,13 @@ PARTS = {
     "lab: start, break, heal": ("class", ["labstack.Lab"]),
     "lab.mesh: steer the gateway": ("class", ["labstack.lifecycle.mesh.Mesh"]),
     "shop: order, pay, cancel": ("class", ["labkit.client.shop.Shop", "labkit.client.shop.Order"]),
-    "look: see inside": ("class", ["labkit.inspect.look.Look"]),
+    "look: inspect the system": ("class", ["labkit.inspect.look.Look"]),
+    "look.db: rows": ("class", ["labkit.inspect.databases.Databases"]),
+    "look.kafka: records and offsets": ("class", ["labkit.inspect.topics.Topics"]),
+    "look.connect: the relay": ("class", ["labkit.inspect.connect.Connect"]),
+    "look.metrics: Prometheus": ("class", ["labkit.inspect.metrics.Metrics"]),
+    "look.traces: traces": ("class", ["labkit.inspect.tracing.Traces"]),
+    "look.mesh: the gateway": ("class", ["labkit.inspect.mesh.Gateway"]),
     "tasks: the exercises": ("class", ["labkit.exercises.tasks.Tasks"]),
 }
 """The documented objects by section. Sphinx's autodoc reads their docstrings during the build."""

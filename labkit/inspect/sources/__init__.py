@@ -1,0 +1,1 @@
+"""The data sources of the inspection: records, traces, Prometheus, and logical decoding."""
