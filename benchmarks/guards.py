@@ -39,8 +39,8 @@ def measure(*, quick: bool, console: Console) -> dict[str, Any]:
             for variant in variants:
                 lab.reset()
                 for service in lab.endpoints.services if variant == "without" else ():
-                    lab.switch_on(service, "inbox-off")
-                    lab.switch_on(service, "guards-off")
+                    lab.faults.on(service, "inbox-off")
+                    lab.faults.on(service, "guards-off")
                 rates[variant].append(drain(lab, seconds))
                 console.print(f"round {number + 1}, {variant} inbox and guards: {rates[variant][-1]:.1f} orders/s")
     ratios = [one / other for one, other in zip(rates["with"], rates["without"], strict=True)]

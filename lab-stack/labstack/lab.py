@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labstack import consistency as referee
@@ -20,9 +19,8 @@ from labstack.clients.relay import Relay
 from labstack.clients.replication import restore_publication
 from labstack.config.paths import LabPaths
 from labstack.config.services import ServiceEntry, load_services
-from labstack.config.settings import checked_switch
-from labstack.consistency import Verdict, dead_letters
-from labstack.consistency.dead_letters import DeadLetter
+from labstack.consistency import Verdict
+from labstack.consistency.dead_letters import DeadLetters
 from labstack.consistency.resend import resend
 from labstack.errors import (
     ComponentFailed,
@@ -31,9 +29,7 @@ from labstack.errors import (
     LabError,
     NotRunning,
     StorageError,
-    UnknownComponent,
     is_port_conflict,
-    one_of,
 )
 from labstack.findings import Finding
 from labstack.gateway.choice import choose_control_plane
@@ -42,6 +38,7 @@ from labstack.lifecycle import obtaining, report
 from labstack.lifecycle.demo import Story, show
 from labstack.lifecycle.doctor import examine
 from labstack.lifecycle.extensions import Extensions
+from labstack.lifecycle.faults import Faults
 from labstack.lifecycle.joining import join_observers
 from labstack.lifecycle.reset import reset_data
 from labstack.lifecycle.starting import Start
@@ -192,6 +189,16 @@ class Lab:
         """Extension services of this lab, such as the learner's service; see `labstack.lifecycle.extensions`."""
         return Extensions(self)
 
+    @property
+    def faults(self) -> Faults:
+        """The fault switches of the services; see `labstack.lifecycle.faults`."""
+        return Faults(self)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The records that services have dead-lettered; see `labstack.consistency.dead_letters`."""
+        return DeadLetters(self._running)
+
     # -- the whole lab ---------------------------------------------------------------------------------------------
 
     def up(self, listener: Callable[[Progress], None] | None = None) -> LabStatus:
@@ -319,7 +326,9 @@ class Lab:
             A component did not recover; the message names it.
         """
         progress = Progress(report.notebook_listener())
-        self._stop_crashing_services()
+        # They would crash in the middle of the reset. The other switches are turned off at its end, because the
+        # duplicates that `guards-off` left must be removed first.
+        self.faults.stop_crashing_services()
         self._stop_optional_components()
         self._restore_mesh()
         now = inspect_lab(self._store.read(), self.backend, memory=False)
@@ -332,8 +341,8 @@ class Lab:
         with self._store.exclusive(LOCK_WAIT, progress.report):
             self._set_phase("ready", new_data=True)
             reset_data(self.endpoints, [service.name for service in self.services])
-        for service in self.switches:
-            self.switch_off(service)
+        for service in self.faults.active:
+            self.faults.off(service)
         self.paths.scenario_file.unlink(missing_ok=True)
 
     def _stop_optional_components(self) -> None:
@@ -352,24 +361,6 @@ class Lab:
             self.mesh.reset()
         except LabError:
             store.delete()
-
-    def _stop_crashing_services(self) -> None:
-        """Stop the services whose fault switches make them crash, and turn those switches off.
-
-        The services would crash in the middle of a reset. The other switches are turned off at its end, because the
-        duplicates that `guards-off` left must be removed first.
-        """
-        active = self.switches
-        kept = {service: {name: v for name, v in active[service].items() if "crash" not in v} for service in active}
-        if kept == active:
-            return
-        with self._changing_component():
-            state = self._store.read()
-            state.switches = {service: left for service, left in kept.items() if left}
-            self._store.write(state)
-            for service in active:
-                if kept[service] != active[service]:
-                    self.backend.stop(service)
 
     def demo(self) -> list[Story]:
         """Send the demo orders through the running lab, and return the story of each."""
@@ -402,7 +393,7 @@ class Lab:
 
     def start(self, name: str) -> None:
         """Start a component, and return when it is ready."""
-        with self._changing_component():
+        with self.changing():
             backend = self.backend
             if backend.inspect(name).state == "paused":
                 backend.resume(name)
@@ -413,13 +404,13 @@ class Lab:
 
     def stop(self, name: str) -> None:
         """Stop a component gracefully."""
-        with self._changing_component():
+        with self.changing():
             self.backend.stop(name)
             self._refresh_after_version_change(name)
 
     def kill(self, name: str) -> None:
         """Kill a component at once, as a crash would (SIGKILL)."""
-        with self._changing_component():
+        with self.changing():
             self.backend.kill(name)
 
     def restart(self, name: str) -> None:
@@ -429,90 +420,21 @@ class Lab:
 
     def pause(self, name: str) -> None:
         """Pause a component (SIGSTOP): it keeps its connections, but does not respond."""
-        with self._changing_component():
+        with self.changing():
             self.backend.pause(name)
 
     def resume(self, name: str) -> None:
         """Resume a paused component (SIGCONT)."""
-        with self._changing_component():
+        with self.changing():
             self.backend.resume(name)
 
-    # -- dead letters and lost events ------------------------------------------------------------------------------
-
-    def dead_letters(self) -> list[DeadLetter]:
-        """Return the records that services have dead-lettered; see `labstack.consistency.dead_letters`."""
-        return dead_letters.dead_letters(self._running())
-
-    def replay(self, letter_id: str, timeout: float = 30) -> DeadLetter | None:
-        """Send a dead letter back to its service; return None once it is handled, else the letter, dead again.
-
-        Raises
-        ------
-        LabError
-            There is no dead letter with this ID, or the service takes longer than `timeout` seconds.
-        """
-        return dead_letters.replay(self._running(), letter_id, timeout)
-
-    def discard(self, letter_id: str) -> None:
-        """Drop a dead letter permanently; the records that wait behind it follow."""
-        dead_letters.discard(self._running(), letter_id)
+    # -- lost events ------------------------------------------------------------------------------
 
     def resend(self, order_id: str) -> dict[str, int]:
         """Publish every event of an order again; return the number of events from each service's outbox."""
         return resend(self._running(), order_id)
 
-    # -- fault switches --------------------------------------------------------------------------------------------
-
-    @property
-    def switches(self) -> dict[str, dict[str, str]]:
-        """The fault switches that are on, and their values, by service."""
-        return self._store.read().switches
-
-    def switch_on(self, service: str, switch: str, value: str | float = "") -> None:
-        """Turn on a fault switch of a service, and restart the service if it runs.
-
-        Parameters
-        ----------
-        service : str
-            Name of the service.
-        switch : str
-            Name from ``lab switch list``.
-        value : str or float, optional
-            Value, if the switch takes one: the seconds of ``slow-handler``, the crash of ``dual-write``.
-
-        Raises
-        ------
-        LabError
-            There is no such service or switch, or the switch does not accept that value.
-        """
-        checked_switch(switch, str(value))
-        self._switch(service, lambda active: {**active, switch: str(value)})
-
-    def switch_off(self, service: str, switch: str | None = None) -> None:
-        """Turn off a fault switch of a service, or all of them, and restart the service if it runs."""
-        if switch is not None:
-            checked_switch(switch)
-        self._switch(service, lambda active: {k: v for k, v in active.items() if switch not in (None, k)})
-
-    def _switch(self, service: str, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
-        if service not in {entry.name for entry in self.services}:
-            known = [entry.name for entry in self.services]
-            raise UnknownComponent(f"There is no service {service!r}.", next_step=one_of(service, known))
-        with self._changing_component():
-            state = self._store.read()
-            before = state.switches.get(service, {})
-            after = change(before)
-            if after == before:
-                return
-            state.switches = {**state.switches, service: after}
-            if not after:
-                del state.switches[service]
-            self._store.write(state)
-            if self.backend.inspect(service).state != "stopped":
-                self.backend.stop(service)
-                backend = self.backend
-                backend.launch(service)
-                backend.await_ready(service)
+    # -- after a change ---------------------------------------------------------------------------------------------
 
     def _refresh_after_version_change(self, name: str) -> None:
         """Update the mesh and Prometheus after an additional version of a service has started or stopped."""
@@ -545,11 +467,6 @@ class Lab:
         NotRunning, LabBusy
             The lab does not run, or another process is changing it for too long.
         """
-        with self._changing_component():
-            yield
-
-    @contextlib.contextmanager
-    def _changing_component(self) -> Iterator[None]:
         with self._store.exclusive(LOCK_WAIT):
             self._running()
             self._set_phase(self._store.read().phase)
@@ -574,8 +491,3 @@ class Lab:
     def data_generation(self) -> int:
         """The data generation: how often a reset or a purge has restored the baseline data."""
         return self._store.read().data_generation
-
-    @property
-    def log_folder(self) -> Path:
-        """The folder of the logs."""
-        return self.paths.state / "logs"

@@ -69,25 +69,25 @@ def test_commands_inspect_break_and_heal_the_lab(fresh_lab: Lab, block: str) -> 
     for words in commands(block):
         run(*words)
     assert fresh_lab.status().state == "ready"
-    assert fresh_lab.switches == {}
+    assert fresh_lab.faults.active == {}
 
 
 def test_the_dead_letter_commands_work(fresh_lab: Lab) -> None:
     """A dead letter is listed, shown and replayed after its cause is removed; an invalid one is discarded."""
     shop = begin("00", fresh_lab).shop
-    fresh_lab.switch_on("payment", "poison-next")
+    fresh_lab.faults.on("payment", "poison-next")
     order = shop.place_order("ada", "lisbon", {"earl-grey": 1})
-    (poisoned,) = wait_until(fresh_lab.dead_letters, 60)
-    fresh_lab.switch_off("payment")
+    (poisoned,) = wait_until(fresh_lab.dead_letters.all, 60)
+    fresh_lab.faults.off("payment")
     producer = Producer({"bootstrap.servers": fresh_lab.endpoints.kafka})
     producer.produce("order.events", "{", str(uuid.uuid4()), headers={"ce_type": "OrderCreated"})
     producer.flush(10)
-    wait_until(lambda: len(fresh_lab.dead_letters()) > 1, 60)
-    hopeless = [letter for letter in fresh_lab.dead_letters() if letter.id != poisoned.id]
+    wait_until(lambda: len(fresh_lab.dead_letters.all()) > 1, 60)
+    hopeless = [letter for letter in fresh_lab.dead_letters.all() if letter.id != poisoned.id]
     for words in commands("dead-letters"):
         for letter in hopeless if "discard" in words else [poisoned]:
             run(*({"ID": letter.id, "ORDER": order.order_id}.get(word, word) for word in words))
-    assert fresh_lab.dead_letters() == []
+    assert fresh_lab.dead_letters.all() == []
     assert shop.follow(order, 60).status in ("COMPLETED", "CANCELLED")
 
 

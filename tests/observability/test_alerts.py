@@ -40,18 +40,18 @@ def place_order_without_payment(session: Session) -> None:
 
 
 def poison_payment(session: Session) -> None:
-    session.lab.switch_on("payment", "poison-next")
+    session.lab.faults.on("payment", "poison-next")
     session.shop.place_order("ada", "lisbon", {"earl-grey": 1})
 
 
 def replay_dead_letters(session: Session) -> None:
-    session.lab.switch_off("payment")
-    for letter in session.lab.dead_letters():
-        session.lab.replay(letter.id)
+    session.lab.faults.off("payment")
+    for letter in session.lab.dead_letters.all():
+        session.lab.dead_letters.replay(letter.id)
 
 
 def slow_down_payment(session: Session) -> None:
-    session.lab.switch_on("payment", "slow-handler", "1")
+    session.lab.faults.on("payment", "slow-handler", "1")
     send_orders(session.shop, 80)
 
 
@@ -75,7 +75,7 @@ FAULTS = {
     "SagaFailing": Fault(place_failing_orders, place_completing_orders),
     "OrdersStuck": Fault(place_order_without_payment, start("payment")),
     "DeadLetters": Fault(poison_payment, replay_dead_letters),
-    "ConsumerLagGrowing": Fault(slow_down_payment, lambda session: session.lab.switch_off("payment")),
+    "ConsumerLagGrowing": Fault(slow_down_payment, lambda session: session.lab.faults.off("payment")),
 }
 
 

@@ -133,9 +133,9 @@ def test_compensated_order_has_one_trace(traced: Session) -> None:
 def test_dead_lettered_order_has_failed_spans(traced: Session) -> None:
     """Each attempt to handle a poisoned event is a failed span below the relay's, and so is the dead-lettering."""
     lab, shop, look, _ = traced
-    lab.switch_on("payment", "poison-next")
+    lab.faults.on("payment", "poison-next")
     order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
-    wait_until(lambda: [letter for letter in lab.dead_letters() if letter.order_id == order.order_id], 30)
+    wait_until(lambda: [letter for letter in lab.dead_letters.all() if letter.order_id == order.order_id], 30)
     try:
 
         def spans(name: str) -> list[Span]:
@@ -149,9 +149,9 @@ def test_dead_lettered_order_has_failed_spans(traced: Session) -> None:
         wait_until(lambda: [span.parent_id for span in spans("payment gives up")] == [relay.span_id], 15)
         assert {span.parent_id for span in attempts} == {relay.span_id}
     finally:
-        lab.switch_off("payment")
-        for letter in lab.dead_letters():
-            lab.replay(letter.id)
+        lab.faults.off("payment")
+        for letter in lab.dead_letters.all():
+            lab.dead_letters.replay(letter.id)
     assert shop.follow(order).status in ("COMPLETED", "CANCELLED")
 
 
@@ -189,7 +189,7 @@ def test_redelivered_event_is_marked_as_a_duplicate(traced: Session) -> None:
 def test_missing_traceparent_splits_the_trace(traced: Session) -> None:
     """If a service does not propagate the traceparent, the spans after it form separate traces."""
     lab, shop, look, _ = traced
-    lab.switch_on("payment", "strip-traceparent")
+    lab.faults.on("payment", "strip-traceparent")
     try:
         order = shop.place_order("ada", "lisbon", {"earl-grey": 2})
         assert shop.follow(order).status == "COMPLETED"
@@ -201,7 +201,7 @@ def test_missing_traceparent_splits_the_trace(traced: Session) -> None:
             "shipping handles PaymentCompleted",
         }
     finally:
-        lab.switch_off("payment")
+        lab.faults.off("payment")
 
 
 @pytest.mark.parametrize("verb", short_sample(["kill", "pause"], 1))

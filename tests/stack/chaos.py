@@ -170,7 +170,7 @@ def check_invariants(lab: Lab, report: Report) -> None:
     """Check all invariants, and whether any record was dead-lettered."""
     try:
         verdicts = lab.check(wait_for_rest=RECOVERY_SECONDS)
-        letters = lab.dead_letters()
+        letters = lab.dead_letters.all()
     except LabError as error:
         report.complaints.append(f"the referee can't judge: {error}")
         return

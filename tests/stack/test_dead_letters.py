@@ -23,10 +23,10 @@ def poisoned_lab(shared: LabHarness) -> PoisonedLab:
     """Return a lab in which payment has dead-lettered an order's InventoryReserved, and would dead-letter the next."""
     lab = shared.lab
     lab.reset()
-    lab.switch_on("payment", "poison-next")
+    lab.faults.on("payment", "poison-next")
     order = place_order(lab)
-    assert wait_until(lambda: lab.dead_letters(), 30, interval=0.1)
-    (letter,) = lab.dead_letters()
+    assert wait_until(lambda: lab.dead_letters.all(), 30, interval=0.1)
+    (letter,) = lab.dead_letters.all()
     return shared, order, letter
 
 
@@ -62,7 +62,7 @@ def test_dead_letter_blocks_only_its_own_order(poisoned_lab: PoisonedLab) -> Non
     lab = harness.lab
     assert wait_for_outcome(lab, place_order(lab)) == ("COMPLETED", None)
     assert cancel_order(lab, order) == 202
-    assert wait_until(lambda: lab.dead_letters()[0].behind == 1, 10)
+    assert wait_until(lambda: lab.dead_letters.all()[0].behind == 1, 10)
     verdicts = {verdict.name: verdict for verdict in lab.check(wait_for_rest=20)}
     assert all(verdict.holds for verdict in verdicts.values())
     assert verdicts["orders-are-terminal"].figures["held"] == 1
@@ -83,11 +83,11 @@ def test_commands_list_show_and_replay_a_dead_letter(poisoned_lab: PoisonedLab) 
     again = harness.run("dead-letters", "replay", letter.id)
     assert again.returncode == 1
     assert f"{letter.id} failed again, 5 times" in again.stderr
-    assert [dead.id for dead in lab.dead_letters()] == [letter.id]
+    assert [dead.id for dead in lab.dead_letters.all()] == [letter.id]
 
     assert cancel_order(lab, order) == 202
-    assert wait_until(lambda: lab.dead_letters()[0].behind == 1, 10)
-    lab.switch_off("payment", "poison-next")
+    assert wait_until(lambda: lab.dead_letters.all()[0].behind == 1, 10)
+    lab.faults.off("payment", "poison-next")
     assert letter.id in harness.run_checked("dead-letters", "replay", letter.id)
     # Payment captures the money first, because that event came first, and then refunds it.
     assert wait_for_outcome(lab, order) == ("CANCELLED", "cancelled_by_customer")
@@ -101,10 +101,10 @@ def test_discard_releases_the_parked_events(poisoned_lab: PoisonedLab) -> None:
     """After a discard, parked events are handled as if the record had never existed, and its order gets no answer."""
     harness, order, letter = poisoned_lab
     lab = harness.lab
-    lab.switch_off("payment", "poison-next")
+    lab.faults.off("payment", "poison-next")
     assert cancel_order(lab, order) == 202
     assert letter.id in harness.run_checked("dead-letters", "discard", letter.id)
-    assert lab.dead_letters() == []
+    assert lab.dead_letters.all() == []
     # The referee reports it, and `resend` lets payment handle the event after all.
     by_name = {verdict.name: verdict for verdict in lab.check(wait_for_rest=20)}
     assert by_name["orders-are-terminal"].offenders == [order]
@@ -127,9 +127,9 @@ def test_impossible_dead_letter_commands_name_the_next_step(poisoned_lab: Poison
     assert_readable_error(running.run("dead-letters", "list"), "payment", "lab start payment-db")
     assert_readable_error(harness.run("dead-letters", "list"), "not running", "lab up")
     calls: tuple[Callable[[], object], ...] = (
-        harness.lab.dead_letters,
-        lambda: harness.lab.replay(letter.id),
-        lambda: harness.lab.discard(letter.id),
+        harness.lab.dead_letters.all,
+        lambda: harness.lab.dead_letters.replay(letter.id),
+        lambda: harness.lab.dead_letters.discard(letter.id),
     )
     for call in calls:
         with pytest.raises(LabError, match="not running"):

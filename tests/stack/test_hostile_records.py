@@ -104,11 +104,11 @@ def test_hostile_records_stop_no_service(shared: LabHarness) -> None:
     expected = {(reader, *place) for readers, *place in published for reader in readers}
 
     def dead_letter_positions() -> set[tuple[str, str, int, int]]:
-        return {(one.service, one.topic, one.partition, one.offset) for one in lab.dead_letters()}
+        return {(one.service, one.topic, one.partition, one.offset) for one in lab.dead_letters.all()}
 
     wait_until(lambda: dead_letter_positions() == expected, 60, interval=0.5)
     assert dead_letter_positions() == expected
-    assert {letter.attempts for letter in lab.dead_letters()} == {1}
+    assert {letter.attempts for letter in lab.dead_letters.all()} == {1}
     letters = {f"{s}.dlq" for s in EVENT_TYPES}
     names = ("dlq.service", "dlq.topic", "dlq.partition", "dlq.offset")
     positions = {tuple(r.headers[name] for name in names) for r in broker.read_all(lab.endpoints.kafka, letters)}
@@ -121,7 +121,7 @@ def test_hostile_records_stop_no_service(shared: LabHarness) -> None:
     assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
     shared.run_checked("dead-letters", "list")
     lab.reset()
-    assert lab.dead_letters() == []
+    assert lab.dead_letters.all() == []
 
 
 def publish_undecodable_header(lab: Lab, topic: str) -> None:
@@ -150,8 +150,8 @@ def test_undecodable_header_name_crashes_no_process(shared: LabHarness) -> None:
     pids = shared.pids()
     for service in EVENT_TYPES:
         publish_undecodable_header(lab, f"{service}.events")
-    wait_until(lambda: len(lab.dead_letters()) == 12, 20, interval=0.2)
-    assert sorted(letter.service for letter in lab.dead_letters()) == sorted(list(EVENT_TYPES) * 3)
+    wait_until(lambda: len(lab.dead_letters.all()) == 12, 20, interval=0.2)
+    assert sorted(letter.service for letter in lab.dead_letters.all()) == sorted(list(EVENT_TYPES) * 3)
     assert shared.pids() == pids
     assert wait_for_outcome(lab, place_order(lab)) == ("COMPLETED", None)
     assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
@@ -181,6 +181,6 @@ def test_repeated_events_of_a_newer_minor_version_have_no_effect(shared: LabHarn
     before = rows(of_inbox=False)
     assert wait_until(lambda: all(one in str(rows(of_inbox=True)) for one in again), 20, interval=0.2)
     assert rows(of_inbox=False) == before
-    assert lab.dead_letters() == []
+    assert lab.dead_letters.all() == []
     assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
     lab.reset()

@@ -67,7 +67,7 @@ def test_every_record_is_in_the_partition_of_its_key(shared: LabHarness) -> None
 def test_dual_written_events_are_in_debeziums_partitions(shared: LabHarness) -> None:
     """A service that publishes to Kafka directly chooses the same partitions as Debezium."""
     shared.lab.reset()
-    shared.lab.switch_on("order", "dual-write")
+    shared.lab.faults.on("order", "dual-write")
     shared.lab.demo()
     records = broker.read_all(shared.lab.endpoints.kafka, ["order.events"])
     assert len(records) > 5

@@ -150,7 +150,7 @@ def test_compensation_completes_after_a_database_outage(shared: LabHarness) -> N
     """If payment's database stops between capture and refund, no record is dead-lettered and the money is refunded."""
     lab = shared.lab
     lab.reset()
-    lab.switch_on("shipping", "slow-handler", 5)
+    lab.faults.on("shipping", "slow-handler", 5)
     try:
         order = place_order(lab, destination="tristan-da-cunha")
         # The capture's event has left payment's outbox, and shipping handles it.
@@ -168,14 +168,14 @@ def test_compensation_completes_after_a_database_outage(shared: LabHarness) -> N
         assert "attempt" not in lab.logs("payment", 200)
         assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
     finally:
-        lab.switch_off("shipping")
+        lab.faults.off("shipping")
 
 
 def test_event_is_redelivered_after_its_service_freezes(shared: LabHarness) -> None:
     """PostgreSQL ends its transaction, Kafka reassigns its partitions, and the event is redelivered."""
     lab = shared.lab
     lab.reset()
-    lab.switch_on("payment", "slow-handler", 2)
+    lab.faults.on("payment", "slow-handler", 2)
     query = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE '%inbox%'"
 
     def is_busy() -> bool:
@@ -192,7 +192,7 @@ def test_event_is_redelivered_after_its_service_freezes(shared: LabHarness) -> N
         assert "attempt" not in lab.logs("payment", 200)
         assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
     finally:
-        lab.switch_off("payment")
+        lab.faults.off("payment")
 
 
 def test_consumer_rejoins_a_group_that_does_not_respond(shared: LabHarness) -> None:

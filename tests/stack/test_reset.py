@@ -149,7 +149,7 @@ def _pause_consumer(lab: Lab) -> None:
 def _crash_order_service(lab: Lab) -> None:
     import httpx
 
-    lab.switch_on("order", "dual-write", "crash-after-commit")
+    lab.faults.on("order", "dual-write", "crash-after-commit")
     line = {"sku": "rooibos", "quantity": 1}
     with contextlib.suppress(httpx.HTTPError):
         body = {"customer_id": "ada", "destination": "rome", "items": [line]}
@@ -169,7 +169,7 @@ def test_reset_restores_a_broken_component(shared: LabHarness, broken: str) -> N
     FAILURES[broken](lab)
     shared.run_checked("reset")
     assert lab.status(memory=False).complaints == {}
-    assert lab.switches == {}
+    assert lab.faults.active == {}
     assert_initial_state(lab, initial)
     customer = Customer(lab, Customer(lab).orders[:10]).start()
     customer.wait()

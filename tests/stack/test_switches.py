@@ -31,7 +31,7 @@ def lab(shared: LabHarness) -> Iterator[Lab]:
     """Return the shared lab at the start of the course; reset it after the test if a fault switch is on."""
     shared.lab.reset()
     yield shared.lab
-    if shared.lab.switches:
+    if shared.lab.faults.active:
         shared.lab.reset()
 
 
@@ -67,7 +67,7 @@ def test_active_switch_is_shown_and_restarts_one_service(shared: LabHarness, lab
         assert shown.count(f"(fault switches: {what})") == 1
     assert json.loads(shared.run_checked("switch", "list", "--json"))["on"] == on
     shared.run_checked("switch", "off", "shipping", switch)
-    assert lab.switches == {}
+    assert lab.faults.active == {}
     assert {name for name, pid in shared.pids().items() if after[name] != pid} == {"shipping"}
 
 
@@ -87,21 +87,24 @@ def test_all_switches_can_be_combined(switches: list[str]) -> None:
 
 def test_switches_can_be_on_in_several_services(shared: LabHarness, lab: Lab) -> None:
     """Several switches can be on in one service or in several, and are turned off one by one or per service."""
-    lab.switch_on("order", "strip-traceparent")
-    lab.switch_on("payment", "inbox-off")
-    lab.switch_on("payment", "slow-handler", 0.1)
-    assert lab.switches == {"order": {"strip-traceparent": ""}, "payment": {"inbox-off": "", "slow-handler": "0.1"}}
+    lab.faults.on("order", "strip-traceparent")
+    lab.faults.on("payment", "inbox-off")
+    lab.faults.on("payment", "slow-handler", 0.1)
+    assert lab.faults.active == {
+        "order": {"strip-traceparent": ""},
+        "payment": {"inbox-off": "", "slow-handler": "0.1"},
+    }
     pids = shared.pids()
-    lab.switch_on("payment", "inbox-off")
-    lab.switch_off("payment", "poison-next")
+    lab.faults.on("payment", "inbox-off")
+    lab.faults.off("payment", "poison-next")
     assert shared.pids() == pids
-    lab.switch_off("payment", "inbox-off")
-    assert lab.switches["payment"] == {"slow-handler": "0.1"}
-    lab.switch_off("payment")
-    assert lab.switches == {"order": {"strip-traceparent": ""}}
+    lab.faults.off("payment", "inbox-off")
+    assert lab.faults.active["payment"] == {"slow-handler": "0.1"}
+    lab.faults.off("payment")
+    assert lab.faults.active == {"order": {"strip-traceparent": ""}}
     # A stopped service applies the switch when it starts.
     lab.stop("order")
-    lab.switch_on("order", "slow-handler", 0.2)
+    lab.faults.on("order", "slow-handler", 0.2)
     assert shared.state_of("order") == "stopped"
     lab.start("order")
     assert "slow-handler=0.2" in lab.logs("order")
@@ -111,10 +114,10 @@ def test_reset_and_down_turn_all_off(shared: LabHarness, lab: Lab) -> None:
     """After a `reset`, or a `down` and an `up`, all switches are off and orders complete."""
     for end, switches in ("reset", ("guards-off",)), ("down", ("offset-first",)):
         for switch in switches:
-            lab.switch_on("payment", switch)
-        lab.switch_on("inventory", "poison-next")
+            lab.faults.on("payment", switch)
+        lab.faults.on("inventory", "poison-next")
         shared.run_checked(end)
-        assert lab.switches == {}
+        assert lab.faults.active == {}
         assert "switches" not in str(shared.status())
         shared.run_checked("up")
         for service in ("inventory", "payment"):
@@ -132,11 +135,11 @@ def test_invalid_switch_lists_the_valid_ones(shared: LabHarness, lab: Lab, harne
     )
     assert_readable_error(shared.run("switch", "on", "payment", "slow-handler=60"), "60", "below 8", "lab switch list")
     with pytest.raises(LabError, match="kafka"):
-        lab.switch_on("kafka", "inbox-off")
+        lab.faults.on("kafka", "inbox-off")
     for wrong in ("outbox-off", "slow-handler=long", "dual-write=crash", "inbox-off=1", "inbox-off,poison-next", ""):
         with pytest.raises(LabError, match="lab switch list"):
-            lab.switch_on("payment", *wrong.split("=", 1))
-    assert (lab.switches, shared.pids()) == ({}, pids)
+            lab.faults.on("payment", *wrong.split("=", 1))
+    assert (lab.faults.active, shared.pids()) == ({}, pids)
     assert_readable_error(harness.run("switch", "on", "payment", "inbox-off"), "not running", "lab up")
 
 
@@ -147,7 +150,7 @@ def test_inbox_off_alone_is_caught_by_the_guards(lab: Lab) -> None:
     """Redelivered events are handled again without effect, because the row's status guards against them."""
     order = place_order(lab)
     assert wait_for_outcome(lab, order) == ("COMPLETED", None)
-    lab.switch_on("payment", "inbox-off")
+    lab.faults.on("payment", "inbox-off")
     lab.resend(order)
     assert wait_until(lambda: event_types(lab, order).count("InventoryReserved") == 2, 10)
     assert all(verdict.holds for verdict in lab.check(wait_for_rest=20))
@@ -160,8 +163,8 @@ def test_inbox_and_guards_off_charge_twice(shared: LabHarness, lab: Lab) -> None
     guards = query_rows(lab, "payment", UNIQUE_KEYS)
     order = place_order(lab)
     assert wait_for_outcome(lab, order) == ("COMPLETED", None)
-    lab.switch_on("payment", "inbox-off")
-    lab.switch_on("payment", "guards-off")
+    lab.faults.on("payment", "inbox-off")
+    lab.faults.on("payment", "guards-off")
     assert len(query_rows(lab, "payment", UNIQUE_KEYS)) < len(guards)
     lab.resend(order)
     captures = "SELECT count(*) FROM ledger_entries WHERE order_id = %s AND effect = 'capture'"
@@ -183,7 +186,7 @@ def test_inbox_and_guards_off_charge_twice(shared: LabHarness, lab: Lab) -> None
 @pytest.mark.long
 def test_dual_write_works_without_a_crash(lab: Lab) -> None:
     """As long as nothing crashes, events are published and orders complete, with nothing in the outbox."""
-    lab.switch_on("payment", "dual-write")
+    lab.faults.on("payment", "dual-write")
     order = place_order(lab)
     assert wait_for_outcome(lab, order) == ("COMPLETED", None)
     assert "PaymentCompleted" in event_types(lab, order)
@@ -193,10 +196,10 @@ def test_dual_write_works_without_a_crash(lab: Lab) -> None:
 @pytest.mark.long
 def test_dual_write_loses_an_event(shared: LabHarness, lab: Lab) -> None:
     """After a crash after the commit, the money is captured, but the event is never published."""
-    lab.switch_on("payment", "dual-write", "crash-after-commit")
+    lab.faults.on("payment", "dual-write", "crash-after-commit")
     order = place_order(lab)
     assert wait_until(lambda: shared.state_of("payment") == "failed", 20)
-    lab.switch_off("payment")
+    lab.faults.off("payment")
     assert ledger_effects(lab, order) == ["capture"]
     verdicts = {verdict.name: verdict for verdict in lab.check(wait_for_rest=20)}
     assert verdicts["orders-are-terminal"].offenders == [order]
@@ -207,7 +210,7 @@ def test_dual_write_loses_an_event(shared: LabHarness, lab: Lab) -> None:
 @pytest.mark.long
 def test_dual_write_invents_an_event(shared: LabHarness, lab: Lab) -> None:
     """After a crash before the commit, a shipment is scheduled for a payment that was never made."""
-    lab.switch_on("payment", "dual-write", "crash-before-commit")
+    lab.faults.on("payment", "dual-write", "crash-before-commit")
     order = place_order(lab)
     assert wait_until(lambda: shared.state_of("payment") == "failed", 20)
     shipments = "SELECT status FROM shipments WHERE order_id = %s"
@@ -224,13 +227,13 @@ def test_offset_order_decides_whether_a_killed_handler_loses_its_event(
 ) -> None:
     """After a kill of its handler, an event is lost if its offset was committed first, and redelivered otherwise."""
     if wrong:
-        lab.switch_on("payment", "offset-first")
-    lab.switch_on("payment", "slow-handler", 3)
+        lab.faults.on("payment", "offset-first")
+    lab.faults.on("payment", "slow-handler", 3)
     order = place_order(lab)
     busy = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE '%inbox%'"
     assert wait_until(lambda: query_rows(lab, "payment", busy) == [(1,)], 20)
     lab.kill("payment")
-    lab.switch_off("payment")
+    lab.faults.off("payment")
     if not wrong:
         assert wait_for_outcome(lab, order) == ("COMPLETED", None)
         return
@@ -246,7 +249,7 @@ def test_offset_order_decides_whether_a_killed_handler_loses_its_event(
 @pytest.mark.long
 def test_slow_handler_delays_each_event(lab: Lab) -> None:
     """Each event takes the given number of seconds longer in that service."""
-    lab.switch_on("inventory", "slow-handler", 1.5)
+    lab.faults.on("inventory", "slow-handler", 1.5)
     order = place_order(lab)
     assert wait_for_outcome(lab, order) == ("COMPLETED", None)
     ((created,),) = query_rows(lab, "order", "SELECT created_at FROM outbox WHERE type = 'OrderCreated'")
@@ -257,7 +260,7 @@ def test_slow_handler_delays_each_event(lab: Lab) -> None:
 @pytest.mark.long
 def test_strip_traceparent_ends_the_trace(lab: Lab) -> None:
     """The service's events belong to no trace; the other services continue theirs."""
-    lab.switch_on("inventory", "strip-traceparent")
+    lab.faults.on("inventory", "strip-traceparent")
     order = place_order(lab)
     assert wait_for_outcome(lab, order) == ("COMPLETED", None)
     traced = {s: {t for (t,) in query_rows(lab, s, "SELECT traceparent FROM outbox")} for s in lab.endpoints.databases}

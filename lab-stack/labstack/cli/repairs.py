@@ -26,7 +26,7 @@ def dead_letters() -> None:
 @click.pass_obj
 def list_dead_letters(lab: Lab, as_json: bool) -> None:
     """List all dead letters."""
-    letters = running(lab).dead_letters()
+    letters = running(lab).dead_letters.all()
     if as_json:
         click.echo(json.dumps([letter.to_json() for letter in letters]))
     elif not letters:
@@ -62,7 +62,7 @@ def replay(lab: Lab, letter: str) -> None:
 
     The exit status is 1 if it fails again.
     """
-    if again := running(lab).replay(letter):
+    if again := running(lab).dead_letters.replay(letter):
         click.echo(f"{letter} failed again, {again.attempts} times: {again.error}", err=True)
         sys.exit(1)
     click.echo(f"{letter} was handled; the records parked behind it follow.")
@@ -73,7 +73,7 @@ def replay(lab: Lab, letter: str) -> None:
 @click.pass_obj
 def discard(lab: Lab, letter: str) -> None:
     """Discard a dead letter for good; the records parked behind it follow."""
-    running(lab).discard(letter)
+    running(lab).dead_letters.discard(letter)
     click.echo(f"{letter} is discarded; the records parked behind it follow.")
 
 
@@ -110,7 +110,7 @@ def list_switches(lab: Lab, as_json: bool) -> None:
     """List the fault switches, and the services in which they are on."""
     from labservices.settings import FAULT_SWITCHES
 
-    active = lab.switches
+    active = lab.faults.active
     if as_json:
         click.echo(json.dumps({"switches": {name: one.does for name, one in FAULT_SWITCHES.items()}, "on": active}))
         return
@@ -129,7 +129,7 @@ def list_switches(lab: Lab, as_json: bool) -> None:
 def switch_on(lab: Lab, service: str, what: str) -> None:
     """Turn a fault switch of a service on, and restart the service."""
     name, _, value = what.partition("=")
-    lab.switch_on(service, name, value)
+    lab.faults.on(service, name, value)
     click.echo(f"{service} runs with {what}.")
 
 
@@ -139,5 +139,5 @@ def switch_on(lab: Lab, service: str, what: str) -> None:
 @click.pass_obj
 def switch_off(lab: Lab, service: str, what: str | None) -> None:
     """Turn off a fault switch of a service, or all, and restart the service."""
-    lab.switch_off(service, what)
+    lab.faults.off(service, what)
     click.echo(f"{service} runs without {what or 'any fault switch'}.")

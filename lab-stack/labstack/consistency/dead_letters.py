@@ -5,7 +5,7 @@ The service also publishes each to ``SERVICE.dlq``; only the database has the cu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -74,6 +74,50 @@ _DEAD = """
                   WHERE later.key = it.key AND later.parking_id > it.parking_id) AS behind
     FROM parked_records AS it WHERE it.state = 'dead' ORDER BY it.parking_id
 """
+
+
+class DeadLetters:
+    """The dead letters of one lab.
+
+    Parameters
+    ----------
+    endpoints : callable
+        Returns the endpoints of the running lab.
+    """
+
+    def __init__(self, endpoints: Callable[[], Endpoints]) -> None:
+        self._endpoints = endpoints
+
+    def all(self) -> list[DeadLetter]:
+        """Return the records that services have dead-lettered, and not resolved since."""
+        return dead_letters(self._endpoints())
+
+    def replay(self, letter_id: str, timeout: float = 30) -> DeadLetter | None:
+        """Send a dead letter back to its service; return None once it is handled, else the letter, dead again.
+
+        Parameters
+        ----------
+        letter_id : str
+            ID of the dead letter.
+        timeout : float
+            Seconds to wait for the service.
+
+        Raises
+        ------
+        LabError
+            There is no dead letter with this ID, or the service takes longer than `timeout` seconds.
+        """
+        return replay(self._endpoints(), letter_id, timeout)
+
+    def discard(self, letter_id: str) -> None:
+        """Drop a dead letter permanently; the records that wait behind it follow.
+
+        Raises
+        ------
+        LabError
+            There is no dead letter with this ID.
+        """
+        discard(self._endpoints(), letter_id)
 
 
 def dead_letters(where: Endpoints) -> list[DeadLetter]:

@@ -126,13 +126,13 @@ def start_in_vain(stage: Stage, component: str) -> None:
 @verb("fault", "lab switch on {service} {switch}[={value}]")
 def switch_on(stage: Stage, service: str, *, switch: str, value: str = "") -> None:
     """Turn a fault switch of a service on."""
-    stage.lab.switch_on(service, switch, value)
+    stage.lab.faults.on(service, switch, value)
 
 
 @verb("action", "lab switch off {service}")
 def switch_off(stage: Stage, service: str) -> None:
     """Turn all fault switches of a service off."""
-    stage.lab.switch_off(service)
+    stage.lab.faults.off(service)
 
 
 # -- the gateway ---------------------------------------------------------------------------------------------------
@@ -189,8 +189,8 @@ def copy_records(stage: Stage, name: str, *, topic: str, type: str, partitioner:
 @verb("action", "replay {service}'s dead letters: lab dead-letters replay")
 def replay(stage: Stage, service: str) -> None:
     """Replay every dead letter of a service."""
-    for letter in stage.lab.dead_letters():
-        if letter.service == service and (again := stage.lab.replay(letter.id)):
+    for letter in stage.lab.dead_letters.all():
+        if letter.service == service and (again := stage.lab.dead_letters.replay(letter.id)):
             raise ConditionNotMet(f"Scenario {stage.scenario}: {again.id} failed again: {again.error}")
 
 

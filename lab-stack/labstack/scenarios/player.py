@@ -168,8 +168,8 @@ def _check_no_effect_left(stage: Stage) -> None:
 
     stage.expect("every component is ready", state, lambda found: found[0] == "ready")
     effects = {
-        "switches": lab.switches,
-        "dead letters": [letter.id for letter in lab.dead_letters()],
+        "switches": lab.faults.active,
+        "dead letters": [letter.id for letter in lab.dead_letters.all()],
         "further versions": list(lab.endpoints.versions),
     }
     if remaining := {name: what for name, what in effects.items() if what}:

@@ -110,7 +110,7 @@ def dead_letters(stage: Stage, service: str, *, count: int, behind: int = 0) -> 
     """Wait until a service has `count` dead letters, and at least `behind` records are parked behind them."""
 
     def probe() -> tuple[int, int]:
-        letters = [letter for letter in stage.lab.dead_letters() if letter.service == service]
+        letters = [letter for letter in stage.lab.dead_letters.all() if letter.service == service]
         return len(letters), sum(letter.behind for letter in letters)
 
     stage.expect(f"dead letters of {service}", probe, lambda found: found[0] == count and found[1] >= behind)

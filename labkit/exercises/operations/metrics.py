@@ -234,14 +234,15 @@ class WhoIsSlow(Exercise):
     mistakes = (
         Wrong("answer = 'order'", "handlers"),
         Wrong(
-            "answer = next(one for one in ('inventory', 'payment', 'shipping') if one not in lab.switches)", "handlers"
+            "answer = next(one for one in ('inventory', 'payment', 'shipping') if one not in lab.faults.active)",
+            "handlers",
         ),
         Wrong("answer = 'debezium'", "four services"),
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         heal(bench)
-        bench.lab.switch_on(random.choice(SLOWED), "slow-handler", "0.4")
+        bench.lab.faults.on(random.choice(SLOWED), "slow-handler", "0.4")
         for _ in range(3):
             order(bench, "ada")
         bench.look.metrics.now()
@@ -250,7 +251,7 @@ class WhoIsSlow(Exercise):
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if answer not in bench.lab.endpoints.services:
             return wrong(f"{answer!r} is not one of the four services.")
-        slow = [service for service, on in bench.lab.switches.items() if "slow-handler" in on]
+        slow = [service for service, on in bench.lab.faults.active.items() if "slow-handler" in on]
         if not slow:
             return untouched("No service is slow any more: run the setup again.")
         if answer not in slow:
@@ -264,9 +265,9 @@ class WhoIsSlow(Exercise):
 
 def heal(bench: Bench) -> None:
     """Switch off every slow handler."""
-    for service, on in list(bench.lab.switches.items()):
+    for service, on in list(bench.lab.faults.active.items()):
         if "slow-handler" in on:
-            bench.lab.switch_off(service, "slow-handler")
+            bench.lab.faults.off(service, "slow-handler")
 
 
 class WhichDiskFills(Exercise):

@@ -22,13 +22,13 @@ def one_order(bench: Bench) -> str:
 
 def services_with(bench: Bench, switch: str) -> list[str]:
     """Return the services in which a fault switch is on."""
-    return [service for service, on in bench.lab.switches.items() if switch in on]
+    return [service for service, on in bench.lab.faults.active.items() if switch in on]
 
 
 def switch_off(bench: Bench, switch: str) -> None:
     """Turn a fault switch off in every service."""
     for service in services_with(bench, switch):
-        bench.lab.switch_off(service, switch)
+        bench.lab.faults.off(service, switch)
 
 
 class WhoseChild(Exercise):
@@ -81,7 +81,7 @@ class TheSlowHop(Exercise):
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         switch_off(bench, "slow-handler")
-        bench.lab.switch_on(random.choice(SLOWED), "slow-handler", str(SLOW))
+        bench.lab.faults.on(random.choice(SLOWED), "slow-handler", str(SLOW))
         order = one_order(bench)
         return "An order went through, slowly.", {"order": order}
 
@@ -171,7 +171,7 @@ class WhoCutsTheTrace(Exercise):
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         switch_off(bench, "strip-traceparent")
-        bench.lab.switch_on(random.choice(SLOWED), "strip-traceparent")
+        bench.lab.faults.on(random.choice(SLOWED), "strip-traceparent")
         return "An order went through, in several traces.", {"order": one_order(bench)}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:

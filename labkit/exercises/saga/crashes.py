@@ -28,12 +28,12 @@ INSERT_ORDER = """
 
 def crash(bench: Bench, when: str, key: str | None = None) -> None:
     """Crash the order service between its two writes of an order, and restart it without the fault switch."""
-    bench.lab.switch_on("order", "dual-write", f"crash-{when}-commit")
+    bench.lab.faults.on("order", "dual-write", f"crash-{when}-commit")
     try:
         with suppress(ShopUnavailable):
             bench.shop.place_order("grace", "rome", {"rooibos": 1}, key=key)
     finally:
-        bench.lab.switch_off("order")
+        bench.lab.faults.off("order")
 
 
 def create_lost_order(bench: Bench, key: str | None = None) -> str:
@@ -97,10 +97,11 @@ def _wait_until_final(bench: Bench, order: str) -> None:
     """
 
     def is_final() -> bool:
-        for letter in bench.lab.dead_letters():
+        dead_letters = bench.lab.dead_letters
+        for letter in dead_letters.all():
             if letter.order_id == order:
-                verb = bench.lab.replay if letter.service == "order" else bench.lab.discard
-                verb(letter.id)
+                resolve = dead_letters.replay if letter.service == "order" else dead_letters.discard
+                resolve(letter.id)
         return bench.shop.order(order).status in TERMINAL
 
     wait_until(is_final, 40, what="the order to end")

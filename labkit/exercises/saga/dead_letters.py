@@ -18,7 +18,7 @@ from labstack import waiting
 from labstack.consistency.dead_letters import DeadLetter
 
 PARKED = "SELECT state, headers ->> 'ce_type' AS type FROM parked_records WHERE key = %(order)s ORDER BY parking_id"
-DEAD = "next(letter for letter in lab.dead_letters() if letter.order_id == given.order)"
+DEAD = "next(letter for letter in lab.dead_letters.all() if letter.order_id == given.order)"
 
 
 def send(bench: Bench, key: str, value: str, headers: Mapping[str, str]) -> None:
@@ -31,7 +31,9 @@ def send(bench: Bench, key: str, value: str, headers: Mapping[str, str]) -> None
 def letters_of(bench: Bench, key: str, service: str | None = None) -> list[DeadLetter]:
     """Return the dead letters with a key."""
     return [
-        letter for letter in bench.lab.dead_letters() if letter.order_id == key and service in (None, letter.service)
+        letter
+        for letter in bench.lab.dead_letters.all()
+        if letter.order_id == key and service in (None, letter.service)
     ]
 
 
@@ -39,7 +41,7 @@ def poison_an_order(bench: Bench) -> str:
     """Make payment fail on the next event, place an order, and return its id once it hangs on the dead letter."""
     heal(bench)
     bench.lab.check(wait_for_rest=15)  # so that the next event is this order's
-    bench.lab.switch_on("payment", "poison-next")
+    bench.lab.faults.on("payment", "poison-next")
     order = bench.shop.place_order("grace", "vienna", {"chamomile": 1})
     wait_until(lambda: letters_of(bench, order.order_id), 30, what="the dead letter")
     return order.order_id
@@ -47,10 +49,10 @@ def poison_an_order(bench: Bench) -> str:
 
 def heal(bench: Bench) -> None:
     """Switch the fault off, and replay payment's dead letters."""
-    bench.lab.switch_off("payment")
-    for letter in bench.lab.dead_letters():
+    bench.lab.faults.off("payment")
+    for letter in bench.lab.dead_letters.all():
         if letter.service == "payment":
-            bench.lab.replay(letter.id)
+            bench.lab.dead_letters.replay(letter.id)
 
 
 def is_handled(bench: Bench, order: str) -> bool:
@@ -155,7 +157,7 @@ class ReadTheStory(Exercise):
 
     def cleanup(self, bench: Bench) -> str:
         for letter in letters_of(bench, bench.given.key):
-            bench.lab.discard(letter.id)
+            bench.lab.dead_letters.discard(letter.id)
         return "The dead letter is discarded. No order depended on it."
 
 
@@ -246,7 +248,7 @@ class NoTypeAtAll(Exercise):
         )
         found = letters_of(bench, key)
         for letter in found:
-            bench.lab.discard(letter.id)
+            bench.lab.dead_letters.discard(letter.id)
         if answer == len(found):
             return right(
                 f"The lab has just sent one: {', '.join(sorted(letter.service for letter in found))} dead-lettered it."
@@ -269,13 +271,14 @@ class HealIt(Exercise):
     name = "heal-it"
     title = "A dead letter blocks an order: let the order end"
     tip = (
-        "First find out why payment can't handle the event, and remove the cause; `lab.switches` may show it. Then "
+        "First find out why payment can't handle the event, and remove the cause; `lab.faults.active` may show "
+        "it. Then "
         "replay the dead letter: it is not retried by itself."
     )
     answer = f"""
-        lab.switch_off("payment")
+        lab.faults.off("payment")
         letter = {DEAD}
-        lab.replay(letter.id)
+        lab.dead_letters.replay(letter.id)
         shop.follow(given.order)
     """
     why = (
@@ -284,9 +287,9 @@ class HealIt(Exercise):
         "with an alert when it is not empty."
     )
     mistakes = (
-        Wrong(f"lab.replay({DEAD}.id)", "dead-lettered again"),
-        Wrong('lab.switch_off("payment")', "by itself"),
-        Wrong(f"lab.discard({DEAD}.id)", "never answer"),
+        Wrong(f"lab.dead_letters.replay({DEAD}.id)", "dead-lettered again"),
+        Wrong('lab.faults.off("payment")', "by itself"),
+        Wrong(f"lab.dead_letters.discard({DEAD}.id)", "never answer"),
     )
     asks_value = False
 
@@ -296,11 +299,13 @@ class HealIt(Exercise):
     def check(self, bench: Bench, answer: Any) -> Verdict:
         order = bench.given.order
         if letters_of(bench, order):
-            if not bench.lab.switches.get("payment"):
+            if not bench.lab.faults.active.get("payment"):
                 return wrong("The cause is gone, but a dead letter is not retried by itself. Which command replays it?")
             if len(bench.look.kafka.records(order, "payment.dlq")) == 1:
                 return untouched("The record is dead-lettered, and payment still can't handle it.")
-            return wrong("It was retried and dead-lettered again: its cause still exists. What does lab.switches show?")
+            return wrong(
+                "It was retried and dead-lettered again: its cause still exists. What does lab.faults.active show?"
+            )
         if not is_handled(bench, order):
             return wrong("The dead letter is gone, and payment will never answer. The order would wait forever.")
         return right(f"Payment has handled it, and the order is {bench.shop.follow(order).status}.")
@@ -332,9 +337,9 @@ class DiscardedByMistake(Exercise):
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         order = poison_an_order(bench)
-        bench.lab.switch_off("payment")
+        bench.lab.faults.off("payment")
         for letter in letters_of(bench, order):
-            bench.lab.discard(letter.id)
+            bench.lab.dead_letters.discard(letter.id)
         return "Payment works again, but the dead letter of given.order was discarded.", {"order": order}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:

@@ -247,7 +247,7 @@ class WriteWhatIsMissing(Exercise):
     def _final_verdict(self, bench: Bench) -> Verdict:
         def find_verdict() -> Verdict | None:
             order = bench.shop.order(bench.given.order)
-            for letter in bench.lab.dead_letters():
+            for letter in bench.lab.dead_letters.all():
                 if letter.order_id == order.order_id:
                     why = letter.error.rpartition("InvalidRecord: ")[2][:200]
                     return wrong(f"{letter.service} can't read your payload: {why}. Run cleanup and setup again.")
@@ -330,12 +330,12 @@ class UndoTheGhost(Exercise):
             )
 
         def all_undone() -> bool:
-            dead = {letter.service for letter in bench.lab.dead_letters() if letter.order_id == ghost} - {"order"}
+            dead = {letter.service for letter in bench.lab.dead_letters.all() if letter.order_id == ghost} - {"order"}
             return bool(dead) or not self._held(bench)
 
         wait_until(all_undone, 30, what="the three services to undo their work")
         if held := self._held(bench):
-            error = next(x.error for x in bench.lab.dead_letters() if x.order_id == ghost and x.service != "order")
+            error = next(x.error for x in bench.lab.dead_letters.all() if x.order_id == ghost and x.service != "order")
             why = error.rpartition("InvalidRecord: ")[2][:200]
             return wrong(f"{', '.join(held)} can't read your event: {why}. Run cleanup and setup again.")
         return right("Released, refunded, cancelled: each by the service that did the work.")

@@ -279,7 +279,7 @@ class PastTheInbox(Exercise):
         Wrong("lab.resend(given.order)", "same id"),
         Wrong(
             """
-            lab.switch_on("payment", "inbox-off")
+            lab.faults.on("payment", "inbox-off")
             lab.resend(given.order)
             from labkit import wait_until
             wait_until(lambda: len(look.db.rows(
@@ -301,7 +301,7 @@ class PastTheInbox(Exercise):
     asks_value = False
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        bench.lab.switch_on("payment", "guards-off")
+        bench.lab.faults.on("payment", "guards-off")
         order = bench.shop.follow(bench.shop.place_order("edsger", "amsterdam", {"tie-guan-yin": 1}))
         bench.look.wait_for_rest(order)
         return f"{order}. Payment has no guards now, but it has an inbox.", {
@@ -411,14 +411,14 @@ class CorrectTheCharge(Exercise):
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         for switch in ("inbox-off", "guards-off"):
-            bench.lab.switch_on("payment", switch)
+            bench.lab.faults.on("payment", switch)
         order = bench.shop.follow(bench.shop.place_order("grace", "copenhagen", {"dragon-well": 1}))
         bench.look.wait_for_rest(order, without="payment")
         bench.lab.resend(order.order_id)
         order_id = order.order_id
         wait_until(lambda: len(bench.look.db.rows("payment", CHARGES, order=order_id)) == 2, what="the second charge")
         bench.look.wait_for_rest(order, without="payment")
-        bench.lab.switch_off("payment")
+        bench.lab.faults.off("payment")
         facts = {
             "order": order_id,
             "amount_cents": order.total_cents,

@@ -25,7 +25,7 @@ are taken from your own environment at `lab up` and `lab restart`.
 OF_SWITCHES = """
 ## Teaching switches
 
-What a service can be made to do wrong on purpose: `lab switch on payment inbox-off`, `lab.switch_on("payment",
+What a service can be made to do wrong on purpose: `lab switch on payment inbox-off`, `lab.faults.on("payment",
 "inbox-off")`. All are off at first; `lab reset` turns them off again.
 """
 

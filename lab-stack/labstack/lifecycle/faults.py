@@ -1,0 +1,95 @@
+"""The fault switches of the services: turn a fault of the lessons on and off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from labstack.config.settings import checked_switch
+from labstack.errors import UnknownComponent, one_of
+from labstack.state import StateStore
+
+if TYPE_CHECKING:
+    from labstack.lab import Lab
+
+Switches = dict[str, str]
+"""Values of a service's fault switches, by name."""
+
+
+class Faults:
+    """The fault switches of one lab.
+
+    Parameters
+    ----------
+    lab : Lab
+        The lab.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._store = StateStore(lab.paths)
+
+    @property
+    def active(self) -> dict[str, Switches]:
+        """The fault switches that are on, and their values, by service."""
+        return self._store.read().switches
+
+    def on(self, service: str, switch: str, value: str | float = "") -> None:
+        """Turn on a fault switch of a service, and restart the service if it runs.
+
+        Parameters
+        ----------
+        service : str
+            Name of the service.
+        switch : str
+            Name from ``lab switch list``.
+        value : str or float, optional
+            Value, if the switch takes one: the seconds of ``slow-handler``, the crash of ``dual-write``.
+
+        Raises
+        ------
+        LabError
+            There is no such service or switch, or the switch does not accept that value.
+        """
+        checked_switch(switch, str(value))
+        self._change(service, lambda active: {**active, switch: str(value)})
+
+    def off(self, service: str, switch: str | None = None) -> None:
+        """Turn off a fault switch of a service, or all of them, and restart the service if it runs."""
+        if switch is not None:
+            checked_switch(switch)
+        self._change(service, lambda active: {k: v for k, v in active.items() if switch not in (None, k)})
+
+    def stop_crashing_services(self) -> None:
+        """Stop the services whose fault switches make them crash, and turn those switches off."""
+        active = self.active
+        kept = {service: {name: v for name, v in active[service].items() if "crash" not in v} for service in active}
+        if kept == active:
+            return
+        with self._lab.changing():
+            state = self._store.read()
+            state.switches = {service: left for service, left in kept.items() if left}
+            self._store.write(state)
+            for service in active:
+                if kept[service] != active[service]:
+                    self._lab.backend.stop(service)
+
+    def _change(self, service: str, change: Callable[[Switches], Switches]) -> None:
+        known = [entry.name for entry in self._lab.services]
+        if service not in known:
+            raise UnknownComponent(f"There is no service {service!r}.", next_step=one_of(service, known))
+        with self._lab.changing():
+            state = self._store.read()
+            before = state.switches.get(service, {})
+            after = change(before)
+            if after == before:
+                return
+            state.switches = {**state.switches, service: after}
+            if not after:
+                del state.switches[service]
+            self._store.write(state)
+            if self._lab.backend.inspect(service).state != "stopped":
+                self._lab.backend.stop(service)
+                backend = self._lab.backend  # a service reads its switches at its start
+                backend.launch(service)
+                backend.await_ready(service)
