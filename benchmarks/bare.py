@@ -30,7 +30,7 @@ from labstack.config.paths import LabPaths
 from labstack.config.services import ServiceEntry, load_services, load_topics
 from labstack.ports import free as ports
 from labstack.progress import Progress
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 PUBLICATION = "CREATE PUBLICATION outbox FOR TABLE outbox WITH (publish = 'insert')"
 SLOT = "SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')"
@@ -134,7 +134,7 @@ class BareRelay:
             if not process.alive(identity):
                 raise RuntimeError(f"{component.name} ended while it was starting; see {component.log}")
 
-        if not wait_until(component.is_ready, component.timeout, interval=0.02, meanwhile=check):
+        if not poll_until(component.is_ready, component.timeout, interval=0.02, meanwhile=check):
             raise RuntimeError(f"{component.name} did not become ready")
 
     def _start_broker(self) -> None:
@@ -173,7 +173,7 @@ class BareRelay:
             return not missing
 
         with broker.reading(self.kafka.address, start) as consumer:
-            if not wait_until(is_complete, 60, interval=0.001):
+            if not poll_until(is_complete, 60, interval=0.001):
                 raise RuntimeError(f"{len(missing)} rows did not become records within 60 s")
 
 

@@ -30,7 +30,7 @@ from benchmarks.helper import helper
 from benchmarks.polling import measure_polling
 from benchmarks.row_load import write_rows
 from labstack.clients.relay import connector_config, connector_name
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 RATE = 10.0
 """Rows per second in each outbox."""
@@ -134,7 +134,7 @@ def _retry_request(method: str, address: str, body: dict[str, str] | None = None
     def send() -> bool:
         return httpx.request(method, address, json=body, timeout=10).status_code < 400
 
-    if not wait_until(send, 30, interval=0.1):
+    if not poll_until(send, 30, interval=0.1):
         raise RuntimeError(f"Connect did not take {method} {address}")
 
 

@@ -31,7 +31,7 @@ from labstack.backends.processes import process
 from labstack.backends.processes.backend import LocalBackend
 from labstack.clients import broker
 from labstack.lab import Lab
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until, wait_until
 
 LATENCY_RATE = 10.0
 """Orders per second at which latency is measured."""
@@ -121,7 +121,7 @@ def lab_is_at_rest(lab: Lab, timeout: float = 120) -> bool:
                 return False
         return True
 
-    return bool(wait_until(no_lag, timeout, interval=0.2))
+    return bool(poll_until(no_lag, timeout, interval=0.2))
 
 
 @contextmanager
@@ -140,7 +140,7 @@ def more_consumers(lab: Lab, number: int) -> Iterator[None]:
                 extra_command = process.Command(argv, command.cwd, command.env)
                 # With the lab's own marker, `lab.down()` stops these consumers, too, if this process can't.
                 started.append(process.spawn(extra_command, lab.paths.log(name), f"{lab_id}/{name}"))
-        if not wait_until(lambda: _members(lab) == [1 + number] * len(lab.services), 60, interval=0.2):
+        if not poll_until(lambda: _members(lab) == [1 + number] * len(lab.services), 60, interval=0.2):
             raise RuntimeError(f"the consumer groups have {_members(lab)} members with partitions")
         yield
     finally:

@@ -34,7 +34,7 @@ def wait_until(probe: Callable[[], T], timeout: float = 30, *, what: str = "", i
     --------
     >>> wait_until(lambda: shop.order(order).status == "COMPLETED")
     """
-    answer = waiting.wait_until(probe, timeout, interval=interval)
+    answer = waiting.poll_until(probe, timeout, interval=interval)
     if not answer:
         raise WaitTimedOut(
             f"Waited {timeout:g} s for {what or 'it to be so'}; the last answer was {answer!r}.",

@@ -4,6 +4,7 @@ LabError
 ├── UnknownComponent    the lab has no component of that name
 ├── NotRunning          the verb needs a running lab, or a running component
 ├── LabBusy             another process is changing this lab
+├── TimedOut            a condition did not become true in time
 ├── PortTaken           another process listens on the port of a component
 ├── ProgramMissing      no Java (or another program) for this machine
 ├── EngineUnavailable   Docker is not installed, not running, not permitted, or too old
@@ -75,6 +76,10 @@ class NotRunning(LabError):
 
 class LabBusy(LabError):
     """Another process is changing this lab."""
+
+
+class TimedOut(LabError):
+    """A condition did not become true in time; the message names it, and what was seen last."""
 
 
 class PortTaken(LabError):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
+
+from labstack.errors import TimedOut
 
 T = TypeVar("T")
 
@@ -16,7 +18,7 @@ LONGEST_INTERVAL = 0.25
 """Bounds of a pause, in seconds."""
 
 
-def wait_until(
+def poll_until(
     probe: Callable[[], T | bool | None],
     timeout: float,
     *,
@@ -47,5 +49,38 @@ def wait_until(
         answer = probe()
         if answer or time.monotonic() >= deadline:
             return answer
-        grown = min((time.monotonic() - began) * GROWTH, LONGEST_INTERVAL)
-        time.sleep(max(SHORTEST_INTERVAL, grown) if interval is None else interval)
+        growing = min((time.monotonic() - began) * GROWTH, LONGEST_INTERVAL)
+        time.sleep(max(SHORTEST_INTERVAL, growing) if interval is None else interval)
+
+
+def wait_until(
+    probe: Callable[[], T | None],
+    timeout: float,
+    *,
+    what: str = "the expected state",
+    interval: float | None = None,
+    meanwhile: Callable[[], None] | None = None,
+) -> T:
+    """Call `probe` until its result is true, and return the result.
+
+    Parameters
+    ----------
+    probe, interval, meanwhile
+        See `poll_until`.
+    timeout : float
+        Seconds.
+    what : str
+        What the probe waits for, for the message: "the broker to delete the topics".
+
+    Raises
+    ------
+    TimedOut
+        If the result is still false after `timeout` seconds. The message contains the last result.
+    """
+    answer = poll_until(probe, timeout, interval=interval, meanwhile=meanwhile)
+    if not answer:
+        raise TimedOut(
+            f"Waited {timeout:g} s for {what}; the last result was {answer!r}.",
+            next_step="run `lab status` to see each component",
+        )
+    return cast(T, answer)

@@ -21,7 +21,7 @@ from pathlib import Path
 import platformdirs
 
 from labstack.install.sources import apt
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until, wait_until
 
 CACHE = Path(platformdirs.user_cache_path("saga-lab")) / "standins"
 """The cache folder of the engine's programs and of the inputs and images of the stand-ins."""
@@ -180,7 +180,7 @@ def engine(cache: Path, home: Path, size: str = "", data: Path | None = None) ->
         )
     try:
         address = f"unix://{home}/docker.sock"
-        if not wait_until(lambda: outer.poll() is not None or responds(address), 30) or outer.poll() is not None:
+        if not poll_until(lambda: outer.poll() is not None or responds(address), 30) or outer.poll() is not None:
             raise EngineUnavailable("the engine did not come up:\n" + (home / "engine.log").read_text()[-2000:])
         yield Engine(children(outer.pid)[0], home)
     finally:

@@ -29,7 +29,7 @@ import psycopg
 from labstack import Lab, LabError
 from labstack.clients import broker
 from labstack.consistency import Verdict
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until, wait_until
 from tests.stack.crowd import Customers
 from tests.stack.faults import FaultInjector, fault_rounds
 from tests.stack.labs import ROOT, LabHarness
@@ -140,7 +140,7 @@ def soak(
 
 def check_repeatedly(lab: Lab, report: Report, is_over: Callable[[], bool]) -> None:
     """Check the invariants that must always hold, unless a component that the check queries is unavailable."""
-    while not wait_until(is_over, CHECK_INTERVAL, interval=0.2):
+    while not poll_until(is_over, CHECK_INTERVAL, interval=0.2):
         with contextlib.suppress(LabError):
             record_violations(lab.check(), report, "while orders ran")
             report.checks += 1

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException
 from labstack import Lab, LabError
 from labstack.clients import broker
 from labstack.clients.relay import connector_name
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 from tests.stack.labs import COMPONENTS
 
 SERVICES = ("order", "inventory", "payment", "shipping")
@@ -182,5 +182,5 @@ def retry(request: Request, patience: float = 2.0) -> None:
     NotReady
         It has not succeeded within `patience` seconds.
     """
-    if not wait_until(lambda: succeeds(request), patience, interval=0.1):
+    if not poll_until(lambda: succeeds(request), patience, interval=0.1):
         raise NotReady

@@ -12,7 +12,7 @@ import pytest
 
 from labstack import Lab, LabError
 from labstack.clients import broker
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until, wait_until
 from tests.stack.labs import LabHarness
 from tests.stack.orders import TERMINAL, Customer, all_orders
 from tests.suite.chance import short_sample
@@ -73,7 +73,7 @@ def test_reset_leaves_no_earlier_data_or_records(shared: LabHarness) -> None:
     lab.reset()
     assert_initial_state(lab, initial)
     # A record that is still in transit would arrive now.
-    assert not wait_until(lambda: table_rows(lab) != initial or records(lab), 2)
+    assert not poll_until(lambda: table_rows(lab) != initial or records(lab), 2)
     assert_initial_state(lab, initial)
     assert shared.pids() == pids
     after = Customer(lab, customer.orders[:10]).start()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from labstack.waiting import wait_until
+import pytest
+
+from labstack.errors import TimedOut
+from labstack.waiting import poll_until, wait_until
 
 
 def count_probes(interval: float | None = None) -> int:
     """Return the number of probes that a wait of 0.5 s makes."""
     made: list[None] = []
-    assert not wait_until(lambda: made.append(None), 0.5, interval=interval)
+    assert not poll_until(lambda: made.append(None), 0.5, interval=interval)
     return len(made)
 
 
@@ -23,6 +26,13 @@ def test_fixed_interval_is_kept() -> None:
 
 
 def test_wait_returns_the_last_probe_result() -> None:
-    """A wait returns the last result of the probe, true or not."""
+    """Polling returns the last result of the probe, true or not."""
+    assert poll_until(lambda: "ready", 1) == "ready"
+    assert poll_until(lambda: "", 0.05) == ""
+
+
+def test_wait_that_times_out_raises() -> None:
+    """A wait returns a true result, or raises with what it waited for and the last result."""
     assert wait_until(lambda: "ready", 1) == "ready"
-    assert wait_until(lambda: "", 0.05) == ""
+    with pytest.raises(TimedOut, match=r"Waited 0\.05 s for the slot to be free; the last result was \[\]"):
+        wait_until(list, 0.05, what="the slot to be free")

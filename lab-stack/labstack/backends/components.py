@@ -16,7 +16,7 @@ from labstack.config.services import FIRST_VERSION, ServiceEntry
 from labstack.config.web_prefix import base_path
 from labstack.errors import ComponentFailed
 from labstack.gateway.istiod import RESOURCES, SERVICES
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 if TYPE_CHECKING:
     from labstack.gateway.envoy_files import EnvoyFiles
@@ -228,12 +228,12 @@ class ControlPlane(HttpComponent):
 
         def is_complete() -> bool:
             self.write_configuration(self.configuration())
-            if wait_until(lambda: self.resources() >= wanted and self.services() >= entries, 1, interval=0.01):
+            if poll_until(lambda: self.resources() >= wanted and self.services() >= entries, 1, interval=0.01):
                 return True
             self.write_configuration("")  # istiod ignores a file that it has read already, so remove the content first
             return False
 
-        if not wait_until(is_complete, 10):
+        if not poll_until(is_complete, 10):
             raise ComponentFailed(
                 f"istiod runs, but has read {self.resources()} of {wanted} resources, "
                 f"and knows {self.services()} of {entries} services.",

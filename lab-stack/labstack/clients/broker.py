@@ -144,7 +144,7 @@ def delete_topics(address: str, prefixes: Iterable[str]) -> None:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise
-        wait_until(lambda: not matching_topics(), REQUEST_TIMEOUT)
+        wait_until(lambda: not matching_topics(), REQUEST_TIMEOUT, what="the broker to delete the topics")
 
 
 def delete_group(address: str, group: str) -> None:

@@ -10,7 +10,7 @@ from confluent_kafka.admin import NewPartitions, NewTopic
 
 from labstack.clients import broker
 from labstack.errors import BrokerUnavailable
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 PREFIX = "practice-"
 
@@ -60,7 +60,7 @@ def _await_partitions(address: str, topic: str, partitions: int) -> None:
         leaders = [info.leader for info in known.partitions.values()]
         return known.error is None and len(leaders) == partitions and -1 not in leaders
 
-    if not wait_until(have_leaders, broker.REQUEST_TIMEOUT):
+    if not poll_until(have_leaders, broker.REQUEST_TIMEOUT):
         raise BrokerUnavailable(
             f"The topic {topic} was not ready within {broker.REQUEST_TIMEOUT:.0f} s.",
             next_step="look at `lab logs kafka`",

@@ -15,7 +15,7 @@ import psycopg
 
 from labstack.clients import broker
 from labstack.errors import ProbeEventLost, RelayFailed
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 TYPE = "Canary"
 
@@ -105,7 +105,7 @@ def wait_for_arrival(
                 record = broker.poll(consumer, 0)
             return not sent.missing
 
-        if wait_until(all_arrived, timeout, interval=0.001, meanwhile=meanwhile):
+        if poll_until(all_arrived, timeout, interval=0.001, meanwhile=meanwhile):
             return
     topics = sorted({topic for topic, _ in sent.missing})
     raise ProbeEventLost(
@@ -140,7 +140,7 @@ def wait_for_services(
                 waiting.discard(group)
         return not waiting
 
-    if not wait_until(all_committed, timeout, interval=0.03, meanwhile=meanwhile):
+    if not poll_until(all_committed, timeout, interval=0.03, meanwhile=meanwhile):
         raise RelayFailed(
             f"The probe event is in Kafka, but {', '.join(sorted(waiting))} did not consume it within {timeout:.0f} s.",
             next_step=f"look at `lab logs {sorted(waiting)[0]}`",

@@ -16,7 +16,7 @@ from labstack.clients.replication import can_be_decoded
 from labstack.config.paths import CONFIG
 from labstack.config.templates import fill
 from labstack.errors import RelayFailed
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until, wait_until
 
 Step = tuple[str, str, dict[str, Any] | None]
 """A request to a connector: method, path below the connector's path, and body."""
@@ -140,7 +140,7 @@ class Relay:
                 raise self._rejected(service, last[0])
             return answer.status_code < 400
 
-        if not wait_until(put, timeout, meanwhile=meanwhile):
+        if not poll_until(put, timeout, meanwhile=meanwhile):
             raise self._rejected(service, last[0])
 
     def await_task(
@@ -183,7 +183,7 @@ class Relay:
                 raise self._slot_missing(service)
             return False
 
-        if not wait_until(reads_slot, timeout, meanwhile=meanwhile):
+        if not poll_until(reads_slot, timeout, meanwhile=meanwhile):
             raise RelayFailed(
                 f"{name} does not read its replication slot after {timeout:.0f} s.",
                 next_step="look at `lab status` and `lab logs connect`",
@@ -219,7 +219,13 @@ class Relay:
         """
         self._send_requests(connector_name(service), (("PUT", "/stop", None), ("DELETE", "/offsets", None)), meanwhile)
         # The walsender process of the slot exits a moment after its connection closes.
-        wait_until(lambda: not slot_is_read(database_url), 20, interval=0.1, meanwhile=meanwhile)
+        wait_until(
+            lambda: not slot_is_read(database_url),
+            20,
+            interval=0.1,
+            meanwhile=meanwhile,
+            what="PostgreSQL to release the outbox slot",
+        )
         with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
             from_outbox_slot = "FROM pg_replication_slots WHERE slot_name = 'outbox'"
             connection.execute(f"SELECT pg_drop_replication_slot(slot_name) {from_outbox_slot}")
@@ -336,7 +342,7 @@ class Relay:
             return answer.status_code < 400 or (ignore_missing and answer.status_code == 404)
 
         for step in steps:
-            if not wait_until(lambda s=step: accepted(*s), 20, interval=0.1, meanwhile=meanwhile):  # type: ignore[misc]
+            if not poll_until(lambda s=step: accepted(*s), 20, interval=0.1, meanwhile=meanwhile):  # type: ignore[misc]
                 raise RelayFailed(
                     f"Connect did not accept {step[0]} {step[1] or '/'} for the connector {connector}: {last[0]}",
                     next_step="look at `lab logs connect`",

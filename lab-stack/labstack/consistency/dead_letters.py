@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 from labstack.backends.base import Endpoints
 from labstack.clients import http
 from labstack.errors import LabError, NotRunning
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def replay(where: Endpoints, letter_id: str, timeout: float = 30) -> DeadLetter 
             row = connection.execute(query, [number]).fetchone()
             return row[0] if row else None
 
-        if not wait_until(lambda: state() in (None, "dead"), timeout, interval=0.05):
+        if not poll_until(lambda: state() in (None, "dead"), timeout, interval=0.05):
             raise LabError(
                 f"{letter.service} has not finished the replay of {letter_id} within {timeout:.0f} s.",
                 next_step=f"look at `lab status` and `lab logs {letter.service}`; the replay continues by itself",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from labstack.backends.base import Endpoints
 from labstack.consistency.evidence import Evidence, collect
 from labstack.consistency.invariants import Verdict, check_invariants
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 
 def check(where: Endpoints, wait_for_rest: float = 0) -> list[Verdict]:
@@ -35,7 +35,7 @@ def check(where: Endpoints, wait_for_rest: float = 0) -> list[Verdict]:
         before, seen = seen, collect(where)
         return is_at_rest(before, seen)
 
-    rests = bool(wait_until(at_rest, wait_for_rest, interval=0.2))
+    rests = bool(poll_until(at_rest, wait_for_rest, interval=0.2))
     return check_invariants(seen, at_rest=rests)
 
 

@@ -37,7 +37,7 @@ from labstack.istio.envoy_api import (
 )
 from labstack.istio.errors import InvalidMesh
 from labstack.istio.translate import Translation
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 ACT_SECONDS = 20.0
 """Maximum time, in seconds, for Envoy to apply a valid configuration."""
@@ -204,7 +204,7 @@ class EnvoyFiles:
 
     def _await(self, is_applied: Callable[[], bool], what: str, admin: EnvoyAdmin) -> None:
         # Envoy has validated the configuration, so it does not reject it. Any other failure appears as a timeout.
-        if not wait_until(is_applied, ACT_SECONDS, interval=0.005):
+        if not poll_until(is_applied, ACT_SECONDS, interval=0.005):
             raise ComponentFailed(
                 f"Envoy did not apply its new {what} within {ACT_SECONDS:.0f} s.",
                 next_step="see `lab logs envoy` for the cause; `lab mesh reset` restores the default configuration",

@@ -17,7 +17,7 @@ from labstack.gateway.store import dump
 from labstack.istio.documents import Document
 from labstack.istio.errors import InvalidMesh
 from labstack.istio.translate import translate
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 
 class Steering(Protocol):
@@ -91,8 +91,8 @@ class IstiodSteering:
 
         self._write_configuration(dump(new))
         # Each time istiod reads its folder, all of Envoy's resources get the same new version.
-        wait_until(is_active, 0.5, interval=0.015)
-        settled = wait_until(lambda: is_active() or is_rejected(), ACT_SECONDS, interval=0.05)
+        poll_until(is_active, 0.5, interval=0.015)
+        settled = poll_until(lambda: is_active() or is_rejected(), ACT_SECONDS, interval=0.05)
         if settled and not is_rejected():
             return
         reason = (

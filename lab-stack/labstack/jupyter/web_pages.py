@@ -26,7 +26,7 @@ import httpx
 
 from labstack.backends.base import Endpoints
 from labstack.errors import LabError
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 ICONS = Path(__file__).resolve().parent / "icons"
 """Folder with an icon for each launcher entry."""
@@ -287,7 +287,7 @@ def serve(name: str, port: int) -> None:
 def end_with_parent(server: ThreadingHTTPServer) -> None:
     """Shut the server down when its parent process changes: a killed JupyterLab can't stop its servers."""
     parent = os.getppid()
-    wait_until(lambda: os.getppid() != parent, math.inf, interval=1)
+    poll_until(lambda: os.getppid() != parent, math.inf, interval=1)
     server.shutdown()
 
 

@@ -13,7 +13,7 @@ from labstack.backends.base import Endpoints
 from labstack.clients import broker, http
 from labstack.config.paths import DATASETS
 from labstack.errors import DemoFailed, NotRunning
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 TERMINAL = ("COMPLETED", "CANCELLED")
 LAST_EVENTS = ("OrderCompleted", "OrderCancelled")
@@ -83,7 +83,7 @@ def follow(where: Endpoints, order_id: str, timeout: float = 30) -> dict[str, An
         order: dict[str, Any] = http.get(url, timeout=5).json()
         return order if order["status"] in TERMINAL else None
 
-    order = wait_until(final_order, timeout)
+    order = poll_until(final_order, timeout)
     if not isinstance(order, dict):
         status = http.get(url, timeout=5).json()["status"]
         raise DemoFailed(
@@ -109,7 +109,7 @@ def _events(where: Endpoints, order_id: str, timeout: float = 5) -> list[tuple[s
         found[:] = [(record.topic, record.type) for record in records if record.key == order_id]
         return any(type_ in LAST_EVENTS for _, type_ in found)
 
-    wait_until(complete, timeout)
+    poll_until(complete, timeout)
     return found
 
 

@@ -40,7 +40,7 @@ from labstack.observability.observers import ObservabilitySettings
 from labstack.ports import free as ports
 from labstack.ports.reservations import PortReservations
 from labstack.state import ExtensionRecord, ProcessId, StateStore
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 if TYPE_CHECKING:
     from labstack.lab import Lab
@@ -272,7 +272,7 @@ class Extensions:
         def consumes() -> bool:
             return http.answers(f"{url}/metrics") and bool(broker.assigned(kafka, [name])[name])
 
-        if not wait_until(consumes, TIMEOUT, meanwhile=still_alive):
+        if not poll_until(consumes, TIMEOUT, meanwhile=still_alive):
             raise ComponentFailed(
                 f"{name} is running, but consumes no topic after {TIMEOUT} s.", log=failure_log(log, 8)
             )
@@ -297,6 +297,6 @@ def _drop_database(server: str, name: str) -> None:
                 )
             return not connection.execute("SELECT FROM pg_replication_slots WHERE database = %s", [name]).fetchall()
 
-        if not wait_until(is_unused, 15):
+        if not poll_until(is_unused, 15):
             raise LabError(f"The replication slot of {name} can't be dropped.", next_step="run `lab reset` again")
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))

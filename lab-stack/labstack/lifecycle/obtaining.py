@@ -22,7 +22,7 @@ from labstack.config.paths import LabPaths, write_atomically
 from labstack.errors import StorageError
 from labstack.observability import observers
 from labstack.state import StateStore
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 if TYPE_CHECKING:
     from labstack.lab import Lab
@@ -186,7 +186,7 @@ def wait_for(lab: Lab, names: Sequence[str], report: Callable[[str], None], time
         last_text = text
         return all(now[name].is_settled for name in wanted if name in now) or not is_running(lab)
 
-    wait_until(is_settled, timeout, interval=POLL_INTERVAL)
+    poll_until(is_settled, timeout, interval=POLL_INTERVAL)
     now, still_missing = steps(lab.paths), missing(lab)
     return {name: _reason(now.get(name)) for name in wanted if name in still_missing}
 

@@ -23,7 +23,7 @@ from labstack.clients import broker, http, practice, probe_event
 from labstack.clients.course_start import restore_tables
 from labstack.clients.relay import Relay
 from labstack.errors import LabError, ProbeEventLost
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 TERMINATE_IDLE_SESSIONS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -101,7 +101,7 @@ def _await_consumer(url: str) -> None:
     def has_partitions() -> bool:
         return bool(http.get(f"{url}/manage/consumer", timeout=5).json()["assigned"])
 
-    if not wait_until(has_partitions, 15):
+    if not poll_until(has_partitions, 15):
         raise LabError(f"The consumer of {url} did not rejoin its group.", next_step="run `lab reset` again")
 
 

@@ -98,7 +98,8 @@ class Start:
 
     def _wait_for(self, *names: str) -> None:
         for name in names:
-            wait_until(self._reachable[name].is_set, 120, meanwhile=self._raise_if_cancelled)
+            reachable = self._reachable[name].is_set
+            wait_until(reachable, 120, meanwhile=self._raise_if_cancelled, what=f"{name} to be reachable")
 
     def _component(self, name: str) -> None:
         label = name
@@ -146,7 +147,14 @@ class Start:
             with self.progress.stage(f"{connector_name(service.name)} connector"):
                 url = self.backend.endpoints().databases[service.name]
                 # Each probe costs PostgreSQL a new process.
-                wait_until(lambda: database_is_prepared(url), 60, interval=0.1, meanwhile=self._raise_if_cancelled)
+                wait_until(
+                    lambda: database_is_prepared(url),
+                    120,
+                    interval=0.1,
+                    meanwhile=self._raise_if_cancelled,
+                    what=f"{service.name} to create its tables",
+                )
+
                 relay = Relay(self.backend.endpoints().connect)
                 relay.register(service.name, self.backend.database_for_connect(service.name), self._raise_if_cancelled)
                 if self.renew_slots:

@@ -15,7 +15,7 @@ from labstack.clients.envoy_admin import EnvoyAdmin
 from labstack.clients.relay import Relay, connector_name, retained_bytes, slot_is_read
 from labstack.lifecycle.obtaining import Absent
 from labstack.state import LabState
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 State = Literal["ready", "starting", "degraded", "stopped"]
 
@@ -193,7 +193,7 @@ def _query_once(url: str) -> str:
 def _still_unread(pool: ThreadPoolExecutor, where: Endpoints, services: list[str]) -> list[str]:
     # After a start Debezium reads a slot twice: first up to the position where it stopped, which can take until the
     # next order, then from there on. In between the slot is inactive (50 to 900 ms measured).
-    answers = pool.map(lambda s: wait_until(lambda: slot_is_read(where.databases[s]), 2, interval=0.05), services)
+    answers = pool.map(lambda s: poll_until(lambda: slot_is_read(where.databases[s]), 2, interval=0.05), services)
     return [s for s, is_read in zip(services, answers, strict=True) if not is_read]
 
 

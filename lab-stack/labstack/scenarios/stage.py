@@ -14,7 +14,7 @@ import psycopg
 from labstack.config.paths import write_atomically
 from labstack.errors import LabError
 from labstack.lab import Lab
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 TIMEOUT = 45.0
 """Maximum number of seconds that a step waits for its condition."""
@@ -120,7 +120,7 @@ class Stage:
                 return False
             return wanted(last[0])
 
-        if not wait_until(probe_succeeds, self.timeout, interval=0.1):
+        if not poll_until(probe_succeeds, self.timeout, interval=0.1):
             raise ConditionNotMet(
                 f"Scenario {self.scenario}: {what}: not observed within {self.timeout:.0f} s; last seen: {last[0]!r}.",
                 next_step="run `lab status` to see each component, or `lab reset` to restore the lab",

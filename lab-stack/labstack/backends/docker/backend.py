@@ -37,7 +37,7 @@ from labstack.observability import observers
 from labstack.ports.plan import planned_ports
 from labstack.progress import Progress
 from labstack.state import ComponentRecord, this_process
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 LAB_LABEL = "saga-lab.lab"
 COMPONENT_LABEL = "saga-lab.component"
@@ -215,7 +215,7 @@ class ContainerBackend(BackendBase[Component]):
                 self._remove(before)
             with self._configured_container(component) as container:
                 for other in component.after:
-                    wait_until(lambda other=other: self._is_up_or_stopped(other), 20)  # type: ignore[misc]
+                    poll_until(lambda other=other: self._is_up_or_stopped(other), 20)  # type: ignore[misc]
                 container.start()
 
     def _published(self, component: Component) -> dict[str, int]:
@@ -315,7 +315,7 @@ class ContainerBackend(BackendBase[Component]):
                     or "run `lab doctor`, or use local mode, which needs no Docker: LAB_MODE=local",
                 )
 
-        if not wait_until(component.is_ready, component.timeout, interval=0.1, meanwhile=still_alive):
+        if not poll_until(component.is_ready, component.timeout, interval=0.1, meanwhile=still_alive):
             raise ComponentFailed(
                 f"{name} runs, but did not become ready within {component.timeout:.0f} s.",
                 log=self.log(name, 15),
@@ -408,7 +408,7 @@ class ContainerBackend(BackendBase[Component]):
                         yield piece.decode(errors="replace").rstrip("\n")
             # The container has ended; the next start creates another one.
             since = time.time()
-            wait_until(lambda: (now := self._container(name)) is not None and now.status == "running", math.inf)
+            poll_until(lambda: (now := self._container(name)) is not None and now.status == "running", math.inf)
 
     # -- the whole lab ---------------------------------------------------------------------------------------------
 

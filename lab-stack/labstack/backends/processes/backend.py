@@ -32,7 +32,7 @@ from labstack.ports import free as ports
 from labstack.ports.plan import planned_ports
 from labstack.progress import Progress
 from labstack.state import ComponentRecord, LabState, remove_tree, this_process
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 OBSERVERS = (Prometheus, Jaeger, Grafana)
 
@@ -120,7 +120,7 @@ class LocalBackend(BackendBase[Component]):
     def _wait_for_port(self, name: str, port: int) -> None:
         # While a component of this lab runs, the lab owns its ports, even if another lab has reserved them since.
         is_reserved = port in self._reservations.held_by_others() and not _any_component_runs(self.store.read())
-        if is_reserved or not wait_until(lambda: ports.is_free(port), 3):
+        if is_reserved or not poll_until(lambda: ports.is_free(port), 3):
             holder = "another lab" if is_reserved else ports.who_listens(port)
             raise PortTaken(
                 f"{name} can't listen on port {port}, because {holder} uses it.",
@@ -150,7 +150,7 @@ class LocalBackend(BackendBase[Component]):
                     next_step=code_advice(log, name) or f"read the whole log in {component.log}, or run `lab doctor`",
                 )
 
-        if not wait_until(component.is_ready, component.timeout, meanwhile=still_alive):
+        if not poll_until(component.is_ready, component.timeout, meanwhile=still_alive):
             raise ComponentFailed(
                 f"{name} runs, but did not become ready within {component.timeout:.0f} s.",
                 log=failure_log(component.log),
@@ -214,7 +214,7 @@ class LocalBackend(BackendBase[Component]):
                 )
             return True
 
-        wait_until(all_changed, 5, interval=0.005)
+        poll_until(all_changed, 5, interval=0.005)
 
     def inspect(self, name: str, *, memory: bool = False) -> ComponentStatus:
         component = self.component(name)

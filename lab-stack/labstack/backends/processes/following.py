@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 POLL_INTERVAL = 0.2
 """Seconds between two checks of a log."""
@@ -29,7 +29,7 @@ def _lines(path: Path, log: TextIO | None) -> Iterator[str]:
     line = ""
     try:
         while True:
-            wait_until(lambda: _has_more(path, log), math.inf, interval=POLL_INTERVAL)  # noqa: B023 - called here only
+            poll_until(lambda: _has_more(path, log), math.inf, interval=POLL_INTERVAL)  # noqa: B023 - called here only
             while log and (text := log.readline()):
                 line += text
                 if line.endswith("\n"):

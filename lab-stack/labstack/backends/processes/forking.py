@@ -16,7 +16,7 @@ from labstack.backends.processes import process
 from labstack.backends.processes.process import Command
 from labstack.config.paths import LabPaths
 from labstack.state import ProcessId
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 NAME = "fork-server"
 """Name of the fork server in its marker and of its log."""
@@ -59,7 +59,7 @@ class ForkServer:
                 return
             command = Command([sys.executable, str(PROGRAM), self._socket, PADDING], cwd=self._paths.state)
             server = process.spawn(command, self._paths.log(NAME), f"{self._lab_id}/{NAME}{PADDING}")
-            wait_until(lambda: self._listens() or not process.alive(server), FORK_TIMEOUT)
+            poll_until(lambda: self._listens() or not process.alive(server), FORK_TIMEOUT)
 
     def spawn(self, command: Command, log: Path, marker: str) -> ProcessId:
         """Start a Python module, by a fork where possible.

@@ -21,7 +21,7 @@ import psutil
 
 from labstack.errors import ProgramMissing, StorageError
 from labstack.state import ProcessId
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 MARKER = "SAGA_LAB"
 
@@ -223,14 +223,14 @@ def end(identity: ProcessId, stop_signal: signal.Signals, grace: float) -> None:
     # A paused process can't act on a signal.
     send(family, signal.SIGCONT)
     send(family[:1], stop_signal)
-    wait_until(lambda: not alive(identity), grace)
+    poll_until(lambda: not alive(identity), grace)
     destroy([*family, *tree(identity)])
 
 
 def destroy(processes: Sequence[psutil.Process]) -> None:
     """Send SIGKILL to each process, and wait up to 5 s until all have ended."""
     send(processes, signal.SIGKILL)
-    wait_until(lambda: not any(is_alive(process) for process in processes), 5)
+    poll_until(lambda: not any(is_alive(process) for process in processes), 5)
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from labstack.backends.processes.process import is_alive
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 ATTACH_TIMEOUT = 20.0
 """Seconds to wait for Java's answer. On a busy laptop, Connect took over 5 s, because it compiles as it starts."""
@@ -89,7 +89,7 @@ def _open_attach_socket(pid: int) -> Path:
         trigger_file.touch(mode=0o600)
         try:
             os.kill(pid, signal.SIGQUIT)
-            wait_until(attach_socket.exists, ATTACH_TIMEOUT, interval=0.01)
+            poll_until(attach_socket.exists, ATTACH_TIMEOUT, interval=0.01)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 trigger_file.unlink()

@@ -30,7 +30,7 @@ from labstack.errors import LabError
 from labstack.ports import free as ports
 from labstack.progress import Progress
 from labstack.state import ProcessId, remove_tree
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 TRAINING_SERVICE = ServiceEntry("training", 0, 0, ())
 RETRY_AFTER = 24 * 3600
@@ -106,14 +106,14 @@ def _train(paths: LabPaths, lab_id: str, targets: dict[str, Path]) -> None:
 
 def _relay_event(database: Postgres, kafka: Kafka, connect: Connect) -> None:
     for component in (database, kafka):
-        if not wait_until(component.is_ready, 60):
+        if not poll_until(component.is_ready, 60):
             raise LabError(f"{component.name} did not become ready in the training run.")
     with psycopg.connect(database.url, autocommit=True, connect_timeout=10) as connection:
         connection.execute(SCHEMA)
         connection.execute("SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')")
     topic = "training.events"
     broker.create_topics(kafka.address, TopicPlan(1, (topic,)))
-    if not wait_until(connect.is_ready, 90, interval=0.1):
+    if not poll_until(connect.is_ready, 90, interval=0.1):
         raise LabError("connect did not become ready in the training run.")
     Relay(connect.url).register("training", database.url)
     with psycopg.connect(database.url, autocommit=True, connect_timeout=10) as connection:
