@@ -10,6 +10,7 @@ import yaml
 from pydantic.json_schema import models_json_schema
 
 from labservices import inventory, order, payment, shipping
+from labservices.contract import events_topic
 from labservices.messaging.events import EVENTS, Event
 
 SERVICES = (order.service, inventory.service, payment.service, shipping.service)
@@ -78,12 +79,12 @@ def _channel(service: str) -> str:
 
 
 def _events_of(service: str) -> list[type[Event]]:
-    return [event for event in EVENTS.values() if event.topic == f"{service}.events"]
+    return [event for event in EVENTS.values() if event.topic == events_topic(service)]
 
 
 def _describe_channel(service: str) -> dict[str, Any]:
     return {
-        "address": f"{service}.events",
+        "address": events_topic(service),
         "description": f"The events that the {service} service publishes.",
         "messages": {event.type(): {"$ref": f"#/components/messages/{event.type()}"} for event in _events_of(service)},
         "bindings": {"kafka": {"partitions": PARTITIONS}},

@@ -16,10 +16,11 @@ from labkit.capstone.loyalty import NAME
 from labkit.errors import ShopUnavailable, WaitTimedOut
 from labkit.inspect.look import Look
 from labkit.waiting import wait_until
+from labservices.contract import events_topic
 from labstack import Lab
 from labstack.clients import broker
 
-OUTPUT_TOPIC = f"{NAME}.events"
+OUTPUT_TOPIC = events_topic(NAME)
 INPUT_TOPIC = "payment.events"
 METRIC = "loyalty_points"
 EVENT_TYPES = {True: "PointsAwarded", False: "PointsTakenBack"}

@@ -14,10 +14,10 @@ from labkit.aliases import Aliases
 from labkit.client.load import Load, place_orders
 from labkit.client.traffic import VERSION_HEADER, Traffic, send
 from labkit.errors import Conflict, NotFound, Refused, ShopUnavailable, WaitTimedOut, running
+from labservices.contract import TERMINAL
 from labstack import Lab, waiting
 from labstack.errors import one_of
 
-TERMINAL = ("COMPLETED", "CANCELLED")
 RESTORE_VERBS = {"stopped": "start", "failed": "start", "paused": "resume"}
 """The method that brings a component back, by its state."""
 

@@ -11,9 +11,9 @@ import psycopg
 
 from labkit.inspect.sources import records as kafka_records
 from labkit.waiting import wait_until
+from labservices.contract import ACTS_ON, events_topic
 from labstack.backends.base import Endpoints
 from labstack.clients import broker
-from labstack.consistency.invariants import ACTS_ON
 
 STATUS = {
     "order": "SELECT status, failure_reason FROM orders WHERE order_id = %(order)s",
@@ -56,7 +56,7 @@ def event_deliveries(endpoints: Endpoints, order_ids: Collection[str]) -> pd.Dat
 
     A dash marks a service that does not act on an event and therefore does not record it in its inbox.
     """
-    topics = [f"{service}.events" for service in endpoints.services]
+    topics = [events_topic(service) for service in endpoints.services]
     found = [r for r in broker.read_all(endpoints.kafka, topics) if kafka_records.wanted(r, set(order_ids))]
     copies = Counter(record.headers.get("ce_id") or "" for record in found)
     inboxes = {service: _inbox(url, copies) for service, url in endpoints.databases.items()}

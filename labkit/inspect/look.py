@@ -26,6 +26,7 @@ from labkit.views.flow import Flow
 from labkit.views.positions import Positions
 from labkit.views.stream import EventStream
 from labkit.views.system_map import SystemMap
+from labservices.contract import events_topic
 from labstack import Lab
 from labstack.clients import broker
 from labstack.jupyter.web_pages import Pages
@@ -87,7 +88,7 @@ class Look:
         """Return what happened to an order, when and where: from outbox rows, records and inboxes."""
         order_id, endpoints = self._scope.order_id(order), self._scope.lab.endpoints
         times: dict[str, list[datetime]] = defaultdict(list)
-        for record in broker.read_all(endpoints.kafka, [f"{service}.events" for service in endpoints.services]):
+        for record in broker.read_all(endpoints.kafka, [events_topic(service) for service in endpoints.services]):
             if record.key == order_id:
                 times[record.headers.get("ce_id") or ""].append(datetime.fromtimestamp(record.time / 1000, UTC))
         steps = steps_of(order_id, endpoints.databases, times)

@@ -10,6 +10,7 @@ import httpx
 from labkit.aliases import Aliases
 from labkit.client.shop import Order
 from labkit.errors import ShopUnavailable, running
+from labservices.contract import events_topic
 from labstack import Lab
 from labstack.backends.base import Endpoints
 
@@ -40,7 +41,7 @@ class Scope:
     @property
     def topics(self) -> list[str]:
         """The topics of the events."""
-        return [f"{service}.events" for service in [*self.endpoints.services, *self.lab.extensions.names]]
+        return [events_topic(service) for service in [*self.endpoints.services, *self.lab.extensions.names]]
 
     def order_id(self, order: Order | str) -> str:
         """Return the id of an order."""

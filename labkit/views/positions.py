@@ -15,6 +15,7 @@ from labkit.aliases import Aliases
 from labkit.views.drawing.colours import BLUE, GREEN, GREY, ORANGE, SERVICES, VERMILION
 from labkit.views.feed import Feed, Observation, States
 from labkit.views.live import LiveView, Page, script
+from labservices.contract import events_topic
 from labstack import Lab
 from labstack.clients import broker
 from labstack.errors import LabError
@@ -158,7 +159,7 @@ class Positions(LiveView):
 
     def _query_topics(self) -> None:
         kafka = self._endpoints.kafka
-        topics = {f"{service}.events": service for service in self.by_service}
+        topics = {events_topic(service): service for service in self.by_service}
         ends = broker.end_offsets(kafka, broker.partitions(kafka, topics))
         committed = {reader: broker.committed_offsets(kafka, reader) for reader in self.by_service}
         for topic, service in topics.items():

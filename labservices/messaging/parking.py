@@ -39,13 +39,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from labservices.contract import MAX_ATTEMPTS, RETRY_FIRST, RETRY_MAX
 from labservices.messaging.record import InvalidRecord, Record
-
-MAX_ATTEMPTS = 5
-"""The number of attempts before a record is dead-lettered."""
-
-RETRY_FIRST, RETRY_MAX = 0.2, 5.0
-"""Seconds until the first retry, and the maximum; the delay about doubles each time."""
 
 
 class State(StrEnum):

@@ -77,6 +77,18 @@ def test_packages_import_one_way() -> None:
     assert wrong == []
 
 
+def test_only_the_contract_of_the_services_is_used() -> None:
+    """`labstack` and `labkit` import the published contract of the services, their settings and their datasets."""
+    published = {"labservices", *(f"labservices.{name}" for name in ("contract", "settings", "datasets"))}
+    wrong = [
+        (name, other)
+        for name, others in IMPORTS.items()
+        for other in others
+        if other.startswith("labservices") and not name.startswith("labservices") and other not in published
+    ]
+    assert wrong == []
+
+
 def test_layers_import_downwards() -> None:
     """A module of a layer imports from its own layer and from lower ones."""
     rank = {f"labstack.{layer}": number for number, layer in enumerate(LAYERS)}

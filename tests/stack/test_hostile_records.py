@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import confluent_kafka.cimpl
 from confluent_kafka import Message, Producer
 
+from labservices.contract import ACTS_ON
 from labstack import Lab
 from labstack.clients import broker
-from labstack.consistency.invariants import ACTS_ON
 from labstack.waiting import wait_until
 from tests.stack.labs import LabHarness
 from tests.stack.one_order import place_order, wait_for_outcome

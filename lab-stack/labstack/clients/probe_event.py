@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
+from labservices.contract import events_topic
 from labstack.clients import broker
 from labstack.errors import ProbeEventLost, RelayFailed
 from labstack.waiting import poll_until
@@ -75,11 +76,11 @@ def send(kafka: str, databases: Mapping[str, str]) -> SentProbeEvents:
     databases : mapping
         libpq URL by service.
     """
-    topics = [f"{service}.events" for service in databases]
+    topics = [events_topic(service) for service in databases]
     sent = SentProbeEvents(broker.end_offsets(kafka, broker.partitions(kafka, topics)))
     for service, url in databases.items():
         probe_events = new_probe_events()
-        sent.ids[f"{service}.events"] = {event_id for event_id, _ in probe_events}
+        sent.ids[events_topic(service)] = {event_id for event_id, _ in probe_events}
         with psycopg.connect(url, connect_timeout=10) as connection:
             insert(connection, service, probe_events)
     return sent

@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labservices import contract
 from labstack.config.paths import CONFIG
 
 FIRST_VERSION = "v1"
@@ -30,7 +31,7 @@ class ServiceEntry:
 
     @property
     def events_topic(self) -> str:
-        return f"{self.name}.events"
+        return contract.events_topic(self.name)
 
 
 def load_services(file: Path = CONFIG / "services.toml") -> tuple[ServiceEntry, ...]:

@@ -13,6 +13,7 @@ import psycopg
 from confluent_kafka import KafkaException
 from psycopg.rows import dict_row
 
+from labservices.contract import events_topic
 from labstack.backends.base import Endpoints
 from labstack.clients import broker, probe_event
 from labstack.errors import NotRunning
@@ -200,7 +201,7 @@ def _read_database(url: str, service: str) -> _DatabaseRows:
 
 
 def _read_topics(kafka: str, services: list[str]) -> tuple[Counter[str], dict[str, int]]:
-    topics = [f"{service}.events" for service in services]
+    topics = [events_topic(service) for service in services]
     records = Counter(
         r.headers.get("ce_id") or "" for r in broker.read_all(kafka, topics) if r.type != probe_event.TYPE
     )
@@ -208,6 +209,6 @@ def _read_topics(kafka: str, services: list[str]) -> tuple[Counter[str], dict[st
     lag = {}
     for service in services:
         committed = broker.committed_offsets(kafka, service)
-        others = {place: end for place, end in ends.items() if place[0] != f"{service}.events"}
+        others = {place: end for place, end in ends.items() if place[0] != events_topic(service)}
         lag[service] = sum(end - min(committed.get(place, 0), end) for place, end in others.items())
     return records, lag

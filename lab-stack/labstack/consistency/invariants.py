@@ -10,21 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from labservices.contract import ACTS_ON, TERMINAL
 from labstack.consistency.evidence import Evidence
-
-# The event types that each service acts on, according to the event contract; it ignores all others.
-_CANCELLATIONS = {"OrderCancelRequested", "OrderTimedOut"}
-ACTS_ON: dict[str, set[str]] = {
-    "order": {
-        *("InventoryReserved", "InventoryReservationFailed", "InventoryReleased"),
-        *("PaymentCompleted", "PaymentFailed", "PaymentRefunded"),
-        *("ShipmentScheduled", "ShippingFailed", "ShipmentCancelled"),
-    },
-    "inventory": {"OrderCreated", "OrderCompleted", "PaymentFailed", "ShippingFailed"} | _CANCELLATIONS,
-    "payment": {"InventoryReserved", "InventoryReservationFailed", "ShippingFailed"} | _CANCELLATIONS,
-    "shipping": {"PaymentCompleted", "OrderCompleted", "InventoryReservationFailed", "PaymentFailed"} | _CANCELLATIONS,
-}
-TERMINAL = ("COMPLETED", "CANCELLED")
 
 
 @dataclass(frozen=True)

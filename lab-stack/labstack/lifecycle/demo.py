@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from labservices.contract import TERMINAL, events_topic
 from labservices.datasets import StreamOrder, load_stream
 from labstack.backends.base import Endpoints
 from labstack.clients import broker, http
@@ -15,7 +16,6 @@ from labstack.config.paths import DATASETS
 from labstack.errors import DemoFailed, NotRunning
 from labstack.waiting import poll_until
 
-TERMINAL = ("COMPLETED", "CANCELLED")
 LAST_EVENTS = ("OrderCompleted", "OrderCancelled")
 
 
@@ -105,7 +105,7 @@ def _events(where: Endpoints, order_id: str, timeout: float = 5) -> list[tuple[s
     found: list[tuple[str, str]] = []
 
     def complete() -> bool:
-        records = broker.read_all(where.kafka, [f"{service}.events" for service in where.services])
+        records = broker.read_all(where.kafka, [events_topic(service) for service in where.services])
         found[:] = [(record.topic, record.type) for record in records if record.key == order_id]
         return any(type_ in LAST_EVENTS for _, type_ in found)
 

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import psycopg
 
+from labservices.contract import events_topic
 from labstack.backends.base import Endpoints
 from labstack.clients import broker, http, practice, probe_event
 from labstack.clients.course_start import restore_tables
@@ -55,7 +56,7 @@ def reset_data(where: Endpoints, services: list[str]) -> None:
                 sent = probe_event.SentProbeEvents(
                     {key: offset for key, offset in start.items() if key[0].endswith(".events")}
                 )
-                inserted = pool.map(lambda s: (f"{s}.events", _restore(where.databases[s], s)), services)
+                inserted = pool.map(lambda s: (events_topic(s), _restore(where.databases[s], s)), services)
                 sent.ids = dict(inserted)
                 probe_event.wait_for_arrival(where.kafka, sent, timeout)
                 return sent

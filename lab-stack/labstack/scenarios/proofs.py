@@ -8,9 +8,9 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from labservices.contract import TERMINAL, events_topic
 from labstack.clients import broker, http
 from labstack.clients.relay import Relay, connector_name, retained_bytes
-from labstack.lifecycle.demo import TERMINAL
 from labstack.scenarios.stage import Stage
 from labstack.scenarios.verbs import verb
 
@@ -195,7 +195,7 @@ def traces(stage: Stage, name: str, *, count: int) -> None:
     A count above 1 is a minimum. The order with the most traces counts.
     """
     ids = stage.ids(name)
-    topics = [f"{service}.events" for service in stage.lab.endpoints.services]
+    topics = [events_topic(service) for service in stage.lab.endpoints.services]
 
     def probe() -> int:
         found: dict[str, set[str]] = defaultdict(set)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.client.shop import TERMINAL, Order
+from labkit.client.shop import Order
 from labkit.errors import QueryFailed
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
 from labkit.waiting import wait_until
+from labservices.contract import TERMINAL
 from labstack.clients import http
 
 SERVICES = {"order", "inventory", "payment", "shipping"}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from labkit.client.shop import TERMINAL
 from labkit.errors import NotFound, ShopUnavailable
 from labkit.exercises.base import Bench
 from labkit.waiting import wait_until
+from labservices.contract import TERMINAL
 
 INSERT_EVENT = """
     INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source)

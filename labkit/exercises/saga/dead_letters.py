@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 from labkit.errors import NotFound, QueryFailed
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
 from labkit.waiting import wait_until
-from labservices.messaging import parking
+from labservices.contract import MAX_ATTEMPTS, RETRY_FIRST, RETRY_MAX
 from labstack import waiting
 from labstack.consistency.dead_letters import DeadLetter
 
@@ -95,7 +95,7 @@ class HowLongAtMost(Exercise):
     needs_setup = False
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        waits = [min(parking.RETRY_FIRST * 2.0**n, parking.RETRY_MAX) for n in range(parking.MAX_ATTEMPTS)]
+        waits = [min(RETRY_FIRST * 2.0**n, RETRY_MAX) for n in range(MAX_ATTEMPTS)]
         if not isinstance(answer, int | float):
             return wrong("The answer is a number of seconds.")
         if abs(answer - 1.5 * sum(waits[:-1])) < 0.01:

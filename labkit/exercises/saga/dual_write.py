@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from labkit.client.shop import TERMINAL
 from labkit.errors import QueryFailed
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
 from labkit.exercises.saga.crashes import (
@@ -16,6 +15,7 @@ from labkit.exercises.saga.crashes import (
     undo_ghost_order,
 )
 from labkit.waiting import wait_until
+from labservices.contract import TERMINAL
 
 UNPUBLISHED_ORDERS = """
     SELECT order_id::text FROM orders

@@ -14,6 +14,7 @@ import httpx
 import pandas as pd
 
 from labkit.errors import KitError
+from labservices.contract import SERVICES
 
 TIMEOUT = 5.0
 """The timeout for an answer, in seconds."""
@@ -188,14 +189,12 @@ class JaegerSource:
         Jaeger's base URL.
     """
 
-    SERVICES = ("order", "inventory", "payment", "shipping")
-
     def __init__(self, url: str) -> None:
         self.url = url
 
     def of_order(self, order_id: str) -> list[Trace]:
         ids: set[str] = set()
-        for service in self.SERVICES:
+        for service in SERVICES:
             tags = json.dumps({"order.id": order_id})
             found = self._get("/api/traces", {"service": service, "tags": tags, "limit": "50"})
             ids |= {trace["traceID"] for trace in found}

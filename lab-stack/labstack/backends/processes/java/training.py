@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psycopg
 
+from labservices.contract import OUTBOX
 from labstack.backends.processes.component import Component, Context
 from labstack.backends.processes.components.connect import Connect
 from labstack.backends.processes.components.kafka import Kafka, archive
@@ -35,10 +36,9 @@ from labstack.waiting import poll_until
 TRAINING_SERVICE = ServiceEntry("training", 0, 0, ())
 RETRY_AFTER = 24 * 3600
 
-SCHEMA = """
-    CREATE TABLE outbox (id uuid PRIMARY KEY, aggregatetype text, aggregateid uuid, type text, payload jsonb,
-    dataschema text, specversion text,
-                         source text, traceparent text, causation_id uuid, created_at timestamptz DEFAULT now());
+SCHEMA = f"""
+    CREATE TABLE outbox ({", ".join(f"{column} {type}" for column, type in OUTBOX.items())}, PRIMARY KEY (id));
+    ALTER TABLE outbox ALTER created_at SET DEFAULT now();
     CREATE PUBLICATION outbox FOR TABLE outbox WITH (publish = 'insert');
 """
 ROW = """
