@@ -12,7 +12,6 @@ from typing import Generic, TypeVar
 
 from labstack.backends.base import Endpoints
 from labstack.backends.components import (
-    SHUTDOWN_ORDER,
     Broker,
     Component,
     ConnectWorker,
@@ -23,6 +22,7 @@ from labstack.backends.components import (
     ShopService,
     Watcher,
 )
+from labstack.backends.dependencies import shutdown_stages
 from labstack.config.paths import LabPaths
 from labstack.config.services import ServiceEntry
 from labstack.errors import StorageError, UnknownComponent, one_of
@@ -160,10 +160,10 @@ class BackendBase(ABC, Generic[AnyComponent]):
         )
 
     def _stop_in_order(self, end: Callable[[str], None]) -> None:
-        """Stop all components in shutdown order; those of one stage stop in parallel."""
-        with ThreadPoolExecutor(8) as pool:
-            for kinds in SHUTDOWN_ORDER:
-                list(pool.map(end, [name for name, component in self._components.items() if component.kind in kinds]))
+        """Stop each component after those that depend on it; independent components stop in parallel."""
+        with ThreadPoolExecutor(12) as pool:
+            for stage in shutdown_stages(self._components.values()):
+                list(pool.map(end, stage))
 
     def _record_shutdown(self) -> None:
         """Record that nothing runs, and release the port reservations."""

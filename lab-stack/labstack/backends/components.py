@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import httpx
 
 from labstack.backends import connect_watcher
+from labstack.backends.dependencies import Condition
 from labstack.clients import broker, http
 from labstack.clients.envoy_admin import EnvoyAdmin
 from labstack.config.services import FIRST_VERSION, ServiceEntry
@@ -28,14 +29,6 @@ JAEGER_OTLP_GRPC = "jaeger-otlp-grpc"
 """Names of the ports where Jaeger accepts spans, as OTLP over HTTP and over gRPC."""
 
 Kind = Literal["database", "broker", "relay", "watcher", "service", "gateway", "control plane", "observer"]
-SHUTDOWN_ORDER: tuple[tuple[Kind, ...], ...] = (
-    ("gateway", "service", "watcher", "observer"),
-    ("relay", "control plane"),
-    ("broker",),
-    ("database",),
-)
-"""Shutdown order: a writer stops before the component that it writes to."""
-
 
 ENVOY_OPTIONS = (
     # With one worker, circuit breakers and load balancers treat every request alike.
@@ -64,6 +57,11 @@ class Component(ABC):
         Name in ``lab status``.
     kind : str
         Function of the component in the stack.
+    depends_on : mapping of str to str
+        The components that this one uses, and what it waits for at its start: ``started`` or ``ready``.
+    starts_late : bool
+        Whether the component starts after the services are ready. No component depends on it, so it does not delay the
+        first probe events.
     timeout : float
         Seconds after which a start has failed.
     grace : float
@@ -76,6 +74,7 @@ class Component(ABC):
 
     name: str
     kind: Kind
+    starts_late: bool = False
     timeout: float = 120
     grace: float = 5
     optional: bool = False
@@ -83,6 +82,11 @@ class Component(ABC):
 
     def __init__(self, context: HasPorts) -> None:
         self._ports = context.ports
+
+    @property
+    def depends_on(self) -> Mapping[str, Condition]:
+        """The components that this one uses, and what it waits for at its start."""
+        return {}
 
     @property
     def port(self) -> int:
@@ -112,8 +116,8 @@ class Database(Component):
 class Broker(Component):
     """The Kafka broker."""
 
-    name = "kafka"
     kind = "broker"
+    name = "kafka"
     grace = 8
 
     @property
@@ -135,10 +139,21 @@ class HttpComponent(Component):
 
 
 class ConnectWorker(HttpComponent):
-    """The Kafka Connect worker that runs Debezium."""
+    """The Kafka Connect worker that runs Debezium.
 
-    name = "connect"
+    Attributes
+    ----------
+    databases : sequence of str
+        Names of the database components that the connectors read.
+    """
+
     kind = "relay"
+    name = "connect"
+    databases: Sequence[str] = ()
+
+    @property
+    def depends_on(self) -> Mapping[str, Condition]:
+        return {Broker.name: "started", **dict.fromkeys(self.databases, "started")}
 
     def is_ready(self) -> bool:
         """Return whether the REST interface answers a request that needs the worker's group, not only the socket."""
@@ -148,8 +163,13 @@ class ConnectWorker(HttpComponent):
 class Watcher(HttpComponent):
     """The program that restarts a connector whose task has failed."""
 
-    name = connect_watcher.NAME
     kind = "watcher"
+    name = connect_watcher.NAME
+    starts_late = True
+
+    @property
+    def depends_on(self) -> Mapping[str, Condition]:
+        return {ConnectWorker.name: "started"}
 
     def is_ready(self) -> bool:
         """Return whether the watcher serves its metrics."""
@@ -159,10 +179,14 @@ class Watcher(HttpComponent):
 class Gateway(HttpComponent):
     """Envoy, the entry point for clients."""
 
-    name = "envoy"
     kind = "gateway"
+    name = "envoy"
     timeout = 120
     grace = 3
+
+    @property
+    def depends_on(self) -> Mapping[str, Condition]:
+        return {ControlPlane.name: "started"}
 
     @property
     def admin_url(self) -> str:
@@ -194,8 +218,8 @@ class ControlPlane(HttpComponent):
     istiod starts with an empty folder, because it sometimes misses files that are there before it listens.
     """
 
-    name = "istiod"
     kind = "control plane"
+    name = "istiod"
     timeout = 120
     grace = 3
 
@@ -269,6 +293,7 @@ class Observer(HttpComponent):
     """
 
     kind = "observer"
+    starts_late = True
     timeout = 60
     grace = 3
     ready_path: str
@@ -316,6 +341,10 @@ class Grafana(PrefixedObserver):
     name = "grafana"
     ready_path = "/api/health"
 
+    @property
+    def depends_on(self) -> Mapping[str, Condition]:
+        return {Prometheus.name: "started"}
+
 
 class ShopService(HttpComponent):
     """One of the four services; some can also run in a second version."""
@@ -324,6 +353,10 @@ class ShopService(HttpComponent):
     grace = 4
     service: ServiceEntry
     version: str = FIRST_VERSION
+
+    @property
+    def depends_on(self) -> Mapping[str, Condition]:
+        return {self.service.database: "started", Broker.name: "ready"}  # the broker is ready when it has the topics
 
     @property
     @abstractmethod

@@ -6,8 +6,9 @@ import contextlib
 import threading
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
-from labstack.backends import connect_watcher
 from labstack.backends.base import Backend
+from labstack.backends.components import Broker, Component, Database
+from labstack.backends.dependencies import startup_waits
 from labstack.clients import broker, probe_event
 from labstack.clients.course_start import save_baseline_data
 from labstack.clients.relay import Relay, connector_name, database_is_prepared
@@ -43,7 +44,7 @@ class Start:
         self.progress = progress
         self.renew_slots = renew_slots
         self._failed = threading.Event()
-        self._reachable: dict[str, threading.Event] = {n: threading.Event() for n in (*backend.components(), "topics")}
+        self._reachable: dict[str, threading.Event] = {n: threading.Event() for n in backend.components()}
 
     def run(self) -> None:
         """Start all components that don't run, and return when the probe events have reached every service.
@@ -102,30 +103,28 @@ class Start:
             wait_until(reachable, 120, meanwhile=self._raise_if_cancelled, what=f"{name} to be reachable")
 
     def _component(self, name: str) -> None:
-        label = name
+        component = self.backend.component(name)
         try:
-            if name in {service.name for service in self.services}:
-                self._wait_for("topics")
-            elif name == connect_watcher.NAME:
-                # No component depends on it, so it starts late and does not delay the probe events.
+            self._wait_for(*startup_waits(component, self.backend.components()))
+            if component.starts_late:
                 self._wait_for(*(service.name for service in self.services))
-            with self.progress.stage(label):
+            with self.progress.stage(name):
                 self.backend.launch(name)
                 self.backend.await_ready(name, self._raise_if_cancelled)
-            if remark := self.backend.component(name).remark:
-                self.progress.report(remark)
-            if name == "kafka":
-                broker.create_topics(self.backend.endpoints().kafka, load_topics(self.services))
-                self._reachable["topics"].set()
-            if self.renew_slots and name in {service.database for service in self.services}:
-                endpoints = self.backend.endpoints().databases
-                restore_publication(
-                    next(endpoints[service.name] for service in self.services if service.database == name)
-                )
+            if component.remark:
+                self.progress.report(component.remark)
+            self._prepare(component)
             self._reachable[name].set()
         except BaseException:
             self._failed.set()
             raise
+
+    def _prepare(self, component: Component) -> None:
+        """Create in a component what its dependents need."""
+        if isinstance(component, Broker):
+            broker.create_topics(component.address, load_topics(self.services))
+        elif isinstance(component, Database) and self.renew_slots:
+            restore_publication(component.url)
 
     def _observer(self, name: str) -> None:
         """Start an observer. If that fails, the lab runs without it."""

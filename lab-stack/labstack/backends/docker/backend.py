@@ -76,6 +76,7 @@ class ContainerBackend(BackendBase[Component]):
         databases = [Postgres(context, service) for service in self.services]
         kafka = Kafka(context)
         connect = Connect(context, kafka)
+        connect.databases = [service.database for service in self.services]
         istiod = Istiod(context, self.mesh_documents) if state.control_plane == "istiod" else None
         return [
             *databases,
@@ -214,7 +215,8 @@ class ContainerBackend(BackendBase[Component]):
             if before is not None:
                 self._remove(before)
             with self._configured_container(component) as container:
-                for other in component.after:
+                # A container exits at once if a host name that it needs does not resolve.
+                for other in [name for name in component.depends_on if name in self._components]:
                     poll_until(lambda other=other: self._is_up_or_stopped(other), 20)  # type: ignore[misc]
                 container.start()
 

@@ -61,8 +61,6 @@ class Component(interfaces.Component):
         Mount point of the data volume, which outlives the container. Empty for none.
     shared_volume : str
         Mount point of the volume that all labs share for this component. Empty for none.
-    after : tuple of str
-        Components whose host names this one resolves at startup. Their containers start first.
     restarts : bool
         Whether the engine restarts the container after an error exit. It does not after a stop or a kill.
     """
@@ -73,7 +71,6 @@ class Component(interfaces.Component):
     entry_point: tuple[str, ...] = ()
     volume: str = ""
     shared_volume: str = ""
-    after: tuple[str, ...] = ()
     restarts: bool = False
 
     def __init__(self, context: Context) -> None:

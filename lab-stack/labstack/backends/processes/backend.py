@@ -49,6 +49,7 @@ class LocalBackend(BackendBase[Component]):
         )
         databases = [Postgres(context, service) for service in self.services]
         connect = Connect(context)
+        connect.databases = [service.database for service in self.services]
         istiod = Istiod(context, self.mesh_documents) if state.control_plane == "istiod" else None
         return [
             *databases,

@@ -44,8 +44,6 @@ class Connect(interfaces.ConnectWorker, Component):
     image_name = "connect"
     usual_port = 8083
     inner_port = 8083
-    # The worker exits at once if the broker's host name does not resolve, as while the broker's container is down.
-    after = ("kafka",)
     restarts = True
     timeout = 150
     # At its first shutdown, Java writes the class-data archive.
