@@ -31,7 +31,7 @@ from labstack.backends.processes import process
 from labstack.backends.processes.backend import LocalBackend
 from labstack.clients import broker
 from labstack.lab import Lab
-from labstack.waiting import poll_until, wait_until
+from labstack.waiting import poll_until
 
 LATENCY_RATE = 10.0
 """Orders per second at which latency is measured."""
@@ -146,7 +146,7 @@ def more_consumers(lab: Lab, number: int) -> Iterator[None]:
     finally:
         for identity in started:
             process.end(identity, signal.SIGTERM, grace=3)
-        wait_until(lambda: _members(lab) == [1] * len(lab.services), 20, interval=0.2)
+        poll_until(lambda: _members(lab) == [1] * len(lab.services), 20, interval=0.2)
 
 
 def _members(lab: Lab) -> list[int]:

@@ -25,7 +25,7 @@ from labstack.backends.base import Backend
 from labstack.backends.processes import process
 from labstack.lab import Lab
 from labstack.progress import Progress, Stage
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 ATTACH = """
 import json, sys, time
@@ -164,7 +164,7 @@ def cpu_seconds(backend: Backend) -> dict[str, float]:
 
 def _idle_cpu(backend: Backend, seconds: float) -> dict[str, float]:
     """Return the number of cores that each component uses while idle."""
-    wait_until(lambda: psutil.cpu_percent(0.2) < 150 or None, 5)
+    poll_until(lambda: psutil.cpu_percent(0.2) < 150 or None, 5)
     before, begin = cpu_seconds(backend), time.perf_counter()
     time.sleep(seconds)
     passed = time.perf_counter() - begin

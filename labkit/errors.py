@@ -5,9 +5,9 @@ LabError
     ├── Refused         the shop rejects a request and gives a reason (4xx)
     │   ├── NotFound    the resource does not exist (404)
     │   └── Conflict    the state does not allow the request, or its key was used before (409)
-    ├── ShopUnavailable        a service is unavailable (5xx, no connection)
+    ├── ShopUnavailable a service is unavailable (5xx, no connection)
     ├── QueryFailed     PostgreSQL rejects a query
-    └── WaitTimedOut   a wait timed out; the message contains what was seen last
+    └── WaitTimedOut    a wait timed out; the message contains what was seen last
 
 In a notebook these errors show their message without a stack trace. Every other error shows a next step below Python's
 message. Most of those come from a cell that was skipped or ran twice, or from a component that is not running.

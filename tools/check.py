@@ -173,12 +173,12 @@ def workers(beside: int = 0) -> int:
 
 
 def runs_beside(run: str) -> int:
-    """Return the number of other runs of the tests that this user has on this machine."""
+    """Return the number of other runs of the tests that this user has on this machine; a run starts with its pid."""
     found = set()
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             found.add(process.environ().get("SAGA_LAB_CHECK", run))
-    return len(found - {run})
+    return sum(psutil.pid_exists(int(other.partition("-")[0])) for other in found - {run})
 
 
 def prepare(suites: list[str], environment: dict[str, str], *, long: bool) -> None:

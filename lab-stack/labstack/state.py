@@ -100,6 +100,9 @@ class LabState:
             )
             for name, record in raw["components"].items()
         }
+        for old, new in (("guests", "extensions"), ("beginnings", "data_generation")):  # of version 0.1
+            if old in raw:
+                raw[new] = raw.pop(old)
         raw["extensions"] = {name: ExtensionRecord(**record) for name, record in raw.get("extensions", {}).items()}
         return cls(**raw)
 

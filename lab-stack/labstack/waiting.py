@@ -60,6 +60,7 @@ def wait_until(
     what: str = "the expected state",
     interval: float | None = None,
     meanwhile: Callable[[], None] | None = None,
+    next_step: str = "run `lab status` to see each component",
 ) -> T:
     """Call `probe` until its result is true, and return the result.
 
@@ -71,6 +72,8 @@ def wait_until(
         Seconds.
     what : str
         What the probe waits for, for the message: "the broker to delete the topics".
+    next_step : str
+        What the user can do about it, for the message.
 
     Raises
     ------
@@ -81,6 +84,6 @@ def wait_until(
     if not answer:
         raise TimedOut(
             f"Waited {timeout:g} s for {what}; the last result was {answer!r}.",
-            next_step="run `lab status` to see each component",
+            next_step=next_step,
         )
     return cast(T, answer)

@@ -273,7 +273,7 @@ class Shop:
             seen[:] = [self.order(order)]
             return seen[0].status in TERMINAL
 
-        if not waiting.wait_until(ended, timeout):
+        if not waiting.poll_until(ended, timeout):
             components = self._lab.status(memory=False).components
             stopped = [name for name, status in components.items() if status.state != "running"]
             where = f"Not running: {', '.join(stopped)}." if stopped else "Every part of the lab runs."

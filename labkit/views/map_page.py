@@ -13,6 +13,7 @@ import json
 import secrets
 import sys
 import threading
+import time
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -25,6 +26,7 @@ from labkit.views.feed import Feed
 from labkit.views.live import PAGE, script
 from labkit.views.system_map import SystemMap
 from labstack import Lab
+from labstack.backends.base import Endpoints
 from labstack.errors import LabError
 from labstack.jupyter.web_pages import end_with_parent, launcher_entry
 
@@ -42,11 +44,15 @@ def entry() -> dict[str, Any]:
 
 
 class MessageQueue:
-    """Keeps a view's messages, numbered, until the pages fetch them. It stands in for the widget of a notebook."""
+    """Keeps a view's messages, numbered, until the pages fetch them. It stands in for the widget of a notebook.
+
+    The numbers start at the time of creation, so that a page which knows the numbers of an earlier queue, or none, gets
+    the complete state.
+    """
 
     def __init__(self) -> None:
         self._messages: deque[tuple[int, dict[str, Any]]] = deque(maxlen=MAX_MESSAGES)
-        self._last = 0
+        self._last = int(1000 * time.time())  # milliseconds: JavaScript's numbers are exact up to 2**53
         self._lock = threading.Lock()
 
     def send(self, message: dict[str, Any]) -> None:
@@ -77,20 +83,18 @@ class LiveMap:
         self._lab = lab or Lab()
         self._lock = threading.Lock()
         self._map: SystemMap | None = None
-        self._map_endpoints: Any = None
+        self._map_sources: Any = None
         self._queue = MessageQueue()
 
     def state(self) -> dict[str, Any]:
         """Return the map's complete state: of the running lab, or of one in which nothing runs."""
         view = self._current()
-        if view is not None:
-            return view.state()
-        off = {box.id: "○ not running" for box in BOXES if box.component}
-        return {"svg": map_drawing.draw({}, off, {}, "The lab is not running."), "off": off}
+        return _without_lab() if view is None else view.state()
 
     def messages(self, after: int, view: str) -> tuple[int, list[dict[str, Any]]]:
         """Return the last message's number, and the messages after `after` for a page."""
-        self._current()
+        if self._current() is None:
+            return 0, [{"kind": "batch", "trouble": ["The lab is not running."], **_without_lab()}]
         last, found = self._queue.after(after)
         if found is None:
             found = [{"kind": "whole", "view": view, **self.state()}]
@@ -109,7 +113,7 @@ class LiveMap:
     def _stop(self) -> None:
         if self._map is not None:
             self._map.stop()
-        self._map = self._map_endpoints = None
+        self._map = self._map_sources = None
 
     def _current(self) -> SystemMap | None:
         """Return the view of the running lab; None if no lab runs. A restarted lab with other ports has a new one."""
@@ -119,12 +123,23 @@ class LiveMap:
                 endpoints = self._lab.endpoints
             if endpoints is None or not endpoints.services:
                 self._stop()
-            elif endpoints != self._map_endpoints:
+            elif (sources := _sources(endpoints)) != self._map_sources:
                 self._stop()
                 self._queue = MessageQueue()  # so that every page gets the complete state
                 self._map = SystemMap(Feed(self._lab), Aliases(), page=self._queue)
-                self._map_endpoints = endpoints
+                self._map_sources = sources
             return self._map
+
+
+def _without_lab() -> dict[str, Any]:
+    """Return the state of a map on which nothing runs."""
+    off = {box.id: "○ not running" for box in BOXES if box.component}
+    return {"svg": map_drawing.draw({}, off, {}, "The lab is not running."), "off": off, "notes": {}}
+
+
+def _sources(endpoints: Endpoints) -> tuple[object, ...]:
+    """Return the addresses that a feed reads from its start on; further versions and observers may come and go."""
+    return endpoints.databases, endpoints.kafka, endpoints.services, endpoints.envoy_admin
 
 
 def page(state: dict[str, Any], direct: str) -> str:

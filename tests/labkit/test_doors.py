@@ -19,8 +19,10 @@ import psutil
 import pytest
 
 from labkit import Session
-from labkit.views.map_page import MAX_MESSAGES, MessageQueue
+from labkit.views.map_page import MAX_MESSAGES, LiveMap, MessageQueue
+from labstack import Lab
 from labstack.backends.base import Endpoints
+from labstack.config.paths import LabPaths
 from labstack.jupyter.web_pages import PREFIX, WEB_PAGES, Pages, answer, pages_of
 from labstack.ports.free import choose, is_free
 from labstack.waiting import wait_until
@@ -145,13 +147,25 @@ def test_the_map_page_shows_the_running_lab(session: Session, jupyter: httpx.Cli
 
 def test_a_late_page_gets_the_complete_state() -> None:
     """Messages that are no longer kept are replaced by the complete state."""
-    outbox = MessageQueue()
-    assert outbox.after(0) == (0, [])
+    queue = MessageQueue()
+    start, found = queue.after(0)
+    assert (start > 0, found) == (True, None)
+    assert queue.after(start) == (start, [])
     for number in range(MAX_MESSAGES + 1):
-        outbox.send({"n": number})
-    assert outbox.after(MAX_MESSAGES) == (MAX_MESSAGES + 1, [{"n": MAX_MESSAGES}])
-    assert outbox.after(0) == (MAX_MESSAGES + 1, None)
-    assert outbox.after(MAX_MESSAGES + 2) == (MAX_MESSAGES + 1, None)
+        queue.send({"n": number})
+    last = start + MAX_MESSAGES + 1
+    assert queue.after(last - 1) == (last, [{"n": MAX_MESSAGES}])
+    assert queue.after(start) == (last, None)
+    assert queue.after(last + 1) == (last, None)
+
+
+def test_map_page_without_a_lab_says_so(tmp_path: Path) -> None:
+    """Without a running lab, each component of the map is off, and the page reports that the lab is not running."""
+    live = LiveMap(Lab(paths=LabPaths(tmp_path / "state", tmp_path / "cache")))
+    assert set(live.state()["off"].values()) == {"○ not running"}
+    ((message,),) = [live.messages(0, "a")[1]]
+    assert message["trouble"] == ["The lab is not running."]
+    assert message["off"]["Kafka"] == "○ not running"
 
 
 def test_api_pages_load_their_files_below_a_hubs_path(session: Session, jupyter: httpx.Client) -> None:

@@ -135,8 +135,11 @@ def test_runs_at_the_same_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) 
     """Another run on this machine is counted while a process of it lives, and leaves this run fewer tests at once."""
     before = runs_beside("this-run")
     sleep = [sys.executable, "-c", "print(1, flush=True); import time; time.sleep(600)"]
-    with subprocess.Popen(sleep, env={**os.environ, "SAGA_LAB_CHECK": "other"}, stdout=subprocess.PIPE) as other:
-        assert other.stdout and other.stdout.readline()
+    with subprocess.Popen(
+        sleep, env={**os.environ, "SAGA_LAB_CHECK": f"{os.getpid()}-1"}, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout
+        assert other.stdout.readline()
         assert runs_beside("this-run") == before + 1
         other.kill()
     assert runs_beside("this-run") == before

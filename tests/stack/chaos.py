@@ -29,7 +29,7 @@ import psycopg
 from labstack import Lab, LabError
 from labstack.clients import broker
 from labstack.consistency import Verdict
-from labstack.waiting import poll_until, wait_until
+from labstack.waiting import poll_until
 from tests.stack.crowd import Customers
 from tests.stack.faults import FaultInjector, fault_rounds
 from tests.stack.labs import ROOT, LabHarness
@@ -127,7 +127,7 @@ def soak(
     times = [began, *(at for at, _ in injector.done), time.monotonic()]
     report.longest_pause = max(later - earlier for earlier, later in itertools.pairwise(times))
     report.load_seconds, report.retries = customers.seconds, customers.retries
-    wait_until(lambda: not injector.heal(everything=True), RECOVERY_SECONDS, interval=0.2)
+    poll_until(lambda: not injector.heal(everything=True), RECOVERY_SECONDS, interval=0.2)
     measure_recovery(lab, customers, report)
     report.complaints += [f"{crash}: it died by itself" for crash in injector.crashes]
     report.complaints += [f"not healed: {what}" for what in injector.heal()]
@@ -159,7 +159,7 @@ def measure_recovery(lab: Lab, customers: Customers, report: Report) -> None:
                 report.terminal_after = now if customers.unfinished() == 0 else None
         return None not in (report.ready_after, report.terminal_after)
 
-    wait_until(is_over, 3 * RECOVERY_SECONDS, interval=0.2)
+    poll_until(is_over, 3 * RECOVERY_SECONDS, interval=0.2)
     if report.ready_after is None:
         report.complaints.append(f"not ready after {3 * RECOVERY_SECONDS:.0f} s: {lab.status(memory=False).complaints}")
     if report.terminal_after is None or report.terminal_after > RECOVERY_SECONDS:

@@ -28,7 +28,7 @@ from labstack.cli import INTERRUPTIONS, main
 from labstack.config.paths import LabPaths
 from labstack.findings import Finding
 from labstack.state import StateStore
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 ROOT = Path(__file__).resolve().parents[2]
 # The usual control plane of each backend; `test_mesh.py` runs on both, if both are installed.
@@ -249,7 +249,7 @@ class LabHarness:
 
     def assert_nothing_runs(self) -> None:
         """Assert that no process and no listening port is left."""
-        wait_until(lambda: not self.processes(), 3)
+        poll_until(lambda: not self.processes(), 3)
         left = [(process.pid, process.name(), process.status()) for process in self.processes()]
         assert left == []
         assert [one for one in self.docker_resources() if not one.startswith("volume ")] == []  # the data stay

@@ -12,7 +12,7 @@ import httpx
 from labservices.datasets import StreamOrder, load_stream
 from labstack import Lab
 from labstack.config.paths import DATASETS
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until, wait_until
 
 TERMINAL = {"COMPLETED", "CANCELLED"}
 
@@ -78,7 +78,7 @@ class Customer:
             self.placed[answer.json()["order_id"]] = order
             return True
 
-        wait_until(is_accepted, self.patience)
+        poll_until(is_accepted, self.patience)
 
     def unfinished(self) -> list[str]:
         """Return the IDs of the orders that are not terminal."""

@@ -18,7 +18,7 @@ import pytest
 from labstack.config.paths import CONFIG, DATASETS
 from labstack.config.services import load_services
 from labstack.errors import LabError, PortTaken
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until, wait_until
 from tests.stack.labs import COMPONENTS, ROOT, LabHarness, wait_for_exit
 from tests.suite.chance import short_sample
 from tests.suite.no_network import WITHOUT_NETWORK, needs_network_isolation
@@ -65,7 +65,7 @@ def test_repeated_interrupts_still_stop_every_process(harness: LabHarness) -> No
     up = start_partially(harness)
     for _ in range(3):
         up.send_signal(signal.SIGINT)
-        wait_until(lambda: up.poll() is not None, 0.2)
+        poll_until(lambda: up.poll() is not None, 0.2)
     assert wait_for_exit(up)[0] != 0
     harness.assert_nothing_runs()
 

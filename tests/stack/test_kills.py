@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import psutil
 
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until, wait_until
 from tests.stack.labs import LabHarness
 from tests.stack.orders import Customer
 
@@ -24,7 +24,7 @@ def test_crash_of_a_component_loses_no_order(shared: LabHarness, killed_componen
         os.kill(pid, signal.SIGKILL)
         assert wait_until(lambda: shared.state_of(killed_component) == "failed", 5)
         # Some orders are placed, or rejected, during the outage.
-        wait_until(lambda: len(customer.placed) >= 60 or customer.refused, 10)
+        poll_until(lambda: len(customer.placed) >= 60 or customer.refused, 10)
         shared.run_checked("start", killed_component)
         customer.wait()
         customer.assert_all_ended_as_expected()

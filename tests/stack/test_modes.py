@@ -33,9 +33,9 @@ def make_container_lab(
     return make
 
 
-def test_local_backend_is_chosen_without_docker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_local_backend_is_chosen_without_docker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Docker, the lab chooses the local backend and says why; for containers, the error names the next step."""
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///missing/docker.sock")  # a socket's path may have 107 bytes
     monkeypatch.setenv("LAB_MODE", "auto")
     choice = choose_mode()
     assert (choice.mode, "not installed, or not running" in choice.reason) == ("local", True)

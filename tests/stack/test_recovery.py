@@ -13,7 +13,7 @@ from confluent_kafka import Consumer
 from labstack import Lab, LabError
 from labstack.clients.broker import silent_logger
 from labstack.clients.relay import Relay, slot_is_read
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until, wait_until
 from tests.stack.labs import LabHarness
 from tests.stack.one_order import ledger_effects, place_order, read_order, wait_for_outcome
 from tests.stack.orders import TERMINAL, Customer
@@ -79,7 +79,7 @@ def test_briefly_inactive_slot_is_not_reported(shared: LabHarness) -> None:
         read = "SELECT active FROM pg_replication_slots WHERE slot_name = 'outbox'"
         assert wait_until(lambda: connection.execute(read).fetchone() == (True,), 90, interval=0.002)
         # On a busy machine this poll may miss that moment. The lab must report no problem then either.
-        wait_until(lambda: connection.execute(read).fetchone() == (False,), 10, interval=0.002)
+        poll_until(lambda: connection.execute(read).fetchone() == (False,), 10, interval=0.002)
     relay = Relay(lab.endpoints.connect)
 
     def tasks() -> set[str]:

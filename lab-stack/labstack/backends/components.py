@@ -60,8 +60,8 @@ class Component(ABC):
     depends_on : mapping of str to str
         The components that this one uses, and what it waits for at its start: ``started`` or ``ready``.
     starts_late : bool
-        Whether the component starts after the services are ready. No component depends on it, so it does not delay the
-        first probe events.
+        Whether the component starts after the services are ready. No required component depends on it, so it does not
+        delay the first probe events.
     timeout : float
         Seconds after which a start has failed.
     grace : float

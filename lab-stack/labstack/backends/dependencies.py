@@ -10,7 +10,7 @@ from graphlib import TopologicalSorter
 from typing import Literal, Protocol
 
 Condition = Literal["started", "ready"]
-"""What a component waits for at its start: that its dependency was started (no wait), or that it is ready."""
+"""What a component needs at its start: that its dependency was started, perhaps at the same time, or is ready."""
 
 
 class HasDependencies(Protocol):

@@ -144,7 +144,12 @@ def delete_topics(address: str, prefixes: Iterable[str]) -> None:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise
-        wait_until(lambda: not matching_topics(), REQUEST_TIMEOUT, what="the broker to delete the topics")
+        wait_until(
+            lambda: not matching_topics(),
+            REQUEST_TIMEOUT,
+            what="the broker to delete the topics",
+            next_step="run `lab reset` again",
+        )
 
 
 def delete_group(address: str, group: str) -> None:

@@ -22,7 +22,7 @@ from labstack.state import remove_tree
 
 RECORD = "record.json"
 FILES = "files"
-PARTIAL = ".partial-"
+PARTIAL = ".growing-"
 """Name prefix of folders that are incomplete or obsolete."""
 
 LOCK_WAIT = 3600.0

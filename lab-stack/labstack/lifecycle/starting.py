@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from functools import partial
 
 from labstack.backends.base import Backend
 from labstack.backends.components import Broker, Component, Database
@@ -17,7 +19,7 @@ from labstack.config.services import ServiceEntry, load_topics
 from labstack.errors import LabError, ProbeEventLost, RelayFailed
 from labstack.lifecycle.reset import resume_consumers
 from labstack.progress import Progress
-from labstack.waiting import wait_until
+from labstack.waiting import poll_until
 
 
 class Start:
@@ -99,8 +101,8 @@ class Start:
 
     def _wait_for(self, *names: str) -> None:
         for name in names:
-            reachable = self._reachable[name].is_set
-            wait_until(reachable, 120, meanwhile=self._raise_if_cancelled, what=f"{name} to be reachable")
+            # Without a limit of its own: the component fails after its own timeout, and then cancels this wait.
+            poll_until(self._reachable[name].is_set, math.inf, meanwhile=self._raise_if_cancelled)
 
     def _component(self, name: str) -> None:
         component = self.backend.component(name)
@@ -146,13 +148,8 @@ class Start:
             with self.progress.stage(f"{connector_name(service.name)} connector"):
                 url = self.backend.endpoints().databases[service.name]
                 # Each probe costs PostgreSQL a new process.
-                wait_until(
-                    lambda: database_is_prepared(url),
-                    120,
-                    interval=0.1,
-                    meanwhile=self._raise_if_cancelled,
-                    what=f"{service.name} to create its tables",
-                )
+                prepared = partial(database_is_prepared, url)
+                poll_until(prepared, math.inf, interval=0.1, meanwhile=self._raise_if_cancelled)
 
                 relay = Relay(self.backend.endpoints().connect)
                 relay.register(service.name, self.backend.database_for_connect(service.name), self._raise_if_cancelled)

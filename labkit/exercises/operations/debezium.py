@@ -134,7 +134,7 @@ class WhoKeepsTheLog(Exercise):
     )
     answer = """
         forgotten = "FROM pg_replication_slots WHERE slot_name <> 'outbox' AND NOT active"
-        for service in SERVICES:
+        for service in ("order", "inventory", "payment", "shipping"):
             with look.db.connect(service) as db:
                 db.execute("SELECT pg_drop_replication_slot(slot_name) " + forgotten)
     """
@@ -146,7 +146,7 @@ class WhoKeepsTheLog(Exercise):
     mistakes = (
         Wrong(
             """
-            for service in SERVICES:
+            for service in ("order", "inventory", "payment", "shipping"):
                 with look.db.connect(service) as db:
                     db.execute(
                         "SELECT pg_replication_slot_advance(slot_name, pg_current_wal_lsn())"

@@ -101,7 +101,7 @@ def post_behind_a_lock(bench: Bench, customer: str) -> Traffic:
             sent: Future[Traffic] = pool.submit(
                 bench.shop.traffic, 1, "/orders", method="POST", body=new_order(customer)
             )
-            waiting.wait_until(lambda: sent.done() or waiting_inserts(bench) > 1, 2)
+            waiting.poll_until(lambda: sent.done() or waiting_inserts(bench) > 1, 2)
         posted = sent.result()
     wait_until(lambda: waiting_inserts(bench) == 0, what="the order service to write the orders of the requests")
     return posted
@@ -248,7 +248,7 @@ def waiting_in_turn(bench: Bench, times: int) -> list[str]:
         with frozen_order(bench):
             for number in range(times):
                 sent.append(pool.submit(bench.shop.traffic, 1, PATH))
-                waiting.wait_until(lambda number=number: counted() - before > number, 2, interval=0.01)  # type: ignore[misc]
+                waiting.poll_until(lambda number=number: counted() - before > number, 2, interval=0.01)  # type: ignore[misc]
         return [line["response_flags"] for one in sent for line in one.result().log()]
 
 

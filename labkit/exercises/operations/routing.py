@@ -342,7 +342,7 @@ class MirrorOnlyReads(Exercise):
         sent = bench.shop.traffic(60, PATH)
         if sent.versions != {"v1": 60}:
             return wrong(f"v2 answers customers now, but it should only receive copies: {sent}.")
-        if not waiting.wait_until(lambda: received_by_v2(bench, "GET") - before >= 60, 4):
+        if not waiting.poll_until(lambda: received_by_v2(bench, "GET") - before >= 60, 4):
             return wrong(
                 f"Of 60 GETs v2 has received {received_by_v2(bench, 'GET') - before}. It should receive every one."
             )
@@ -353,7 +353,7 @@ class MirrorOnlyReads(Exercise):
         seen = received_by_v2(bench, "GET")
         bench.shop.traffic(1, PATH)  # follows the order: once v2 has it, v2 also has the order's copy, if there is one
         wait_until(lambda: received_by_v2(bench, "GET") > seen, 10, what="the last GET to be mirrored")
-        if waiting.wait_until(lambda: received_by_v2(bench, "POST") > posts, 1):
+        if waiting.poll_until(lambda: received_by_v2(bench, "POST") > posts, 1):
             return wrong("One click has just created two orders: v2 executed the copy of the POST.")
         return right("v2 received 60 of 60 GETs, answered no request, and did not receive the order.")
 

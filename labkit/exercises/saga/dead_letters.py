@@ -355,7 +355,7 @@ class DiscardedByMistake(Exercise):
             return len(seen) > 1 or bool(is_handled(bench, order.order_id))
 
         # Resent events are in flight for a moment.
-        if waiting.wait_until(was_received_again, 5):
+        if waiting.poll_until(was_received_again, 5):
             return right(f"Payment has handled its event at last, and the order is {bench.shop.follow(order).status}.")
         if order.failure_reason == "cancelled_by_customer":
             return wrong(

@@ -80,7 +80,7 @@ class Prometheus:
         if len(table) != 1:
             raise QueryFailed(
                 f"{expression} has {len(table) or 'no'} values, and one is wanted.",
-                next_step="sum(...) makes one of several; `look.promql` shows them all",
+                next_step="sum(...) makes one of several; `look.metrics.query` shows them all",
             )
         return float(table["value"][0])
 

@@ -1,6 +1,7 @@
 // A live view on a page of its own: requests take the place of the kernel's messages.
 
 const ASK_EVERY = 250; // milliseconds
+const HIDDEN_AFTER = 5000;
 
 function alone(render, state, direct) {
   const listeners = new Set();
@@ -34,19 +35,24 @@ function alone(render, state, direct) {
     off: (_, listener) => listeners.delete(listener),
     send(message) {
       view = message.view;
-      request("messages", { method: "POST", body: JSON.stringify(message) });
+      if (isVisible() || message.kind === "gone") request("messages", { method: "POST", body: JSON.stringify(message) });
     },
   };
-  render({ model, el: document.getElementById("view") });
 
+  // A browser draws only what is visible. A hidden page asks nothing and says nothing, so that the view ends.
+  let drawn = performance.now();
+  const isVisible = () => performance.now() - drawn < HIDDEN_AFTER;
   let asked = 0;
   async function step(now) {
-    // A browser calls this only while the page is visible. A hidden page asks nothing, so that the view ends.
+    const wasHidden = !isVisible();
+    drawn = performance.now();
+    if (wasHidden) model.send({ kind: "here", view });
     if (now - asked > ASK_EVERY) {
       asked = now;
       await ask();
     }
     requestAnimationFrame(step);
   }
+  render({ model, el: document.getElementById("view") });
   requestAnimationFrame(step);
 }

@@ -280,7 +280,8 @@ class ContainerBackend(BackendBase[Component]):
 
     def _is_up_or_stopped(self, name: str) -> bool:
         found, record = self._container(name), self.store.read().components.get(name)
-        return (found is not None and found.status == "running") or (record is not None and record.stopped_on_purpose)
+        is_up = found is not None and found.status not in ("created", "restarting")
+        return is_up or (record is not None and record.stopped_on_purpose)
 
     def _remove(self, container: Container) -> None:
         """Remove a container and its anonymous volumes. Its data stay in named volumes."""

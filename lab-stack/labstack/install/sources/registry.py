@@ -246,7 +246,7 @@ class Registry:
         if scheme.lower() != "bearer" or "realm" not in challenge_values:
             raise ValueError("it demands authentication with a password")
         query = {str(n): challenge_values[n] for n in ("service", "scope") if n in challenge_values}
-        answer = self._client.get(challenge_values["realm"], params=query)
+        answer = self._client.get(httpx.URL(challenge_values["realm"]).copy_merge_params(query))
         if answer.status_code != 200:
             raise ValueError(f"authentication failed: the token service returned {answer.status_code}")
         issued = answer.json()
