@@ -7,6 +7,8 @@ import importlib.util
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +104,27 @@ def test_root_without_another_identity_is_reported(tmp_path: Path, monkeypatch: 
     with pytest.raises(ProgramMissing, match="refuses to run as root") as raised:
         for_postgres(tmp_path / "postgres", tmp_path / "data")
     assert "unprivileged user" in raised.value.next_step
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root has to step down")
+def test_root_steps_down_in_a_private_folder_without_user_namespaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without user namespaces, root runs PostgreSQL as another user that passes through closed folders."""
+    home, commands = tmp_path / "home", tmp_path / "commands"
+    home.mkdir(mode=0o700)
+    commands.mkdir()
+    (commands / "setpriv").symlink_to(shutil.which("setpriv") or "")
+    shutil.copy(shutil.which("true") or "", home / "postgres")
+    monkeypatch.setenv("PATH", str(commands))
+    identity = for_postgres(home / "postgres", home / "data")
+    (home / "data").mkdir(mode=0o700)
+    identity.own(home / "data")
+    assert identity.owner is not None
+    code = "import os, sys; open(sys.argv[1] + '/file', 'w'); print(os.geteuid(), len(os.listdir(sys.argv[1])))"
+    command = [*identity.prefix, sys.executable, "-c", code, str(home / "data")]
+    assert subprocess.run(command, capture_output=True, text=True).stdout.split() == [str(identity.owner[0]), "1"]
+    assert (home / "data" / "file").stat().st_uid == identity.owner[0] != 0
 
 
 # --- the cache

@@ -117,14 +117,7 @@ def _java() -> Finding:
 def _postgres(paths: LabPaths) -> Finding:
     folder = programs()
     account = for_postgres(folder / "postgres", paths.state / "data")
-    user_description = (
-        "in a separate user namespace"
-        if account.prefix
-        else f"as user {account.user}"
-        if account.user
-        else "as your user"
-    )
-    return Finding("PostgreSQL", "ok", f"{folder}, runs {user_description}")
+    return Finding("PostgreSQL", "ok", f"{folder}, runs {account.description}")
 
 
 def _gateway(paths: LabPaths) -> Finding:

@@ -62,8 +62,7 @@ def make_template(paths: LabPaths) -> Path:
     password_file = partial.with_suffix(".password")
     write_atomically(password_file, password(paths))
     account.own(partial)
-    if account.user is not None:
-        account.own(password_file)
+    account.own(password_file)
     try:
         made = subprocess.run(
             [
