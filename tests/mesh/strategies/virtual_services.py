@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from labstack.istio.translate.model.hosts import is_subset
+from labstack.istio.model.hosts import is_subset
 from tests.mesh.strategies.http_routes import http_route
 from tests.mesh.strategies.words import JSON, VERSIONS, World, document, export_to, given, sometimes
 

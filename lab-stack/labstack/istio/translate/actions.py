@@ -8,8 +8,8 @@ from typing import Any
 from labstack.istio.envoy_api import core_v3, protobuf, route_v3
 from labstack.istio.translate.faults import exact_percent, whole_percent
 from labstack.istio.translate.headers import operations
-from labstack.istio.translate.model.destinations import Destinations
 from labstack.istio.translate.retries import retry_policy
+from labstack.istio.translate.upstream.destinations import Destinations
 
 Route = route_v3.Route
 Action = route_v3.RouteAction

@@ -18,7 +18,7 @@ from labstack.istio.envoy_api import (
     router_v3,
     uuid_v3,
 )
-from labstack.istio.translate.model.gateways import ListenerKey, Merged
+from labstack.istio.model.gateways import ListenerKey, Merged
 from labstack.istio.translate.upstream.clusters import over_ads
 from labstack.istio.translate.upstream.endpoints import address_of
 

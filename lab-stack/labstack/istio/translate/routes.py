@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from labstack.istio.envoy_api import route_v3
+from labstack.istio.model.configs import Config
+from labstack.istio.model.gateways import Merged, Server, labels_of_gateway
+from labstack.istio.model.hosts import intersection, specificity
+from labstack.istio.model.resolution import Model
+from labstack.istio.model.virtual_services import bound_to, hosts_of
+from labstack.istio.translate.http_routes import Caller, routes_of
 from labstack.istio.translate.matches import is_catch_all
-from labstack.istio.translate.model import gateways
-from labstack.istio.translate.model.configs import Config
-from labstack.istio.translate.model.destination_rules import DestinationRules
-from labstack.istio.translate.model.destinations import Destinations
-from labstack.istio.translate.model.gateways import Merged, Server
-from labstack.istio.translate.model.hosts import intersection, specificity
-from labstack.istio.translate.model.services import Services
-from labstack.istio.translate.model.virtual_services import Caller, bound_to, hosts_of, routes_of
+from labstack.istio.translate.upstream.destinations import Destinations
 
 LARGEST_BODY = 2**20
 
@@ -29,11 +27,9 @@ class _Host:
 class Router:
     """Builds the routes of the gateway's listeners."""
 
-    def __init__(self, virtual_services: Iterable[Config], services: Services, rules: DestinationRules) -> None:
-        self._virtual_services = list(virtual_services)
-        self._services = services
-        self._rules = rules
-        self._labels = gateways.labels_of_gateway(services)
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._labels = labels_of_gateway(model.services)
 
     def configurations(self, merged: Merged) -> list[route_v3.RouteConfiguration]:
         """Return the route configurations of all listeners."""
@@ -58,7 +54,7 @@ class Router:
         result: dict[str, _Host] = {}
         made: dict[tuple[str, str, str], list[route_v3.Route]] = {}
         for server in servers:
-            for config in bound_to(self._virtual_services, server.gateway, gateways.NAMESPACE):
+            for config in bound_to(self._model.configs.virtual_services, server.gateway):
                 shared = intersection(server.hosts_for(config.namespace), hosts_of(config))
                 if not shared:
                     continue
@@ -74,7 +70,7 @@ class Router:
 
     def _routes(self, config: Config, server: Server) -> list[route_v3.Route]:
         caller = Caller(server.gateway, server.port, self._labels)
-        destinations = Destinations(self._services, self._rules, config.namespace, server.port)
+        destinations = Destinations(self._model, config.namespace, server.port)
         return routes_of(config, caller, destinations)
 
 

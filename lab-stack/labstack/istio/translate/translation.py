@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from labstack.istio.documents import Document
 from labstack.istio.envoy_api import cluster_v3, endpoint_v3
 from labstack.istio.errors import Problem
+from labstack.istio.model.gateways import LocalityName, locality_of_gateway, merge
+from labstack.istio.model.resolution import Model, resolve
+from labstack.istio.model.services import Service, Services
+from labstack.istio.translate.broken_references import broken_references
 from labstack.istio.translate.listeners import listeners_of
-from labstack.istio.translate.model.configs import read_configs
-from labstack.istio.translate.model.destination_rules import DestinationRules, read_rules
-from labstack.istio.translate.model.gateways import NAMESPACE, locality_of_gateway, merge
-from labstack.istio.translate.model.policies import policy_for
-from labstack.istio.translate.model.references import broken_references
-from labstack.istio.translate.model.services import Service, Services, read_services
+from labstack.istio.translate.reading.configs import read_configs
 from labstack.istio.translate.resources import Resources
 from labstack.istio.translate.routes import Router
 from labstack.istio.translate.upstream.clusters import NamedCluster, black_hole, clusters_of
-from labstack.istio.translate.upstream.endpoints import LocalityName, fail_over, load_assignment
+from labstack.istio.translate.upstream.endpoints import fail_over, load_assignment
 from labstack.istio.translate.upstream.load_balancers import is_ordered
+from labstack.istio.translate.upstream.policies import policy_for
 
 
 @dataclass
@@ -55,26 +55,26 @@ def translate(documents: Sequence[Document]) -> Translation:
     InvalidMesh
         A value is invalid, so that istiod couldn't read it either.
     """
-    configs = read_configs(documents)
-    services = read_services(configs.service_entries, NAMESPACE)
-    rules = read_rules(configs.destination_rules)
+    configs, warnings = read_configs(documents)
+    model = resolve(configs)
+    services = model.services
     merged = merge(configs.gateways, services)
     here = locality_of_gateway(services)
-    made = [cluster for service in services.seen.values() for cluster in _clusters(service, services, rules, here)]
+    made = [cluster for service in services.seen.values() for cluster in _clusters(service, model, here)]
     clusters = [*(each.cluster for each in made), black_hole()]
     endpoints = [_endpoints(each, services, here) for each in made if each.cluster.type == cluster_v3.Cluster.EDS]
     return Translation(
         clusters=sorted(clusters, key=lambda each: each.name),
         endpoints=sorted(endpoints, key=lambda each: each.cluster_name),
         listeners=sorted(listeners_of(merged), key=lambda each: each.name),
-        routes=sorted(Router(configs.virtual_services, services, rules).configurations(merged), key=lambda r: r.name),
-        warnings=[*configs.warnings, *broken_references(configs, services, rules)],
+        routes=sorted(Router(model).configurations(merged), key=lambda each: each.name),
+        warnings=[*warnings, *broken_references(model)],
     )
 
 
-def _clusters(service: Service, services: Services, rules: DestinationRules, here: LocalityName) -> list[NamedCluster]:
-    endpoints = services.endpoints[service.host, service.namespace]
-    return clusters_of(service, endpoints, rules.rule_for(service, NAMESPACE), here)
+def _clusters(service: Service, model: Model, here: LocalityName) -> list[NamedCluster]:
+    endpoints = model.services.endpoints[service.host, service.namespace]
+    return clusters_of(service, endpoints, model.rules.rule_for(service), here)
 
 
 def _endpoints(made: NamedCluster, services: Services, here: LocalityName) -> endpoint_v3.ClusterLoadAssignment:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from labstack.istio.envoy_api import cares_v3, cluster_v3, core_v3, protobuf
-from labstack.istio.translate.model.destination_rules import Rule
-from labstack.istio.translate.model.policies import policy_for
-from labstack.istio.translate.model.services import Endpoint, Port, Service
+from labstack.istio.model.destination_rules import Rule
+from labstack.istio.model.gateways import LocalityName
+from labstack.istio.model.services import Endpoint, Port, Service
 from labstack.istio.translate.upstream.connection_pools import apply_connection_pool
-from labstack.istio.translate.upstream.endpoints import LocalityName, localities
+from labstack.istio.translate.upstream.endpoints import localities
 from labstack.istio.translate.upstream.load_balancers import apply_load_balancer
 from labstack.istio.translate.upstream.outliers import apply_outlier_detection
+from labstack.istio.translate.upstream.policies import policy_for
 
 Cluster = cluster_v3.Cluster
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from labstack.istio.envoy_api import core_v3, endpoint_v3
-from labstack.istio.translate.model.services import UNIX, Endpoint
+from labstack.istio.model.gateways import LocalityName
+from labstack.istio.model.protocols import UNIX
+from labstack.istio.model.services import Endpoint
 
 Locality = endpoint_v3.LocalityLbEndpoints
-LocalityName = tuple[str, str, str]  # region, zone and subzone
 
 
 def localities(endpoints: Iterable[Endpoint]) -> list[endpoint_v3.LocalityLbEndpoints]:

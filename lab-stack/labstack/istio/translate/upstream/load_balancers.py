@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from labstack.istio.envoy_api import cluster_v3
-from labstack.istio.translate.upstream.endpoints import LocalityName, fail_over
+from labstack.istio.model.gateways import LocalityName
+from labstack.istio.translate.upstream.endpoints import fail_over
 
 Cluster = cluster_v3.Cluster
 

@@ -16,9 +16,8 @@ from labstack.istio import durations
 from labstack.istio.documents import Document
 from labstack.istio.envoy_api import protobuf
 from labstack.istio.errors import Problem
+from labstack.istio.model.configs import Path
 from labstack.istio.words import did_you_mean, seen
-
-Path = tuple[str | int, ...]
 
 
 @dataclass

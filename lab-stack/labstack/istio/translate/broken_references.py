@@ -6,34 +6,33 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from labstack.istio.errors import Problem
-from labstack.istio.translate.model import gateways
-from labstack.istio.translate.model.configs import Config, Configs
-from labstack.istio.translate.model.destination_rules import DestinationRules
-from labstack.istio.translate.model.destinations import Destinations
-from labstack.istio.translate.model.hosts import full_name, gateway_name, intersection, is_subset, is_wildcard
-from labstack.istio.translate.model.services import Services
-from labstack.istio.translate.model.shapes import Path
-from labstack.istio.translate.model.virtual_services import hosts_of
+from labstack.istio.model.configs import Config, Path
+from labstack.istio.model.destination_rules import host_of
+from labstack.istio.model.gateways import labels_of_gateway, selected, servers_of
+from labstack.istio.model.hosts import gateway_name, intersection, is_subset, is_wildcard
+from labstack.istio.model.resolution import Model
+from labstack.istio.model.virtual_services import destinations_of, hosts_of
+from labstack.istio.translate.upstream.destinations import Destinations
 from labstack.istio.words import did_you_mean
 
 
-def broken_references(configs: Configs, services: Services, rules: DestinationRules) -> list[Problem]:
+def broken_references(model: Model) -> list[Problem]:
     """Return a warning for each reference that is broken or has no effect."""
-    checks = _Checks(configs, services, rules)
+    checks = _Checks(model)
     return [problem for each in (checks.gateways(), checks.routes(), checks.rules()) for problem in each]
 
 
 class _Checks:
-    def __init__(self, configs: Configs, services: Services, rules: DestinationRules) -> None:
-        self._configs = configs
-        self._services = services
-        self._rules = rules
-        labels = gateways.labels_of_gateway(services)
-        self._open = {f"{c.namespace}/{c.name}": c for c in configs.gateways if gateways.selected(c, labels)}
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._configs = model.configs
+        self._seen = model.services.seen
+        labels = labels_of_gateway(model.services)
+        self._open = {name: config for name, config in model.gateways.items() if selected(config, labels)}
 
     def gateways(self) -> Iterator[Problem]:
         for config in self._configs.gateways:
-            if f"{config.namespace}/{config.name}" not in self._open:
+            if config.full_name not in self._open:
                 message = (
                     "does not select the lab's gateway, whose label is `istio: ingressgateway`, so it opens no port"
                 )
@@ -42,15 +41,14 @@ class _Checks:
     def routes(self) -> Iterator[Problem]:
         for config in self._configs.virtual_services:
             yield from self._bindings(config)
-            for path, destination in _destinations(config):
+            for path, destination in destinations_of(config):
                 yield from self._destination(config, path, destination)
 
     def rules(self) -> Iterator[Problem]:
         for config in self._configs.destination_rules:
-            host = full_name(config.spec.get("host", ""), config.namespace)
-            seen = self._services.seen
+            host, seen = host_of(config), self._seen
             if host not in seen and not (is_wildcard(host) and any(is_subset(known, host) for known in seen)):
-                known = did_you_mean(host, self._services.seen)
+                known = did_you_mean(host, seen)
                 yield config.problem(
                     ("host",), f"no ServiceEntry has the host `{host}`, so the rule has no effect{known}"
                 )
@@ -71,17 +69,14 @@ class _Checks:
                 yield config.problem(("gateways", index), message)
 
     def _shares_host(self, config: Config, gateway: Config) -> bool:
-        return any(
-            intersection(gateways.server_of(gateway, raw).hosts_for(config.namespace), hosts_of(config))
-            for raw in gateway.spec.get("servers", [])
-            if "port" in raw
-        )
+        hosts = hosts_of(config)
+        return any(intersection(server.hosts_for(config.namespace), hosts) for server in servers_of(gateway))
 
     def _destination(self, config: Config, path: Path, destination: Mapping[str, Any]) -> Iterator[Problem]:
-        destinations = Destinations(self._services, self._rules, config.namespace, 0)
+        destinations = Destinations(self._model, config.namespace, 0)
         host, service = destinations.host(destination), destinations.service(destination)
         if service is None:
-            known = did_you_mean(host, self._services.seen)
+            known = did_you_mean(host, self._seen)
             yield config.problem((*path, "host"), f"no ServiceEntry has the host `{host}`{known}")
             return
         numbers = [port.number for port in service.ports]
@@ -95,22 +90,8 @@ class _Checks:
                 path, f"`{host}` has several ports; without `port`, the port number of the gateway is used"
             )
         name = destination.get("subset", "")
-        rule = self._rules.rule_for(service, gateways.NAMESPACE)
+        rule = self._model.rules.rule_for(service)
         if name and (rule is None or rule.subset(name) is None):
             names = [each.get("name", "") for each in rule.subsets] if rule is not None else []
             message = f"no DestinationRule has a subset `{name}` of `{host}`{did_you_mean(name, names)}"
             yield config.problem((*path, "subset"), message)
-
-
-def _destinations(config: Config) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Yield every destination of a VirtualService with its path below the spec."""
-    for number, route in enumerate(config.spec.get("http", [])):
-        path: Path = ("http", number)
-        for index, each in enumerate(route.get("route", [])):
-            if "destination" in each:
-                yield (*path, "route", index, "destination"), each["destination"]
-        if "mirror" in route:
-            yield (*path, "mirror"), route["mirror"]
-        for index, each in enumerate(route.get("mirrors", [])):
-            if "destination" in each:
-                yield (*path, "mirrors", index, "destination"), each["destination"]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from labstack.istio.documents import Document
 from labstack.istio.errors import InvalidMesh, Problem, Unsupported
-from labstack.istio.translate.model.shapes import LABELS_SHAPE, Path, Reader
-from labstack.istio.translate.model.supported import API_VERSIONS, KINDS
+from labstack.istio.model.configs import OLDEST, Config, Configs, Path, by_kind
+from labstack.istio.translate.reading.shapes import LABELS_SHAPE, Reader
+from labstack.istio.translate.reading.supported import API_VERSIONS, KINDS
 from labstack.istio.words import did_you_mean, listed
 
 # Fields that a cluster writes have no effect, except the creation time, which is istiod's first sort key.
@@ -24,67 +23,8 @@ STEERING_ANNOTATIONS = ("internal.istio.io/", "networking.istio.io/", "proxy.ist
 STEERING_LABELS = ("istio.io/persistent-session", "istio.io/persistent-session-header")
 
 
-@dataclass(frozen=True)
-class Config:
-    """One object, with its spec parsed as `supported` describes."""
-
-    document: Document
-    spec: dict[str, Any]
-    labels: dict[str, str]
-    created: datetime
-
-    @property
-    def name(self) -> str:
-        """The object's name."""
-        return self.document.name
-
-    @property
-    def namespace(self) -> str:
-        """The namespace; if the object names none, the one that a cluster assigns."""
-        return self.document.namespace
-
-    @property
-    def age(self) -> tuple[datetime, str, str]:
-        """istiod's sort key: creation time, then name, then namespace. The oldest object takes precedence."""
-        return self.created, self.name, self.namespace
-
-    @property
-    def origin(self) -> str:
-        """istiod's name for the object in generated resources, always with the newest API version."""
-        words = {"VirtualService": "virtual-service", "DestinationRule": "destination-rule"}
-        kind = words[self.document.kind]
-        return f"/apis/networking.istio.io/v1/namespaces/{self.namespace}/{kind}/{self.name}"
-
-    def export_to(self) -> set[str]:
-        """Return the namespaces to which the object is exported; empty means all."""
-        return set(self.spec.get("exportTo", []))
-
-    def problem(self, path: Path, message: str) -> Problem:
-        """Return a problem of this object at a path below its spec."""
-        return self.document.problem(("spec", *path), message)
-
-
-@dataclass
-class Configs:
-    """All objects of one configuration, each kind from oldest to newest.
-
-    Attributes
-    ----------
-    gateways, virtual_services, destination_rules, service_entries : list of Config
-        The objects.
-    warnings : list of Problem
-        Configuration that is probably a mistake.
-    """
-
-    gateways: list[Config] = field(default_factory=list)
-    virtual_services: list[Config] = field(default_factory=list)
-    destination_rules: list[Config] = field(default_factory=list)
-    service_entries: list[Config] = field(default_factory=list)
-    warnings: list[Problem] = field(default_factory=list)
-
-
-def read_configs(documents: Sequence[Document]) -> Configs:
-    """Parse documents into configurations.
+def read_configs(documents: Sequence[Document]) -> tuple[Configs, list[Problem]]:
+    """Return the objects of documents from oldest to newest, and a warning for each that a later one replaces.
 
     Raises
     ------
@@ -96,7 +36,7 @@ def read_configs(documents: Sequence[Document]) -> Configs:
     invalid: list[Problem] = []
     unsupported: list[Problem] = []
     latest: dict[tuple[str, str, str], Config] = {}
-    configs = Configs()
+    warnings: list[Problem] = []
     for document in documents:
         reader = Reader(document)
         config = _read(document, reader)
@@ -107,7 +47,7 @@ def read_configs(documents: Sequence[Document]) -> Configs:
         key = (document.kind, config.namespace, config.name)
         if key in latest:
             message = f"duplicate {document.kind}; istiod uses only the last one"
-            configs.warnings.append(document.problem(("metadata", "name"), message))
+            warnings.append(document.problem(("metadata", "name"), message))
         latest[key] = config
     if unsupported:
         raise Unsupported(
@@ -117,15 +57,7 @@ def read_configs(documents: Sequence[Document]) -> Configs:
         )
     if invalid:
         raise InvalidMesh("The configuration has invalid values.", problems=invalid, next_step="fix the listed lines")
-    lists = {
-        "Gateway": configs.gateways,
-        "VirtualService": configs.virtual_services,
-        "DestinationRule": configs.destination_rules,
-        "ServiceEntry": configs.service_entries,
-    }
-    for config in sorted(latest.values(), key=lambda each: each.age):
-        lists[config.document.kind].append(config)
-    return configs
+    return by_kind(sorted(latest.values(), key=lambda each: each.age)), warnings
 
 
 def _read(document: Document, reader: Reader) -> Config | None:
@@ -164,10 +96,10 @@ def _read(document: Document, reader: Reader) -> Config | None:
 def _created(document: Document, reader: Reader) -> datetime:
     written = document.data["metadata"].get("creationTimestamp")
     if written is None:
-        return datetime.min.replace(tzinfo=UTC)
+        return OLDEST
     try:
         moment = datetime.fromisoformat(str(written))
     except ValueError:
         reader.refuse(("metadata", "creationTimestamp"), "a time such as 2026-01-02T03:04:05Z", written)
-        return datetime.min.replace(tzinfo=UTC)
+        return OLDEST
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from labstack.istio.translate.model.shapes import (
+from labstack.istio.model.protocols import HTTP, PROTOCOLS
+from labstack.istio.translate.reading.shapes import (
     INT32,
     UINT32,
     UINT64,
@@ -26,10 +27,8 @@ PORT = Message({"number": UINT32})
 NO_TLS = NotSupported("use plain HTTP")
 NO_SELECTOR = NotSupported("the lab's services are not workloads of a cluster; remove it")
 
-HTTP = frozenset({"http", "http2", "http_proxy", "grpc", "grpc-web"})
-OTHERS = frozenset({"https", "tls", "tcp", "udp", "mongo", "redis", "mysql"})
-HTTP_ONLY = Protocols(HTTP, OTHERS)
-ANY_PROTOCOL = Protocols(HTTP | OTHERS | {""}, frozenset())
+HTTP_ONLY = Protocols(HTTP, PROTOCOLS - HTTP)
+ANY_PROTOCOL = Protocols(PROTOCOLS | {""}, frozenset())
 
 # --- Gateway ---
 

@@ -1,4 +1,4 @@
-"""The services and endpoints of ServiceEntries, as visible to the gateway."""
+"""The services and endpoints of ServiceEntries."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
-from labstack.istio.translate.model.configs import Config
-from labstack.istio.translate.model.hosts import is_address
+from labstack.istio.model.configs import Config
+from labstack.istio.model.hosts import HostMap, is_address, is_wildcard, overlap
+from labstack.istio.model.protocols import HTTP2, UNIX
+from labstack.istio.model.proxy import CLUSTER_ID, NAMESPACE
 
-CLUSTER_ID = "lab"
-UNIX = "unix://"
 DRAINING = "istio.io/draining"
 TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone")
-HTTP2 = {"http2", "grpc", "grpc-web"}
 
 
 @dataclass(frozen=True)
@@ -94,74 +94,80 @@ class Service:
     external: bool
     config: Config
 
-    def visible_to(self, namespace: str) -> bool:
-        """Report whether the service is exported to a namespace."""
-        export_to = self.config.export_to()
-        return (
-            not export_to
-            or "*" in export_to
-            or namespace in export_to
-            or ("." in export_to and self.namespace == namespace)
-        )
+    def may_have(self, labels: Mapping[str, str]) -> bool:
+        """Report whether an endpoint of the entry has these labels. Unlisted endpoints may have any."""
+        endpoints = self.config.spec.get("endpoints", [])
+        return not endpoints or any(labels.items() <= each.get("labels", {}).items() for each in endpoints)
 
 
-@dataclass
 class Services:
-    """All known services.
+    """The services and endpoints of ServiceEntries.
+
+    Parameters
+    ----------
+    entries : iterable of Config
+        ServiceEntries in order of precedence.
 
     Attributes
     ----------
+    by_host : HostMap
+        The services of each host, also those that the gateway does not see, in the order of their entries.
     seen : dict
-        The services that are visible to the gateway's namespace, one per host.
-    by_host_and_namespace : dict
-        All services.
-    endpoints : dict
-        The endpoints of each service, by host and namespace.
+        The services that are visible to the gateway, one per host.
     """
 
-    seen: dict[str, Service] = field(default_factory=dict)
-    by_host_and_namespace: dict[tuple[str, str], Service] = field(default_factory=dict)
-    endpoints: dict[tuple[str, str], list[Endpoint]] = field(default_factory=lambda: defaultdict(list))
+    def __init__(self, entries: Iterable[Config]) -> None:
+        self._entries = list(entries)
+        self.by_host: HostMap[list[Service]] = HostMap()
+        self.seen: dict[str, Service] = {}
+        self._by_key: dict[tuple[str, str], Service] = {}
+        every = [service for entry in self._entries for service in _services(entry)]
+        for service in every:
+            same_host = self.by_host.setdefault(service.host, [])
+            if not same_host or same_host[-1].config is not service.config:
+                same_host.append(service)
+        every.sort(key=lambda service: (service.config.created, service.host, service.namespace))
+        for service in every:
+            self._by_key.setdefault((service.host, service.namespace), service)
+        # Of several services for one host, those exported only to the gateway's namespace take precedence.
+        visible = [service for service in every if service.config.visible_to(NAMESPACE)]
+        for service in sorted(visible, key=lambda each: each.config.export_rank(NAMESPACE)):
+            known = self.seen.get(service.host)
+            self.seen[service.host] = service if known is None else _merged(known, service)
 
-    def found_from(self, host: str, namespace: str, gateway_namespace: str) -> Service | None:
-        """Return the service of a route in `namespace`: that namespace's own if the gateway sees it, otherwise any."""
-        same_namespace = self.by_host_and_namespace.get((host, namespace))
-        if same_namespace is not None and same_namespace.visible_to(gateway_namespace):
-            return same_namespace
-        return self.seen.get(host)
+    @cached_property
+    def endpoints(self) -> dict[tuple[str, str], list[Endpoint]]:
+        """The endpoints of each service, by host and namespace."""
+        result: dict[tuple[str, str], list[Endpoint]] = defaultdict(list)
+        used_ports: set[tuple[str, str, int]] = set()
+        for entry in self._entries:
+            for service in _services(entry):
+                for endpoint in _endpoints(entry.spec, service):
+                    key = (service.host, service.namespace, endpoint.service_port.number)
+                    # A logical DNS cluster has one endpoint: the first.
+                    if service.resolution == "DNS_ROUND_ROBIN" and key in used_ports:
+                        continue
+                    used_ports.add(key)
+                    result[service.host, service.namespace].append(endpoint)
+        return result
 
+    def found_from(self, host: str, namespace: str) -> Service | None:
+        """Return the service to which a route in `namespace` forwards requests for a full host name, or None.
 
-def read_services(entries: Iterable[Config], gateway_namespace: str) -> Services:
-    """Return the services of all ServiceEntries."""
-    result = Services()
-    entries = list(entries)
-    every = [service for entry in entries for service in _services(entry)]
-    # Of several services for one host, those exported only to the gateway's namespace take precedence.
-    every.sort(key=lambda service: (service.config.created, service.host, service.namespace))
-    for service in every:
-        result.by_host_and_namespace.setdefault((service.host, service.namespace), service)
-    for service in sorted(every, key=lambda each: _nearness(each, gateway_namespace)):
-        if service.visible_to(gateway_namespace):
-            known = result.seen.get(service.host)
-            result.seen[service.host] = service if known is None else _merged(known, service)
-    used_ports: set[tuple[str, str, int]] = set()
-    for entry in entries:
-        for service in _services(entry):
-            for endpoint in _endpoints(entry.spec, service):
-                key = (service.host, service.namespace, endpoint.service_port.number)
-                # A logical DNS cluster has one endpoint: the first.
-                if service.resolution == "DNS_ROUND_ROBIN" and key in used_ports:
-                    continue
-                used_ports.add(key)
-                result.endpoints[service.host, service.namespace].append(endpoint)
-    return result
+        The service of that namespace takes precedence if the gateway sees it.
+        """
+        own = self._by_key.get((host, namespace))
+        return own if own is not None and own.config.visible_to(NAMESPACE) else self.seen.get(host)
 
+    def matching(self, host: str) -> list[Service]:
+        """Return all services to which a full host name refers, whether or not the gateway sees them.
 
-def _nearness(service: Service, namespace: str) -> int:
-    export_to = service.config.export_to()
-    if not export_to or "*" in export_to:
-        return 2
-    return 0 if service.namespace == namespace else 1
+        These are the services with exactly that host, otherwise those of the most specific wildcard for it. A wildcard,
+        as in a DestinationRule, refers to all services that it overlaps with.
+        """
+        if is_wildcard(host) and host not in self.by_host:
+            return [one for name, services in self.by_host.items() if overlap(name, host) for one in services]
+        return self.by_host.most_specific(host) or []
 
 
 def _services(entry: Config) -> list[Service]:

@@ -1,20 +1,20 @@
-"""VirtualServices: those bound to a gateway, and the routes of each."""
+"""The HTTP routes of a VirtualService for one gateway."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from labstack.istio.envoy_api import protobuf, route_v3
+from labstack.istio.model.configs import Config
+from labstack.istio.model.hosts import gateway_name
 from labstack.istio.translate import actions
 from labstack.istio.translate.cors import cors_policy
 from labstack.istio.translate.faults import http_fault
 from labstack.istio.translate.headers import operations
 from labstack.istio.translate.matches import is_catch_all, route_match
-from labstack.istio.translate.model.configs import Config
-from labstack.istio.translate.model.destinations import Destinations
-from labstack.istio.translate.model.hosts import full_name, gateway_name
+from labstack.istio.translate.upstream.destinations import Destinations
 
 Route = route_v3.Route
 Spec = Mapping[str, Any]
@@ -39,32 +39,6 @@ class Caller:
     gateway: str
     port: int
     labels: Mapping[str, str]
-
-
-def hosts_of(config: Config) -> list[str]:
-    """Return the full host names of a VirtualService."""
-    return [full_name(host, config.namespace) for host in config.spec.get("hosts", [])]
-
-
-def gateways_of(config: Config) -> list[str]:
-    """Return the gateways of a VirtualService. Without any, it applies only to sidecars."""
-    return [gateway_name(each, config.namespace) for each in config.spec.get("gateways", [])] or ["mesh"]
-
-
-def bound_to(configs: Iterable[Config], gateway: str, namespace: str) -> list[Config]:
-    """Return the VirtualServices of a gateway that its namespace sees. Those exported only to it come first."""
-    ranks: list[list[Config]] = [[], [], []]
-    for config in configs:
-        export_to = config.export_to()
-        times = gateways_of(config).count(gateway)
-        if not export_to or "*" in export_to:
-            ranks[2] += [config] * times
-            continue
-        if config.namespace == namespace and export_to & {".", namespace}:
-            ranks[0] += [config] * times
-        elif namespace in export_to:
-            ranks[1] += [config] * times
-    return [config for rank in ranks for config in rank]
 
 
 def routes_of(config: Config, caller: Caller, destinations: Destinations) -> list[route_v3.Route]:

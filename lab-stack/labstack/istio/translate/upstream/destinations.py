@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from labstack.istio.translate.model.destination_rules import DestinationRules
-from labstack.istio.translate.model.gateways import NAMESPACE
-from labstack.istio.translate.model.hosts import full_name
-from labstack.istio.translate.model.policies import hash_for
-from labstack.istio.translate.model.services import Service, Services
+from labstack.istio.model.hosts import full_name
+from labstack.istio.model.resolution import Model
+from labstack.istio.model.services import Service
 from labstack.istio.translate.upstream.clusters import cluster_name
+from labstack.istio.translate.upstream.policies import hash_for
 
 
 @dataclass(frozen=True)
@@ -20,16 +19,15 @@ class Destinations:
 
     Attributes
     ----------
-    services, rules
-        The known services and DestinationRules.
+    model : Model
+        The configuration.
     namespace : str
         The VirtualService's namespace, to which its short host names refer.
     port : int
         The gateway's port, used if neither the destination nor its service determines one.
     """
 
-    services: Services
-    rules: DestinationRules
+    model: Model
     namespace: str
     port: int
 
@@ -39,7 +37,7 @@ class Destinations:
 
     def service(self, destination: Mapping[str, Any]) -> Service | None:
         """Return the service of a destination, or None if there is none."""
-        return self.services.found_from(self.host(destination), self.namespace, NAMESPACE)
+        return self.model.services.found_from(self.host(destination), self.namespace)
 
     def cluster(self, destination: Mapping[str, Any]) -> str:
         """Return the name of a destination's cluster, whether or not the cluster exists."""
@@ -55,6 +53,6 @@ class Destinations:
 
     def hash(self, destination: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return the consistent hash for a destination, or None."""
-        service = self.services.seen.get(self.host(destination))
-        rule = self.rules.rule_for(service, NAMESPACE) if service is not None else None
+        service = self.model.services.seen.get(self.host(destination))
+        rule = self.model.rules.rule_for(service) if service is not None else None
         return hash_for(rule, destination)

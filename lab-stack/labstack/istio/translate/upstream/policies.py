@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from labstack.istio.translate.model.destination_rules import Rule
+from labstack.istio.model.destination_rules import Rule
 
 Policy = Mapping[str, Any]
 

@@ -6,14 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from labstack.istio.translate.model.configs import Config
-from labstack.istio.translate.model.services import TOPOLOGY, Services
-from labstack.istio.translate.upstream.endpoints import LocalityName
+from labstack.istio.model.configs import Config
+from labstack.istio.model.proxy import ADDRESS, LABELS
+from labstack.istio.model.services import TOPOLOGY, Services
 
-# The lab's gateway, as it identifies itself to a control plane.
-NAMESPACE = "default"
-ADDRESS = "10.0.0.1"
-LABELS = {"istio": "ingressgateway"}
+LocalityName = tuple[str, str, str]  # region, zone and subzone
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Merged:
 
     Attributes
     ----------
-    openings : list of Opening
+    openings : list of ListenerKey
         One for each filter chain.
     servers : dict
         The servers, by the name of their route configuration.
@@ -80,10 +77,7 @@ def merge(configs: Iterable[Config], services: Services) -> Merged:
     for config in configs:
         if not selected(config, labels):
             continue
-        for raw in config.spec.get("servers", []):
-            if "port" not in raw:
-                continue
-            server = server_of(config, raw)
+        for server in servers_of(config):
             opening = ListenerKey(_listening_port(server.port, services), server.protocol, server.bind)
             before = current.get(opening.port)
             if before is not None and (before.bind == opening.bind or opening in result.openings):
@@ -95,11 +89,15 @@ def merge(configs: Iterable[Config], services: Services) -> Merged:
     return result
 
 
-def server_of(config: Config, raw: Mapping[str, Any]) -> Server:
-    """Return a server of a Gateway."""
+def servers_of(config: Config) -> list[Server]:
+    """Return the servers of a Gateway that have a port."""
+    return [_server(config, raw) for raw in config.spec.get("servers", []) if "port" in raw]
+
+
+def _server(config: Config, raw: Mapping[str, Any]) -> Server:
     port = raw["port"]
     return Server(
-        f"{config.namespace}/{config.name}",
+        config.full_name,
         port.get("number", 0),
         port.get("protocol", ""),
         raw.get("bind", ""),

@@ -1,1 +1,0 @@
-"""The resolved model of Istio documents that the translator reads."""

@@ -1,0 +1,1 @@
+"""Parsing of documents for the translator: the fields that it supports, with their types."""
