@@ -108,6 +108,22 @@ def test_layers_import_downwards() -> None:
     assert wrong == []
 
 
+def test_istio_imports_nothing_of_the_lab() -> None:
+    """The package for Istio imports only itself and the lab's base error, and its model depends only on documents."""
+    allowed = {
+        "labstack.istio.model": {"labstack.istio.model", "labstack.istio.documents", "labstack.istio.errors"},
+        "labstack.istio": {"labstack.istio", "labstack.errors"},
+    }
+    wrong = [
+        (name, other)
+        for package, known in allowed.items()
+        for name, others in IMPORTS.items()
+        for other in others
+        if f"{name}.".startswith(f"{package}.") and not any(f"{other}.".startswith(f"{one}.") for one in known)
+    ]
+    assert wrong == []
+
+
 def test_there_are_no_circular_imports() -> None:
     """Following imports never leads back to a module."""
     done: set[str] = set()

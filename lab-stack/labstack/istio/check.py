@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from labstack.istio.documents import Document
 from labstack.istio.errors import InvalidMesh, Problem
-from labstack.istio.references import check_references, duplicates
-from labstack.istio.registry import Registry
+from labstack.istio.references import KnownObjects, check_references, duplicates
 from labstack.istio.rules import check_rules
 from labstack.istio.schema import KINDS, check_schema
 from labstack.istio.words import closest
@@ -57,15 +56,15 @@ def check(new: Sequence[Document], in_force: Sequence[Document] = ()) -> Checked
         checked.warnings += findings.warnings
     replaced = {_key(document) for document in new}
     kept = [document for document in in_force if _key(document) not in replaced]
-    registry, before = Registry([*kept, *valid, *invalid], invalid), Registry(in_force)
+    known, before = KnownObjects([*kept, *valid, *invalid], invalid), KnownObjects(in_force)
     for document in valid:
-        findings = check_references(document, registry)
+        findings = check_references(document, known)
         checked.broken += findings.problems
         checked.warnings += findings.warnings
     for document in kept:
         if not check_schema(document):
             already = check_references(document, before).problems
-            now = check_references(document, registry).problems
+            now = check_references(document, known).problems
             checked.broken += [problem for problem in now if problem not in already]
     checked.problems += checked.broken
     for problems in (checked.problems, checked.broken, checked.warnings):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from labstack.istio.model.protocols import HTTP, PROTOCOLS, TLS, UNIX
 from labstack.istio.rules.findings import Findings, Path
-from labstack.istio.rules.names import HTTP, PROTOCOLS, TLS, is_address, is_host, is_label
+from labstack.istio.rules.names import is_address, is_host, is_label
 from labstack.istio.words import did_you_mean, listed, short
-
-UNIX = "unix://"
 
 
 def gateway(spec: dict[str, Any], found: Findings) -> None:

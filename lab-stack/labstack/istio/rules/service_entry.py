@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from labstack.istio.model.hosts import full_name
+from labstack.istio.model.protocols import HTTP, PROTOCOLS, TLS, UNIX
 from labstack.istio.rules.findings import Findings, Path
-from labstack.istio.rules.names import HTTP, PROTOCOLS, TLS, full, is_address, is_host, is_label, is_range
+from labstack.istio.rules.names import is_address, is_host, is_label, is_range
 from labstack.istio.words import did_you_mean, listed, short
 
 DNS = {"DNS", "DNS_ROUND_ROBIN"}
@@ -32,7 +34,7 @@ def _hosts(spec: dict[str, Any], resolution: str, found: Findings) -> None:
             message = f"expected a host such as order.default.svc.cluster.local, found `{short(host)}`"
             found.add_problem(path, message)
         elif "." not in host and "*" not in host:
-            meant = full(host, found.document.namespace)
+            meant = full_name(host, found.document.namespace)
             message = f"`{host}` has no dot, but a route to `{host}` means the host {meant}; write the full name here"
             found.add_warning(path, message)
         elif "*" in host and not host.startswith("*.") and resolution != "DYNAMIC_DNS":
@@ -86,7 +88,7 @@ def _endpoints(spec: dict[str, Any], resolution: str, found: Findings) -> None:
 
 def _address(endpoint: dict[str, Any], resolution: str, path: Path, found: Findings) -> None:
     address = endpoint.get("address", "")
-    if not address or is_address(address) or address.startswith("unix://"):
+    if not address or is_address(address) or address.startswith(UNIX):
         return
     if resolution == "STATIC":
         hint = "; `resolution: DNS` accepts names" if is_host(address) else ""

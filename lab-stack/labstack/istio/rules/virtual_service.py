@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from labstack.istio.model.hosts import HostMap
 from labstack.istio.rules.earlier_matches import EarlierMatches
 from labstack.istio.rules.findings import Findings, Path
 from labstack.istio.rules.http_match import http_match
 from labstack.istio.rules.http_route import http_route
-from labstack.istio.rules.names import Hosts, is_address, is_host, is_label
+from labstack.istio.rules.names import is_address, is_host, is_label
 from labstack.istio.words import short
 
 MESH = "mesh"
@@ -61,7 +62,7 @@ def _gateways(gateways: list[str], found: Findings) -> None:
 
 
 def _hosts(hosts: list[str], at_gateway: bool, found: Findings) -> None:
-    good = Hosts()
+    good: HostMap[int] = HostMap()
     for index, host in enumerate(hosts):
         path: Path = ("spec", "hosts", index)
         if not is_host(host, star=True) and not is_address(host):
@@ -71,9 +72,9 @@ def _hosts(hosts: list[str], at_gateway: bool, found: Findings) -> None:
         elif host == "*" and not at_gateway:
             found.add_problem(path, "`*` requires a gateway; without one, list the hosts")
         else:
-            if (twin := good.find(host)) is not None:
+            if (twin := good.overlapping(host)) is not None:
                 found.add_problem(path, f"`{host}` and `{twin}` overlap in one list; keep one of them")
-            good.add(host)
+            good[host] = index
 
 
 def _unreachable(routes: list[dict[str, Any]], found: Findings) -> None:

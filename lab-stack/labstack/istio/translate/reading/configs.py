@@ -24,7 +24,7 @@ STEERING_LABELS = ("istio.io/persistent-session", "istio.io/persistent-session-h
 
 
 def read_configs(documents: Sequence[Document]) -> tuple[Configs, list[Problem]]:
-    """Return the objects of documents from oldest to newest, and a warning for each that a later one replaces.
+    """Return the objects of documents from oldest to newest, and a warning for each that replaces an earlier one.
 
     Raises
     ------
