@@ -121,6 +121,14 @@ class Backend(Protocol):
     def component(self, name: str) -> interfaces.Component:
         """Return a component by name."""
 
+    @property
+    def gateway(self) -> interfaces.Gateway:
+        """The gateway."""
+
+    @property
+    def control_plane(self) -> interfaces.ControlPlane | None:
+        """The gateway's control plane; None if the lab's translator configures the gateway."""
+
     def addresses(self) -> Addresses:
         """Return the addresses of the services and the gateway, as the mesh needs them."""
 

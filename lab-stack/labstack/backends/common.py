@@ -94,6 +94,15 @@ class BackendBase(ABC, Generic[AnyComponent]):
                 f"The lab has no component {name!r}.", next_step=one_of(name, self._components)
             ) from None
 
+    @property
+    def gateway(self) -> Gateway:
+        return next(component for component in self._components.values() if isinstance(component, Gateway))
+
+    @property
+    def control_plane(self) -> ControlPlane | None:
+        found = (component for component in self._components.values() if isinstance(component, ControlPlane))
+        return next(found, None)
+
     def components(self) -> list[str]:
         return list(self._components)
 
@@ -120,8 +129,7 @@ class BackendBase(ABC, Generic[AnyComponent]):
         for component in self._components.values():
             if isinstance(component, ShopService) and self._should_run(component):
                 instances[component.service.name].append(Instance(component.version, *component.upstream_address))
-        gateway = next(component for component in self._components.values() if isinstance(component, Gateway))
-        bind, port = gateway.bind_address
+        bind, port = self.gateway.bind_address
         return Addresses(port, bind, {name: tuple(found) for name, found in instances.items()})
 
     @property
@@ -153,9 +161,9 @@ class BackendBase(ABC, Generic[AnyComponent]):
             kafka=next(component.address for component in components if isinstance(component, Broker)),
             connect=next(component.url for component in components if isinstance(component, ConnectWorker)),
             watcher=next(component.url for component in components if isinstance(component, Watcher)),
-            gateway=next(component.url for component in components if isinstance(component, Gateway)),
-            envoy_admin=next(component.admin_url for component in components if isinstance(component, Gateway)),
-            istiod=next((component.url for component in components if isinstance(component, ControlPlane)), ""),
+            gateway=self.gateway.url,
+            envoy_admin=self.gateway.admin_url,
+            istiod=self.control_plane.url if self.control_plane else "",
             observers={component.name: component.url for component in components if isinstance(component, Observer)},
         )
 

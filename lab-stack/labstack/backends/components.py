@@ -13,7 +13,8 @@ from labstack.backends import connect_watcher
 from labstack.backends.dependencies import Condition
 from labstack.clients import broker, http
 from labstack.clients.envoy_admin import EnvoyAdmin
-from labstack.config.services import FIRST_VERSION, ServiceEntry
+from labstack.clients.replication import restore_publication
+from labstack.config.services import FIRST_VERSION, ServiceEntry, load_topics
 from labstack.config.web_prefix import base_path
 from labstack.errors import ComponentFailed
 from labstack.gateway.istiod import RESOURCES, SERVICES
@@ -100,6 +101,17 @@ class Component(ABC):
     def settle(self) -> None:  # noqa: B027 - most have nothing to do here
         """Apply the configuration that the component accepts only once it serves."""
 
+    def serve_dependents(self, services: tuple[ServiceEntry, ...], *, renew: bool) -> None:  # noqa: B027 - as above
+        """Create what the components that depend on this one need, such as topics; called when it is ready.
+
+        Parameters
+        ----------
+        services : tuple of ServiceEntry
+            The services of the lab.
+        renew : bool
+            Whether to restore the definitions that a user may have changed, too.
+        """
+
 
 class Database(Component):
     """The PostgreSQL server of one service."""
@@ -111,6 +123,11 @@ class Database(Component):
     @abstractmethod
     def url(self) -> str:
         """libpq URL of the service's database, for clients on this machine."""
+
+    def serve_dependents(self, services: tuple[ServiceEntry, ...], *, renew: bool) -> None:
+        """Restore the publication of the outbox."""
+        if renew:
+            restore_publication(self.url)
 
 
 class Broker(Component):
@@ -128,6 +145,10 @@ class Broker(Component):
     def is_ready(self) -> bool:
         """Return whether the broker answers a metadata request."""
         return broker.answers(self.address)
+
+    def serve_dependents(self, services: tuple[ServiceEntry, ...], *, renew: bool) -> None:
+        """Create the topics."""
+        broker.create_topics(self.address, load_topics(services))
 
 
 class HttpComponent(Component):

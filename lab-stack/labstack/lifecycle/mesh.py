@@ -66,7 +66,7 @@ class Mesh:
     @property
     def control_plane(self) -> str:
         """The display name of the gateway's control plane."""
-        return NAMES["istiod" if self._istiod() else "translator"]
+        return NAMES["istiod" if self._lab.backend.control_plane else "translator"]
 
     # -- changes ---------------------------------------------------------------------------------------------------
 
@@ -135,33 +135,18 @@ class Mesh:
 
     def _steering(self) -> Steering:
         backend = self._lab.backend
-        if istiod := self._istiod():
+        if istiod := backend.control_plane:
             return IstiodSteering(
                 istiod.write_configuration, lambda: backend.log(istiod.name, LOG_LINES), self._admin()
             )
-        envoy = backend.component(Gateway.name)
-        assert isinstance(envoy, Gateway)
-        return TranslatorSteering(envoy.files, self._admin())
-
-    def _istiod(self) -> ControlPlane | None:
-        backend = self._lab.backend
-        if ControlPlane.name not in backend.components():
-            return None
-        found = backend.component(ControlPlane.name)
-        assert isinstance(found, ControlPlane)
-        return found
-
-    def _gateway(self) -> Gateway:
-        found = self._lab.backend.component(Gateway.name)
-        assert isinstance(found, Gateway)
-        return found
+        return TranslatorSteering(backend.gateway.files, self._admin())
 
     def _admin(self) -> EnvoyAdmin:
-        return EnvoyAdmin(self._gateway().admin_url)
+        return EnvoyAdmin(self._lab.backend.gateway.admin_url)
 
     def _missing(self) -> list[str]:
         backend = self._lab.backend
-        needed = [Gateway.name, *([ControlPlane.name] if self._istiod() else [])]
+        needed = [Gateway.name, *([ControlPlane.name] if self._lab.backend.control_plane else [])]
         return [name for name in needed if backend.inspect(name).state != "running"]
 
     # -- inspection ------------------------------------------------------------------------------------------------
@@ -208,7 +193,7 @@ class Mesh:
 
     def access_log(self, lines: int = 200) -> list[dict[str, Any]]:
         """Return the gateway's last requests, oldest first. `labstack.gateway.access_log.FLAGS` explains the flags."""
-        return parse_lines(self._gateway().access_log(lines))
+        return parse_lines(self._lab.backend.gateway.access_log(lines))
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{one.kind}/{one.name}" for one in self._store.read())

@@ -9,13 +9,11 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from functools import partial
 
 from labstack.backends.base import Backend
-from labstack.backends.components import Broker, Component, Database
 from labstack.backends.dependencies import startup_waits
 from labstack.clients import broker, probe_event
 from labstack.clients.course_start import save_baseline_data
 from labstack.clients.relay import Relay, connector_name, database_is_prepared
-from labstack.clients.replication import restore_publication
-from labstack.config.services import ServiceEntry, load_topics
+from labstack.config.services import ServiceEntry
 from labstack.errors import LabError, ProbeEventLost, RelayFailed
 from labstack.lifecycle.reset import resume_consumers
 from labstack.progress import Progress
@@ -115,18 +113,11 @@ class Start:
                 self.backend.await_ready(name, self._raise_if_cancelled)
             if component.remark:
                 self.progress.report(component.remark)
-            self._prepare(component)
+            component.serve_dependents(self.services, renew=self.renew_slots)
             self._reachable[name].set()
         except BaseException:
             self._failed.set()
             raise
-
-    def _prepare(self, component: Component) -> None:
-        """Create in a component what its dependents need."""
-        if isinstance(component, Broker):
-            broker.create_topics(component.address, load_topics(self.services))
-        elif isinstance(component, Database) and self.renew_slots:
-            restore_publication(component.url)
 
     def _observer(self, name: str) -> None:
         """Start an observer. If that fails, the lab runs without it."""
