@@ -29,12 +29,12 @@ from sqlalchemy import MetaData
 
 from labservices.messaging.consumer import EventConsumer, client_settings
 from labservices.messaging.events import Event
-from labservices.messaging.handling import EventHandling, Outcome
+from labservices.messaging.handling import Outcome, RetryLater, find_handler
 from labservices.messaging.lag import Lag
 from labservices.messaging.record import InvalidRecord, Record
 from labservices.service import Service
 from labservices.settings import Settings, SettingsError, read_settings
-from labservices.storage.database import DatabaseUnavailable, make_engine
+from labservices.storage.database import make_engine
 from labservices.telemetry import event_spans, metrics, tracing
 from labservices.telemetry.gauges import Gauge, Gauges, family
 
@@ -43,11 +43,7 @@ log = logging.getLogger(__name__)
 ExtensionHandler = Callable[[psycopg.Connection[Any], Event, UUID], object]
 
 
-class NotHandled(DatabaseUnavailable):
-    """A handler failed. The consumer treats it like an unavailable database: it retries the event."""
-
-
-class ExtensionHandling(EventHandling):
+class ExtensionHandling:
     """Calls the handlers of a file, each in one transaction, without an inbox and without parking.
 
     Parameters
@@ -67,11 +63,11 @@ class ExtensionHandling(EventHandling):
 
         Raises
         ------
-        NotHandled
+        RetryLater
             If the handler fails or the database is unavailable. The transaction is rolled back.
         """
         try:
-            found = self._find_handler(record)
+            found = find_handler(self._service, record)
         except InvalidRecord as error:
             log.warning(
                 "ignored the record with key %s at offset %d of %s: %s", record.key, record.offset, record.topic, error
@@ -88,7 +84,7 @@ class ExtensionHandling(EventHandling):
         except Exception as error:
             log.exception("%s of order %s can't be handled; it will be retried", kind, envelope.event.order_id)
             metrics.EVENTS.labels(kind, Outcome.FAILED.value).inc()
-            raise NotHandled(f"{kind}: {error!r}") from error
+            raise RetryLater(f"{kind}: {error!r}") from error
         metrics.EVENTS.labels(kind, Outcome.HANDLED.value).inc()
         return Outcome.HANDLED
 

@@ -15,7 +15,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from labservices.messaging.handling import EventHandling, Outcome
+from labservices.messaging.handling import Outcome, RecordHandling, RetryLater
 from labservices.messaging.record import Record, read_message
 from labservices.service import Service
 from labservices.settings import Settings
@@ -76,7 +76,7 @@ class EventConsumer:
     counted against a record.
     """
 
-    def __init__(self, service: Service, settings: Settings, handling: EventHandling) -> None:
+    def __init__(self, service: Service, settings: Settings, handling: RecordHandling) -> None:
         self._service = service
         self._settings = settings
         self._handling = handling
@@ -92,7 +92,7 @@ class EventConsumer:
         self._commit_due = 0.0
         self._check_due = 0.0
         self._join_due: float | None = None  # None while partitions are assigned
-        self._database_unavailable = False
+        self._blocked = ""  # the state to report while records must wait
 
     # --- called from other threads
 
@@ -120,8 +120,8 @@ class EventConsumer:
         """Return the state of the consumer for display."""
         if not self._consuming:
             state = "paused" if self._paused else "stopped" if self._stopping else "starting"
-        elif self._database_unavailable:
-            state = "waiting for the database"
+        elif self._blocked:
+            state = self._blocked
         else:
             state = "running" if self._join_due is None else "joining the group"
         now = time.monotonic()
@@ -217,16 +217,16 @@ class EventConsumer:
             consumer.pause([TopicPartition(*partition)])
 
     def _handle(self, record: Record) -> bool:
-        """Handle or park one record; return False if the database is unavailable."""
+        """Handle or park one record; return False if it must be retried, as while the database is unavailable."""
         try:
             outcome = self._handling.handle(record)
-        except DatabaseUnavailable as error:
-            self._note_database_unavailable(error)
+        except (DatabaseUnavailable, RetryLater) as error:
+            self._note_blocked(error)
             return False
         if outcome is Outcome.FAILED:
             self._check_due = 0.0
         if outcome is not Outcome.IGNORED:  # an ignored record needs no database
-            self._note_database_available()
+            self._note_unblocked()
         if not self._handled_offsets:
             self._commit_due = time.monotonic() + COMMIT_EVERY
         self._handled_offsets[record.topic, record.partition] = record.offset + 1
@@ -243,19 +243,20 @@ class EventConsumer:
                     return
             wait = self._handling.seconds_until_due()
         except DatabaseUnavailable as error:
-            self._note_database_unavailable(error)
+            self._note_blocked(error)
             wait = UNAVAILABLE_RETRY
         self._check_due = time.monotonic() + (CHECK_EVERY if wait is None else min(wait, CHECK_EVERY))
 
-    def _note_database_unavailable(self, error: DatabaseUnavailable) -> None:
-        if not self._database_unavailable:
-            log.warning("the database is unavailable (%s); waiting for it", error)
-        self._database_unavailable = True
+    def _note_blocked(self, error: DatabaseUnavailable | RetryLater) -> None:
+        state = "waiting for the database" if isinstance(error, DatabaseUnavailable) else "retrying a record"
+        if self._blocked != state:
+            log.warning("%s: %s", state, error)
+        self._blocked = state
 
-    def _note_database_available(self) -> None:
-        if self._database_unavailable:
-            log.info("the database is available again")
-        self._database_unavailable = False
+    def _note_unblocked(self) -> None:
+        if self._blocked:
+            log.info("records are handled again")
+        self._blocked = ""
 
     def _retry_held_records(self, consumer: Consumer) -> None:
         for partition, held in list(self._held.items()):

@@ -17,6 +17,7 @@ import logging
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Protocol
 
 from opentelemetry.trace import Span
 
@@ -52,8 +53,44 @@ def call_handler(handler: Handler, tx: Transaction, envelope: Envelope) -> None:
     handler(tx, envelope.event)
 
 
+class RetryLater(Exception):
+    """A record can't be handled now. Nothing is changed; the consumer keeps its position and retries the record."""
+
+
+class RecordHandling(Protocol):
+    """What a consumer does with the records of its topics."""
+
+    def handle(self, record: Record) -> Outcome:
+        """Handle one record.
+
+        Raises
+        ------
+        DatabaseUnavailable, RetryLater
+            If the record must be retried. Nothing is changed.
+        """
+
+    def try_parked(self) -> Outcome | None:
+        """Retry the next parked record that is due; return None if none is due."""
+
+    def seconds_until_due(self) -> float | None:
+        """Return the seconds until the next parked record is due, or None if no record waits for a retry."""
+
+
+def find_handler(service: Service, record: Record) -> tuple[Envelope, Handler] | None:
+    """Parse a record that a service handles; return None for any other record, whatever its content.
+
+    Raises
+    ------
+    InvalidRecord
+        If the service handles the record's type, but the record does not have the event's form.
+    """
+    kind = event_type(record)
+    handler = service.handlers.get(kind) if kind else None
+    return (open_record(record, kind), handler) if kind and handler else None
+
+
 class EventHandling:
-    """Handles the records of one service, each in one transaction."""
+    """Handles the records of one service, each in one transaction, with inbox, parking and dead letters."""
 
     def __init__(
         self,
@@ -79,7 +116,7 @@ class EventHandling:
         """
         name = "unknown"
         try:
-            found = self._find_handler(record)
+            found = find_handler(self._service, record)
             if found is None:
                 outcome = Outcome.IGNORED
             else:
@@ -136,12 +173,6 @@ class EventHandling:
         with self._database.transaction() as tx:
             return parking.seconds_until_due(tx.connection)
 
-    def _find_handler(self, record: Record) -> tuple[Envelope, Handler] | None:
-        """Parse a record that this service handles; return None for any other record, whatever its content."""
-        kind = event_type(record)
-        handler = self._service.handlers.get(kind) if kind else None
-        return (open_record(record, kind), handler) if kind and handler else None
-
     def _in_one_transaction(self, envelope: Envelope, handler: Handler) -> Outcome:
         kind = envelope.event.type()
         with event_spans.handling(self._service.name, envelope) as span:
@@ -166,7 +197,7 @@ class EventHandling:
 
     def _retry(self, tx: Transaction, parked: Parked) -> Outcome:
         """Handle a parked record in the transaction that locks it."""
-        found = self._find_handler(parked.record)
+        found = find_handler(self._service, parked.record)
         outcome = Outcome.IGNORED
         if found:
             envelope, handler = found
