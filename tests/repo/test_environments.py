@@ -65,6 +65,8 @@ def test_binder_downloads_programs_during_the_image_build() -> None:
     commands = [line for line in lines if line and not line.startswith("#")]
     assert commands[0] == "set -euo pipefail"
     assert "lab prefetch" in commands
+    packages = (ROOT / "binder" / "apt.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in packages if line and not line.startswith("#")] == ["prometheus"]
 
 
 def test_prefetch_command_exists() -> None:
