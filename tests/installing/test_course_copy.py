@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
+import httpx
 import nbformat
 import pytest
 from click.testing import CliRunner
@@ -16,6 +21,8 @@ from labstack.config.paths import TREE
 from labstack.errors import LabError, StorageError
 from labstack.jupyter import course_copy
 from labstack.jupyter.course_copy import FIRST, copy_course, without_dead_links, without_outputs
+from labstack.ports.free import choose
+from labstack.waiting import wait_until
 
 FIRST_DAY, LATER = date(2026, 3, 1), date(2026, 4, 2)
 NOTEBOOK = "notebooks/01-one-order.ipynb"
@@ -110,12 +117,34 @@ def test_an_invalid_target_is_rejected(tmp_path: Path) -> None:
         copy_course(tmp_path / "file")
 
 
-def test_the_command_shows_how_to_open_the_copy(tmp_path: Path) -> None:
-    """`lab notebooks FOLDER` writes the copy, and its last line is the command that opens it."""
-    done = CliRunner().invoke(main, ["notebooks", str(tmp_path / "course")])
+def test_the_printed_command_opens_the_first_notebook_among_its_documents(tmp_path: Path) -> None:
+    """The last line of `lab notebooks FOLDER` starts JupyterLab on the copy, which also serves the linked documents."""
+    folder = tmp_path / "my course"
+    done = CliRunner().invoke(main, ["notebooks", str(folder)])
     assert done.exit_code == 0, done.output
-    assert done.output.splitlines()[-1].strip() == f"cd {tmp_path / 'course'} && jupyter lab {FIRST}"
-    assert (tmp_path / "course" / FIRST).exists()
+    port = choose(0, {0})
+    options = f" --no-browser --ServerApp.ip=127.0.0.1 --ServerApp.port={port} --ServerApp.port_retries=0"
+    folders = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("CONFIG", "RUNTIME", "DATA")}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, **folders, "JUPYTER_TOKEN": "t", "PATH": path}
+    command = done.output.splitlines()[-1].strip().replace("&& ", "&& exec ") + options
+    server = subprocess.Popen(
+        command, shell=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+
+        def get(path: str) -> int:
+            with suppress(httpx.HTTPError):
+                return httpx.get(f"http://127.0.0.1:{port}/{path}", params={"token": "t"}).status_code
+            return 0
+
+        assert wait_until(lambda: get("api") == 200, 60)
+        assert [get(f"api/contents/{name}") for name in (FIRST, "docs/course.md")] == [200, 200]
+        opened = httpx.get(f"http://127.0.0.1:{port}/", params={"token": "t"}, follow_redirects=True)
+        assert opened.url.path == f"/lab/tree/{FIRST}"
+    finally:
+        server.terminate()
+        server.wait(30)
 
 
 def test_cells_keep_their_ids_tags_and_sources() -> None:

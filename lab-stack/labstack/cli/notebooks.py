@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 
 import click
@@ -24,4 +26,6 @@ def notebooks(folder: Path) -> None:
     if done.kept and not done.beside:
         click.echo(f"{len(done.kept)} files that you have changed are kept.")
     click.echo(f"The course is in {folder} ({len(done.written)} files written). Open it with:")
-    click.echo(f"  cd {folder} && jupyter lab {FIRST}")
+    # With a notebook as its argument, JupyterLab would serve that notebook's folder only, without the documents.
+    as_root = " --allow-root" if hasattr(os, "geteuid") and os.geteuid() == 0 else ""
+    click.echo(f"  cd {shlex.quote(str(folder))} && jupyter lab{as_root} --LabApp.default_url=/lab/tree/{FIRST}")
