@@ -13,7 +13,7 @@ from labkit.aliases import Aliases
 from labkit.views.bounded import Bounded
 from labkit.views.drawing.colours import BLUE, ORANGE
 from labkit.views.feed import Feed, Observation, States
-from labkit.views.live import LiveView, Page, script
+from labkit.views.live import DrawnPage, LiveView
 from labkit.waiting import wait_until
 
 SHOWN = 3
@@ -64,12 +64,6 @@ class Lane:
     latest: deque[EventInFlight] = field(default_factory=lambda: deque(maxlen=SHOWN))
 
 
-class FlowPage(Page):
-    """The flow's widget."""
-
-    _esm = script("flow.js")
-
-
 class Flow(LiveView):
     """Rows of the outbox tables becoming records, live.
 
@@ -86,7 +80,7 @@ class Flow(LiveView):
         The duration of the view.
     """
 
-    page_class = FlowPage
+    page_class = DrawnPage
     pulse = FRESH
     _latest: ClassVar[Flow | None] = None
 

@@ -48,6 +48,12 @@ class Page(anywidget.AnyWidget):
     state = traitlets.Dict().tag(sync=True)
 
 
+class DrawnPage(Page):
+    """The widget of a view whose messages contain its picture, as ``html``."""
+
+    _esm = script("drawn.js")
+
+
 class Receiver(Protocol):
     """Sends messages to the pages that show a view."""
 

@@ -14,7 +14,7 @@ import psycopg
 from labkit.aliases import Aliases
 from labkit.views.drawing.colours import BLUE, GREEN, GREY, ORANGE, SERVICES, VERMILION
 from labkit.views.feed import Feed, Observation, States
-from labkit.views.live import LiveView, Page, script
+from labkit.views.live import DrawnPage, LiveView
 from labservices.contract import events_topic
 from labstack import Lab
 from labstack.clients import broker
@@ -92,12 +92,6 @@ class ServicePositions:
         return self.sent if self.sent is not None else (self.confirmed or 0)
 
 
-class PositionsPage(Page):
-    """The view's widget."""
-
-    _esm = script("positions.js")
-
-
 class Positions(LiveView):
     """Outbox rows, the write-ahead log with its slot, and the topic's offsets, for each service.
 
@@ -111,7 +105,7 @@ class Positions(LiveView):
         Names for the orders.
     """
 
-    page_class = PositionsPage
+    page_class = DrawnPage
     pulse = 0.4
 
     def __init__(self, feed: Feed, lab: Lab, aliases: Aliases) -> None:

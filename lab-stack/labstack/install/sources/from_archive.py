@@ -57,8 +57,7 @@ def from_archive(store: Store, report: Callable[[str], None]) -> Program:
     version = recipe.version or store.entry.version
     values = {"version": version, "os": SYSTEMS[sys.platform], "arch": this_machine()}
     url = recipe.url.format(**values)
-    is_local = httpx.URL(url).host in ("localhost", "127.0.0.1")
-    with download_client(local=is_local) as client, store.staging() as staging:
+    with download_client(url) as client, store.staging() as staging:
         report("reading the published checksums")
         archive = staging / PurePosixPath(url).name
         published = _published(_text(client, recipe.checksums.format(**values)), archive.name)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from labstack.config.versions import VERSIONS
 from labstack.errors import DownloadFailed
+from labstack.install.sources.client import LOCAL_HOSTS
 
 DOCKER_HUB = "docker.io"
 """The registry of a name that names none."""
@@ -59,7 +60,7 @@ class ImageName:
     @property
     def is_local(self) -> bool:
         """Whether the registry runs on this machine."""
-        return re.sub(r":\d+$", "", self.registry) in ("localhost", "127.0.0.1", "[::1]")
+        return re.sub(r":\d+$", "", self.registry).strip("[]") in LOCAL_HOSTS
 
     @property
     def path(self) -> str:

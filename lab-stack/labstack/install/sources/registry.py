@@ -51,7 +51,7 @@ class Registry:
 
     def __init__(self, image: str) -> None:
         self.image = ImageName.of(image)
-        self._client = download_client(local=self.image.is_local)
+        self._client = download_client(self.image.url)
         self._token = ""
 
     def __enter__(self) -> Registry:

@@ -1,4 +1,4 @@
-// Outbox, log and topic: drawn by the kernel, shown here.
+// A view that the kernel draws as HTML: the page shows it.
 
 function render({ model, el }) {
   el.classList.add("lk-view");
