@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import labservices
-from labservices.settings import SettingsError, read_settings
+from labservices.settings import SettingsError, read_settings, variable
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
     try:
         settings = read_settings()
         if settings.http_port is None and not arguments.consumer_only:
-            raise SettingsError("HTTP_PORT is missing (the port of the HTTP API)")
+            raise SettingsError(f"{variable('http_port')} is missing (the port of the HTTP API)")
     except SettingsError as error:
         print(f"{arguments.service}: {error}", file=sys.stderr)
         return 2

@@ -1,11 +1,15 @@
 """What other programs may rely on: the services, their topics and events, and their tables.
 
-The lab and the notebooks import this module, `labservices.settings` and `labservices.datasets`, and nothing else of the
-services. It is light: it imports neither SQLAlchemy nor FastAPI. ``tests/services/test_contract.py`` compares it with
-the code of the services.
+The lab and the notebooks import this module, `labservices.settings`, `labservices.datasets` and `labservices.origins`,
+and nothing else of the services. It is light: it imports neither SQLAlchemy nor FastAPI; only a call of `acts_on`
+imports the handlers.
+``tests/services/test_contract.py`` compares it with the code of the services.
 """
 
 from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple
 
 SERVICES = ("order", "inventory", "payment", "shipping")
 """The services in the order of the saga. A service's consumer group and its database have its name."""
@@ -29,17 +33,131 @@ PUBLISHES: Mapping[str, tuple[str, ...]] = {
 }
 """The event types that each service publishes."""
 
-_CANCELLATIONS = frozenset({"OrderCancelRequested", "OrderTimedOut"})
-ACTS_ON: Mapping[str, frozenset[str]] = {
-    "order": frozenset(PUBLISHES["inventory"] + PUBLISHES["payment"] + PUBLISHES["shipping"]),
-    "inventory": _CANCELLATIONS | {"OrderCreated", "OrderCompleted", "PaymentFailed", "ShippingFailed"},
-    "payment": _CANCELLATIONS | {"InventoryReserved", "InventoryReservationFailed", "ShippingFailed"},
-    "shipping": _CANCELLATIONS | {"PaymentCompleted", "OrderCompleted", "InventoryReservationFailed", "PaymentFailed"},
+CANCELLATIONS = frozenset({"OrderCancelRequested", "OrderTimedOut"})
+"""The events with which the order service cancels an order."""
+
+OUTCOMES = frozenset({"OrderCompleted", "OrderCancelled"})
+"""The events that end a saga."""
+
+
+@cache
+def acts_on(service: str) -> frozenset[str]:
+    """Return the event types that a service acts on, as its handlers define them; it ignores all others."""
+    handlers = import_module(f"labservices.{service}.handlers").HANDLERS
+    return frozenset(event.__name__ for event in handlers)
+
+
+class Step(NamedTuple):
+    """One step of the saga, as a service's events and tables show it.
+
+    Attributes
+    ----------
+    service
+        The service that executes the step.
+    command
+        The event that requests the step.
+    success, failure, undo
+        The events that the service publishes.
+    reaches
+        The status of the order after the success.
+    table, key
+        The table with one row per order, and the column of the row's ID, which is also a field of the events.
+    effects
+        The table of the step's effects.
+    taken, undone, completed
+        The statuses of the row after the success, after the undo, and after the order's completion. A refused step is
+        FAILED; a step that is cancelled and was never requested is a TOMBSTONE.
+    take, revert, complete
+        The effects of the success, of the undo, and of the order's completion, if that has one.
+    """
+
+    service: str
+    command: str
+    success: str
+    failure: str
+    undo: str
+    reaches: str
+    table: str
+    key: str
+    effects: str
+    taken: str
+    undone: str
+    completed: str
+    take: str
+    revert: str
+    complete: str | None
+
+
+STEPS = (
+    Step(
+        service="inventory",
+        command="OrderCreated",
+        success="InventoryReserved",
+        failure="InventoryReservationFailed",
+        undo="InventoryReleased",
+        reaches="RESERVED",
+        table="reservations",
+        key="reservation_id",
+        effects="stock_movements",
+        taken="RESERVED",
+        undone="RELEASED",
+        completed="SHIPPED",
+        take="reserve",
+        revert="release",
+        complete="ship",
+    ),
+    Step(
+        service="payment",
+        command="InventoryReserved",
+        success="PaymentCompleted",
+        failure="PaymentFailed",
+        undo="PaymentRefunded",
+        reaches="PAID",
+        table="payments",
+        key="payment_id",
+        effects="ledger_entries",
+        taken="COMPLETED",
+        undone="REFUNDED",
+        completed="COMPLETED",
+        take="capture",
+        revert="refund",
+        complete=None,
+    ),
+    Step(
+        service="shipping",
+        command="PaymentCompleted",
+        success="ShipmentScheduled",
+        failure="ShippingFailed",
+        undo="ShipmentCancelled",
+        reaches="COMPLETED",
+        table="shipments",
+        key="shipment_id",
+        effects="carrier_bookings",
+        taken="SCHEDULED",
+        undone="CANCELLED",
+        completed="DISPATCHED",
+        take="schedule",
+        revert="cancel",
+        complete="dispatch",
+    ),
+)
+"""The steps of the saga in their order."""
+
+CONNECTION: Mapping[str, Any] = {
+    "sslmode": "disable",
+    "gssencmode": "disable",
+    "channel_binding": "prefer",
+    "target_session_attrs": "any",
+    "client_encoding": "UTF8",
 }
-"""The event types that each service acts on. It ignores all others."""
+"""The libpq parameters of every connection to a database. They are named so that no environment variable, no Kerberos
+ticket and no certificate of the user selects others."""
 
 TERMINAL = ("COMPLETED", "CANCELLED")
 """The final statuses of an order."""
+
+MAX_RECORD_BYTES = 1024 * 1024
+"""Maximum size of an event in bytes: what the broker accepts uncompressed. A compressed record can be far larger."""
 
 MAX_ATTEMPTS = 5
 """The number of attempts before a record is dead-lettered."""

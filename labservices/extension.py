@@ -18,15 +18,15 @@ import runpy
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 
 import psycopg
-from prometheus_client import REGISTRY, start_http_server
+from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily
 from sqlalchemy import MetaData
 
+from labservices.contract import CONNECTION
 from labservices.messaging.consumer import EventConsumer, client_settings
 from labservices.messaging.events import Event
 from labservices.messaging.handling import Outcome, RetryLater, find_handler
@@ -36,11 +36,10 @@ from labservices.service import Service
 from labservices.settings import Settings, SettingsError, read_settings
 from labservices.storage.database import make_engine
 from labservices.telemetry import event_spans, metrics, tracing
+from labservices.telemetry.exposition import serve_metrics
 from labservices.telemetry.gauges import Gauge, Gauges, family
 
 log = logging.getLogger(__name__)
-
-ExtensionHandler = Callable[[psycopg.Connection[Any], Event, UUID], object]
 
 
 class ExtensionHandling:
@@ -79,7 +78,7 @@ class ExtensionHandling:
         kind = envelope.event.type()
         call: Any = handler
         try:
-            with event_spans.handling(self._service.name, envelope), psycopg.connect(self._url) as transaction:
+            with event_spans.handling(self._service.name, envelope), self._connect() as transaction:
                 call(transaction, envelope.event, envelope.event_id)
         except Exception as error:
             log.exception("%s of order %s can't be handled; it will be retried", kind, envelope.event.order_id)
@@ -87,6 +86,9 @@ class ExtensionHandling:
             raise RetryLater(f"{kind}: {error!r}") from error
         metrics.EVENTS.labels(kind, Outcome.HANDLED.value).inc()
         return Outcome.HANDLED
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self._url, **CONNECTION, options="")
 
     def try_parked(self) -> None:
         """Do nothing, since no record is parked."""
@@ -101,12 +103,17 @@ def read_service(name: str, file: str) -> tuple[Service, tuple[Gauge, ...]]:
     Raises
     ------
     LookupError
-        If the file has no ``HANDLERS``.
+        If the file has no ``HANDLERS``, or names an event type instead of importing it.
     """
     found = runpy.run_path(file, run_name=name)
     handlers: Mapping[type[Event], Any] | None = found.get("HANDLERS")
     if not handlers:
         raise LookupError(f"{file} does not define HANDLERS; define it as a dict from each event type to its handler")
+    if unknown := [key for key in handlers if not isinstance(key, type)]:
+        raise LookupError(
+            f"{file} has the key {unknown[0]!r} in HANDLERS, which is no event type; import the type: "
+            "from labservices.messaging.events import PaymentCompleted"
+        )
     service = Service(name, MetaData(), lambda *_: None, handlers, lambda *_: None)  # type: ignore[arg-type]
     return service, tuple(found.get("GAUGES", ()))
 
@@ -125,7 +132,7 @@ def run(service: Service, gauges: tuple[Gauge, ...], settings: Settings) -> None
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop_requested.set())
     consumer = EventConsumer(service, settings, ExtensionHandling(service, settings.database_url))
-    start_http_server(settings.http_port or 0, settings.http_host)
+    serve_metrics(settings.http_host, settings.http_port or 0, settings.allowed_hosts)
     consumer.start()
     while not stop_requested.wait(0.2):  # on some platforms, an unbounded wait blocks Python's signal handlers
         pass

@@ -16,6 +16,7 @@ from prometheus_client.core import GaugeMetricFamily
 from sqlalchemy import Engine, Table
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from labservices.http.protocol import LimitedProtocol
 from labservices.http.web import make_app
 from labservices.messaging.consumer import EventConsumer, client_settings, producer_settings
 from labservices.messaging.dead_letters import DeadLetters
@@ -25,8 +26,9 @@ from labservices.messaging.lag import Lag
 from labservices.messaging.outbox import Outbox
 from labservices.service import Service
 from labservices.settings import Settings
-from labservices.storage.database import Database, DatabaseUnavailable, Transaction
+from labservices.storage.database import Database, Transaction
 from labservices.storage.schema import make_schema
+from labservices.storage.unavailable import DatabaseUnavailable
 from labservices.telemetry import metrics
 from labservices.telemetry.gauges import COMMON_GAUGES, Gauges, query_gauges
 
@@ -140,10 +142,13 @@ def serve(runtime: Runtime) -> int:
 
     gauges = Gauges([runtime.measure, Lag(runtime.service.name, runtime.service.topics, runtime.client_settings).query])
     REGISTRY.register(gauges)
-    metrics.initialize_counters(runtime.service.name)
+    metrics.initialize_counters(runtime.service.name, runtime.service.handlers)
+    for switch in runtime.settings.teaching_switches:
+        metrics.ACTIVE_FAULTS.labels(switch).set(1)
     app = make_app(runtime.service, runtime.settings, runtime.database, runtime.consumer, lifespan)
     config = uvicorn.Config(
         app,
+        http=LimitedProtocol,
         host=runtime.settings.http_host,
         port=runtime.settings.http_port or 0,
         log_config=None,

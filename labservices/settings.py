@@ -8,6 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from labservices.origins import parse_hosts
+
+PREFIX = "LAB_"
+"""Prefix of the settings' environment variables: general names such as ``LOG_LEVEL`` belong to other programs."""
+
 
 class SettingsError(Exception):
     """Settings are missing or invalid; the message names each one by its environment variable."""
@@ -44,11 +49,11 @@ FAULT_SWITCHES = {
 class Settings(BaseSettings):
     """The settings of one service process.
 
-    Each setting is read from the environment variable of the same name in capitals (``database_url`` from
-    ``DATABASE_URL``).
+    Each setting is read from the environment variable of the same name in capitals, with a prefix (``database_url``
+    from ``LAB_DATABASE_URL``). An empty variable counts as not set.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix=PREFIX, env_ignore_empty=True)
 
     database_url: str = Field(
         pattern=r"^postgresql://.+", description="the service's own database: postgresql://user:password@host:port/name"
@@ -63,7 +68,11 @@ class Settings(BaseSettings):
     http_port: int | None = Field(
         default=None, ge=1, le=65535, description="the port of the HTTP API (not used by a consumer-only process)"
     )
-    otel_exporter_otlp_endpoint: str = Field(
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="further host names that requests to the HTTP API may use, separated by commas; `*` for all",
+    )
+    otlp_endpoint: str = Field(
         default="",
         pattern=r"^(https?://.+)?$",
         description="the collector that receives spans as OTLP over HTTP; empty for none",
@@ -89,10 +98,20 @@ class Settings(BaseSettings):
         description="the fault switches that are on: SWITCH or SWITCH=VALUE, separated by commas",
     )
 
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _accept_capitals(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
     @field_validator("teaching_switches", mode="before")
     @classmethod
     def _read_switches(cls, value: object) -> object:
         return parse_fault_switches(value) if isinstance(value, str) else value
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _read_hosts(cls, value: object) -> object:
+        return parse_hosts(value) if isinstance(value, str) else value
 
 
 def parse_fault_switches(text: str) -> dict[str, str]:
@@ -119,6 +138,11 @@ def parse_fault_switches(text: str) -> dict[str, str]:
     return found
 
 
+def variable(setting: str) -> str:
+    """Return the environment variable of a setting: ``LAB_LOG_LEVEL`` for ``log_level``."""
+    return PREFIX + setting.upper()
+
+
 def read_settings() -> Settings:
     """Read the settings from the environment.
 
@@ -138,4 +162,4 @@ def read_settings() -> Settings:
 def _explain(field: int | str, kind: str, message: str) -> str:
     name = str(field)
     problem = "is missing" if kind == "missing" else f"is invalid: {message}"
-    return f"{name.upper()} {problem} ({Settings.model_fields[name].description})"
+    return f"{variable(name)} {problem} ({Settings.model_fields[name].description})"

@@ -8,17 +8,27 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from labservices.storage.database import DatabaseUnavailable
+from labservices.storage.unavailable import DatabaseUnavailable
 
 TITLES = {
     400: "Bad request",
+    403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request timeout",
     409: "Conflict",
+    413: "Content too large",
     422: "Unprocessable content",
+    431: "Request header fields too large",
     500: "Internal error",
     503: "Unavailable",
 }
+
+MAX_ERRORS = 20
+"""Number of validation errors that a response lists."""
+
+MAX_TEXT = 200
+"""Number of characters of each of their texts, which may repeat parts of the request."""
 
 
 class FieldError(BaseModel):
@@ -114,13 +124,18 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(DatabaseUnavailable)
     async def database_unavailable(request: Request, error: DatabaseUnavailable) -> JSONResponse:
-        detail = "the service's database is unavailable; nothing was changed, so try again later"
+        detail = f"the service's database {error.reason}; nothing was changed, so try again later"
         return Problem(503, "database-away", detail, headers={"Retry-After": "1"}).response()
 
     @app.exception_handler(RequestValidationError)
     async def validation(request: Request, error: RequestValidationError) -> JSONResponse:
-        errors = [(_pointer(one["loc"]), str(one["msg"])) for one in error.errors()]
-        return Problem(422, "invalid-request", "the request is not valid", errors).response()
+        found = error.errors()
+        errors = [(_pointer(one["loc"]), str(one["msg"])) for one in found[:MAX_ERRORS]]
+        if any(one["loc"] == ("body",) for one in found) and not _is_json(request):
+            errors.insert(0, ("content-type", f"expected application/json, found {_content_type(request)}"))
+        more = f"; {len(errors)} of {len(found)} errors are listed" if len(found) > MAX_ERRORS else ""
+        errors = [(_short(pointer), _short(detail)) for pointer, detail in errors[:MAX_ERRORS]]
+        return Problem(422, "invalid-request", f"the request is not valid{more}", errors).response()
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
@@ -130,6 +145,19 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
         return Problem(500, "internal-error", "the service failed; see its log for the cause").response()
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "none").partition(";")[0].strip()
+
+
+def _is_json(request: Request) -> bool:
+    kind = _content_type(request).lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:

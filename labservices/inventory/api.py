@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
-from labservices.http.fields import NameInPath
+from labservices.http.fields import NameInPath, RequestBody
 from labservices.http.paging import Cursor, Limit, Page, read_page
 from labservices.http.problems import error_responses, not_found
 from labservices.ids import uuid7
@@ -33,10 +33,8 @@ class Product(BaseModel):
     available: int
 
 
-class Restock(BaseModel):
+class Restock(RequestBody):
     """A delivery of goods to the warehouse."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     quantity: Annotated[int, Field(ge=1, le=1_000_000)]
 

@@ -6,8 +6,10 @@ the inbox rejects the duplicates.
 """
 
 import logging
+import sys
 import threading
 import time
+import traceback
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +21,7 @@ from labservices.messaging.handling import Outcome, RecordHandling, RetryLater
 from labservices.messaging.record import Record, read_message
 from labservices.service import Service
 from labservices.settings import Settings
-from labservices.storage.database import DatabaseUnavailable
+from labservices.storage.unavailable import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 _librdkafka_log = logging.getLogger("librdkafka")
@@ -34,12 +36,23 @@ CHECK_EVERY = 1.0
 UNAVAILABLE_RETRY = 0.5
 """Seconds until the next retry while the database or the broker is unavailable."""
 
-JOIN_TIMEOUT = 10.0
-"""Seconds to wait for a partition assignment. A broker that was suspended and resumes can lose a join request, and the
-client waits ``max.poll.interval.ms`` (five minutes) for the response. So the consumer joins again after this time."""
+JOIN_CHECK = 5.0
+"""Seconds between two checks of the broker while no partition is assigned. If it responds to two checks in a row, the
+consumer joins again. A broker that was suspended and resumes can lose a join request, and the client would wait
+``max.poll.interval.ms`` (five minutes) for the response."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds to wait while the client leaves the group. If the broker restarts while the client joins, its ``close()``
+waits for a response that never comes."""
+
+STUCK_AFTER = 30.0
+"""Seconds without a poll after which the state is ``stuck``."""
 
 POLL_TIMEOUT = 0.1
 """Maximum duration of one poll in seconds, so that a request to pause or stop takes effect soon."""
+
+FETCH_BYTES = 8 * 1024 * 1024
+"""Maximum size of a response of the broker, and of the records that the client buffers, in bytes."""
 
 Partition = tuple[str, int]
 
@@ -89,9 +102,12 @@ class EventConsumer:
         self._assigned: set[Partition] = set()
         self._held: dict[Partition, Held] = {}
         self._handled_offsets: dict[Partition, int] = {}
+        self._positions: dict[Partition, int] = {}
         self._commit_due = 0.0
         self._check_due = 0.0
-        self._join_due: float | None = None  # None while partitions are assigned
+        self._join_due: float | None = None  # the next check; None while partitions are assigned
+        self._broker_responded = False  # at the last check
+        self._polled = 0.0
         self._blocked = ""  # the state to report while records must wait
 
     # --- called from other threads
@@ -107,10 +123,18 @@ class EventConsumer:
             self._thread.join(timeout)
 
     def pause(self, timeout: float = 4.0) -> bool:
-        """Finish the current record, commit, and leave the group; return whether this finished in time."""
+        """Finish the current record, commit, and leave the group; return whether this finished in time.
+
+        If it did not, the log gets the stack of the consumer's thread.
+        """
         self._request(paused=True)
         with self._changed:
-            return self._changed.wait_for(lambda: not self._consuming, timeout)
+            finished = self._changed.wait_for(lambda: not self._consuming, timeout)
+        if not finished:
+            frame = sys._current_frames().get(self._thread.ident or 0)
+            stack = "".join(traceback.format_stack(frame)) if frame else "no thread"
+            log.warning("the consumer has not paused within %g s; it is here:\n%s", timeout, stack)
+        return finished
 
     def resume(self) -> None:
         """Join the group again."""
@@ -118,13 +142,15 @@ class EventConsumer:
 
     def state(self) -> dict[str, Any]:
         """Return the state of the consumer for display."""
+        now = time.monotonic()
         if not self._consuming:
             state = "paused" if self._paused else "stopped" if self._stopping else "starting"
+        elif now - self._polled > STUCK_AFTER:
+            state = "stuck"
         elif self._blocked:
             state = self._blocked
         else:
             state = "running" if self._join_due is None else "joining the group"
-        now = time.monotonic()
         return {
             "state": state,
             "assigned": [{"topic": topic, "partition": number} for topic, number in sorted(self._assigned)],
@@ -191,20 +217,24 @@ class EventConsumer:
             while not (self._stopping or self._paused):
                 self._retry_held_records(consumer)
                 self._try_parked()
+                self._polled = time.monotonic()
                 message = consumer.poll(POLL_TIMEOUT)
                 if message is not None:
                     self._receive(consumer, message)
-                elif self._join_timed_out(consumer):  # after the poll, which delivers an assignment
+                elif self._join_timed_out():  # after the poll, which delivers an assignment
                     break
                 if self._handled_offsets and time.monotonic() >= self._commit_due:
                     self._commit(consumer)
         finally:
-            self._commit(consumer, wait=True)
-            consumer.close()
+            self._commit(consumer)
+            self._close(consumer)
             self._forget(self._assigned)
 
     def _receive(self, consumer: Consumer, message: Message) -> None:
         error = message.error()
+        if error and error.code() == KafkaError._PARTITION_EOF:
+            self._note_end((message.topic() or "", message.partition() or 0), message.offset() or 0)
+            return
         if error:  # a missing topic or an unavailable broker: librdkafka retries by itself
             log.debug("Kafka: %s", error)
             return
@@ -215,6 +245,22 @@ class EventConsumer:
         elif not self._handle(record):
             self._held[partition] = Held(deque([record]), time.monotonic() + UNAVAILABLE_RETRY)
             consumer.pause([TopicPartition(*partition)])
+
+    def _note_end(self, partition: Partition, end: int) -> None:
+        """Commit the end of a partition if it lies beyond the last record.
+
+        Offsets in between belong to records that no consumer receives: the markers that end a transaction, and aborted
+        records. Without this commit they would count as lag for ever.
+        """
+        is_current = partition in self._assigned and partition not in self._held
+        if is_current and end > self._positions.get(partition, 0):
+            self._note_position(partition, end)
+
+    def _note_position(self, partition: Partition, offset: int) -> None:
+        """Commit this offset of a partition soon."""
+        if not self._handled_offsets:
+            self._commit_due = time.monotonic() + COMMIT_EVERY
+        self._handled_offsets[partition] = self._positions[partition] = offset
 
     def _handle(self, record: Record) -> bool:
         """Handle or park one record; return False if it must be retried, as while the database is unavailable."""
@@ -227,9 +273,7 @@ class EventConsumer:
             self._check_due = 0.0
         if outcome is not Outcome.IGNORED:  # an ignored record needs no database
             self._note_unblocked()
-        if not self._handled_offsets:
-            self._commit_due = time.monotonic() + COMMIT_EVERY
-        self._handled_offsets[record.topic, record.partition] = record.offset + 1
+        self._note_position((record.topic, record.partition), record.offset + 1)
         return True
 
     def _try_parked(self) -> None:
@@ -280,47 +324,76 @@ class EventConsumer:
                 "enable.auto.commit": False,
                 "on_commit": self._on_commit,
                 "auto.offset.reset": "earliest",
+                "fetch.max.bytes": FETCH_BYTES,
+                "queued.max.messages.kbytes": FETCH_BYTES // 1024,
+                "enable.partition.eof": True,
                 "session.timeout.ms": self._settings.consumer_session_timeout_ms,
                 "heartbeat.interval.ms": self._settings.consumer_heartbeat_interval_ms,
                 "topic.metadata.refresh.interval.ms": 2000,  # a topic that is created later is found within this time
             },
             logger=_librdkafka_log,
         )
-        self._join_due = time.monotonic() + JOIN_TIMEOUT
+        self._polled = time.monotonic()
+        self._expect_assignment()
         consumer.subscribe(
             self._service.topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
         return consumer
 
-    def _join_timed_out(self, consumer: Consumer) -> bool:
-        """Report whether the group has not assigned partitions in time although the broker responds."""
+    def _expect_assignment(self) -> None:
+        self._join_due = time.monotonic() + JOIN_CHECK
+        self._broker_responded = False
+
+    def _join_timed_out(self) -> bool:
+        """Report whether the group has assigned no partition although the broker responds."""
         if self._join_due is None or time.monotonic() < self._join_due:
             return False
-        self._join_due = time.monotonic() + JOIN_TIMEOUT
+        # With a new client: the consumer's own may never reconnect after a crash of the broker.
+        newcomer = AdminClient(client_settings(self._service, self._settings), logger=_librdkafka_log)
         try:
-            consumer.list_topics(self._service.topics[0], timeout=1)
+            newcomer.list_topics(self._service.topics[0], timeout=1)
+            responds = True
         except KafkaException:
-            return False
-        log.warning("the group assigned no partitions within %g s; rejoining it", JOIN_TIMEOUT)
-        return True
+            responds = False
+        timed_out = responds and self._broker_responded
+        self._broker_responded = responds
+        self._join_due = time.monotonic() + JOIN_CHECK
+        if timed_out:
+            log.warning("the broker responds, but the group assigned no partition; rejoining it")
+        return timed_out
 
-    def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:
-        """Commit the offsets of the handled records; with ``wait``, block until the broker responds."""
+    def _commit(self, consumer: Consumer) -> None:
+        """Commit the offsets of the handled records.
+
+        Nothing waits for the response: a synchronous commit has no timeout, and it can block for ever while the broker
+        restarts. It is not needed either. The client sends its requests to the group in order, so the broker has the
+        offsets before it assigns the partitions to another consumer.
+        """
         if not self._handled_offsets:
             return
         offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in self._handled_offsets.items()]
         self._handled_offsets.clear()
         try:
-            if wait:
-                consumer.commit(offsets=offsets, asynchronous=False)
-            else:
-                consumer.commit(offsets=offsets)
+            consumer.commit(offsets=offsets)
         except KafkaException as error:
             self._on_commit(error.args[0], offsets)
 
+    def _close(self, consumer: Consumer) -> None:
+        """Leave the group, which waits for the response to the last commit, or give up on a client that hangs."""
+        closing = threading.Thread(target=consumer.close, name="close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_TIMEOUT)
+        if closing.is_alive():
+            log.warning("the Kafka client has not left the group within %g s; it is abandoned", CLOSE_TIMEOUT)
+
+    # --- callbacks of the Kafka client; in the thread that closes it, there is nothing left to do
+
+    def _is_closing(self) -> bool:
+        return threading.current_thread() is not self._thread
+
     def _on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
         """Schedule another attempt if a commit failed; the inbox rejects records that arrive twice because of it."""
-        if error is None:
+        if error is None or self._is_closing():
             return
         log.warning("the offset commit failed; it is retried for the assigned partitions: %s", error)
         self._commit_due = time.monotonic() + UNAVAILABLE_RETRY
@@ -329,16 +402,22 @@ class EventConsumer:
                 self._handled_offsets.setdefault((one.topic, one.partition), one.offset)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._is_closing():
+            return
         self._join_due = None
         self._assigned |= {(one.topic, one.partition) for one in partitions}
         log.debug("assigned: %s", sorted(self._assigned))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._commit(consumer, wait=True)  # the partition's next owner must start after the handled records
+        if self._is_closing():
+            return
+        self._commit(consumer)  # the partition's next owner must start after the handled records
         self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._join_due = time.monotonic() + JOIN_TIMEOUT
+        if self._is_closing():
+            return
+        self._expect_assignment()
         lost = {(one.topic, one.partition) for one in partitions}
         # The Kafka client keeps a partition paused after its loss; if reassigned, it would deliver no records.
         consumer.resume([TopicPartition(*partition) for partition in lost & self._held.keys()])
@@ -349,3 +428,4 @@ class EventConsumer:
             self._assigned.discard(partition)
             self._held.pop(partition, None)
             self._handled_offsets.pop(partition, None)
+            self._positions.pop(partition, None)

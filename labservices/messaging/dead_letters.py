@@ -18,8 +18,25 @@ MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 """Maximum size of a dead letter in bytes: the largest record that the broker accepts, plus the added headers."""
 
 
+RECORD_ERRORS = {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_MSG,
+    KafkaError.INVALID_MSG_SIZE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError._INVALID_ARG,
+    KafkaError._BAD_MSG,
+}
+"""Errors whose cause is the record itself, so that a retry fails in the same way."""
+
+
 class BrokerUnavailable(Exception):
     """The broker did not acknowledge the record in time. It may have stored it nevertheless."""
+
+
+class RecordRefused(Exception):
+    """The topic can never hold the record, for example because the record is too large."""
 
 
 class DeadLetters:
@@ -45,6 +62,8 @@ class DeadLetters:
         ------
         BrokerUnavailable
             If the broker does not acknowledge the record in time.
+        RecordRefused
+            If the client or the broker refuses this record.
         """
         if self._producer is None:
             self._producer = Producer(
@@ -77,7 +96,11 @@ class DeadLetters:
                 f"{self._service}.dlq", record.value, record.key, headers=headers, on_delivery=on_delivery
             )
             self._producer.flush(TIMEOUT + 1)
-        except (KafkaException, BufferError) as error:
+        except KafkaException as error:
+            results.append(error.args[0])
+        except BufferError as error:
             raise BrokerUnavailable(str(error)) from error
-        if not results or results[0] is not None:
-            raise BrokerUnavailable(str(results[0]) if results else "no acknowledgement in time")
+        if not results:
+            raise BrokerUnavailable("no acknowledgement in time")
+        if (failure := results[0]) is not None:
+            raise (RecordRefused if failure.code() in RECORD_ERRORS else BrokerUnavailable)(str(failure))

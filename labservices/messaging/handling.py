@@ -13,6 +13,7 @@ rejects the duplicate.
 An event that can't be handled is parked, and so are the later events of the same order (see ``parking.py``).
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -22,12 +23,13 @@ from typing import Protocol
 from opentelemetry.trace import Span
 
 from labservices.messaging import parking
-from labservices.messaging.dead_letters import BrokerUnavailable, DeadLetters
+from labservices.messaging.dead_letters import BrokerUnavailable, DeadLetters, RecordRefused
 from labservices.messaging.inbox import Admission, Inbox
 from labservices.messaging.parking import Failure, Parked, State
 from labservices.messaging.record import Envelope, Record, event_type, open_record
 from labservices.service import Handler, Service
-from labservices.storage.database import Database, DatabaseUnavailable, Transaction
+from labservices.storage.database import Database, Transaction
+from labservices.storage.unavailable import DatabaseUnavailable
 from labservices.telemetry import event_spans, metrics
 
 log = logging.getLogger(__name__)
@@ -212,10 +214,19 @@ class EventHandling:
         return outcome
 
     def _dead_letter(self, tx: Transaction, parked: Parked) -> Outcome:
-        """Publish a record to the dead-letter topic, and mark it as dead after the broker's acknowledgement."""
+        """Publish a record to the dead-letter topic, and mark it as dead after the broker's acknowledgement.
+
+        A record that the topic refuses is replaced by its stub. If the topic refuses the stub, too, only the database
+        has the dead letter.
+        """
         try:
             with event_spans.dead_lettering(self._service.name, parked.record):
-                self._dead_letters.send(parked)
+                try:
+                    self._dead_letters.send(parked)
+                except RecordRefused as refusal:
+                    stub = parking.replace_by_stub(tx.connection, parked, str(refusal))
+                    with contextlib.suppress(RecordRefused):
+                        self._dead_letters.send(stub)
         except BrokerUnavailable as error:
             log.warning("a dead letter can't be published yet; it will be retried: %s", error)
             parking.postpone(tx.connection, parked.parking_id)

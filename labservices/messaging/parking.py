@@ -8,12 +8,16 @@ in the database as a *dead letter* until an operator replays it (after removing 
 Later records of the same order must not overtake it. They are parked behind it in the order of arrival, and each is
 handled when no record before it is left. Other orders are not affected.
 
+A record that is too large for the database or the topic is replaced by a stub: its position, its key, its CloudEvents
+headers and the error, without the value.
+
 One rule governs all of this: the first parked record of each order is retried when it is due, unless it is a dead
 letter.
 """
 
 import random
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -39,7 +43,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from labservices.contract import MAX_ATTEMPTS, RETRY_FIRST, RETRY_MAX
+from labservices.contract import MAX_ATTEMPTS, MAX_RECORD_BYTES, RETRY_FIRST, RETRY_MAX
 from labservices.messaging.record import InvalidRecord, Record
 
 
@@ -114,6 +118,21 @@ class Failure:
         return min(RETRY_FIRST * 2.0 ** (self.attempts - 1), RETRY_MAX) * random.uniform(0.5, 1.5)
 
 
+STUB_CHARACTERS = 1000
+"""Maximum length of a stub's key, and of each of its headers."""
+
+CE_HEADER = re.compile(r"ce_[a-z0-9]{1,40}")
+STUB_HEADERS = 20
+"""Maximum number of a stub's headers."""
+
+
+def stub(record: Record) -> Record:
+    """Return a record without its value: its position, and the start of its key and of its CloudEvents headers."""
+    known = [(name, value[:STUB_CHARACTERS]) for name, value in record.headers.items() if CE_HEADER.fullmatch(name)]
+    key = record.key and record.key[:STUB_CHARACTERS]
+    return replace(record, key=key, value=None, headers=dict(known[:STUB_HEADERS]))
+
+
 _PARK = text(
     """
     INSERT INTO parked_records
@@ -153,6 +172,13 @@ _RECORD_FAILURE = text(
     """
 )
 
+_REPLACE_BY_STUB = text(
+    """
+    UPDATE parked_records SET key = :key, value = NULL, headers = CAST(:headers AS jsonb), error = :error
+    WHERE parking_id = :id
+    """
+)
+
 _REPLAY = text(
     """
     UPDATE parked_records SET state = 'retrying', attempts = 0, permanent = false, due_at = clock_timestamp()
@@ -162,7 +188,9 @@ _REPLAY = text(
 
 
 def park(connection: Connection, record: Record, state: State, failure: Failure | None = None) -> None:
-    """Park a record unless it is already parked."""
+    """Park a record, or the stub of a record that is too large, unless it is already parked."""
+    if record.size > MAX_RECORD_BYTES:
+        record = stub(record)
     values = {
         "state": state,
         "topic": record.topic,
@@ -220,6 +248,20 @@ def postpone(connection: Connection, parking_id: int, seconds: float = 1.0) -> N
 def mark_dead(connection: Connection, parking_id: int) -> None:
     """Mark a record as dead after its publication to the dead-letter topic."""
     connection.execute(text("UPDATE parked_records SET state = 'dead' WHERE parking_id = :id"), {"id": parking_id})
+
+
+def replace_by_stub(connection: Connection, parked: Parked, refusal: str) -> Parked:
+    """Replace a parked record by its stub, since the dead-letter topic refuses the record; return the stub."""
+    error = f"{parked.error or ''}\nThe dead-letter topic refuses the whole record: {refusal}"[-2500:].strip()
+    shorter = replace(parked, record=stub(parked.record), error=error)
+    values = {
+        "id": parked.parking_id,
+        "key": _storable(shorter.record.key),
+        "headers": _headers_as_json(shorter.record),
+        "error": _storable(error),
+    }
+    connection.execute(_REPLACE_BY_STUB, values)
+    return shorter
 
 
 def replay(connection: Connection, parking_id: int) -> bool:

@@ -14,6 +14,7 @@ from uuid import UUID
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from pydantic import ValidationError
 
+from labservices.contract import MAX_RECORD_BYTES
 from labservices.messaging.events import EVENTS, Event
 
 # If a header's name is not UTF-8, the client's method both returns a value and sets an exception. Python detects that
@@ -39,6 +40,12 @@ class Record:
     headers: Mapping[str, str] = field(default_factory=dict)
     written_at: datetime | None = None
     """The record's timestamp, if it is known."""
+
+    @property
+    def size(self) -> int:
+        """The approximate size of key, value and headers in bytes."""
+        headers = sum(len(name) + len(value) for name, value in self.headers.items())
+        return len(self.key or "") + len(self.value or b"") + headers
 
 
 @dataclass(frozen=True)
@@ -112,8 +119,11 @@ def open_record(record: Record, expected: type[Event]) -> Envelope:
     Raises
     ------
     InvalidRecord
-        If the key, the id or the payload is missing or invalid, or the schema's major version is unknown.
+        If the key, the id or the payload is missing or invalid, the record is too large, or the schema's major version
+        is unknown.
     """
+    if record.size > MAX_RECORD_BYTES:
+        raise InvalidRecord(f"the record has {record.size} bytes; at most {MAX_RECORD_BYTES} are allowed")
     _check_version(record.headers.get("ce_dataschema"), expected)
     if record.value is None:
         raise InvalidRecord("the payload is missing")

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
-from labservices.http.fields import Name, NameFilter
+from labservices.http.fields import Name, NameFilter, RequestBody
 from labservices.http.paging import Cursor, Limit, Page, read_page
 from labservices.http.problems import Problem, error_responses, not_found
 from labservices.order import commands
@@ -19,19 +19,15 @@ from labservices.settings import Settings
 from labservices.storage.database import Database
 
 
-class NewLine(BaseModel):
+class NewLine(RequestBody):
     """One product to order."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     sku: Name
     quantity: Annotated[int, Field(ge=1, le=1000)]
 
 
-class NewOrder(BaseModel):
+class NewOrder(RequestBody):
     """A customer's request for a new order."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     customer_id: Name
     destination: Name

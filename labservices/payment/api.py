@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row, select
 
-from labservices.http.fields import NameInPath
+from labservices.http.fields import NameInPath, RequestBody
 from labservices.http.paging import Cursor, Limit, Page, read_page
 from labservices.http.problems import error_responses, not_found
 from labservices.ids import uuid7
@@ -56,10 +56,8 @@ class Account(BaseModel):
     currency: str
 
 
-class Deposit(BaseModel):
+class Deposit(RequestBody):
     """A deposit into a customer's account."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     amount_cents: Annotated[int, Field(ge=1, le=1_000_000_000)]
 

@@ -9,17 +9,15 @@ from uuid import UUID
 
 import orjson
 from sqlalchemy import Connection, CursorResult, Engine, Executable, Row, Table, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from labservices import steps
+from labservices.contract import CONNECTION
 from labservices.messaging.events import Event
 from labservices.messaging.outbox import Outbox
+from labservices.storage.unavailable import DatabaseUnavailable, unavailable
 from labservices.telemetry import metrics
-
-
-class DatabaseUnavailable(Exception):
-    """The database is unreachable, or temporarily can't work. Nothing was changed, and a later retry can succeed."""
 
 
 class Transaction:
@@ -121,13 +119,10 @@ class Database:
         try:
             yield
         except (DBAPIError, PoolTimeout) as error:
-            # PostgreSQL reports the timeout of an idle transaction with an error of another class.
-            is_unavailable = (
-                isinstance(error, OperationalError | InterfaceError | PoolTimeout) or error.connection_invalidated
-            )
-            if not is_unavailable:
+            reported = unavailable(error)
+            if reported is None:
                 raise
-            raise DatabaseUnavailable(str(error).split("\n")[0]) from error
+            raise reported from error
 
     def ping(self) -> None:
         """Check that the database responds.
@@ -152,6 +147,7 @@ def make_engine(url: str) -> Engine:
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
         connect_args={
+            **CONNECTION,
             "connect_timeout": 2,
             # a process that is suspended during a transaction must not hold its locks forever
             "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=10s",

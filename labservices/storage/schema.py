@@ -1,4 +1,9 @@
-"""Creation of a service's schema: its tables, and the publication and replication slot that the relay reads."""
+"""Creation of a service's schema: its tables, and the publication that the relay reads.
+
+The replication slot, which tracks the relay's position, is not part of it. Only a role with the attribute REPLICATION
+can create one, and such a role can read every table's changes. The operator creates it with the database, before the
+first event.
+"""
 
 import hashlib
 import re
@@ -18,9 +23,6 @@ _PUBLICATION = "CREATE PUBLICATION outbox FOR TABLE outbox WITH (publish = 'inse
 # A comment on the publication stores the shape of the tables at the time of `CREATE TABLE`.
 _STORED_DEFINITION = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = 'outbox'"
 
-# The slot tracks the relay's position. PostgreSQL keeps the write-ahead log from this position on.
-_SLOT = "SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')"
-
 
 class SchemaMismatch(Exception):
     """The database holds tables that another version of the service created."""
@@ -28,9 +30,6 @@ class SchemaMismatch(Exception):
 
 def make_schema(engine: Engine, service: Service, datasets: Path) -> None:
     """Create the missing tables and the publication in one transaction, and load the opening data into new tables.
-
-    The replication slot is created last, in a separate transaction (a PostgreSQL requirement). No event is published
-    before the slot exists, since the service accepts work only after this function returns.
 
     Raises
     ------
@@ -50,10 +49,6 @@ def make_schema(engine: Engine, service: Service, datasets: Path) -> None:
                 f"labservices/{service.name}/tables.py; run `lab down --purge` and `lab up` to create it again, "
                 "without its rows"
             )
-    with engine.begin() as connection:
-        connection.execute(text(_LOCK))
-        if not connection.execute(text("SELECT 1 FROM pg_replication_slots WHERE slot_name = 'outbox'")).first():
-            connection.execute(text(_SLOT))
 
 
 def _definition(connection: Connection, service: Service) -> str:

@@ -35,7 +35,7 @@ MAX_FILE_BYTES = 20_000_000
 def make_exporter(settings: Settings) -> SpanExporter | None:
     """Create the exporter that the settings specify, or return None if they specify none."""
     file = SpanFile(Path(settings.spans_file)) if settings.spans_file else None
-    if settings.otel_exporter_otlp_endpoint:
+    if settings.otlp_endpoint:
         # Imported here and below: an unused exporter must not make the startup a fifth longer. An exporter in use is
         # imported before the first event, which would otherwise wait for the import.
         import requests
@@ -46,7 +46,7 @@ def make_exporter(settings: Settings) -> SpanExporter | None:
             logging.getLogger(name).addFilter(_RateLimit())
         session = requests.Session()
         session.trust_env = False  # ignore the proxy settings of the environment
-        url = settings.otel_exporter_otlp_endpoint.rstrip("/") + "/v1/traces"
+        url = settings.otlp_endpoint.rstrip("/") + "/v1/traces"
         collector = OTLPSpanExporter(endpoint=url, timeout=TIMEOUT, session=session)
         return CollectorOrFile(collector, url, file) if file else collector
     return file

@@ -66,8 +66,8 @@ class Gauge:
 
 
 # The relay's position. If the relay is alive (Debezium replies every ten seconds), this is the position up to which
-# PostgreSQL has sent the log; otherwise it is the confirmed position. The relay confirms an event only with the next
-# one, so the first row beyond the confirmed position is the last event that it has read.
+# PostgreSQL has sent the log; otherwise it is the confirmed position. The relay confirms an event with the next one or
+# with its next heartbeat. If it stops before that, its last event counts as waiting.
 _RELAY_POSITION = """
     SELECT confirmed_flush_lsn, sent_lsn, coalesce(reply_time > clock_timestamp() - interval '15 s', false) AS lives
     FROM pg_replication_slots LEFT JOIN pg_stat_replication ON pid = active_pid WHERE slot_name = 'outbox'
@@ -76,7 +76,6 @@ _WAITING = f"""
     WITH taken AS MATERIALIZED ({_RELAY_POSITION})
     SELECT created_at FROM outbox
     WHERE wal_position > (SELECT CASE WHEN lives THEN sent_lsn ELSE confirmed_flush_lsn END FROM taken)
-    ORDER BY wal_position OFFSET (SELECT CASE WHEN lives THEN 0 ELSE 1 END FROM taken)
 """
 _IF_SLOT_EXISTS = "WHERE EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = 'outbox')"
 COMMON_GAUGES = (

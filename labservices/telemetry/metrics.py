@@ -4,10 +4,11 @@ The histograms carry exemplars: the trace id of one of the observations, if its 
 """
 
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from opentelemetry import trace
-from prometheus_client import Counter, Histogram, disable_created_metrics
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from labservices.ids import creation_time
 from labservices.messaging import events
@@ -22,6 +23,11 @@ HTTP_DURATION = Histogram(
     ["method", "route"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
+
+ERROR_STATUSES = (400, 404, 409, 413, 422, 500, 503)
+"""The statuses of errors that a route of a service may return."""
+
+ACTIVE_FAULTS = Gauge("fault_switch_active", "1 for each fault switch that is on", ["switch"])
 
 # outcome: handled; duplicate (its id was in the inbox); ignored (this service does not handle it); failed (to be
 # retried); behind (parked behind a record that failed)
@@ -71,8 +77,11 @@ REASONS = {
 }
 
 
-def initialize_counters(service: str) -> None:
-    """Initialize the counters of a service's events to 0: Prometheus needs a first value to detect an increase."""
+# Prometheus needs a first value to detect an increase, so every counter of failures starts at 0.
+
+
+def initialize_counters(service: str, handled: Iterable[type[Event]]) -> None:
+    """Initialize the counters of the events that a service publishes and handles to 0."""
     for kind in events.EVENTS.values():
         if kind.topic == f"{service}.events":
             OUTBOX.labels(kind.type())
@@ -85,6 +94,18 @@ def initialize_counters(service: str) -> None:
                 SAGA_DURATION.labels("cancelled")
                 for reason in sorted(REASONS - {events.ORDER_CANCELLED}):
                     SAGA_ORDERS.labels("cancelled", reason)
+    for kind in handled:
+        for outcome in ("handled", "duplicate", "failed", "behind"):
+            EVENTS.labels(kind.type(), outcome)
+    EVENTS.labels("unknown", "failed")
+    for outcome in ("handled", "failed", "dead"):
+        PARKED.labels(outcome)
+
+
+def initialize_requests(method: str, route: str) -> None:
+    """Initialize the counters of a route's errors to 0."""
+    for status in ERROR_STATUSES:
+        HTTP_REQUESTS.labels(method, route, status)
 
 
 def exemplar() -> dict[str, str] | None:

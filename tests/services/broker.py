@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from itertools import count
 from random import Random
 from uuid import UUID
 
@@ -16,6 +17,9 @@ from tests.services.world import World, changed, record_of_row
 PARTITIONS = 2
 REPLAYS = 5
 """The number of times that `settle` replays the dead letters."""
+
+STEPS = 10_000
+"""The number of steps of `settle` after which it fails, so that a defect can't make it run without end."""
 
 Lane = tuple[str, str, int]
 """A consumer, a topic and a partition. Each lane is consumed in order, and the lanes in any order."""
@@ -41,11 +45,14 @@ class Broker:
         All records of all topics, in the order in which they were written.
     arrived
         The ids of the events for each service and order, in the order of their first arrival.
+    copied
+        The orders of which a record was written again under another event id.
     """
 
     def __init__(self, world: World, faults: Faults, *, partition: Partitioner = by_order) -> None:
         self.records: list[Record] = []
         self.arrived: dict[tuple[str, UUID], list[UUID]] = defaultdict(list)
+        self.copied: set[str] = set()
         self._world = world
         self._faults = faults
         self._partition = partition
@@ -83,6 +90,7 @@ class Broker:
     def write_under_new_id(self, number: int) -> None:
         """Write a record again under another event id."""
         record = self._record(number)
+        self.copied.add(record.key or "")
         self._append(changed(record, headers={**record.headers, "ce_id": str(uuid7())}))
 
     def _record(self, number: int) -> Record:
@@ -147,13 +155,16 @@ class Broker:
         """
         self._faults.poisoned.clear()
         pace = {lane: rng.choice([1, 5, 25]) for lane in self._lanes}
+        limit = count(1)
         for _ in range(REPLAYS):
             while waiting := self.waiting():
                 self.deliver(*rng.choices(waiting, [pace[lane] for lane in waiting]))
+                assert next(limit) < STEPS, "records are published without end"
                 yield
             for reader, harness in self._world.harnesses.items():
                 replay_all_dead_letters(harness)
                 while self.try_parked(reader):
+                    assert next(limit) < STEPS, "records are retried without end"
                     yield
 
     def _deliver_record(self, reader: str, record: Record, crash_at: int | None = None) -> None:

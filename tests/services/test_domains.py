@@ -1,13 +1,14 @@
 """The pure domains: decisions without a database."""
 
 from itertools import permutations
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from labservices.ids import uuid7
 from labservices.inventory import domain as inventory
-from labservices.messaging.events import EVENTS, Line, OrderCreated, error_events_for
+from labservices.messaging.events import EVENTS, Line, OrderCreated, Shortage, error_events_for
 from labservices.order import domain as order
 from labservices.order.domain import STEPS, Answer, Status, cancel, effect_of, transitions
 from labservices.payment import domain as payment
@@ -90,10 +91,12 @@ def test_quantities_of_one_product_are_added() -> None:
 
 
 def test_exactly_enough_stock_or_money_suffices() -> None:
-    """Exactly enough stock or money suffices; one piece or one cent less does not."""
+    """Exactly enough stock or money suffices, and more does; one piece or one cent less does not."""
     assert inventory.reserve(inventory.Status.NEW, {"mug": 2}, {"mug": 2}) == inventory.Reserve()
     assert isinstance(inventory.reserve(inventory.Status.NEW, {"mug": 3}, {"mug": 2}), inventory.Refuse)
+    assert inventory.reserve(inventory.Status.NEW, {"mug": 1}, {"mug": 2}) == inventory.Reserve()
     assert payment.pay(payment.Status.NEW, 100, 100) == payment.Capture()
+    assert payment.pay(payment.Status.NEW, 101, 100) == payment.Capture()
     assert payment.pay(payment.Status.NEW, 99, 100) == payment.Refuse("insufficient_funds")
 
 
@@ -105,6 +108,61 @@ def test_each_step_is_decided_once() -> None:
         assert (payment.pay(paid, 1, 1) is None) == (paid not in ("NEW", "TOMBSTONE"))
     for shipped in shipping.Status:
         assert (shipping.schedule(shipped, "c") is None) == (shipped not in ("NEW", "TOMBSTONE"))
+
+
+def test_shortages_name_what_is_missing() -> None:
+    """Each product of which too little is available is a shortage, by sku; an unknown product has none available."""
+    wanted, available = {"pot": 3, "mug": 2, "cup": 1, "jug": 1}, {"pot": 2, "mug": 5, "jug": 1}
+    refused = inventory.reserve(inventory.Status.NEW, wanted, available)
+    shortages = (Shortage(sku="cup", requested=1, available=0), Shortage(sku="pot", requested=3, available=2))
+    assert refused == inventory.Refuse("insufficient_stock", shortages)
+
+
+def test_shipment_is_scheduled_with_the_carrier_of_the_destination() -> None:
+    """A destination with a carrier gets a shipment; one without a carrier is refused."""
+    assert shipping.schedule(shipping.Status.NEW, "heron-post") == shipping.Schedule("heron-post")
+    assert shipping.schedule(shipping.Status.NEW, None) == shipping.Refuse("no_carrier")
+
+
+def test_unknown_customer_is_refused() -> None:
+    """A customer without an account is refused, even for an order of zero cents."""
+    assert payment.pay(payment.Status.NEW, None, 0) == payment.Refuse("unknown_customer")
+
+
+def test_step_of_a_cancelled_order_is_refused() -> None:
+    """A step that is requested after the cancellation is refused, although everything suffices."""
+    assert inventory.reserve(inventory.Status.TOMBSTONE, {}, {}) == inventory.Refuse("order_cancelled")
+    assert payment.pay(payment.Status.TOMBSTONE, 1, 1) == payment.Refuse("order_cancelled")
+    assert shipping.schedule(shipping.Status.TOMBSTONE, "heron-post") == shipping.Refuse("order_cancelled")
+
+
+@pytest.mark.parametrize(
+    ("undo", "expected"),
+    [
+        (inventory.undo, {"NEW": "TOMBSTONE", "RESERVED": "RELEASED", "FAILED": None, "RELEASED": None}),
+        (payment.undo, {"NEW": "TOMBSTONE", "COMPLETED": "REFUNDED", "FAILED": None, "REFUNDED": None}),
+        (shipping.undo, {"NEW": "TOMBSTONE", "SCHEDULED": "CANCELLED", "FAILED": None, "CANCELLED": None}),
+    ],
+)
+def test_error_event_undoes_a_success_once(undo: Any, expected: dict[str, str | None]) -> None:
+    """An error event undoes a success, leaves a tombstone where nothing was requested, and else changes nothing."""
+    status = undo.__globals__["Status"]
+    assert {name: undo(status(name)) for name in expected} == expected
+    assert undo(status.TOMBSTONE) is None
+
+
+@pytest.mark.parametrize(
+    ("complete", "before", "after"),
+    [(inventory.complete, "RESERVED", "SHIPPED"), (shipping.complete, "SCHEDULED", "DISPATCHED")],
+)
+def test_completion_dispatches_once_and_only_after_its_step(complete: Any, before: str, after: str) -> None:
+    """OrderCompleted takes effect once after the step; in any other status it contradicts what the service did."""
+    for status in complete.__globals__["Status"]:
+        if status in (before, after):
+            assert complete(status) is (status == before)
+        else:
+            with pytest.raises(ContradictingEvent, match=status):
+                complete(status)
 
 
 def test_shipped_goods_are_not_undone() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import MetaData
 
-from labservices.extension import ExtensionHandling
+from labservices.extension import ExtensionHandling, read_service
 from labservices.messaging.events import OrderCreated
 from labservices.messaging.handling import RetryLater
 from labservices.service import Service
-from labservices.storage.database import DatabaseUnavailable
+from labservices.storage.unavailable import DatabaseUnavailable
 from tests.services.world import World, changed, make_order_created, record_of
 
 
@@ -41,3 +42,11 @@ def test_invalid_record_is_ignored(world: World) -> None:
     """A record that does not conform to the contract is ignored, because an extension service can't park it."""
     record = changed(record_of(make_order_created()), value=b"no JSON")
     assert handling(world, pytest.fail).handle(record) == "ignored"
+
+
+def test_an_event_type_named_by_a_string_is_explained(tmp_path: Path) -> None:
+    """HANDLERS with a name instead of a type is rejected with the import that is missing."""
+    file = tmp_path / "loyalty.py"
+    file.write_text('HANDLERS = {"PaymentCompleted": print}\n')
+    with pytest.raises(LookupError, match="import the type"):
+        read_service("loyalty", str(file))

@@ -176,18 +176,6 @@ def test_goods_are_reserved_all_or_none(world: World) -> None:
     assert world.stock("mug") == (100, 0, 0)
 
 
-def test_the_last_piece_goes_to_one_of_two_orders(world: World) -> None:
-    """If two orders reserve the last piece concurrently, one of them gets it."""
-    orders = [make_order_created(items=[Line(sku="rare", quantity=1, unit_price_cents=1)]) for _ in range(2)]
-    threads = [threading.Thread(target=world.inventory.handle, args=(order,)) for order in orders]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert sorted(world.inventory.published()) == ["InventoryReservationFailed", "InventoryReserved"]
-    assert world.stock("rare") == (1, 1, 0)
-
-
 @pytest.mark.parametrize(("name", "command"), [("inventory", OrderCreated), ("shipping", PaymentCompleted)])
 def test_completion_is_applied_once_and_is_final(world: World, name: str, command: type[Event]) -> None:
     """OrderCompleted has one effect; an error event after it is impossible and is not handled."""
@@ -235,6 +223,8 @@ class TestOrder:
         for kind in arrivals:
             world.order.handle(make_event(order, kind), ids[kind])
         assert world.history(order.order_id) == ["PENDING", "RESERVED", "PAID", "COMPLETED"]
+        assert [row.version for row in world.order.rows("order_history")] == [1, 2, 3, 4]
+        assert world.order.rows("orders")[0].version == 4
         events = [row.event_id for row in world.order.rows("order_history")][1:]
         assert events == [ids[InventoryReserved], ids[PaymentCompleted], ids[ShipmentScheduled]]
         assert world.order.published() == ["OrderCreated", "OrderCompleted"]
@@ -271,6 +261,19 @@ class TestOrder:
             world.order.handle(make_event(order, InventoryReserved))
             assert world.status(order.order_id) == "CANCELLED"
             assert "InventoryReserved" in [row.type for row in world.order.rows("order_answers")]
+
+    def test_history_gives_the_reason_from_the_failure_on(self, world: World) -> None:
+        """CANCELLING and CANCELLED have the order's reason, whichever event led to them; the others have none."""
+        order = self.placed_order(world)
+        for kind in (InventoryReserved, PaymentFailed, InventoryReleased):
+            world.order.handle(make_event(order, kind))
+        items = world.order.http.get(f"/orders/{order.order_id}/history").json()["items"]
+        assert [(item["status"], item["reason"]) for item in items] == [
+            ("PENDING", None),
+            ("RESERVED", None),
+            ("CANCELLING", "for_a_reason"),
+            ("CANCELLED", "for_a_reason"),
+        ]
 
     def test_first_failure_reason_is_kept(self, world: World) -> None:
         """After a customer's cancel, a later failure does not change the reason."""

@@ -17,7 +17,7 @@ def test_a_mutant_is_caught(world: World, name: str) -> None:
     """The state machine finds a sequence of steps that violates an invariant of the mutant."""
     mutant = MUTANTS[name]
     with seeded(mutant, world), pytest.raises(Violated) as caught:
-        run_machine(lambda: Saga(world, mutant.broker), SEED, example_settings(60, shrink=False))
+        run_machine(lambda: Saga(world, mutant.broker), SEED, example_settings(200, shrink=False))
     assert caught.value.invariant in mutant.violates
 
 

@@ -9,14 +9,18 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from labservices.contract import MAX_RECORD_BYTES
 from labservices.messaging import parking
-from labservices.messaging.dead_letters import BrokerUnavailable
+from labservices.messaging.dead_letters import BrokerUnavailable, DeadLetters, RecordRefused
 from labservices.messaging.events import Event, InventoryReserved, OrderCancelRequested, OrderCreated
 from labservices.messaging.handling import Outcome
 from labservices.messaging.parking import MAX_ATTEMPTS, Failure, Parked
 from labservices.messaging.record import InvalidRecord
 from tests.services.test_handlers import make_event
-from tests.services.world import ServiceHarness, World, changed, make_order_created, record_of
+from tests.services.world import NO_BROKER, ServiceHarness, World, changed, make_order_created, record_of
+
+LIMIT = 20 * MAX_ATTEMPTS
+"""More outcomes than any test expects, so that a record that is retried without end fails a test instead of hanging."""
 
 
 class FakeDeadLetterTopic:
@@ -24,11 +28,14 @@ class FakeDeadLetterTopic:
 
     def __init__(self) -> None:
         self.is_available = True
+        self.largest = MAX_RECORD_BYTES
         self.letters: list[Parked] = []
 
     def send(self, parked: Parked) -> None:
         if not self.is_available:
             raise BrokerUnavailable("no answer")
+        if parked.record.size > self.largest:
+            raise RecordRefused("too large")
         self.letters.append(parked)
 
 
@@ -66,6 +73,7 @@ def retry_all(harness: ServiceHarness) -> list[Outcome]:
     outcomes = []
     while outcome := harness.runtime.handling.try_parked():
         outcomes.append(outcome)
+        assert len(outcomes) < LIMIT, "the records are retried without end"
     return outcomes
 
 
@@ -168,6 +176,52 @@ def test_dead_letter_waits_for_the_broker_without_counting_attempts(world: World
         connection.execute(text("UPDATE parked_records SET due_at = now()"))
     assert retry_all(world.inventory) == [Outcome.DEAD]
     assert len(topic.letters) == 1
+
+
+def test_record_that_the_topic_refuses_becomes_a_stub(world: World, topic: FakeDeadLetterTopic) -> None:
+    """The dead letter then has the position, key, CloudEvents headers and error of the record, but not its value."""
+    order = make_order_created()
+    bad = changed(record_of(order), value=b"{" * 2000)
+    topic.largest = 1500
+    assert world.inventory.runtime.handling.handle(bad) is Outcome.FAILED
+    assert retry_all(world.inventory) == [Outcome.DEAD]
+    (letter,) = topic.letters
+    assert (letter.record.topic, letter.record.offset, letter.record.key) == (bad.topic, bad.offset, bad.key)
+    assert letter.record.headers["ce_type"] == "OrderCreated"
+    assert letter.record.value is None
+    assert "the OrderCreated payload is invalid" in (letter.error or "")
+    assert "refuses the whole record: too large" in (letter.error or "")
+    assert world.inventory.rows("parked_records")[0].value is None
+    assert world.inventory.handle(make_event(order, OrderCancelRequested)) is Outcome.BEHIND
+
+
+def test_record_without_any_copy_in_the_topic_is_dead_too(world: World, topic: FakeDeadLetterTopic) -> None:
+    """If the topic refuses the stub, too, the database still has the dead letter, and nothing is retried."""
+    topic.largest = 0
+    world.inventory.runtime.handling.handle(changed(record_of(make_order_created()), value=b"{"))
+    assert retry_all(world.inventory) == [Outcome.DEAD]
+    assert states(world.inventory) == [("dead", 1)]
+    assert topic.letters == []
+
+
+def test_record_above_the_size_limit_is_parked_as_a_stub(world: World, topic: FakeDeadLetterTopic) -> None:
+    """A record of several megabytes, which compression made small, is dead at once and stored without its value."""
+    order = make_order_created()
+    event = json.loads(record_of(order).value or b"") | {"note": "x" * 3 * MAX_RECORD_BYTES}
+    large = changed(record_of(order), value=json.dumps(event).encode())
+    assert world.inventory.runtime.handling.handle(large) is Outcome.FAILED
+    assert retry_all(world.inventory) == [Outcome.DEAD]
+    (row,) = world.inventory.rows("parked_records")
+    assert (row.state, row.value, row.key) == ("dead", None, str(order.order_id))
+    assert f"at most {MAX_RECORD_BYTES} are allowed" in row.error
+
+
+def test_client_refuses_a_dead_letter_that_is_too_large() -> None:
+    """The error differs from that of an absent broker, which is retried."""
+    letters = DeadLetters("inventory", {"bootstrap.servers": NO_BROKER})
+    large = changed(record_of(make_order_created()), value=b"x" * 3 * MAX_RECORD_BYTES)
+    with pytest.raises(RecordRefused):
+        letters.send(Parked(1, parking.State.GIVEN_UP, large, 1, permanent=True))
 
 
 def test_redelivered_record_is_parked_once(world: World, topic: FakeDeadLetterTopic) -> None:

@@ -1,9 +1,13 @@
 """Trace sampling: which requests are traced."""
 
+from types import SimpleNamespace
+
+import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind
 
+from labservices.telemetry import sampling
 from labservices.telemetry.sampling import Budget
 from labservices.telemetry.tracing import current_traceparent, extract_context, span
 
@@ -24,10 +28,16 @@ def test_burst_is_traced_up_to_its_budget() -> None:
     assert sampled(provider, "POST", 5) == 5
 
 
-def test_budget_refills_after_a_pause() -> None:
-    """After a pause the budget is full again."""
-    provider = TracerProvider(sampler=Budget(per_second=1e9, burst=3))
-    assert [sampled(provider, "POST", 3) for _ in range(3)] == [3, 3, 3]
+def test_budget_refills_at_its_rate_up_to_its_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The budget grows by its rate per second, and after a long pause it is full, not larger."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(sampling, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    provider = TracerProvider(sampler=Budget(per_second=2, burst=3))
+    found = []
+    for pause in (0, 0, 0.4, 0.1, 1, 3600, 0):
+        clock.now += pause
+        found.append(sampled(provider, "POST", 10))
+    assert found == [3, 0, 0, 1, 2, 3, 0]
 
 
 def test_child_spans_follow_the_parent_sampling_decision() -> None:

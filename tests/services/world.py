@@ -185,9 +185,19 @@ def record_of(event: Event, event_id: UUID | None = None, traceparent: str | Non
 
 def record_of_row(row: Row[Any]) -> Record:
     """Return the record that Debezium would publish for an outbox row."""
-    headers = {"ce_id": str(row.id), "ce_type": row.type, "ce_dataschema": row.dataschema, "ce_source": row.source}
+    headers = {
+        "ce_id": str(row.id),
+        "ce_type": row.type,
+        "ce_source": row.source,
+        "ce_time": row.created_at.isoformat(),
+        "ce_specversion": row.specversion,
+        "ce_dataschema": row.dataschema,
+        "content-type": "application/json",
+    }
     if row.traceparent:
         headers["traceparent"] = row.traceparent
+    if row.causation_id:
+        headers["causation_id"] = str(row.causation_id)
     value = json.dumps(row.payload).encode()
     return Record(f"{row.aggregatetype}.events", 0, next(_OFFSETS), str(row.aggregateid), value, headers)
 
