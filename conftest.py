@@ -72,6 +72,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     seconds = Seconds.read()
     chosen = selection.choose(items, config.args, seconds)
     config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
+    schedule.limit_time(chosen)
     groups = schedule.arrange(chosen, seconds)
     if hasattr(config, "workerinput"):
         for name, tests in groups:

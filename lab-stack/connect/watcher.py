@@ -8,7 +8,7 @@ create a new slot, and the events in between would be lost silently. That repair
 
 The watcher also exports PostgreSQL's data about each replication slot, since no other component queries all four.
 
-It is a standalone program that needs only the services' own libraries. Settings are environment variables:
+It is a standalone program that needs only the services' package. Settings are environment variables:
 
 CONNECT_URL
     URL of Connect's REST API.
@@ -31,7 +31,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import psycopg
-from prometheus_client import Counter, Gauge, disable_created_metrics, start_http_server
+from prometheus_client import Counter, Gauge, disable_created_metrics
+
+from labservices.telemetry.exposition import serve_metrics
 
 disable_created_metrics()  # the start time of each series; the services don't export it either
 
@@ -45,7 +47,7 @@ LEFT_FAILED = Gauge(
     "connect_watcher_left_failed", "Whether a connector is left failed, for lack of its slot.", ["connector"]
 )
 TASK = Gauge("connect_task_running", "Whether a connector's task runs.", ["connector"])
-ACTIVE = Gauge("postgres_replication_slot_active", "Whether somebody reads the slot.", ["database"])
+ACTIVE = Gauge("postgres_replication_slot_active", "Whether a process reads the slot.", ["database"])
 RETAINED = Gauge(
     "postgres_replication_slot_retained_wal_bytes", "Log that PostgreSQL keeps for the slot's reader.", ["database"]
 )
@@ -221,7 +223,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     watcher = Watcher(os.environ["CONNECT_URL"], json.loads(os.environ["DATABASES"]))
     print(f"watching {', '.join(connector.name for connector in watcher.connectors)}", flush=True)
-    start_http_server(int(os.environ["HTTP_PORT"]), os.environ["HTTP_HOST"])
+    serve_metrics(os.environ["HTTP_HOST"], int(os.environ["HTTP_PORT"]))
     while True:
         watcher.check(time.monotonic())
         time.sleep(INTERVAL)

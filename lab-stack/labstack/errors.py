@@ -1,6 +1,7 @@
 """The exceptions of the lab, as a tree.
 
 LabError
+├── InvalidArgument     a public call got an argument of another type or range
 ├── UnknownComponent    the lab has no component of that name
 ├── NotRunning          the verb needs a running lab, or a running component
 ├── LabBusy             another process is changing this lab
@@ -58,12 +59,34 @@ class LabError(Exception):
         return "\n".join(parts)
 
 
-def one_of(name: str, known: Iterable[str]) -> str:
-    """Return advice for an unknown name: the closest known name, if one is close, and all known names."""
+SHOWN = 40
+"""Number of known names to show in advice for an unknown name."""
+
+
+def one_of(name: str, known: Iterable[str], *, otherwise: str = "there is none yet") -> str:
+    """Return advice for an unknown name: the closest known name, if one is close, and the known names.
+
+    Parameters
+    ----------
+    name : str
+        The unknown name.
+    known : iterable of str
+        The known names; of many, only the first are listed.
+    otherwise : str
+        The advice if there is no known name.
+    """
     names = list(known)
-    close = difflib.get_close_matches(name, names, 1)
-    meant = f"did you mean {close[0]!r}? Otherwise " if close else ""
-    return f"{meant}use one of {', '.join(names)}"
+    if not names:
+        return otherwise
+    by_letters = {one.casefold(): one for one in names}  # of names that differ in case only, the last
+    close = difflib.get_close_matches(name[:200].casefold(), by_letters, 1)
+    meant = f"did you mean {by_letters[close[0]]!r}? Otherwise " if close else ""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{meant}use one of {', '.join(names[:SHOWN])}{more}"
+
+
+class InvalidArgument(LabError):
+    """A public call got an argument of another type or range; the message names the call and the parameter."""
 
 
 class UnknownComponent(LabError):
@@ -164,7 +187,7 @@ def log_tail(path: Path, lines: int = 15, width: int = 400) -> str:
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    return "\n".join(line[:width] for line in text.splitlines()[-lines:])
+    return "\n".join(line[:width] for line in text.splitlines()[-lines:] if lines > 0)
 
 
 CAUSE_LINE = re.compile(r"\b(ERROR|FATAL|CRITICAL)\b|Exception\b|Error:")

@@ -6,6 +6,7 @@ Only commands that change the lab take the lock; a command that only reads never
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,35 +15,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
 from filelock import FileLock, Timeout
 
 from labstack.config.paths import LabPaths, write_atomically
 from labstack.errors import LabBusy, LabError, StorageError
+from labstack.process_id import ProcessId
 
-Phase = Literal["stopped", "starting", "ready", "stopping"]
+Phase = Literal["stopped", "starting", "incomplete", "ready", "stopping"]
+"""``incomplete``: a start has failed, and the components that it has started run."""
 
 
-@dataclass(frozen=True)
-class ProcessId:
-    """A process, identified by its pid and start time, because the system reuses pids."""
-
-    pid: int
-    born: float
-
-    @classmethod
-    def of(cls, pid: int) -> ProcessId:
-        return cls(pid, psutil.Process(pid).create_time())
-
-    def process(self) -> psutil.Process | None:
-        """Return the process if it is alive, else None. A zombie counts as dead: its parent has not reaped it yet."""
-        try:
-            process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.born) > 0.05 or process.status() == psutil.STATUS_ZOMBIE:
-                return None
-        except psutil.NoSuchProcess:
-            return None
-        return process
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a full disk, and of a used-up quota."""
 
 
 @dataclass
@@ -81,11 +65,18 @@ class LabState:
     observed: bool = False
     """Whether the components publish metrics and spans."""
     observers: list[str] = field(default_factory=list)
-    """The lab's observers among Prometheus, Jaeger and Grafana."""
+    """The observers that the lab has."""
     extensions: dict[str, ExtensionRecord] = field(default_factory=dict)
     """Extension services, by name."""
     data_generation: int = 0
     """How many times the data were reset to the course's start."""
+    unfinished_reset: bool = False
+    """Whether a reset has begun and not ended; if it was interrupted, the next start completes it."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the lab was started, at least as far as its ports are chosen, and not shut down since."""
+        return self.phase != "stopped" and bool(self.ports)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -134,7 +125,7 @@ class StateStore:
         except OSError as error:
             raise StorageError(
                 f"The lab can't read its state file {path}: {error.strerror or error}.",
-                next_step="make the file readable, or use a lab of another name (LAB_NAME)",
+                next_step="make the file readable, or set HOME or XDG_STATE_HOME to a folder of your own",
             ) from error
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise LabError(
@@ -171,7 +162,7 @@ class StateStore:
         LabBusy
             Another process still holds the lock after `wait` seconds.
         StorageError
-            The lock file can't be written, and `for_shutdown` is false.
+            The lock file can't be written, and `for_shutdown` is false; or the disk was full in the block.
         """
         try:
             self.paths.make()
@@ -186,10 +177,17 @@ class StateStore:
             elif not for_shutdown:
                 raise StorageError(
                     f"The lab can't lock {self.paths.lock_file}: {error.strerror or error}.",
-                    next_step="free disk space, or make the folder writable",
+                    next_step="free some space, or make the folder writable",
                 ) from error
         try:
             yield
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            raise StorageError(
+                f"{error.filename or self.paths.state} can't be written: {error.strerror}.",
+                next_step="free some space, then run the command again",
+            ) from error
         finally:
             self._lock.release()
 
@@ -215,11 +213,6 @@ class StateStore:
 
 def _user() -> int:
     return os.getuid() if hasattr(os, "getuid") else 0
-
-
-def this_process() -> ProcessId:
-    """Return the id of this process."""
-    return ProcessId.of(os.getpid())
 
 
 def remove_tree(folder: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
 from labstack.errors import TimedOut
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 GROWTH = 0.05
 """Longest pause as a fraction of the elapsed time, so that a probe is late by at most this fraction."""
@@ -87,3 +89,53 @@ def wait_until(
             next_step=next_step,
         )
     return cast(T, answer)
+
+
+def every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
+    """Return a function for repeated calls, which runs `action` at the first one and then at most once per interval."""
+    due = 0.0
+
+    def run() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            action()
+            due = time.monotonic() + seconds
+
+    return run
+
+
+def answers(questions: Mapping[K, Callable[[], T]], timeout: float) -> dict[K, T]:
+    """Ask all questions in parallel, and return the answers that arrive within `timeout` seconds.
+
+    A question that takes longer runs on in a daemon thread, and its answer is dropped.
+
+    Parameters
+    ----------
+    questions : mapping
+        A function for each key. The exception of one is raised here.
+    timeout : float
+        Seconds, for all questions together.
+    """
+    found: dict[K, T] = {}
+    errors: list[BaseException] = []
+    arrived = threading.Condition()
+
+    def ask(key: K, question: Callable[[], T]) -> None:
+        try:
+            answer = question()
+        except BaseException as error:  # it is raised in the caller's thread
+            with arrived:
+                errors.append(error)
+                arrived.notify()
+            return
+        with arrived:
+            found[key] = answer
+            arrived.notify()
+
+    for key, question in questions.items():
+        threading.Thread(target=ask, args=(key, question), daemon=True).start()
+    with arrived:
+        arrived.wait_for(lambda: errors or len(found) == len(questions), timeout)
+        if errors:
+            raise errors[0]
+        return dict(found)

@@ -23,7 +23,7 @@ from labstack.backends.processes.components.envoy import find_envoy
 from labstack.backends.processes.java import jars
 from labstack.backends.processes.java.java import find_java
 from labstack.config.paths import CONFIG, LabPaths
-from labstack.install import find_program
+from labstack.install import find_program, names
 from tests.containers.engine import Engine, EngineUnavailable, engine, environment_with_programs, programs
 
 HERE = Path(__file__).resolve().parent / "images"
@@ -36,6 +36,7 @@ STANDINS = {
     "envoy": "lab-standin/envoy:1.40.0",
     "istiod": "lab-standin/istio-pilot:1.29.1",
     "prometheus": "lab-standin/prometheus:2.42",
+    "alertmanager": "lab-standin/alertmanager:0.28.1",
     "jaeger": "lab-standin/jaeger:2.13.0",
     "python": "lab-standin/python:3.11",
 }
@@ -45,7 +46,7 @@ BASE_PACKAGES = "python3,python3-pip,tini,curl,wget"
 PLUGIN = ("debezium-*.jar", "postgresql-*.jar")
 
 
-OPTIONAL = ("istiod", "prometheus", "jaeger")
+OPTIONAL = tuple(name for name in STANDINS if name in names())
 """The components that a lab can do without. Their stand-ins are built only if the programs are installed."""
 
 
@@ -208,23 +209,13 @@ def _envoy(context: Path, _: Path) -> None:
     shutil.copy(find_envoy(), context / "envoy")
 
 
-def _istiod(context: Path, _: Path) -> None:
-    _program(context, "istiod", "pilot-discovery")
-
-
-def _prometheus(context: Path, _: Path) -> None:
-    _program(context, "prometheus", "prometheus")
-
-
-def _jaeger(context: Path, _: Path) -> None:
-    _program(context, "jaeger", "jaeger")
-
-
-def _program(context: Path, name: str, file_name: str) -> None:
+def _program(context: Path, _: Path) -> None:
+    """Copy the program of the image's name, which `lab install` has installed, into its context."""
+    name = context.name
     program = find_program(name, LabPaths.of_user())
     if program is None:
         raise EngineUnavailable(f"{name} is not here to put into its image: `lab install {name}`")
-    shutil.copy(program.path, context / file_name)
+    shutil.copy(program.path, context / name)
 
 
 CONTEXT_BUILDERS = {
@@ -232,8 +223,6 @@ CONTEXT_BUILDERS = {
     "kafka": _java,
     "connect": _connect,
     "envoy": _envoy,
-    "istiod": _istiod,
-    "prometheus": _prometheus,
-    "jaeger": _jaeger,
+    **dict.fromkeys(OPTIONAL, _program),
     "python": _python,
 }

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from labstack.observability.observers import NAMES as OBSERVERS
 from tests.containers.engine import CACHE, EngineUnavailable
 from tests.containers.standins import engine_with_standins, environment_for, standins
 
@@ -66,7 +67,7 @@ def test_compose_starts_the_whole_system(compose: Path) -> None:
         pytest.skip("NOT RUN: there is no istiod on this machine for a stand-in image")
     services = yaml.safe_load(FILE.read_text(encoding="utf-8"))["services"]
     # Grafana has no stand-in.
-    wanted = [name for name in services if name not in {"prometheus", "jaeger", "grafana"} - standins().keys()]
+    wanted = [name for name in services if name not in set(OBSERVERS) - standins().keys()]
     home = Path(tempfile.mkdtemp(prefix="saga-lab-engine-"))
     try:
         with engine_with_standins(CACHE, home) as running:

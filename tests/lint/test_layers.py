@@ -13,10 +13,12 @@ FOLDERS = {"labservices": ROOT, "labstack": ROOT / "lab-stack", "labkit": ROOT}
 LAYERS = (
     *(
         "errors",
+        "arguments",
         "waiting",
         "findings",
         "progress",
         "config",
+        "process_id",
         "state",
         "ports",
         "istio",
@@ -78,8 +80,8 @@ def test_packages_import_one_way() -> None:
 
 
 def test_only_the_contract_of_the_services_is_used() -> None:
-    """`labstack` and `labkit` import the published contract of the services, their settings and their datasets."""
-    published = {"labservices", *(f"labservices.{name}" for name in ("contract", "settings", "datasets"))}
+    """`labstack` and `labkit` import the contract of the services, their settings, datasets and check of origins."""
+    published = {"labservices", *(f"labservices.{name}" for name in ("contract", "settings", "datasets", "origins"))}
     wrong = [
         (name, other)
         for name, others in IMPORTS.items()

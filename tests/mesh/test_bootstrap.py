@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from labstack.gateway.bootstrap import by_files, by_istiod
+from labstack.gateway.bootstrap import Administration, by_files, by_istiod
 from labstack.gateway.xds_folder import XdsFolder
 
-ADMIN, ISTIOD, COLLECTOR = ("127.0.0.1", 9901), ("172.18.0.21", 15010), ("172.18.0.24", 4318)
+ADMIN = Administration("envoy-admin.sock", "127.0.0.1", 9901)
+ISTIOD, COLLECTOR = ("172.18.0.21", 15010), ("172.18.0.24", 4318)
 
 
 @pytest.mark.parametrize(

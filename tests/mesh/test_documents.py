@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from contextlib import suppress
@@ -17,12 +18,35 @@ from hypothesis import strategies as st
 from labstack.errors import LabError
 from labstack.istio import yaml_text
 from labstack.istio.check import check
-from labstack.istio.documents import Document, field_path, load, read
+from labstack.istio.documents import Document, field_path, load, read, resources
 from labstack.istio.errors import InvalidMesh, InvalidYaml, MeshError, Problem
+from labstack.istio.translate import translate
 from tests.mesh.typos import VALID, YAML, Slip, slipped
 from tests.services.luck import LONG as MORE
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*/input.yaml"))
+KUBECTL = """
+apiVersion: v1
+items:
+- apiVersion: networking.istio.io/v1
+  kind: VirtualService
+  metadata:
+    creationTimestamp: "2026-03-01T10:00:00Z"
+    generation: 2
+    name: order
+    namespace: default
+    resourceVersion: "1234"
+    uid: 0d6ac1c9-73a3-4bd5-8e8f-1c1a7a6f8f31
+    managedFields:
+    - {apiVersion: networking.istio.io/v1, fieldsType: FieldsV1, fieldsV1: {"f:spec": {}}, manager: kubectl}
+  spec:
+    hosts: ["*"]
+    gateways: [lab-gateway]
+    http: [{route: [{destination: {host: order}}]}]
+  status: {observedGeneration: "2"}
+kind: List
+metadata: {resourceVersion: ""}
+"""
 SECONDS = 20.0  # far above the usual time, for busy machines
 HEAD = "apiVersion: v1\nkind: Any\nmetadata: {name: a}\nspec:\n"
 
@@ -186,8 +210,41 @@ def test_text_or_file_above_the_size_limit_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InvalidYaml, match=f"{len(text):,} bytes"):
         load(text)
     (tmp_path / "big.yaml").write_text(text)
-    with pytest.raises(InvalidYaml, match=f"{len(text):,} bytes"):
+    with pytest.raises(InvalidYaml, match=f"more than {yaml_text.SIZE_LIMIT:,} bytes"):
         read(tmp_path / "big.yaml")
+
+
+@pytest.mark.timeout(20)
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    """An endless device, a pipe without a writer and a folder are rejected at once, with a next step."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), tmp_path / "pipe", tmp_path):
+        with pytest.raises(InvalidYaml, match=r"not a regular file.*\n.*or - and a pipe"):
+            read(path)
+
+
+def test_input_without_a_resource_is_rejected(tmp_path: Path) -> None:
+    """Text, a file or a list without any resource is rejected, and so is a path that was given as text."""
+    (tmp_path / "empty.yaml").write_text("---\n# nothing\n")
+    for source in ("", "---\n", "kind: List\nitems: []\n", tmp_path / "empty.yaml"):
+        with pytest.raises(InvalidYaml, match="There is no resource in"):
+            resources(source)
+    with pytest.raises(InvalidYaml, match=r"write Path\('routes/order.yaml'\)"):
+        resources("routes/order.yaml")
+
+
+def test_the_items_of_a_list_are_documents_with_their_lines() -> None:
+    """The output of `kubectl get -o yaml` is the resources in it, each with its lines and a cluster's own fields."""
+    (document,) = load(KUBECTL)
+    assert (document.kind, document.name) == ("VirtualService", "order")
+    lines = KUBECTL.splitlines()
+    assert "gateways" in lines[document.line("spec", "gateways") - 1]
+    assert "apiVersion" in lines[document.line() - 1]
+    checked = check([*load(VALID.replace("name: order", "name: other", 1)), document])
+    assert not [problem for problem in checked.problems if "metadata" in problem.field or "status" in problem.field]
+    assert translate([document]).routes == []
+    with pytest.raises(InvalidYaml, match="<text>:3: expected an object"):
+        load("kind: List\nitems:\n- 5\n")
 
 
 @pytest.mark.parametrize("slip", YAML, ids=lambda slip: slip.new[:40])

@@ -16,6 +16,7 @@ from labstack.istio.documents import Document, load, read
 from labstack.istio.errors import InvalidMesh
 from labstack.istio.rules.names import is_host
 from labstack.istio.rules.regexes import pattern_error
+from labstack.istio.translate import translate
 from tests.mesh.typos import PROBLEMS, VALID, WARNINGS, Slip, slipped
 from tests.services.luck import LONG as MORE
 
@@ -334,3 +335,81 @@ def copy_of(number: int) -> str:
     for name in ("order", "payment", "shop"):
         text = text.replace(f"name: {name}", f"name: {name}{number}").replace(f"host: {name}", f"host: {name}{number}")
     return text.replace("[order.", f"[order{number}.").replace("[payment.", f"[payment{number}.")
+
+
+CONTROL = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a}
+spec:
+  hosts: ["*"]
+  gateways: [lab-gateway]
+  http:
+  - match: [{headers: {x-a: {exact: "m\\r\\nx"}}}]
+    rewrite: {uri: "/r\\r\\nx", authority: "a\\r\\nx"}
+    headers: {request: {set: {x-b: "h\\r\\nx"}}}
+    route: [{destination: {host: order}}]
+  - match: [{uri: {prefix: /b}}]
+    redirect: {uri: "/u\\r\\nx", authority: "w\\r\\nx"}
+  - directResponse: {status: 200, body: {string: "two\\nlines"}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: order}
+spec:
+  host: order
+  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: "c\\r\\nx"}}}
+"""
+
+
+def test_control_characters_are_problems_with_their_place() -> None:
+    """A control character in a match, rewrite, redirect, header or hash is a problem; a body may have lines."""
+    found = [one for one in check(load(CONTROL)).problems if "control character" in one.message]
+    values = ["m", "/r", "a", "h", "/u", "w", "c"]
+    assert [one.message for one in found] == [
+        rf"`{value}\r\nx` contains the control character \r; remove it" for value in values
+    ]
+    assert all("x" in CONTROL.splitlines()[one.line - 1] for one in found)
+    warned = [one.message for one in translate(load(CONTROL)).warnings if "control character" in one.message]
+    assert warned == [one.message for one in found]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "new", "becomes"),
+    [
+        ("/api", "/", "//orders"),
+        ("/api/", "/v2", "/v2orders"),
+        ("/api", "/v2", ""),
+        ("/api/", "/", ""),
+        ("/", "/v2", "/v2orders"),
+    ],
+)
+def test_a_rewrite_that_joins_a_path_badly_is_a_warning(prefix: str, new: str, becomes: str) -> None:
+    """A rewrite that makes `//orders` or `/v2orders`, as in Istio, causes a warning that shows the new path."""
+    route = (
+        f"{{match: [{{uri: {{prefix: {prefix}}}}}], rewrite: {{uri: {new}}}, route: [{{destination: {{host: a}}}}]}}"
+    )
+    text = CONTROL.split("http:")[0] + f"http: [{route}]\n"
+    found = [one.message for one in check(load(text)).warnings if "replaces only the prefix" in one.message]
+    assert [f"becomes `{becomes}`" in message for message in found] == ([True] if becomes else [])
+
+
+def test_short_hosts_are_compared_by_their_full_names() -> None:
+    """A short host is served by a gateway that serves its full name, as the translator resolves it."""
+    gateway = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: lab-gateway}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [SERVED]}]
+---
+"""
+    service = CONTROL.split("spec:")[0] + "spec:\n  hosts: [order]\n  gateways: [lab-gateway]\n"
+    text = gateway + service + "  http: [{directResponse: {status: 200}}]\n"
+    for served, is_served in (("order.default.svc.cluster.local", True), ("order.other.svc.cluster.local", False)):
+        documents = load(text.replace("SERVED", served))
+        warned = [one.field for one in check(documents).warnings if "serves `order` (order.default." in one.message]
+        assert warned == ([] if is_served else ["spec.hosts[0]"])
+        unserved = [one for one in translate(documents).warnings if "serves a host of" in one.message]
+        assert bool(unserved) is not is_served

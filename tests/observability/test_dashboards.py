@@ -7,6 +7,7 @@ import time
 import pytest
 
 from labkit import Session
+from labkit.errors import KitError
 from labkit.inspect.sources.prometheus import is_number
 from labkit.views import dashboards
 from labkit.waiting import wait_until
@@ -27,16 +28,12 @@ def make_load(session: Session) -> None:
     look.metrics.now()
     orders = [shop.place_order(customer, "lisbon", {"earl-grey": 1}) for customer in ("ada", "nobody") * 6]
     shop.traffic(40, at_once=2)
-    shop.traffic(1, "/orders/no-order")
-    look.metrics.now()
     shop.traffic(10, "/orders/no-order")
     for order in orders:
         shop.follow(order)
     look.wait_for_rest(orders)
     session.lab.resend(orders[0].order_id)
     session.lab.stop("payment-db")
-    shop.traffic(1, "/payments?limit=1")
-    look.metrics.now()
     shop.traffic(5, "/payments?limit=1")
     look.metrics.now()
     session.lab.start("payment-db")
@@ -63,6 +60,24 @@ def test_every_query_has_data(session: Session, loaded: list[str], name: str) ->
     wait_until(lambda: not queries_without_data() or None, 20, what=f"data for {queries_without_data()}")
 
 
+def test_the_first_errors_are_visible(session: Session, loaded: list[str]) -> None:
+    """The first error of its kind raises the share of errors, and a service without any errors has a share of 0."""
+    if not loaded:
+        make_load(session)
+        loaded.append("done")
+
+    def most(title: str) -> dict[str, float]:
+        panel = next(panel for panel in dashboards.panels("services")[1] if panel.title == title)
+        lines = dashboards.series_of(panel, session.look.metrics.prometheus, 300, time.time())
+        return {str(name): lines[name].max() for name in lines}
+
+    found = most("Share of errors")
+    assert found["order 4xx"] > 0
+    assert found["payment 5xx"] > 0
+    assert found["shipping 5xx"] == 0
+    assert most("Events that were no success")["shipping failed"] == 0
+
+
 def test_dashboard_text_has_a_line_for_each_series(session: Session) -> None:
     """A dashboard's text has a line for each series of each panel that has data."""
     table = dashboards.text("relay", session.look.metrics.prometheus, minutes=2)
@@ -71,6 +86,6 @@ def test_dashboard_text_has_a_line_for_each_series(session: Session) -> None:
 
 def test_unknown_dashboard_error_lists_the_known_ones(lab: Lab) -> None:
     """The error for an unknown dashboard lists the known ones."""
-    with pytest.raises(Exception, match="There is no dashboard 'sage'") as raised:
+    with pytest.raises(KitError, match="There is no dashboard 'sage'") as raised:
         dashboards.panels("sage")
     assert "saga" in str(raised.value)

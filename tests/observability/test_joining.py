@@ -15,8 +15,11 @@ from labkit.waiting import wait_until
 from labstack.config.paths import LabPaths
 from labstack.install import find_program
 from labstack.install.sources.from_image import this_platform
+from labstack.lab import access_of
 from labstack.lifecycle import obtaining
+from labstack.observability import observers
 from labstack.ports.free import choose
+from labstack.state import StateStore
 from tests.observability.bare import bare_lab, install_program
 from tests.stack.labs import LabHarness
 from tests.stack.registry import Member, Registry, serve_registry
@@ -43,7 +46,7 @@ def test_observers_installed_later_join_the_running_lab() -> None:
         session = begin("01", harness.lab)
         early = session.shop.place_order("ada", "lisbon", {"sencha": 1})
         assert session.shop.follow(early).status == "COMPLETED"
-        wait_until(lambda: "order.id" in harness.lab.backend.spans("order"), 10)
+        wait_until(lambda: "order.id" in access_of(harness.lab).backend().spans("order"), 10)
         before = processes(harness)
         assert not {"prometheus", "jaeger"} & set(before)
         for name in ("prometheus", "jaeger"):
@@ -87,7 +90,8 @@ def test_missing_programs_are_downloaded_while_the_lab_runs(registry: Registry, 
     }
     with bare_lab("obtains", environment) as harness:
         harness.paths.make()
-        failed = {name: obtaining.Step("failed", "no network", time.time()) for name in ("jaeger", "grafana")}
+        others = [name for name in observers.NAMES if name != "prometheus"]
+        failed = {name: obtaining.Download("failed", "no network", time.time()) for name in others}
         obtaining.note(harness.paths, failed)
         harness.run_checked("up")
 
@@ -98,16 +102,15 @@ def test_missing_programs_are_downloaded_while_the_lab_runs(registry: Registry, 
         steps = obtaining.steps(harness.paths)
         assert {name: step.stage for name, step in steps.items()} == {
             "prometheus": "there",
-            "jaeger": "failed",
-            "grafana": "failed",
+            **dict.fromkeys(others, "failed"),
             "istiod": "failed",
         }
         status = json.loads(harness.run_checked("status", "--json"))
         assert status["components"]["prometheus"]["state"] == "running"
         assert status["state"] == "ready"
-        assert status["not_fetched"] == ["jaeger", "grafana", "istiod"]
-        assert "`lab install jaeger grafana istiod` retries it" in harness.run_checked("status")
+        assert status["not_fetched"] == [*others, "istiod"]
+        assert f"`lab install {' '.join(others)} istiod` retries it" in harness.run_checked("status")
         before = steps["istiod"].at
         harness.run_checked("up")
-        assert not obtaining.is_running(harness.lab)
+        assert not obtaining.is_running(StateStore(harness.paths).lab_id)
         assert obtaining.steps(harness.paths)["istiod"].at == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ from labkit.waiting import wait_until
 from labstack import Lab
 from labstack.backends.processes.java import jars
 from labstack.clients import http
+from labstack.lab import access_of
 from tests.observability.traffic import assert_orders_become_terminal, assert_shop_completes_orders
 from tests.suite.chance import short_sample
 
@@ -33,6 +35,16 @@ def test_every_target_is_up_after_a_startup(session: Session) -> None:
     assert dict(zip(services.service, services.version, strict=True)) == dict.fromkeys(
         session.lab.endpoints.services, "v1"
     )
+
+
+def test_web_pages_neither_stop_prometheus_nor_read_it(session: Session) -> None:
+    """Prometheus has no lifecycle requests, and lets only pages of this machine read its answers."""
+    url = session.lab.endpoints.prometheus
+    for path in ("/-/quit", "/-/reload"):
+        assert http.request("POST", f"{url}{path}").status_code == 403
+    for origin, is_read in (("http://evil.example", False), ("http://localhost:8888", True)):
+        headers = http.get(f"{url}/api/v1/query?query=up", headers={"Origin": origin}).headers
+        assert ("Access-Control-Allow-Origin" in headers) == is_read
 
 
 @pytest.mark.parametrize("component", short_sample(["kafka", "connect"], 1))
@@ -79,6 +91,7 @@ def test_rejected_java_agent_is_reported(
         patch.setattr(jars, "agent", lambda cache: Path(__file__))  # not a valid Java agent
         lab.kill("kafka")
         lab.up(lambda progress: notes.extend(progress.notes[len(notes) :]))
+    notes = [note for note in notes if not note.startswith("another lab is preparing")]  # which other tests start
     assert [note.partition(":")[0] for note in notes] == ["kafka shows no metrics"]
     assert lab.status(memory=False).state == "ready"
     assert capfd.readouterr().err == ""
@@ -136,6 +149,36 @@ def test_invalid_promql_shows_the_message_of_prometheus(session: Session) -> Non
         session.look.metrics.query("up[5s]")
 
 
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ('"hello"', "hello"),
+        ("1", 1.0),
+        ("histogram_quantile(0.9, vector(1))", None),
+        ('label_replace(vector(1), "value", "x", "", "")', 1.0),
+        ('vector(1) or label_replace(vector(2), "odd", "x", "", "")', 1.0),
+    ],
+)
+def test_every_result_of_promql_is_a_table(session: Session, expression: str, value: object) -> None:
+    """A text, a number, no series, and a label that has the name of a column are tables, whatever they contain."""
+    table = session.look.metrics.query(expression)
+    assert list(table.columns)[-1] == "value"
+    assert value in set(table["value"]) or (value is None and table.empty)
+    assert "value_" in table.columns or "label" not in expression or "odd" in table.columns
+
+
+@pytest.mark.parametrize("expression", ["up[1m]", '"hello"', "0/0", "no_such_metric", "(", ""])
+def test_what_can_not_be_drawn_is_rejected_with_a_next_step(session: Session, expression: str) -> None:
+    """A range, a text, NaN, no series and invalid PromQL are rejected by a chart, a number and exemplars."""
+    metrics = session.look.metrics
+    for call in (metrics.chart, metrics.number, metrics.exemplars):
+        with contextlib.suppress(QueryFailed):
+            assert call(expression) is not None
+    with pytest.raises(QueryFailed) as raised:
+        metrics.chart(expression)
+    assert raised.value.next_step
+
+
 def test_lag_grows_while_the_consumer_is_paused(session: Session) -> None:
     """A paused consumer's lag grows with each record, and is 0 again when the consumer has caught up."""
     lab, shop, look, _ = session
@@ -155,6 +198,10 @@ def test_lag_grows_while_the_consumer_is_paused(session: Session) -> None:
 def test_outbox_rows_wait_while_the_relay_is_stopped(session: Session) -> None:
     """While Connect is stopped, rows wait and age, and no slot is active; afterwards no row waits."""
     lab, shop, look, _ = session
+    unconfirmed = """
+        SELECT count(*) AS n FROM outbox, pg_replication_slots
+        WHERE slot_name = 'outbox' AND wal_position > confirmed_flush_lsn"""
+    wait_until(lambda: look.db.rows("order", unconfirmed).n.item() == 0, 30)  # the relay's heartbeat confirms the rest
     lab.stop("connect")
     orders = [shop.place_order("ada", "lisbon", {"earl-grey": 1}) for _ in range(3)]
     wait_until(lambda: look.metrics.number('outbox_waiting_rows{service="order"}') == 3, 15)
@@ -183,10 +230,10 @@ def test_orders_complete_without_prometheus(session: Session, verb: str) -> None
 
 def test_query_without_prometheus_names_the_install_command(session: Session) -> None:
     """A query without Prometheus is an error with the command that installs it."""
-    from labkit.inspect.sources.prometheus import Prometheus
+    from labkit.inspect.sources.prometheus import PrometheusClient
 
-    with pytest.raises(NoPrometheus, match="no Prometheus in this lab") as raised:
-        Prometheus("").query("up")
+    with pytest.raises(NoPrometheus, match="This lab has no Prometheus") as raised:
+        PrometheusClient("").query("up")
     assert "lab install prometheus" in raised.value.next_step
 
 
@@ -217,7 +264,7 @@ def test_observability_off_starts_no_observers(lab: Lab) -> None:
     harness = LabHarness("dark", environment={"LAB_OBSERVABILITY": "off"})
     try:
         harness.run_checked("up")
-        assert harness.lab.backend.observers() == []
+        assert access_of(harness.lab).backend().observers() == []
         assert not harness.lab.endpoints.prometheus
     finally:
         harness.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import yaml
 
 from labstack.config.paths import LabPaths
-from labstack.install import find_program
+from labstack.observability import prometheus
 from labstack.observability.prometheus import FOLDER, RULES
 
 CASES = sorted((FOLDER / "tests").glob("*.yml"))
@@ -19,10 +18,8 @@ pytestmark = pytest.mark.needs("prometheus")
 
 
 def promtool() -> str:
-    found = find_program("prometheus", LabPaths.of_user())
-    beside = found.path.parent / "promtool" if found else None
-    program = str(beside) if beside and beside.exists() else shutil.which("promtool")
-    return program or pytest.skip("there is no promtool beside Prometheus")
+    program = prometheus.promtool(LabPaths.of_user())
+    return str(program) if program else pytest.skip("there is no promtool beside Prometheus")
 
 
 def rules() -> list[dict[str, str]]:

@@ -1,6 +1,10 @@
 """The soak: orders of all outcomes at a steady rate, one fault after another, then rest, and the referee.
 
-    python -m tests.stack.chaos --orders 10000 --rate 12 --fault-every 8 --seed 7
+    python -m tests.stack.chaos --orders 10000 --rate 12 --fault-every 10 --seed 7
+
+The faults are listed in `tests.stack.faults.Fault`. The disk is filled only if this process may mount one of its own,
+which takes root on Linux. Beside the referee, the customers compare each order with what they were told, and
+`tests.stack.arithmetic` calculates the stock and the accounts from the orders.
 
 It starts a separate lab, and stops it at the end. The seed chooses the faults, but not the moment of the saga in which
 each occurs, so the same seed may have another result. A failure leaves everything for its analysis in
@@ -13,9 +17,12 @@ import argparse
 import contextlib
 import itertools
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -28,12 +35,18 @@ import psycopg
 
 from labstack import Lab, LabError
 from labstack.clients import broker
-from labstack.consistency import Verdict
+from labstack.consistency import InvariantVerdict
+from labstack.lab import access_of
 from labstack.waiting import poll_until
+from tests.stack.arithmetic import book_differences, open_books
 from tests.stack.crowd import Customers
 from tests.stack.faults import FaultInjector, fault_rounds
 from tests.stack.labs import ROOT, LabHarness
+from tests.stack.orders import all_orders
 from tests.stack.test_reset import table_rows
+
+DISK = "SAGA_LAB_SOAK_DISK"
+"""The environment variable with the folder on which the small disk is mounted."""
 
 RECOVERY_SECONDS = 60.0
 """Seconds after the last fault is healed within which every order must be terminal."""
@@ -90,6 +103,7 @@ def soak(
     every: float,
     seed: int,
     report_fault: Callable[[str], None] = lambda _: None,
+    filler: Path | None = None,
 ) -> Report:
     """Run a soak on a running lab.
 
@@ -105,13 +119,17 @@ def soak(
         Seed for the choice of the faults, and of the cancelled orders.
     report_fault : callable, optional
         Called with a line for each fault.
+    filler : Path, optional
+        File that may fill the lab's disk; by default, the disk is never full.
     """
     lab = harness.lab
     report = Report(seed, orders, rate)
-    customers = Customers(lab, orders, rate, seed).start()
-    injector = FaultInjector(lab, harness.home / "kept-logs")
+    customers = Customers(lab, orders, rate, seed)
+    books = open_books(lab, customers.names)
+    customers.start()
+    injector = FaultInjector(lab, harness.home / "kept-logs", filler)
     began = time.monotonic()
-    faults, next_fault = fault_rounds(seed), began + min(1.0, every)
+    faults, next_fault = fault_rounds(seed, fills_disk=filler is not None), began + min(1.0, every)
     arguments = (lab, report, lambda: customers.is_done)
     referee = threading.Thread(target=check_repeatedly, args=arguments, daemon=True)
     referee.start()
@@ -122,18 +140,20 @@ def soak(
             next_fault = now + every
             report_fault(f"{now - began:7.1f} s  {customers.placed:6d} orders  {fault}")
         time.sleep(0.05)
-    referee.join()
     report.faults = [(round(at - began, 1), str(fault)) for at, fault in injector.done]
     times = [began, *(at for at, _ in injector.done), time.monotonic()]
     report.longest_pause = max(later - earlier for earlier, later in itertools.pairwise(times))
     report.load_seconds, report.retries = customers.seconds, customers.retries
+    report_fault(f"{report.load_seconds:7.1f} s  every customer has an answer; all faults are healed now")
     poll_until(lambda: not injector.heal(everything=True), RECOVERY_SECONDS, interval=0.2)
+    referee.join()  # a paused database would keep it waiting
     measure_recovery(lab, customers, report)
     report.complaints += [f"{crash}: it died by itself" for crash in injector.crashes]
     report.complaints += [f"not healed: {what}" for what in injector.heal()]
     report.complaints += customers.complaints()
     report.outcomes = customers.outcomes()
     check_invariants(lab, report)
+    report.complaints += [f"the books: {what}" for what in book_differences(lab, books, all_orders(lab))]
     report.complaints += forbidden_log_lines(lab, injector.logs)
     return report
 
@@ -181,7 +201,7 @@ def check_invariants(lab: Lab, report: Report) -> None:
     report.figures = {name: figures[name] for name in ("outbox_rows", "records", "expected", "inbox_rows", "twice")}
 
 
-def record_violations(verdicts: list[Verdict], report: Report, when: str) -> None:
+def record_violations(verdicts: list[InvariantVerdict], report: Report, when: str) -> None:
     """Record the violated invariants as complaints."""
     for verdict in verdicts:
         if verdict.holds is False:
@@ -191,7 +211,7 @@ def record_violations(verdicts: list[Verdict], report: Report, when: str) -> Non
 def forbidden_log_lines(lab: Lab, kept: Path) -> list[str]:
     """Return the lines that must not be in the services' logs, including those of earlier processes."""
     found = []
-    for log in sorted([*kept.glob("*.log"), *(lab.paths.state / "logs").glob("*.log")]):
+    for log in sorted([*kept.glob("*.log"), *(access_of(lab).paths.state / "logs").glob("*.log")]):
         if log.name.split(".")[0] in lab.endpoints.services:
             lines = log.read_text(errors="replace").splitlines()
             found += [
@@ -230,23 +250,52 @@ def save_evidence(harness: LabHarness, report: Report) -> Path:
     return folder
 
 
+def can_mount() -> bool:
+    """Report whether this process may mount a disk in a namespace of its own."""
+    probe = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /mnt"]
+    return bool(shutil.which("unshare")) and subprocess.run(probe, capture_output=True).returncode == 0
+
+
+def run_with_disk(megabytes: int, words: list[str]) -> int:
+    """Run this program with a small disk that is mounted for it alone, and return its exit status."""
+    with tempfile.TemporaryDirectory(prefix="saga-lab-disk-") as folder:
+        script = f'mount -t tmpfs -o size={megabytes}m none "${DISK}" && exec "$@"'
+        command = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-m", "tests.stack.chaos", *words]
+        soak = subprocess.Popen(command, env={**os.environ, DISK: folder}, cwd=ROOT)
+        try:
+            return soak.wait()
+        finally:
+            soak.terminate()
+            soak.wait()
+
+
+def stop_once(*_: object) -> None:
+    """Exit on SIGTERM, which stops the lab, too; a second SIGTERM must not interrupt that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
+
+
 def main() -> int:
     """Run a soak from the command line; return exit status 1 if there are complaints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--orders", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=12, help="orders in a second")
-    parser.add_argument("--fault-every", type=float, default=8, help="seconds between the beginnings of two faults")
+    parser.add_argument("--fault-every", type=float, default=10, help="seconds between the beginnings of two faults")
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--disk", type=int, default=0, metavar="MB", help="size of the lab's disk; 0: it is never full")
     arguments = parser.parse_args()
-    # On SIGTERM, stop the lab, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, stop_once)
+    if arguments.disk and DISK not in os.environ:
+        return run_with_disk(arguments.disk, sys.argv[1:])
     print(f"seed {arguments.seed} (repeat with --seed {arguments.seed})", flush=True)
-    harness = LabHarness("chaos")
+    disk = Path(os.environ[DISK]) if DISK in os.environ else None
+    harness = LabHarness("chaos", home=disk)
     try:
         harness.lab.up()
         report = soak(
             *(harness, arguments.orders, arguments.rate, arguments.fault_every, arguments.seed),
             report_fault=lambda line: print(line, flush=True),
+            filler=disk / "filler" if disk else None,
         )
         print(report.summary())
         if report.complaints:

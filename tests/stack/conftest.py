@@ -23,7 +23,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("killed_component", short_sample(COMPONENTS, 1))
 
 
-DEADLINE = {"ORDER_DEADLINE_SECONDS": "3600"}
+DEADLINE = {"LAB_ORDER_DEADLINE_SECONDS": "3600"}
 
 
 @pytest.fixture(autouse=True)

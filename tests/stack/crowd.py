@@ -76,8 +76,7 @@ class Customers:
     _connections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(40))
     _thread: threading.Thread | None = None
 
-    def start(self) -> Customers:
-        """Start ordering."""
+    def __post_init__(self) -> None:
         rng = random.Random(self.seed)
         stream = load_stream(DATASETS / "streams" / "mixed.csv")
         for number in range(self.number):
@@ -85,6 +84,14 @@ class Customers:
                 rng.choice([0.0, rng.uniform(0, 0.5), rng.uniform(0, 5)]) if rng.random() < CANCELLED_FRACTION else None
             )
             self.orders.append(CustomerOrder(stream[number % len(stream)], after))
+
+    @property
+    def names(self) -> set[str]:
+        """The customers."""
+        return {one.order.customer_id for one in self.orders}
+
+    def start(self) -> Customers:
+        """Start ordering."""
         self._thread = threading.Thread(target=lambda: asyncio.run(self._order_all()), daemon=True)
         self._thread.start()
         return self

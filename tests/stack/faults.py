@@ -10,19 +10,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psycopg
 from confluent_kafka import KafkaException
 
 from labstack import Lab, LabError
 from labstack.clients import broker
+from labstack.clients.databases import connect
 from labstack.clients.relay import connector_name
+from labstack.lab import access_of
 from labstack.waiting import poll_until
 from tests.stack.labs import COMPONENTS
 
 SERVICES = ("order", "inventory", "payment", "shipping")
-OUTAGES = {"kill": COMPONENTS, "pause": COMPONENTS, "stop": COMPONENTS}
-INSTANT_FAULTS = {"rewind": SERVICES, "forget": SERVICES}
-REQUIRED_COMPONENTS = {"rewind": {"kafka"}, "forget": {"kafka", "connect"}}
-"""Components that must run for an instantaneous fault, besides its target."""
+OUTAGES = {"kill": COMPONENTS, "pause": COMPONENTS, "stop": COMPONENTS, "restart": COMPONENTS}
+INSTANT_FAULTS = {"rewind": SERVICES, "forget": SERVICES, "unregister": SERVICES, "sever": SERVICES}
+REQUIRED_COMPONENTS = {
+    "rewind": {"kafka"},
+    "forget": {"kafka", "connect"},
+    "unregister": {"kafka", "connect"},
+    "sever": {"connect"},
+}
+"""Components that must run for an instantaneous fault, besides its target and the target's database."""
+DISK_FULL = "fill"
+DISK_OUTAGES = 3
+"""Number of times that the disk is full in each round, in labs whose disk can be filled."""
+SEVER = """
+    SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
+    WHERE slot_name = 'outbox' AND active_pid IS NOT NULL
+"""
+
+DISK_FULL_EFFECT = 30.0
+"""Seconds after the disk has space again in which a component may die of what it could not write."""
 
 LOG_LINES = 5000
 
@@ -36,10 +54,12 @@ class Fault:
     Attributes
     ----------
     kind : str
-        ``kill`` (SIGKILL) and ``stop`` (gracefully) stop a component, ``pause`` freezes it (SIGSTOP); ``rewind`` resets
-        the offsets of a service's consumer group to the beginning; ``forget`` deletes those of a service's connector.
+        ``kill`` (SIGKILL) and ``stop`` (gracefully) stop a component, ``restart`` stops and starts it, ``pause``
+        freezes it (SIGSTOP); ``rewind`` resets the offsets of a service's consumer group to the beginning; ``forget``
+        deletes those of a service's connector; ``unregister`` deletes the connector, which is then registered again;
+        ``sever`` terminates the connection that reads a service's replication slot; ``fill`` fills the lab's disk.
     target : str
-        Component or service.
+        Component or service, or ``disk``.
     seconds : float
         Seconds until it is healed; 0 for an instantaneous fault.
     """
@@ -52,7 +72,7 @@ class Fault:
         return f"{self.kind} {self.target}" + (f" for {self.seconds:.1f} s" if self.seconds else "")
 
 
-def fault_rounds(seed: int) -> Iterator[Fault]:
+def fault_rounds(seed: int, *, fills_disk: bool = False) -> Iterator[Fault]:
     """Yield endless rounds of faults; each occurs once per round, in an order and for a time that the seed chooses.
 
     Most outages are short. One in five outlasts every timeout (3 s for Kafka's groups; 10 s in PostgreSQL, for Debezium
@@ -60,10 +80,11 @@ def fault_rounds(seed: int) -> Iterator[Fault]:
     """
     rng = random.Random(seed)
     every = [(kind, target) for kind, targets in {**OUTAGES, **INSTANT_FAULTS}.items() for target in targets]
+    every += [(DISK_FULL, "disk")] * (DISK_OUTAGES if fills_disk else 0)
     while True:
         for kind, target in rng.sample(every, len(every)):
             seconds = rng.uniform(10.5, 14) if rng.random() < 1 / 5 else rng.uniform(0.2, 5)
-            yield Fault(kind, target, seconds if kind in OUTAGES else 0.0)
+            yield Fault(kind, target, seconds if kind in (*OUTAGES, DISK_FULL) and kind != "restart" else 0.0)
 
 
 @dataclass
@@ -75,16 +96,20 @@ class FaultInjector:
     done : list
         Time and fault, in chronological order, without faults that could not be injected.
     crashes : list
-        Components that died although no fault stopped them.
+        Components that died although no fault stopped them, and the disk was not full.
+    filler : Path, optional
+        File that fills the disk.
     """
 
     lab: Lab
     logs: Path
+    filler: Path | None = None
     done: list[tuple[float, Fault]] = field(default_factory=list)
     crashes: list[str] = field(default_factory=list)
     _to_heal: dict[str, tuple[float, Fault]] = field(default_factory=dict)
     _pending_requests: dict[str, Request] = field(default_factory=dict)
     _logs_kept: int = 0
+    _disk_free_since: float = float("-inf")
 
     def inject(self, fault: Fault) -> bool:
         """Inject a fault; return False if that is not possible now."""
@@ -95,12 +120,15 @@ class FaultInjector:
             return False
         began = time.monotonic()
         try:
-            if fault.kind in OUTAGES:
-                getattr(self.lab, fault.kind)(fault.target)
-                self._to_heal[fault.target] = (began + fault.seconds, fault)
+            if fault.kind == DISK_FULL:
+                self._fill_disk()
+            elif fault.kind in OUTAGES:
+                getattr(self.lab, "stop" if fault.kind == "restart" else fault.kind)(fault.target)
             else:
-                {"rewind": self._rewind, "forget": self._forget}[fault.kind](fault.target)
-        except (LabError, httpx.HTTPError, KafkaException, NotReady):
+                getattr(self, f"_{fault.kind}")(fault.target)
+            if fault.kind not in INSTANT_FAULTS:
+                self._to_heal[fault.target] = (began + fault.seconds, fault)
+        except (LabError, httpx.HTTPError, KafkaException, psycopg.Error, NotReady):
             return False  # it has not recovered from the previous fault
         self.done.append((began, fault))
         return True
@@ -109,28 +137,35 @@ class FaultInjector:
         """Heal the faults that are due, restart components that died, and return the faults that are not healed yet."""
         for target, (due, fault) in list(self._to_heal.items()):
             if everything or due <= time.monotonic():
-                if fault.kind == "pause":
+                if fault.kind == DISK_FULL:
+                    self._free_disk()
+                elif fault.kind == "pause":
                     self.lab.resume(target)
                 else:
                     self._start(target)
                 del self._to_heal[target]
-        backend = self.lab.backend
-        for name in set(COMPONENTS) - set(self._to_heal):
-            if backend.inspect(name).state == "failed":
-                self.crashes.append(f"{name}, after {self.done[-1][1] if self.done else 'nothing'}")
-                self._start(name)
+        if "disk" not in self._to_heal:
+            self._restart_dead_components()
         for url, request in list(self._pending_requests.items()):
             if succeeds(request):
                 del self._pending_requests[url]
         return [str(fault) for _, fault in self._to_heal.values()] + list(self._pending_requests)
 
+    def _restart_dead_components(self) -> None:
+        backend = access_of(self.lab).backend()
+        for name in set(COMPONENTS) - set(self._to_heal):
+            if backend.inspect(name).state == "failed":
+                if time.monotonic() > self._disk_free_since + DISK_FULL_EFFECT:
+                    self.crashes.append(f"{name}, after {self.done[-1][1] if self.done else 'nothing'}")
+                self._start(name)
+
     def _start(self, name: str) -> None:
         self._logs_kept += 1
         with suppress(OSError, LabError):
             self.logs.mkdir(parents=True, exist_ok=True)
-            log = self.lab.backend.log(name, LOG_LINES)
+            log = access_of(self.lab).backend().log(name, LOG_LINES)
             (self.logs / f"{name}.{self._logs_kept:04d}.log").write_text(log, encoding="utf-8")
-        self.lab.backend.launch(name)
+        access_of(self.lab).backend().launch(name)
 
     # --- instantaneous faults
 
@@ -156,6 +191,35 @@ class FaultInjector:
             retry(lambda: httpx.delete(f"{url}/offsets", timeout=2))
         finally:
             self._send_pending(url)
+
+    def _unregister(self, service: str) -> None:
+        """Delete a connector, and register it again with the same configuration."""
+        url = f"{self.lab.endpoints.connect}/connectors/{connector_name(service)}"
+        answer = httpx.get(f"{url}/config", timeout=2)
+        config = answer.raise_for_status().json()
+        try:
+            self._pending_requests[url] = lambda: httpx.put(f"{url}/config", json=config, timeout=5)
+            retry(lambda: httpx.delete(url, timeout=2))
+        finally:
+            self._send_pending(url)
+
+    def _sever(self, service: str) -> None:
+        """Terminate the connection through which Debezium reads a slot."""
+        with connect(self.lab.endpoints.databases[service], timeout=2) as connection:
+            if not connection.execute(SEVER).fetchall():
+                raise NotReady
+
+    def _fill_disk(self) -> None:
+        if self.filler is None:
+            raise NotReady
+        with self.filler.open("ab", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(1 << 20)):
+                pass
+
+    def _free_disk(self) -> None:
+        if self.filler is not None:
+            self.filler.unlink(missing_ok=True)
+        self._disk_free_since = time.monotonic()
 
     def _send_pending(self, url: str) -> None:
         if succeeds(self._pending_requests[url]):

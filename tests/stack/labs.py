@@ -27,6 +27,8 @@ from labstack.backends.processes.process import MARKER
 from labstack.cli import INTERRUPTIONS, main
 from labstack.config.paths import LabPaths
 from labstack.findings import Finding
+from labstack.lab import access_of
+from labstack.lifecycle.doctor import examine
 from labstack.state import StateStore
 from labstack.waiting import poll_until
 
@@ -86,7 +88,7 @@ class LabHarness:
     @classmethod
     def of(cls, lab: Lab) -> LabHarness:
         """Return the harness of a lab that the caller does not start and stop."""
-        harness = cls(lab.paths.state.name, home=lab.paths.state.parent.parent)
+        harness = cls((state := access_of(lab).paths.state).name, home=state.parent.parent)
         cls.open.remove(harness)
         return harness
 
@@ -94,7 +96,8 @@ class LabHarness:
 
     def command(self, *words: str) -> list[str]:
         """Return the command line of a verb."""
-        return [sys.executable, "-m", "labstack.cli", *words]
+        # -P: as for the installed command, the working directory is no place to import from.
+        return [sys.executable, "-P", "-m", "labstack.cli", *words]
 
     def run(self, *words: str, timeout: float = 150, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run `lab WORDS` and return its result, even if it fails.
@@ -194,11 +197,11 @@ class LabHarness:
 
     def finding(self, check: str) -> Finding:
         """Return the finding of one check of `lab doctor`."""
-        return next(found for found in self.lab.doctor() if found.check == check)
+        return next(found for found in examine(access_of(self.lab)) if found.check == check)
 
     def state_of(self, component: str) -> str:
         """Return the state of one component."""
-        return self.lab.backend.inspect(component).state
+        return access_of(self.lab).backend().inspect(component).state
 
     def processes(self) -> list[psutil.Process]:
         """Return every running process that has this lab's mark or works in its folders.
@@ -219,7 +222,7 @@ class LabHarness:
 
     def docker_resources(self) -> list[str]:
         """Return the containers, networks and volumes that carry this lab's label."""
-        if self.lab.backend.mode != "containers":
+        if access_of(self.lab).backend().mode != "containers":
             return []
         client, label = engine(), {"label": f"{LAB_LABEL}={StateStore(self.paths).lab_id}"}
         containers = client.containers.list(all=True, filters=label, ignore_removed=True)
@@ -235,15 +238,14 @@ class LabHarness:
             self.lab_ids |= {state["lab_id"]} if "lab_id" in state else set()
 
     def listeners(self) -> list[int]:
-        """Return the recorded ports of this lab that have a listener, except listeners of other labs."""
+        """Return the recorded ports of this lab on which one of its processes listens."""
         found = []
         for connection in psutil.net_connections("tcp"):
             if connection.status != psutil.CONN_LISTEN or not connection.laddr or not connection.pid:
                 continue
             with contextlib.suppress(psutil.Error, OSError):
                 mark = psutil.Process(connection.pid).environ().get(MARKER, "").split("/")[0]
-                others = connection.pid == os.getpid() or (mark and mark not in self.lab_ids)
-                if connection.laddr.port in self.ports and not others:
+                if connection.laddr.port in self.ports and mark in self.lab_ids:
                     found.append(connection.laddr.port)
         return found
 

@@ -9,12 +9,15 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
+import labstack.ports.reservations
 from labstack.backends.processes import process
 from labstack.ports.free import choose
-from labstack.ports.plan import planned_ports
-from labstack.ports.reservations import PortReservations
+from labstack.ports.plan import other_ports, planned_ports
+from labstack.ports.reservations import MAX_PORTS, PortReservations
+from labstack.process_id import ProcessId, this_process
 from labstack.progress import Progress
-from labstack.state import ProcessId, this_process
 from tests.stack.labs import LabHarness
 
 
@@ -60,6 +63,15 @@ def test_labs_choose_ports_one_at_a_time(tmp_path: Path) -> None:
     assert seen == [{1004}]
 
 
+def test_second_attempt_of_a_start_uses_no_port_of_the_first(tmp_path: Path) -> None:
+    """After another program took a port, a start chooses other ports for all, and no usual one, although it is free."""
+    usual = {f"component-{number}": choose(number, set()) for number in range(9092, 9100)}
+    other = other_ports(usual)
+    with planned_ports(usual, other, PortReservations("a", tmp_path), Progress()) as chosen:
+        assert chosen == other
+    assert len({*usual.values(), *other.values()}) == 2 * len(usual)
+
+
 def test_labs_start_if_reservations_cannot_be_stored(tmp_path: Path) -> None:
     """If reservations can't be stored, labs start anyway."""
     (tmp_path / "file").write_text("")
@@ -70,11 +82,60 @@ def test_labs_start_if_reservations_cannot_be_stored(tmp_path: Path) -> None:
     reservations.release()
 
 
-def test_reservation_folder_is_writable_for_every_user(tmp_path: Path) -> None:
-    """Every user of the machine can write to the folder, but no user can remove another one's file."""
+def test_reservation_folder_belongs_to_one_user(tmp_path: Path) -> None:
+    """The folder's name contains the user's id, and only this user can open the folder."""
+    assert PortReservations("a").folder.name.endswith(f"-{os.geteuid()}")
     folder = tmp_path / "reservations"
+    folder.mkdir()
+    folder.chmod(0o777)
     with PortReservations("a", folder).choosing():
-        assert os.stat(folder).st_mode & 0o7777 == 0o1777
+        assert os.stat(folder).st_mode & 0o7777 == 0o700
+
+
+@pytest.mark.parametrize("squatted", ["foreign", "link", "file"])
+def test_foreign_folder_is_not_used(squatted: str, tmp_path: Path) -> None:
+    """A folder of another user, a link and a file are neither read nor written, and the start reports it."""
+    folder, other = tmp_path / "reservations", tmp_path / "other"
+    PortReservations("b", other).reserve({1006}, [this_process()])
+    if squatted == "link":
+        folder.symlink_to(other)
+    elif squatted == "file":
+        folder.touch()
+    elif os.geteuid() == 0:
+        other.rename(folder)
+        os.chown(folder, 123456, 123456)
+    else:
+        pytest.skip("only root can make a folder of another user")
+    reservations, notes = PortReservations("a", folder), list[str]()
+    reservations.reserve({1007}, [this_process()])
+    with reservations.choosing(notes.append) as others:
+        assert others == set()
+    assert ["can't be used" in note for note in notes] == [True]
+    reservations.release()
+    assert not list(tmp_path.rglob("a.json"))
+
+
+def test_no_file_in_the_folder_stops_a_start(tmp_path: Path) -> None:
+    """A FIFO, a link, a device, deep JSON and huge files count as damaged, and a reservation is limited in size."""
+    os.mkfifo(tmp_path / "a.json")
+    (tmp_path / "b.json").symlink_to("/dev/zero")
+    (tmp_path / "c.json").write_text("[" * 60_000)
+    (tmp_path / "d.json").write_text("[" * 100_000)
+    (tmp_path / "e.json").mkdir()
+    (tmp_path / "h.json").write_text('{"ports": [1e999], "processes": []}')
+    (tmp_path / "f.json").write_text('{"ports": {"1": 2}, "processes": 3}')
+    with PortReservations("z", tmp_path).choosing() as others:
+        assert others == set()
+    PortReservations("g", tmp_path).reserve(range(1, 9000), [this_process()])
+    assert len(PortReservations("z", tmp_path).held_by_others()) == MAX_PORTS
+
+
+def test_held_lock_delays_a_start_for_seconds_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start waits for another lab that holds the lock, reports it, and continues after a deadline."""
+    monkeypatch.setattr(labstack.ports.reservations, "LOCK_SECONDS", 0.2)
+    notes: list[str] = []
+    with PortReservations("a", tmp_path).choosing(), PortReservations("b", tmp_path).choosing(notes.append):
+        assert ["waiting up to 0.2 s" in notes[0], "without it" in notes[1]] == [True, True]
 
 
 def test_component_of_a_running_lab_restarts_on_its_port(harness: LabHarness) -> None:

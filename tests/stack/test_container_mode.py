@@ -14,10 +14,15 @@ import pytest
 
 from labstack import LabError
 from labstack.backends.choice import choose_mode
+from labstack.backends.components import CONNECT_TIMER_SLACK
 from labstack.backends.docker import checks, images
 from labstack.backends.docker.backend import COMPONENT_LABEL, FOLDER_LABEL, LAB_LABEL
 from labstack.backends.docker.engine import engine
+from labstack.lab import access_of
+from labstack.lifecycle.doctor import examine
+from labstack.lifecycle.starting import prefetch
 from labstack.ports.free import choose
+from labstack.progress import Progress
 from labstack.state import StateStore
 from tests.stack.labs import COMPONENTS, ROOT, LabHarness, run_python
 from tests.stack.one_order import place_order, wait_for_outcome
@@ -62,7 +67,7 @@ def test_containers_share_a_network_and_publish_on_localhost_only(shared: LabHar
         container = engine().containers.get(status["components"][name]["container"])
         bound = [one for many in container.attrs["NetworkSettings"]["Ports"].values() if many for one in many]
         assert {one["HostIp"] for one in bound} == {"127.0.0.1"}, name
-        ports = shared.lab.backend.store.read().ports.values()  # type: ignore[attr-defined]
+        ports = access_of(shared.lab).state().ports.values()
         assert all(int(one["HostPort"]) in ports for one in bound)
         (network,) = container.attrs["NetworkSettings"]["Networks"].values()
         assert name in network["Aliases"]
@@ -100,10 +105,20 @@ def test_lookup_of_a_stopped_component_fails_at_once(shared: LabHarness) -> None
     assert answer.strip() == "unknown"
 
 
+def test_entry_point_of_connect_sets_the_timer_slack(shared: LabHarness) -> None:
+    """A program that Connect's entry point starts has a timer slack of 2 ms; only the program itself may read it."""
+    container = engine().containers.get(access_of(shared.lab).backend().inspect("connect").container)
+    shell, option, script, name = access_of(shared.lab).backend().component("connect").entry_point  # type: ignore[attr-defined]
+    read = script.replace("exec /docker-entrypoint.sh", "exec cat")
+    assert read != script
+    slack = container.exec_run([shell, option, read, name, "/proc/self/timerslack_ns"]).output
+    assert int(slack) == CONNECT_TIMER_SLACK, slack
+
+
 def test_no_program_runs_as_root(shared: LabHarness) -> None:
     """The services, the broker, Connect and each PostgreSQL server run as users other than root."""
     for name in COMPONENTS:
-        container = engine().containers.get(shared.lab.backend.inspect(name).container)
+        container = engine().containers.get(access_of(shared.lab).backend().inspect(name).container)
         owners = {row[1] for row in container.top(ps_args="-eo pid,uid")["Processes"]}
         assert "0" not in owners, (name, owners)
 
@@ -129,7 +144,7 @@ def test_down_removes_only_this_labs_containers(
     """All containers, networks and volumes of the lab are removed, recorded or not; another lab's remain."""
     mine, other = StateStore(harness.paths).lab_id, make_foreign_container("another", tmp_path)
     harness.paths.make()
-    harness.lab.prefetch()
+    prefetch(access_of(harness.lab), Progress())
     stray = make_foreign_container(mine, harness.paths.state)
     harness.run_checked("down", "--purge")
     assert not is_running(stray)
@@ -143,7 +158,7 @@ def test_sweep_removes_containers_of_a_deleted_lab(
 ) -> None:
     """The doctor reports the container, `lab sweep` removes it, and containers of an existing lab remain."""
     owned, orphan = make_foreign_container("owned", tmp_path), make_foreign_container("orphan", tmp_path / "gone")
-    (found,) = [finding for finding in shared.lab.doctor() if finding.check == "leftovers"]
+    (found,) = [finding for finding in examine(access_of(shared.lab)) if finding.check == "leftovers"]
     assert (found.verdict, "lab sweep" in found.advice) == ("warning", True)
     assert orphan in shared.run_checked("sweep")
     assert not is_running(orphan)
@@ -153,11 +168,13 @@ def test_sweep_removes_containers_of_a_deleted_lab(
 
 
 def test_error_names_the_container_that_died_at_startup(harness: LabHarness) -> None:
-    """The error has the container's name and the end of its log, and nothing of the startup is left."""
+    """The error has the container's name and the end of its log; the others keep running until `lab down`."""
     failed = harness.run("up", LAB_IMAGE_KAFKA=PYTHON_IMAGE)
     assert failed.returncode == 1
     assert "kafka died while it was starting" in failed.stderr
     assert "Next step" in failed.stderr
+    assert f"container saga-lab-{StateStore(harness.paths).lab_id}-order-db" in harness.docker_resources()
+    harness.run_checked("down")
     assert [one for one in harness.docker_resources() if not one.startswith("volume ")] == []
 
 
@@ -184,8 +201,9 @@ def test_auto_mode_falls_back_to_local_processes(harness: LabHarness) -> None:
 
 def test_missing_socket_permission_selects_the_local_backend(tmp_path: Path) -> None:
     """Without permission for Docker's socket, a user gets the reason, and the lab chooses the local backend."""
-    drop_privileges = "import os, labstack.backends.docker.engine; os.setgroups([]); os.setgid(65534); os.setuid(65534)"
-    code = f"{drop_privileges}; from labstack.backends.choice import choose_mode; print(choose_mode('auto'))"
+    imports = "import os, labstack.backends.choice, labstack.backends.docker.engine"
+    drop_privileges = "os.setgroups([]); os.setgid(65534); os.setuid(65534)"
+    code = f"{imports}; {drop_privileges}; from labstack.backends.choice import choose_mode; print(choose_mode('auto'))"
     environment = {**os.environ, "HOME": str(tmp_path), "LAB_MODE": "auto"}
     output = run_python(code, environment)
     assert "Local mode: You are not allowed to use the Docker engine" in output

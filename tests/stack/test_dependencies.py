@@ -12,6 +12,7 @@ import pytest
 from labstack import Lab
 from labstack.backends.dependencies import Condition, shutdown_stages, startup_waits
 from labstack.config.paths import LabPaths
+from labstack.lab import access_of
 
 
 @dataclass
@@ -45,7 +46,7 @@ def test_circular_dependency_is_an_error() -> None:
 
 def test_writers_of_the_lab_stop_before_what_they_write_to(tmp_path: Path) -> None:
     """Each component of the lab stops once: services and Connect before the broker and the databases."""
-    backend = Lab(paths=LabPaths(tmp_path / "state", tmp_path / "cache")).backend
+    backend = access_of(Lab(paths=LabPaths(tmp_path / "state", tmp_path / "cache"))).backend()
     stages = shutdown_stages([backend.component(name) for name in backend.components()])
     position = {name: number for number, stage in enumerate(stages) for name in stage}
     assert sorted(position) == sorted(backend.components())

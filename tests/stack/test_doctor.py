@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from labstack import Lab
+from labstack.backends.access import LabAccess
 from labstack.backends.processes.java import jars
 from labstack.backends.processes.process import MARKER
 from labstack.clients.relay import connector_config
@@ -25,8 +26,11 @@ from labstack.config.services import ServiceEntry, load_services, load_topics
 from labstack.config.templates import fill
 from labstack.config.versions import VERSIONS
 from labstack.errors import LabError, PortTaken
+from labstack.lab import access_of
 from labstack.lifecycle import doctor
+from labstack.lifecycle.doctor import examine
 from labstack.ports import free as ports
+from labstack.state import StateStore
 from tests.stack.labs import ROOT, LabHarness
 
 CHECKS = [
@@ -46,12 +50,12 @@ CHECKS = [
 
 
 def finding(lab: Lab, check: str) -> doctor.Finding:
-    return next(found for found in lab.doctor() if found.check == check)
+    return next(found for found in examine(access_of(lab)) if found.check == check)
 
 
 def test_healthy_machine_has_no_problems(shared: LabHarness) -> None:
     """On a machine that runs the lab, no check is a problem, each warning has advice, and the exit status is 0."""
-    findings = shared.lab.doctor()
+    findings = examine(access_of(shared.lab))
     assert [found.check for found in findings] == CHECKS
     assert [found for found in findings if found.verdict == "problem"] == []
     assert all(found.seen for found in findings)
@@ -71,20 +75,28 @@ def test_problem_sets_exit_status_1(harness: LabHarness, tmp_path: Path) -> None
 
 
 def test_low_memory_is_a_warning(harness: LabHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Too little memory is a warning that says how much the lab needs."""
+    """Too little memory is a warning that says how much the lab needs; 1.3 GB suffice."""
     memory = namedtuple("memory", "available")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(500_000_000))
     found = finding(harness.lab, "memory")
     assert (found.verdict, found.seen) == ("warning", "0.5 GB available")
     assert "1 GB" in found.advice
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(1_300_000_000))
+    assert finding(harness.lab, "memory").verdict == "ok"
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(1_299_999_999))
+    assert finding(harness.lab, "memory").verdict == "warning"
 
 
 def test_low_disk_space_is_a_warning(harness: LabHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Too little disk space is a warning that names the folder and the environment variable to move it."""
-    monkeypatch.setattr(doctor, "NEEDED_DISK", 10**18)
+    """Less than 1.5 GB of disk space is a warning that names the folder and the environment variable to move it."""
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(1_499_999_999))
     found = finding(harness.lab, "disk")
-    assert (found.verdict, str(harness.paths.state) in found.seen) == ("warning", True)
+    assert (found.verdict, found.seen) == ("warning", f"1.5 GB free below {harness.paths.state}")
+    assert "free 1.5 GB" in found.advice
     assert "XDG_STATE_HOME" in found.advice
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(1_500_000_000))
+    assert finding(harness.lab, "disk").verdict == "ok"
 
 
 def test_incomplete_cache_is_a_warning(harness: LabHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +112,7 @@ def test_taken_port_is_a_warning_with_its_process(harness: LabHarness, monkeypat
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         entry = ServiceEntry("order", port, 0, ())
-        found = next(f for f in doctor.examine(harness.paths, (entry,)) if f.check == "ports")
+        found = next(f for f in doctor.examine(LabAccess(harness.paths, (entry,))) if f.check == "ports")
         assert found.verdict == "warning"
         assert f"{port} (order) is taken by" in found.seen
         assert f"pid {os.getpid()}" in found.seen
@@ -124,7 +136,7 @@ def test_stray_process_is_found_and_stopped(harness: LabHarness) -> None:
     assert finding(harness.lab, "leftovers").verdict == "ok"
     harness.lab.down()
     harness.paths.make()
-    lab_id = harness.lab._store.lab_id
+    lab_id = StateStore(harness.paths).lab_id
     environment = {**os.environ, MARKER: f"{lab_id}/order"}
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=environment) as stray:
         found = finding(harness.lab, "leftovers")
@@ -183,17 +195,17 @@ def test_new_service_needs_only_an_entry_in_the_list(harness: LabHarness, tmp_pa
     assert [service.name for service in services] == ["order", "inventory", "payment", "shipping", "loyalty"]
     topics = load_topics(services)
     assert {"loyalty.events", "loyalty.dlq"} <= set(topics.names)
-    assert (topics.partitions, len(topics.names)) == (4, 10)
+    assert (topics.partitions, len(topics.names)) == (4, 15)
     lab = Lab(paths=harness.paths, services=services)
     assert {"loyalty", "loyalty-db"} <= set(lab.status().components)
-    assert len(lab.backend.required()) == 14
+    backend = access_of(lab).backend()
+    assert len(backend.required()) == 14
     harness.paths.make()
-    state = lab._store.read()
-    state.ports = {key: 20000 + n for n, key in enumerate(k for c in lab.backend._components.values() for k in c.ports)}  # type: ignore[attr-defined]
-    lab._store.write(state)
+    keys = [key for component in backend._components.values() for key in component.ports]  # type: ignore[attr-defined]
+    backend.update(ports={key: 20000 + number for number, key in enumerate(keys)})
     where = lab.endpoints.to_json()
     assert set(where["databases"]) == {service.name for service in services}  # type: ignore[call-overload]
     assert str(where["loyalty"]).startswith("http://127.0.0.1:")
-    config = connector_config("loyalty", lab.endpoints.databases["loyalty"])
+    config = connector_config(access_of(lab).backend().database_for_connect("loyalty"))
     assert (config["topic.prefix"], config["database.dbname"]) == ("loyalty", "loyalty")
     assert config["transforms.outbox.route.topic.replacement"] == "${routedByValue}.events"

@@ -89,6 +89,20 @@ def test_lock_records_the_digest_and_pull_enforces_it(
         images.pull("python")
 
 
+def test_a_pull_by_tag_pins_the_digest(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image that was pulled by its tag is used by its digest from then on, so that a moved tag is noticed."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("LAB_IMAGE_PYTHON")
+    image = f"{registry.repository}:both"
+    monkeypatch.setitem(images.VERSIONS["images"], "python", {"image": image})
+    images.pull("python")
+    digest = known_digest(image)
+    assert digest.startswith("sha256:")
+    assert images.image("python") == f"{image}@{digest}"
+    assert images.missing(["python"]) == []
+    engines.engine().images.remove(images.image("python"))
+
+
 def test_full_disk_during_a_pull_is_a_clear_error(
     registry: Registry, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

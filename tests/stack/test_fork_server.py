@@ -8,8 +8,10 @@ import sys
 import psutil
 import pytest
 
+from labstack.backends.processes.fork_server import LIBRARIES
 from labstack.backends.processes.forking import is_fork_server
-from labstack.backends.processes.process import MARKER, is_alive
+from labstack.backends.processes.process import MARKER
+from labstack.process_id import is_alive
 from labstack.waiting import wait_until
 from tests.stack.labs import LabHarness, run_python
 from tests.stack.one_order import place_order, wait_for_outcome
@@ -55,10 +57,26 @@ def test_services_survive_a_killed_fork_server(shared: LabHarness) -> None:
 def test_fork_gets_the_environment_of_the_calling_command(shared: LabHarness) -> None:
     """A service has the environment of the command that starts it, not that of its server."""
     shared.lab.stop("shipping")
-    shared.run_checked("start", "shipping", LOG_LEVEL="warning")
+    shared.run_checked("start", "shipping", LAB_LOG_LEVEL="warning")
     assert psutil.Process(shared.pids()["shipping"]).is_running()
     assert "Uvicorn running" not in shared.paths.log("shipping").read_text()
     shared.lab.restart("shipping")
+
+
+def test_fork_server_imports_every_library_of_the_services() -> None:
+    """A service that starts by a fork imports only the project's code and the standard library."""
+    code = f"""
+import importlib, sys
+for library in {LIBRARIES!r}:
+    importlib.import_module(library)
+before = set(sys.modules)
+import labservices.runtime, labservices.faults.switches
+for service in {SERVICES!r}:
+    importlib.import_module("labservices." + service)
+print([name for name in sorted(set(sys.modules) - before)
+       if name.partition(".")[0] not in {{*sys.stdlib_module_names, "labservices"}}])
+"""
+    assert run_python(code, dict(os.environ)).strip() == "[]"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which takes root")
@@ -71,7 +89,9 @@ from labstack.config.paths import LabPaths
 from pathlib import Path
 server = ForkServer(LabPaths(Path({str(shared.paths.state)!r}), Path("/")), {shared.state()["lab_id"]!r})
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
-connection = server._connect()
+connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # the client itself trusts no other user's server
+connection.settimeout(20)
+connection.connect(chr(0) + server._socket)
 try:
     socket.send_fds(connection, [b'{{"argv": ["this"], "env": {{}}}}'], [1])
     print(connection.recv(32))

@@ -15,13 +15,14 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from labstack.backends.processes.process import is_alive
 from labstack.config.paths import LabPaths
 from labstack.errors import ProgramMissing
 from labstack.install import Entry, Program, install
-from labstack.install.catalogue import ByGo
+from labstack.install.catalogue import ByGo, entry, names
+from labstack.install.errors import VerificationFailed
 from labstack.install.sources.from_go import from_go, remove_build
 from labstack.install.store import PARTIAL, Store
+from labstack.process_id import is_alive
 from labstack.progress import Progress
 from labstack.waiting import wait_until
 
@@ -138,6 +139,24 @@ def test_build_with_the_labs_cache_removes_its_files(paths: LabPaths, monkeypatc
     assert " 0 modules downloaded, 0 packages compiled" in notes[-1].replace("1 packages", "0 packages")
     assert not store.build.exists()
     assert store.find() is not None
+
+
+def test_a_module_with_another_checksum_is_rejected(paths: LabPaths) -> None:
+    """A module that Go's checksum database does not have is compared with its pinned checksum before the build."""
+    assert HELLO.by_go is not None
+    module = f"{HELLO.by_go.module}@{HELLO.by_go.version}"
+    other = replace(HELLO, by_go=replace(HELLO.by_go, sums={module: "h1:another"}))
+    with pytest.raises(VerificationFailed, match=r"has the checksum h1:\S+, not h1:another"):
+        install_with_go(other, paths)
+    assert not Store(other, paths).folder.exists()
+
+
+def test_every_module_without_a_public_checksum_is_pinned() -> None:
+    """Each module that a build exempts from Go's checksum database has a checksum in versions.toml."""
+    for name in names():
+        if recipe := entry(name).by_go:
+            exempt = {module for module in recipe.environment.get("GONOSUMDB", "").split(",") if module}
+            assert exempt == {module.partition("@")[0] for module in recipe.sums}
 
 
 def test_missing_module_is_reported_with_gos_message(paths: LabPaths) -> None:

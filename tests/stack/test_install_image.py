@@ -107,16 +107,25 @@ def test_installed_program_is_not_downloaded_again(registry: Registry, paths: La
         assert len(network.requests) > requests
 
 
-@pytest.mark.parametrize("damage", ["shorter", "gone", "record"])
+@pytest.mark.parametrize("damage", ["shorter", "changed", "not executable", "gone", "record"])
 def test_damaged_program_counts_as_not_installed(damage: str, registry: Registry, paths: LabPaths) -> None:
-    """A truncated or missing file, or an unreadable record, counts as not installed until an install repairs it."""
+    """A truncated, changed or missing file, or an unreadable record, counts as not installed until it is repaired."""
     wanted = program_entry(
         f"{registry.repository()}:1", registry.upload_index({HOST_ARCH: registry.upload_image([TOOL])})
     )
     program = install_image(wanted, paths)
     store = Store(wanted, paths)
+    before = program.path.stat()
     if damage == "shorter":
         os.truncate(program.path, 5)
+    elif damage == "changed":  # in place, to the same size
+        content = program.path.read_bytes().replace(b"1.2.3", b"6.6.6")
+        with program.path.open("r+b") as file:
+            file.write(content)
+        os.utime(program.path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+        assert program.path.stat().st_size == before.st_size
+    elif damage == "not executable":
+        program.path.chmod(0o644)
     elif damage == "gone":
         program.path.unlink()
     else:
@@ -282,11 +291,13 @@ def test_upper_layers_hide_removed_entries(registry: Registry, paths: LabPaths) 
     lowest = [
         *(Member(f"opt/tool/{name}", b"old") for name in ("bin/tool", "lib/gone", "lib/kept", "etc/one", "data/x")),
         *(Member("opt/other", b"x"), Member("opt/tool/to-folder", b"x"), Member("opt/tool/to-file/x", b"x")),
+        Member("opt/tool/to-link/x", b"x"),
     ]
     middle = [
         *(TREE, Member("opt/tool/lib/.wh.gone"), Member("opt/tool/etc/.wh..wh..opq"), Member("opt/tool/etc/two", b"2")),
         *(Member("opt/tool/.wh.data"), Member("opt/tool/to-folder/y", b"y"), Member("opt/tool/to-file", b"y")),
         Member("opt/tool/to-folder", kind=tarfile.DIRTYPE, mode=0o755),
+        Member("opt/tool/to-link", kind=tarfile.SYMTYPE, link="bin"),
     ]
     highest = [
         Member("opt/tool/lib", kind=tarfile.DIRTYPE, mode=0o755),
@@ -302,15 +313,25 @@ def test_upper_layers_hide_removed_entries(registry: Registry, paths: LabPaths) 
     kept = {"bin/tool", "lib/kept", "lib/link", "lib/same", "lib/hard", "etc/two"}
     assert there == {*kept, "to-folder/y", "to-file"}
     assert (top / "lib/link").resolve() == program.path
+    assert (top / "to-link").readlink() == Path("bin")
     assert (top / "lib/hard").read_text() == "same"
 
 
-@pytest.mark.parametrize("upper", [".wh.tool", ".wh..wh..opq"])
-def test_program_removed_by_an_upper_layer_is_missing(upper: str, registry: Registry, paths: LabPaths) -> None:
-    """A program is missing if an upper layer removes it or empties its folder."""
-    digest = registry.upload_index(
-        {HOST_ARCH: registry.upload_image([TOOL], [Member(f"usr/local/bin/{upper}")], architecture=HOST_ARCH)}
-    )
+@pytest.mark.parametrize(
+    "upper",
+    [
+        Member("usr/local/bin/.wh.tool"),
+        Member("usr/local/bin/.wh..wh..opq"),
+        Member("usr/local/bin", kind=tarfile.SYMTYPE, link="sbin"),
+        Member("usr/local/bin", b"a file"),
+        Member("usr", kind=tarfile.SYMTYPE, link="opt"),
+        Member("usr", b"a file"),
+    ],
+    ids=lambda upper: f"{upper.name} as {'a link' if upper.link else 'a file'}",
+)
+def test_program_removed_by_an_upper_layer_is_missing(upper: Member, registry: Registry, paths: LabPaths) -> None:
+    """A program is missing if an upper layer removes it, empties its folder, or replaces a parent by a link or file."""
+    digest = registry.upload_index({HOST_ARCH: registry.upload_image([TOOL], [upper], architecture=HOST_ARCH)})
     with pytest.raises(ProgramMissing, match=r"has no usr/local/bin/tool"):
         install_image(program_entry(f"{registry.repository()}:1", digest), paths)
 

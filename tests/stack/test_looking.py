@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,9 +15,11 @@ from typing import IO
 
 import pytest
 from click.testing import CliRunner
+from rich.table import Table
 
 from labstack.backends.processes.following import follow
-from labstack.cli import SECTIONS, main
+from labstack.cli import SECTIONS, main, printing
+from labstack.cli.printing import console
 from tests.stack.labs import LabHarness
 
 
@@ -65,6 +68,32 @@ def test_logs_follow_a_component(shared: LabHarness) -> None:
         output.readline()
         shared.lab.restart("shipping")
         assert any("shipping consumes " in line for line in output)
+
+
+def test_a_log_is_shown_up_to_its_number_of_lines(shared: LabHarness) -> None:
+    """`lab logs -n 0` prints no line, and a negative number is rejected."""
+    assert shared.run_checked("logs", "kafka", "-n", "0").strip() == ""
+    assert len(shared.run_checked("logs", "kafka", "-n", "2").splitlines()) == 2
+    refused = shared.run("logs", "kafka", "-n", "-5")
+    assert (refused.returncode, "-5 is not in the range x>=0" in refused.stderr) == (2, True)
+
+
+MARKUP = "[archive] ^/orders/[a-f0-9-]{36}$ [/a-z]+ filter[status]=PAID :smile:"
+
+
+def test_text_that_looks_like_markup_is_shown_as_it_is() -> None:
+    """Brackets and emoji codes in paths, YAML, regular expressions and logs are shown as they are, in every output."""
+    table = Table(MARKUP, box=None)
+    table.add_row(MARKUP)
+    terminal = console()
+    with terminal.capture() as captured:
+        terminal.print(MARKUP, soft_wrap=True)
+        terminal.print(table, width=200)
+    assert captured.get().count(MARKUP) == 3
+    sources = (Path(printing.__file__).parents[1]).rglob("*.py")
+    assert [path.name for path in sources if re.search(r"\bConsole\(", path.read_text(encoding="utf-8"))] == [
+        "printing.py"
+    ]
 
 
 @pytest.mark.timeout(120)

@@ -17,6 +17,7 @@ from labstack.errors import LabError, NotRunning
 from labstack.gateway.store import ISTIO
 from labstack.install import find_program
 from labstack.istio.errors import InvalidMesh, InvalidYaml, Unsupported
+from labstack.lab import access_of
 from labstack.waiting import wait_until
 from tests.stack.labs import LabHarness
 from tests.stack.one_order import place_order, wait_for_outcome
@@ -194,7 +195,7 @@ def test_events_reach_both_versions(mesh_lab: LabHarness) -> None:
     assert handled(v1) > 0
     assert handled(v2) > 0
     posts = [line for line in httpx.get(f"{v2}/metrics").text.splitlines() if 'method="POST"' in line]
-    assert not [line for line in posts if line.startswith("http_requests_total")]
+    assert not [line for line in posts if line.startswith("http_requests_total") and not line.endswith(" 0.0")]
 
 
 def test_faults_are_injected_at_the_configured_rate(mesh_lab: LabHarness) -> None:
@@ -305,13 +306,48 @@ spec:
     mesh_lab.run_checked("reset")
 
 
+def changing_subsets(number: int) -> str:
+    """Return the next of a series of changes: each removes a subset, adds one, and moves another one's endpoints."""
+    stays, new = ("v1", "v2") if number % 2 else ("v2", "v1")
+    rule = f"""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: order}}
+spec:
+  host: order
+  subsets:
+  - {{name: stays, labels: {{version: {stays}}}}}
+  - {{name: new-{number}, labels: {{version: {new}}}}}
+"""
+    routes = virtual_service(f"""
+  - match: [{{uri: {{prefix: /orders}}, headers: {{x-subset: {{exact: new}}}}}}]
+    route: [{{destination: {{host: order, subset: new-{number}}}}}]
+  - match: [{{uri: {{prefix: /orders}}, headers: {{x-subset: {{exact: stays}}}}}}]
+    route: [{{destination: {{host: order, subset: stays}}}}]
+  - match: [{{uri: {{prefix: /orders}}}}]
+    route:
+    - {{destination: {{host: order, subset: stays}}, weight: {number}}}
+    - {{destination: {{host: order, subset: new-{number}}}, weight: {100 - number}}}""")
+    return f"{rule}---{routes}"
+
+
 def test_no_request_fails_while_the_configuration_changes(mesh_lab: LabHarness) -> None:
-    """Every request under load returns 200 while the weights change repeatedly."""
+    """Under load every request succeeds while weights, subsets and endpoints change, and each change holds at once."""
     lab = mesh_lab.lab
     lab.start("order-v2")
-    with continuous_requests(lab.endpoints.gateway, "/orders?limit=1") as responses:
+    path = "/orders?limit=1"
+    with (
+        continuous_requests(lab.endpoints.gateway, path) as responses,
+        httpx.Client(base_url=lab.endpoints.gateway, timeout=20, trust_env=False) as client,
+    ):
         for number in range(0, 100, 1 if LONG else 5):
-            lab.mesh.apply(weighted_routes(100 - number, number))
+            lab.mesh.apply(changing_subsets(number))
+            found = {
+                subset: client.get(path, headers={"x-subset": subset}).headers.get("x-service-version")
+                for subset in ("new", "stays")
+            }
+            stays, new = ("v1", "v2") if number % 2 else ("v2", "v1")
+            assert found == {"new": new, "stays": stays}, number
     assert set(responses.statuses) == {200}
     assert responses.statuses[200] > 100
     assert set(responses.versions) == {"v1", "v2"}
@@ -468,7 +504,7 @@ def test_istiod_gets_the_configuration_again_if_it_knows_no_service(mesh_lab: La
     """If istiod knows none of the services, as can happen at startup, it receives the whole configuration again."""
     if mesh_lab.lab.mesh.control_plane == "the lab's translator":
         pytest.skip("the translator is no program that runs")
-    control_plane = mesh_lab.lab.backend.component(ControlPlane.name)
+    control_plane = access_of(mesh_lab.lab).backend().component(ControlPlane.name)
     assert isinstance(control_plane, ControlPlane)
     control_plane.write_configuration("")
     assert wait_until(lambda: control_plane.services() == 0, 5)
@@ -484,7 +520,7 @@ def test_up_repairs_an_emptied_gateway_folder(mesh_lab: LabHarness) -> None:
     if IN_CONTAINERS:
         pytest.skip("the folder is inside the container")
     for folder in ("istiod/resources", "envoy"):
-        for path in (lab.paths.state / "config" / folder).glob("*"):
+        for path in (access_of(lab).paths.state / "config" / folder).glob("*"):
             path.unlink()
     if lab.mesh.control_plane != "the lab's translator":
         assert wait_until(lambda: "envoy" in lab.status(memory=False).complaints, 10)
@@ -546,3 +582,16 @@ def test_mesh_commands_print_the_current_state(mesh_lab: LabHarness, tmp_path: P
     send_requests(mesh_lab.lab.endpoints.gateway, "/orders?limit=1", 1)
     assert wait_until(lambda: "/orders?limit=1" in run_checked("mesh", "log", "--json"), 5)
     assert "flags" in run_checked("mesh", "log")
+
+
+def test_routes_and_log_show_brackets(mesh_lab: LabHarness) -> None:
+    """Regular expressions of routes and the queries of requests are printed with their brackets."""
+    rule = '  - {match: [{uri: {regex: "/(orders|order)/[/a-z]+"}}], route: [{destination: {host: order}}]}'
+    mesh_lab.lab.mesh.apply(virtual_service(rule, "brackets"))
+    httpx.get(f"{mesh_lab.lab.endpoints.gateway}/orders?filter[status]=PAID", trust_env=False)
+
+    def printed(*words: str) -> str:
+        return mesh_lab.run_checked("mesh", *words, COLUMNS="300")
+
+    assert "/(orders|order)/[/a-z]+" in printed("routes")
+    wait_until(lambda: "filter[status]=PAID" in printed("log"), 20)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
+import docker
 import pytest
 
 from labstack import Lab
 from labstack.backends.choice import choose_mode
+from labstack.backends.docker import engine, location
 from labstack.errors import EngineUnavailable
+from labstack.lab import access_of
+from labstack.lifecycle.starting import prefetch
+from labstack.progress import Progress
 from labstack.state import Phase, StateStore
 from tests.stack.labs import LabHarness
 
@@ -33,6 +41,23 @@ def make_container_lab(
     return make
 
 
+@pytest.mark.parametrize(("version", "is_old"), [("1.40", True), ("1.41", False), ("1.100", False), ("2.0", False)])
+def test_engine_older_than_docker_20_is_rejected(
+    version: str, is_old: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """API 1.41, of Docker 20.10, is the oldest that the lab accepts; the parts of a version are compared as numbers."""
+    client = SimpleNamespace(api=SimpleNamespace(), version=lambda: {"ApiVersion": version})
+    monkeypatch.setattr(docker, "DockerClient", lambda **_: client)
+    monkeypatch.setattr(location, "is_elsewhere", lambda client: False)
+    address = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen()
+        refused = pytest.raises(EngineUnavailable, match=rf"speaks API {version}; the lab needs 1\.41\.")
+        with refused if is_old else nullcontext():
+            assert engine._connect(f"unix://{address}") is client
+
+
 def test_local_backend_is_chosen_without_docker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Docker, the lab chooses the local backend and says why; for containers, the error names the next step."""
     monkeypatch.setenv("DOCKER_HOST", "unix:///missing/docker.sock")  # a socket's path may have 107 bytes
@@ -49,8 +74,8 @@ def test_stopped_container_lab_starts_without_docker(
 ) -> None:
     """A stopped lab has no backend; the next startup chooses one."""
     lab = make_container_lab("stopped")()
-    lab.prefetch()
-    assert lab.backend.mode == "local"
+    prefetch(access_of(lab), Progress())
+    assert access_of(lab).backend().mode == "local"
 
 
 def test_up_is_rejected_while_the_docker_engine_is_unavailable(
@@ -65,7 +90,7 @@ def test_up_is_rejected_while_the_docker_engine_is_unavailable(
         make().up()
     assert "LAB_MODE=local" in refused.value.next_step
     lab = make(mode="local")
-    kept = StateStore(lab.paths).read()
+    kept = StateStore(access_of(lab).paths).read()
     assert (kept.mode, kept.phase) == ("containers", "ready")
-    lab.prefetch()
-    assert lab.backend.mode == "local"
+    prefetch(access_of(lab), Progress())
+    assert access_of(lab).backend().mode == "local"

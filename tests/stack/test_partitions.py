@@ -9,6 +9,7 @@ import pytest
 from labkit.client.partitions import MASK, murmur2, partition_of
 from labstack.clients import broker, probe_event
 from labstack.clients.broker import Record
+from labstack.lab import access_of
 from tests.stack.labs import LabHarness
 
 PARTITIONS = 4
@@ -59,7 +60,9 @@ def test_every_record_is_in_the_partition_of_its_key(shared: LabHarness) -> None
     """No topic has a record in the wrong partition, because Debezium leaves the choice to Kafka's partitioner."""
     shared.lab.reset()  # earlier tests may have published records directly
     shared.lab.demo()
-    records = broker.read_all(shared.lab.endpoints.kafka, [service.events_topic for service in shared.lab.services])
+    records = broker.read_all(
+        shared.lab.endpoints.kafka, [service.events_topic for service in access_of(shared.lab).services]
+    )
     assert len(records) > 20
     assert misplaced_keys(records) == []
 

@@ -21,8 +21,11 @@ from labstack.backends.processes.components.postgres import programs
 from labstack.backends.processes.identity import for_postgres
 from labstack.backends.processes.java import jars, java
 from labstack.backends.processes.java import programs as local_programs
+from labstack.backends.processes.no_account import programs_without_account
 from labstack.config.paths import LabPaths
 from labstack.errors import DownloadFailed, ProgramMissing
+from labstack.lab import access_of
+from labstack.lifecycle.doctor import examine
 from labstack.progress import Progress
 from labstack.waiting import wait_until
 from tests.stack.labs import LabHarness
@@ -59,7 +62,7 @@ def test_missing_java_is_reported(harness: LabHarness) -> None:
     with pytest.raises(ProgramMissing, match="Java 17 or newer") as raised:
         harness.lab.up()
     assert "JAVA_HOME" in raised.value.next_step
-    finding = next(f for f in harness.lab.doctor() if f.check == "Java")
+    finding = next(f for f in examine(access_of(harness.lab)) if f.check == "Java")
     assert (finding.verdict, finding.advice) == ("problem", raised.value.next_step)
     harness.assert_nothing_runs()
 
@@ -92,8 +95,24 @@ def test_missing_postgres_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     local_postgres.programs.cache_clear()
     with pytest.raises(ProgramMissing, match="no `postgres` on PATH") as raised:
         programs()
-    assert "PostgreSQL 14" in raised.value.next_step
+    assert "PostgreSQL 15" in raised.value.next_step
     local_postgres.programs.cache_clear()
+
+
+def test_a_user_id_without_an_account_can_create_a_cluster(tmp_path: Path) -> None:
+    """initdb works for a user id that /etc/passwd does not name, as in `docker run --user 123456`."""
+    as_stranger = ["unshare", "--user", "--map-user=123456", "--map-group=123456"]
+    if subprocess.run([*as_stranger, "true"], capture_output=True).returncode:
+        pytest.skip("NOT TESTED: no user namespaces, so that the test can't be such a user")
+
+    def initdb(folder: Path, data: str) -> subprocess.CompletedProcess[str]:
+        arguments = [str(folder / "initdb"), "-D", str(tmp_path / data), "-U", "lab", "--no-sync", "-A", "trust"]
+        return subprocess.run([*as_stranger, *arguments], capture_output=True, text=True, cwd="/")
+
+    assert "could not look up effective user ID" in initdb(programs(), "refused").stderr
+    done = initdb(programs_without_account(programs(), tmp_path / "copies"), "data")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data" / "PG_VERSION").exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to step down")

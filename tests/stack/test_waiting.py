@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from labstack.errors import TimedOut
-from labstack.waiting import poll_until, wait_until
+from labstack.waiting import answers, every, poll_until, wait_until
 
 
 def count_probes(interval: float | None = None) -> int:
@@ -36,3 +39,31 @@ def test_wait_that_times_out_raises() -> None:
     assert wait_until(lambda: "ready", 1) == "ready"
     with pytest.raises(TimedOut, match=r"Waited 0\.05 s for the slot to be free; the last result was \[\]"):
         wait_until(list, 0.05, what="the slot to be free")
+
+
+def test_slow_answers_are_left_out() -> None:
+    """Questions are asked in parallel, and those that take longer than the limit have no answer."""
+    never = threading.Event()
+    began = time.monotonic()
+    assert answers({"fast": lambda: True, "slow": lambda: never.wait(10)}, 0.2) == {"fast": True}
+    assert time.monotonic() - began < 5
+    never.set()
+
+
+def test_failed_question_raises() -> None:
+    """The exception of a question reaches the caller."""
+
+    def fail() -> None:
+        raise TimedOut("nothing came")
+
+    with pytest.raises(TimedOut, match="nothing came"):
+        answers({"failed": fail}, 5)
+
+
+def test_action_runs_at_most_once_per_interval() -> None:
+    """An action with an interval runs at the first call, and not again before the interval has passed."""
+    runs: list[None] = []
+    again = every(60, lambda: runs.append(None))
+    again()
+    again()
+    assert len(runs) == 1

@@ -35,6 +35,7 @@ def logs_of_failed_components(item: pytest.Item) -> list[tuple[str, str]]:
             status = lab.status(memory=False)
             if status.state == "stopped":
                 continue
-            for name, complaint in status.complaints.items():
+            for name in status.complaints.keys() & status.components:
+                complaint = status.complaints[name]
                 found.append((f"{LOGS}{name} ({complaint})", lab.logs(name, LINES)))
     return found

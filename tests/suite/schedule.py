@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from labstack.lab import access_of
+from tests.suite.chance import LONG
 from tests.suite.seconds import Seconds
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 PLAIN, COURSE = "plain lab", "course lab"
 GROUP_SECONDS = 150.0
 """Approximate duration in seconds of a group of tests that share a lab."""
+
+QUICK = ("tests/datasets/", "tests/deploy/", "tests/mesh/", "tests/services/")
+QUICK_SECONDS = 150.0
+"""The suites whose tests need no lab, and the limit of each test in seconds; the slowest takes about 30."""
 
 releases: dict[str, Callable[[], None]] = {}
 """Functions that stop this worker's running labs, by pool."""
@@ -86,6 +92,13 @@ def arrange(items: Sequence[pytest.Item], seconds: Seconds) -> list[tuple[str, l
     return [(name, tests) for name, (_, tests) in sorted(groups.items(), key=lambda entry: (-entry[1][0], entry[0]))]
 
 
+def limit_time(items: Sequence[pytest.Item]) -> None:
+    """Limit the time of tests without a lab, so that a defect which makes one hang does not cost the general limit."""
+    for item in items:
+        if item.nodeid.startswith(QUICK) and not LONG and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(QUICK_SECONDS))
+
+
 def release_labs(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Stop the lab of a test unless the next test of this worker uses it."""
     pool = pool_of(item)
@@ -137,7 +150,7 @@ def _may_be_installed_later(item: pytest.Item, program: str) -> bool:
 
     if not observers.downloads_allowed():
         return False
-    step = obtaining.steps(Lab().paths).get(program)
+    step = obtaining.steps(access_of(Lab()).paths).get(program)
     return item.name.endswith("Cell 0") or (step is not None and not step.is_settled)
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from labstack.backends import components as interfaces
+from labstack.clients.database_server import DatabaseServer
 from labstack.config.services import ServiceEntry
 from labstack.gateway.addresses import Addresses
 from labstack.progress import Progress
+from labstack.state import LabState
 
 ComponentState = Literal["running", "paused", "stopped", "failed"]
 
@@ -49,6 +51,9 @@ class Endpoints:
 
     services: dict[str, str] = field(default_factory=dict)
     databases: dict[str, str] = field(default_factory=dict, repr=False)  # with passwords
+    """The databases, for the operator: a role that may do what the lessons do."""
+    readable: dict[str, str] = field(default_factory=dict, repr=False)
+    """The databases, for a role that can only read."""
     kafka: str = ""
     connect: str = ""
     watcher: str = ""
@@ -58,12 +63,17 @@ class Endpoints:
     versions: dict[str, str] = field(default_factory=dict)
     """Additional versions of services, by component name; only those that were started explicitly."""
     observers: dict[str, str] = field(default_factory=dict)
-    """The observability components of this lab: any of Prometheus, Jaeger and Grafana."""
+    """The observability components of this lab, by name."""
 
     @property
     def prometheus(self) -> str:
         """The URL of Prometheus; empty if the lab has none."""
         return self.observers.get("prometheus", "")
+
+    @property
+    def alertmanager(self) -> str:
+        """The URL of Alertmanager; empty if the lab has none."""
+        return self.observers.get("alertmanager", "")
 
     @property
     def jaeger(self) -> str:
@@ -99,6 +109,11 @@ class Backend(Protocol):
 
     mode: str
     services: tuple[ServiceEntry, ...]
+    state: LabState
+    """Snapshot of the lab's state, which the methods below update and write."""
+
+    def update(self, **changes: Any) -> None:
+        """Change these fields of the snapshot, and write it to the state file."""
 
     def prepare(self, progress: Progress) -> None:
         """Download and verify the programs that components need."""
@@ -156,14 +171,20 @@ class Backend(Protocol):
     def resume(self, name: str) -> None:
         """Resume a paused component."""
 
+    def reload(self, name: str) -> None:
+        """Let a component read its configuration again (SIGHUP)."""
+
     def inspect(self, name: str, *, memory: bool = False) -> ComponentStatus:
         """Return the current status of a component."""
 
     def endpoints(self) -> Endpoints:
         """Return the addresses of the components."""
 
-    def database_for_connect(self, service: str) -> str:
-        """Return the libpq URL of a service's database, as Connect reaches it."""
+    def database_server(self, service: str) -> DatabaseServer:
+        """Return the database server of a service, as programs on this machine reach it."""
+
+    def database_for_connect(self, service: str) -> DatabaseServer:
+        """Return the database server of a service, as Connect reaches it."""
 
     def log(self, name: str, lines: int) -> str:
         """Return the last lines of a component's log."""

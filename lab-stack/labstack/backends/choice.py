@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from labstack.errors import EngineUnavailable, LabError
+from labstack.errors import EngineUnavailable, LabError, one_of
+from labstack.gateway.choice import choose_control_plane
+from labstack.observability import observers
+from labstack.progress import Progress
+
+if TYPE_CHECKING:  # `lab --help` imports this module, and needs no backend
+    from labstack.backends.access import LabAccess
+    from labstack.backends.base import Backend
 
 Mode = Literal["local", "containers"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -33,7 +40,7 @@ def checked_mode(mode: str) -> Mode:
         There is no such backend.
     """
     if mode not in MODES:
-        raise LabError(f"There is no mode {mode!r}.", next_step=f"use one of {', '.join(MODES)}, or auto")
+        raise LabError(f"There is no mode {mode!r}.", next_step=one_of(mode, [*MODES, "auto"]))
     return mode
 
 
@@ -68,6 +75,63 @@ def choose_mode(wanted: str | None = None) -> ModeChoice:
         return ModeChoice("containers", f"Docker {_docker_version()} answers")
     except EngineUnavailable as error:
         return ModeChoice("local", error.summary or error.problem)
+
+
+def choose_backend(access: LabAccess, progress: Progress, *, without_containers: bool = False) -> Backend:
+    """Choose the backend of a lab that does not run; a running lab keeps its own. Call it in a change of the lab.
+
+    Parameters
+    ----------
+    access : LabAccess
+        Access to the lab.
+    progress : Progress
+        Reports the choice.
+    without_containers : bool
+        Whether containers have failed on this machine.
+
+    Raises
+    ------
+    LabError
+        The running lab has another backend than requested, or Docker is unavailable and can't report whether the lab
+        runs.
+    """
+    backend, wanted = access.backend(), access.wanted_mode
+    state = backend.state
+    if state.phase != "stopped" and any_component_runs(backend, wanted):
+        if wanted not in (None, "auto", state.mode):
+            raise LabError(
+                f"The lab runs in {state.mode} mode, but {wanted!r} was requested.",
+                next_step="run `lab down` first, or use a lab of another name (LAB_NAME)",
+            )
+        return backend
+    failed = ModeChoice("local", "containers failed on this machine")
+    choice = failed if without_containers else choose_mode(wanted)
+    progress.report(str(choice))
+    observed = observers.is_observed()
+    backend.update(
+        mode=choice.mode,
+        control_plane=choose_control_plane(choice.mode, access.paths),
+        observed=observed,
+        observers=observers.choose_observers(choice.mode, access.paths) if observed else [],
+    )
+    return access.reopen()
+
+
+def any_component_runs(backend: Backend, wanted_mode: str | None) -> bool:
+    """Report whether any component of the lab runs.
+
+    Raises
+    ------
+    EngineUnavailable
+        Docker does not answer, and the local backend is not requested explicitly.
+    """
+    try:
+        return any(backend.inspect(name).state in ("running", "paused") for name in backend.components())
+    except EngineUnavailable:
+        # An explicit request for the local backend abandons containers that Docker may still hold.
+        if requested_mode(wanted_mode) == "local":
+            return False
+        raise
 
 
 def _docker_version() -> str:

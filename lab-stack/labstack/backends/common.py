@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Generic, TypeVar
+from importlib import import_module
+from typing import Any, Generic, TypeVar
 
 from labstack.backends.base import Endpoints
 from labstack.backends.components import (
@@ -23,17 +24,33 @@ from labstack.backends.components import (
     Watcher,
 )
 from labstack.backends.dependencies import shutdown_stages
+from labstack.clients.database_server import READER, DatabaseServer
 from labstack.config.paths import LabPaths
 from labstack.config.services import ServiceEntry
-from labstack.errors import StorageError, UnknownComponent, one_of
+from labstack.errors import NotRunning, StorageError, UnknownComponent, one_of
 from labstack.gateway.addresses import Addresses, Instance, adapted
 from labstack.gateway.store import MeshStore
 from labstack.istio.documents import Document
-from labstack.observability.observers import ObservabilitySettings
+from labstack.observability.observers import NAMES
 from labstack.ports.reservations import PortReservations
-from labstack.state import ComponentRecord, StateStore
+from labstack.state import ComponentRecord, LabState, StateStore
+
+_COMPONENT_SETTINGS = frozenset({"switches", "control_plane", "observed", "observers"})
+"""The fields of the state that determine the components and their settings."""
 
 AnyComponent = TypeVar("AnyComponent", bound=Component)
+
+
+class Ports(dict[str, int]):
+    """The ports of a lab, by name; empty until its first start has chosen them."""
+
+    def __missing__(self, name: str) -> int:
+        raise NotRunning(f"The lab is not running: it has no port for {name} yet.", next_step="run `lab up`")
+
+
+def observer_classes(package: str) -> tuple[Any, ...]:
+    """Return a backend's class of each observer, such as ``Grafana`` in the module ``grafana`` of its components."""
+    return tuple(getattr(import_module(f"{package}.{name}"), name.capitalize()) for name in NAMES)
 
 
 class BackendBase(ABC, Generic[AnyComponent]):
@@ -47,33 +64,35 @@ class BackendBase(ABC, Generic[AnyComponent]):
         State file of the lab. Methods that change the lab expect the caller to hold the store's lock.
     services : tuple of ServiceEntry
         Services of the lab.
+    state : LabState
+        Snapshot of the lab's state. Methods that change the lab update it and write it.
     """
 
-    def __init__(self, paths: LabPaths, store: StateStore, services: tuple[ServiceEntry, ...]) -> None:
+    def __init__(self, paths: LabPaths, store: StateStore, services: tuple[ServiceEntry, ...], state: LabState) -> None:
         self.paths = paths
         self.store = store
         self.services = services
-        self._ports: dict[str, int] = dict(store.read().ports)
-        self._state_lock = threading.Lock()
+        self.state = state
+        self._ports = Ports(state.ports)
+        self._state_lock = threading.RLock()
+
+    def update(self, **changes: Any) -> None:
+        """Change these fields of the snapshot, and write it to the state file."""
+        with self._state_lock:
+            for name, value in changes.items():
+                setattr(self.state, name, value)
+            if not _COMPONENT_SETTINGS.isdisjoint(changes):
+                self.__dict__.pop("_components", None)  # a cached property, which may be empty already
+            self.store.write(self.state)
+
+    def _record(self, name: str, record: ComponentRecord) -> None:
+        """Record the process of a component, or that it was stopped on purpose."""
+        with self._state_lock:
+            self.update(components={**self.state.components, name: record})
 
     @abstractmethod
     def _make_components(self) -> list[AnyComponent]:
         """Create all components, in startup order."""
-
-    def _observers(
-        self,
-        context: ObservabilitySettings,
-        prometheus: Callable[..., AnyComponent],
-        jaeger: Callable[..., AnyComponent],
-        grafana: Callable[..., AnyComponent],
-    ) -> list[AnyComponent]:
-        """Create the observability components that the lab has."""
-        factories: dict[str, Callable[[], AnyComponent]] = {
-            "prometheus": lambda: prometheus(context, self.addresses),
-            "jaeger": lambda: jaeger(context),
-            "grafana": lambda: grafana(context),
-        }
-        return [factory() for name, factory in factories.items() if name in context.observers]
 
     @cached_property
     def _components(self) -> dict[str, AnyComponent]:
@@ -93,6 +112,16 @@ class BackendBase(ABC, Generic[AnyComponent]):
             raise UnknownComponent(
                 f"The lab has no component {name!r}.", next_step=one_of(name, self._components)
             ) from None
+
+    @property
+    def _databases(self) -> dict[str, Any]:
+        """The databases' components, by service."""
+        found = (component for component in self._components.values() if isinstance(component, Database))
+        return {database.service.name: database for database in found}
+
+    def database_server(self, service: str) -> DatabaseServer:
+        server: DatabaseServer = self._databases[service].server
+        return server
 
     @property
     def gateway(self) -> Gateway:
@@ -118,7 +147,7 @@ class BackendBase(ABC, Generic[AnyComponent]):
 
     def _should_run(self, component: Component) -> bool:
         """Report whether a component should run; an optional one should only after an explicit start."""
-        record = self.store.read().components.get(component.name)
+        record = self.state.components.get(component.name)
         return not component.optional or (record is not None and not record.stopped_on_purpose)
 
     def prepare_for_observer(self, observer: str) -> None:
@@ -155,9 +184,8 @@ class BackendBase(ABC, Generic[AnyComponent]):
                 for component in components
                 if isinstance(component, ShopService) and component.optional and self._should_run(component)
             },
-            databases={
-                component.service.name: component.url for component in components if isinstance(component, Database)
-            },
+            databases={name: database.url for name, database in self._databases.items()},
+            readable={name: database.server.url(READER) for name, database in self._databases.items()},
             kafka=next(component.address for component in components if isinstance(component, Broker)),
             connect=next(component.url for component in components if isinstance(component, ConnectWorker)),
             watcher=next(component.url for component in components if isinstance(component, Watcher)),
@@ -175,8 +203,7 @@ class BackendBase(ABC, Generic[AnyComponent]):
 
     def _record_shutdown(self) -> None:
         """Record that nothing runs, and release the port reservations."""
-        state = self.store.read()
-        state.components = dict.fromkeys(self._components, ComponentRecord(None, stopped_on_purpose=True))
+        stopped = ComponentRecord(None, stopped_on_purpose=True)
         with contextlib.suppress(StorageError):
-            self.store.write(state)
+            self.update(components=dict.fromkeys(self._components, stopped))
         self._reservations.release()

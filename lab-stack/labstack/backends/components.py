@@ -12,6 +12,7 @@ import httpx
 from labstack.backends import connect_watcher
 from labstack.backends.dependencies import Condition
 from labstack.clients import broker, http
+from labstack.clients.database_server import DatabaseServer
 from labstack.clients.envoy_admin import EnvoyAdmin
 from labstack.clients.replication import restore_publication
 from labstack.config.services import FIRST_VERSION, ServiceEntry, load_topics
@@ -30,6 +31,12 @@ JAEGER_OTLP_GRPC = "jaeger-otlp-grpc"
 """Names of the ports where Jaeger accepts spans, as OTLP over HTTP and over gRPC."""
 
 Kind = Literal["database", "broker", "relay", "watcher", "service", "gateway", "control plane", "observer"]
+
+CONNECT_TIMER_SLACK = 2_000_000
+"""Timer slack of Connect in nanoseconds (Linux). Debezium's queue waits in whole milliseconds, and in every task it
+spins through the last millisecond of each interval. With this slack, its waits end slightly late and the spinning
+disappears.
+"""
 
 ENVOY_OPTIONS = (
     # With one worker, circuit breakers and load balancers treat every request alike.
@@ -121,8 +128,13 @@ class Database(Component):
 
     @property
     @abstractmethod
+    def server(self) -> DatabaseServer:
+        """The server's address for clients on this machine, and its passwords."""
+
+    @property
     def url(self) -> str:
-        """libpq URL of the service's database, for clients on this machine."""
+        """The operator's libpq URL of the service's database, for clients on this machine."""
+        return self.server.url()
 
     def serve_dependents(self, services: tuple[ServiceEntry, ...], *, renew: bool) -> None:
         """Restore the publication of the outbox."""
@@ -164,17 +176,17 @@ class ConnectWorker(HttpComponent):
 
     Attributes
     ----------
-    databases : sequence of str
-        Names of the database components that the connectors read.
+    databases : sequence of Database
+        The databases that the connectors read.
     """
 
     kind = "relay"
     name = "connect"
-    databases: Sequence[str] = ()
+    databases: Sequence[Database] = ()
 
     @property
     def depends_on(self) -> Mapping[str, Condition]:
-        return {Broker.name: "started", **dict.fromkeys(self.databases, "started")}
+        return {Broker.name: "started", **{database.name: "started" for database in self.databases}}
 
     def is_ready(self) -> bool:
         """Return whether the REST interface answers a request that needs the worker's group, not only the socket."""
@@ -332,7 +344,18 @@ class Prometheus(Observer):
 
     @abstractmethod
     def settle(self) -> None:
-        """Update the list of service instances; Prometheus reads it within a second."""
+        """Update the lists of service instances and of Alertmanagers; Prometheus reads them within a second."""
+
+    @abstractmethod
+    def put_rules(self, text: str) -> None:
+        """Replace the file of the learner's rules; Prometheus reads it at its next reload."""
+
+
+class Alertmanager(Observer):
+    """Alertmanager, which groups, mutes and routes the alerts that Prometheus raises."""
+
+    name = "alertmanager"
+    ready_path = "/-/ready"
 
 
 class PrefixedObserver(Observer):

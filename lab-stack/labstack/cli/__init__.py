@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -23,10 +24,19 @@ from labstack.cli.looking import ComponentName, completion, logs, psql, status
 from labstack.cli.mesh import VERBS
 from labstack.cli.mesh_objects import mesh
 from labstack.cli.notebooks import notebooks
-from labstack.cli.printing import as_json, running, show_started, show_status, stages, startup_progress
+from labstack.cli.printing import (
+    Commands,
+    as_json,
+    console,
+    running,
+    show_started,
+    show_status,
+    stages,
+    startup_progress,
+)
 from labstack.cli.repairs import dead_letters, outbox, switch
 from labstack.cli.scenarios import scenario
-from labstack.errors import LabError, one_of
+from labstack.errors import LabError
 
 if TYPE_CHECKING:
     from labstack.lab import Lab
@@ -48,8 +58,15 @@ AS_JSON = "labstack.as_json"
 """Key in the click context that says whether errors are printed as JSON, too."""
 
 
-class LabGroup(click.Group):
+class LabGroup(Commands):
     """A command group that prints the lab's errors as messages, exits cleanly on Ctrl-C, and groups its verbs."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a character that the terminal can't show is no error
+                stream.reconfigure(errors="replace")
+        os.umask(os.umask(0o077) & 0o077)  # the lab must be able to read its own files
+        return super().main(*args, **extra)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[AS_JSON] = "--json" in args
@@ -63,10 +80,10 @@ class LabGroup(click.Group):
                 body = {"error": error.problem, "kind": type(error).__name__, "next_step": error.next_step}
                 click.echo(json.dumps({**body, "log": error.log}))
             else:
-                Console(stderr=True).print(Text(f"{error}", style="red"), soft_wrap=True)
+                console(stderr=True).print(Text(f"{error}", style="red"), soft_wrap=True)
             ctx.exit(1)
         except KeyboardInterrupt:
-            Console(stderr=True).print("Interrupted; everything that this command started is stopped.")
+            console(stderr=True).print("Interrupted; everything that this command started is stopped.")
             ctx.exit(130)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -74,13 +91,6 @@ class LabGroup(click.Group):
             commands = [(name, self.get_command(ctx, name)) for name in names]
             with formatter.section(title):
                 formatter.write_dl([(name, one.get_short_help_str(70)) for name, one in commands if one])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            ctx.fail(f"There is no command {args[0]!r}: {one_of(args[0], self.list_commands(ctx))}.")
-        return super().resolve_command(ctx, args)
 
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
@@ -112,9 +122,7 @@ def main(ctx: click.Context, name: str | None, mode: str | None) -> None:
 
 @main.command()
 @as_json
-@click.option(
-    "--no-observability", is_flag=True, help="Start without Prometheus, Jaeger and Grafana; download nothing."
-)
+@click.option("--no-observability", is_flag=True, help="Start without the observability components; download nothing.")
 @click.pass_obj
 def up(lab: Lab, as_json: bool, no_observability: bool) -> None:
     """Start all components that aren't running. They keep running after this command."""
@@ -128,6 +136,8 @@ def up(lab: Lab, as_json: bool, no_observability: bool) -> None:
     else:
         show_status(status, as_json)
     if not status.healthy:
+        problems = "; ".join(f"{name}: {complaint}" for name, complaint in status.complaints.items())
+        click.echo(f"The lab is not ready ({problems or status.state}). Next step: run `lab up` again.", err=True)
         sys.exit(1)
 
 
@@ -143,24 +153,32 @@ def demo(lab: Lab, as_json: bool) -> None:
         order = show.follow(where, show.place(where, show.demo_orders()[0])["order_id"])
         click.echo(json.dumps(order))
         return
-    console = Console()
-    show.show(where, lambda expected, story: _print_story(console, expected, story))
+    terminal = console()
+    show.show(where, lambda expected, story: _print_story(terminal, expected, story))
 
 
-def _print_story(console: Console, expected: Any, story: Any) -> None:
+def _print_story(terminal: Console, expected: Any, story: Any) -> None:
     order = story.order
     items = ", ".join(f"{line['quantity']} x {line['sku']}" for line in order["items"])
     style = "green" if order["status"] == "COMPLETED" else "yellow"
-    console.print(f"[bold]{expected.customer_id}[/bold] orders {items} to {expected.destination}")
-    console.print(Text("   status   ").append(" → ".join(h["status"] for h in story.history), style=style))
-    console.print(Text("   events   " + " → ".join(kind for _, kind in story.events)))
+    terminal.print(
+        Text(expected.customer_id, style="bold").append(f" orders {items} to {expected.destination}", "default")
+    )
+    terminal.print(Text("   status   ").append(" → ".join(h["status"] for h in story.history), style=style))
+    terminal.print(Text("   events   " + " → ".join(kind for _, kind in story.events)))
     if order["failure_reason"]:
-        console.print(Text("   reason   ").append(order["failure_reason"], style=style))
+        terminal.print(Text("   reason   ").append(order["failure_reason"], style=style))
 
 
 @main.command()
 @as_json
-@click.option("--wait", default=5.0, show_default=True, help="Seconds to wait until the lab is at rest.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 3600),
+    default=5.0,
+    show_default=True,
+    help="Seconds to wait until the lab is at rest.",
+)
 @click.pass_obj
 def check(lab: Lab, as_json: bool, wait: float) -> None:
     """Check every invariant of the saga in databases and topics.
@@ -183,7 +201,7 @@ def check(lab: Lab, as_json: bool, wait: float) -> None:
             by = f"\nviolated by {', '.join(verdict.offenders[:10])}" if verdict.offenders else ""
             notes = "".join(f"\n{note}" for note in verdict.notes[:10])
             table.add_row(Text(sign, style=style), verdict.statement, figures + by + notes)
-        Console().print(table)
+        console().print(table)
     if any(verdict.holds is False for verdict in verdicts):
         sys.exit(1)
 
@@ -196,8 +214,8 @@ def reset(lab: Lab) -> None:
     Afterwards all topics are empty, no event is in flight, and all fault switches are off. Components that are down or
     paused are started first.
     """
-    with Console().status("restoring the baseline data"):
-        lab.reset()
+    with startup_progress(quiet=False) as listener:
+        lab.reset(listener)
     click.echo("The lab is reset: baseline data, empty topics, no lag.")
 
 
@@ -234,7 +252,10 @@ def down(lab: Lab, purge: bool) -> None:
 @click.pass_obj
 def doctor(lab: Lab, as_json: bool) -> None:
     """Check this machine for problems, and show how to fix each."""
-    findings = lab.doctor()
+    from labstack.lab import access_of
+    from labstack.lifecycle.doctor import examine
+
+    findings = examine(access_of(lab))
     if as_json:
         click.echo(json.dumps([finding.__dict__ for finding in findings]))
     else:
@@ -244,20 +265,24 @@ def doctor(lab: Lab, as_json: bool) -> None:
         for finding in findings:
             style = VERDICT_STYLES[finding.verdict]
             table.add_row(Text(finding.verdict, style=style), finding.check, finding.seen, finding.advice)
-        Console().print(table)
+        console().print(table)
     if any(finding.verdict == "problem" for finding in findings):
         sys.exit(1)
 
 
-@main.command()
+@main.command("prefetch")
 @click.pass_obj
-def prefetch(lab: Lab) -> None:
+def prefetch_command(lab: Lab) -> None:
     """Download all programs that the lab needs to start; start nothing.
 
     Later starts then need no network.
     """
+    from labstack.lab import access_of
+    from labstack.lifecycle.starting import prefetch
+    from labstack.progress import Progress
+
     with stages(quiet=False) as listener:
-        lab.prefetch(listener)
+        prefetch(access_of(lab), Progress(listener))
     click.echo("Everything that the lab needs to start is on this machine.")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from labstack.cli.printing import Commands
 
-@click.group()
+
+@click.group(cls=Commands)
 def images() -> None:
     """List the images of container mode, and pin them by digest."""
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
-from rich.console import Console
 from rich.live import Live
 
-from labstack.cli.printing import as_json, running, show_status, status_view
+from labstack.cli.printing import COUNT, as_json, console, running, show_status, status_view
 from labstack.errors import LabError, UnknownComponent, one_of
 
 if TYPE_CHECKING:
@@ -30,12 +29,20 @@ class ComponentName(click.ParamType):
 
     name = "component"
 
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name; raise `UnknownComponent` if the lab has no such component, whether or not it runs."""
+        if ctx:
+            from labstack.lab import access_of
+
+            access_of(ctx.obj).backend().component(value)
+        return value
+
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the component names that start with `incomplete`; none if the lab's state can't be read."""
-        from labstack.lab import Lab
+        from labstack.lab import Lab, access_of
 
         with contextlib.suppress(LabError):
-            return _items(Lab(ctx.find_root().params.get("name")).backend.components(), incomplete)
+            return _items(access_of(Lab(ctx.find_root().params.get("name"))).backend().components(), incomplete)
         return []
 
 
@@ -66,7 +73,7 @@ def status(lab: Lab, as_json: bool, watch: bool) -> None:
         return
     if as_json:
         raise click.UsageError("--watch shows a table; to poll with --json, run the command repeatedly.")
-    with Live(status_view(lab.status()), console=Console(), auto_refresh=False) as live:
+    with Live(status_view(lab.status()), console=console(), auto_refresh=False) as live:
         while True:
             time.sleep(REFRESH_INTERVAL)
             live.update(status_view(lab.status()), refresh=True)
@@ -74,14 +81,16 @@ def status(lab: Lab, as_json: bool, watch: bool) -> None:
 
 @click.command()
 @click.argument("name", type=ComponentName())
-@click.option("-n", "--lines", default=40, show_default=True, help="Number of lines.")
+@click.option("-n", "--lines", type=COUNT, default=40, show_default=True, help="Number of lines.")
 @click.option("-f", "--follow", is_flag=True, help="Then show new lines, until Ctrl-C.")
 @click.pass_obj
 def logs(lab: Lab, name: str, lines: int, follow: bool) -> None:
     """Show the end of a component's log."""
     click.echo(lab.logs(name, lines))
     if follow:
-        for line in lab.backend.follow(name):
+        from labstack.lab import access_of
+
+        for line in access_of(lab).backend().follow(name):
             click.echo(line)
 
 
@@ -95,13 +104,14 @@ def psql(lab: Lab, service: str, arguments: tuple[str, ...]) -> None:
     psql gets all arguments after the service: `lab psql order -c 'TABLE outbox'`.
     """
     from labstack.backends.processes.components.postgres import programs
+    from labstack.clients.databases import libpq_variables
 
     databases = running(lab).endpoints.databases
     if service not in databases:
         raise UnknownComponent(f"There is no database of {service!r}.", next_step=one_of(service, databases))
     program = programs() / "psql"
     # The user's libpq settings (PG*) must not redirect the connection.
-    own = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    own = {name: value for name, value in os.environ.items() if name not in libpq_variables()}
     os.execve(program, [str(program), databases[service], *arguments], own)
 
 

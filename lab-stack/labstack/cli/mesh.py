@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
+
+from labstack.cli.printing import COUNT, as_json, console
 
 if TYPE_CHECKING:
     from labstack.lab import Lab
@@ -26,22 +26,20 @@ COLUMNS = {
 }
 """Fields of the access log in a table, with their column titles."""
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, nothing else.")
-
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("file")
 @click.option(
     "--force", is_flag=True, help="Apply it even if it refers to a missing host, subset or gateway, to see the effect."
 )
 @as_json
 @click.pass_obj
-def apply(lab: Lab, file: Path, force: bool, as_json: bool) -> None:
+def apply(lab: Lab, file: str, force: bool, as_json: bool) -> None:
     """Apply the Istio resources in FILE (- for standard input).
 
     The command returns when the gateway uses them.
     """
-    applied = lab.mesh.apply(sys.stdin.read() if str(file) == "-" else file, force=force)
+    applied = lab.mesh.apply(Path(file), force=force)
     for warning in applied.warnings:
         click.echo(f"warning: {warning}", err=True)
     if as_json:
@@ -91,12 +89,12 @@ def routes(lab: Lab, as_json: bool) -> None:
         table.add_column(column, overflow="fold")
     for route in found:
         table.add_row(route.name, route.hosts, route.match, route.to, route.policy)
-    Console().print(table)
+    console().print(table)
     click.echo(f"Configured by {lab.mesh.control_plane}.")
 
 
 @click.command()
-@click.option("-n", "--lines", default=20, show_default=True, help="Number of requests.")
+@click.option("-n", "--lines", type=COUNT, default=20, show_default=True, help="Number of requests.")
 @as_json
 @click.pass_obj
 def log(lab: Lab, lines: int, as_json: bool) -> None:
@@ -110,7 +108,7 @@ def log(lab: Lab, lines: int, as_json: bool) -> None:
         table.add_column(column, overflow="fold")
     for entry in entries:
         table.add_row(*("" if entry.get(field) is None else str(entry[field]) for field in COLUMNS))
-    Console().print(table)
+    console().print(table)
 
 
 VERBS = (apply, show, diff, reset, routes, log)

@@ -7,30 +7,31 @@ from pathlib import Path
 
 import click
 
+from labstack.cli.printing import Commands
 from labstack.errors import LabError
 
 
-@click.group()
+@click.group(cls=Commands)
 def mesh() -> None:
     """Inspect and change the Istio resources that configure the gateway."""
 
 
 @mesh.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True)
 @click.pass_context
-def translate(ctx: click.Context, files: tuple[Path, ...]) -> None:
-    """Print the lab's translation of FILES as one JSON object.
+def translate(ctx: click.Context, files: tuple[str, ...]) -> None:
+    """Print the lab's translation of FILES (- for standard input) as one JSON object.
 
     The object contains clusters, endpoints, listeners and routes. No lab needs to run. Configuration that istiod
     accepts silently, such as a missing host, causes a warning. Configuration that the translator doesn't support is
     rejected.
     """
     # The protobuf messages are slow to import, so only the command that needs them imports them.
-    from labstack.istio.documents import read
+    from labstack.istio.documents import resources
     from labstack.istio.translate import translate as translated
 
     try:
-        result = translated([document for file in files for document in read(file)])
+        result = translated([document for file in files for document in resources(Path(file))])
     except LabError as error:
         click.echo(str(error), err=True)
         ctx.exit(1)

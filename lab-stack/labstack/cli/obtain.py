@@ -11,7 +11,7 @@ from pathlib import Path
 from labstack.config.paths import LabPaths
 from labstack.errors import LabError
 from labstack.install import SOURCES, entry, install
-from labstack.lab import Lab
+from labstack.lab import Lab, access_of
 from labstack.lifecycle import obtaining
 from labstack.lifecycle.joining import join_observers
 from labstack.lifecycle.obtaining import Stage
@@ -20,10 +20,11 @@ from labstack.progress import Progress
 
 def main(state: str, cache: str, *names: str) -> None:
     """Install programs one after the other, and let each observer join the lab."""
-    lab = Lab(paths=LabPaths(Path(state), Path(cache)))
+    paths = LabPaths(Path(state), Path(cache))
+    access = access_of(Lab(paths=paths))
 
     def note_step(name: str, stage: Stage, text: str = "") -> None:
-        obtaining.note(lab.paths, {name: obtaining.Step(stage, text, time.time())})
+        obtaining.note(paths, {name: obtaining.Download(stage, text, time.time())})
 
     for name in names:
 
@@ -36,11 +37,11 @@ def main(state: str, cache: str, *names: str) -> None:
             # A build with Go occupies both cores for minutes, so it runs only on request.
             install(
                 entry(name),
-                lab.paths,
+                paths,
                 Progress(_throttled(listen)),
                 sources=[source for source in SOURCES if source != "go"],
             )
-            join_observers(lab, Progress())
+            join_observers(access, Progress())
         except Exception as error:  # a failed download must not stop the others
             note_step(
                 name, "failed", error.problem if isinstance(error, LabError) else f"{type(error).__name__}: {error}"

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from labstack.errors import NotRunning
+from labstack.errors import NotRunning, one_of
 from labstack.progress import Progress
 
 if TYPE_CHECKING:
@@ -24,6 +24,28 @@ if TYPE_CHECKING:
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else."
 )
+
+COUNT = click.IntRange(min=0)
+"""The type of an option that counts lines or requests."""
+
+
+class Commands(click.Group):
+    """A group of commands that answers an unknown one with the closest and with all of them."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            ctx.fail(f"There is no command {args[0]!r}: {one_of(args[0], self.list_commands(ctx))}.")
+        return super().resolve_command(ctx, args)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that shows every text as it is: what looks like markup or an emoji code has no effect.
+
+    Paths, YAML, regular expressions and log lines contain square brackets.
+    """
+    return Console(stderr=stderr, markup=False, emoji=False)
 
 
 def running(lab: Lab) -> Lab:
@@ -42,8 +64,8 @@ def running(lab: Lab) -> Lab:
 @contextlib.contextmanager
 def stages(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """Show stages as they happen: a live table on a terminal, one line per stage elsewhere."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
+    terminal = console(stderr=True)
+    if quiet or not terminal.is_terminal:
         printed_stages: set[int] = set()
         printed_notes: list[str] = []
 
@@ -56,7 +78,7 @@ def stages(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
 
         yield listen
         return
-    with Live(console=console, refresh_per_second=12, transient=False) as live:
+    with Live(console=terminal, refresh_per_second=12, transient=False) as live:
         yield lambda progress: live.update(_stage_table(progress))
 
 
@@ -78,9 +100,9 @@ def startup_progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     On a terminal this is a table of the stages, which disappears at the end. Elsewhere it is the notes, and every three
     seconds a line with the components that the start waits for.
     """
-    console = Console(stderr=True)
-    if console.is_terminal and not quiet:
-        with Live(console=console, refresh_per_second=12, transient=True) as live:
+    terminal = console(stderr=True)
+    if terminal.is_terminal and not quiet:
+        with Live(console=terminal, refresh_per_second=12, transient=True) as live:
             yield lambda progress: live.update(_stage_table(progress))
         return
     latest: list[Progress] = []
@@ -109,20 +131,20 @@ def startup_progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
 
 def show_started(status: LabStatus, seconds: float) -> None:
     """Print a summary of a lab that has just started: addresses, missing programs, and next steps."""
-    console = Console()
+    terminal = console()
     where = status.endpoints
     count = sum(component.state == "running" for component in status.components.values())
     kind = "local processes" if status.mode == "local" else "containers"
     title = Text("The lab is ready", style="bold green").append(f": {count} {kind}, {seconds:.1f} s.", style="default")
-    console.print(title)
+    terminal.print(title)
     pages = {
         name.capitalize(): url for name, url in where.observers.items() if status.components[name].state == "running"
     }
     for name, url in {"Gateway": where.gateway, **pages}.items():
-        console.print(f"  {name:<11} {url}", highlight=False, soft_wrap=True)
+        terminal.print(f"  {name:<11} {url}", highlight=False, soft_wrap=True)
     for line in status.absent.lines():
-        console.print(f"  {line[0].upper()}{line[1:]}.", style="dim", highlight=False, soft_wrap=True)
-    console.print(
+        terminal.print(f"  {line[0].upper()}{line[1:]}.", style="dim", highlight=False, soft_wrap=True)
+    terminal.print(
         "  Next: `lab demo` runs orders, `lab status` shows all components, `lab down` stops the lab.",
         highlight=False,
         soft_wrap=True,
@@ -151,14 +173,14 @@ def show_status(status: LabStatus, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(status.to_json()))
         return
-    console = Console()
+    terminal = console()
     for part in status_view(status).renderables:
-        console.print(part, soft_wrap=isinstance(part, Text))
+        terminal.print(part, soft_wrap=isinstance(part, Text))
 
 
 def status_view(status: LabStatus) -> Group:
     """Return the status of the lab for a terminal: a title, a table, and lines of text."""
-    from labstack.lifecycle.report import COLOURS, SIGNS, STATE_COLOURS, status_rows
+    from labstack.lifecycle.report import COLOURS, SIGNS, STATE_COLOURS, left_out_text, status_rows
 
     title = Text("Lab: ").append(status.state, style=STATE_COLOURS[status.state]).append(f" ({status.mode} mode)")
     table = Table(box=None, padding=(0, 1))
@@ -170,6 +192,8 @@ def status_view(status: LabStatus) -> Group:
     after: list[Text] = []
     if status.rss_bytes:
         after.append(Text(f" {status.rss_bytes / 1e6:.0f} MB in total"))
+    if status.left_out:
+        after.append(Text(left_out_text(status), style="yellow"))
     if status.state != "stopped":
         after += [Text(f" {line}", style="dim") for line in status.absent.lines()]
     if complaint := status.complaints.get("lab"):

@@ -7,16 +7,15 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from labstack.cli.printing import as_json, running
+from labstack.cli.printing import Commands, as_json, console, running
 
 if TYPE_CHECKING:
     from labstack.lab import Lab
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=Commands)
 def dead_letters() -> None:
     """List, inspect, replay or discard dead-lettered records."""
 
@@ -77,7 +76,7 @@ def discard(lab: Lab, letter: str) -> None:
     click.echo(f"{letter} is discarded; the records parked behind it follow.")
 
 
-@click.group()
+@click.group(cls=Commands)
 def outbox() -> None:
     """Publish events again that a lost replication slot has dropped."""
 
@@ -94,7 +93,7 @@ def resend(lab: Lab, order: str) -> None:
         click.echo(f"{service}: {rows} events are published again")
 
 
-@click.group()
+@click.group(cls=Commands)
 def switch() -> None:
     """List the fault switches of the services, and turn them on or off.
 
@@ -119,7 +118,7 @@ def list_switches(lab: Lab, as_json: bool) -> None:
         table.add_column(column, overflow="fold")
     for name, one in FAULT_SWITCHES.items():
         table.add_row(name, one.does, one.example, ", ".join(s for s, switches in active.items() if name in switches))
-    Console().print(table)
+    console().print(table)
 
 
 @switch.command("on")

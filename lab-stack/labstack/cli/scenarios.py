@@ -8,18 +8,17 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from labstack.cli.printing import as_json
+from labstack.cli.printing import Commands, as_json, console
 
 if TYPE_CHECKING:
     from labstack.lab import Lab
     from labstack.scenarios import Report, Scenario
 
 
-@click.group()
+@click.group(cls=Commands)
 def scenario() -> None:
     """Show a failure live: inject it, prove it, heal it, prove the healing."""
 
@@ -41,7 +40,7 @@ def list_scenarios(as_json: bool) -> None:
         table.add_row(Text(chapter, style="bold"), "", "")
         for one in ones:
             table.add_row(f"  {one.name}", str(one.minutes), one.title)
-    Console().print(table)
+    console().print(table)
 
 
 @scenario.command("show")

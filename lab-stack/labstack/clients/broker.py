@@ -21,7 +21,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from labstack.config.services import TopicPlan
-from labstack.errors import BrokerUnavailable, RelayFailed
+from labstack.errors import BrokerUnavailable, LabError, RelayFailed
 from labstack.waiting import wait_until
 
 T = TypeVar("T")
@@ -41,6 +41,7 @@ TRANSIENT_ERRORS = {
     KafkaError.NOT_COORDINATOR,  # the broker has just started
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_LEADER_EPOCH,  # the same; the client knows the epoch, and the broker does not yet
 }
 """Transient errors: a retry soon succeeds."""
 
@@ -152,6 +153,12 @@ def delete_topics(address: str, prefixes: Iterable[str]) -> None:
         )
 
 
+def topic_names(address: str) -> list[str]:
+    """Return the names of all topics."""
+    with admin(address) as client:
+        return list(client.list_topics(timeout=10).topics)
+
+
 def delete_group(address: str, group: str) -> None:
     """Delete a consumer group with its offsets; a killed member still counts until its session times out."""
     with admin(address) as client:
@@ -205,6 +212,17 @@ def committed_offsets(address: str, group: str) -> dict[tuple[str, int], int]:
     return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
 
 
+def lag(address: str, group: str, topics: Iterable[str]) -> dict[tuple[str, int], int]:
+    """Return how many records a consumer group is behind in each partition of these topics.
+
+    A partition in which the group has committed no offset counts in full.
+    """
+    which = partitions(address, topics)
+    ends, starts = end_offsets(address, which), start_offsets(address, which)
+    committed = committed_offsets(address, group)
+    return {place: max(0, end - max(committed.get(place, 0), starts[place])) for place, end in ends.items()}
+
+
 def assigned(address: str, groups: Iterable[str]) -> dict[str, set[tuple[str, int]]]:
     """Return the partitions that are currently assigned to the members of each consumer group."""
     names = list(groups)
@@ -252,7 +270,14 @@ def _member(address: str, group: str) -> Iterator[Consumer]:
 
     The admin client could do the same, but it terminates the whole process (seen with confluent-kafka 2.16) when a
     broker that has just restarted reports that it does not know the group yet.
+
+    Raises
+    ------
+    LabError
+        No group can have this name. The Kafka client would terminate the whole process (librdkafka asserts).
     """
+    if not group.strip() or not group.isprintable():
+        raise LabError(f"{group[:80]!r} can't be the name of a consumer group.", next_step="pass the name of a group")
     consumer = Consumer(
         {"bootstrap.servers": address, "group.id": group, "enable.auto.commit": False, **FAST_RECONNECT},
         logger=silent_logger,
@@ -285,8 +310,11 @@ def delete_records(address: str, before: dict[tuple[str, int], int]) -> None:
 
 
 @contextmanager
-def reading(address: str, start: dict[tuple[str, int], int]) -> Iterator[Consumer]:
-    """Yield a consumer that reads from the given offsets on. It joins no group and commits no offsets."""
+def reading(address: str, start: dict[tuple[str, int], int], *, report_end: bool = False) -> Iterator[Consumer]:
+    """Yield a consumer that reads from the given offsets on. It joins no group and commits no offsets.
+
+    With `report_end`, its poll also returns a message for the end of each partition.
+    """
     consumer = Consumer(
         {
             "bootstrap.servers": address,
@@ -294,6 +322,7 @@ def reading(address: str, start: dict[tuple[str, int], int]) -> Iterator[Consume
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 50,
+            "enable.partition.eof": report_end,
             **FAST_RECONNECT,
         },
         logger=silent_logger,
@@ -339,8 +368,11 @@ class Record:
 def poll(consumer: Consumer, timeout: float) -> Record | None:
     """Return the next record, or None if only a transient error, or nothing, arrives within `timeout` seconds."""
     message = consumer.poll(timeout)
-    if message is None or message.error():
-        return None
+    return None if message is None or message.error() else record_of(message)
+
+
+def record_of(message: Message) -> Record:
+    """Return a message in the form that the lab uses."""
     headers = {name: value.decode(errors="replace") if value is not None else None for name, value in _headers(message)}
     key = message.key()
     return Record(
@@ -369,6 +401,9 @@ def _headers(message: Message) -> list[tuple[str, bytes | None]]:
 def read_all(address: str, topics: Iterable[str], timeout: float = 10) -> list[Record]:
     """Return every record that these topics hold now, ordered by timestamp.
 
+    Records of a transaction that is still open, and those after them in their partition, are left out: no consumer can
+    read them yet.
+
     Parameters
     ----------
     address : str
@@ -383,21 +418,49 @@ def read_all(address: str, topics: Iterable[str], timeout: float = 10) -> list[R
     RelayFailed
         The read timed out before it reached the end.
     """
+    records = [record_of(message) for message in messages(address, topics, timeout)]
+    return sorted(records, key=lambda r: (r.time, r.topic, r.partition, r.offset))
+
+
+def messages(
+    address: str, topics: Iterable[str], timeout: float = 10, *, latest: int | None = None
+) -> Iterator[Message]:
+    """Yield the messages that these topics hold now, as the client delivers them; see `read_all`.
+
+    With `latest`, yield only those at the last `latest` offsets of each partition. A partition's end is a position, not
+    its last message: the last offsets may belong to the markers that end a transaction, which the client never
+    delivers.
+    """
     which = partitions(address, topics)
     starts, ends = start_offsets(address, which), end_offsets(address, which)
+    if latest is not None:
+        starts = {key: max(start, ends[key] - latest) for key, start in starts.items()}
     remaining = {key: end for key, end in ends.items() if end > starts[key]}
-    records: list[Record] = []
-    with reading(address, {key: starts[key] for key in remaining}) as consumer:
+    deadline = time.monotonic() + timeout
+    with reading(address, {key: starts[key] for key in remaining}, report_end=True) as consumer:
         while remaining:
-            record = poll(consumer, timeout)
-            if record is None:
+            message = consumer.poll(max(0.0, deadline - time.monotonic()))
+            if message is not None and _is_end(message):
+                remaining.pop(_place(message), None)
+            elif message is not None and not message.error():
+                deadline = time.monotonic() + timeout
+                offset, end = message.offset() or 0, remaining.get(_place(message), 0)
+                if offset < end:
+                    yield message
+                if offset + 1 >= end:
+                    remaining.pop(_place(message), None)
+            elif time.monotonic() >= deadline:
                 raise RelayFailed(
                     f"The broker sent no more records of {', '.join(sorted({t for t, _ in remaining}))} "
                     f"for {timeout:.0f} s.",
                     next_step="look at `lab status` and `lab logs kafka`",
                 )
-            if record.offset < remaining.get(record.topic_partition, 0):
-                records.append(record)
-            if record.offset + 1 >= remaining.get(record.topic_partition, 0):
-                remaining.pop(record.topic_partition, None)
-    return sorted(records, key=lambda r: (r.time, r.topic, r.partition, r.offset))
+
+
+def _is_end(message: Message) -> bool:
+    error = message.error()
+    return error is not None and error.code() == KafkaError._PARTITION_EOF
+
+
+def _place(message: Message) -> tuple[str, int]:
+    return message.topic() or "", message.partition() or 0

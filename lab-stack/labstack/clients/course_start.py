@@ -5,6 +5,8 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
+from labstack.clients.databases import connect
+
 SCHEMA = "course_start"
 
 PUBLICATION_SHAPE = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = 'outbox'"
@@ -19,7 +21,7 @@ def tables(connection: psycopg.Connection) -> list[str]:
 
 def save_baseline_data(database_url: str) -> bool:
     """Copy every table's rows into the schema ``course_start``, unless it exists; return whether it was created."""
-    with psycopg.connect(database_url, connect_timeout=10) as connection:
+    with connect(database_url, timeout=10) as connection:
         exists = connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", [SCHEMA]).fetchone()
         if exists == (True,):
             return False
@@ -54,12 +56,8 @@ def restore_tables(connection: psycopg.Connection) -> None:
     names = tables(connection)
     table_list = sql.SQL(", ").join(sql.SQL("public.{}").format(sql.Identifier(n)) for n in names)
     connection.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(table_list))
-    # Rows may reference each other in any order. The copy is complete, so foreign key checks can be off until all rows
-    # are back.
-    connection.execute("SET LOCAL session_replication_role = replica")
     for table in names:
         name = sql.Identifier(table)
         connection.execute(
             sql.SQL("INSERT INTO public.{} SELECT * FROM {}.{}").format(name, sql.Identifier(SCHEMA), name)
         )
-    connection.execute("SET LOCAL session_replication_role = origin")

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from labstack.clients import http
-from labstack.errors import NotRunning
+from labstack.errors import LabError, NotRunning
 
 SECTIONS = {
     "ClustersConfigDump": ("clusters", ("dynamic_active_clusters",), "cluster"),
@@ -20,6 +20,9 @@ SECTIONS = {
     "EndpointsConfigDump": ("endpoints", ("dynamic_endpoint_configs", "static_endpoint_configs"), "endpoint_config"),
 }
 """For each section of a config dump: its short name, its lists, and the key of the resource in a list entry."""
+
+ADMIN = "admin"
+"""Name of the listener through which the interface is reached (`lab-stack/envoy/bootstrap.yaml`)."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ class EnvoyAdmin:
         try:
             answer = http.get(f"{self.url}{path}", timeout=5, params=parameters)
             answer.raise_for_status()
+        except httpx.HTTPStatusError as error:
+            raise LabError(
+                f"Envoy rejects the request {path} with {parameters}: {error.response.text.strip()[:200]}",
+                next_step="correct the pattern: Envoy uses RE2, which has no look-around and no back-references",
+            ) from None
         except httpx.HTTPError as error:
             raise NotRunning(
                 f"Envoy does not answer at {self.url}{path}: {error}.", next_step="run `lab start envoy`"
@@ -57,13 +65,15 @@ class EnvoyAdmin:
     def listens(self) -> bool:
         """Report whether Envoy has a configuration with a listener and is ready. Does not raise an error.
 
+        The bootstrap's own listener, which serves this interface, does not count.
+
         A successful connection to its port proves less: Docker accepts it even if no process listens in the container.
         """
         try:
             statuses = self._get("/listeners", format="json").json().get("listener_statuses")
-        except (NotRunning, ValueError):
+        except (LabError, ValueError):
             return False
-        return bool(statuses) and http.answers(f"{self.url}/ready")
+        return any(status.get("name") != ADMIN for status in statuses or ()) and http.answers(f"{self.url}/ready")
 
     def versions(self) -> Versions:
         """Return the versions of the configuration that Envoy has accepted, and the number of rejected updates."""

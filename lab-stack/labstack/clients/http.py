@@ -1,11 +1,13 @@
 """HTTP requests to the lab's own components.
 
-All of them listen on this machine, without TLS. So requests bypass any proxy of the learner's network, and skip loading
-the CA certificates, which would take 30 ms per request.
+All of them listen on this machine, without TLS. So requests ignore the proxies and certificates of the environment, and
+skip loading the CA certificates, which would take 30 ms per request.
 """
 
 from __future__ import annotations
 
+import os
+from importlib.util import find_spec
 from typing import Any
 
 import httpx
@@ -26,5 +28,27 @@ def answers(url: str) -> bool:
 
 def request(method: str, url: str, *, timeout: float = 5, **options: Any) -> httpx.Response:
     """Send a request over a new connection; see `httpx.request` for the options and errors."""
-    with httpx.Client(timeout=timeout, trust_env=False, verify=False) as client:
-        return client.request(method, url, **options)
+    with client(timeout=timeout) as one:
+        return one.request(method, url, **options)
+
+
+def client(base_url: str = "", *, timeout: float = 5, **options: Any) -> httpx.Client:
+    """Return a client that keeps its connections; see `httpx.Client` for the options."""
+    return httpx.Client(base_url=base_url, timeout=timeout, trust_env=False, verify=False, **options)
+
+
+LOOPBACK = "127.0.0.1,localhost,::1"
+
+
+def exempt_loopback() -> None:
+    """Exempt this machine from the proxies of this process's environment, for requests that learners send themselves.
+
+    Downloads still use the proxies. A SOCKS proxy is removed: without a further package, no `httpx.Client` can be
+    created beside one, not even for an exempt host.
+    """
+    for name, value in list(os.environ.items()):
+        if name.lower().endswith("_proxy") and value.startswith("socks") and not find_spec("socksio"):
+            del os.environ[name]
+    before = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+    exempt = before if LOOPBACK in before else f"{before},{LOOPBACK}".lstrip(",")
+    os.environ.update(no_proxy=exempt, NO_PROXY=exempt)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from concurrent.futures import Future
 
 from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
 from confluent_kafka.admin import NewPartitions, NewTopic
 
 from labstack.clients import broker
-from labstack.errors import BrokerUnavailable
+from labstack.errors import BrokerUnavailable, LabError
 from labstack.waiting import poll_until
 
 PREFIX = "practice-"
@@ -27,11 +28,15 @@ def new_name() -> str:
     return PREFIX + secrets.token_hex(3)
 
 
-def make_topic(address: str, partitions: int) -> str:
-    """Create a topic, and return its name once every partition has a leader."""
-    name = new_name()
+def make_topic(address: str, partitions: int, name: str = "", settings: Mapping[str, str] | None = None) -> str:
+    """Create a topic, and return its name (default: a new one) once every partition has a leader.
+
+    The settings are the topic's own, such as ``max.message.bytes``.
+    """
+    name = name or new_name()
+    topic = NewTopic(name, partitions, 1, config=dict(settings or {}))
     with broker.admin(address) as client:
-        client.create_topics([NewTopic(name, partitions, 1)], request_timeout=15)[name].result(broker.REQUEST_TIMEOUT)
+        client.create_topics([topic], request_timeout=15)[name].result(broker.REQUEST_TIMEOUT)
     _await_partitions(address, name, partitions)
     return name
 
@@ -68,17 +73,27 @@ def _await_partitions(address: str, topic: str, partitions: int) -> None:
 
 
 def delete_topics(address: str, names: list[str]) -> None:
-    """Delete practice topics.
+    """Delete practice topics, and wait until the broker's metadata do not list them.
 
     Raises
     ------
-    ValueError
+    BrokerUnavailable
+        The broker still lists a topic when `broker.REQUEST_TIMEOUT` is over.
+    LabError
         A name is not the name of a practice topic.
     """
     if other_topics := [name for name in names if not name.startswith(PREFIX)]:
-        raise ValueError(f"not practice topics: {', '.join(other_topics)}")
+        raise LabError(
+            f"{', '.join(other_topics)[:60]!r} is not a practice topic.",
+            next_step=f"only topics of `practice.topic()` can be deleted; their names start with {PREFIX}",
+        )
     with broker.admin(address) as client:
         _await(client.delete_topics(names, request_timeout=15) if names else {})
+        if not poll_until(lambda: not set(names) & set(client.list_topics(timeout=10).topics), broker.REQUEST_TIMEOUT):
+            raise BrokerUnavailable(
+                f"The broker still lists a deleted topic after {broker.REQUEST_TIMEOUT:.0f} s.",
+                next_step="look at `lab logs kafka`",
+            )
 
 
 def delete_all(address: str) -> int:

@@ -7,6 +7,7 @@ offset proves that the service consumed the record.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import psycopg
 
 from labservices.contract import events_topic
 from labstack.clients import broker
+from labstack.clients.databases import connect
 from labstack.errors import ProbeEventLost, RelayFailed
 from labstack.waiting import poll_until
 
@@ -81,7 +83,7 @@ def send(kafka: str, databases: Mapping[str, str]) -> SentProbeEvents:
     for service, url in databases.items():
         probe_events = new_probe_events()
         sent.ids[events_topic(service)] = {event_id for event_id, _ in probe_events}
-        with psycopg.connect(url, connect_timeout=10) as connection:
+        with connect(url, timeout=10) as connection:
             insert(connection, service, probe_events)
     return sent
 
@@ -89,31 +91,54 @@ def send(kafka: str, databases: Mapping[str, str]) -> SentProbeEvents:
 def wait_for_arrival(
     kafka: str, sent: SentProbeEvents, timeout: float, meanwhile: Callable[[], None] | None = None
 ) -> None:
-    """Wait until the probe event of each partition has arrived.
+    """Wait until the probe event of each partition has arrived, however many events the relay publishes before it.
+
+    Parameters
+    ----------
+    kafka : str
+        Bootstrap server.
+    sent : SentProbeEvents
+        The probe events; `seen` is filled.
+    timeout : float
+        Seconds without a new event after which the wait times out.
+    meanwhile : callable, optional
+        Called while waiting; an exception that it raises ends the wait.
 
     Raises
     ------
     ProbeEventLost
-        Some probe events did not arrive in time; the message names their topics.
+        Some probe events did not arrive; the message names their topics.
     """
+    arrived: set[str | None] = set()
+    deadline = time.monotonic() + timeout
     with broker.reading(kafka, sent.start) as consumer:
-
-        def all_arrived() -> bool:
+        while sent.missing:
+            if meanwhile:
+                meanwhile()
             record = broker.poll(consumer, 0.2)
             while record is not None:
-                if record.headers.get("ce_id") in sent.ids.get(record.topic, ()):
+                event_id = record.headers.get("ce_id")
+                if event_id not in arrived:  # a relay that fails again and again publishes the same events
+                    arrived.add(event_id)
+                    deadline = time.monotonic() + timeout
+                if event_id in sent.ids.get(record.topic, ()):
                     sent.seen[record.topic_partition] = record.offset
                 record = broker.poll(consumer, 0)
-            return not sent.missing
-
-        if poll_until(all_arrived, timeout, interval=0.001, meanwhile=meanwhile):
-            return
+            if sent.missing and time.monotonic() >= deadline:
+                break
+    if not sent.missing:
+        return
     topics = sorted({topic for topic, _ in sent.missing})
     raise ProbeEventLost(
-        f"A probe event from the outbox did not arrive in {', '.join(topics)} within {timeout:.0f} s.",
+        f"A probe event from the outbox did not arrive in {', '.join(topics)}: "
+        f"{len(arrived)} events arrived, and then none for {timeout:.0f} s.",
         tuple(topic.removesuffix(".events") for topic in topics),
         next_step="check in `lab status` that Connect and every connector run, and look at `lab logs connect`",
     )
+
+
+CATCH_UP = 5.0
+"""Seconds that a start waits for the consumers to handle a backlog, as long as they handle it."""
 
 
 def wait_for_services(
@@ -122,27 +147,48 @@ def wait_for_services(
     groups: Iterable[str],
     timeout: float,
     meanwhile: Callable[[], None] | None = None,
-) -> None:
+) -> dict[str, int]:
     """Wait until each consumer group has committed past the probe event of each partition assigned to it.
 
-    A group without assigned partitions is waited for, too.
+    A group without assigned partitions is waited for, too. After `CATCH_UP`, a group with a backlog is not waited for
+    any longer if it has become smaller.
+
+    Returns
+    -------
+    dict
+        Number of records that each such group is still behind.
 
     Raises
     ------
     RelayFailed
-        A group did not commit in time; the message names it.
+        A group committed nothing in `timeout` seconds; the message names it, and how far it is behind.
     """
-    waiting = set(groups)
+    began = time.monotonic()
+    waiting, first, behind = set(groups), dict[str, int](), dict[str, int]()
+    starts = broker.start_offsets(kafka, broker.partitions(kafka, {topic for topic, _ in sent.seen}))
 
-    def all_committed() -> bool:
+    def left(group: str, assigned: set[tuple[str, int]]) -> int:
+        committed = broker.committed_offsets(kafka, group)
+        return sum(max(0, sent.seen[p] + 1 - max(committed.get(p, 0), starts[p])) for p in assigned & set(sent.seen))
+
+    def settled() -> bool:
+        may_lag = time.monotonic() - began > CATCH_UP
         for group, assigned in broker.assigned(kafka, waiting).items():
-            committed = broker.committed_offsets(kafka, group)
-            if assigned and all(committed.get(p, -1) > sent.seen[p] for p in assigned & set(sent.seen)):
+            if not assigned:
+                continue
+            behind[group] = left(group, assigned)
+            has_progress = behind[group] < first.setdefault(group, behind[group])
+            if not behind[group] or (may_lag and has_progress):
                 waiting.discard(group)
         return not waiting
 
-    if not poll_until(all_committed, timeout, interval=0.03, meanwhile=meanwhile):
-        raise RelayFailed(
-            f"The probe event is in Kafka, but {', '.join(sorted(waiting))} did not consume it within {timeout:.0f} s.",
-            next_step=f"look at `lab logs {sorted(waiting)[0]}`",
+    if not poll_until(settled, timeout, interval=0.03, meanwhile=meanwhile):
+        figures = ", ".join(
+            f"{group} is {behind[group]} records behind" if group in behind else f"{group} has no partitions"
+            for group in sorted(waiting)
         )
+        raise RelayFailed(
+            f"The probe event is in Kafka, but consumers handled no record for {timeout:.0f} s: {figures}.",
+            next_step=f"look at `lab logs {sorted(waiting)[0]}`, then run `lab up` again",
+        )
+    return {group: records for group, records in behind.items() if records}

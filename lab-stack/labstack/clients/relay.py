@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, LiteralString
 
 import httpx
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from labstack.clients import http
+from labstack.clients.database_server import RELAY, DatabaseServer
+from labstack.clients.databases import connect
 from labstack.clients.replication import can_be_decoded
 from labstack.config.paths import CONFIG
 from labstack.config.templates import fill
@@ -21,8 +24,20 @@ from labstack.waiting import poll_until, wait_until
 Step = tuple[str, str, dict[str, Any] | None]
 """A request to a connector: method, path below the connector's path, and body."""
 
+POLL_INTERVAL = 4 if sys.platform == "linux" else 20
+"""Milliseconds that Debezium pauses after an empty read of the log, in a connector that has nothing to relay.
+
+A short pause costs processor time at rest: Debezium spins through the last millisecond of each wait of its queue. The
+timer slack that the backends give Connect prevents this on Linux only. ``max.batch.size`` 1 ends the wait of the queue
+as soon as there is an event.
+"""
+
 TEMPORARY_STATUSES = {404, 409, 500, 503}
 """Temporary HTTP statuses of Connect while it forms its group or creates the connector."""
+
+
+HEARTBEATS = "connect-heartbeats"
+"""The prefix of the connectors' heartbeat topics."""
 
 
 def connector_name(service: str) -> str:
@@ -30,24 +45,28 @@ def connector_name(service: str) -> str:
     return f"{service}-outbox"
 
 
-def connector_config(service: str, database_url: str) -> dict[str, str]:
+def heartbeat_topic(service: str) -> str:
+    """Return the topic to which a service's connector writes a record every few seconds, so that its position moves."""
+    return f"{HEARTBEATS}.{service}"
+
+
+def connector_config(server: DatabaseServer) -> dict[str, str]:
     """Return the connector configuration of one service, from ``lab-stack/connect/outbox-connector.json``.
+
+    It has no password: PostgreSQL's driver takes it from the worker's password file.
 
     Parameters
     ----------
-    service : str
-        Name of the service.
-    database_url : str
-        libpq URL through which Connect reaches its database.
+    server : DatabaseServer
+        The service's database server, as Connect reaches it.
     """
-    where = conninfo_to_dict(database_url)
     values: dict[str, object] = {
-        "SERVICE": service,
-        "DATABASE_HOST": where["host"],
-        "DATABASE_PORT": where["port"],
-        "DATABASE_USER": where["user"],
-        "DATABASE_PASSWORD": where["password"],
-        "DATABASE": where["dbname"],
+        "SERVICE": server.service,
+        "DATABASE_HOST": server.host,
+        "DATABASE_PORT": server.port,
+        "DATABASE_USER": RELAY,
+        "HEARTBEATS": HEARTBEATS,
+        "POLL_INTERVAL": POLL_INTERVAL,
     }
     config: dict[str, str] = json.loads(fill(CONFIG / "connect" / "outbox-connector.json", values))
     return config
@@ -90,7 +109,7 @@ def slot_is_usable(database_url: str) -> bool:
 
 def _query_value(database_url: str, query: LiteralString) -> object:
     try:
-        with psycopg.connect(database_url, connect_timeout=2) as connection:
+        with connect(database_url, timeout=2) as connection:
             row = connection.execute(query).fetchone()
     except psycopg.Error:
         return None
@@ -111,19 +130,20 @@ class Relay:
 
     def register(
         self,
-        service: str,
-        database_url: str,
+        server: DatabaseServer,
         meanwhile: Callable[[], None] | None = None,
-        timeout: float = 40,
+        timeout: float = 120,
     ) -> None:
-        """Create or update a service's connector.
+        """Create or update the connector of a service's database server, as Connect reaches it.
+
+        Connect answers after it has loaded Debezium's classes and asked the database: 2 s, or 20 s on a very slow host.
 
         Raises
         ------
         RelayFailed
             Connect rejected the configuration, or did not accept it in time; contains Connect's last answer.
         """
-        config = connector_config(service, database_url)
+        service, config = server.service, connector_config(server)
         last: list[str] = ["no answer"]
         if self._config(service) == {**config, "name": connector_name(service)}:
             # Connect restarts a connector even if the new configuration is the same.
@@ -131,7 +151,8 @@ class Relay:
 
         def put() -> bool:
             try:
-                answer = http.request("PUT", f"{self._url}/connectors/{connector_name(service)}/config", json=config)
+                url = f"{self._url}/connectors/{connector_name(service)}/config"
+                answer = http.request("PUT", url, json=config, timeout=20)
             except httpx.HTTPError as error:
                 last[0] = str(error) or type(error).__name__
                 return False
@@ -226,7 +247,7 @@ class Relay:
             meanwhile=meanwhile,
             what="PostgreSQL to release the outbox slot",
         )
-        with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
+        with connect(database_url, autocommit=True, timeout=5) as connection:
             from_outbox_slot = "FROM pg_replication_slots WHERE slot_name = 'outbox'"
             connection.execute(f"SELECT pg_drop_replication_slot(slot_name) {from_outbox_slot}")
             connection.execute("SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')")
@@ -308,13 +329,18 @@ class Relay:
     def delete(self, connector: str) -> None:
         """Delete a connector and its stored offset, so that a later connector of the same name starts without one.
 
+        Connect can't delete the offset of a connector whose configuration lacks a required setting. Such a connector
+        has never run.
+
         Raises
         ------
         RelayFailed
             Connect did not accept a request within 20 s.
         """
-        steps = (("PUT", "/stop", None), ("DELETE", "/offsets", None), ("DELETE", "", None))
-        self._send_requests(connector, steps, ignore_missing=True)
+        self._send_requests(connector, (("PUT", "/stop", None),), ignore_missing=True)
+        with contextlib.suppress(RelayFailed):
+            self._send_requests(connector, (("DELETE", "/offsets", None),), ignore_missing=True)
+        self._send_requests(connector, (("DELETE", "", None),), ignore_missing=True)
 
     def _send_requests(
         self,

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from labstack.clients.course_start import shape
+from labstack.clients.databases import connect
 from labstack.errors import LabError
 
 IS_UNCHANGED = """
@@ -38,8 +39,9 @@ def restore_publication(database_url: str) -> None:
         PostgreSQL rejects a statement, or does not answer.
     """
     try:
-        with psycopg.connect(database_url, autocommit=True, connect_timeout=5) as connection:
-            connection.execute("ALTER SYSTEM RESET ALL")
+        with connect(database_url, autocommit=True, timeout=5) as connection:
+            # The only setting that the operator's role can change.
+            connection.execute("ALTER SYSTEM RESET max_slot_wal_keep_size")
             connection.execute("SELECT pg_reload_conf()")
             connection.execute(DROP_UNUSED_SLOTS)
             if connection.execute(IS_UNCHANGED).fetchone() != (True,):
@@ -69,7 +71,7 @@ def can_be_decoded(database_url: str) -> bool:
     then the result is True.
     """
     try:
-        with psycopg.connect(database_url, autocommit=True, connect_timeout=2) as connection:
+        with connect(database_url, autocommit=True, timeout=2) as connection:
             connection.execute(PEEK)
     except psycopg.errors.UndefinedObject as error:
         return "publication" not in str(error)

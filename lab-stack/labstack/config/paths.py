@@ -49,18 +49,34 @@ class LabPaths:
         Raises
         ------
         LabError
-            The name is longer than 40 characters, or contains others than letters, digits, ``-`` and ``_``.
+            The name is longer than 40 characters, or contains others than letters, digits, ``-`` and ``_``; the user
+            has no home; or a folder's path has a form that a program of the lab can't use.
         """
-        name = name or os.environ.get("LAB_NAME") or "default"
+        given, name = name, name or os.environ.get("LAB_NAME") or "default"
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name):
+            source = "pass a name of" if given else "unset LAB_NAME, or set it to"
             raise LabError(
-                f"A lab can't be called {name!r}.",
-                next_step="set LAB_NAME to at most 40 letters, digits, '-' and '_', or unset it",
+                f"A lab can't be called {name[:60]!r}.",
+                next_step=f"{source} at most 40 letters, digits, '-' and '_'",
             )
-        return cls(
-            state=Path(platformdirs.user_state_path("saga-lab")) / name,
-            cache=Path(platformdirs.user_cache_path("saga-lab")),
-        )
+        try:
+            return cls(
+                state=_checked("XDG_STATE_HOME", platformdirs.user_state_path("saga-lab")) / name,
+                cache=_checked("XDG_CACHE_HOME", platformdirs.user_cache_path("saga-lab")),
+            )
+        except RuntimeError as error:  # no HOME, and no account that has one
+            raise LabError(
+                f"The lab finds no home folder for its files: HOME is not set, and user {os.getuid()} has no account.",
+                next_step="set HOME to a folder that you can write",
+            ) from error
+
+    def relative(self, path: Path) -> str:
+        """Return a path below the state folder as seen from there.
+
+        Programs that run in the state folder get such paths in configuration files that give a meaning to some
+        characters, such as a comma or a backslash, which may occur in the path of the state folder.
+        """
+        return str(path.relative_to(self.state))
 
     @property
     def state_file(self) -> Path:
@@ -88,12 +104,12 @@ class LabPaths:
         return self.state / "data" / "spans" / f"{component}.jsonl"
 
     def make(self) -> None:
-        """Create the folders, readable by their owner only.
+        """Create the folders, accessible to their owner only.
 
         Raises
         ------
         StorageError
-            A folder can't be created or written.
+            A folder can't be created or written, or belongs to another user.
         """
         for folder in (
             self.state,
@@ -103,6 +119,43 @@ class LabPaths:
             self.cache,
         ):
             writable_folder(folder)
+        for folder in self.state, self.cache:
+            _require_own(folder)
+
+
+def _require_own(folder: Path) -> None:
+    """Refuse a folder of another user, who could exchange its content, and close an open one to all others."""
+    status = folder.stat()
+    if status.st_uid == os.geteuid():
+        if status.st_mode & 0o022:
+            folder.chmod(status.st_mode & 0o755)
+    elif os.geteuid() != 0:
+        raise StorageError(
+            f"{folder} belongs to another user.",
+            next_step="set XDG_STATE_HOME and XDG_CACHE_HOME to folders of your own",
+        )
+
+
+def _checked(variable: str, folder: Path) -> Path:
+    """Return the folder, if every program of the lab can use its path.
+
+    Raises
+    ------
+    LabError
+        The path has a colon or a control character, or is not UTF-8.
+    """
+    problem = ""
+    if found := re.search(r"[:\x00-\x1f\x7f]", str(folder)):
+        problem = f"contains {found[0]!r}, which Java can't have in the path of a program"
+    elif os.fsencode(folder).decode("utf-8", "replace") != str(folder):
+        problem = "has letters that this shell's locale can't show"
+    if problem:
+        raise LabError(
+            f"The lab can't use the folder {str(folder)!a}: it {problem}.",
+            next_step=f"set {variable} to another folder, such as one in /var/tmp"
+            + (", or set LC_ALL=C.UTF-8" if "locale" in problem else ""),
+        )
+    return folder
 
 
 def temporary_path(path: Path) -> Path:
@@ -119,14 +172,15 @@ def writable_folder(folder: Path) -> Path:
         The folder can't be created or written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
+            missing.mkdir(exist_ok=True, mode=0o700)  # `parents=True` would ignore the mode for the parents
         probe = temporary_path(folder / "probe")
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
         raise StorageError(
             f"The lab can't write to {folder}: {error.strerror or error}.",
-            next_step="free disk space, or set XDG_STATE_HOME and XDG_CACHE_HOME to writable folders",
+            next_step="free some space, or set XDG_STATE_HOME and XDG_CACHE_HOME to writable folders",
         ) from error
     return folder
 
@@ -156,5 +210,5 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
         raise StorageError(
             f"The lab can't write {path}: {error.strerror or error}.",
-            next_step="free disk space, or make the folder writable",
+            next_step="free some space, or make the folder writable",
         ) from error

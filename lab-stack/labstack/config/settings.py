@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from labservices.settings import FAULT_SWITCHES, Settings, parse_fault_switches
 from labstack.config.services import FIRST_VERSION
+from labstack.config.web_prefix import allowed_hosts
 from labstack.errors import LabError
 
 SEE_SWITCHES = "run `lab switch list` to see the fault switches and their values"
@@ -28,29 +28,35 @@ def service_environment(
 ) -> dict[str, str]:
     """Return the environment variables that start a service with these settings.
 
-    A setting that the lab leaves open, such as ``ORDER_DEADLINE_SECONDS``, keeps its value in the caller's environment.
+    A setting that the lab leaves open, such as ``LAB_ORDER_DEADLINE_SECONDS``, keeps its value in the caller's
+    environment.
 
     Raises
     ------
     LookupError
         The services have no setting of this name.
     """
-    environment = {
-        "DATABASE_URL": database_url,
-        "KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "HTTP_HOST": host,
-        "HTTP_PORT": str(port),
-        "DATASETS_DIR": str(datasets),
-        "SERVICE_VERSION": version,
-        "TEACHING_SWITCHES": ",".join(written(name, value) for name, value in switches.items()),
-        "OTEL_EXPORTER_OTLP_ENDPOINT": otlp_endpoint,
-        "SPANS_FILE": str(spans_file),
+    from labservices.settings import Settings, variable  # pydantic's import takes a third of `lab status`
+
+    own = {
+        "database_url": database_url,
+        "kafka_bootstrap_servers": kafka,
+        "http_host": host,
+        "http_port": str(port),
+        "datasets_dir": str(datasets),
+        "service_version": version,
+        "teaching_switches": ",".join(written(name, value) for name, value in switches.items()),
+        "otlp_endpoint": otlp_endpoint,
+        "spans_file": str(spans_file),
+        **({"allowed_hosts": ",".join(hosts)} if (hosts := allowed_hosts()) else {}),
     }
-    unknown = {name for name in environment if name.lower() not in Settings.model_fields}
-    if unknown:
+    if unknown := set(own) - set(Settings.model_fields):
         raise LookupError(f"labservices.settings.Settings has no {', '.join(sorted(unknown))}")
-    open_ones = {name.upper() for name in Settings.model_fields} - set(environment)
-    return {**{name: os.environ[name] for name in open_ones if name in os.environ}, **environment}
+    left_open = (variable(name) for name in Settings.model_fields if name not in own)
+    return {
+        **{name: os.environ[name] for name in left_open if os.environ.get(name)},
+        **{variable(name): value for name, value in own.items()},
+    }
 
 
 def written(switch: str, value: str) -> str:
@@ -66,6 +72,8 @@ def checked_switch(switch: str, value: str = "") -> None:
     LabError
         The services don't have the switch, or it does not accept the value.
     """
+    from labservices.settings import FAULT_SWITCHES, parse_fault_switches
+
     try:
         parse_fault_switches(written(switch, value))
     except ValueError as error:

@@ -18,15 +18,15 @@ def fill(template: Path, values: dict[str, object]) -> str:
     LabError
         `values` has no value for a ``${CAPITAL_NAME}`` of the template.
     """
-    text = Template(template.read_text(encoding="utf-8")).safe_substitute({k: str(v) for k, v in values.items()})
+    text = template.read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    left = re.search(r"\$\{([A-Z][A-Z_]*)\}", "\n".join(lines))
-    if left:
+    unknown = set(re.findall(r"\$\{([A-Z][A-Z_]*)\}", "\n".join(lines))) - set(values)
+    if unknown:
         raise LabError(
-            f"{template} uses ${{{left.group(1)}}}, which the lab does not define.",
+            f"{template} uses ${{{min(unknown)}}}, which the lab does not define.",
             next_step=f"use one of {', '.join(sorted(values))}",
         )
-    return text
+    return Template(text).safe_substitute({name: str(value) for name, value in values.items()})
 
 
 def fill_into(template: Path, target: Path, values: dict[str, object]) -> Path:

@@ -38,7 +38,7 @@ VARIABLES = {
         "`auto`: istiod if it is installed, else the translator",
     ),
     "LAB_OBSERVABILITY": Variable(
-        "whether the lab runs Prometheus, Jaeger and Grafana",
+        "whether the lab runs the observability components, such as Prometheus",
         "`auto`, `installed` (nothing is downloaded) or `off`",
         "`auto`: missing programs are downloaded in the background",
     ),
@@ -52,7 +52,19 @@ VARIABLES = {
         "an image, with tag or digest",
         "that of `lab-stack/versions.toml`",
     ),
+    "LAB_ALLOWED_HOSTS": Variable(
+        "under which host names, besides localhost, browsers may open the lab's pages and APIs",
+        "names, separated by commas, or `*`",
+        "none; on a hub, all",
+    ),
     "DOCKER_HOST": Variable("the Docker engine", "an address", "that of Docker's current context"),
+    "DOCKER_CONTEXT": Variable(
+        "Docker's context, if DOCKER_HOST is not set", "a name", "the current one of `docker context`"
+    ),
+    "NO_PROXY": Variable(
+        "the hosts to reach without a proxy; the lab adds this machine", "names, separated by commas", "none"
+    ),
+    "no_proxy": Variable("the same, and it takes precedence", "names, separated by commas", "none"),
     "JAVA_HOME": Variable("the Java for Kafka and Debezium, if no wheel provides one", "a folder", "none"),
     "GOPATH": Variable("where a Go build by `lab install` stores downloads", "a folder", "in the lab's cache"),
     "GOCACHE": Variable("where such a build stores compiled packages", "a folder", "in the lab's cache"),

@@ -14,9 +14,11 @@ import httpx
 import psycopg
 from psycopg.rows import dict_row
 
+from labstack.arguments import Seconds, checked_class
 from labstack.backends.base import Endpoints
 from labstack.clients import http
-from labstack.errors import LabError, NotRunning
+from labstack.clients.databases import connect
+from labstack.errors import LabError, NotRunning, one_of
 from labstack.waiting import poll_until
 
 
@@ -47,7 +49,7 @@ class DeadLetter:
     headers : dict
         Headers of the record.
     payload : str
-        Value of the record as text.
+        Value of the record as text: the first 100,000 bytes; empty if the service stored only a stub of the record.
     """
 
     id: str
@@ -70,12 +72,14 @@ class DeadLetter:
 
 
 _DEAD = """
-    SELECT it.*, (SELECT count(*) FROM parked_records AS later
+    SELECT parking_id, key, topic, partition, "offset", attempts, error, parked_at, headers,
+        substring(value FOR 100000) AS value, (SELECT count(*) FROM parked_records AS later
                   WHERE later.key = it.key AND later.parking_id > it.parking_id) AS behind
     FROM parked_records AS it WHERE it.state = 'dead' ORDER BY it.parking_id
 """
 
 
+@checked_class
 class DeadLetters:
     """The dead letters of one lab.
 
@@ -92,7 +96,7 @@ class DeadLetters:
         """Return the records that services have dead-lettered, and not resolved since."""
         return dead_letters(self._endpoints())
 
-    def replay(self, letter_id: str, timeout: float = 30) -> DeadLetter | None:
+    def replay(self, letter_id: str, timeout: Seconds = 30) -> DeadLetter | None:
         """Send a dead letter back to its service; return None once it is handled, else the letter, dead again.
 
         Parameters
@@ -133,7 +137,7 @@ def dead_letters(where: Endpoints) -> list[DeadLetter]:
 
 def _of_service(service: str, url: str) -> Iterable[DeadLetter]:
     try:
-        with psycopg.connect(url, connect_timeout=3, row_factory=dict_row) as connection:
+        with connect(url, timeout=3, row_factory=dict_row) as connection:
             rows = connection.execute(_DEAD).fetchall()
     except psycopg.Error as error:
         raise NotRunning(
@@ -163,15 +167,16 @@ def find(where: Endpoints, letter_id: str) -> DeadLetter:
     Raises
     ------
     LabError
-        There is no dead letter with this ID; the message lists those that exist, up to 20.
+        There is no dead letter with this ID; the message lists those that exist.
     """
     every = dead_letters(where)
     for letter in every:
         if letter.id == letter_id:
             return letter
-    existing = ", ".join(letter.id for letter in every[:20]) or "none"
+    ids = [letter.id for letter in every]
     raise LabError(
-        f"There is no dead letter {letter_id!r}.", next_step=f"use one of the existing dead letters: {existing}"
+        f"There is no dead letter {letter_id!r}.",
+        next_step=one_of(letter_id, ids, otherwise="there are no dead letters, so nothing is to be done"),
     )
 
 
@@ -200,7 +205,7 @@ def replay(where: Endpoints, letter_id: str, timeout: float = 30) -> DeadLetter 
     """
     letter = find(where, letter_id)
     _send_command(where, letter, "replay")
-    with psycopg.connect(where.databases[letter.service], autocommit=True, connect_timeout=3) as connection:
+    with connect(where.databases[letter.service], autocommit=True, timeout=3) as connection:
 
         def state() -> str | None:
             number = letter.id.rsplit("-", 1)[1]

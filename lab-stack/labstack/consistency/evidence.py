@@ -1,75 +1,38 @@
-"""The evidence of the referee: rows of the four databases, each read in one snapshot, and the records of the topics."""
+"""The evidence of the referee: all rows of the databases, each read in one snapshot, and all records of the topics.
+
+The queries select whole tables, without a condition or an aggregate, so that they can hide nothing. `facts` arranges
+what they return.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 import psycopg
 from confluent_kafka import KafkaException
+from psycopg import sql
 from psycopg.rows import dict_row
+from psycopg.types.json import set_json_loads
+from psycopg.types.string import TextLoader
 
-from labservices.contract import events_topic
+from labservices.contract import SERVICES, TABLES, dead_letter_topic, events_topic
 from labstack.backends.base import Endpoints
-from labstack.clients import broker, probe_event
+from labstack.clients import broker, databases, probe_event
+from labstack.clients.broker import Record
 from labstack.errors import NotRunning
 
 Row = dict[str, Any]
+Place = tuple[str, int]
+"""A topic and a partition."""
 
-# All queries of a database run in one snapshot.
-QUERIES: dict[str, dict[str, str]] = {
-    "order": {
-        "orders": "SELECT order_id::text, status, total_cents FROM orders",
-        "effects": """
-            SELECT order_id::text, effect, count(*) AS times FROM order_answers GROUP BY 1, 2 HAVING count(*) > 1""",
-    },
-    "inventory": {
-        "products": """
-            SELECT p.sku, p.on_hand, p.reserved, p.shipped,
-                   coalesce(sum(m.quantity) FILTER (WHERE m.effect IN ('opening', 'restock')), 0)::bigint AS taken_in,
-                   coalesce(sum(m.quantity) FILTER (WHERE m.effect = 'ship'), 0)::bigint AS sent_out,
-                   coalesce(sum(CASE m.effect WHEN 'reserve' THEN m.quantity
-                                              WHEN 'release' THEN -m.quantity
-                                              WHEN 'ship' THEN -m.quantity END), 0)::bigint AS promised
-            FROM products p LEFT JOIN stock_movements m USING (sku) GROUP BY p.sku""",
-        "held": """
-            SELECT order_id::text, sum(CASE effect WHEN 'reserve' THEN quantity ELSE -quantity END)::bigint AS held
-            FROM stock_movements WHERE order_id IS NOT NULL GROUP BY 1""",
-        "effects": """
-            SELECT order_id::text, effect || ' ' || sku AS effect, count(*) AS times
-            FROM stock_movements WHERE order_id IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1""",
-    },
-    "payment": {
-        "accounts": """
-            SELECT a.customer_id, a.balance_cents,
-                   coalesce(sum(CASE e.effect WHEN 'capture' THEN -e.amount_cents ELSE e.amount_cents END), 0)::bigint
-                   AS ledger_cents
-            FROM accounts a LEFT JOIN ledger_entries e USING (customer_id) GROUP BY a.customer_id""",
-        "money": """
-            SELECT order_id::text,
-                   coalesce(sum(amount_cents) FILTER (WHERE effect = 'capture'), 0)::bigint AS captured,
-                   coalesce(sum(amount_cents) FILTER (WHERE effect = 'refund'), 0)::bigint AS refunded
-            FROM ledger_entries WHERE order_id IS NOT NULL GROUP BY 1""",
-        "effects": """
-            SELECT order_id::text, effect, count(*) AS times
-            FROM ledger_entries WHERE order_id IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1""",
-    },
-    "shipping": {
-        "shipments": "SELECT order_id::text, status FROM shipments",
-        "effects": """
-            SELECT order_id::text, effect, count(*) AS times FROM carrier_bookings GROUP BY 1, 2 HAVING count(*) > 1""",
-    },
-}
-OUTBOX = "SELECT id::text, aggregateid::text AS order_id, type FROM outbox"
+TIMES = {"at", "updated_at", "handled_at", "parked_at", "due_at", "wal_position"}
+"""Columns that no other evidence can confirm: each is the clock, or the position, of a single write."""
 SLOT = "SELECT active FROM pg_replication_slots WHERE slot_name = 'outbox'"
-PARKED = """
-    SELECT parking_id, state, key AS order_id, headers ->> 'ce_type' AS type, headers ->> 'ce_id' AS event_id
-    FROM parked_records ORDER BY parking_id"""
-INBOX = "SELECT event_id::text, count(*) AS times FROM inbox GROUP BY 1"
 
 
 @dataclass(frozen=True)
@@ -79,63 +42,79 @@ class Evidence:
     Attributes
     ----------
     tables : dict
-        Rows by service and query.
-    outbox : dict
-        Outbox rows by service: ``id``, ``order_id``, ``type``.
-    inbox : dict
-        Number of inbox rows per event id, by service.
-    parked : dict
-        Parked records by service: ``parking_id``, ``state``, ``order_id``, ``type``, ``event_id``.
+        Rows by service and table, with the columns of `labservices.contract.TABLES` except `TIMES`.
     relay_reads : dict
         Whether Debezium reads a service's replication slot now.
-    records : Counter
-        Number of records in Kafka per event id.
-    lag : dict
-        Records not consumed yet, by consumer group.
+    records : list
+        The records of the event topics, without probe events.
+    letters : list
+        The records of the dead-letter topics.
+    ends : dict
+        Offset of the next record, by topic and partition of the event topics.
+    committed : dict
+        Offsets that a service's consumer group has committed, by topic and partition.
     """
 
-    tables: dict[str, dict[str, list[Row]]]
-    outbox: dict[str, list[Row]]
-    inbox: dict[str, dict[str, int]]
-    parked: dict[str, list[Row]]
+    tables: Mapping[str, Mapping[str, list[Row]]]
     relay_reads: dict[str, bool]
-    records: Counter[str] = field(default_factory=Counter)
-    lag: dict[str, int] = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
+    letters: list[Record] = field(default_factory=list)
+    ends: dict[Place, int] = field(default_factory=dict)
+    committed: dict[str, dict[Place, int]] = field(default_factory=dict)
 
-    def rows(self, service: str, query: str) -> list[Row]:
-        """Return the rows of one query."""
-        return self.tables[service][query]
+    def rows(self, service: str, table: str) -> list[Row]:
+        """Return the rows of one table."""
+        return self.tables[service][table]
 
     def is_relayed(self, service: str) -> bool:
         """Return whether every row of a service's outbox is in Kafka."""
-        return all(self.records[row["id"]] for row in self.outbox[service])
+        return {row["id"] for row in self.rows(service, "outbox")} <= {r.headers.get("ce_id") for r in self.records}
+
+    @property
+    def lag(self) -> dict[str, int]:
+        """Number of records that each service has not consumed yet."""
+        return {
+            service: sum(
+                end - min(committed.get(place, 0), end)
+                for place, end in self.ends.items()
+                if place[0] != events_topic(service)
+            )
+            for service, committed in self.committed.items()
+        }
 
     @property
     def held(self) -> dict[str, list[str]]:
         """The dead letters (such as ``payment-12``) that block an order, by order."""
         held: dict[str, list[str]] = {}
-        for service, rows in self.parked.items():
-            for row in rows:
-                if row["state"] == "dead" and row["order_id"]:
-                    held.setdefault(row["order_id"], []).append(f"{service}-{row['parking_id']}")
+        for service in self.tables:
+            for row in self.rows(service, "parked_records"):
+                if row["state"] == "dead" and row["key"]:
+                    held.setdefault(row["key"], []).append(f"{service}-{row['parking_id']}")
         return held
 
     @property
     def is_retrying(self) -> bool:
         """Whether a parked record will progress by itself: it is being retried, or no dead letter blocks its order."""
-        for rows in self.parked.values():
-            dead = {row["order_id"] for row in rows if row["state"] == "dead"}
-            if any(row["state"] != "dead" and row["order_id"] not in dead for row in rows):
+        for service in self.tables:
+            rows = self.rows(service, "parked_records")
+            dead = {row["key"] for row in rows if row["state"] == "dead"}
+            if any(row["state"] != "dead" and row["key"] not in dead for row in rows):
                 return True
         return False
 
     @property
     def movement(self) -> tuple[object, ...]:
         """A value that differs between two collections if anything changed in between."""
-        statuses = tuple(sorted((row["order_id"], row["status"]) for row in self.rows("order", "orders")))
-        sizes = tuple((name, len(rows), sum(self.inbox[name].values())) for name, rows in self.outbox.items())
-        parked = tuple((name, row["parking_id"], row["state"]) for name, rows in self.parked.items() for row in rows)
-        return statuses, sizes, parked, sum(self.records.values())
+        statuses = sorted((row["order_id"], row["status"]) for row in self.rows("order", "orders"))
+        sizes = [
+            (service, table, len(rows)) for service, tables in self.tables.items() for table, rows in tables.items()
+        ]
+        parked = [
+            (service, row["parking_id"], row["state"])
+            for service in self.tables
+            for row in self.rows(service, "parked_records")
+        ]
+        return statuses, sizes, parked, len(self.records)
 
 
 def collect(where: Endpoints) -> Evidence:
@@ -146,69 +125,60 @@ def collect(where: Endpoints) -> Evidence:
     NotRunning
         A database or the broker can't be reached, so the invariants can't be evaluated.
     """
-    services = list(QUERIES)
     try:
-        with ThreadPoolExecutor(len(services)) as pool:
-            looks = pool.map(lambda s: _read_database(where.databases[s], s), services)
-            seen = dict(zip(services, looks, strict=True))
+        with ThreadPoolExecutor(len(SERVICES)) as pool:
+            looks = pool.map(lambda s: read_database(where.databases[s], s), SERVICES)
+            seen = dict(zip(SERVICES, looks, strict=True))
         # Read the topics after the databases, so that Kafka can only be ahead of the outboxes.
-        records, lag = _read_topics(where.kafka, services)
+        topics = [events_topic(service) for service in SERVICES]
+        records = broker.read_all(where.kafka, topics)
+        letters = broker.read_all(where.kafka, [dead_letter_topic(service) for service in SERVICES])
+        ends = broker.end_offsets(where.kafka, broker.partitions(where.kafka, topics))
+        committed = {service: broker.committed_offsets(where.kafka, service) for service in SERVICES}
     except (psycopg.Error, KafkaException) as error:
         raise NotRunning(
             f"The referee can't read every database and topic: {error}",
             next_step="run `lab status` to see which component is down",
         ) from error
     return Evidence(
-        tables={name: look.tables for name, look in seen.items()},
-        outbox={name: look.outbox for name, look in seen.items()},
-        inbox={name: look.inbox for name, look in seen.items()},
-        parked={name: look.parked for name, look in seen.items()},
-        relay_reads={name: look.relay_reads for name, look in seen.items()},
-        records=records,
-        lag=lag,
+        tables={service: tables for service, (tables, _) in seen.items()},
+        relay_reads={service: reads for service, (_, reads) in seen.items()},
+        records=[record for record in records if record.type != probe_event.TYPE],
+        letters=letters,
+        ends=ends,
+        committed=committed,
     )
+
+
+def read_database(url: str, service: str) -> tuple[dict[str, list[Row]], bool]:
+    """Return the rows of a service's tables, in one snapshot, and whether Debezium reads its slot."""
+    with connect(url) as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        connection.execute("SET LOCAL statement_timeout = '30s'")
+        slot = connection.execute(SLOT).fetchone()
+        return read_tables(connection, service), bool(slot and slot["active"])
 
 
 @contextmanager
-def _snapshot(url: str) -> Iterator[psycopg.Connection[Row]]:
-    with psycopg.connect(url, connect_timeout=3, row_factory=dict_row) as connection:
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        connection.execute("SET LOCAL statement_timeout = '30s'")
+def connect(url: str) -> Iterator[psycopg.Connection[Row]]:
+    """Yield a connection that returns each row as a dictionary, with UUIDs as text, as they are in records."""
+    with databases.connect(url, timeout=3, row_factory=dict_row) as connection:
+        connection.adapters.register_loader("uuid", TextLoader)
+        set_json_loads(orjson.loads, connection)
         yield connection
 
 
-@dataclass(frozen=True)
-class _DatabaseRows:
-    """The evidence of one database, read in one snapshot."""
-
-    tables: dict[str, list[Row]]
-    outbox: list[Row]
-    inbox: dict[str, int]
-    parked: list[Row]
-    relay_reads: bool
+def read_tables(connection: psycopg.Connection[Row], service: str) -> dict[str, list[Row]]:
+    """Return the rows of a service's tables as the connection's transaction sees them."""
+    return {
+        table: connection.execute(_query_table(table, columns)).fetchall() for table, columns in TABLES[service].items()
+    }
 
 
-def _read_database(url: str, service: str) -> _DatabaseRows:
-    with _snapshot(url) as connection:
-        slot = connection.execute(SLOT).fetchone()
-        return _DatabaseRows(
-            tables={name: connection.execute(query).fetchall() for name, query in QUERIES[service].items()},
-            outbox=connection.execute(OUTBOX).fetchall(),
-            inbox={row["event_id"]: row["times"] for row in connection.execute(INBOX)},
-            parked=connection.execute(PARKED).fetchall(),
-            relay_reads=bool(slot and slot["active"]),
-        )
-
-
-def _read_topics(kafka: str, services: list[str]) -> tuple[Counter[str], dict[str, int]]:
-    topics = [events_topic(service) for service in services]
-    records = Counter(
-        r.headers.get("ce_id") or "" for r in broker.read_all(kafka, topics) if r.type != probe_event.TYPE
+def _query_table(table: str, columns: tuple[str, ...]) -> sql.Composed:
+    """Return the query for all rows of a table, in the order of the first column."""
+    # The outbox row's time is in the header of its record.
+    wanted = [name for name in columns if name not in TIMES and (name != "created_at" or table == "outbox")]
+    return sql.SQL("SELECT {} FROM {} ORDER BY 1").format(
+        sql.SQL(", ").join(map(sql.Identifier, wanted)), sql.Identifier(table)
     )
-    ends = broker.end_offsets(kafka, broker.partitions(kafka, topics))
-    lag = {}
-    for service in services:
-        committed = broker.committed_offsets(kafka, service)
-        others = {place: end for place, end in ends.items() if place[0] != events_topic(service)}
-        lag[service] = sum(end - min(committed.get(place, 0), end) for place, end in others.items())
-    return records, lag

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from labstack.backends.base import Endpoints
 from labstack.consistency.evidence import Evidence, collect
-from labstack.consistency.invariants import Verdict, check_invariants
+from labstack.consistency.invariants import InvariantVerdict, check_invariants
 from labstack.waiting import poll_until
 
 
-def check(where: Endpoints, wait_for_rest: float = 0) -> list[Verdict]:
+def check(where: Endpoints, wait_for_rest: float = 0) -> list[InvariantVerdict]:
     """Evaluate every invariant, from the databases and topics.
 
     Parameters
@@ -20,7 +20,7 @@ def check(where: Endpoints, wait_for_rest: float = 0) -> list[Verdict]:
 
     Returns
     -------
-    list of Verdict
+    list of InvariantVerdict
         One verdict per invariant, in a fixed order.
 
     Raises
@@ -41,6 +41,6 @@ def check(where: Endpoints, wait_for_rest: float = 0) -> list[Verdict]:
 
 def is_at_rest(before: Evidence, now: Evidence) -> bool:
     """Return whether nothing changed between two collections, and no consumer, relay or retry has work left."""
-    relay_has_work = any(not now.relay_reads[name] and not now.is_relayed(name) for name in now.outbox)
+    relay_has_work = any(not now.relay_reads[name] and not now.is_relayed(name) for name in now.tables)
     waits = any(now.lag.values()) or relay_has_work or now.is_retrying
     return not waits and before.movement == now.movement

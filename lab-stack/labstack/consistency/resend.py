@@ -10,6 +10,7 @@ import uuid
 import psycopg
 
 from labstack.backends.base import Endpoints
+from labstack.clients.databases import connect
 from labstack.errors import LabError, NotRunning
 
 
@@ -41,12 +42,13 @@ def resend(where: Endpoints, order_id: str) -> dict[str, int]:
         order = uuid.UUID(order_id)
     except ValueError:
         raise LabError(
-            f"{order_id!r} is not an order id.", next_step="use a UUID from the list that GET /orders returns"
+            f"{order_id!r} is not an order id.",
+            next_step="use its UUID: `order.order_id` in a notebook, or one from GET /orders",
         ) from None
     rows = {}
     for service, url in where.databases.items():
         try:
-            with psycopg.connect(url, connect_timeout=3) as connection:
+            with connect(url, timeout=3) as connection:
                 connection.execute(
                     "CREATE TEMPORARY TABLE again ON COMMIT DROP AS SELECT * FROM outbox WHERE aggregateid = %s",
                     [order],

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from labservices.origins import own_host_pattern
 from labstack.config.paths import CONFIG
 from labstack.config.templates import fill
+from labstack.config.web_prefix import allowed_hosts
 from labstack.gateway.xds_folder import XdsFolder
 
 HTTP2 = {
@@ -27,10 +31,34 @@ Address = tuple[str, int]
 """IP address and port."""
 
 
-def _base(admin: Address, collector: Address | None) -> dict[str, Any]:
-    text = fill(CONFIG / "envoy" / "bootstrap.yaml", {"ADMIN_HOST": admin[0], "ADMIN_PORT": admin[1]})
-    base: dict[str, Any] = yaml.safe_load(text)
-    base["static_resources"] = {"clusters": []}
+@dataclass(frozen=True)
+class Administration:
+    """Where Envoy's administration interface listens.
+
+    Parameters
+    ----------
+    socket : str
+        Path of the socket at which Envoy accepts every request. A relative path starts at Envoy's working directory,
+        since the system limits a socket's path to a hundred characters.
+    host : str
+        IP address at which it accepts requests that only read.
+    port : int
+        Port at that address.
+    """
+
+    socket: str
+    host: str
+    port: int
+
+
+def _base(admin: Administration, collector: Address | None) -> dict[str, Any]:
+    values = {
+        "ADMIN_SOCKET": admin.socket,
+        "ADMIN_HOST": admin.host,
+        "ADMIN_PORT": admin.port,
+        "HOSTS": json.dumps(own_host_pattern(allowed_hosts())),
+    }
+    base: dict[str, Any] = yaml.safe_load(fill(CONFIG / "envoy" / "bootstrap.yaml", values))
     if collector:
         base["static_resources"]["clusters"].append(_cluster(COLLECTOR, collector))
         base["tracing"] = {"http": _tracer(collector)}
@@ -69,13 +97,13 @@ def _tracer(collector: Address) -> dict[str, Any]:
     }
 
 
-def by_istiod(admin: Address, istiod: Address, collector: Address | None = None) -> str:
+def by_istiod(admin: Administration, istiod: Address, collector: Address | None = None) -> str:
     """Return the bootstrap of an Envoy that istiod configures over one stream (ADS).
 
     Parameters
     ----------
-    admin : (str, int)
-        IP address and port of Envoy's administration interface.
+    admin : Administration
+        Where Envoy's administration interface listens.
     istiod : (str, int)
         IP address and port of istiod's discovery service.
     collector : (str, int), optional
@@ -101,7 +129,7 @@ def by_istiod(admin: Address, istiod: Address, collector: Address | None = None)
     return yaml.safe_dump(bootstrap, sort_keys=False)
 
 
-def by_files(admin: Address, folder: XdsFolder, collector: Address | None = None) -> str:
+def by_files(admin: Administration, folder: XdsFolder, collector: Address | None = None) -> str:
     """Return the bootstrap of an Envoy that reads the translator's files in `folder`."""
     bootstrap = _base(admin, collector)
     bootstrap["dynamic_resources"] = {

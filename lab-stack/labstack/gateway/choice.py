@@ -6,7 +6,7 @@ import os
 import sys
 
 from labstack.config.paths import LabPaths
-from labstack.errors import LabError
+from labstack.errors import LabError, one_of
 from labstack.gateway import istiod
 
 NAMES = {"istiod": f"istiod {istiod.VERSION}", "translator": "the lab's translator"}
@@ -39,9 +39,7 @@ def choose_control_plane(mode: str, paths: LabPaths) -> str:
     """
     wanted = os.environ.get("LAB_CONTROL_PLANE") or "auto"
     if wanted not in CHOICES:
-        raise LabError(
-            f"LAB_CONTROL_PLANE has the unknown value {wanted!r}.", next_step=f"set it to one of {', '.join(CHOICES)}"
-        )
+        raise LabError(f"LAB_CONTROL_PLANE has the unknown value {wanted!r}.", next_step=one_of(wanted, CHOICES))
     if wanted == "translator":
         return wanted
     if mode == "containers":

@@ -18,9 +18,11 @@ from typing import Any
 from google.protobuf.message import Message
 
 from labstack.clients.envoy_admin import EnvoyAdmin
+from labstack.config.environment import run
 from labstack.config.paths import write_atomically
 from labstack.errors import ComponentFailed
 from labstack.gateway.access_log import log_format
+from labstack.gateway.limits import add_limits
 from labstack.gateway.xds_folder import XdsFolder
 from labstack.istio import envoy_api
 from labstack.istio.envoy_api import (
@@ -61,8 +63,9 @@ class EnvoyFiles:
         Folder of the files.
     access_log : str
         Path of Envoy's access log; empty for none.
-    envoy : Path
-        The Envoy executable, which also validates a configuration before it is used.
+    envoy : Path, optional
+        The Envoy executable that validates a configuration before it is used. None if only a container has one: Envoy
+        then rejects an invalid configuration when it reads it.
     traces : bool
         Whether Envoy traces every request. The bootstrap sets the destination of the spans.
     envoy_folder : XdsFolder, optional
@@ -73,7 +76,7 @@ class EnvoyFiles:
         self,
         folder: XdsFolder,
         access_log: str,
-        envoy: Path,
+        envoy: Path | None,
         *,
         traces: bool = False,
         envoy_folder: XdsFolder | None = None,
@@ -87,7 +90,7 @@ class EnvoyFiles:
     # -- generation ------------------------------------------------------------------------------------------------
 
     def resources(self, translation: Translation) -> Resources:
-        """Return Envoy's resources for a translation, changed to read from files and to write an access log."""
+        """Return Envoy's resources for a translation, changed to read files, write an access log and limit requests."""
         endpoints = {one.cluster_name: one for one in translation.endpoints}
         return Resources(
             {one.name: with_endpoints(one, endpoints) for one in translation.clusters},
@@ -108,10 +111,11 @@ class EnvoyFiles:
                     http.access_log.append(json_access_log(self.access_log))
                 if self.traces:
                     http.tracing.random_sampling.value = 100
+                add_limits(http)
         return changed
 
     def validate(self, resources: Resources) -> None:
-        """Validate resources with Envoy itself.
+        """Validate resources with Envoy itself, if this machine has it.
 
         Raises
         ------
@@ -120,6 +124,8 @@ class EnvoyFiles:
         ComponentFailed
             Envoy could not run the validation.
         """
+        if self.envoy is None:
+            return
         bootstrap = bootstrap_v3.Bootstrap()
         bootstrap.static_resources.clusters.extend(resources.clusters.values())
         for listener in resources.listeners.values():
@@ -134,7 +140,7 @@ class EnvoyFiles:
         write_atomically(candidate, envoy_api.to_json(bootstrap))
         argv = [str(self.envoy), "--mode", "validate", "--log-level", "error", "--config-path", str(candidate)]
         try:
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+            done = run(argv, timeout=30)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ComponentFailed(
                 f"Envoy could not validate the configuration: {error}.",

@@ -5,10 +5,14 @@ Source: https://istio.io/latest/docs/reference/commands/pilot-discovery/
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import MappingProxyType
 
 from labstack.config.versions import VERSIONS
 from labstack.errors import ProgramMissing
+from labstack.gateway.limits import envoy_filter
+from labstack.gateway.store import dump
+from labstack.istio.documents import Document
 
 VERSION: str = VERSIONS["programs"]["istiod"]["version"]
 
@@ -34,6 +38,11 @@ REFUSAL = "unable to reload file configuration"
 """Log message of istiod when it rejects a configuration and keeps the previous one."""
 
 
+def configuration(documents: Iterable[Document]) -> str:
+    """Return what istiod reads, as one YAML text: the documents in force and the limits of requests."""
+    return dump([*documents, envoy_filter()])
+
+
 def options(*, folder: str, mesh: str, discovery: str, http: str, monitoring: str) -> list[str]:
     """Return istiod's command line.
 
@@ -57,7 +66,9 @@ def options(*, folder: str, mesh: str, discovery: str, http: str, monitoring: st
         "--httpsAddr=",
         "--secureGRPCAddr=",
         f"--monitoringAddr={monitoring}",
-        "--ctrlz_port=0",
+        # Anyone can stop istiod through its ControlZ interface. No option disables it, but an address for documentation
+        # (RFC 5737) belongs to no machine, so istiod logs that it can't listen there and continues.
+        "--ctrlz_address=192.0.2.1",
     ]
 
 

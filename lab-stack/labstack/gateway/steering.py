@@ -13,7 +13,6 @@ from labstack.clients.envoy_admin import EnvoyAdmin
 from labstack.errors import ComponentFailed
 from labstack.gateway import istiod
 from labstack.gateway.envoy_files import ACT_SECONDS, EnvoyFiles
-from labstack.gateway.store import dump
 from labstack.istio.documents import Document
 from labstack.istio.errors import InvalidMesh
 from labstack.istio.translate import translate
@@ -89,7 +88,7 @@ class IstiodSteering:
         def is_rejected() -> bool:
             return self._admin.versions().rejected > versions.rejected or self._count_rejections() > rejections
 
-        self._write_configuration(dump(new))
+        self._write_configuration(istiod.configuration(new))
         # Each time istiod reads its folder, all of Envoy's resources get the same new version.
         poll_until(is_active, 0.5, interval=0.015)
         settled = poll_until(lambda: is_active() or is_rejected(), ACT_SECONDS, interval=0.05)
@@ -100,7 +99,7 @@ class IstiodSteering:
             if self._count_rejections() > rejections
             else "Envoy rejects it; see `lab logs envoy`"
         )
-        self._write_configuration(dump(before))
+        self._write_configuration(istiod.configuration(before))
         if not settled:
             raise ComponentFailed(
                 f"The gateway did not receive its new configuration from istiod within {ACT_SECONDS:.0f} s.",

@@ -110,6 +110,8 @@ class ByGo:
         Flags for the compiler.
     environment : mapping
         Environment variables, added to the caller's.
+    sums : mapping
+        Checksum (``h1:...``) by ``MODULE@VERSION``, for the modules that Go's checksum database does not have.
     disk, memory : int
         Peak use of the build in bytes.
     takes : str
@@ -123,6 +125,7 @@ class ByGo:
     minimum: str
     flags: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    sums: Mapping[str, str] = field(default_factory=dict)
     disk: int = 1_000_000_000
     memory: int = 1_000_000_000
     takes: str = "a few minutes"
@@ -185,5 +188,5 @@ def entry(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
 
 
 def _in_image(name: str, table: Mapping[str, str]) -> InImage:
-    image, at, digest = os.environ.get(f"LAB_INSTALL_IMAGE_{name.upper()}", table["image"]).partition("@")
+    image, at, digest = (os.environ.get(f"LAB_INSTALL_IMAGE_{name.upper()}") or table["image"]).partition("@")
     return InImage(image, digest if at else table.get("digest", ""), table["path"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,7 +24,10 @@ __all__ = [
     "field_path",
     "load",
     "read",
+    "resources",
 ]
+
+Lines = dict[tuple[str | int, ...], int]
 
 TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec")
 
@@ -98,7 +103,7 @@ def field_path(path: tuple[str | int, ...]) -> str:
 
 
 def load(text: str, file: str = "<text>") -> list[Document]:
-    """Return the documents of a YAML text, without empty ones.
+    """Return the documents of a YAML text, without empty ones. A ``kind: List``, as kubectl prints it, is its items.
 
     Raises
     ------
@@ -107,8 +112,7 @@ def load(text: str, file: str = "<text>") -> list[Document]:
         problem with its line.
     """
     documents, problems = [], []
-    for value, lines, start in parse(text, file):
-        lines[()] = start
+    for value, lines in _objects(parse(text, file)):
         wrong = _header_problems(file, value, lines)
         problems += wrong
         if not wrong:
@@ -122,37 +126,89 @@ def load(text: str, file: str = "<text>") -> list[Document]:
     return documents
 
 
+def _objects(parsed: Iterable[tuple[Any, Lines, int]]) -> Iterator[tuple[Any, Lines]]:
+    """Yield each object with its lines. A list object is replaced by its items."""
+    for value, lines, start in parsed:
+        lines[()] = start
+        items = value.get("items") if isinstance(value, dict) and value.get("kind") == "List" else None
+        if not isinstance(items, list):
+            yield value, lines
+            continue
+        by_item: dict[str | int, Lines] = defaultdict(dict)
+        for path, line in lines.items():
+            if path[0:1] == ("items",) and len(path) > 1:
+                by_item[path[1]][path[2:]] = line
+        yield from ((item, by_item[index]) for index, item in enumerate(items))
+
+
+def resources(source: str | Path) -> list[Document]:
+    """Return the documents of a YAML file or text that a user wants to apply or to translate.
+
+    Parameters
+    ----------
+    source : str or Path
+        YAML text, or the path of a YAML file; ``Path("-")`` is the standard input.
+
+    Raises
+    ------
+    InvalidYaml
+        See `read` and `load`; or it contains no object at all.
+    """
+    if isinstance(source, str):
+        if source.endswith((".yaml", ".yml")) and "\n" not in source:
+            raise InvalidYaml(f"{source!r} is a path, not YAML text.", next_step=f"write Path({source!r})")
+        name, documents = "the text", load(source)
+    elif str(source) == "-":
+        name, documents = "the standard input", load(_text(sys.stdin.buffer.read(SIZE_LIMIT + 1), "<stdin>"), "<stdin>")
+    else:
+        name, documents = str(source), read(source)
+    if not documents:
+        raise InvalidYaml(
+            f"There is no resource in {name}.",
+            next_step="write at least one document with apiVersion, kind, metadata: {name: ...} and spec",
+        )
+    return documents
+
+
 def read(path: Path, name: str = "") -> list[Document]:
     """Return the documents of a YAML file. `name` is its display name; the default is its path.
 
     Raises
     ------
     InvalidYaml
-        The file can't be read, is too large or is not UTF-8 text, or `load` rejects its content.
+        The file can't be read, is no regular file, is too large or is not UTF-8 text, or `load` rejects its content.
     """
     name = name or str(path)
     try:
-        size = path.stat().st_size
-        raw = b"" if size > SIZE_LIMIT else path.read_bytes()
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        if path.exists() and not path.is_file():
+            raise InvalidYaml(
+                f"{name} can't be read: it is not a regular file.",
+                next_step="use the path of a YAML file, or - and a pipe",
+            )
+        with path.open("rb") as file:
+            raw = file.read(SIZE_LIMIT + 1)
+    except (OSError, ValueError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         raise InvalidYaml(
             f"{name} can't be read: {reason}.", next_step="use the path of an existing YAML file"
         ) from None
-    if size > SIZE_LIMIT:
+    return load(_text(raw, name), name)
+
+
+def _text(raw: bytes, name: str) -> str:
+    if len(raw) > SIZE_LIMIT:
         raise InvalidYaml(
-            f"{name} has {size:,} bytes; the limit is {SIZE_LIMIT:,}.",
+            f"{name} has more than {SIZE_LIMIT:,} bytes.",
             next_step="split it into several files",
         )
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         parse_problem = Problem(name, line, "", f"the byte 0x{raw[error.start]:02x} is not valid UTF-8")
         raise InvalidYaml(
             f"{name} is not a text file.", problems=[parse_problem], next_step="save it as UTF-8"
         ) from None
-    return load(text, name)
 
 
 def _header_problems(file: str, value: Any, lines: Mapping[tuple[str | int, ...], int]) -> list[Problem]:

@@ -15,7 +15,7 @@ from labstack.istio.model.lenient import read_configs, texts
 from labstack.istio.model.proxy import LABELS, NAMESPACE, ROOT_NAMESPACE
 from labstack.istio.model.resolution import resolve
 from labstack.istio.model.services import Service
-from labstack.istio.model.virtual_services import destinations_of
+from labstack.istio.model.virtual_services import destinations_of, gateways_of, hosts_of
 from labstack.istio.rules.findings import Findings
 from labstack.istio.rules.names import is_address
 from labstack.istio.words import did_you_mean, listed, short
@@ -170,15 +170,17 @@ def _gateway_name(written: str, path: Path, found: Findings, known: KnownObjects
 
 
 def _unserved_hosts(config: Config, found: Findings, known: KnownObjects) -> None:
-    names = [gateway_name(each, config.namespace) for each in config.spec.get("gateways", [])]
     served: HostMap[None] = HostMap()
-    for gateway in (known.gateways[name] for name in names if name in known.gateways):
+    for gateway in (known.gateways[name] for name in gateways_of(config) if name in known.gateways):
         for server in servers_of(gateway):
             served.update(dict.fromkeys(server.hosts_for(config.namespace)))
-    for index, host in enumerate(config.spec.get("hosts", [])):
+    for index, host in enumerate(hosts_of(config)):
         if served and served.overlapping(host) is None:
-            hosts = listed(sorted(served))
-            message = f"none of the gateways of this VirtualService serves `{short(host)}`; they serve {hosts}"
+            written, hosts = config.spec["hosts"][index], listed(sorted(served))
+            meaning = f" ({host})" if host != written else ""
+            message = (
+                f"none of the gateways of this VirtualService serves `{short(written)}`{meaning}; they serve {hosts}"
+            )
             found.add_warning(("spec", "hosts", index), message)
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import Any
 
 FEW = 300
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def escaped(character: str) -> str:
+    """Return a control character as an escape: ``\\n``, ``\\x00``."""
+    return repr(character)[1:-1]
 
 
 def seen(value: Any) -> str:
@@ -23,8 +30,8 @@ def seen(value: Any) -> str:
 
 
 def short(text: str, limit: int = 60) -> str:
-    """Return `text` on one line, truncated to `limit` characters."""
-    line = text.replace("\n", "\\n")
+    """Return `text` on one line with its control characters escaped, truncated to `limit` characters."""
+    line = CONTROL.sub(lambda found: escaped(found[0]), text)
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

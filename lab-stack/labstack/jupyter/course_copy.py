@@ -19,6 +19,8 @@ NOTE = ".saga-lab-course.json"
 """Records what was written and when, so that a later copy detects the learner's changes."""
 
 FIRST = "notebooks/00-start-here.ipynb"
+FOLDERS = ("notebooks", "instructor", "build")
+"""Folders with notebooks of the course; in others are checkpoints and a learner's own files."""
 PACKAGES = {"labservices": "labservices", "labkit": "labkit", "lab-stack/labstack": "labstack"}
 """Folders of the repository that are packages; an installation has them elsewhere."""
 
@@ -66,14 +68,16 @@ def copy_course(folder: Path, today: date | None = None) -> CourseCopy:
         The folder can't be written.
     """
     day = (today or date.today()).isoformat()
-    if folder.resolve() == TREE:
-        raise LabError(f"{folder} is the course itself.", next_step="choose another folder: `lab notebooks my-course`")
-    recorded = _recorded_files(folder)
-    known = dict(recorded)
     written: list[str] = []
     kept: list[str] = []
     beside: list[str] = []
     try:
+        if folder.resolve() == TREE:
+            raise LabError(
+                f"{folder} is the course itself.", next_step="choose another folder: `lab notebooks my-course`"
+            )
+        recorded = _recorded_files(folder)
+        known = dict(recorded)
         for name, content in course():
             path, new = folder / name, _hash(content)
             current = _hash(path.read_bytes()) if path.exists() else None
@@ -90,9 +94,10 @@ def copy_course(folder: Path, today: date | None = None) -> CourseCopy:
             known[name] = new
         note = {"version": version("saga-lab"), "date": day, "files": known}
         write_atomically(folder / NOTE, json.dumps(note, indent=1))
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise StorageError(
-            f"The course can't be written to {folder}: {error.strerror}.", next_step="choose another folder"
+            f"The course can't be written to {str(folder)[:200]!r}: {reason}.", next_step="choose another folder"
         ) from error
     return CourseCopy(folder, tuple(written), tuple(kept), tuple(beside))
 
@@ -132,7 +137,7 @@ def without_outputs(notebook: str) -> str:
 
 def _is_ours(notebook: Path) -> bool:
     """Report whether a notebook belongs to the course, and is neither a checkpoint nor a learner's own notebook."""
-    return notebook.parent.name in ("notebooks", "instructor")
+    return notebook.parent.name in FOLDERS
 
 
 def _linked(start: Iterable[str]) -> set[str]:

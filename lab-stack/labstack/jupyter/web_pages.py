@@ -17,14 +17,18 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
+from labservices.origins import CheckedHandler
 from labstack.backends.base import Endpoints
+from labstack.clients import http
+from labstack.config.web_prefix import allowed_hosts
 from labstack.errors import LabError
 from labstack.waiting import poll_until
 
@@ -240,7 +244,7 @@ def answer(
 def _shows(url: str) -> bool:
     """Report whether the server has a page at this URL."""
     try:
-        return httpx.get(url, timeout=3, follow_redirects=True, trust_env=False).status_code < 400
+        return http.get(url, timeout=3, follow_redirects=True).status_code < 400
     except httpx.HTTPError:
         return False
 
@@ -256,30 +260,20 @@ def _page(title: str, body: str) -> str:
 
 def serve(name: str, port: int) -> None:
     """Serve one entry on 127.0.0.1, until the process or the JupyterLab that started it exits."""
-    from labstack import Lab  # JupyterLab imports this module at startup, and does not need the whole lab
+    from labstack.lab import Lab, access_of  # JupyterLab imports this module at startup, and needs no whole lab
     from labstack.lifecycle import obtaining
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(CheckedHandler):
         def do_GET(self) -> None:
             where, downloading = Endpoints(), {}
             with contextlib.suppress(LabError):
-                lab = Lab()
-                where, downloading = lab.endpoints, obtaining.absent(lab).downloading
+                access = access_of(Lab())
+                backend = access.backend()
+                where, downloading = backend.endpoints(), obtaining.absent(access.paths, backend.state).downloading
             status, headers, page = answer(name, where, downloading)
-            body = page.encode()
-            self.send_response(status)
-            for key, value in headers.items():
-                self.send_header(key, value)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Cache-Control", "no-store")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(page.encode(), "text/html; charset=utf-8", status, headers)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, further_hosts=allowed_hosts()))
     threading.Thread(target=end_with_parent, args=(server,), daemon=True).start()
     server.serve_forever()
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
-from labservices.contract import TERMINAL, events_topic
+from labservices.contract import OUTCOMES, TERMINAL, events_topic
 from labservices.datasets import StreamOrder, load_stream
 from labstack.backends.base import Endpoints
-from labstack.clients import broker, http
+from labstack.clients import broker, http, transactions
 from labstack.config.paths import DATASETS
 from labstack.errors import DemoFailed, NotRunning
 from labstack.waiting import poll_until
-
-LAST_EVENTS = ("OrderCompleted", "OrderCancelled")
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,8 @@ def place(where: Endpoints, order: StreamOrder) -> dict[str, Any]:
 def follow(where: Endpoints, order_id: str, timeout: float = 30) -> dict[str, Any]:
     """Wait until an order reaches a final status, and return it.
 
+    If another producer's open transaction blocks the services, wait until the broker has aborted it, too.
+
     Raises
     ------
     DemoFailed
@@ -83,11 +84,15 @@ def follow(where: Endpoints, order_id: str, timeout: float = 30) -> dict[str, An
         order: dict[str, Any] = http.get(url, timeout=5).json()
         return order if order["status"] in TERMINAL else None
 
+    began = time.monotonic()
     order = poll_until(final_order, timeout)
+    topics = [events_topic(service) for service in where.services]
+    if not isinstance(order, dict) and transactions.find_open(where.kafka, topics):
+        order = poll_until(final_order, transactions.LIMIT)
     if not isinstance(order, dict):
         status = http.get(url, timeout=5).json()["status"]
         raise DemoFailed(
-            f"Order {order_id} is still {status} after {timeout:.0f} s.",
+            f"Order {order_id} is still {status} after {time.monotonic() - began:.0f} s.",
             next_step="run `lab status` to see which component is down",
         )
     return order
@@ -107,7 +112,7 @@ def _events(where: Endpoints, order_id: str, timeout: float = 5) -> list[tuple[s
     def complete() -> bool:
         records = broker.read_all(where.kafka, [events_topic(service) for service in where.services])
         found[:] = [(record.topic, record.type) for record in records if record.key == order_id]
-        return any(type_ in LAST_EVENTS for _, type_ in found)
+        return any(type_ in OUTCOMES for _, type_ in found)
 
     poll_until(complete, timeout)
     return found

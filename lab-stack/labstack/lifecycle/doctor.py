@@ -10,6 +10,7 @@ from collections.abc import Callable
 import psutil
 
 from labstack.backends import connect_watcher
+from labstack.backends.access import LabAccess
 from labstack.backends.choice import ModeChoice, checked_mode, choose_mode
 from labstack.backends.processes.components.envoy import Envoy, find_envoy
 from labstack.backends.processes.components.postgres import programs
@@ -22,40 +23,38 @@ from labstack.config.services import ServiceEntry
 from labstack.errors import LabError
 from labstack.findings import NEEDED_DISK, NEEDED_MEMORY, Finding
 from labstack.gateway.choice import NAMES, choose_control_plane
+from labstack.lifecycle.status import unfinished
 from labstack.observability.observers import NAMES as NAMES_OF_OBSERVERS
 from labstack.observability.observers import choose_observers, is_observed
 from labstack.ports import free as ports
 from labstack.state import StateStore
 
 
-def examine(paths: LabPaths, services: tuple[ServiceEntry, ...], wanted_mode: str | None = None) -> list[Finding]:
+def examine(access: LabAccess) -> list[Finding]:
     """Check everything that a startup needs, without changing anything.
 
     Parameters
     ----------
-    paths : LabPaths
-        Folders of the lab.
-    services : tuple of ServiceEntry
-        Services of the lab.
-    wanted_mode : str, optional
-        Requested backend; a lab that is not stopped keeps its own.
+    access : LabAccess
+        Access to the lab. A requested backend counts only if the lab is stopped.
 
     Returns
     -------
     list of Finding
         One for each check, in a fixed order.
     """
+    paths = access.paths
     checks: list[tuple[str, Callable[[], Finding]]] = [("Python", _python)]
     findings = []
     try:
-        choice = _backend_choice(paths, wanted_mode)
+        choice = _backend_choice(paths, access.wanted_mode)
         findings.append(Finding("mode", "ok", str(choice)))
         checks += _container_checks() if choice.mode == "containers" else _process_checks(paths)
     except LabError as error:
         findings.append(Finding("mode", "problem", error.problem, error.next_step))
     checks += [
         ("disk", lambda: _disk(paths)),
-        ("ports", lambda: _ports(paths, services)),
+        ("ports", lambda: _ports(paths, access.services)),
         ("datasets", _datasets),
     ]
     for name, check in checks:
@@ -133,7 +132,7 @@ def _observability(paths: LabPaths) -> Finding:
     seen = f"installed: {', '.join(installed) or 'none'}; not installed: {', '.join(wanted) or 'none'}"
     # The only install source of Grafana is its image, and the notebooks draw its dashboards themselves.
     if needed := [name for name in wanted if name != "grafana"]:
-        advice = f"for metrics and traces, run {' and '.join(f'`lab install {name}`' for name in needed)}"
+        advice = f"for metrics, alerts and traces, run {' and '.join(f'`lab install {name}`' for name in needed)}"
         return Finding("observability", "warning", seen, advice)
     return Finding("observability", "ok", seen)
 
@@ -208,7 +207,6 @@ def _leftovers(paths: LabPaths) -> Finding:
     if found:
         seen = f"{len(found)} processes that are not in the lab's state, such as pid {found[0].pid}"
         return Finding("leftovers", "warning", seen, "run `lab up` or `lab down` to stop them")
-    if state.phase == "starting" and not (state.keeper and state.keeper.process()):
-        seen = "an earlier start was interrupted"
-        return Finding("leftovers", "warning", seen, "run `lab up` to continue it, or `lab down` to stop its processes")
+    if left := unfinished(state):
+        return Finding("leftovers", "warning", *left)
     return Finding("leftovers", "ok", "none")

@@ -2,9 +2,9 @@
 
 An extension service has a name, and everything it owns carries that name: a database NAME in the server of one of the
 lab's services, a process that runs its file (``labservices/extension.py``), and the resources that it creates itself,
-such as replication slots in that database, connectors that read it, and topics ``NAME...``. No component of the lab
-waits for an extension service. A reset of the lab removes all of them with everything they own. A shutdown of the lab
-stops their processes.
+such as replication slots in that database, connectors that read it, and topics ``NAME...`` and ``...NAME`` (Debezium's
+heartbeats). No component of the lab waits for an extension service. A reset of the lab removes all of them with
+everything they own. A shutdown of the lab stops their processes.
 """
 
 from __future__ import annotations
@@ -13,16 +13,21 @@ import contextlib
 import re
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import psycopg
 from psycopg import sql
 
+from labstack.arguments import Count, checked_class
+from labstack.backends.access import LabAccess
+from labstack.backends.base import Backend
 from labstack.backends.components import JAEGER_OTLP
 from labstack.backends.processes import process
 from labstack.clients import broker, http
+from labstack.clients.database_server import ADMINISTRATOR, READER, ROLES, DatabaseServer, create_database
+from labstack.clients.databases import connect
 from labstack.clients.relay import Relay
 from labstack.config.paths import DATASETS
 from labstack.config.settings import service_environment
@@ -36,14 +41,13 @@ from labstack.errors import (
     log_tail,
     one_of,
 )
-from labstack.observability.observers import ObservabilitySettings
+from labstack.lifecycle.rules import Rules
+from labstack.observability import observers
 from labstack.ports import free as ports
 from labstack.ports.reservations import PortReservations
-from labstack.state import ExtensionRecord, ProcessId, StateStore
+from labstack.process_id import ProcessId
+from labstack.state import ExtensionRecord, LabState
 from labstack.waiting import poll_until
-
-if TYPE_CHECKING:
-    from labstack.lab import Lab
 
 USUAL_PORT = 8121
 TIMEOUT = 60
@@ -52,73 +56,86 @@ GRACE = 3
 """Seconds between SIGTERM and SIGKILL when an extension service stops."""
 NAME = re.compile(r"[a-z][a-z0-9]{1,29}")
 RESERVED_NAMES = {
-    "postgres",
+    *ROLES,
     "template0",
     "template1",
     "connect",
     "kafka",
     "envoy",
     "istiod",
-    "prometheus",
-    "jaeger",
-    "grafana",
+    *observers.NAMES,
 }
 
 
+@checked_class
 class Extensions:
-    """The extension services of one lab, by name.
+    """The extension services of one lab, by name, and the learner's Prometheus rules.
 
     Parameters
     ----------
-    lab : Lab
-        The running lab.
+    access : LabAccess
+        Access to the running lab.
     """
 
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-        self._store = StateStore(lab.paths)
+    def __init__(self, access: LabAccess) -> None:
+        self._access = access
 
     # -- status ----------------------------------------------------------------------------------------------------
 
     @property
     def names(self) -> list[str]:
         """The names of all extension services that were added."""
-        return list(self._store.read().extensions)
+        return list(self._access.state().extensions)
 
     @property
     def databases(self) -> dict[str, str]:
-        """The libpq URL of each extension service's database, for programs on this machine."""
-        urls = self._lab.endpoints.databases
-        extensions = self._store.read().extensions
-        return {name: _in_server(urls[record.host], name) for name, record in extensions.items() if record.host in urls}
+        """The libpq URL of each extension service's database, for its owner."""
+        return {name: server.url(name, name) for name, server in _servers(self._access.backend()).items()}
+
+    @property
+    def readable(self) -> dict[str, str]:
+        """The libpq URL of each extension service's database, for a role that can only read."""
+        return {name: server.url(READER, name) for name, server in _servers(self._access.backend()).items()}
 
     @property
     def urls(self) -> dict[str, str]:
         """The base URL of the metrics of each extension service that was started."""
         return {
             name: f"http://127.0.0.1:{record.port}"
-            for name, record in self._store.read().extensions.items()
+            for name, record in self._access.state().extensions.items()
             if record.port
         }
 
-    def database_for_connect(self, name: str) -> str:
-        """Return the libpq URL of an extension service's database, as Connect reaches it."""
-        return _in_server(self._lab.backend.database_for_connect(self._record(name).host), name)
+    def server_for_connect(self, name: str) -> DatabaseServer:
+        """Return the server of an extension service's database, as Connect reaches it."""
+        backend = self._access.backend()
+        return backend.database_for_connect(_record(backend.state, name).host)
+
+    def marker(self, name: str) -> str:
+        """Return the marker of an extension service's processes: the value of the environment variable SAGA_LAB."""
+        return f"{self._access.store.lab_id}/{process.extension_marker(name)}"
 
     def runs(self, name: str) -> bool:
         """Report whether the process of an extension service is alive."""
         return bool(self._processes(name))
 
-    def log(self, name: str, lines: int = 40) -> str:
+    def log(self, name: str, lines: Count = 40) -> str:
         """Return the last lines of an extension service's log."""
-        return log_tail(self._lab.paths.log(name), lines)
+        _record(self._access.state(), name)
+        return log_tail(self._access.paths.log(name), lines)
 
     def spans(self, name: str) -> str:
         """Return the spans that an extension service wrote to its file, as it does in a lab without Jaeger."""
+        _record(self._access.state(), name)
         try:
-            return self._lab.paths.spans(name).read_text(encoding="utf-8", errors="replace")
+            return self._access.paths.spans(name).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return ""
+
+    @property
+    def rules(self) -> Rules:
+        """The learner's own rules in Prometheus; see `labstack.lifecycle.rules`."""
+        return Rules(self._access)
 
     # -- lifecycle -------------------------------------------------------------------------------------------------
 
@@ -137,21 +154,18 @@ class Extensions:
         LabError
             The name is not allowed, or there is no such service.
         """
-        known = self._lab.endpoints.databases
+        known = [service.name for service in self._access.services]
         if not NAME.fullmatch(name) or name in RESERVED_NAMES or name in known:
             raise LabError(
                 f"An extension service can't be called {name!r}.",
                 next_step="use a new name of 2 to 30 lowercase letters and digits, with a letter first",
             )
-        with self._lab.changing():
+        with self._access.changing() as backend:
             if host not in known:
                 raise UnknownComponent(f"There is no service {host!r}.", next_step=one_of(host, known))
-            state = self._store.read()
-            record = state.extensions.setdefault(name, ExtensionRecord(host))
-            self._store.write(state)
-            with psycopg.connect(known[record.host], autocommit=True, connect_timeout=5) as connection:
-                if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchall():
-                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            record = backend.state.extensions.get(name, ExtensionRecord(host))
+            backend.update(extensions={**backend.state.extensions, name: record})
+            create_database(backend.database_server(record.host), name)
 
     def start(self, name: str, file: Path) -> None:
         """Run the file of an extension service, and return when it consumes its topics; stop a running instance first.
@@ -161,7 +175,7 @@ class Extensions:
         ComponentFailed
             It died, or consumes no topic in time; carries the last lines of its log.
         """
-        self._record(name)
+        _record(self._access.state(), name)
         try:
             self._start(name, file)
         except ComponentFailed as error:
@@ -171,120 +185,131 @@ class Extensions:
             self._start(name, file)
 
     def _start(self, name: str, file: Path) -> None:
-        with self._lab.changing():
+        with self._access.changing() as backend:
             self._stop_process(name)
-            state = self._store.read()
-            with PortReservations(self._store.lab_id).choosing() as others:
-                state.extensions[name].port = port = ports.choose(USUAL_PORT, {*others, *state.ports.values()})
-                self._store.write(state)
+            state, kafka = backend.state, backend.endpoints().kafka
+            with PortReservations(state.lab_id).choosing() as others:
+                port = ports.choose(USUAL_PORT, {*others, *state.ports.values()})
+                record = replace(_record(state, name), port=port)
+                backend.update(extensions={**state.extensions, name: record})
             environment = service_environment(
-                database_url=self.databases[name],
-                kafka=self._lab.endpoints.kafka,
+                database_url=_servers(backend)[name].url(name, name),
+                kafka=kafka,
                 port=port,
                 datasets=DATASETS,
-                **self._span_settings(name),  # type: ignore[arg-type]
+                **self._span_settings(state, name),  # type: ignore[arg-type]
             )
             command = process.Command(
                 [sys.executable, "-m", "labservices.extension", name, str(file.resolve())],
-                cwd=self._lab.paths.state,
+                cwd=self._access.paths.state,
                 env=environment,
             )
-            marker = f"{self._store.lab_id}/{process.extension_marker(name)}"
-            identity = process.spawn(command, self._lab.paths.log(name), marker)
-        self._await_ready(name, identity, f"http://127.0.0.1:{port}")
+            identity = process.spawn(command, self._access.paths.log(name), self.marker(name))
+        self._await_ready(name, identity, kafka, f"http://127.0.0.1:{port}")
 
     def stop(self, name: str) -> None:
         """Stop the process of an extension service gracefully; do nothing if it does not run."""
-        self._record(name)
-        with self._lab.changing():
+        _record(self._access.state(), name)
+        with self._access.changing():
             self._stop_process(name)
 
     def kill(self, name: str) -> None:
         """Kill the process of an extension service at once (SIGKILL)."""
-        self._record(name)
+        _record(self._access.state(), name)
         if not self.runs(name):
-            raise NotRunning(f"{name} is not running.")
+            raise NotRunning(f"{name} is not running.", next_step="start it with `lab.extensions.start`")
         process.destroy(self._processes(name))
 
     def remove_all(self) -> None:
         """Stop every extension service, and remove its connectors, database with slots, topics and group."""
-        extensions = self._store.read().extensions
-        if not extensions:
+        self._remove(self.names)
+
+    def remove(self, name: str) -> None:
+        """Stop one extension service, and remove everything that it owns; do nothing if there is none of that name."""
+        self._remove([one for one in self.names if one == name])
+
+    def _remove(self, names: list[str]) -> None:
+        if not names:
             return
-        where = self._lab.endpoints
-        with self._lab.changing():
-            for name in extensions:
+        with self._access.changing() as backend:
+            where = backend.endpoints()
+            for name in names:
                 self._stop_process(name)
             relay = Relay(where.connect)
-            for connector in relay.connectors_of(extensions):
+            for connector in relay.connectors_of(names):
                 relay.delete(connector)
-            for name, record in extensions.items():
-                _drop_database(where.databases[record.host], name)
+            extensions = dict(backend.state.extensions)
+            for name in names:
+                _drop_database(backend.database_server(extensions.pop(name).host), name)
                 broker.delete_group(where.kafka, name)
-                self._lab.paths.spans(name).unlink(missing_ok=True)
-            broker.delete_topics(where.kafka, [f"{name}." for name in extensions])
-            self._forget()
+                self._access.paths.spans(name).unlink(missing_ok=True)
+            owned = re.compile(rf"(^|\.)({'|'.join(names)})[.-]|\.({'|'.join(names)})$")
+            broker.delete_topics(where.kafka, filter(owned.search, broker.topic_names(where.kafka)))
+            backend.update(extensions=extensions)
 
     def stop_all(self, *, forget: bool) -> None:
         """Stop the processes of all extension services, whatever else runs; with `forget`, delete their records."""
-        with contextlib.suppress(LabError):
-            for name in self.names:
+        with contextlib.suppress(LabError), self._access.exclusive(for_shutdown=True) as backend:
+            for name in backend.state.extensions:
                 self._stop_process(name)
             if forget:
-                self._forget()
-
-    def _forget(self) -> None:
-        state = self._store.read()
-        state.extensions = {}
-        self._store.write(state)
-
-    def _record(self, name: str) -> ExtensionRecord:
-        extensions = self._store.read().extensions
-        if name not in extensions:
-            raise UnknownComponent(
-                f"The lab has no extension service {name!r}.", next_step=f'call `lab.extensions.create("{name}")`'
-            )
-        return extensions[name]
+                backend.update(extensions={})
 
     # -- processes -------------------------------------------------------------------------------------------------
 
     def _processes(self, name: str) -> list[psutil.Process]:
-        return process.lab_processes(self._store.lab_id, process.extension_marker(name))
+        return process.lab_processes(self._access.store.lab_id, process.extension_marker(name))
 
     def _stop_process(self, name: str) -> None:
         for running in self._processes(name):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.end(ProcessId.of(running.pid), signal.SIGTERM, GRACE)
+            process.end(ProcessId.of(running.pid), signal.SIGTERM, GRACE)
 
-    def _span_settings(self, name: str) -> dict[str, str]:
-        state = self._store.read()
+    def _span_settings(self, state: LabState, name: str) -> dict[str, str]:
         port = state.ports.get(JAEGER_OTLP)
         collector = f"http://127.0.0.1:{port}" if port else ""
-        return ObservabilitySettings(observed=state.observed).span_settings(collector, str(self._lab.paths.spans(name)))
+        return observers.ObservabilitySettings(observed=state.observed).span_settings(
+            collector, str(self._access.paths.spans(name))
+        )
 
-    def _await_ready(self, name: str, identity: ProcessId, url: str) -> None:
-        log, kafka = self._lab.paths.log(name), self._lab.endpoints.kafka
+    def _await_ready(self, name: str, identity: ProcessId, kafka: str, url: str) -> None:
+        log = self._access.paths.log(name)
 
         def still_alive() -> None:
             if not process.alive(identity):
-                raise ComponentFailed(f"{name} died while it was starting.", log=failure_log(log, 8))
+                raise ComponentFailed(
+                    f"{name} died while it was starting.",
+                    log=failure_log(log, 8),
+                    next_step="correct the service's file where its log points, then start it again",
+                )
 
         def consumes() -> bool:
             return http.answers(f"{url}/metrics") and bool(broker.assigned(kafka, [name])[name])
 
         if not poll_until(consumes, TIMEOUT, meanwhile=still_alive):
             raise ComponentFailed(
-                f"{name} is running, but consumes no topic after {TIMEOUT} s.", log=failure_log(log, 8)
+                f"{name} is running, but consumes no topic after {TIMEOUT} s.",
+                log=failure_log(log, 8),
+                next_step="check that its file names topics that exist; `lab` shows whether the broker runs",
             )
 
 
-def _in_server(url: str, database: str) -> str:
-    return f"{url.rpartition('/')[0]}/{database}"
+def _record(state: LabState, name: str) -> ExtensionRecord:
+    if name not in state.extensions:
+        create = "create it with `lab.extensions.create(...)`; a reset of the lab removes every extension service"
+        advice = f"{one_of(name, state.extensions)}, or {create}" if state.extensions else create
+        raise UnknownComponent(f"The lab has no extension service {name[:60]!r}.", next_step=advice)
+    return state.extensions[name]
 
 
-def _drop_database(server: str, name: str) -> None:
-    """Drop the replication slots of a database, even if they are in use, and then the database."""
-    with psycopg.connect(server, autocommit=True, connect_timeout=5) as connection:
+def _servers(backend: Backend) -> dict[str, DatabaseServer]:
+    """Return the database server of each extension service."""
+    known, extensions = backend.endpoints().databases, backend.state.extensions
+    return {name: backend.database_server(one.host) for name, one in extensions.items() if one.host in known}
+
+
+def _drop_database(server: DatabaseServer, name: str) -> None:
+    """Drop the replication slots of a database, even if they are in use, and then the database and its owner."""
+    with connect(server.url(ADMINISTRATOR), autocommit=True, timeout=5) as connection:
 
         def is_unused() -> bool:
             connection.execute(
@@ -300,3 +325,4 @@ def _drop_database(server: str, name: str) -> None:
         if not poll_until(is_unused, 15):
             raise LabError(f"The replication slot of {name} can't be dropped.", next_step="run `lab reset` again")
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from labstack.arguments import checked_class
+from labstack.backends.access import LabAccess
 from labstack.config.settings import checked_switch
 from labstack.errors import UnknownComponent, one_of
-from labstack.state import StateStore
-
-if TYPE_CHECKING:
-    from labstack.lab import Lab
 
 Switches = dict[str, str]
 """Values of a service's fault switches, by name."""
 
 
+@checked_class
 class Faults:
     """The fault switches of one lab.
 
     Parameters
     ----------
-    lab : Lab
-        The lab.
+    access : LabAccess
+        Access to the lab.
     """
 
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-        self._store = StateStore(lab.paths)
+    def __init__(self, access: LabAccess) -> None:
+        self._access = access
 
     @property
     def active(self) -> dict[str, Switches]:
         """The fault switches that are on, and their values, by service."""
-        return self._store.read().switches
+        return self._access.state().switches
 
     def on(self, service: str, switch: str, value: str | float = "") -> None:
         """Turn on a fault switch of a service, and restart the service if it runs.
@@ -66,30 +63,24 @@ class Faults:
         kept = {service: {name: v for name, v in active[service].items() if "crash" not in v} for service in active}
         if kept == active:
             return
-        with self._lab.changing():
-            state = self._store.read()
-            state.switches = {service: left for service, left in kept.items() if left}
-            self._store.write(state)
+        with self._access.changing() as backend:
+            backend.update(switches={service: left for service, left in kept.items() if left})
             for service in active:
                 if kept[service] != active[service]:
-                    self._lab.backend.stop(service)
+                    backend.stop(service)
 
     def _change(self, service: str, change: Callable[[Switches], Switches]) -> None:
-        known = [entry.name for entry in self._lab.services]
+        known = [entry.name for entry in self._access.services]
         if service not in known:
             raise UnknownComponent(f"There is no service {service!r}.", next_step=one_of(service, known))
-        with self._lab.changing():
-            state = self._store.read()
-            before = state.switches.get(service, {})
+        with self._access.changing() as backend:
+            switches = dict(backend.state.switches)
+            before = switches.pop(service, {})
             after = change(before)
             if after == before:
                 return
-            state.switches = {**state.switches, service: after}
-            if not after:
-                del state.switches[service]
-            self._store.write(state)
-            if self._lab.backend.inspect(service).state != "stopped":
-                self._lab.backend.stop(service)
-                backend = self._lab.backend  # a service reads its switches at its start
+            backend.update(switches={**switches, service: after} if after else switches)
+            if backend.inspect(service).state != "stopped":
+                backend.stop(service)
                 backend.launch(service)
                 backend.await_ready(service)

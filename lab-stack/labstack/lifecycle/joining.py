@@ -1,20 +1,17 @@
-"""Start Prometheus, Jaeger or Grafana in a running lab, if they were installed after the lab was started."""
+"""Start observers, such as Prometheus, in a running lab if they were installed after the lab was started."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from labstack.backends.access import LabAccess
+from labstack.backends.base import Backend
 from labstack.backends.components import ControlPlane, Jaeger
 from labstack.errors import LabError
+from labstack.lifecycle.mesh import Mesh
 from labstack.observability import observers
 from labstack.progress import Progress
-from labstack.state import StateStore
-
-if TYPE_CHECKING:
-    from labstack.lab import Lab
 
 
-def join_observers(lab: Lab, progress: Progress) -> list[str]:
+def join_observers(access: LabAccess, progress: Progress) -> list[str]:
     """Start the observability components that were installed after the lab was started.
 
     No service, broker or database restarts. If istiod configures the gateway, it restarts for Jaeger; the gateway keeps
@@ -22,8 +19,8 @@ def join_observers(lab: Lab, progress: Progress) -> list[str]:
 
     Parameters
     ----------
-    lab : Lab
-        The running lab.
+    access : LabAccess
+        Access to the running lab.
     progress : Progress
         Reports which component starts.
 
@@ -37,39 +34,44 @@ def join_observers(lab: Lab, progress: Progress) -> list[str]:
     NotRunning, LabBusy
         The lab does not run, or another process is changing it for too long.
     """
-    with lab.changing():
-        store = StateStore(lab.paths)
-        state = store.read()
+    with access.changing() as backend:
+        state = backend.state
         if not state.observed or state.mode != "local":
             return []
-        available = observers.choose_observers(state.mode, lab.paths)
+        available = observers.choose_observers(state.mode, access.paths)
         # A lab that was started by an older version has no ports for them.
         new_observers = [name for name in available if name not in state.observers and name in state.ports]
         if not new_observers:
             return []
-        state.observers = [name for name in observers.NAMES if name in {*state.observers, *new_observers}]
-        store.write(state)
-        return [name for name in new_observers if _join(lab, name, progress)]
+        known = {*state.observers, *new_observers}
+        backend.update(observers=[name for name in observers.NAMES if name in known])
+        return [name for name in new_observers if _join(access, backend, name, progress)]
 
 
-def _join(lab: Lab, name: str, progress: Progress) -> bool:
-    backend = lab.backend
+def _join(access: LabAccess, backend: Backend, name: str, progress: Progress) -> bool:
     try:
         with progress.stage(name):
             backend.launch(name)
             backend.await_ready(name)
         backend.prepare_for_observer(name)
+        settle_observers(backend)
         if name == Jaeger.name:
-            _enable_gateway_tracing(lab)
+            _enable_gateway_tracing(access, backend)
     except LabError as error:
         progress.report(f"the lab runs without {name}: {error.problem}")
         return False
     return True
 
 
-def _enable_gateway_tracing(lab: Lab) -> None:
+def settle_observers(backend: Backend) -> None:
+    """Give the running observers the current list of service instances and observers."""
+    for observer in backend.observers():
+        if backend.inspect(observer).state == "running":
+            backend.component(observer).settle()
+
+
+def _enable_gateway_tracing(access: LabAccess, backend: Backend) -> None:
     """Make the gateway trace every request from now on."""
-    backend = lab.backend
     if ControlPlane.name in backend.components():
         if backend.inspect(ControlPlane.name).state != "running":
             return  # the gateway traces after istiod's next start
@@ -78,4 +80,4 @@ def _enable_gateway_tracing(lab: Lab) -> None:
         backend.launch(ControlPlane.name)
         backend.await_ready(ControlPlane.name)
     else:
-        lab.mesh.refresh()
+        Mesh(access).refresh()

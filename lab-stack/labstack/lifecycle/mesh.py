@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from labstack.arguments import Count, checked_class
+from labstack.backends.access import LabAccess
+from labstack.backends.base import Backend
 from labstack.backends.components import ControlPlane, Gateway
 from labstack.clients.envoy_admin import EnvoyAdmin
-from labstack.errors import LabError, NotRunning
+from labstack.errors import LabError, NotRunning, one_of
 from labstack.gateway import describe
 from labstack.gateway.access_log import parse_lines
 from labstack.gateway.addresses import adapted, service_entries
 from labstack.gateway.choice import NAMES
-from labstack.gateway.listening import require_free_ports
+from labstack.gateway.listening import require_free_ports, require_loopback
 from labstack.gateway.steering import IstiodSteering, Steering, TranslatorSteering
 from labstack.gateway.store import MeshStore, dump, key, merged, own_configuration
 from labstack.istio.check import require_valid
-from labstack.istio.documents import Document, Problem, load, read
-
-if TYPE_CHECKING:
-    from labstack.lab import Lab
+from labstack.istio.documents import Document, Problem, resources
 
 LOG_LINES = 400
 """Number of lines at the end of istiod's log to search for a rejection."""
@@ -50,23 +50,24 @@ class Applied:
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 
+@checked_class
 class Mesh:
     """The gateway's configuration.
 
     Parameters
     ----------
-    lab : Lab
-        The lab to which the gateway belongs.
+    access : LabAccess
+        Access to the lab to which the gateway belongs.
     """
 
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-        self._store = MeshStore(lab.paths)
+    def __init__(self, access: LabAccess) -> None:
+        self._access = access
+        self._store = MeshStore(access.paths)
 
     @property
     def control_plane(self) -> str:
         """The display name of the gateway's control plane."""
-        return NAMES["istiod" if self._lab.backend.control_plane else "translator"]
+        return _control_plane(self._access.backend())
 
     # -- changes ---------------------------------------------------------------------------------------------------
 
@@ -76,7 +77,7 @@ class Mesh:
         Parameters
         ----------
         what : str or Path
-            YAML text, or the path of a YAML file.
+            YAML text, or the path of a YAML file; ``Path("-")`` is the standard input.
         force : bool
             Apply resources that refer to a missing host, subset or gateway, to see the effect.
 
@@ -93,61 +94,51 @@ class Mesh:
         NotRunning
             The gateway or its control plane is not running.
         """
-        new = read(what) if isinstance(what, Path) else load(what)
-        with self._lab.changing():
+        new = resources(what)
+        with self._access.changing() as backend:
             before = self._store.read()
-            known = [*service_entries(self._lab.backend.addresses()), *before]
+            known = [*service_entries(backend.addresses()), *before]
             warnings = require_valid(new, known, force=force)
             after = merged(before, new)
-            self._put(after, before)
+            self._put(backend, after, before)
             self._store.write(after)
         previous = {key(document): document.data for document in before}
         changes = {f"{one.kind}/{one.name}": _change(one, previous.get(key(one))) for one in new}
-        return Applied(changes, warnings, self.control_plane)
+        return Applied(changes, warnings, _control_plane(backend))
 
     def reset(self) -> None:
         """Restore the lab's own configuration, as it is at the start of the course."""
-        with self._lab.changing():
-            self._put(own_configuration(), self._store.read())
+        with self._access.changing() as backend:
+            self._put(backend, own_configuration(), self._store.read())
             self._store.delete()
 
     def refresh(self) -> None:
         """Update the gateway after services were added or removed, if it and its control plane are running."""
-        if self._missing():
+        backend = self._access.backend()
+        if _missing(backend):
             return
         documents = self._store.read()
-        self._put(documents, documents)
+        self._put(backend, documents, documents)
 
-    def _put(self, after: Sequence[Document], before: Sequence[Document]) -> None:
-        if missing := self._missing():
+    def _put(self, backend: Backend, after: Sequence[Document], before: Sequence[Document]) -> None:
+        if missing := _missing(backend):
             raise NotRunning(
                 f"The gateway's configuration can't be changed. Not running: {', '.join(missing)}.",
                 next_step=f"run `lab start {missing[0]}`",
             )
-        addresses = self._lab.backend.addresses()
+        addresses = backend.addresses()
         new, previous = adapted(after, addresses), adapted(before, addresses)
+        require_loopback(new, bound_here=bool(addresses.bind))
         require_free_ports(new, previous, bound_here=bool(addresses.bind))
-        steering = self._steering()
+        admin = EnvoyAdmin(backend.gateway.admin_url)
+        steering = _steering(backend, admin)
         steering.validate(new)
-        snapshot = self._admin().configuration()
+        snapshot = admin.configuration()
         steering.put(new, previous)
-        describe.save(self._lab.paths, snapshot)
-
-    def _steering(self) -> Steering:
-        backend = self._lab.backend
-        if istiod := backend.control_plane:
-            return IstiodSteering(
-                istiod.write_configuration, lambda: backend.log(istiod.name, LOG_LINES), self._admin()
-            )
-        return TranslatorSteering(backend.gateway.files, self._admin())
+        describe.save(self._access.paths, snapshot)
 
     def _admin(self) -> EnvoyAdmin:
-        return EnvoyAdmin(self._lab.backend.gateway.admin_url)
-
-    def _missing(self) -> list[str]:
-        backend = self._lab.backend
-        needed = [Gateway.name, *([ControlPlane.name] if self._lab.backend.control_plane else [])]
-        return [name for name in needed if backend.inspect(name).state != "running"]
+        return EnvoyAdmin(self._access.backend().gateway.admin_url)
 
     # -- inspection ------------------------------------------------------------------------------------------------
 
@@ -168,8 +159,8 @@ class Mesh:
             return dump(documents)
         wanted = [one for one in documents if name.lower() in (one.name, f"{one.kind}/{one.name}".lower())]
         if not wanted:
-            known_names = ", ".join(f"{one.kind}/{one.name}" for one in documents)
-            raise LabError(f"There is no active resource {name!r}.", next_step=f"use one of {known_names}")
+            known = [f"{one.kind}/{one.name}" for one in documents]
+            raise LabError(f"There is no active resource {name!r}.", next_step=one_of(name, known))
         return dump(wanted)
 
     def routes(self) -> list[describe.Route]:
@@ -181,7 +172,7 @@ class Mesh:
 
         The diff covers clusters, endpoints, listeners and routes. It is empty if nothing changed.
         """
-        return describe.difference(describe.saved(self._lab.paths), self._admin().configuration())
+        return describe.difference(describe.saved(self._access.paths), self._admin().configuration())
 
     def configuration(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Return Envoy's configuration: clusters, endpoints, listeners and routes, each by name."""
@@ -191,14 +182,30 @@ class Mesh:
         """Return Envoy's counters and gauges whose names match a regular expression."""
         return self._admin().statistics(pattern)
 
-    def access_log(self, lines: int = 200) -> list[dict[str, Any]]:
+    def access_log(self, lines: Count = 200) -> list[dict[str, Any]]:
         """Return the gateway's last requests, oldest first. `labstack.gateway.access_log.FLAGS` explains the flags."""
-        return parse_lines(self._lab.backend.gateway.access_log(lines))
+        return parse_lines(self._access.backend().gateway.access_log(lines))
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{one.kind}/{one.name}" for one in self._store.read())
         defined = "the lab's own configuration" if self._store.is_own else "changed by `apply`"
         return f"Mesh configured by {self.control_plane}, {defined}: {kinds}"
+
+
+def _control_plane(backend: Backend) -> str:
+    return NAMES["istiod" if backend.control_plane else "translator"]
+
+
+def _steering(backend: Backend, admin: EnvoyAdmin) -> Steering:
+    if istiod := backend.control_plane:
+        return IstiodSteering(istiod.write_configuration, lambda: backend.log(istiod.name, LOG_LINES), admin)
+    return TranslatorSteering(backend.gateway.files, admin)
+
+
+def _missing(backend: Backend) -> list[str]:
+    """Return which of the gateway and its control plane do not run."""
+    needed = [Gateway.name, *([ControlPlane.name] if backend.control_plane else [])]
+    return [name for name in needed if backend.inspect(name).state != "running"]
 
 
 def _change(document: Document, before: dict[str, Any] | None) -> str:

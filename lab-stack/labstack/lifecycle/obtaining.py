@@ -1,4 +1,4 @@
-"""Download optional programs while the lab runs: the observers Prometheus, Jaeger and Grafana, and istiod.
+"""Download optional programs while the lab runs: the observers, such as Prometheus, and istiod.
 
 ``lab up`` starts a process that downloads them one by one. Each observer joins the running lab; istiod is used from the
 next start. The process writes its progress to a file, which ``lab status`` and the notebooks read.
@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from filelock import FileLock
 
+from labstack.backends.access import LabAccess
 from labstack.backends.processes import process
 from labstack.config.paths import LabPaths, write_atomically
 from labstack.errors import StorageError
 from labstack.observability import observers
-from labstack.state import StateStore
+from labstack.state import LabState
 from labstack.waiting import poll_until
-
-if TYPE_CHECKING:
-    from labstack.lab import Lab
 
 RETRY_AFTER = 3600.0
 """Seconds after a failed download before the lab retries it automatically."""
@@ -40,7 +39,7 @@ Stage = Literal["waiting", "fetching", "there", "failed"]
 
 
 @dataclass(frozen=True)
-class Step:
+class Download:
     """The progress of one program's download.
 
     Attributes
@@ -63,41 +62,39 @@ class Step:
         return self.stage in ("there", "failed")
 
 
-def missing(lab: Lab) -> list[str]:
+def missing(paths: LabPaths, state: LabState) -> list[str]:
     """Return the optional programs that the lab does not have, in download order."""
     from labstack.gateway.choice import istiod_is_allowed
     from labstack.install import find_program
 
-    state = StateStore(lab.paths).read()
     if state.mode != "local":
         return []
     wanted = [*observers.NAMES] if state.observed else []
     if state.control_plane != "istiod" and istiod_is_allowed():
         wanted.append("istiod")
-    return [name for name in wanted if not find_program(name, lab.paths)]
+    return [name for name in wanted if not find_program(name, paths)]
 
 
-def start(lab: Lab) -> None:
+def start(access: LabAccess) -> None:
     """Start to download the missing programs, if downloads are enabled.
 
     A download that failed within the last hour is not retried yet.
     """
-    if observers.downloads_allowed() and (missing_names := missing(lab)):
-        _begin(lab, missing_names)
+    state = access.state()
+    if observers.downloads_allowed() and (missing_names := missing(access.paths, state)):
+        _begin(access.paths, state.lab_id, missing_names)
 
 
-def is_running(lab: Lab) -> bool:
-    """Return whether the download process runs."""
-    from labstack.backends.processes import process
-
-    return bool(process.lab_processes(StateStore(lab.paths).lab_id, process.OBTAINING))
+def is_running(lab_id: str) -> bool:
+    """Return whether the download process of a lab runs."""
+    return bool(process.lab_processes(lab_id, process.OBTAINING))
 
 
-def steps(paths: LabPaths) -> dict[str, Step]:
+def steps(paths: LabPaths) -> dict[str, Download]:
     """Return the progress of each download by program; empty if no program was ever missing."""
     try:
         recorded = json.loads(_file(paths).read_text(encoding="utf-8"))
-        return {name: Step(**step) for name, step in recorded.items()}
+        return {name: Download(**step) for name, step in recorded.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
@@ -131,14 +128,14 @@ class Absent:
         return lines
 
 
-def absent(lab: Lab) -> Absent:
+def absent(paths: LabPaths, state: LabState) -> Absent:
     """Return the optional programs that the lab does not have. Return at once if no program was ever missing."""
-    recorded = {name: step for name, step in steps(lab.paths).items() if step.stage != "there"}
+    recorded = {name: step for name, step in steps(paths).items() if step.stage != "there"}
     if not recorded:
         return Absent()
     # The search for the process takes a tenth of a second, so skip it once every download is settled.
-    is_downloading = any(not step.is_settled for step in recorded.values()) and is_running(lab)
-    missing_names = missing(lab)
+    is_downloading = any(not step.is_settled for step in recorded.values()) and is_running(state.lab_id)
+    missing_names = missing(paths, state)
     downloading = {
         name: step.note
         for name, step in recorded.items()
@@ -147,15 +144,17 @@ def absent(lab: Lab) -> Absent:
     return Absent(downloading, tuple(name for name in recorded if name in missing_names and name not in downloading))
 
 
-def wait_for(lab: Lab, names: Sequence[str], report: Callable[[str], None], timeout: float = 300.0) -> dict[str, str]:
+def wait_for(
+    access: LabAccess, names: Sequence[str], report: Callable[[str], None], timeout: float = 300.0
+) -> dict[str, str]:
     """Wait until each program is installed or its download has failed.
 
     A missing download is started, unless it failed within the last hour.
 
     Parameters
     ----------
-    lab : Lab
-        The running lab, which the programs join.
+    access : LabAccess
+        Access to the running lab, which the programs join.
     names : sequence of str
         Names of the programs.
     report : callable
@@ -168,30 +167,31 @@ def wait_for(lab: Lab, names: Sequence[str], report: Callable[[str], None], time
     dict of str to str
         The reason why a program is missing, by program; empty if all are installed.
     """
-    missing_names = missing(lab)
+    state = access.state()
+    missing_names = missing(access.paths, state)
     wanted = [name for name in names if name in missing_names]
     if not wanted:
         return {}
     if not observers.downloads_allowed():
         return dict.fromkeys(wanted, "LAB_OBSERVABILITY disables downloads")
-    _begin(lab, wanted)
+    _begin(access.paths, state.lab_id, wanted)
     last_text = ""
 
     def is_settled() -> bool:
         nonlocal last_text
-        now = steps(lab.paths)
+        now = steps(access.paths)
         text = "; ".join(f"{name}: {now[name].note or now[name].stage}" for name in wanted if name in now)
         if text != last_text:
             report(text)
         last_text = text
-        return all(now[name].is_settled for name in wanted if name in now) or not is_running(lab)
+        return all(now[name].is_settled for name in wanted if name in now) or not is_running(state.lab_id)
 
     poll_until(is_settled, timeout, interval=POLL_INTERVAL)
-    now, still_missing = steps(lab.paths), missing(lab)
+    now, still_missing = steps(access.paths), missing(access.paths, access.state())
     return {name: _reason(now.get(name)) for name in wanted if name in still_missing}
 
 
-def _reason(step: Step | None) -> str:
+def _reason(step: Download | None) -> str:
     if step is None:
         return "its download has not started"
     if step.is_settled:
@@ -199,12 +199,12 @@ def _reason(step: Step | None) -> str:
     return f"its download is still running ({step.note or step.stage}), and it then joins the lab by itself"
 
 
-def delete_progress(lab: Lab) -> None:
+def delete_progress(paths: LabPaths) -> None:
     """Delete the progress file, so that the next start retries every download."""
-    _file(lab.paths).unlink(missing_ok=True)
+    _file(paths).unlink(missing_ok=True)
 
 
-def _failed_recently(step: Step | None) -> bool:
+def _failed_recently(step: Download | None) -> bool:
     return step is not None and step.stage == "failed" and time.time() - step.at < RETRY_AFTER
 
 
@@ -212,7 +212,7 @@ def _file(paths: LabPaths) -> Path:
     return paths.state / "obtaining.json"
 
 
-def note(paths: LabPaths, changes: dict[str, Step]) -> None:
+def note(paths: LabPaths, changes: dict[str, Download]) -> None:
     """Update the progress of some downloads. If the disk is full, only the update is lost."""
     with contextlib.suppress(StorageError, OSError), _lock(paths):
         recorded = {**steps(paths), **changes}
@@ -224,20 +224,20 @@ def _lock(paths: LabPaths) -> FileLock:
     return FileLock(paths.state / "obtaining.lock", is_singleton=True)
 
 
-def _begin(lab: Lab, names: Sequence[str]) -> None:
+def _begin(paths: LabPaths, lab_id: str, names: Sequence[str]) -> None:
     """Start the process for the programs whose download has not failed lately, unless the process runs already."""
-    with _lock(lab.paths):
-        before = steps(lab.paths)
+    with _lock(paths):
+        before = steps(paths)
         wanted = [name for name in names if not _failed_recently(before.get(name))]
-        if wanted and not is_running(lab):
-            note(lab.paths, {name: Step("waiting", at=time.time()) for name in wanted})
-            _spawn(lab, wanted)
+        if wanted and not is_running(lab_id):
+            note(paths, {name: Download("waiting", at=time.time()) for name in wanted})
+            _spawn(paths, lab_id, wanted)
 
 
-def _spawn(lab: Lab, names: Sequence[str]) -> None:
+def _spawn(paths: LabPaths, lab_id: str, names: Sequence[str]) -> None:
     command = process.Command(
-        [sys.executable, "-m", "labstack.cli.obtain", str(lab.paths.state), str(lab.paths.cache), *names],
-        cwd=lab.paths.state,
-        env={},
+        [sys.executable, "-m", "labstack.cli.obtain", str(paths.state), str(paths.cache), *names],
+        cwd=paths.state,
+        env=os.environ,  # the lab itself in the background, with the user's settings, proxy and certificates
     )
-    process.spawn(command, lab.paths.log(process.OBTAINING), f"{StateStore(lab.paths).lab_id}/{process.OBTAINING}")
+    process.spawn(command, paths.log(process.OBTAINING), f"{lab_id}/{process.OBTAINING}")

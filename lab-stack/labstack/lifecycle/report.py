@@ -30,6 +30,8 @@ def status_text(status: LabStatus) -> str:
         lines.append(f"  {SIGNS[row.state]} {row.name:<{width}}  {row.state:<8} {row.memory:>7}  {row.note}".rstrip())
     if "lab" in status.complaints:
         lines.append(status.complaints["lab"])
+    if status.left_out:
+        lines.append(left_out_text(status))
     if status.rss_bytes:
         lines.append(f"    {'total':<{width}}  {'':<8} {status.rss_bytes / 1e6:4.0f} MB")
     if status.state != "stopped":
@@ -39,8 +41,13 @@ def status_text(status: LabStatus) -> str:
     return "\n".join(lines)
 
 
+def left_out_text(status: LabStatus) -> str:
+    """Return a sentence about the figures that a status leaves out."""
+    return f"The machine is slow, so the status leaves out: {', '.join(status.left_out)}."
+
+
 @dataclass(frozen=True)
-class Row:
+class ComponentRow:
     """One component, as all tables show it."""
 
     name: str
@@ -49,7 +56,7 @@ class Row:
     note: str
 
 
-def status_rows(status: LabStatus) -> list[Row]:
+def status_rows(status: LabStatus) -> list[ComponentRow]:
     """Return one row for each component; the note contains its address or its problem."""
     where = status.endpoints
     addresses: dict[str, str] = {}
@@ -69,7 +76,7 @@ def status_rows(status: LabStatus) -> list[Row]:
             note += f" (fault switches: {', '.join(written(switch, value) for switch, value in on.items())})"
         if kept := status.retained.get(name):
             note += f" (retains {kept / 1e6:.1f} MB of write-ahead log for Debezium)"
-        rows.append(Row(name, component.state, memory, note))
+        rows.append(ComponentRow(name, component.state, memory, note))
     return rows
 
 
@@ -82,6 +89,8 @@ def status_html(status: LabStatus) -> str:
         rows.append("<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>")
     colour = STATE_COLOURS[status.state]
     absent = [] if status.state == "stopped" else status.absent.lines()
+    if status.left_out:
+        absent = [left_out_text(status), *absent]
     later = "".join(f"<div>{html.escape(line)}</div>" for line in absent)
     total = f", {status.rss_bytes / 1e6:.0f} MB in total" if status.rss_bytes else ""
     advice = "<p>Start it with <code>lab.up()</code>.</p>" if status.state == "stopped" else ""

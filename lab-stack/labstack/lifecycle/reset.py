@@ -5,26 +5,33 @@
    outbox. In the log, the probe events separate everything before the reset from everything after it.
 3. When the probe events are in Kafka, so is everything before them. Each group's offset moves past them, and the
    records up to them are deleted. Practice topics of learners are deleted, too.
-   If a service's probe events do not arrive, its connector is renewed, and the changes that it had not read are
-   dropped. A connector can look healthy and publish nothing, for example if it restarts forever because its log can't
-   be decoded.
+   Transactions of other producers that are still open would block the consumers, so they are aborted. If a database
+   holds much log that its connector has not read, or a service's probe events do not arrive, its connector is renewed,
+   and the changes that it had not read are dropped. A connector can look healthy and publish nothing, for example if
+   it restarts forever because its log can't be decoded.
 4. The consumers join their groups again.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import psycopg
+from confluent_kafka import KafkaException
 
 from labservices.contract import events_topic
 from labstack.backends.base import Endpoints
-from labstack.clients import broker, http, practice, probe_event
+from labstack.clients import broker, http, practice, probe_event, transactions
 from labstack.clients.course_start import restore_tables
-from labstack.clients.relay import Relay
+from labstack.clients.databases import connect
+from labstack.clients.relay import Relay, retained_bytes
 from labstack.errors import LabError, ProbeEventLost
-from labstack.waiting import poll_until
+from labstack.progress import Progress
+from labstack.waiting import every, poll_until
 
 TERMINATE_IDLE_SESSIONS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -34,11 +41,39 @@ TERMINATE_IDLE_SESSIONS = """
 PROBE_TIMEOUT = 30
 """Seconds until a missing probe event makes the reset renew its connector. It takes one or two; ten on a busy host."""
 
+CHECKPOINT_SECONDS = 1.0
+"""Seconds until a deletion of records survives a crash of the broker: twice the interval in ``server.properties``."""
+
+TRANSACTION_CHECK = 5.0
+"""Seconds between two checks for open transactions while probe events are on their way."""
+
 TRIES = 5
 """Maximum number of attempts to restore the data while another transaction and the reset block each other."""
 
 
-def reset_data(where: Endpoints, services: list[str]) -> None:
+UNREAD_LIMIT = 16 * 1024 * 1024
+"""Bytes of log that a connector has not read above which a reset drops them at once, instead of waiting for it."""
+
+
+@contextmanager
+def client_errors_translated(what: str) -> Iterator[None]:
+    """Raise the errors of databases, HTTP and Kafka in this block as errors of the lab.
+
+    Parameters
+    ----------
+    what : str
+        What the block does, for the message: "The start".
+    """
+    try:
+        yield
+    except (psycopg.Error, httpx.HTTPError, KafkaException) as error:
+        raise LabError(
+            f"{what} failed, because a component did not answer: {type(error).__name__}: {error}",
+            next_step="look at `lab status`, then run the command again",
+        ) from error
+
+
+def reset_data(where: Endpoints, services: list[str], progress: Progress) -> None:
     """Reset the data of a healthy lab.
 
     Raises
@@ -46,9 +81,12 @@ def reset_data(where: Endpoints, services: list[str]) -> None:
     LabError
         A consumer did not pause or resume, or the relay did not catch up.
     """
-    with ThreadPoolExecutor(len(services)) as pool:
+    with client_errors_translated("The reset"), ThreadPoolExecutor(len(services)) as pool:
         try:
             list(pool.map(lambda s: _command_consumer(where.services[s], "pause"), services))
+            abort_transactions(where, progress)
+            relay = Relay(where.connect)
+            relay.renew_all([s for s in services if retained_bytes(where.databases[s]) > UNREAD_LIMIT], where.databases)
             topics = [f"{service}.{kind}" for service in services for kind in ("events", "dlq")]
             start = broker.end_offsets(where.kafka, broker.partitions(where.kafka, topics))
 
@@ -58,21 +96,43 @@ def reset_data(where: Endpoints, services: list[str]) -> None:
                 )
                 inserted = pool.map(lambda s: (events_topic(s), _restore(where.databases[s], s)), services)
                 sent.ids = dict(inserted)
-                probe_event.wait_for_arrival(where.kafka, sent, timeout)
+                abort_hanging = every(TRANSACTION_CHECK, lambda: abort_transactions(where, progress))
+                probe_event.wait_for_arrival(where.kafka, sent, timeout, abort_hanging)
                 return sent
 
             try:
                 sent = restore_and_wait(PROBE_TIMEOUT)
             except ProbeEventLost as lost:
-                Relay(where.connect).renew_all(lost.services, where.databases)
+                relay.renew_all(lost.services, where.databases)
                 sent = restore_and_wait(2 * PROBE_TIMEOUT)
             delete_before = {**start, **{key: offset + 1 for key, offset in sent.seen.items()}}
             list(pool.map(lambda s: _move_group(where.kafka, s, sent.seen), services))
             broker.delete_records(where.kafka, delete_before)
+            deleted = time.monotonic()
             practice.delete_all(where.kafka)
         finally:
             list(pool.map(lambda s: _command_consumer(where.services[s], "resume"), services))
         list(pool.map(lambda s: _await_consumer(where.services[s]), services))
+    # The broker reports no checkpoint that could be probed.
+    time.sleep(max(0.0, deleted + CHECKPOINT_SECONDS - time.monotonic()))
+
+
+def abort_transactions(where: Endpoints, progress: Progress, older_than: float = 0) -> None:
+    """Abort the open transactions that block the services' consumers, and report each.
+
+    Parameters
+    ----------
+    where : Endpoints
+        Addresses of the lab.
+    progress : Progress
+        Receives the reports.
+    older_than : float
+        Seconds; younger transactions are left alone.
+    """
+    topics = [f"{service}.{kind}" for service in where.services for kind in ("events", "dlq")]
+    for transaction in transactions.find_open(where.kafka, topics, older_than):
+        progress.report(f"aborts {transaction}: it blocks the consumers")
+        transactions.abort(where.kafka, [transaction])
 
 
 def resume_consumers(where: Endpoints) -> None:
@@ -110,7 +170,7 @@ def _restore(database_url: str, service: str) -> set[str]:
     probe_events = probe_event.new_probe_events()
     for tries_left in range(TRIES - 1, -1, -1):
         try:
-            with psycopg.connect(database_url, connect_timeout=10) as connection:
+            with connect(database_url, timeout=10) as connection:
                 connection.execute("SET LOCAL lock_timeout = '5s'")
                 restore_tables(connection)
                 probe_event.insert(connection, service, probe_events)
@@ -126,7 +186,7 @@ def _restore(database_url: str, service: str) -> set[str]:
 
 def _terminate_idle_sessions(database_url: str) -> None:
     """Terminate sessions with an idle transaction: an interrupted lesson would hold its locks forever."""
-    with psycopg.connect(database_url, autocommit=True, connect_timeout=10) as connection:
+    with connect(database_url, autocommit=True, timeout=10) as connection:
         connection.execute(TERMINATE_IDLE_SESSIONS)
 
 

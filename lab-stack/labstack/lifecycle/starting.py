@@ -8,16 +8,26 @@ import threading
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from functools import partial
 
+from labstack.backends.access import LabAccess
 from labstack.backends.base import Backend
+from labstack.backends.choice import choose_backend
 from labstack.backends.dependencies import startup_waits
-from labstack.clients import broker, probe_event
+from labstack.clients import broker, probe_event, transactions
 from labstack.clients.course_start import save_baseline_data
-from labstack.clients.relay import Relay, connector_name, database_is_prepared
+from labstack.clients.relay import Relay, connector_name, database_is_prepared, retained_bytes
 from labstack.config.services import ServiceEntry
 from labstack.errors import LabError, ProbeEventLost, RelayFailed
-from labstack.lifecycle.reset import resume_consumers
-from labstack.progress import Progress
-from labstack.waiting import poll_until
+from labstack.lifecycle.reset import (
+    TRANSACTION_CHECK,
+    abort_transactions,
+    client_errors_translated,
+    resume_consumers,
+)
+from labstack.progress import Progress, Stage
+from labstack.waiting import every, poll_until
+
+STALL_TIMEOUT = 40.0
+"""Seconds without progress after which the wait for the probe events fails."""
 
 
 class Start:
@@ -33,7 +43,8 @@ class Start:
         Receives each stage.
     renew_slots : bool
         Whether to restore the databases' publications, slots and settings first, and to renew a connector whose
-        replication slot is lost.
+        replication slot is lost. This is the start of a reset, which drops every event in flight and sends its own
+        probe events, so this start waits for none.
     """
 
     def __init__(
@@ -56,8 +67,9 @@ class Start:
         LabError
             The first failure of a required component.
         """
-        with ThreadPoolExecutor(3) as observer_pool:
-            for name in self.backend.observers():
+        observers = self.backend.observers()
+        with client_errors_translated("The start"), ThreadPoolExecutor(len(observers) or 1) as observer_pool:
+            for name in observers:
                 observer_pool.submit(self._observer, name)
             try:
                 self._start_required()
@@ -85,8 +97,10 @@ class Start:
                 self._failed.set()
                 raise
         is_new = [save_baseline_data(url) for url in self.backend.endpoints().databases.values()]
-        with self.progress.stage("a probe event through outbox, Debezium and Kafka to each service"):
-            self._send_probe_event(clean=all(is_new))
+        if self.renew_slots:
+            return
+        with self.progress.stage("a probe event through outbox, Debezium and Kafka to each service") as stage:
+            self._send_probe_event(stage, clean=all(is_new))
 
     def _raise_first(self, done: set[Future[None]]) -> None:
         errors = [error for job in done if (error := job.exception())]
@@ -129,7 +143,7 @@ class Start:
                     self.backend.launch(name)
                     self.backend.await_ready(name, self._raise_if_cancelled)
             except _Cancelled:
-                self.backend.stop(name)
+                raise
             except LabError as error:
                 self.progress.report(f"the lab runs without {name}: {error.problem}")
 
@@ -143,7 +157,7 @@ class Start:
                 poll_until(prepared, math.inf, interval=0.1, meanwhile=self._raise_if_cancelled)
 
                 relay = Relay(self.backend.endpoints().connect)
-                relay.register(service.name, self.backend.database_for_connect(service.name), self._raise_if_cancelled)
+                relay.register(self.backend.database_for_connect(service.name), self._raise_if_cancelled)
                 if self.renew_slots:
                     self._repair_connector(relay, service.name, url)
                 relay.await_task(service.name, url, self._raise_if_cancelled)
@@ -163,22 +177,33 @@ class Start:
                 return
         relay.renew(service, url, self._raise_if_cancelled)
 
-    def _send_probe_event(self, *, clean: bool) -> None:
+    def _send_probe_event(self, stage: Stage, *, clean: bool) -> None:
         where = self.backend.endpoints()
         resume_consumers(where)
         sent = probe_event.send(where.kafka, where.databases)
+        abort_hanging = every(
+            TRANSACTION_CHECK, lambda: abort_transactions(where, self.progress, transactions.PATIENCE)
+        )
         try:
-            probe_event.wait_for_arrival(where.kafka, sent, 40)
+            probe_event.wait_for_arrival(where.kafka, sent, STALL_TIMEOUT, abort_hanging)
         except ProbeEventLost as lost:
-            if not self.renew_slots:
-                raise
-            Relay(where.connect).renew_all(lost.services, where.databases)
-            sent = probe_event.send(where.kafka, where.databases)
-            probe_event.wait_for_arrival(where.kafka, sent, 40)
-        probe_event.wait_for_services(where.kafka, sent, where.services, 30)
+            waiting = {s: retained_bytes(where.databases[s]) for s in lost.services}
+            left = ", ".join(f"{size / 1e6:.1f} MB of {service}-db's log" for service, size in waiting.items())
+            lost.problem += f" Not published yet: {left}."
+            raise
+        self.progress.note(stage, "it is in Kafka")
+        behind = probe_event.wait_for_services(where.kafka, sent, where.services, STALL_TIMEOUT, abort_hanging)
+        for service, records in behind.items():
+            self.progress.report(f"{service} is {records} records behind, and catches up")
         if clean:
             # A new lab starts with empty topics.
             broker.delete_records(where.kafka, {key: offset + 1 for key, offset in sent.seen.items()})
+
+
+def prefetch(access: LabAccess, progress: Progress) -> None:
+    """Download and verify every program of a lab, so that later starts need no network; start nothing."""
+    with access.exclusive(progress.report):
+        choose_backend(access, progress).prepare(progress)
 
 
 class _Cancelled(LabError):

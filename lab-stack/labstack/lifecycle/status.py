@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
 
 import httpx
 
 from labstack.backends.base import Backend, ComponentStatus, Endpoints
-from labstack.backends.components import Gateway
-from labstack.clients import http
+from labstack.backends.components import Component, Gateway
+from labstack.clients import http, transactions
 from labstack.clients.envoy_admin import EnvoyAdmin
 from labstack.clients.relay import Relay, connector_name, retained_bytes, slot_is_read
+from labstack.errors import LabError
 from labstack.lifecycle.obtaining import Absent
 from labstack.state import LabState
-from labstack.waiting import poll_until
+from labstack.waiting import answers, poll_until
 
 State = Literal["ready", "starting", "degraded", "stopped"]
 
@@ -50,6 +53,8 @@ class LabStatus:
         Control plane of the gateway: ``istiod`` or ``translator``; empty if `components` has no gateway.
     absent : Absent
         Optional programs that the lab does not have, such as Grafana, and the progress of their downloads.
+    left_out : tuple of str
+        Figures that took longer than `TIME_LIMIT`, such as ``memory of kafka``; usually empty.
     """
 
     mode: str
@@ -61,6 +66,7 @@ class LabStatus:
     retained: dict[str, int] = field(default_factory=dict)
     control_plane: str = ""
     absent: Absent = field(default_factory=Absent)
+    left_out: tuple[str, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -98,6 +104,10 @@ class LabStatus:
             "endpoints": endpoints,
             "components": components,
         }
+        if complaint := self.complaints.get("lab"):
+            result["complaint"] = complaint
+        if self.left_out:
+            result["left_out"] = list(self.left_out)
         if self.absent.downloading:
             result["coming"] = self.absent.downloading
         if self.absent.failed:
@@ -105,72 +115,103 @@ class LabStatus:
         return result
 
 
-def inspect_lab(state: LabState, backend: Backend, *, memory: bool, absent: Absent | None = None) -> LabStatus:
-    """Inspect every component in parallel; wait for each at most twice two seconds."""
-    names, observers = backend.components(), set(backend.observers())
+TIME_LIMIT = 2.0
+"""Seconds for all questions of a status together. On an overloaded machine, the status leaves out what takes longer."""
+
+
+def inspect_lab(backend: Backend, *, memory: bool, absent: Absent | None = None) -> LabStatus:
+    """Inspect every component, and question those that run, all at once and for at most `TIME_LIMIT`."""
+    state, names, observers = backend.state, backend.components(), set(backend.observers())
     expected = {*backend.required(), *observers}
     with ThreadPoolExecutor(12) as pool:
-        components = dict(zip(names, pool.map(lambda n: backend.inspect(n, memory=memory), names), strict=True))
-        # Hide optional components until they are started.
-        components = {n: c for n, c in components.items() if n in expected or c.state != "stopped"}
-        names = list(components)
-        where = backend.endpoints()
-        complaints: dict[str, str] = {n: c.state for n, c in components.items() if c.state != "running"}
-        retained: dict[str, int] = {}
-        if len(complaints) < len(names) and where.connect:
-            urls = {**where.services, **where.versions}
-            queried = [n for n in urls if n in components and n not in complaints]
-            running_observers = [n for n in observers if n not in complaints]
-            ready = pool.map(lambda n: backend.component(n).is_ready(), running_observers)
-            answers = pool.map(lambda n: _query_service(urls[n]), queried)
-            if (
-                Gateway.name in components
-                and Gateway.name not in complaints
-                and not EnvoyAdmin(where.envoy_admin).listens()
-            ):
-                complaints[Gateway.name] = "has no listener; `lab mesh reset` restores the lab's own configuration"
-            reachable = [s for s in where.databases if f"{s}-db" not in complaints]
-            slots = pool.map(lambda s: slot_is_read(where.databases[s]), reachable)
-            tasks = pool.submit(_query_connectors, where, list(where.services)) if "connect" not in complaints else None
-            complaints.update(
-                {n: "does not answer" for n, is_ready in zip(running_observers, ready, strict=True) if not is_ready}
-            )
-            complaints.update({n: answer for n, answer in zip(queried, answers, strict=True) if answer})
-            unread = [s for s, is_read in zip(reachable, slots, strict=True) if not is_read]
-            task_problem = tasks.result() if tasks else ""
-            if tasks and not task_problem:
-                unread = _still_unread(pool, where, unread)
-            retained_sizes = pool.map(lambda s: retained_bytes(where.databases[s]), reachable)
-            notable = {
-                s: size
-                for s, size in zip(reachable, retained_sizes, strict=True)
-                if s in unread or size > RETAINED_LIMIT
-            }
-            retained = {f"{service}-db": size for service, size in notable.items()}
-            if tasks and (complaint := task_problem or _unread(unread)):
-                complaints["connect"] = complaint
+        components = dict(zip(names, pool.map(backend.inspect, names), strict=True))
+    # Hide optional components until they are started.
+    components = {n: c for n, c in components.items() if n in expected or c.state != "stopped"}
+    where = backend.endpoints()
+    complaints: dict[str, str] = {n: c.state for n, c in components.items() if c.state != "running"}
+    running = [n for n in components if n not in complaints]
+    questions = _questions(backend, where, running, memory=memory) if running and where.connect else {}
+    found = answers(questions, TIME_LIMIT)
+    for name in running:
+        if memory and ("memory", name) in found:
+            components[name] = replace(components[name], rss_bytes=found["memory", name])
+    for kind, name in questions:
+        late = f"no answer within {TIME_LIMIT:.0f} s" if kind == "complaint" else ""
+        if kind in ("complaint", "transactions") and (complaint := found.get((kind, name), late)):
+            complaints[name] = complaint
+    unread = [name for kind, name in questions if kind == "slot" and found.get((kind, name)) is False]
+    if "connect" in running and "connect" not in complaints and unread:
+        # A connector and its task stay RUNNING long after they have lost their slot.
+        complaints["connect"] = f"no connector reads the slot of {', '.join(unread)}"
+    sizes = {name: found.get(("retained", name), 0) for kind, name in questions if kind == "retained"}
+    retained = {f"{s}-db": size for s, size in sizes.items() if size and (s in unread or size > RETAINED_LIMIT)}
     serious = {name: complaint for name, complaint in complaints.items() if name not in observers}
-    overall = _overall(state, components, serious)
-    control_plane = state.control_plane if Gateway.name in components else ""
     return LabStatus(
         backend.mode,
-        overall,
+        _overall(state, components, serious),
         where,
         components,
-        complaints,
+        complaints | ({"lab": f"{left[0]}. {left[1]}."} if (left := unfinished(state)) else {}),
         state.switches,
         retained,
-        control_plane,
+        state.control_plane if Gateway.name in components else "",
         absent or Absent(),
+        tuple(f"{kind} of {name}" for kind, name in questions if kind != "complaint" and (kind, name) not in found),
     )
 
 
+def _questions(
+    backend: Backend, where: Endpoints, running: list[str], *, memory: bool
+) -> dict[tuple[str, str], Callable[[], Any]]:
+    """Return the questions about running components, by kind and component; a complaint is empty if all is well."""
+    services = {**where.services, **where.versions}
+    questions: dict[tuple[str, str], Callable[[], Any]] = {}
+    for name in running:
+        if memory:
+            questions["memory", name] = partial(_memory, backend, name)
+        if name in services:
+            questions["complaint", name] = partial(_query_service, services[name])
+        elif name in backend.observers():
+            questions["complaint", name] = partial(_query_observer, backend.component(name))
+    checks = {
+        Gateway.name: lambda: _query_gateway(where.envoy_admin),
+        "connect": lambda: _query_connectors(where, list(where.services)),
+    }
+    questions |= {("complaint", name): check for name, check in checks.items() if name in running}
+    if "kafka" in running:
+        questions["transactions", "kafka"] = partial(_query_transactions, where)
+    for service, url in where.databases.items():
+        if f"{service}-db" in running:
+            questions["slot", service] = partial(_slot_is_read, url, wait="connect" in running)
+            questions["retained", service] = partial(retained_bytes, url)
+    return questions
+
+
+def _memory(backend: Backend, name: str) -> int | None:
+    return backend.inspect(name, memory=True).rss_bytes
+
+
 def _overall(state: LabState, components: dict[str, ComponentStatus], complaints: dict[str, str]) -> State:
-    if state.phase == "starting" and state.keeper and state.keeper.process():
+    if _is_changing(state) and state.phase == "starting":
         return "starting"
     if all(component.state in ("stopped", "failed") for component in components.values()):
         return "stopped"
-    return "degraded" if complaints else "ready"
+    return "degraded" if complaints or unfinished(state) else "ready"
+
+
+def _is_changing(state: LabState) -> bool:
+    return bool(state.keeper and state.keeper.process())
+
+
+def unfinished(state: LabState) -> tuple[str, str] | None:
+    """Return what an earlier command has left unfinished, and how to finish it; None if nothing is."""
+    if _is_changing(state) and state.phase != "incomplete":
+        return None
+    if state.unfinished_reset:
+        return "A reset was interrupted", "Run `lab up`: it completes the reset"
+    if state.phase in ("starting", "incomplete"):
+        return "The last start did not finish", "Run `lab up`: it continues from there"
+    return None
 
 
 def _query_service(url: str) -> str:
@@ -180,26 +221,48 @@ def _query_service(url: str) -> str:
 
 def _query_once(url: str) -> str:
     try:
-        answer = http.get(f"{url}/healthz/ready", timeout=2).json()
+        answer = http.get(f"{url}/healthz/ready", timeout=TIME_LIMIT).json()
     except (httpx.HTTPError, ValueError):
         return "does not answer"
     if answer.get("status") == "ready":
-        return ""
+        return _query_consumer(url)
     checks = answer.get("checks", {})
     broken = [name for name, check in checks.items() if check not in (True, "ok")] if isinstance(checks, dict) else []
     return f"{answer.get('status', 'not ready')}: {', '.join(broken)}" if broken else "not ready"
 
 
-def _still_unread(pool: ThreadPoolExecutor, where: Endpoints, services: list[str]) -> list[str]:
+def _query_consumer(url: str) -> str:
+    try:
+        state = http.get(f"{url}/manage/consumer", timeout=TIME_LIMIT).json().get("state")
+    except (httpx.HTTPError, ValueError):
+        return "does not answer"
+    return f"consumer {state}" if state in ("paused", "stuck") else ""
+
+
+def _slot_is_read(url: str, *, wait: bool) -> bool:
     # After a start Debezium reads a slot twice: first up to the position where it stopped, which can take until the
     # next order, then from there on. In between the slot is inactive (50 to 900 ms measured).
-    answers = pool.map(lambda s: poll_until(lambda: slot_is_read(where.databases[s]), 2, interval=0.05), services)
-    return [s for s, is_read in zip(services, answers, strict=True) if not is_read]
+    return bool(poll_until(lambda: slot_is_read(url), 0.75 * TIME_LIMIT if wait else 0, interval=0.05))
 
 
-def _unread(services: list[str]) -> str:
-    # A connector and its task stay RUNNING long after they have lost their slot.
-    return f"no connector reads the slot of {', '.join(services)}" if services else ""
+def _query_observer(observer: Component) -> str:
+    return "" if observer.is_ready() else "does not answer"
+
+
+def _query_gateway(admin_url: str) -> str:
+    if EnvoyAdmin(admin_url).listens():
+        return ""
+    return "has no listener; `lab mesh reset` restores the lab's own configuration"
+
+
+def _query_transactions(where: Endpoints) -> str:
+    try:
+        topics = [f"{service}.{kind}" for service in where.services for kind in ("events", "dlq")]
+        hanging = transactions.find_open(where.kafka, topics, older_than=transactions.PATIENCE)
+    except LabError:
+        return "does not answer"
+    found = "; ".join(map(str, hanging))
+    return f"{found}: no consumer reads beyond it; `lab up` aborts it, or the broker after a minute" if found else ""
 
 
 def _query_connectors(where: Endpoints, services: list[str]) -> str:

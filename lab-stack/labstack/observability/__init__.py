@@ -1,1 +1,1 @@
-"""Prometheus, Jaeger and Grafana: their configuration and the choice of them."""
+"""The observability components, such as Prometheus: their configuration and the choice of them."""

@@ -1,16 +1,21 @@
-"""The observers of a lab (Prometheus, Jaeger and Grafana): which are wanted, and which are installed."""
+"""The observers of a lab, such as Prometheus: which are wanted, and which are installed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from labstack.config.paths import LabPaths
-from labstack.errors import LabError, ProgramMissing
+from labstack.errors import LabError, ProgramMissing, one_of
+from labstack.gateway.addresses import Addresses
 
-NAMES = ("prometheus", "jaeger", "grafana")
+NAMES = ("prometheus", "alertmanager", "jaeger", "grafana")
+"""The observers, in the order of their download.
+
+Each has an entry in ``versions.toml``, and each backend has its class in a module of the same name.
+"""
 CHOICES = ("auto", "installed", "off")
 GO_SETTINGS = {"GOGC": "300"}
 """Environment of the observers written in Go. With heaps this small they would otherwise collect garbage constantly."""
@@ -25,11 +30,14 @@ class ObservabilitySettings:
     observed : bool
         Whether the components publish metrics and spans.
     observers : collection of str
-        The available observers among Prometheus, Jaeger and Grafana.
+        The observers that the lab has, among `NAMES`.
+    addresses : callable
+        Returns the addresses of the services' instances, which Prometheus scrapes.
     """
 
     observed: bool = False
     observers: Collection[str] = ()
+    addresses: Callable[[], Addresses] = lambda: Addresses(0, "", {})
 
     @property
     def has_prometheus(self) -> bool:
@@ -84,7 +92,7 @@ def downloads_allowed() -> bool:
 def _wanted() -> str:
     wanted = os.environ.get("LAB_OBSERVABILITY") or "auto"
     if wanted not in CHOICES:
-        raise LabError(f"LAB_OBSERVABILITY can't be {wanted!r}.", next_step=f"set it to one of {', '.join(CHOICES)}")
+        raise LabError(f"LAB_OBSERVABILITY can't be {wanted!r}.", next_step=one_of(wanted, CHOICES))
     return wanted
 
 

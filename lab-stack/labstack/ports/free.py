@@ -8,6 +8,7 @@ import socket
 import psutil
 
 from labstack.errors import PortTaken
+from labstack.process_id import GONE
 
 # Below the ephemeral range: an outgoing connection could otherwise take the port of a stopped component.
 FALLBACK_RANGE = range(12000, 30000)
@@ -32,8 +33,17 @@ def choose(usual: int, taken: set[int]) -> int:
     PortTaken
         No free port was found.
     """
-    if usual not in taken and is_free(usual):
-        return usual
+    return usual if usual not in taken and is_free(usual) else choose_other(usual, taken)
+
+
+def choose_other(usual: int, taken: set[int]) -> int:
+    """Return a random free port from the fallback range that is not in `taken`.
+
+    Raises
+    ------
+    PortTaken
+        No free port was found.
+    """
     for port in random.sample(FALLBACK_RANGE, 200):
         if port not in taken and is_free(port):
             return port
@@ -50,6 +60,6 @@ def who_listens(port: int) -> str:
             local = connection.laddr
             if connection.status == psutil.CONN_LISTEN and local and local.port == port and connection.pid:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
-    except (psutil.AccessDenied, psutil.NoSuchProcess, OSError):
+    except GONE:
         pass
     return "another program"

@@ -33,7 +33,7 @@ def planned_ports(
     reservations : PortReservations
         The port reservations of other labs.
     progress : Progress
-        Receives the usual ports that are newly taken, and which program holds them.
+        Receives the usual ports that are newly taken, which program holds them, and a wait for another lab.
     keep : bool
         Whether to keep `before` even if a port is taken, because running components already use these ports.
 
@@ -44,7 +44,7 @@ def planned_ports(
     """
     chosen: dict[str, int] = {}
     replaced: list[str] = []
-    with reservations.choosing() as others:
+    with reservations.choosing(progress.report) as others:
         taken: set[int] = set(others)
         for key, number in usual.items():
             if keep and key in before:
@@ -63,3 +63,16 @@ def planned_ports(
             more = f" and {len(replaced) - SHOWN} more" if len(replaced) > SHOWN else ""
             progress.report(f"The lab uses other ports, because some are taken: {', '.join(replaced[:SHOWN])}{more}.")
         yield chosen
+
+
+def other_ports(before: Mapping[str, int]) -> dict[str, int]:
+    """Return another random free port for each key.
+
+    Another lab that starts at this moment takes the usual ports one after the other, so a free one may be its next.
+    """
+    taken = set(before.values())
+    chosen: dict[str, int] = {}
+    for key, number in before.items():
+        chosen[key] = ports.choose_other(number, taken)
+        taken.add(chosen[key])
+    return chosen

@@ -10,6 +10,7 @@ import psycopg
 from confluent_kafka import Producer
 
 from labstack.clients import broker, http
+from labstack.clients.databases import connect
 from labstack.errors import BrokerUnavailable, DemoFailed, LabError
 from labstack.scenarios.stage import ConditionNotMet, Stage
 from labstack.scenarios.verbs import Kind, verb
@@ -77,7 +78,7 @@ def requests(
 ) -> None:
     """Send requests through the gateway and count the answers by status; failures are counted as 0."""
     body = {"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 1}]}
-    with httpx.Client(base_url=stage.lab.endpoints.client("order"), timeout=timeout, trust_env=False) as client:
+    with http.client(stage.lab.endpoints.client("order"), timeout=timeout) as client:
 
         def send(_: int) -> str:
             try:
@@ -158,7 +159,7 @@ def sql(stage: Stage, service: str, *, statement: str, times: int = 1) -> None:
     """Run a statement in a service's database, each time in a separate transaction."""
     try:
         url = stage.lab.endpoints.databases[service]
-        with psycopg.connect(url, connect_timeout=5, autocommit=True) as connection:
+        with connect(url, timeout=5, autocommit=True) as connection:
             for _ in range(times):
                 connection.execute(statement.encode(), stage.parameters or None)
     except psycopg.Error as error:

@@ -138,7 +138,8 @@ def _read(path: Path) -> Scenario:
         raise ScenarioError(f"{path.name} has no {', '.join(sorted(missing))}.", next_step="add what is missing")
     if values["chapter"] not in CHAPTERS:
         raise ScenarioError(
-            f"{path.name}: there is no chapter {values['chapter']!r}.", next_step=f"use one of {', '.join(CHAPTERS)}"
+            f"{path.name}: there is no chapter {values['chapter']!r}.",
+            next_step=one_of(str(values["chapter"]), CHAPTERS),
         )
     texts = {key: str(values[key]).strip() for key in TEXTS}
     steps = {part: tuple(_step(path, part, n, one) for n, one in enumerate(values.get(part, []), 1)) for part in STEPS}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from labstack.errors import LabError, NotRunning
-from labstack.lab import Lab
+from labstack.lab import Lab, access_of
 from labstack.lifecycle import demo
 from labstack.scenarios.model import Scenario, Step, load_scenario
 from labstack.scenarios.stage import ConditionNotMet, ScenarioActive, Stage
@@ -145,7 +145,7 @@ class Player:
                 f"The scenario {active} is active.",
                 next_step="run `lab scenario heal`, or `lab reset` to restore the lab",
             )
-        if missing := [name for name in scenario.needs if name not in self._lab.backend.components()]:
+        if missing := [name for name in scenario.needs if name not in access_of(self._lab).backend().components()]:
             raise LabError(
                 f"{scenario.name} needs {', '.join(missing)}, which this lab does not have.",
                 next_step=f"run `lab install {missing[0]}`, then `lab down` and `lab up`",

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from labservices.contract import TERMINAL, events_topic
 from labstack.clients import broker, http
 from labstack.clients.relay import Relay, connector_name, retained_bytes
+from labstack.lab import access_of
 from labstack.scenarios.stage import Stage
 from labstack.scenarios.verbs import verb
 
@@ -66,8 +67,12 @@ def rows(stage: Stage, service: str, *, query: str, equals: Any = None, at_least
 @verb("proof", "{component} is {state}")
 def component(stage: Stage, component: str, *, state: str) -> None:
     """Wait until a component is ``running``, ``paused``, ``stopped`` or ``failed``."""
-    backend = stage.lab.backend
-    stage.expect(f"{component} {state}", lambda: backend.inspect(component).state, lambda found: found == state)
+    access = access_of(stage.lab)
+
+    def probe() -> str:
+        return access.backend().inspect(component).state
+
+    stage.expect(f"{component} {state}", probe, lambda found: found == state)
 
 
 @verb("proof", "the connector of {service} is {state}")
@@ -98,9 +103,7 @@ def lags(stage: Stage, service: str, *, topic: str, at_least: int = 0, at_most: 
     kafka = stage.lab.endpoints.kafka
 
     def probe() -> int:
-        ends = broker.end_offsets(kafka, broker.partitions(kafka, [topic]))
-        done = broker.committed_offsets(kafka, service)
-        return sum(end - done.get(place, 0) for place, end in ends.items())
+        return sum(broker.lag(kafka, service, [topic]).values())
 
     stage.expect(f"lag of {service} in {topic}", probe, _within(at_least, at_most))
 

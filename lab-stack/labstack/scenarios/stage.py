@@ -11,9 +11,10 @@ from typing import Any
 
 import psycopg
 
+from labstack.clients.databases import connect
 from labstack.config.paths import write_atomically
 from labstack.errors import LabError
-from labstack.lab import Lab
+from labstack.lab import Lab, access_of
 from labstack.waiting import poll_until
 
 TIMEOUT = 45.0
@@ -21,7 +22,18 @@ TIMEOUT = 45.0
 
 
 class ConditionNotMet(LabError):
-    """The condition of a scenario's step was not met: the fault had no effect, or the healing was incomplete."""
+    """The condition of a scenario's step was not met: the fault had no effect, or the healing was incomplete.
+
+    Parameters
+    ----------
+    problem : str
+        What was seen.
+    next_step : str, optional
+        What to do about it.
+    """
+
+    def __init__(self, problem: str, *, next_step: str = "run `lab reset` to restore the lab, then try again") -> None:
+        super().__init__(problem, next_step=next_step)
 
 
 class ScenarioActive(LabError):
@@ -61,7 +73,7 @@ class Stage:
     def of(cls, lab: Lab) -> Stage | None:
         """Return the stage of the active scenario, or None."""
         try:
-            saved = json.loads(lab.paths.scenario_file.read_text(encoding="utf-8"))
+            saved = json.loads(access_of(lab).paths.scenario_file.read_text(encoding="utf-8"))
             answers = {name: Counter(counts) for name, counts in saved["answers"].items()}
             return cls(lab, saved["scenario"], saved["orders"], answers, saved["healing"])
         except FileNotFoundError:
@@ -75,11 +87,13 @@ class Stage:
     def save(self) -> None:
         """Write the state to disk."""
         names = ("scenario", "orders", "answers", "healing")
-        write_atomically(self.lab.paths.scenario_file, json.dumps({name: getattr(self, name) for name in names}))
+        write_atomically(
+            access_of(self.lab).paths.scenario_file, json.dumps({name: getattr(self, name) for name in names})
+        )
 
     def delete(self) -> None:
         """Delete the state from disk, because the scenario is over."""
-        self.lab.paths.scenario_file.unlink(missing_ok=True)
+        access_of(self.lab).paths.scenario_file.unlink(missing_ok=True)
 
     # -- for the verbs ---------------------------------------------------------------------------------------------
 
@@ -97,7 +111,7 @@ class Stage:
 
     def rows(self, service: str, query: str) -> list[tuple[Any, ...]]:
         """Query a service's database; ``%(NAME)s`` in the query is the list of ids of the orders called NAME."""
-        with psycopg.connect(self.lab.endpoints.databases[service], connect_timeout=5) as connection:
+        with connect(self.lab.endpoints.databases[service], timeout=5) as connection:
             connection.read_only = True
             return connection.execute(query.encode(), self.parameters).fetchall()
 

@@ -17,27 +17,28 @@ from docker.types import IPAMConfig, IPAMPool
 from testcontainers.core.container import DockerContainer
 
 from labstack.backends.base import ComponentState, ComponentStatus
-from labstack.backends.common import BackendBase
+from labstack.backends.common import BackendBase, observer_classes
 from labstack.backends.docker.component import Component, Context
 from labstack.backends.docker.components.connect import Connect
 from labstack.backends.docker.components.connect_watcher import ConnectWatcher
 from labstack.backends.docker.components.envoy import Envoy
-from labstack.backends.docker.components.grafana import Grafana
 from labstack.backends.docker.components.istiod import Istiod
-from labstack.backends.docker.components.jaeger import Jaeger
 from labstack.backends.docker.components.kafka import Kafka
 from labstack.backends.docker.components.postgres import Postgres
-from labstack.backends.docker.components.prometheus import Prometheus
 from labstack.backends.docker.components.service import Service
-from labstack.backends.docker.engine import engine, translate_errors
+from labstack.backends.docker.engine import elsewhere, engine, engine_address, translate_errors
 from labstack.backends.docker.images import IMAGES, image, missing, pull, services_image
-from labstack.clients.databases import password
+from labstack.backends.docker.location import is_out_of_reach
+from labstack.clients.database_server import DatabaseServer
 from labstack.errors import ComponentFailed, DownloadFailed, EngineUnavailable, LabError, NotRunning, code_advice
 from labstack.observability import observers
 from labstack.ports.plan import planned_ports
+from labstack.process_id import this_process
 from labstack.progress import Progress
-from labstack.state import ComponentRecord, this_process
+from labstack.state import ComponentRecord, remove_tree
 from labstack.waiting import poll_until
+
+OBSERVERS = observer_classes("labstack.backends.docker.components")
 
 LAB_LABEL = "saga-lab.lab"
 COMPONENT_LABEL = "saga-lab.component"
@@ -46,6 +47,8 @@ FIRST_ADDRESS = 10
 """Offset of the first component's address in the lab's network; the engine uses those before it."""
 CHECK_INTERVAL = 0.5
 """Seconds between two checks of a starting container."""
+REACH_INTERVAL = 3.0
+"""Seconds between two checks of whether a starting container's port can be reached."""
 FOLDER_LABEL = "saga-lab.folder"
 """The folder of the lab's state. If the folder does not exist, the lab does not either."""
 
@@ -60,11 +63,11 @@ class ContainerBackend(BackendBase[Component]):
         return self.store.lab_id
 
     def _make_components(self) -> list[Component]:
-        state = self.store.read()
+        state = self.state
         context = Context(
             self.lab_id,
             self._ports,
-            password(self.paths),
+            self.paths,
             state.switches,
             self._address,
             self.log,
@@ -72,11 +75,12 @@ class ContainerBackend(BackendBase[Component]):
             self._put,
             observed=state.observed,
             observers=tuple(state.observers),
+            addresses=self.addresses,
         )
         databases = [Postgres(context, service) for service in self.services]
         kafka = Kafka(context)
         connect = Connect(context, kafka)
-        connect.databases = [service.database for service in self.services]
+        connect.databases = databases
         istiod = Istiod(context, self.mesh_documents) if state.control_plane == "istiod" else None
         return [
             *databases,
@@ -91,7 +95,7 @@ class ContainerBackend(BackendBase[Component]):
                 for service, database in zip(self.services, databases, strict=True)
                 for version in service.versions
             ),
-            *self._observers(context, Prometheus, Jaeger, Grafana),
+            *(observer(context) for observer in OBSERVERS if observer.name in context.observers),
         ]
 
     # -- before a start --------------------------------------------------------------------------------------------
@@ -120,11 +124,7 @@ class ContainerBackend(BackendBase[Component]):
 
     def _disable_observer(self, observer: str) -> None:
         """Run this lab without an observer until its next startup."""
-        with self._state_lock:
-            state = self.store.read()
-            state.observers = [name for name in state.observers if name != observer]
-            self.store.write(state)
-        self.__dict__.pop("_components", None)  # a cached property, which may be empty already
+        self.update(observers=[name for name in self.state.observers if name != observer])
 
     def _choose_ports(self, progress: Progress) -> None:
         is_running = any(found.status in ("running", "paused", "restarting") for found in self._containers())
@@ -134,12 +134,9 @@ class ContainerBackend(BackendBase[Component]):
             for component in self._components.values()
             for name, (host_port, _) in component.more_ports.items()
         }
-        with planned_ports(usual, self.store.read().ports, self._reservations, progress, keep=is_running) as chosen:
+        with planned_ports(usual, self.state.ports, self._reservations, progress, keep=is_running) as chosen:
             self._ports.update(chosen)
-            with self._state_lock:
-                state = self.store.read()
-                state.ports = dict(self._ports)
-                self.store.write(state)
+            self.update(ports=dict(self._ports))
             self._reservations.reserve(self._ports.values(), [this_process()])
 
     @property
@@ -210,7 +207,7 @@ class ContainerBackend(BackendBase[Component]):
         before = self._container(name)
         if before is not None and before.status in ("running", "paused") and self._has_its_ports(before, component):
             return
-        self._record(name, stopped_on_purpose=False)
+        self._record(name, ComponentRecord())
         with translate_errors(f"{name} can't be started"):
             if before is not None:
                 self._remove(before)
@@ -279,7 +276,7 @@ class ContainerBackend(BackendBase[Component]):
             container.get_docker_client().client.close()
 
     def _is_up_or_stopped(self, name: str) -> bool:
-        found, record = self._container(name), self.store.read().components.get(name)
+        found, record = self._container(name), self.state.components.get(name)
         is_up = found is not None and found.status not in ("created", "restarting")
         return is_up or (record is not None and record.stopped_on_purpose)
 
@@ -288,21 +285,15 @@ class ContainerBackend(BackendBase[Component]):
         with contextlib.suppress(NotFound):
             container.remove(force=True, v=True)
 
-    def _record(self, name: str, *, stopped_on_purpose: bool) -> None:
-        with self._state_lock:
-            state = self.store.read()
-            state.components[name] = ComponentRecord(None, stopped_on_purpose)
-            self.store.write(state)
-
     def await_ready(self, name: str, meanwhile: Callable[[], None] = lambda: None) -> None:
         component = self.component(name)
         if self._container(name) is None:
             raise NotRunning(f"{name} was not started.", next_step=f"run `lab start {name}`")
 
-        next_check = 0.0
+        next_check, next_reach = 0.0, time.monotonic() + REACH_INTERVAL
 
         def still_alive() -> None:
-            nonlocal next_check
+            nonlocal next_check, next_reach
             meanwhile()
             # Querying the engine costs more than probing the component.
             if time.monotonic() < next_check:
@@ -317,6 +308,13 @@ class ContainerBackend(BackendBase[Component]):
                     next_step=code_advice(log, name)
                     or "run `lab doctor`, or use local mode, which needs no Docker: LAB_MODE=local",
                 )
+            if time.monotonic() > next_reach:
+                next_reach = time.monotonic() + REACH_INTERVAL
+                sockets = ""
+                with contextlib.suppress(LabError):  # it has just ended, or its image has no such program
+                    sockets = self._run(name, ["cat", "/proc/net/tcp", "/proc/net/tcp6"])
+                if is_out_of_reach(sockets, component.inner_port, component.port):
+                    raise elsewhere(engine_address(), f"{name} listens in its container, but not on 127.0.0.1 here")
 
         if not poll_until(component.is_ready, component.timeout, interval=0.1, meanwhile=still_alive):
             raise ComponentFailed(
@@ -336,7 +334,7 @@ class ContainerBackend(BackendBase[Component]):
 
     def stop(self, name: str) -> None:
         self._stop_container(name)
-        self._record(name, stopped_on_purpose=True)
+        self._record(name, ComponentRecord(stopped_on_purpose=True))
 
     def _stop_container(self, name: str) -> None:
         found = self._container(name)
@@ -368,12 +366,16 @@ class ContainerBackend(BackendBase[Component]):
             with translate_errors(f"{name} can't be resumed"):
                 found.unpause()
 
+    def reload(self, name: str) -> None:
+        with translate_errors(f"{name} can't be told to reload"):
+            self._running(name).kill("SIGHUP")
+
     # -- looking ---------------------------------------------------------------------------------------------------
 
     def inspect(self, name: str, *, memory: bool = False) -> ComponentStatus:
         log = f"docker logs {self._container_name(name)}"
         found = self._container(name)
-        record = self.store.read().components.get(name)
+        record = self.state.components.get(name)
         if found is None:
             known = record is not None and not record.stopped_on_purpose
             return ComponentStatus("failed" if known else "stopped", log=log)
@@ -383,13 +385,9 @@ class ContainerBackend(BackendBase[Component]):
         used = _memory(found) if memory and state in ("running", "paused") else None
         return ComponentStatus(state, container=found.name, rss_bytes=used, log=log)
 
-    def database_for_connect(self, service: str) -> str:
-        databases = {
-            component.service.name: component
-            for component in self._components.values()
-            if isinstance(component, Postgres)
-        }
-        return databases[service].inner_url
+    def database_for_connect(self, service: str) -> DatabaseServer:
+        server: DatabaseServer = self._databases[service].inner_server
+        return server
 
     def spans(self, service: str) -> str:
         return self._run(service, ["cat", Service.spans_file])
@@ -428,6 +426,7 @@ class ContainerBackend(BackendBase[Component]):
         with translate_errors("the lab's volumes can't be removed"):
             for volume in engine().volumes.list(filters={"label": f"{LAB_LABEL}={self.lab_id}"}):
                 volume.remove(force=True)
+        remove_tree(self.paths.state / "config")
 
 
 def _describe_requirements() -> str:

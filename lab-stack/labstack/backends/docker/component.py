@@ -11,6 +11,7 @@ from testcontainers.core.container import DockerContainer
 
 from labstack.backends import components as interfaces
 from labstack.backends.docker.images import image
+from labstack.config.paths import LabPaths
 from labstack.observability.observers import ObservabilitySettings
 
 
@@ -24,15 +25,15 @@ class Context(ObservabilitySettings):
         Id of the lab, as in its containers' labels and names.
     ports : mapping
         Port on 127.0.0.1 by port name; filled before any component starts.
-    password : str
-        Password of the databases.
+    paths : LabPaths
+        Folders of the lab.
     switches : mapping
         Active fault switches and their values, by service.
     """
 
     lab_id: str
     ports: Mapping[str, int]
-    password: str
+    paths: LabPaths
     switches: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     address: Callable[[str], str] = lambda name: ""
     """Returns the IP address of a component's container in the lab's network."""

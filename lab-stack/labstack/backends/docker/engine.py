@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import docker
-from docker.context import ContextAPI
 from docker.errors import APIError, DockerException, ImageNotFound
 from requests.exceptions import RequestException
 from testcontainers.core.config import testcontainers_config
 
+from labstack.backends.docker import location, user_config
 from labstack.errors import EngineUnavailable, LabError, PortTaken, StorageError
 
 OLDEST_API = (1, 41)
@@ -22,20 +22,27 @@ OLDEST_API = (1, 41)
 # Ryuk would remove the containers together with their starter, such as a notebook's kernel. The lab's containers
 # outlive their starter: the lab finds them by their labels, and `lab down` removes them.
 testcontainers_config.ryuk_disabled = True
+# What the user has set up for the tests of other projects: another engine, a registry's prefix, credentials.
+testcontainers_config.tc_properties = {}
+testcontainers_config.hub_image_name_prefix = ""
+testcontainers_config._docker_auth_config = None
+
+FIRST_CONTACT = 10
+"""Seconds until a silent engine counts as unavailable."""
 
 _clients: dict[tuple[int, str], docker.DockerClient] = {}
 _connect_lock = threading.Lock()
 
 
 def engine_address() -> str:
-    """Return the engine's address: ``DOCKER_HOST``, else that of the current context (Docker Desktop sets one)."""
-    if host := os.environ.get("DOCKER_HOST"):
-        return host
-    try:
-        context = ContextAPI.get_current_context()
-    except (DockerException, OSError, ValueError):
-        context = None
-    return (context.Host if context else None) or "unix:///var/run/docker.sock"
+    """Return the engine's address: ``DOCKER_HOST``, else that of the current context (Docker Desktop sets one).
+
+    Raises
+    ------
+    EngineUnavailable
+        If the current context can't be used.
+    """
+    return os.environ.get("DOCKER_HOST") or user_config.context_host() or "unix:///var/run/docker.sock"
 
 
 def engine() -> docker.DockerClient:
@@ -58,10 +65,16 @@ def engine() -> docker.DockerClient:
 
 
 def _connect(address: str) -> docker.DockerClient:
+    if host := location.remote_host(address):
+        raise elsewhere(address, f"it runs on {host}")
     try:
         _probe_socket(address)
-        client = docker.DockerClient(base_url=address, timeout=60, max_pool_size=32)
+        with user_config.errors():
+            client = docker.DockerClient(base_url=address, timeout=FIRST_CONTACT, max_pool_size=32)
+        client.api._auth_configs = user_config.NoCredentials()
         version = client.version()["ApiVersion"]
+        if tuple(int(part) for part in version.split(".")) >= OLDEST_API and location.is_elsewhere(client):
+            raise elsewhere(address, "it runs in another network, such as outside of this container")
     except (DockerException, RequestException, OSError) as error:
         raise unavailable(address, error) from error
     if tuple(int(part) for part in version.split(".")) < OLDEST_API:
@@ -69,7 +82,17 @@ def _connect(address: str) -> docker.DockerClient:
             f"The Docker engine at {address} speaks API {version}; the lab needs {'.'.join(map(str, OLDEST_API))}.",
             next_step="update Docker to 20.10 or newer, or use local mode: LAB_MODE=local",
         )
+    client.api.timeout = 60
     return client
+
+
+def elsewhere(address: str, reason: str) -> EngineUnavailable:
+    """Return the error for an engine that publishes ports on a 127.0.0.1 which is not that of this process."""
+    return EngineUnavailable(
+        f"The ports of the Docker engine at {address} can't be reached: {reason}.",
+        summary=f"the ports of Docker can't be reached, because {reason}",
+        next_step="use local mode, which needs no Docker: LAB_MODE=local",
+    )
 
 
 def _probe_socket(address: str) -> None:
@@ -99,8 +122,9 @@ def unavailable(address: str, error: BaseException) -> EngineUnavailable:
     else:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         summary = ""
+    problem = user_config.problem()
     return EngineUnavailable(
-        f"The Docker engine at {address} can't be reached: {reason}.",
+        f"The Docker engine at {address} can't be reached: {reason}." + (f" {problem}" if problem else ""),
         summary=summary,
         next_step="start Docker, or use local mode, which needs no Docker: LAB_MODE=local",
     )

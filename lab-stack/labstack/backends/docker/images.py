@@ -14,8 +14,9 @@ import docker
 from docker.errors import BuildError, ImageNotFound
 
 import labservices
+from labstack.backends.docker import user_config
 from labstack.backends.docker.engine import engine, operation_error, translate_errors
-from labstack.config.digests import known_digest
+from labstack.config.digests import known_digest, remember_digests
 from labstack.config.paths import DATASETS
 from labstack.config.versions import VERSIONS
 from labstack.errors import ComponentFailed, DownloadFailed, LabError
@@ -77,9 +78,10 @@ def pull(name: str, report: Callable[[str], None] = lambda text: None) -> None:
     wanted = image(name)
     repository, tag = (wanted, None) if "@" in wanted else split(wanted)
     layers: dict[str, tuple[int, int]] = {}
+    credentials, no_credentials = user_config.credentials(repository)
     try:
         with translate_errors(f"the image {wanted} can't be pulled"):
-            for line in engine().api.pull(repository, tag=tag, stream=True, decode=True):
+            for line in engine().api.pull(repository, tag=tag, stream=True, decode=True, auth_config=credentials):
                 if error := line.get("error"):
                     raise operation_error(f"the image {wanted} can't be pulled", error)
                 detail = line.get("progressDetail") or {}
@@ -92,9 +94,22 @@ def pull(name: str, report: Callable[[str], None] = lambda text: None) -> None:
             raise
         raise DownloadFailed(
             error.problem,
-            next_step=f"check the network, then run the same command again; or set LAB_IMAGE_{name.upper()} to another "
+            next_step=f"check the network{no_credentials}, then run the same command again; or set "
+            f"LAB_IMAGE_{name.upper()} to another "
             "image; or use local mode: LAB_MODE=local",
         ) from error
+    if wanted == VERSIONS["images"][name]["image"]:  # pulled by its tag, which can be moved
+        _remember_digest(wanted, repository)
+
+
+def _remember_digest(wanted: str, repository: str) -> None:
+    """Record the digest of an image that was pulled by its tag. From then on, only this digest is used."""
+    with translate_errors(f"the digest of {wanted} can't be read"):
+        known: list[str] = engine().images.get(wanted).attrs.get("RepoDigests") or []
+    for name, _, digest in (one.partition("@") for one in known):
+        if name == repository:
+            remember_digests({wanted: digest})
+            return
 
 
 def split(reference: str) -> tuple[str, str]:

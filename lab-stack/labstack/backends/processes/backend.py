@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
 import psutil
 
 from labstack.backends.base import ComponentStatus
-from labstack.backends.common import BackendBase
+from labstack.backends.common import BackendBase, observer_classes
 from labstack.backends.processes import process
 from labstack.backends.processes.component import Component, Context
 from labstack.backends.processes.components.connect import Connect
 from labstack.backends.processes.components.connect_watcher import ConnectWatcher
 from labstack.backends.processes.components.envoy import Envoy
-from labstack.backends.processes.components.grafana import Grafana
 from labstack.backends.processes.components.istiod import Istiod
-from labstack.backends.processes.components.jaeger import Jaeger
 from labstack.backends.processes.components.kafka import Kafka
 from labstack.backends.processes.components.postgres import Postgres
-from labstack.backends.processes.components.prometheus import Prometheus
 from labstack.backends.processes.components.service import Service
 from labstack.backends.processes.following import follow
 from labstack.backends.processes.forking import ForkServer
 from labstack.backends.processes.java.java_component import JavaComponent
 from labstack.backends.processes.java.programs import prepare_programs
 from labstack.backends.processes.leftovers import leftovers
+from labstack.clients.database_server import DatabaseServer
 from labstack.errors import ComponentFailed, NotRunning, PortTaken, code_advice, failure_log, log_tail
 from labstack.ports import free as ports
 from labstack.ports.plan import planned_ports
+from labstack.process_id import ProcessId, ask, this_process, with_children
 from labstack.progress import Progress
-from labstack.state import ComponentRecord, LabState, remove_tree, this_process
+from labstack.state import ComponentRecord, LabState, remove_tree
 from labstack.waiting import poll_until
 
-OBSERVERS = (Prometheus, Jaeger, Grafana)
+OBSERVERS = observer_classes("labstack.backends.processes.components")
 
 
 class LocalBackend(BackendBase[Component]):
@@ -43,13 +41,18 @@ class LocalBackend(BackendBase[Component]):
     mode = "local"
 
     def _make_components(self) -> list[Component]:
-        state = self.store.read()
+        state = self.state
         context = Context(
-            self.paths, self._ports, state.switches, observed=state.observed, observers=tuple(state.observers)
+            self.paths,
+            self._ports,
+            state.switches,
+            observed=state.observed,
+            observers=tuple(state.observers),
+            addresses=self.addresses,
         )
         databases = [Postgres(context, service) for service in self.services]
         connect = Connect(context)
-        connect.databases = [service.database for service in self.services]
+        connect.databases = databases
         istiod = Istiod(context, self.mesh_documents) if state.control_plane == "istiod" else None
         return [
             *databases,
@@ -64,15 +67,14 @@ class LocalBackend(BackendBase[Component]):
                 for service, database in zip(self.services, databases, strict=True)
                 for version in service.versions
             ),
-            *self._observers(context, *OBSERVERS),
+            *(observer(context) for observer in OBSERVERS if observer.name in context.observers),
         ]
 
     def prepare(self, progress: Progress) -> None:
-        state = self.store.read()
-        prepare_programs(self.paths, state.lab_id, progress)
+        prepare_programs(self.paths, self.state.lab_id, progress)
         # Leftover processes would still occupy the ports and data folders.
         process.destroy(
-            [running_process for found in leftovers(state) for running_process in process.with_children(found)]
+            [running_process for found in leftovers(self.state) for running_process in with_children(found)]
         )
         self._choose_ports(progress)
 
@@ -81,30 +83,27 @@ class LocalBackend(BackendBase[Component]):
 
         While any component runs, all keep their ports.
         """
-        state = self.store.read()
+        state = self.state
         usual = {key: number for component in self._components.values() for key, number in component.ports.items()}
         if state.observed:
             # Reserve ports for observers that start later: the services need to know where to send spans.
             usual |= {key: number for observer in OBSERVERS for key, number in observer.ports.items()}
         with planned_ports(usual, state.ports, self._reservations, progress, keep=_any_component_runs(state)) as chosen:
             self._ports.update(chosen)
-            with self._state_lock:
-                state = self.store.read()
-                state.ports = dict(self._ports)
-                self.store.write(state)
-                self._reserve_ports(state)
+            self.update(ports=dict(self._ports))
+            self._reserve_ports()
 
-    def _reserve_ports(self, state: LabState) -> None:
+    def _reserve_ports(self) -> None:
         """Reserve this lab's ports for as long as a component or the current process runs."""
-        held_by = [record.process for record in state.components.values() if record.process]
-        self._reservations.reserve(state.ports.values(), [this_process(), *held_by])
+        held_by = [record.process for record in self.state.components.values() if record.process]
+        self._reservations.reserve(self.state.ports.values(), [this_process(), *held_by])
 
     def launch(self, name: str) -> None:
         component = self.component(name)
-        record = self.store.read().components.get(name)
+        record = self.state.components.get(name)
         if record and process.alive(record.process):
             return
-        lab_id = self.store.read().lab_id
+        lab_id = self.state.lab_id
         # Processes of an earlier run, such as database backends whose parent was killed, would block this start.
         if record:
             process.destroy([*process.lab_processes(lab_id, name), *process.working_in(self.paths.data(name))])
@@ -120,7 +119,7 @@ class LocalBackend(BackendBase[Component]):
 
     def _wait_for_port(self, name: str, port: int) -> None:
         # While a component of this lab runs, the lab owns its ports, even if another lab has reserved them since.
-        is_reserved = port in self._reservations.held_by_others() and not _any_component_runs(self.store.read())
+        is_reserved = port in self._reservations.held_by_others() and not _any_component_runs(self.state)
         if is_reserved or not poll_until(lambda: ports.is_free(port), 3):
             holder = "another lab" if is_reserved else ports.who_listens(port)
             raise PortTaken(
@@ -130,14 +129,12 @@ class LocalBackend(BackendBase[Component]):
 
     def _record(self, name: str, record: ComponentRecord) -> None:
         with self._state_lock:
-            state = self.store.read()
-            state.components[name] = record
-            self.store.write(state)
-            self._reserve_ports(state)
+            super()._record(name, record)
+            self._reserve_ports()
 
     def await_ready(self, name: str, meanwhile: Callable[[], None] = lambda: None) -> None:
         component = self.component(name)
-        record = self.store.read().components.get(name)
+        record = self.state.components.get(name)
         if record is None or record.process is None:
             raise NotRunning(f"{name} was not started.", next_step=f"run `lab start {name}`")
 
@@ -162,14 +159,14 @@ class LocalBackend(BackendBase[Component]):
 
     def prepare_for_observer(self, observer: str) -> None:
         for name, component in self._components.items():
-            record = self.store.read().components.get(name)
+            record = self.state.components.get(name)
             if isinstance(component, JavaComponent) and record and process.alive(record.process):
                 assert record.process
                 component.on_ready(record.process.pid)  # loads the agent that exposes MBeans to Prometheus
 
-    def _process(self, name: str) -> process.ProcessId:
+    def _process(self, name: str) -> ProcessId:
         self.component(name)
-        record = self.store.read().components.get(name)
+        record = self.state.components.get(name)
         if record is None or record.process is None or not process.alive(record.process):
             raise NotRunning(
                 f"{name} is not running.", next_step=f"run `lab start {name}`, or `lab up` to start the whole lab"
@@ -182,7 +179,7 @@ class LocalBackend(BackendBase[Component]):
 
     def _stop_process(self, name: str) -> None:
         component = self.component(name)
-        record = self.store.read().components.get(name)
+        record = self.state.components.get(name)
         if not record or not record.process:
             return
         if process.alive(record.process):
@@ -205,28 +202,30 @@ class LocalBackend(BackendBase[Component]):
         process.send(processes[::-1], signal.SIGCONT)
         self._await_paused(processes, paused=False)
 
+    def reload(self, name: str) -> None:
+        process.send(process.tree(self._process(name))[:1], signal.SIGHUP)
+
     def _await_paused(self, processes: list[psutil.Process], *, paused: bool) -> None:
         """Wait until the system has paused or resumed every process."""
 
         def all_changed() -> bool:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                return all(
-                    (running_process.status() == psutil.STATUS_STOPPED) == paused for running_process in processes
-                )
-            return True
+            # A process that has ended meanwhile counts as changed.
+            wanted = psutil.STATUS_STOPPED if paused else None
+            states = [ask(running_process.status, wanted) for running_process in processes]
+            return all((state == psutil.STATUS_STOPPED) == paused for state in states)
 
         poll_until(all_changed, 5, interval=0.005)
 
     def inspect(self, name: str, *, memory: bool = False) -> ComponentStatus:
         component = self.component(name)
-        record = self.store.read().components.get(name)
+        record = self.state.components.get(name)
         log = str(component.log)
         running = record.process.process() if record and record.process else None
         if record is None or (running is None and record.process is None):
             return ComponentStatus("stopped", log=log)
         if running is None:
             return ComponentStatus("failed", log=log)
-        paused = running.status() == "stopped"
+        paused = ask(running.status, "") == psutil.STATUS_STOPPED
         return ComponentStatus(
             "paused" if paused else "running",
             pid=running.pid,
@@ -234,8 +233,8 @@ class LocalBackend(BackendBase[Component]):
             log=log,
         )
 
-    def database_for_connect(self, service: str) -> str:
-        return self.endpoints().databases[service]
+    def database_for_connect(self, service: str) -> DatabaseServer:
+        return self.database_server(service)
 
     def spans(self, service: str) -> str:
         self.component(service)
@@ -252,7 +251,7 @@ class LocalBackend(BackendBase[Component]):
 
     def down(self) -> None:
         self._stop_in_order(self._stop_process)
-        process.destroy(process.lab_processes(self.store.read().lab_id))
+        process.destroy(process.lab_processes(self.state.lab_id))
         process.destroy(process.working_in(self.paths.state / "data"))
         self._record_shutdown()
 

@@ -28,8 +28,9 @@ from collections.abc import Mapping
 from typing import Any
 
 LIBRARIES = (
-    "confluent_kafka",
-    "fastapi",
+    "confluent_kafka.admin",
+    "fastapi.staticfiles",
+    "fastapi_offline",
     "google.protobuf.json_format",
     "httptools",
     "opentelemetry.exporter.otlp.proto.common.trace_encoder",
@@ -37,9 +38,8 @@ LIBRARIES = (
     "opentelemetry.sdk.trace.export",
     "opentelemetry.trace.propagation.tracecontext",
     "orjson",
-    "prometheus_client",
+    "prometheus_client.core",
     "psycopg",
-    "psycopg_pool",
     "pydantic_settings",
     "sqlalchemy.dialects.postgresql",
     "uvicorn.protocols.http.httptools_impl",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import socket
 import sys
 import threading
@@ -13,9 +14,11 @@ from pathlib import Path
 import psutil
 
 from labstack.backends.processes import process
+from labstack.backends.processes.fork_server import peer_user
 from labstack.backends.processes.process import Command
+from labstack.config.environment import UMASK
 from labstack.config.paths import LabPaths
-from labstack.state import ProcessId
+from labstack.process_id import ProcessId
 from labstack.waiting import poll_until
 
 NAME = "fork-server"
@@ -92,7 +95,7 @@ class ForkServer:
                         "cwd": str(command.cwd),
                         "env": process.environment(command, marker),
                         "mark": marker,
-                        "umask": _umask(),
+                        "umask": UMASK,
                     }
                     socket.send_fds(connection, [json.dumps(request).encode()], [output.fileno()])
                     identity = ProcessId.of(int(connection.recv(32)))
@@ -109,22 +112,15 @@ class ForkServer:
     def _connect(self) -> socket.socket | None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         connection.settimeout(FORK_TIMEOUT)
-        try:
+        with contextlib.suppress(OSError):
             connection.connect(f"\0{self._socket}")
-        except OSError:
-            connection.close()
-            return None
-        return connection
+            # Every user can bind this name, and a request contains the database's password.
+            if peer_user(connection) == os.geteuid():
+                return connection
+        connection.close()
+        return None
 
 
 def is_fork_server(found: psutil.Process) -> bool:
     """Report whether a process is a lab's fork server, which belongs to a running lab but is not a component."""
-    with contextlib.suppress(psutil.Error, OSError):
-        return found.environ().get(process.MARKER, "").endswith(f"/{NAME}{PADDING}")
-    return False
-
-
-def _umask() -> int:
-    """Return this process's umask from /proc; see proc(5). umask(2) would briefly change it for all threads."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next((int(line.split()[1], 8) for line in lines if line.startswith("Umask:")), 0o022)
+    return process.marker_of(found).endswith(f"/{NAME}{PADDING}")

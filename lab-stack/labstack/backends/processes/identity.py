@@ -16,11 +16,11 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from labstack.config.environment import run
 from labstack.errors import ProgramMissing
 
 UNPRIVILEGED = ("postgres", "nobody")
@@ -96,7 +96,7 @@ def for_postgres(program: Path, data: Path) -> Identity:
 
 
 def _runs(*command: str) -> bool:
-    return subprocess.run(command, capture_output=True, cwd="/", timeout=20).returncode == 0
+    return run(command, timeout=20).returncode == 0
 
 
 def _unprivileged_account() -> pwd.struct_passwd | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import psutil
 
 from labstack.backends.processes import process
 from labstack.backends.processes.forking import is_fork_server
+from labstack.process_id import ask
 from labstack.state import LabState
 
 
@@ -32,8 +31,7 @@ def leftovers(state: LabState) -> list[psutil.Process]:
     }
     found = []
     for one in process.lab_processes(state.lab_id):
-        with contextlib.suppress(psutil.Error, OSError):
-            belongs = one.pid in known or known & {parent.pid for parent in one.parents()}
-            if not belongs and one.environ()[process.MARKER] not in others and not (known and is_fork_server(one)):
-                found.append(one)
+        belongs = one.pid in known or known & {parent.pid for parent in ask(one.parents, None) or []}
+        if not belongs and process.marker_of(one) not in others and not (known and is_fork_server(one)):
+            found.append(one)
     return found

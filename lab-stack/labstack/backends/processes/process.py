@@ -1,7 +1,7 @@
-"""Start and stop processes that outlive their starter. They are identified by process id and creation time.
+"""Start and stop processes that outlive their starter. They are identified by process id and start time.
 
-Each process runs in its own session and has ``SAGA_LAB=<lab>/<component>`` in its environment. Through this marker the
-lab finds processes that a crashed starter did not record.
+Each process runs in its own session and in a clean environment (see `labstack.config.environment`), with
+``SAGA_LAB=<lab>/<component>`` in it. Through this marker the lab finds processes that a crashed starter did not record.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import psutil
 
+from labstack.config.environment import UMASK, clean, raise_file_limit
 from labstack.errors import ProgramMissing, StorageError
-from labstack.state import ProcessId
+from labstack.process_id import ProcessId, ask, is_alive, with_children
 from labstack.waiting import poll_until
 
 MARKER = "SAGA_LAB"
@@ -39,7 +41,7 @@ class Command:
     cwd : Path
         Working directory.
     env : mapping, optional
-        Environment variables, added to the caller's.
+        The variables that the lab sets for the program; see `labstack.config.environment`.
     user, group : int, optional
         Ids of the user and group to run as (only root can).
     stop_signal : signal.Signals
@@ -70,8 +72,11 @@ def spawn(command: Command, log: Path, marker: str) -> ProcessId:
         If the program does not exist or can't be executed.
     StorageError
         If the log can't be written.
+    LabError
+        If the system permits too few open files.
     """
     reap()
+    raise_file_limit()
     with new_log(log) as output, _timer_slack(command.timer_slack):
         try:
             child = subprocess.Popen(
@@ -81,6 +86,7 @@ def spawn(command: Command, log: Path, marker: str) -> ProcessId:
                 stderr=subprocess.STDOUT,
                 cwd=command.cwd,
                 env=environment(command, marker),
+                umask=UMASK,
                 start_new_session=True,
                 user=command.user,
                 group=command.group,
@@ -112,16 +118,15 @@ def new_log(log: Path) -> BinaryIO:
             log.replace(log.with_suffix(".log.1"))
         return log.open("wb")
     except OSError as error:
-        raise StorageError(f"The lab can't write {log}: {error.strerror}.", next_step="free some space") from error
+        raise StorageError(
+            f"The lab can't write {log}: {error.strerror}.", next_step="free some space, or make the folder writable"
+        ) from error
 
 
 def environment(command: Command, marker: str) -> dict[str, str]:
-    """Return the environment of the process that a command starts. The marker is the last environment variable.
-
-    ``PYTHONDONTWRITEBYTECODE`` is removed: with it, Python would compile the services' libraries at every startup.
-    """
-    unwanted = (MARKER, "PYTHONDONTWRITEBYTECODE")
-    return {**{k: v for k, v in os.environ.items() if k not in unwanted}, **command.env, MARKER: marker}
+    """Return the environment of the process that a command starts. The marker is the last environment variable."""
+    own = {name: value for name, value in command.env.items() if name != MARKER}
+    return {**clean(own), MARKER: marker}
 
 
 PR_SET_TIMERSLACK = 29
@@ -162,13 +167,6 @@ def tree(identity: ProcessId) -> list[psutil.Process]:
     return with_children(process) if process else []
 
 
-def with_children(process: psutil.Process) -> list[psutil.Process]:
-    """Return a process and its descendants, parents first; empty if it has just ended."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [process, *process.children(recursive=True)]
-    return []
-
-
 OBTAINING = "obtaining"
 """Name of the process that installs missing programs, in its marker and its log."""
 
@@ -181,14 +179,12 @@ def extension_marker(name: str) -> str:
 def lab_processes(lab_id: str, component: str | None = None) -> list[psutil.Process]:
     """Return every living process that carries this lab's (and component's) marker."""
     prefix = f"{lab_id}/{component}" if component else f"{lab_id}/"
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            marker = process.environ().get(MARKER, "")
-            ours = marker == prefix if component else marker.startswith(prefix)
-            if ours and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
-                found.append(process)
-    return found
+
+    def is_ours(process: psutil.Process) -> bool:
+        marker = marker_of(process)
+        return marker == prefix if component else marker.startswith(prefix)
+
+    return _living(is_ours)
 
 
 def working_in(folder: Path) -> list[psutil.Process]:
@@ -199,20 +195,24 @@ def working_in(folder: Path) -> list[psutil.Process]:
     next server starts.
     """
     where = str(folder.resolve())
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            inside = process.cwd() == where or process.cwd().startswith(where + os.sep)
-            if inside and process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
-                found.append(process)
-    return found
+    return _living(lambda process: f"{ask(process.cwd, '')}{os.sep}".startswith(where + os.sep))
+
+
+def marker_of(process: psutil.Process) -> str:
+    """Return the marker of a process; empty if it has none, or has ended."""
+    return (ask(process.environ, None) or {}).get(MARKER, "")
+
+
+def _living(belongs: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+    # Not `psutil.process_iter`, which fails as a whole if a process ends at the wrong moment.
+    found = (ask(partial(psutil.Process, pid), None) for pid in psutil.pids() if pid != os.getpid())
+    return [process for process in found if process and belongs(process) and is_alive(process)]
 
 
 def send(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
     """Send a signal to each process; ignore those that have ended."""
     for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(number)
+        ask(partial(process.send_signal, number), None)
 
 
 def end(identity: ProcessId, stop_signal: signal.Signals, grace: float) -> None:
@@ -230,28 +230,21 @@ def end(identity: ProcessId, stop_signal: signal.Signals, grace: float) -> None:
 def destroy(processes: Sequence[psutil.Process]) -> None:
     """Send SIGKILL to each process, and wait up to 5 s until all have ended."""
     send(processes, signal.SIGKILL)
-    poll_until(lambda: not any(is_alive(process) for process in processes), 5)
 
+    def all_ended() -> bool:
+        reap()
+        return not any(is_alive(process) for process in processes)
 
-def is_alive(process: psutil.Process) -> bool:
-    """Report whether a process runs. A zombie does not, even if its parent has not reaped it yet."""
-    reap()
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    poll_until(all_ended, 5)
 
 
 def memory(identity: ProcessId | None) -> int | None:
     """Return the tree's memory in bytes: proportional set size where the system reports it, else resident set size."""
     if identity is None:
         return None
-    total = 0
-    for process in tree(identity):
-        with contextlib.suppress(psutil.Error, OSError):
-            try:
-                full = process.memory_full_info()
-                total += getattr(full, "pss", full.rss)
-            except psutil.AccessDenied:
-                total += process.memory_info().rss
-    return total
+    return sum(_memory(process) for process in tree(identity))
+
+
+def _memory(process: psutil.Process) -> int:
+    full = ask(process.memory_full_info, None) or ask(process.memory_info, None)
+    return int(getattr(full, "pss", full.rss)) if full else 0

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from labstack.config import environment
 from labstack.errors import DownloadFailed, ProgramMissing
 
 TOOLS = ("apt-get", "dpkg-deb")
@@ -61,9 +62,7 @@ def run(argv: list[str], folder: Path) -> str:
         If the tool fails. The message quotes the tool's error.
     """
     try:
-        done = subprocess.run(
-            argv, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TOOL_TIMEOUT
-        )
+        done = environment.run(argv, cwd=folder, timeout=TOOL_TIMEOUT, downloads=True)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DownloadFailed(f"{argv[0]} failed: {error}") from error
     if done.returncode:

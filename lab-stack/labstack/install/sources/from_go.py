@@ -17,17 +17,13 @@ from pathlib import Path
 
 import psutil
 
+from labstack.config.environment import clean, run
 from labstack.config.paths import writable_folder
 from labstack.errors import ComponentFailed, ProgramMissing, StorageError
 from labstack.install.catalogue import ByGo
+from labstack.install.errors import VerificationFailed
 from labstack.install.store import Program, Store
 from labstack.state import remove_tree
-
-GO_FOLDERS = ("GOPATH", "GOCACHE", "GOMODCACHE")
-"""Environment variables for Go's folders. A folder that the caller sets is used and not removed."""
-
-IGNORED_VARIABLES = ("GOOS", "GOARCH", "GOFLAGS", "GO111MODULE", "GOWORK")
-"""Environment variables that a caller may set for other programs, and that would change the build here."""
 
 GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -57,14 +53,16 @@ def from_go(store: Store, report: Callable[[str], None], *, keep: bool = False) 
         If there is not enough disk or memory.
     ComponentFailed
         If the build fails. The error contains the last lines of the output.
+    VerificationFailed
+        If a module that Go's checksum database does not have differs from the pinned one.
     """
     recipe = store.entry.by_go
     if recipe is None:
         raise ProgramMissing("it can't be built with Go")
     version = go_version(recipe)
     folders = {
-        "GOPATH": os.environ.get("GOPATH", str(store.build / "gopath")),
-        "GOCACHE": os.environ.get("GOCACHE", str(store.build / "gocache")),
+        "GOPATH": os.environ.get("GOPATH") or str(store.build / "gopath"),
+        "GOCACHE": os.environ.get("GOCACHE") or str(store.build / "gocache"),
     }
     _check_resources(recipe, writable_folder(Path(folders["GOCACHE"])))
     with store.staging() as staging:
@@ -74,6 +72,10 @@ def from_go(store: Store, report: Callable[[str], None], *, keep: bool = False) 
         scratch.mkdir()
         folders["GOTMPDIR"] = str(scratch)
         go = _Go(environment(recipe, folders, content), report, recipe.takes)
+        for module, checksum in recipe.sums.items():
+            found = json.loads(go.run(["mod", "download", "-json", module], staging))["Sum"]
+            if found != checksum:
+                raise VerificationFailed(f"The Go module {module} has the checksum {found}, not {checksum}.")
         if recipe.kind == "install":
             go.run(["install", "-v", *recipe.flags, f"{_package(recipe)}@{recipe.version}"], staging)
         else:
@@ -103,7 +105,7 @@ def go_version(recipe: ByGo) -> str:
     if go is None:
         raise ProgramMissing(f"Go is not on PATH; {recipe.minimum} or newer is needed")
     try:
-        version_output = subprocess.run([go, "version"], capture_output=True, text=True, timeout=30, cwd=os.sep).stdout
+        version_output = run([go, "version"], timeout=30).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ProgramMissing(f"{go} does not run: {error}") from error
     found = re.search(r"\bgo(\d+)\.(\d+)(\.\d+)?", version_output)
@@ -116,10 +118,8 @@ def go_version(recipe: ByGo) -> str:
 
 
 def environment(recipe: ByGo, folders: Mapping[str, str], bin_folder: Path) -> dict[str, str]:
-    """Return the environment of a build: the caller's, without the variables that would change the result."""
-    inherited = {name: value for name, value in os.environ.items() if name not in IGNORED_VARIABLES}
-    return {
-        **inherited,
+    """Return the environment of a build, which no variable of the caller changes."""
+    own = {
         **recipe.environment,
         **folders,
         "GOBIN": str(bin_folder),
@@ -127,6 +127,7 @@ def environment(recipe: ByGo, folders: Mapping[str, str], bin_folder: Path) -> d
         "GOWORK": "off",
         "GOTOOLCHAIN": "local",  # do not download another Go
     }
+    return clean(own, downloads=True)
 
 
 def remove_build(store: Store) -> None:

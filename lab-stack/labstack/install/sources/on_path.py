@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
-import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+from labstack.config.environment import run
 from labstack.config.paths import LabPaths, write_atomically
 from labstack.errors import LabError, ProgramMissing, StorageError
 from labstack.install.catalogue import Entry, OnPath
@@ -90,15 +90,7 @@ def _cached_version(wanted: Entry, path: Path, paths: LabPaths) -> str:
 def _query_version(wanted: Entry, path: Path) -> str:
     assert wanted.on_path is not None
     try:
-        output = subprocess.run(
-            [path, *wanted.on_path.ask],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=VERSION_TIMEOUT,
-            cwd=os.sep,
-        ).stdout
+        output = run([path, *wanted.on_path.ask], timeout=VERSION_TIMEOUT).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ProgramMissing(f"{path} does not report its version: {error}") from error
     if match := re.search(r"(?<![\w.])v?(\d+\.\d+(\.\d+)?[\w.+-]*)", re.sub(r"go\d\S*", "", output)):

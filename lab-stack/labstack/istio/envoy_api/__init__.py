@@ -51,6 +51,7 @@ class _Package:
 # `Any`, so that mypy accepts their attributes as types.
 accesslog_v3: Any = _Package("envoy.config.accesslog.v3")
 bootstrap_v3: Any = _Package("envoy.config.bootstrap.v3")
+buffer_v3: Any = _Package("envoy.extensions.filters.http.buffer.v3")
 cares_v3: Any = _Package("envoy.extensions.network.dns_resolver.cares.v3")
 cluster_v3: Any = _Package("envoy.config.cluster.v3")
 core_v3: Any = _Package("envoy.config.core.v3")

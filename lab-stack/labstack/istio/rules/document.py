@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from labstack.istio.control_characters import control_characters
 from labstack.istio.documents import Document
 from labstack.istio.rules.destination_rule import destination_rule
 from labstack.istio.rules.findings import Findings
@@ -20,5 +21,7 @@ RULES = {
 def check_rules(document: Document) -> Findings:
     """Check a document that conforms to its schema against Istio's rules, and return the findings."""
     findings = Findings(document)
+    for problem in control_characters(document):
+        findings.problems.append(problem)
     RULES[document.kind](document.spec, findings)
     return findings

@@ -28,6 +28,7 @@ def http_route(route: dict[str, Any], path: Path, found: Findings) -> None:
     ):
         if name in route:
             check(route[name], (*path, name), found)
+    _rewritten_prefixes(route, path, found)
     _mirrors(route, path, found)
     whole_milliseconds(route.get("timeout"), (*path, "timeout"), found)
     _times(route, path, found)
@@ -54,6 +55,21 @@ def _together(route: dict[str, Any], path: Path, found: Findings) -> None:
                 found.add_problem((*path, name), f"both `{ends[0]}` and `{name}` are set; only one of them is allowed")
     if "mirror" in route and route.get("mirrors"):
         found.add_problem((*path, "mirrors"), "both `mirror` and `mirrors` are set; only one of them is allowed")
+
+
+def _rewritten_prefixes(route: dict[str, Any], path: Path, found: Findings) -> None:
+    """Record a rewrite that joins the new prefix and the rest of the path with two slashes, or with none."""
+    new = route.get("rewrite", {}).get("uri", "")
+    for match in route.get("match", []) if new else []:
+        old = match.get("uri", {}).get("prefix", "")
+        if not old or old.endswith("/") == new.endswith("/"):
+            continue
+        example = f"{old.rstrip('/')}/orders"
+        message = (
+            f"replaces only the prefix `{short(old)}`, so `{short(example)}` becomes "
+            f"`{short(new + example.removeprefix(old))}`; let both end with `/`, or neither"
+        )
+        found.add_warning((*path, "rewrite", "uri"), message)
 
 
 def _mirrors(route: dict[str, Any], path: Path, found: Findings) -> None:

@@ -12,7 +12,6 @@ from labstack.istio.translate.retries import retry_policy
 from labstack.istio.translate.upstream.destinations import Destinations
 
 Route = route_v3.Route
-Action = route_v3.RouteAction
 Redirect = route_v3.RedirectAction
 Spec = Mapping[str, Any]
 

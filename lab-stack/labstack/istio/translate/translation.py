@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
+from labstack.istio.control_characters import control_characters
 from labstack.istio.documents import Document
 from labstack.istio.envoy_api import cluster_v3, endpoint_v3
 from labstack.istio.errors import Problem
@@ -68,7 +70,7 @@ def translate(documents: Sequence[Document]) -> Translation:
         endpoints=sorted(endpoints, key=lambda each: each.cluster_name),
         listeners=sorted(listeners_of(merged), key=lambda each: each.name),
         routes=sorted(Router(model).configurations(merged), key=lambda each: each.name),
-        warnings=[*warnings, *broken_references(model)],
+        warnings=[*warnings, *chain.from_iterable(map(control_characters, documents)), *broken_references(model)],
     )
 
 

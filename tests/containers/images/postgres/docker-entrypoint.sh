@@ -1,6 +1,6 @@
 #!/bin/bash
 # Behave as the official image: initialize an empty data folder as a cluster with POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB, using
-# a server with the same flags that accepts no TCP connections. Then run the server as the user postgres.
+# a server with the same flags that accepts no TCP connections, and run the scripts in /docker-entrypoint-initdb.d. Then run the server as the user postgres.
 set -euo pipefail
 [[ ${1:-} == -* ]] && set -- postgres "$@"
 if [[ $1 == postgres && $(id -u) == 0 ]]; then
@@ -23,6 +23,9 @@ if [[ $1 == postgres && ! -s $PGDATA/PG_VERSION ]]; then
     pg_ctl -D "$PGDATA" -o "$flags -c listen_addresses=''" -w start
     [[ $database == postgres ]] || psql --no-psqlrc -v ON_ERROR_STOP=1 -h /var/run/postgresql -U "$user" -d postgres \
         -c "CREATE DATABASE \"$database\""
+    for script in /docker-entrypoint-initdb.d/*.sql; do
+        [[ ! -e $script ]] || psql --no-psqlrc -v ON_ERROR_STOP=1 -h /var/run/postgresql -U "$user" -d "$database" -f "$script"
+    done
     pg_ctl -D "$PGDATA" -m fast -w stop
     unset PGPASSWORD
 fi

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from testcontainers.core.container import DockerContainer
 
 from labstack.backends import components as interfaces
 from labstack.backends.docker.agent import add_agent
 from labstack.backends.docker.component import Component, Context
 from labstack.backends.docker.components.kafka import Kafka
+from labstack.backends.docker.components.postgres import Postgres
 from labstack.backends.docker.jvm import java_options
 from labstack.config.paths import CONFIG
 from labstack.config.templates import fill
@@ -26,8 +29,16 @@ OWN_NAMES = {
     "rest.advertised.port": "ADVERTISED_PORT",
 }
 """Properties with dedicated environment variables in the image. Their defaults would override ``CONNECT_...``."""
+PASSWORDS = "/etc/saga-lab/pgpass"
+"""The relay's passwords. PostgreSQL's driver reads them, so no connector's configuration has a password."""
 ARCHIVE = "/kafka/logs"
 """One of the image's volumes, writable for the image's user."""
+
+
+WITH_TIMER_SLACK = (
+    f'echo {interfaces.CONNECT_TIMER_SLACK} 2>/dev/null >/proc/self/timerslack_ns; exec /docker-entrypoint.sh "$@"'
+)
+"""Shell command that sets the timer slack of the shell, which Java inherits, and then does what the image does."""
 
 
 class Connect(interfaces.ConnectWorker, Component):
@@ -42,8 +53,10 @@ class Connect(interfaces.ConnectWorker, Component):
     """
 
     image_name = "connect"
+    databases: Sequence[Postgres] = ()
     usual_port = 8083
     inner_port = 8083
+    entry_point = ("sh", "-c", WITH_TIMER_SLACK, "connect")
     restarts = True
     timeout = 150
     # At its first shutdown, Java writes the class-data archive.
@@ -69,9 +82,12 @@ class Connect(interfaces.ConnectWorker, Component):
                 "PORT": self.inner_port,
             },
         )
+        container.with_command(["start"])
         # Java builds no class-data archive while an agent is loaded.
         archive = "" if self.context.has_prometheus else f"{ARCHIVE}/classes.jsa"
-        container.with_envs(**worker_variables(properties), **java_options("connect", archive))
+        passwords = "".join(database.inner_server.relay_login for database in self.databases)
+        container.with_copy_into_container(passwords.encode(), PASSWORDS, 0o644)
+        container.with_envs(PGPASSFILE=PASSWORDS, **worker_variables(properties), **java_options("connect", archive))
         self.remark = add_agent(container, self.context, self.name)
 
 

@@ -12,6 +12,7 @@ from labstack.backends.docker.component import Component, Context
 from labstack.backends.docker.components.connect import Connect
 from labstack.backends.docker.components.postgres import Postgres
 from labstack.backends.docker.images import services_image
+from labstack.clients.database_server import READER
 
 PROGRAM = "/opt/saga-lab/watcher.py"
 
@@ -43,7 +44,7 @@ class ConnectWatcher(interfaces.Watcher, Component):
         return services_image()
 
     def configure(self, container: DockerContainer) -> None:
-        urls = {database.service.name: database.inner_url for database in self.databases}
+        urls = {database.service.name: database.inner_server.url(READER) for database in self.databases}
         variables = connect_watcher.environment(self.connect.inner_url, urls, "0.0.0.0", self.inner_port)
-        container.with_envs(**variables)
+        container.with_envs(PYTHONPATH="/app", **variables)  # for the services' package
         container.with_copy_into_container(connect_watcher.PROGRAM.read_bytes(), PROGRAM, 0o644)

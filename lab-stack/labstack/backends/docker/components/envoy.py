@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,8 +16,9 @@ from labstack.backends.docker.components.istiod import DISCOVERY_PORT, Istiod
 from labstack.backends.docker.components.jaeger import OTLP_PORT, Jaeger
 from labstack.backends.processes.components.envoy import find_envoy
 from labstack.config.paths import writable_folder
+from labstack.errors import ProgramMissing
 from labstack.gateway.addresses import GATEWAY_PORT
-from labstack.gateway.bootstrap import by_files, by_istiod
+from labstack.gateway.bootstrap import Administration, by_files, by_istiod
 from labstack.gateway.xds_folder import XdsFolder
 from labstack.istio.documents import Document
 
@@ -28,6 +30,9 @@ ENVOY_FOLDER = XdsFolder(Path("/etc/envoy/lab"))
 """Mount point of the translator's folder in the container."""
 
 ADMIN_PORT = 9901
+ADMIN_SOCKET = "/tmp/envoy-admin.sock"
+"""Envoy's administration interface, in a folder that Envoy's user can write in every image."""
+
 STDOUT = "/dev/stdout"
 
 
@@ -69,7 +74,10 @@ class Envoy(interfaces.Gateway, Component):
         from labstack.gateway.envoy_files import EnvoyFiles  # Envoy's protobufs take a third of a second
 
         traces = self._collector is not None
-        return EnvoyFiles(XdsFolder(self._folder), STDOUT, find_envoy(), traces=traces, envoy_folder=ENVOY_FOLDER)
+        envoy = None
+        with contextlib.suppress(ProgramMissing):  # this machine may have no Envoy: the container has one
+            envoy = find_envoy()
+        return EnvoyFiles(XdsFolder(self._folder), STDOUT, envoy, traces=traces, envoy_folder=ENVOY_FOLDER)
 
     @property
     def _collector(self) -> tuple[str, int] | None:
@@ -80,7 +88,7 @@ class Envoy(interfaces.Gateway, Component):
         return self.context.log(self.name, lines)
 
     def configure(self, container: DockerContainer) -> None:
-        admin = ("0.0.0.0", ADMIN_PORT)
+        admin = Administration(ADMIN_SOCKET, "0.0.0.0", ADMIN_PORT)
         if self.istiod:
             text = by_istiod(admin, (self.context.address(self.istiod.name), DISCOVERY_PORT), self._collector)
         else:

@@ -23,14 +23,18 @@ class Grafana(interfaces.Grafana, Component):
     timeout = 60
 
     def configure(self, container: DockerContainer) -> None:
+        traces = self.context.ports.get(Jaeger.name)
+        base = base_path(traces) if traces else ""
         values = {
             "HOST": "0.0.0.0",
             "PORT": self.inner_port,
+            "PUBLISHED": self.port,
             "HOME": HOME,
             "DATA": "/var/lib/grafana",
             "BASE": base_path(self.port),
             "PROMETHEUS": f"http://{Prometheus.name}:{Prometheus.inner_port}",
-            "JAEGER": f"http://{Jaeger.name}:{Jaeger.inner_port}{base_path(self.context.ports.get(Jaeger.name, 1))}",
+            "JAEGER": f"http://{Jaeger.name}:{Jaeger.inner_port}{base}" if traces else "",
+            "TRACES": base or f"http://127.0.0.1:{traces}",
         }
         for name, text in grafana.files(values).items():
             container.with_copy_into_container(text.encode(), f"{HOME}/{name}", 0o644)

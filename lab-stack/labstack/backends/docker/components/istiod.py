@@ -11,7 +11,7 @@ from labstack.backends.docker.component import Component, Context
 from labstack.backends.docker.files import archive
 from labstack.config.templates import fill
 from labstack.gateway import istiod
-from labstack.gateway.store import ISTIO, dump
+from labstack.gateway.store import ISTIO
 from labstack.istio.documents import Document
 
 DISCOVERY_PORT = 15010
@@ -40,7 +40,7 @@ class Istiod(interfaces.ControlPlane, Component):
         self._configuration = configuration
 
     def configuration(self) -> str:
-        return dump(self._configuration())
+        return istiod.configuration(self._configuration())
 
     def write_configuration(self, configuration: str) -> None:
         self.context.put(self.name, FOLDER, archive("in-force.yaml", configuration))

@@ -28,11 +28,6 @@ class Jaeger(interfaces.Jaeger, Component):
         {interfaces.JAEGER_OTLP: (4318, OTLP_PORT), interfaces.JAEGER_OTLP_GRPC: (4317, OTLP_GRPC_PORT)}
     )
 
-    @property
-    def inner_otlp_url(self) -> str:
-        """URL to which the other containers send spans."""
-        return f"http://{self.name}:{OTLP_PORT}"
-
     def configure(self, container: DockerContainer) -> None:
         configuration = fill(
             CONFIG / self.name / "config.yaml",

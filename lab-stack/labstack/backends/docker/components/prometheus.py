@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from testcontainers.core.container import DockerContainer
 
 from labstack.backends import components as interfaces
 from labstack.backends.docker.agent import PORT as AGENT_PORT
-from labstack.backends.docker.component import Component, Context
+from labstack.backends.docker.component import Component
 from labstack.backends.docker.components import connect_watcher, envoy
+from labstack.backends.docker.components.alertmanager import Alertmanager
 from labstack.backends.docker.files import archive
 from labstack.config.templates import fill
-from labstack.gateway.addresses import Addresses
 from labstack.observability import observers, prometheus
 
 FOLDER = "/etc/prometheus"
 
 
 class Prometheus(interfaces.Prometheus, Component):
-    """The metrics collector.
-
-    Parameters
-    ----------
-    context : Site
-        Ports, network and settings of the lab.
-    addresses : callable
-        Returns the addresses of the services' instances.
-    """
+    """The metrics collector."""
 
     image_name = "prometheus"
     usual_port = 9090
     inner_port = 9090
     volume = "/prometheus"
 
-    def __init__(self, context: Context, addresses: Callable[[], Addresses]) -> None:
-        super().__init__(context)
-        self._addresses = addresses
-
     def settle(self) -> None:
-        self.context.put(self.name, FOLDER, archive(prometheus.TARGETS, prometheus.targets(self._addresses())))
+        for name, text in self._discovery().items():
+            self.context.put(self.name, FOLDER, archive(name, text))
+
+    def _discovery(self) -> dict[str, str]:
+        has_alertmanager = Alertmanager.name in self.context.observers
+        alertmanager = f"{Alertmanager.name}:{Alertmanager.inner_port}" if has_alertmanager else ""
+        return prometheus.discovery(self.context.addresses(), alertmanager)
+
+    def put_rules(self, text: str) -> None:
+        self.context.put(self.name, FOLDER, archive(prometheus.OWN_RULES, text))
 
     def configure(self, container: DockerContainer) -> None:
         configuration = fill(
@@ -47,6 +42,7 @@ class Prometheus(interfaces.Prometheus, Component):
             {
                 "RULES": f"{FOLDER}/{prometheus.RULES}",
                 "SERVICES": f"{FOLDER}/{prometheus.TARGETS}",
+                "ALERTMANAGERS": f"{FOLDER}/{prometheus.ALERTMANAGERS}",
                 "GATEWAY": f"{interfaces.Gateway.name}:{envoy.ADMIN_PORT}",
                 "RELAY": f"{interfaces.Watcher.name}:{connect_watcher.ConnectWatcher.inner_port}",
                 "BROKER": f"{interfaces.Broker.name}:{AGENT_PORT}",
@@ -54,7 +50,7 @@ class Prometheus(interfaces.Prometheus, Component):
                 "OWN": f"127.0.0.1:{self.inner_port}",
             },
         )
-        files = {"prometheus.yml": configuration, prometheus.TARGETS: prometheus.targets(self._addresses())}
+        files = {"prometheus.yml": configuration, **self._discovery()}
         files |= {path.name: path.read_text(encoding="utf-8") for path in prometheus.FOLDER.glob(prometheus.RULES)}
         for name, text in files.items():
             container.with_copy_into_container(text.encode(), f"{FOLDER}/{name}", 0o644)

@@ -59,7 +59,7 @@ class Service(interfaces.ShopService, Component):
         container.with_command([self.service.name])
         container.with_envs(
             **service_environment(
-                database_url=self.database.inner_url,
+                database_url=self.database.inner_server.url(self.service.name),
                 kafka=self.kafka.inner_address,
                 host="0.0.0.0",
                 port=self.inner_port,

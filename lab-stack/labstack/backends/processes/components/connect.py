@@ -9,14 +9,10 @@ from labstack.backends import components as interfaces
 from labstack.backends.processes.components.kafka import java_command
 from labstack.backends.processes.java.java_component import JavaComponent
 from labstack.backends.processes.process import Command
+from labstack.clients.database_server import write_private
 from labstack.config.paths import CONFIG
 from labstack.config.templates import fill_into
 from labstack.observability import jmx
-
-TIMER_SLACK = 1_000_000
-"""Timer slack in nanoseconds. Debezium's queue waits in whole milliseconds, and in every task it spins through the last
-millisecond of each interval. With this slack, its waits end slightly late and the spinning disappears.
-"""
 
 
 class Connect(interfaces.ConnectWorker, JavaComponent):
@@ -41,8 +37,10 @@ class Connect(interfaces.ConnectWorker, JavaComponent):
             self.context.paths,
             self.name,
             "org.apache.kafka.connect.cli.ConnectDistributed",
-            str(properties),
+            self.context.paths.relative(properties),
             extra=self._java_extra,
             archived=self._archived,
         )
-        return replace(command, timer_slack=TIMER_SLACK)
+        passwords = self.context.paths.config(self.name) / "pgpass"
+        write_private(passwords, "".join(database.server.relay_login for database in self.databases))
+        return replace(command, timer_slack=interfaces.CONNECT_TIMER_SLACK, env={"PGPASSFILE": str(passwords)})

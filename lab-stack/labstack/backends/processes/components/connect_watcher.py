@@ -12,6 +12,7 @@ from labstack.backends.processes.component import Component, Context
 from labstack.backends.processes.components.connect import Connect
 from labstack.backends.processes.components.postgres import Postgres
 from labstack.backends.processes.process import Command
+from labstack.clients.database_server import READER
 
 
 class ConnectWatcher(interfaces.Watcher, Component):
@@ -35,6 +36,6 @@ class ConnectWatcher(interfaces.Watcher, Component):
         self.databases = databases
 
     def prepare(self) -> Command:
-        urls = {database.service.name: database.url for database in self.databases}
+        urls = {database.service.name: database.server.url(READER) for database in self.databases}
         variables = connect_watcher.environment(self.connect.url, urls, "127.0.0.1", self.port)
         return Command([sys.executable, str(connect_watcher.PROGRAM)], cwd=self.context.paths.state, env=variables)

@@ -14,12 +14,15 @@ from labstack.backends.processes.components.istiod import Istiod
 from labstack.backends.processes.process import Command
 from labstack.config.paths import writable_folder, write_atomically
 from labstack.errors import ProgramMissing, log_tail
-from labstack.gateway.bootstrap import by_files, by_istiod
+from labstack.gateway.bootstrap import Administration, by_files, by_istiod
 from labstack.gateway.xds_folder import XdsFolder
 from labstack.istio.documents import Document
 
 if TYPE_CHECKING:
     from labstack.gateway.envoy_files import EnvoyFiles
+
+ADMIN_SOCKET = "envoy-admin.sock"
+"""Envoy's administration interface, in the lab's own folder."""
 
 
 class Envoy(interfaces.Gateway, Component):
@@ -72,7 +75,7 @@ class Envoy(interfaces.Gateway, Component):
     def prepare(self) -> Command:
         # Envoy appends to an existing file. Every component's log starts empty, so remove the old one.
         access_log_file(self.context).unlink(missing_ok=True)
-        admin = "127.0.0.1", self.context.ports[interfaces.ENVOY_ADMIN]
+        admin = Administration(ADMIN_SOCKET, "127.0.0.1", self.context.ports[interfaces.ENVOY_ADMIN])
         writable_folder(self._folder.path)
         if self.istiod:
             text = by_istiod(admin, ("127.0.0.1", self.istiod.discovery_port), self._collector)

@@ -23,20 +23,24 @@ class Grafana(interfaces.Grafana, Component):
         values = {
             "HOST": "127.0.0.1",
             "PORT": self.port,
+            "PUBLISHED": self.port,
             "HOME": home,
             "DATA": data,
             "BASE": base_path(self.port),
             "PROMETHEUS": self._url(interfaces.Prometheus.name),
             "JAEGER": self._url(interfaces.Jaeger.name),
+            "TRACES": self._url(interfaces.Jaeger.name, page=True),
         }
         for name, text in grafana.files(values).items():
             writable_folder((home / name).parent)
             write_atomically(home / name, text)
-        # Grafana's own pages and defaults are installed beside the program.
-        options = ["server", "--homepath", str(program.resolve().parent.parent), "--config", str(home / "grafana.ini")]
+        options = ["server", "--homepath", str(grafana.home(program)), "--config", str(home / "grafana.ini")]
         return Command([str(program), *options], cwd=self.context.paths.state)
 
-    def _url(self, observer: str) -> str:
-        """Return the URL of another observer; without that observer, a URL where no server answers."""
-        port = self.context.ports.get(observer, 1)
-        return f"http://127.0.0.1:{port}{base_path(port) if observer == interfaces.Jaeger.name else ''}"
+    def _url(self, observer: str, *, page: bool = False) -> str:
+        """Return the URL of an observer, or of its pages as a browser reaches them; empty without that observer."""
+        port = self.context.ports.get(observer)
+        if port is None:
+            return ""
+        base = base_path(port) if observer == interfaces.Jaeger.name else ""
+        return base if page and base else f"http://127.0.0.1:{port}{base}"

@@ -14,7 +14,7 @@ from labstack.clients import http
 from labstack.config.paths import writable_folder, write_atomically
 from labstack.config.templates import fill_into
 from labstack.gateway import istiod
-from labstack.gateway.store import ISTIO, dump
+from labstack.gateway.store import ISTIO
 from labstack.install import find_program
 from labstack.istio.documents import Document
 
@@ -47,7 +47,7 @@ class Istiod(interfaces.ControlPlane, Component):
         return self.context.ports[DISCOVERY]
 
     def configuration(self) -> str:
-        return dump(self._configuration())
+        return istiod.configuration(self._configuration())
 
     def write_configuration(self, configuration: str) -> None:
         writable_folder(self._folder)
@@ -75,7 +75,7 @@ class Istiod(interfaces.ControlPlane, Component):
             {
                 "TRACING": str(self.context.has_jaeger).lower(),
                 "DISCOVERY": f"127.0.0.1:{self.discovery_port}",
-                "ACCESS_LOG": self.context.paths.log("envoy-access"),
+                "ACCESS_LOG": self.context.paths.relative(self.context.paths.log("envoy-access")),
             },
         )
         options = istiod.options(

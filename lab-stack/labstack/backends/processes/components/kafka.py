@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,6 +12,7 @@ from labstack.backends.processes.java.jars import DIGEST, class_path
 from labstack.backends.processes.java.java import find_java
 from labstack.backends.processes.java.java_component import JavaComponent
 from labstack.backends.processes.process import Command
+from labstack.config.environment import run
 from labstack.config.paths import CONFIG, LabPaths, temporary_path
 from labstack.config.templates import fill_into
 from labstack.errors import ComponentFailed
@@ -40,18 +40,17 @@ def java_command(
 ) -> Command:
     """Return the command that runs a main class of the jars, with the flags of ``lab-stack/COMPONENT/jvm.options``."""
     java = find_java()
+    logging = fill_into(CONFIG / "kafka" / "log4j2.properties", paths.config(component) / "log4j2.properties", {})
     return Command(
         [
             str(java.program),
             f"@{CONFIG / component / 'jvm.options'}",
-            f"-Dlog4j2.configurationFile={CONFIG / 'kafka' / 'log4j2.properties'}",
+            f"-Dlog4j2.configurationFile={paths.relative(logging)}",
             *(java.use_archive(archive(paths, component)) if archived else ()),
             *extra,
             *("-cp", class_path(paths.cache), main, *arguments),
         ],
         cwd=paths.state,
-        # Java reads flags from these environment variables; a learner's own must not change the lab.
-        env={"JAVA_TOOL_OPTIONS": "", "JDK_JAVA_OPTIONS": "", "_JAVA_OPTIONS": ""},
     )
 
 
@@ -69,7 +68,7 @@ class Kafka(interfaces.Broker, JavaComponent):
                 "LISTENERS": f"PLAINTEXT://{self.address}",
                 "ADVERTISED": f"PLAINTEXT://{self.address}",
                 "CONTROLLER_PORT": self.context.ports["kafka-controller"],
-                "DATA": data,
+                "DATA": self.context.paths.relative(data),
             },
         )
         if not (data / "meta.properties").exists():
@@ -78,7 +77,7 @@ class Kafka(interfaces.Broker, JavaComponent):
             self.context.paths,
             self.name,
             "kafka.Kafka",
-            str(properties),
+            self.context.paths.relative(properties),
             extra=self._java_extra,
             archived=self._archived,
         )
@@ -96,9 +95,9 @@ class Kafka(interfaces.Broker, JavaComponent):
             self.context.paths,
             self.name,
             "kafka.tools.StorageTool",
-            *("format", "--cluster-id", CLUSTER_ID, "--config", str(properties)),
+            *("format", "--cluster-id", CLUSTER_ID, "--config", self.context.paths.relative(properties)),
         )
-        done = subprocess.run(command.argv, capture_output=True, text=True, cwd=command.cwd, timeout=60)
+        done = run(command.argv, cwd=command.cwd, timeout=60)
         if done.returncode:
             raise ComponentFailed(
                 "Kafka's storage tool could not format the log folder.",

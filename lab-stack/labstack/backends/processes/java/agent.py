@@ -10,13 +10,14 @@ import contextlib
 import os
 import signal
 import socket
+import stat
 import sys
 import tempfile
 from pathlib import Path
 
 import psutil
 
-from labstack.backends.processes.process import is_alive
+from labstack.process_id import ProcessId
 from labstack.waiting import poll_until
 
 ATTACH_TIMEOUT = 20.0
@@ -57,7 +58,7 @@ def load_agent(pid: int, jar: Path, arguments: str) -> None:
             channel.connect(str(_open_attach_socket(pid)))
             channel.sendall(b"".join(field.encode() + b"\0" for field in fields))
             answer = b"".join(iter(lambda: channel.recv(4096), b"")).decode(errors="replace")
-    except OSError as error:
+    except (OSError, psutil.Error) as error:
         raise NotLoaded(f"the Java agent can't be loaded into process {pid}: {error}") from error
     if answer.split() not in (["0", "0"], ["0", "return", "code:", "0"]):
         raise NotLoaded(f"process {pid} rejected the Java agent: {answer.strip()!r}")
@@ -68,9 +69,8 @@ def remove_attach_socket(pid: int) -> None:
 
     The socket would block a Java process of another user that gets the same process id and can't remove the file.
     """
-    with contextlib.suppress(psutil.NoSuchProcess):
-        if is_alive(psutil.Process(pid)):
-            return
+    if ProcessId.of(pid).process():
+        return
     with contextlib.suppress(OSError):
         _attach_socket(pid).unlink()
 
@@ -82,10 +82,19 @@ def _attach_socket(pid: int) -> Path:
 
 
 def _open_attach_socket(pid: int) -> Path:
-    """Make a Java process listen for commands, and return the path of its socket."""
+    """Make a Java process listen for commands, and return the path of its socket.
+
+    Raises
+    ------
+    NotLoaded
+        If another user has made a file in the place of the socket.
+    OSError
+        If the request can't be made.
+    """
     attach_socket = _attach_socket(pid)
     if not attach_socket.exists():
-        trigger_file = attach_socket.with_name(f".attach_pid{pid}")
+        # HotSpot looks for this file in its working directory first, which is the lab's own folder.
+        trigger_file = Path(psutil.Process(pid).cwd()) / f".attach_pid{pid}"
         trigger_file.touch(mode=0o600)
         try:
             os.kill(pid, signal.SIGQUIT)
@@ -93,4 +102,7 @@ def _open_attach_socket(pid: int) -> Path:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 trigger_file.unlink()
+    status = attach_socket.lstat()
+    if status.st_uid != os.geteuid() or not stat.S_ISSOCK(status.st_mode):
+        raise NotLoaded(f"the Java agent can't be loaded into process {pid}: {attach_socket} is not its socket")
     return attach_socket

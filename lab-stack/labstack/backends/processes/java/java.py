@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from labstack.config.environment import run
 from labstack.config.versions import VERSIONS
 from labstack.errors import ProgramMissing
 
@@ -81,7 +82,7 @@ def _candidates() -> list[tuple[str, Path]]:
 
 def _major_version(program: Path) -> int | None:
     try:
-        output = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=20)
+        output = run([program, "-version"], timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     match = re.search(r'version "(?:1\.)?(\d+)', output.stderr)

@@ -23,14 +23,15 @@ from labstack.backends.processes.components.kafka import Kafka, archive
 from labstack.backends.processes.components.postgres import Postgres
 from labstack.backends.processes.java.java import find_java
 from labstack.backends.processes.process import Command, end, spawn
-from labstack.clients import broker
-from labstack.clients.relay import Relay
+from labstack.clients import broker, databases
+from labstack.clients.relay import Relay, heartbeat_topic
 from labstack.config.paths import LabPaths
 from labstack.config.services import ServiceEntry, TopicPlan
 from labstack.errors import LabError
 from labstack.ports import free as ports
+from labstack.process_id import ProcessId
 from labstack.progress import Progress
-from labstack.state import ProcessId, remove_tree
+from labstack.state import remove_tree
 from labstack.waiting import poll_until
 
 TRAINING_SERVICE = ServiceEntry("training", 0, 0, ())
@@ -84,6 +85,7 @@ def _train(paths: LabPaths, lab_id: str, targets: dict[str, Path]) -> None:
     database = Postgres(context, TRAINING_SERVICE)
     kafka = Kafka(context, tuple(java.record_archive(partials["kafka"])), archived=False)
     connect = Connect(context, tuple(java.record_archive(partials["connect"])), archived=False)
+    connect.databases = [database]
     components: tuple[Component, ...] = (database, kafka, connect)
     running: list[tuple[Command, ProcessId]] = []
     try:
@@ -108,15 +110,14 @@ def _relay_event(database: Postgres, kafka: Kafka, connect: Connect) -> None:
     for component in (database, kafka):
         if not poll_until(component.is_ready, 60):
             raise LabError(f"{component.name} did not become ready in the training run.")
-    with psycopg.connect(database.url, autocommit=True, connect_timeout=10) as connection:
+    with databases.connect(database.url, autocommit=True, timeout=10) as connection:
         connection.execute(SCHEMA)
-        connection.execute("SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')")
     topic = "training.events"
-    broker.create_topics(kafka.address, TopicPlan(1, (topic,)))
+    broker.create_topics(kafka.address, TopicPlan(1, (topic, heartbeat_topic(TRAINING_SERVICE.name))))
     if not poll_until(connect.is_ready, 90, interval=0.1):
         raise LabError("connect did not become ready in the training run.")
-    Relay(connect.url).register("training", database.url)
-    with psycopg.connect(database.url, autocommit=True, connect_timeout=10) as connection:
+    Relay(connect.url).register(database.server)
+    with databases.connect(database.url, autocommit=True, timeout=10) as connection:
         for _ in range(20):
             connection.execute(ROW)
     with broker.reading(kafka.address, {(topic, 0): 0}) as consumer:
