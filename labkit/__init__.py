@@ -4,6 +4,7 @@ from labkit import begin
 lab, shop, look, tasks = begin("01")
 """
 
+import labstack  # noqa: F401  # first, because it prepares the environment of the libraries
 from labkit.session import Session, begin
 from labkit.waiting import wait_until
 

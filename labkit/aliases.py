@@ -11,6 +11,9 @@ import threading
 from typing import Any
 from uuid import UUID
 
+from labkit.errors import KitError
+from labstack.arguments import checked_class
+
 UUID_TEXT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
@@ -34,6 +37,7 @@ KINDS = {
 """The kind of an id, by the column, header or JSON member that holds it."""
 
 
+@checked_class
 class Aliases:
     """Assigns a short name to each id, and finds the id of a name.
 
@@ -97,6 +101,23 @@ class Aliases:
             trace, span, flags = match.groups()
             return f"00-{short(trace, 'trace')}-{short(span, 'span')}-{flags}"
         return UUID_TEXT.sub(lambda found: short(found.group(), kind if kind != "id" else "order"), value)
+
+
+def order_id(aliases: Aliases, text: str) -> str:
+    """Return the id of an order, given its id or its short name.
+
+    Raises
+    ------
+    KitError
+        The text is neither.
+    """
+    identifier = aliases.id(text)
+    if UUID_TEXT.fullmatch(identifier):
+        return identifier
+    raise KitError(
+        f"There is no order {text[:60]!r}.",
+        next_step="pass an order, its id, or a short name that this kernel has shown; `list(shop.orders())` lists all",
+    )
 
 
 def end(identifier: str) -> str:

@@ -15,6 +15,8 @@ message. Most of those come from a cell that was skipped or ran twice, or from a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ import psycopg
 from psycopg.errors import DuplicateColumn, DuplicateObject, DuplicateTable, UniqueViolation
 
 from labstack.errors import LabError
+from labstack.lab import access_of
 
 if TYPE_CHECKING:
     from labstack import Lab
@@ -40,16 +43,19 @@ class Refused(KitError):
     ----------
     problem : dict
         The problem document (RFC 9457) in the service's response.
+    advice : str, optional
+        The next step, if it differs from the class's own.
     """
 
-    advice = "mend what the answer names, and run the cell again"
+    advice = "correct what the answer names, and run the cell again"
     """The next step, shown when no code handles the error; the message itself comes from the shop."""
 
-    def __init__(self, problem: dict[str, Any]) -> None:
+    def __init__(self, problem: dict[str, Any], advice: str = "") -> None:
         details = [f"{error.get('pointer', '')}: {error.get('detail', '')}" for error in problem.get("errors", [])]
         message = "; ".join([str(problem.get("detail", "no details")), *details])
         super().__init__(f"{problem.get('status')} {problem.get('title', '')}: {message}")
         self.document = problem
+        self.advice = advice or type(self).advice
 
     @property
     def status(self) -> int:
@@ -69,7 +75,10 @@ class NotFound(Refused):
 class Conflict(Refused):
     """The order's state does not allow the request, or the idempotency key was used before."""
 
-    advice = "run the cells above once more, from the one that places the order or makes the key"
+    advice = (
+        "if a cell ran twice, run the cells above once more, from the one that places the order or makes the key; if "
+        "the order was COMPLETED before your request, place another one and stop a service first: `lab.stop(...)`"
+    )
 
 
 class ShopUnavailable(KitError):
@@ -84,13 +93,56 @@ def running(lab: Lab) -> Endpoints:
     ShopUnavailable
         The lab is down.
     """
-    if not lab.is_up:
+    backend = access_of(lab).backend()
+    if not backend.state.is_up:
         raise ShopUnavailable("The lab is down.", next_step="`lab.up()` starts it")
-    return lab.endpoints
+    return backend.endpoints()
 
 
 class QueryFailed(KitError):
     """PostgreSQL rejects a query."""
+
+
+@contextmanager
+def database_errors(service: str) -> Iterator[None]:
+    """Replace the errors of a service's database in a block.
+
+    Raises
+    ------
+    ShopUnavailable
+        The database does not answer.
+    QueryFailed
+        It rejects a statement.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        if isinstance(error, psycopg.OperationalError) and not isinstance(error, psycopg.errors.QueryCanceled):
+            raise ShopUnavailable(
+                f"The database of {service} doesn't answer: {(str(error).splitlines() or [''])[-1]}",
+                next_step=f"`lab` shows its state, `lab.start('{service}-db')` starts it",
+            ) from None
+        raise QueryFailed(f"{service} says: {str(error).strip()}", next_step=_query_advice(error)) from None
+
+
+def _query_advice(error: psycopg.Error) -> str:
+    text = str(error)
+    if "placeholders" in text:
+        return "with parameters, write each % that is not a placeholder as %%: LIKE 'a%%'"
+    if "multiple commands" in text:
+        return "send one statement per call"
+    if "parameter missing" in text:
+        return "pass it by its name: rows(service, query, name=value)"
+    match error:
+        case psycopg.errors.UndefinedTable():
+            return "`SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'` lists the tables"
+        case psycopg.errors.UndefinedColumn():
+            return "`SELECT *` shows the columns of a table"
+        case psycopg.errors.ReadOnlySqlTransaction() | psycopg.errors.InsufficientPrivilege():
+            return "read with SELECT; to change something, use a connection: `with look.db.connect(service) as db:`"
+        case psycopg.errors.QueryCanceled():
+            return "ask for fewer rows, with WHERE or LIMIT"
+    return "correct the query where the message points"
 
 
 class WaitTimedOut(KitError):
@@ -126,7 +178,7 @@ def _advice_on(error: Exception, *, of_a_cell: bool) -> str:
             return "Has this cell run before? Run the cells above it once more, from the one that makes the key."
         case DuplicateTable() | DuplicateObject() | DuplicateColumn():
             return "Has this cell run before? What it makes is there already. Next step: go on with the cell below."
-        case psycopg.OperationalError():
+        case psycopg.OperationalError() if not error.sqlstate or error.sqlstate.startswith(("08", "57P")):
             return "Next step: `lab` shows whether every database runs; `lab.up()` starts what does not."
         case httpx.HTTPError():
             return "Next step: `lab` shows whether what was asked runs; `lab.up()` starts what does not."
@@ -137,7 +189,7 @@ def _advice_on(error: Exception, *, of_a_cell: bool) -> str:
             )
     return (
         "Has a cell above not run, or this one twice? Then choose Run, and Run All Above Selected Cell, and run this "
-        "cell again. Else mend what the message names."
+        "cell again. Else correct what the message names."
     )
 
 

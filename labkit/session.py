@@ -13,15 +13,20 @@ from IPython import get_ipython
 
 from labkit.aliases import Aliases
 from labkit.client.shop import Shop
-from labkit.errors import load_ipython_extension
+from labkit.errors import KitError, load_ipython_extension
+from labkit.exercises import course
 from labkit.exercises.tasks import Tasks
 from labkit.inspect.look import Look
 from labkit.restarting import restart_stopped
 from labstack import Lab
-from labstack.errors import LabError, RelayFailed
+from labstack.arguments import checked
+from labstack.clients import databases, http
+from labstack.errors import LabError, RelayFailed, one_of
 from labstack.findings import Finding
 from labstack.gateway.choice import NAMES
+from labstack.lab import access_of
 from labstack.lifecycle import obtaining
+from labstack.lifecycle.doctor import examine
 from labstack.lifecycle.joining import join_observers
 from labstack.lifecycle.report import in_notebook, stages_html
 from labstack.lifecycle.status import LabStatus
@@ -30,8 +35,11 @@ from labstack.progress import Progress
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-NEEDS = {"09": ("prometheus",), "10": ("jaeger",)}
-"""The observers that a notebook needs. Without Jaeger, notebook 10 reads the services' own files."""
+NEEDS = {"09": ("prometheus", "alertmanager"), "10": ("jaeger",)}
+"""The observers that a notebook needs.
+
+Without Alertmanager, notebook 09 leaves one section out. Without Jaeger, notebook 10 reads the services' own files.
+"""
 
 
 class Session(NamedTuple):
@@ -55,6 +63,7 @@ class Session(NamedTuple):
     tasks: Tasks
 
 
+@checked
 def begin(notebook: str, lab: Lab | None = None) -> Session:
     """Attach to the running lab, start the components that are down, and print the lab's state.
 
@@ -75,10 +84,20 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     -------
     Session
         lab, shop, look, tasks.
+
+    Raises
+    ------
+    KitError
+        There is no notebook of that number.
     """
+    if notebook not in course():
+        raise KitError(f"There is no notebook {notebook!r}.", next_step=one_of(notebook, course()))
     _set_table_width()
     if in_notebook():  # the kernel may belong to another environment, which does not load the extension
         load_ipython_extension(get_ipython())
+    # The learner's own cells connect and send requests, too.
+    databases.ignore_libpq_variables()
+    http.exempt_loopback()
     lab = lab or Lab()
     area, problem = _StatusArea(), ""
     aliases = Aliases()
@@ -86,18 +105,20 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     tasks = Tasks(lab, shop, look, notebook)
     status = lab.status(memory=False)
     if not status.healthy:
-        area.show("".join(_finding_html(finding) for finding in lab.doctor() if finding.verdict != "ok"))
+        area.show("".join(_finding_html(finding) for finding in examine(access_of(lab)) if finding.verdict != "ok"))
         try:
             area.show(area.warnings + _restart_stopped(lab, tasks, status, area))
         except RelayFailed as error:
             # Only a reset may discard a connector's lost position. A learner who is stuck needs `lab` for that reset.
-            problem = f"\n{error.problem}\n`lab.reset()` brings everything back to the course's start."
+            problem = f"\n{error.problem}\n`lab.reset()` restores the initial data."
         status = lab.status(memory=False)
     if problem == "" and notebook in NEEDS:
         area.show(area.warnings + _obtain(lab, NEEDS[notebook], area))
     solved, total = tasks.score()
     control_plane = NAMES[status.control_plane]
     score = f"Exercises solved in this notebook: {solved} of {total}"
+    made, asked = tasks.predicted()
+    score += f"; predictions made: {made} of {asked}" if asked else ""
     area.end(f"<small>{score}. The gateway is configured by {control_plane}.</small>")
     print(f"The lab is {status.state}: {_components(lab)}.{problem}")
     return Session(lab, shop, look, tasks)
@@ -121,16 +142,19 @@ def _restart_stopped(lab: Lab, tasks: Tasks, status: LabStatus, area: _StatusAre
 def _obtain(lab: Lab, programs: Sequence[str], area: _StatusArea) -> str:
     """Install the programs that a notebook needs, and return a report of problems as HTML."""
     before = area.warnings
-    absent = obtaining.wait_for(lab, programs, lambda how: area.show(f"{before}<div>{html.escape(how)}</div>"))
+    absent = obtaining.wait_for(
+        access_of(lab), programs, lambda how: area.show(f"{before}<div>{html.escape(how)}</div>")
+    )
     if not absent:
-        join_observers(lab, Progress())  # observers installed by hand since the start
+        join_observers(access_of(lab), Progress())  # observers installed by hand since the start
     area.warnings = before
     lines = [
         f"△ {name} is not installed: {why.splitlines()[0].rstrip('.:')}. Run `lab install {name}` to see why."
         for name, why in absent.items()
     ]
+    components = lab.status(memory=False).components
     for name in set(programs) - set(absent):
-        if name in lab.backend.observers() and lab.backend.inspect(name).state != "running":
+        if name in components and components[name].state != "running":
             try:
                 lab.start(name)
             except LabError as error:

@@ -7,11 +7,13 @@ from typing import TypeVar, cast
 
 from labkit.errors import WaitTimedOut
 from labstack import waiting
+from labstack.arguments import Positive, Seconds, checked
 
 T = TypeVar("T")
 
 
-def wait_until(probe: Callable[[], T], timeout: float = 30, *, what: str = "", interval: float = 0.05) -> T:
+@checked
+def wait_until(probe: Callable[[], T], timeout: Seconds = 30, *, what: str = "", interval: Positive = 0.05) -> T:
     """Poll a probe until it returns a true value, and return that value.
 
     Parameters
@@ -37,7 +39,7 @@ def wait_until(probe: Callable[[], T], timeout: float = 30, *, what: str = "", i
     answer = waiting.poll_until(probe, timeout, interval=interval)
     if not answer:
         raise WaitTimedOut(
-            f"Waited {timeout:g} s for {what or 'it to be so'}; the last answer was {answer!r}.",
-            next_step="`lab` shows whether every part runs; `lab.reset()` brings everything back to the course's start",
+            f"Waited {timeout:g} s for {what or 'the condition'}; the last result was {answer!r}.",
+            next_step="`lab` shows the state of each component; `lab.reset()` restores the initial data",
         )
     return cast(T, answer)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from psycopg.conninfo import conninfo_to_dict
-
 from labkit.errors import KitError
 from labstack import Lab
+from labstack.arguments import checked, checked_class
+from labstack.clients.database_server import RELAY
 from labstack.errors import ComponentFailed
 
 FOLDER = Path("work")
 """The folder of the learners' service files, relative to the notebook's folder."""
 
 
+@checked_class
 class ExtensionService:
     """An extension service in the lab.
 
@@ -42,9 +43,13 @@ class ExtensionService:
     @property
     def connection(self) -> dict[str, str]:
         """The settings with which a Debezium connector reaches the service's database."""
-        parts = conninfo_to_dict(self._lab.extensions.database_for_connect(self.name))
-        names = {"hostname": "host", "port": "port", "user": "user", "password": "password", "dbname": "dbname"}
-        return {f"database.{word}": str(parts[name]) for word, name in names.items()}
+        server = self._lab.extensions.server_for_connect(self.name)
+        return {
+            "database.hostname": server.host,
+            "database.port": str(server.port),
+            "database.user": RELAY,  # Connect has its password in a file
+            "database.dbname": self.name,
+        }
 
     @property
     def code(self) -> str:
@@ -102,6 +107,7 @@ class ExtensionService:
         print(self._lab.extensions.log(self.name, lines))
 
 
+@checked
 def create_extension(lab: Lab, name: str) -> ExtensionService:
     """Create an empty database in the lab for an extension service, and a folder for its file."""
     lab.extensions.create(name)

@@ -1,50 +1,46 @@
-"""The loyalty service as notebook 13 builds it: its tables, its connector, and the draft to work on."""
+"""A loyalty service that keeps all rules: the solution of the capstone, as text that a learner could have typed."""
 
 from __future__ import annotations
 
-import httpx
-
-from labkit.capstone.extension import ExtensionService, create_extension
-from labkit.inspect.look import Look
-from labkit.waiting import wait_until
-from labstack import Lab
-from labstack.clients import http
-
 NAME = "loyalty"
 
-TABLES = """
-CREATE TABLE points (
-    booking_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    order_id uuid NOT NULL,
-    customer_id text NOT NULL,
-    points int NOT NULL,    -- taken back: a row with a minus, since rows are only added
-    at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-CREATE TABLE outbox (
-    id uuid PRIMARY KEY,
-    aggregatetype text NOT NULL CHECK (aggregatetype = 'loyalty'),
-    aggregateid uuid NOT NULL,
-    type text NOT NULL,
-    payload jsonb NOT NULL,
-    traceparent text,
-    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
-);
-CREATE PUBLICATION outbox FOR TABLE outbox WITH (publish = 'insert');
-"""
+DATABASE = '''
+import httpx
+from labkit import wait_until
+from labkit.capstone import create_extension
 
-SLOT = "SELECT pg_create_logical_replication_slot('loyalty_outbox', 'pgoutput')"
+loyalty = create_extension(lab, "loyalty")
+with look.db.connect("loyalty") as db:
+    _ = db.execute("""
+        CREATE TABLE IF NOT EXISTS inbox (event_id uuid PRIMARY KEY);
+        CREATE TABLE IF NOT EXISTS points (
+            booking_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            order_id uuid NOT NULL,
+            customer_id text NOT NULL,
+            points int NOT NULL  -- taken back: a row with a minus, since rows are only added
+        );
+        CREATE TABLE IF NOT EXISTS outbox (
+            id uuid PRIMARY KEY,
+            aggregatetype text NOT NULL,
+            aggregateid uuid NOT NULL,
+            type text NOT NULL,
+            payload jsonb NOT NULL,
+            traceparent text,
+            created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+        );
+    """)
+    if not db.execute("SELECT FROM pg_publication WHERE pubname = 'outbox'").fetchall():
+        _ = db.execute("CREATE PUBLICATION outbox FOR TABLE outbox WITH (publish = 'insert')")
+with look.db.connect("loyalty") as db:
+    if not db.execute("SELECT FROM pg_replication_slots WHERE slot_name = 'loyalty_outbox'").fetchall():
+        _ = db.execute("SELECT pg_create_logical_replication_slot('loyalty_outbox', 'pgoutput')")
+'''
 
-ROUTER = {
-    "transforms": "outbox",
-    "transforms.outbox.type": "io.debezium.transforms.outbox.EventRouter",
-    "transforms.outbox.route.by.field": "aggregatetype",
-    "transforms.outbox.route.topic.replacement": "${routedByValue}.events",
-    "transforms.outbox.table.field.event.key": "aggregateid",
-    "transforms.outbox.table.fields.additional.placement": "id:header:ce_id,type:header:ce_type,"
-    "created_at:header:ce_time,traceparent:header:traceparent",
-}
-CONNECTOR = {
+CONNECTOR = """
+router = "transforms.outbox"
+config = {
     "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+    **loyalty.connection,
     "topic.prefix": "loyalty",
     "plugin.name": "pgoutput",
     "slot.name": "loyalty_outbox",
@@ -52,55 +48,26 @@ CONNECTOR = {
     "publication.autocreate.mode": "disabled",
     "table.include.list": "public.outbox",
     "snapshot.mode": "no_data",
-    "extended.headers.enabled": "false",
     "poll.interval.ms": "20",
+    "heartbeat.interval.ms": "5000",
+    "heartbeat.action.query": "SELECT pg_logical_emit_message(false, 'heartbeat', '')",
+    "message.prefix.exclude.list": ".*",
     "topic.creation.default.partitions": "4",
     "topic.creation.default.replication.factor": "1",
+    "transforms": "outbox",
+    f"{router}.type": "io.debezium.transforms.outbox.EventRouter",
+    f"{router}.route.by.field": "aggregatetype",
+    f"{router}.route.topic.replacement": "${routedByValue}.events",
+    f"{router}.table.field.event.key": "aggregateid",
+    f"{router}.table.fields.additional.placement": "id:header:ce_id,type:header:ce_type,traceparent:header:traceparent",
 }
+url = f"{lab.endpoints.connect}/connectors/loyalty-outbox/config"
+wait_until(lambda: httpx.put(url, json=config, timeout=30).status_code < 400, 30)
+slot = "SELECT active FROM pg_replication_slots WHERE slot_name = 'loyalty_outbox'"
+wait_until(lambda: look.db.rows("loyalty", slot).active.item(), 30)
+"""
 
-DRAFT = '''
-"""Loyalty: a point for each euro that was paid. (A draft; it works.)"""
-
-from uuid import uuid4
-
-from prometheus_client import Gauge
-from psycopg.types.json import Jsonb
-
-from labservices.messaging.events import PaymentCompleted
-
-POINTS = Gauge("loyalty_points", "Points that customers hold")
-
-
-def book(db, event, points):
-    db.execute(
-        "INSERT INTO points (order_id, customer_id, points) VALUES (%s, %s, %s)",
-        [event.order_id, event.customer_id, points],
-    )
-    POINTS.inc(points)
-
-
-def say(db, kind, event, points):
-    payload = {"order_id": str(event.order_id), "customer_id": event.customer_id, "points": points}
-    db.execute(
-        "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) VALUES (%s, 'loyalty', %s, %s, %s)",
-        [uuid4(), event.order_id, kind, Jsonb(payload)],
-    )
-
-
-def on_paid(db, event, event_id):
-    points = event.amount_cents // 100
-    book(db, event, points)
-    db.commit()  # so that the customer sees them at once
-    say(db, "PointsAwarded", event, points)
-
-
-HANDLERS = {PaymentCompleted: on_paid}
-'''.lstrip()
-
-
-INBOX = "CREATE TABLE IF NOT EXISTS inbox (event_id uuid PRIMARY KEY)"
-
-SOLUTION = '''
+SERVICE = '''
 """Loyalty: a point for each euro that was paid, taken back with the money."""
 
 from uuid import uuid4
@@ -126,7 +93,7 @@ def book(db, event, points):
     )
 
 
-def say(db, kind, event, points):
+def publish(db, kind, event, points):
     payload = {"order_id": str(event.order_id), "customer_id": event.customer_id, "points": points}
     db.execute(
         "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, traceparent)"
@@ -139,50 +106,23 @@ def on_paid(db, event, event_id):
     if is_new(db, event_id):
         points = event.amount_cents // 100
         book(db, event, points)
-        say(db, "PointsAwarded", event, points)
+        publish(db, "PointsAwarded", event, points)
 
 
 def on_refunded(db, event, event_id):
     if is_new(db, event_id):
         points = event.amount_cents // 100
         book(db, event, -points)
-        say(db, "PointsTakenBack", event, points)
+        publish(db, "PointsTakenBack", event, points)
 
 
 HANDLERS = {PaymentCompleted: on_paid, PaymentRefunded: on_refunded}
-'''.lstrip()
+'''
 
-
-def build(lab: Lab, look: Look) -> ExtensionService:
-    """Build loyalty up to the start of the notebook's exercises; keep what exists already."""
-    loyalty = create_extension(lab, NAME)
-    with look.db.connect(NAME) as db:
-        is_empty = db.execute("SELECT to_regclass('outbox') IS NULL").fetchone() == (True,)
-        if is_empty:
-            db.execute(TABLES.encode())
-    with look.db.connect(NAME) as db:
-        if not db.execute("SELECT FROM pg_replication_slots WHERE slot_name = 'loyalty_outbox'").fetchall():
-            db.execute(SLOT)
-    url = f"{lab.endpoints.connect}/connectors/{NAME}-outbox"
-    known = http.get(url)
-    # After a restart of the lab its databases may have other ports.
-    if known.status_code == 404 or not loyalty.connection.items() <= known.json()["config"].items():
-
-        def register() -> bool:
-            config = {**CONNECTOR, **ROUTER, **loyalty.connection}
-            try:
-                return http.request("PUT", f"{url}/config", json=config, timeout=20).status_code < 400
-            except httpx.HTTPError:
-                return False
-
-        wait_until(register, what="Connect to accept the connector of loyalty", interval=0.3)
-    wait_until(lambda: is_read(look), what="Debezium to read loyalty's slot")
-    if not loyalty.code:
-        loyalty.write(DRAFT)
-    return loyalty
-
-
-def is_read(look: Look) -> bool:
-    """Return whether Debezium reads loyalty's slot."""
-    found = look.db.rows(NAME, "SELECT active FROM pg_replication_slots WHERE slot_name = 'loyalty_outbox'")
-    return bool(found.active.any())
+SOLUTION = f"""
+{DATABASE.strip()}
+{CONNECTOR.strip()}
+loyalty.write('''
+{SERVICE.strip()}
+''')
+"""

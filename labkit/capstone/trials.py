@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from labkit.capstone.extension import ExtensionService
@@ -14,6 +14,7 @@ from labkit.client.shop import Shop
 from labkit.inspect.look import Look
 from labkit.waiting import wait_until
 from labstack import Lab
+from labstack.arguments import checked
 
 NOWHERE = "concordia-station"
 """A destination that no carrier serves: an order to it is paid, and then refunded."""
@@ -32,12 +33,14 @@ REFUSE = """
 """
 
 
+@checked
 def one_order(shop: Shop, destination: str = "lisbon") -> str:
     """Place an order, wait until it ends, and return its id."""
     return shop.follow(shop.place_order("grace", destination, {"earl-grey": 2})).order_id
 
 
-def send_again(lab: Lab, look: Look, orders: Collection[str]) -> None:
+@checked
+def send_again(lab: Lab, look: Look, orders: Sequence[str]) -> None:
     """Send every event of some orders again, and wait until loyalty's input topic contains them."""
 
     def records() -> Counter[str | None]:
@@ -68,6 +71,7 @@ def refusing(look: Look, table: str) -> Iterator[Callable[[], bool]]:
             db.execute(HEAL)
 
 
+@checked
 @contextmanager
 def refused_once(shop: Shop, look: Look, table: str) -> Iterator[str]:
     """Place an order on which loyalty fails, because a table rejects its row; yield the order while it does so."""
@@ -77,6 +81,7 @@ def refused_once(shop: Shop, look: Look, table: str) -> Iterator[str]:
         yield order
 
 
+@checked
 def left_behind(look: Look, order: str) -> tuple[int, int]:
     """Return the number of loyalty's rows for an order in ``points`` and in its outbox."""
     booked = look.db.rows(NAME, "SELECT FROM points WHERE order_id = %(order)s", order=order)
@@ -84,6 +89,7 @@ def left_behind(look: Look, order: str) -> tuple[int, int]:
     return len(booked), len(published)
 
 
+@checked
 def all_at_once(lab: Lab, shop: Shop, look: Look, loyalty: ExtensionService) -> list[str]:
     """Run all trials on a service, and return the orders by which it is checked."""
     orders = [one_order(shop), one_order(shop, NOWHERE), one_order(shop)]
@@ -100,6 +106,7 @@ def all_at_once(lab: Lab, shop: Shop, look: Look, loyalty: ExtensionService) -> 
     return orders
 
 
+@checked
 def last_error(lab: Lab) -> str:
     """Return the last line of loyalty's log that names an exception."""
     lines = [line for line in lab.extensions.log(NAME, 200).splitlines() if ERROR.match(line)]

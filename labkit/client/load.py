@@ -18,6 +18,7 @@ import httpx
 
 from labkit.errors import KitError
 from labservices.datasets import load_stream
+from labstack.clients import http
 from labstack.config.paths import DATASETS
 
 STREAM = "load.csv"
@@ -101,7 +102,7 @@ def place_orders(origin: str, count: int, per_second: float, *, evenly: bool = F
         )
     bodies = _bodies()
     with (
-        httpx.Client(base_url=origin, timeout=20, trust_env=False, limits=httpx.Limits(max_connections=None)) as client,
+        http.client(origin, timeout=20, limits=httpx.Limits(max_connections=None)) as client,
         ThreadPoolExecutor(CONNECTIONS) as pool,
     ):
         begin = time.time()

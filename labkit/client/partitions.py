@@ -5,12 +5,21 @@ Source: Apache Kafka, ``org.apache.kafka.common.utils.Utils.murmur2`` and ``Buil
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
+from labstack.arguments import checked
+
+Partitions = Annotated[int, Field(ge=1)]
+
 SEED = 0x9747B28C
 MIX = 0x5BD1E995
 MASK = 0xFFFFFFFF
 """Java's int has 32 bits."""
 
 
+@checked
 def murmur2(key: bytes) -> int:
     """Return Kafka's hash of a key, as an unsigned 32-bit number."""
     length = len(key)
@@ -25,7 +34,8 @@ def murmur2(key: bytes) -> int:
     return state ^ state >> 15
 
 
-def partition_of(key: str, partitions: int = 4) -> int:
+@checked
+def partition_of(key: str, partitions: Partitions = 4) -> int:
     """Return the partition of the records with this key.
 
     Parameters

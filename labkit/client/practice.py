@@ -10,21 +10,29 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 from confluent_kafka import Consumer, Producer, TopicPartition
+from pydantic import Field
 
-from labkit.errors import KitError
+from labkit.errors import KitError, running
 from labkit.waiting import wait_until
 from labstack import Lab
+from labstack.arguments import Count, Seconds, Text, checked, checked_class
 from labstack.clients import broker, practice
 from labstack.clients.broker import FAST_RECONNECT, Record
+from labstack.errors import one_of
 
 JAVA_PARTITIONER = "murmur2_random"
 """The librdkafka name of the partitioner of Kafka's own clients. The default of librdkafka is another one, crc32."""
 
+PARTITIONERS = ("murmur2_random", "murmur2", "consistent_random", "consistent", "fnv1a_random", "fnv1a", "random")
+"""The partitioners of librdkafka."""
+
 MAX_WORKERS = 12
+
+Partitions = Annotated[int, Field(ge=1, le=100)]
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Handled:
     ended: float
 
 
+@checked_class
 class Practice:
     """Creates topics and groups for practice.
 
@@ -53,21 +62,20 @@ class Practice:
     >>> practice.clean()
     """
 
+    @checked
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
 
     @property
     def kafka(self) -> str:
         """The bootstrap server."""
-        if not self._lab.endpoints.kafka:
-            raise KitError("The lab is not running.", next_step="run `lab.up()`")
-        return self._lab.endpoints.kafka
+        return running(self._lab).kafka
 
-    def topic(self, partitions: int = 4) -> str:
+    def topic(self, partitions: Partitions = 4) -> str:
         """Create a topic, and return its name."""
         return practice.make_topic(self.kafka, partitions)
 
-    def grow(self, topic: str, partitions: int) -> None:
+    def grow(self, topic: Text, partitions: Partitions) -> None:
         """Raise a topic's number of partitions to `partitions`."""
         practice.add_partitions(self.kafka, topic, partitions)
 
@@ -96,8 +104,16 @@ class Practice:
         partitions : sequence of int, optional
             One partition for each record, instead of the partitioner's choice.
         """
+        if partitioner not in PARTITIONERS:
+            raise KitError(f"There is no partitioner {partitioner!r}.", next_step=one_of(partitioner, PARTITIONERS))
+        every, known = list(records), [one.partition for one in broker.partitions(self.kafka, [self._known(topic)])]
+        if partitions and (len(partitions) != len(every) or not set(partitions) <= set(known)):
+            raise KitError(
+                f"{len(every)} records can't be written to the partitions {partitions}.",
+                next_step=f"name one partition for each record, out of {known}",
+            )
         producer = Producer({"bootstrap.servers": self.kafka, "partitioner": partitioner, **FAST_RECONNECT})
-        for number, (key, value) in enumerate(records):
+        for number, (key, value) in enumerate(every):
             partition: dict[str, Any] = {"partition": partitions[number]} if partitions else {}
             producer.produce(topic, value=value.encode(), key=key.encode() if key is not None else None, **partition)
         if unsent := producer.flush(15):
@@ -105,7 +121,7 @@ class Practice:
 
     def read(self, topic: str) -> list[Record]:
         """Return every record of a topic, sorted by partition and offset."""
-        found = broker.read_all(self.kafka, [topic])
+        found = broker.read_all(self.kafka, [self._known(topic)])
         return sorted(found, key=lambda record: (record.partition, record.offset))
 
     @contextmanager
@@ -122,13 +138,19 @@ class Practice:
             Called by a worker with each record.
         """
         if not 0 < number <= MAX_WORKERS:
-            raise KitError(f"{number} workers are none, or too many.", next_step=f"1 to {MAX_WORKERS} can be had")
-        team = Workers(self.kafka, [topic] if isinstance(topic, str) else topic, self.group(), number, handle)
+            raise KitError(f"{number} workers are none, or too many.", next_step=f"use 1 to {MAX_WORKERS} workers")
+        topics = [self._known(one) for one in ([topic] if isinstance(topic, str) else topic)]
+        team = Workers(self.kafka, topics, self.group(), number, handle)
         try:
             team.join_group()
             yield team
         finally:
             team.close()
+
+    def _known(self, topic: str) -> str:
+        if not topic or not broker.partitions(self.kafka, [topic]):
+            raise KitError(f"There is no topic {topic[:60]!r}.", next_step="create one with `practice.topic()`")
+        return topic
 
     def remove(self, topic: str) -> None:
         """Delete one practice topic; a topic that is already deleted causes no error."""
@@ -139,6 +161,7 @@ class Practice:
         return practice.delete_all(self.kafka)
 
 
+@checked_class
 class Workers:
     """Consumers of one group, each in a separate thread. They start once all have joined and share the partitions.
 
@@ -173,7 +196,7 @@ class Workers:
             thread.start()
         wait_until(is_assigned, 20, what=f"{len(self._threads)} consumers to share {len(every)} partitions")
 
-    def finish(self, records: int, timeout: float = 60) -> pd.DataFrame:
+    def finish(self, records: Count, timeout: Seconds = 60) -> pd.DataFrame:
         """Start the workers, wait until they have handled `records` records, and return their counts as a table."""
         self._start_time = time.monotonic()
         self._started.set()

@@ -10,6 +10,7 @@ from types import TracebackType
 import pandas as pd
 
 from labkit.errors import KitError
+from labstack.arguments import Positive, checked
 
 Value = float | Mapping[str, float]
 
@@ -31,7 +32,8 @@ class Samples:
     >>> in_flight.mean()
     """
 
-    def __init__(self, probe: Callable[[], Value], every: float = 0.2) -> None:
+    @checked
+    def __init__(self, probe: Callable[[], Value], every: Positive = 0.2) -> None:
         self._probe = probe
         self._every = every
         self._measurements: list[tuple[float, Value]] = []
@@ -63,11 +65,7 @@ class Samples:
         KitError
             No measurement succeeded.
         """
-        if not self._measurements:
-            raise KitError(
-                f"Nothing was seen: {self._error or 'the block ended before the first look'}.",
-                next_step="`lab` shows whether every part runs",
-            )
+        self._require_some()
         rows = [value if isinstance(value, Mapping) else {"value": value} for _, value in self._measurements]
         first = self._measurements[0][0]
         return pd.DataFrame(
@@ -77,7 +75,15 @@ class Samples:
     @property
     def began(self) -> float:
         """The time of the first measurement, in seconds since 1970."""
+        self._require_some()
         return self._measurements[0][0]
+
+    def _require_some(self) -> None:
+        if not self._measurements:
+            raise KitError(
+                f"No measurement succeeded: {self._error or 'the block ended before the first'}.",
+                next_step="`lab` shows whether every component runs; a longer block measures more often",
+            )
 
     def mean(self) -> float:
         """Return the mean over time of the sum of all values. Each value counts until the next measurement."""

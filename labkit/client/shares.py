@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import Field
+
+from labkit.errors import KitError
+from labstack.arguments import Portion, checked
 
 CONFIDENCE = 0.9999
 """The confidence level: chance alone makes a measured share miss the true one at most once in ten thousand times."""
 
 
-def is_plausible(hits: int, times: int, share: float, confidence: float = CONFIDENCE) -> bool:
+Requests = Annotated[int, Field(ge=0, le=100_000)]
+"""A number of requests; the exact intervals take a sum over all of them."""
+
+
+@checked
+def is_plausible(hits: Requests, times: Requests, share: Portion, confidence: Portion = CONFIDENCE) -> bool:
     """Return whether a number of hits is compatible with a share.
 
     Parameters
@@ -30,7 +41,8 @@ def is_plausible(hits: int, times: int, share: float, confidence: float = CONFID
     return at_most(hits, times, share) > tail and at_least(hits, times, share) > tail
 
 
-def interval(hits: int, times: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+@checked
+def interval(hits: Requests, times: Requests, confidence: Portion = CONFIDENCE) -> tuple[float, float]:
     """Return the lowest and the highest share that are compatible with a number of hits."""
     _require(hits, times)
     tail = (1 - confidence) / 2
@@ -67,4 +79,6 @@ def _turn(is_beyond: Callable[[float], bool]) -> float:
 
 def _require(hits: int, times: int) -> None:
     if not 0 <= hits <= times or times == 0:
-        raise ValueError(f"{hits} hits of {times} are no share: there must be one request at least")
+        raise KitError(
+            f"{hits} hits of {times} are no share.", next_step="pass 0 to `times` hits, of at least one request"
+        )

@@ -6,20 +6,36 @@ import json
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx
+from pydantic import Field
 
-from labkit.aliases import Aliases
+from labkit.aliases import Aliases, order_id
 from labkit.client.load import Load, place_orders
 from labkit.client.traffic import VERSION_HEADER, Traffic, send
-from labkit.errors import Conflict, NotFound, Refused, ShopUnavailable, WaitTimedOut, running
+from labkit.errors import Conflict, KitError, NotFound, Refused, ShopUnavailable, WaitTimedOut, running
 from labservices.contract import TERMINAL
 from labstack import Lab, waiting
+from labstack.arguments import Seconds, Text, checked_class
+from labstack.clients import http
 from labstack.errors import one_of
 
 RESTORE_VERBS = {"stopped": "start", "failed": "start", "paused": "resume"}
 """The method that brings a component back, by its state."""
+
+ADVICE = {404: "`shop.products()` lists the products; datasets/customers.csv lists the customers"}
+"""The next step after an answer about something else than an order, by status."""
+
+UNSENDABLE = (httpx.InvalidURL, TypeError, ValueError)
+"""The errors of httpx about arguments that no request can carry."""
+
+Times = Annotated[int, Field(ge=1, le=100_000)]
+AtOnce = Annotated[int, Field(ge=1, le=1000)]
+Rate = Annotated[float, Field(gt=0)] | None
+
+FILTERS = ("status", "customer_id", "limit")
 
 SHOWN_HEADERS = ("content-type", "location", "retry-after")
 
@@ -80,9 +96,12 @@ class Exchange:
             lines += ["content-type: application/json", "", json.dumps(json.loads(request.content), indent=2)]
         lines += ["", f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}"]
         lines += [f"{name}: {tidy(answer.headers[name])}" for name in SHOWN_HEADERS if name in answer.headers]
-        return "\n".join([*lines, "", json.dumps(tidy(answer.json()), indent=2, ensure_ascii=False)])
+        is_json = "json" in answer.headers.get("content-type", "")
+        body = json.dumps(tidy(answer.json()), indent=2, ensure_ascii=False) if is_json else tidy(answer.text)
+        return "\n".join([*lines, "", body])
 
 
+@checked_class
 class Shop:
     """A client of the four services.
 
@@ -103,7 +122,7 @@ class Shop:
     def __init__(self, lab: Lab, aliases: Aliases) -> None:
         self._lab = lab
         self._aliases = aliases
-        self._http = httpx.Client(timeout=10, trust_env=False)
+        self._http = http.client(timeout=10)
         weakref.finalize(self, self._http.close)
         self.last: Exchange | None = None
 
@@ -126,35 +145,47 @@ class Shop:
         """
         try:
             answer = self._http.request(method, self.origin(service) + path, headers=headers, **arguments)
+        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, *UNSENDABLE) as error:
+            raise KitError(
+                f"The request {method} {path[:80]} can't be sent: {error}.",
+                next_step="write the path with its leading /, headers in ASCII, and a body that JSON can hold",
+            ) from None
         except httpx.HTTPError as error:
             raise ShopUnavailable(
                 f"The gateway doesn't answer ({type(error).__name__}).",
                 next_step="`lab` shows how it is, `lab.start('envoy')` starts it",
             ) from None
         self.last = Exchange(answer, self._aliases)
-        if answer.status_code < 400:
+        is_json = "json" in answer.headers.get("content-type", "")
+        if answer.status_code < 400 and is_json:
             return answer.json()
-        document = self._aliases.tidy(answer.json()) if "json" in answer.headers.get("content-type", "") else {}
+        if answer.status_code < 400:
+            raise KitError(
+                f"{method} {path[:80]} answered {answer.status_code} without JSON.",
+                next_step="`shop.last.answer` holds the answer",
+            )
+        document = self._aliases.tidy(answer.json()) if is_json else {}
         document.setdefault("status", answer.status_code)
         if answer.status_code >= 500:
             # A service's answer carries its version; an answer without one comes from the gateway itself.
             who = f"The {service} service" if VERSION_HEADER in answer.headers else f"The gateway, for {service},"
             raise ShopUnavailable(
                 f"{who} answered {answer.status_code}: {document.get('detail', answer.text[:200])}",
-                next_step="`lab` shows which part is missing",
+                next_step="`lab` shows whether every component runs; `look.mesh.log()` shows what the gateway did",
             )
-        raise {404: NotFound, 409: Conflict}.get(answer.status_code, Refused)(document)
+        kind = {404: NotFound, 409: Conflict}.get(answer.status_code, Refused)
+        raise kind(document, "" if path.startswith("/orders") else ADVICE.get(answer.status_code, ""))
 
     def traffic(
         self,
-        times: int,
+        times: Times,
         path: str = "/orders?limit=1",
         *,
         method: str = "GET",
         headers: dict[str, str] | None = None,
         body: Any = None,
-        at_once: int = 1,
-        per_second: float | None = None,
+        at_once: AtOnce = 1,
+        per_second: Rate = None,
     ) -> Traffic:
         """Send the same request repeatedly through the gateway. Error answers are counted, not raised.
 
@@ -244,22 +275,23 @@ class Shop:
 
     def order(self, order: Order | str) -> Order:
         """Return the current state of an order."""
-        return self._order(self.request("GET", "order", f"/orders/{self.id(order)}"))
+        return self._order(self.request("GET", "order", f"/orders/{self._known(order)}"))
 
     def orders(self, **filters: str) -> Iterator[Order]:
         """Iterate over the orders, newest first, filtered by ``status=`` and ``customer_id=`` if given."""
-        for document in self._pages("order", "/orders", filters):
-            yield self._order(document)
+        if unknown := next((name for name in filters if name not in FILTERS), None):
+            raise KitError(f"Orders can't be filtered by {unknown!r}.", next_step=one_of(unknown, FILTERS))
+        return map(self._order, self._pages("order", "/orders", filters))
 
     def history(self, order: Order | str) -> list[dict[str, Any]]:
         """Return the status changes of an order."""
-        return list(self._pages("order", f"/orders/{self.id(order)}/history", {}))
+        return list(self._pages("order", f"/orders/{self._known(order)}/history", {}))
 
     def cancel(self, order: Order | str) -> Order:
         """Cancel an order."""
-        return self._order(self.request("POST", "order", f"/orders/{self.id(order)}/cancel"))
+        return self._order(self.request("POST", "order", f"/orders/{self._known(order)}/cancel"))
 
-    def follow(self, order: Order | str, timeout: float = 40) -> Order:
+    def follow(self, order: Order | str, timeout: Seconds = 40) -> Order:
         """Wait until an order is COMPLETED or CANCELLED, and return it.
 
         Raises
@@ -281,7 +313,7 @@ class Shop:
             raise WaitTimedOut(
                 f"Waited {timeout:g} s for the end of {seen[0].alias}; it is still {seen[0].status}. {where}",
                 next_step=f"{start or '`lab.check()` tells what the order waits for'}; "
-                "`lab.reset()` brings everything back to the course's start",
+                "`lab.reset()` restores the initial data",
             )
         return seen[0]
 
@@ -289,38 +321,43 @@ class Shop:
         """Return every product with its stock, by sku."""
         return list(self._pages("inventory", "/inventory/products", {}))
 
-    def product(self, sku: str) -> dict[str, Any]:
+    def product(self, sku: Text) -> dict[str, Any]:
         """Return one product with its stock."""
-        return self._document("GET", "inventory", f"/inventory/products/{sku}")
+        return self._document("GET", "inventory", f"/inventory/products/{_segment(sku)}")
 
-    def restock(self, sku: str, quantity: int) -> dict[str, Any]:
+    def restock(self, sku: Text, quantity: int) -> dict[str, Any]:
         """Add delivered goods to the warehouse's stock."""
-        return self._document("POST", "inventory", f"/inventory/products/{sku}/restock", json={"quantity": quantity})
+        return self._document(
+            "POST", "inventory", f"/inventory/products/{_segment(sku)}/restock", json={"quantity": quantity}
+        )
 
-    def account(self, customer_id: str) -> dict[str, Any]:
+    def account(self, customer_id: Text) -> dict[str, Any]:
         """Return a customer's account."""
-        return self._document("GET", "payment", f"/payments/accounts/{customer_id}")
+        return self._document("GET", "payment", f"/payments/accounts/{_segment(customer_id)}")
 
-    def deposit(self, customer_id: str, amount_cents: int) -> dict[str, Any]:
+    def deposit(self, customer_id: Text, amount_cents: int) -> dict[str, Any]:
         """Pay money into a customer's account."""
-        path = f"/payments/accounts/{customer_id}/deposit"
+        path = f"/payments/accounts/{_segment(customer_id)}/deposit"
         return self._document("POST", "payment", path, json={"amount_cents": amount_cents})
 
     def reservations(self, order: Order | str) -> list[dict[str, Any]]:
         """Return the reservations of inventory for an order."""
-        return list(self._pages("inventory", "/inventory/reservations", {"order_id": self.id(order)}))
+        return list(self._pages("inventory", "/inventory/reservations", {"order_id": self._known(order)}))
 
     def payments(self, order: Order | str) -> list[dict[str, Any]]:
         """Return the payments for an order, with their ledger entries."""
-        return list(self._pages("payment", "/payments", {"order_id": self.id(order)}))
+        return list(self._pages("payment", "/payments", {"order_id": self._known(order)}))
 
     def shipments(self, order: Order | str) -> list[dict[str, Any]]:
         """Return the shipments for an order."""
-        return list(self._pages("shipping", "/shipping/shipments", {"order_id": self.id(order)}))
+        return list(self._pages("shipping", "/shipping/shipments", {"order_id": self._known(order)}))
 
     def id(self, order: Order | str) -> str:
         """Return the id of an order, given the order, its id, or its short name."""
         return order.order_id if isinstance(order, Order) else self._aliases.id(order)
+
+    def _known(self, order: Order | str) -> str:
+        return order.order_id if isinstance(order, Order) else order_id(self._aliases, order)
 
     def _order(self, document: dict[str, Any]) -> Order:
         order_id = document["order_id"]
@@ -338,3 +375,8 @@ class Shop:
             if not page["next_cursor"]:
                 return
             cursor = {"cursor": page["next_cursor"]}
+
+
+def _segment(text: str) -> str:
+    """Return a text as one segment of a path."""
+    return quote(text, safe="")

@@ -14,12 +14,17 @@ import httpx
 import pandas as pd
 
 from labkit.client.shares import CONFIDENCE, interval, is_plausible
+from labkit.errors import KitError
 from labkit.waiting import wait_until
+from labstack.arguments import Portion, Seconds, checked_class
+from labstack.clients import http
 from labstack.gateway.access_log import FLAGS
 
 VERSION_HEADER = "x-service-version"
 GATEWAY = "gateway"
 """The sender of an answer that comes from no service."""
+
+MAX_SECONDS = 600.0
 
 NOTHING = "-"
 """The response flags, in the access log, of a request whose answer Envoy did not affect."""
@@ -90,6 +95,7 @@ class Share:
         return f"{text}: no, it was {self.hits} ({self.hits / self.times:.1%}); that speaks for {low:.1%} to {high:.1%}"
 
 
+@checked_class
 class Traffic:
     """The answers to a number of requests.
 
@@ -122,12 +128,17 @@ class Traffic:
     @property
     def fastest(self) -> float:
         """The time of the fastest answer, in seconds."""
-        return min(answer.seconds for answer in self.answers)
+        return min(self._durations())
 
     @property
     def slowest(self) -> float:
         """The time of the slowest answer, in seconds."""
-        return max(answer.seconds for answer in self.answers)
+        return max(self._durations())
+
+    def _durations(self) -> list[float]:
+        if not self.answers:
+            raise KitError("There is no such request.", next_step="`.table()` of all requests shows what there is")
+        return [answer.seconds for answer in self.answers]
 
     def table(self) -> pd.DataFrame:
         """Return the number of requests by sender and status of the answer."""
@@ -139,7 +150,7 @@ class Traffic:
         """Return the share of the requests that each version answered, from 0 to 1."""
         return {who: number / len(self.answers) for who, number in self.versions.items()}
 
-    def share(self, who: str | int, expected: float) -> Share:
+    def share(self, who: str | int, expected: Portion) -> Share:
         """Compare the share of a version, or of a status, with the expected share.
 
         The comparison holds if the exact (Clopper-Pearson) confidence interval of the measured share, at 99.99%,
@@ -168,7 +179,7 @@ class Traffic:
         traces = {_trace_of(line) for line in self.log() if flag in line["response_flags"].split(",")}
         return Traffic(self.what, [answer for answer in self.answers if answer.trace in traces], self._log)
 
-    def log(self, timeout: float = 10) -> list[dict[str, Any]]:
+    def log(self, timeout: Seconds = 10) -> list[dict[str, Any]]:
         """Return the access log's lines of these requests. Wait for lines that are not written yet."""
         wanted = {answer.trace for answer in self.answers}
 
@@ -217,8 +228,14 @@ def send(
     timeout: float = 30,
 ) -> Traffic:
     """Send the same request repeatedly, and return the answers; see `Shop.traffic`."""
+    if per_second and times / per_second > MAX_SECONDS:
+        raise KitError(
+            f"{times} requests at {per_second:g} a second take {times / per_second:,.0f} s.",
+            next_step=f"send fewer, or more per second: at most {MAX_SECONDS:g} s",
+        )
+    _require_sendable(origin, path, method, headers, body)
     limits = httpx.Limits(max_connections=None)
-    with httpx.Client(base_url=origin, timeout=timeout, trust_env=False, limits=limits) as client:
+    with http.client(origin, timeout=timeout, limits=limits) as client:
         first = time.monotonic()
 
         def one(number: int) -> Answer:
@@ -238,6 +255,18 @@ def send(
 
         with ThreadPoolExecutor(at_once) as pool:
             return Traffic(f"{method} {path}", list(pool.map(one, range(times))), log)
+
+
+def _require_sendable(origin: str, path: str, method: str, headers: Mapping[str, str] | None, body: Any) -> None:
+    try:
+        if not path.startswith("/"):
+            raise ValueError("the path does not start with /")
+        httpx.Request(method, origin + path, headers=headers, json=body)
+    except (httpx.InvalidURL, TypeError, ValueError) as error:
+        raise KitError(
+            f"The request {method} {path[:80]} can't be sent: {error}.",
+            next_step="write the path with its leading /, headers in ASCII, and a body that JSON can hold",
+        ) from None
 
 
 def by_flag(entries: list[dict[str, Any]]) -> pd.DataFrame:

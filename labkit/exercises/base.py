@@ -7,10 +7,14 @@ ways: untouched, solved, and typically wrong.
 from __future__ import annotations
 
 import html
+import inspect
+import pprint
 import textwrap
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
+
+import pandas as pd
 
 from labkit.client.shop import Shop
 from labkit.inspect.look import Look
@@ -18,6 +22,17 @@ from labkit.views.drawing.colours import BLUE, GREEN, VERMILION
 from labstack import Lab
 
 Outcome = Literal["untouched", "right", "wrong"]
+Kind = Literal["recall", "diagnosis", "operation", "query", "config", "code"]
+"""What an exercise asks for.
+
+``recall``: a fact that reasoning alone gives. ``diagnosis``: a fact that only the running system shows.
+``operation``: an action on the running system. ``query``: SQL or PromQL. ``config``: YAML or JSON. ``code``: Python.
+"""
+ARTEFACTS: tuple[Kind, ...] = ("query", "config", "code")
+"""The kinds whose answer would work outside the lab."""
+
+READABLE, READABLE_ROWS = 8000, 40
+"""The characters of an answer, and the rows of a table, that are kept to be read by an instructor."""
 
 SIGNS: dict[Outcome, tuple[str, str, str]] = {
     "untouched": ("○", "Not attempted yet.", BLUE),
@@ -84,6 +99,24 @@ class Wrong:
     message: str
 
 
+def readable(answer: Any) -> str:
+    """Return an answer as a person would read it: text as it is, a function as its source, a table as a table."""
+    if isinstance(answer, str):
+        text = answer
+    elif isinstance(answer, pd.DataFrame | pd.Series):
+        text = answer.head(READABLE_ROWS).to_string()
+    elif isinstance(answer, tuple) and answer and all(callable(one) for one in answer):
+        text = "\n\n".join(readable(one) for one in answer)
+    elif callable(answer):
+        try:
+            text = textwrap.dedent(inspect.getsource(answer))
+        except (OSError, TypeError):
+            text = repr(answer)
+    else:
+        text = pprint.pformat(answer, width=100)
+    return text if len(text) <= READABLE else f"{text[:READABLE]}\n…"
+
+
 @dataclass
 class Bench:
     """The objects that an exercise works with."""
@@ -103,8 +136,14 @@ class Exercise:
         The exercise's unique name.
     title : str
         The task, in one line.
-    tip : str
-        The hint.
+    kind : str
+        What it asks for: see `Kind`.
+    level : int
+        The difficulty, from 1 to 3.
+    minutes : int
+        The time that a learner needs who has read the notebook.
+    hints : tuple of str
+        Where to look, what to use, and how the answer begins. A line that begins with four spaces is code.
     answer : str
         The solution, as Python code that a learner could have typed.
     why : str
@@ -119,12 +158,20 @@ class Exercise:
 
     name: ClassVar[str]
     title: ClassVar[str]
-    tip: ClassVar[str]
+    kind: ClassVar[Kind]
+    level: ClassVar[Literal[1, 2, 3]]
+    minutes: ClassVar[int]
+    hints: ClassVar[tuple[str, str, str]]
     answer: ClassVar[str]
     why: ClassVar[str]
     mistakes: ClassVar[tuple[Wrong, ...]]
     asks_value: ClassVar[bool] = True
     needs_setup: ClassVar[bool] = True
+
+    @property
+    def effort(self) -> str:
+        """The difficulty and the minutes, such as ``●●○ 5 min``."""
+        return f"{'●' * self.level}{'○' * (3 - self.level)} {self.minutes} min"
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         """Prepare the lab; return a message for the learner, and the facts (as JSON) that the check needs."""
@@ -133,6 +180,10 @@ class Exercise:
     def check(self, bench: Bench, answer: Any) -> Verdict:
         """Check the lab, and the answer if the exercise asks for one."""
         raise NotImplementedError
+
+    def submission(self, bench: Bench, answer: Any) -> str:
+        """Return what the learner hands in, readable: the answer, or the text of a file."""
+        return "" if answer is ... else readable(answer)
 
     def cleanup(self, bench: Bench) -> str:
         """Undo the exercise's changes; return a message that describes the result."""

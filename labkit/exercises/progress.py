@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from labstack.config.paths import write_atomically
 
 
 class ProgressFile:
-    """One file with the setups, attempts and solutions, by the names of exercises.
+    """One file with the setups, attempts, answers and predictions, by the names of exercises and predictions.
 
     Parameters
     ----------
@@ -48,15 +49,55 @@ class ProgressFile:
         """Record the setup of an exercise and its data generation, or (None) its cleanup."""
         self._change(name, given=facts, beginning=beginning)
 
-    def record_outcome(self, name: str, outcome: Outcome) -> None:
-        """Record the outcome of a check; a solved exercise stays solved."""
+    def record_outcome(self, name: str, outcome: Outcome, answer: str = "", message: str = "") -> None:
+        """Record the outcome of a check, with the answer and the message; a solved exercise keeps its right answer."""
         if outcome == "untouched":
             return
         entry = self.entries().get(name, {})
-        more: dict[str, Any] = {"attempts": int(entry.get("attempts", 0)) + 1}
+        more: dict[str, Any] = {"attempts": int(entry.get("attempts", 0)) + 1, "at": _now()}
+        if outcome == "right" or not entry.get("solved_at"):
+            more |= {"answer": answer, "outcome": message}
         if outcome == "right" and not entry.get("solved_at"):
-            more["solved_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+            more["solved_at"] = more["at"]
         self._change(name, **more)
+
+    def record_solution_seen(self, name: str) -> None:
+        """Record that the learner looked at the solution of an exercise before solving it."""
+        if not self.solved(name):
+            self._change(name, saw_solution=True)
+
+    def record_guess(self, key: str, guess: str) -> None:
+        """Record a guess. After the answer was shown, a former guess stays, and a first one is late."""
+        entry = self.entries().get(key, {})
+        if not (entry.get("shown") and entry.get("guess")):
+            self._change(key, guess=guess, late=bool(entry.get("shown")), at=_now())
+
+    def record_shown(self, key: str, happened: str = "") -> None:
+        """Record that the answer to a prediction was shown, and what happened where it was measured."""
+        self._change(key, shown=True, happened=happened)
+
+    def record_hint(self, name: str, last: int) -> int:
+        """Record that the next hint of an exercise is shown, and return its number, which is at most `last`."""
+        number = min(int(self.entries().get(name, {}).get("hints", 0)) + 1, last)
+        self._change(name, hints=number)
+        return number
+
+    def record_judging(self, notebook: str, step: str, kept: Mapping[str, bool], code: str = "") -> None:
+        """Record the newest judging of a step of the build track; a step that passed once stays solved.
+
+        Parameters
+        ----------
+        notebook : str
+            The notebook, such as ``build-1``, which is also the name of the entry.
+        step : str
+            The step's name.
+        kept : mapping
+            Whether each requirement is kept, by its name; False if it was not judged.
+        code : str
+            The learner's file.
+        """
+        self.record_outcome(notebook, "right" if all(kept.values()) else "wrong", code)
+        self._change(notebook, step=step, requirements=dict(kept))
 
     def solved(self, name: str) -> bool:
         """Return whether an exercise was ever solved."""
@@ -72,3 +113,7 @@ class ProgressFile:
             entries = self.entries()
             entries[name] = {**entries.get(name, {}), **more}
             write_atomically(self._path, json.dumps(entries, indent=1))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,13 +7,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
-import psycopg
 
+from labkit.errors import database_errors
 from labkit.inspect.sources import records as kafka_records
 from labkit.waiting import wait_until
-from labservices.contract import ACTS_ON, events_topic
+from labservices.contract import SERVICES, acts_on, events_topic
 from labstack.backends.base import Endpoints
 from labstack.clients import broker
+from labstack.clients.databases import connect
 
 STATUS = {
     "order": "SELECT status, failure_reason FROM orders WHERE order_id = %(order)s",
@@ -39,7 +40,7 @@ def order_by_service(endpoints: Endpoints, order_id: str) -> pd.DataFrame:
     """Return each service's view of an order: its row's status and reason, its effects, and the events it published."""
     rows, order = [], {"order": order_id}
     for service in STATUS:
-        with psycopg.connect(endpoints.databases[service], connect_timeout=5) as db:
+        with database_errors(service), connect(endpoints.readable[service], timeout=5) as db:
             status, reason = db.execute(STATUS[service].encode(), order).fetchone() or ("-", None)
             effects = db.execute(EFFECTS[service].encode(), order).fetchall()
             published = db.execute(PUBLISHED, order).fetchall()
@@ -59,11 +60,11 @@ def event_deliveries(endpoints: Endpoints, order_ids: Collection[str]) -> pd.Dat
     topics = [events_topic(service) for service in endpoints.services]
     found = [r for r in broker.read_all(endpoints.kafka, topics) if kafka_records.wanted(r, set(order_ids))]
     copies = Counter(record.headers.get("ce_id") or "" for record in found)
-    inboxes = {service: _inbox(url, copies) for service, url in endpoints.databases.items()}
+    inboxes = {service: _inbox(service, url, copies) for service, url in endpoints.readable.items()}
     rows = {}
     for record in kafka_records.in_order_of_cause(found):
         event = record.headers.get("ce_id") or ""
-        counts = [inboxes[s][event] if record.type in ACTS_ON[s] else "-" for s in inboxes]
+        counts = [inboxes[s][event] if record.type in acts_on(s) else "-" for s in inboxes]
         rows[event] = (record.type, copies[event], *counts)
     return pd.DataFrame(list(rows.values()), columns=["type", "records", *inboxes])
 
@@ -74,11 +75,11 @@ def wait_for_rest(endpoints: Endpoints, order_ids: Collection[str], without: str
     A service commits the events that result from an event together with its inbox row. So when the inboxes hold every
     event that was in the outboxes before, and the outboxes hold no new event afterwards, no event is in flight.
     """
-    consumers = {service: acts_on for service, acts_on in ACTS_ON.items() if service != without}
+    consumers = {service: acts_on(service) for service in SERVICES if service != without}
 
     def is_at_rest() -> bool:
         events = _outboxes(endpoints, order_ids)
-        inboxes = {service: _inbox(endpoints.databases[service], events) for service in consumers}
+        inboxes = {service: _inbox(service, endpoints.readable[service], events) for service in consumers}
         all_handled = all(
             inboxes[service][event]
             for event, kind in events.items()
@@ -92,12 +93,12 @@ def wait_for_rest(endpoints: Endpoints, order_ids: Collection[str], without: str
 
 def _outboxes(endpoints: Endpoints, order_ids: Collection[str]) -> dict[str, str]:
     events: dict[str, str] = {}
-    for url in endpoints.databases.values():
-        with psycopg.connect(url, connect_timeout=5) as db:
+    for service, url in endpoints.readable.items():
+        with database_errors(service), connect(url, timeout=5) as db:
             events |= dict(db.execute(OUTBOX, [list(order_ids)]).fetchall())
     return events
 
 
-def _inbox(url: str, events: Mapping[str, object]) -> Counter[str]:
-    with psycopg.connect(url, connect_timeout=5) as db:
+def _inbox(service: str, url: str, events: Mapping[str, object]) -> Counter[str]:
+    with database_errors(service), connect(url, timeout=5) as db:
         return Counter(row[0] for row in db.execute(INBOX, [list(events)]))

@@ -8,12 +8,14 @@ from typing import Any
 import httpx
 import pandas as pd
 
-from labkit.errors import ShopUnavailable
+from labkit.errors import KitError, ShopUnavailable
 from labkit.inspect.databases import Databases
 from labkit.inspect.scope import Orders, Scope
 from labkit.inspect.topics import Topics
-from labstack.clients import broker
+from labstack.arguments import checked_class
+from labstack.clients import broker, http
 from labstack.clients.relay import connector_name
+from labstack.errors import one_of
 
 OFFSETS = "connect-offsets"
 """The topic in which Connect stores the position of each source connector (offset.storage.topic)."""
@@ -23,6 +25,7 @@ ROW_TIMES = """
 """
 
 
+@checked_class
 class Connect:
     """Shows the connectors, and how far they have relayed the outbox rows.
 
@@ -43,9 +46,9 @@ class Connect:
 
     def config(self, service: str) -> dict[str, str]:
         """Return the current configuration of a service's connector (without the password)."""
-        url = f"{self._scope.endpoints.connect}/connectors/{connector_name(service)}/config"
+        url = f"{self._scope.endpoints.connect}/connectors/{connector_name(self._known(service))}/config"
         try:
-            answer = httpx.get(url, timeout=10, trust_env=False)
+            answer = http.get(url, timeout=10)
             answer.raise_for_status()
         except httpx.HTTPError as error:
             raise ShopUnavailable(
@@ -59,16 +62,22 @@ class Connect:
 
         Return {} if Connect stored none or the position was deleted. This also works while Connect is down.
         """
-        key = json.dumps([connector_name(service), {"server": service}], separators=(",", ":"))
+        key = json.dumps([connector_name(self._known(service)), {"server": service}], separators=(",", ":"))
         records = broker.read_all(self._scope.endpoints.kafka, [OFFSETS])
         latest = max((record for record in records if record.key == key), key=lambda r: r.offset, default=None)
         offset: dict[str, Any] = json.loads(latest.value) if latest and latest.value else {}
         return offset
 
+    def _known(self, service: str) -> str:
+        known = [*self._scope.endpoints.services, *self._scope.lab.extensions.names]
+        if service not in known:
+            raise KitError(f"There is no service {service!r}.", next_step=one_of(service, known))
+        return service
+
     def relayed(self, orders: Orders) -> pd.DataFrame:
         """Return for each service the number of these orders' outbox rows, records and rows still waiting."""
         ids = list(self._scope.order_ids(orders))
-        seen = {view.record.headers.get("ce_id") for view in self._kafka.records(orders)}
+        seen = {view.record.headers.get("ce_id") for view in self._kafka.records(ids)}
         rows = []
         for service in self._scope.endpoints.services:
             with self._db.connect(service) as db:
@@ -80,7 +89,7 @@ class Connect:
     def waits(self, orders: Orders) -> pd.DataFrame:
         """Return the time of each outbox row of these orders, and of its record: the data of `waits_chart`."""
         ids = list(self._scope.order_ids(orders))
-        came = {view.record.headers.get("ce_id"): view.record.time / 1000 for view in self._kafka.records(orders)}
+        came = {view.record.headers.get("ce_id"): view.record.time / 1000 for view in self._kafka.records(ids)}
         rows = []
         for service in self._scope.endpoints.services:
             with self._db.connect(service) as db:

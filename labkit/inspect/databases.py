@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,16 +12,19 @@ import pandas as pd
 import psycopg
 from psycopg.rows import tuple_row
 
-from labkit.errors import KitError, QueryFailed, ShopUnavailable
+from labkit.errors import KitError, QueryFailed, database_errors
 from labkit.inspect.scope import Scope
 from labkit.inspect.sources import pgoutput
 from labkit.waiting import wait_until
+from labstack.arguments import Seconds, checked_class
+from labstack.clients.databases import connect
 from labstack.errors import one_of
 
 QUERY_SECONDS = 15
 """The timeout of a query, in seconds."""
 
 
+@checked_class
 class Databases:
     """Queries the services' databases.
 
@@ -38,7 +42,7 @@ class Databases:
         self._scope = scope
 
     def connect(self, service: str) -> psycopg.Connection[Any]:
-        """Open a connection to a service's database.
+        """Open a connection that can write to a service's database, as the lessons do.
 
         As a context manager the connection is one transaction: it commits at the end of the block, rolls back when the
         block raises, and closes.
@@ -48,26 +52,25 @@ class Databases:
         >>> with look.db.connect("order") as db:
         ...     db.execute("INSERT INTO ...")
         """
-        databases = {**self._scope.endpoints.databases, **self._scope.lab.extensions.databases}
+        return self._open(service, {**self._scope.endpoints.databases, **self._scope.lab.extensions.databases})
+
+    def _open(self, service: str, databases: dict[str, str]) -> psycopg.Connection[Any]:
         if service not in databases:
             raise KitError(f"There is no database of {service!r}.", next_step=one_of(service, databases))
-        try:
-            return psycopg.connect(databases[service], connect_timeout=5)
-        except psycopg.OperationalError as error:
-            raise ShopUnavailable(
-                f"The database of {service} doesn't answer: {str(error).splitlines()[-1]}",
-                next_step=f"`lab` shows its state, `lab.start('{service}-db')` starts it",
-            ) from None
+        with database_errors(service):
+            return connect(databases[service])
 
     def rows(self, service: str, query: str, *, show: bool = False, **parameters: Any) -> pd.DataFrame:
-        """Run a read-only query in a service's database, and return the rows as a table.
+        """Run one query in a service's database, and return the rows as a table.
+
+        The query runs in a read-only transaction of a role that has no right to change anything.
 
         Parameters
         ----------
         service : str
             The owner of the database: order, inventory, payment or shipping.
         query : str
-            SQL; ``%(name)s`` stands for a parameter.
+            SQL; ``%(name)s`` stands for a parameter. Beside parameters, a literal ``%`` is written ``%%``.
         show : bool
             Whether to print the SQL with its parameters, as it could be given to ``psql``.
         **parameters : object
@@ -79,20 +82,22 @@ class Databases:
             PostgreSQL rejects the query; the message contains its error.
         """
         values = {name: self._scope.parameter(value) for name, value in parameters.items()}
-        with self.connect(service) as db:
+        readable = {**self._scope.endpoints.readable, **self._scope.lab.extensions.readable}
+        with self._open(service, readable) as db:
             db.read_only = True
-            if show:
-                print(psycopg.ClientCursor(db).mogrify(query.encode(), values or None))
-            try:
-                with db.cursor(row_factory=tuple_row) as cursor:
-                    cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{QUERY_SECONDS}s"])
-                    cursor.execute(query.encode(), values or None)
-                    if cursor.description is None:
-                        raise QueryFailed("The query returns no rows.", next_step="use a SELECT statement")
-                    columns = [column.name for column in cursor.description]
-                    found = cursor.fetchall()
-            except psycopg.Error as error:
-                raise QueryFailed(f"{service} says: {str(error).strip()}") from None
+            with database_errors(service), db.cursor(row_factory=tuple_row) as cursor:
+                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{QUERY_SECONDS}s"])
+                try:
+                    if show:
+                        print(psycopg.ClientCursor(db).mogrify(query.encode(), values or None))
+                    # A prepared statement is a single one.
+                    cursor.execute(query.encode(), values or None, prepare=True)
+                except TypeError as error:  # %s instead of %(name)s
+                    raise QueryFailed(f"{service}: {error}.", next_step="write %(name)s, and pass name=value") from None
+                if cursor.description is None:
+                    raise QueryFailed("The query returns no rows.", next_step="use a SELECT statement")
+                columns = [column.name for column in cursor.description]
+                found = cursor.fetchall()
         return pd.DataFrame([self._row(columns, row) for row in found], columns=columns)
 
     def changes(
@@ -100,7 +105,7 @@ class Databases:
         service: str,
         query: str,
         until: Callable[[pd.DataFrame], bool],
-        timeout: float = 30,
+        timeout: Seconds = 30,
         **parameters: Any,
     ) -> pd.DataFrame:
         """Run a query in a service's database repeatedly, and return every result that differs from the previous one.
@@ -129,7 +134,7 @@ class Databases:
             return until(rows)
 
         wait_until(is_last, timeout, what=f"the rows of {service} to reach the expected state")
-        return pd.concat(seen, ignore_index=True)
+        return pd.concat(seen, ignore_index=True) if seen else self.rows(service, query, **parameters)
 
     def decode(self, rows: Iterable[tuple[Any, ...]], *columns: str) -> pd.DataFrame:
         """Return the messages of PostgreSQL's output plugin pgoutput as a table.
@@ -146,7 +151,14 @@ class Databases:
         >>> look.db.decode(db.execute("SELECT xid, data FROM pg_logical_slot_peek_binary_changes(...)"), "type")
         """
         aliases, shown = self._scope.aliases, []
-        for message in pgoutput.read((str(xid), bytes(data)) for xid, data in rows):
+        try:
+            messages = list(pgoutput.read((str(xid), bytes(data)) for xid, data in rows))
+        except (ValueError, TypeError, IndexError, struct.error) as error:
+            raise KitError(
+                f"These rows are not messages of pgoutput: {error}.",
+                next_step="pass rows of `SELECT xid, data FROM pg_logical_slot_peek_binary_changes(...)`",
+            ) from None
+        for message in messages:
             values = {c: aliases.tidy(message.row.get(c) or "", c) for c in columns}
             transaction = aliases.name(f"transaction {message.transaction}", "tx")
             shown.append({"transaction": transaction, "message": message.name, "table": message.table, **values})

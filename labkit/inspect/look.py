@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -28,10 +26,13 @@ from labkit.views.stream import EventStream
 from labkit.views.system_map import SystemMap
 from labservices.contract import events_topic
 from labstack import Lab
+from labstack.arguments import Positive, Seconds, checked_class
 from labstack.clients import broker
+from labstack.errors import one_of
 from labstack.jupyter.web_pages import Pages
 
 
+@checked_class
 class Look:
     """Shows the content and the state of the running system.
 
@@ -86,17 +87,15 @@ class Look:
 
     def timeline(self, order: Order | str) -> Timeline:
         """Return what happened to an order, when and where: from outbox rows, records and inboxes."""
-        order_id, endpoints = self._scope.order_id(order), self._scope.lab.endpoints
-        times: dict[str, list[datetime]] = defaultdict(list)
-        for record in broker.read_all(endpoints.kafka, [events_topic(service) for service in endpoints.services]):
-            if record.key == order_id:
-                times[record.headers.get("ce_id") or ""].append(datetime.fromtimestamp(record.time / 1000, UTC))
-        steps = steps_of(order_id, endpoints.databases, times)
+        order_id, endpoints = self._scope.order_id(order), self._scope.endpoints
+        topics = [events_topic(service) for service in endpoints.services]
+        records = [record for record in broker.read_all(endpoints.kafka, topics) if record.key == order_id]
+        steps = steps_of(order_id, endpoints.readable, records)
         if not steps:
             raise KitError(f"There is no order {order!r}.", next_step="`list(shop.orders())` lists all orders")
         return Timeline(str(self.aliases.tidy(order_id, "order_id")), steps)
 
-    def wait_for_rest(self, orders: Orders, without: str | None = None, timeout: float = 30) -> None:
+    def wait_for_rest(self, orders: Orders, without: str | None = None, timeout: Seconds = 30) -> None:
         """Wait until every service has handled all events of these orders.
 
         Parameters
@@ -108,6 +107,8 @@ class Look:
         timeout : float
             Seconds, at most.
         """
+        if without is not None and without not in (known := self._scope.endpoints.services):
+            raise KitError(f"There is no service {without!r}.", next_step=one_of(without, known))
         by_service.wait_for_rest(self._scope.endpoints, self._scope.order_ids(orders), without, timeout)
 
     # -- presentation ----------------------------------------------------------------------------------------------
@@ -118,7 +119,7 @@ class Look:
         return pd.DataFrame(tidied, columns=list(columns) or None)
 
     def pages(self) -> Pages:
-        """Return links to the lab's web pages: Prometheus, Jaeger, Grafana, Envoy, and the services' APIs."""
+        """Return links to the lab's web pages: of observability, Envoy, and the services' APIs."""
         return Pages(self._scope.lab.endpoints)
 
     # -- live views ------------------------------------------------------------------------------------------------
@@ -130,8 +131,9 @@ class Look:
             self._shared_feed = Feed(self._scope.lab)
         return self._shared_feed
 
-    def flow(self, seconds: float = 60) -> Flow:
+    def flow(self, seconds: Positive = 60) -> Flow:
         """Show live, for some seconds, how rows of the four outbox tables become records in Kafka."""
+        self._scope.require_running()
         return Flow(self._feed, self.aliases, seconds)
 
     def map(self) -> SystemMap:

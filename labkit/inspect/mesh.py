@@ -6,11 +6,13 @@ import pandas as pd
 
 from labkit.client.traffic import meaning
 from labkit.inspect.scope import Scope
+from labstack.arguments import Count, checked_class
 
 ROUTE_COLUMNS = ["name", "match", "to", "policy"]
 ISTIO_RETRIES = "2 retries on connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 
 
+@checked_class
 class Gateway:
     """Shows what Envoy does at the gateway.
 
@@ -31,7 +33,7 @@ class Gateway:
         routes = pd.DataFrame([route.to_json() for route in self._scope.lab.mesh.routes()], columns=ROUTE_COLUMNS)
         return routes.assign(policy=routes.policy.str.replace(ISTIO_RETRIES, "Istio's 2 retries", regex=False))
 
-    def log(self, lines: int = 10) -> pd.DataFrame:
+    def log(self, lines: Count = 10) -> pd.DataFrame:
         """Return the gateway's last requests, newest last.
 
         The columns include the status, the version that answered, the number of attempts, and the meaning of the

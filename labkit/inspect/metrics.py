@@ -8,13 +8,21 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from prometheus_client.parser import text_string_to_metric_families
 
+from labkit.errors import KitError
 from labkit.inspect.scope import Scope
-from labkit.inspect.sources.prometheus import Prometheus
+from labkit.inspect.sources.alertmanager import AlertmanagerClient
+from labkit.inspect.sources.prometheus import PrometheusClient
 from labkit.views import dashboards
 from labkit.views.drawing.chart import chart
 from labkit.waiting import wait_until
+from labstack.arguments import Positive, checked_class
+from labstack.errors import one_of
+
+SUFFIXES = ("", "_total", "_count", "_sum", "_bucket", "_created")
+"""What the names of samples add to the name of their metric."""
 
 
+@checked_class
 class Metrics:
     """Queries Prometheus, and the services' own metrics.
 
@@ -33,14 +41,21 @@ class Metrics:
         The value comes from the service's ``/metrics``, not from Prometheus. An additional version has the name that
         the lab uses: ``order-v2``.
         """
-        text = self._scope.get(service, "/metrics").text
-        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        families = list(text_string_to_metric_families(self._scope.get(service, "/metrics").text))
+        samples = [sample for family in families for sample in family.samples]
+        known = dict.fromkeys(sample.name for sample in samples)
+        # A metric with labels has no sample before its first event.
+        if name not in known and not any(name.removesuffix(end) == one.name for one in families for end in SUFFIXES):
+            raise KitError(f"{service} has no metric {name!r}.", next_step=one_of(name, known))
+        used = dict.fromkeys(label for sample in samples if sample.name == name for label in sample.labels)
+        if used and (unknown := next((label for label in labels if label not in used), None)):
+            raise KitError(f"{name} has no label {unknown!r}.", next_step=one_of(unknown, used))
         return int(sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items()))
 
     @property
-    def prometheus(self) -> Prometheus:
+    def prometheus(self) -> PrometheusClient:
         """The client of this lab's Prometheus; its queries raise `NoPrometheus` if the lab has none."""
-        return Prometheus(self._scope.lab.endpoints.prometheus)
+        return PrometheusClient(self._scope.lab.endpoints.prometheus)
 
     def query(self, expression: str, at: float | None = None) -> pd.DataFrame:
         """Return the current value of a PromQL expression: a row for each series, its labels and its ``value``.
@@ -73,7 +88,12 @@ class Metrics:
         """Return the alerts that are pending or firing."""
         return self.prometheus.alerts()
 
-    def exemplars(self, expression: str, seconds: float = 300) -> pd.DataFrame:
+    @property
+    def alertmanager(self) -> AlertmanagerClient:
+        """The client of this lab's Alertmanager; ``alerts()`` raises `NoAlertmanager` if the lab has none."""
+        return AlertmanagerClient(self._scope.lab.endpoints.alertmanager)
+
+    def exemplars(self, expression: str, seconds: Positive = 300) -> pd.DataFrame:
         """Return a histogram's exemplars of the last seconds, each with its trace."""
         return self.prometheus.exemplars(expression, seconds)
 
@@ -81,7 +101,7 @@ class Metrics:
         self,
         expressions: str | Mapping[str, str],
         *,
-        seconds: float = 60,
+        seconds: Positive = 60,
         marks: Mapping[str, float] | Sequence[tuple[str, float]] = (),
         title: str = "",
         unit: str = "",
@@ -89,7 +109,7 @@ class Metrics:
         """Draw PromQL over the last seconds; `marks` are moments (``time.time()``), each with a label."""
         chart(self.prometheus, expressions, seconds=seconds, marks=marks, title=title, unit=unit)
 
-    def dashboard(self, name: str, minutes: float = 5) -> None:
+    def dashboard(self, name: str, minutes: Positive = 5) -> None:
         """Draw one of Grafana's dashboards: ``saga``, ``services``, ``relay`` or ``gateway``."""
         dashboards.draw(name, self.prometheus, minutes)
 

@@ -7,12 +7,15 @@ from typing import Any
 
 import httpx
 
-from labkit.aliases import Aliases
+from labkit.aliases import Aliases, order_id
 from labkit.client.shop import Order
-from labkit.errors import ShopUnavailable, running
+from labkit.errors import KitError, ShopUnavailable, running
 from labservices.contract import events_topic
 from labstack import Lab
 from labstack.backends.base import Endpoints
+from labstack.clients import http
+from labstack.errors import one_of
+from labstack.lab import access_of
 
 Orders = Order | str | Sequence[Order | str]
 """One order or several: `Order` objects, their ids, or their short names."""
@@ -38,6 +41,10 @@ class Scope:
         """The endpoints of the running lab."""
         return running(self.lab)
 
+    def require_running(self) -> None:
+        """Raise `ShopUnavailable` if the lab is down."""
+        running(self.lab)
+
     @property
     def topics(self) -> list[str]:
         """The topics of the events."""
@@ -45,11 +52,15 @@ class Scope:
 
     def order_id(self, order: Order | str) -> str:
         """Return the id of an order."""
-        return str(self.parameter(order))
+        return order.order_id if isinstance(order, Order) else order_id(self.aliases, order)
 
     def order_ids(self, orders: Orders) -> set[str]:
         """Return the ids of one order or several."""
-        return {self.order_id(one) for one in ([orders] if isinstance(orders, Order | str) else orders)}
+        return {self.order_id(one) for one in _listed(orders)}
+
+    def keys(self, orders: Orders) -> set[str]:
+        """Return the keys of the records of one order or several; any other text is a key itself."""
+        return {str(self.parameter(one)) for one in _listed(orders)}
 
     def parameter(self, value: Any) -> Any:
         """Return a query's parameter, with ids in place of orders and short names."""
@@ -68,13 +79,23 @@ class Scope:
             It does not run or does not answer.
         """
         endpoints = self.endpoints
-        url = {**endpoints.services, **endpoints.versions, **self.lab.extensions.urls}.get(service)
+        urls = {**endpoints.services, **endpoints.versions, **self.lab.extensions.urls}
+        backend = access_of(self.lab).backend()
+        optional = [name for name in backend.components() if backend.component(name).optional]
+        known = dict.fromkeys([*urls, *optional])
+        if service not in known:
+            raise KitError(f"There is no service {service!r}.", next_step=one_of(service, known))
+        url = urls.get(service)
         try:
             if url is None:
-                raise httpx.ConnectError("it does not exist")
-            return httpx.get(url + path, timeout=10, trust_env=False).raise_for_status()
+                raise httpx.ConnectError("it does not run")
+            return http.get(url + path, timeout=10).raise_for_status()
         except httpx.HTTPError as error:
             raise ShopUnavailable(
                 f"{service} does not answer at {path} ({type(error).__name__}).",
                 next_step=f"`lab` shows its state, `lab.start('{service}')` starts it",
             ) from None
+
+
+def _listed(orders: Orders) -> Sequence[Order | str]:
+    return [orders] if isinstance(orders, Order | str) else orders

@@ -8,14 +8,17 @@ from typing import Any
 import pandas as pd
 
 from labkit.client.shop import Order
-from labkit.errors import KitError
+from labkit.errors import KitError, WaitTimedOut
 from labkit.inspect.scope import Orders, Scope
 from labkit.inspect.sources import records as kafka_records
 from labkit.inspect.sources.records import RecordView
-from labkit.waiting import wait_until
+from labstack import waiting
+from labstack.arguments import Count, Seconds, Text, checked_class
 from labstack.clients import broker
+from labstack.errors import one_of
 
 
+@checked_class
 class Topics:
     """Reads records, and the offsets of consumer groups.
 
@@ -38,7 +41,7 @@ class Topics:
         return self._scope.topics
 
     def take(
-        self, n: int, orders: Orders | None = None, topic: str | None = None, timeout: float = 30
+        self, n: Count, orders: Orders | None = None, topic: str | None = None, timeout: Seconds = 30
     ) -> list[RecordView]:
         """Return `n` records. Wait for those that are still in flight.
 
@@ -53,25 +56,40 @@ class Topics:
         timeout : float
             Seconds, at most.
         """
-        topics = [topic] if topic else self.topics
-        keys = self._keys(orders)
+        topics, keys = self._known(topic), self._keys(orders)
         return self._views(kafka_records.take(self._scope.endpoints.kafka, topics, n, keys=keys, timeout=timeout))
 
     def records(self, orders: Orders | None = None, topic: str | None = None) -> list[RecordView]:
         """Return the records that are there now."""
-        found = broker.read_all(self._scope.endpoints.kafka, [topic] if topic else self.topics)
+        found = broker.read_all(self._scope.endpoints.kafka, self._known(topic))
         keys = self._keys(orders)
         return self._views([record for record in found if kafka_records.wanted(record, keys)])
 
-    def record(self, order: Order | str, event_type: str, timeout: float = 30) -> RecordView:
-        """Return an order's record of one type. Wait for it if necessary."""
+    def record(self, order: Order | str, event_type: str, timeout: Seconds = 30) -> RecordView:
+        """Return an order's record of one type. Wait for it if necessary.
 
-        def find() -> RecordView | None:
-            return next((view for view in self.records(order) if view.record.type == event_type), None)
+        Raises
+        ------
+        WaitTimedOut
+            The order has no record of that type; the message lists the types that it has.
+        """
+        found: dict[str, RecordView] = {}
 
-        view = wait_until(find, timeout, what=f"a record {event_type}")
-        assert view is not None  # wait_until raises instead
-        return view
+        def is_there() -> bool:
+            for view in self.records(order):
+                found.setdefault(view.record.type, view)
+            return event_type in found
+
+        if not waiting.poll_until(is_there, timeout, interval=0.05):
+            (key,) = self._scope.keys(order)
+            name = self._scope.aliases.tidy(key, "order")
+            seen = ", ".join(found) or "no record"
+            raise WaitTimedOut(
+                f"Waited {timeout:g} s for a record {event_type!r} of {name}; it has {seen}.",
+                next_step=f"{one_of(event_type, found, otherwise='place an order first')}; `lab` shows whether every "
+                "component runs",
+            )
+        return found[event_type]
 
     def events(self, views: Iterable[RecordView]) -> pd.DataFrame:
         """Return records as a table: topic, order, type, event, and the event that caused it."""
@@ -88,7 +106,7 @@ class Topics:
         ]
         return pd.DataFrame(rows, columns=["topic", "order", "type", "event", "cause"])
 
-    def offsets(self, group: str, topic: str) -> pd.DataFrame:
+    def offsets(self, group: Text, topic: Text) -> pd.DataFrame:
         """Return the offsets of a consumer group in a topic: a row for each partition.
 
         Parameters
@@ -105,9 +123,7 @@ class Topics:
             has handled every record, NaN if it has committed none; ``end``, the offset of the next record.
         """
         kafka = self._scope.endpoints.kafka
-        partitions = broker.partitions(kafka, [topic])
-        if not partitions:
-            raise KitError(f"There is no topic {topic!r}.", next_step=f"the shop's are {', '.join(self.topics)}")
+        partitions = broker.partitions(kafka, self._known(topic))
         committed = broker.committed_offsets(kafka, group)
         starts, ends = broker.start_offsets(kafka, partitions), broker.end_offsets(kafka, partitions)
         rows = [
@@ -124,4 +140,13 @@ class Topics:
         return [RecordView(record, self._scope.aliases) for record in kafka_records.in_order_of_cause(found)]
 
     def _keys(self, orders: Orders | None) -> set[str] | None:
-        return None if orders is None else self._scope.order_ids(orders)
+        return None if orders is None else self._scope.keys(orders)
+
+    def _known(self, topic: str | None) -> list[str]:
+        """Return the topics to read: the one that is given, which must exist, else those of the events."""
+        if topic is None:
+            return self.topics
+        # The topic of an extension service does not exist before its first event.
+        if topic not in self.topics and not broker.partitions(self._scope.endpoints.kafka, [topic]):
+            raise KitError(f"There is no topic {topic[:60]!r}.", next_step=one_of(topic, self.topics))
+        return [topic]

@@ -12,12 +12,14 @@ from labkit.inspect.scope import Scope
 from labkit.inspect.sources.traces import FileSource, JaegerSource, NoTraces, Source
 from labkit.views.drawing.waterfall import Waterfall
 from labkit.waiting import wait_until
-from labstack.state import StateStore
+from labstack.arguments import Seconds, checked_class
+from labstack.lab import access_of
 
 QUIET = 1.0
 """Seconds without a new span after which a trace counts as complete; services export their spans every 0.5 s."""
 
 
+@checked_class
 class Traces:
     """Finds traces.
 
@@ -37,20 +39,21 @@ class Traces:
         endpoints = lab.endpoints
         if endpoints.jaeger:
             return JaegerSource(endpoints.jaeger)
-        if not StateStore(lab.paths).read().observed:
+        if not access_of(lab).state().observed:
             raise NoTraces(
                 "This lab keeps no traces: it was started with LAB_OBSERVABILITY=off.",
                 next_step="`lab down`, unset LAB_OBSERVABILITY, `lab up`",
             )
         names, extensions = [*endpoints.services, *endpoints.versions], lab.extensions
-        return FileSource(
-            lambda: [
-                *(lab.backend.spans(name) for name in names),
-                *(extensions.spans(name) for name in extensions.names),
-            ]
-        )
 
-    def all_of(self, order: Order | str, timeout: float = 20) -> list[Waterfall]:
+        def read() -> list[str]:
+            backend = access_of(lab).backend()
+            spans = [backend.spans(name) for name in names]
+            return [*spans, *(extensions.spans(name) for name in extensions.names)]
+
+        return FileSource(read)
+
+    def all_of(self, order: Order | str, timeout: Seconds = 20) -> list[Waterfall]:
         """Return the traces that mention an order, oldest first: one, unless the trace was cut."""
         order_id = self._scope.order_id(order)
         wait_for_rest(self._scope.endpoints, {order_id}, None, timeout)
@@ -73,7 +76,7 @@ class Traces:
         """Return the traces that mention an order, with the spans that are available now."""
         return [Waterfall(trace) for trace in self.source.of_order(self._scope.order_id(order))]
 
-    def of(self, what: Order | str, timeout: float = 20) -> Waterfall:
+    def of(self, what: Order | str, timeout: Seconds = 20) -> Waterfall:
         """Return the trace of an order, or the one with a trace id.
 
         Raises

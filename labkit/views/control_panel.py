@@ -1,4 +1,4 @@
-"""The control room's widgets: the scenarios as buttons, speaker notes, the map and a chart."""
+"""The control room's widgets: the scenarios as buttons, the map, speaker notes and a chart."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ControlPanel:
             rows += [title, *(self.pick[one.name] for one in ones)]
         scenario_list = widgets.VBox(rows, layout={"width": "270px", "min_width": "270px", "max_height": "980px"})
         scenario_list.layout.overflow = "auto"
-        self._card = widgets.HTML()
+        self._title, self._notes = widgets.HTML(), widgets.HTML()
         self.run_button = self._action_button("▶ Break it", "danger", self._room.run)
         self.heal_button = self._action_button("✚ Heal it", "success", self._room.heal)
         self.reset_button = self._action_button("⟲ Reset", "", self._room.reset)
@@ -81,7 +81,8 @@ class ControlPanel:
         self.steps = widgets.HTML()
         self._chart = widgets.HTML()
         buttons = widgets.HBox([self.run_button, self.heal_button, self.reset_button])
-        content = [self._card, buttons, self._state, self.steps, self._chart, self._map.widget()]
+        # The map is visible without scrolling, below the buttons that change it.
+        content = [self._title, buttons, self._state, self._map.widget(), self._notes, self.steps, self._chart]
         return widgets.HBox(
             [scenario_list, widgets.VBox(content, layout={"flex": "1 1 auto", "padding": "0 0 0 16px"})]
         )
@@ -98,7 +99,7 @@ class ControlPanel:
 
     def _action_button(self, text: str, style: str, action: Callable[[], object]) -> widgets.Button:
         """Create a button that runs an action in the background, so that the page stays responsive."""
-        button = widgets.Button(description=text, button_style=style, layout={"width": "210px", "height": "52px"})
+        button = widgets.Button(description=text, button_style=style, layout={"width": "190px", "height": "40px"})
         button.style.font_weight = "bold"
         button.style.font_size = "17px"
 
@@ -122,7 +123,7 @@ class ControlPanel:
             button.disabled = not idle
             button.style.font_weight = "bold" if name == room.chosen.name else "normal"
             button.button_style = "info" if name == room.chosen.name else ""
-        self._card.value = card(room.chosen)
+        self._title.value, self._notes.value = title(room.chosen), notes(room.chosen)
         text, colour = PHASES[room.phase]
         self._state.value = f'<div role="status" style="color:{colour};font-size:1.15em"><b>{text}</b></div>'
         steps = "\n".join(room.log[-9:])
@@ -156,17 +157,23 @@ class ControlPanel:
         return f'<img alt="{html.escape(alt)}" style="max-width:100%" src="data:image/png;base64,{picture}">'
 
 
-def card(one: Scenario) -> str:
+def title(one: Scenario) -> str:
+    """Return a scenario's title, duration and notebook as HTML."""
+    return (
+        f'<div style="line-height:1.2"><span style="font-size:1.5em">{html.escape(one.title)}</span> '
+        f"&nbsp;{one.minutes} minutes · notebook {html.escape(one.notebook)}</div>"
+    )
+
+
+def notes(one: Scenario) -> str:
     """Return an instructor's notes on a scenario, as HTML."""
 
-    def listed(title: str, lines: tuple[str, ...]) -> str:
+    def listed(heading: str, lines: tuple[str, ...]) -> str:
         items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-        return f'<div style="flex:1 1 280px"><b>{title}</b><ul style="{LIST_STYLE}">{items}</ul></div>'
+        return f'<div style="flex:1 1 280px"><b>{heading}</b><ul style="{LIST_STYLE}">{items}</ul></div>'
 
     return (
-        f'<div style="line-height:1.35"><span style="font-size:1.5em">{html.escape(one.title)}</span> '
-        f"&nbsp;{one.minutes} minutes · notebook {html.escape(one.notebook)}"
-        f'<p style="font-size:1.1em;margin:0.4em 0;line-height:1.35">{html.escape(one.story)}</p>'
+        f'<div style="line-height:1.35"><p style="font-size:1.1em;margin:0.4em 0">{html.escape(one.story)}</p>'
         f'<div style="display:flex;flex-wrap:wrap;gap:1em">{listed("Say", one.say)}{listed("Watch", one.watch)}</div>'
         "</div>"
     )

@@ -13,12 +13,14 @@ from labkit.inspect.look import Look
 from labkit.views.control_panel import ControlPanel
 from labkit.views.live import bundle
 from labstack import Lab
+from labstack.arguments import checked, checked_class
 from labstack.errors import LabError
 from labstack.scenarios import Player, Report, Scenario, load_scenario, load_scenarios
 
 Phase = Literal["idle", "breaking", "broken", "healing", "resetting"]
 
 
+@checked_class
 class ControlRoom:
     """Buttons that show failures live; the same actions can be called from code.
 
@@ -53,6 +55,7 @@ class ControlRoom:
     >>> room.heal()
     """
 
+    @checked
     def __init__(self, lab: Lab, look: Look) -> None:
         self.look = look
         self.scenarios = load_scenarios()

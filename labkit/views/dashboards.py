@@ -15,10 +15,11 @@ from typing import Any
 import pandas as pd
 
 from labkit.errors import KitError
-from labkit.inspect.sources.prometheus import NAME, Prometheus
+from labkit.inspect.sources.prometheus import NAME, PrometheusClient
 from labkit.views.drawing.chart import LINES
 from labkit.views.drawing.charts import show
 from labkit.views.drawing.colours import GREY, SERVICES
+from labstack.errors import one_of
 from labstack.observability.grafana import FOLDER
 
 INTERVAL = 1.0
@@ -80,7 +81,7 @@ def panels(name: str) -> tuple[str, list[Panel]]:
         There is no such dashboard.
     """
     if name not in names():
-        raise KitError(f"There is no dashboard {name!r}.", next_step=f"there are: {', '.join(names())}")
+        raise KitError(f"There is no dashboard {name!r}.", next_step=one_of(name, names()))
     document = json.loads((FOLDER / "dashboards" / f"{name}.json").read_text(encoding="utf-8"))
     found = [
         Panel(
@@ -105,7 +106,7 @@ def filled(expression: str, step: float, seconds: float) -> str:
     return re.sub(r"\$(__\w+)", lambda found: f"{math.ceil(values[found[1]])}s", expression)
 
 
-def series_of(panel: Panel, prometheus: Prometheus, seconds: float, now: float) -> pd.DataFrame:
+def series_of(panel: Panel, prometheus: PrometheusClient, seconds: float, now: float) -> pd.DataFrame:
     """Return a panel's data, in its ``unit_name``: a column for each line, named by its legend.
 
     The index is in seconds relative to now.
@@ -125,7 +126,7 @@ def _named(legend: str, labels: dict[str, str]) -> str:
     return written.strip() or labels.get(NAME, "value")
 
 
-def text(name: str, prometheus: Prometheus, minutes: float = 5) -> pd.DataFrame:
+def text(name: str, prometheus: PrometheusClient, minutes: float = 5) -> pd.DataFrame:
     """Return a dashboard's current values as a table: panel, series, newest value, unit."""
     _, shown = panels(name)
     now = time.time()
@@ -139,7 +140,7 @@ def text(name: str, prometheus: Prometheus, minutes: float = 5) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["panel", "series", "value", "unit"])
 
 
-def draw(name: str, prometheus: Prometheus, minutes: float = 5) -> None:
+def draw(name: str, prometheus: PrometheusClient, minutes: float = 5) -> None:
     """Draw a dashboard's last minutes below the cell."""
     import matplotlib.pyplot as plt
 

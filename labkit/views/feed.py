@@ -21,7 +21,9 @@ from labkit.views.bounded import Bounded
 from labstack import Lab
 from labstack.backends.base import Endpoints
 from labstack.clients import broker, http, probe_event
+from labstack.clients.databases import connect
 from labstack.errors import LabError
+from labstack.lab import access_of
 
 ROWS_EVERY = 0.1
 """Seconds between two queries of a database."""
@@ -226,7 +228,7 @@ class _RowReader(_Reader):
     def __init__(self, feed: Feed, endpoints: Endpoints, service: str) -> None:
         super().__init__(feed)
         self.service = service
-        self._url = endpoints.databases[service]
+        self._url = endpoints.readable[service]
         self._database: psycopg.Connection[Any] | None = None
         self._before = ""
         with contextlib.suppress(psycopg.Error):
@@ -234,9 +236,7 @@ class _RowReader(_Reader):
 
     def _connection(self) -> psycopg.Connection[Any]:
         if self._database is None or self._database.closed:
-            self._database = psycopg.connect(
-                self._url, autocommit=True, connect_timeout=2, options="-c statement_timeout=3000"
-            )
+            self._database = connect(self._url, autocommit=True, timeout=2, options="-c statement_timeout=3000")
         return self._database
 
     def _snapshot(self) -> str:
@@ -306,6 +306,7 @@ class _RequestReader(_Reader):
         super().__init__(feed)
         self._lab = lab
         self._before: dict[str, int] | None = None
+        self._read_at = time.time()
         with contextlib.suppress(LabError, httpx.HTTPError):
             self._before = self._counts()
 
@@ -317,6 +318,8 @@ class _RequestReader(_Reader):
         return counts
 
     def read(self) -> None:
+        # The requests came after the last time of reading, and before everything that they caused.
+        since, self._read_at = self._read_at, time.time()
         now = self._counts()
         before, self._before = self._before, now
         if before is None:
@@ -325,9 +328,7 @@ class _RequestReader(_Reader):
         increase = {
             service: n - before.get(service, 0) if n >= before.get(service, 0) else n for service, n in now.items()
         }
-        observations = [
-            Observation("request", service, at=time.time(), times=n) for service, n in increase.items() if n
-        ]
+        observations = [Observation("request", service, at=since, times=n) for service, n in increase.items() if n]
         if observations:
             self.feed.notify(observations)
 
@@ -346,17 +347,15 @@ class _StateReader(_Reader):
         if self._reads % 10 == 0:
             self._names = list(self._lab.status(memory=False).components)
         self._reads += 1
-        backend = self._lab.backend
+        backend = access_of(self._lab).backend()
         states: dict[str, str] = {name: backend.inspect(name).state for name in self._names}
-        endpoints = self._lab.endpoints.observers
+        endpoints = backend.endpoints().observers
         scraped: frozenset[str] = frozenset()
         traced: frozenset[str] = frozenset()
         with contextlib.suppress(httpx.HTTPError, ValueError, KeyError, TypeError):
             if "prometheus" in endpoints:
                 parameters = {"query": 'up{job="services"} == 1'}
-                answer = httpx.get(
-                    f"{endpoints['prometheus']}/api/v1/query", params=parameters, timeout=1, trust_env=False
-                ).json()
+                answer = http.get(f"{endpoints['prometheus']}/api/v1/query", params=parameters, timeout=1).json()
                 scraped = frozenset(one["metric"]["service"] for one in answer["data"]["result"])
         with contextlib.suppress(httpx.HTTPError, ValueError, KeyError, TypeError):
             if "jaeger" in endpoints:

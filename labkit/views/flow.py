@@ -15,6 +15,7 @@ from labkit.views.drawing.colours import BLUE, ORANGE
 from labkit.views.feed import Feed, Observation, States
 from labkit.views.live import DrawnPage, LiveView
 from labkit.waiting import wait_until
+from labstack.arguments import Count, Seconds, checked_class
 
 SHOWN = 3
 """The number of events shown one by one on each side of a lane; the others are only counted."""
@@ -64,6 +65,7 @@ class Lane:
     latest: deque[EventInFlight] = field(default_factory=lambda: deque(maxlen=SHOWN))
 
 
+@checked_class
 class Flow(LiveView):
     """Rows of the outbox tables becoming records, live.
 
@@ -81,6 +83,7 @@ class Flow(LiveView):
     """
 
     page_class = DrawnPage
+    title = "Outbox flow"
     pulse = FRESH
     _latest: ClassVar[Flow | None] = None
 
@@ -111,7 +114,7 @@ class Flow(LiveView):
         self._end.cancel()
         super().stop()
 
-    def wait(self, records: int, timeout: float = 30) -> None:
+    def wait(self, records: Count, timeout: Seconds = 30) -> None:
         """Wait until the view has seen `records` records with their rows, and no row is waiting."""
 
         def all_published() -> bool:
@@ -229,5 +232,5 @@ class Flow(LiveView):
     def __repr__(self) -> str:
         return (
             f"Live view for {self.seconds:g} s: rows of the four outbox tables on the left become records in Kafka "
-            "on the right.\nprint(flow.text()) says in words what it has seen."
+            "on the right.\n`print(flow.text())` shows the same as text."
         )

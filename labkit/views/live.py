@@ -11,10 +11,12 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, Self
+from uuid import uuid4
 
 import anywidget
 import traitlets
+from sidecar import Sidecar
 
 from labkit.views.feed import Feed, Observation, States
 
@@ -41,11 +43,15 @@ class Page(anywidget.AnyWidget):
     Attributes
     ----------
     state : dict
-        The complete state, for a page that starts to show the view.
+        The complete state, for a page that starts to show the view. The page keeps its copy up to date, so that a
+        notebook which is saved with the widgets' state shows the last picture without a kernel.
+    key : str
+        Identifies the view in a page that shows it more than once.
     """
 
     _css = PAGE / "views.css"
     state = traitlets.Dict().tag(sync=True)
+    key = traitlets.Unicode().tag(sync=True)
 
 
 class DrawnPage(Page):
@@ -75,7 +81,14 @@ class LiveView(ABC):
     page_class: type[Page]
     """The class of the view's widget."""
 
+    title: str
+    """The title of the view's panel."""
+
+    anchor = "split-bottom"
+    """The side of the notebook on which JupyterLab opens the view's panel."""
+
     pulse = PULSE_INTERVAL
+    _panel: ClassVar[tuple[LiveView, Sidecar] | None] = None
 
     def __init__(self, feed: Feed, page: Receiver | None = None) -> None:
         self._feed = feed
@@ -159,8 +172,13 @@ class LiveView(ABC):
     def handle_message(self, message: dict[str, Any]) -> None:
         """Handle a message of a page: it shows the view, or no longer does."""
         who = str(message.get("view", ""))
+        if message.get("kind") == "beside":
+            self.beside()
+            return
         if message.get("kind") == "gone":
             self._pages.discard(who)
+            if message.get("panel") and self._is_beside():
+                LiveView._close_panel()  # so that a saved notebook does not open it again
             if not self._pages:
                 self.stop()
             return
@@ -177,9 +195,30 @@ class LiveView(ABC):
     def widget(self) -> Page:
         """Return the view's widget, to be placed beside others."""
         if not isinstance(self._page, Page):
-            self._page = self.page_class(state=self.state())
+            self._page = self.page_class(state=self.state(), key=uuid4().hex)
             self._page.on_msg(lambda widget, message, buffers: self.handle_message(message))
         return self._page
+
+    def beside(self) -> Self:
+        """Show the view in a panel of JupyterLab beside the notebook, so that it does not scroll away.
+
+        There is one such panel; a view that is shown in it replaces the previous one. Other front ends ignore the
+        panel, and show the view below its cell.
+        """
+        if not self._is_beside():
+            LiveView._close_panel()
+            shown = {"output_type": "display_data", "data": self._repr_mimebundle_(), "metadata": {}}
+            LiveView._panel = self, Sidecar(title=self.title, anchor=self.anchor, outputs=(shown,))
+        return self
+
+    def _is_beside(self) -> bool:
+        return LiveView._panel is not None and LiveView._panel[0] is self
+
+    @staticmethod
+    def _close_panel() -> None:
+        if LiveView._panel is not None:
+            LiveView._panel[1].close()
+        LiveView._panel = None
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return bundle(self.widget(), repr(self))

@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 from collections import deque
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -25,8 +26,10 @@ from labkit.views.drawing.map_drawing import BOXES
 from labkit.views.feed import Feed
 from labkit.views.live import PAGE, script
 from labkit.views.system_map import SystemMap
+from labservices.origins import CheckedHandler
 from labstack import Lab
 from labstack.backends.base import Endpoints
+from labstack.config.web_prefix import allowed_hosts
 from labstack.errors import LabError
 from labstack.jupyter.web_pages import end_with_parent, launcher_entry
 
@@ -166,7 +169,11 @@ def serve(port: int) -> None:
     """Serve the page on 127.0.0.1, until the process or the JupyterLab that started it exits."""
     live, secret = LiveMap(), secrets.token_urlsafe(16)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(CheckedHandler):
+        def origin(self) -> str | None:
+            # A page in JupyterLab's sandbox has no origin, and knows the secret.
+            return None if self._is_secret() else super().origin()
+
         def do_GET(self) -> None:
             url = urlsplit(self.path)
             if url.path.rsplit("/", 1)[-1] != "messages":
@@ -182,27 +189,20 @@ def serve(port: int) -> None:
                 return self.send_error(413)
             try:
                 message = json.loads(self.rfile.read(int(size)))
-            except ValueError:
+            except (ValueError, RecursionError):
                 return self.send_error(400)
             if isinstance(message, dict):
                 live.handle_message(message)
             self._answer("{}", "application/json")
 
+        def _is_secret(self) -> bool:
+            return urlsplit(self.path).path == f"/{secret}/messages"
+
         def _answer(self, text: str, kind: str) -> None:
-            body = text.encode()
-            self.send_response(200)
-            self.send_header("Content-Type", f"{kind}; charset=utf-8")
-            self.send_header("Cache-Control", "no-store")
-            self.send_header("Content-Length", str(len(body)))
-            if urlsplit(self.path).path == f"/{secret}/messages":
-                self.send_header("Access-Control-Allow-Origin", "*")
-            self.end_headers()
-            self.wfile.write(body)
+            headers = {"Access-Control-Allow-Origin": "*"} if self._is_secret() else {}
+            self.answer(text.encode(), f"{kind}; charset=utf-8", headers=headers)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, further_hosts=allowed_hosts()))
     threading.Thread(target=end_with_parent, args=(server,), daemon=True).start()
     try:
         server.serve_forever()

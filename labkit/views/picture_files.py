@@ -26,16 +26,18 @@ def save_picture(svg: str, path: str | Path) -> Path:
     Raises
     ------
     KitError
-        The suffix is neither of them.
+        The suffix is neither of them, or the file can't be written.
     """
     target = Path(path)
     plain = THEME_VARIABLE.sub(r"\1", svg)
-    if target.suffix == ".svg":
-        target.write_text(plain, encoding="utf-8")
-    elif target.suffix == ".png":
-        target.write_bytes(_png(plain))
-    else:
-        raise KitError(f"{target.name} is no name for a picture.", next_step="let it end in .svg or .png")
+    if target.suffix not in (".svg", ".png"):
+        raise KitError(f"{target.name!r} is not the name of a picture.", next_step="end the name with .svg or .png")
+    try:
+        target.write_bytes(plain.encode() if target.suffix == ".svg" else _png(plain))
+    except (OSError, ValueError) as error:
+        raise KitError(
+            f"{str(path)[:80]!r} can't be written: {error}.", next_step="use a name in an existing, writable folder"
+        ) from None
     return target
 
 

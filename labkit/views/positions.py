@@ -12,12 +12,14 @@ import pandas as pd
 import psycopg
 
 from labkit.aliases import Aliases
+from labkit.views.bounded import Bounded
 from labkit.views.drawing.colours import BLUE, GREEN, GREY, ORANGE, SERVICES, VERMILION
-from labkit.views.feed import Feed, Observation, States
+from labkit.views.feed import REMEMBERED, Feed, Observation, States
 from labkit.views.live import DrawnPage, LiveView
 from labservices.contract import events_topic
 from labstack import Lab
 from labstack.clients import broker
+from labstack.clients.databases import connect
 from labstack.errors import LabError
 
 ROWS = 3
@@ -37,19 +39,25 @@ POSITIONS = """
         LEFT JOIN pg_stat_replication ON pid = active_pid
 """
 NEWEST = """
-    SELECT type, aggregateid::text, wal_position - '0/0'::pg_lsn, wal_position::text FROM outbox
+    SELECT id::text, type, aggregateid::text, wal_position - '0/0'::pg_lsn, wal_position::text FROM outbox
     WHERE type <> 'Canary' ORDER BY wal_position DESC LIMIT %s
 """
+
+EARLIER_RECORDS = 50
+"""The number of a partition's latest records that are read at the start. The records of the newest rows are among them,
+because the relay publishes in the order of the log."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """An outbox row, and its position in the log."""
+    """An outbox row, its position in the log, and whether its record is in the topic."""
 
+    event_id: str
     type: str
     order_id: str
     at: int
     lsn: str
+    delivered: bool = False
 
 
 @dataclass
@@ -86,14 +94,12 @@ class ServicePositions:
     behind: dict[str, int] = field(default_factory=dict)
     error: str = ""
 
-    @property
-    def relay_position(self) -> int:
-        """The relay's position: what was sent to it while it is connected, else what it has confirmed."""
-        return self.sent if self.sent is not None else (self.confirmed or 0)
-
 
 class Positions(LiveView):
     """Outbox rows, the write-ahead log with its slot, and the topic's offsets, for each service.
+
+    The topic shows whether a row was delivered. The slot's positions do not: the relay confirms a position later than
+    it publishes, and it may have received a row that it can't publish.
 
     Parameters
     ----------
@@ -106,6 +112,7 @@ class Positions(LiveView):
     """
 
     page_class = DrawnPage
+    title = "Positions"
     pulse = 0.4
 
     def __init__(self, feed: Feed, lab: Lab, aliases: Aliases) -> None:
@@ -114,11 +121,22 @@ class Positions(LiveView):
         self.by_service = {service: ServicePositions() for service in self._endpoints.services}
         self._databases: dict[str, psycopg.Connection[Any]] = {}
         self._offsets_at = 0.0
-        self.query()
+        self._delivered: Bounded[str, bool] = Bounded(REMEMBERED)
         super().__init__(feed)
 
+    def _start(self) -> None:
+        super()._start()
+        # The feed reads what arrives from now on.
+        with self._lock:
+            with contextlib.suppress(LabError):
+                self._read_earlier_records()
+            self.query()
+
     def apply(self, observations: list[Observation], states: States | None) -> None:
-        """Apply nothing; an observation only triggers the next query."""
+        """Note the delivered events; an observation also triggers the next query."""
+        for one in observations:
+            if one.stage == "record":
+                self._delivered[one.event_id] = True
 
     def query(self) -> None:
         """Query the positions now."""
@@ -137,8 +155,8 @@ class Positions(LiveView):
     def _query_log(self, service: str, positions: ServicePositions) -> None:
         database = self._databases.get(service)
         if database is None or database.closed:
-            url = self._endpoints.databases[service]
-            database = psycopg.connect(url, autocommit=True, connect_timeout=1, options="-c statement_timeout=2000")
+            url = self._endpoints.readable[service]
+            database = connect(url, autocommit=True, timeout=1, options="-c statement_timeout=2000")
             self._databases[service] = database
         found = database.execute(POSITIONS).fetchone()
         assert found is not None  # the query always returns one row
@@ -149,7 +167,16 @@ class Positions(LiveView):
         positions.confirmed_lsn, positions.restart_lsn = confirmed_lsn or "-", restart_lsn or "-"
         positions.active = bool(active)
         rows = database.execute(NEWEST, [ROWS]).fetchall()
-        positions.rows = [Row(kind, order, int(at), lsn) for kind, order, at, lsn in rows]
+        with self._lock:
+            positions.rows = [
+                Row(event, kind, order, int(at), lsn, event in self._delivered) for event, kind, order, at, lsn in rows
+            ]
+
+    def _read_earlier_records(self) -> None:
+        kafka = self._endpoints.kafka
+        topics = [events_topic(service) for service in self.by_service]
+        for message in broker.messages(kafka, topics, latest=EARLIER_RECORDS):
+            self._delivered[broker.record_of(message).headers.get("ce_id") or ""] = True
 
     def _query_topics(self) -> None:
         kafka = self._endpoints.kafka
@@ -175,12 +202,13 @@ class Positions(LiveView):
                     "service": service,
                     "newest row": positions.rows[0].type if positions.rows else "-",
                     "stands at": positions.rows[0].lsn if positions.rows else "-",
+                    "in the topic": _yes_or_no(positions.rows[0].delivered) if positions.rows else "-",
                     "slot confirmed": positions.confirmed_lsn,
                     "log ends": positions.end_lsn,
                     "unconfirmed bytes": positions.end - (positions.confirmed or 0)
                     if positions.confirmed is not None
                     else None,
-                    "reader": "yes" if positions.active else "no",
+                    "reader": _yes_or_no(positions.active),
                     "topic's records": sum(positions.offsets.values()),
                     "behind": ", ".join(f"{reader} {n}" for reader, n in positions.behind.items()),
                 }
@@ -196,7 +224,7 @@ class Positions(LiveView):
         """The picture in words."""
         summary = []
         for service, positions in self.by_service.items():
-            waiting = sum(row.at > positions.relay_position for row in positions.rows)
+            waiting = sum(not row.delivered for row in positions.rows)
             behind = ", ".join(f"{reader} {n} behind" for reader, n in positions.behind.items())
             reader = "is read" if positions.active else "has no reader"
             summary.append(f"{service}: slot {reader}, {waiting} of the newest rows wait, {behind}")
@@ -209,7 +237,7 @@ class Positions(LiveView):
         head = "".join(f"<th>{one}</th>" for one in heads)
         legend = (
             f"<small><span style='color:{ORANGE}'>◌</span> row that waits &nbsp; "
-            f"<span style='color:{BLUE}'>●</span> row that the relay has taken &nbsp; "
+            f"<span style='color:{BLUE}'>●</span> row whose record is in the topic &nbsp; "
             f"<span style='color:{GREEN}'>▲</span> confirmed by the slot's reader &nbsp; "
             f"<span style='color:{VERMILION}'>▼</span> sent to it &nbsp; │ end of the log</small>"
         )
@@ -219,7 +247,7 @@ class Positions(LiveView):
         )
 
     def _row(self, service: str, positions: ServicePositions) -> str:
-        rows = "<br>".join(self._outbox_row(row, positions) for row in positions.rows) or "-"
+        rows = "<br>".join(self._outbox_row(row) for row in positions.rows) or "-"
         offsets = " ".join(f"p{p}:<b>{end}</b>" for p, end in sorted(positions.offsets.items()))
         behind = "<br>".join(
             f"{html.escape(reader)}: {'up to date' if n == 0 else f'<b>{n} behind</b>'}"
@@ -231,8 +259,8 @@ class Positions(LiveView):
             f"<td>{self._ruler(positions)}</td><td>{html.escape(service)}.events<br>{offsets}</td><td>{behind}</td></tr>"
         )
 
-    def _outbox_row(self, row: Row, positions: ServicePositions) -> str:
-        colour, sign = (ORANGE, "◌") if row.at > positions.relay_position else (BLUE, "●")
+    def _outbox_row(self, row: Row) -> str:
+        colour, sign = (BLUE, "●") if row.delivered else (ORANGE, "◌")
         text = f"{row.type} · {self._aliases.known(row.order_id)}"
         return f"<span style='color:{colour}'>{sign}</span> {html.escape(text)} <small>{row.lsn}</small>"
 
@@ -240,15 +268,15 @@ class Positions(LiveView):
         if positions.error:
             return f"✕ {html.escape(positions.error)}"
         if positions.confirmed is None:
-            return "✕ there is no slot: nobody would know from where to read"
+            return "✕ there is no slot, so no reader knows where to continue"
         span = max(positions.end - positions.confirmed, SHORTEST) * 1.1
-        width, relayed = 300, positions.relay_position
+        width = 300
 
         def x(at: int) -> float:
             return 8 + (width - 16) * max(0.0, 1 - (positions.end - at) / span)
 
         marks = "".join(
-            f"<circle cx='{x(row.at):.1f}' cy='22' r='4' fill='{ORANGE if row.at > relayed else BLUE}'/>"
+            f"<circle cx='{x(row.at):.1f}' cy='22' r='4' fill='{BLUE if row.delivered else ORANGE}'/>"
             for row in positions.rows
             if positions.end - row.at < span
         )
@@ -258,7 +286,7 @@ class Positions(LiveView):
             else ""
         )
         behind = positions.end - positions.confirmed
-        summary = f"{behind:,} bytes unconfirmed" + ("" if positions.active else " · <b>nobody reads the slot</b>")
+        summary = f"{behind:,} bytes unconfirmed" + ("" if positions.active else " · <b>no process reads the slot</b>")
         return (
             f"<svg width='{width}' height='36' style='font-size:11px;text-anchor:middle'>"
             f"<line x1='8' y1='22' x2='{width - 8}' y2='22' stroke='{GREY}' stroke-width='2'/>"
@@ -282,5 +310,9 @@ class Positions(LiveView):
     def __repr__(self) -> str:
         return (
             "Outbox, write-ahead log and topic side by side: where each service's newest events are.\n"
-            "Its table() gives the numbers: places.table(), if you called it places."
+            "`places.table()` returns the numbers as a table."
         )
+
+
+def _yes_or_no(value: bool) -> str:
+    return "yes" if value else "no"

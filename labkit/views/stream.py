@@ -16,6 +16,7 @@ from labkit.inspect.sources.records import RecordView
 from labkit.views.drawing.timeline import UNDO_EVENTS
 from labkit.views.feed import Feed, Observation, States
 from labkit.views.live import LiveView, Page, script
+from labstack.arguments import checked_class
 from labstack.clients import broker
 
 MAX_LINES = 500
@@ -65,6 +66,7 @@ class StreamPage(Page):
     _esm = script("stream.js")
 
 
+@checked_class
 class EventStream(LiveView):
     """The records of all topics of events and dead letters, newest first.
 
@@ -77,6 +79,7 @@ class EventStream(LiveView):
     """
 
     page_class = StreamPage
+    title = "Event stream"
 
     def __init__(self, feed: Feed, aliases: Aliases) -> None:
         self._aliases = aliases
@@ -142,6 +145,6 @@ class EventStream(LiveView):
 
     def __repr__(self) -> str:
         return (
-            "The event stream: records as they come into Kafka, the newest above; a click shows headers and payload.\n"
-            "stream.table(type='PaymentFailed') gives those that are kept as a table."
+            "The event stream: all records, the newest first. A click on a row shows its headers and payload.\n"
+            "`stream.table(type='PaymentFailed')` returns the records of one type as a table."
         )

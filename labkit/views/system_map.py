@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,19 @@ from labkit.views.drawing import map_drawing
 from labkit.views.drawing.colours import SERVICES
 from labkit.views.drawing.map_drawing import BOXES
 from labkit.views.drawing.timeline import UNDO_EVENTS
-from labkit.views.feed import Feed, Observation, States
+from labkit.views.feed import Feed, Observation, Stage, States
 from labkit.views.live import PAGE, LiveView, Page, Receiver, script
 from labkit.views.picture_files import save_picture
+from labstack.arguments import checked_class
 
 RECENT = 6
 """The number of recent observations listed in words, below the picture."""
+
+REMEMBERED = 60
+"""The number of recent observations that are kept: one that arrives late may be earlier than the listed ones."""
+
+STAGES: tuple[Stage, ...] = ("request", "row", "record", "handled", "given up")
+"""The stages in the order of cause and effect."""
 
 Direction = str
 """``on``, or ``back`` for events that undo an order."""
@@ -28,6 +36,7 @@ class MapPage(Page):
     _esm = script("system_map.js")
 
 
+@checked_class
 class SystemMap(LiveView):
     """The diagram, live.
 
@@ -45,6 +54,8 @@ class SystemMap(LiveView):
     """
 
     page_class = MapPage
+    title = "System map"
+    anchor = "split-right"
 
     def __init__(self, feed: Feed, aliases: Aliases, page: Receiver | None = None) -> None:
         self._aliases = aliases
@@ -55,7 +66,7 @@ class SystemMap(LiveView):
         self.given_up = 0
         self.states = States()
         self._lit: Counter[tuple[str, Direction]] = Counter()
-        self._recent: deque[tuple[Observation, Direction]] = deque(maxlen=RECENT)
+        self._recent: list[Observation] = []
         self._changed = True
         super().__init__(feed, page)
 
@@ -63,18 +74,22 @@ class SystemMap(LiveView):
 
     def apply(self, observations: list[Observation], states: States | None) -> None:
         for one in observations:
-            direction = "back" if one.type in UNDO_EVENTS else "on"
+            direction = _direction(one)
             for arrow in _arrows_of(one, direction):
                 self.passed[arrow] += one.times
                 self.back[arrow] += one.times if direction == "back" else 0
                 self._lit[arrow, direction] += one.times
             self.given_up += one.stage == "given up"
-            self._recent.appendleft((one, direction))
+        self._recent = in_causal_order([*self._recent, *observations])[-REMEMBERED:]
         if states is not None and states != self.states:
             self.states, self._changed = states, True
 
-    def _describe(self, one: Observation, direction: Direction) -> str:
-        sign = "↩ " if direction == "back" else ""
+    def _latest(self) -> list[Observation]:
+        """Return the listed observations, newest first."""
+        return self._recent[: -RECENT - 1 : -1]
+
+    def _describe(self, one: Observation) -> str:
+        sign = "↩ " if _direction(one) == "back" else ""
         order = f"{self._aliases.known(one.order_id)} · " if one.order_id else ""
         match one.stage:
             case "request":
@@ -154,7 +169,7 @@ class SystemMap(LiveView):
         with self._lock:
             notes, off = self.notes(), self.off()
             lines = [f"{box.name:<18} {off.get(box.id) or notes.get(box.id, ''):<20}".rstrip() for box in BOXES]
-            return "\n".join([*lines, "", *(self._describe(*entry) for entry in self._recent)])
+            return "\n".join([*lines, "", *map(self._describe, self._latest())])
 
     def batch(self) -> dict[str, Any] | None:
         lit = [[arrow, direction, times] for (arrow, direction), times in self._lit.items()]
@@ -173,14 +188,38 @@ class SystemMap(LiveView):
             "off": self.off(),
             "dead": self.dead(),
             "alt": self.alt,
-            "told": [[self._describe(one, direction), direction] for one, direction in self._recent],
+            "told": [[self._describe(one), _direction(one)] for one in self._latest()],
         }
 
     def __repr__(self) -> str:
         return (
-            "The system map: events light up what they pass, on the way back in another colour; what is off is grey."
-            "\nIts text() says in words what it has seen: print(live.text()), if you called it live."
+            "The system map: each box and arrow lights up when an event passes it; compensations have another colour."
+            "\nA component that does not run is grey. `print(live.text())` shows the same as text."
         )
+
+
+def in_causal_order(observations: Iterable[Observation]) -> list[Observation]:
+    """Sort observations by time, each event's row before its record, and its record before its handling.
+
+    They come from several sources, so they arrive in any order. The broker's times are whole milliseconds, so that of a
+    record may be earlier than that of its row.
+    """
+    listed = list(observations)
+    moments: dict[tuple[str, Stage], float] = {}
+    for one in listed:
+        place = (one.event_id, one.stage)
+        moments[place] = min(one.at, moments.get(place, one.at))
+
+    def key(one: Observation) -> tuple[float, int]:
+        rank = STAGES.index(one.stage)
+        earlier = (moments.get((one.event_id, stage), 0.0) for stage in STAGES[:rank]) if one.event_id else ()
+        return max([one.at, *earlier]), rank
+
+    return sorted(listed, key=key)
+
+
+def _direction(one: Observation) -> Direction:
+    return "back" if one.type in UNDO_EVENTS else "on"
 
 
 def _arrows_of(one: Observation, direction: Direction) -> list[str]:

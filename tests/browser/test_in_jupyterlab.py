@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
+from labstack.clients import http
 from tests.browser.conftest import COURSE, PICTURES
 from tools.screenshot_notebooks import (
     ERROR_OUTPUTS,
     PROMPTS,
+    WIDTH,
     choose_menu_item,
     run_and_capture,
     wait_for_cells,
@@ -19,6 +22,7 @@ from tools.screenshot_notebooks import (
 )
 
 BROKEN_WIDGET = re.compile("Error displaying widget|Loading widget|Widget not found", re.I)
+SAVED = "() => !document.querySelector('.jp-mod-dirty')"
 SECONDS = 1000
 expect.set_options(timeout=30 * SECONDS)
 CONTROL_ROOM = "control-room.ipynb"
@@ -30,6 +34,13 @@ def open_notebook(page: Page, address: str, name: str) -> int:
     page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60 * SECONDS)
     wait_until_idle(page)
     return len(page.evaluate(PROMPTS))
+
+
+def run_all(page: Page, address: str, name: str) -> None:
+    """Open a notebook, and run its cells."""
+    cells = open_notebook(page, address, name)
+    choose_menu_item(page, "Run", "Run All Cells")
+    wait_for_cells(page, cells)
 
 
 def save_screenshot(page: Page, name: str) -> None:
@@ -54,20 +65,91 @@ def test_the_stream_shows_headers_and_filters_records(page: Page, address: str) 
     cells = open_notebook(page, address, "01-one-order.ipynb")
     choose_menu_item(page, "Run", "Run All Cells")
     wait_for_cells(page, cells)
-    rows = page.locator(".lk-rows tbody tr")
+    panel = page.locator(".jupyterlab-sidecar")  # the notebook keeps its stream beside it
+    rows = panel.locator(".lk-rows tbody tr:visible")
     expect(rows.first).to_be_visible()
     rows.first.click()
-    expect(page.locator(".lk-record")).to_contain_text("ce_id")
-    page.locator(".lk-filters input").nth(1).fill("PaymentCompleted")
-    expect(page.locator(".lk-rows tbody tr:visible").first).to_contain_text("PaymentCompleted")
-    assert page.locator(".lk-rows tbody tr:visible").filter(has_text="OrderCreated").count() == 0
+    expect(panel.locator(".lk-record")).to_contain_text("ce_id")
+    panel.locator(".lk-filters input").nth(1).fill("PaymentCompleted")
+    expect(rows.filter(has_text="OrderCreated")).to_have_count(0)
+    expect(rows.first).to_contain_text("PaymentCompleted")
     save_screenshot(page, "01-stream")
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("scenario", ["no carrier", "connect killed"])
-def test_the_control_room_works_with_clicks_alone(page: Page, address: str, scenario: str) -> None:
-    """Clicks alone are enough to pick a scenario, break the lab, see the failure, heal it and reset."""
+VIEWS = """\
+from labkit import begin
+lab, shop, look, tasks = begin("02")
+---
+live = look.map()
+live
+---
+stream = look.stream()
+stream
+---
+places = look.positions()
+places
+---
+order = shop.follow(shop.place_order("ada", "lisbon", {"earl-grey": 1}))
+"""
+
+
+@pytest.fixture
+def views(address: str) -> str:
+    """A notebook with three live views; the name of its file."""
+    cells = [nbformat.v4.new_code_cell(source) for source in VIEWS.split("---\n")]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "P"}})
+    url = address.replace("/lab/tree/{}", "/api/contents/notebooks/views.ipynb")
+    content = {"type": "notebook", "content": notebook}
+    http.request("PUT", url, json=content, timeout=30).raise_for_status()
+    return "views.ipynb"
+
+
+def test_a_live_view_stays_beside_the_notebook(page: Page, address: str, views: str) -> None:
+    """A button shows a live view in a panel, where it stays while the notebook scrolls; the next view replaces it."""
+    run_all(page, address, views)
+    notebook, panel = page.locator(".jp-Notebook"), page.locator(".jupyterlab-sidecar")
+    for shown in (".lk-map", ".lk-rows", ".lk-positions"):
+        view = notebook.locator(".lk-view", has=page.locator(shown))
+        view.get_by_role("button", name="keep beside the notebook").click()
+        expect(panel.locator(shown)).to_be_visible()
+        expect(panel).to_have_count(1)
+        expect(view.locator(shown)).to_be_hidden()
+        expect(view).to_contain_text("in the panel beside the notebook")
+        expect(panel.locator(".lk-note")).to_contain_text("● live")
+        save_screenshot(page, f"beside{shown}")
+    notebook.evaluate("element => element.scrollTo(0, 0)")
+    expect(panel.locator(".lk-positions")).to_be_in_viewport()
+    page.locator(
+        ".lm-DockPanel-tabBar [title^=Positions] .lm-TabBar-tabCloseIcon, "
+        ".lm-DockPanel-tabBar .lm-TabBar-tab:has-text('Positions') .lm-TabBar-tabCloseIcon"
+    ).first.click()
+    expect(notebook.locator(".lk-positions")).to_be_visible()
+
+
+def test_a_reopened_notebook_shows_the_last_pictures(page: Page, address: str, views: str) -> None:
+    """A notebook that is opened again with a new kernel shows the last picture of each live view."""
+    run_all(page, address, views)
+    notebook = page.locator(".jp-Notebook")  # JupyterLab may restore an earlier panel beside it
+    expect(notebook.locator(".lk-rows tbody tr")).not_to_have_count(0)
+    records = notebook.locator(".lk-rows tbody tr").count()
+    expect(notebook.locator(".lk-told")).to_contain_text("OrderCompleted")
+    choose_menu_item(page, "File", "Save Notebook")
+    page.wait_for_function(SAVED)
+    sessions = address.replace("/lab/tree/{}", "/api/sessions")
+    for session in http.get(sessions, timeout=10).raise_for_status().json():
+        http.request("DELETE", sessions.replace("?", f"/{session['id']}?"), timeout=30).raise_for_status()
+    open_notebook(page, address, views)
+    for shown in (".lk-map", ".lk-rows", ".lk-positions"):
+        expect(notebook.locator(shown)).to_be_visible()
+    assert notebook.locator(".lk-rows tbody tr").count() == records
+    expect(notebook.locator(".lk-told")).to_contain_text("OrderCompleted")
+    expect(notebook.locator(".lk-note").first).to_contain_text("no data")
+    save_screenshot(page, "reopened")
+    assert not BROKEN_WIDGET.search(notebook.inner_text())
+
+
+def open_control_room(page: Page, address: str) -> Locator:
+    """Run the control room's first two cells, and return the button that breaks the lab."""
     open_notebook(page, address, CONTROL_ROOM)
     page.locator(".jp-CodeCell").nth(0).click()
     for _ in range(2):
@@ -76,6 +158,24 @@ def test_the_control_room_works_with_clicks_alone(page: Page, address: str, scen
         page.locator(".jp-CodeCell").nth(1).click()
     break_button = page.get_by_role("button", name="Break it")
     expect(break_button).to_be_visible(timeout=60 * SECONDS)
+    return break_button
+
+
+def test_the_control_room_shows_map_and_buttons_on_one_screen(page: Page, address: str) -> None:
+    """On the screen of a small laptop, the map is visible below the buttons without scrolling."""
+    page.set_viewport_size({"width": WIDTH, "height": 800})
+    break_button = open_control_room(page, address)
+    break_button.evaluate("element => element.closest('.jp-OutputArea').scrollIntoView()")
+    save_screenshot(page, "control-room-fold")
+    expect(break_button).to_be_in_viewport()
+    expect(page.locator(".lk-map")).to_be_in_viewport(ratio=0.99)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scenario", ["no carrier", "connect killed"])
+def test_the_control_room_works_with_clicks_alone(page: Page, address: str, scenario: str) -> None:
+    """Clicks alone are enough to pick a scenario, break the lab, see the failure, heal it and reset."""
+    break_button = open_control_room(page, address)
     page.get_by_role("button", name=scenario).click()
     break_button.click()
     state = page.locator("[role=status]")

@@ -1,11 +1,13 @@
-"""The capstone: its referee finds each defect, its solutions fit together, and a reset removes extension services."""
+"""The capstone: its referee finds each defect, its solution passes, and a reset removes extension services."""
 
 from __future__ import annotations
 
-import ast
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import httpx
 import nbformat
@@ -13,11 +15,13 @@ import psycopg
 import pytest
 
 from labkit import Session
-from labkit.capstone import ExtensionService, trials
-from labkit.capstone.loyalty import CONNECTOR, DRAFT, NAME, ROUTER, TABLES, build
+from labkit.capstone import ExtensionService, create_extension, trials
+from labkit.capstone.loyalty import NAME, SERVICE, SOLUTION
 from labkit.capstone.referee import (
     Snapshot,
     each_booking_published,
+    metric_is_correct,
+    missing_part,
     no_unpaid_points,
     one_trace,
     points_awarded_once,
@@ -25,8 +29,10 @@ from labkit.capstone.referee import (
     settle,
 )
 from labkit.errors import KitError
-from labkit.exercises.operations.capstone import EXERCISES, GiveBack, OnceOnly, OneTransaction, SameTrace, TellTheNumber
+from labkit.exercises.operations.capstone import EXERCISES
 from labkit.exercises.tasks import Tasks
+from labkit.inspect.look import Look
+from labkit.waiting import wait_until
 from labstack.clients import broker
 from labstack.errors import LabError
 from tests.suite.chance import short_sample
@@ -102,29 +108,59 @@ def test_each_defect_violates_its_rule(defect: str) -> None:
     assert message in broken[name]
 
 
-def test_notebook_cells_match_what_the_checks_create() -> None:
-    """The notebook's cells have the same tables, draft and connector that a check creates if they are missing."""
-    cells = {cell.id: cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
-    assert TABLES.strip() in cells["tables"]
-    assert cells["draft"].partition("\n")[2].strip() == DRAFT.strip()
-    names = {"loyalty": type("ExtensionService", (), {"connection": {}})}
-    exec(f"{cells['reads']}\n{cells['writes']}", names)
-    assert names["reads"] | names["writes"] == CONNECTOR | ROUTER
+@pytest.mark.parametrize(("value", "holds"), [(17, True), (18, False), (16, False), (0, False), (None, False)])
+def test_metric_must_equal_the_sum_of_all_points(
+    value: float | None, holds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A metric that counts too much violates the rule like one that counts too little."""
+    monkeypatch.setattr(sys.modules[metric_is_correct.__module__], "METRIC_TIMEOUT", 0.05)
+    look = SimpleNamespace(metrics=SimpleNamespace(value=lambda service, metric: value))
+    verdict = metric_is_correct(cast(Look, look), CORRECT)
+    assert verdict.holds is holds
+    assert holds or verdict.finding == f"loyalty_points is {value}, but the sum of all points is 17"
 
 
-def test_all_rules_hold_after_the_solutions(session: Session, tasks: Tasks) -> None:
-    """All rules hold after the first five solutions and an inbox in the second handler."""
-    loyalty = build(session.lab, session.look)
+def build(session: Session) -> ExtensionService:
+    """Build the service as the solution does."""
     names = {"lab": session.lab, "look": session.look}
-    for exercise in (OnceOnly, GiveBack, SameTrace, TellTheNumber, OneTransaction):
-        exec(exercise.answer, dict(names))
-        ast.parse(loyalty.code)
-    refunded = "def on_refunded(db, event, event_id):"
-    assert "5 of 5" not in (message := tasks.check("the-referee").message)
-    assert "more points taken back" in message
-    loyalty.edit(refunded, f"{refunded}\n    if not is_new(db, event_id):\n        return")
+    exec(SOLUTION, names)
+    return ExtensionService(session.lab, NAME)
+
+
+def test_notebook_gives_no_skeleton_away() -> None:
+    """The notebook states requirements: no cell has a part of the solution."""
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    text = "\n".join(cell.source for cell in cells)
+    for part in ("CREATE TABLE", "CREATE PUBLICATION", "INSERT INTO", "EventRouter", "slot.name", "def on_", "is_new"):
+        assert part in SOLUTION
+        assert part not in text, part
+
+
+def test_all_rules_hold_after_the_solution(session: Session, tasks: Tasks) -> None:
+    """The solution keeps all rules under all trials at once."""
+    build(session)
     verdict = tasks.check("the-referee")
     assert verdict.outcome == "right", verdict.message
+
+
+def test_a_missing_part_is_named(session: Session, tasks: Tasks) -> None:
+    """Without a service no rule holds, and the referee and the checks name the missing part."""
+    lab, look = session.lab, session.look
+    lab.reset()
+    assert missing_part(lab, look) == "there is no database loyalty"
+    loyalty = create_extension(lab, NAME)
+    rules = referee(lab, look)
+    assert not rules.holds.any()
+    assert set(rules.seen) == {"the database loyalty has no table points"}
+    loyalty.write(SERVICE)
+    assert "no table points" in tasks.check("join-in").message
+    with look.db.connect(NAME) as db:
+        db.execute("CREATE TABLE points (order_id uuid, points int); CREATE TABLE outbox (id uuid, aggregateid uuid)")
+    assert missing_part(lab, look) == "the database loyalty has no replication slot"
+    with look.db.connect(NAME) as db:
+        db.execute("SELECT pg_create_logical_replication_slot('loyalty_outbox', 'pgoutput')")
+    assert missing_part(lab, look) == "no connector reads the replication slot of loyalty"
+    lab.reset()
 
 
 @pytest.mark.parametrize(
@@ -132,8 +168,8 @@ def test_all_rules_hold_after_the_solutions(session: Session, tasks: Tasks) -> N
     short_sample(
         [
             ("HANDLERS =", "HANDLERS := ", "SyntaxError"),
-            ("HANDLERS = {PaymentCompleted: on_paid}", "", "no HANDLERS"),
-            ("    book(db, event, points)\n", "    bok(db, event, points)\n", "NameError"),
+            ("HANDLERS = {PaymentCompleted: on_paid, PaymentRefunded: on_refunded}", "", "no HANDLERS"),
+            ("book(db, event, points)\n        publish", "bok(db, event, points)\n        publish", "NameError"),
         ],
         1,
     ),
@@ -142,8 +178,7 @@ def test_the_error_of_code_that_does_not_run_is_reported(
     session: Session, tasks: Tasks, old: str, new: str, error: str
 ) -> None:
     """The check's message contains the error of code that does not run."""
-    tasks.setup("once-only")
-    build(session.lab, session.look).edit(old, new)
+    build(session).edit(old, new)
     verdict = tasks.check("once-only")
     assert verdict.outcome == "wrong", verdict
     assert error in verdict.message
@@ -152,10 +187,10 @@ def test_the_error_of_code_that_does_not_run_is_reported(
 def test_an_edit_without_a_match_changes_nothing(tasks: Tasks) -> None:
     """An edit whose text is not found changes nothing, and raises an error."""
     loyalty = ExtensionService(tasks._bench.lab, NAME)
-    loyalty.write(DRAFT)
+    loyalty.write(SERVICE)
     with pytest.raises(KitError, match="contains it 0 times"):
         loyalty.edit("def nothing_of_this():", "pass")
-    assert loyalty.code == DRAFT
+    assert loyalty.code == SERVICE.lstrip()
 
 
 @pytest.mark.parametrize("name", ["order", "postgres", "Loyalty", "my-service", "x"])
@@ -168,11 +203,13 @@ def test_a_used_or_unsuitable_service_name_is_rejected(session: Session, name: s
 def test_a_reset_removes_everything_of_an_extension_service(session: Session, tasks: Tasks) -> None:
     """A reset removes process, connector, slot, database, topics and group; a new extension service starts empty."""
     lab, look = session.lab, session.look
-    loyalty = build(lab, look)
+    lab.reset()  # otherwise, the service also handles the events of earlier tests
+    loyalty = build(session)
     loyalty.start()
     order = trials.one_order(session.shop)
     settle(lab, look, [order])
-    assert referee(lab, look).holds.any()
+    assert referee(lab, look).holds.all()
+    wait_until(lambda: any("heartbeat" in one and NAME in one for one in broker.topic_names(lab.endpoints.kafka)))
     host = lab.endpoints.databases["shipping"]
     lab.reset()
     assert not loyalty.runs
@@ -181,10 +218,10 @@ def test_a_reset_removes_everything_of_an_extension_service(session: Session, ta
     with psycopg.connect(host) as connection:
         assert connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == [("outbox",)]
         assert connection.execute("SELECT FROM pg_database WHERE datname = %s", [NAME]).fetchall() == []
-    assert broker.partitions(lab.endpoints.kafka, [f"{NAME}.events"]) == []
+    assert [topic for topic in broker.topic_names(lab.endpoints.kafka) if NAME in topic] == []
     assert broker.committed_offsets(lab.endpoints.kafka, NAME) == {}
-    assert loyalty.code == DRAFT, "what the learner has written stays"
-    build(lab, look).start()
+    assert loyalty.code == SERVICE.lstrip(), "what the learner has written stays"
+    build(session).start()
     again = trials.one_order(session.shop)
     settle(lab, look, [again])
     assert [view.record.key for view in look.kafka.records(topic=f"{NAME}.events")] == [again]
@@ -192,5 +229,5 @@ def test_a_reset_removes_everything_of_an_extension_service(session: Session, ta
 
 
 def test_there_are_enough_exercises() -> None:
-    """The exercises cover inbox, compensation, trace, metric, transaction, and all of them together."""
-    assert len(EXERCISES) == 6
+    """The exercises cover joining in, inbox, compensation, trace, metric, transaction, and all of them together."""
+    assert len(EXERCISES) == 7

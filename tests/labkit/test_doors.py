@@ -145,6 +145,33 @@ def test_the_map_page_shows_the_running_lab(session: Session, jupyter: httpx.Cli
     assert "Access-Control-Allow-Origin" not in httpx.get(elsewhere).headers
 
 
+@pytest.mark.parametrize("program", [("labkit.views.map_page",), ("labstack.jupyter.web_pages", "envoy")])
+@pytest.mark.parametrize("on_hub", [False, True])
+def test_page_servers_serve_only_their_own_pages(program: tuple[str, ...], on_hub: bool, tmp_path: Path) -> None:
+    """A foreign host or page is refused; behind a hub, the hub's name and its pages are accepted."""
+    port = choose(0, {0})
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path), "JUPYTERHUB_SERVICE_PREFIX": BASE if on_hub else ""}
+    server = subprocess.Popen([sys.executable, "-m", *program, str(port)], env=environment)
+    try:
+        assert wait_until(lambda: not is_free(port), 30)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            assert client.get("/").status_code == 200
+            hub = {"Host": "hub.example"}
+            assert client.get("/", headers=hub).status_code == (200 if on_hub else 403)
+            foreign = client.post("/messages", json={}, headers={"Origin": "https://evil.example"})
+            assert (foreign.status_code, "evil.example" in foreign.text) == (403, True)
+            if program[0] == "labkit.views.map_page":
+                assert client.post("/messages", json={}, headers={"Origin": "null"}).status_code == 403
+                hubs = client.post("/messages", json={}, headers={**hub, "Origin": "https://hub.example"})
+                assert hubs.status_code == (200 if on_hub else 403)
+                direct = re.search(r"http://127\.0\.0\.1:\d+/[\w-]{20,}", client.get("/").text)
+                assert direct is not None
+                assert client.post(f"{direct[0]}/messages", json={}, headers={"Origin": "null"}).status_code == 200
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
 def test_a_late_page_gets_the_complete_state() -> None:
     """Messages that are no longer kept are replaced by the complete state."""
     queue = MessageQueue()

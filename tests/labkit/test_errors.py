@@ -46,10 +46,12 @@ def test_missing_results_and_components_have_a_next_step() -> None:
         ("DuplicateTable", "go on with the cell below"),
         ("UndefinedTable", "Run All Above"),
         ("OperationalError", "`lab.up()`"),
+        ("AdminShutdown", "`lab.up()`"),
+        ("ObjectInUse", "correct what the message names"),
     ],
 )
 def test_errors_of_postgresql_have_a_next_step(name: str, advice: str) -> None:
-    """A repeated cell, a skipped cell and an unavailable database each have their next step."""
+    """A repeated cell, a skipped cell, an unavailable database and a refused statement each have their next step."""
     text = traceback_of(
         f"import psycopg.errors, psycopg as p\nraise (vars(p.errors) | vars(p))['{name}']('no')", name=name
     )

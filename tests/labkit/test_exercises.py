@@ -78,6 +78,12 @@ def test_a_typical_mistake_is_rejected_with_its_message(attempt: Attempt, mistak
     assert not attempt.tasks._progress.solved(attempt.exercise.name)
 
 
+@pytest.mark.parametrize("attempt", [one for one in ALL if one.name == "answer-by-key"], ids=name_of, indirect=True)
+def test_the_status_of_the_idempotency_draft_is_accepted(attempt: Attempt) -> None:
+    """422 for another request with a used key is as right as 409."""
+    assert attempt.submit(attempt.exercise.answer.replace("409", "422")) == "right", attempt.message
+
+
 @pytest.mark.parametrize("attempt", [one for one in ALL if one.name == "sold-out"], ids=name_of, indirect=True)
 def test_a_list_and_a_column_are_equal_answers(attempt: Attempt) -> None:
     """A list or a column of one value equals that value; an incomparable type is named and does not crash."""
@@ -86,3 +92,17 @@ def test_a_list_and_a_column_are_equal_answers(attempt: Attempt) -> None:
     assert attempt.check(gone) == attempt.check(list(gone)) == "right"
     assert attempt.check(products) == "wrong"
     assert "DataFrame" in attempt.message
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("is_solved", [True, False], ids=["solved", "skipped"])
+def test_cleanup_of_crashes_leaves_nothing_to_the_referee(session: Session, tmp_path: Path, is_solved: bool) -> None:
+    """After the exercises about crashes, solved or skipped, the referee finds nothing, as notebook 06 promises."""
+    session.lab.reset()
+    for exercise in course()["06"]:
+        attempt = Attempt(exercise, session, tmp_path)
+        if is_solved:
+            assert attempt.submit(exercise.answer) == "right", attempt.message
+        attempt.tasks.cleanup(exercise.name)
+    verdicts = session.lab.check(wait_for_rest=60)
+    assert [(verdict.name, verdict.notes) for verdict in verdicts if not verdict.holds] == []

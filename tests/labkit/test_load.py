@@ -18,6 +18,7 @@ from labkit.client.sampling import Samples
 from labkit.errors import KitError
 from labkit.views.drawing import load_charts
 from labstack.clients import broker, practice
+from labstack.errors import LabError
 
 
 @pytest.fixture
@@ -171,7 +172,7 @@ def test_a_reset_deletes_practice_topics(session: Session, bench: Practice) -> N
     session.lab.reset()
     assert practice_topics(session) == []
     bench.remove(topic)  # it is deleted already
-    with pytest.raises(ValueError, match=r"order\.events"):
+    with pytest.raises(LabError, match=r"order\.events"):
         bench.remove("order.events")
     assert session.shop.load(1, 1).statuses == {201: 1}
 
@@ -201,10 +202,12 @@ def test_charts_have_alt_text(bench: Practice, monkeypatch: pytest.MonkeyPatch) 
     load_charts.workers_chart({"all": team}, "work", marked="acme")
     load_charts.lag_chart(pd.DataFrame({"0": [0, 3, 0], "1": [0, 1, 0]}, index=[0.0, 1.0, 2.0]), {"back": 1.0}, "lag")
     load_charts.stays_chart({2: pd.DataFrame({"came": [5.0, 6.0], "seconds": [0.5, 0.5]})}, "stays")
+    load_charts.utilisation_chart({2: pd.DataFrame({"seconds": [0.25, 0.75]})}, 0.2, "utilisation")
     assert alt_texts[0].startswith("A row for each worker, a bar for each record it handled; 2 handle 3 records in ")
     assert alt_texts[0].endswith("The records of acme are drawn in another colour.")
     assert alt_texts[1].endswith("at most 3 in partition 0; at most 1 in partition 1; 0 at the end.")
     assert alt_texts[2].endswith("at 2 a second half of them within 0.5 seconds.")
+    assert alt_texts[3].endswith("The means: 0.5 seconds at ρ = 0.4.")
 
 
 @pytest.mark.long

@@ -13,8 +13,11 @@ from labkit import Session, wait_until
 from labkit.aliases import Aliases
 from labkit.errors import KitError, QueryFailed, WaitTimedOut
 from labkit.exercises.progress import ProgressFile
+from labkit.inspect.sources.records import in_order_of_cause
 from labkit.views.feed import _RowReader
 from labkit.views.flow import Flow
+from labstack.clients.broker import Record
+from labstack.errors import LabError
 
 
 def test_a_query_accepts_an_order_and_shows_its_short_name(session: Session) -> None:
@@ -29,6 +32,27 @@ def test_queries_are_read_only(session: Session) -> None:
     """PostgreSQL itself rejects a statement that would change something."""
     with pytest.raises(QueryFailed, match="read-only"):
         session.look.db.rows("order", "DELETE FROM outbox RETURNING id")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "COPY (SELECT 1) TO PROGRAM 'id'",
+        "SELECT pg_read_file('/etc/hostname')",
+        "SELECT pg_switch_wal()",
+        "SELECT pg_logical_emit_message(false, 'x', 'y')",
+        "SELECT lo_create(0)",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename <> 'reader'",
+        "SELECT rolpassword FROM pg_authid",
+        "SET transaction_read_only = off",
+        "SELECT 1; SELECT 2",
+        "COMMIT; DELETE FROM outbox",
+    ],
+)
+def test_a_query_can_only_read_the_tables(session: Session, query: str) -> None:
+    """The role of queries has no right to change or run anything, and a call takes a single statement."""
+    with pytest.raises(QueryFailed):
+        session.look.db.rows("order", query)
 
 
 def test_each_changed_result_of_a_query_is_kept(session: Session) -> None:
@@ -51,6 +75,55 @@ def test_a_query_error_has_the_message_of_postgresql(session: Session) -> None:
         session.look.db.rows("orders", "SELECT 1")
 
 
+@pytest.mark.parametrize(
+    ("query", "parameters", "next_step"),
+    [
+        ("SELECT 1 WHERE 'ada' LIKE 'a%' AND %(x)s = 1", {"x": 1}, "LIKE 'a%%'"),
+        ("SELECT %(x)s", {"y": 1}, "name=value"),
+        ("SELECT %s", {"y": 1}, "name=value"),
+        ("SELECT 1 FROM nothing", {}, "information_schema.tables"),
+        ("SELECT nothing FROM orders", {}, "SELECT *"),
+        ("SELEC 1", {}, "where the message points"),
+    ],
+)
+def test_a_rejected_query_has_a_fitting_next_step(
+    session: Session, query: str, parameters: dict[str, Any], next_step: str
+) -> None:
+    """A literal % beside parameters, a missing parameter and unknown names each have their own next step."""
+    with pytest.raises(QueryFailed) as caught:
+        session.look.db.rows("order", query, **parameters)
+    assert next_step in caught.value.next_step
+
+
+def test_unknown_names_are_answered_with_the_closest(session: Session) -> None:
+    """An unknown service, topic, metric, label or dashboard is answered with the closest name."""
+    look = session.look
+    for call, meant in (
+        (lambda: look.db.rows("ordr", "SELECT 1"), "order"),
+        (lambda: look.kafka.records(topic="order.event"), "order.events"),
+        (lambda: look.kafka.consumer("paymnt"), "payment"),
+        (lambda: look.connect.config("Shipping"), "shipping"),
+        (lambda: look.connect.stored_offset("shiping"), "shipping"),
+        (lambda: look.metrics.value("order", "http_request_total"), "http_requests_total"),
+        (lambda: look.metrics.value("order", "http_requests_total", methd="GET"), "method"),
+        (lambda: look.metrics.dashboard("sagas"), "saga"),
+        (lambda: look.wait_for_rest([], without="order-db"), "order"),
+        (lambda: list(session.shop.orders(statu="PENDING")), "status"),
+        (lambda: session.lab.mesh.show("VirtualServce/order"), "VirtualService/order"),
+    ):
+        with pytest.raises(LabError) as caught:
+            call()
+        assert f"did you mean {meant!r}?" in caught.value.next_step
+
+
+def test_a_record_that_does_not_arrive_is_reported_with_those_that_did(session: Session) -> None:
+    """A misspelt event type is answered with the types that the order has, and the closest of them."""
+    order = session.shop.place_order("ada", "rome", {"rooibos": 1})
+    session.look.kafka.record(order, "OrderCompleted")
+    with pytest.raises(WaitTimedOut, match=r"it has OrderCreated, (.|\n)*did you mean 'OrderCompleted'"):
+        session.look.kafka.record(order, "OrderComplete", timeout=0.1)
+
+
 def test_events_are_listed_in_causal_order(session: Session) -> None:
     """The events of an order are listed in causal order, each with its cause."""
     order = session.shop.place_order("barbara", "tristan-da-cunha", {"rooibos": 1})
@@ -58,6 +131,23 @@ def test_events_are_listed_in_causal_order(session: Session) -> None:
     chain = ["OrderCreated", "InventoryReserved", "PaymentCompleted", "ShippingFailed"]
     assert list(events.type) == [*chain, "InventoryReleased", "PaymentRefunded", "OrderCancelled"]
     assert list(events.cause[:4]) == ["-", *events.event[:3]]
+
+
+def test_outcome_is_last_whatever_caused_it() -> None:
+    """OrderCancelled is listed last, even if the answer that arrived last, and so caused it, is an early one."""
+    caused = {
+        "OrderCreated": None,
+        "ShippingFailed": "OrderCreated",
+        "InventoryReleased": "ShippingFailed",
+        "PaymentRefunded": "ShippingFailed",
+        "OrderCancelled": "ShippingFailed",
+    }
+    records = [
+        Record(f"{number}.events", 0, 0, 0, "order", {"ce_id": type_, "ce_type": type_, "causation_id": cause}, b"")
+        for number, (type_, cause) in enumerate(reversed(caused.items()))
+    ]
+    types = [record.type for record in in_order_of_cause(records)]
+    assert (types[0], types[-1]) == ("OrderCreated", "OrderCancelled")
 
 
 def test_a_record_shows_its_headers(session: Session) -> None:
@@ -91,7 +181,7 @@ def test_waiting_for_missing_records_times_out(session: Session) -> None:
 
 def test_a_timed_out_wait_names_its_last_result() -> None:
     """A timed-out wait names its condition and the last result."""
-    with pytest.raises(WaitTimedOut, match=r"for the moon; the last answer was 0"):
+    with pytest.raises(WaitTimedOut, match=r"for the moon; the last result was 0"):
         wait_until(lambda: 0, 0.05, what="the moon")
 
 

@@ -63,12 +63,12 @@ def test_a_setup_brings_back_stopped_or_paused_components(session: Session, caps
     """An exercise's setup brings back stopped or paused components, and reports them."""
     session.lab.stop("inventory")
     session.lab.pause("shipping")
-    session.tasks.setup("who-is-told")
+    session.tasks.setup("never-overtaken")
     assert "Started again, because the exercise needs it: inventory, shipping." in capsys.readouterr().out
-    session.tasks.cleanup("who-is-told")
-    session.tasks.setup("who-is-told")
+    session.tasks.cleanup("never-overtaken")
+    session.tasks.setup("never-overtaken")
     assert "Started again" not in capsys.readouterr().out
-    session.tasks.cleanup("who-is-told")
+    session.tasks.cleanup("never-overtaken")
 
 
 def test_a_check_after_a_reset_asks_for_a_new_setup(session: Session) -> None:
@@ -78,11 +78,11 @@ def test_a_check_after_a_reset_asks_for_a_new_setup(session: Session) -> None:
         tasks.setup(name)
     session.lab.reset()
     for name in ("past-the-inbox", "safe-to-retry"):
-        before = tasks.progress().set_index("exercise").loc[name, "attempts"]
+        before = tasks.progress().table.set_index("name").loc[name, "attempts"]
         verdict = tasks.check(name)
         assert verdict.outcome == "untouched"
         assert f'run tasks.setup("{name}") again' in verdict.message
-        assert tasks.progress().set_index("exercise").loc[name, "attempts"] == before
+        assert tasks.progress().table.set_index("name").loc[name, "attempts"] == before
     tasks.setup("past-the-inbox")
     assert "was reset" not in tasks.check("past-the-inbox").message
     tasks.cleanup("past-the-inbox")

@@ -11,6 +11,7 @@ import pytest
 from labkit import Session
 from labkit.client.shares import at_least, at_most, interval, is_plausible
 from labkit.client.traffic import Answer, Share, Traffic, meaning
+from labkit.errors import KitError
 
 RULE = """
 apiVersion: networking.istio.io/v1
@@ -144,7 +145,7 @@ def test_fair_dice_are_accepted_and_biased_dice_are_rejected() -> None:
 
 def test_a_share_of_no_requests_raises_an_error() -> None:
     """A share of no requests raises an error."""
-    with pytest.raises(ValueError, match="one request"):
+    with pytest.raises(KitError, match="one request"):
         interval(0, 0)
 
 

@@ -6,9 +6,11 @@ import contextlib
 import re
 import threading
 from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from labkit import Session
@@ -22,7 +24,7 @@ from labkit.views.feed import Observation
 from labkit.views.live import LiveView
 from labkit.views.positions import Positions
 from labkit.views.stream import EventStream
-from labkit.views.system_map import SystemMap, _arrows_of
+from labkit.views.system_map import REMEMBERED, SystemMap, _arrows_of, in_causal_order
 from labkit.waiting import wait_until
 from labstack.clients import broker
 
@@ -116,6 +118,21 @@ def test_the_map_counts_every_event_once(session: Session, live_map: SystemMap) 
     assert (seen(), live_map._feed.errors) == (expected, {})
     assert live_map.passed["User>Gateway"] >= len(orders)
     assert live_map.back["Kafka>InventoryAPI:undo"] >= 3  # two failed payments, and one order without a carrier
+
+
+def test_the_map_lists_observations_in_the_order_of_their_causes() -> None:
+    """A row is listed before its record and the record before its handling, in whatever order they arrived."""
+    cause = [
+        Observation("request", "order", at=10.0),
+        Observation("row", "order", "OrderCreated", "o", "e1", at=10.0104),
+        Observation("record", "order", "OrderCreated", "o", "e1", at=10.010),  # whole milliseconds
+        Observation("handled", "inventory", "OrderCreated", "o", "e1", at=10.0204),
+        Observation("row", "inventory", "InventoryReserved", "o", "e2", at=10.0209),
+        Observation("record", "inventory", "InventoryReserved", "o", "e2", at=10.031),
+        Observation("given up", "payment", "InventoryReserved", "o", "e2", at=10.2),
+    ]
+    for arrival in permutations(cause):
+        assert in_causal_order(arrival) == cause
 
 
 def test_stopped_paused_and_killed_components_are_grey(session: Session, live_map: SystemMap) -> None:
@@ -237,16 +254,16 @@ def test_the_memory_of_a_view_is_bounded(session: Session) -> None:
         assert shown.count >= 50_000
         assert len(shown.table()) == stream.MAX_LINES
         assert len((shown.batch() or {"lines": ()})["lines"]) <= stream.BATCH_LINES
-        assert len(live_map._recent) < 10
+        assert len(live_map._recent) <= REMEMBERED
         assert len((live_map.batch() or {"lit": ()})["lit"]) <= len(map_drawing.ARROWS) * 2
     shown.stop()
     live_map.stop()
 
 
-def test_positions_show_what_the_relay_has_read(session: Session) -> None:
-    """Without the relay a row is beyond the slot's position; with it, the row is read and the topic has its record."""
+def test_positions_show_what_the_relay_has_delivered(session: Session) -> None:
+    """Without the relay a row is beyond the slot's position and waits; with it, the topic has the row's record."""
     lab, shop, look, _ = session
-    lab.check(wait_for_rest=15)
+    lab.check(wait_for_rest=60)
     view: Positions = look.positions()
     try:
         lab.stop("connect")
@@ -260,16 +277,63 @@ def test_positions_show_what_the_relay_has_read(session: Session) -> None:
         row, place = newest()
         assert (row.type, row.order_id) == ("OrderCreated", order.order_id)
         assert not place.active
-        assert row.at > place.relay_position
-        assert "nobody reads the slot" in view.html()
+        assert place.confirmed is not None
+        assert row.at > place.confirmed
+        assert not row.delivered
+        assert "order: slot has no reader, 1 of the newest rows wait" in view.alt
+        assert "no process reads the slot" in view.html()
         before = sum(place.offsets.values())
         lab.start("connect")
-        wait_until(lambda: newest()[1].active and newest()[0].at <= newest()[1].relay_position, 30)
+        wait_until(lambda: newest()[1].active and newest()[0].delivered, 30)
         wait_until(lambda: sum(newest()[1].offsets.values()) >= before + 1, 30)
-        assert set(view.by_service["order"].behind) == {"inventory", "payment", "shipping"}
+        up_to_date = dict.fromkeys(("inventory", "payment", "shipping"), 0)
+        wait_until(lambda: newest()[1].behind == up_to_date, 30)
         assert view.table().service.tolist() == list(SERVICES)
     finally:
         view.stop()
+        shop.follow(order)
+
+
+def test_positions_show_delivered_rows_after_a_kill_of_the_relay(session: Session) -> None:
+    """A killed relay has not confirmed its last records; a view that starts afterwards reads them from the topics."""
+    lab, shop, look, _ = session
+    order = shop.follow(shop.place_order("ada", "lisbon", {"earl-grey": 1}))
+    look.wait_for_rest(order)
+    lab.kill("connect")
+    view: Positions = look.positions()
+    try:
+        view.query()
+        place = view.by_service["order"]
+        assert not place.active
+        assert [row.delivered for row in place.rows] == [True] * len(place.rows)
+        assert view.table()["in the topic"].tolist() == ["yes"] * len(SERVICES)
+        assert "order: slot has no reader, 0 of the newest rows wait" in view.alt
+    finally:
+        view.stop()
+        lab.start("connect")
+
+
+def test_positions_count_the_records_that_a_reader_has_not_handled(session: Session) -> None:
+    """A paused reader is behind by the records written since; the other readers are up to date."""
+    lab, shop, look, _ = session
+    lab.check(wait_for_rest=60)
+    consumer = f"{lab.endpoints.services['payment']}/manage/consumer"
+    view: Positions = look.positions()
+    placed = []
+    try:
+        httpx.post(f"{consumer}/pause", timeout=20).raise_for_status()
+        placed = [shop.place_order("ada", "lisbon", {"earl-grey": 1}) for _ in range(3)]
+
+        def behind(service: str) -> dict[str, int]:
+            view.query()
+            return view.by_service[service].behind
+
+        wait_until(lambda: behind("order") == {"inventory": 0, "payment": 3, "shipping": 0}, 20)
+        wait_until(lambda: behind("inventory")["payment"] == 3, 20)
+    finally:
+        httpx.post(f"{consumer}/resume", timeout=20).raise_for_status()
+        view.stop()
+    for order in placed:
         shop.follow(order)
 
 

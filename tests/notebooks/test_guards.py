@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
 import json
 import re
 import statistics
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+from urllib.parse import urlsplit
 
 import nbformat
 
 from benchmarks.course import minutes_to_read
 from labkit.exercises import course
-from labkit.exercises.base import Exercise
+from labkit.exercises.base import ARTEFACTS, Exercise, Kind
+from labkit.exercises.predictions import predictions
 
 ROOT = Path(__file__).resolve().parents[2]
 EXEMPT = tomllib.loads((Path(__file__).parent / "exempt.toml").read_text(encoding="utf-8"))
@@ -32,6 +36,25 @@ SECONDS = {number: float(seconds) for number, seconds in re.findall(r"^\| \[(\d\
 """Running time of each notebook in seconds, as measured by `python -m benchmarks course`."""
 
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+SOURCES = {
+    "cwiki.apache.org",
+    "datatracker.ietf.org",
+    "debezium.io",
+    "docs.confluent.io",
+    "docs.sqlalchemy.org",
+    "eventuate.io",
+    "faststream.ag2.ai",
+    "istio.io",
+    "kafka.apache.org",
+    "kubernetes.io",
+    "masstransit.io",
+    "opentelemetry.io",
+    "prometheus.io",
+    "seata.apache.org",
+    "sre.google",
+    "www.postgresql.org",
+}
+"""The sites of the specifications and manuals that the prose cites."""
 
 
 def code_cells(notebook: Any) -> list[Any]:
@@ -88,13 +111,21 @@ def test_sections_are_complete_and_in_order(notebook: Any) -> None:
     assert "**Prerequisites:**" in text
 
 
-def test_the_minutes_add_up(notebook: Any) -> None:
-    """The minutes for reading and for exercises add up to the total, which is 20 to 45."""
+def guide_line(path: Path) -> str:
+    """Return the line of docs/instructors.md with the minutes of a notebook."""
+    (line,) = re.findall(rf"^\| \[{path.stem[:2]}\].*$", GUIDE, re.MULTILINE)
+    return str(line)
+
+
+def test_the_minutes_add_up(path: Path, notebook: Any) -> None:
+    """The minutes for reading and for each exercise add up to the total, and the guide has the same."""
     found = re.search(r"\*\*Minutes:\*\* (\d+) \((\d+) to read and run, (\d+)", prose(notebook))
     assert found
     total, reading, exercises = map(int, found.groups())
     assert total == reading + exercises
-    assert 20 <= total <= 45
+    assert exercises == sum(exercise.minutes for exercise in course()[path.stem[:2]])
+    assert 20 <= total <= 75
+    assert f"| {reading} to read and run, {exercises} for the exercises |" in guide_line(path)
 
 
 def test_the_minutes_fit_the_measurement(path: Path, notebook: Any) -> None:
@@ -105,13 +136,17 @@ def test_the_minutes_fit_the_measurement(path: Path, notebook: Any) -> None:
     assert estimate <= int(found[1]) <= 2 * estimate + 2
 
 
-def test_cells_ask_for_a_prediction_before_the_code(notebook: Any) -> None:
-    """At least two cells ask for a prediction, with space to write it, and a code cell follows each."""
-    predictions = [number for number, cell in enumerate(notebook.cells) if "> **Predict.**" in cell.source]
-    assert len(predictions) >= 2
-    for number in predictions:
-        assert "✎" in notebook.cells[number].source
-        assert notebook.cells[number + 1].cell_type == "code"
+def test_each_prediction_is_made_before_the_code_and_compared_after_it(path: Path, notebook: Any) -> None:
+    """At least two cells ask for a prediction. The next cell keeps the guess, and a later one compares it."""
+    asked = [number for number, cell in enumerate(notebook.cells) if "> **Predict.**" in cell.source]
+    assert len(asked) >= 2
+    names = [prediction.name for prediction in predictions(path.stem[:2])]
+    sources = [cell.source for cell in notebook.cells]
+    assert [sources[number + 1] for number in asked] == [f'tasks.predict("{name}")' for name in names]
+    for number, name in zip(asked, names, strict=True):
+        (compared,) = [place for place, text in enumerate(sources) if text.startswith(f'tasks.compare("{name}"')]
+        between = [cell for cell in notebook.cells[number + 2 : compared] if cell.cell_type == "code"]
+        assert between, name
 
 
 def test_the_first_code_cell_attaches_to_the_lab(path: Path, notebook: Any) -> None:
@@ -133,10 +168,26 @@ def test_each_exercise_is_named_and_checked(path: Path, notebook: Any) -> None:
     assert len(exercises) >= 5
     assert re.findall(r'tasks\.check\("([^"]+)"', code) == [exercise.name for exercise in exercises]
     for number, exercise in enumerate(exercises, start=1):
-        assert f"**{number} · `{exercise.name}`**" in prose(notebook)
+        assert f"**{number} · `{exercise.name}`** {exercise.effort} — " in prose(notebook)
         assert (f'tasks.setup("{exercise.name}")' in code) == exercise.needs_setup
         has_cleanup = type(exercise).cleanup is not Exercise.cleanup
         assert (f'tasks.cleanup("{exercise.name}")' in code) == has_cleanup
+
+
+LIKELY_NAMES = {
+    *("order", "orders", "row", "rows", "record", "records", "event", "events", "trace", "traces", "spans", "slot"),
+    *("table", "query", "result", "results", "data", "df", "key", "name", "waiting", "answer", "x", "i", "n"),
+}
+"""Names that a learner's own code in an exercise is likely to use."""
+
+
+def test_the_code_of_a_learner_cannot_break_the_self_check(notebook: Any) -> None:
+    """The notebook's own cells after the exercises read no name that a learner's code is likely to overwrite."""
+    for cell in itertools.dropwhile(lambda cell: not cell.id.startswith("ex-"), code_cells(notebook)):
+        if not cell.id.startswith("ex-"):
+            names = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)]
+            stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+            assert not ({node.id for node in names} - stored) & LIKELY_NAMES, cell.id
 
 
 def test_a_notebook_ends_with_a_self_check_and_a_reset(notebook: Any) -> None:
@@ -161,10 +212,24 @@ def test_each_picture_has_alt_text(notebook: Any) -> None:
         assert "accDescr:" in diagram
 
 
+def test_lines_of_diagrams_are_indented(notebook: Any) -> None:
+    """No line of a diagram is wrapped: the rest of a wrapped description would be a syntax error in Mermaid."""
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    lines = [
+        line for text in texts for body in re.findall(r"```mermaid\n(.*?)```", text, re.S) for line in body.split("\n")
+    ]
+    assert [
+        line for line in lines if line and not line.startswith((" ", "flowchart", "sequenceDiagram", "stateDiagram"))
+    ] == []
+
+
 def test_links_resolve(path: Path, notebook: Any) -> None:
-    """Each link in the prose is relative and leads to an existing file, and no cell names localhost."""
+    """Each link leads to an existing file or to a source's documentation, and no cell names localhost."""
     for _, _, target in LINK.findall(prose(notebook)):
-        assert "://" not in target, target
+        if "://" in target:
+            assert target.startswith("https://"), target
+            assert urlsplit(target).hostname in SOURCES, target
+            continue
         assert (path.parent / target.partition("#")[0]).exists(), target
     assert not re.search(r"localhost|127\.0\.0\.1", prose(notebook))
     assert not any(re.search(r"localhost|127\.0\.0\.1", cell.source) for cell in code_cells(notebook))
@@ -184,7 +249,7 @@ def test_a_notebook_was_saved_by_the_script(path: Path, notebook: Any) -> None:
 
 def test_every_exemption_belongs_to_a_notebook() -> None:
     """exempt.toml names only existing notebooks."""
-    assert [name for name in EXEMPT if not (ROOT / "notebooks" / f"{name}.ipynb").exists()] == []
+    assert set(EXEMPT) <= {path.stem for path in (ROOT / "notebooks").rglob("*.ipynb")}
 
 
 def test_every_notebook_has_exercises() -> None:
@@ -196,3 +261,21 @@ def test_names_of_exercises_are_unique() -> None:
     """Each exercise of the course has a unique name."""
     names = [exercise.name for exercises in course().values() for exercise in exercises]
     assert len(set(names)) == len(names)
+
+
+def test_each_exercise_has_three_hints_a_level_and_minutes() -> None:
+    """Each exercise has three different hints, a level from 1 to 3, a kind, and one to twenty minutes."""
+    for exercise in itertools.chain(*course().values()):
+        assert len(set(exercise.hints)) == 3, exercise.name
+        assert all(hint.strip() for hint in exercise.hints), exercise.name
+        assert exercise.level in (1, 2, 3), exercise.name
+        assert exercise.kind in get_args(Kind), exercise.name
+        assert 1 <= exercise.minutes <= 20, exercise.name
+
+
+def test_at_most_one_exercise_in_five_asks_for_a_fact() -> None:
+    """At most one exercise in five is recall, and each notebook but the first asks for an artefact."""
+    kinds = {notebook: [exercise.kind for exercise in exercises] for notebook, exercises in course().items()}
+    every = [kind for found in kinds.values() for kind in found]
+    assert 5 * every.count("recall") <= len(every)
+    assert [notebook for notebook, found in kinds.items() if not {*found} & {*ARTEFACTS}] in ([], ["00"])

@@ -1,19 +1,23 @@
-"""The exercises of notebook 13: fixing the draft of a loyalty service."""
+"""The exercises of notebook 13: trials of the loyalty service that the learner builds."""
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from typing import Any
 
 from labkit.capstone import trials
 from labkit.capstone.extension import ExtensionService
-from labkit.capstone.loyalty import DRAFT, INBOX, NAME, SOLUTION, build
+from labkit.capstone.loyalty import NAME, SOLUTION
 from labkit.capstone.referee import (
+    OUTPUT_TOPIC,
     Rule,
     Snapshot,
     check_rules,
     collect,
     each_booking_published,
     metric_is_correct,
+    missing_part,
     no_unpaid_points,
     one_trace,
     points_awarded_once,
@@ -22,31 +26,39 @@ from labkit.capstone.referee import (
 from labkit.errors import KitError, WaitTimedOut
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
 
-LOYALTY = f'from labkit.capstone import ExtensionService\nloyalty = ExtensionService(lab, "{NAME}")'
+
+def slip(message: str, *edits: tuple[str, str]) -> Wrong:
+    """Return a typical wrong attempt: the solution with some edits of the service's file."""
+    return Wrong("\n".join([SOLUTION, *(f"loyalty.edit({old!r}, {new!r})" for old, new in edits)]), message)
 
 
-class Fix(Exercise):
-    """A fix of the service's file. The check starts the service from the current file, and runs trials on it."""
+class Trial(Exercise):
+    """A trial of the service. The check starts it from the current file and looks at tables, topic and metric."""
 
+    kind = "code"
+    answer = SOLUTION
     asks_value = False
     needs_setup = False
 
-    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        loyalty = build(bench.lab, bench.look)
-        return f"{loyalty.file.as_posix()} is ready, with its database and its connector.", {}
-
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        loyalty = build(bench.lab, bench.look)
-        if loyalty.code == DRAFT:
-            return untouched(f"{loyalty.file.as_posix()} is still the draft.")
+        loyalty = ExtensionService(bench.lab, NAME)
+        if not loyalty.code:
+            return untouched(f"There is no {loyalty.file.as_posix()} yet.")
         try:
             loyalty.start()
-        except KitError:
-            return wrong(f"The service does not start: {trials.last_error(bench.lab)}")
+        except KitError as error:
+            reason = trials.last_error(bench.lab) if NAME in bench.lab.extensions.names else error.problem
+            return wrong(f"The service does not start: {reason}")
+        if missing := missing_part(bench.lab, bench.look):
+            where = " Connect's log has the reason: print(lab.logs('connect'))." if "connector" in missing else ""
+            return wrong(f"The service can't be tried: {missing}.{where}")
         try:
             return self.run_trials(bench, loyalty)
         except WaitTimedOut as error:
             return wrong(f"{error.problem} The last error in its log: {trials.last_error(bench.lab)}")
+
+    def submission(self, bench: Bench, answer: Any) -> str:
+        return ExtensionService(bench.lab, NAME).code
 
     def run_trials(self, bench: Bench, loyalty: ExtensionService) -> Verdict:
         """Run trials on the service, and return the verdict."""
@@ -64,68 +76,92 @@ def first_broken(*rules: Rule) -> str:
     return next((rule.finding for rule in rules if not rule.holds), "")
 
 
-class OnceOnly(Fix):
+class JoinIn(Trial):
+    """A service that takes part: points and an event for a paid order."""
+
+    name = "join-in"
+    title = "A paid order gets a point for each euro, and a record reports it"
+    level = 3
+    minutes = 20
+    hints = (
+        "Payment's outbox shows what a table, a publication and a slot look like, and GET "
+        "/connectors/payment-outbox/config at Connect shows a configuration. Loyalty's own differ in names, and in "
+        "loyalty.connection. A handler of payment shows how a service uses its transaction.",
+        "CREATE TABLE, CREATE PUBLICATION and pg_create_logical_replication_slot() in the database loyalty; "
+        "PUT /connectors/loyalty-outbox/config; a function that receives (db, event, event_id), where db is a psycopg "
+        "connection in a transaction, and HANDLERS with PaymentCompleted from labservices.messaging.events.",
+        "The service's file begins like this.\n    from labservices.messaging.events import PaymentCompleted\n\n\n"
+        "    def on_paid(db, event, event_id):\n        points = event.amount_cents // 100",
+    )
+    why = (
+        "A new participant needs no change of the others: it reads a topic with its own consumer group, and keeps its "
+        "state in its own database. What it does and what it reports are one transaction, and the connector carries "
+        "the report into the topic, in the order of the commits."
+    )
+    mistakes = (
+        slip(
+            "points do not match the euros",
+            ("amount_cents // 100\n        book(db, event, points)", "amount_cents\n        book(db, event, points)"),
+        ),
+        slip("has the key", ("        [uuid4(), event.order_id, kind,", "        [uuid4(), uuid4(), kind,")),
+        slip(
+            "customer_id", (', "customer_id": event.customer_id, "points"', ', "customer": event.customer_id, "points"')
+        ),
+    )
+
+    def run_trials(self, bench: Bench, loyalty: ExtensionService) -> Verdict:
+        order = trials.one_order(bench.shop)
+        snapshot = snapshot_of(bench, order)
+        if broken := first_broken(points_awarded_once(snapshot)):
+            return wrong(f"An order was paid: {broken}.")
+        records = [view.record for view in bench.look.kafka.records(topic=OUTPUT_TOPIC)]
+        record = next((one for one in records if order.encode() in (one.value or b"")), None)
+        if record is None:
+            return wrong(f"{snapshot.named([order])} has its points, but no record in {OUTPUT_TOPIC} names it.")
+        if record.key != order:
+            return wrong(
+                f"The record has the key {record.key}, and not the order's id: its order in the topic is lost."
+            )
+        expected = {"order_id": order, "customer_id": "grace", "points": sum(snapshot.bookings[order])}
+        with suppress(ValueError):
+            if json.loads(record.value or b"") == expected and record.type == "PointsAwarded":
+                return right("An order was paid: its points are booked, and a record reports them.")
+        seen = (record.value or b"").decode(errors="replace")[:200]
+        return wrong(
+            f"The record is {record.type or 'without ce_type'} {seen}, and should be PointsAwarded {expected}."
+        )
+
+
+class OnceOnly(Trial):
     """An inbox against duplicates."""
 
     name = "once-only"
     title = "Award points once, even if the event arrives several times"
-    tip = (
-        "The handler receives event_id. Create a table inbox with event_id as its primary key. INSERT ... ON CONFLICT "
-        "DO NOTHING returns a cursor; its rowcount tells whether the row is new. This must be the first statement of "
-        "the handler's transaction. labservices/messaging/inbox.py does the same."
+    level = 2
+    minutes = 8
+    hints = (
+        "Look at labservices/messaging/inbox.py, and at 04: where does a service remember what it has handled, so that "
+        "a restart does not forget it? The handler gets event_id.",
+        "Use a table inbox with event_id as its primary key. INSERT ... ON CONFLICT DO NOTHING returns a cursor; its "
+        "rowcount tells whether the row is new. It must be the first statement of the handler's transaction.",
+        "The function begins like this.\n    def is_new(db, event_id):\n        there = db.execute(",
     )
-    answer = f"""
-{LOYALTY}
-with look.db.connect("{NAME}") as db:
-    _ = db.execute("{INBOX}")
-loyalty.edit('''
-def on_paid(db, event, event_id):
-''', '''
-def is_new(db, event_id):
-    there = db.execute("INSERT INTO inbox (event_id) VALUES (%s) ON CONFLICT DO NOTHING", [event_id])
-    return there.rowcount == 1
-
-
-def on_paid(db, event, event_id):
-    if not is_new(db, event_id):
-        return
-''')
-"""
     why = (
         "Kafka delivers an event at least once; the database makes its effect happen once. The handler writes the "
         "event's id in the same transaction as the points, so there is never one without the other. A second delivery "
         "finds the id, and the handler stops."
     )
     mistakes = (
-        Wrong(
-            f"""
-{LOYALTY}
-loyalty.edit("def on_paid(db, event, event_id):", '''
-SEEN = set()
-
-
-def on_paid(db, event, event_id):
-    if event_id in SEEN:
-        return
-    SEEN.add(event_id)
-''')
-""",
+        slip(
             "restart",
+            (
+                "    return there.rowcount == 1",
+                "    before = len(SEEN)\n    SEEN.add(event_id)\n    return len(SEEN) > before",
+            ),
+            ("def is_new(", "SEEN = set()\n\n\ndef is_new("),
         ),
-        Wrong(
-            f"""
-{LOYALTY}
-with look.db.connect("{NAME}") as db:
-    db.execute("{INBOX}")
-loyalty.edit("    points = event.amount_cents // 100", '''
-    db.execute("INSERT INTO inbox (event_id) VALUES (%s) ON CONFLICT DO NOTHING", [event_id])
-    points = event.amount_cents // 100
-''')
-""",
-            "restart",
-        ),
+        slip("restart", ("    return there.rowcount == 1", "    return True")),
     )
-    needs_setup = True
 
     def run_trials(self, bench: Bench, loyalty: ExtensionService) -> Verdict:
         order = trials.one_order(bench.shop)
@@ -144,78 +180,35 @@ loyalty.edit("    points = event.amount_cents // 100", '''
         )
 
 
-class GiveBack(Fix):
+class GiveBack(Trial):
     """A compensation for refunds."""
 
     name = "give-back"
     title = "Take points back when an order is refunded"
-    tip = (
-        "PaymentRefunded comes from the same topic with the same key, so it arrives after its PaymentCompleted. Book "
-        "a row with a negative number, publish PointsTakenBack, and add your handler to HANDLERS."
+    level = 2
+    minutes = 7
+    hints = (
+        "Look at the events of payment.events: which one says that an order was refunded, and can it overtake its "
+        "PaymentCompleted?",
+        "Use a second handler for PaymentRefunded: book a row with a negative number, publish PointsTakenBack, and add "
+        "it to HANDLERS. Does it use the inbox, too?",
+        "It begins like this.\n    def on_refunded(db, event, event_id):",
     )
-    answer = f"""
-{LOYALTY}
-loyalty.edit("import PaymentCompleted", "import PaymentCompleted, PaymentRefunded")
-loyalty.edit("HANDLERS = {{PaymentCompleted: on_paid}}", '''
-def on_refunded(db, event, event_id):
-    points = event.amount_cents // 100
-    book(db, event, -points)
-    say(db, "PointsTakenBack", event, points)
-
-
-HANDLERS = {{PaymentCompleted: on_paid, PaymentRefunded: on_refunded}}
-''')
-"""
     why = (
         "A compensation is a new fact; it does not remove an old one. It adds a row and publishes an event. It reacts "
         "to PaymentRefunded because that event is in the same topic as PaymentCompleted, under the same key, and "
         "can't overtake it. ShippingFailed would come from another topic, perhaps before the payment, and you would "
-        "need tombstones, as payment does. (Does your new handler use the inbox, too?)"
+        "need tombstones, as payment does."
     )
     mistakes = (
-        Wrong(
-            f"""
-{LOYALTY}
-loyalty.edit("import PaymentCompleted", "import PaymentCompleted, PaymentFailed")
-loyalty.edit("HANDLERS = {{PaymentCompleted: on_paid}}", '''
-def on_failed(db, event, event_id):
-    book(db, event, -(event.total_cents // 100))
-    say(db, "PointsTakenBack", event, event.total_cents // 100)
-
-
-HANDLERS = {{PaymentCompleted: on_paid, PaymentFailed: on_failed}}
-''')
-""",
-            "keeps its points",
-        ),
-        Wrong(
-            f"""
-{LOYALTY}
-loyalty.edit("import PaymentCompleted", "import PaymentCompleted, PaymentRefunded")
-loyalty.edit("HANDLERS = {{PaymentCompleted: on_paid}}", '''
-def on_refunded(db, event, event_id):
-    book(db, event, -(event.amount_cents // 100))
-
-
-HANDLERS = {{PaymentCompleted: on_paid, PaymentRefunded: on_refunded}}
-''')
-""",
-            "no event reports it",
-        ),
-        Wrong(
-            f"""
-{LOYALTY}
-loyalty.edit("import PaymentCompleted", "import PaymentCompleted, PaymentRefunded")
-loyalty.edit("HANDLERS = {{PaymentCompleted: on_paid}}", '''
-def on_refunded(db, event, event_id):
-    db.execute("DELETE FROM points WHERE order_id = %s", [event.order_id])
-    say(db, "PointsTakenBack", event, event.amount_cents // 100)
-
-
-HANDLERS = {{PaymentCompleted: on_paid, PaymentRefunded: on_refunded}}
-''')
-""",
+        slip("keeps its points", (", PaymentRefunded: on_refunded}", "}")),
+        slip("no event reports it", ('        publish(db, "PointsTakenBack", event, points)\n', "")),
+        slip(
             "only added",
+            (
+                "        book(db, event, -points)\n",
+                '        db.execute("DELETE FROM points WHERE order_id = %s", [event.order_id])\n',
+            ),
         ),
     )
 
@@ -240,60 +233,34 @@ HANDLERS = {{PaymentCompleted: on_paid, PaymentRefunded: on_refunded}}
         )
 
 
-class SameTrace(Fix):
+class SameTrace(Trial):
     """Propagation of the trace context."""
 
     name = "same-trace"
     title = "Loyalty's events belong to the trace of their order"
-    tip = (
-        "The outbox has a column traceparent, and the connector copies it into a header. current_traceparent() in "
-        "labservices.telemetry.tracing returns the traceparent of the current span, which is your handler's."
+    level = 2
+    minutes = 5
+    hints = (
+        "Notebook 10 follows the traceparent through an outbox: a column, which the connector copies into a header.",
+        "current_traceparent() in labservices.telemetry.tracing returns the traceparent of the current span, which is "
+        "your handler's.",
+        "The connector's setting begins like this.\n"
+        '    "transforms.outbox.table.fields.additional.placement": "traceparent:header:traceparent,',
     )
-    answer = f"""
-{LOYALTY}
-loyalty.edit("from labservices.messaging.events", '''
-from labservices.telemetry.tracing import current_traceparent
-from labservices.messaging.events
-''')
-loyalty.edit('''
-        "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) VALUES (%s, 'loyalty', %s, %s, %s)",
-        [uuid4(), event.order_id, kind, Jsonb(payload)],
-''', '''
-        "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, traceparent)"
-        " VALUES (%s, 'loyalty', %s, %s, %s, %s)",
-        [uuid4(), event.order_id, kind, Jsonb(payload), current_traceparent()],
-''')
-"""
     why = (
         "The consumer that calls your handler reads the record's header and starts a span in that trace. You pass the "
         "context on in the row's column, and a future consumer of PointsAwarded appears below your span in the same "
         "trace."
     )
     mistakes = (
-        Wrong(
-            f"""
-{LOYALTY}
-loyalty.edit("from labservices.messaging.events", '''
-from labservices.telemetry.tracing import current_traceparent
-from labservices.messaging.events
-''')
-loyalty.edit('"points": points}}', '"points": points, "traceparent": current_traceparent()}}')
-""",
+        slip(
             "column",
+            ('"points": points}', '"points": points, "traceparent": current_traceparent()}'),
+            ("Jsonb(payload), current_traceparent()]", "Jsonb(payload), None]"),
         ),
-        Wrong(
-            f"""
-{LOYALTY}
-loyalty.edit('''
-        "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload) VALUES (%s, 'loyalty', %s, %s, %s)",
-        [uuid4(), event.order_id, kind, Jsonb(payload)],
-''', '''
-        "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, traceparent)"
-        " VALUES (%s, 'loyalty', %s, %s, %s, %s)",
-        [uuid4(), event.order_id, kind, Jsonb(payload), f"00-{{uuid4().hex}}-{{uuid4().hex[:16]}}-01"],
-''')
-""",
+        slip(
             "a different trace",
+            ("Jsonb(payload), current_traceparent()]", 'Jsonb(payload), f"00-{uuid4().hex}-{uuid4().hex[:16]}-01"]'),
         ),
     )
 
@@ -303,7 +270,7 @@ loyalty.edit('''
         if not snapshot.traceparents[order]:
             return wrong(f"{snapshot.named([order])} was paid, but loyalty published no event.")
         if not all(snapshot.traceparents[order]):
-            return wrong("The record has no traceparent: its column in the outbox is empty.")
+            return wrong("The record has no traceparent: its column in the outbox is empty, or the connector drops it.")
         if broken := first_broken(one_trace(snapshot)):
             return wrong(
                 f"There is a traceparent, but {broken}. Use the one that arrived with the event; don't generate one."
@@ -311,48 +278,37 @@ loyalty.edit('''
         return right("The record belongs to the trace in which the order started.")
 
 
-class TellTheNumber(Fix):
+class TellTheNumber(Trial):
     """A metric that is correct after a restart."""
 
     name = "tell-the-number"
     title = "A metric that is still correct after a restart"
-    tip = (
-        "A process loses its counters when it stops. labservices.telemetry.gauges.Gauge(name, documentation, labels, "
-        "statement) queries the database at each scrape instead. Put yours into GAUGES = (...,)."
+    level = 2
+    minutes = 5
+    hints = (
+        "A process loses its counters when it stops. Where is the number of points after a restart? Look at how "
+        "order exposes levels: labservices/order/gauges.py.",
+        "labservices.telemetry.gauges.Gauge(name, documentation, labels, statement) queries the database at each "
+        "scrape. The runner exposes those in GAUGES = (...,).",
+        'It begins like this.\n    GAUGES = (Gauge("loyalty_points", "Points that customers hold", (), "SELECT',
     )
-    answer = f"""
-{LOYALTY}
-loyalty.edit("from prometheus_client import Gauge", "from labservices.telemetry.gauges import Gauge")
-loyalty.edit('POINTS = Gauge("loyalty_points", "Points that customers hold")', '''
-GAUGES = (Gauge("loyalty_points", "Points that customers hold", (), "SELECT coalesce(sum(points), 0) FROM points"),)
-''')
-loyalty.edit("    POINTS.inc(points)", "")
-"""
     why = (
         "A counter may restart at 0: rate() handles that, because it measures only how fast the counter grows. A "
-        "level, such as points or stock, does not belong in a process's memory. The draft has another fault there: it "
-        "counts before the commit, so it also counts what is rolled back."
+        "level, such as points or stock, does not belong in a process's memory. There it would also count what is "
+        "rolled back."
     )
     mistakes = (
-        Wrong(
-            f"""
-{LOYALTY}
-loyalty.edit("from prometheus_client import Gauge", "from prometheus_client import Counter")
-loyalty.edit('Gauge("loyalty_points"', 'Counter("loyalty_points"')
-""",
+        slip(
             "restart",
+            ("from labservices.telemetry.gauges import Gauge", "from prometheus_client import Gauge"),
+            (
+                'GAUGES = (Gauge("loyalty_points", "Points that customers hold", (), '
+                '"SELECT coalesce(sum(points), 0) FROM points"),)',
+                'POINTS = Gauge("loyalty_points", "Points that customers hold")',
+            ),
+            ("def book(db, event, points):\n", "def book(db, event, points):\n    POINTS.inc(points)\n"),
         ),
-        Wrong(
-            f"""
-{LOYALTY}
-loyalty.edit("from prometheus_client import Gauge", "from labservices.telemetry.gauges import Gauge")
-loyalty.edit('POINTS = Gauge("loyalty_points", "Points that customers hold")', '''
-GAUGES = (Gauge("loyalty_points", "Points that customers hold", (), "SELECT count(*) FROM points"),)
-''')
-loyalty.edit("    POINTS.inc(points)", "")
-""",
-            "rows",
-        ),
+        slip("rows", ("coalesce(sum(points), 0)", "count(*)")),
     )
 
     def run_trials(self, bench: Bench, loyalty: ExtensionService) -> Verdict:
@@ -364,58 +320,44 @@ loyalty.edit("    POINTS.inc(points)", "")
         if rule.holds:
             return right("The service was restarted, and its metric still reports the sum of all points.")
         rows = len(bench.look.db.rows(NAME, "SELECT FROM points"))
-        if bench.look.metrics.value(NAME, "loyalty_points") == rows:
-            return wrong(f"{rule.finding}. Your metric reports the number of rows.")
+        with suppress(KitError):  # the service has no such metric
+            if bench.look.metrics.value(NAME, "loyalty_points") == rows:
+                return wrong(f"{rule.finding}. Your metric reports the number of rows.")
         return wrong(f"After a restart, {rule.finding}. Where does the number come from when a process starts?")
 
 
-class OneTransaction(Fix):
+class OneTransaction(Trial):
     """Points and event in one transaction."""
 
     name = "one-transaction"
     title = "Points and event: both or neither"
-    tip = (
-        "The handler is called inside a transaction, which is committed after it. Which statement ends the "
-        "transaction before the event is written?"
+    level = 2
+    minutes = 3
+    hints = (
+        "The handler is called inside a transaction, which is committed after it.",
+        "Which statement of yours ends the transaction too early, or hides from the caller that it failed?",
+        "The runner does this.\n    with psycopg.connect(url) as db:\n        handler(db, event, event_id)",
     )
-    answer = f"""
-{LOYALTY}
-loyalty.edit("    db.commit()  # so that the customer sees them at once", "")
-"""
     why = (
-        "One line defeats the outbox: it makes two transactions, and in the gap between them the process can crash or "
-        "the database can reject a row. Nothing shows the fault until that happens. It even defeats an inbox: if the "
-        "id is committed and the event is not, the second attempt finds the id and stops."
+        "One commit too many defeats the outbox: it makes two transactions, and in the gap between them the process "
+        "can crash or the database can reject a row. Nothing shows the fault until that happens. It even defeats an "
+        "inbox: if the id is committed and the event is not, the second attempt finds the id and stops."
     )
     mistakes = (
-        Wrong(
-            f"""
-{LOYALTY}
-loyalty.edit('''
-    book(db, event, points)
-    db.commit()  # so that the customer sees them at once
-    say(db, "PointsAwarded", event, points)
-''', '''
-    say(db, "PointsAwarded", event, points)
-    db.commit()
-    book(db, event, points)
-''')
-""",
+        slip(
             "event without points",
+            (
+                '        book(db, event, points)\n        publish(db, "PointsAwarded", event, points)',
+                '        publish(db, "PointsAwarded", event, points)\n'
+                "        db.commit()\n        book(db, event, points)",
+            ),
         ),
-        Wrong(
-            f"""
-{LOYALTY}
-loyalty.edit('''
-    say(db, "PointsAwarded", event, points)
-''', '''
-    try:
-        say(db, "PointsAwarded", event, points)
-    except Exception:
-        pass  # the points are there, which is what counts
-''')
-""",
+        slip(
             "points without an event",
+            (
+                '        publish(db, "PointsAwarded", event, points)',
+                '        db.commit()\n        publish(db, "PointsAwarded", event, points)',
+            ),
         ),
     )
 
@@ -438,59 +380,32 @@ loyalty.edit('''
         )
 
 
-class TheReferee(Fix):
-    """All fixes at once."""
+class TheReferee(Trial):
+    """All rules at once."""
 
     name = "the-referee"
     title = "All five rules, with duplicates, refunds, a crash and a database that rejects rows"
-    tip = (
-        "Each of the five changes works alone. Now combine them: a PaymentRefunded can arrive twice, too, and a "
-        "second handler needs everything that the first one has."
+    level = 3
+    minutes = 10
+    hints = (
+        "Each trial tries one thing. Look at referee(lab, look) after the check: which rule breaks when they meet?",
+        "A PaymentRefunded can arrive twice, too, and a second handler needs everything that the first one has.",
+        "A handler begins like this.\n    def on_refunded(db, event, event_id):\n        if is_new(db, event_id):",
     )
-    answer = f"""
-{LOYALTY}
-with look.db.connect("{NAME}") as db:
-    _ = db.execute("{INBOX}")
-loyalty.write('''
-{SOLUTION}
-''')
-"""
     why = (
         "Fifty lines do what each of the four services does: first the inbox, then the change, then the outbox, all "
         "in one transaction; compensations as careful as the main path; the trace context passed on; levels read from "
         "the database. You know the rest by now: guards for each effect, tombstones, parking and dead letters."
     )
     mistakes = (
-        Wrong(
-            f"""
-{LOYALTY}
-with look.db.connect("{NAME}") as db:
-    db.execute("{INBOX}")
-loyalty.write('''
-{SOLUTION}
-''')
-loyalty.edit('''
-def on_refunded(db, event, event_id):
-    if is_new(db, event_id):
-''', '''
-def on_refunded(db, event, event_id):
-    if True:
-''')
-""",
+        slip(
             "more points taken back than awarded",
+            (
+                "def on_refunded(db, event, event_id):\n    if is_new(db, event_id):",
+                "def on_refunded(db, event, event_id):\n    if True:",
+            ),
         ),
-        Wrong(
-            f"""
-{LOYALTY}
-with look.db.connect("{NAME}") as db:
-    db.execute("{INBOX}")
-loyalty.write('''
-{SOLUTION}
-''')
-loyalty.edit(", PaymentRefunded: on_refunded}}", "}}")
-""",
-            "but with points",
-        ),
+        slip("but with points", (", PaymentRefunded: on_refunded}", "}")),
     )
 
     def run_trials(self, bench: Bench, loyalty: ExtensionService) -> Verdict:
@@ -502,4 +417,4 @@ loyalty.edit(", PaymentRefunded: on_refunded}}", "}}")
         return right(f"{len(orders)} orders, and all {len(rules)} rules hold. Loyalty is now part of the saga.")
 
 
-EXERCISES = (OnceOnly(), GiveBack(), SameTrace(), TellTheNumber(), OneTransaction(), TheReferee())
+EXERCISES = (JoinIn(), OnceOnly(), GiveBack(), SameTrace(), TellTheNumber(), OneTransaction(), TheReferee())

@@ -1,19 +1,16 @@
-"""The exercises of notebook 11."""
+"""The exercises of notebook 11; two are in `publishing.py`."""
 
 from __future__ import annotations
 
 import random
-import uuid
 from typing import Any
 
 from labkit.errors import QueryFailed, WaitTimedOut
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
-from labkit.exercises.saga.outbox import INSERT
+from labkit.exercises.operations.publishing import OnlyRefunds, YourOwnConnector
 from labkit.waiting import wait_until
 from labstack.clients.replication import restore_publication
 
-END = "SELECT pg_current_wal_lsn()::text AS place"
-DISTANCE = "SELECT pg_wal_lsn_diff(%(b)s::pg_lsn, %(a)s::pg_lsn)::bigint AS bytes"
 OTHER_SLOTS = """
     SELECT slot_name, confirmed_flush_lsn::text AS confirmed FROM pg_replication_slots
     WHERE slot_name <> 'outbox' AND NOT temporary AND database = current_database()
@@ -26,111 +23,28 @@ PUBLISHED = """
 EVENT_OF = {"inventory": "InventoryReserved", "payment": "PaymentCompleted", "shipping": "ShipmentScheduled"}
 
 
-class BytesBetween(Exercise):
-    """A log position counts bytes."""
-
-    name = "bytes-between"
-    title = "How many bytes of log are between given.a and given.b?"
-    tip = "An LSN is two hexadecimal numbers, 'high/low': high * 2**32 + low bytes. PostgreSQL can subtract them, too."
-    answer = """
-        query = "SELECT pg_wal_lsn_diff(%(b)s::pg_lsn, %(a)s::pg_lsn)::bigint AS bytes"
-        answer = int(look.db.rows("order", query, a=given.a, b=given.b).bytes.item())
-    """
-    why = (
-        "A few thousand bytes for one order: its row, its outbox row, their index entries, the inbox, the commits. "
-        "Debezium receives a fraction of them. A distance in bytes measures what is left to read, and what the disk "
-        "keeps. It does not measure time: an idle database writes almost nothing, a bulk load writes megabytes in a "
-        "second."
-    )
-    mistakes = (
-        Wrong("answer = given.b", "a number"),
-        Wrong(
-            """
-            query = "SELECT pg_wal_lsn_diff(%(a)s::pg_lsn, %(b)s::pg_lsn)::bigint AS bytes"
-            answer = int(look.db.rows("order", query, a=given.a, b=given.b).bytes.item())
-            """,
-            "wrong direction",
-        ),
-        Wrong('answer = len(look.db.rows("order", "SELECT id FROM outbox"))', "bytes"),
-    )
-
-    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        before = bench.look.db.rows("order", END).place.item()
-        bench.shop.follow(bench.shop.place_order("ada", "lisbon", {"earl-grey": 1}))
-        after = bench.look.db.rows("order", END).place.item()
-        return f"An order was placed and completed. Before it the log ended at {before}, after it at {after}.", {
-            "a": before,
-            "b": after,
-        }
-
-    def check(self, bench: Bench, answer: Any) -> Verdict:
-        bytes_ = int(bench.look.db.rows("order", DISTANCE, a=bench.given.a, b=bench.given.b).bytes.item())
-        try:
-            number = int(answer)
-        except (TypeError, ValueError):
-            return wrong("That is a position. The answer is a number: the bytes from one position to the other.")
-        if number == bytes_:
-            return right(f"{bytes_} bytes of log for one order, in one of four databases.")
-        if number == -bytes_:
-            return wrong(
-                "The size is right, but it has the wrong direction: subtract the earlier position from the later one."
-            )
-        return wrong(f"{number} is not correct. An LSN counts bytes, and is written in hexadecimal.")
-
-
-class PartOfATransaction(Exercise):
-    """Changes rolled back to a savepoint are never decoded."""
-
-    name = "part-of-a-transaction"
-    title = "A transaction rolls back to a savepoint and then commits. Which records are published, and in which order?"
-    tip = "A savepoint starts a subtransaction. Which of the three inserts does the commit include?"
-    answer = 'answer = ["Kept", "Added"]'
-    why = (
-        "Logical decoding collects the changes of each transaction, with its subtransactions separate, and emits them "
-        "at the commit: complete, in the order of the writes, without the changes that were rolled back. An ORM may "
-        "create savepoints without your knowledge; the events are still correct."
-    )
-    mistakes = (
-        Wrong('answer = ["Kept", "Undone", "Added"]', "Undone"),
-        Wrong('answer = ["Added", "Kept"]', "order"),
-        Wrong("answer = []", "commits"),
-    )
-    needs_setup = False
-
-    def check(self, bench: Bench, answer: Any) -> Verdict:
-        key = str(uuid.uuid4())
-        with bench.look.db.connect("order") as db:
-            db.execute(INSERT, [uuid.uuid4(), key, "Kept"])
-            db.execute("SAVEPOINT here")
-            db.execute(INSERT, [uuid.uuid4(), key, "Undone"])
-            db.execute("ROLLBACK TO SAVEPOINT here")
-            db.execute(INSERT, [uuid.uuid4(), key, "Added"])
-        bench.look.kafka.record(key, "Added")
-        views = bench.look.kafka.records(key, "order.events")
-        types = [record.type for record in sorted((v.record for v in views), key=lambda record: record.offset)]
-        given = list(answer) if isinstance(answer, list | tuple) else answer
-        if given == types:
-            return right(
-                f"The lab has just run it with a new key, and these records were published: {', '.join(types)}."
-            )
-        if not given:
-            return wrong("The transaction commits in the end. Which rows does the commit include?")
-        if isinstance(given, list) and "Undone" in given:
-            return wrong(
-                "Undone is in the log. But it was rolled back, and Debezium does not receive changes that were "
-                "rolled back."
-            )
-        return wrong("The answer is a list of types, in the order in which the transaction wrote them.")
-
-
 class WhoKeepsTheLog(Exercise):
     """A slot without a reader retains the log forever."""
 
     name = "who-keeps-the-log"
     title = "A database retains more and more log. Find the cause and remove it"
-    tip = (
-        "Query pg_replication_slots in all four databases. Which slots exist, which of them are active, and from "
-        "which position do they retain the log? pg_drop_replication_slot(name) drops one."
+    kind = "query"
+    level = 2
+    minutes = 6
+    hints = (
+        (
+            "Look at pg_replication_slots in each of the four databases. The log is kept from a slot's "
+            "restart_lsn on. Which slot does not belong to the relay?"
+        ),
+        (
+            "Use pg_drop_replication_slot(name), in the database of that slot. A slot with a reader can't be "
+            "dropped, and the relay's must not be."
+        ),
+        (
+            "It begins:\n"
+            '    for service in ("order", "inventory", "payment", "shipping"):\n'
+            "        print(look.db.rows(service, slots))"
+        ),
     )
     answer = """
         forgotten = "FROM pg_replication_slots WHERE slot_name <> 'outbox' AND NOT active"
@@ -230,10 +144,19 @@ class TheSilentSieve(Exercise):
 
     name = "the-silent-sieve"
     title = "given.order is stuck, and every component is healthy. Fix the cause, and publish the lost event"
-    tip = (
-        "look.connect.relayed(given.order) shows which service's row is not published. In that database, what does the "
-        "publication include (pg_publication, pg_publication_tables)? Rows that it excluded are not published later "
-        "by themselves: `lab.resend(order)`."
+    kind = "query"
+    level = 3
+    minutes = 9
+    hints = (
+        (
+            "Look at look.connect.relayed(given.order): which service has a row without a record? Then look "
+            "at that database's publication, as in *What decoding makes of it*."
+        ),
+        (
+            "Use ALTER PUBLICATION outbox SET (publish = ...) in that database. The excluded row is not "
+            "published by that: lab.resend(given.order) inserts it again."
+        ),
+        ("It begins:\n    look.connect.relayed(given.order)"),
     )
     answer = """
         for service in ("inventory", "payment", "shipping"):
@@ -310,9 +233,19 @@ class PollWithoutLoss(Exercise):
 
     name = "poll-without-loss"
     title = "Write a poller's query that loses no row, although transactions commit in a different order"
-    tip = (
-        "pg_snapshot_xmin(pg_current_snapshot()) is the oldest transaction that is still running. For which rows can "
-        "no row with a smaller txid appear later?"
+    kind = "query"
+    level = 3
+    minutes = 9
+    hints = (
+        (
+            "Look at the last section: the poller misses a row that commits later than a row with a greater "
+            "number. Up to which transaction can no such row appear any more?"
+        ),
+        (
+            "Use pg_snapshot_xmin(pg_current_snapshot()), the oldest transaction that still runs: every "
+            "transaction before it has ended. Return rows after `last` and before that one, by txid."
+        ),
+        ("It begins:\n    SELECT txid, id, said FROM polled.notes\n    WHERE txid > %(last)s::xid8 AND txid < ..."),
     )
     answer = '''
         answer = """
@@ -414,8 +347,8 @@ class _Poller:
 
 
 EXERCISES: tuple[Exercise, ...] = (
-    BytesBetween(),
-    PartOfATransaction(),
+    OnlyRefunds(),
+    YourOwnConnector(),
     WhoKeepsTheLog(),
     TheSilentSieve(),
     PollWithoutLoss(),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from labkit.exercises.base import Bench
+from labkit.exercises.base import Bench, Exercise
 
 HEAD = """apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -65,6 +65,18 @@ def restore_mesh(bench: Bench) -> str:
     return "The gateway has its default rules again."
 
 
+class GatewayExercise(Exercise):
+    """An exercise whose answer is the mesh's configuration; the cleanup resets it."""
+
+    asks_value = False
+
+    def submission(self, bench: Bench, answer: Any) -> str:
+        return "---\n".join(bench.lab.mesh.show(name) for name in (RULES, "DestinationRule/order"))
+
+    def cleanup(self, bench: Bench) -> str:
+        return restore_mesh(bench)
+
+
 @contextmanager
 def frozen_order(bench: Bench) -> Iterator[None]:
     """Freeze the order service for the duration of the block."""
@@ -73,18 +85,6 @@ def frozen_order(bench: Bench) -> Iterator[None]:
         yield
     finally:
         bench.lab.resume("order")
-
-
-@contextmanager
-def applied_temporarily(bench: Bench, text: str) -> Iterator[None]:
-    """Apply YAML for the duration of the block, and restore the previous configuration afterwards."""
-    before = bench.lab.mesh.show()
-    bench.lab.mesh.apply(text, force=True)
-    try:
-        yield
-    finally:
-        bench.lab.mesh.reset()
-        bench.lab.mesh.apply(before, force=True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The exercises of notebook 12."""
+"""The exercises of notebook 12; two are in `clients.py`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import math
 import random
 import time
 import uuid
-import zlib
 from typing import Any
 
 import pandas as pd
-from confluent_kafka import KafkaException
 
 from labkit.client.partitions import partition_of
 from labkit.client.practice import Practice
 from labkit.client.sampling import Samples
-from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
+from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, wrong
+from labkit.exercises.operations.clients import NoIdleMember, PracticeExercise, TwoProducers, crc32_of
 from labkit.waiting import wait_until
 from labstack.clients import broker
 
@@ -28,28 +27,8 @@ STAYS = """
     SELECT extract(epoch FROM at - created_at)::float8 AS seconds FROM orders JOIN order_history USING (order_id)
     WHERE order_history.status = 'COMPLETED' AND order_id = ANY(%(orders)s::uuid[])
 """
-CUSTOMERS = ("ada", "grace", "barbara", "edsger", "leslie", "frances", "hedy", "radia")
 COMPANIES = ("acme", "bolt-and-nut", "clockworks", "dynamo", "evergreen", "fjord-ferries", "gasworks", "harbour-trust")
 MAX_UTILIZATION = 0.7
-
-
-def crc32_of(key: str) -> int:
-    """Return the partition that librdkafka chooses for a key by default."""
-    return zlib.crc32(key.encode()) % 4
-
-
-class PracticeExercise(Exercise):
-    """An exercise with a practice topic, which its cleanup deletes."""
-
-    def is_gone(self, bench: Bench) -> Verdict | None:
-        """Return a verdict if the setup's topic was deleted meanwhile, by a reset or another cleanup."""
-        if broker.partitions(bench.lab.endpoints.kafka, [bench.given.topic]):
-            return None
-        return untouched(f'The topic of this exercise no longer exists. Run tasks.setup("{self.name}") again.')
-
-    def cleanup(self, bench: Bench) -> str:
-        Practice(bench.lab).remove(bench.given.topic)
-        return "The topic of this exercise is deleted."
 
 
 class WhereItWillLie(Exercise):
@@ -57,7 +36,14 @@ class WhereItWillLie(Exercise):
 
     name = "where-it-will-lie"
     title = "Into which partitions do the records of four new keys go?"
-    tip = "Call partition(key) from above for each of given.keys. It is murmur2, without the sign, modulo four."
+    kind = "code"
+    level = 1
+    minutes = 3
+    hints = (
+        ("Look at the function `partition` in the section about keys: which hash is it, and by what is it divided?"),
+        "Use it for each of given.keys, with four partitions, and collect the numbers in a list.",
+        ("It begins:\n    answer = [partition(key) for ..."),
+    )
     answer = """
         from labkit.client.partitions import murmur2
         answer = [(murmur2(key.encode()) & 0x7FFFFFFF) % 4 for key in given.keys]
@@ -103,128 +89,28 @@ class WhereItWillLie(Exercise):
         return wrong(f"{hits} of 4 are right. Is it murmur2, without its sign, and modulo four partitions?")
 
 
-class TwoProducers(PracticeExercise):
-    """All producers must hash keys alike."""
-
-    name = "two-producers"
-    title = "A second program breaks the order of keys. Which partitioner must it use?"
-    tip = (
-        "The first program writes as Debezium does, and you know its hash from above. librdkafka's manual "
-        "(CONFIGURATION.md, `partitioner`) lists the values of that setting. Which of them uses the same hash?"
-    )
-    answer = 'answer = "murmur2_random"'
-    why = (
-        "librdkafka, and so the clients of Python, Go and C#, hashes with crc32 by default (consistent_random); "
-        "Kafka's own Java client uses murmur2. Both keep a key in one partition, but not in the same one. Two "
-        "programs that write the same keys must use the same partitioner. The lab's services publish dead letters "
-        "themselves, so they are configured with murmur2_random, too."
-    )
-    mistakes = (
-        Wrong('answer = "consistent_random"', "crc32"),
-        Wrong('answer = "random"', "key"),
-        Wrong('answer = "fnv1a_random"', "a different hash"),
-        Wrong('answer = "murmur3"', "no such"),
-        Wrong("answer = 4", "as a string"),
-    )
-
-    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        practice = Practice(bench.lab)
-        topic = practice.topic()
-        practice.write(topic, [(key, "written by the first") for key in CUSTOMERS])
-        practice.write(topic, [(key, "written by the second") for key in CUSTOMERS], partitioner="consistent_random")
-        return "Both programs have written a record for each of eight customers.", {"topic": topic}
-
-    def check(self, bench: Bench, answer: Any) -> Verdict:
-        if not isinstance(answer, str):
-            return wrong("The answer is the value of the setting, as a string.")
-        if gone := self.is_gone(bench):
-            return gone
-        practice, mark = Practice(bench.lab), f"tried {uuid.uuid4().hex[:6]}"
-        try:
-            practice.write(bench.given.topic, [(key, mark) for key in CUSTOMERS for _ in range(3)], partitioner=answer)
-        except (KafkaException, ValueError):
-            return wrong(f"librdkafka has no such partitioner: {answer}.")
-        records = practice.read(bench.given.topic)
-        first = {r.key: r.partition for r in records if r.value == b"written by the first"}
-        tried: dict[str, set[int]] = {}
-        for record in records:
-            if record.value == mark.encode():
-                tried.setdefault(record.key or "", set()).add(record.partition)
-        strays = sum(where != {first[key]} for key, where in tried.items())
-        if not strays:
-            return right(
-                f"{len(tried)} keys, three records each, all in the same partitions as those of the first program."
-            )
-        if any(len(where) > 1 for where in tried.values()):
-            return wrong("With it, even your own records of one key are spread over partitions: it ignores the key.")
-        if all(where == {crc32_of(key)} for key, where in tried.items()):
-            return wrong(
-                f"That is crc32, the current setting: {strays} of 8 keys are in the wrong partition. Which hash "
-                "does Debezium use?"
-            )
-        return wrong(
-            f"Each key stays in one partition, but it is a different hash than the first program's: {strays} keys "
-            "are in another partition."
-        )
-
-
-class IdleHands(Exercise):
-    """The range assignor distributes each topic separately."""
-
-    name = "idle-hands"
-    title = "Two topics of four partitions each, six members: how many are idle?"
-    tip = (
-        "The default assignor is `range`. It assigns one topic at a time: its partitions go to the members in the "
-        "order of their names. What do the fifth and the sixth member get of the first topic? And of the second?"
-    )
-    answer = "answer = 2"
-    why = (
-        "Range assigns each topic separately: of four partitions, the first four members get one each. The second "
-        "topic is assigned in the same way, to the same four. This has a reason: the member with partition 0 of one "
-        "topic also has partition 0 of the other, so one member handles an order's events of both topics. roundrobin "
-        "and sticky assign all eight partitions together, and no member would be idle."
-    )
-    mistakes = (
-        Wrong("answer = 0", "each topic separately"),
-        Wrong("answer = 4", "busy"),
-        Wrong("answer = 1", "six members"),
-        Wrong('answer = "two"', "number"),
-    )
-    needs_setup = True
-
-    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        return "No member has joined yet; the check starts the six.", {"members": 6}
-
-    def check(self, bench: Bench, answer: Any) -> Verdict:
-        if isinstance(answer, bool) or not isinstance(answer, int):
-            return wrong("The answer is a number of consumers.")
-        topics = ["order.events", "payment.events"]
-        with Practice(bench.lab).workers(topics, bench.given.members, lambda record: None) as team:
-            idle = sum(not share for share in team.assigned)
-        if answer == idle:
-            return right(f"Six joined, and {idle} got no partition: the other {6 - idle} have two partitions each.")
-        if answer == 0:
-            return wrong(
-                "Eight partitions would be enough for six members if they were assigned together. But range assigns "
-                "each topic separately."
-            )
-        if answer == 6 - idle:
-            return wrong("That many are busy. How many are not?")
-        return wrong(
-            "There are six members, and each topic has four partitions. Which members get no partition of the "
-            "first topic?"
-        )
-
-
 class HowFarBehind(PracticeExercise):
     """Lag is the end offset minus the committed offset, or minus the start if nothing is committed."""
 
     name = "how-far-behind"
     title = "How many records does a group still have to read, by partition?"
-    tip = (
-        "look.kafka.offsets(given.group, given.topic) has start, committed and end. For one partition, "
-        "committed is not a "
-        "number. places.committed.fillna(...) replaces it: with what?"
+    kind = "code"
+    level = 2
+    minutes = 5
+    hints = (
+        (
+            "Look at look.kafka.offsets(given.group, given.topic): start, committed and end of each "
+            "partition. Lag is a distance. What does a group do where it has committed nothing?"
+        ),
+        (
+            "Use places.end minus places.committed. Where that is not a number, the members begin with the "
+            "oldest record that still exists: fillna with the column `start`."
+        ),
+        (
+            "It begins:\n"
+            "    places = look.kafka.offsets(given.group, given.topic)\n"
+            "    begins = places.committed.fillna(..."
+        ),
     )
     answer = """
         places = look.kafka.offsets(given.group, given.topic)
@@ -317,10 +203,19 @@ class TheHotKey(PracticeExercise):
 
     name = "the-hot-key"
     title = "A group lags, almost only in one partition. Which key is the cause?"
-    tip = (
-        "Practice(lab).read(given.topic) returns the records, each with key, partition and offset; "
-        "look.kafka.offsets shows "
-        "the committed offsets. Count the keys of the records that the group has not read yet."
+    kind = "code"
+    level = 2
+    minutes = 6
+    hints = (
+        (
+            "Lag consists of records that the group has not read. Look at what it has committed: "
+            "look.kafka.offsets(given.group, given.topic)."
+        ),
+        (
+            "Use Practice(lab).read(given.topic): records with key, partition and offset. Keep those with an "
+            "offset from the committed one on, and count their keys with collections.Counter."
+        ),
+        ('It begins:\n    done = look.kafka.offsets(given.group, given.topic).set_index("partition").committed'),
     )
     answer = """
         from collections import Counter
@@ -395,7 +290,14 @@ class WithoutAClock(Exercise):
 
     name = "without-a-clock"
     title = "How long does an order take, given the number of open orders and their arrival rate?"
-    tip = "Little's law: L = λ · W. Which of the three is the question about?"
+    kind = "recall"
+    level = 1
+    minutes = 2
+    hints = (
+        "Look at the section *Little's law*: L = λ · W.",
+        ("given.in_flight is L, a number of orders, and given.per_second is λ. Solve for W, so that seconds remain."),
+        ("It begins:\n    answer = given.in_flight / ..."),
+    )
     answer = "answer = given.in_flight / given.per_second"
     why = (
         "W = L / λ. Two numbers that every dashboard has, a count and a rate, give the duration without a single "
@@ -447,9 +349,19 @@ class HowManyConsumers(PracticeExercise):
 
     name = "how-many-consumers"
     title = "How many consumers and partitions does a load need, if no consumer may be busy for more than 70%?"
-    tip = (
-        "One consumer that is always busy handles 1 / given.seconds records a second. Together the consumers must "
-        "work given.per_second · given.seconds seconds in each second, each of them at most 0.7; round up."
+    kind = "recall"
+    level = 2
+    minutes = 4
+    hints = (
+        (
+            "Each second brings given.per_second records, and each takes given.seconds. How many seconds of "
+            "work is that?"
+        ),
+        (
+            "One consumer may work for 0.7 s in each second: divide, and round up with math.ceil. Each "
+            "consumer needs at least one partition."
+        ),
+        ("It begins:\n    from math import ceil\n    consumers = ceil(given.per_second * given.seconds / ..."),
     )
     answer = """
         from math import ceil
@@ -536,7 +448,7 @@ class HowManyConsumers(PracticeExercise):
 EXERCISES: tuple[Exercise, ...] = (
     WhereItWillLie(),
     TwoProducers(),
-    IdleHands(),
+    NoIdleMember(),
     HowFarBehind(),
     TheHotKey(),
     WithoutAClock(),

@@ -1,7 +1,11 @@
-"""The exercises of notebook 09."""
+"""The exercises of notebook 09; the last one is in `alerting.py`.
+
+Source of a panel's format: Grafana's documentation, "Dashboard JSON model".
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from typing import Any
@@ -10,9 +14,16 @@ import pandas as pd
 
 from labkit.errors import KitError, QueryFailed
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
-from labkit.waiting import wait_until
+from labkit.exercises.operations.alerting import BudgetAlert
+from labkit.views import dashboards
 
-HANDLED = "event_handling_seconds_bucket"
+QUANTILE = "histogram_quantile(0.95, sum by (service, le) (rate(event_handling_seconds_bucket[$__rate_interval])))"
+SECONDS = 120.0
+DAY_STEP = 360.0
+"""Seconds between two points of a chart of 24 hours, which has about 240 points."""
+
+SECONDS_UNIT = "s"
+
 SLOWED = ("inventory", "payment", "shipping")
 
 
@@ -55,7 +66,17 @@ class WhyOrdersFail(PromqlExercise):
 
     name = "why-orders-fail"
     title = "PromQL: how many orders were cancelled since the services started, by reason"
-    tip = 'The counter is saga_orders_total. Select {outcome="cancelled"}, and keep one label: sum by (reason) (...).'
+    kind = "query"
+    level = 1
+    minutes = 3
+    hints = (
+        (
+            "Look at look.metrics.query('saga_orders_total'): which labels does a series have, and which of "
+            "their values mean a cancelled order?"
+        ),
+        ("Use a selector in braces, and `sum by (label)` around it, with the one label that the question names."),
+        ("It begins:\n    answer = 'sum by (reason) (...'"),
+    )
     answer = """answer = 'sum by (reason) (saga_orders_total{outcome="cancelled"})'"""
     why = (
         "A counter has one series for each combination of labels, and for each process. sum by (reason) adds up all "
@@ -64,6 +85,7 @@ class WhyOrdersFail(PromqlExercise):
     )
     mistakes = (
         Wrong("answer = 'sum(saga_orders_total{outcome=\"cancelled\"})'", "label"),
+        Wrong("answer = '1.0001 * sum by (reason) (saga_orders_total{outcome=\"cancelled\"})'", "orders are whole"),
         Wrong("answer = 'sum by (reason) (saga_orders_total)'", "completed"),
         Wrong("answer = 'saga_orders_total{outcome=\"cancelled\"}'", "sum"),
         Wrong("answer = 'sum by (reason saga_orders_total'", "parse error"),
@@ -91,8 +113,13 @@ class WhyOrdersFail(PromqlExercise):
             )
         mine, truth = ({reason: n for reason, n in series(one, "reason").items() if n} for one in (found, wanted))
         if mine != truth:
+            if any(number % 1 for number in mine.values()):
+                return wrong(
+                    f"Your numbers are {mine}, and orders are whole. rate and increase estimate the growth within a "
+                    "window. The counter itself holds what was counted since the start."
+                )
             return wrong(f"Your numbers are {mine}, which are not the counts of cancelled orders.")
-        return right(f"{len(mine)} reasons, {sum(mine.values()):.0f} orders.")
+        return right(f"{sum(mine.values()):.0f} orders, by reason: {', '.join(sorted(mine))}.")
 
 
 class ShareOfErrors(PromqlExercise):
@@ -100,9 +127,22 @@ class ShareOfErrors(PromqlExercise):
 
     name = "share-of-errors"
     title = "PromQL: which share of the responses to order requests was a 4xx in the last 5 minutes (from 0 to 1)"
-    tip = (
-        'Divide one sum of rates by another. status=~"4.." matches every status that begins with a 4, and '
-        'route=~"/orders.*" matches the requests for orders.'
+    kind = "query"
+    level = 2
+    minutes = 5
+    hints = (
+        (
+            "Look at `share` in the section *Errors*: it is a rate divided by a rate. Which requests does "
+            "each side count, and over how long?"
+        ),
+        (
+            'Use sum(rate(http_requests_total{...}[5m])) twice, the first time with status=~"4.." as well. '
+            'Both sides need service="order" and route=~"/orders.*".'
+        ),
+        (
+            "It begins:\n"
+            '    answer = \'\'\'sum(rate(http_requests_total{service="order", route=~"/orders.*", status=~"4.."}[5m]))'
+        ),
     )
     answer = """
         answer = '''
@@ -143,6 +183,11 @@ class ShareOfErrors(PromqlExercise):
         return "30 valid requests and 10 invalid ones were sent.", {}
 
     def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
+        if not len(found):
+            return wrong(
+                "Your expression returns no value: a selector matches no series. Try each side alone. A regular "
+                'expression needs =~: status="4.." is the status that consists of a 4 and two dots.'
+            )
         if len(found) != 1:
             return wrong(
                 f"Your expression returns {len(found)} values. A division pairs series with equal labels, and a 200 "
@@ -157,58 +202,130 @@ class ShareOfErrors(PromqlExercise):
         return right(f"{share:.1%} of the responses.")
 
 
-class SlowestTwentieth(PromqlExercise):
-    """A quantile of summed histograms."""
+def panel(
+    expression: str = QUANTILE, legend: str = "{{service}}", unit: str = SECONDS_UNIT, kind: str = "timeseries"
+) -> str:
+    """Return a panel with one query, as code of a learner."""
+    return f'''
+answer = """
+{{
+  "type": "{kind}",
+  "title": "95% of the events are handled within",
+  "datasource": {{"type": "prometheus", "uid": "prometheus"}},
+  "fieldConfig": {{"defaults": {{"unit": "{unit}"}}, "overrides": []}},
+  "targets": [
+    {{
+      "refId": "A",
+      "expr": "{expression}",
+      "legendFormat": "{legend}"
+    }}
+  ]
+}}
+"""
+'''
+
+
+class PanelOfQuantiles(Exercise):
+    """A panel of a dashboard: a quantile of summed histograms, with unit, legend and interval."""
 
     name = "slowest-twentieth"
-    title = "PromQL: within how many seconds were 95% of the events of the last 5 minutes handled, by service"
-    tip = (
-        "From the inside out: the rate of each bucket (event_handling_seconds_bucket), a sum that keeps two labels, "
-        "and histogram_quantile(0.95, ...) around it. Which label does the question name, and which one does "
-        "histogram_quantile need?"
+    title = "A panel for Grafana: within how many seconds were 95% of the events handled, by service"
+    kind = "config"
+    level = 3
+    minutes = 9
+    hints = (
+        "lab-stack/grafana/dashboards/services.json has panels of this form: type, title, fieldConfig, targets. "
+        "Build the query from the inside out, with look.metrics.query, before you put it into the panel.",
+        "The rate of each bucket over [$__rate_interval], a sum that keeps the label that the question names and the "
+        "one that histogram_quantile(0.95, ...) needs. The unit of seconds is `s`, and the legend {{service}}.",
+        'The query begins:\n    "expr": "histogram_quantile(0.95, sum by (service, le) (rate(event_handling_seconds...',
     )
-    answer = """
-        answer = 'histogram_quantile(0.95, sum by (service, le) (rate(event_handling_seconds_bucket[5m])))'
-    """
+    answer = panel()
     why = (
         "You may add up the buckets of many series, because they are counts: that is the purpose of histograms. You "
-        "may not average quantiles: the mean of four 95% quantiles is not the 95% quantile of anything. Keep `le` in "
-        "the sum, because it identifies the bucket."
+        "may not average quantiles. Grafana replaces $__rate_interval with a window that fits the zoom and holds at "
+        "least four scrapes, so the panel is true for five minutes and for a month. Unit and legend are what makes it "
+        "readable at three in the morning."
     )
     mistakes = (
-        Wrong("answer = 'histogram_quantile(0.95, sum by (service) (rate(event_handling_seconds_bucket[5m])))'", "le"),
+        Wrong(panel(QUANTILE.replace("service, le", "service")), "no line"),
+        Wrong(panel(QUANTILE.replace("service, le", "le")), "one line"),
+        Wrong(panel(QUANTILE.replace("(0.95", "(95")), "infinite"),
         Wrong(
-            "answer = 'histogram_quantile(0.95, sum by (le) (rate(event_handling_seconds_bucket[5m])))'", "one number"
-        ),
-        Wrong(
-            "answer = 'avg by (service) (histogram_quantile(0.95, rate(event_handling_seconds_bucket[5m])))'",
+            panel("avg by (service) (histogram_quantile(0.95, rate(event_handling_seconds_bucket[$__rate_interval])))"),
             "quantiles",
         ),
-        Wrong(
-            "answer = 'histogram_quantile(95, sum by (service, le) (rate(event_handling_seconds_bucket[5m])))'", "0.95"
-        ),
+        Wrong(panel(QUANTILE.replace("$__rate_interval", "30s")), "24 hours"),
+        Wrong(panel(legend=""), "legend"),
+        Wrong(panel(unit="short"), "unit"),
+        Wrong(panel(kind="stat"), "timeseries"),
+        Wrong(panel(QUANTILE.replace("sum by", "sum bye")), "parse error"),
+        Wrong('answer = \'{"type": "timeseries",}\'', "JSON"),
     )
-    expected = f"histogram_quantile(0.95, sum by (service, le) (rate({HANDLED}[5m])))"
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         for _ in range(5):
-            order(bench, "ada")
-        bench.look.metrics.now()
-        return "Five orders went through all four services.", {}
+            bench.shop.follow(bench.shop.place_order("ada", "lisbon", {"earl-grey": 1}))
+        return "Five orders went through all four services.", {"moment": bench.look.metrics.now()}
 
-    def compare(self, found: pd.DataFrame, wanted: pd.DataFrame) -> Verdict:
-        mine, truth = series(found, "service"), series(wanted, "service")
-        if len(found) and "service" not in found:
-            return wrong("That is one number for all four services. Keep the labels `service` and `le`.")
-        if not mine:
-            return wrong("The result is empty. histogram_quantile needs the edge of each bucket: keep the label le.")
-        if any(math.isinf(value) for value in mine.values()):
-            return wrong("A quantile of 95 is above every value: write it as 0.95.")
-        if set(mine) != set(truth) or not all(math.isclose(mine[one], truth[one], rel_tol=0.02) for one in truth):
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        try:
+            document = json.loads(answer) if isinstance(answer, str) else answer
+        except ValueError as error:
+            return wrong(f"Grafana could not import this, because it is no JSON: {error}.")
+        try:
+            kind, unit = document["type"], document.get("fieldConfig", {}).get("defaults", {}).get("unit")
+            ((legend, expression),) = [(one.get("legendFormat", ""), one["expr"]) for one in document["targets"]]
+        except (LookupError, AttributeError, TypeError, ValueError):
             return wrong(
-                "That is a different result. Do you add up buckets, or quantiles? Only buckets can be added up."
+                "Grafana would show an empty panel. It needs a type, fieldConfig.defaults.unit, and targets: a list "
+                "with one query, which has expr and legendFormat."
             )
-        return right("One line for each service, from all its buckets.")
+        if kind != "timeseries":
+            return wrong(f"A panel of the type {kind} shows one number. How it changed needs the type timeseries.")
+        try:
+            shown = self._series(bench, str(expression), str(legend))
+        except QueryFailed as error:
+            return wrong(error.problem)
+        except KitError as error:
+            return untouched(f"{error.problem} {error.next_step}")
+        return self._verdict(bench, str(expression), unit, shown)
+
+    def _series(self, bench: Bench, expression: str, legend: str) -> pd.DataFrame:
+        """Return what the panel shows of the minutes before the setup's end: a column for each line."""
+        shown = dashboards.Panel("", "", SECONDS_UNIT, "timeseries", [(legend, expression)], (0, 0, 24, 8))
+        return dashboards.series_of(shown, bench.look.metrics.prometheus, SECONDS, bench.given.moment)
+
+    def _verdict(self, bench: Bench, expression: str, unit: Any, shown: pd.DataFrame) -> Verdict:
+        wanted = self._series(bench, QUANTILE, "{{service}}")
+        if shown.empty:
+            return wrong(
+                "The panel shows no line. histogram_quantile needs the edge of each bucket: keep the label le."
+            )
+        if shown.isin([math.inf]).any(axis=None):
+            return wrong("Every value is infinite, and the panel stays empty. A quantile of 95% is written 0.95.")
+        if len(shown.columns) == 1:
+            return wrong(
+                "The panel shows one line for all four services (or four with the same name, if the legend names no "
+                "label): a slow one would hide behind the others. Keep the label service, in the query and the legend."
+            )
+        if set(shown.columns) != set(wanted.columns):
+            return wrong(
+                f"The legend names the lines {', '.join(sorted(map(str, shown.columns)))[:80]}: not the services."
+            )
+        if expression == dashboards.filled(expression, DAY_STEP, 240 * DAY_STEP):
+            return wrong(
+                f"Good for a few minutes. But in a chart of 24 hours each point stands for {DAY_STEP / 60:.0f} "
+                "minutes, and your fixed window would leave out most events between two points. Use $__rate_interval."
+            )
+        if not all((shown[one] - wanted[one]).abs().max() < 0.01 * max(wanted[one].max(), 0.001) for one in wanted):
+            return wrong("These are other values. Do you add up buckets, or quantiles? Only buckets can be added up.")
+        if unit != SECONDS_UNIT:
+            return wrong(
+                f"The lines are right, but the unit is {unit!r}, so the axis says 0.025 where it should say 25 ms."
+            )
+        newest = ", ".join(f"{name} {1000 * shown[name].max():.0f} ms" for name in sorted(map(str, shown)))
+        return right(f"The panel shows a line for each service, at most {newest}.")
 
 
 class WhoIsSlow(Exercise):
@@ -216,9 +333,19 @@ class WhoIsSlow(Exercise):
 
     name = "who-is-slow"
     title = "Orders take much too long today. Which service is slow?"
-    tip = (
-        "The time in a handler is event_handling_seconds; its sum divided by its count is the mean since the service "
-        "started. Group it by service."
+    kind = "diagnosis"
+    level = 1
+    minutes = 4
+    hints = (
+        (
+            "Look at the section *Duration*: a service's handlers record their time in the histogram "
+            "event_handling_seconds. Who waits is not slow."
+        ),
+        (
+            "Use its _sum divided by its _count, both as `sum by (service)`: the mean per event since the "
+            "service started."
+        ),
+        ("It begins:\n    look.metrics.query('sum by (service) (event_handling_seconds_sum) / ...')"),
     )
     answer = """
         sums = "sum by (service) (event_handling_seconds_{})"
@@ -249,6 +376,7 @@ class WhoIsSlow(Exercise):
         return "One service has become slow, and three orders went through.", {}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
+        answer = str(answer).strip().casefold()
         if answer not in bench.lab.endpoints.services:
             return wrong(f"{answer!r} is not one of the four services.")
         slow = [service for service, on in bench.lab.faults.active.items() if "slow-handler" in on]
@@ -270,63 +398,4 @@ def heal(bench: Bench) -> None:
             bench.lab.faults.off(service, "slow-handler")
 
 
-class WhichDiskFills(Exercise):
-    """Read alerts: one fault has several symptoms."""
-
-    name = "which-disk-fills"
-    title = "One fault causes several alerts. Which of them warns that a disk may fill up?"
-    tip = (
-        "look.metrics.alerts() shows the firing alerts; look.metrics.prometheus.rules() has every expression. "
-        "Which one is about the "
-        "write-ahead log?"
-    )
-    answer = """
-        answer = next(alert for alert in look.metrics.alerts().alert if "Wal" in alert)
-    """
-    why = (
-        "Connect is down. The tasks that do not run are the cause; the stuck orders are what customers notice; the "
-        "log that PostgreSQL retains for an absent reader will stop the database tomorrow. Good alerts report each of "
-        "these, and link to the runbook."
-    )
-    mistakes = (
-        Wrong("answer = 'DebeziumNotConnected'", "cause"),
-        Wrong("answer = 'TargetDown'", "cause"),
-        Wrong("answer = 'ConsumerLagGrowing'", "does not fire"),
-        Wrong("answer = 'OrdersStuck'", "customers"),
-    )
-
-    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        bench.lab.stop("connect")
-        bench.shop.place_order("ada", "lisbon", {"earl-grey": 1})
-
-        def several() -> bool:
-            alerts = bench.look.metrics.alerts()
-            return {"SlotRetainsWal", "DebeziumNotConnected"} <= set(alerts.alert[alerts.state == "firing"])
-
-        wait_until(several, 40, what="the alerts to fire")
-        return "The lab has a fault, and the alerts fire.", {}
-
-    def check(self, bench: Bench, answer: Any) -> Verdict:
-        firing = set(bench.look.metrics.alerts().alert)
-        if answer == "OrdersStuck":
-            return wrong("That is what customers notice. Which alert is about PostgreSQL's log?")
-        if answer == "TargetDown":
-            return wrong("That Connect exports no metrics points to the cause. Which alert is about PostgreSQL's log?")
-        if answer not in firing:
-            listed = ", ".join(sorted(firing)) or "none"
-            return wrong(f"{answer} does not fire. look.metrics.alerts() shows the firing alerts: {listed}.")
-        if answer == "DebeziumNotConnected":
-            return wrong("That alert reports the cause. Which alert reports what grows because of it?")
-        if answer != "SlotRetainsWal":
-            return wrong("Look at its expression: is it about the write-ahead log?")
-        return right(
-            "The slots have no reader, so PostgreSQL retains its log, up to 512 MB. Then it invalidates the slots."
-        )
-
-    def cleanup(self, bench: Bench) -> str:
-        bench.lab.start("connect")
-        wait_until(lambda: bench.lab.status(memory=False).state == "ready", 30, what="the lab to be ready")
-        return "Connect is running, and the waiting rows are being published."
-
-
-EXERCISES = (WhyOrdersFail(), ShareOfErrors(), SlowestTwentieth(), WhoIsSlow(), WhichDiskFills())
+EXERCISES = (WhyOrdersFail(), ShareOfErrors(), PanelOfQuantiles(), WhoIsSlow(), BudgetAlert())

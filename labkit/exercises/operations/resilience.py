@@ -12,6 +12,7 @@ from labkit.exercises.operations.gateway import (
     PATH,
     RULE_HEAD,
     V1,
+    GatewayExercise,
     applied,
     current_rules,
     frozen_order,
@@ -19,10 +20,9 @@ from labkit.exercises.operations.gateway import (
     locked_orders,
     newest_order,
     orders_since,
-    restore_mesh,
     waiting_inserts,
 )
-from labkit.exercises.operations.timeouts import ALL, GETS, TO_V1, HowManyTries, OnlyForUs, ReadsMayNotWait
+from labkit.exercises.operations.timeouts import ALL, GETS, TO_V1, OnlyForUs, ReadsMayNotWait, ThreeTries
 from labkit.waiting import wait_until
 from labstack import waiting
 
@@ -46,12 +46,31 @@ def new_order(customer: str) -> dict[str, Any]:
     return {"customer_id": customer, "destination": "rome", "items": [{"sku": "rooibos", "quantity": 1}]}
 
 
-class RetryOnlyReads(Exercise):
+class RetryOnlyReads(GatewayExercise):
     """The gateway must not retry a write whose outcome it does not know."""
 
     name = "retry-only-reads"
     title = "Retry GETs for orders when they take too long, but never a POST"
-    tip = "Two rules again. The second has `retries: {attempts: 0}`. Each has its own `timeout`."
+    kind = "config"
+    level = 2
+    minutes = 6
+    hints = (
+        (
+            "Look at the section *The order that came twice*: which setting sent the POST again, and to which "
+            "requests does that rule apply?"
+        ),
+        (
+            "Use two rules: one for {method: {exact: GET}} with the retries, one for all others with "
+            "`retries: {attempts: 0}`. Each needs its own `timeout`; without `retries` Istio's default "
+            "applies."
+        ),
+        (
+            "The second rule begins:\n"
+            "    - match: [{uri: {prefix: /orders}}]\n"
+            "      timeout: 10s\n"
+            "      retries: {attempts: 0}"
+        ),
+    )
     answer = applied(HEAD + GETS + RETRIES + TO_V1 + ALL + NO_RETRIES + TO_V1)
     why = (
         "Reading twice has no effect. Each POST without a key may create an order, and the gateway can't know. "
@@ -65,7 +84,6 @@ class RetryOnlyReads(Exercise):
         Wrong(applied(HEAD + ALL + RETRIES.replace("attempts: 2", "attempts: 1") + TO_V1), "two orders"),
         Wrong(applied(HEAD + GETS + RETRIES + TO_V1), "no rule"),
     )
-    asks_value = False
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         bench.lab.mesh.reset()
@@ -90,9 +108,6 @@ class RetryOnlyReads(Exercise):
             return wrong(f"GETs are retried. But one POST led to: {posted}. Does it have no rule, or too little time?")
         return right("GETs are retried, and one POST, however long it takes, creates one order.")
 
-    def cleanup(self, bench: Bench) -> str:
-        return restore_mesh(bench)
-
 
 def post_behind_a_lock(bench: Bench, customer: str) -> Traffic:
     """Send one POST while writes to orders are blocked; unblock them once it is retried, or after two seconds."""
@@ -112,9 +127,23 @@ class TakenAllTheSame(Exercise):
 
     name = "taken-all-the-same"
     title = "Four POSTs failed with four flags. Which flags are possible although the order was created?"
-    tip = (
-        "Query the order service's database: which of these customers has an order newer than given.before? "
-        "shop.orders(customer_id=...) shows it, too."
+    kind = "diagnosis"
+    level = 2
+    minutes = 5
+    hints = (
+        (
+            "The gateway knows only what it saw. Look where an accepted order would be: in the order "
+            "service's database, or in the shop's list of a customer's orders."
+        ),
+        (
+            "Use shop.orders(customer_id=...) for each customer in given.flags. An id that is greater than "
+            "given.before is newer."
+        ),
+        (
+            "It begins:\n"
+            "    answer = {flag for customer, flag in given.flags.items()\n"
+            "              if any(order.order_id > given.before for order in ..."
+        ),
     )
     answer = """
         answer = {
@@ -177,15 +206,24 @@ class TakenAllTheSame(Exercise):
         )
 
 
-class AFuse(Exercise):
+class AFuse(GatewayExercise):
     """Rejecting seven requests at once is better than letting ten wait."""
 
     name = "a-fuse"
     title = "While the order service hangs, let at most three requests wait for it, and reject the others at once"
-    tip = (
-        "A DestinationRule `order` with a connectionPool: tcp.maxConnections and http.http1MaxPendingRequests. A "
-        "connection carries one request at a time, and further requests are pending. When both limits are reached, "
-        "Envoy rejects requests. (Your rule replaces the old rule completely, so repeat its subsets.)"
+    kind = "config"
+    level = 3
+    minutes = 8
+    hints = (
+        (
+            "Look at the section *Too many at once*. A connection carries one request at a time; further "
+            "requests wait in a queue. Which two numbers add up to three?"
+        ),
+        (
+            "Use a DestinationRule with trafficPolicy.connectionPool: tcp.maxConnections and "
+            "http.http1MaxPendingRequests. It replaces the old rule completely, so repeat the subsets."
+        ),
+        ("It ends:\n    trafficPolicy:\n      connectionPool:\n        tcp: {maxConnections: 2}\n        http: ..."),
     )
     answer = applied(f"{RULE_HEAD}{SUBSETS}]{POOL}{{tcp: {{maxConnections: 2}}, http: {{http1MaxPendingRequests: 1}}}}")
     why = (
@@ -206,7 +244,6 @@ class AFuse(Exercise):
             "subsets",
         ),
     )
-    asks_value = False
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         bench.lab.mesh.reset()
@@ -227,9 +264,6 @@ class AFuse(Exercise):
             f"Ten requests arrived, and {10 - refused} waited. Each connection holds one, and so does each place in "
             "the queue."
         )
-
-    def cleanup(self, bench: Bench) -> str:
-        return restore_mesh(bench)
 
 
 def waiting_in_turn(bench: Bench, times: int) -> list[str]:
@@ -253,7 +287,7 @@ def waiting_in_turn(bench: Bench, times: int) -> list[str]:
 
 
 EXERCISES: tuple[Exercise, ...] = (
-    HowManyTries(),
+    ThreeTries(),
     ReadsMayNotWait(),
     OnlyForUs(),
     RetryOnlyReads(),

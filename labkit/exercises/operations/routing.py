@@ -14,16 +14,28 @@ from labkit.exercises.operations.gateway import (
     PATH,
     RULE_HEAD,
     V1,
+    GatewayExercise,
     applied,
     current_rules,
     is_untouched,
-    restore_mesh,
     start_v2,
 )
 from labkit.waiting import wait_until
 from labstack import waiting
 
 BETA = '{headers: {x-beta: {exact: "yes"}}, uri: {prefix: /orders}}'
+REQUESTS = 4
+CUSTOMERS = [f"customer-{number}" for number in range(1, 17)]
+STICKY = "\n  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x-customer}}}"
+BY_ADDRESS = STICKY.replace("httpHeaderName: x-customer", "useSourceIp: true")
+TO_BOTH = """
+  - match: [{uri: {prefix: /orders}}]
+    route: [{destination: {host: order}}]"""
+HALVES = """
+  - match: [{uri: {prefix: /orders}}]
+    route:
+    - {destination: {host: order, subset: v1}, weight: 50}
+    - {destination: {host: order, subset: v2}, weight: 50}"""
 BROKEN = """
   - match: [{uri: {prefix: /orders}}]
     route:
@@ -41,60 +53,21 @@ READS = """
     mirror: {host: order, subset: v2}"""
 
 
-class OneAndThree(Exercise):
-    """A weight is a share of the sum of all weights, not a percentage."""
-
-    name = "one-and-three"
-    title = "v1 has the weight 1 and v2 the weight 3. What percentage of the requests does v2 get?"
-    tip = "A weight is a share of the sum of all weights. What is the sum here?"
-    answer = "answer = 75"
-    why = (
-        "Three parts of four. Weights that add up to 100 are easier to read, nothing more: 75 and 25, 3 and 1, 750 "
-        "and 250 are the same rule. A weight of 0 next to others means: no request at all."
-    )
-    mistakes = (
-        Wrong("answer = 3", "not a percentage"),
-        Wrong("answer = 33", "three parts"),
-        Wrong("answer = 25", "v1's"),
-        Wrong('answer = "75 %"', "number"),
-    )
-
-    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        facts = start_v2(bench)
-        parts = "".join(
-            f"\n    - {{destination: {{host: order, subset: v{n}}}, weight: {w}}}" for n, w in ((1, 1), (2, 3))
-        )
-        bench.lab.mesh.apply(f"{HEAD}\n  - match: [{{uri: {{prefix: /orders}}}}]\n    route:{parts}\n")
-        return 'Weights 1 and 3 are in effect: print(lab.mesh.show("VirtualService/order")) shows them.', facts
-
-    def check(self, bench: Bench, answer: Any) -> Verdict:
-        if isinstance(answer, bool) or not isinstance(answer, int | float):
-            return wrong("The answer is a number, a percentage.")
-        measured = bench.shop.traffic(400, PATH, at_once=4)
-        if 0 <= answer <= 100 and measured.share("v2", answer / 100):
-            if abs(answer - 75) < 0.5:
-                return right(f"The lab has just measured it: {measured.share('v2', 0.75)}.")
-            return wrong(
-                "400 requests can't distinguish your number from the correct one. Which part of all weights is v2's?"
-            )
-        if answer == 25:
-            return wrong("That is v1's share.")
-        if answer == 3:
-            return wrong("A weight is not a percentage: it is a share of the sum of all weights.")
-        return wrong("Of four requests, v1 gets one part and v2 three parts. What percentage is that?")
-
-    def cleanup(self, bench: Bench) -> str:
-        return restore_mesh(bench)
-
-
-class BetaTesters(Exercise):
+class BetaTesters(GatewayExercise):
     """Only requests with the header reach the new version."""
 
     name = "beta-testers"
     title = "Send requests for orders with `x-beta: yes` to v2, and all others where they went before"
-    tip = (
-        "Two rules. Envoy uses the first that matches. Within one entry of `match` all conditions must hold (uri AND "
-        "header); several entries are alternatives (OR)."
+    kind = "config"
+    level = 2
+    minutes = 6
+    hints = (
+        ("Look at the section *Chosen customers*: how many rules are there, and which one does Envoy try first?"),
+        (
+            "Use two entries under `http`, the special one first. Within one entry of `match` all conditions "
+            "must hold (header AND uri); several entries are alternatives (OR)."
+        ),
+        ('The first rule begins:\n    - match: [{headers: {x-beta: {exact: "yes"}}, uri: {prefix: /orders}}]'),
     )
     answer = applied(
         HEAD
@@ -146,7 +119,6 @@ class BetaTesters(Exercise):
             "payment",
         ),
     )
-    asks_value = False
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         return "v2 is running, and every request goes to v1.", start_v2(bench)
@@ -178,8 +150,65 @@ class BetaTesters(Exercise):
             "20 of 20 with the header went to v2, 20 of 20 without it to v1, and payment still gets its own requests."
         )
 
-    def cleanup(self, bench: Bench) -> str:
-        return restore_mesh(bench)
+
+class OneCustomerOneVersion(GatewayExercise):
+    """A consistent hash keeps each customer at one endpoint."""
+
+    name = "one-customer-one-version"
+    title = "Let both versions answer requests for orders, and each customer (`x-customer`) always the same version"
+    kind = "config"
+    level = 3
+    minutes = 9
+    hints = (
+        "Weights choose requests, not customers. A subset chooses a group of endpoints, and the load balancer one "
+        "endpoint in the group. So which group holds both versions, and which resource configures its load balancer?",
+        "A VirtualService whose destination is the host without a subset, and in the DestinationRule "
+        "trafficPolicy.loadBalancer.consistentHash.httpHeaderName. It replaces the old rule, so repeat the subsets.",
+        "The DestinationRule ends:\n    trafficPolicy:\n      loadBalancer:\n        consistentHash:",
+    )
+    answer = applied(HEAD + TO_BOTH, f"{RULE_HEAD}{SUBSETS}]{STICKY}")
+    why = (
+        "Envoy hashes the header and looks the hash up on a ring of endpoints: the same customer, the same endpoint, "
+        "without any memory. If an endpoint goes, only its customers move. The price: shares can't be chosen any more, "
+        "and a customer who orders a lot stays with one endpoint. For a price that must not change, that is worth it."
+    )
+    mistakes = (
+        Wrong(applied(HEAD + HALVES), "two prices"),
+        Wrong(applied(HEAD + HALVES, f"{RULE_HEAD}{SUBSETS}]{STICKY}"), "two prices"),
+        Wrong(applied(HEAD + TO_BOTH), "two prices"),
+        Wrong(applied(f"{RULE_HEAD}{SUBSETS}]{STICKY}"), "v2 answers no customer"),
+        Wrong(
+            applied(HEAD + TO_BOTH, f"{RULE_HEAD}{SUBSETS}]{BY_ADDRESS}"),
+            "one address",
+        ),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        return "v2 is running, and every request goes to v1.", start_v2(bench)
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        if is_untouched(bench):
+            return untouched("Every customer meets v1.")
+        met: Counter[str] = Counter()
+        for customer in CUSTOMERS:
+            sent = bench.shop.traffic(REQUESTS, PATH, headers={"x-customer": customer})
+            if set(sent.statuses) != {200}:
+                return wrong(f"{customer}'s requests fail: {sent}. Does every destination exist?")
+            if len(sent.versions) > 1:
+                return wrong(
+                    f"{customer} has met both versions ({sent.versions}) within a second, and has seen two prices for "
+                    "one thing. What makes Envoy choose the same endpoint again?"
+                )
+            met.update(sent.versions)
+        if "v2" not in met:
+            return wrong("Each customer meets one version, but it is v1 for all, and v2 answers no customer.")
+        if "v1" not in met:
+            return wrong(
+                "All customers meet v2. They come from one address, like all users behind one proxy, so the address "
+                "does not tell them apart."
+            )
+        customers = ", ".join(f"{number // REQUESTS} meet {version}" for version, number in sorted(met.items()))
+        return right(f"Of {len(CUSTOMERS)} customers {customers}, each in all requests.")
 
 
 class WhyFiveHundredThree(Exercise):
@@ -187,9 +216,19 @@ class WhyFiveHundredThree(Exercise):
 
     name = "one-status-many-reasons"
     title = "Twenty-two requests were sent. Which response flags do the failed ones have, and how many of each?"
-    tip = (
-        "`log = look.mesh.log(200)` is a table. `log[log.path.str.contains(given.mark)]` selects these requests; a "
-        "request without a failure has the flag '-'."
+    kind = "diagnosis"
+    level = 2
+    minutes = 5
+    hints = (
+        (
+            "Statuses are what a client sees. The gateway's access log knows why: its column `flag`. "
+            "given.mark is a part of the paths of these 22 requests."
+        ),
+        (
+            "Use look.mesh.log(200), a table; select the lines with `log.path.str.contains(given.mark)`, "
+            "leave out the flag '-', and count with value_counts()."
+        ),
+        ("It begins:\n    log = look.mesh.log(200)\n    mine = log[log.path.str.contains(given.mark)]"),
     )
     answer = """
         log = look.mesh.log(200)
@@ -247,14 +286,24 @@ class WhyFiveHundredThree(Exercise):
         return wrong("Count the lines whose path contains given.mark, by flag, without the successful ones.")
 
 
-class MendTheRules(Exercise):
+class MendTheRules(GatewayExercise):
     """A canary route to a subset that does not exist."""
 
     name = "mend-the-rules"
     title = "A quarter of the requests fail. Find out why, and send that quarter to v2"
-    tip = (
-        "shop.traffic(40).flags() shows the reason. Which subsets exist? lab.mesh.show('DestinationRule/order'). Fix "
-        "the VirtualService (or the DestinationRule, if the name was intended)."
+    kind = "config"
+    level = 2
+    minutes = 6
+    hints = (
+        (
+            "shop.traffic(40).flags() says why they fail. Compare what the VirtualService names with what the "
+            "DestinationRule defines: print(lab.mesh.show())."
+        ),
+        (
+            "Apply the VirtualService again with the subset that you mean (or the DestinationRule with one "
+            "more subset, if the name was meant so). The weights stay."
+        ),
+        ("The last destination begins:\n    - {destination: {host: order, subset: v2}, weight: ..."),
     )
     answer = applied(HEAD + BROKEN.replace("canary", "v2"))
     why = (
@@ -270,7 +319,6 @@ class MendTheRules(Exercise):
         ),
         Wrong(applied(HEAD + BROKEN.replace("canary", "v2").replace("75", "50").replace("25", "50")), "quarter"),
     )
-    asks_value = False
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         facts = start_v2(bench)
@@ -296,16 +344,26 @@ class MendTheRules(Exercise):
             return wrong(f"No request fails. But v2 should get a quarter: {sent.share('v2', 0.25)}.")
         return right(f"No request fails, and {sent.share('v2', 0.25)}.")
 
-    def cleanup(self, bench: Bench) -> str:
-        return restore_mesh(bench)
 
-
-class MirrorOnlyReads(Exercise):
+class MirrorOnlyReads(GatewayExercise):
     """A mirrored write is a second write."""
 
     name = "mirror-only-reads"
     title = "Mirror every GET for orders to v2, and nothing else; v1 answers all requests"
-    tip = "Two rules again: one for {uri: ..., method: {exact: GET}} with a mirror, one without for all other requests."
+    kind = "config"
+    level = 2
+    minutes = 5
+    hints = (
+        (
+            "Look at the section *Copies only*: `mirror` stands beside `route` in a rule. Which requests may "
+            "a rule with it match?"
+        ),
+        (
+            "Use two rules: the first matches the uri and the method GET, and has the mirror; the second "
+            "matches the uri alone, and has none."
+        ),
+        ("The first rule begins:\n    - match: [{uri: {prefix: /orders}, method: {exact: GET}}]"),
+    )
     answer = applied(HEAD + READS + V1)
     why = (
         "Reading twice costs time, writing twice creates two orders: both versions use one database. To mirror "
@@ -319,18 +377,10 @@ class MirrorOnlyReads(Exercise):
         Wrong(applied(HEAD + READS), "POST"),
         Wrong(applied(HEAD + READS + "\n    mirrorPercentage: {value: 40}" + V1), "every"),
         Wrong(
-            applied(
-                HEAD
-                + """
-  - match: [{uri: {prefix: /orders}}]
-    route:
-    - {destination: {host: order, subset: v1}, weight: 50}
-    - {destination: {host: order, subset: v2}, weight: 50}"""
-            ),
+            applied(HEAD + HALVES),
             "answers customers",
         ),
     )
-    asks_value = False
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         return "v2 is running, and receives no requests.", start_v2(bench)
@@ -357,9 +407,6 @@ class MirrorOnlyReads(Exercise):
             return wrong("One click has just created two orders: v2 executed the copy of the POST.")
         return right("v2 received 60 of 60 GETs, answered no request, and did not receive the order.")
 
-    def cleanup(self, bench: Bench) -> str:
-        return restore_mesh(bench)
-
 
 def received_by_v2(bench: Bench, method: str) -> int:
     """Return the number of requests that v2 has counted."""
@@ -367,8 +414,8 @@ def received_by_v2(bench: Bench, method: str) -> int:
 
 
 EXERCISES: tuple[Exercise, ...] = (
-    OneAndThree(),
     BetaTesters(),
+    OneCustomerOneVersion(),
     WhyFiveHundredThree(),
     MendTheRules(),
     MirrorOnlyReads(),

@@ -6,17 +6,16 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
+from labkit.exercises.base import Bench, Verdict, Wrong, right, untouched, wrong
 from labkit.exercises.operations.gateway import (
     HEAD,
     PATH,
     V1,
+    GatewayExercise,
     applied,
-    applied_temporarily,
     current_rules,
     frozen_order,
     is_untouched,
-    restore_mesh,
 )
 
 TO_V1 = "\n    route: [{destination: {host: order, subset: v1}}]"
@@ -24,55 +23,98 @@ GETS = "\n  - match: [{uri: {prefix: /orders}, method: {exact: GET}}]"
 ALL = "\n  - match: [{uri: {prefix: /orders}}]"
 CHAOS = '\n  - match: [{uri: {prefix: /orders}, headers: {x-chaos: {exact: "yes"}}}]'
 ANY_CHAOS = "\n  - match: [{uri: {prefix: /orders}, headers: {x-chaos: {}}}]"
-RETRIES = "\n    retries: {attempts: 5, perTryTimeout: 0.5s, retryOn: gateway-error}\n"
-TRIES = f"{HEAD}{ALL}{TO_V1}\n    timeout: 1.4s{RETRIES}"
+THREE_TRIES = "\n    timeout: 2s\n    retries: {attempts: 2, perTryTimeout: 0.6s, retryOn: gateway-error}"
 
 
-class HowManyTries(Exercise):
+class ThreeTries(GatewayExercise):
     """The timeout applies to all attempts together."""
 
-    name = "how-many-tries"
-    title = "timeout: 1.4s, attempts: 5, perTryTimeout: 0.5s: how many attempts does a frozen service get?"
-    tip = "Draw a line of 1.4 s. The first attempt starts at 0 and times out at 0.5 s; then the next one starts."
-    answer = "answer = 3"
+    name = "three-tries-in-two-seconds"
+    title = "Give a GET for orders three attempts of at least half a second each, and the client an answer within 2 s"
+    kind = "config"
+    level = 2
+    minutes = 5
+    hints = (
+        "Draw a line of two seconds. The first attempt starts at 0. When does the second start, and when must the "
+        "third have ended?",
+        "`timeout` covers all attempts together, `perTryTimeout` one of them, and `attempts` counts the retries only. "
+        "An attempt that times out is a 504 to the gateway: `retryOn: gateway-error`.",
+        "The rule begins:\n    - match: [{uri: {prefix: /orders}, method: {exact: GET}}]\n      timeout: 2s",
+    )
+    answer = applied(HEAD + GETS + TO_V1 + THREE_TRIES + V1)
     why = (
-        "Attempts start at 0, 0.5 and 1.0 s, and at 1.4 s the total time is over: the third attempt is cut off, and "
-        "the other three that `attempts: 5` would allow never start. Choose both values together; otherwise one of "
-        "them has no effect."
+        "Three times 0.6 s, and a pause of some 25 ms before each retry, fit into 2 s. Choose the values together: "
+        "otherwise one has no effect, or the last attempt is cut off and only costs the service work. Start from what "
+        "the client is willing to wait, since it is the one who gives up."
     )
     mistakes = (
-        Wrong("answer = 6", "if there were time"),
-        Wrong("answer = 5", "if there were time"),
-        Wrong("answer = 2", "0.4 s"),
-        Wrong("answer = 1", "times out"),
+        Wrong(
+            applied(HEAD + GETS + TO_V1 + THREE_TRIES.replace("attempts: 2", "attempts: 3").replace("0.6", "0.4") + V1),
+            "counts the retries",
+        ),
+        Wrong(applied(HEAD + GETS + TO_V1 + THREE_TRIES.replace("0.6s", "1s") + V1), "2 attempts"),
+        Wrong(applied(HEAD + GETS + TO_V1 + THREE_TRIES.replace(", perTryTimeout: 0.6s", "") + V1), "1 attempt"),
+        Wrong(applied(HEAD + GETS + TO_V1 + THREE_TRIES.replace("gateway-error", "connect-failure") + V1), "1 attempt"),
+        Wrong(applied(HEAD + GETS + TO_V1 + THREE_TRIES.replace("0.6s", "0.3s") + V1), "too short"),
+        Wrong(
+            applied(HEAD + GETS + TO_V1 + THREE_TRIES.replace("0.6s", "1.5s").replace("2s", "9s") + V1),
+            "has given up",
+        ),
     )
-    needs_setup = False
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        bench.lab.mesh.reset()
+        return "A GET for orders gets one attempt of ten seconds.", current_rules(bench)
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
-        with applied_temporarily(bench, TRIES), frozen_order(bench):
-            (line,) = bench.shop.traffic(1, PATH).log()
-        if answer == line["attempts"]:
-            return right(
-                f"The lab has just measured it: {answer} attempts, then {line['response_code']} "
-                f"({line['response_flags']})."
-            )
-        if answer in (5, 6):
+        if is_untouched(bench):
+            return untouched("A GET for orders gets one attempt of ten seconds.")
+        if set(bench.shop.traffic(2, PATH).statuses) != {200}:
+            return wrong("A GET fails even without a fault. Which rule matches it, and where does it go?")
+        with frozen_order(bench):
+            sent = bench.shop.traffic(1, PATH)
+        (line,) = sent.log()
+        tries, waited = int(line["attempts"]), f"{sent.fastest:.1f} s"
+        if sent.fastest > 3.5:
+            return wrong(f"While order was frozen, the client waited {waited}. After two seconds it has given up.")
+        if tries > 3:
             return wrong(
-                "The first attempt and five more would be 6, if there were time. `timeout` covers all of them together."
+                f"The frozen service got {tries} attempts, a quarter more load than allowed. `attempts` counts the "
+                "retries after the first attempt."
             )
-        if answer == 2:
-            return wrong("Two attempts end after 1.0 s. There are 0.4 s left: enough for one more to start.")
-        return wrong(
-            "An attempt times out after 0.5 s, and the next one starts. How often does this happen within 1.4 s?"
-        )
+        if tries < 3:
+            plural = "s" if tries > 1 else ""
+            return wrong(
+                f"The frozen service got {tries} attempt{plural} within {waited}. What ends one attempt before the "
+                "time is over, and is that a reason to retry?"
+            )
+        if sent.fastest < 1.45:
+            return wrong(
+                f"Three attempts in {waited}: each was too short. A service that needs 0.4 s would have answered all "
+                "three, and the client would have got none of the answers."
+            )
+        return right(f"The lab has just measured it: {tries} attempts, and the client had its answer after {waited}.")
 
 
-class ReadsMayNotWait(Exercise):
+class ReadsMayNotWait(GatewayExercise):
     """The right timeout depends on the request."""
 
     name = "reads-may-not-wait"
     title = "Let a GET for orders time out after half a second; all other requests for orders get ten seconds"
-    tip = "Two rules, each with a `timeout` beside its `route`. Which requests does {method: {exact: GET}} match?"
+    kind = "config"
+    level = 2
+    minutes = 5
+    hints = (
+        (
+            "Look at the section *Too slow*: a `timeout` belongs to a rule. So requests with different times "
+            "need different rules."
+        ),
+        (
+            "Use two rules, each with its own `timeout` beside its `route`; the one for {method: {exact: "
+            "GET}} comes first. A rule without a timeout has no limit."
+        ),
+        ("The first rule begins:\n    - match: [{uri: {prefix: /orders}, method: {exact: GET}}]\n      timeout: 0.5s"),
+    )
     answer = applied(HEAD + GETS + "\n    timeout: 0.5s" + TO_V1 + ALL + "\n    timeout: 10s" + TO_V1)
     why = (
         "A client can repeat a read, and a customer watches a spinner meanwhile. A write that is cut off may have "
@@ -85,7 +127,6 @@ class ReadsMayNotWait(Exercise):
         Wrong(applied(HEAD + GETS + "\n    timeout: 0.5s" + TO_V1 + ALL + "\n    timeout: 3s" + TO_V1), "timeout 3s"),
         Wrong(applied(HEAD + ALL + "\n    timeout: 10s" + TO_V1 + GETS + "\n    timeout: 0.5s" + TO_V1), "GET"),
     )
-    asks_value = False
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         bench.lab.mesh.reset()
@@ -121,18 +162,30 @@ class ReadsMayNotWait(Exercise):
                 )
         return right("GETs timed out after half a second; the POST waited, and got its response from the service.")
 
-    def cleanup(self, bench: Bench) -> str:
-        return restore_mesh(bench)
 
-
-class OnlyForUs(Exercise):
+class OnlyForUs(GatewayExercise):
     """Fault injection in production, only for requests that ask for it."""
 
     name = "only-for-us"
     title = "Delay each request for orders with `x-chaos: yes` by half a second, and no other request"
-    tip = (
-        "fault: {delay: {fixedDelay: ..., percentage: {value: ...}}} stands beside `route`, in its own rule. What "
-        "happens without a percentage?"
+    kind = "config"
+    level = 2
+    minutes = 5
+    hints = (
+        (
+            "Look at the sections *Slow on purpose* here and *Chosen customers* in 07: a fault belongs to a "
+            "rule, and a rule can match a header."
+        ),
+        (
+            "Use fault: {delay: {fixedDelay: ..., percentage: {value: ...}}} beside `route`, in a rule for "
+            "the header's exact value, and a second rule without a fault. A fault without a percentage never "
+            "fires."
+        ),
+        (
+            "The first rule begins:\n"
+            '    - match: [{uri: {prefix: /orders}, headers: {x-chaos: {exact: "yes"}}}]\n'
+            "      fault: {delay: ..."
+        ),
     )
     answer = applied(HEAD + CHAOS + "\n    fault: {delay: {fixedDelay: 0.5s, percentage: {value: 100}}}" + TO_V1 + V1)
     why = (
@@ -160,7 +213,6 @@ class OnlyForUs(Exercise):
             "not by half a second",
         ),
     )
-    asks_value = False
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         bench.lab.mesh.reset()
@@ -188,6 +240,3 @@ class OnlyForUs(Exercise):
         if not 0.45 <= ours.fastest < 1.5:
             return wrong(f"They are delayed, but not by half a second: {ours.fastest:.2f} s.")
         return right("20 of 20 with the header were delayed by half a second (DI), 20 of 20 others were not.")
-
-    def cleanup(self, bench: Bench) -> str:
-        return restore_mesh(bench)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import random
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from labkit.errors import KitError, WaitTimedOut
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
 from labkit.inspect.sources.traces import RELAY, Trace
+from labkit.waiting import wait_until
+from labstack.clients import http
 
 SLOWED = ("inventory", "payment", "shipping")
 SLOW = 0.6
 """Additional seconds that a slow service takes for each event."""
+
+LOCKED = 1.2
+"""Seconds for which an account is locked."""
+
+WAITING = f"""
+    SELECT pid FROM pg_stat_activity
+    WHERE wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '{LOCKED} s'
+"""
 
 
 def one_order(bench: Bench) -> str:
@@ -31,41 +43,21 @@ def switch_off(bench: Bench, switch: str) -> None:
         bench.lab.faults.off(service, switch)
 
 
-class WhoseChild(Exercise):
-    """Parent spans cross the relay."""
-
-    name = "whose-child"
-    title = "Two services handle OrderCompleted. Which span is the parent of both? Answer with its label."
-    tip = "A span starts after its parent, which passed the event on. trace.tree() shows a label in each line."
-    answer = 'answer = "debezium: OrderCompleted relayed"'
-    why = (
-        "One record has two readers: the trace forks behind the relay. If the services called each other, there would "
-        "be a client span here. In a choreography the fork is a topic, and a new consumer appears below it without a "
-        "change."
-    )
-    mistakes = (
-        Wrong('answer = "order: OrderCompleted to outbox"', "between"),
-        Wrong('answer = "order handles ShipmentScheduled"', "between"),
-        Wrong('answer = "inventory handles OrderCompleted"', "one of the two"),
-    )
-    needs_setup = False
-
-    def check(self, bench: Bench, answer: Any) -> Verdict:
-        if answer in ("inventory handles OrderCompleted", "shipping handles OrderCompleted"):
-            return wrong("That is one of the two. Which span do both continue?")
-        if answer not in (f"{RELAY}: OrderCompleted relayed", "OrderCompleted relayed"):
-            return wrong("There is a span between that one and the handlers: which component carries the row to them?")
-        return right("The relay's span: from there the trace has two branches.")
-
-
 class TheSlowHop(Exercise):
     """Find the slow hop of one order."""
 
     name = "the-slow-hop"
     title = "An order took more than half a second. Which span is the cause? Answer with its label."
-    tip = (
-        "look.traces.of(given.order) draws it. `slowest()` finds the span with the longest time of its own; `.label` "
-        "is its label."
+    kind = "diagnosis"
+    level = 1
+    minutes = 3
+    hints = (
+        (
+            "Look at the picture: look.traces.of(given.order). Which bar is long itself, and is not just the "
+            "frame of others?"
+        ),
+        "Use .slowest() of the trace, as in the section *Find the slow hop*; a span has a .label.",
+        ("It begins:\n    answer = look.traces.of(given.order).slowest()"),
     )
     answer = "answer = look.traces.of(given.order).slowest().label"
     why = (
@@ -87,6 +79,7 @@ class TheSlowHop(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         trace = bench.look.traces.of(bench.given.order).trace
+        answer = getattr(answer, "label", answer)  # slowest() returns the span itself
         found = [span for span in trace.spans if span.label == answer]
         if not found:
             return wrong(f"No span of this trace has the label {answer!r}; trace.tree() shows them.")
@@ -100,22 +93,108 @@ class TheSlowHop(Exercise):
         return "Every service runs at normal speed."
 
 
+class TheSearch(Exercise):
+    """A search that finds slow handlers among all traces."""
+
+    name = "the-search"
+    title = "Write the search with which Jaeger finds the orders that waited in payment's handler, and no others"
+    kind = "query"
+    level = 2
+    minutes = 6
+    hints = (
+        "Look at the trace of one of the slow orders: look.traces.of(given.slow[0]). Which service's span is long, and "
+        "what is the span called?",
+        "Jaeger's API, GET /api/traces, takes service, operation, tags, minDuration (such as 200ms) and limit, as its "
+        "search page does. The duration is that of a span, not of the trace.",
+        'It begins:\n    answer = {"service": "payment", "operation": ...',
+    )
+    answer = """
+        answer = {"service": "payment", "operation": "payment handles InventoryReserved", "minDuration": "800ms"}
+    """
+    why = (
+        "You need no order's id: a service, an operation and a duration find each trace that contains such a span. "
+        "Start from the alert of 09 (payment is slow) and search for examples. The same question to other stores: in "
+        'Grafana\'s Tempo, { resource.service.name = "payment" && duration > 800ms }.'
+    )
+    mistakes = (
+        Wrong('answer = {"service": "payment"}', "also finds"),
+        Wrong('answer = {"service": "order", "minDuration": "800ms"}', "only waited"),
+        Wrong('answer = {"service": "payment", "tags": {"error": "true"}, "minDuration": "800ms"}', "no error"),
+        Wrong('answer = {"service": "payment", "minDuration": "300"}', "Jaeger"),
+        Wrong('answer = {"operation": "payment handles InventoryReserved"}', "Which one"),
+        Wrong("answer = given.slow", "parameters"),
+    )
+
+    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
+        quick = [one_order(bench) for _ in range(3)]
+        slow = []
+        for _ in range(2):
+            with bench.look.db.connect("payment") as db:
+                # As a clerk's forgotten transaction does.
+                db.execute("SELECT FROM accounts WHERE customer_id = 'ada' FOR UPDATE")
+                placed = bench.shop.place_order("ada", "lisbon", {"earl-grey": 1})
+                wait_until(lambda: len(bench.look.db.rows("payment", WAITING)), 10, what="payment to wait for the row")
+            slow.append(bench.shop.follow(placed).order_id)
+        for order in slow:
+            bench.look.traces.of(order)
+        return "Five orders were completed; two of them waited in payment for a locked account.", {
+            "quick": quick,
+            "slow": slow,
+        }
+
+    def check(self, bench: Bench, answer: Any) -> Verdict:
+        if not isinstance(answer, Mapping):
+            return wrong("The answer is a dict of the parameters of GET /api/traces, such as {'service': 'order'}.")
+        if answer.get("service") not in (known := (*bench.lab.endpoints.services, RELAY)):
+            return wrong(f"Jaeger searches the spans of one service. Which one of {', '.join(known)}?")
+        if not bench.lab.endpoints.jaeger:
+            return untouched("This lab has no Jaeger: `lab install jaeger`, then `lab up`.")
+        query = {str(name): json.dumps(v) if isinstance(v, Mapping) else str(v) for name, v in answer.items()}
+        found = http.get(f"{bench.lab.endpoints.jaeger}/api/traces", params={"limit": "100"} | query, timeout=10)
+        if not found.is_success:
+            return wrong(f"Jaeger rejects the search: {'; '.join(e['msg'] for e in found.json().get('errors') or [])}.")
+        tags = [tag for trace in found.json()["data"] for span in trace["spans"] for tag in span["tags"]]
+        orders = {tag["value"] for tag in tags if tag["key"] == "order.id"}
+        quick, slow = set(bench.given.quick), set(bench.given.slow)
+        if orders & quick:
+            return wrong(
+                f"The search also finds {len(orders & quick)} of the three quick orders: on a working day it would "
+                "return thousands of healthy traces. What tells the slow ones apart?"
+            )
+        if "error" in str(query.get("tags", "")):
+            return wrong("It finds none of them: the handlers waited, and then succeeded. Being slow is no error.")
+        if not orders & slow:
+            return wrong(
+                f"It finds none of the two. {query.get('service')}'s own spans are short: it only waited, and so it "
+                "has no long span. Whose span was long, and how long?"
+            )
+        if slow - orders:
+            return wrong("It finds one of the two slow orders.")
+        return right(f"Jaeger found both, among {len(quick) + len(slow)}, without an order's id.")
+
+
 class TimeInTheRelay(Exercise):
     """Add up the time in the relay."""
 
     name = "time-in-the-relay"
     title = "How many milliseconds did the events of given.order spend in the relay, in total?"
-    tip = (
-        "The spans are in look.traces.of(given.order).spans, each with .service and .milliseconds. "
-        f'The relay is "{RELAY}".'
+    kind = "diagnosis"
+    level = 1
+    minutes = 4
+    hints = (
+        (
+            "Look at look.traces.of(given.order).spans: each span has .service and .milliseconds. The relay "
+            "has as many spans as there are events."
+        ),
+        'Use a sum over the spans of the service "debezium", as in the cell after the first tree.',
+        ("It begins:\n    answer = sum(span.milliseconds for span in look.traces.of(given.order).spans if ..."),
     )
     answer = f"""
         answer = sum(span.milliseconds for span in look.traces.of(given.order).spans if span.service == "{RELAY}")
     """
     why = (
-        "Usually more than all handlers together: a row waits until PostgreSQL's log is read, decoded and sent to "
-        "Kafka. It is the price of never losing an event. Debezium's poll.interval.ms determines most of it: 20 ms "
-        "here, 500 ms by default."
+        "A row waits until PostgreSQL's log is read, decoded and sent to Kafka. It is the price of never losing an "
+        "event. Debezium's poll.interval.ms determines most of it: 4 ms here (20 ms on macOS), 500 ms by default."
     )
     mistakes = (
         Wrong("answer = look.traces.of(given.order).milliseconds", "whole trace"),
@@ -148,10 +227,23 @@ class WhoCutsTheTrace(Exercise):
 
     name = "who-cuts-the-trace"
     title = "Since this morning an order has several traces. Which service breaks the trace?"
-    tip = (
-        "look.traces.all_of(given.order) has all parts. The second part does not start with a request, but "
-        "with the handling "
-        "of an event. Which service published that event without its trace context?"
+    kind = "diagnosis"
+    level = 2
+    minutes = 5
+    hints = (
+        (
+            "Look at all parts: look.traces.all_of(given.order). The second part starts with the handling of "
+            "an event, not with a request. Which event is it?"
+        ),
+        (
+            'Use the root of the second part: its attributes["event.type"] is that event. The service that '
+            "published it has a span `... to outbox` of that type in the first part."
+        ),
+        (
+            "It begins:\n"
+            "    first, second = look.traces.all_of(given.order)[:2]\n"
+            '    event = second.roots[0].attributes["event.type"]'
+        ),
     )
     answer = """
         first, second = look.traces.all_of(given.order)[:2]
@@ -177,6 +269,7 @@ class WhoCutsTheTrace(Exercise):
     def check(self, bench: Bench, answer: Any) -> Verdict:
         if answer == RELAY:
             return wrong("The relay copies the value of the row's column. Does it have a value?")
+        answer = str(answer).strip().casefold()
         if answer not in bench.lab.endpoints.services:
             return wrong(f"{answer!r} is not one of the four services.")
         cutting = services_with(bench, "strip-traceparent")
@@ -199,10 +292,24 @@ class YourOwnTrace(Exercise):
 
     name = "your-own-trace"
     title = "Place an order whose trace has the id given.trace_id, as a client that traces its requests would do."
-    tip = (
-        "W3C Trace Context: the header traceparent is 00-TRACE_ID-SPAN_ID-FLAGS, with 16 hexadecimal digits of your "
-        'choice for the span and 01 for the flags, *sampled*. httpx.post(f"{lab.endpoints.gateway}/orders", json=..., '
-        "headers=...)."
+    kind = "code"
+    level = 2
+    minutes = 6
+    hints = (
+        (
+            "Look at the section *How it gets across*: a trace travels in the header traceparent. Who sends "
+            "the first one, if the client traces its own requests?"
+        ),
+        (
+            'Use httpx.post(f"{lab.endpoints.gateway}/orders", json=..., headers=...). The header is '
+            "00-TRACE_ID-SPAN_ID-FLAGS: 16 hexadecimal digits of your choice for the span, and the flags 01 "
+            "(*sampled*). 09 has an order as JSON, in *Falling behind*."
+        ),
+        (
+            "It begins:\n"
+            '    httpx.post(f"{lab.endpoints.gateway}/orders",\n'
+            '               headers={"traceparent": f"00-{given.trace_id}-'
+        ),
     )
     answer = """
         import httpx
@@ -255,4 +362,4 @@ class YourOwnTrace(Exercise):
         return right(f"{len(trace.spans)} spans so far, all under your id.")
 
 
-EXERCISES = (WhoseChild(), TheSlowHop(), TimeInTheRelay(), WhoCutsTheTrace(), YourOwnTrace())
+EXERCISES = (TheSlowHop(), TheSearch(), TimeInTheRelay(), WhoCutsTheTrace(), YourOwnTrace())

@@ -7,59 +7,11 @@ from typing import Any
 from labkit.client.shop import Order
 from labkit.errors import QueryFailed
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
+from labkit.exercises.building.saga_test import TestOfASaga
+from labkit.exercises.building.undo_in_any_order import UndoInAnyOrder
 from labkit.waiting import wait_until
-from labservices.contract import TERMINAL
+from labservices.contract import PUBLISHES, TERMINAL
 from labstack.clients import http
-
-SERVICES = {"order", "inventory", "payment", "shipping"}
-UNDONE_BY = {"InventoryReleased", "PaymentRefunded", "ShipmentCancelled"}
-
-
-class WhoIsTold(Exercise):
-    """A failure event concerns every service except its publisher."""
-
-    name = "who-is-told"
-    title = "Shipping publishes ShippingFailed. Which services must handle it?"
-    tip = (
-        "Which services have something to undo? And which one advances the order? look.deliveries(given.order) shows "
-        "every inbox."
-    )
-    answer = 'answer = {"order", "inventory", "payment"}'
-    why = (
-        "Inventory must release and payment must refund. The order service has nothing to undo, but it must record "
-        "that the chain has ended, and wait for the other two. Shipping published the event: it did all its work in "
-        "the transaction in which it rejected the order."
-    )
-    mistakes = (
-        Wrong('answer = {"inventory", "payment"}', "CANCELLING"),
-        Wrong('answer = {"order", "inventory", "payment", "shipping"}', "published it"),
-        Wrong('answer = {"order"}', "coordinates"),
-        Wrong('answer = {"warehouse"}', "service names"),
-    )
-
-    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        order = bench.shop.follow(bench.shop.place_order("barbara", "concordia-station", {"genmaicha": 2}))
-        return f"{order}", {"order": order.order_id}
-
-    def check(self, bench: Bench, answer: Any) -> Verdict:
-        named = {answer} if isinstance(answer, str) else set(answer) if isinstance(answer, set | list | tuple) else None
-        if not named or not named <= SERVICES:
-            return wrong("The answer is a set of service names: {'...', '...'}.")
-        bench.look.wait_for_rest(bench.given.order)
-        counts = bench.look.deliveries(bench.given.order).set_index("type").loc["ShippingFailed"]
-        handled = {service for service in SERVICES if counts[service] == 1}
-        if named == handled:
-            return right(f"It is in the inboxes of {', '.join(sorted(handled))}.")
-        if "shipping" in named:
-            return wrong("Shipping published it, and has nothing left to do. Which services have?")
-        if named == {"order"}:
-            return wrong(
-                "No service coordinates here: the order service does not tell the others to undo. Which services "
-                "undo their own work?"
-            )
-        if "order" not in named:
-            return wrong("These undo their work. But which service sets the order to CANCELLING, and waits for them?")
-        return wrong("Before shipping acts, two services have done something. Both must handle it.")
 
 
 class WhatTheShopKept(Exercise):
@@ -67,9 +19,14 @@ class WhatTheShopKept(Exercise):
 
     name = "what-the-shop-kept"
     title = "Write the SQL that shows how much money the shop kept for each order"
-    tip = (
-        "For an order, the shop keeps the captures minus the refunds. The amounts have no sign: how does a row get "
-        "one from its `effect`? (CASE … WHEN … does it.) Then it is one sum for each order."
+    kind = "query"
+    level = 2
+    minutes = 6
+    hints = (
+        "For each order the shop keeps its captures minus its refunds. Both are in ledger_entries, without a sign.",
+        "CASE effect WHEN 'capture' THEN amount_cents ELSE -amount_cents END gives each row its sign; then sum(...) "
+        "AS kept and GROUP BY order_id.",
+        "It begins:\n    SELECT order_id, sum(CASE effect WHEN 'capture' THEN ...",
     )
     answer = '''
         answer = """
@@ -127,66 +84,20 @@ class WhatTheShopKept(Exercise):
         return wrong("The second order was refunded completely: its sum is 0. Which rows did you leave out?")
 
 
-class FirstCause(Exercise):
-    """The order's row keeps the first cause that reaches it."""
-
-    name = "first-cause"
-    title = "A declined card and a customer's cancel: which reason does the order record?"
-    tip = (
-        "A cancel is an HTTP request: it reaches the order's row at once. PaymentFailed comes through outbox, "
-        "Debezium and Kafka, and the order service's consumer was paused. Which one changed the row's status?"
-    )
-    answer = 'answer = "cancelled_by_customer"'
-    why = (
-        "The first cause that updates the row, under its lock, sets the order to CANCELLING; failure_reason keeps "
-        "that cause. PaymentFailed was published earlier and handled later: it still counts as an answer, because it "
-        "ends the chain. 'First' here means: first at this row."
-    )
-    mistakes = (
-        Wrong('answer = "insufficient_funds"', "was not read"),
-        Wrong('answer = "order_cancelled"', "tombstone"),
-        Wrong('answer = "declined"', "reasons"),
-    )
-
-    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        _consumer(bench, "order", "pause")
-        try:
-            order = bench.shop.place_order("penniless-pia", "rome", {"keemun": 1})
-            bench.look.wait_for_rest(order, without="order")
-            bench.shop.cancel(order)
-        finally:
-            _consumer(bench, "order", "resume")
-        bench.shop.follow(order)
-        message = (
-            f"The order service's consumer was paused. Pia ordered ({order.alias}), payment published PaymentFailed,\n"
-            "and Pia cancelled the order. Then the consumer resumed."
-        )
-        return message, {"order": order.order_id}
-
-    def check(self, bench: Bench, answer: Any) -> Verdict:
-        kept = bench.shop.order(bench.given.order).failure_reason
-        if answer == kept:
-            return right(f"{kept}: it was the first to reach the order's row.")
-        if answer == "insufficient_funds":
-            return wrong("That was published first. But it was not read yet when the customer's request arrived.")
-        if answer == "order_cancelled":
-            return wrong(
-                "A service publishes that reason when it finds a tombstone. Here payment handled its command in time."
-            )
-        return wrong(
-            "There is no such reason. The two possible reasons are insufficient_funds and cancelled_by_customer."
-        )
-
-
 class StuckCancelling(Exercise):
     """A CANCELLING order waits for the undo events that are still missing."""
 
     name = "stuck-cancelling"
     title = "An order stays CANCELLING. Find the missing event, and get it published"
-    tip = (
-        "order_answers, in the order service's database, holds the answers so far: `type` for this order_id. Each "
-        "success needs its undo: which one has none? Then find the service that should publish it, and check whether "
-        "it is running."
+    kind = "diagnosis"
+    level = 2
+    minutes = 5
+    hints = (
+        "Which answers has the order service received? Each success among them needs its undo.",
+        "order_answers, in the order service's database, has `type` for each order_id. A service that is down can't "
+        "publish: lab.status() shows which.",
+        "Two of the three successes can be undone here; the missing undo belongs to the service that `lab` shows as "
+        "stopped. lab.start(...) starts it.",
     )
     answer = """
         answer = "PaymentRefunded"
@@ -200,7 +111,8 @@ class StuckCancelling(Exercise):
     mistakes = (
         Wrong('answer = "ShipmentCancelled"', "never scheduled"),
         Wrong('answer = "InventoryReleased"', "has arrived"),
-        Wrong('answer = "payment"', "undoes nothing"),
+        Wrong('answer = "PaymentRefund"', "No event has the type"),
+        Wrong('answer = "OrderCompleted"', "undoes nothing"),
         Wrong('answer = "OrderCancelled"', "last of all"),
         Wrong('answer = "PaymentRefunded"', "Get it published"),
     )
@@ -229,6 +141,8 @@ class StuckCancelling(Exercise):
             return wrong(f"{answer} has arrived: it is among the answers. Which success has no undo there?")
         if answer == "ShipmentCancelled":
             return wrong("The shipment was never scheduled, so it needs no undo. Which success has none?")
+        if not any(answer in events for events in PUBLISHES.values()):
+            return wrong(f"No event has the type {answer}. Notebook 03 begins with a table of all compensations.")
         return wrong(f"{answer} undoes nothing. Look at `type` in order_answers: which success has no undo beside it?")
 
     def cleanup(self, bench: Bench) -> str:
@@ -244,9 +158,14 @@ class CancelWhenPaid(Exercise):
 
     name = "cancel-when-paid"
     title = "Let hedy cancel an order after it is PAID and before it is COMPLETED"
-    tip = (
-        "An order is PAID only for a moment. Which service takes the next step? While it is down, the order stays "
-        "there: wait_until(lambda: shop.order(order).status == 'PAID')."
+    kind = "operation"
+    level = 2
+    minutes = 6
+    hints = (
+        "An order is PAID only for a moment. Which service takes the next step, and what if it can't?",
+        'lab.stop(...) and lab.start(...); wait_until(lambda: shop.order(order).status == "PAID") from labkit; '
+        "shop.cancel(order).",
+        'It begins:\n    lab.stop("shipping")\n    order = shop.place_order("hedy", ...',
     )
     answer = """
         from labkit import wait_until
@@ -327,9 +246,15 @@ class NeverOvertaken(Exercise):
 
     name = "never-overtaken"
     title = "A cancel can overtake the commands of two services. Which service's command can it never overtake?"
-    tip = (
-        "On which event does each service act, and in which topic is it? The cancel is in order.events. "
-        "look.kafka.events(look.kafka.records(given.order)) shows the topics."
+    kind = "recall"
+    level = 2
+    minutes = 4
+    hints = (
+        "On which event does each service act, and in which topic is it? The cancel is in order.events.",
+        "look.kafka.events(look.kafka.records(given.order)) shows topic and partition of each record. Only within "
+        "one partition is there an order.",
+        "Compare the topics: OrderCreated and OrderCancelRequested have the same one. Which service acts on "
+        "OrderCreated?",
     )
     answer = 'answer = "inventory"'
     why = (
@@ -384,10 +309,10 @@ def _consumer(bench: Bench, service: str, verb: str) -> None:
 
 
 EXERCISES: tuple[Exercise, ...] = (
-    WhoIsTold(),
     WhatTheShopKept(),
-    FirstCause(),
     StuckCancelling(),
     CancelWhenPaid(),
     NeverOvertaken(),
+    TestOfASaga(),
+    UndoInAnyOrder(),
 )

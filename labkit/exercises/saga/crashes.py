@@ -9,20 +9,36 @@ from labkit.exercises.base import Bench
 from labkit.waiting import wait_until
 from labservices.contract import TERMINAL
 
+CANCEL_EVENTS = ["OrderCancelRequested", "OrderTimedOut"]
+DELETE_ATTEMPTS = """
+    DELETE FROM outbox
+    WHERE aggregateid = %(order)s AND (type <> ALL (%(cancel_events)s) OR NOT payload ?& '{reason,items}')
+"""
 INSERT_EVENT = """
     INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source)
-    VALUES (gen_random_uuid(), 'order', %(order)s, %(type)s, %(payload)s,
-            'urn:sagalab:' || %(type)s || ':1.0', 'urn:sagalab:order')
+    SELECT gen_random_uuid(), 'order', %(order)s::uuid, %(type)s::text, %(payload)s::jsonb,
+           'urn:sagalab:' || %(type)s::text || ':1.0', 'urn:sagalab:order'
+    WHERE %(type)s::text <> ALL (%(cancel_events)s)
+       OR NOT EXISTS (SELECT FROM outbox WHERE aggregateid = %(order)s AND type = ANY (%(cancel_events)s))
     ON CONFLICT DO NOTHING
 """
-CANCEL_EVENTS = ["OrderCancelRequested", "OrderTimedOut"]
 INSERT_ORDER = """
-    INSERT INTO orders
-        (order_id, customer_id, destination, items, total_cents, currency, status, failure_reason, version)
-    SELECT (p ->> 'order_id')::uuid, p ->> 'customer_id', p ->> 'destination', p -> 'items',
-           (p ->> 'total_cents')::bigint, p ->> 'currency', 'CANCELLING', 'deadline_exceeded', 1
-    FROM (SELECT %(payload)s::jsonb AS p) AS said
-    ON CONFLICT DO NOTHING
+    WITH cancelled AS (
+        SELECT id, payload AS p, payload ->> 'reason' AS reason FROM outbox
+        WHERE aggregateid = %(order)s AND type = ANY(%(cancel_events)s) ORDER BY created_at LIMIT 1
+    ), made AS (
+        INSERT INTO orders
+            (order_id, customer_id, destination, items, total_cents, currency, status, failure_reason, version)
+        SELECT (p ->> 'order_id')::uuid, p ->> 'customer_id', p ->> 'destination', p -> 'items',
+               (p ->> 'total_cents')::bigint, p ->> 'currency', 'CANCELLING', reason, 2
+        FROM cancelled
+        ON CONFLICT DO NOTHING
+        RETURNING order_id
+    )
+    INSERT INTO order_history (order_id, version, status, reason, event_id)
+    SELECT order_id, 1, 'PENDING', NULL, %(created)s::uuid FROM made
+    UNION ALL
+    SELECT order_id, 2, 'CANCELLING', reason, id FROM made, cancelled
 """
 
 
@@ -76,17 +92,22 @@ def undo_ghost_order(bench: Bench, ghost: str) -> str:
         return "The ghost order is gone since the reset."
     payload = (created[0].record.value or b"").decode()
     _insert_event(bench, ghost, "OrderTimedOut", payload[:-1] + ', "reason": "deadline_exceeded"}')
+    facts = {"order": ghost, "cancel_events": CANCEL_EVENTS, "created": created[0].record.headers["ce_id"]}
     with bench.look.db.connect("order") as db:
-        db.execute(INSERT_ORDER, {"payload": payload})
+        db.execute(INSERT_ORDER, facts)
     _wait_until_final(bench, ghost)
     return "All effects of the ghost order are undone."
 
 
 def _insert_event(bench: Bench, order: str, event: str, payload: str) -> None:
-    """Write an outbox row as the order service, in place of a learner's attempts."""
+    """Write an outbox row as the order service, in place of a learner's attempts.
+
+    A learner's valid cancellation stays, and a second one is not written.
+    """
+    facts = {"order": order, "type": event, "payload": payload, "cancel_events": CANCEL_EVENTS}
     with bench.look.db.connect("order") as db:
-        db.execute("DELETE FROM outbox WHERE aggregateid = %s AND type <> ALL (%s)", [order, CANCEL_EVENTS])
-        db.execute(INSERT_EVENT, {"order": order, "type": event, "payload": payload})
+        db.execute(DELETE_ATTEMPTS, facts)
+        db.execute(INSERT_EVENT, facts)
 
 
 def _wait_until_final(bench: Bench, order: str) -> None:

@@ -12,8 +12,9 @@ from confluent_kafka import Producer
 
 from labkit.errors import NotFound, QueryFailed
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
+from labkit.exercises.building.poison_to_the_side import PoisonToTheSide
+from labkit.exercises.building.retry_policy import RetryPolicy
 from labkit.waiting import wait_until
-from labservices.contract import MAX_ATTEMPTS, RETRY_FIRST, RETRY_MAX
 from labstack import waiting
 from labstack.consistency.dead_letters import DeadLetter
 
@@ -72,49 +73,20 @@ def recover(bench: Bench) -> str:
     return "Payment handles all events again, and no dead letter blocks the order."
 
 
-class HowLongAtMost(Exercise):
-    """Exponential backoff with jitter."""
-
-    name = "how-long-at-most"
-    title = "What is the maximum number of seconds between the first attempt and the fifth?"
-    tip = (
-        "Between five attempts there are four waits. Each is twice as long as the previous one, and jitter may "
-        "add half of it."
-    )
-    answer = "answer = 1.5 * (0.2 + 0.4 + 0.8 + 1.6)"
-    why = (
-        "At most 4.5 s, and at least 1.5 s. Doubling gives a temporary cause (a lock, a restart) more and more time, "
-        "at little cost; the jitter prevents a thousand records that failed together from being retried together. "
-        "After the fifth attempt there is no wait: the record is dead-lettered."
-    )
-    mistakes = (
-        Wrong("answer = 0.2 + 0.4 + 0.8 + 1.6", "jitter"),
-        Wrong("answer = 1.5 * (0.2 + 0.4 + 0.8 + 1.6 + 3.2)", "four waits"),
-        Wrong("answer = 5 * 0.2", "twice"),
-    )
-    needs_setup = False
-
-    def check(self, bench: Bench, answer: Any) -> Verdict:
-        waits = [min(RETRY_FIRST * 2.0**n, RETRY_MAX) for n in range(MAX_ATTEMPTS)]
-        if not isinstance(answer, int | float):
-            return wrong("The answer is a number of seconds.")
-        if abs(answer - 1.5 * sum(waits[:-1])) < 0.01:
-            return right("Four waits, each at its maximum.")
-        if abs(answer - sum(waits[:-1])) < 0.01:
-            return wrong("That is their sum without jitter. Each wait may be half as long again.")
-        if abs(answer - 1.5 * sum(waits)) < 0.01:
-            return wrong("You counted a wait after the last attempt. Five attempts have four waits between them.")
-        return wrong(
-            "Each wait is about twice as long as the previous one: 0.2, 0.4, … Add them up, each at its maximum."
-        )
-
-
 class ReadTheStory(Exercise):
     """The headers of a dead letter contain its history."""
 
     name = "read-the-story"
     title = "From which topic did a dead letter come, and after how many attempts was it dead-lettered?"
-    tip = "look.kafka.records(given.key, 'inventory.dlq') has it. Its history is in the headers that begin with dlq."
+    kind = "diagnosis"
+    level = 1
+    minutes = 4
+    hints = (
+        "The dead letter is in inventory.dlq, with the key given.key. The record itself is unchanged; what was added?",
+        'look.kafka.records(given.key, "inventory.dlq")[0].headers: those that begin with dlq. tell its history.',
+        'It begins:\n    letter = look.kafka.records(given.key, "inventory.dlq")[0]\n    answer = '
+        '(letter.headers["dlq.topic"], ...',
+    )
     answer = """
         letter = look.kafka.records(given.key, "inventory.dlq")[0]
         answer = (letter.headers["dlq.topic"], int(letter.headers["dlq.attempts"]))
@@ -166,7 +138,15 @@ class WhatWaitsBehind(Exercise):
 
     name = "what-waits-behind"
     title = "Write the SQL that shows what payment has parked for one order, in the order of arrival"
-    tip = "The table is parked_records, its key is the order's id, and parking_id counts in the order of arrival."
+    kind = "query"
+    level = 2
+    minutes = 5
+    hints = (
+        "The table parked_records in payment's database has a row for each record that waits.",
+        "Its `key` is the order's id, headers is jsonb (headers ->> 'ce_type'), and parking_id counts in the order "
+        "of arrival.",
+        "It begins:\n    SELECT state, headers ->> 'ce_type' AS type FROM parked_records WHERE ...",
+    )
     answer = '''
         answer = """
             SELECT state, headers ->> 'ce_type' AS type
@@ -216,64 +196,19 @@ class WhatWaitsBehind(Exercise):
         return recover(bench)
 
 
-class NoTypeAtAll(Exercise):
-    """An unknown type is ignored; a missing type is an error."""
-
-    name = "no-type-at-all"
-    title = "How many dead letters does a record without a type in order.events cause?"
-    tip = (
-        "A service ignores a record if it knows that the record is not for it. Can it know that here? And which "
-        "services read order.events?"
-    )
-    answer = "answer = 3"
-    why = (
-        "Three: inventory, payment and shipping each read order.events, and each dead-letters the record. A service "
-        "can ignore an unknown type, because it knows that the type is not one of its own; without a type it can't "
-        "know, and it must not silently drop a record that might be its own. The order service does not read its own "
-        "topic."
-    )
-    mistakes = (
-        Wrong("answer = 0", "might be its own"),
-        Wrong("answer = 1", "Each reader"),
-        Wrong("answer = 4", "its own topic"),
-    )
-    needs_setup = False
-
-    def check(self, bench: Bench, answer: Any) -> Verdict:
-        key = str(uuid.uuid4())
-        send(bench, key, "{}", {"ce_id": str(uuid.uuid4())})
-        readers = {"inventory", "payment", "shipping"}
-        wait_until(
-            lambda: {letter.service for letter in letters_of(bench, key)} >= readers, 20, what="the dead letters"
-        )
-        found = letters_of(bench, key)
-        for letter in found:
-            bench.lab.dead_letters.discard(letter.id)
-        if answer == len(found):
-            return right(
-                f"The lab has just sent one: {', '.join(sorted(letter.service for letter in found))} dead-lettered it."
-            )
-        if answer == 0:
-            return wrong(
-                "An unknown type is ignored. But how does a service know that a record without a type is not for it? "
-                "It might be its own."
-            )
-        if answer == 4:
-            return wrong("Does the order service read its own topic? Check whose events it acts on.")
-        return wrong(
-            "Each reader of a topic decides separately, and has its own dead letters. How many readers are there?"
-        )
-
-
 class HealIt(Exercise):
     """Repair the cause first, then replay the dead letter."""
 
     name = "heal-it"
     title = "A dead letter blocks an order: let the order end"
-    tip = (
-        "First find out why payment can't handle the event, and remove the cause; `lab.faults.active` may show "
-        "it. Then "
-        "replay the dead letter: it is not retried by itself."
+    kind = "operation"
+    level = 2
+    minutes = 5
+    hints = (
+        "Why can't payment handle the event? lab.faults.active shows what the lesson has left on.",
+        "First the cause, then the record: lab.faults.off(service), then lab.dead_letters.replay(id); "
+        "lab.dead_letters.all() has the ids.",
+        'It begins:\n    lab.faults.off("payment")\n    letter = next(one for one in lab.dead_letters.all() if ...',
     )
     answer = f"""
         lab.faults.off("payment")
@@ -319,9 +254,14 @@ class DiscardedByMistake(Exercise):
 
     name = "discarded-by-mistake"
     title = "A dead letter was discarded by mistake: let the order end anyway"
-    tip = (
-        "Inventory's event is still a row in its outbox. In 04 you sent every event of an order again: which service "
-        "would handle it now, and which have handled it already?"
+    kind = "operation"
+    level = 2
+    minutes = 4
+    hints = (
+        "The dead letter is gone, but it was a copy. Where is the event's original?",
+        "Inventory's row is still in its outbox. In 04 you sent every event of an order again; the services' "
+        "inboxes stop what they know.",
+        "It begins:\n    lab.resend(...",
     )
     answer = "lab.resend(given.order)"
     why = (
@@ -368,10 +308,10 @@ class DiscardedByMistake(Exercise):
 
 
 EXERCISES: tuple[Exercise, ...] = (
-    HowLongAtMost(),
+    RetryPolicy(),
     ReadTheStory(),
     WhatWaitsBehind(),
-    NoTypeAtAll(),
+    PoisonToTheSide(),
     HealIt(),
     DiscardedByMistake(),
 )

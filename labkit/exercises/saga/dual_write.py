@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from labkit.errors import QueryFailed
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
+from labkit.exercises.building.relay_the_rows import RelayTheRows
 from labkit.exercises.saga.crashes import (
     create_ghost_order,
     create_lost_order,
@@ -40,7 +40,16 @@ class BeforeOrAfter(Exercise):
 
     name = "before-or-after"
     title = "The order service crashed between its two writes: before or after its commit?"
-    tip = "Which of the two exists: the order's row in the database, or its record in order.events?"
+    kind = "diagnosis"
+    level = 1
+    minutes = 4
+    hints = (
+        "Two writes, two traces: a row in the table orders, and a record in order.events. Which of them exists?",
+        'look.db.rows("order", "SELECT status FROM orders WHERE order_id = %(order)s", order=given.order), and '
+        'look.kafka.records(given.order, "order.events").',
+        "The table is empty, and the topic is not: the record was sent, and the commit did not happen. The answer "
+        "is 'before' or 'after'.",
+    )
     answer = 'answer = "before"'
     why = (
         "The record exists and the row does not: the record was sent before the commit, and the commit did not "
@@ -59,6 +68,7 @@ class BeforeOrAfter(Exercise):
         }
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
+        answer = str(answer).strip().casefold()
         if answer not in ("before", "after"):
             return wrong("The answer is 'before' or 'after'.")
         row = bench.look.db.rows("order", "SELECT 1 FROM orders WHERE order_id = %(order)s", order=bench.given.order)
@@ -71,56 +81,18 @@ class BeforeOrAfter(Exercise):
         return undo_ghost_order(bench, bench.given.order)
 
 
-class SameKeyAgain(Exercise):
-    """A client's retry cannot restore a lost event."""
-
-    name = "same-key-again"
-    title = "The customer resends the lost order with the same Idempotency-Key: how many OrderCreated are there?"
-    tip = "The key was committed together with the order. What does the service do when it finds the key?"
-    answer = 'answer = sum(view.record.type == "OrderCreated" for view in look.kafka.records(given.order))'
-    why = (
-        "None. The key was committed with the order, so the service finds the existing order, answers 200, and has "
-        "nothing to publish. A client that does everything right, and retries as it should, can't repair what the "
-        "server has lost. With an outbox the event would exist since the first attempt."
-    )
-    mistakes = (
-        Wrong("answer = 1", "finds"),
-        Wrong("answer = 2", "finds"),
-    )
-
-    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        key = str(uuid.uuid4())
-        order = create_lost_order(bench, key)
-        again = bench.shop.place_order("grace", "rome", {"rooibos": 1}, key=key)
-        assert again.order_id == order  # the key was committed with the order
-        return (
-            (
-                "The order service crashed after its commit, and Grace got no response. She sent the same request with "
-                "the same key again, and got 200, with given.order."
-            ),
-            {"order": order},
-        )
-
-    def check(self, bench: Bench, answer: Any) -> Verdict:
-        published = sum(view.record.type == "OrderCreated" for view in bench.look.kafka.records(bench.given.order))
-        if answer == published:
-            return right("The key finds the order, and the service assumes that the order needs no second event.")
-        return wrong(
-            "The service finds the key, and with it the order. Does it then publish anything? Look into the topic."
-        )
-
-    def cleanup(self, bench: Bench) -> str:
-        return publish_lost_order(bench, bench.given.order)
-
-
 class FindTheLost(Exercise):
     """The outbox makes a missing event visible."""
 
     name = "find-the-lost"
     title = "Write the SQL that finds every order whose OrderCreated was never written"
-    tip = (
-        "Every order should have a row OrderCreated in the outbox. NOT EXISTS (SELECT ...) finds the orders "
-        "without one."
+    kind = "query"
+    level = 2
+    minutes = 6
+    hints = (
+        "Every order should have a row OrderCreated in the outbox. Which orders have none, whatever their status?",
+        "WHERE NOT EXISTS (SELECT ...) with a condition on aggregateid and on type.",
+        "It begins:\n    SELECT order_id FROM orders WHERE NOT EXISTS (SELECT FROM outbox WHERE ...",
     )
     answer = '''
         answer = """
@@ -183,9 +155,16 @@ class WriteWhatIsMissing(Exercise):
 
     name = "write-what-is-missing"
     title = "An order's event was lost: write the outbox row that is missing"
-    tip = (
-        "INSERT INTO outbox ... SELECT ... FROM orders WHERE order_id = %s. The payload may hold more than the event "
-        "needs, since readers ignore unknown fields: to_jsonb(orders) is all of the order's row."
+    kind = "query"
+    level = 3
+    minutes = 7
+    hints = (
+        "Compare with the outbox row of an order that works: which columns are constant, and which come from the "
+        "order?",
+        "INSERT INTO outbox (...) SELECT gen_random_uuid(), 'order', order_id, 'OrderCreated', ... FROM orders "
+        "WHERE order_id = %s. to_jsonb(orders) is the whole row as JSON; readers ignore unknown fields.",
+        'It begins:\n    with look.db.connect("order") as db:\n        db.execute("INSERT INTO outbox (id, '
+        "aggregatetype, aggregateid, type, payload, dataschema, source) SELECT ...",
     )
     answer = '''
         with look.db.connect("order") as db:
@@ -266,10 +245,14 @@ class UndoTheGhost(Exercise):
 
     name = "undo-the-ghost"
     title = "Goods, money and a carrier are reserved for an order that does not exist: get all three undone"
-    tip = (
-        "No service may change another service's tables, and you need not either: each of the three services undoes "
-        "its work when it handles OrderCancelRequested. The payload is that of OrderCreated (the record has it), plus "
-        "a reason."
+    kind = "query"
+    level = 3
+    minutes = 8
+    hints = (
+        "No service may change another one's tables. Which event makes all three undo their work?",
+        "A row OrderCancelRequested in the order service's outbox. Its payload is that of OrderCreated, which the "
+        "record still has, plus a reason.",
+        'It begins:\n    payload = look.kafka.record(given.order, "OrderCreated").record.value.decode()',
     )
     answer = '''
         payload = look.kafka.record(given.order, "OrderCreated").record.value.decode()
@@ -356,8 +339,8 @@ class UndoTheGhost(Exercise):
 
 EXERCISES: tuple[Exercise, ...] = (
     BeforeOrAfter(),
-    SameKeyAgain(),
     FindTheLost(),
     WriteWhatIsMissing(),
     UndoTheGhost(),
+    RelayTheRows(),
 )

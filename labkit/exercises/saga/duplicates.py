@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
-from collections import Counter
 from typing import Any
 
-from labkit.errors import Conflict
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
+from labkit.exercises.building.answer_by_key import AnswerByKey
+from labkit.exercises.building.commit_after_work import CommitAfterWork
+from labkit.exercises.building.write_the_inbox import WriteTheInbox
 from labkit.waiting import wait_until
 
 CHARGES = "SELECT effect, amount_cents FROM ledger_entries WHERE order_id = %(order)s ORDER BY at"
@@ -18,158 +18,6 @@ COMMAND = """
 PAID = "SELECT id FROM outbox WHERE aggregateid = %(order)s AND type = 'PaymentCompleted'"
 WISH = ("paris", [("silver-needle", 2)])
 """The destination and the items of leslie's order."""
-BALANCE = "SELECT balance_cents FROM accounts WHERE customer_id = %(customer)s"
-
-
-class CountTheCopies(Exercise):
-    """Duplicates add records to the topics, but no rows to the inboxes."""
-
-    name = "count-the-copies"
-    title = "A completed order was sent again twice. How many records and how many inbox rows exist?"
-    tip = (
-        "A completed order has five events. How many records does each have now? A service writes an inbox row if it "
-        "acts on the event: look.deliveries(given.order) shows which services do, and how often."
-    )
-    answer = "answer = dict(records=15, inbox_rows=8)"
-    why = (
-        "Five events, three records each: 15. Inbox rows: OrderCreated concerns one service, InventoryReserved two, "
-        "PaymentCompleted two, ShipmentScheduled one, OrderCompleted two, so 8, however often the records arrive. "
-        "This is what 'exactly once' means: the delivery is not single, but the effect is."
-    )
-    mistakes = (
-        Wrong("answer = dict(records=15, inbox_rows=24)", "a second time"),
-        Wrong("answer = dict(records=10, inbox_rows=8)", "twice more"),
-        Wrong("answer = dict(records=15, inbox_rows=5)", "two services"),
-        Wrong("answer = 15", "dict"),
-    )
-
-    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        order = bench.shop.follow(bench.shop.place_order("frances", "berlin", {"sencha": 1}))
-        bench.look.wait_for_rest(order)
-        for _ in range(2):
-            bench.lab.resend(order.order_id)
-        bench.look.kafka.take(15, order)
-        return f"{order}, and sent again twice", {"order": order.order_id}
-
-    def check(self, bench: Bench, answer: Any) -> Verdict:
-        if not isinstance(answer, dict) or set(answer) != {"records", "inbox_rows"}:
-            return wrong("The answer is a dict of two numbers: dict(records=..., inbox_rows=...).")
-        deliveries = bench.look.deliveries(bench.given.order)
-        records = int(deliveries.records.sum())
-        rows = sum(n for n in deliveries.drop(columns=["type", "records"]).to_numpy().flatten() if n != "-")
-        if answer == {"records": records, "inbox_rows": rows}:
-            return right(f"{records} records, and {rows} inbox rows, as many as after the first time.")
-        if answer["records"] != records:
-            return wrong("Five events were published once, and then all of them twice more. How many records is that?")
-        if answer["inbox_rows"] > rows:
-            return wrong("An id that is already in an inbox is not written a second time: the existing row stops it.")
-        return wrong(
-            "Not one row for each event: InventoryReserved, for example, concerns two services, each with its own "
-            "inbox."
-        )
-
-
-class FindTheCopies(Exercise):
-    """A duplicate is recognised by its id."""
-
-    name = "find-the-copies"
-    title = "Some of six orders were sent again. Which ones?"
-    tip = (
-        "look.kafka.records(given.orders) has all their records; each has record.key and "
-        "record.headers['ce_id']. Count."
-    )
-    answer = """
-        from collections import Counter
-        records = [view.record for view in look.kafka.records(given.orders)]
-        copies = Counter(record.headers["ce_id"] for record in records)
-        answer = {record.key for record in records if copies[record.headers["ce_id"]] > 1}
-    """
-    why = (
-        "A record that is sent again has another offset and another timestamp, but the same ce_id: the id was "
-        "assigned once, when the row was written. That is why an inbox stores event ids and not offsets: an offset is "
-        "a position in a topic, the id identifies the event."
-    )
-    mistakes = (
-        Wrong("answer = set(given.orders)", "only once"),
-        Wrong("answer = {given.orders[1]}", "more"),
-        Wrong('answer = {"OrderCreated"}', "order ids"),
-    )
-
-    def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        orders = [bench.shop.place_order("grace", "vienna", {"ceylon-high-grown": 1}) for _ in range(6)]
-        ids = [bench.shop.follow(order).order_id for order in orders]
-        bench.look.wait_for_rest(ids)
-        for order_id in (ids[1], ids[4]):
-            bench.lab.resend(order_id)
-        bench.look.kafka.take(40, ids)
-        return "given.orders holds the ids of six completed orders.", {"orders": ids}
-
-    def check(self, bench: Bench, answer: Any) -> Verdict:
-        records = [view.record for view in bench.look.kafka.records(bench.given.orders)]
-        copies = Counter(record.headers.get("ce_id") for record in records)
-        again = {str(record.key) for record in records if copies[record.headers.get("ce_id")] > 1}
-        named = {answer} if isinstance(answer, str) else set(answer) if isinstance(answer, set | list | tuple) else None
-        named = {bench.shop.id(str(order)) for order in named or ()}
-        if not named or not named <= set(bench.given.orders):
-            return wrong("The answer is a set of order ids from given.orders.")
-        if named == again:
-            return right(f"{len(again)} orders: each of their events has two records with the same ce_id.")
-        if named - again:
-            return wrong("One of your orders was sent only once: no two of its records have the same ce_id.")
-        return wrong("That one is correct, and there are more.")
-
-
-class ThreeAnswers(Exercise):
-    """An idempotency key identifies one intent; the body must match it."""
-
-    name = "three-answers"
-    title = "Which three status codes do three requests with the same Idempotency-Key get?"
-    tip = (
-        "The first request creates an order. The second is a repetition. The third requests a different order: is "
-        "it new?"
-    )
-    answer = "answer = [201, 200, 409]"
-    why = (
-        "201: created. 200: the same order as before, and nothing new was created. 409: this key was used for a "
-        "different request, so one of the two requests is a mistake, and the service does not guess which."
-    )
-    mistakes = (
-        Wrong("answer = [201, 201, 201]", "second time"),
-        Wrong("answer = [201, 409, 409]", "no conflict"),
-        Wrong("answer = [201, 200, 200]", "different order"),
-        Wrong("answer = [201, 200, 422]", "by itself"),
-        Wrong("answer = [202, 200, 409]", "created"),
-        Wrong("answer = [201, 202, 409]", "at once"),
-        Wrong("answer = 201", "list"),
-    )
-    needs_setup = False
-
-    def check(self, bench: Bench, answer: Any) -> Verdict:
-        if not isinstance(answer, list | tuple) or len(answer) != 3:
-            return wrong("The answer is a list of three status codes: [..., ..., ...].")
-        answer = [int(code) if str(code).isdigit() else code for code in answer]
-        key, codes = f"three-answers-{uuid.uuid4()}", []
-        for quantity in (1, 1, 2):
-            try:
-                bench.shop.place_order("radia", "rome", {"oriental-beauty": quantity}, key=key)
-                codes.append(bench.shop.last.answer.status_code if bench.shop.last else 0)
-            except Conflict as refused:
-                codes.append(refused.status)
-        if answer == codes:
-            return right(f"The lab has just run it: {', '.join(map(str, codes))}, and one order.")
-        if answer[1] == 201:
-            return wrong("201 means that something was created. What would be created the second time?")
-        if answer[1] == 409:
-            return wrong("The second request is identical: that is no conflict, it is a repetition.")
-        if answer[0] != 201:
-            return wrong("The first request creates an order. Which code means that something was created?")
-        if answer[1] != 200:
-            return wrong("The second request gets the existing order at once: which code means simply success?")
-        if answer[2] == 422:
-            return wrong("422 means that a request is invalid by itself. This one would be valid under another key.")
-        return wrong(
-            "The third request has the key of the first, but a different order. Would you answer that with success?"
-        )
 
 
 class SafeToRetry(Exercise):
@@ -177,7 +25,15 @@ class SafeToRetry(Exercise):
 
     name = "safe-to-retry"
     title = "Send leslie's order three times, and get one order"
-    tip = "shop.place_order(..., key=...) sends an Idempotency-Key. What must be the same in all three requests?"
+    kind = "code"
+    level = 1
+    minutes = 4
+    hints = (
+        "Three requests, one intention. What in the requests tells the service that it is the same intention?",
+        "shop.place_order(..., key=...) sends the header Idempotency-Key; uuid4() makes a new key. When must it be "
+        "made?",
+        "It begins:\n    key = str(uuid4())\n    for attempt in range(3):",
+    )
     answer = """
         from uuid import uuid4
         key = str(uuid4())
@@ -236,8 +92,11 @@ class SafeToRetry(Exercise):
         query = "SELECT key FROM idempotency_keys WHERE order_id = ANY(%(orders)s::uuid[])"
         keys = len(bench.look.db.rows("order", query, orders=[order.order_id for order in new]))
         if len(new) > 1:
-            why = "each request had its own key" if keys == len(new) else "they had no key"
-            return wrong(f"Leslie gets {len(new)} parcels: {why}. (Run the setup again for another try.)")
+            why = "each order has its own key" if keys == len(new) else "at least one request had no key"
+            return wrong(
+                f"Leslie has {len(new)} orders since the setup, so she gets {len(new)} parcels: {why}. (Orders of "
+                "earlier tries count, too: run the setup again before the next one.)"
+            )
         document = new[0].document
         if (document["destination"], [(line["sku"], line["quantity"]) for line in document["items"]]) != WISH:
             return wrong(
@@ -257,9 +116,15 @@ class PastTheInbox(Exercise):
 
     name = "past-the-inbox"
     title = "The inbox is on, the guards are off: get one order charged twice"
-    tip = (
-        "lab.resend keeps the ids, and the inbox knows them. Payment acts on InventoryReserved, a row in inventory's "
-        "outbox. How did the lesson publish the same event under a new id?"
+    kind = "query"
+    level = 3
+    minutes = 6
+    hints = (
+        "lab.resend keeps the ids, and the inbox knows them. Which row of which outbox is payment's command?",
+        "Payment acts on InventoryReserved, a row in inventory's outbox. The same row with a new id is another "
+        "event; in this lab (aggregateid, type) is unique, so the old row must go first.",
+        'It begins:\n    with look.db.connect("inventory") as db:\n'
+        '        db.execute("WITH gone AS (DELETE FROM outbox WHERE ... RETURNING *) ...',
     )
     answer = '''
         with look.db.connect("inventory") as db:
@@ -350,10 +215,15 @@ class CorrectTheCharge(Exercise):
 
     name = "correct-the-charge"
     title = "An order was charged twice: correct it without changing any row of the ledger"
-    tip = (
-        "Two statements in one transaction, in payment's database: a row in ledger_entries with the effect 'refund' "
-        "and a new entry_id (copy customer_id, order_id and payment_id from one of the captures), and the balance in "
-        "accounts, which must stay the sum of the ledger."
+    kind = "query"
+    level = 3
+    minutes = 7
+    hints = (
+        "An accountant does not erase a wrong entry. What would she write, and which sum must fit again?",
+        "One transaction in payment's database: INSERT INTO ledger_entries ... SELECT ... with the effect 'refund' "
+        "and a new entry_id, and UPDATE accounts, since the balance is the sum of the ledger.",
+        'It begins:\n    with look.db.connect("payment") as db:\n        db.execute("INSERT INTO ledger_entries '
+        "(entry_id, effect, customer_id, amount_cents, order_id, payment_id) ...",
     )
     answer = '''
         with look.db.connect("payment") as db:
@@ -453,10 +323,10 @@ class CorrectTheCharge(Exercise):
 
 
 EXERCISES: tuple[Exercise, ...] = (
-    CountTheCopies(),
-    FindTheCopies(),
-    ThreeAnswers(),
+    CommitAfterWork(),
+    WriteTheInbox(),
     SafeToRetry(),
+    AnswerByKey(),
     PastTheInbox(),
     CorrectTheCharge(),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
@@ -12,7 +13,14 @@ class HowManyDatabases(Exercise):
 
     name = "how-many-databases"
     title = "How many PostgreSQL servers are running?"
-    tip = "Each line of lab.status() or `lab` is one component. Which of them are databases?"
+    kind = "recall"
+    level = 1
+    minutes = 2
+    hints = (
+        "Each line of `lab` is one component. Which of them store tables?",
+        "lab.status().components is a dict by name; the names of databases have the same ending.",
+        "It begins:\n    answer = sum(name.endswith(... ",
+    )
     answer = "answer = sum(name.endswith('-db') for name in lab.status().components)"
     why = (
         "Four: each service owns its data and has its own PostgreSQL server. No service can read another's tables, so "
@@ -28,8 +36,13 @@ class HowManyDatabases(Exercise):
     def check(self, bench: Bench, answer: Any) -> Verdict:
         components = bench.lab.status(memory=False).components
         databases = [name for name in components if name.endswith("-db")]
+        if isinstance(answer, str) and (number := re.match(r"\s*(\d+)", answer)):  # "4, because ..." is an answer, too
+            answer = int(number[1])
         if answer == len(databases):
-            return right(f"{len(databases)}: {', '.join(sorted(databases))}.")
+            return right(
+                f"{len(databases)}: {', '.join(sorted(databases))}. Not just one: each service owns its data, and you "
+                "can stop each database alone."
+            )
         if answer == len(components):
             return wrong("You counted every component. Which of them store the tables?")
         return wrong("Does one service share its tables with another? Each has its own server: count them.")
@@ -40,7 +53,14 @@ class SoldOut(Exercise):
 
     name = "sold-out"
     title = "Which product can't be bought today?"
-    tip = "shop.products() has an attribute `available` for each product: on_hand − reserved."
+    kind = "diagnosis"
+    level = 1
+    minutes = 3
+    hints = (
+        "A product can be sold as long as a part of it is not reserved for another order.",
+        "shop.products() is a list of dicts; `available` is on_hand − reserved. Orders name a product by its `sku`.",
+        'It begins:\n    answer = next(p["sku"] for p in shop.products() if ...',
+    )
     answer = "answer = next(p['sku'] for p in shop.products() if p['available'] == 0)"
     why = (
         "The shop can sell only the part of its stock that is not reserved for another order: available = on_hand − "
@@ -69,9 +89,13 @@ class YourFirstOrder(Exercise):
 
     name = "your-first-order"
     title = "Place an order of three packs of sencha for grace, to vienna"
-    tip = (
-        'shop.place_order("ada", "lisbon", {"earl-grey": 2}) was the first order. Change the customer, the '
-        "destination, and the items."
+    kind = "operation"
+    level = 1
+    minutes = 3
+    hints = (
+        "The first order of this notebook was one line of code. What is different in this one?",
+        "shop.place_order(customer, destination, {sku: quantity}); shop.follow(order) waits until it ends.",
+        'It begins:\n    shop.place_order("grace", ...',
     )
     answer = 'shop.follow(shop.place_order("grace", "vienna", {"sencha": 3}))'
     why = (
@@ -115,9 +139,15 @@ class AcceptedYetDoomed(Exercise):
 
     name = "accepted-yet-doomed"
     title = "Place an order that is accepted (201) and still fails"
-    tip = (
-        "The order service checks only its own data: that the sku exists, and that the quantity is valid. It has no "
-        "data about stock, money and carriers. Is there a product with no stock, or a customer with no money?"
+    kind = "operation"
+    level = 1
+    minutes = 4
+    hints = (
+        "The order service checks only its own data: that the sku exists, and that the quantity is valid. Which "
+        "reasons to fail can it not know?",
+        "datasets/README.md lists customers with little money, products with no stock, and places that no carrier "
+        "serves. Any one of them is enough.",
+        'It begins:\n    shop.follow(shop.place_order("penniless-pia", ...',
     )
     answer = 'shop.follow(shop.place_order("penniless-pia", "rome", {"earl-grey": 1}))'
     why = (
@@ -160,7 +190,14 @@ class WhoIsDown(Exercise):
 
     name = "who-is-down"
     title = "One component is down: find it and start it"
-    tip = "Look at `lab`: a component that is not running has a different sign. lab.start(name) starts it."
+    kind = "diagnosis"
+    level = 1
+    minutes = 3
+    hints = (
+        "Run `lab` in a new cell: a component that is not running has a different sign.",
+        'lab.status().components[name].state is "running" for all but one; lab.start(name) starts it.',
+        "It begins:\n    answer = next(name for name, c in lab.status().components.items() if c.state != ...",
+    )
     answer = """
         answer = next(name for name, c in lab.status().components.items() if c.state != "running")
         lab.start(answer)
@@ -172,6 +209,7 @@ class WhoIsDown(Exercise):
     mistakes = (
         Wrong('answer = "connect"', "Look again"),
         Wrong('answer = "shipping"', "still down"),
+        Wrong("answer = lab.status()", "name of a component"),
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
@@ -180,6 +218,8 @@ class WhoIsDown(Exercise):
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         stopped = bench.given.stopped
+        if not isinstance(answer, str):
+            return wrong("The answer is the name of a component, as `lab` shows it, such as 'kafka'.")
         runs = bench.lab.status(memory=False).components[stopped].state == "running"
         if answer != stopped:
             return wrong(f"{answer} is not correct. Look again: which component's state is not `running`?")

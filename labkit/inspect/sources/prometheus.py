@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
 import pandas as pd
 
 from labkit.errors import KitError, QueryFailed
+from labstack.arguments import Positive, checked_class
+from labstack.clients import http
 
 TIMEOUT = 5.0
 """The timeout for an answer, in seconds."""
 
 NAME = "__name__"
+RANGE = "put a function around it, such as rate(...) or increase(...)"
+"""The advice for a range of samples."""
 
 
 class NoPrometheus(KitError):
     """The lab has no Prometheus, or it does not answer."""
 
 
-class Prometheus:
+@checked_class
+class PrometheusClient:
     """Queries one Prometheus.
 
     Parameters
@@ -56,15 +61,20 @@ class Prometheus:
         """
         parameters = {"query": expression} | ({"time": f"{at:.3f}"} if at is not None else {})
         data = self._get("query", parameters)
-        if data["resultType"] in ("scalar", "string"):
-            return pd.DataFrame([{"value": float(data["result"][1])}])
+        result = data["result"]
+        if data["resultType"] == "string":
+            return pd.DataFrame([{"value": result[1]}])
+        if data["resultType"] == "scalar":
+            return pd.DataFrame([{"value": float(result[1])}])
         if data["resultType"] == "matrix":
             raise QueryFailed(
                 f"{expression} is a range of samples for each series.",
-                next_step="put a function around it, such as rate(...) or increase(...)",
+                next_step=RANGE,
             )
-        rows = [{**series["metric"], "value": float(series["value"][1])} for series in data["result"]]
-        columns = list(dict.fromkeys(name for row in rows for name in row if name != "value"))
+        _require_numbers(expression, result, "value")
+        labels = [_columns(series["metric"]) for series in result]
+        columns = list(dict.fromkeys(name for one in labels for name in one))
+        rows = [{**one, "value": float(series["value"][1])} for one, series in zip(labels, result, strict=True)]
         table = pd.DataFrame(rows, columns=[*columns, "value"])
         return table.sort_values(columns).reset_index(drop=True) if columns else table
 
@@ -77,14 +87,14 @@ class Prometheus:
             The expression has no value, or several.
         """
         table = self.query(expression, at)
-        if len(table) != 1:
-            raise QueryFailed(
-                f"{expression} has {len(table) or 'no'} values, and one is wanted.",
-                next_step="sum(...) makes one of several; `look.metrics.query` shows them all",
-            )
-        return float(table["value"][0])
+        if len(table) == 1 and isinstance(table["value"][0], float):
+            return float(table["value"][0])
+        seen = "a text" if len(table) == 1 else f"{len(table) or 'no'} values"
+        several = "sum(...) makes one number of several; `look.metrics.query` shows them all"
+        none = "query a part of it with `look.metrics.query`, to see which part has no series"
+        raise QueryFailed(f"{expression} has {seen}, not one number.", next_step=several if len(table) else none)
 
-    def query_range(self, expression: str, start: float, end: float, step: float) -> pd.DataFrame:
+    def query_range(self, expression: str, start: float, end: float, step: Positive) -> pd.DataFrame:
         """Return the values of an expression over a period: a row for each moment, a column for each series.
 
         Parameters
@@ -103,24 +113,32 @@ class Prometheus:
             others.
         """
         lines = self.lines(expression, start, end, step)
-        columns = zip(names([labels for labels, _ in lines]), (line for _, line in lines), strict=True)
-        return pd.DataFrame(dict(columns)).sort_index()
+        if not lines:
+            return pd.DataFrame()
+        return pd.concat([line for _, line in lines], axis=1, sort=True, keys=names([labels for labels, _ in lines]))
 
-    def lines(self, expression: str, start: float, end: float, step: float) -> list[tuple[dict[str, str], pd.Series]]:
+    def lines(
+        self, expression: str, start: float, end: float, step: Positive
+    ) -> list[tuple[dict[str, str], pd.Series]]:
         """Return the labels and the values of each series over a period, from the same query as `query_range`."""
         parameters = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
-        found = []
-        for one in self._get("query_range", parameters)["result"]:
+        result, found = self._get("query_range", parameters)["result"], []
+        _require_numbers(expression, result, "values")
+        for one in result:
             moments = pd.to_datetime([moment for moment, _ in one["values"]], unit="s", utc=True)
             found.append((one["metric"], pd.Series([float(value) for _, value in one["values"]], index=moments)))
         return found
 
-    def exemplars(self, expression: str, seconds: float = 300) -> pd.DataFrame:
+    def exemplars(self, expression: str, seconds: Positive = 300) -> pd.DataFrame:
         """Return a histogram's latest exemplars: labels, ``value``, ``trace_id`` and ``time``, the newest last."""
         now = time.time()
         parameters = {"query": expression, "start": f"{now - seconds:.3f}", "end": f"{now:.3f}"}
         rows = [
-            {**series["seriesLabels"], "value": float(one["value"]), **one["labels"], "time": one["timestamp"]}
+            {
+                **_columns({**series["seriesLabels"], **one["labels"]}, "time"),
+                "value": float(one["value"]),
+                "time": one["timestamp"],
+            }
             for series in self._get("query_exemplars", parameters)
             for one in series["exemplars"]
         ]
@@ -169,26 +187,42 @@ class Prometheus:
     def _get(self, what: str, parameters: dict[str, str]) -> Any:
         if not self.url:
             raise NoPrometheus(
-                "There is no Prometheus in this lab.",
-                next_step="`lab install prometheus` gets it (seconds on Debian and Ubuntu); `lab down` and `lab up` "
-                "take it in",
+                "This lab has no Prometheus.",
+                next_step="`lab install prometheus` installs it (seconds on Debian and Ubuntu); unset "
+                "LAB_OBSERVABILITY if it is off; then `lab down` and `lab up` add it",
             )
         try:
-            answer = httpx.post(f"{self.url}/api/v1/{what}", data=parameters, timeout=TIMEOUT, trust_env=False)
+            answer = http.request("POST", f"{self.url}/api/v1/{what}", data=parameters, timeout=TIMEOUT)
             if answer.status_code == 405:  # endpoints without an expression accept only GET
-                answer = httpx.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=TIMEOUT, trust_env=False)
-            document = answer.json()
-        except (httpx.HTTPError, ValueError) as error:
+                answer = http.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=TIMEOUT)
+        except httpx.HTTPError as error:
             raise NoPrometheus(
                 f"Prometheus doesn't answer ({type(error).__name__}).",
                 next_step="`lab` shows how it is, `lab.start('prometheus')` starts it; orders go on without it",
             ) from None
+        try:
+            document: dict[str, Any] = answer.json()
+        except ValueError:  # an expression without a metric has no exemplars
+            document = {"status": "error", "error": f"no answer to {parameters.get('query', what)!r}"}
         if document["status"] != "success":
-            raise QueryFailed(
-                f"Prometheus says: {document.get('error', answer.status_code)}",
-                next_step="mend the expression; its place is given as line:column",
-            )
+            problem = str(document.get("error", answer.status_code))
+            advice = "correct the expression; it starts with a metric, such as up, and line:column is the place"
+            raise QueryFailed(f"Prometheus says: {problem}", next_step=RANGE if "range vector" in problem else advice)
         return document["data"]
+
+
+def _columns(labels: Mapping[str, str], *taken: str) -> dict[str, str]:
+    """Return labels with names that are not those of other columns: a label called ``value`` is shown as ``value_``."""
+    return {f"{name}_" if name in ("value", *taken) else name: text for name, text in labels.items()}
+
+
+def _require_numbers(expression: str, result: Sequence[Mapping[str, Any]], key: str) -> None:
+    """Reject series of native histograms, which have no plain number at a moment."""
+    if any(key not in series for series in result):
+        raise QueryFailed(
+            f"{expression} has histograms as values.",
+            next_step="put a function around it, such as histogram_quantile(0.9, ...) or histogram_count(...)",
+        )
 
 
 def names(series: Sequence[dict[str, str]]) -> list[str]:
@@ -201,7 +235,9 @@ def names(series: Sequence[dict[str, str]]) -> list[str]:
         parts = [labels[NAME]] if several and NAME in labels else []
         parts += [labels[key] for key in differing if labels.get(key)]
         made.append(" ".join(parts) or labels.get(NAME, "") or "value")
-    return made
+    return [
+        f"{name} ({made[:place].count(name) + 1})" if name in made[:place] else name for place, name in enumerate(made)
+    ]
 
 
 def is_number(value: float) -> bool:

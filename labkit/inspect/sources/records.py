@@ -10,6 +10,7 @@ from typing import Any
 
 from labkit.aliases import Aliases
 from labkit.errors import WaitTimedOut
+from labservices.contract import OUTCOMES
 from labstack.clients import broker, probe_event
 
 DEPTH_LIMIT = 50
@@ -101,9 +102,11 @@ def wanted(record: broker.Record, keys: set[str] | None) -> bool:
 
 
 def in_order_of_cause(records: Iterable[broker.Record]) -> list[broker.Record]:
-    """Sort records by order, and each order's records by cause and effect.
+    """Sort records by order, and each order's records by cause and effect; the saga's outcome is last.
 
     Times do not give this order: two services that react to the same event race, and the winner differs between runs.
+    The cause of OrderCancelled is the answer that arrived last, which may be an early one: answers come from three
+    topics.
     """
     listed = list(records)
     causes = {r.headers.get("ce_id"): r.headers.get("causation_id") for r in listed}
@@ -114,4 +117,7 @@ def in_order_of_cause(records: Iterable[broker.Record]) -> list[broker.Record]:
             steps, cause = steps + 1, causes[cause]
         return steps
 
-    return sorted(listed, key=lambda r: (r.key or "", depth(r), r.topic, r.partition, r.offset))
+    def is_outcome(record: broker.Record) -> bool:
+        return record.type in OUTCOMES
+
+    return sorted(listed, key=lambda r: (r.key or "", is_outcome(r), depth(r), r.topic, r.partition, r.offset))

@@ -15,6 +15,8 @@ import pandas as pd
 
 from labkit.errors import KitError
 from labservices.contract import SERVICES
+from labstack.arguments import checked_class
+from labstack.clients import http
 
 TIMEOUT = 5.0
 """The timeout for an answer, in seconds."""
@@ -180,6 +182,7 @@ class Source(Protocol):
         """Return one trace, or None if it is not there."""
 
 
+@checked_class
 class JaegerSource:
     """Reads traces from Jaeger, over its HTTP API.
 
@@ -208,7 +211,7 @@ class JaegerSource:
 
     def _get(self, path: str, parameters: dict[str, str], absent: int = 0) -> list[dict[str, Any]]:
         try:
-            answer = httpx.get(self.url + path, params=parameters, timeout=TIMEOUT, trust_env=False)
+            answer = http.get(self.url + path, params=parameters, timeout=TIMEOUT)
             if answer.status_code == absent:
                 return []
             found: list[dict[str, Any]] = answer.raise_for_status().json()["data"] or []
@@ -220,6 +223,7 @@ class JaegerSource:
         return found
 
 
+@checked_class
 class FileSource:
     """Reads the files that the services write if there is no Jaeger.
 

@@ -6,10 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from labkit.errors import QueryFailed
-from labkit.inspect.sources.prometheus import Prometheus
+from labkit.inspect.sources.prometheus import PrometheusClient
 from labkit.views.drawing.charts import canvas, show
 from labkit.views.drawing.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 
@@ -22,7 +23,7 @@ LEGEND = 12
 
 
 def chart(
-    prometheus: Prometheus,
+    prometheus: PrometheusClient,
     expressions: str | Mapping[str, str],
     *,
     seconds: float = 60,
@@ -34,7 +35,7 @@ def chart(
 
     Parameters
     ----------
-    prometheus : Prometheus
+    prometheus : PrometheusClient
         The client to query.
     expressions : str or mapping
         PromQL; several expressions by the names of their lines.
@@ -56,6 +57,8 @@ def chart(
         Prometheus rejects an expression, or has no data for any of them.
     """
     expressions_by_label = {"": expressions} if isinstance(expressions, str) else dict(expressions)
+    if not expressions_by_label:
+        raise QueryFailed("There is no expression to draw.", next_step="pass PromQL, such as 'up'")
     series, now = read(prometheus, expressions_by_label, seconds)
     draw(
         series, [(what, when - now) for what, when in dict(marks).items()], title or _title(expressions_by_label), unit
@@ -63,7 +66,9 @@ def chart(
     return series
 
 
-def read(prometheus: Prometheus, expressions_by_label: Mapping[str, str], seconds: float) -> tuple[pd.DataFrame, float]:
+def read(
+    prometheus: PrometheusClient, expressions_by_label: Mapping[str, str], seconds: float
+) -> tuple[pd.DataFrame, float]:
     """Query expressions over the last seconds; return a column for each line, and the time of the query."""
     now = time.time()
     step = max(1.0, seconds / POINTS)
@@ -74,13 +79,23 @@ def read(prometheus: Prometheus, expressions_by_label: Mapping[str, str], second
             several = len(table.columns) > 1
             table.columns = pd.Index([f"{name} {column}" if several else name for column in table.columns])
         tables.append(table)
-    series = pd.concat([table for table in tables if len(table)], axis=1) if any(map(len, tables)) else pd.DataFrame()
+    series = (
+        pd.concat([table for table in tables if len(table)], axis=1, sort=True)
+        if any(map(len, tables))
+        else pd.DataFrame()
+    )
     if series.empty:
         raise QueryFailed(
             f"Prometheus has nothing for {' or '.join(expressions_by_label.values())} in the last {seconds:g} s.",
             next_step="look.metrics.query(...) of a part of it tells where the series get lost; a rate "
             "takes two samples",
         )
+    if not np.isfinite(series.to_numpy(dtype=float)).any():
+        raise QueryFailed(
+            f"{' and '.join(expressions_by_label.values())} has no finite number in the last {seconds:g} s.",
+            next_step="a share of nothing is NaN: place some orders, or draw numerator and denominator apart",
+        )
+    series = series.where(np.isfinite(series.astype(float)))
     series.index = pd.Index([round(moment.timestamp() - now, 1) for moment in series.index], name="seconds")
     return series, now
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from labkit.errors import KitError
 from labkit.views.drawing.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
+from labstack.arguments import checked
 
 if TYPE_CHECKING:
     from labkit.client.traffic import Traffic
@@ -25,6 +27,22 @@ def show(figure: Any, alt: str) -> None:
     plt.close(figure)
 
 
+def require_rows(table: pd.DataFrame, source: str, *columns: str) -> None:
+    """Reject a table that a chart can't draw.
+
+    Raises
+    ------
+    KitError
+        It has no rows, or not these columns, or one with other values than numbers.
+    """
+    absent = [column for column in columns if column not in table]
+    numbers = [pd.api.types.is_numeric_dtype(table[column]) for column in columns or table if column in table]
+    if absent or not len(table) or not all(numbers):
+        what = f"without the column {absent[0]}" if absent else "of text" if len(table) else "without rows"
+        raise KitError(f"A table {what} can't be drawn.", next_step=f"pass the result of {source}")
+
+
+@checked
 def waits_chart(waits: pd.DataFrame, title: str = "Outbox rows and their records") -> None:
     """Draw the number of committed rows and of records in Kafka over time.
 
@@ -35,6 +53,7 @@ def waits_chart(waits: pd.DataFrame, title: str = "Outbox rows and their records
     title : str
         The title above the chart.
     """
+    require_rows(waits, "look.connect.waits(orders)", "row", "record")
     zero = waits["row"].min()
     rows, records = (sorted(waits[column].dropna() - zero) for column in ("row", "record"))
     end = max([*rows, *records]) + 0.3

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from labkit.views.drawing.charts import canvas, show
+from labkit.client.practice import Workers
+from labkit.errors import KitError
+from labkit.views.drawing.charts import canvas, require_rows, show
 from labkit.views.drawing.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
-
-if TYPE_CHECKING:
-    from labkit.client.practice import Workers
+from labstack.arguments import Positive, checked
 
 LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"))
 DOTS = ((BLUE, "o"), (GREEN, "s"), (ORANGE, "^"), (VERMILION, "X"))
 
 
+@checked
 def lag_chart(lag: pd.DataFrame, marks: Mapping[str, float], title: str) -> None:
     """Draw the number of waiting records in each partition.
 
@@ -29,6 +29,7 @@ def lag_chart(lag: pd.DataFrame, marks: Mapping[str, float], title: str) -> None
     title : str
         The title above the chart.
     """
+    require_rows(lag, "a measurement of the lag: a column of numbers for each partition")
     figure, axes = canvas()
     for number, column in enumerate(lag.columns):
         colour, stroke = LINES[number % len(LINES)]
@@ -43,6 +44,7 @@ def lag_chart(lag: pd.DataFrame, marks: Mapping[str, float], title: str) -> None
     show(figure, f"Records that wait, over {lag.index[-1]:.0f} seconds: {most}; {lag.iloc[-1].sum():.0f} at the end.")
 
 
+@checked
 def workers_chart(teams: Mapping[str, Workers], title: str, marked: str = "") -> None:
     """Draw which worker handled which record when: a row for each worker, a bar for each record.
 
@@ -75,6 +77,14 @@ def workers_chart(teams: Mapping[str, Workers], title: str, marked: str = "") ->
     show(figure, f"A row for each worker, a bar for each record it handled; {'; '.join(descriptions)}.{also}")
 
 
+def _require_loads(stays: Mapping[float, pd.DataFrame], *columns: str) -> None:
+    if not stays:
+        raise KitError("There is no load to draw.", next_step="pass a table for each load, by its orders per second")
+    for table in stays.values():
+        require_rows(table, f"a measurement with the columns {' and '.join(columns)}", *columns)
+
+
+@checked
 def stays_chart(stays: Mapping[float, pd.DataFrame], title: str) -> None:
     """Draw how long each order took: a dot for each, by its arrival, in a colour for each arrival rate.
 
@@ -85,6 +95,7 @@ def stays_chart(stays: Mapping[float, pd.DataFrame], title: str) -> None:
     title : str
         The title above the chart.
     """
+    _require_loads(stays, "came", "seconds")
     figure, axes = canvas()
     before, descriptions = 0.0, []
     for number, (rate, table) in enumerate(stays.items()):
@@ -97,3 +108,40 @@ def stays_chart(stays: Mapping[float, pd.DataFrame], title: str) -> None:
     axes.set_ylim(0, None)
     axes.legend(loc="upper left", labelcolor=GREY, framealpha=0)
     show(figure, f"A dot for each order, how long it took to be completed: {', '.join(descriptions)}.")
+
+
+@checked
+def utilisation_chart(stays: Mapping[float, pd.DataFrame], service_time: Positive, title: str) -> None:
+    """Draw how long orders took by the utilisation of the slowest service, and what queueing theory predicts.
+
+    The line is the mean time in a queue with random arrivals and a constant service time (M/D/1), the
+    Pollaczek–Khinchine formula: the wait is ``s · ρ / (2 · (1 − ρ))``. It starts at the shortest measured time, which
+    includes all that is not waiting.
+
+    Parameters
+    ----------
+    stays : mapping
+        By orders per second: a table with ``seconds``.
+    service_time : float
+        Seconds that the slowest service needs for an order.
+    title : str
+        The title above the chart.
+    """
+    _require_loads(stays, "seconds")
+    figure, axes = canvas()
+    shortest = min(table.seconds.min() for table in stays.values())
+    busy = [number / 100 for number in range(97)]
+    theory = [shortest + service_time * rho / (2 * (1 - rho)) for rho in busy]
+    axes.plot(busy, theory, color=GREY, lw=2, label="theory: the mean in the long run")
+    descriptions = []
+    for number, (rate, table) in enumerate(stays.items()):
+        colour, mark = DOTS[number % len(DOTS)]
+        rho, mean = rate * service_time, table.seconds.mean()
+        axes.plot([rho] * len(table), table.seconds, mark, color=colour, ms=4, mew=0, alpha=0.4)
+        axes.plot([rho], [mean], mark, color=colour, ms=10, mec="white", label=f"{rate:g} a second, and their mean")
+        descriptions.append(f"{mean:.1f} seconds at ρ = {rho:.2g}")
+    axes.axvline(1, color=VERMILION, ls="--", lw=1)
+    axes.set(title=title, xlabel="utilisation ρ", ylabel="seconds to COMPLETED", ylim=(0, None))
+    axes.legend(loc="upper left", labelcolor=GREY, framealpha=0)
+    means = ", ".join(descriptions)
+    show(figure, f"A dot for each order, by utilisation, and the line of the theory. The means: {means}.")

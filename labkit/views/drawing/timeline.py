@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psycopg
 
-from labkit.views.drawing.colours import BLUE, GREY, SERVICES, VERMILION
-from labkit.views.drawing.svg import Picture
+from labkit.errors import database_errors
+from labkit.views.drawing.colours import SERVICES
+from labkit.views.drawing.svg import TEXT, Picture
+from labstack.arguments import checked_class
+from labstack.clients import broker
+from labstack.clients.databases import connect
 
-LANE = 84
+LANE, GAP = 84, 6
+"""Pixels of a lane's height, of which a gap separates it from the next."""
+NAME_ROWS = (-12, 22, -26, 34)
+"""Where a name may stand, in pixels above or below the middle of its lane."""
+LEGEND = "● row committed   ▒ until its record is in Kafka   → handled   ↩ on the way back, dashed"
+LETTER = 6.2
+"""The width of a letter of a name, in pixels, on average."""
 ROWS = "SELECT id::text, type, causation_id::text, created_at FROM outbox WHERE aggregateid = %s ORDER BY created_at"
 HANDLED = "SELECT event_id::text, handled_at FROM inbox WHERE event_id = ANY(%s::uuid[])"
 
@@ -39,8 +49,8 @@ class Step:
     ----------
     service, type, event_id, cause : str
         The publishing service, the event's type and id, and the id of the event that caused it.
-    committed : datetime
-        The creation time of its outbox row.
+    committed : datetime, optional
+        The creation time of its outbox row; None if it has a record without a row.
     recorded : list of datetime
         The times of its records: one, unless it was published twice.
     handled : dict
@@ -51,9 +61,14 @@ class Step:
     type: str
     event_id: str
     cause: str
-    committed: datetime
+    committed: datetime | None
     recorded: list[datetime] = field(default_factory=list)
     handled: dict[str, datetime] = field(default_factory=dict)
+
+    @property
+    def start(self) -> datetime:
+        """The first moment of the event."""
+        return min([*([self.committed] if self.committed else []), *self.recorded])
 
     @property
     def is_undo(self) -> bool:
@@ -61,7 +76,10 @@ class Step:
         return self.type in UNDO_EVENTS
 
 
-def steps_of(order_id: str, databases: dict[str, str], records: dict[str, list[datetime]]) -> list[Step]:
+STATEMENT_TIMEOUT = "-c statement_timeout=5000"
+
+
+def steps_of(order_id: str, databases: dict[str, str], records: Iterable[broker.Record]) -> list[Step]:
     """Collect the events of an order.
 
     Parameters
@@ -70,31 +88,35 @@ def steps_of(order_id: str, databases: dict[str, str], records: dict[str, list[d
         The order's id.
     databases : dict
         URL by service.
-    records : dict
-        The times of the order's records, by the event's id.
+    records : iterable of Record
+        The order's records.
 
     Raises
     ------
-    psycopg.OperationalError
+    ShopUnavailable
         A database does not answer.
     """
     found: dict[str, Step] = {}
     for service, url in databases.items():
-        with psycopg.connect(url, connect_timeout=2, options="-c statement_timeout=5000") as db:
+        with database_errors(service), connect(url, timeout=2, options=STATEMENT_TIMEOUT) as db:
             for event_id, kind, cause, committed in db.execute(ROWS, [order_id]):
-                times = sorted(records.get(event_id, []))
-                found[event_id] = Step(service, kind, event_id, cause or "", committed, times)
+                found[event_id] = Step(service, kind, event_id, cause or "", committed)
+    for record in records:
+        event_id, cause = (record.headers.get(name) or "" for name in ("ce_id", "causation_id"))
+        without_row = Step(record.topic.split(".")[0], record.type, event_id, cause, None)
+        found.setdefault(event_id, without_row).recorded.append(datetime.fromtimestamp(record.time / 1000, UTC))
     for service, url in databases.items():
-        with psycopg.connect(url, connect_timeout=2, options="-c statement_timeout=5000") as db:
+        with database_errors(service), connect(url, timeout=2, options=STATEMENT_TIMEOUT) as db:
             for event_id, handled in db.execute(HANDLED, [list(found)]):
                 found[event_id].handled[service] = handled
-    return sorted(found.values(), key=lambda step: step.committed)
+    return sorted(found.values(), key=lambda step: step.start)
 
 
+@checked_class
 class Timeline:
     """The history of an order: what happened, when and where.
 
-    In a notebook it is a picture; printed it is a table.
+    In a notebook it is a picture with a lane for each service, time to the right. Printed it is a table.
 
     Parameters
     ----------
@@ -111,11 +133,11 @@ class Timeline:
     @property
     def milliseconds(self) -> float:
         """The time from the first commit to the last moment of any event."""
-        last = max(moment for step in self.steps for moment in [step.committed, *step.recorded, *step.handled.values()])
+        last = max(moment for step in self.steps for moment in [step.start, *step.recorded, *step.handled.values()])
         return self._after(last)
 
     def _after(self, moment: datetime) -> float:
-        return (moment - self.steps[0].committed).total_seconds() * 1000
+        return (moment - self.steps[0].start).total_seconds() * 1000
 
     def table(self) -> pd.DataFrame:
         """Return a row for each event: service, type, ms of commit, record and handling, number of records."""
@@ -125,7 +147,7 @@ class Timeline:
                     "service": step.service,
                     "event": step.type,
                     "way": "back" if step.is_undo else "on",
-                    "committed (ms)": round(self._after(step.committed), 1),
+                    "committed (ms)": round(self._after(step.committed), 1) if step.committed else None,
                     "recorded (ms)": round(self._after(step.recorded[0]), 1) if step.recorded else None,
                     **{
                         f"{service} (ms)": round(self._after(step.handled[service]), 1)
@@ -143,6 +165,10 @@ class Timeline:
         """Return the types of the events that were published more than once."""
         return [step.type for step in self.steps if len(step.recorded) > 1]
 
+    def without_rows(self) -> list[str]:
+        """Return the types of the events that are in Kafka and have no outbox row."""
+        return [step.type for step in self.steps if not step.committed]
+
     @property
     def alt(self) -> str:
         """The picture in words."""
@@ -150,49 +176,46 @@ class Timeline:
         return (
             f"Timeline of {self.title}: {len(self.steps)} events over {self.milliseconds:.0f} ms in four lanes. "
             f"On the way on: {', '.join(step.type for step in self.steps if not step.is_undo)}. "
-            f"On the way back: {', '.join(back) or 'none'}. More than once: {', '.join(self.duplicates()) or 'none'}."
+            f"On the way back: {', '.join(back) or 'none'}. More than once: {', '.join(self.duplicates()) or 'none'}. "
+            f"In Kafka without an outbox row: {', '.join(self.without_rows()) or 'none'}."
         )
 
     def picture(self) -> Picture:
         """Draw the timeline."""
-        lanes = {service: number for number, service in enumerate(SERVICES)}
-        picture = Picture(f"Saga of {self.title}", self.alt, self.milliseconds, LANE * len(lanes), left=90)
-        for service, number in lanes.items():
-            y = LANE * number + LANE / 2
-            picture.label(4, y + 4, service, style=f"font-weight:bold;fill:{SERVICES[service]}")
-            picture.line((picture.left, y), (picture.width - 20, y), GREY, dash="1 5")
-        drawn: dict[str, int] = {}
+        lanes = {service: LANE * number for number, service in enumerate(SERVICES)}
+        picture = Picture(f"Saga of {self.title}", self.alt, self.milliseconds, LANE * len(lanes), left=100)
+        picture.label(picture.width, -10, LEGEND, anchor="end", style="font-size:11px")
+        for service, y in lanes.items():
+            picture.band(y + GAP / 2, LANE - GAP, SERVICES[service], service)
+        middles = {service: y + LANE / 2 for service, y in lanes.items()}
         for step in self.steps:
-            self._draw(picture, step, lanes, drawn)
+            self._draw_deliveries(picture, step, middles)
+        names = {service: _Names() for service in lanes}
+        for step in self.steps:
+            self._draw_event(picture, step, middles[step.service], names[step.service])
         return picture
 
-    def _draw(self, picture: Picture, step: Step, lanes: dict[str, int], drawn: dict[str, int]) -> None:
-        colour = VERMILION if step.is_undo else BLUE
-        dash = "5 3" if step.is_undo else ""
-        y = LANE * lanes[step.service] + LANE / 2
-        begin = self._after(step.committed)
-        end = self._after(step.recorded[0]) if step.recorded else begin
+    def _published(self, step: Step) -> float:
+        return self._after(step.recorded[0] if step.recorded else step.start)
+
+    def _draw_deliveries(self, picture: Picture, step: Step, middles: dict[str, float]) -> None:
+        start = (picture.x(self._published(step)), middles[step.service])
+        for service, moment in step.handled.items():
+            target = (picture.x(self._after(moment)), middles[service])
+            picture.line(start, target, TEXT, dash="5 3" if step.is_undo else "", arrow=True)
+
+    def _draw_event(self, picture: Picture, step: Step, y: float, names: _Names) -> None:
+        begin, end = self._after(step.start), self._published(step)
         twice = f" ×{len(step.recorded)}" if len(step.recorded) > 1 else ""
-        back = "↩ " if step.is_undo else ""
-        tip = f"{step.type}: committed at {begin:.1f} ms, in Kafka at {end:.1f} ms{twice}"
+        published = f"in Kafka at {end:.1f} ms{twice}" if step.recorded else "not in Kafka"
+        committed = f"committed at {begin:.1f} ms" if step.committed else "no row"
+        tip = f"{step.type}: {committed}, {published}"
         picture.bar(begin, end, y - 5, SERVICES[step.service], tip, height=10, hatched=True)
         picture.dot(picture.x(begin), y, SERVICES[step.service], tip)
-        # Names alternate above and below the lane, so that neighbours do not overlap.
-        place = drawn.get(step.service, 0)
-        drawn[step.service] = place + 1
-        offset = (-12, 22, -26, 36)[place % 4]
-        late = picture.x(begin) > picture.width - 180
-        anchor = "end" if late else "start"
-        picture.label(
-            picture.x(begin),
-            y + offset,
-            f"{back}{step.type}{twice}",
-            anchor=anchor,
-            style=f"font-size:11px;fill:{colour}",
-        )
-        for service, moment in step.handled.items():
-            target = (picture.x(self._after(moment)), LANE * lanes[service] + LANE / 2)
-            picture.line((picture.x(end), y), target, colour, dash=dash, arrow=True)
+        name = f"{'↩ ' if step.is_undo else ''}{step.type}{twice}{'' if step.committed else ' (no row)'}"
+        late = picture.x(begin) + LETTER * len(name) > picture.width
+        offset = names.place(picture.x(begin) - (LETTER * len(name) if late else 0), name)
+        picture.label(picture.x(begin), y + offset, name, anchor="end" if late else "start", style="font-size:11px")
 
     def save(self, path: str | Path) -> Path:
         """Write the picture to an SVG or PNG file."""
@@ -203,3 +226,17 @@ class Timeline:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self.picture().svg()}
+
+
+class _Names:
+    """Places the names of a lane's events so that they don't overlap, as long as there is room."""
+
+    def __init__(self) -> None:
+        self._ends = dict.fromkeys(NAME_ROWS, 0.0)
+
+    def place(self, x: float, name: str) -> int:
+        """Return the row for a name that starts at `x`: the first free one, else the one that is free the soonest."""
+        free = [row for row, end in self._ends.items() if end <= x]
+        row = free[0] if free else min(self._ends, key=lambda row: self._ends[row])
+        self._ends[row] = x + LETTER * (len(name) + 1)
+        return row

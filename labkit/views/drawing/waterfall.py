@@ -8,11 +8,13 @@ from typing import Any
 from labkit.inspect.sources.traces import RELAY, Span, Trace
 from labkit.views.drawing.colours import GREY, SERVICES, SKY, VERMILION
 from labkit.views.drawing.svg import Picture
+from labstack.arguments import checked_class
 
 ROW = 20
 GATEWAY = "gateway"
 
 
+@checked_class
 class Waterfall:
     """A trace, displayed.
 

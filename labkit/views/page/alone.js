@@ -30,7 +30,7 @@ function alone(render, state, direct) {
 
   const model = {
     silent: "○ no data: JupyterLab or the lab's page server has stopped.",
-    get: () => state,
+    get: (name) => (name === "state" ? state : ""),
     on: (_, listener) => listeners.add(listener),
     off: (_, listener) => listeners.delete(listener),
     send(message) {

@@ -1,5 +1,7 @@
 // The event stream: a table with filters; the rows that don't fit any more go out of the page.
 
+const SAVED = 60; // rows in a saved notebook
+
 function render({ model, el }) {
   el.classList.add("lk-view");
   const kept = (model.get("state") || {}).kept || 500;
@@ -88,6 +90,11 @@ function render({ model, el }) {
       take(message);
     },
     batch: take,
+    kept(state, { kind, lines = [], count = state.count }) {
+      const before = kind === "whole" ? [] : state.lines;
+      const last = before.at(-1)?.n || 0; // another view of the same page may have kept these lines already
+      return { ...state, lines: [...before, ...lines.filter((line) => line.n > last)].slice(-SAVED), count };
+    },
   });
 }
 

@@ -1,0 +1,119 @@
+"""Exercises whose answer is the learner's own code: what needs no lab."""
+
+from __future__ import annotations
+
+import textwrap
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from labkit.client.shop import Shop
+from labkit.exercises import course
+from labkit.exercises.base import Bench, Exercise, Verdict
+from labkit.exercises.own_code import Rejected, is_empty, run_loop
+from labkit.inspect.look import Look
+from labstack import Lab
+
+ALL = {exercise.name: exercise for exercises in course().values() for exercise in exercises}
+EVENTS = ("OrderCreated", "InventoryReserved", "PaymentCompleted")
+
+
+def saga(status: str, events: str, *ledger: list[Any]) -> dict[str, Any]:
+    return {"status": status, "total_cents": 700, "events": events.split(), "ledger": list(ledger)}
+
+
+def record(number: int, kind: str, cause: int = 0) -> dict[str, str]:
+    return {"ce_id": str(number), "ce_type": kind, **({"causation_id": str(cause)} if cause else {})}
+
+
+GIVEN = {
+    "causal-chain": SimpleNamespace(
+        event="5",
+        records=[
+            record(1, "OrderCreated"),
+            record(2, "InventoryReserved", 1),
+            record(3, "PaymentCompleted", 2),
+            record(4, "ShippingFailed", 3),
+            record(6, "InventoryReleased", 4),
+            record(5, "PaymentRefunded", 4),
+        ],
+    ),
+    "test-of-a-saga": SimpleNamespace(
+        sagas={
+            "completed": saga("COMPLETED", " ".join([*EVENTS, "ShipmentScheduled OrderCompleted"]), ["capture", 700]),
+            "declined": saga(
+                "CANCELLED", "OrderCreated InventoryReserved PaymentFailed InventoryReleased OrderCancelled"
+            ),
+            "no carrier": saga(
+                "CANCELLED",
+                " ".join([*EVENTS, "ShippingFailed PaymentRefunded InventoryReleased OrderCancelled"]),
+                ["capture", 700],
+                ["refund", 700],
+            ),
+        }
+    ),
+    "retry-policy": SimpleNamespace(),
+}
+"""Invented facts for the exercises whose check needs no lab."""
+ATTEMPTS = [
+    (name, code, message)
+    for name in GIVEN
+    for code, message in [(ALL[name].answer, ""), *((mistake.code, mistake.message) for mistake in ALL[name].mistakes)]
+]
+
+
+def check(exercise: Exercise, answer: Any) -> Verdict:
+    bench = Bench(cast(Lab, None), cast(Shop, None), cast(Look, None), GIVEN.get(exercise.name, SimpleNamespace()))
+    return exercise.check(bench, answer)
+
+
+@pytest.mark.parametrize(("name", "code", "message"), ATTEMPTS)
+def test_code_has_its_verdict(name: str, code: str, message: str) -> None:
+    """The solution is right, and each typical mistake is wrong with its own message."""
+    names: dict[str, Any] = {}
+    exec(textwrap.dedent(code), names)
+    verdict = check(ALL[name], names["answer"])
+    assert verdict.outcome == ("wrong" if message else "right"), verdict
+    assert message in verdict.message
+
+
+def stub(attempts: int, error: Exception) -> None:
+    """Return the wait."""
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [(stub, True), (lambda: None, True), (lambda: 5, False), (lambda x: x, False), (print, False)],
+)
+def test_stub_is_recognised(function: Callable[..., Any], expected: bool) -> None:
+    """A function that does nothing is a stub; one that returns something is an answer."""
+    assert is_empty(function) == expected
+
+
+def test_stub_is_untouched_and_a_call_is_no_function() -> None:
+    """A stub counts as not attempted, and the result of a call is rejected with the form of the answer."""
+    assert check(ALL["retry-policy"], stub).outcome == "untouched"
+    verdict = check(ALL["undo-in-any-order"], stub)
+    assert (verdict.outcome, "(on_created, on_cancelled)" in verdict.message) == ("wrong", True)
+
+
+def test_error_of_the_code_is_a_verdict() -> None:
+    """An error of the learner's function is reported with its name, its situation and the function."""
+    verdict = check(ALL["retry-policy"], lambda attempts, error: attempts / 0)
+    assert verdict.outcome == "wrong"
+    assert "After 1 attempts and a ValueError" in verdict.message
+    assert "ZeroDivisionError: division by zero" in verdict.message
+
+
+def test_loop_that_does_not_end_is_left_alone() -> None:
+    """A loop that ignores its end is rejected after the deadline, and what another one raises is returned."""
+    ended = threading.Event()
+    try:
+        with pytest.raises(Rejected, match=r"has not ended after 0\.1 s\. Ask\."):
+            run_loop(ended.wait, seconds=0.1, ends=lambda: "Ask.")
+    finally:
+        ended.set()
+    assert isinstance(run_loop(lambda: 1 / 0, seconds=10, ends=str), ZeroDivisionError)
