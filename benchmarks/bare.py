@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-import psycopg
 from confluent_kafka import OFFSET_BEGINNING
 from sqlalchemy import MetaData, text
 
@@ -25,15 +24,16 @@ from labstack.backends.processes.components.kafka import Kafka
 from labstack.backends.processes.components.postgres import Postgres
 from labstack.backends.processes.java.programs import prepare_programs
 from labstack.clients import broker
+from labstack.clients.databases import connect
 from labstack.clients.relay import Relay
 from labstack.config.paths import LabPaths
 from labstack.config.services import ServiceEntry, load_services, load_topics
 from labstack.ports import free as ports
+from labstack.process_id import ProcessId
 from labstack.progress import Progress
 from labstack.waiting import poll_until
 
 PUBLICATION = "CREATE PUBLICATION outbox FOR TABLE outbox WITH (publish = 'insert')"
-SLOT = "SELECT pg_create_logical_replication_slot('outbox', 'pgoutput')"
 
 INSERT = """
     INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source)
@@ -50,8 +50,6 @@ def create_outbox(url: str, service: str) -> None:
         with engine.begin() as connection:
             metadata.create_all(connection)
             connection.execute(text(PUBLICATION))
-        with engine.begin() as connection:
-            connection.execute(text(SLOT))
     finally:
         engine.dispose()
 
@@ -74,7 +72,8 @@ class BareRelay:
         self.databases = {service.name: Postgres(context, service) for service in self.services}
         self.kafka = Kafka(context)
         self.connect = Connect(context)
-        self._running: dict[str, tuple[process.Command, process.ProcessId]] = {}
+        self.connect.databases = list(self.databases.values())
+        self._running: dict[str, tuple[process.Command, ProcessId]] = {}
         self._is_starting = threading.Event()
 
     @property
@@ -146,7 +145,7 @@ class BareRelay:
         database = self.databases[name]
         self._start_component(database)
         row = str(uuid.uuid4())
-        with psycopg.connect(database.url, autocommit=True) as connection:
+        with connect(database.url, autocommit=True) as connection:
             if connection.execute("SELECT to_regclass('outbox') IS NULL").fetchone() == (True,):
                 create_outbox(database.url, name)
             connection.execute(INSERT, (row, name, str(uuid.uuid4()), "First", "{}"))
@@ -155,7 +154,7 @@ class BareRelay:
     def _register(self, name: str, database: Callable[[], object], worker: Callable[[], object]) -> None:
         database()
         worker()
-        Relay(self.connect.url).register(name, self.databases[name].url, self._raise_if_stopped)
+        Relay(self.connect.url).register(self.databases[name].server, self._raise_if_stopped)
 
     def _raise_if_stopped(self) -> None:
         if not self._is_starting.is_set():

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 from confluent_kafka import Message
 
 from benchmarks.arrivals import record_arrivals, text_headers, wait_for_all
@@ -18,6 +17,7 @@ from benchmarks.bare import INSERT, BareRelay
 from benchmarks.helper import helper
 from benchmarks.row_load import write_rows
 from labstack.clients import broker
+from labstack.clients.databases import connect
 
 HOPS = ("HopOne", "HopTwo", "HopThree", "HopFour", "HopFive")
 
@@ -25,7 +25,7 @@ HOPS = ("HopOne", "HopTwo", "HopThree", "HopFour", "HopFive")
 def relay_on(kafka: str, start: dict[tuple[str, int], int], urls: Mapping[str, str]) -> None:
     """Read each hop's record and write the next hop's row, until the process is terminated."""
     names = list(urls)
-    connections = [psycopg.connect(url, autocommit=True) for url in urls.values()]
+    connections = [connect(url, autocommit=True) for url in urls.values()]
     with broker.reading(kafka, start) as consumer:
         while True:
             record = broker.poll(consumer, 1.0)

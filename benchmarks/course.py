@@ -101,9 +101,10 @@ def minutes_to_read(notebook: Any, seconds: float) -> float:
             break
         before.append(cell)
     words = sum(len(cell.source.split()) for cell in before if cell.cell_type == "markdown")
-    output_count = sum(cell.cell_type == "code" for cell in before)
+    # A prediction's cell shows the choices again, and the time for the guess includes them.
+    outputs = [cell for cell in before if cell.cell_type == "code" and not cell.source.startswith("tasks.predict")]
     guesses = sum(cell.source.count("> **Predict.**") for cell in before)
-    return words / WORDS_PER_MINUTE + (output_count * LOOK_SECONDS + guesses * GUESS_SECONDS + seconds) / 60
+    return words / WORDS_PER_MINUTE + (len(outputs) * LOOK_SECONDS + guesses * GUESS_SECONDS + seconds) / 60
 
 
 def show(results: dict[str, Any], console: Console) -> None:

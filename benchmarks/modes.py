@@ -22,7 +22,7 @@ from benchmarks.own_lab import own_lab
 from benchmarks.start import stages_of, start_lab
 from labstack.backends.choice import MODES, Mode
 from labstack.backends.docker.engine import engine
-from labstack.lab import Lab
+from labstack.lab import Lab, access_of
 
 FROM = ("empty data folder", "stopped with data")
 
@@ -56,7 +56,7 @@ def measure(*, quick: bool, console: Console) -> dict[str, Any]:
                     starts.append({"mode": mode, "from": begin, "ready_s": seconds, "stages": stages_of(stages)})
                     if number == rounds and begin == FROM[-1]:
                         run_load(lab.endpoints, 25.0, orders / 25.0)
-                        sizes[mode] = {name: _memory(lab, name) for name in lab.backend.required()}
+                        sizes[mode] = {name: _memory(lab, name) for name in access_of(lab).backend().required()}
                     lab.down(purge=begin == FROM[-1])
     total = {mode: sum(parts.values()) for mode, parts in sizes.items()}
     return {
@@ -72,7 +72,7 @@ def measure(*, quick: bool, console: Console) -> dict[str, Any]:
 
 def _memory(lab: Lab, name: str) -> int:
     """Return the PSS of a component's processes in bytes, measured the same way in both modes."""
-    component = lab.backend.inspect(name, memory=True)
+    component = access_of(lab).backend().inspect(name, memory=True)
     if component.container:  # its engine counts memory differently
         return _pss_in(engine().containers.get(component.container).id)
     return component.rss_bytes or 0

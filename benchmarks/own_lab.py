@@ -11,7 +11,9 @@ from types import FrameType
 
 from labstack.backends.choice import Mode
 from labstack.config.paths import LabPaths
-from labstack.lab import Lab
+from labstack.lab import Lab, access_of
+from labstack.lifecycle.starting import prefetch
+from labstack.progress import Progress
 from labstack.state import remove_tree
 
 
@@ -32,7 +34,7 @@ def own_lab(mode: Mode = "local") -> Iterator[Lab]:
     """Yield a lab that is not started, with every program downloaded; stop it after the block, even after an error."""
     with temporary_paths() as paths, exit_on_signals():
         lab = Lab(paths=paths, mode=mode)
-        lab.prefetch()
+        prefetch(access_of(lab), Progress())
         try:
             yield lab
         finally:

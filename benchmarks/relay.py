@@ -16,7 +16,6 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-import httpx
 from confluent_kafka import Message
 from rich.console import Console
 from rich.table import Table
@@ -29,6 +28,7 @@ from benchmarks.floor import measure_floor
 from benchmarks.helper import helper
 from benchmarks.polling import measure_polling
 from benchmarks.row_load import write_rows
+from labstack.clients import http
 from labstack.clients.relay import connector_config, connector_name
 from labstack.waiting import poll_until
 
@@ -38,7 +38,7 @@ RATE = 10.0
 POLLING_RATE = 2.0
 """The same for the polling relay: its defaults (ten rows per poll, one second between polls) allow at most 10."""
 
-CHOSEN_FOR_LATENCY = ("poll.interval.ms",)
+CHOSEN_FOR_LATENCY = ("poll.interval.ms", "max.batch.size")
 """Connector settings that the stock configuration leaves at their defaults."""
 
 STOCK = {"producer.override.linger.ms": "5"}
@@ -118,8 +118,8 @@ def _add(all_of_them: dict[str, list[float]], these: dict[str, list[float]]) -> 
 
 def _configure(bare: BareRelay, *, stock: bool) -> None:
     """Apply the lab's or stock settings to the connectors, restart them, and wait until each has relayed a row."""
-    for service, url in bare.urls.items():
-        config = connector_config(service, url)
+    for service, database in bare.databases.items():
+        config = connector_config(database.server)
         if stock:
             config = {key: value for key, value in config.items() if key not in CHOSEN_FOR_LATENCY} | STOCK
         address = f"{bare.connect.url}/connectors/{connector_name(service)}"
@@ -132,7 +132,7 @@ def _retry_request(method: str, address: str, body: dict[str, str] | None = None
     """Repeat a request to Connect while it is busy with an earlier one."""
 
     def send() -> bool:
-        return httpx.request(method, address, json=body, timeout=10).status_code < 400
+        return http.request(method, address, json=body, timeout=10).status_code < 400
 
     if not poll_until(send, 30, interval=0.1):
         raise RuntimeError(f"Connect did not take {method} {address}")

@@ -7,9 +7,8 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 
-import psycopg
-
 from benchmarks.bare import INSERT
+from labstack.clients.databases import connect
 
 
 def moments(rate: float, seconds: float, seed: int = 1) -> Iterator[float]:
@@ -37,7 +36,7 @@ def write_rows(urls: Mapping[str, str], rate: float, seconds: float, kind: str =
         Event type of the rows. A row's key is its id.
     """
     committed: dict[str, float] = {}
-    connections = {name: psycopg.connect(url) for name, url in urls.items()}
+    connections = {name: connect(url) for name, url in urls.items()}
     try:
         names = list(connections)
         for number, _ in enumerate(moments(rate * len(names), seconds)):

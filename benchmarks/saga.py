@@ -30,7 +30,8 @@ from benchmarks.start import cpu_seconds
 from labstack.backends.processes import process
 from labstack.backends.processes.backend import LocalBackend
 from labstack.clients import broker
-from labstack.lab import Lab
+from labstack.lab import Lab, access_of
+from labstack.process_id import ProcessId
 from labstack.waiting import poll_until
 
 LATENCY_RATE = 10.0
@@ -101,9 +102,9 @@ def _sustain(
 
 def _try(lab: Lab, rate: float, seconds: float, console: Console) -> tuple[LoadResult, dict[str, float]]:
     """Run one load; return its result, and the cores that each component used until the backlog was done."""
-    before = cpu_seconds(lab.backend)
+    before = cpu_seconds(access_of(lab).backend())
     result = run_load(lab.endpoints, rate, seconds)
-    after = cpu_seconds(lab.backend)
+    after = cpu_seconds(access_of(lab).backend())
     console.print(f"  {rate:.0f}/s over {seconds:.0f} s: {_summary(result)}")
     return result, {name: (after[name] - before[name]) / result.took for name in before}
 
@@ -111,11 +112,11 @@ def _try(lab: Lab, rate: float, seconds: float, console: Console) -> tuple[LoadR
 def lab_is_at_rest(lab: Lab, timeout: float = 120) -> bool:
     """Wait until every service has consumed all records, and report whether it did within `timeout` seconds."""
     kafka = lab.endpoints.kafka
-    topics = [service.events_topic for service in lab.services]
+    topics = [service.events_topic for service in access_of(lab).services]
 
     def no_lag() -> bool:
         ends = broker.end_offsets(kafka, broker.partitions(kafka, topics))
-        for service in lab.services:
+        for service in access_of(lab).services:
             committed = broker.committed_offsets(kafka, service.name)
             if any(offset < ends[partition] for partition, offset in committed.items() if partition in ends):
                 return False
@@ -127,31 +128,31 @@ def lab_is_at_rest(lab: Lab, timeout: float = 120) -> bool:
 @contextmanager
 def more_consumers(lab: Lab, number: int) -> Iterator[None]:
     """Run this number of additional consumers of each service during the block."""
-    backend = lab.backend
+    backend = access_of(lab).backend()
     assert isinstance(backend, LocalBackend)
     lab_id = backend.store.read().lab_id
-    started: list[process.ProcessId] = []
+    started: list[ProcessId] = []
     try:
-        for service in lab.services:
+        for service in access_of(lab).services:
             command = backend.component(service.name).prepare()
             for extra in range(number):
                 name = f"{service.name}-consumer-{extra + 2}"
                 argv = [sys.executable, "-m", "labservices", service.name, "--consumer-only"]
                 extra_command = process.Command(argv, command.cwd, command.env)
                 # With the lab's own marker, `lab.down()` stops these consumers, too, if this process can't.
-                started.append(process.spawn(extra_command, lab.paths.log(name), f"{lab_id}/{name}"))
-        if not poll_until(lambda: _members(lab) == [1 + number] * len(lab.services), 60, interval=0.2):
+                started.append(process.spawn(extra_command, access_of(lab).paths.log(name), f"{lab_id}/{name}"))
+        if not poll_until(lambda: _members(lab) == [1 + number] * len(access_of(lab).services), 60, interval=0.2):
             raise RuntimeError(f"the consumer groups have {_members(lab)} members with partitions")
         yield
     finally:
         for identity in started:
             process.end(identity, signal.SIGTERM, grace=3)
-        poll_until(lambda: _members(lab) == [1] * len(lab.services), 20, interval=0.2)
+        poll_until(lambda: _members(lab) == [1] * len(access_of(lab).services), 20, interval=0.2)
 
 
 def _members(lab: Lab) -> list[int]:
     """Return how many members of each consumer group have partitions."""
-    groups = [service.name for service in lab.services]
+    groups = [service.name for service in access_of(lab).services]
     with broker.admin(lab.endpoints.kafka) as client:
         futures = client.describe_consumer_groups(groups, request_timeout=10)
         described = {group: future.result(broker.REQUEST_TIMEOUT) for group, future in futures.items()}

@@ -200,7 +200,7 @@ def show(results: dict[str, Any], console: Console) -> None:
         figures = (results["orders_per_s"][variant][number] for variant in ("on", "off"))
         table.add_row(str(number + 1), *(f"{figure:.1f}" for figure in figures), f"{ratio:.2f}")
     console.print(table)
-    console.print(f"watched by {', '.join(results['observers']) or 'nobody'} (the services' metrics and spans besides)")
+    console.print(f"watched by {', '.join(results['observers']) or 'no one'} (the services' metrics and spans besides)")
     console.print(f"being watched leaves {100 * results['ratio']:.0f}% of the throughput (90% at least)")
     console.print(f"and takes {results['more_memory_mb']:.0f} MB (350 at most)")
     views = Table("load", "", "n", "p50", "p95", "p99", "max", title="From an outbox row to the view (ms)")

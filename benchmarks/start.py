@@ -13,7 +13,6 @@ import sys
 import time
 from typing import Any
 
-import httpx
 import psutil
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +22,9 @@ from benchmarks.order_load import run_load
 from benchmarks.own_lab import own_lab
 from labstack.backends.base import Backend
 from labstack.backends.processes import process
-from labstack.lab import Lab
+from labstack.clients import http
+from labstack.lab import Lab, access_of
+from labstack.process_id import ProcessId
 from labstack.progress import Progress, Stage
 from labstack.waiting import poll_until
 
@@ -116,13 +117,13 @@ def _measure_running(lab: Lab, orders: int, idle: float, console: Console) -> di
     console.print(f"{len(result.accepted)} orders placed, {result.unfinished} of them not COMPLETED")
     attach = [_attach(lab) for _ in range(5)]
     after_orders = _memory(lab)
-    cpu = _idle_cpu(lab.backend, idle)
+    cpu = _idle_cpu(access_of(lab).backend(), idle)
     resets = []
     for _ in range(1 if idle < 10 else 3):
         begin = time.perf_counter()
         lab.reset()
         resets.append(time.perf_counter() - begin)
-    left = httpx.get(f"{lab.endpoints.client('order')}/orders", timeout=5).json()["items"]
+    left = http.get(f"{lab.endpoints.client('order')}/orders", timeout=5).json()["items"]
     if left:
         raise RuntimeError(f"{len(left)} orders are still there after the reset")
     return {
@@ -144,7 +145,7 @@ def _memory(lab: Lab) -> dict[str, int]:
 
 def _attach(lab: Lab) -> tuple[float, float]:
     """Attach from a new Python process, as a notebook does; return the seconds of the import and `Lab().status()`."""
-    command = [sys.executable, "-c", ATTACH, str(lab.paths.state), str(lab.paths.cache)]
+    command = [sys.executable, "-c", ATTACH, str(access_of(lab).paths.state), str(access_of(lab).paths.cache)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     state, imported, attached = json.loads(done.stdout)
     if state != "ready":
@@ -157,7 +158,7 @@ def cpu_seconds(backend: Backend) -> dict[str, float]:
     used = {}
     for name in backend.required():
         pid = backend.inspect(name).pid
-        family = process.tree(process.ProcessId.of(pid)) if pid else []
+        family = process.tree(ProcessId.of(pid)) if pid else []
         used[name] = sum(sum(one.cpu_times()[:2]) for one in family if one.is_running())
     return used
 

@@ -5,7 +5,8 @@
     python tools/as_binder.py /tmp/somewhere --launch   and start JupyterLab below a hub's prefix until Ctrl-C
 
 The steps are repo2docker's: of the repository only `binder/` is read where it exists, pip runs in the folder of
-`environment.yml`, `postBuild` in the repository's. What differs: a venv of this Python stands for conda's environment.
+`environment.yml`, `postBuild` in the repository's, and `start` runs the server. What differs: a venv of this Python
+stands for conda's environment.
 Source: repo2docker's documentation, "Configuration Files" and "Usage".
 """
 
@@ -239,7 +240,8 @@ def jupyterlab(image: Image, cgroup: Path | None = None) -> tuple[subprocess.Pop
     token = secrets.token_hex(16)
     options = ["--ip=127.0.0.1", f"--port={port}", "--port-retries=0", "--no-browser"]
     options += [f"--ServerApp.base_url={PREFIX}", f"--IdentityProvider.token={token}"]
-    command: list[str | Path] = [image.python.parent / "jupyter", "lab", *options]
+    start, jupyter = image.repository / "binder" / "start", image.python.parent / "jupyter"
+    command: list[str | Path] = [start, jupyter, "lab", *options]
     started = image.start(command, cgroup, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return started, f"http://127.0.0.1:{port}{PREFIX}?token={token}"
 

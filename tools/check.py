@@ -28,6 +28,7 @@ from pathlib import Path
 import psutil
 
 from labstack.backends.processes.process import MARKER
+from labstack.observability.observers import NAMES
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
@@ -36,6 +37,7 @@ LAB = [PYTHON, "-m", "labstack.cli"]
 SUITES: dict[str, list[str]] = {
     "lint": ["tests/lint"],
     "repo": ["tests/repo", "tests/datasets"],
+    "deploy": ["tests/deploy"],
     "book": ["tests/book"],
     "installing": ["tests/installing"],
     "services": ["tests/services"],
@@ -44,6 +46,7 @@ SUITES: dict[str, list[str]] = {
     "containers": ["tests/containers"],
     "observability": ["tests/observability"],
     "labkit": ["tests/labkit"],
+    "build": ["tests/build"],
     "notebooks": ["notebooks", "tests/notebooks"],
     "browser": ["tests/browser"],
     "binder": ["tests/binder"],
@@ -51,7 +54,7 @@ SUITES: dict[str, list[str]] = {
 }
 """Pytest's paths for each suite."""
 
-WITHOUT_LAB = ("lint", "repo", "book", "services", "mesh")
+WITHOUT_LAB = ("lint", "repo", "deploy", "book", "services", "mesh")
 """Suites that need only Python packages."""
 
 OBSERVED = ("observability", "labkit", "notebooks", "containers", "browser", "binder")
@@ -193,9 +196,9 @@ def prepare(suites: list[str], environment: dict[str, str], *, long: bool) -> No
     if "browser" in suites:
         wanted.append([PYTHON, "-m", "tools.get_chromium"])
     if long:
-        wanted += [[PYTHON, "-m", "tests.get_program", name] for name in ("istiod", "prometheus", "jaeger")]
+        wanted += [[PYTHON, "-m", "tests.get_program", name] for name in ("istiod", *NAMES) if name != "grafana"]
     elif set(suites) & set(OBSERVED):
-        wanted.append([PYTHON, "-m", "tests.get_program", "prometheus", "--not-built"])
+        wanted += [[PYTHON, "-m", "tests.get_program", name, "--not-built"] for name in ("prometheus", "alertmanager")]
     running = [subprocess.Popen(one, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL) for one in wanted]
     if set(suites) - set(WITHOUT_LAB):
         fetched = subprocess.run([*LAB, "prefetch"], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)

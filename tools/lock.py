@@ -6,6 +6,7 @@
 system and Python version. `requirements.lock` has the subset for learners, in the same versions. A locked version stays
 unless `pyproject.toml` requires another one or `--upgrade` is set. `constraints.txt` has the same versions without
 hashes: conda's pip installs the project itself in the same run, and pip rejects a folder if any requirement has a hash.
+`requirements-build.lock` has what an editable install of the project needs, also in the same versions.
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"
+BUILD_LOCK = ROOT / "requirements-build.lock"
 CONSTRAINTS = ROOT / "constraints.txt"
 SERVICES = ROOT / "labservices" / "requirements.in"
 OLDEST_PYTHON = "3.11"
+EDITABLE = "editables"
+"""What hatchling also needs for an editable install (its documentation, "Environment", "Dev mode")."""
 
 
 def command(source: list[str], output: Path, *extra: str) -> list[str]:
@@ -42,8 +48,19 @@ def constraints(lock: str) -> str:
     return "\n".join(["# The versions of requirements-dev.lock, written by tools/lock.py.", *pins]) + "\n"
 
 
+def build_requirements() -> list[str]:
+    """Return the requirements of an editable install of the project."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return [*project["build-system"]["requires"], EDITABLE]
+
+
 if __name__ == "__main__":
     subprocess.run(command(["pyproject.toml", "--extra", "dev"], DEV_LOCK, *sys.argv[1:]), cwd=ROOT, check=True)
     CONSTRAINTS.write_text(constraints(DEV_LOCK.read_text(encoding="utf-8")), encoding="utf-8")
     for source, lock in (("pyproject.toml", LOCK), (str(SERVICES.relative_to(ROOT)), SERVICES.with_suffix(".lock"))):
         subprocess.run(command([source, "--constraint", CONSTRAINTS.name], lock), cwd=ROOT, check=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".in") as file:
+        file.write("\n".join(build_requirements()))
+        file.flush()
+        constrained = (file.name, "--constraint", CONSTRAINTS.name, "--no-annotate")
+        subprocess.run(command([*constrained], BUILD_LOCK), cwd=ROOT, check=True)

@@ -14,12 +14,17 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 from labstack import Lab
 from labstack.config.paths import LabPaths
+from labstack.errors import LabError
+from labstack.lab import access_of
+from labstack.lifecycle.starting import prefetch
+from labstack.progress import Progress
+from tools.installation import BUILD_LOCK, LOCK
 from tools.notices import notices
+from tools.pip_settings import installer_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 TAKEN = ("jars", "programs")
@@ -27,6 +32,11 @@ TAKEN = ("jars", "programs")
 
 WITHOUT = (".*", "istiod", "jaeger", "grafana")
 """Optional programs to leave out: those with a long build, and Grafana, whose licence requires more than notices."""
+
+NOT_COPIED = (".git", ".venv", "__pycache__", "*_cache", ".ipynb_checkpoints", "*.egg-info", ".hypothesis")
+"""Patterns of generated files and folders, for a copy of the repository without git."""
+NOT_COPIED_FROM_ROOT = {"build", "dist", "my-course"}
+"""Folders with generated files and with this user's course, at the top of the repository only."""
 
 
 def main() -> int:
@@ -36,30 +46,65 @@ def main() -> int:
     folder = parser.parse_args().folder.resolve()
     if folder.exists():
         parser.error(f"{folder} exists; a bundle is made in a clean folder")
-    (folder / "offline").mkdir(parents=True)
-    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, folder / "saga-lab"], check=True)
-    download(folder / "offline" / "wheels")
-    Lab(mode="local").prefetch()
-    for part in TAKEN:
-        if (source := LabPaths.of_user().cache / part).is_dir():
-            ignored = shutil.ignore_patterns(*WITHOUT)
-            shutil.copytree(source, folder / "offline" / "programs" / part, symlinks=True, ignore=ignored)
-    (folder / "offline" / "NOTICES.txt").write_text(notices(folder / "offline"), encoding="utf-8")
-    write_sums(folder / "offline")
+    try:
+        make(folder)
+    except (subprocess.CalledProcessError, OSError, shutil.Error, LabError) as error:
+        print(f"The bundle can't be made: {error}", file=sys.stderr)
+        print(f"Remove {folder}, correct the cause, and run the same command again.", file=sys.stderr)
+        return 1
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{size / 1e9:.1f} GB for Python {sys.version_info[0]}.{sys.version_info[1]} on {sys.platform} in {folder}")
     print("On a learner's machine: copy the folder, then `python3 saga-lab/start.py` in it.")
     return 0
 
 
+def make(folder: Path) -> None:
+    """Write the bundle into a new folder."""
+    (folder / "offline").mkdir(parents=True)
+    copy_repository(folder / "saga-lab")
+    download(folder / "offline" / "wheels")
+    prefetch(access_of(Lab(mode="local")), Progress())
+    for part in TAKEN:
+        if (source := LabPaths.of_user().cache / part).is_dir():
+            ignored = shutil.ignore_patterns(*WITHOUT)
+            shutil.copytree(source, folder / "offline" / "programs" / part, symlinks=True, ignore=ignored)
+    (folder / "offline" / "NOTICES.txt").write_text(notices(folder / "offline"), encoding="utf-8")
+    write_sums(folder / "offline")
+
+
+def copy_repository(target: Path) -> None:
+    """Clone the repository, or copy it if it is no clone, such as GitHub's ZIP."""
+    clone: list[str | Path] = ["git", "clone", "--quiet", "--no-hardlinks", ROOT, target]
+    if (ROOT / ".git").exists() and shutil.which("git") and subprocess.run(clone).returncode == 0:
+        return
+    print("No clone of git here, so the files are copied as they are.", flush=True)
+    shutil.rmtree(target, ignore_errors=True)
+    patterns = shutil.ignore_patterns(*NOT_COPIED)
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        bundle = {name for name in names if Path(folder, name) == target.parent}
+        top = NOT_COPIED_FROM_ROOT if Path(folder) == ROOT else set()
+        return patterns(folder, names) | bundle | top
+
+    shutil.copytree(ROOT, target, ignore=ignored)
+
+
 def download(wheels: Path) -> None:
-    """Download every locked package, verified by its hash, and the project's build requirements."""
-    pip: list[str | Path] = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", wheels]
-    # The lock is complete: it includes all dependencies and extras.
-    subprocess.run([*pip, "--no-deps", "--require-hashes", "-r", ROOT / "requirements.lock"], check=True)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    # An editable install also needs `editables` (hatchling's documentation, "Environment", "Dev mode").
-    subprocess.run([*pip, *project["build-system"]["requires"], "editables"], check=True)
+    """Download every locked package, those that the project's build needs included, verified by its hash."""
+    # The locks are complete: they include all dependencies and extras.
+    pip: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+        "--dest",
+        wheels,
+    ]
+    for lock in (LOCK, BUILD_LOCK):
+        subprocess.run([*pip, "-r", lock], check=True, env=installer_environment(Path(sys.executable)))
 
 
 def write_sums(folder: Path) -> None:

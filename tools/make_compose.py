@@ -15,20 +15,21 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 from testcontainers.core.container import DockerContainer
 
-from labservices.settings import Settings
+from labservices.settings import Settings, variable
 from labstack.backends.components import Kind
 from labstack.backends.docker.agent import PORT as AGENT_PORT
 from labstack.backends.docker.backend import FIRST_ADDRESS, ContainerBackend
 from labstack.backends.docker.component import Component
 from labstack.backends.docker.components.istiod import FOLDER as MESH_FOLDER
 from labstack.backends.docker.images import SERVICES
-from labstack.clients.databases import USER
+from labstack.clients.database_server import ADMINISTRATOR, ROLES, DatabaseServer
 from labstack.clients.relay import connector_config, connector_name
 from labstack.config.paths import CONFIG, LabPaths
 from labstack.config.services import load_services, load_topics
@@ -45,14 +46,13 @@ NO_PROXY = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 """For the health checks: Docker's configuration may set a proxy in every container."""
 DOLLAR = "\0"
 """Placeholder for the dollar sign of a Compose variable, until every other dollar sign is escaped."""
-PASSWORD = "PASSWORD-OF-THE-DATABASES"
 VARIABLE = f"{DOLLAR}{{SAGA_LAB_PASSWORD:-saga-lab}}"
 
 HEADER = """\
 # The whole system for `docker compose up`: `docker compose -f deploy/compose.yaml up --wait`, in the project's folder.
 # Docker Compose 2.24 or newer. The gateway is http://127.0.0.1:8080, Grafana http://127.0.0.1:3000. `down --volumes`
-# removes everything. SAGA_LAB_PASSWORD (letters and digits) sets the databases' password, LAB_IMAGE_KAFKA and the like
-# replace an image.
+# removes everything. SAGA_LAB_PASSWORD (letters and digits) starts every password of the databases, LAB_IMAGE_KAFKA and
+# the like replace an image.
 #
 # Made by tools/make_compose.py from lab-stack/ and the components of container mode: edit those, not this file. Unlike
 # `lab up` it has no order-v2 and no metrics of Kafka's and Connect's Java, and the notebooks don't run on it.
@@ -98,20 +98,19 @@ def described(folder: Path, observers: tuple[str, ...]) -> Described:
     """Return the backend of a lab with these observers."""
     paths = LabPaths(folder / "state" / "-".join(("lab", *observers)), folder / "cache")
     paths.state.mkdir(parents=True)
-    password = paths.cache / "postgres" / "password"
-    password.parent.mkdir(parents=True, exist_ok=True)
-    password.write_text(PASSWORD)
+    for service in load_services():
+        secret = paths.config(service.database) / "secret"
+        secret.parent.mkdir(parents=True)
+        secret.write_text(service.database)
     store = StateStore(paths)
     state = store.read()
     state.mode, state.control_plane, state.observed, state.observers = "containers", "istiod", True, list(observers)
-    store.write(state)
-    backend = Described(paths, store, load_services())
+    backend = Described(paths, store, load_services(), state)
     parts = {name: backend.component(name) for name in backend.components()}
     ports = {name: part.usual_port for name, part in parts.items()}
     ports |= {name: usual for part in parts.values() for name, (usual, _) in part.more_ports.items()}
     state.ports = ports
-    store.write(state)
-    return Described(paths, store, load_services())
+    return Described(paths, store, load_services(), state)
 
 
 def is_ours(component: Component) -> bool:
@@ -154,7 +153,7 @@ def health_check(component: Component) -> list[str]:
     """Return the command of a component's health check, which probes what `lab up` probes."""
     port = component.inner_port
     checks: dict[Kind, list[str]] = {
-        "database": ["CMD", "pg_isready", "--host", "127.0.0.1", "--username", USER],
+        "database": ["CMD", "pg_isready", "--host", "127.0.0.1", "--username", ADMINISTRATOR],
         "broker": ["CMD", "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/19092"],
         "relay": ["CMD", "curl", "--fail", "--silent", "--output", "/dev/null", f"http://127.0.0.1:{port}/connectors"],
         "watcher": python_probe(port, "/metrics"),
@@ -276,18 +275,18 @@ class Writer:
     def setup(self) -> dict[str, Any]:
         """Return the three short-lived services."""
         healthy = {"condition": "service_healthy"}
-        databases = {part.service.name: part.inner_url for part in self.databases()}
+        databases = [part.inner_server for part in self.databases()]
         topics = load_topics(load_services())
         plan = {
             "topics": {"partitions": topics.partitions, "names": topics.names, "config": topics.config},
-            "connectors": {connector_name(s): connector_config(s, url) for s, url in databases.items()},
+            "connectors": {connector_name(server.service): connector_config(server) for server in databases},
         }
         self.configs["setup-py"] = {"file": "setup.py"}
         self.configs["setup-json"] = {"content": json.dumps(plan, indent=2)}
         self.configs["mesh-documents"] = {"content": dump(self.full.mesh_documents())}
         waits = {
             "topics": {"kafka": healthy},
-            "connectors": {"connect": healthy, **dict.fromkeys(databases, healthy)},
+            "connectors": {"connect": healthy, **{server.service: healthy for server in databases}},
             "mesh": {"istiod": healthy},
         }
         return {
@@ -340,14 +339,27 @@ Dumper.add_representer(
 )
 
 
+@cache
+def passwords() -> dict[str, str]:
+    """Return what the file has instead of the password of each database and role."""
+    found = {}
+    for service in load_services():
+        server = DatabaseServer("", 0, service.name, service.database)
+        for role in (*ROLES, service.name):
+            found[server.password(role)] = f"{VARIABLE}-{service.database}-{role}"
+    return found
+
+
 def escaped(value: Any) -> Any:
-    """Return a value with escaped dollar signs, except those of Compose variables, and the password as a variable."""
+    """Return a value with escaped dollar signs, except those of Compose variables, and passwords with a variable."""
     if isinstance(value, dict):
         return {key: escaped(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [escaped(inner) for inner in value]
     if isinstance(value, str):
-        return value.replace("$", "$$").replace(PASSWORD, VARIABLE).replace(DOLLAR, "$")
+        for password, variable in passwords().items():
+            value = value.replace(password, variable)
+        return value.replace("$", "$$").replace(DOLLAR, "$")
     return value
 
 
@@ -364,7 +376,7 @@ def without(names: Iterable[str]) -> Iterator[None]:
 def compose_file() -> str:
     """Return the content of `deploy/compose.yaml`."""
     # The services' settings that the caller's environment has do not belong into the file.
-    settings = {name.upper() for name in Settings.model_fields} & set(os.environ)
+    settings = {variable(name) for name in Settings.model_fields} & set(os.environ)
     with tempfile.TemporaryDirectory(prefix="saga-lab-compose-") as folder, without(settings):
         document = escaped(Writer(Path(folder)).document())
     return HEADER + "\n" + yaml.dump(document, Dumper=Dumper, sort_keys=False, width=118)

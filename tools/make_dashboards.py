@@ -27,16 +27,31 @@ from grafana_foundation_sdk.models.dashboard import (
     DataSourceRef,
     DynamicConfigValue,
     GridPos,
+    Threshold,
+    ThresholdsMode,
 )
 from grafana_foundation_sdk.models.dashboard import FieldColor as Colour
 from grafana_foundation_sdk.models.dashboard import FieldColorModeId as ColourMode
 
-from labkit.views.drawing.colours import SERVICES
+from labkit.views.drawing.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SERVICES, SKY, VERMILION, YELLOW
 
 FOLDER = Path(__file__).resolve().parents[1] / "lab-stack" / "grafana" / "dashboards"
 SOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")
 SHOP = 'route!~"/metrics|/healthz.*|/manage.*"'
 """PromQL matcher for requests of customers and shopkeepers, without health checks and other internal routes."""
+
+OUTCOMES = {".*completed.*": GREEN, ".*cancelled.*": VERMILION}
+"""The colours of outcomes, by the legends of their lines."""
+
+REASONS = {
+    "cancelled insufficient_stock": ORANGE,
+    "cancelled unknown_customer": PURPLE,
+    "cancelled insufficient_funds": YELLOW,
+    "cancelled no_carrier": SKY,
+    "cancelled cancelled_by_customer": GREY,
+    "cancelled deadline_exceeded": VERMILION,
+}
+"""A colour for each reason of a cancellation."""
 
 WIDE = 24
 
@@ -57,6 +72,14 @@ class Panel:
         Whether to show the newest value as a number instead of a chart.
     exemplars : bool
         Whether to draw exemplars, the dots that link to traces.
+    decimals : int, optional
+        Number of decimals; default: Grafana's choice.
+    colours : mapping
+        Colours of lines, by a regular expression for their legends. A service's lines have its colour.
+    dashes : mapping
+        Styles of lines (``dash`` or ``dot``), by a regular expression for their legends.
+    steps : sequence of tuple
+        For a number: values from which it has another colour. Without them it is never red.
     """
 
     title: str
@@ -65,6 +88,10 @@ class Panel:
     unit: str = "short"
     number: bool = False
     exemplars: bool = False
+    decimals: int | None = None
+    colours: Mapping[str, str] = field(default_factory=dict)
+    dashes: Mapping[str, str] = field(default_factory=dict)
+    steps: Sequence[tuple[float, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -100,21 +127,24 @@ SAGA = Board(
             [
                 Panel(
                     "Orders completed in the last minute",
-                    "Orders that went the whole way, from the request to the parcel.",
-                    {"completed": 'sum(increase(saga_orders_total{outcome="completed"}[1m]))'},
+                    "Orders that went the whole way, from the request to the parcel. Prometheus estimates the number.",
+                    {"completed": 'round(sum(increase(saga_orders_total{outcome="completed"}[1m])))'},
                     number=True,
+                    decimals=0,
                 ),
                 Panel(
                     "Orders cancelled in the last minute",
-                    "Orders that were undone, whatever the reason. The row below has the reasons.",
-                    {"cancelled": 'sum(increase(saga_orders_total{outcome="cancelled"}[1m]))'},
+                    "Orders that were undone, whatever the reason (an estimate). The row below has the reasons.",
+                    {"cancelled": 'round(sum(increase(saga_orders_total{outcome="cancelled"}[1m])))'},
                     number=True,
+                    decimals=0,
                 ),
                 Panel(
                     "Orders on their way",
-                    "Orders that are neither completed nor cancelled. A number that stays is somebody's trouble.",
+                    "Orders that are neither completed nor cancelled. If it stays above zero, orders are stuck.",
                     {"open": "sum(max by (status) (saga_open_orders))"},
                     number=True,
+                    decimals=0,
                 ),
                 Panel(
                     "Oldest order on its way",
@@ -122,6 +152,15 @@ SAGA = Board(
                     {"age": "max(saga_oldest_open_order_age_seconds)"},
                     "s",
                     number=True,
+                    steps=((10, ORANGE), (30, VERMILION)),
+                ),
+                Panel(
+                    "Alerts that fire",
+                    "Number of firing alerts. Prometheus' page Alerts names them; marks in the charts show when.",
+                    {"firing": 'count(ALERTS{alertstate="firing"}) or vector(0)'},
+                    number=True,
+                    decimals=0,
+                    steps=((1, VERMILION),),
                 ),
             ],
             4,
@@ -133,6 +172,7 @@ SAGA = Board(
                     "How many orders a second come to their end, by outcome and reason.",
                     {"{{outcome}} {{reason}}": "sum by (outcome, reason) (rate(saga_orders_total[$__rate_interval]))"},
                     "ops",
+                    colours=OUTCOMES | REASONS,
                 ),
                 Panel(
                     "From the order to its end",
@@ -145,6 +185,8 @@ SAGA = Board(
                     },
                     "s",
                     exemplars=True,
+                    colours=OUTCOMES,
+                    dashes={"median.*": "dash"},
                 ),
             ]
         ),
@@ -187,11 +229,13 @@ SERVICES_RED = Board(
                         f"{{{{service}}}} {name}": (
                             f"sum by (service) (rate(http_requests_total{{{SHOP}"
                             f',status=~"{codes}"}}[$__rate_interval])) '
-                            f"/ sum by (service) (rate(http_requests_total{{{SHOP}}}[$__rate_interval]))"
+                            f"/ clamp_min(sum by (service) (rate(http_requests_total{{{SHOP}}}[$__rate_interval])), "
+                            "1e-9)"
                         )
                         for name, codes in (("5xx", "5.."), ("4xx", "4.."))
                     },
                     "percentunit",
+                    dashes={".*4xx": "dash"},
                 ),
                 Panel(
                     "Duration of requests",
@@ -222,6 +266,7 @@ SERVICES_RED = Board(
                         )
                     },
                     "ops",
+                    dashes={".*duplicate": "dot", ".*behind": "dash"},
                 ),
                 Panel(
                     "Duration of handling",
@@ -291,7 +336,7 @@ RELAY = Board(
                 ),
                 Panel(
                     "From the row to a handler",
-                    "Within which time 95% of the events had reached whoever handles them.",
+                    "Within which time 95% of the events had reached their consumers.",
                     {"{{topic}}": quantile(0.95, "event_delivery_seconds", "topic")},
                     "s",
                 ),
@@ -319,7 +364,7 @@ RELAY = Board(
                 ),
                 Panel(
                     "Slots with a reader",
-                    "1 where Debezium reads the slot, 0 where nobody does.",
+                    "1 where Debezium reads the slot, 0 where it does not.",
                     {"{{database}}": "postgres_replication_slot_active"},
                 ),
             ]
@@ -376,6 +421,7 @@ GATEWAY = Board(
                         )
                     },
                     "reqps",
+                    colours={"2xx": GREEN, "3xx": SKY, "4xx": ORANGE, "5xx": VERMILION},
                 ),
                 Panel(
                     "Requests to services",
@@ -434,11 +480,15 @@ def build(board: Board) -> str:
         .refresh("5s")
         .timezone("browser")
         .tooltip(DashboardCursorSync.CROSSHAIR)
+        .annotation(_annotation("Alerts", 'ALERTS{alertstate="firing"}', "{{alertname}}", VERMILION))
+        .annotation(_annotation("Fault switches", "fault_switch_active", "{{service}}: {{switch}}", ORANGE))
+        .annotation(_annotation("Components that are down", "up == 0", "{{job}} {{service}} is down", GREY))
         .link(
             builder.DashboardLink("The other dashboards")
             .type(DashboardLinkType.DASHBOARDS)
             .tags(["saga-lab"])
             .as_dropdown(True)
+            .placement("")
             .include_vars(True)
             .keep_time(True)
         )
@@ -454,8 +504,24 @@ def build(board: Board) -> str:
     return JSONEncoder(sort_keys=True, indent=2).encode(made.build()) + "\n"
 
 
+def _annotation(name: str, query: str, title: str, colour: str) -> builder.AnnotationQuery:
+    """Return the marks that a dashboard's charts show while a query has results."""
+    return (
+        builder.AnnotationQuery()
+        .name(name)
+        .datasource(SOURCE)
+        .enable(True)
+        .icon_color(colour)
+        .expr(query)
+        .step("1s")
+        .title_format(title)
+    )
+
+
 def _panel(panel: Panel) -> timeseries.Panel | stat.Panel:
-    made = stat.Panel() if panel.number else _chart()
+    made = _number(panel) if panel.number else _chart(panel)
+    if panel.decimals is not None:
+        made = made.decimals(panel.decimals)
     made = made.title(panel.title).description(panel.description).unit(panel.unit).datasource(SOURCE).min(0)
     for letter, (legend, expression) in zip("ABCDEF", panel.queries.items(), strict=False):
         made = made.with_target(
@@ -469,7 +535,15 @@ def _panel(panel: Panel) -> timeseries.Panel | stat.Panel:
     return made
 
 
-def _chart() -> timeseries.Panel:
+def _number(panel: Panel) -> stat.Panel:
+    steps = [
+        Threshold(value=None, color=BLUE),
+        *(Threshold(value=value, color=colour) for value, colour in panel.steps),
+    ]
+    return stat.Panel().thresholds(builder.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps))
+
+
+def _chart(panel: Panel) -> timeseries.Panel:
     made = (
         timeseries.Panel()
         .line_width(2)
@@ -484,9 +558,13 @@ def _chart() -> timeseries.Panel:
             .calcs(["lastNotNull"])
         )
     )
-    for service, colour in SERVICES.items():
+    services = {f".*{service}.*": colour for service, colour in SERVICES.items()}
+    for legend, colour in {**services, **panel.colours}.items():
         fixed = Colour(mode=ColourMode.FIXED, fixed_color=colour)
-        made = made.override_by_regexp(f".*{service}.*", [DynamicConfigValue(id_val="color", value=fixed)])
+        made = made.override_by_regexp(legend, [DynamicConfigValue(id_val="color", value=fixed)])
+    for legend, style in panel.dashes.items():
+        line = {"fill": style, "dash": [10, 8] if style == "dash" else [2, 6]}
+        made = made.override_by_regexp(legend, [DynamicConfigValue(id_val="custom.lineStyle", value=line)])
     return made
 
 

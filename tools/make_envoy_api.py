@@ -3,8 +3,8 @@
     python tools/make_envoy_api.py [--check]
 
 The wheel (xds-protos, in `lab-stack/versions.toml`) has every message of the API, and files that other packages own as
-well. So nobody installs it: this script fetches it into a temporary folder and keeps the descriptors of the messages
-that the lab uses, with all that those refer to. With `--check` it writes nothing, and fails if they differ.
+well. So it is not a dependency: this script fetches it into a temporary folder and keeps the descriptors of the
+messages that the lab uses, with all that those refer to. With `--check` it writes nothing, and fails if they differ.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from email.parser import Parser
 from pathlib import Path
 from typing import Any
 
+from labstack.config.versions import VERSIONS
+
 SILENT = {
     "debezium-": "Apache-2.0",
     "hash4j-": "Apache-2.0",
@@ -18,7 +20,7 @@ SILENT = {
 }
 """Licences of jars that do not state theirs, by the prefix of the file name. Source: the projects."""
 
-PROGRAMS = {"prometheus": "Apache-2.0", "jaeger": "Apache-2.0", "istiod": "Apache-2.0"}
+PROGRAMS = {name: one["licence"] for name, one in VERSIONS["programs"].items() if one["licence"] != "AGPL-3.0"}
 """Licences of the programs that a bundle may hold. Grafana (AGPL-3.0) is left out."""
 
 IN_THE_FILE = "see the licence text in the file"

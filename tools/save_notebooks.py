@@ -28,6 +28,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
 ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = (ROOT / "notebooks", ROOT / "notebooks" / "build")
 CELL_SECONDS = 180
 WIDGET = "application/vnd.jupyter.widget-view+json"
 EXEMPT = "nbval-ignore-output"
@@ -49,7 +50,7 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="keep no old output")
     arguments = parser.parse_args()
     changed = failed = 0
-    for path in arguments.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb")):
+    for path in arguments.notebooks or sorted(path for folder in FOLDERS for path in folder.glob("*.ipynb")):
         began = time.monotonic()
         before = path.read_text(encoding="utf-8")
         try:

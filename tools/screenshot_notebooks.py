@@ -32,8 +32,11 @@ import nbformat
 import psutil
 from playwright.sync_api import Page, sync_playwright
 
+from labstack.clients import http
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from start import DEFAULT_SETTINGS  # noqa: E402
 from tools.get_chromium import chromium  # noqa: E402
 
 COPIED = ("docs", "datasets", "labservices", "lab-stack")
@@ -100,6 +103,9 @@ def jupyterlab(theme: str, notebooks: Iterable[Path]) -> Iterator[str]:
             path = work / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(values), encoding="utf-8")
+        defaults = work / "config" / "labconfig" / "default_setting_overrides.json"
+        defaults.parent.mkdir(parents=True)
+        defaults.write_text(json.dumps(DEFAULT_SETTINGS), encoding="utf-8")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -146,7 +152,7 @@ def copy_notebooks(notebooks: Iterable[Path], folder: Path) -> None:
 def responds(url: str) -> bool:
     """Report whether the server answers."""
     try:
-        return httpx.get(url, timeout=2).status_code == 200
+        return http.get(url, timeout=2).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -180,7 +186,7 @@ def run_and_capture(page: Page, address: str, notebook: Path, folder: Path, them
 
 def kill_kernel(address: str, name: str) -> None:
     """Kill the process of a notebook's kernel as an out-of-memory killer does. The server starts another one."""
-    sessions = httpx.get(address.replace("/lab/tree/{}", "/api/sessions"), timeout=10).raise_for_status().json()
+    sessions = http.get(address.replace("/lab/tree/{}", "/api/sessions"), timeout=10).raise_for_status().json()
     (kernel,) = (session["kernel"]["id"] for session in sessions if session["path"] == f"notebooks/{name}")
     (process,) = (child for child in psutil.Process().children(recursive=True) if is_kernel(child, kernel))
     process.kill()

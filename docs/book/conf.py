@@ -16,6 +16,12 @@ html_math_renderer = "mathml"
 
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+autodoc_type_aliases = {  # types with limits, which the text of each parameter describes
+    **dict.fromkeys(("Seconds", "Positive", "Portion"), "float"),
+    **dict.fromkeys(("Count", "Times", "AtOnce", "Partitions", "Requests"), "int"),
+    "Text": "str",
+    "Rate": "float | None",
+}
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 python_maximum_signature_line_length = 90

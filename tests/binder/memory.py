@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import psutil
 
-from labstack.backends.processes.process import is_alive
+from labstack.process_id import is_alive
 from tools.as_binder import CGROUP, Image
 
 INTERVAL = 0.5

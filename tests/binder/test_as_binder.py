@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import nbformat
 import pytest
 
 from labstack.waiting import wait_until
 from tests.binder.memory import LimitedCgroup, MemoryMonitor, limited_cgroup
 from tests.suite.chance import LONG
-from tools.as_binder import Image, build, jupyterlab, stop_processes
+from tools.as_binder import ROOT, Image, build, jupyterlab, stop_processes
 
 LIMIT = 2 * 1024**3
 """Binder's memory limit in bytes; it kills a session that exceeds it."""
@@ -107,6 +108,25 @@ def test_a_prefetch_after_the_build_downloads_nothing(image: Image) -> None:
     assert all(path.lstat().st_uid == image.account.uid for path in (image.home / ".cache").rglob("*"))
 
 
+def lacks_outputs(notebook: Path) -> bool:
+    """Report whether no cell of a notebook has an output or an execution count."""
+    cells = [cell for cell in nbformat.read(notebook, 4).cells if cell.cell_type == "code"]
+    return all(not cell.outputs and cell.execution_count is None for cell in cells)
+
+
+def test_learners_open_notebooks_without_outputs(image: Image) -> None:
+    """On Binder the notebooks have no outputs; on a hub a copy in the home has none, and keeps the learner's work."""
+    copied = image.home / "my-course" / "notebooks"
+    start = image.repository / "binder" / "start"
+    done = run_inside(image, start, "echo", "the server starts")
+    assert (done.returncode, done.stdout) == (0, "the server starts\n")
+    names = [path.name for path in (ROOT / "notebooks").glob("*.ipynb")]
+    assert all(lacks_outputs(folder / name) for folder in (image.repository / "notebooks", copied) for name in names)
+    (copied / names[0]).write_text("my work")
+    run_inside(image, start, "true")
+    assert (copied / names[0]).read_text() == "my work"
+
+
 @pytest.mark.long
 def test_the_first_order_appears_within_a_minute(launched: Launch) -> None:
     """In a lab that has never run, the first order appears on the map within a minute."""
@@ -126,6 +146,7 @@ def test_the_course_fits_into_binders_memory(launched: Launch) -> None:
     image, monitor = launched.image, launched.monitor
     notebooks = sorted(path.relative_to(image.repository) for path in image.repository.glob(COURSE))
     assert notebooks
+    image.run(["git", "checkout", "--quiet", "--", "notebooks"])  # the outputs to compare with
     done = launched.run(image.python, "-m", "pytest", "-q", "--nbval", *notebooks)
     print(f"{'limited' if launched.cgroup else 'measured only'}: peak {monitor.peak / 1e6:.0f} MB", end="")
     print(f", of which {largest(monitor.peak_by_program)}")

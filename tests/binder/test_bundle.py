@@ -15,8 +15,11 @@ import pytest
 
 from labstack.config.paths import LabPaths
 from labstack.config.versions import VERSIONS
+from labstack.install.catalogue import entry
 from labstack.install.offline import copy_programs
+from labstack.install.store import Store
 from tests.suite.no_network import WITHOUT_NETWORK, needs_network_isolation
+from tools import make_bundle
 from tools.make_bundle import TAKEN, WITHOUT, write_sums
 from tools.notices import IN_THE_FILE, PROGRAMS, licence_of, notices
 
@@ -109,6 +112,64 @@ def test_the_bundle_installs_without_a_network(bundle: Path, tmp_path: Path) -> 
         assert done.returncode == 0, output
     assert "program files from the bundle" in output
     assert "downloading" not in output
+
+
+def test_programs_from_a_fat_stick_are_used(tmp_path: Path) -> None:
+    """After a copy through FAT, which keeps neither permissions nor exact times, a program counts as installed."""
+    installed = Store(entry("prometheus"), LabPaths(tmp_path, tmp_path / "cache"))
+    with installed.staging() as staging:
+        (staging / "files").mkdir()
+        for name, content in {"prometheus": b"\x7fELF and more", "LICENSE": b"Apache"}.items():
+            (staging / "files" / name).write_bytes(content)
+            (staging / "files" / name).chmod(0o755 if name == "prometheus" else 0o644)
+        installed.put(staging / "files", "image", "a registry")
+    stick = tmp_path / "stick"
+    shutil.copytree(tmp_path / "cache", stick)
+    for file in (path for path in stick.rglob("*") if path.is_file()):
+        file.chmod(0o644)
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+    copied = Store(entry("prometheus"), LabPaths(tmp_path, tmp_path / "learner"))
+    copy_programs(stick, tmp_path / "learner")
+    program = copied.find()
+    assert program is not None
+    assert os.access(program.path, os.X_OK)
+    assert not os.access(program.path.with_name("LICENSE"), os.X_OK)
+    (stick / "programs" / "prometheus" / "3.5.0" / "files" / "prometheus").write_bytes(b"\x7fELF but another")
+    copy_programs(stick, tmp_path / "other")
+    assert Store(entry("prometheus"), LabPaths(tmp_path, tmp_path / "other")).find() is None
+
+
+@pytest.mark.parametrize("is_clone", [False, True], ids=["zip", "damaged clone"])
+def test_a_repository_that_is_no_clone_is_copied(
+    is_clone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From GitHub's ZIP, or if git fails, the bundle gets the files as they are, without what is generated."""
+    source = tmp_path / "saga-lab-main"
+    for name in ("start.py", "labkit/__init__.py", ".venv/bin/lab", "labkit/__pycache__/x.pyc", "stick/saga-lab/old"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).touch()
+    if is_clone:
+        (source / ".git").mkdir()
+    monkeypatch.setattr(make_bundle, "ROOT", source)
+    make_bundle.copy_repository(target := source / "stick" / "saga-lab")
+    assert {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()} == {
+        "start.py",
+        "labkit/__init__.py",
+    }
+
+
+def test_a_bundle_that_fails_states_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If a step fails, one sentence names it, and the next step is to correct it."""
+
+    def fail(target: Path) -> None:
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(make_bundle, "copy_repository", fail)
+    monkeypatch.setattr(sys, "argv", ["make_bundle.py", str(tmp_path / "bundle")])
+    assert make_bundle.main() == 1
+    assert "can't be made: [Errno 28] No space left on device" in capsys.readouterr().err
 
 
 def test_copying_programs_never_overwrites_a_file(tmp_path: Path) -> None:

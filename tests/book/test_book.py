@@ -10,7 +10,7 @@ import nbformat
 import yaml
 
 from labkit.exercises import course
-from labservices.settings import FAULT_SWITCHES, Settings
+from labservices.settings import FAULT_SWITCHES, Settings, variable
 from labstack import Lab
 from labstack.cli import main
 from labstack.config.variables import VARIABLES
@@ -19,7 +19,12 @@ from tools.book.reference.metrics import documented, rules
 from tools.book.reference.verbs import commands
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted(path for folder in ("notebooks", "notebooks/build") for path in (ROOT / folder).glob("*.ipynb"))
+
+
+def page_of(notebook: Path) -> str:
+    """Return the name of a notebook's page."""
+    return notebook.relative_to(ROOT).with_suffix(".html").as_posix()
 
 
 def is_external(target: str) -> bool:
@@ -60,7 +65,7 @@ def test_every_notebook_has_a_page_with_its_outputs(site: Site) -> None:
     """Each notebook of the course is a page with all of its code cells and saved outputs."""
     assert len(NOTEBOOKS) > 10
     for path in NOTEBOOKS:
-        page = site.pages[f"notebooks/{path.stem}.html"]
+        page = site.pages[page_of(path)]
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
         assert page.sources == len(cells), path.name
         assert page.outputs == sum(bool(cell.outputs) for cell in cells), path.name
@@ -72,7 +77,7 @@ def test_every_document_is_in_the_table_of_contents(site: Site) -> None:
         site.folder.joinpath(target).resolve() for target in site.pages["index.html"].links if not is_external(target)
     }
     pages = [*(f"docs/{path.stem}.html" for path in (ROOT / "docs").glob("*.md"))]
-    pages += [f"notebooks/{path.stem}.html" for path in NOTEBOOKS]
+    pages += [page_of(path) for path in NOTEBOOKS]
     assert [page for page in pages if page not in site.pages or (site.folder / page).resolve() not in toc] == []
 
 
@@ -124,7 +129,7 @@ def test_every_metric_is_in_the_reference(site: Site) -> None:
 def test_every_setting_is_in_the_reference(site: Site) -> None:
     """The reference lists each environment variable of the lab and the services, and each fault switch."""
     words = set(site.pages["reference/settings.html"].words)
-    assert {*VARIABLES, *(name.upper() for name in Settings.model_fields), *FAULT_SWITCHES} - words == set()
+    assert {*VARIABLES, *map(variable, Settings.model_fields), *FAULT_SWITCHES} - words == set()
 
 
 def test_every_exercise_is_in_the_reference(site: Site) -> None:

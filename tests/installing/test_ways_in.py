@@ -97,3 +97,18 @@ def test_the_lab_works_after_the_installation(method: InstallMethod, tmp_path: P
         assert list(elsewhere.rglob("00-start-here.ipynb"))
     finally:
         run(lab, "down", "--purge")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["lab[dev]", "C# labs", "100% done", "a,b", "zoë's lab {x}"])
+def test_the_folder_of_the_checkout_may_have_any_accepted_name(name: str, tmp_path: Path) -> None:
+    """`start.py` installs into a folder with brackets, signs and spaces in its name, and `lab` runs there."""
+    checkout = tmp_path / name
+    subprocess.run(["git", "clone", "--quiet", ROOT, checkout], check=True)
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(platformdirs.user_cache_path())}
+    environment.pop("SAGA_LAB_VENV", None)
+    lab = str(checkout / ".venv" / "bin" / "lab")
+    for command in ([sys.executable, "start.py", "env"], [lab, "status", "--json"]):
+        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["state"] == "stopped"

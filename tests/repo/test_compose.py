@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from labstack.backends.docker.component import Component
+from labstack.observability.observers import NAMES as OBSERVERS
 from tools.make_compose import TARGET, Writer, compose_file
 
 COMPOSE: dict[str, Any] = yaml.safe_load(TARGET.read_text(encoding="utf-8"))
@@ -68,7 +69,7 @@ def test_health_check_requests_the_same_path_as_the_lab(
             path = url.removeprefix(f"http://127.0.0.1:{component.port}")
             assert COMPOSE["services"][name]["healthcheck"]["test"][-1].rstrip("')").endswith(path)
             compared.add(name)
-    assert compared == {"connect", "connect-watcher", "prometheus", "jaeger", "grafana"}
+    assert compared == {"connect", "connect-watcher", *OBSERVERS}
 
 
 def test_every_dependency_exists_and_has_a_health_check() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from labstack.observability.grafana import FOLDER, files
+from labstack.errors import ProgramMissing
+from labstack.observability.grafana import FOLDER, files, home
 
 with warnings.catch_warnings():  # Grafana's files need the schema that its library deprecates
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -18,11 +19,13 @@ with warnings.catch_warnings():  # Grafana's files need the schema that its libr
 VALUES = {
     "HOST": "127.0.0.1",
     "PORT": 3000,
+    "PUBLISHED": 3001,
     "HOME": "/h",
     "DATA": "/d",
     "BASE": "",
     "PROMETHEUS": "http://p",
     "JAEGER": "http://j",
+    "TRACES": "http://127.0.0.1:16686",
 }
 BOARDS = {board.uid: board for board in make_dashboards.BOARDS}
 
@@ -59,7 +62,7 @@ def test_panels_are_unique_and_do_not_overlap(board: str) -> None:
 
 
 def test_every_data_source_in_use_is_provisioned() -> None:
-    """Every data source that a panel or an exemplar's link names by its uid is provisioned."""
+    """Every data source that a panel names by its uid is provisioned, and an exemplar links to Jaeger's own page."""
     provisioned = yaml.safe_load(files(VALUES)["provisioning/datasources/lab.yaml"])["datasources"]
     uids = {source["uid"] for source in provisioned}
     used = {
@@ -67,10 +70,51 @@ def test_every_data_source_in_use_is_provisioned() -> None:
         for board in BOARDS
         for panel in json.loads(make_dashboards.build(BOARDS[board]))["panels"]
     }
-    linked = {
-        one["datasourceUid"]
-        for source in provisioned
-        for one in source.get("jsonData", {}).get("exemplarTraceIdDestinations", [])
-    }
-    assert used | linked <= uids
-    assert linked == {"jaeger"}
+    assert used <= uids
+    links = [source["jsonData"].get("exemplarTraceIdDestinations") for source in provisioned if "jsonData" in source]
+    assert links == [[{"name": "trace_id", "url": "http://127.0.0.1:16686/trace/$${__value.raw}"}]]
+
+
+def test_a_lab_without_jaeger_provisions_no_jaeger() -> None:
+    """Without Jaeger, there is neither its data source nor a link to it."""
+    (source,) = yaml.safe_load(files({**VALUES, "JAEGER": ""})["provisioning/datasources/lab.yaml"])["datasources"]
+    assert source["uid"] == "prometheus"
+    assert "exemplarTraceIdDestinations" not in source["jsonData"]
+
+
+def test_the_root_url_has_the_port_that_a_browser_uses() -> None:
+    """Grafana's links name the published port, not the port in the container."""
+    assert "root_url = http://localhost:3001/" in files(VALUES)["grafana.ini"]
+
+
+@pytest.mark.parametrize(
+    ("program", "pages"),
+    [("bin/grafana", "."), ("bin/grafana", "share/grafana")],
+    ids=["release archive", "Homebrew"],
+)
+def test_grafanas_pages_are_found(tmp_path: Path, program: str, pages: str) -> None:
+    """Grafana's own pages are found for each way to install it; without them, the error names the folders."""
+    with pytest.raises(ProgramMissing, match="its pages are in none of"):
+        home(tmp_path / program)
+    (tmp_path / pages / "conf").mkdir(parents=True)
+    (tmp_path / pages / "conf" / "defaults.ini").touch()
+    assert home(tmp_path / program) == tmp_path / pages
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_numbers_are_red_only_where_something_is_wrong(board: str) -> None:
+    """A number has thresholds of its own, since Grafana's default is red from 80, and counts have no decimals."""
+    for panel in json.loads(make_dashboards.build(BOARDS[board]))["panels"]:
+        if panel["type"] == "stat":
+            steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+            assert steps[0]["value"] is None
+            assert 80 not in [step["value"] for step in steps]
+            assert ("increase" not in panel["targets"][0]["expr"]) or panel["fieldConfig"]["defaults"]["decimals"] == 0
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_charts_mark_alerts_and_faults(board: str) -> None:
+    """Each dashboard marks the moments of alerts, of fault switches, and of components that are down."""
+    annotations = json.loads(make_dashboards.build(BOARDS[board]))["annotations"]["list"]
+    queries = {one["expr"] for one in annotations}
+    assert queries == {'ALERTS{alertstate="firing"}', "fault_switch_active", "up == 0"}

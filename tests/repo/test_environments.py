@@ -88,6 +88,7 @@ def test_devcontainer_is_valid_and_its_commands_exist() -> None:
     assert devcontainer["postAttachCommand"] == "python3 start.py --no-browser"
     assert "--no-browser" in (ROOT / "start.py").read_text(encoding="utf-8")
     assert devcontainer["containerEnv"]["LAB_MODE"] == "local"
+    assert "/.venv/bin:" in devcontainer["remoteEnv"]["PATH"]  # VS Code's terminals find `lab`
 
 
 def test_no_file_belongs_to_two_packages() -> None:

@@ -68,6 +68,29 @@ def test_everything_that_a_workflow_runs_exists(file: Path) -> None:
                 assert set(tested[1].split()) <= set(SUITES)
 
 
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+def test_every_action_is_pinned_to_a_commit(file: Path) -> None:
+    """An action is named by its commit, since a tag can be moved, and its version is in a comment."""
+    used = re.findall(r"uses: (.*)", file.read_text(encoding="utf-8"))
+    assert used
+    assert [action for action in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", action)] == []
+
+
+def steps(name: str) -> list[str]:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8"))["jobs"]
+    return [step.get("run", "") for job in jobs.values() for step in job["steps"]]
+
+
+def test_a_release_has_a_bill_of_materials_and_nightly_searches_it() -> None:
+    """A release contains its bill of materials, and every night a scanner of a fixed version searches the same."""
+    release, nightly = steps("release.yml"), steps("nightly.yml")
+    (made,) = [number for number, command in enumerate(release) if "make_sbom.py build/dist/" in command]
+    (published,) = [number for number, command in enumerate(release) if "gh release create" in command]
+    assert made < published
+    (searched,) = [command for command in nightly if "osv-scanner@v" in command]
+    assert any(command.endswith(f"make_sbom.py {searched.split()[-1]}") for command in nightly)
+
+
 def test_hooks_match_the_lint_suite() -> None:
     """A commit that passes the hooks passes tests/lint."""
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]

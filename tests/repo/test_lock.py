@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tools.lock import CONSTRAINTS, DEV_LOCK, LOCK, OLDEST_PYTHON, constraints
+from tools.lock import BUILD_LOCK, CONSTRAINTS, DEV_LOCK, LOCK, OLDEST_PYTHON, build_requirements, constraints
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -88,7 +88,16 @@ def test_every_dependency_of_a_locked_package_is_locked(lock: Path) -> None:
     assert len(seen) > len(DIRECT[lock])
 
 
-@pytest.mark.parametrize("lock", DIRECT, ids=lambda path: path.name)
+def test_what_a_build_of_the_project_needs_is_locked() -> None:
+    """An editable install downloads nothing without a hash: its requirements are locked, in the tests' versions."""
+    locked, developers = pins(BUILD_LOCK), pins(DEV_LOCK)
+    for requirement in map(Requirement, build_requirements()):
+        (pin,) = locked[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version(pin))
+    assert all(pin == developers[name] for name, pin in locked.items() if name in developers)
+
+
+@pytest.mark.parametrize("lock", [*DIRECT, BUILD_LOCK], ids=lambda path: path.name)
 def test_every_pin_has_hashes(lock: Path) -> None:
     """Each pin has hashes, so that pip installs only the locked files."""
     blocks = re.split(r"\n(?=[a-z0-9])", lock.read_text(encoding="utf-8"))[1:]
@@ -96,7 +105,7 @@ def test_every_pin_has_hashes(lock: Path) -> None:
     assert [block.split()[0] for block in blocks if "--hash=sha256:" not in block] == []
 
 
-@pytest.mark.parametrize("path", [LOCK, DEV_LOCK, CONSTRAINTS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [LOCK, DEV_LOCK, BUILD_LOCK, CONSTRAINTS], ids=lambda path: path.name)
 def test_lock_contains_no_address_or_path(path: Path) -> None:
     """The lock contains no index, mirror, address or folder of the machine that generated it."""
     text = path.read_text(encoding="utf-8")

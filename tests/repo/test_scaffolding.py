@@ -18,6 +18,7 @@ LICENCES = {
     "datasets/LICENSE": "a2010f343487d3f7618affe54f789f5487602331c0a8d03f49e9a7c547cf0499",
 }
 SIZE_LIMIT = 2**20
+BINARY = (".png", ".gif", ".binpb")
 
 
 def committed_files() -> list[str]:
@@ -86,12 +87,22 @@ def test_text_is_utf8_with_unix_line_ends() -> None:
     wrong = []
     for path in committed_files():
         data = (ROOT / path).read_bytes()
-        if path.endswith((".png", ".gif", ".binpb")) or not data:
+        if path.endswith(BINARY) or not data:
             continue
         if b"\r" in data or not data.endswith(b"\n"):
             wrong.append(path)
         data.decode("utf-8")
     assert wrong == []
+
+
+def test_a_clone_has_unix_line_ends_whatever_git_is_told(tmp_path: Path) -> None:
+    """With git's settings for Windows, a clone has the committed bytes, so that scripts start and checksums match."""
+    committed_files()  # skips the test if there is no clone
+    settings = ("-c", "core.autocrlf=true", "-c", "core.eol=crlf")
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", "--depth=1", *settings, ROOT.as_uri(), clone], check=True)
+    texts = [path for path in clone.rglob("*") if path.is_file() and path.suffix not in BINARY]
+    assert [path for path in texts if ".git" not in path.parts and b"\r\n" in path.read_bytes()] == []
 
 
 def test_no_committed_file_contains_a_local_path() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,11 +16,25 @@ from tools.book.reference import pages as reference_pages
 BOOK = "docs/book"
 """The folder of files that only the book needs: its first page, its settings and its style."""
 
-FIRST_DOCS = ["course", "commands", "architecture", "mesh", "metrics", "tracing", "views", "containers", "installing"]
+FIRST_DOCS = [
+    "course",
+    "commands",
+    "architecture",
+    "mesh",
+    "metrics",
+    "tracing",
+    "views",
+    "containers",
+    "kubernetes",
+    "installing",
+]
 """Pages that come first, in this order. Others follow by name."""
 
 SEPARATE_DOCS = ["cheatsheet", "glossary"]
 """Pages of the docs that appear in another part of the book."""
+
+NOTEBOOK_LINK = re.compile(r'(?<=href=")((?:\.\./)*(?:build/)?\d[\w-]*)\.ipynb(?=")')
+"""The address of a notebook in a saved output, which is a page in the book."""
 
 OTHER_PAGES = ["datasets/README.md"]
 LANGUAGES = {
@@ -51,7 +66,8 @@ def write_sources(root: Path, target: Path) -> list[str]:
         The pages, as paths relative to that folder.
     """
     shutil.rmtree(target, ignore_errors=True)
-    notebooks = sorted(path.relative_to(root).as_posix() for path in (root / "notebooks").glob("*.ipynb"))
+    course, track = notebooks_in(root, "notebooks"), notebooks_in(root, "notebooks/build")
+    notebooks = [*course, *track]
     docs = [*(path.relative_to(root).as_posix() for path in sorted((root / "docs").glob("*.md"))), *OTHER_PAGES]
     pictures = [path.relative_to(root).as_posix() for path in sorted((root / "docs" / "images").iterdir())]
     linker, diagrams = Linker(root, {*notebooks, *docs, *pictures}), Diagrams(root / "build" / "diagrams")
@@ -67,9 +83,14 @@ def write_sources(root: Path, target: Path) -> list[str]:
     for path, svg in diagrams.pictures.items():
         write_file(target / path, svg)
     shown = [write_file_page(root, path, target) for path in expand_folders(root, linker.shown)]
-    write_file(target / "index.md", first_page(root, notebooks, docs, list(reference)))
+    write_file(target / "index.md", first_page(root, course, track, docs, list(reference)))
     shutil.copytree(root / BOOK, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("index.md", "__pycache__"))
     return ["index.md", *notebooks, *docs, *reference, *shown]
+
+
+def notebooks_in(root: Path, folder: str) -> list[str]:
+    """Return the notebooks of a folder, as paths relative to the repository."""
+    return sorted(path.relative_to(root).as_posix() for path in (root / folder).glob("*.ipynb"))
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -89,8 +110,12 @@ def notebook(path: Path, page: str, linker: Linker, diagrams: Diagrams) -> str:
     for cell in found.cells:
         if cell.cell_type == "markdown":
             cell.source = markdown(cell.source, page, linker, diagrams)
-        elif texts := alt_texts(cell):
+            continue
+        if texts := alt_texts(cell):
             cell.metadata["mystnb"] = {"image": {"alt": " ".join(texts)}}
+        for output in cell.outputs:
+            if "text/html" in output.get("data", {}):
+                output.data["text/html"] = NOTEBOOK_LINK.sub(r"\1.html", output.data["text/html"])
     return str(nbformat.writes(found))
 
 
@@ -142,13 +167,14 @@ def fenced(text: str, language: str) -> str:
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
-def first_page(root: Path, notebooks: list[str], docs: list[str], reference: list[str]) -> str:
+def first_page(root: Path, course: list[str], track: list[str], docs: list[str], reference: list[str]) -> str:
     """Return the first page: its text, and the table of contents of the whole book."""
     known = [f"docs/{name}.md" for name in FIRST_DOCS]
     separate = [f"docs/{name}.md" for name in SEPARATE_DOCS if f"docs/{name}.md" in docs]
     rest = [path for path in docs if path not in known and path not in separate]
     parts = {
-        "The course": notebooks,
+        "The course": course,
+        "The build track": track,
         "At hand": separate,
         "Reference": reference,
         "The lab": [*(path for path in known if path in docs), *rest],

@@ -22,8 +22,13 @@ def page(root: Path) -> str:
     for notebook, exercises in course().items():
         (path,) = (root / "notebooks").glob(f"{notebook}-*.ipynb")
         rows = [
-            (str(number), f"`{exercise.name}`", exercise.title) for number, exercise in enumerate(exercises, start=1)
+            (str(number), f"`{exercise.name}`", exercise.title, exercise.effort)
+            for number, exercise in enumerate(exercises, start=1)
         ]
-        parts += [f"## Notebook {notebook}", f"[Go there](../notebooks/{path.name})", table(["", "name", "task"], rows)]
+        parts += [
+            f"## Notebook {notebook}",
+            f"[Go there](../notebooks/{path.name})",
+            table(["", "name", "task", "effort"], rows),
+        ]
     total = sum(len(exercises) for exercises in course().values())
     return join(OPENING, f"There are {total} of them.", *parts)

@@ -17,6 +17,7 @@ PARTS = {
     "What begin returns": ("class", [SESSION]),
     "lab: start, break, heal": ("class", ["labstack.Lab"]),
     "lab.mesh: steer the gateway": ("class", ["labstack.lifecycle.mesh.Mesh"]),
+    "lab.extensions.rules: load alerting rules": ("class", ["labstack.lifecycle.rules.Rules"]),
     "shop: order, pay, cancel": ("class", ["labkit.client.shop.Shop", "labkit.client.shop.Order"]),
     "look: inspect the system": ("class", ["labkit.inspect.look.Look"]),
     "look.db: rows": ("class", ["labkit.inspect.databases.Databases"]),

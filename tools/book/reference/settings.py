@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic_core import PydanticUndefined
 
-from labservices.settings import FAULT_SWITCHES, Settings
+from labservices.settings import FAULT_SWITCHES, Settings, variable
 from labstack.config.variables import VARIABLES
 from tools.book.reference.markdown import join, table
 
@@ -19,8 +19,9 @@ All settings are environment variables. Set them before `lab up`; a lab that run
 OF_SERVICES = """
 ## What a service reads
 
-The lab gives these to each service that it starts. Those that the lab leaves open, such as `ORDER_DEADLINE_SECONDS`,
-are taken from your own environment at `lab up` and `lab restart`.
+The lab sets these for each service that it starts. Those that the lab leaves open, such as
+`LAB_ORDER_DEADLINE_SECONDS`, are taken from your own environment at `lab up` and `lab restart`. An empty variable
+counts as not set.
 """
 OF_SWITCHES = """
 ## Teaching switches
@@ -34,7 +35,7 @@ def page(root: Path) -> str:
     """Return the page."""
     lab = [(f"`{name}`", one.does, one.values, one.default) for name, one in VARIABLES.items()]
     services = [
-        (f"`{name.upper()}`", field.description or "", kind(field.annotation), default(field))
+        (f"`{variable(name)}`", field.description or "", kind(field.annotation), default(field))
         for name, field in Settings.model_fields.items()
     ]
     switches = [(f"`{name}`", one.does, one.example) for name, one in FAULT_SWITCHES.items()]
