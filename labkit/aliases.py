@@ -115,7 +115,7 @@ def order_id(aliases: Aliases, text: str) -> str:
     if UUID_TEXT.fullmatch(identifier):
         return identifier
     raise KitError(
-        f"There is no order {text[:60]!r}.",
+        f"Unknown order {text[:60]!r}.",
         next_step="pass an order, its id, or a short name that this kernel has shown; `list(shop.orders())` lists all",
     )
 

@@ -91,7 +91,7 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
         There is no notebook of that number.
     """
     if notebook not in course():
-        raise KitError(f"There is no notebook {notebook!r}.", next_step=one_of(notebook, course()))
+        raise KitError(f"Unknown notebook {notebook!r}.", next_step=one_of(notebook, course()))
     _set_table_width()
     if in_notebook():  # the kernel may belong to another environment, which does not load the extension
         load_ipython_extension(get_ipython())

@@ -63,7 +63,7 @@ SHOWN = 40
 """Number of known names to show in advice for an unknown name."""
 
 
-def one_of(name: str, known: Iterable[str], *, otherwise: str = "there is none yet") -> str:
+def one_of(name: str, known: Iterable[str], *, otherwise: str = "none exists yet") -> str:
     """Return advice for an unknown name: the closest known name, if one is close, and the known names.
 
     Parameters

@@ -84,7 +84,7 @@ class Lab:
         mode: str | None = None,
     ) -> None:
         if mode and mode not in ("auto", *MODES):
-            raise LabError(f"There is no mode {mode!r}.", next_step=one_of(mode, ["auto", *MODES]))
+            raise LabError(f"Unknown mode {mode!r}.", next_step=one_of(mode, ["auto", *MODES]))
         self._access = LabAccess(paths or LabPaths.of_user(name), services or load_services(), mode)
 
     # -- status ----------------------------------------------------------------------------------------------------

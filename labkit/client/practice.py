@@ -105,7 +105,7 @@ class Practice:
             One partition for each record, instead of the partitioner's choice.
         """
         if partitioner not in PARTITIONERS:
-            raise KitError(f"There is no partitioner {partitioner!r}.", next_step=one_of(partitioner, PARTITIONERS))
+            raise KitError(f"Unknown partitioner {partitioner!r}.", next_step=one_of(partitioner, PARTITIONERS))
         every, known = list(records), [one.partition for one in broker.partitions(self.kafka, [self._known(topic)])]
         if partitions and (len(partitions) != len(every) or not set(partitions) <= set(known)):
             raise KitError(
@@ -149,7 +149,7 @@ class Practice:
 
     def _known(self, topic: str) -> str:
         if not topic or not broker.partitions(self.kafka, [topic]):
-            raise KitError(f"There is no topic {topic[:60]!r}.", next_step="create one with `practice.topic()`")
+            raise KitError(f"Unknown topic {topic[:60]!r}.", next_step="create one with `practice.topic()`")
         return topic
 
     def remove(self, topic: str) -> None:

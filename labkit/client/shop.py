@@ -130,7 +130,7 @@ class Shop:
         """Return the URL for requests to a service: the gateway's, as for every client."""
         where = running(self._lab)
         if service not in where.services:
-            raise ShopUnavailable(f"There is no service {service!r}.", next_step=one_of(service, where.services))
+            raise ShopUnavailable(f"Unknown service {service!r}.", next_step=one_of(service, where.services))
         return where.client(service)
 
     def request(

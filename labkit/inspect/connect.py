@@ -71,7 +71,7 @@ class Connect:
     def _known(self, service: str) -> str:
         known = [*self._scope.endpoints.services, *self._scope.lab.extensions.names]
         if service not in known:
-            raise KitError(f"There is no service {service!r}.", next_step=one_of(service, known))
+            raise KitError(f"Unknown service {service!r}.", next_step=one_of(service, known))
         return service
 
     def relayed(self, orders: Orders) -> pd.DataFrame:

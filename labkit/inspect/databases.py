@@ -56,7 +56,7 @@ class Databases:
 
     def _open(self, service: str, databases: dict[str, str]) -> psycopg.Connection[Any]:
         if service not in databases:
-            raise KitError(f"There is no database of {service!r}.", next_step=one_of(service, databases))
+            raise KitError(f"Unknown service {service!r}: it has no database.", next_step=one_of(service, databases))
         with database_errors(service):
             return connect(databases[service])
 

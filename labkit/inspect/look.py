@@ -92,7 +92,7 @@ class Look:
         records = [record for record in broker.read_all(endpoints.kafka, topics) if record.key == order_id]
         steps = steps_of(order_id, endpoints.readable, records)
         if not steps:
-            raise KitError(f"There is no order {order!r}.", next_step="`list(shop.orders())` lists all orders")
+            raise KitError(f"Unknown order {order!r}.", next_step="`list(shop.orders())` lists all orders")
         return Timeline(str(self.aliases.tidy(order_id, "order_id")), steps)
 
     def wait_for_rest(self, orders: Orders, without: str | None = None, timeout: Seconds = 30) -> None:
@@ -108,7 +108,7 @@ class Look:
             Seconds, at most.
         """
         if without is not None and without not in (known := self._scope.endpoints.services):
-            raise KitError(f"There is no service {without!r}.", next_step=one_of(without, known))
+            raise KitError(f"Unknown service {without!r}.", next_step=one_of(without, known))
         by_service.wait_for_rest(self._scope.endpoints, self._scope.order_ids(orders), without, timeout)
 
     # -- presentation ----------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ class Scope:
         optional = [name for name in backend.components() if backend.component(name).optional]
         known = dict.fromkeys([*urls, *optional])
         if service not in known:
-            raise KitError(f"There is no service {service!r}.", next_step=one_of(service, known))
+            raise KitError(f"Unknown service {service!r}.", next_step=one_of(service, known))
         url = urls.get(service)
         try:
             if url is None:

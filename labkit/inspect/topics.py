@@ -148,5 +148,5 @@ class Topics:
             return self.topics
         # The topic of an extension service does not exist before its first event.
         if topic not in self.topics and not broker.partitions(self._scope.endpoints.kafka, [topic]):
-            raise KitError(f"There is no topic {topic[:60]!r}.", next_step=one_of(topic, self.topics))
+            raise KitError(f"Unknown topic {topic[:60]!r}.", next_step=one_of(topic, self.topics))
         return [topic]

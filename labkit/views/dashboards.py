@@ -81,7 +81,7 @@ def panels(name: str) -> tuple[str, list[Panel]]:
         There is no such dashboard.
     """
     if name not in names():
-        raise KitError(f"There is no dashboard {name!r}.", next_step=one_of(name, names()))
+        raise KitError(f"Unknown dashboard {name!r}.", next_step=one_of(name, names()))
     document = json.loads((FOLDER / "dashboards" / f"{name}.json").read_text(encoding="utf-8"))
     found = [
         Panel(

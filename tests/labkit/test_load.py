@@ -184,7 +184,7 @@ def test_offsets_of_a_group_are_listed_per_partition(session: Session, bench: Pr
     broker.commit_offsets(session.lab.endpoints.kafka, group, {(topic, 0): 2})
     offsets = session.look.kafka.offsets(group, topic)
     assert offsets.fillna(-1).values.tolist() == [[0, 0, 2, 3], [1, 0, -1, 2]]
-    with pytest.raises(KitError, match="no topic 'nothing'"):
+    with pytest.raises(KitError, match="Unknown topic 'nothing'"):
         session.look.kafka.offsets(group, "nothing")
 
 

@@ -149,7 +149,7 @@ def test_a_name_of_no_order_is_not_sent(session: Session) -> None:
     """A short name that this kernel has not shown is answered with how to find the orders, and nothing is sent."""
     session.shop.products()
     last = session.shop.last
-    with pytest.raises(KitError, match=r"There is no order 'order-99'(.|\n)*shop\.orders"):
+    with pytest.raises(KitError, match=r"Unknown order 'order-99'(.|\n)*shop\.orders"):
         session.shop.order("order-99")
     assert session.shop.last is last
 

@@ -227,7 +227,7 @@ def test_input_without_a_resource_is_rejected(tmp_path: Path) -> None:
     """Text, a file or a list without any resource is rejected, and so is a path that was given as text."""
     (tmp_path / "empty.yaml").write_text("---\n# nothing\n")
     for source in ("", "---\n", "kind: List\nitems: []\n", tmp_path / "empty.yaml"):
-        with pytest.raises(InvalidYaml, match="There is no resource in"):
+        with pytest.raises(InvalidYaml, match="contains no resource"):
             resources(source)
     with pytest.raises(InvalidYaml, match=r"write Path\('routes/order.yaml'\)"):
         resources("routes/order.yaml")

@@ -25,8 +25,8 @@ def test_valid_configuration_has_no_warnings() -> None:
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ("spec.gateways[1]", "there is no Gateway `default/no-gateway`"),
-        ("spec.gateways[2]", "there is no Gateway `other/lab-gateway`"),
+        ("spec.gateways[1]", "no Gateway `default/no-gateway` opens a port"),
+        ("spec.gateways[2]", "no Gateway `other/lab-gateway` opens a port"),
         ("spec.http[0].route[0].destination.host", "no ServiceEntry has the host `nowhere.default.svc.cluster.local`"),
         ("spec.http[1].route[0].destination.subset", "no DestinationRule has a subset `v9`"),
         ("spec.http[2].route[0].destination.port", "has no port 81; it has 8000"),

@@ -96,6 +96,6 @@ def test_dashboard_text_has_a_line_for_each_series(session: Session) -> None:
 
 def test_unknown_dashboard_error_lists_the_known_ones(lab: Lab) -> None:
     """The error for an unknown dashboard lists the known ones."""
-    with pytest.raises(KitError, match="There is no dashboard 'sage'") as raised:
+    with pytest.raises(KitError, match="Unknown dashboard 'sage'") as raised:
         dashboards.panels("sage")
     assert "saga" in str(raised.value)

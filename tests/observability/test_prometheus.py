@@ -92,7 +92,7 @@ def test_rejected_java_agent_is_reported(
         lab.kill("kafka")
         lab.up(lambda progress: notes.extend(progress.notes[len(notes) :]))
     notes = [note for note in notes if not note.startswith("another lab is preparing")]  # which other tests start
-    assert [note.partition(":")[0] for note in notes] == ["kafka shows no metrics"]
+    assert [note.partition(":")[0] for note in notes] == ["kafka exposes no metrics"]
     assert lab.status(memory=False).state == "ready"
     assert capfd.readouterr().err == ""
     lab.kill("kafka")

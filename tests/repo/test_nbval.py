@@ -73,4 +73,4 @@ def test_unexpected_stderr_is_shown(tmp_path: Path) -> None:
     )
     run = run_nbval(tmp_path / "one.ipynb", cell)
     assert run.returncode == 1
-    assert "kafka shows no metrics" in run.stdout
+    assert "kafka exposes no metrics" in run.stdout

@@ -81,7 +81,7 @@ def test_start_is_ready_with_a_backlog_and_a_reset_drops_it(shared: LabHarness) 
     with slow_inventory(lab, 60):  # 30 s of work
         done = shared.run("up")
         assert done.returncode == 0, done.stderr
-        assert "records behind, and catches up" in done.stderr
+        assert "records behind and is catching up" in done.stderr
         assert lag(lab) > 0
         assert {name: pid for name, pid in shared.pids().items() if name != "inventory"}.items() <= before.items()
         began = time.monotonic()

@@ -92,7 +92,7 @@ def test_commands_list_show_and_replay_a_dead_letter(poisoned_lab: PoisonedLab) 
     # Payment captures the money first, because that event came first, and then refunds it.
     assert wait_for_outcome(lab, order) == ("CANCELLED", "cancelled_by_customer")
     assert ledger_effects(lab, order) == ["capture", "refund"]
-    assert harness.run_checked("dead-letters", "list").strip() == "There are no dead letters."
+    assert harness.run_checked("dead-letters", "list").strip() == "No dead letters."
     assert harness.run_checked("dead-letters", "list", "--json").strip() == "[]"
     assert [verdict for verdict in lab.check(wait_for_rest=60) if not verdict.holds] == []
 

@@ -132,8 +132,8 @@ def test_missing_go_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     ("line", "message"),
     [
         ("echo go version go1.17.13 linux/amd64", r"go is go1\.17\.13; 1\.19 or newer is needed"),
-        ("echo 'the game of Go'", r"does not report its version, but 'the game of Go'"),
-        ("exit 1", r"does not report its version, but ''"),
+        ("echo 'the game of Go'", r"does not report its version; it printed 'the game of Go'"),
+        ("exit 1", r"does not report its version; it printed ''"),
     ],
 )
 def test_unsuitable_go_is_reported(line: str, message: str, bin_folder: Path, paths: LabPaths) -> None:
@@ -166,7 +166,7 @@ def test_error_lists_every_install_source_that_failed(
         install(wanted, paths, Progress())
     message = str(failed.value)
     for part in (
-        "from PATH: there is no pilot-discovery on PATH",
+        "from PATH: PATH has no pilot-discovery",
         "from its official image: the registry of 127.0.0.1:9/istio/pilot:1.29.1 can't be queried",
         "from its project's release archive: no release archive is known",
         "from its source with Go:",

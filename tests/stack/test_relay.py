@@ -60,7 +60,7 @@ def test_lost_slot_is_reported_and_repaired_by_reset(shared: LabHarness) -> None
     drop_slot(shared, "payment")
     with pytest.raises(LabError, match="payment"):
         shared.lab.start("connect")
-    message = "payment-outbox has failed and is left so, since its replication slot is gone"
+    message = "payment-outbox has failed and is not restarted, because its replication slot is missing"
     assert wait_until(lambda: message in shared.lab.logs("connect-watcher"), 20)
     assert restart_count(shared, "payment") == before
     assert shared.lab.status(memory=False).state == "degraded"

@@ -46,7 +46,7 @@ def test_resent_events_have_no_effect(shared: LabHarness, destination: str) -> N
     before, seen = read_order(lab, order), records(lab, order)
     output = shared.run_checked("outbox", "resend", order)
     counts = Counter(record.topic.removesuffix(".events") for record in seen)
-    assert all(f"{service}: {rows} events are published again" in output for service, rows in counts.items())
+    assert all(f"{service}: {rows} events were published again" in output for service, rows in counts.items())
 
     assert wait_until(lambda: len(records(lab, order)) == 2 * len(seen), 20, interval=0.1)
     content = Counter((r.headers["ce_id"], r.value, str(sorted(r.headers.items()))) for r in records(lab, order))

@@ -87,7 +87,7 @@ def test_healing_without_effect_is_an_error(
     bad = write(tmp_path, VALID_SCENARIO.replace('{ start = "payment" }', '{ order = "next" }'))
     player = Player(fresh_lab.lab, timeout=3)
     player.run(bad)
-    with pytest.raises(ScenarioError, match="no scenario 'test'"):
+    with pytest.raises(ScenarioError, match="Unknown scenario 'test'"):
         player.heal()
     # `heal` reads the scenario from the lab's own folder of scenarios, which does not contain this one.
     monkeypatch.setattr("labstack.scenarios.player.load_scenario", lambda name: bad)
@@ -169,7 +169,7 @@ def test_every_verb_is_used() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (('chapter = "business"', 'chapter = "buisness"'), "no chapter 'buisness'"),
+        (('chapter = "business"', 'chapter = "buisness"'), "unknown chapter 'buisness'"),
         (("minutes = 1\n", ""), "has no minutes"),
         (("story", "storey"), "unknown keys: storey"),
         (("stop =", "stopp ="), "exactly one verb"),

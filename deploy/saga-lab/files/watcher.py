@@ -44,7 +44,7 @@ HEALTHY_AFTER = 10.0
 
 RESTARTS = Counter("connect_watcher_restarts", "Restarts of connectors whose task had failed.", ["connector"])
 LEFT_FAILED = Gauge(
-    "connect_watcher_left_failed", "Whether a connector is left failed, for lack of its slot.", ["connector"]
+    "connect_watcher_left_failed", "1 if a connector stays failed because its slot is missing.", ["connector"]
 )
 TASK = Gauge("connect_task_running", "Whether a connector's task runs.", ["connector"])
 ACTIVE = Gauge("postgres_replication_slot_active", "Whether a process reads the slot.", ["database"])
@@ -158,8 +158,8 @@ class Watcher:
         slot = slot_of(connector.database)
         LEFT_FAILED.labels(connector.name).set(slot == "gone")
         if slot != "usable":
-            reason = "its replication slot is gone" if slot == "gone" else "its database does not answer yet"
-            self._log(connector, f"{connector.name} has failed and is left so, since {reason}: {error}")
+            reason = "its replication slot is missing" if slot == "gone" else "its database does not answer yet"
+            self._log(connector, f"{connector.name} has failed and is not restarted, because {reason}: {error}")
             return
         try:
             self._request("POST", f"/connectors/{connector.name}/restart?includeTasks=true&onlyFailed=true")

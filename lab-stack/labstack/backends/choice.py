@@ -40,7 +40,7 @@ def checked_mode(mode: str) -> Mode:
         There is no such backend.
     """
     if mode not in MODES:
-        raise LabError(f"There is no mode {mode!r}.", next_step=one_of(mode, [*MODES, "auto"]))
+        raise LabError(f"Unknown mode {mode!r}.", next_step=one_of(mode, [*MODES, "auto"]))
     return mode
 
 

@@ -105,7 +105,9 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> None:
 
 @click.group(cls=LabGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--name", envvar="LAB_NAME", help="Name of the lab (default: LAB_NAME, else 'default').")
-@click.option("--mode", type=click.Choice(["auto", *MODES]), help="Backend of a start (default: LAB_MODE, else auto).")
+@click.option(
+    "--mode", type=click.Choice(["auto", *MODES]), help="Backend for the next start (default: LAB_MODE, else auto)."
+)
 @click.version_option(package_name="saga-lab")
 @click.pass_context
 def main(ctx: click.Context, name: str | None, mode: str | None) -> None:

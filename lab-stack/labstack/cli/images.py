@@ -50,4 +50,4 @@ def sweep() -> None:
     for kind, names in removed.items():
         click.echo(f"removed {kind}: {', '.join(names)}")
     if not removed:
-        click.echo("There is nothing to remove.")
+        click.echo("Nothing to remove.")

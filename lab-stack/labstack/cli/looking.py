@@ -108,7 +108,9 @@ def psql(lab: Lab, service: str, arguments: tuple[str, ...]) -> None:
 
     databases = running(lab).endpoints.databases
     if service not in databases:
-        raise UnknownComponent(f"There is no database of {service!r}.", next_step=one_of(service, databases))
+        raise UnknownComponent(
+            f"Unknown service {service!r}: it has no database.", next_step=one_of(service, databases)
+        )
     program = programs() / "psql"
     # The user's libpq settings (PG*) must not redirect the connection.
     own = {name: value for name, value in os.environ.items() if name not in libpq_variables()}

@@ -30,7 +30,9 @@ COLUMNS = {
 @click.command()
 @click.argument("file")
 @click.option(
-    "--force", is_flag=True, help="Apply it even if it refers to a missing host, subset or gateway, to see the effect."
+    "--force",
+    is_flag=True,
+    help="Apply resources even if they refer to a missing host, subset or gateway, to see the effect.",
 )
 @as_json
 @click.pass_obj

@@ -13,7 +13,9 @@ import click
 
 @click.command()
 @click.argument("folder")
-@click.option("--quiet", is_flag=True, help="Print only which of your changes a newer version lies beside.")
+@click.option(
+    "--quiet", is_flag=True, help="Print only the files that you changed and that have a newer version beside them."
+)
 def notebooks(folder: str, quiet: bool) -> None:
     """Write a working copy of the course into FOLDER.
 

@@ -36,7 +36,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            ctx.fail(f"There is no command {args[0]!r}: {one_of(args[0], self.list_commands(ctx))}.")
+            ctx.fail(f"Unknown command {args[0]!r}: {one_of(args[0], self.list_commands(ctx))}.")
         return super().resolve_command(ctx, args)
 
 

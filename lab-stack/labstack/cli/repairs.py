@@ -29,7 +29,7 @@ def list_dead_letters(lab: Lab, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([letter.to_json() for letter in letters]))
     elif not letters:
-        click.echo("There are no dead letters.")
+        click.echo("No dead letters.")
     else:
         for letter in letters:
             what = f"{letter.type or 'a record without a type'}, {letter.attempts} attempts, {letter.behind} behind it"
@@ -78,7 +78,10 @@ def discard(lab: Lab, letter: str) -> None:
 
 @click.group(cls=Commands)
 def outbox() -> None:
-    """Publish events again that a lost replication slot has dropped."""
+    """Publish an order's events again.
+
+    A lost replication slot, for example, drops the events that Debezium has not read.
+    """
 
 
 @outbox.command()
@@ -87,10 +90,10 @@ def outbox() -> None:
 def resend(lab: Lab, order: str) -> None:
     """Publish every event of an order again, with the same ids.
 
-    The inboxes discard the events that were handled already.
+    The inboxes discard events that they have already handled.
     """
     for service, rows in running(lab).resend(order).items():
-        click.echo(f"{service}: {rows} events are published again")
+        click.echo(f"{service}: {rows} events were published again")
 
 
 @click.group(cls=Commands)

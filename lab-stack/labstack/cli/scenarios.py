@@ -26,7 +26,7 @@ def scenario() -> None:
 @scenario.command("list")
 @as_json
 def list_scenarios(as_json: bool) -> None:
-    """List all scenarios; needs no running lab."""
+    """List all scenarios; the lab need not run."""
     from labstack.scenarios import load_scenarios
 
     scenarios = load_scenarios().values()
@@ -47,7 +47,7 @@ def list_scenarios(as_json: bool) -> None:
 @click.argument("name")
 @as_json
 def show_scenario(name: str, as_json: bool) -> None:
-    """Show a scenario: its story, speaker notes and steps; needs no running lab."""
+    """Show a scenario: its story, speaker notes and steps; the lab need not run."""
     from labstack.scenarios import load_scenario
 
     found = load_scenario(name)

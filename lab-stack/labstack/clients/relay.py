@@ -395,7 +395,7 @@ class Relay:
 
     def _slot_missing(self, service: str) -> RelayFailed:
         return RelayFailed(
-            f"The replication slot of {service} is gone, and with it the read position of {connector_name(service)}.",
+            f"The replication slot of {service} is missing, so {connector_name(service)} has lost its read position.",
             next_step="run `lab reset`; it creates a new slot and restores the baseline data",
         )
 

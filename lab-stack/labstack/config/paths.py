@@ -56,7 +56,7 @@ class LabPaths:
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name):
             source = "pass a name of" if given else "unset LAB_NAME, or set it to"
             raise LabError(
-                f"A lab can't be called {name[:60]!r}.",
+                f"{name[:60]!r} is not a valid name for a lab.",
                 next_step=f"{source} at most 40 letters, digits, '-' and '_'",
             )
         try:

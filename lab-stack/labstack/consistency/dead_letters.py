@@ -175,8 +175,8 @@ def find(where: Endpoints, letter_id: str) -> DeadLetter:
             return letter
     ids = [letter.id for letter in every]
     raise LabError(
-        f"There is no dead letter {letter_id!r}.",
-        next_step=one_of(letter_id, ids, otherwise="there are no dead letters, so nothing is to be done"),
+        f"Unknown dead letter {letter_id!r}.",
+        next_step=one_of(letter_id, ids, otherwise="no action needed: the lab has no dead letters"),
     )
 
 

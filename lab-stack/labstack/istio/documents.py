@@ -164,7 +164,7 @@ def resources(source: str | Path) -> list[Document]:
         name, documents = str(source), read(source)
     if not documents:
         raise InvalidYaml(
-            f"There is no resource in {name}.",
+            f"{name} contains no resource.",
             next_step="write at least one document with apiVersion, kind, metadata: {name: ...} and spec",
         )
     return documents

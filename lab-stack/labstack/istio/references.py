@@ -152,7 +152,7 @@ def _unknown_host(written: str, host: str, found: Findings, known: KnownObjects)
     hosts = sorted(short_name(each, found.document.namespace) for each in known.services.by_host)
     hint = did_you_mean(written, hosts) or did_you_mean(host, hosts, 0.8)
     meaning = f" ({host})" if host != written else ""
-    there = f"known hosts: {listed(hosts, 12)}" if hosts else "there are no hosts"
+    there = f"known hosts: {listed(hosts, 12)}" if hosts else "no ServiceEntry defines a host"
     return f"no ServiceEntry has the host `{short(written)}`{meaning}{hint}; {there}"
 
 
@@ -162,10 +162,10 @@ def _gateway_name(written: str, path: Path, found: Findings, known: KnownObjects
     if name == "mesh" or name in known.gateways:
         return
     names = sorted(each.removeprefix(f"{own}/") for each in known.gateways)
-    there = f"known Gateways: {listed(names, 12)}" if names else "there are no Gateways"
+    there = f"known Gateways: {listed(names, 12)}" if names else "no Gateway is defined"
     namespace = name.partition("/")[0]
     hint = did_you_mean(written, names, 0.5)
-    message = f"there is no Gateway `{short(written)}` in namespace {namespace}{hint}; {there}"
+    message = f"no Gateway has the name `{short(written)}` in namespace {namespace}{hint}; {there}"
     found.add_problem(path, message)
 
 

@@ -157,12 +157,12 @@ class Extensions:
         known = [service.name for service in self._access.services]
         if not NAME.fullmatch(name) or name in RESERVED_NAMES or name in known:
             raise LabError(
-                f"An extension service can't be called {name!r}.",
+                f"{name!r} is not a valid name for an extension service.",
                 next_step="use a new name of 2 to 30 lowercase letters and digits, with a letter first",
             )
         with self._access.changing() as backend:
             if host not in known:
-                raise UnknownComponent(f"There is no service {host!r}.", next_step=one_of(host, known))
+                raise UnknownComponent(f"Unknown service {host!r}.", next_step=one_of(host, known))
             record = backend.state.extensions.get(name, ExtensionRecord(host))
             backend.update(extensions={**backend.state.extensions, name: record})
             create_database(backend.database_server(record.host), name)
@@ -277,9 +277,9 @@ class Extensions:
         def still_alive() -> None:
             if not process.alive(identity):
                 raise ComponentFailed(
-                    f"{name} died while it was starting.",
+                    f"{name} exited during startup.",
                     log=failure_log(log, 8),
-                    next_step="correct the service's file where its log points, then start it again",
+                    next_step="fix the error that the log shows in the service's file, then start the service again",
                 )
 
         def consumes() -> bool:
@@ -287,9 +287,9 @@ class Extensions:
 
         if not poll_until(consumes, TIMEOUT, meanwhile=still_alive):
             raise ComponentFailed(
-                f"{name} is running, but consumes no topic after {TIMEOUT} s.",
+                f"{name} is running, but did not consume a topic within {TIMEOUT} s.",
                 log=failure_log(log, 8),
-                next_step="check that its file names topics that exist; `lab` shows whether the broker runs",
+                next_step="check that the topics in its file exist, and that the broker is running (`lab status`)",
             )
 
 

@@ -72,7 +72,7 @@ class Faults:
     def _change(self, service: str, change: Callable[[Switches], Switches]) -> None:
         known = [entry.name for entry in self._access.services]
         if service not in known:
-            raise UnknownComponent(f"There is no service {service!r}.", next_step=one_of(service, known))
+            raise UnknownComponent(f"Unknown service {service!r}.", next_step=one_of(service, known))
         with self._access.changing() as backend:
             switches = dict(backend.state.switches)
             before = switches.pop(service, {})

@@ -160,7 +160,7 @@ class Mesh:
         wanted = [one for one in documents if name.lower() in (one.name, f"{one.kind}/{one.name}".lower())]
         if not wanted:
             known = [f"{one.kind}/{one.name}" for one in documents]
-            raise LabError(f"There is no active resource {name!r}.", next_step=one_of(name, known))
+            raise LabError(f"Unknown resource {name!r}: the mesh does not use it.", next_step=one_of(name, known))
         return dump(wanted)
 
     def routes(self) -> list[describe.Route]:

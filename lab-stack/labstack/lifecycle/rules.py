@@ -68,12 +68,13 @@ class Rules:
             document = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise InvalidRules(
-                f"The rules are no valid YAML: {error}", next_step="look at the line; lists and maps need equal indents"
+                f"The rules are not valid YAML: {error}",
+                next_step="fix the line; the items of a list or map need the same indent",
             ) from None
         if not isinstance(document, dict) or not document.get("groups"):
             raise InvalidRules(
                 "The rules have no `groups`.",
-                next_step="begin with `groups:`; each group has `name` and `rules`",
+                next_step="start with `groups:`; each group needs `name` and `rules`",
             )
         with self._access.changing() as backend:
             if not self._load(text, backend):

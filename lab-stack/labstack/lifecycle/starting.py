@@ -191,10 +191,10 @@ class Start:
             left = ", ".join(f"{size / 1e6:.1f} MB of {service}-db's log" for service, size in waiting.items())
             lost.problem += f" Not published yet: {left}."
             raise
-        self.progress.note(stage, "it is in Kafka")
+        self.progress.note(stage, "it arrived in Kafka")
         behind = probe_event.wait_for_services(where.kafka, sent, where.services, STALL_TIMEOUT, abort_hanging)
         for service, records in behind.items():
-            self.progress.report(f"{service} is {records} records behind, and catches up")
+            self.progress.report(f"{service} is {records} records behind and is catching up")
         if clean:
             # A new lab starts with empty topics.
             broker.delete_records(where.kafka, {key: offset + 1 for key, offset in sent.seen.items()})

@@ -92,7 +92,7 @@ def downloads_allowed() -> bool:
 def _wanted() -> str:
     wanted = os.environ.get("LAB_OBSERVABILITY") or "auto"
     if wanted not in CHOICES:
-        raise LabError(f"LAB_OBSERVABILITY can't be {wanted!r}.", next_step=one_of(wanted, CHOICES))
+        raise LabError(f"LAB_OBSERVABILITY has the unknown value {wanted!r}.", next_step=one_of(wanted, CHOICES))
     return wanted
 
 

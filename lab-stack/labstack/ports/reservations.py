@@ -138,7 +138,7 @@ class PortReservations:
             for _ in range(100):
                 folder = stack.enter_context(self._opened())
                 if folder is None:
-                    report(f"Other labs don't see this lab's ports, because {self.folder} can't be used; remove it.")
+                    report(f"The lab can't use {self.folder}, so other labs don't see its ports. Remove that folder.")
                     break
                 self._lock(folder, report)
                 with contextlib.suppress(FileNotFoundError):

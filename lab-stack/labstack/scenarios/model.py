@@ -118,7 +118,7 @@ def load_scenario(name: str, folder: Path = FOLDER) -> Scenario:
     """
     scenarios = load_scenarios(folder)
     if name not in scenarios:
-        raise ScenarioError(f"There is no scenario {name!r}.", next_step=one_of(name, scenarios))
+        raise ScenarioError(f"Unknown scenario {name!r}.", next_step=one_of(name, scenarios))
     return scenarios[name]
 
 
@@ -135,10 +135,10 @@ def _read(path: Path) -> Scenario:
     known = {*TEXTS, *LISTS, *STEPS, "minutes", "needs", "charts"}
     _reject_unknown_keys(path, "the file", set(values) - known, known)
     if missing := known - {"needs", "charts", "healed"} - set(values):
-        raise ScenarioError(f"{path.name} has no {', '.join(sorted(missing))}.", next_step="add what is missing")
+        raise ScenarioError(f"{path.name} has no {', '.join(sorted(missing))}.", next_step="add the missing keys")
     if values["chapter"] not in CHAPTERS:
         raise ScenarioError(
-            f"{path.name}: there is no chapter {values['chapter']!r}.",
+            f"{path.name}: unknown chapter {values['chapter']!r}.",
             next_step=one_of(str(values["chapter"]), CHAPTERS),
         )
     texts = {key: str(values[key]).strip() for key in TEXTS}
@@ -160,7 +160,8 @@ def _step(path: Path, part: str, number: int, values: Mapping[str, Any]) -> Step
     _reject_unknown_keys(path, f"{where} ({verb.name})", set(values) - {verb.name} - verb.options, verb.options)
     if missing := verb.required - set(values):
         raise ScenarioError(
-            f"{path.name}, {where}: {verb.name} requires {', '.join(sorted(missing))}.", next_step="add what is missing"
+            f"{path.name}, {where}: {verb.name} requires {', '.join(sorted(missing))}.",
+            next_step="add the missing keys",
         )
     return Step(verb, {**{k: v for k, v in values.items() if k != verb.name}, verb.first: values[verb.name]})
 

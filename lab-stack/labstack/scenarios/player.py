@@ -174,12 +174,13 @@ def _check_no_effect_left(stage: Stage) -> None:
     }
     if remaining := {name: what for name, what in effects.items() if what}:
         raise ConditionNotMet(
-            f"Scenario {stage.scenario}: the healing left {remaining}.", next_step="run `lab reset` to restore the lab"
+            f"Scenario {stage.scenario}: after healing, the lab still has {remaining}.",
+            next_step="run `lab reset` to restore the lab",
         )
     placed = demo.place(lab.endpoints, demo.demo_orders()[0])
     if (order := demo.follow(lab.endpoints, placed["order_id"], 40))["status"] != "COMPLETED":
         raise ConditionNotMet(
-            f"Scenario {stage.scenario}: after that, an order ended as {order['status']} ({order['failure_reason']}).",
+            f"Scenario {stage.scenario}: an order then ended as {order['status']} ({order['failure_reason']}).",
             next_step="run `lab reset` to restore the lab",
         )
     stage.expect(

@@ -33,7 +33,7 @@ def add_agent(container: DockerContainer, context: ObservabilitySettings, compon
     try:
         jar = jars.agent(LabPaths.of_user().cache)
     except DownloadFailed as error:
-        return f"{component} shows no metrics: {error.problem}"
+        return f"{component} exposes no metrics: {error.problem}"
     container.with_copy_into_container(jar.read_bytes(), JAR, 0o644)
     container.with_copy_into_container(jmx.configuration(component).read_bytes(), CONFIGURATION, 0o644)
     container.with_env("KAFKA_OPTS", f"-javaagent:{JAR}={jmx.arguments(f'0.0.0.0:{PORT}', CONFIGURATION)}")

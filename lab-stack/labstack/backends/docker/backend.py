@@ -303,7 +303,7 @@ class ContainerBackend(BackendBase[Component]):
             if found is None or found.status not in ("running", "paused", "created", "restarting"):
                 log = self.log(name, 15)
                 raise ComponentFailed(
-                    f"{name} died while it was starting.",
+                    f"{name} exited during startup.",
                     log=log,
                     next_step=code_advice(log, name)
                     or "run `lab doctor`, or use local mode, which needs no Docker: LAB_MODE=local",

@@ -23,7 +23,7 @@ def images() -> Finding:
     if not absent:
         return Finding("images", "ok", ", ".join(image(name) for name in IMAGES))
     wanted = ", ".join(image(name) for name in absent)
-    return Finding("images", "warning", f"not fetched yet: {wanted}", "`lab up` or `lab prefetch` fetches them")
+    return Finding("images", "warning", f"not downloaded yet: {wanted}", "`lab up` or `lab prefetch` downloads them")
 
 
 def memory() -> Finding:
@@ -41,7 +41,7 @@ def leftovers() -> Finding:
     left = orphans()
     if left:
         kinds = ", ".join(f"{len(found)} {kind}" for kind, found in left.items())
-        return Finding("leftovers", "warning", f"from labs whose folder is gone: {kinds}", "`lab sweep` removes them")
+        return Finding("leftovers", "warning", f"from deleted labs: {kinds}", "`lab sweep` removes them")
     return Finding("leftovers", "ok", "none")
 
 

@@ -143,7 +143,7 @@ class LocalBackend(BackendBase[Component]):
             if not process.alive(record.process):
                 log = failure_log(component.log)
                 raise ComponentFailed(
-                    f"{name} died while it was starting.",
+                    f"{name} exited during startup.",
                     log=log,
                     next_step=code_advice(log, name) or f"read the whole log in {component.log}, or run `lab doctor`",
                 )

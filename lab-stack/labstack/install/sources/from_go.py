@@ -110,7 +110,7 @@ def go_version(recipe: ByGo) -> str:
         raise ProgramMissing(f"{go} does not run: {error}") from error
     found = re.search(r"\bgo(\d+)\.(\d+)(\.\d+)?", version_output)
     if found is None:
-        raise ProgramMissing(f"{go} does not report its version, but {version_output.strip()[:80]!r}")
+        raise ProgramMissing(f"{go} does not report its version; it printed {version_output.strip()[:80]!r}")
     major, minor = (int(part) for part in recipe.minimum.split(".")[:2])
     if (int(found[1]), int(found[2])) < (major, minor):
         raise ProgramMissing(f"{go} is {found[0]}; {recipe.minimum} or newer is needed")

@@ -38,10 +38,10 @@ def find_on_path(wanted: Entry, paths: LabPaths) -> Program:
     """
     rule = wanted.on_path
     if rule is None:
-        raise ProgramMissing("PATH is not searched, because the lab can't verify that it has the right program")
+        raise ProgramMissing("the lab does not search PATH, because it can't verify the version of a program there")
     found = shutil.which(rule.command)
     if found is None:
-        raise ProgramMissing(f"there is no {rule.command} on PATH")
+        raise ProgramMissing(f"PATH has no {rule.command}")
     path = Path(found).resolve()
     if not rule.ask:
         return Program(wanted.name, "unknown", path, "path", found)

@@ -80,7 +80,7 @@ class Registry:
             media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         if media_type not in (*INDEXES, *MANIFESTS):  # for example a login page of this network
             raise DownloadFailed(
-                f"The registry returned no image manifest for {self.image}, but {media_type[:100]!r}",
+                f"The registry returned {media_type[:100]!r} for {self.image}, not an image manifest",
                 next_step="check the network and the image's name, then run the same command again",
             )
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"

@@ -19,9 +19,7 @@ def gateway(spec: dict[str, Any], found: Findings) -> None:
         )
     servers = spec.get("servers", [])
     if not servers:
-        found.add_problem(
-            ("spec", "servers"), "there are no servers; a Gateway needs at least one, with a port and hosts"
-        )
+        found.add_problem(("spec", "servers"), "has no servers; a Gateway needs at least one, with a port and hosts")
     names: dict[str, int] = {}
     for index, server in enumerate(servers):
         path = ("spec", "servers", index)

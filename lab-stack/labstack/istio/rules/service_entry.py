@@ -44,7 +44,7 @@ def _hosts(spec: dict[str, Any], resolution: str, found: Findings) -> None:
 def _ports(spec: dict[str, Any], resolution: str, found: Findings) -> None:
     ports = spec.get("ports", [])
     if not ports:
-        found.add_warning(("spec", "ports"), "there are no ports, so this host can receive no requests")
+        found.add_warning(("spec", "ports"), "has no ports, so this host can receive no requests")
     for index, port in enumerate(ports):
         path = ("spec", "ports", index)
         if not is_label(port["name"]):
@@ -66,7 +66,7 @@ def _endpoints(spec: dict[str, Any], resolution: str, found: Findings) -> None:
     endpoints = spec.get("endpoints", [])
     names = [port["name"] for port in spec.get("ports", [])]
     if resolution == "STATIC" and not endpoints and "workloadSelector" not in spec:
-        message = "there are no endpoints; with resolution STATIC, every request gets a 503"
+        message = "has no endpoints; with resolution STATIC, every request gets a 503"
         found.add_warning(("spec", "endpoints"), message)
     if resolution == "NONE":
         message = "NONE forwards requests to their original address, which a gateway doesn't know; use STATIC or DNS"

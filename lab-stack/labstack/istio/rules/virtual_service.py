@@ -30,7 +30,7 @@ def virtual_service(spec: dict[str, Any], found: Findings) -> None:
     _gateways(gateways, found)
     _hosts(spec.get("hosts", []), bool(bound), found)
     if not any(spec.get(name) for name in ("http", "tcp", "tls")):
-        found.add_problem(("spec", "http"), "there are no routes; a VirtualService needs http, tcp or tls")
+        found.add_problem(("spec", "http"), "has no routes; a VirtualService needs http, tcp or tls")
     for index, route in enumerate(spec.get("http", [])):
         path = ("spec", "http", index)
         for number, match in enumerate(route.get("match", [])):

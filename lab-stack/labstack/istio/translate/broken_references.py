@@ -63,7 +63,7 @@ class _Checks:
                 continue
             if name not in self._open:
                 hint = did_you_mean(name, self._open)
-                yield config.problem(("gateways", index), f"there is no Gateway `{name}` that opens a port{hint}")
+                yield config.problem(("gateways", index), f"no Gateway `{name}` opens a port{hint}")
             elif not self._shares_host(config, self._open[name]):
                 message = f"no server of the Gateway `{name}` serves a host of this VirtualService"
                 yield config.problem(("gateways", index), message)

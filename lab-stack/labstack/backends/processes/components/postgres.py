@@ -50,7 +50,7 @@ def programs() -> Path:
     if (initdb := shutil.which("initdb")) and shutil.which("postgres"):
         return Path(initdb).resolve().parent
     raise ProgramMissing(
-        "There is no PostgreSQL wheel for this machine, and no `postgres` on PATH.",
+        "No PostgreSQL found: this machine has no wheel of it, and no `postgres` on PATH.",
         next_step="install PostgreSQL 15 or newer, put its bin folder on PATH, then run `lab up` again",
     )
 

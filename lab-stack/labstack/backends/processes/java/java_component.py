@@ -43,7 +43,7 @@ class JavaComponent(Component):
                 jmx.arguments(f"127.0.0.1:{port}", str(jmx.configuration(self.name))),
             )
         except NotLoaded as error:
-            self.remark = f"{self.name} shows no metrics: {error}."
+            self.remark = f"{self.name} exposes no metrics: {error}."
 
     def on_exit(self, pid: int) -> None:
         remove_attach_socket(pid)
