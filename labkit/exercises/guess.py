@@ -17,6 +17,8 @@ from labstack.lifecycle.report import in_notebook
 COLOURS = {"open": BLUE, "predicted": BLUE, "late": BLUE, "as predicted": GREEN, "otherwise": ORANGE}
 SHORT = 70
 """Characters of all choices together that fit beside each other."""
+WIDTH = 100
+"""Characters of a line of text."""
 
 
 class Guess:
@@ -27,7 +29,7 @@ class Guess:
     Parameters
     ----------
     prediction : Prediction
-        What is asked.
+        What is asked. The question stands above the buttons, and in the text.
     progress : ProgressFile
         Where the guess is kept.
     caller : str
@@ -78,10 +80,11 @@ class Guess:
 
     def __repr__(self) -> str:
         name, choices = self.prediction.name, self.prediction.choices
+        lines = textwrap.wrap(self.prediction.question, WIDTH)
         if not choices:
-            return f'Your prediction, in a few words: {self._caller}.predict("{name}", "...")'
-        text = f'Your prediction, with a click or as {self._caller}.predict("{name}", "{choices[0]}"):'
-        return "\n".join([text, *(f"○ {choice}" for choice in choices)])
+            return "\n".join([*lines, f'Your prediction, in a few words: {self._caller}.predict("{name}", "...")'])
+        lines.append(f'Your prediction, with a click or as {self._caller}.predict("{name}", "{choices[0]}"):')
+        return "\n".join([*lines, *(f"○ {choice}" for choice in choices)])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         if self._widget is None:
@@ -91,6 +94,7 @@ class Guess:
     def _build(self) -> Any:
         import ipywidgets as widgets
 
+        question = widgets.HTML(f"<b>{html.escape(self.prediction.question)}</b>")
         state = widgets.HTML()
         state.add_class("lk-guess")
         if self.prediction.choices:
@@ -122,10 +126,10 @@ class Guess:
             button.on_click(keep)
         refresh()
         if not self.prediction.choices:
-            return widgets.VBox([box, widgets.HBox([*buttons.values(), state])])
+            return widgets.VBox([question, box, widgets.HBox([*buttons.values(), state])])
         beside = sum(map(len, self.prediction.choices)) <= SHORT
         row = (widgets.HBox if beside else widgets.VBox)(list(buttons.values()), layout={"align_items": "flex-start"})
-        return widgets.VBox([row, state])
+        return widgets.VBox([question, row, state])
 
 
 class Comparison:
@@ -161,7 +165,7 @@ class Comparison:
     @property
     def data(self) -> dict[str, str]:
         """The output of the cell, by MIME type."""
-        text = "\n".join(textwrap.fill(line, 100, subsequent_indent="  ") for line in self.words.splitlines())
+        text = "\n".join(textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in self.words.splitlines())
         lines = "<br>".join(html.escape(line) for line in self.words.splitlines())
         style = f"border-left:0.4em solid {COLOURS[self.state]};padding:0.2em 0.8em"
         return {"text/plain": text, "text/html": f'<div style="{style}">{lines}</div>'}

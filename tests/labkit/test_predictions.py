@@ -143,7 +143,9 @@ def test_a_click_keeps_a_guess(tmp_path: Path) -> None:
     progress = ProgressFile(tmp_path)
     asked = Guess(COLOUR, progress)
     assert asked._repr_mimebundle_()["text/plain"] == repr(asked)
-    row, status = asked._widget.children
+    question, row, status = asked._widget.children
+    assert COLOUR.question in question.value
+    assert repr(asked).startswith(COLOUR.question)
     assert "Not predicted yet" in status.value
     row.children[1].click()
     assert "You predict: green" in status.value
@@ -156,7 +158,9 @@ def test_a_text_is_kept_with_a_click(tmp_path: Path) -> None:
     progress = ProgressFile(tmp_path)
     asked = Guess(WISH, progress)
     asked._repr_mimebundle_()
-    box, row = asked._widget.children
+    question, box, row = asked._widget.children
+    assert WISH.question in question.value
+    assert repr(asked).startswith(WISH.question)
     button, status = row.children
     button.click()
     assert "empty" in status.value
