@@ -7,7 +7,7 @@ LabError
     │   └── Conflict    the state does not allow the request, or its key was used before (409)
     ├── ShopUnavailable a service is unavailable (5xx, no connection)
     ├── QueryFailed     PostgreSQL rejects a query
-    └── WaitTimedOut    a wait timed out; the message contains what was seen last
+    └── WaitTimedOut    a wait timed out; the message contains what was seen last, and what does not run
 
 In a notebook these errors show their message without a stack trace. Every other error shows a next step below Python's
 message. Most of those come from a cell that was skipped or ran twice, or from a component that is not running.
@@ -146,7 +146,48 @@ def _query_advice(error: psycopg.Error) -> str:
 
 
 class WaitTimedOut(KitError):
-    """A wait timed out."""
+    """A wait timed out. The message names the components that do not run at that moment, and how to start them.
+
+    Parameters
+    ----------
+    problem : str
+        What was waited for, and what was seen last.
+    next_step : str, optional
+        What to do about it.
+    lab : Lab, optional
+        The lab; default: the one to which this notebook is attached.
+    """
+
+    def __init__(self, problem: str, *, next_step: str = "", lab: Lab | None = None) -> None:
+        if lab := lab or _attached:
+            seen, calls = _not_running(lab)
+            problem = f"{problem} {seen}".rstrip()
+            next_step = "; ".join(part for part in (calls, next_step) if part)
+        super().__init__(problem, next_step=next_step)
+
+
+_attached: Lab | None = None
+
+
+def attach(lab: Lab) -> None:
+    """Make this the lab whose stopped components a wait that timed out names."""
+    global _attached
+    _attached = lab
+
+
+def _not_running(lab: Lab) -> tuple[str, str]:
+    """Return what does not run, and the calls that start it; two empty texts if everything runs."""
+    status = lab.status(memory=False)
+    if status.state == "stopped":
+        return "The lab is down.", "`lab.up()`"
+    stopped = {name: component.state for name, component in status.components.items() if component.state != "running"}
+    if not stopped:
+        return "", ""
+    verbs = {name: "resume" if state == "paused" else "start" for name, state in stopped.items()}
+    return (
+        f"Not running: {', '.join(stopped)}.",
+        " or ".join(f"`lab.{verb}({name!r})`" for name, verb in verbs.items()),
+    )
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -13,7 +13,7 @@ from IPython import get_ipython
 
 from labkit.aliases import Aliases
 from labkit.client.shop import Shop
-from labkit.errors import KitError, load_ipython_extension
+from labkit.errors import KitError, attach, load_ipython_extension
 from labkit.exercises import course
 from labkit.exercises.tasks import Tasks
 from labkit.inspect.look import Look
@@ -99,6 +99,7 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     databases.ignore_libpq_variables()
     http.exempt_loopback()
     lab = lab or Lab()
+    attach(lab)
     area, problem = _StatusArea(), ""
     aliases = Aliases()
     shop, look = Shop(lab, aliases), Look(lab, aliases)

@@ -30,7 +30,7 @@ def wait_until(probe: Callable[[], T], timeout: Seconds = 30, *, what: str = "",
     Raises
     ------
     WaitTimedOut
-        The probe returned no true value in time; the message contains the last value.
+        The probe returned no true value in time; the message contains the last value, and what does not run.
 
     Examples
     --------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 
 from labkit.build.step import FOLDER, Step, Task
-from labkit.errors import KitError
+from labkit.errors import KitError, attach
 from labkit.restarting import restart_stopped
 from labstack import Lab
 from labstack.arguments import checked
@@ -57,6 +57,7 @@ def begin_step(name: str, lab: Lab | None = None) -> Step:
     http.exempt_loopback()
     FOLDER.mkdir(exist_ok=True)
     lab = lab or Lab()
+    attach(lab)
     if not lab.status(memory=False).healthy:
         restart_stopped(lab)
     step = Step(lab, found)

@@ -22,9 +22,6 @@ from labstack.arguments import Seconds, Text, checked_class
 from labstack.clients import http
 from labstack.errors import one_of
 
-RESTORE_VERBS = {"stopped": "start", "failed": "start", "paused": "resume"}
-"""The method that brings a component back, by its state."""
-
 ADVICE = {404: "`shop.products()` lists the products; datasets/customers.csv lists the customers"}
 """The next step after an answer about something else than an order, by status."""
 
@@ -306,14 +303,10 @@ class Shop:
             return seen[0].status in TERMINAL
 
         if not waiting.poll_until(ended, timeout):
-            components = self._lab.status(memory=False).components
-            stopped = [name for name, status in components.items() if status.state != "running"]
-            where = f"Not running: {', '.join(stopped)}." if stopped else "Every part of the lab runs."
-            start = " or ".join([f"`lab.{RESTORE_VERBS[components[name].state]}({name!r})`" for name in stopped])
             raise WaitTimedOut(
-                f"Waited {timeout:g} s for the end of {seen[0].alias}; it is still {seen[0].status}. {where}",
-                next_step=f"{start or '`lab.check()` tells what the order waits for'}; "
-                "`lab.reset()` restores the initial data",
+                f"Waited {timeout:g} s for the end of {seen[0].alias}; it is still {seen[0].status}.",
+                next_step="`lab.check()` tells what the order waits for; `lab.reset()` restores the initial data",
+                lab=self._lab,
             )
         return seen[0]
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
+from labkit import errors
+from labkit.errors import WaitTimedOut
+from labkit.waiting import wait_until
+from labstack import Lab
 
 NESTED_CALL = "import json\ndef answer(pairs):\n    return nobody\njson.loads('{}', object_pairs_hook=answer)"
 
@@ -63,3 +71,36 @@ def test_errors_of_the_shop_have_a_next_step(name: str, advice: str) -> None:
     """A removed order and a conflict have their next step, which is not part of the error's own message."""
     raised = f"from labkit.errors import {name}\ngone = {name}({{'status': 4, 'title': 'No', 'detail': 'gone'}})\n"
     assert advice in traceback_of(raised + "assert str(gone) == '4 No: gone'\nraise gone", name=name)
+
+
+@pytest.mark.parametrize(
+    ("state", "components", "seen", "advice"),
+    [
+        ("ready", {"kafka": "running"}, "", "look"),
+        (
+            "degraded",
+            {"kafka": "running", "payment": "failed"},
+            " Not running: payment.",
+            "`lab.start('payment')`; look",
+        ),
+        ("degraded", {"order": "paused"}, " Not running: order.", "`lab.resume('order')`; look"),
+        ("stopped", {"kafka": "stopped", "order": "stopped"}, " The lab is down.", "`lab.up()`; look"),
+    ],
+)
+def test_a_wait_that_timed_out_names_what_does_not_run(
+    state: str, components: dict[str, str], seen: str, advice: str
+) -> None:
+    """The message names each component that does not run at that moment, and the call that starts it."""
+    found = {name: SimpleNamespace(state=one) for name, one in components.items()}
+    lab = cast(Lab, SimpleNamespace(status=lambda memory: SimpleNamespace(state=state, components=found)))
+    error = WaitTimedOut("Waited.", next_step="look", lab=lab)
+    assert (error.problem, error.next_step) == (f"Waited.{seen}", advice)
+
+
+def test_a_wait_names_what_does_not_run_in_the_lab_of_the_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`wait_until` knows the lab to which `begin` has attached the notebook."""
+    found = {"payment": SimpleNamespace(state="stopped")}
+    lab = SimpleNamespace(status=lambda memory: SimpleNamespace(state="degraded", components=found))
+    monkeypatch.setattr(errors, "_attached", lab)
+    with pytest.raises(WaitTimedOut, match=r"for tea; the last result was 0\. Not running: payment\."):
+        wait_until(lambda: 0, 0.01, what="tea")
