@@ -1,4 +1,4 @@
-"""What other programs may rely on: the services, their topics and events, and their tables.
+"""The contract of the services, for other programs: names, topics, events and tables.
 
 The lab and the notebooks import this module, `labservices.settings`, `labservices.datasets` and `labservices.origins`,
 and nothing else of the services. It is light: it imports neither SQLAlchemy nor FastAPI; only a call of `acts_on`
@@ -68,7 +68,7 @@ class Step(NamedTuple):
         The statuses of the row after the success, after the undo, and after the order's completion. A refused step is
         FAILED; a step that is cancelled and was never requested is a TOMBSTONE.
     take, revert, complete
-        The effects of the success, of the undo, and of the order's completion, if that has one.
+        The effects of the success, of the undo, and of the order's completion, if it has one.
     """
 
     service: str
@@ -150,8 +150,8 @@ CONNECTION: Mapping[str, Any] = {
     "target_session_attrs": "any",
     "client_encoding": "UTF8",
 }
-"""The libpq parameters of every connection to a database. They are named so that no environment variable, no Kerberos
-ticket and no certificate of the user selects others."""
+"""The libpq parameters of every connection to a database. They are explicit, so that the user's environment variables,
+Kerberos tickets and certificates have no effect."""
 
 TERMINAL = ("COMPLETED", "CANCELLED")
 """The final statuses of an order."""

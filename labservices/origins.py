@@ -1,9 +1,9 @@
-"""The requests that a web server of this machine accepts: by the host that they name, and by the page that sends them.
+"""The rules by which a web server of this machine accepts requests: the requested host, and the page that sends them.
 
 Any web page can send requests to the ports of its visitor's machine. The browser adds two headers that a page can't
 change. `Host` is the name in the address: a page that binds its own name to 127.0.0.1 (DNS rebinding) still sends that
 name. `Origin` is the page itself, in every request that may change something. So a server that checks both serves only
-its own pages, other pages of this machine, and programs that are no browsers.
+its own pages, other pages of this machine, and programs other than browsers.
 
 Sources: RFC 6454 (Origin), RFC 9110 section 7.2 (Host).
 """
@@ -32,7 +32,7 @@ def refusal(method: str, host: str | None, origin: str | None, further_hosts: Co
     host
         Its `Host` header. A browser always sends one.
     origin
-        Its `Origin` header. Programs that are no browsers send none.
+        Its `Origin` header. Programs other than browsers send none.
     further_hosts
         Host names of the server and of its pages besides those of this machine. `*` accepts every host, for a server
         that only a hub's proxy reaches; changes then come from pages of the same host.

@@ -20,7 +20,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class FaultSwitch:
-    """A fault switch: makes a service do one thing wrong, to show why the correct way is needed."""
+    """A fault switch: it makes a service misbehave in one way, to show why the correct code is needed."""
 
     does: str
     values: str = ""  # a regular expression

@@ -194,7 +194,7 @@ CAUSE_LINE = re.compile(r"\b(ERROR|FATAL|CRITICAL)\b|Exception\b|Error:")
 
 
 def failure_log(path: Path, lines: int = 15) -> str:
-    """Return the last lines of a dead component's log, and lines further up that look like the cause.
+    """Return the last lines of a failed component's log, and lines further up that look like the cause.
 
     The last lines of a Java log are often the lower half of a stack trace, which does not contain the cause.
     """

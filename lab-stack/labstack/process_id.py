@@ -1,4 +1,4 @@
-"""Which process is meant, and questions about it that survive its end.
+"""The identity of a process, and queries about it that tolerate its end.
 
 Every question about a process can fail: the process may end before, or while, the system is asked. `ask` is the one
 place that handles this.
@@ -56,7 +56,7 @@ class ProcessId:
 
     @classmethod
     def of(cls, pid: int) -> ProcessId:
-        """Return the identity of the process that has this pid now; that of no process if there is none."""
+        """Return the identity of the process that has this pid now; if none has it, one that matches no process."""
         return cls(pid, ask(lambda: _born(pid), 0))
 
     def process(self) -> psutil.Process | None:

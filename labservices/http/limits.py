@@ -1,4 +1,4 @@
-"""Limits of requests: where they come from, their size, and the time in which they must arrive."""
+"""Limits of requests: their origin, their size and their time of arrival."""
 
 import asyncio
 from collections.abc import Collection
@@ -26,7 +26,7 @@ FORWARDED = b"x-forwarded-proto"
 class OriginCheck:
     """Refuses requests that name a foreign host, and changes that a foreign web page asks for.
 
-    The gateway serves the hosts of its Gateway document, whatever they are. So the host of a request that it forwards
+    The gateway serves every host that its Gateway document lists. So the host of a request that it forwards
     is not checked, except for the management routes, which no customer needs.
     """
 

@@ -60,7 +60,7 @@ class RetryLater(Exception):
 
 
 class RecordHandling(Protocol):
-    """What a consumer does with the records of its topics."""
+    """Handles the records of a consumer's topics."""
 
     def handle(self, record: Record) -> Outcome:
         """Handle one record.

@@ -1,4 +1,4 @@
-"""Why a database can't be used now: the error classes of PostgreSQL and of the connection pool, in plain words."""
+"""The reasons why a database is unavailable, from the error classes of PostgreSQL and of the connection pool."""
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout

@@ -139,7 +139,7 @@ class LabAccess:
         """
         with self.exclusive():
             backend = self.running()
-            # This process has the lock, so the one that was starting the lab is gone.
+            # This process has the lock, so the process that was starting the lab has ended.
             was_starting = backend.state.phase == "starting"
             if was_starting or backend.state.keeper != this_process():
                 phase = "incomplete" if was_starting else backend.state.phase

@@ -37,7 +37,7 @@ def checked_mode(mode: str) -> Mode:
     Raises
     ------
     LabError
-        There is no such backend.
+        The backend does not exist.
     """
     if mode not in MODES:
         raise LabError(f"Unknown mode {mode!r}.", next_step=one_of(mode, [*MODES, "auto"]))
@@ -60,7 +60,7 @@ def choose_mode(wanted: str | None = None) -> ModeChoice:
     Raises
     ------
     LabError
-        There is no such backend, or containers are requested and Docker does not answer.
+        The backend does not exist, or containers are requested and Docker does not answer.
     """
     reason_given = "explicitly requested" if wanted else "set by LAB_MODE"
     wanted = requested_mode(wanted)

@@ -66,7 +66,7 @@ class Component(ABC):
     kind : str
         Function of the component in the stack.
     depends_on : mapping of str to str
-        The components that this one uses, and what it waits for at its start: ``started`` or ``ready``.
+        The components that this one uses, each with the state that it waits for at its start: ``started`` or ``ready``.
     starts_late : bool
         Whether the component starts after the services are ready. No required component depends on it, so it does not
         delay the first probe events.
@@ -93,7 +93,7 @@ class Component(ABC):
 
     @property
     def depends_on(self) -> Mapping[str, Condition]:
-        """The components that this one uses, and what it waits for at its start."""
+        """The components that this one uses, each with the state that it waits for at its start."""
         return {}
 
     @property
@@ -109,7 +109,7 @@ class Component(ABC):
         """Apply the configuration that the component accepts only once it serves."""
 
     def serve_dependents(self, services: tuple[ServiceEntry, ...], *, renew: bool) -> None:  # noqa: B027 - as above
-        """Create what the components that depend on this one need, such as topics; called when it is ready.
+        """Create resources for the components that depend on this one, such as topics; called when it is ready.
 
         Parameters
         ----------
@@ -248,7 +248,7 @@ class Gateway(HttpComponent):
 class ControlPlane(HttpComponent):
     """istiod, which translates Istio's configuration into Envoy's.
 
-    istiod starts with an empty folder, because it sometimes misses files that are there before it listens.
+    istiod starts with an empty folder, because it sometimes misses files that exist before it listens.
     """
 
     kind = "control plane"

@@ -10,7 +10,7 @@ from graphlib import TopologicalSorter
 from typing import Literal, Protocol
 
 Condition = Literal["started", "ready"]
-"""What a component needs at its start: that its dependency was started, perhaps at the same time, or is ready."""
+"""The state of a dependency for which a component waits: ``started``, perhaps at the same time, or ``ready``."""
 
 
 class HasDependencies(Protocol):
@@ -20,7 +20,7 @@ class HasDependencies(Protocol):
 
     @property
     def depends_on(self) -> Mapping[str, Condition]:
-        """The components that this one uses, and what it waits for at its start."""
+        """The components that this one uses, each with the state that it waits for at its start."""
 
 
 def startup_waits(component: HasDependencies, known: Iterable[str]) -> list[str]:

@@ -30,7 +30,7 @@ COUNT = click.IntRange(min=0)
 
 
 class Commands(click.Group):
-    """A group of commands that answers an unknown one with the closest and with all of them."""
+    """A group of commands that answers an unknown command with the closest one and a list of all."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -41,7 +41,7 @@ class Commands(click.Group):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console that shows every text as it is: what looks like markup or an emoji code has no effect.
+    """Return a console that shows every text unchanged: markup and emoji codes have no effect.
 
     Paths, YAML, regular expressions and log lines contain square brackets.
     """

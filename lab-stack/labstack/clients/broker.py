@@ -83,7 +83,7 @@ def admin_with_metadata(address: str) -> Iterator[AdminClient]:
     """Yield an admin client for requests that go to the leaders of partitions.
 
     A new client that has to look up the leaders itself misses the response about one time in twenty, and retries only
-    after 3 s (librdkafka 2.16). A client that has listed all topics first never did.
+    after 3 s (librdkafka 2.16). A client that first lists all topics never misses it.
     """
     with admin(address) as client:
         client.list_topics(timeout=10)
@@ -131,7 +131,7 @@ def create_topics(address: str, plan: TopicPlan) -> None:
 
 
 def delete_topics(address: str, prefixes: Iterable[str]) -> None:
-    """Delete the topics whose names start with one of these prefixes, and wait until they are gone."""
+    """Delete the topics whose names start with one of these prefixes, and wait until none is left."""
     starts = tuple(prefixes)
     with admin(address) as client:
 

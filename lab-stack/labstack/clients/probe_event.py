@@ -150,8 +150,8 @@ def wait_for_services(
 ) -> dict[str, int]:
     """Wait until each consumer group has committed past the probe event of each partition assigned to it.
 
-    A group without assigned partitions is waited for, too. After `CATCH_UP`, a group with a backlog is not waited for
-    any longer if it has become smaller.
+    The wait includes groups without assigned partitions. After `CATCH_UP` seconds, it skips a group whose backlog has
+    become smaller.
 
     Returns
     -------

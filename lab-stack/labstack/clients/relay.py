@@ -222,7 +222,7 @@ class Relay:
     def needs_renewal(self, service: str, database_url: str) -> bool:
         """Return whether a connector can't continue by itself.
 
-        This is so if its slot is gone, its log can't be decoded, it was stopped or paused, or its task has failed.
+        It can't if its slot is missing, its log can't be decoded, it was stopped or paused, or its task has failed.
         """
         if not slot_is_usable(database_url) or not can_be_decoded(database_url):
             return True

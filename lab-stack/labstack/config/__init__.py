@@ -1,1 +1,1 @@
-"""Settings, versions, services and paths: what the lab is made of, read from files."""
+"""Settings, versions, services and paths, read from files."""

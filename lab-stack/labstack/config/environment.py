@@ -2,7 +2,8 @@
 
 Programs and their libraries read many environment variables that were not set for the lab: libpq reads ``PGHOST``, Java
 ``JAVA_TOOL_OPTIONS``, OpenTelemetry ``OTEL_SDK_DISABLED``, Python ``PYTHONHOME``, the dynamic loader ``LD_PRELOAD``. A
-process of the lab gets the variables of `INHERITED`, a fixed locale and time zone, and what the lab sets for it.
+process of the lab gets the variables of `INHERITED`, a fixed locale and time zone, and the variables that the lab sets
+for it.
 """
 
 from __future__ import annotations

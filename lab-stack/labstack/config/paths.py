@@ -49,8 +49,8 @@ class LabPaths:
         Raises
         ------
         LabError
-            The name is longer than 40 characters, or contains others than letters, digits, ``-`` and ``_``; the user
-            has no home; or a folder's path has a form that a program of the lab can't use.
+            The name is longer than 40 characters, or contains characters other than letters, digits, ``-`` and ``_``;
+            the user has no home; or a folder's path has a form that a program of the lab can't use.
         """
         given, name = name, name or os.environ.get("LAB_NAME") or "default"
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name):
@@ -73,8 +73,8 @@ class LabPaths:
     def relative(self, path: Path) -> str:
         """Return a path below the state folder as seen from there.
 
-        Programs that run in the state folder get such paths in configuration files that give a meaning to some
-        characters, such as a comma or a backslash, which may occur in the path of the state folder.
+        The path of the state folder may contain characters that have a meaning in configuration files, such as a comma
+        or a backslash. So programs that run in this folder get relative paths in their configuration.
         """
         return str(path.relative_to(self.state))
 
@@ -124,7 +124,7 @@ class LabPaths:
 
 
 def _require_own(folder: Path) -> None:
-    """Refuse a folder of another user, who could exchange its content, and close an open one to all others."""
+    """Refuse a folder of another user, who could replace its content, and make an accessible folder private."""
     status = folder.stat()
     if status.st_uid == os.geteuid():
         if status.st_mode & 0o022:

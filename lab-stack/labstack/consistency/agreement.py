@@ -24,7 +24,7 @@ UNIQUE = {
     "payment": {"accounts": "customer_id"},
     "shipping": {"destinations": "destination"},
 }
-"""The column that identifies a row, for the tables of a single thing each; the other tables are counted elsewhere."""
+"""The column whose values must be unique, by table; other checks count the rows of the other tables."""
 DATA = ("order_id", "customer_id", "destination", "total_cents", "currency")
 
 
@@ -43,7 +43,7 @@ def _statuses(rows: list[Row]) -> str:
 
 
 def copy_differences(facts: Facts) -> Iterator[Difference]:
-    """Yield the orders of which inventory or shipping has other data than the order service."""
+    """Yield the orders whose data in inventory or shipping differ from those in the order service."""
     carriers = {row["destination"]: row["carrier"] for row in facts.rows("shipping", "destinations")}
     for order_id, order in facts.orders.items():
         if order_id in facts.held:
@@ -59,7 +59,7 @@ def copy_differences(facts: Facts) -> Iterator[Difference]:
 
 
 def double_rows(facts: Facts) -> Iterator[Difference]:
-    """Yield the orders, products, accounts and destinations that are there twice."""
+    """Yield the orders, products, accounts and destinations that exist twice."""
     for service, tables in UNIQUE.items():
         for table, column in tables.items():
             for name, times in Counter(row[column] for row in facts.rows(service, table)).items():
@@ -68,7 +68,7 @@ def double_rows(facts: Facts) -> Iterator[Difference]:
 
 
 def amount_differences(facts: Facts) -> Iterator[Difference]:
-    """Yield the orders whose amounts contradict each other in order and payment."""
+    """Yield the orders whose amounts differ between order and payment."""
     payments, entries = facts.by_order("payment", "payments"), facts.by_order("payment", "ledger_entries")
     for order_id, order in facts.orders.items():
         if order_id in facts.held:
@@ -89,7 +89,7 @@ def amount_differences(facts: Facts) -> Iterator[Difference]:
 
 
 def price_differences(facts: Facts) -> Iterator[Difference]:
-    """Yield the products of which order and inventory have different data, and amounts in another currency."""
+    """Yield the products whose data differ between order and inventory, and the amounts in another currency."""
     products = {row["sku"]: row for row in facts.rows("inventory", "products")}
     catalogue = {row["sku"]: row for row in facts.rows("order", "catalogue")}
     for sku in sorted(products.keys() | catalogue.keys()):
@@ -128,7 +128,7 @@ def _wrong_fields(facts: Facts, event: Event, order: Row) -> Iterator[str]:
 
 
 def _explains(shortages: list[Mapping[str, Any]], facts: Facts, order: Row) -> bool:
-    """Return whether products are short, of which the order wants more than there were, or the order was cancelled."""
+    """Return whether the reported shortages match the order's items, or the order was cancelled."""
     wanted = quantities(order["items"])
     is_cancelled = any(event.type in CANCELLATIONS for event in facts.events_of[order["order_id"]])
     return bool(shortages or is_cancelled) and all(

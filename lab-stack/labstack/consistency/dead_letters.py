@@ -109,7 +109,7 @@ class DeadLetters:
         Raises
         ------
         LabError
-            There is no dead letter with this ID, or the service takes longer than `timeout` seconds.
+            No dead letter has this ID, or the service takes longer than `timeout` seconds.
         """
         return replay(self._endpoints(), letter_id, timeout)
 
@@ -119,7 +119,7 @@ class DeadLetters:
         Raises
         ------
         LabError
-            There is no dead letter with this ID.
+            No dead letter has this ID.
         """
         discard(self._endpoints(), letter_id)
 
@@ -167,7 +167,7 @@ def find(where: Endpoints, letter_id: str) -> DeadLetter:
     Raises
     ------
     LabError
-        There is no dead letter with this ID; the message lists those that exist.
+        No dead letter has this ID; the message lists the existing ones.
     """
     every = dead_letters(where)
     for letter in every:
@@ -201,7 +201,7 @@ def replay(where: Endpoints, letter_id: str, timeout: float = 30) -> DeadLetter 
     Raises
     ------
     LabError
-        There is no dead letter with this ID, or the service does not answer or times out.
+        No dead letter has this ID, or the service does not answer or times out.
     """
     letter = find(where, letter_id)
     _send_command(where, letter, "replay")
@@ -227,7 +227,7 @@ def discard(where: Endpoints, letter_id: str) -> None:
     Raises
     ------
     LabError
-        There is no dead letter with this ID, or the service does not answer.
+        No dead letter has this ID, or the service does not answer.
     """
     _send_command(where, find(where, letter_id), "discard")
 

@@ -1,4 +1,4 @@
-"""The way of an event: from the outbox to its record, and from the record to the inboxes or a dead letter."""
+"""The path of an event: from the outbox to its record, and from the record to the inboxes or a dead letter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEADERS = {
 
 
 def relay_differences(facts: Facts) -> Iterator[Difference]:
-    """Yield the events whose outbox row and records differ, or of which one is missing."""
+    """Yield the events whose outbox row and records differ, or that lack one of them."""
     for event_id, (service, row) in facts.outbox.items():
         copies = facts.records.get(event_id, [])
         if not copies:

@@ -84,7 +84,7 @@ class Facts:
 
     @cached_property
     def ended(self) -> list[Row]:
-        """The terminal orders that no dead letter holds: nothing more happens to them."""
+        """The terminal orders that no dead letter holds; they no longer change."""
         return [row for row in self.orders.values() if row["status"] in TERMINAL and row["order_id"] not in self.held]
 
     @cached_property
@@ -173,5 +173,5 @@ def quantities(lines: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def undo_causes(service: str) -> set[str]:
-    """Return the event types on which a service undoes its step: failures of others, and cancellations."""
+    """Return the event types that make a service undo its step: failures of others, and cancellations."""
     return {kind for kind in acts_on(service) if kind in CANCELLATIONS or kind.endswith("Failed")}

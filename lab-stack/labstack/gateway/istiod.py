@@ -39,7 +39,7 @@ REFUSAL = "unable to reload file configuration"
 
 
 def configuration(documents: Iterable[Document]) -> str:
-    """Return what istiod reads, as one YAML text: the documents in force and the limits of requests."""
+    """Return istiod's input as one YAML text: the documents in force and the limits of requests."""
     return dump([*documents, envoy_filter()])
 
 

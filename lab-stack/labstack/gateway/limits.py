@@ -1,4 +1,4 @@
-"""The limits of what clients send: `lab-stack/envoy/limits.yaml`, an EnvoyFilter, for either control plane."""
+"""The limits of clients' requests: `lab-stack/envoy/limits.yaml`, an EnvoyFilter, for either control plane."""
 
 from __future__ import annotations
 

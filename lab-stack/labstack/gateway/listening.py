@@ -26,7 +26,7 @@ def require_loopback(new: Sequence[Document], *, bound_here: bool) -> None:
     Raises
     ------
     InvalidMesh
-        A server has a ``bind`` address that is not a loopback address. The error lists each with its place.
+        A server has a ``bind`` address that is not a loopback address. The error lists each with its location.
     """
     if not bound_here:
         return
@@ -59,7 +59,7 @@ def require_free_ports(new: Sequence[Document], before: Sequence[Document], *, b
     Raises
     ------
     InvalidMesh
-        A port is in use. The error lists each such port with its place and the program that uses it.
+        A port is in use. The error lists each such port with its location and the program that uses it.
     """
     if not bound_here:
         return

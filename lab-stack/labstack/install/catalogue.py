@@ -169,7 +169,7 @@ def entry(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
     Raises
     ------
     UnknownComponent
-        If there is no such program.
+        If the lab has no such program.
     """
     table = versions.get("programs", {}).get(name)
     if table is None:

@@ -23,7 +23,7 @@ def find_program(name: str, paths: LabPaths) -> Program | None:
     Raises
     ------
     UnknownComponent
-        If there is no such program.
+        If the lab has no such program.
     """
     wanted = entry(name)
     return Store(wanted, paths).find() or on_path(wanted, paths)

@@ -1,7 +1,7 @@
 """Errors in a mesh configuration, as a branch of the lab's errors.
 
 LabError
-└── MeshError          a configuration is invalid; lists each problem with its place
+└── MeshError          a configuration is invalid; lists each problem with its location
     ├── InvalidYaml    the text is not YAML, or its documents are not Kubernetes objects
     ├── InvalidMesh    the objects violate Istio's schema, or refer to missing objects
     └── Unsupported    valid for Istio, but not supported by the lab's translator
@@ -19,7 +19,7 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem or warning at one place in a file.
+    """One problem or warning at one location in a file.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class MeshError(LabError):
     problem : str
         Summary in one sentence.
     problems : sequence of Problem, optional
-        The individual problems with their places. The text of the error lists them.
+        The individual problems with their locations. The text of the error lists them.
     next_step : str, optional
         Suggested next step.
     """

@@ -152,7 +152,7 @@ class Extensions:
         Raises
         ------
         LabError
-            The name is not allowed, or there is no such service.
+            The name is not allowed, or the service does not exist.
         """
         known = [service.name for service in self._access.services]
         if not NAME.fullmatch(name) or name in RESERVED_NAMES or name in known:
@@ -225,7 +225,7 @@ class Extensions:
         self._remove(self.names)
 
     def remove(self, name: str) -> None:
-        """Stop one extension service, and remove everything that it owns; do nothing if there is none of that name."""
+        """Stop one extension service, and remove everything that it owns; do nothing if none has that name."""
         self._remove([one for one in self.names if one == name])
 
     def _remove(self, names: list[str]) -> None:

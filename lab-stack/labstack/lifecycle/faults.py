@@ -46,7 +46,7 @@ class Faults:
         Raises
         ------
         LabError
-            There is no such service or switch, or the switch does not accept that value.
+            The service or the switch does not exist, or the switch does not accept that value.
         """
         checked_switch(switch, str(value))
         self._change(service, lambda active: {**active, switch: str(value)})

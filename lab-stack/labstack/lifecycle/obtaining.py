@@ -47,7 +47,7 @@ class Download:
     stage : {'waiting', 'fetching', 'there', 'failed'}
         State of the download.
     note : str
-        Progress of the download, or the reason of its failure.
+        Progress of the download, or the reason for its failure.
     at : float
         Time of this step, in seconds since 1970.
     """

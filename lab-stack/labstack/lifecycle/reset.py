@@ -39,7 +39,7 @@ TERMINATE_IDLE_SESSIONS = """
 """
 
 PROBE_TIMEOUT = 30
-"""Seconds until a missing probe event makes the reset renew its connector. It takes one or two; ten on a busy host."""
+"""Seconds until a missing probe event makes the reset renew its connector. Events take 1 to 2 s, 10 s on a busy host."""
 
 CHECKPOINT_SECONDS = 1.0
 """Seconds until a deletion of records survives a crash of the broker: twice the interval in ``server.properties``."""
@@ -52,7 +52,7 @@ TRIES = 5
 
 
 UNREAD_LIMIT = 16 * 1024 * 1024
-"""Bytes of log that a connector has not read above which a reset drops them at once, instead of waiting for it."""
+"""If a connector has more unread bytes of log than this, a reset drops them at once instead of waiting."""
 
 
 @contextmanager

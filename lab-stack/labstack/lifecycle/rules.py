@@ -60,7 +60,7 @@ class Rules:
         Raises
         ------
         InvalidRules
-            The text is no YAML, or Prometheus rejects it. The message contains the reason.
+            The text is not YAML, or Prometheus rejects it. The message contains the reason.
         NotRunning
             The lab has no Prometheus, or it does not run.
         """
@@ -86,7 +86,7 @@ class Rules:
             write_atomically(self._in_force, text)
 
     def reset(self) -> None:
-        """Remove the applied rules; without any, nothing happens."""
+        """Remove the applied rules, if any."""
         if not self._in_force.exists():
             return
         with self._access.changing() as backend:

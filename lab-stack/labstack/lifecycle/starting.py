@@ -90,7 +90,8 @@ class Start:
                     jobs.append(pool.submit(self._connector, service))
                 wait(jobs, return_when=FIRST_EXCEPTION)
                 if self._failed.is_set():
-                    # The other jobs stop waiting at once. Only when all are done, the first cause is surely among them.
+                    # The other jobs stop waiting at once. The first cause is known for certain only when all jobs have
+                    # ended.
                     wait(jobs, timeout=10)
                 self._raise_first({job for job in jobs if job.done()})
             except BaseException:

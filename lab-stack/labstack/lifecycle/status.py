@@ -116,11 +116,11 @@ class LabStatus:
 
 
 TIME_LIMIT = 2.0
-"""Seconds for all questions of a status together. On an overloaded machine, the status leaves out what takes longer."""
+"""Seconds for all queries of a status together. On an overloaded machine, the status omits the slower ones."""
 
 
 def inspect_lab(backend: Backend, *, memory: bool, absent: Absent | None = None) -> LabStatus:
-    """Inspect every component, and question those that run, all at once and for at most `TIME_LIMIT`."""
+    """Inspect every component, and query those that run, all at once and for at most `TIME_LIMIT` seconds."""
     state, names, observers = backend.state, backend.components(), set(backend.observers())
     expected = {*backend.required(), *observers}
     with ThreadPoolExecutor(12) as pool:
@@ -204,7 +204,7 @@ def _is_changing(state: LabState) -> bool:
 
 
 def unfinished(state: LabState) -> tuple[str, str] | None:
-    """Return what an earlier command has left unfinished, and how to finish it; None if nothing is."""
+    """Return the unfinished work of an earlier command, and how to finish it; None if everything is finished."""
     if _is_changing(state) and state.phase != "incomplete":
         return None
     if state.unfinished_reset:

@@ -24,7 +24,7 @@ ALERTMANAGERS = "alertmanagers.json"
 
 
 def promtool(paths: LabPaths) -> Path | None:
-    """Return Prometheus' own tool, which comes with it and tests rules on artificial series; None if there is none."""
+    """Return Prometheus' own tool, which tests rules on artificial series; None if it is missing."""
     from labstack.install import find_program
 
     found = find_program("prometheus", paths)

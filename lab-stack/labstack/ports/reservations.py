@@ -2,7 +2,7 @@
 
 A port of a stopped component is free for the operating system, but not for another lab: the other components of the
 first lab would connect to the wrong one. So each lab records its ports, and the processes that it holds them for, in a
-folder that all labs of the user share, whatever their ``HOME`` is. A reservation lapses when its processes are gone.
+folder that all labs of the user share, whatever their ``HOME`` is. A reservation lapses when its processes have ended.
 
 The folder lies among the temporary files of all users. It is used only if it belongs to this user, and only this user
 can open it. Labs of different users avoid only ports on which a process listens.
@@ -27,7 +27,7 @@ MACHINE = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
 """The folder for temporary files; the same for every process of a user, since ``TMPDIR`` does not matter on Linux."""
 
 LOCK_SECONDS = 10.0
-"""Seconds to wait for another lab that chooses its ports, which takes it a few milliseconds."""
+"""Seconds to wait while another lab chooses its ports, which usually takes a few milliseconds."""
 
 MAX_BYTES = 64 * 1024
 """Largest size of a reservation's file; a larger one counts as damaged."""

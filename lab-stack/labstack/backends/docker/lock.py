@@ -77,7 +77,7 @@ def lock_program(name: str, versions: Mapping[str, Any] = VERSIONS) -> Entry:
     Raises
     ------
     UnknownComponent
-        If there is no such program.
+        If the lab has no such program.
     LabError
         If the program has no image, or the image can't be resolved. No digest is recorded then.
     """

@@ -87,7 +87,7 @@ def context_host() -> str:
 
 @contextmanager
 def errors() -> Iterator[None]:
-    """Turn errors of docker-py that an unusual content of the file causes into the lab's.
+    """Translate errors that docker-py raises for unusual content of the file into the lab's.
 
     Raises
     ------
@@ -112,7 +112,7 @@ class NoCredentials(AuthConfig):  # docker-py has no types
 
 
 def credentials(repository: str) -> tuple[dict[str, Any], str]:
-    """Return the user's credentials for a repository's registry, and a clause that says why they can't be read.
+    """Return the user's credentials for a repository's registry, and a clause with the reason if they can't be read.
 
     Public images need no credentials, so a credential helper that does not run is no error.
     """

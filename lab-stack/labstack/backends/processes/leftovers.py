@@ -11,7 +11,7 @@ from labstack.state import LabState
 
 
 def leftovers(state: LabState) -> list[psutil.Process]:
-    """Return the processes that carry the lab's marker and belong to nothing in its state.
+    """Return the processes that carry the lab's marker, but are not in its state.
 
     Parameters
     ----------

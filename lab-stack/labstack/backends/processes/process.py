@@ -191,8 +191,8 @@ def working_in(folder: Path) -> list[psutil.Process]:
     """Return every living process whose working directory is `folder` or below it.
 
     PostgreSQL's backends overwrite their environment, including the marker, with a status text, but their working
-    directory is the data folder. They may run on for a moment after their server crashes, and must be gone before the
-    next server starts.
+    directory is the data folder. They may keep running for a moment after their server crashes, and must exit before
+    the next server starts.
     """
     where = str(folder.resolve())
     return _living(lambda process: f"{ask(process.cwd, '')}{os.sep}".startswith(where + os.sep))

@@ -24,7 +24,7 @@ def from_debian(store: Store, report: Callable[[str], None]) -> Program:
     Raises
     ------
     ProgramMissing
-        If there is no package, the system has no apt, or the package's version is too old.
+        If the program has no package, the system has no apt, or the package's version is too old.
     DownloadFailed
         If apt can't download the package, or the package lacks an expected file.
     """

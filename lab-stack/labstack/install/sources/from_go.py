@@ -50,7 +50,7 @@ def from_go(store: Store, report: Callable[[str], None], *, keep: bool = False) 
     ProgramMissing
         If Go does not build the program, Go is not installed, or it is too old.
     StorageError
-        If there is not enough disk or memory.
+        If the disk or memory is too small.
     ComponentFailed
         If the build fails. The error contains the last lines of the output.
     VerificationFailed
@@ -99,7 +99,7 @@ def go_version(recipe: ByGo) -> str:
     Raises
     ------
     ProgramMissing
-        If there is no Go, it does not report its version, or it is too old.
+        If Go is not installed, does not report its version, or is too old.
     """
     go = shutil.which("go")
     if go is None:

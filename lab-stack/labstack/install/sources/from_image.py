@@ -57,7 +57,7 @@ def from_image(store: Store, report: Callable[[str], None], limits: Limits | Non
     Raises
     ------
     ProgramMissing
-        If there is no image, or none for this machine.
+        If the program has no image, or none for this machine.
     DownloadFailed
         If the registry can't be reached. The next try resumes the download.
     VerificationFailed

@@ -13,7 +13,7 @@ from labstack.errors import DownloadFailed
 from labstack.install.sources.client import LOCAL_HOSTS
 
 DOCKER_HUB = "docker.io"
-"""The registry of a name that names none."""
+"""The default registry, for a name without a registry."""
 
 NAME = re.compile(
     r"(?:(?P<registry>localhost(?::\d+)?|\[[\da-fA-F:]+\](?::\d+)?|[\w-]+(?:\.[\w-]+)+(?::\d+)?|[\w-]+:\d+)/)?"

@@ -75,7 +75,7 @@ class Manifest:
         return self.media_type in INDEXES
 
     def parts(self, key: str) -> list[Any]:
-        """Return the list `key` of the manifest. Raise `VerificationFailed` if there is none."""
+        """Return the list `key` of the manifest. Raise `VerificationFailed` if it is missing."""
         found = self.content.get(key)
         if not isinstance(found, list):
             raise VerificationFailed(f"The manifest {self.digest} has no list of {key}.")

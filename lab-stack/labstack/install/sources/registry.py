@@ -240,7 +240,7 @@ class Registry:
         return self._client.send(request, stream=True)
 
     def _anonymous_token(self, challenge: str) -> str:
-        """Obtain a token as a response's ``WWW-Authenticate`` describes it. Raise `ValueError` if there is none."""
+        """Obtain a token as a response's ``WWW-Authenticate`` describes it. Raise `ValueError` without one."""
         scheme, _, parameters = challenge.partition(" ")
         challenge_values = parse_keqv_list(parse_http_list(parameters)) if "=" in parameters else {}
         if scheme.lower() != "bearer" or "realm" not in challenge_values:

@@ -46,7 +46,7 @@ class Connect(interfaces.ConnectWorker, Component):
 
     Parameters
     ----------
-    context : Site
+    context : Context
         Ports, network and settings of the lab.
     kafka : Kafka
         The broker of the worker.

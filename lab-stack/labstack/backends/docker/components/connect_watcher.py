@@ -22,7 +22,7 @@ class ConnectWatcher(interfaces.Watcher, Component):
 
     Parameters
     ----------
-    context : Site
+    context : Context
         Ports, network and settings of the lab.
     connect : Connect
         The worker to watch.

@@ -41,7 +41,7 @@ class Envoy(interfaces.Gateway, Component):
 
     Parameters
     ----------
-    context : Site
+    context : Context
         Ports, network and settings of the lab.
     istiod : Istiod, optional
         The control plane that configures Envoy. Without it, Envoy reads the translator's files.

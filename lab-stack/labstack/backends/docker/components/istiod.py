@@ -25,7 +25,7 @@ class Istiod(interfaces.ControlPlane, Component):
 
     Parameters
     ----------
-    context : Site
+    context : Context
         Ports, network and settings of the lab.
     configuration : callable
         Returns the documents that apply on this machine.

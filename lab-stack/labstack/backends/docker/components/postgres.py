@@ -24,7 +24,7 @@ class Postgres(interfaces.Database, Component):
 
     Parameters
     ----------
-    context : Site
+    context : Context
         Ports, network and settings of the lab.
     service : ServiceEntry
         The service that owns the database.

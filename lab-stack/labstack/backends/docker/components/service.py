@@ -19,7 +19,7 @@ class Service(interfaces.ShopService, Component):
 
     Parameters
     ----------
-    context : Site
+    context : Context
         Ports, network and settings of the lab.
     service : ServiceEntry
         The service to run.

@@ -20,7 +20,7 @@ class ConnectWatcher(interfaces.Watcher, Component):
 
     Parameters
     ----------
-    context : Site
+    context : Context
         Folders, ports and settings of the lab.
     connect : Connect
         The worker to watch.

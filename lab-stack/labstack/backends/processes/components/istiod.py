@@ -27,7 +27,7 @@ class Istiod(interfaces.ControlPlane, Component):
 
     Parameters
     ----------
-    context : Site
+    context : Context
         Folders, ports and settings of the lab.
     configuration : callable
         Returns the documents that apply on this machine.

