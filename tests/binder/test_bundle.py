@@ -140,10 +140,8 @@ def test_programs_from_a_fat_stick_are_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_clone", [False, True], ids=["zip", "damaged clone"])
-def test_a_repository_that_is_no_clone_is_copied(
-    is_clone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From GitHub's ZIP, or if git fails, the bundle gets the files as they are, without what is generated."""
+def test_a_repository_without_git_is_copied(is_clone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From GitHub's ZIP, or if git fails, the bundle gets the files unchanged, without generated ones."""
     source = tmp_path / "saga-lab-main"
     for name in ("start.py", "labkit/__init__.py", ".venv/bin/lab", "labkit/__pycache__/x.pyc", "stick/saga-lab/old"):
         (source / name).parent.mkdir(parents=True, exist_ok=True)

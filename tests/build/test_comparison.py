@@ -39,10 +39,8 @@ def test_both_forms_are_measured(course_lab: Lab, monkeypatch: pytest.MonkeyPatc
         ("choreography_with_inspection", "inspect", ["restock", "undo restock", "cancel"]),
     ],
 )
-def test_choreographies_come_to_their_end(
-    make_place: MakePlace, file: str, refused: str | None, effects: list[str]
-) -> None:
-    """The choreography of which the changed lines are counted works, with and without the further step."""
+def test_choreographies_complete(make_place: MakePlace, file: str, refused: str | None, effects: list[str]) -> None:
+    """The choreography whose changed lines are counted works, with and without the further step."""
     engine = create_engine(make_place("").environment["DATABASE_URL"])
     module = load(FILES / f"{file}.py")
     with engine.begin() as db:

@@ -37,6 +37,6 @@ def test_reference_keeps_all_requirements(make_place: MakePlace, name: str) -> N
     [one for name in STEPS for one in short_sample([(name, wrong) for wrong in WRONG[name]], 1)],
     ids=lambda value: value.name.replace(" ", "-") if isinstance(value, WrongAnswer) else value,
 )
-def test_wrong_answers_are_told_apart(make_place: MakePlace, name: str, wrong: WrongAnswer) -> None:
-    """Each wrong answer breaks its requirement, and the report has the evidence and what a customer would see."""
+def test_wrong_answers_are_distinguished(make_place: MakePlace, name: str, wrong: WrongAnswer) -> None:
+    """Each wrong answer breaks its requirement, and the report has the evidence and the effect for a customer."""
     check(wrong, task(name), make_place(wrong.code(task(name))))

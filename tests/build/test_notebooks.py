@@ -64,7 +64,7 @@ def test_each_step_has_a_notebook() -> None:
 
 
 def test_sections_are_complete_and_in_order(path: Path, notebook: Any) -> None:
-    """Each notebook has the same parts in the same order, from the problem to the judge and to what others do."""
+    """Each notebook has the same sections in the same order, from the problem to the judge and the usual practice."""
     text = prose(notebook)
     assert re.match(rf"# Build {path.stem[0]} · \S", notebook.cells[0].source)
     positions = [text.find(section) for section in SECTIONS]

@@ -1,4 +1,4 @@
-"""Step 5: what its judge reports of unusable files, and what `step.run` shows."""
+"""Step 5: the judge's report about unusable files, and the output of `step.run`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all steps of the build track have in common."""
+"""Properties that all steps of the build track share."""
 
 from __future__ import annotations
 

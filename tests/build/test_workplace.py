@@ -58,7 +58,7 @@ def test_a_closed_workplace_leaves_nothing(course_lab: Lab, file: Path) -> None:
 
 
 def test_a_process_is_killed_and_held_at_points(course_lab: Lab, file: Path) -> None:
-    """A process is killed where the judge says so, and what a function raises is a result."""
+    """A process is killed at the judge's point, and an exception of a function is a result."""
     with Workplace(course_lab, file) as place:
         killed = place.start_call("create", crash="before-commit")
         assert killed.wait() == -9
@@ -73,7 +73,7 @@ def test_a_process_is_killed_and_held_at_points(course_lab: Lab, file: Path) -> 
 
 
 def test_reset_during_a_step_is_named(course_lab: Lab, file: Path) -> None:
-    """If the lab is reset while a step runs or after it, the error says so, and the next run works."""
+    """If the lab is reset while a step runs or after it, the error reports the reset, and the next run works."""
 
     def reset_and_read(place: Workplace) -> None:
         course_lab.extensions.remove(place.name)  # as a reset does

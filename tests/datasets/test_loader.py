@@ -1,4 +1,4 @@
-"""The loader: what it accepts, what it rejects, and how it reports errors."""
+"""The loader: accepted data, rejected data, and error reports."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ def test_stream_may_be_outside_the_datasets_folder(shop: Path, tmp_path: Path) -
 
 
 def test_stream_with_invalid_data_reports_the_data(shop: Path) -> None:
-    """If the data that a stream refers to are invalid, the error reports the data."""
+    """If the data behind a stream are invalid, the error reports these data."""
     (shop / "customers.csv").unlink()
     assert locations(error_of(lambda: load_stream(shop / "streams" / "load.csv"))) == [("customers.csv", None, None)]
 

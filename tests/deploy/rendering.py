@@ -104,7 +104,7 @@ def _schemas() -> dict[str, Document]:
 
 
 def problems(document: Document) -> list[str]:
-    """Return what the schema of a document's kind objects to."""
+    """Return the problems of a document according to its kind's schema."""
     schemas = _schemas()
     kind, api_version = document["kind"], document["apiVersion"]
     schema = schemas.get(f"{api_version}/{kind}") or schemas.get(

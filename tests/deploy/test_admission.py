@@ -59,7 +59,7 @@ def test_api_server_accepts_every_document(check: Check) -> None:
     assert check([document for variant in VARIANTS for document in documents(variant)]) == []
 
 
-def test_api_server_refuses_what_only_its_rules_find(check: Check) -> None:
+def test_api_server_refuses_violations_of_its_rules(check: Check) -> None:
     """A rule in CEL, an unknown field, a missing definition and a privileged pod are refused, each by name."""
     cluster, scaled = of_kind("Cluster")["order-db"], of_kind("ScaledObject", "keda")["order"]
     cluster["spec"]["postgresql"]["synchronous"]["number"] = 0

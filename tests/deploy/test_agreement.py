@@ -32,7 +32,7 @@ def environment(template: dict[str, Any]) -> dict[str, str]:
 
 
 def test_generated_files_are_current() -> None:
-    """The files of the chart are what `tools/make_chart.py` writes, and there are no others."""
+    """The chart contains exactly the files that `tools/make_chart.py` writes."""
     folder = make_chart.CHART / "files"
     stored = {
         file.relative_to(folder).as_posix(): file.read_text(encoding="utf-8")
@@ -102,7 +102,7 @@ def test_every_service_and_version_is_deployed() -> None:
 
 
 def test_canary_has_no_pods_by_default() -> None:
-    """A further version is deployed with no replicas, until a value says otherwise."""
+    """A further version is deployed with no replicas, unless a value sets their number."""
     assert of_kind("Deployment")["order-v2"]["spec"]["replicas"] == 0
     assert of_kind("Deployment", "hpa")["order-v2"]["spec"]["replicas"] == 1
 

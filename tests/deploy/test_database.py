@@ -37,7 +37,7 @@ def url(server: PostgresServer, role: str, database: str = "order") -> str:
 
 
 def test_roles_have_the_attributes_that_the_operator_keeps(server: PostgresServer) -> None:
-    """Each role that the setup creates is what the Cluster's managed roles say, so the operator changes nothing."""
+    """Each role that the setup creates matches the Cluster's managed roles, so the operator changes nothing."""
     query = """
         SELECT rolname, rolcanlogin, rolreplication, array(SELECT pg_get_userbyid(roleid)::text FROM pg_auth_members
             WHERE member = pg_roles.oid ORDER BY 1) FROM pg_roles WHERE rolname = ANY(%s)

@@ -1,4 +1,4 @@
-"""What the chart renders is valid, and as secure as Pod Security `restricted` asks."""
+"""The rendered chart is valid, and as secure as Pod Security `restricted` requires."""
 
 from __future__ import annotations
 

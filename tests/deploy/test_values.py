@@ -1,4 +1,4 @@
-"""The chart refuses wrong values, and its message names the value and what is accepted."""
+"""The chart refuses wrong values, and its message names the value and the accepted ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_more_brokers_than_the_plain_mode_has_are_refused() -> None:
 
 
 def test_missing_secret_is_refused() -> None:
-    """Without passwords nothing is rendered, and the message says how to make a secret."""
+    """Without passwords nothing is rendered, and the message explains how to make a secret."""
     assert "openssl rand -hex 16" in refusal()
 
 

@@ -64,7 +64,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_foreign_settings_do_not_redirect_an_installation(
     monkeypatch: pytest.MonkeyPatch, python: Path, tmp_path: Path, installer: str
 ) -> None:
-    """Whatever pip's and uv's variables and files say about other projects, a package is installed into `.venv`."""
+    """A package is installed into `.venv`, regardless of pip's and uv's variables and files for other projects."""
     name = f"tea_{installer}"
     with zipfile.ZipFile(wheel := tmp_path / f"{name}-1-py3-none-any.whl", "w") as file:
         file.writestr(f"{name}.py", "")

@@ -90,8 +90,8 @@ def test_the_users_jupyter_settings_do_not_reach_the_course(jupyterlab: tuple[li
     assert Path(env["IPYTHONDIR"]).parent == Path(env["JUPYTER_CONFIG_DIR"])
 
 
-def test_the_browser_gets_an_address_and_root_is_told(jupyterlab: tuple[list[str], dict[str, str], str]) -> None:
-    """No file leads to JupyterLab, because some browsers can't read it, and root's JupyterLab starts with a notice."""
+def test_the_browser_gets_an_address_and_root_gets_a_notice(jupyterlab: tuple[list[str], dict[str, str], str]) -> None:
+    """The browser gets an address, since some browsers can't read the file, and root's JupyterLab starts with a notice."""
     command, _, notice = jupyterlab
     assert {"--ServerApp.use_redirect_file=False", "--ServerApp.ip=127.0.0.1", "--allow-root"} <= set(command)
     assert "JupyterLab runs as root" in notice
@@ -126,7 +126,7 @@ def test_the_course_is_copied_before_jupyterlab_opens(monkeypatch: pytest.Monkey
     assert commands == [["up"], ["demo"], copied]
 
 
-def test_terminals_in_jupyterlab_are_no_login_shells(jupyterlab: tuple[list[str], dict[str, str], str]) -> None:
+def test_terminals_in_jupyterlab_are_not_login_shells(jupyterlab: tuple[list[str], dict[str, str], str]) -> None:
     """A login shell resets PATH on some systems, so that a terminal would not find `lab`."""
     _, env, _ = jupyterlab
     code = (
@@ -139,10 +139,8 @@ def test_terminals_in_jupyterlab_are_no_login_shells(jupyterlab: tuple[list[str]
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_an_environment_that_was_moved_is_made_again(
-    moved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After its folder was renamed, an environment's programs start another Python or none, so it is made again."""
+def test_moved_environment_is_recreated(moved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renamed environment is recreated, because its programs start another Python or none."""
     lock = installation.LOCK
     monkeypatch.setattr(installation, "VENV", venv := tmp_path / ".venv")
     monkeypatch.setattr(installation, "make_venv", lambda: sys.exit("made again"))
@@ -159,7 +157,7 @@ def test_an_environment_that_was_moved_is_made_again(
 
 
 def test_output_survives_a_terminal_without_the_letters_of_a_path(tmp_path: Path) -> None:
-    """On a terminal that knows ASCII only, a refused folder with other letters is still named."""
+    """On an ASCII terminal, the error still names a refused folder with other letters."""
     environment = {**os.environ, "SAGA_LAB_VENV": str(tmp_path / "zoë:日本"), "PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "start.py", "env"]
     done = subprocess.run(command, cwd=start.ROOT, env=environment, capture_output=True, text=True)

@@ -127,7 +127,7 @@ def build(session: Session) -> ExtensionService:
     return ExtensionService(session.lab, NAME)
 
 
-def test_notebook_gives_no_skeleton_away() -> None:
+def test_notebook_contains_no_part_of_the_solution() -> None:
     """The notebook states requirements: no cell has a part of the solution."""
     cells = nbformat.read(NOTEBOOK, as_version=4).cells
     text = "\n".join(cell.source for cell in cells)

@@ -103,8 +103,8 @@ def test_slow_service_that_was_healed_makes_the_exercise_untouched() -> None:
 
 
 @pytest.mark.needs("prometheus")
-def test_the_stories_of_the_alert_tell_the_solution_from_a_rule_with_one_window() -> None:
-    """The rules of the solution decide every story as they should; a long window alone still fires after the repair."""
+def test_alert_stories_distinguish_the_solution_from_a_rule_with_one_window() -> None:
+    """The solution's rules decide every story correctly; a long window alone still fires after the repair."""
     tool = promtool(LabPaths.of_user())
     if tool is None:
         pytest.skip("there is no promtool beside Prometheus")
@@ -208,8 +208,8 @@ def test_setup_before_a_reset_of_the_lab_is_outdated(
     assert book.check("seven", 7).message == "Yes."
 
 
-def test_error_of_a_check_for_a_plain_answer_is_no_wrong_answer(book: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check that fails for a number or a text has a defect, which is not the learner's mistake."""
+def test_check_that_fails_for_a_plain_answer_has_a_defect(book: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a check fails for a number or a text, the check has a defect; the learner made no mistake."""
     book.setup("seven")
     monkeypatch.setattr(Seven, "error", TypeError("a defect"))
     for answer in (7, 7.0, "7", None):

@@ -98,7 +98,7 @@ def test_closing_a_control_room_leaves_no_thread(control_room: ControlRoom) -> N
 
 
 def test_every_scenario_card_is_complete() -> None:
-    """Each scenario's card has its title, story, speaker notes and what to watch, without stray markup."""
+    """Each scenario's card has its title, story, speaker notes and hints for the audience, without stray markup."""
     for scenario in load_scenarios().values():
         shown = title(scenario) + notes(scenario)
         assert shown.count("<li>") == len(scenario.say) + len(scenario.watch)

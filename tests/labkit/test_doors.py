@@ -124,7 +124,7 @@ def test_the_envoy_entry_opens_its_administration_page(session: Session, jupyter
 
 
 def test_the_map_page_shows_the_running_lab(session: Session, jupyter: httpx.Client) -> None:
-    """The page draws the running lab and gets what happens, from JupyterLab's address or from the server directly."""
+    """The page draws the running lab and receives its events, from JupyterLab's address or directly from the server."""
     page = jupyter.get(f"{BASE}saga-map/")
     assert 'data-box=\\"Kafka\\"' in page.text
     direct = re.search(r"http://127\.0\.0\.1:\d+/[\w-]{20,}", page.text)
@@ -186,7 +186,7 @@ def test_a_late_page_gets_the_complete_state() -> None:
     assert queue.after(last + 1) == (last, None)
 
 
-def test_map_page_without_a_lab_says_so(tmp_path: Path) -> None:
+def test_map_page_reports_that_no_lab_runs(tmp_path: Path) -> None:
     """Without a running lab, each component of the map is off, and the page reports that the lab is not running."""
     live = LiveMap(Lab(paths=LabPaths(tmp_path / "state", tmp_path / "cache")))
     assert set(live.state()["off"].values()) == {"○ not running"}

@@ -115,7 +115,7 @@ def test_a_step_of_the_build_track_shows_its_requirements(book: ProgressFile) ->
 
 
 def test_the_page_shows_the_answers_and_escapes_markup(standing: Standing, tmp_path: Path) -> None:
-    """The page counts what is solved by notebook, shows answers and outcomes, and escapes markup."""
+    """The page counts the solved exercises by notebook, shows answers and outcomes, and escapes markup."""
     path = write_report(standing, tmp_path / "progress.html", who="Ada <b>Moreau</b>")
     text = path.read_text(encoding="utf-8")
     assert f"1 of {TOTAL} exercises solved" in text

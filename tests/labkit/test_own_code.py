@@ -1,4 +1,4 @@
-"""Exercises whose answer is the learner's own code: what needs no lab."""
+"""Exercises whose answer is the learner's own code: the parts that need no lab."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_stub_is_recognised(function: Callable[..., Any], expected: bool) -> Non
     assert is_empty(function) == expected
 
 
-def test_stub_is_untouched_and_a_call_is_no_function() -> None:
+def test_stub_is_untouched_and_a_call_is_rejected() -> None:
     """A stub counts as not attempted, and the result of a call is rejected with the form of the answer."""
     assert check(ALL["retry-policy"], stub).outcome == "untouched"
     verdict = check(ALL["undo-in-any-order"], stub)
@@ -108,8 +108,8 @@ def test_error_of_the_code_is_a_verdict() -> None:
     assert "ZeroDivisionError: division by zero" in verdict.message
 
 
-def test_loop_that_does_not_end_is_left_alone() -> None:
-    """A loop that ignores its end is rejected after the deadline, and what another one raises is returned."""
+def test_endless_loop_is_abandoned() -> None:
+    """A loop that ignores its end is rejected after the deadline; an exception of another loop is returned."""
     ended = threading.Event()
     try:
         with pytest.raises(Rejected, match=r"has not ended after 0\.1 s\. Ask\."):

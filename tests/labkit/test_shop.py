@@ -145,8 +145,8 @@ def test_an_unknown_order_product_or_account_is_not_found(session: Session) -> N
             request()
 
 
-def test_a_name_of_no_order_is_not_sent(session: Session) -> None:
-    """A short name that this kernel has not shown is answered with how to find the orders, and nothing is sent."""
+def test_unknown_short_name_is_not_sent(session: Session) -> None:
+    """For a short name that this kernel has not shown, the error explains how to find orders, and nothing is sent."""
     session.shop.products()
     last = session.shop.last
     with pytest.raises(KitError, match=r"Unknown order 'order-99'(.|\n)*shop\.orders"):

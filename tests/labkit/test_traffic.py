@@ -58,7 +58,7 @@ def test_the_gateway_returns_404_if_no_route_matches(session: Session) -> None:
 
 
 def test_each_traffic_finds_its_own_lines_in_the_access_log(aborting_session: Session) -> None:
-    """Each traffic finds its own lines in the access log, even if others are sent later."""
+    """Each traffic object finds its own lines in the access log, even if later requests follow."""
     first = aborting_session.shop.traffic(2)
     second = aborting_session.shop.traffic(5, "/inventory/products?limit=1")
     assert first.flags().values.tolist() == [[418, "FI", "a fault was injected: an abort", 0, 2]]

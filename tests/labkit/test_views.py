@@ -1,4 +1,4 @@
-"""The live views: they show what has happened, and leave nothing behind when no page shows them."""
+"""The live views show the events of the lab, and leave nothing behind when no page shows them."""
 
 from __future__ import annotations
 

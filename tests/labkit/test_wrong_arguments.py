@@ -117,7 +117,7 @@ def variants(call: Callable[..., Any], session: Session, values: list[Any]) -> l
 
 
 def complaint(call: Callable[..., Any], arguments: dict[str, Any]) -> str:
-    """Call, and return what is wrong with its answer: an error that is not the project's, or has no next step."""
+    """Call, and return the problem of its answer: an error that is not the project's, or has no next step."""
     try:
         with redirect_stdout(io.StringIO()):
             answer = call(**arguments)
@@ -173,7 +173,7 @@ def test_wrong_arguments_on_a_stopped_lab(stopped: Session) -> None:
 
 
 def test_wrong_types_are_named(stopped: Session) -> None:
-    """A value of a wrong type is named with the call, the parameter and what to pass, before anything happens."""
+    """The error for a wrong type names the call, the parameter and a valid value, before anything happens."""
     for call, arguments, message in (
         (stopped.lab.down, {"purge": "yes"}, "Lab.down got 'yes' as `purge`.\nNext step: pass True or False"),
         (stopped.lab.up, {"listener": 5}, "Lab.up got 5 as `listener`.\nNext step: pass a function"),

@@ -1,4 +1,4 @@
-"""What the gateway's Envoy refuses: oversized and endless requests, and changes of its administration."""
+"""Requests that the gateway's Envoy refuses: oversized and endless ones, and changes of its administration."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_envoy_and_the_services_accept_the_same_hosts(host: str, further: tuple[
 
 @pytest.mark.skipif(find_istiod() is None, reason="no istiod here: run `lab install istiod`")
 def test_istiod_and_the_translator_set_the_same_limits() -> None:
-    """istiod makes of the EnvoyFilter what the translator's files contain."""
+    """istiod generates from the EnvoyFilter the same limits that the translator's files contain."""
     program = find_istiod()
     assert program is not None
     own = documents(8080, 8101)

@@ -18,7 +18,7 @@ CASES = sorted((Path(__file__).parent / "cases").glob("*/input.yaml"))
 
 
 def names(configs: Configs) -> list[object]:
-    """Return what a configuration resolves to: its Gateways, the services of each host, and the rules of each."""
+    """Return the resolved names of a configuration: its Gateways, the services of each host, and the rules of each."""
     model = resolve(configs)
     hosts = {
         (host, service.namespace, tuple(sorted(port.number for port in service.ports))): sorted(

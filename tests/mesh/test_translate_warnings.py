@@ -1,4 +1,4 @@
-"""Configuration that istiod accepts silently but that is hardly ever intended causes a warning."""
+"""Configuration that istiod accepts silently but that its author hardly ever intends causes a warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lab without observers on its machine, and with a separate cache."""
+"""A lab on a machine without observers, with a separate cache."""
 
 from __future__ import annotations
 

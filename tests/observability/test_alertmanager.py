@@ -66,7 +66,7 @@ def test_a_restarted_alertmanager_receives_the_alerts_that_still_fire(session: S
     wait_until(lambda: not is_received(), 90, what="the alert to be resolved")
 
 
-def test_a_lab_without_alertmanager_says_so() -> None:
+def test_lab_without_alertmanager_names_the_next_step() -> None:
     """Without Alertmanager, the client names the command that installs it, and Prometheus sends alerts nowhere."""
     with pytest.raises(NoAlertmanager, match="lab install alertmanager"):
         AlertmanagerClient("").alerts()

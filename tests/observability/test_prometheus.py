@@ -168,7 +168,7 @@ def test_every_result_of_promql_is_a_table(session: Session, expression: str, va
 
 
 @pytest.mark.parametrize("expression", ["up[1m]", '"hello"', "0/0", "no_such_metric", "(", ""])
-def test_what_can_not_be_drawn_is_rejected_with_a_next_step(session: Session, expression: str) -> None:
+def test_undrawable_results_are_rejected_with_a_next_step(session: Session, expression: str) -> None:
     """A range, a text, NaN, no series and invalid PromQL are rejected by a chart, a number and exemplars."""
     metrics = session.look.metrics
     for call in (metrics.chart, metrics.number, metrics.exemplars):

@@ -88,7 +88,7 @@ def test_every_dependency_of_a_locked_package_is_locked(lock: Path) -> None:
     assert len(seen) > len(DIRECT[lock])
 
 
-def test_what_a_build_of_the_project_needs_is_locked() -> None:
+def test_build_requirements_are_locked() -> None:
     """An editable install downloads nothing without a hash: its requirements are locked, in the tests' versions."""
     locked, developers = pins(BUILD_LOCK), pins(DEV_LOCK)
     for requirement in map(Requirement, build_requirements()):

@@ -1,4 +1,4 @@
-"""Every observability component has all that the lab derives its lists from (CONTRIBUTING.md)."""
+"""Every observability component has all the entries from which the lab derives its lists (CONTRIBUTING.md)."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def test_text_is_utf8_with_unix_line_ends() -> None:
     assert wrong == []
 
 
-def test_a_clone_has_unix_line_ends_whatever_git_is_told(tmp_path: Path) -> None:
+def test_clone_has_unix_line_ends_under_windows_settings(tmp_path: Path) -> None:
     """With git's settings for Windows, a clone has the committed bytes, so that scripts start and checksums match."""
     committed_files()  # skips the test if there is no clone
     settings = ("-c", "core.autocrlf=true", "-c", "core.eol=crlf")

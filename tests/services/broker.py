@@ -1,4 +1,4 @@
-"""A model of relay, broker and consumer loops: it may do to records what the real ones may do, including failures."""
+"""A model of relay, broker and consumer loops, which treats records like the real ones, including failures."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The oracle: the invariants that a snapshot must satisfy, whatever happens to the services.
+"""The oracle: the invariants that every snapshot must satisfy, even after faults in the services.
 
 It is derived from the contract instead of the code, and independently of the referee, so that each can reveal
 defects of the other. Here the steps run one at a time and nothing else is at work, so the oracle sees the four

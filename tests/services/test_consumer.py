@@ -233,7 +233,7 @@ def test_consumer_that_does_not_poll_is_stuck(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A consumer that has not polled for a while reports that it is stuck, and a failed pause logs where it is."""
+    """A consumer that has not polled for a while reports that it is stuck, and a failed pause logs its stack."""
     entered, leave = Event(), Event()
 
     def hang(record: Record) -> Outcome:

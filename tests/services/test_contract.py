@@ -1,4 +1,4 @@
-"""The published contract is what the services' code does."""
+"""The published contract matches the services' code."""
 
 from __future__ import annotations
 

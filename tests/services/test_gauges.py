@@ -1,4 +1,4 @@
-"""How often gauges are queried: at each scrape, unless the queries are slow."""
+"""The frequency of gauge queries: one per scrape, unless the queries are slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the HTTP APIs refuse: foreign hosts and pages, and requests that are too large or too slow."""
+"""Requests that the HTTP APIs refuse: foreign hosts and pages, and requests that are too large or too slow."""
 
 import json
 import select

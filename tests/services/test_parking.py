@@ -195,7 +195,7 @@ def test_record_that_the_topic_refuses_becomes_a_stub(world: World, topic: FakeD
     assert world.inventory.handle(make_event(order, OrderCancelRequested)) is Outcome.BEHIND
 
 
-def test_record_without_any_copy_in_the_topic_is_dead_too(world: World, topic: FakeDeadLetterTopic) -> None:
+def test_record_is_dead_even_if_the_topic_refuses_its_stub(world: World, topic: FakeDeadLetterTopic) -> None:
     """If the topic refuses the stub, too, the database still has the dead letter, and nothing is retried."""
     topic.largest = 0
     world.inventory.runtime.handling.handle(changed(record_of(make_order_created()), value=b"{"))

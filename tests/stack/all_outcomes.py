@@ -1,4 +1,4 @@
-"""A lab at rest after orders of every outcome: what the tests of the referee corrupt."""
+"""A lab at rest after orders of every outcome, for the tests that corrupt its data."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def open_books(lab: Lab, customers: set[str]) -> Books:
 
 
 def book_differences(lab: Lab, before: Books, orders: dict[str, Json]) -> Iterator[str]:
-    """Yield what does not add up, given the terminal orders: goods, money, and what each service did once."""
+    """Yield the differences, given the terminal orders: goods, money, and the single effect of each service."""
     completed = [order for order in orders.values() if order["status"] == "COMPLETED"]
     sold: Counter[str] = Counter()
     paid: Counter[str] = Counter()
@@ -60,7 +60,7 @@ def book_differences(lab: Lab, before: Books, orders: dict[str, Json]) -> Iterat
 
 
 def _step_differences(service: str, rows: list[Json], orders: dict[str, Json]) -> Iterator[str]:
-    """Yield the orders for which a service did nothing, something twice, or something else than the order says."""
+    """Yield the orders whose effect in a service is missing, doubled, or different from the order."""
     of_order: dict[str, list[Json]] = defaultdict(list)
     for row in rows:
         of_order[row["order_id"]].append(row)

@@ -1,4 +1,4 @@
-"""The soak: orders of all outcomes at a steady rate, one fault after another, then rest, and the referee.
+"""The soak test: orders of all outcomes at a steady rate, one fault after another, then rest, and the referee.
 
     python -m tests.stack.chaos --orders 10000 --rate 12 --fault-every 10 --seed 7
 

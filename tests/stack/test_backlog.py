@@ -162,7 +162,7 @@ def test_paused_consumer_is_reported_and_resumed_by_a_start(shared: LabHarness) 
 
 
 @pytest.mark.parametrize("end", ["commit", "abort"])
-def test_ended_transaction_is_no_lag(shared: LabHarness, end: str) -> None:
+def test_ended_transaction_counts_as_no_lag(shared: LabHarness, end: str) -> None:
     """After a transaction that wrote to every partition, readers reach the end at once, and no consumer lags."""
     lab = shared.lab
     lab.reset()

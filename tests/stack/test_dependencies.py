@@ -1,4 +1,4 @@
-"""Startup waits and the shutdown order follow from what the components declare."""
+"""Startup waits and the shutdown order follow from the dependencies that the components declare."""
 
 from __future__ import annotations
 

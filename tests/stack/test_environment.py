@@ -1,4 +1,4 @@
-"""What programs and libraries read from their surroundings does not reach the lab unasked."""
+"""The lab isolates its programs and libraries from the user's environment."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
 
 
 def test_process_inherits_what_the_list_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process gets the listed variables of the caller, a fixed locale and time zone, and what the lab sets for it."""
+    """A process gets the caller's listed variables, a fixed locale and time zone, and variables that the lab sets."""
     for name, value in {**HOSTILE, "PYTHONHOME": "/gone", "LD_PRELOAD": "/gone"}.items():
         monkeypatch.setenv(name, value)
     found = environment.clean({"OWN": "1"})
@@ -290,7 +290,7 @@ print(len(json.load(urllib.request.urlopen(f"{lab.endpoints.connect}/connectors"
 
 @pytest.mark.skipif(os.environ.get("LAB_MODE") == "containers", reason="a container has an environment of its own")
 def test_lab_works_in_hostile_surroundings(make_harness: Callable[..., LabHarness], tmp_path: Path) -> None:
-    """A lab starts and works as usual under dozens of foreign variables, in a folder with an odd name."""
+    """A lab starts and works as usual under dozens of foreign environment variables, in a folder with an odd name."""
     cache = tmp_path / "cache"
     (cache / "saga-lab").mkdir(parents=True)
     for part in ("jars", "java", "programs"):  # without the prepared data folders of the broker and the databases
@@ -312,7 +312,7 @@ def test_lab_works_in_hostile_surroundings(make_harness: Callable[..., LabHarnes
 
 @pytest.mark.parametrize("modules", ["labkit", "labstack.gateway.envoy_files", "labstack, labservices.order.handlers"])
 def test_libraries_load_in_hostile_surroundings(modules: str) -> None:
-    """What the user selected for other programs does not break the libraries that a command or a notebook imports."""
+    """The user's settings for other programs do not break the libraries that a command or a notebook imports."""
     run_python(f"import {modules}", environment.clean(HOSTILE))
 
 

@@ -122,7 +122,7 @@ def test_program_that_does_not_respond_times_out(
 
 
 def test_missing_go_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, paths: LabPaths) -> None:
-    """The error says that there is no Go, and names the required version."""
+    """The error reports that Go is missing, and names the required version."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ProgramMissing, match=r"Go is not on PATH; 1\.19 or newer"):
         from_go(Store(Entry("hello", "1", "hello", by_go=HELLO), paths), lambda text: None)

@@ -1,4 +1,4 @@
-"""Other users of the machine: what they put in shared places is neither used nor in the way."""
+"""Other users of the machine: the lab neither uses their files in shared folders nor fails because of them."""
 
 from __future__ import annotations
 

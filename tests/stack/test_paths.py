@@ -14,7 +14,7 @@ from labstack.errors import LabError
 
 
 def test_a_user_without_a_home_is_told_to_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without HOME and without an account that has a home, the error names HOME instead of a library's function."""
+    """Without HOME and without an account's home, the error names HOME instead of a library's function."""
     for name in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
@@ -61,7 +61,7 @@ def test_relative_and_empty_folders_do_not_count(value: str, monkeypatch: pytest
 
 @pytest.mark.parametrize("folder", ["/zoë", "/日本", "/a,b", "/a\\b", "/${HOME}", "/100% #1 'q' [x]"])
 def test_folder_with_special_characters_is_accepted(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other folders are accepted, and configuration files name what is in them as seen from the state folder."""
+    """Other folders are accepted, and configuration files contain paths relative to the state folder."""
     monkeypatch.setenv("XDG_STATE_HOME", folder)
     paths = LabPaths.of_user("lab")
     assert paths.state == Path(folder) / "saga-lab" / "lab"

@@ -1,4 +1,4 @@
-"""What a program and a foreign web page can do at the ports of a running lab (docs/security.md)."""
+"""The rights of programs and foreign web pages at the ports of a running lab (docs/security.md)."""
 
 from __future__ import annotations
 

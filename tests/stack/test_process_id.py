@@ -57,7 +57,7 @@ def test_question_survives_the_end_of_its_process(error: Exception) -> None:
     assert ask(question, "ended") == "ended"
 
 
-def test_processes_that_have_ended_are_nothing() -> None:
+def test_ended_processes_cause_no_error() -> None:
     """An ended process is not alive, has no children, uses no memory, and takes signals without an error."""
     identity, handle = ended_process()
     assert not process.alive(identity)

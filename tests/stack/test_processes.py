@@ -1,4 +1,4 @@
-"""Processes of the lab: how they end, and which of them belong to nothing that the lab knows."""
+"""Processes of the lab: how they stop, and which of them are leftovers."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def found(state: LabState) -> set[int]:
     return {one.pid for one in leftovers(state)}
 
 
-def test_child_of_a_recorded_process_is_no_leftover(family: Family) -> None:
+def test_child_of_a_recorded_process_is_not_a_leftover(family: Family) -> None:
     """Neither a recorded process nor its child is a leftover; without the record, both are."""
     assert found(LabState(LAB, components={"order": ComponentRecord(family.identity)})) == set()
     assert found(LabState(LAB)) == family.pids()
@@ -101,7 +101,7 @@ def test_child_of_a_process_that_is_no_longer_recorded_is_a_leftover(family: Fam
     assert found(LabState(LAB, components={"order": other})) == family.pids()
 
 
-def test_process_of_an_extension_service_is_no_leftover(tmp_path: Path) -> None:
+def test_process_of_an_extension_service_is_not_a_leftover(tmp_path: Path) -> None:
     """The process of an extension service is no leftover while the lab's state lists the service."""
     command = Command([sys.executable, "-c", "import signal; signal.pause()"], tmp_path)
     marker = process.extension_marker("loyalty")

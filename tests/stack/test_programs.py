@@ -58,7 +58,7 @@ def fake_java(folder: Path, version: str) -> Path:
 
 @pytest.mark.usefixtures("no_java")
 def test_missing_java_is_reported(harness: LabHarness) -> None:
-    """Without any Java, the startup and the doctor say what to install."""
+    """Without any Java, the startup and the doctor name the package to install."""
     with pytest.raises(ProgramMissing, match="Java 17 or newer") as raised:
         harness.lab.up()
     assert "JAVA_HOME" in raised.value.next_step
@@ -89,7 +89,7 @@ def test_java_on_path_is_used_if_java_home_is_unsuitable(tmp_path: Path, monkeyp
 
 
 def test_missing_postgres_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a wheel and without PostgreSQL on PATH, the error says what to install."""
+    """Without a wheel and without PostgreSQL on PATH, the error names the package to install."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("PATH", "/nonexistent")
     local_postgres.programs.cache_clear()

@@ -196,7 +196,7 @@ def test_dual_write_works_without_a_crash(lab: Lab) -> None:
 
 @pytest.mark.long
 def test_dual_write_loses_an_event(shared: LabHarness, lab: Lab) -> None:
-    """After a crash after the commit, the money is captured, but the event is never published."""
+    """If the service crashes after the commit, the money is captured, but the event is never published."""
     lab.faults.on("payment", "dual-write", "crash-after-commit")
     order = place_order(lab)
     assert wait_until(lambda: shared.state_of("payment") == "failed", 20)
@@ -210,7 +210,7 @@ def test_dual_write_loses_an_event(shared: LabHarness, lab: Lab) -> None:
 
 @pytest.mark.long
 def test_dual_write_invents_an_event(shared: LabHarness, lab: Lab) -> None:
-    """After a crash before the commit, a shipment is scheduled for a payment that was never made."""
+    """If the service crashes before the commit, a shipment is scheduled for a payment that was never made."""
     lab.faults.on("payment", "dual-write", "crash-before-commit")
     order = place_order(lab)
     assert wait_until(lambda: shared.state_of("payment") == "failed", 20)

@@ -35,7 +35,7 @@ def test_wait_returns_the_last_probe_result() -> None:
 
 
 def test_wait_that_times_out_raises() -> None:
-    """A wait returns a true result, or raises with what it waited for and the last result."""
+    """A wait returns a true result, or raises an error with its condition and the last result."""
     assert wait_until(lambda: "ready", 1) == "ready"
     with pytest.raises(TimedOut, match=r"Waited 0\.05 s for the slot to be free; the last result was \[\]"):
         wait_until(list, 0.05, what="the slot to be free")

@@ -44,7 +44,7 @@ def run(words: list[str]) -> Result:
 
 
 def complaint(done: Result) -> str:
-    """Return what is wrong with a command's answer, or an empty text."""
+    """Return the problem of a command's answer, or an empty text."""
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         return f"{type(done.exception).__name__}: {str(done.exception)[:200]}"
     if done.exit_code == 1 and "Next step:" not in done.stderr:
