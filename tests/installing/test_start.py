@@ -91,7 +91,7 @@ def test_the_users_jupyter_settings_do_not_reach_the_course(jupyterlab: tuple[li
 
 
 def test_the_browser_gets_an_address_and_root_gets_a_notice(jupyterlab: tuple[list[str], dict[str, str], str]) -> None:
-    """The browser gets an address, since some browsers can't read the file, and root's JupyterLab starts with a notice."""
+    """The browser gets an address, since some can't read the file, and root's JupyterLab starts with a notice."""
     command, _, notice = jupyterlab
     assert {"--ServerApp.use_redirect_file=False", "--ServerApp.ip=127.0.0.1", "--allow-root"} <= set(command)
     assert "JupyterLab runs as root" in notice

@@ -83,7 +83,7 @@ def test_scenario_fails_without_its_fault(fresh_lab: LabHarness, name: str) -> N
 def test_healing_without_effect_is_an_error(
     fresh_lab: LabHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A healing without effect raises an error with the remaining effects; `lab reset` heals and clears the scenario."""
+    """A healing without effect raises an error with the remaining effects; `lab reset` heals and ends the scenario."""
     bad = write(tmp_path, VALID_SCENARIO.replace('{ start = "payment" }', '{ order = "next" }'))
     player = Player(fresh_lab.lab, timeout=3)
     player.run(bad)
