@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from labstack import Lab, LabError
 from labstack.clients import broker
 from labstack.clients.databases import connect
 from labstack.clients.relay import connector_name
+from labstack.errors import StorageError
 from labstack.lab import access_of
 from labstack.waiting import poll_until
 from tests.stack.labs import COMPONENTS
@@ -134,22 +136,29 @@ class FaultInjector:
         return True
 
     def heal(self, *, everything: bool = False) -> list[str]:
-        """Heal the faults that are due, restart components that died, and return the faults that are not healed yet."""
-        for target, (due, fault) in list(self._to_heal.items()):
+        """Heal the faults that are due, restart components that died, and return the faults that are not healed yet.
+
+        A component whose start can't be recorded, because the disk is full, is started again later.
+        """
+        for target, (due, fault) in sorted(self._to_heal.items(), key=lambda entry: entry[0] != "disk"):
             if everything or due <= time.monotonic():
-                if fault.kind == DISK_FULL:
-                    self._free_disk()
-                elif fault.kind == "pause":
-                    self.lab.resume(target)
-                else:
-                    self._start(target)
-                del self._to_heal[target]
+                with suppress(StorageError):
+                    self._heal(target, fault)
+                    del self._to_heal[target]
         if "disk" not in self._to_heal:
             self._restart_dead_components()
         for url, request in list(self._pending_requests.items()):
             if succeeds(request):
                 del self._pending_requests[url]
         return [str(fault) for _, fault in self._to_heal.values()] + list(self._pending_requests)
+
+    def _heal(self, target: str, fault: Fault) -> None:
+        if fault.kind == DISK_FULL:
+            self._free_disk()
+        elif fault.kind == "pause":
+            self.lab.resume(target)
+        else:
+            self._start(target)
 
     def _restart_dead_components(self) -> None:
         backend = access_of(self.lab).backend()
@@ -213,7 +222,10 @@ class FaultInjector:
         if self.filler is None:
             raise NotReady
         with self.filler.open("ab", buffering=0) as file, suppress(OSError):
-            while file.write(bytes(1 << 20)):
+            disk = os.statvfs(file.fileno())
+            os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize)  # gigabytes, in a second
+        with self.filler.open("ab", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(1 << 12)):
                 pass
 
     def _free_disk(self) -> None:

@@ -20,9 +20,11 @@ from confluent_kafka import Consumer, KafkaException, Producer
 
 from labservices.contract import events_topic
 from labstack import Lab
+from labstack.backends.processes import process
 from labstack.clients import broker, probe_event, transactions
 from labstack.config.paths import LabPaths
 from labstack.errors import LabError, RelayFailed, StorageError
+from labstack.lab import access_of
 from labstack.lifecycle.reset import client_errors_translated
 from labstack.state import StateStore
 from labstack.waiting import wait_until
@@ -240,6 +242,25 @@ def test_full_disk_in_a_command_is_an_error_of_the_lab(tmp_path: Path) -> None:
     message = r"some/file can't be written: No space left.*\nNext step: free some space"
     with pytest.raises(StorageError, match=message), store.exclusive():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some/file")
+
+
+@pytest.mark.skipif(os.environ.get("LAB_MODE") == "containers", reason="the engine knows its containers")
+def test_component_that_cannot_be_recorded_is_ended(shared: LabHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a full disk keeps a start from recording its process, the process ends, and the next start succeeds."""
+    lab = shared.lab
+    lab.stop("connect-watcher")
+    backend = access_of(lab).backend()
+
+    def refuse(_: object) -> None:
+        raise StorageError("The lab can't write its state.", next_step="free some space")
+
+    monkeypatch.setattr(backend.store, "write", refuse)
+    with pytest.raises(StorageError):
+        backend.launch("connect-watcher")
+    assert process.lab_processes(backend.state.lab_id, "connect-watcher") == []
+    monkeypatch.undo()
+    lab.start("connect-watcher")
+    assert lab.status(memory=False).state == "ready"
 
 
 def test_silent_component_is_an_error_of_the_lab() -> None:

@@ -24,7 +24,7 @@ from labstack.backends.processes.java.java_component import JavaComponent
 from labstack.backends.processes.java.programs import prepare_programs
 from labstack.backends.processes.leftovers import leftovers
 from labstack.clients.database_server import DatabaseServer
-from labstack.errors import ComponentFailed, NotRunning, PortTaken, code_advice, failure_log, log_tail
+from labstack.errors import ComponentFailed, NotRunning, PortTaken, StorageError, code_advice, failure_log, log_tail
 from labstack.ports import free as ports
 from labstack.ports.plan import planned_ports
 from labstack.process_id import ProcessId, ask, this_process, with_children
@@ -114,7 +114,11 @@ class LocalBackend(BackendBase[Component]):
         command, forks = component.prepare(), ForkServer(self.paths, lab_id)
         spawn = forks.spawn if command.by_fork else process.spawn
         identity = spawn(command, component.log, f"{lab_id}/{name}")
-        self._record(name, ComponentRecord(identity))
+        try:
+            self._record(name, ComponentRecord(identity))
+        except StorageError:
+            process.destroy(process.tree(identity))  # no later command would know about it
+            raise
         forks.start()  # imports the libraries while the services' dependencies start
 
     def _wait_for_port(self, name: str, port: int) -> None:
