@@ -111,7 +111,7 @@ def read_service(name: str, file: str) -> tuple[Service, tuple[Gauge, ...]]:
         raise LookupError(f"{file} does not define HANDLERS; define it as a dict from each event type to its handler")
     if unknown := [key for key in handlers if not isinstance(key, type)]:
         raise LookupError(
-            f"{file} has the key {unknown[0]!r} in HANDLERS, which is no event type; import the type: "
+            f"{file} has the key {unknown[0]!r} in HANDLERS, which is not an event type; import the type: "
             "from labservices.messaging.events import PaymentCompleted"
         )
     service = Service(name, MetaData(), lambda *_: None, handlers, lambda *_: None)  # type: ignore[arg-type]

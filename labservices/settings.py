@@ -29,7 +29,7 @@ class FaultSwitch:
 
 FAULT_SWITCHES = {
     "inbox-off": FaultSwitch("the inbox accepts every event, including duplicates"),
-    "guards-off": FaultSwitch("each command takes effect, whatever the service did for its order before"),
+    "guards-off": FaultSwitch("each command takes effect, even if the service has already handled its order"),
     "dual-write": FaultSwitch(
         "events are sent directly to Kafka, outside the transaction, instead of being written to the outbox; "
         "optionally, the process crashes between the two writes",
@@ -40,7 +40,7 @@ FAULT_SWITCHES = {
     "slow-handler": FaultSwitch(
         "each event takes longer by the given number of seconds", r"|[0-7](\.\d{1,3})?", "seconds below 8, such as 0.5"
     ),
-    "poison-next": FaultSwitch("the next event always fails, however often it is retried"),
+    "poison-next": FaultSwitch("the next event fails on every attempt"),
     "strip-traceparent": FaultSwitch("published events lose their trace context"),
 }
 """All fault switches; they are off by default."""

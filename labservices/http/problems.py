@@ -100,7 +100,7 @@ class Problem(Exception):
 
 def not_found(what: str, which: object) -> Problem:
     """Return the problem for a resource that does not exist."""
-    return Problem(404, "not-found", f"there is no {what} {which}")
+    return Problem(404, "not-found", f"{what} {which} does not exist")
 
 
 def invalid(pointer: str, detail: str) -> Problem:

@@ -53,7 +53,7 @@ VARIABLES = {
         "that of `lab-stack/versions.toml`",
     ),
     "LAB_ALLOWED_HOSTS": Variable(
-        "under which host names, besides localhost, browsers may open the lab's pages and APIs",
+        "the host names, besides localhost, under which browsers may open the lab's pages and APIs",
         "names, separated by commas, or `*`",
         "none; on a hub, all",
     ),
@@ -64,7 +64,7 @@ VARIABLES = {
     "NO_PROXY": Variable(
         "the hosts to reach without a proxy; the lab adds this machine", "names, separated by commas", "none"
     ),
-    "no_proxy": Variable("the same, and it takes precedence", "names, separated by commas", "none"),
+    "no_proxy": Variable("the same; takes precedence over NO_PROXY", "names, separated by commas", "none"),
     "JAVA_HOME": Variable("the Java for Kafka and Debezium, if no wheel provides one", "a folder", "none"),
     "GOPATH": Variable("where a Go build by `lab install` stores downloads", "a folder", "in the lab's cache"),
     "GOCACHE": Variable("where such a build stores compiled packages", "a folder", "in the lab's cache"),

@@ -35,7 +35,7 @@ def end_differences(facts: Facts) -> Iterator[Difference]:
         statuses = tuple(row["status"] for its in rows for row in its)
         if statuses not in ENDS[order["status"]]:
             seen = [f"{step.table} {_statuses(its)}" for step, its in zip(STEPS, rows, strict=True)]
-            yield order["order_id"], f"the order is {order['status']}, and {', '.join(seen)}"
+            yield order["order_id"], f"the order is {order['status']}, but its steps are: {', '.join(seen)}"
 
 
 def _statuses(rows: list[Row]) -> str:
@@ -75,7 +75,7 @@ def amount_differences(facts: Facts) -> Iterator[Difference]:
             continue
         sum_of_items = sum(line.get("quantity", 0) * line.get("unit_price_cents", 0) for line in order["items"])
         if order["total_cents"] != sum_of_items:
-            yield order_id, f"the order's total is {order['total_cents']}, and its items cost {sum_of_items}"
+            yield order_id, f"the order's total is {order['total_cents']}, but its items cost {sum_of_items}"
         copies = [("amount_cents", "total_cents"), ("currency", "currency"), ("customer_id", "customer_id")]
         for row in payments.get(order_id, ()):
             for column, original in copies:
@@ -96,13 +96,13 @@ def price_differences(facts: Facts) -> Iterator[Difference]:
         ours, theirs = catalogue.get(sku, {}), products.get(sku, {})
         for column in ("sku", "name", "unit_price_cents", "currency"):
             if ours.get(column) != theirs.get(column):
-                yield sku, f"the {column} is {ours.get(column)} in order, and {theirs.get(column)} in inventory"
+                yield sku, f"the {column} is {ours.get(column)} in order, but {theirs.get(column)} in inventory"
     for order_id, order in facts.orders.items():
         if {catalogue.get(line.get("sku"), {}).get("currency") for line in order["items"]} != {order["currency"]}:
-            yield order_id, f"the order is in {order['currency']}, and its products are not"
+            yield order_id, f"the order is in {order['currency']}, but its products are not"
     for account in facts.rows("payment", "accounts"):
         if account["currency"] not in {row["currency"] for row in catalogue.values()}:
-            yield account["customer_id"], f"the account is in {account['currency']}, and no product is"
+            yield account["customer_id"], f"the account is in {account['currency']}, but no product is"
 
 
 def payload_differences(facts: Facts) -> Iterator[Difference]:

@@ -155,4 +155,4 @@ def position_differences(facts: Facts) -> Iterator[Difference]:
         for (topic, partition), offset in committed.items():
             end = facts.seen.ends.get((topic, partition))
             if end is not None and offset > end:
-                yield f"{service} in {topic}[{partition}]", f"the position is {offset}, and the end {end}"
+                yield f"{service} in {topic}[{partition}]", f"the position is {offset}, but the end is {end}"

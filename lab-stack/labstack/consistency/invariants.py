@@ -87,7 +87,7 @@ def refunds_are_within_captures(facts: Facts) -> Result:
     """For each order, the refunded amount is at most the captured amount."""
     money = sums.money(facts)
     differences = (
-        (order_id, f"{its['capture']} cents were captured, and {its['refund']} refunded")
+        (order_id, f"{its['capture']} cents were captured, but {its['refund']} were refunded")
         for order_id, its in money.items()
         if its["refund"] > its["capture"]
     )
@@ -130,7 +130,7 @@ def money_matches_orders(facts: Facts) -> Result:
     due = {o["order_id"]: o["total_cents"] if o["status"] == "COMPLETED" else 0 for o in facts.orders.values()}
     kept = {order: its["capture"] - its["refund"] for order, its in sums.money(facts).items()}
     wrong = (
-        (order, f"{kept.get(order, 0)} cents were kept, and {due.get(order, 0)} are due")
+        (order, f"{kept.get(order, 0)} cents were kept, but {due.get(order, 0)} are due")
         for order in (due.keys() | kept.keys()) - facts.held
         if due.get(order, 0) != kept.get(order, 0)
     )

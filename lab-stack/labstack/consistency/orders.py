@@ -29,16 +29,16 @@ def history_differences(facts: Facts) -> Iterator[Difference]:
         for what in _contradictions(facts, order, entries):
             yield order["order_id"], what
     for order_id in history.keys() - facts.orders.keys():
-        yield order_id, "the order has a history, and no row"
+        yield order_id, "the order has a history, but no row"
 
 
 def _contradictions(facts: Facts, order: Row, entries: list[Row]) -> Iterator[str]:
     statuses = [entry["status"] for entry in entries]
     paths = [PROGRESS] if order["status"] == PROGRESS[-1] else [PROGRESS[:n] + CANCEL for n in range(1, len(PROGRESS))]
     if statuses not in paths:
-        yield f"the order is {order['status']}, and its history says {', '.join(statuses) or 'nothing'}"
+        yield f"the order is {order['status']}, but its history says {', '.join(statuses) or 'nothing'}"
     if [entry["version"] for entry in entries] != list(range(1, order["version"] + 1)):
-        yield f"the order's version is {order['version']}, and its history has {len(entries)} entries"
+        yield f"the order's version is {order['version']}, but its history has {len(entries)} entries"
     for entry in entries:
         if entry["reason"] != (order["failure_reason"] if entry["status"] in CANCEL else None):
             yield f"the history's reason for {entry['status']} is {entry['reason']}, not {order['failure_reason']}"
@@ -49,7 +49,7 @@ def _contradictions(facts: Facts, order: Row, entries: list[Row]) -> Iterator[st
     for entry in entries:
         cause = facts.events.get(entry["event_id"])
         if entry["status"] == CANCEL[0] and cause and cause.reason != order["failure_reason"]:
-            yield f"the order's reason is {order['failure_reason']}, and {cause.type} says {cause.reason}"
+            yield f"the order's reason is {order['failure_reason']}, but {cause.type} says {cause.reason}"
 
 
 def _has_cause(facts: Facts, order_id: str, entry: Row) -> bool:
@@ -79,7 +79,7 @@ def answer_differences(facts: Facts) -> Iterator[Difference]:
             if not facts.is_id_of(row["event_id"], order_id, [row["type"]]):
                 yield order_id, f"the answer {row['type']} has the ID of no such event"
     for order_id in answers.keys() - facts.orders.keys():
-        yield order_id, "the order has answers, and no row"
+        yield order_id, "the order has answers, but no row"
 
 
 def effect_of(kind: str) -> str | None:

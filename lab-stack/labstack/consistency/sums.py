@@ -18,10 +18,10 @@ def stock_differences(facts: Facts) -> Iterator[Difference]:
         moved[sku, movement["effect"]] += movement["quantity"]
         openings[sku] += movement["effect"] == "opening"
         if movement["event_id"] and not movement["order_id"]:
-            yield sku, f"the movement {movement['effect']} has a cause, and no order"
+            yield sku, f"the movement {movement['effect']} has a cause, but no order"
     products = facts.rows("inventory", "products")
     for sku in {sku for sku, _ in moved} - {product["sku"] for product in products}:
-        yield sku, "it has movements, and is no product"
+        yield sku, "it has movements, but is not a product"
     for product in products:
         sku = product["sku"]
         received, shipped = moved[sku, "opening"] + moved[sku, "restock"], moved[sku, "ship"]
@@ -45,14 +45,14 @@ def balance_differences(facts: Facts) -> Iterator[Difference]:
         balances[customer] += -entry["amount_cents"] if entry["effect"] == "capture" else entry["amount_cents"]
         openings[customer] += entry["effect"] == "opening"
         if not entry["order_id"] and (entry["event_id"] or entry["payment_id"]):
-            yield customer, f"the entry {entry['effect']} has a cause or a payment, and no order"
+            yield customer, f"the entry {entry['effect']} has a cause or a payment, but no order"
     accounts = facts.rows("payment", "accounts")
     for customer in balances.keys() - {account["customer_id"] for account in accounts}:
-        yield customer, "it has ledger entries, and no account"
+        yield customer, "it has ledger entries, but no account"
     for account in accounts:
         customer = account["customer_id"]
         if account["balance_cents"] != balances[customer]:
-            yield customer, f"the balance is {account['balance_cents']}, and its entries add up to {balances[customer]}"
+            yield customer, f"the balance is {account['balance_cents']}, but its entries add up to {balances[customer]}"
         if openings[customer] != 1:
             yield customer, f"it has {openings[customer]} opening balances"
 

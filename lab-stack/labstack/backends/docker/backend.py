@@ -367,7 +367,7 @@ class ContainerBackend(BackendBase[Component]):
                 found.unpause()
 
     def reload(self, name: str) -> None:
-        with translate_errors(f"{name} can't be told to reload"):
+        with translate_errors(f"{name} can't reload its configuration"):
             self._running(name).kill("SIGHUP")
 
     # -- looking ---------------------------------------------------------------------------------------------------
