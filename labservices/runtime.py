@@ -155,7 +155,7 @@ def serve(runtime: Runtime) -> int:
         access_log=False,
         timeout_graceful_shutdown=1,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn re-raises the signal, but a requested stop is no error
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn re-raises the signal, but a requested stop is not an error
         signal.signal(number, lambda *_: None)
     _Server(config).run()
     return _exit_status(runtime)

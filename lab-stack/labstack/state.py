@@ -145,7 +145,7 @@ class StateStore:
     def exclusive(
         self, wait: float = 0, waiting: Callable[[str], None] | None = None, *, for_shutdown: bool = False
     ) -> Iterator[None]:
-        """Hold the lock, so that no other process changes this lab. The system releases it if its holder dies.
+        """Hold the lock, so that no other process changes this lab. The system releases the lock if its holder exits.
 
         Parameters
         ----------

@@ -151,7 +151,7 @@ class Backend(Protocol):
         """Start a component if it is not running; do not wait for it."""
 
     def await_ready(self, name: str, meanwhile: Callable[[], None] = ...) -> None:
-        """Wait until a component is ready; raise ComponentFailed if it dies or times out.
+        """Wait until a component is ready; raise ComponentFailed if it exits or times out.
 
         `meanwhile` is called before each probe, and raises to abort the wait.
         """

@@ -63,7 +63,7 @@ class LabGroup(Commands):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # a character that the terminal can't show is no error
+            if isinstance(stream, io.TextIOWrapper):  # a character that the terminal can't show must not raise an error
                 stream.reconfigure(errors="replace")
         os.umask(os.umask(0o077) & 0o077)  # the lab must be able to read its own files
         return super().main(*args, **extra)

@@ -176,7 +176,7 @@ def read(path: Path, name: str = "") -> list[Document]:
     Raises
     ------
     InvalidYaml
-        The file can't be read, is no regular file, is too large or is not UTF-8 text, or `load` rejects its content.
+        The file can't be read, is not a regular file, is too large or is not UTF-8 text, or `load` rejects its content.
     """
     name = name or str(path)
     try:

@@ -29,7 +29,7 @@ def path() -> Path:
 
 
 def read() -> dict[str, Any]:
-    """Return the content of the file; empty if there is none. A byte order mark is accepted.
+    """Return the content of the file; empty if it does not exist. A byte order mark is accepted.
 
     Raises
     ------
@@ -114,7 +114,7 @@ class NoCredentials(AuthConfig):  # docker-py has no types
 def credentials(repository: str) -> tuple[dict[str, Any], str]:
     """Return the user's credentials for a repository's registry, and a clause with the reason if they can't be read.
 
-    Public images need no credentials, so a credential helper that does not run is no error.
+    Public images need no credentials, so a credential helper that does not run raises no error.
     """
     try:
         with warnings.catch_warnings():

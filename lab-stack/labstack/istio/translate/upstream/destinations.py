@@ -36,7 +36,7 @@ class Destinations:
         return full_name(destination.get("host", ""), self.namespace)
 
     def service(self, destination: Mapping[str, Any]) -> Service | None:
-        """Return the service of a destination, or None if there is none."""
+        """Return the service of a destination, or None if it does not exist."""
         return self.model.services.found_from(self.host(destination), self.namespace)
 
     def cluster(self, destination: Mapping[str, Any]) -> str:
