@@ -86,7 +86,8 @@ def status(lab: Lab, as_json: bool, watch: bool) -> None:
 @click.pass_obj
 def logs(lab: Lab, name: str, lines: int, follow: bool) -> None:
     """Show the end of a component's log."""
-    click.echo(lab.logs(name, lines))
+    if text := lab.logs(name, lines):
+        click.echo(text)
     if follow:
         from labstack.lab import access_of
 
