@@ -73,8 +73,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = selection.choose(items, config.args, seconds)
     config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
     schedule.limit_time(chosen)
-    groups = schedule.arrange(chosen, seconds)
-    if hasattr(config, "workerinput"):
+    worker = getattr(config, "workerinput", {})
+    groups = schedule.arrange(chosen, seconds, worker.get("workercount", 1))
+    if worker:
         for name, tests in groups:
             for test in tests:
                 test.add_marker(pytest.mark.xdist_group(name))

@@ -15,6 +15,7 @@ import pytest
 
 from labstack.waiting import wait_until
 from tests.suite.report import repeat_command, suite_of
+from tests.suite.schedule import group_seconds
 from tests.suite.seconds import UNKNOWN, Seconds, plain_id, summarize
 from tools.check import kill_leftovers, runs_beside, started_by, workers
 
@@ -80,6 +81,12 @@ def test_the_tests_of_a_group_run_on_one_worker(run: Run) -> None:
     passed = run(SAGA_LAB_LONG="1", PYTEST_ADDOPTS="-n 2 --dist loadgroup --no-loadscope-reorder")
     assert len({line.partition(" ")[0] for line in passed}) == 1
     assert len(passed) == 8
+
+
+def test_a_group_takes_half_of_a_workers_share() -> None:
+    """Few labs are started: a group takes half of a worker's share of the run, at least 2.5 and at most 7.5 minutes."""
+    assert [group_seconds(total, 3) for total in (60, 2400, 36000)] == [150, 400, 450]
+    assert group_seconds(2400, 1) > group_seconds(2400, 8)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Group the tests by lab, and order the groups for the workers.
 
-An idle lab uses a quarter of a core, and its startup takes 10 s. So the tests that share a lab form groups of a few
-minutes. A worker starts the lab for the first test of a group and stops it after the last.
+An idle lab uses a quarter of a core, and its startup and shutdown take 24 s of a core. So the tests that share a lab
+form few groups, of half a worker's share of the run. A worker starts the lab for the first test of a group and stops it
+after the last.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from labstack import Lab
 
 PLAIN, COURSE = "plain lab", "course lab"
-GROUP_SECONDS = 150.0
-"""Approximate duration in seconds of a group of tests that share a lab."""
+GROUP_SECONDS = (150.0, 450.0)
+"""Minimum and maximum of the approximate duration in seconds of a group of tests that share a lab."""
 
 QUICK = ("tests/datasets/", "tests/deploy/", "tests/mesh/", "tests/services/")
 QUICK_SECONDS = 150.0
@@ -61,7 +62,21 @@ def unit_of(item: pytest.Item) -> str:
     return item.nodeid.translate({ord("["): "(", ord("]"): ")"})  # xdist does not expect brackets in a group's name
 
 
-def arrange(items: Sequence[pytest.Item], seconds: Seconds) -> list[tuple[str, list[pytest.Item]]]:
+def group_seconds(total: float, workers: int) -> float:
+    """Return the approximate duration in seconds of a group: half of a worker's share of a run.
+
+    A longer group would leave the other workers without tests at the end. A shorter one would start another lab.
+
+    Examples
+    --------
+    >>> [group_seconds(total, 3) for total in (60, 2400, 36000)]
+    [150.0, 400.0, 450.0]
+    """
+    least, most = GROUP_SECONDS
+    return min(max(total / workers / 2, least), most)
+
+
+def arrange(items: Sequence[pytest.Item], seconds: Seconds, workers: int = 1) -> list[tuple[str, list[pytest.Item]]]:
     """Return named groups of tests, the longest first, so that the workers finish together.
 
     Parameters
@@ -70,6 +85,8 @@ def arrange(items: Sequence[pytest.Item], seconds: Seconds) -> list[tuple[str, l
         The tests of this run.
     seconds : Seconds
         Expected duration of each test.
+    workers : int
+        Number of workers among which the groups are distributed.
     """
     units: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
@@ -80,8 +97,9 @@ def arrange(items: Sequence[pytest.Item], seconds: Seconds) -> list[tuple[str, l
     for name, unit in units.items():
         pools[pool_of(unit[0])].append(name)
     groups = {name: (cost[name], units[name]) for name in pools.pop(None, [])}
+    limit = group_seconds(sum(cost.values()), workers)
     for pool, members in pools.items():
-        number = max(1, math.ceil(sum(cost[name] for name in members) / GROUP_SECONDS))
+        number = max(1, math.ceil(sum(cost[name] for name in members) / limit))
         bins: list[list[str]] = [[] for _ in range(number)]
         for name in sorted(members, key=lambda name: -cost[name]):
             min(bins, key=lambda some: sum(cost[name] for name in some)).append(name)
