@@ -7,12 +7,13 @@ from tests.services.mutants import MUTANTS, seeded
 from tests.services.oracle import Violated
 from tests.services.test_machine import Saga, run_machine
 from tests.services.world import World
+from tests.suite.chance import short_sample
 
 SEED = 7
 """A fixed seed, so that a mutant is caught in every run or in none."""
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("name", short_sample(MUTANTS, 6))
 def test_a_mutant_is_caught(world: World, name: str) -> None:
     """The state machine finds a sequence of steps that violates an invariant of the mutant."""
     mutant = MUTANTS[name]
@@ -21,6 +22,7 @@ def test_a_mutant_is_caught(world: World, name: str) -> None:
     assert caught.value.invariant in mutant.violates
 
 
+@pytest.mark.long
 def test_no_violation_is_found_without_a_mutant(world: World) -> None:
     """Without a defect, the same machine finds no violation."""
     run_machine(lambda: Saga(world), SEED, example_settings(10, shrink=False))

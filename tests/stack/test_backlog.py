@@ -163,7 +163,7 @@ def test_paused_consumer_is_reported_and_resumed_by_a_start(shared: LabHarness) 
     assert lab.status(memory=False).state == "ready"
 
 
-@pytest.mark.parametrize("end", ["commit", "abort"])
+@pytest.mark.parametrize("end", short_sample(["commit", "abort"], 1))
 def test_ended_transaction_counts_as_no_lag(shared: LabHarness, end: str) -> None:
     """After a transaction that wrote to every partition, readers reach the end at once, and no consumer lags."""
     lab = shared.lab
@@ -188,7 +188,7 @@ def reset(harness: LabHarness) -> subprocess.CompletedProcess[str]:
     return harness.run("reset")
 
 
-@pytest.mark.parametrize("repair", [up, reset], ids=["up", "reset"])
+@pytest.mark.parametrize("repair", short_sample([up, reset], 1), ids=["up", "reset"])
 def test_hanging_transaction_is_named_and_aborted(
     shared: LabHarness, repair: Callable[[LabHarness], subprocess.CompletedProcess[str]]
 ) -> None:

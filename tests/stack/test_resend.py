@@ -35,7 +35,7 @@ def renew_slot(lab: Lab, service: str) -> None:
     relay.await_task(service, url)
 
 
-@pytest.mark.parametrize("destination", ["lisbon", "tristan-da-cunha"], ids=["COMPLETED", "CANCELLED"])
+@pytest.mark.parametrize("destination", short_sample(["lisbon", "tristan-da-cunha"], 1), ids=["COMPLETED", "CANCELLED"])
 def test_resent_events_have_no_effect(shared: LabHarness, destination: str) -> None:
     """Each record is published again with the same bytes and event ID, and the inboxes discard it."""
     lab = shared.lab
