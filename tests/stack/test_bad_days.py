@@ -129,19 +129,18 @@ def test_damaged_state_file_is_reported_and_repaired_by_down(harness: LabHarness
     assert harness.state()["phase"] == "stopped"
 
 
-def test_down_stops_the_lab_despite_a_damaged_state_file(harness: LabHarness) -> None:
+def test_down_stops_the_lab_despite_a_damaged_state_file(shared: LabHarness) -> None:
     """If a running lab's state file is damaged, `lab down` still stops every process, and keeps the data."""
-    harness.run_checked("up")
-    order = json.loads(harness.run_checked("demo", "--json"))["order_id"]
-    harness.record_ports_and_id()
-    harness.paths.state_file.write_text("nonsense")
-    assert harness.status()["state"] == "degraded"
-    harness.run_checked("down")
-    harness.assert_nothing_runs()
-    harness.run_checked("up")
+    order = json.loads(shared.run_checked("demo", "--json"))["order_id"]
+    shared.record_ports_and_id()
+    shared.paths.state_file.write_text("nonsense")
+    assert shared.status()["state"] == "degraded"
+    shared.run_checked("down")
+    shared.assert_nothing_runs()
+    shared.run_checked("up")
     from tests.stack.orders import all_orders
 
-    assert order in all_orders(harness.lab)
+    assert order in all_orders(shared.lab)
 
 
 def test_stale_pids_are_not_taken_for_the_labs_processes(harness: LabHarness) -> None:

@@ -257,8 +257,9 @@ def test_invalid_lab_name_is_rejected() -> None:
         Lab("../other")
 
 
-def test_lab_survives_the_kernel_that_started_it(harness: LabHarness) -> None:
+def test_lab_survives_the_kernel_that_started_it(shared: LabHarness) -> None:
     """A lab keeps running after the kernel that started it is killed with its whole process group."""
+    shared.run_checked("down")
     import os
     import signal
     import subprocess
@@ -270,16 +271,16 @@ def test_lab_survives_the_kernel_that_started_it(harness: LabHarness) -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=harness.environment,
+        env=shared.environment,
         start_new_session=True,
     )
     assert kernel.stdout
     assert kernel.stdout.readline() == "up\n"
-    pids = harness.pids()
+    pids = shared.pids()
     os.killpg(kernel.pid, signal.SIGKILL)
     kernel.communicate(timeout=10)
-    assert harness.pids() == pids
+    assert shared.pids() == pids
     began = time.monotonic()
-    assert harness.status()["state"] == "ready"
+    assert shared.status()["state"] == "ready"
     assert time.monotonic() - began < 30
-    assert json.loads(harness.run_checked("demo", "--json"))["status"] == "COMPLETED"
+    assert json.loads(shared.run_checked("demo", "--json"))["status"] == "COMPLETED"

@@ -19,7 +19,8 @@ from labstack.install import find_program
 from labstack.istio.errors import InvalidMesh, InvalidYaml, Unsupported
 from labstack.lab import access_of
 from labstack.waiting import wait_until
-from tests.stack.labs import LabHarness
+from tests.stack.intact import is_intact
+from tests.stack.labs import CONTROL_PLANE, LabHarness
 from tests.stack.one_order import place_order, wait_for_outcome
 from tests.stack.traffic import continuous_requests, is_plausible_share, send_requests
 from tests.suite.chance import LONG
@@ -28,7 +29,14 @@ IN_CONTAINERS = os.environ.get("LAB_MODE") == "containers"
 
 
 @pytest.fixture(scope="module", params=["translator", pytest.param("istiod", marks=pytest.mark.long)])
-def _mesh_lab(request: pytest.FixtureRequest) -> Iterator[LabHarness]:
+def _mesh_lab(request: pytest.FixtureRequest, _shared: Callable[[], LabHarness]) -> Iterator[LabHarness]:
+    """Return the shared lab if it has the control plane, or start a lab with it."""
+    if request.param == CONTROL_PLANE:
+        shared = _shared()
+        yield shared
+        if not is_intact(shared.lab):
+            shared.reset_or_recreate()
+        return
     if request.param == "istiod" and not find_program("istiod", LabPaths.of_user()):
         pytest.skip("NOT TRIED: there is no istiod on this machine; `lab install istiod` gets it")
     harness = LabHarness(f"mesh-{request.param}", environment={"LAB_CONTROL_PLANE": request.param})
@@ -41,8 +49,12 @@ def _mesh_lab(request: pytest.FixtureRequest) -> Iterator[LabHarness]:
 
 @pytest.fixture
 def mesh_lab(_mesh_lab: LabHarness) -> LabHarness:
-    """Return a running lab for each control plane, at the start of the course."""
-    _mesh_lab.reset_or_recreate()
+    """Return a running lab for each control plane, with the lab's own configuration."""
+    _mesh_lab.make_ready()
+    if _mesh_lab.lab.endpoints.versions:
+        _mesh_lab.reset_or_recreate()
+    elif not is_intact(_mesh_lab.lab):
+        _mesh_lab.lab.mesh.reset()
     return _mesh_lab
 
 

@@ -15,6 +15,7 @@ from labstack.scenarios import Player, Scenario, load_scenario, load_scenarios
 from labstack.scenarios.model import CHAPTERS, FOLDER, ScenarioError
 from labstack.scenarios.stage import ConditionNotMet, ScenarioActive
 from labstack.scenarios.verbs import VERBS
+from tests.stack.intact import is_intact
 from tests.stack.labs import ROOT, LabHarness
 from tests.suite.chance import short_sample
 
@@ -41,10 +42,11 @@ heal = [{ start = "payment" }]
 
 @pytest.fixture
 def fresh_lab(shared: LabHarness) -> Iterator[LabHarness]:
-    """Return the shared lab at the start of the course, and reset it after the test."""
+    """Return the shared lab at the start of the course; reset it after the test if something is still broken."""
     shared.lab.reset()
     yield shared
-    shared.lab.reset()
+    if not is_intact(shared.lab):
+        shared.lab.reset()
 
 
 @pytest.mark.parametrize("name", short_sample(ALL, 2))
