@@ -21,6 +21,7 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from labservices.contract import events_topic
 from labstack import Lab
 from labstack.backends.processes import process
+from labstack.backends.processes.backend import LocalBackend
 from labstack.clients import broker, probe_event, transactions
 from labstack.config.paths import LabPaths
 from labstack.errors import LabError, RelayFailed, StorageError
@@ -250,6 +251,7 @@ def test_component_that_cannot_be_recorded_is_ended(shared: LabHarness, monkeypa
     lab = shared.lab
     lab.stop("connect-watcher")
     backend = access_of(lab).backend()
+    assert isinstance(backend, LocalBackend)
 
     def refuse(_: object) -> None:
         raise StorageError("The lab can't write its state.", next_step="free some space")
