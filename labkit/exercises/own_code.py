@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dis
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
 from typing import Any, ClassVar
 
 import psycopg
@@ -194,6 +196,29 @@ def at_once(bench: Bench, service: str, function: Function, *arguments: Any) -> 
         for db in (first, second, watch):
             db.close()
     return results[0], results[1] if len(results) > 1 else TimeoutError("the second call did not end")
+
+
+@contextmanager
+def replacing(function: Function, module: ModuleType, original: type, stand_in: type) -> Iterator[None]:
+    """Let a learner's function use another class instead of one that it imports, during the block.
+
+    Parameters
+    ----------
+    function : callable
+        The function, whose cells have imported the class, or which imports it when it runs.
+    module : module
+        The module from which it imports the class.
+    original : type
+        The class.
+    stand_in : type
+        The class to use instead.
+    """
+    with ExitStack() as stack:
+        for names in (getattr(function, "__globals__", {}), vars(module)):
+            found = {name: value for name, value in names.items() if value is original}
+            stack.callback(names.update, found)
+            names.update(dict.fromkeys(found, stand_in))
+        yield
 
 
 def run_loop(function: Function, *arguments: Any, seconds: float, ends: Callable[[], str]) -> Exception | None:

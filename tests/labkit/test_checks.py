@@ -14,6 +14,7 @@ from labkit.errors import KitError
 from labkit.exercises import course, tasks
 from labkit.exercises.base import Bench, Exercise, Verdict, right, wrong
 from labkit.exercises.operations.alerting import SOLUTION, wrong_decisions
+from labkit.exercises.operations.tracing import malformation
 from labkit.exercises.tasks import Tasks
 from labkit.inspect.look import Look
 from labservices.contract import SERVICES
@@ -92,6 +93,25 @@ def test_answer_at_a_boundary_has_its_outcome(
         monkeypatch.setattr(exercise, "run_trial", lambda bench, number: f"tried with {number}")
     verdict = exercise.check(BENCH, answer)
     assert (verdict.outcome, message in verdict.message) == (outcome, True), verdict
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "fault"),
+    [
+        (f"00-{'a1' * 16}-{'b2' * 8}-01", ""),
+        (f"00-{'a1' * 16}-{'b2' * 8}", "3 fields instead of 4"),
+        (f"0-{'a1' * 16}-{'b2' * 8}-01", "version has 1 digits instead of 2"),
+        (f"00-{'a1' * 15}-{'b2' * 8}-01", "trace id has 30 digits instead of 32"),
+        (f"00-{'A1' * 16}-{'b2' * 8}-01", "trace id has capital letters"),
+        (f"00-{'a1' * 16}-{'xy' * 8}-01", "span id has other characters"),
+        (f"00-{'00' * 16}-{'b2' * 8}-01", "trace id has only zeros"),
+        (f"ff-{'a1' * 16}-{'b2' * 8}-01", "version is ff"),
+    ],
+)
+def test_a_malformed_traceparent_is_described(traceparent: str, fault: str) -> None:
+    """A header against the W3C's format is answered with the field that is wrong; a well-formed one with nothing."""
+    assert fault in malformation(traceparent)
+    assert bool(fault) == bool(malformation(traceparent))
 
 
 def test_slow_service_that_was_healed_makes_the_exercise_untouched() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 import threading
 from collections.abc import Callable
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,7 +13,8 @@ import pytest
 from labkit.client.shop import Shop
 from labkit.exercises import course
 from labkit.exercises.base import Bench, Exercise, Verdict
-from labkit.exercises.own_code import Rejected, is_empty, run_loop
+from labkit.exercises.building.read_to_the_end import HesitantConsumer
+from labkit.exercises.own_code import Rejected, is_empty, replacing, run_loop
 from labkit.inspect.look import Look
 from labstack import Lab
 
@@ -117,3 +118,23 @@ def test_endless_loop_is_abandoned() -> None:
     finally:
         ended.set()
     assert isinstance(run_loop(lambda: 1 / 0, seconds=10, ends=str), ZeroDivisionError)
+
+
+@pytest.mark.parametrize("is_global", [True, False], ids=["imported by a cell", "imported by the function"])
+def test_a_function_uses_another_class_during_a_block(is_global: bool) -> None:
+    """A class that a learner's cell or function imports is replaced during the block, and only then."""
+    module = ModuleType("brokers")
+    vars(module)["Consumer"] = original = type("Consumer", (), {})
+    stand_in = type("Hesitant", (original,), {})
+    names: dict[str, Any] = {"brokers": module, **({"Client": original} if is_global else {})}
+    exec(f"def used():\n    return {'Client' if is_global else 'brokers.Consumer'}", names)
+    with replacing(names["used"], module, original, stand_in):
+        assert names["used"]() is stand_in
+    assert names["used"]() is original
+
+
+def test_a_hesitant_consumer_returns_nothing_at_every_third_poll() -> None:
+    """It hesitates at its first poll, and at each third one after it."""
+    consumer = HesitantConsumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "nobody", "log_level": 0})
+    consumer.close()
+    assert [consumer._hesitates() for _ in range(5)] == [True, False, False, True, False]

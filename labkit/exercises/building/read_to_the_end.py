@@ -4,9 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import confluent_kafka
+from confluent_kafka import Consumer, Message
+
 from labkit.exercises.base import Bench, Verdict, Wrong, right
 from labkit.exercises.building.trial import LOOP_SECONDS
-from labkit.exercises.own_code import CodeExercise, Rejected, describe, run_loop
+from labkit.exercises.own_code import CodeExercise, Function, Rejected, describe, replacing, run_loop
+
+
+class HesitantConsumer(Consumer):
+    """A consumer of a busy broker: nothing has arrived yet at its first poll and at each third one after it."""
+
+    def __init__(self, *settings: Any, **more: Any) -> None:
+        super().__init__(*settings, **more)
+        self._polls = 0
+
+    def _hesitates(self) -> bool:
+        self._polls += 1
+        return self._polls % 3 == 1
+
+    def poll(self, timeout: float = -1) -> Message | None:
+        """Return the next message, or None at every third call."""
+        return None if self._hesitates() else super().poll(timeout)
+
+    def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
+        """Return the next messages, or none at every third call."""
+        return [] if self._hesitates() else super().consume(num_messages, timeout)
 
 
 class ReadToTheEnd(CodeExercise):
@@ -81,6 +104,25 @@ class ReadToTheEnd(CodeExercise):
             from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
             def events_of(address, order_id):
+                consumer = Consumer({"bootstrap.servers": address, "group.id": "just-looking"})
+                topics = [f"{name}.events" for name in ("order", "inventory", "payment", "shipping")]
+                consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for topic in topics for n in range(4)])
+                found = []
+                while (message := consumer.poll(3)) is not None:
+                    if message.key() == order_id.encode():
+                        found.append(dict(message.headers())["ce_type"].decode())
+                consumer.close()
+                return found
+
+            answer = events_of
+            """,
+            "on a busy broker",
+        ),
+        Wrong(
+            """
+            from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+            def events_of(address, order_id):
                 consumer = Consumer({"bootstrap.servers": address, "group.id": "just-looking",
                                      "enable.partition.eof": True})
                 consumer.assign([TopicPartition("order.events", number, OFFSET_BEGINNING) for number in range(4)])
@@ -133,15 +175,7 @@ class ReadToTheEnd(CodeExercise):
 
     def try_out(self, bench: Bench, *functions: Any) -> Verdict:
         (events_of,) = functions
-        found: list[Any] = []
-        raised = run_loop(
-            lambda: found.append(events_of(bench.lab.endpoints.kafka, bench.given.order)),
-            seconds=LOOP_SECONDS,
-            ends=lambda: "Does it wait for more records? Each partition has an end: enable.partition.eof reports it.",
-        )
-        if raised:
-            raise Rejected(describe(events_of, raised))
-        types = found[0]
+        types = self._read(bench, events_of)
         expected = [view.record.type for view in bench.look.kafka.records(bench.given.order)]
         if not isinstance(types, list | tuple):
             raise Rejected(f"events_of returns {types!r}; it should return a list of event types.")
@@ -161,7 +195,28 @@ class ReadToTheEnd(CodeExercise):
                 f"{', '.join(sorted(missing))} is missing: an auditor would see half of the saga. Which topics are "
                 "there?"
             )
+        with replacing(events_of, confluent_kafka, Consumer, HesitantConsumer):
+            hesitant = self._read(bench, events_of)
+        if not isinstance(hesitant, list | tuple) or sorted(map(str, hesitant)) != sorted(map(str, types)):
+            number = len(hesitant) if isinstance(hesitant, list | tuple) else 0
+            raise Rejected(
+                f"The same function on a busy broker, where poll() now and then returns None for a moment: {number} of "
+                f"{len(types)} events, and no error. An auditor would miss the rest. None means that nothing has come "
+                "yet, which is not the end of a partition: enable.partition.eof reports the end."
+            )
         return right(
             f"{len(types)} events of one order, from {len(set(types))} types in four topics, and no offset was "
             "committed."
         )
+
+    def _read(self, bench: Bench, events_of: Function) -> Any:
+        """Run the learner's function, and return its result."""
+        found: list[Any] = []
+        raised = run_loop(
+            lambda: found.append(events_of(bench.lab.endpoints.kafka, bench.given.order)),
+            seconds=LOOP_SECONDS,
+            ends=lambda: "Does it wait for more records? Each partition has an end: enable.partition.eof reports it.",
+        )
+        if raised:
+            raise Rejected(describe(events_of, raised))
+        return found[0]

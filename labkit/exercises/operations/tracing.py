@@ -287,6 +287,37 @@ class WhoCutsTheTrace(Exercise):
         return "Every service passes its traceparent on."
 
 
+FIELDS = (("version", 2), ("trace id", 32), ("span id", 16), ("flags", 2))
+"""The fields of a traceparent, each with its number of digits: https://www.w3.org/TR/trace-context/#traceparent-header"""
+SENT = """
+    import httpx
+    answer = f"{header}"
+    httpx.post(
+        f"{{lab.endpoints.gateway}}/orders",
+        headers={{"traceparent": answer}},
+        json={{"customer_id": "ada", "destination": "lisbon", "items": [{{"sku": "earl-grey", "quantity": 1}}]}},
+    )
+"""
+
+
+def malformation(traceparent: str) -> str:
+    """Return what is wrong with a traceparent, as the rest of a sentence; empty if it is well-formed."""
+    fields = traceparent.split("-")
+    if len(fields) != len(FIELDS):
+        return f"it has {len(fields)} fields instead of {len(FIELDS)} (version, trace id, span id and flags)"
+    for (name, digits), field in zip(FIELDS, fields, strict=True):
+        if len(field) != digits:
+            return f"its {name} has {len(field)} digits instead of {digits}"
+        if field != field.lower():
+            return f"its {name} has capital letters"
+        if set(field) - set("0123456789abcdef"):
+            return f"its {name} has other characters than hexadecimal digits"
+    for (name, _), field in list(zip(FIELDS, fields, strict=True))[1:3]:
+        if not field.strip("0"):
+            return f"its {name} has only zeros"
+    return "its version is ff" if fields[0] == "ff" else ""
+
+
 class YourOwnTrace(Exercise):
     """A client may start the trace."""
 
@@ -307,43 +338,58 @@ class YourOwnTrace(Exercise):
         ),
         (
             "It begins:\n"
-            '    httpx.post(f"{lab.endpoints.gateway}/orders",\n'
-            '               headers={"traceparent": f"00-{given.trace_id}-'
+            '    answer = f"00-{given.trace_id}-...\n'
+            '    httpx.post(f"{lab.endpoints.gateway}/orders", headers={"traceparent": answer}, json='
         ),
     )
     answer = """
         import httpx
+        answer = f"00-{given.trace_id}-00f067aa0ba902b7-01"
         httpx.post(
             f"{lab.endpoints.gateway}/orders",
-            headers={"traceparent": f"00-{given.trace_id}-00f067aa0ba902b7-01"},
+            headers={"traceparent": answer},
             json={"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 1}]},
         ).raise_for_status()
     """
     why = (
         "The first component of a trace chooses its id and decides whether it is recorded: the flag travels with it "
-        "through every header and column. This way a shop records one request in a hundred, each of them completely."
+        "through every header and column. This way a shop records one request in a hundred, each of them completely. "
+        "A malformed header is ignored, and another trace starts: no error reports it."
     )
     mistakes = (
-        Wrong("shop.place_order('ada', 'lisbon', {'earl-grey': 1})", "another"),
         Wrong(
             """
-            import httpx
-            httpx.post(
-                f"{lab.endpoints.gateway}/orders",
-                headers={"traceparent": f"00-{given.trace_id}-00f067aa0ba902b7-00"},
-                json={"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 1}]},
-            )
+            answer = f"00-{given.trace_id}-00f067aa0ba902b7-01"
+            shop.place_order("ada", "lisbon", {"earl-grey": 1})
             """,
-            "flags",
+            "another",
         ),
+        Wrong(SENT.format(header="00-{given.trace_id}-00f067aa0ba902b7-00"), "flags"),
+        Wrong(SENT.format(header="00-{given.trace_id}-f067-01"), "its span id has 4 digits instead of 16"),
+        Wrong(SENT.format(header="{given.trace_id}-00f067aa0ba902b7-01"), "3 fields instead of 4"),
+        Wrong(SENT.format(header="00-{given.trace_id.upper()}-00f067aa0ba902b7-01"), "capital letters"),
+        Wrong(SENT.format(header="00-{given.trace_id}-0000000000000000-01"), "only zeros"),
     )
-    asks_value = False
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
         newest = next((order.order_id for order in bench.shop.orders(limit="1")), "")
         return "The id is random.", {"trace_id": secrets.token_hex(16), "before": newest}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
+        if not isinstance(answer, str):
+            return wrong("The answer is the text of the header, such as '00-…-…-01'.")
+        answer = answer.strip()
+        if fault := malformation(answer):
+            return wrong(
+                f"This header is malformed: {fault}. Such a header is ignored, and the order gets another trace: no "
+                "error reports it."
+            )
+        if answer.split("-")[1] != bench.given.trace_id:
+            return wrong("The header is well-formed, but its trace id is not given.trace_id.")
+        if not int(flags := answer[-2:], 16) % 2:
+            return wrong(
+                f"The id is correct, but the flags are {flags}: such a trace is not recorded. 01 means that it is."
+            )
         newest = next((order.order_id for order in bench.shop.orders(limit="1")), "")
         if newest == bench.given.before:
             return untouched("There is no new order yet.")
@@ -352,9 +398,10 @@ class YourOwnTrace(Exercise):
             row = db.execute(query, [newest]).fetchone()
         traceparent = str(row[0]) if row else ""
         if bench.given.trace_id not in traceparent:
-            return wrong("The newest order belongs to another trace. Did your request contain the header?")
-        if traceparent.endswith("-00"):
-            return wrong("The id is correct, but the flags are 00: such a trace is not recorded. 01 means that it is.")
+            return wrong(
+                "The header is well-formed, but the newest order belongs to another trace. Did your request contain "
+                "the header, under the name traceparent?"
+            )
         try:
             trace = bench.look.traces.of(bench.given.trace_id)
         except (WaitTimedOut, KitError) as error:

@@ -162,7 +162,8 @@ class CancelWhenPaid(Exercise):
     level = 2
     minutes = 6
     hints = (
-        "An order is PAID only for a moment. Which service takes the next step, and what if it can't?",
+        "An order is PAID for milliseconds, and a request takes longer. Which service takes the next step, and what if "
+        "it can't?",
         'lab.stop(...) and lab.start(...); wait_until(lambda: shop.order(order).status == "PAID") from labkit; '
         "shop.cancel(order).",
         'It begins:\n    lab.stop("shipping")\n    order = shop.place_order("hedy", ...',
@@ -196,6 +197,16 @@ class CancelWhenPaid(Exercise):
         ),
         Wrong(
             """
+            lab.stop("shipping")
+            order = shop.place_order("hedy", "galway", {"keemun": 1})
+            shop.cancel(order)
+            lab.start("shipping")
+            shop.follow(order)
+            """,
+            "cancel when the status is PAID",
+        ),
+        Wrong(
+            """
             from labkit import wait_until
             lab.stop("shipping")
             order = shop.place_order("hedy", "galway", {"keemun": 1})
@@ -224,11 +235,22 @@ class CancelWhenPaid(Exercise):
         order = bench.shop.order(order) if down else bench.shop.follow(order)
         past = [change["status"] for change in bench.shop.history(order)]
         if order.status == "COMPLETED":
-            return wrong("It is COMPLETED: that was the pivot. The cancel must arrive before shipping answers.")
+            return wrong(
+                "It is COMPLETED: that was the pivot. An order is PAID for milliseconds only, so no cancel arrives in "
+                "time by luck. Which service must not take its step meanwhile?"
+            )
+        if order.failure_reason == "deadline_exceeded":
+            return wrong(
+                "Thirty seconds had passed, and the shop's deadline cancelled it before hedy did. Place another order, "
+                "and let one cell wait for PAID and cancel."
+            )
         if order.failure_reason != "cancelled_by_customer":
             return wrong(f"It was not cancelled by hedy; its reason is {order.failure_reason}.")
         if "PAID" not in past:
-            return wrong(f"It was cancelled before it was paid: {', '.join(past)}. Stop another service.")
+            return wrong(
+                f"It was cancelled before it was paid: {', '.join(past)}. Stop only the service whose step comes after "
+                "the payment, and cancel when the status is PAID, not before."
+            )
         if order.status not in TERMINAL:
             return wrong(f"It was PAID and cancelled, and is {order.status} now. Which service still has to answer?")
         return right(f"{', '.join(past)}: the money was captured and refunded.")

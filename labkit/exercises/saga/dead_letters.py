@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+import pandas as pd
 from confluent_kafka import Producer
 
 from labkit.errors import NotFound, QueryFailed
@@ -19,6 +20,12 @@ from labstack import waiting
 from labstack.consistency.dead_letters import DeadLetter
 
 PARKED = "SELECT state, headers ->> 'ce_type' AS type FROM parked_records WHERE key = %(order)s ORDER BY parking_id"
+WAITING = """
+    SELECT letter.key, letter.headers ->> 'ce_type' AS type, count(behind.parking_id) AS waiting
+    FROM parked_records AS letter
+    LEFT JOIN parked_records AS behind ON behind.key = letter.key AND behind.state = 'behind'
+    WHERE letter.state = 'dead' GROUP BY letter.parking_id
+"""
 DEAD = "next(letter for letter in lab.dead_letters.all() if letter.order_id == given.order)"
 
 
@@ -133,66 +140,121 @@ class ReadTheStory(Exercise):
         return "The dead letter is discarded. No order depended on it."
 
 
+def listed(table: pd.DataFrame) -> Counter[tuple[str, str, float]]:
+    """Return the rows of a list of dead letters: key, type, and the number of records behind the letter."""
+    numbers = pd.to_numeric(table.waiting, errors="coerce").fillna(-1)
+    return Counter(zip(table.key.map(str), table.type.map(str), numbers.map(float), strict=True))
+
+
 class WhatWaitsBehind(Exercise):
-    """An order's later events are parked in order behind the failed one."""
+    """The list for an engineer on call: every dead letter, and how much it blocks."""
 
     name = "what-waits-behind"
-    title = "Write the SQL that shows what payment has parked for one order, in the order of arrival"
+    title = "Write the SQL that shows each dead letter of payment, and how many records wait behind it"
     kind = "query"
     level = 2
-    minutes = 5
+    minutes = 8
     hints = (
-        "The table parked_records in payment's database has a row for each record that waits.",
-        "Its `key` is the order's id, headers is jsonb (headers ->> 'ce_type'), and parking_id counts in the order "
-        "of arrival.",
-        "It begins:\n    SELECT state, headers ->> 'ce_type' AS type FROM parked_records WHERE ...",
+        "The table parked_records in payment's database has a row for each dead letter (state 'dead') and for each "
+        "record behind one (state 'behind'). What do the rows of one order have in common?",
+        "Join the table with itself: the dead letters on the left, and on the right the rows of the same key that are "
+        "'behind'. A LEFT JOIN keeps a dead letter without any; count(right.column) counts only what was found.",
+        "It begins:\n    SELECT letter.key, letter.headers ->> 'ce_type' AS type, count(behind.parking_id) AS waiting\n"
+        "    FROM parked_records AS letter LEFT JOIN parked_records AS behind ON ...",
     )
     answer = '''
         answer = """
-            SELECT state, headers ->> 'ce_type' AS type
-            FROM parked_records WHERE key = %(order)s ORDER BY parking_id
+            SELECT letter.key, letter.headers ->> 'ce_type' AS type, count(behind.parking_id) AS waiting
+            FROM parked_records AS letter
+            LEFT JOIN parked_records AS behind ON behind.key = letter.key AND behind.state = 'behind'
+            WHERE letter.state = 'dead'
+            GROUP BY letter.parking_id ORDER BY waiting DESC
         """
     '''
     why = (
-        "The reservation is dead-lettered, and the cancel waits behind it. Handled out of order, the cancel would "
-        "find nothing to refund and leave a tombstone, and the reservation would then be rejected: not wrong here, "
-        "but only because every handler was written for it. Records that are parked in order reach the handlers in "
-        "their original order."
+        "The reservation is dead-lettered, and the cancel waits behind it. Records that are parked in order reach the "
+        "handlers in their original order. The other letter blocks nothing, but it is in the list all the same: an "
+        "engineer repairs first what blocks most, and has to see the rest. An inner join would hide it."
     )
     mistakes = (
         Wrong(
-            "answer = \"SELECT state, headers ->> 'ce_type' AS type FROM parked_records "
-            'WHERE key = %(order)s ORDER BY parking_id DESC"',
-            "order of arrival",
+            """
+            answer = '''
+                SELECT letter.key, letter.headers ->> 'ce_type' AS type, count(*) AS waiting
+                FROM parked_records AS letter
+                JOIN parked_records AS behind ON behind.key = letter.key AND behind.state = 'behind'
+                WHERE letter.state = 'dead' GROUP BY letter.parking_id
+            '''
+            """,
+            "behind which nothing waits",
         ),
-        Wrong('answer = "SELECT type FROM inbox"', "parked_records"),
-        Wrong('answer = "SELECT state, type FROM parked_records WHERE key = %(order)s"', "PostgreSQL"),
+        Wrong(
+            "answer = \"SELECT key, min(headers ->> 'ce_type') AS type, count(*) AS waiting \"\n"
+            'answer += "FROM parked_records GROUP BY key"',
+            "counts the dead letter itself",
+        ),
+        Wrong(
+            "answer = \"SELECT key, headers ->> 'ce_type' AS type, 0 AS waiting FROM parked_records\"",
+            "no dead letter",
+        ),
+        Wrong(
+            "answer = \"SELECT key, headers ->> 'ce_type' AS type, 0 AS waiting \"\n"
+            "answer += \"FROM parked_records WHERE state = 'dead'\"",
+            "The records behind a letter have its key",
+        ),
+        Wrong('answer = "SELECT type FROM inbox"', "columns key, type and waiting"),
+        Wrong("answer = \"SELECT key, type FROM parked_records WHERE state = 'dead'\"", "PostgreSQL"),
     )
 
     def setup(self, bench: Bench) -> tuple[str, dict[str, Any]]:
-        order = poison_an_order(bench)
+        order, other = poison_an_order(bench), str(uuid.uuid4())
         bench.shop.cancel(order)
-        wait_until(
-            lambda: len(bench.look.db.rows("payment", PARKED, order=order)) == 2, 20, what="the cancel to be parked"
+        unknown = {
+            "ce_id": str(uuid.uuid4()),
+            "ce_type": "OrderCancelRequested",
+            "ce_dataschema": "urn:sagalab:OrderCancelRequested:7.0",
+        }
+        send(bench, other, "{}", unknown)
+        wait_until(lambda: len(bench.look.db.rows("payment", PARKED, order=order)) == 2, 20, what="the parked cancel")
+        wait_until(lambda: letters_of(bench, other, "payment"), 20, what="the other dead letter")
+        return (
+            "Payment has two dead letters. The order of one of them, given.order, was cancelled meanwhile.",
+            {"order": order, "other": other},
         )
-        return "given.order was cancelled while payment could not handle its event.", {"order": order}
 
     def check(self, bench: Bench, answer: Any) -> Verdict:
         try:
-            found = bench.look.db.rows("payment", str(answer), order=bench.given.order)
+            found = bench.look.db.rows("payment", str(answer))
         except QueryFailed as error:
             return wrong(f"PostgreSQL rejects the query: {error.problem}")
-        if not {"state", "type"} <= set(found.columns):
-            return wrong("Show the columns state and type of parked_records; the type is the header ce_type.")
-        truth = bench.look.db.rows("payment", PARKED, order=bench.given.order).values.tolist()
-        rows = found[["state", "type"]].values.tolist()
+        if not {"key", "type", "waiting"} <= set(found.columns):
+            return wrong("Show the columns key, type and waiting; the type is the header ce_type of the dead letter.")
+        rows, truth = listed(found), listed(bench.look.db.rows("payment", WAITING))
+        if not truth:
+            return untouched("Payment has no dead letter any more: run the setup again.")
         if rows == truth:
-            return right(f"{len(rows)} records: the dead letter, and the record that waits behind it.")
-        if Counter(map(tuple, rows)) == Counter(map(tuple, truth)):
-            return wrong("These are the rows, but not in the order of arrival: which column counts the arrivals?")
-        return wrong("Show the rows of this order only, each once: WHERE key = ...")
+            blocked = sum(waiting for _, _, waiting in truth)
+            return right(f"{len(truth)} dead letters. Records that wait behind them: {blocked:.0f}.")
+        letters = {(key, kind) for key, kind, _ in truth}
+        if set(rows) < set(truth) and not any(waiting for _, _, waiting in set(truth) - set(rows)):
+            return wrong(
+                "A dead letter behind which nothing waits is missing. It is in no list then, and nobody repairs it: "
+                "which join keeps a row without a partner?"
+            )
+        if {(key, kind) for key, kind, _ in rows} - letters:
+            return wrong("A row of your list is no dead letter: a record that only waits has the state 'behind'.")
+        if rows == Counter((key, kind, waiting + 1) for key, kind, waiting in truth):
+            return wrong("Every number is too large by one: your count counts the dead letter itself.")
+        return wrong(
+            "These are the dead letters, each once, but not what waits. The records behind a letter have its key, and "
+            "the state 'behind'."
+            if {(key, kind) for key, kind, _ in rows} == letters and rows.total() == len(letters)
+            else "Show each dead letter once."
+        )
 
     def cleanup(self, bench: Bench) -> str:
+        for letter in letters_of(bench, bench.given.other):
+            bench.lab.dead_letters.discard(letter.id)
         return recover(bench)
 
 
