@@ -13,11 +13,15 @@ from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import nbformat
+import pytest
 
 from benchmarks.course import minutes_to_read
 from labkit.exercises import course
 from labkit.exercises.base import ARTEFACTS, Exercise, Kind
+from labkit.exercises.board import Board
+from labkit.exercises.certificate import Certificate
 from labkit.exercises.predictions import predictions
+from labkit.exercises.standing import Standing
 
 ROOT = Path(__file__).resolve().parents[2]
 EXEMPT = tomllib.loads((Path(__file__).parent / "exempt.toml").read_text(encoding="utf-8"))
@@ -279,3 +283,19 @@ def test_at_most_one_exercise_in_five_asks_for_a_fact() -> None:
     every = [kind for found in kinds.values() for kind in found]
     assert 5 * every.count("recall") <= len(every)
     assert [notebook for notebook, found in kinds.items() if not {*found} & {*ARTEFACTS}] in ([], ["00"])
+
+
+@pytest.mark.parametrize(
+    ("notebook", "cell", "shown"),
+    [
+        ("00-start-here", "progress", Board(Standing.of({}))),
+        ("13-capstone", "certificate", Certificate(Standing.of({}), "", "certificate.html")),
+    ],
+    ids=["board", "certificate"],
+)
+def test_the_saved_progress_has_every_exercise(notebook: str, cell: str, shown: Board | Certificate) -> None:
+    """The saved board and certificate, which nbval does not compare, list the exercises that the course has now."""
+    saved = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4)
+    ((output,),) = (one.outputs for one in saved.cells if one.id == cell)
+    advice = f"run tools/save_notebooks.py notebooks/{notebook}.ipynb"
+    assert output.data["text/plain"] == repr(shown), advice
