@@ -6,18 +6,21 @@ was: running or stopped.
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import tempfile
 from collections.abc import Generator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.suite import evidence, schedule, selection
 from tests.suite.report import ProgressReport
 from tests.suite.seconds import Seconds, write
+from tools.scratch_folder import scratch_folder
 
 if TYPE_CHECKING:
     from labstack import Lab
@@ -29,6 +32,7 @@ pytest.register_assert_rewrite(*(f"tests.{name}" for name in _SUITES if name not
 _observability = pytest.StashKey[str | None]()
 _own_state = pytest.StashKey[str]()
 _progress = pytest.StashKey[ProgressReport]()
+_folders = pytest.StashKey[ExitStack]()
 
 
 NBVAL = {
@@ -45,6 +49,9 @@ def pytest_configure(config: pytest.Config) -> None:
         # Without the plugin, these options do not exist. Options on the command line take precedence.
         if getattr(config.option, name, value) in (None, False, 2000):
             setattr(config.option, name, value)
+    if getattr(config.option, "nbval", False):
+        config.stash[_folders] = ExitStack()
+        _run_without_learners_files(config.stash[_folders])
     config.stash[_observability] = os.environ.get("LAB_OBSERVABILITY")
     worker = getattr(config, "workerinput", None)
     if worker:
@@ -57,8 +64,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(config.stash[_progress], "saga-lab-progress")
 
 
+def _run_without_learners_files(folders: ExitStack) -> None:
+    """Start each notebook's kernel in a folder of its own, because learners keep their files beside the notebooks."""
+    plugin: Any = importlib.import_module("nbval.plugin")
+    kernel = plugin.RunningKernel
+
+    def start(name: str, cwd: str, **more: Any) -> Any:
+        return kernel(name, cwd=str(folders.enter_context(scratch_folder(Path(cwd)))), **more)
+
+    plugin.RunningKernel = start
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove the state folder. If SAGA_LAB_RECORD is set, record the duration of each test."""
+    """Remove the folders of this run. If SAGA_LAB_RECORD is set, record the duration of each test."""
+    if folders := config.stash.get(_folders, None):
+        folders.close()
     if folder := config.stash.get(_own_state, None):
         del os.environ["XDG_STATE_HOME"]
         shutil.rmtree(folder, ignore_errors=True)

@@ -28,6 +28,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from tools.scratch_folder import scratch_folder  # noqa: E402
+
 FOLDERS = (ROOT / "notebooks", ROOT / "notebooks" / "build")
 CELL_SECONDS = 180
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -77,7 +80,7 @@ def saved_form(notebook: Any, folder: Path, *, fresh: bool = False) -> Any:
     notebook : NotebookNode
         The notebook as last saved.
     folder : Path
-        The kernel's working directory.
+        The notebook's folder. The kernel runs in a copy of it without the learner's files.
     fresh : bool
         Whether to replace all old outputs.
 
@@ -99,7 +102,8 @@ def saved_form(notebook: Any, folder: Path, *, fresh: bool = False) -> Any:
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    run(result, folder)
+    with scratch_folder(folder) as scratch:
+        run(result, scratch)
     for cell in result.cells:
         if cell.cell_type == "code":
             cell.metadata.pop("execution", None)

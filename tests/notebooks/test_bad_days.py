@@ -16,6 +16,7 @@ from nbclient import NotebookClient
 from labstack import Lab
 from tests.notebooks.conftest import NOTEBOOKS, ROOT
 from tests.suite.chance import SEED, short_sample
+from tools.scratch_folder import scratch_folder
 
 CASES = short_sample([(path, "half") for path in NOTEBOOKS], 1)
 """A notebook, and the order in which its cells run. The other two orders take minutes, so they are always ``long``."""
@@ -38,10 +39,9 @@ def cells_of(path: Path, run_order: str) -> list[str]:
 def errors_of(cells: list[str]) -> list[Any]:
     """Run cells in one kernel, as in a notebook of the course, and return every error that is shown."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    client = NotebookClient(
-        notebook, allow_errors=True, timeout=180, resources={"metadata": {"path": str(ROOT / "notebooks")}}
-    )
-    client.execute()
+    with scratch_folder(ROOT / "notebooks") as folder:
+        resources = {"metadata": {"path": str(folder)}}
+        NotebookClient(notebook, allow_errors=True, timeout=180, resources=resources).execute()
     outputs = [output for cell in notebook.cells for output in cell.outputs]
     return [output for output in outputs if output.output_type == "error"]
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tools.scratch_folder import scratch_folder
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -73,4 +75,31 @@ def test_unexpected_stderr_is_shown(tmp_path: Path) -> None:
     )
     run = run_nbval(tmp_path / "one.ipynb", cell)
     assert run.returncode == 1
-    assert "kafka exposes no metrics" in run.stdout
+    assert "kafka shows no metrics" in run.stdout
+
+
+def test_a_notebook_runs_without_the_files_of_a_learner(tmp_path: Path) -> None:
+    """A learner's file in `work` is neither seen nor overwritten, and the files beside the notebook are there."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "loyalty.py").write_text("mine", encoding="utf-8")
+    source = (
+        "from pathlib import Path\nPath('work').mkdir()\nPath('work/loyalty.py').write_text('a stub')\n"
+        "print(Path('one.ipynb').exists())"
+    )
+    output = nbformat.v4.new_output("stream", name="stdout", text="True\n")
+    run = run_nbval(tmp_path / "one.ipynb", nbformat.v4.new_code_cell(source, execution_count=1, outputs=[output]))
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (tmp_path / "work" / "loyalty.py").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_notebook_in_a_folder_keeps_its_place_among_the_others(tmp_path: Path) -> None:
+    """A notebook of the build track reaches those of the course by the same relative path, and no `work` of either."""
+    for folder in ("build/work", "work"):
+        (tmp_path / "notebooks" / folder).mkdir(parents=True)
+    for name in ("00-start.ipynb", "build/1-outbox.ipynb"):
+        (tmp_path / "notebooks" / name).touch()
+    with scratch_folder(tmp_path / "notebooks" / "build") as scratch:
+        assert [path.name for path in scratch.iterdir()] == ["1-outbox.ipynb"]
+        assert sorted(path.name for path in (scratch / "..").iterdir()) == ["00-start.ipynb", "build"]
+    assert not scratch.exists()
+    assert (tmp_path / "notebooks" / "build" / "1-outbox.ipynb").exists()
