@@ -418,7 +418,7 @@ def test_web_page_is_not_taken_for_an_image(registry: Registry, paths: LabPaths,
             probe = [sys.executable, "-c", f"import socket; socket.create_connection(('127.0.0.1', {port}))"]
             assert wait_until(lambda: subprocess.run(probe, stderr=subprocess.DEVNULL).returncode == 0, 20)
             versions = {"images": {"tool": {"image": f"{registry.repository(port=port)}:1.html"}}}
-            with pytest.raises(DownloadFailed, match=r"no image manifest for .*, but 'text/html'"):
+            with pytest.raises(DownloadFailed, match=r"returned 'text/html' for .*, not an image manifest"):
                 lock(versions)
         finally:
             process.terminate()

@@ -284,6 +284,18 @@ def test_unwritable_cache_is_reported(paths: LabPaths) -> None:
     assert "XDG_CACHE_HOME" in failed.value.next_step
 
 
+def test_each_source_names_the_version_that_it_provides() -> None:
+    """Jaeger's image and archive have another release than its last Go module, and every message names its own."""
+    jaeger = entry("jaeger")
+    assert jaeger.in_image
+    assert jaeger.in_archive
+    assert jaeger.version_from("image") == jaeger.in_image.image.partition(":")[2]
+    assert jaeger.version_from("archive") == jaeger.in_archive.version == jaeger.version_from("path")
+    assert jaeger.version_from("go") == jaeger.version != jaeger.version_from("archive")
+    assert entry("alertmanager").version_from("debian") == ""
+    assert entry("istiod").version_from("path") == entry("istiod").version
+
+
 def test_install_command_lists_programs_and_prints_json(bin_folder: Path, tmp_path: Path) -> None:
     """`--list` prints what is installed and the sources of the rest; `--json` prints one object and nothing else."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "c"), "XDG_STATE_HOME": str(tmp_path / "s")}

@@ -83,7 +83,8 @@ def _list(paths: LabPaths, as_json: bool) -> None:
         }
         sources = ", or ".join(NAMES[source] for source in SOURCES if has[source])
         where = f"{program.path} (from {program.origin})" if program else f"not installed; available from {sources}"
-        click.echo(f"{name:<12} {program.version if program else wanted.version:<10} {where}")
+        version = program.version if program else wanted.version_from("path")
+        click.echo(f"{name:<12} {version:<10} {where}")
 
 
 def _with_periodic_reports(listener: Callable[[Progress], None]) -> Callable[[Progress], None]:

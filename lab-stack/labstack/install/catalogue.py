@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -153,6 +154,22 @@ class Entry:
     in_archive: InArchive | None = None
     in_debian: InDebian | None = None
     by_go: ByGo | None = None
+
+    def version_from(self, source: str) -> str:
+        """Return the version that an install source provides: that of the image's tag, of the archive or of the source.
+
+        From PATH, the version of the first other source is wanted, if `accepts` or `minimum` allows it. Debian's
+        version is known only after the download, so the result is empty.
+        """
+        if source == "image" and self.in_image:
+            tag = self.in_image.image.rpartition(":")[2].removeprefix("v")
+            return tag if re.fullmatch(r"\d+\.\d+\.\d+", tag) else self.version
+        if source == "archive" and self.in_archive:
+            return self.in_archive.version or self.version
+        if source == "path":
+            first = next((one for one in ("image", "archive") if getattr(self, f"in_{one}")), "go")
+            return self.version_from(first)
+        return "" if source == "debian" else self.version
 
 
 def names(versions: Mapping[str, Any] = VERSIONS) -> list[str]:

@@ -68,7 +68,8 @@ def install(
             return installed
         for source in sources:
             try:
-                with progress.stage(f"{wanted.name} {wanted.version} from {NAMES[source]}") as stage:
+                name = f"{wanted.name} {wanted.version_from(source)}".rstrip()
+                with progress.stage(f"{name} from {NAMES[source]}") as stage:
                     return _install_from(source, store, paths, partial(progress.note, stage), keep)
             except VerificationFailed:
                 raise
@@ -85,7 +86,7 @@ def _find_intact(store: Store, progress: Progress) -> Program | None:
     """Return the installed program if every file matches its record."""
     if not store.folder.exists():
         return None
-    with progress.stage(f"checking {store.entry.name} {store.entry.version}") as stage:
+    with progress.stage(f"checking {store.entry.name}") as stage:
         damaged = store.damaged()
         found = None if damaged else store.find()
         if found is None:
@@ -95,7 +96,7 @@ def _find_intact(store: Store, progress: Progress) -> Program | None:
         if found.source == "image" and pinned and pinned.digest and not found.origin.endswith(f"@{pinned.digest}"):
             progress.note(stage, "from another image than the one in the versions file; reinstalling")
             return None
-        progress.note(stage, f"verified, from {found.origin}")
+        progress.note(stage, f"verified: {found.version}, from {found.origin}")
         return found
 
 
@@ -134,9 +135,9 @@ def _all_sources_failed(wanted: Entry, failures: Sequence[tuple[str, LabError]])
     tried = "\n".join(f"    from {NAMES[source]}: {_clause(error)}" for source, error in failures)
     steps = [f"to install it from {NAMES[source]}, {error.next_step}" for source, error in failures if error.next_step]
     command = wanted.on_path.command if wanted.on_path else wanted.name
-    steps.append(f"or put {command} {wanted.version} on PATH yourself")
+    steps.append(f"or put {command} {wanted.version_from('path')} on PATH yourself")
     return ProgramMissing(
-        f"{wanted.name} {wanted.version} could not be installed:\n{tried}",
+        f"{wanted.name} could not be installed:\n{tried}",
         log=next((error.log for _, error in failures if error.log), ""),
         next_step="\n    ".join(steps),
     )

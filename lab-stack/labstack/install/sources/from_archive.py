@@ -54,7 +54,7 @@ def from_archive(store: Store, report: Callable[[str], None]) -> Program:
         raise ProgramMissing("no release archive is known")
     if sys.platform not in SYSTEMS or this_machine() not in ARCHITECTURES.values():
         raise ProgramMissing(f"its project publishes no release archive for {sys.platform} on {this_machine()}")
-    version = recipe.version or store.entry.version
+    version = store.entry.version_from("archive")
     values = {"version": version, "os": SYSTEMS[sys.platform], "arch": this_machine()}
     url = recipe.url.format(**values)
     with download_client(url) as client, store.staging() as staging:

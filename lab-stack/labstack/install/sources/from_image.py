@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,15 +90,9 @@ def from_image(store: Store, report: Callable[[str], None], limits: Limits | Non
             )
         if not os.access(program, os.X_OK):
             raise VerificationFailed(f"{where.path} of {where.image} is not a program: it is not executable.")
-        installed = store.put(content, "image", f"{where.image}@{top.digest}", _version(store, where.image))
+        installed = store.put(content, "image", f"{where.image}@{top.digest}", store.entry.version_from("image"))
     remove_tree(store.downloads)
     return installed
-
-
-def _version(store: Store, image: str) -> str:
-    """Return the version in the image's tag, or the entry's version if the tag is not a version number."""
-    tag = image.rpartition(":")[2].removeprefix("v")
-    return tag if re.fullmatch(r"\d+\.\d+\.\d+", tag) else store.entry.version
 
 
 def _unpack(
