@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 from labkit.errors import WaitTimedOut
 from labstack import waiting
 from labstack.arguments import Positive, Seconds, checked
+from labstack.lifecycle.report import busy
 
 T = TypeVar("T")
 
@@ -36,7 +37,8 @@ def wait_until(probe: Callable[[], T], timeout: Seconds = 30, *, what: str = "",
     --------
     >>> wait_until(lambda: shop.order(order).status == "COMPLETED")
     """
-    answer = waiting.poll_until(probe, timeout, interval=interval)
+    with busy(f"waiting for {what or 'the condition'}"):
+        answer = waiting.poll_until(probe, timeout, interval=interval)
     if not answer:
         raise WaitTimedOut(
             f"Waited {timeout:g} s for {what or 'the condition'}; the last result was {answer!r}.",

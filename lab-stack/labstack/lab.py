@@ -295,7 +295,8 @@ class Lab:
         LabError
             A component did not recover; the message names it.
         """
-        self._reset(Progress(listener or report.notebook_listener()))
+        with report.busy("restoring the baseline data"):
+            self._reset(Progress(listener or report.notebook_listener()))
 
     def _reset(self, progress: Progress) -> None:
         with self._access.exclusive(progress.report) as backend:
@@ -352,13 +353,14 @@ class Lab:
         wait_for_rest : float
             Seconds to wait until the lab is at rest. Invariants that hold only at rest stay open (None) until then.
         """
-        return referee.check(self._access.running().endpoints(), wait_for_rest)
+        with report.busy("checking the invariants"):
+            return referee.check(self._access.running().endpoints(), wait_for_rest)
 
     # -- one component ---------------------------------------------------------------------------------------------
 
     def start(self, name: str) -> None:
         """Start a component, and return when it is ready."""
-        with self._access.changing() as backend:
+        with report.busy(f"starting {name}"), self._access.changing() as backend:
             if backend.inspect(name).state == "paused":
                 backend.resume(name)
             backend.launch(name)
@@ -368,7 +370,7 @@ class Lab:
 
     def stop(self, name: str) -> None:
         """Stop a component gracefully."""
-        with self._access.changing() as backend:
+        with report.busy(f"stopping {name}"), self._access.changing() as backend:
             backend.stop(name)
             self._refresh_after_version_change(name, backend)
 
@@ -379,7 +381,7 @@ class Lab:
 
     def restart(self, name: str) -> None:
         """Stop a component and start it again with its current code and configuration."""
-        with self._access.changing():
+        with report.busy(f"restarting {name}"), self._access.changing():
             self.stop(name)
             self.start(name)
 
@@ -417,7 +419,8 @@ class Lab:
         for service in self._access.services:
             # A connector whose database is down waits for it without a limit, so it is left out here.
             if backend.inspect(service.database).state == "running":
-                relay.await_task(service.name, where.databases[service.name])
+                with report.busy(f"waiting for the connector of {service.name}"):
+                    relay.await_task(service.name, where.databases[service.name])
 
     def _set_phase(self, backend: Backend, phase: Phase, **changes: Any) -> None:
         backend.update(phase=phase, keeper=this_process(), **changes)

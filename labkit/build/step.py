@@ -24,6 +24,7 @@ from labstack import Lab
 from labstack.arguments import checked_class
 from labstack.errors import one_of
 from labstack.lab import access_of
+from labstack.lifecycle.report import busy
 
 FOLDER = Path("work")
 """The folder of the learner's files, relative to the notebook's folder."""
@@ -138,7 +139,7 @@ class Step:
         self.close()
         self._lab.extensions.remove(DATABASE)  # of a run in another kernel
         self._place = Workplace(self._lab, path, DATABASE)
-        with self._reset_explained(self._place):
+        with busy(f"running {path.name}"), self._reset_explained(self._place):
             return self._task.try_out(self._place, **options)
 
     def rows(self, query: str) -> pd.DataFrame:
@@ -165,7 +166,7 @@ class Step:
         if not path.exists() or not task.is_attempted(path.read_text(encoding="utf-8")):
             return Report(task.name, task.requirements, attempted=False)
         place = Workplace(self._lab, path.resolve())
-        with self._reset_explained(place), place:
+        with busy(f"judging {path.name}"), self._reset_explained(place), place:
             report = task.judge(place)
         if file is None:
             kept = {one.name: bool((outcome := report.of(one.number)) and outcome.kept) for one in task.requirements}

@@ -21,6 +21,7 @@ from labstack import Lab, waiting
 from labstack.arguments import Seconds, Text, checked_class
 from labstack.clients import http
 from labstack.errors import one_of
+from labstack.lifecycle.report import busy
 
 ADVICE = {404: "`shop.products()` lists the products; datasets/customers.csv lists the customers"}
 """The next step after an answer about something else than an order, by status."""
@@ -302,7 +303,9 @@ class Shop:
             seen[:] = [self.order(order)]
             return seen[0].status in TERMINAL
 
-        if not waiting.poll_until(ended, timeout):
+        with busy("waiting for the end of an order"):
+            has_ended = waiting.poll_until(ended, timeout)
+        if not has_ended:
             raise WaitTimedOut(
                 f"Waited {timeout:g} s for the end of {seen[0].alias}; it is still {seen[0].status}.",
                 next_step="`lab.check()` tells what the order waits for; `lab.reset()` restores the initial data",

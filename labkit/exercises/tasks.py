@@ -28,6 +28,7 @@ from labstack import Lab
 from labstack.arguments import checked_class
 from labstack.errors import InvalidArgument, one_of
 from labstack.lab import access_of
+from labstack.lifecycle.report import busy
 
 
 @checked_class
@@ -54,7 +55,8 @@ class Tasks:
         any_stopped = any(component.state != "running" for component in components)
         if any_stopped and (restarted := restart_stopped(self._bench.lab)):
             print(f"Started again, because the exercise needs it: {', '.join(restarted)}.")
-        message, facts = exercise.setup(self._bench)
+        with busy(f"preparing {name}"):
+            message, facts = exercise.setup(self._bench)
         self._progress.record_setup(name, facts, self._data_generation())
         print(message)
         return SimpleNamespace(**facts)
@@ -77,7 +79,8 @@ class Tasks:
             The answer, if the exercise asks for one; ``...`` means none yet.
         """
         exercise = self._exercise(name)
-        verdict = self._check(exercise, answer)
+        with busy(f"checking {name}"):
+            verdict = self._check(exercise, answer)
         submission = exercise.submission(self._bench, answer) if verdict.outcome != "untouched" else ""
         self._progress.record_outcome(name, verdict.outcome, submission, verdict.message)
         return verdict
@@ -139,7 +142,9 @@ class Tasks:
         exercise = self._exercise(name)
         facts = self._progress.given(name)
         bench = Bench(self._bench.lab, self._bench.shop, self._bench.look, SimpleNamespace(**(facts or {})))
-        print(exercise.cleanup(bench) if facts is not None else "Nothing to clean up.")
+        with busy(f"cleaning up {name}"):
+            message = exercise.cleanup(bench) if facts is not None else "Nothing to clean up."
+        print(message)
         self._progress.record_setup(name, None)
 
     def predict(self, name: str, guess: Any = ...) -> Guess:

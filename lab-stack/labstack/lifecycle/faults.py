@@ -8,6 +8,7 @@ from labstack.arguments import checked_class
 from labstack.backends.access import LabAccess
 from labstack.config.settings import checked_switch
 from labstack.errors import UnknownComponent, one_of
+from labstack.lifecycle import report
 
 Switches = dict[str, str]
 """Values of a service's fault switches, by name."""
@@ -73,7 +74,7 @@ class Faults:
         known = [entry.name for entry in self._access.services]
         if service not in known:
             raise UnknownComponent(f"Unknown service {service!r}.", next_step=one_of(service, known))
-        with self._access.changing() as backend:
+        with report.busy(f"restarting {service}"), self._access.changing() as backend:
             switches = dict(backend.state.switches)
             before = switches.pop(service, {})
             after = change(before)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import html
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,3 +155,71 @@ def notebook_listener() -> Callable[[Progress], None] | None:
             handle.update(HTML(stages_html(progress)))
 
     return listen
+
+
+PATIENCE = 1.0
+"""Seconds without any text that a reader of a notebook does not mind."""
+
+_waiting: list[str] = []
+"""What the running cell waits for, from the whole to its part."""
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Show below a notebook's cell what it waits for, with the seconds, until the block ends.
+
+    Nothing is shown outside a cell, and nothing if the block ends within a second. A block within another one adds its
+    text. The output is empty in the end: neither a saved notebook nor a comparison of outputs contains it.
+
+    Parameters
+    ----------
+    what : str
+        What happens, such as ``starting connect``.
+    """
+    if not _in_cell():
+        yield
+        return
+    _waiting.append(what)
+    try:
+        if len(_waiting) > 1:
+            yield
+        else:
+            with _line_of_text(lambda: ": ".join(_waiting)):
+                yield
+    finally:
+        _waiting.pop()
+
+
+@contextmanager
+def _line_of_text(text: Callable[[], str]) -> Iterator[None]:
+    from IPython.display import display
+
+    began, ended = time.monotonic(), threading.Event()
+
+    def show() -> None:
+        handle: Any = None
+        while not ended.wait(PATIENCE):
+            # nbval compares no output without data, and ignores updates of an output.
+            handle = handle or display({}, raw=True, display_id=True)
+            line = f"… {text()} ({time.monotonic() - began:.0f} s)"
+            handle.update({"text/plain": line, "text/html": f"<small>{html.escape(line)}</small>"}, raw=True)
+        if handle:
+            handle.update({}, raw=True)
+
+    # The context contains the cell to which the output belongs.
+    thread = threading.Thread(target=copy_context().run, args=(show,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _in_cell() -> bool:
+    """Return whether this thread runs a notebook's cell; a click on a button and a thread of a view do not."""
+    if not in_notebook() or threading.current_thread() is not threading.main_thread():
+        return False
+    kernel: Any = sys.modules["IPython"].get_ipython().kernel
+    message = kernel.get_parent("shell").get("header", {}).get("msg_type")
+    return bool(message == "execute_request")
