@@ -6,7 +6,7 @@ import ast
 import html
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,12 @@ FOLDER = Path("work")
 FILES = Path(__file__).with_name("files")
 
 
+@contextmanager
+def beside_others(lab: Lab) -> Iterator[None]:
+    """Judge beside whatever else runs in the lab: the trials have a database, topics and processes of their own."""
+    yield
+
+
 @dataclass(frozen=True)
 class Task:
     """What a step asks for, and how it is judged.
@@ -53,6 +59,8 @@ class Task:
         requirements, and yields the outcome of each.
     try_out : callable
         Runs a file once in the learner's workplace, and returns or prints what happened.
+    alone : callable
+        The context in which the file is judged. It refuses if the trials would disturb what else runs in the lab.
     """
 
     name: str
@@ -62,6 +70,7 @@ class Task:
     hints: tuple[str, ...]
     trials: Callable[[Workplace], Iterable[Outcome]]
     try_out: Callable[..., Any]
+    alone: Callable[[Lab], AbstractContextManager[None]] = beside_others
 
     def judge(self, place: Workplace) -> Report:
         """Run all trials in a new workplace, and return the report."""
@@ -160,14 +169,20 @@ class Step:
         ----------
         file : str or Path, optional
             Another file than the learner's; its report does not count as progress.
+
+        Raises
+        ------
+        KitError
+            The judge would disturb what else runs in the lab, such as a service of the capstone.
         """
         task = self._task
         path = FOLDER / f"{task.name}.py" if file is None else self._existing(file)
         if not path.exists() or not task.is_attempted(path.read_text(encoding="utf-8")):
             return Report(task.name, task.requirements, attempted=False)
-        place = Workplace(self._lab, path.resolve())
-        with busy(f"judging {path.name}"), self._reset_explained(place), place:
-            report = task.judge(place)
+        with busy(f"judging {path.name}"), task.alone(self._lab):
+            place = Workplace(self._lab, path.resolve())
+            with self._reset_explained(place), place:
+                report = task.judge(place)
         if file is None:
             kept = {one.name: bool((outcome := report.of(one.number)) and outcome.kept) for one in task.requirements}
             code = readable(path.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from labkit.build.connector.neighbours import alone
 from labkit.build.connector.requirements import REQUIREMENTS
 from labkit.build.connector.stage import HEADERS, Event, Stage
 from labkit.build.connector.trials import OLD, call, trials
@@ -69,4 +70,5 @@ TASK = Task(
     hints=HINTS,
     trials=trials,
     try_out=try_out,
+    alone=alone,
 )

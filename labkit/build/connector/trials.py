@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from labkit.build.connector import requirements as must
+from labkit.build.connector.neighbours import check_unused
 from labkit.build.connector.stage import HEADERS, LATER_HEADERS, Event, Stage
 from labkit.build.judging import Outcome
 from labkit.build.workplace import Workplace
@@ -192,6 +193,7 @@ def _outage(stage: Stage) -> Outcome:
 def _change(stage: Stage) -> Outcome:
     """Deploy another topic and a header while Connect restarts, with an event that waits."""
     lab = stage.place.lab
+    check_unused(lab)  # something may have begun since the judge has
     lab.kill("connect")
     try:
         waiting = stage.write(Event.new())
