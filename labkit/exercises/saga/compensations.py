@@ -197,16 +197,6 @@ class CancelWhenPaid(Exercise):
         ),
         Wrong(
             """
-            lab.stop("shipping")
-            order = shop.place_order("hedy", "galway", {"keemun": 1})
-            shop.cancel(order)
-            lab.start("shipping")
-            shop.follow(order)
-            """,
-            "cancel when the status is PAID",
-        ),
-        Wrong(
-            """
             from labkit import wait_until
             lab.stop("shipping")
             order = shop.place_order("hedy", "galway", {"keemun": 1})
