@@ -32,11 +32,13 @@ STYLE = """
 [id$="-Bus"] .cluster-label foreignObject { transform: translate(188px, 8px); }
 [id$="-OrderService"] .cluster-label foreignObject { transform: translate(-83px, 4px); }
 [id$="-InventoryService"] .cluster-label foreignObject { transform: translate(-82px, 4px); }
-[id$="-PaymentService"] .cluster-label foreignObject { transform: translate(-74px, 4px); }
-[id$="-ShippingService"] .cluster-label foreignObject { transform: translate(-74px, 4px); }
+[id$="-PaymentService"] .cluster-label foreignObject { transform: translate(54px, 4px); }
+[id$="-ShippingService"] .cluster-label foreignObject { transform: translate(41px, 4px); }
+[id$="Store"] .cluster-label foreignObject { transform: translate(-10px, 2px); }
 [id$="-Monitoring"] .cluster-label foreignObject { transform: translate(-88px, 246px); }
 [id$="-Mesh"] div, [id$="-Bus"] div { width: 200px !important; }
 [id$="-Monitoring"] div { width: 150px !important; }
+[id$="Store"] div { width: 130px !important; color: #7a3d00; }
 """
 
 

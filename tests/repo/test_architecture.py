@@ -25,7 +25,7 @@ def boxes_of_diagram() -> dict[str, tuple[str, str]]:
     for line in SOURCE.read_text(encoding="utf-8").splitlines():
         if match := re.fullmatch(r'    subgraph (?:\w+\["([^"]+)"\]|(\w+))', line):
             group = match[1] or match[2]
-        elif match := re.fullmatch(r"        (\w+)\[\(?([^\])]+)\)?\]", line):
+        elif match := re.fullmatch(r" {8}(?: {4})?(\w+)\[\(?([^\])]+)\)?\]", line):
             boxes[match[1]] = (group, match[2])
     return boxes
 
