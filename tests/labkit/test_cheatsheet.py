@@ -22,6 +22,7 @@ from labkit.exercises.predictions import predictions
 from labservices.order.domain import Status
 from labstack import Lab
 from labstack.cli import main
+from tests.stack.intact import is_intact
 
 ROOT = Path(__file__).resolve().parents[2]
 SHEET = (ROOT / "docs" / "cheatsheet.md").read_text(encoding="utf-8")
@@ -50,11 +51,12 @@ def run(*words: str) -> str:
 
 @pytest.fixture
 def fresh_lab(running_lab: Lab) -> Iterator[Lab]:
-    """The lab as at the course's start, before and after; restarted if a snippet stopped it."""
+    """The lab as at the course's start; reset again if a snippet left it stopped or broken."""
     running_lab.reset()
     yield running_lab
-    running_lab.up()
-    running_lab.reset()
+    if not is_intact(running_lab):
+        running_lab.up()
+        running_lab.reset()
 
 
 def test_every_block_is_run_except_the_state_diagram() -> None:

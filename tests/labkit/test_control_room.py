@@ -15,16 +15,18 @@ from labkit.waiting import wait_until
 from labstack.errors import LabError
 from labstack.scenarios import load_scenarios
 from labstack.scenarios.stage import ScenarioActive
+from tests.stack.intact import is_intact
 
 
 @pytest.fixture
 def control_room(session: Session) -> Iterator[ControlRoom]:
-    """A control room on a lab as at the course's start; closed and reset afterwards."""
+    """A control room on a lab as at the course's start; closed afterwards, and reset if a scenario is still on."""
     session.lab.reset()
     control_room = ControlRoom(session.lab, session.look)
     yield control_room
     control_room.close()
-    session.lab.reset()
+    if not is_intact(session.lab):
+        session.lab.reset()
 
 
 def enabled(control_room: ControlRoom) -> tuple[bool, bool, bool]:
