@@ -183,7 +183,7 @@ def _not_running(lab: Lab) -> tuple[str, str]:
     stopped = {name: component.state for name, component in status.components.items() if component.state != "running"}
     if not stopped:
         return "", ""
-    verbs = {name: "resume" if state == "paused" else "start" for name, state in stopped.items()}
+    verbs = {name: "faults.resume" if state == "paused" else "start" for name, state in stopped.items()}
     return (
         f"Not running: {', '.join(stopped)}.",
         " or ".join(f"`lab.{verb}({name!r})`" for name, verb in verbs.items()),

@@ -27,7 +27,7 @@ def restart_stopped(lab: Lab, listen: Callable[[Progress], None] | None = None) 
     versions = lab.endpoints.versions
     for name, component in components.items():
         if component.state == "paused":
-            lab.resume(name)
+            lab.faults.resume(name)
         elif name in versions and component.state == "failed":
             lab.stop(name)  # an additional version that a lesson has killed stays down
     lab.up(listen)

@@ -83,10 +83,10 @@ def script(session: Session) -> Script:
         (1.0, order("ada")),
         (3.5, order("broke-bob")),
         (6.0, order("grace", "tristan-da-cunha")),
-        (8.5, lambda: lab.pause("shipping")),
+        (8.5, lambda: lab.faults.pause("shipping")),
         (9.5, order("hedy")),
         (10.5, order("ada", "rome")),
-        (13.5, lambda: lab.resume("shipping")),
+        (13.5, lambda: lab.faults.resume("shipping")),
         (16.0, order("radia")),
         (17.0, order("nobody")),
     ]

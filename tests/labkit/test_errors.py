@@ -94,7 +94,7 @@ def test_errors_of_the_shop_have_a_next_step(traceback_of: TracebackOf, name: st
             " Not running: payment.",
             "`lab.start('payment')`; look",
         ),
-        ("degraded", {"order": "paused"}, " Not running: order.", "`lab.resume('order')`; look"),
+        ("degraded", {"order": "paused"}, " Not running: order.", "`lab.faults.resume('order')`; look"),
         ("stopped", {"kafka": "stopped", "order": "stopped"}, " The lab is down.", "`lab.up()`; look"),
     ],
 )

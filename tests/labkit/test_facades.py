@@ -18,5 +18,5 @@ def public_members(one: object) -> list[str]:
 def test_lab_and_look_have_few_public_members(tmp_path: Path) -> None:
     """`lab` has its verbs and four groups, `look` its groups and views; what belongs together is in a group."""
     lab = Lab(paths=LabPaths(tmp_path / "state", tmp_path / "cache"))
-    assert len(public_members(lab)) <= 19
+    assert len(public_members(lab)) <= 15
     assert len(public_members(Look(lab, Aliases()))) <= 18

@@ -48,8 +48,8 @@ def test_every_order_of_a_load_is_accepted_and_completed(session: Session) -> No
 
 def test_a_load_does_not_wait_for_answers(session: Session) -> None:
     """While the order service is paused, all orders are sent when they are due, and their waiting time is counted."""
-    session.lab.pause("order")
-    resuming = threading.Timer(1.5, session.lab.resume, ["order"])
+    session.lab.faults.pause("order")
+    resuming = threading.Timer(1.5, session.lab.faults.resume, ["order"])
     resuming.start()
     load = session.shop.load(8, per_second=16, evenly=True)
     resuming.join()
@@ -216,14 +216,14 @@ def test_workers_lose_no_record_when_they_lose_their_partitions(session: Session
     topic = bench.topic(partitions=4)
     bench.write(topic, [(f"gift-{number}", "to wrap") for number in range(24)])
     with bench.workers(topic, 2, lambda record: None) as team:
-        session.lab.pause("kafka")
+        session.lab.faults.pause("kafka")
         done: list[pd.DataFrame] = []
         finishing = threading.Thread(target=lambda: done.append(team.finish(24)))
         try:
             wait_until(lambda: None in team.assigned, 30)
             finishing.start()
         finally:
-            session.lab.resume("kafka")
+            session.lab.faults.resume("kafka")
         finishing.join()
     assert done
     assert done[0].records.sum() >= 24

@@ -39,7 +39,7 @@ def test_a_notebook_does_not_undo_an_exercise_in_progress(session: Session, monk
 def test_a_killed_second_version_does_not_degrade_the_lab(session: Session) -> None:
     """A second version that a lesson killed does not make the next notebook start degraded."""
     session.lab.start("order-v2")
-    session.lab.kill("order-v2")
+    session.lab.faults.kill("order-v2")
     lab = begin("00", session.lab).lab
     assert lab.status(memory=False).state == "ready"
     assert not lab.endpoints.versions
@@ -62,7 +62,7 @@ def test_a_notebook_starts_without_a_replication_slot(session: Session, capsys: 
 def test_a_setup_brings_back_stopped_or_paused_components(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
     """An exercise's setup brings back stopped or paused components, and reports them."""
     session.lab.stop("inventory")
-    session.lab.pause("shipping")
+    session.lab.faults.pause("shipping")
     session.tasks.setup("never-overtaken")
     assert "Started again, because the exercise needs it: inventory, shipping." in capsys.readouterr().out
     session.tasks.cleanup("never-overtaken")

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator
 from itertools import permutations
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +139,16 @@ def test_the_map_lists_observations_in_the_order_of_their_causes() -> None:
 def test_stopped_paused_and_killed_components_are_grey(session: Session, live_map: SystemMap) -> None:
     """A stopped, a paused and a killed component are grey, each with its state, until they run again."""
     lab = session.lab
-    for verb, heal, word in (("stop", "start", "stopped"), ("pause", "resume", "paused"), ("kill", "start", "failed")):
-        getattr(lab, verb)("payment")
+    for verb, heal, word in (
+        ("stop", "start", "stopped"),
+        ("faults.pause", "faults.resume", "paused"),
+        ("faults.kill", "start", "failed"),
+    ):
+        attrgetter(verb)(lab)("payment")
         wait_until(lambda word=word: word in live_map.off().get("PaymentAPI", ""), 10)  # type: ignore[misc]
         assert word in live_map.svg()
         assert word in live_map.alt
-        getattr(lab, heal)("payment")
+        attrgetter(heal)(lab)("payment")
         wait_until(lambda: "PaymentAPI" not in live_map.off(), 10)
 
 
@@ -299,7 +304,7 @@ def test_positions_show_delivered_rows_after_a_kill_of_the_relay(session: Sessio
     lab, shop, look, _ = session
     order = shop.follow(shop.place_order("ada", "lisbon", {"earl-grey": 1}))
     look.wait_for_rest(order)
-    lab.kill("connect")
+    lab.faults.kill("connect")
     view: Positions = look.positions()
     try:
         view.query()

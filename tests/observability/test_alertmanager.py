@@ -54,7 +54,7 @@ def test_a_restarted_alertmanager_receives_the_alerts_that_still_fire(session: S
     try:
         session.lab.stop("shipping")
         wait_until(is_received, 90, what="TargetDown to be received")
-        session.lab.kill("alertmanager")
+        session.lab.faults.kill("alertmanager")
         assert session.lab.status().components["alertmanager"].state == "failed"
         with pytest.raises(NoAlertmanager, match="doesn't answer"):
             states(session)

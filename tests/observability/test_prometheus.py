@@ -56,7 +56,7 @@ def test_restarted_java_component_exposes_its_metrics(session: Session, componen
         targets = look.metrics.targets()
         return " ".join(targets[targets.job == component].state)
 
-    lab.kill(component)
+    lab.faults.kill(component)
     wait_until(lambda: state() == "down", 15)
     lab.start(component)
     wait_until(lambda: state() == "up", 15)
@@ -77,7 +77,7 @@ def test_killed_java_process_leaves_no_attach_socket(lab: Lab, component: str) -
     assert not killed_from_outside.exists()
     killed_by_the_lab = socket()
     assert killed_by_the_lab.exists()
-    lab.kill(component)
+    lab.faults.kill(component)
     assert not killed_by_the_lab.exists()
     lab.start(component)
 
@@ -89,13 +89,13 @@ def test_rejected_java_agent_is_reported(
     notes: list[str] = []
     with monkeypatch.context() as patch:
         patch.setattr(jars, "agent", lambda cache: Path(__file__))  # not a valid Java agent
-        lab.kill("kafka")
+        lab.faults.kill("kafka")
         lab.up(lambda progress: notes.extend(progress.notes[len(notes) :]))
     notes = [note for note in notes if not note.startswith("another lab is preparing")]  # which other tests start
     assert [note.partition(":")[0] for note in notes] == ["kafka exposes no metrics"]
     assert lab.status(memory=False).state == "ready"
     assert capfd.readouterr().err == ""
-    lab.kill("kafka")
+    lab.faults.kill("kafka")
     lab.up()
 
 
@@ -217,7 +217,7 @@ def test_outbox_rows_wait_while_the_relay_is_stopped(session: Session) -> None:
 def test_orders_complete_without_prometheus(session: Session, verb: str) -> None:
     """With Prometheus killed or paused, orders complete as usual; the lab is ready, and reports the problem."""
     lab, shop, look, _ = session
-    getattr(lab, verb)("prometheus")
+    getattr(lab.faults, verb)("prometheus")
     assert_shop_completes_orders(shop)
     status = lab.status(memory=False)
     assert status.state == "ready"
@@ -240,7 +240,7 @@ def test_query_without_prometheus_names_the_install_command(session: Session) ->
 def test_gauges_of_an_unavailable_database_are_omitted(session: Session) -> None:
     """A service whose database is unavailable returns its counters at once, and omits gauges that it can't know."""
     lab, _, look, _ = session
-    lab.pause("payment-db")
+    lab.faults.pause("payment-db")
     try:
 
         def is_omitted() -> bool:
@@ -252,7 +252,7 @@ def test_gauges_of_an_unavailable_database_are_omitted(session: Session) -> None
         assert look.metrics.value("payment", "events_total") >= 0
         assert time.monotonic() - begin < 2
     finally:
-        lab.resume("payment-db")
+        lab.faults.resume("payment-db")
     wait_until(lambda: not look.metrics.query('parked_records_current{service="payment"}').empty, 15)
 
 

@@ -215,7 +215,7 @@ def test_orders_complete_without_jaeger(traced: Session, verb: str) -> None:
     lab, shop, look, _ = traced
     if not lab.endpoints.jaeger:
         pytest.skip("there is no Jaeger in this lab")
-    getattr(lab, verb)("jaeger")
+    getattr(lab.faults, verb)("jaeger")
     assert_shop_completes_orders(shop)
     with pytest.raises(NoTraces, match="doesn't answer"):
         look.traces.source.trace("0" * 32)

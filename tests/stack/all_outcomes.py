@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 
 from labstack import Lab
 from labstack.consistency.evidence import Evidence, collect
+from labstack.scenarios.demo import run_demo
 from labstack.waiting import wait_until
 from tests.stack.one_order import cancel_order, place_order, wait_for_outcome
 
@@ -33,7 +34,7 @@ class Case:
 def make_case(lab: Lab) -> Case:
     """Bring a lab to rest with orders of all outcomes, an idempotency key, and a dead letter."""
     lab.reset()
-    lab.demo()
+    run_demo(lab.endpoints)
     cancel_after_the_last_step(lab)
     body = {"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 1}]}
     headers = {"Idempotency-Key": "once"}

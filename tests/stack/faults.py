@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 import httpx
@@ -25,6 +26,8 @@ from tests.stack.labs import COMPONENTS
 
 SERVICES = ("order", "inventory", "payment", "shipping")
 OUTAGES = {"kill": COMPONENTS, "pause": COMPONENTS, "stop": COMPONENTS, "restart": COMPONENTS}
+METHODS = {"kill": "faults.kill", "pause": "faults.pause", "stop": "stop", "restart": "stop"}
+"""The method of the lab that begins an outage."""
 INSTANT_FAULTS = {"rewind": SERVICES, "forget": SERVICES, "unregister": SERVICES, "sever": SERVICES}
 REQUIRED_COMPONENTS = {
     "rewind": {"kafka"},
@@ -125,7 +128,7 @@ class FaultInjector:
             if fault.kind == DISK_FULL:
                 self._fill_disk()
             elif fault.kind in OUTAGES:
-                getattr(self.lab, "stop" if fault.kind == "restart" else fault.kind)(fault.target)
+                attrgetter(METHODS[fault.kind])(self.lab)(fault.target)
             else:
                 getattr(self, f"_{fault.kind}")(fault.target)
             if fault.kind not in INSTANT_FAULTS:
@@ -156,7 +159,7 @@ class FaultInjector:
         if fault.kind == DISK_FULL:
             self._free_disk()
         elif fault.kind == "pause":
-            self.lab.resume(target)
+            self.lab.faults.resume(target)
         else:
             self._start(target)
 

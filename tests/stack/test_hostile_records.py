@@ -15,6 +15,7 @@ from confluent_kafka import Message, Producer
 from labservices.contract import SERVICES, acts_on
 from labstack import Lab
 from labstack.clients import broker
+from labstack.scenarios.demo import run_demo
 from labstack.waiting import wait_until
 from tests.stack.labs import LabHarness
 from tests.stack.one_order import place_order, wait_for_outcome
@@ -147,7 +148,7 @@ def test_undecodable_header_name_crashes_no_process(shared: LabHarness) -> None:
     """A non-UTF-8 header name, which can crash the client library, crashes neither a service nor the referee."""
     lab = shared.lab
     lab.reset()
-    lab.demo()
+    run_demo(lab.endpoints)
     pids = shared.pids()
     for service in EVENT_TYPES:
         publish_undecodable_header(lab, f"{service}.events")

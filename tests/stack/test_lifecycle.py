@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import time
+from operator import attrgetter
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,7 @@ from tests.stack.labs import COMPONENTS, LabHarness, run_python, wait_for_exit
 from tests.suite.chance import short_sample
 
 STATES = {"ready", "starting", "degraded", "stopped"}
-VERBS = ("start", "stop", "kill", "restart", "pause", "resume", "logs")
+VERBS = ("start", "stop", "restart", "logs", "faults.kill", "faults.pause", "faults.resume")
 
 
 class HtmlText(html.parser.HTMLParser):
@@ -136,12 +137,12 @@ def test_logs_print_the_last_lines(shared: LabHarness) -> None:
 def test_component_can_be_controlled_alone(shared: LabHarness, name: str) -> None:
     """A component can be paused, resumed, killed, started and restarted, and all others keep running."""
     lab, others = shared.lab, {n: pid for n, pid in shared.pids().items() if n != name}
-    lab.pause(name)
+    lab.faults.pause(name)
     assert shared.state_of(name) == "paused"
     assert lab.status(memory=False).state == "degraded"
-    lab.resume(name)
+    lab.faults.resume(name)
     assert shared.state_of(name) == "running"
-    lab.kill(name)
+    lab.faults.kill(name)
     assert shared.state_of(name) == "failed"
     assert name in lab.status(memory=False).complaints
     lab.start(name)
@@ -159,7 +160,7 @@ def test_stopped_component_is_not_failed(shared: LabHarness) -> None:
     assert shared.status()["state"] == "degraded"
     shared.run_checked("stop", "shipping")
     with pytest.raises(NotRunning, match="lab start shipping"):
-        shared.lab.kill("shipping")
+        shared.lab.faults.kill("shipping")
     before = shared.pids()
     shared.run_checked("up")
     assert before.items() <= shared.pids().items()
@@ -180,7 +181,7 @@ def test_connect_has_a_timer_slack_of_two_milliseconds(shared: LabHarness) -> No
 def test_unknown_component_lists_the_known_ones(shared: LabHarness, verb: str) -> None:
     """An unknown component is an error that lists the known ones, and changes nothing."""
     with pytest.raises(UnknownComponent) as raised:
-        getattr(shared.lab, verb)("ordr")
+        attrgetter(verb)(shared.lab)("ordr")
     assert "'ordr'" in str(raised.value)
     assert all(name in str(raised.value) for name in COMPONENTS)
     assert shared.lab.status(memory=False).state == "ready"
@@ -188,9 +189,9 @@ def test_unknown_component_lists_the_known_ones(shared: LabHarness, verb: str) -
 
 def test_component_of_a_stopped_lab_names_the_next_step(harness: LabHarness) -> None:
     """A verb for one component of a stopped lab is an error with the next step."""
-    for verb in ("start", "stop", "kill", "pause", "resume"):
+    for verb in ("start", "stop", "faults.kill", "faults.pause", "faults.resume"):
         with pytest.raises(NotRunning, match="lab up"):
-            getattr(harness.lab, verb)("order")
+            attrgetter(verb)(harness.lab)("order")
     done = harness.run("logs", "nonsense")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
 

@@ -236,12 +236,12 @@ def test_route_timeout_returns_504(mesh_lab: LabHarness) -> None:
     retries: {attempts: 0}
     route: [{destination: {host: order, subset: v1}}]""")
     )
-    lab.pause("order")
+    lab.faults.pause("order")
     late = send_requests(lab.endpoints.gateway, "/orders?limit=1", 3)
     assert late.statuses == {504: 3}
     assert 0.45 < min(late.seconds) < max(late.seconds) < 3
     assert send_requests(lab.endpoints.gateway, "/inventory/products?limit=1", 3).statuses == {200: 3}
-    lab.resume("order")
+    lab.faults.resume("order")
     assert wait_until(lambda: any(one["response_flags"] == "UT" for one in lab.mesh.access_log(50)), 5)
     assert wait_until(lambda: send_requests(lab.endpoints.gateway, "/orders?limit=1", 1).statuses == {200: 1}, 10)
 
@@ -266,7 +266,7 @@ spec:
     retries: {attempts: 0}
     route: [{destination: {host: order, subset: v1}}]""")
     )
-    lab.pause("order")
+    lab.faults.pause("order")
     responses = send_requests(lab.endpoints.gateway, "/orders?limit=1", 20, concurrency=20)
     assert responses.statuses == {503: 18, 504: 2}
     overflows = lab.mesh.statistics(r"8000\|v1\|order.*upstream_rq_pending_overflow$")
@@ -276,7 +276,7 @@ spec:
         return sum(one["response_flags"] == "UO" for one in lab.mesh.access_log(60)) == 18
 
     assert wait_until(flagged, 5)
-    lab.resume("order")
+    lab.faults.resume("order")
 
 
 @pytest.mark.long
@@ -305,7 +305,7 @@ spec:
     route: [{destination: {host: order}}]""")
     )
     assert set(send_requests(lab.endpoints.gateway, "/orders?limit=1", 40).versions) == {"v1", "v2"}
-    lab.kill("order-v2")
+    lab.faults.kill("order-v2")
 
     def ejected() -> int:
         send_requests(lab.endpoints.gateway, "/orders?limit=1", 10)
@@ -489,7 +489,7 @@ def test_configuration_survives_a_gateway_restart(mesh_lab: LabHarness) -> None:
     """A restarted Envoy keeps its configuration; a change while it is down is rejected with the next step."""
     lab = mesh_lab.lab
     lab.mesh.apply(virtual_service("  - match: [{uri: {prefix: /hello}}]\n    directResponse: {status: 299}", "hello"))
-    lab.kill("envoy")
+    lab.faults.kill("envoy")
     assert lab.status(memory=False).complaints["envoy"] == "failed"
     with pytest.raises(NotRunning, match=r"envoy(.|\n)*lab start envoy"):
         lab.mesh.apply(weighted_routes(1, 1))
@@ -502,7 +502,7 @@ def test_gateway_keeps_its_configuration_without_istiod(mesh_lab: LabHarness) ->
     lab = mesh_lab.lab
     if lab.mesh.control_plane == "the lab's translator":
         pytest.skip("the translator is no program that runs")
-    lab.kill("istiod")
+    lab.faults.kill("istiod")
     assert send_requests(lab.endpoints.gateway, "/orders?limit=1", 10).statuses == {200: 10}
     with pytest.raises(NotRunning, match="istiod"):
         lab.mesh.apply(weighted_routes(1, 1))

@@ -10,6 +10,7 @@ from labkit.client.partitions import MASK, murmur2, partition_of
 from labstack.clients import broker, probe_event
 from labstack.clients.broker import Record
 from labstack.lab import access_of
+from labstack.scenarios.demo import run_demo
 from tests.stack.labs import LabHarness
 
 PARTITIONS = 4
@@ -59,7 +60,7 @@ def test_wrong_partitions_are_detected() -> None:
 def test_every_record_is_in_the_partition_of_its_key(shared: LabHarness) -> None:
     """No topic has a record in the wrong partition, because Debezium leaves the choice to Kafka's partitioner."""
     shared.lab.reset()  # earlier tests may have published records directly
-    shared.lab.demo()
+    run_demo(shared.lab.endpoints)
     records = broker.read_all(
         shared.lab.endpoints.kafka, [service.events_topic for service in access_of(shared.lab).services]
     )
@@ -71,7 +72,7 @@ def test_dual_written_events_are_in_debeziums_partitions(shared: LabHarness) -> 
     """A service that publishes to Kafka directly chooses the same partitions as Debezium."""
     shared.lab.reset()
     shared.lab.faults.on("order", "dual-write")
-    shared.lab.demo()
+    run_demo(shared.lab.endpoints)
     records = broker.read_all(shared.lab.endpoints.kafka, ["order.events"])
     assert len(records) > 5
     assert misplaced_keys(records) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from operator import attrgetter
 from typing import Any
 
 import httpx
@@ -33,14 +34,14 @@ def health(lab: Lab, service: str) -> tuple[int, dict[str, Any]]:
     return answer.status_code, answer.json()
 
 
-@pytest.mark.parametrize("how", short_sample(["stop", "kill"], 1))
+@pytest.mark.parametrize("how", short_sample(["stop", "faults.kill"], 1))
 def test_connectors_resume_after_a_database_outage(shared: LabHarness, how: str) -> None:
     """After an outage of all databases that the connectors notice, their tasks resume automatically."""
     lab = shared.lab
     lab.reset()
     connect = shared.pids()["connect"]
     for service in SERVICES:
-        getattr(lab, how)(f"{service}-db")
+        attrgetter(how)(lab)(f"{service}-db")
     relay = Relay(lab.endpoints.connect)
     # A task that does not retry would be FAILED from here on, and stay so.
     noticed = ("terminat", "onnection refused", "EOFException")
@@ -186,9 +187,9 @@ def test_event_is_redelivered_after_its_service_freezes(shared: LabHarness) -> N
     try:
         order = place_order(lab)
         assert wait_until(is_busy, 20)
-        lab.pause("payment")
+        lab.faults.pause("payment")
         assert wait_until(lambda: not is_busy(), 20, interval=0.2)
-        lab.resume("payment")
+        lab.faults.resume("payment")
         assert wait_for_outcome(lab, order)[0] in TERMINAL
         assert "attempt" not in lab.logs("payment", 200)
         assert [verdict for verdict in lab.check(wait_for_rest=60) if not verdict.holds] == []

@@ -16,6 +16,7 @@ from labstack import LabError
 from labstack.clients import broker, probe_event
 from labstack.clients.replication import can_be_decoded
 from labstack.lab import access_of
+from labstack.scenarios.demo import run_demo
 from labstack.waiting import wait_until
 from tests.stack.labs import ROOT, LabHarness
 from tests.stack.one_order import place_order, read_order, wait_for_outcome
@@ -66,7 +67,7 @@ def test_lost_slot_is_reported_and_repaired_by_reset(shared: LabHarness) -> None
     assert shared.lab.status(memory=False).state == "degraded"
     shared.lab.reset()
     assert shared.lab.status(memory=False).state == "ready"
-    assert len(shared.lab.demo()) > 0
+    assert len(run_demo(shared.lab.endpoints)) > 0
     assert [verdict for verdict in shared.lab.check(wait_for_rest=60) if not verdict.holds] == []
 
 
@@ -146,7 +147,7 @@ def test_logical_message_does_not_stop_the_relay(shared: LabHarness) -> None:
 def test_records_match_the_asyncapi_contract(shared: LabHarness) -> None:
     """Every record of the saga has the headers and the payload that docs/asyncapi.yaml specifies."""
     shared.lab.reset()
-    stories = shared.lab.demo()
+    stories = run_demo(shared.lab.endpoints)
     orders = {story.order["order_id"] for story in stories}
     records = [r for r in broker.read_all(shared.lab.endpoints.kafka, _topics(shared)) if r.type != probe_event.TYPE]
     assert {record.key for record in records} == orders
@@ -162,7 +163,7 @@ def test_records_match_the_asyncapi_contract(shared: LabHarness) -> None:
 
 def test_the_same_order_stays_in_one_partition(shared: LabHarness) -> None:
     """All events of an order are in one partition per topic, which preserves their order there."""
-    shared.lab.demo()
+    run_demo(shared.lab.endpoints)
     places: dict[tuple[str | None, str], set[int]] = {}
     for record in broker.read_all(shared.lab.endpoints.kafka, _topics(shared)):
         if record.type != probe_event.TYPE:

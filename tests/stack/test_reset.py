@@ -12,6 +12,7 @@ import pytest
 
 from labstack import Lab, LabError
 from labstack.clients import broker
+from labstack.scenarios.demo import run_demo
 from labstack.waiting import poll_until, wait_until
 from tests.stack.labs import LabHarness
 from tests.stack.orders import TERMINAL, Customer, all_orders
@@ -85,10 +86,10 @@ def test_broker_crash_after_a_reset_restores_no_record(shared: LabHarness) -> No
     """Records that a reset has deleted stay deleted when the broker is killed right after it."""
     lab = shared.lab
     lab.reset()
-    lab.demo()
+    run_demo(lab.endpoints)
     assert records(lab)
     lab.reset()
-    lab.kill("kafka")
+    lab.faults.kill("kafka")
     shared.run_checked("start", "kafka")
     assert records(lab) == []
     assert wait_until(lambda: lab.status(memory=False).state == "ready", 30, interval=0.1)
@@ -145,9 +146,9 @@ def test_orders_placed_during_a_reset_are_removed_or_complete(shared: LabHarness
 
 FAILURES: dict[str, Callable[[Lab], object]] = {
     "Connect stopped": lambda lab: lab.stop("connect"),
-    "a database paused": lambda lab: lab.pause("payment-db"),
-    "a service killed": lambda lab: lab.kill("inventory"),
-    "the broker killed": lambda lab: lab.kill("kafka"),
+    "a database paused": lambda lab: lab.faults.pause("payment-db"),
+    "a service killed": lambda lab: lab.faults.kill("inventory"),
+    "the broker killed": lambda lab: lab.faults.kill("kafka"),
     "a paused consumer": lambda lab: _pause_consumer(lab),
     "a service that crashes after each commit": lambda lab: _crash_order_service(lab),
 }
@@ -206,7 +207,7 @@ def test_reset_restores_publication_slot_and_settings(shared: LabHarness) -> Non
         assert payment.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == [("outbox",)]
         assert payment.execute("SELECT pubname FROM pg_publication").fetchall() == [("outbox",)]
     lab.restart("payment")
-    assert len(lab.demo()) > 0
+    assert len(run_demo(lab.endpoints)) > 0
     assert lab.status(memory=False).state == "ready"
 
 

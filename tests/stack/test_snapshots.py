@@ -19,11 +19,11 @@ VERBS: dict[str, Callable[[Lab], object]] = {
     "endpoints": lambda lab: lab.endpoints,
     "logs": lambda lab: lab.logs("kafka"),
     "check": lambda lab: lab.check(),
-    "pause": lambda lab: lab.pause("shipping"),
-    "resume": lambda lab: lab.resume("shipping"),
+    "pause": lambda lab: lab.faults.pause("shipping"),
+    "resume": lambda lab: lab.faults.resume("shipping"),
     "stop": lambda lab: lab.stop("shipping"),
     "start": lambda lab: lab.start("shipping"),
-    "kill": lambda lab: lab.kill("shipping"),
+    "kill": lambda lab: lab.faults.kill("shipping"),
     "restart": lambda lab: lab.restart("shipping"),
     "faults.on": lambda lab: lab.faults.on("shipping", "slow-handler", 0.1),
     "mesh.apply": lambda lab: lab.mesh.apply(access_of(lab).paths.config("mesh.yaml")),
@@ -63,8 +63,8 @@ def test_next_verb_sees_the_changes_of_another_process(shared: LabHarness) -> No
     assert other.status(memory=False).components["shipping"].state == "stopped"
     other.start("shipping")
     assert shared.lab.status(memory=False).components["shipping"].state == "running"
-    shared.lab.pause("shipping")
-    other.resume("shipping")
+    shared.lab.faults.pause("shipping")
+    other.faults.resume("shipping")
     assert shared.lab.status(memory=False).complaints == {}
 
 

@@ -233,7 +233,7 @@ def test_offset_order_decides_whether_a_killed_handler_loses_its_event(
     order = place_order(lab)
     busy = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE '%inbox%'"
     assert wait_until(lambda: query_rows(lab, "payment", busy) == [(1,)], 20)
-    lab.kill("payment")
+    lab.faults.kill("payment")
     lab.faults.off("payment")
     if not wrong:
         assert wait_for_outcome(lab, order) == ("COMPLETED", None)

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -148,15 +149,15 @@ def up(lab: Lab, as_json: bool, no_observability: bool) -> None:
 @click.pass_obj
 def demo(lab: Lab, as_json: bool) -> None:
     """Run orders, and show what happened to each (with --json: one order)."""
-    from labstack.lifecycle import demo as show
+    from labstack.scenarios.demo import demo_orders, follow, place, run_demo
 
     where = running(lab).endpoints
     if as_json:
-        order = show.follow(where, show.place(where, show.demo_orders()[0])["order_id"])
+        order = follow(where, place(where, demo_orders()[0])["order_id"])
         click.echo(json.dumps(order))
         return
     terminal = console()
-    show.show(where, lambda expected, story: _print_story(terminal, expected, story))
+    run_demo(where, lambda expected, story: _print_story(terminal, expected, story))
 
 
 def _print_story(terminal: Console, expected: Any, story: Any) -> None:
@@ -221,12 +222,12 @@ def reset(lab: Lab) -> None:
     click.echo("The lab is reset: baseline data, empty topics, no lag.")
 
 
-def _verb(name: str, doing: str, done: str) -> Callable[..., None]:
+def _verb(name: str, doing: str, done: str, method: str | None = None) -> Callable[..., None]:
     @main.command(name, help=doing)
     @click.argument("component", type=ComponentName())
     @click.pass_obj
     def command(lab: Lab, component: str) -> None:
-        getattr(lab, name)(component)
+        attrgetter(method or name)(lab)(component)
         click.echo(f"{component} {done}.")
 
     return command
@@ -234,10 +235,10 @@ def _verb(name: str, doing: str, done: str) -> Callable[..., None]:
 
 _verb("start", "Start a component, and return when it is ready.", "is ready")
 _verb("stop", "Stop a component gracefully.", "has stopped")
-_verb("kill", "Kill a component at once, as a crash would (SIGKILL).", "was killed")
+_verb("kill", "Kill a component at once, as a crash would (SIGKILL).", "was killed", "faults.kill")
 _verb("restart", "Restart a component with its current code.", "is ready again")
-_verb("pause", "Pause a component (SIGSTOP).", "is paused")
-_verb("resume", "Resume a paused component (SIGCONT).", "runs again")
+_verb("pause", "Pause a component (SIGSTOP).", "is paused", "faults.pause")
+_verb("resume", "Resume a paused component (SIGCONT).", "runs again", "faults.resume")
 
 
 @main.command()

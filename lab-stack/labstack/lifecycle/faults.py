@@ -1,4 +1,4 @@
-"""The fault switches of the services: turn a fault of the lessons on and off."""
+"""Break a lab on purpose: kill or pause a component, or turn on a fault switch of a service."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Switches = dict[str, str]
 
 @checked_class
 class Faults:
-    """The fault switches of one lab.
+    """The faults of one lab.
 
     Parameters
     ----------
@@ -26,6 +26,25 @@ class Faults:
 
     def __init__(self, access: LabAccess) -> None:
         self._access = access
+
+    # -- components ------------------------------------------------------------------------------------------------
+
+    def kill(self, name: str) -> None:
+        """Kill a component at once, as a crash would (SIGKILL); `lab.start` starts it again."""
+        with self._access.changing() as backend:
+            backend.kill(name)
+
+    def pause(self, name: str) -> None:
+        """Pause a component (SIGSTOP): it keeps its connections, but does not respond."""
+        with self._access.changing() as backend:
+            backend.pause(name)
+
+    def resume(self, name: str) -> None:
+        """Resume a paused component (SIGCONT)."""
+        with self._access.changing() as backend:
+            backend.resume(name)
+
+    # -- fault switches --------------------------------------------------------------------------------------------
 
     @property
     def active(self) -> dict[str, Switches]:

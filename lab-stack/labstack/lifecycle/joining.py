@@ -1,4 +1,4 @@
-"""Start observers, such as Prometheus, in a running lab if they were installed after the lab was started."""
+"""Keep the mesh and the observers current while components join a running lab, or leave it."""
 
 from __future__ import annotations
 
@@ -61,6 +61,14 @@ def _join(access: LabAccess, backend: Backend, name: str, progress: Progress) ->
         progress.report(f"the lab runs without {name}: {error.problem}")
         return False
     return True
+
+
+def refresh_after_version_change(access: LabAccess, backend: Backend, name: str) -> None:
+    """Update the mesh and Prometheus after an additional version of a service has started or stopped."""
+    if not backend.component(name).optional:
+        return
+    Mesh(access).refresh()
+    settle_observers(backend)
 
 
 def settle_observers(backend: Backend) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 
 import httpx
 import psycopg
@@ -15,13 +16,14 @@ from labstack.errors import BrokerUnavailable, DemoFailed, LabError
 from labstack.scenarios.stage import ConditionNotMet, Stage
 from labstack.scenarios.verbs import Kind, verb
 
-LAB_VERBS: tuple[tuple[Kind, str], ...] = (
-    ("fault", "stop"),
-    ("fault", "kill"),
-    ("fault", "pause"),
-    ("action", "resume"),
-    ("action", "start"),
+LAB_VERBS: tuple[tuple[Kind, str, str], ...] = (
+    ("fault", "stop", "stop"),
+    ("fault", "kill", "faults.kill"),
+    ("fault", "pause", "faults.pause"),
+    ("action", "resume", "faults.resume"),
+    ("action", "start", "start"),
 )
+"""The kind and name of each verb that changes one component, and the method of the lab."""
 
 CONCURRENT_REQUESTS = 4
 """Number of concurrent requests of a scenario."""
@@ -94,18 +96,18 @@ def requests(
 # -- components ----------------------------------------------------------------------------------------------------
 
 
-def _register_lab_verb(kind: Kind, name: str) -> None:
+def _register_lab_verb(kind: Kind, name: str, method: str) -> None:
     """Register a method of the lab that changes one component as a verb of the scenarios."""
 
     def function(stage: Stage, component: str) -> None:
-        getattr(stage.lab, name)(component)
+        attrgetter(method)(stage.lab)(component)
 
     function.__name__ = name
     verb(kind, f"lab {name} {{component}}")(function)
 
 
-for _kind, _name in LAB_VERBS:
-    _register_lab_verb(_kind, _name)
+for _verb in LAB_VERBS:
+    _register_lab_verb(*_verb)
 
 
 @verb("action", "lab start {component}, which fails and reports why")

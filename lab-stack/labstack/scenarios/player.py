@@ -9,7 +9,7 @@ from functools import partial
 
 from labstack.errors import LabError, NotRunning
 from labstack.lab import Lab, access_of
-from labstack.lifecycle import demo
+from labstack.scenarios import demo
 from labstack.scenarios.model import Scenario, Step, load_scenario
 from labstack.scenarios.stage import ConditionNotMet, ScenarioActive, Stage
 

@@ -194,7 +194,7 @@ def _change(stage: Stage) -> Outcome:
     """Deploy another topic and a header while Connect restarts, with an event that waits."""
     lab = stage.place.lab
     check_unused(lab)  # something may have begun since the judge has
-    lab.kill("connect")
+    lab.faults.kill("connect")
     try:
         waiting = stage.write(Event.new())
         program = stage.place.start_call("deploy", [stage.later_topic, LATER_HEADERS])

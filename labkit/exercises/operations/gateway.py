@@ -80,11 +80,11 @@ class GatewayExercise(Exercise):
 @contextmanager
 def frozen_order(bench: Bench) -> Iterator[None]:
     """Freeze the order service for the duration of the block."""
-    bench.lab.pause("order")
+    bench.lab.faults.pause("order")
     try:
         yield
     finally:
-        bench.lab.resume("order")
+        bench.lab.faults.resume("order")
 
 
 @contextmanager

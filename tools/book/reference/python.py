@@ -15,7 +15,8 @@ SESSION = "labkit.session.Session"
 PARTS = {
     "To begin": ("function", ["labkit.begin", "labkit.wait_until"]),
     "What begin returns": ("class", [SESSION]),
-    "lab: start, break, heal": ("class", ["labstack.Lab"]),
+    "lab: start, stop, reset, check": ("class", ["labstack.Lab"]),
+    "lab.faults: break it on purpose": ("class", ["labstack.lifecycle.faults.Faults"]),
     "lab.mesh: steer the gateway": ("class", ["labstack.lifecycle.mesh.Mesh"]),
     "lab.extensions.rules: load alerting rules": ("class", ["labstack.lifecycle.rules.Rules"]),
     "shop: order, pay, cancel": ("class", ["labkit.client.shop.Shop", "labkit.client.shop.Order"]),

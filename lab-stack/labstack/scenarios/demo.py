@@ -118,17 +118,27 @@ def _events(where: Endpoints, order_id: str, timeout: float = 5) -> list[tuple[s
     return found
 
 
-def show(where: Endpoints, on_story: Callable[[StreamOrder, Story], None]) -> None:
+def run_demo(where: Endpoints, on_story: Callable[[StreamOrder, Story], None] | None = None) -> list[Story]:
     """Place every order of the demo, wait for its final status, and compare it with the data set's expectation.
+
+    Parameters
+    ----------
+    where : Endpoints
+        Addresses of the lab.
+    on_story : callable, optional
+        Called with each order of the data set, and with its story.
 
     Raises
     ------
     DemoFailed
         The outcome of an order differs from the expectation.
     """
+    stories = []
     for expected in demo_orders():
         order = follow(where, place(where, expected)["order_id"])
-        on_story(expected, read_story(where, order))
+        stories.append(read_story(where, order))
+        if on_story:
+            on_story(expected, stories[-1])
         outcome = (order["status"], order["failure_reason"] or "")
         if outcome != (expected.expected_status, expected.expected_reason or ""):
             raise DemoFailed(
@@ -136,3 +146,4 @@ def show(where: Endpoints, on_story: Callable[[StreamOrder, Story], None]) -> No
                 f"{(expected.expected_status, expected.expected_reason)}.",
                 next_step="run `lab reset` to restore stock and balances, then run `lab demo` again",
             )
+    return stories
