@@ -157,6 +157,12 @@ def test_aliases_and_merges_are_expanded() -> None:
     assert document.line("spec", "two", "a") == 5
 
 
+def test_an_alias_refers_to_the_last_anchor_of_its_name() -> None:
+    """An anchor can be defined again, as YAML 1.2.2, section 3.2.2.2, allows; an alias refers to the last one."""
+    (document,) = load(f"{HEAD}  one: &a {{x: 1}}\n  two: &a {{x: 2}}\n  three: *a\n")
+    assert document.spec["three"] == {"x": 2}
+
+
 def yaml_bomb(levels: int) -> str:
     """Return a text of a few hundred bytes that expands to 9 to the power of `levels` values."""
     names = "abcdefghijklmnop"[:levels]

@@ -5,15 +5,11 @@ Source: Alertmanager's manual, "Alerts API", version 2.
 
 from __future__ import annotations
 
-import httpx
 import pandas as pd
 
 from labkit.errors import KitError
+from labkit.inspect.sources.http_source import HttpSource
 from labstack.arguments import checked_class
-from labstack.clients import http
-
-TIMEOUT = 5.0
-"""The timeout for an answer, in seconds."""
 
 
 class NoAlertmanager(KitError):
@@ -21,7 +17,7 @@ class NoAlertmanager(KitError):
 
 
 @checked_class
-class AlertmanagerClient:
+class AlertmanagerClient(HttpSource):
     """Reads the alerts of one Alertmanager.
 
     Parameters
@@ -30,8 +26,10 @@ class AlertmanagerClient:
         Its base URL; empty if the lab has no Alertmanager.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    component = "Alertmanager"
+    unavailable = NoAlertmanager
+    installation = "`lab install alertmanager` installs it, then `lab up` adds it to the running lab"
+    meanwhile = "Prometheus keeps its alerts"
 
     def alerts(self) -> pd.DataFrame:
         """Return the alerts that are not resolved: ``alert``, ``state``, ``service`` and ``receiver``.
@@ -43,18 +41,6 @@ class AlertmanagerClient:
         NoAlertmanager
             The lab has no Alertmanager, or it does not answer.
         """
-        if not self.url:
-            raise NoAlertmanager(
-                "This lab has no Alertmanager.",
-                next_step="`lab install alertmanager` installs it, then `lab up` adds it to the running lab",
-            )
-        try:
-            found = http.get(f"{self.url}/api/v2/alerts", timeout=TIMEOUT).raise_for_status().json()
-        except httpx.HTTPError as error:
-            raise NoAlertmanager(
-                f"Alertmanager doesn't answer ({type(error).__name__}).",
-                next_step="`lab` shows how it is, `lab.start('alertmanager')` starts it; Prometheus keeps its alerts",
-            ) from None
         rows = [
             {
                 "alert": one["labels"]["alertname"],
@@ -62,7 +48,7 @@ class AlertmanagerClient:
                 "service": one["labels"].get("service", ""),
                 "receiver": ", ".join(receiver["name"] for receiver in one["receivers"]),
             }
-            for one in found
+            for one in self._json(self._request("GET", "/api/v2/alerts"))
         ]
         columns = ["alert", "state", "service", "receiver"]
         return pd.DataFrame(rows, columns=columns).sort_values(columns).reset_index(drop=True)

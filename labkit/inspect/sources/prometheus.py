@@ -10,15 +10,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import httpx
 import pandas as pd
 
 from labkit.errors import KitError, QueryFailed
+from labkit.inspect.sources.http_source import HttpSource
 from labstack.arguments import Positive, checked_class
-from labstack.clients import http
-
-TIMEOUT = 5.0
-"""The timeout for an answer, in seconds."""
 
 NAME = "__name__"
 RANGE = "put a function around it, such as rate(...) or increase(...)"
@@ -30,7 +26,7 @@ class NoPrometheus(KitError):
 
 
 @checked_class
-class PrometheusClient:
+class PrometheusClient(HttpSource):
     """Queries one Prometheus.
 
     Parameters
@@ -39,8 +35,13 @@ class PrometheusClient:
         Its base URL; empty if the lab has no Prometheus.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    component = "Prometheus"
+    unavailable = NoPrometheus
+    installation = (
+        "`lab install prometheus` installs it (seconds on Debian and Ubuntu); unset "
+        "LAB_OBSERVABILITY if it is off; then `lab down` and `lab up` add it"
+    )
+    meanwhile = "orders go on without it"
 
     def query(self, expression: str, at: float | None = None) -> pd.DataFrame:
         """Return the value of an expression at one moment: a row for each series, its labels and its ``value``.
@@ -185,21 +186,9 @@ class PrometheusClient:
         return pd.DataFrame(rows, columns=["alert", "state", "expression", "for"])
 
     def _get(self, what: str, parameters: dict[str, str]) -> Any:
-        if not self.url:
-            raise NoPrometheus(
-                "This lab has no Prometheus.",
-                next_step="`lab install prometheus` installs it (seconds on Debian and Ubuntu); unset "
-                "LAB_OBSERVABILITY if it is off; then `lab down` and `lab up` add it",
-            )
-        try:
-            answer = http.request("POST", f"{self.url}/api/v1/{what}", data=parameters, timeout=TIMEOUT)
-            if answer.status_code == 405:  # endpoints without an expression accept only GET
-                answer = http.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=TIMEOUT)
-        except httpx.HTTPError as error:
-            raise NoPrometheus(
-                f"Prometheus doesn't answer ({type(error).__name__}).",
-                next_step="`lab` shows how it is, `lab.start('prometheus')` starts it; orders go on without it",
-            ) from None
+        answer = self._request("POST", f"/api/v1/{what}", data=parameters)
+        if answer.status_code == 405:  # endpoints without an expression accept only GET
+            answer = self._request("GET", f"/api/v1/{what}", params=parameters)
         try:
             document: dict[str, Any] = answer.json()
         except ValueError:  # an expression without a metric has no exemplars

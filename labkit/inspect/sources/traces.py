@@ -10,16 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import httpx
 import pandas as pd
 
 from labkit.errors import KitError
+from labkit.inspect.sources.http_source import HttpSource
 from labservices.contract import SERVICES
 from labstack.arguments import checked_class
-from labstack.clients import http
-
-TIMEOUT = 5.0
-"""The timeout for an answer, in seconds."""
 
 KINDS = {0: "", 1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 ERROR = 2
@@ -183,7 +179,7 @@ class Source(Protocol):
 
 
 @checked_class
-class JaegerSource:
+class JaegerSource(HttpSource):
     """Reads traces from Jaeger, over its HTTP API.
 
     Parameters
@@ -192,8 +188,10 @@ class JaegerSource:
         Jaeger's base URL.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    component = "Jaeger"
+    unavailable = NoTraces
+    installation = "`lab install jaeger` installs it, then `lab up` adds it to the running lab"
+    meanwhile = "orders go on without it"
 
     def of_order(self, order_id: str) -> list[Trace]:
         ids: set[str] = set()
@@ -210,17 +208,9 @@ class JaegerSource:
         return Trace(spans) if spans else None
 
     def _get(self, path: str, parameters: dict[str, str], absent: int = 0) -> list[dict[str, Any]]:
-        try:
-            answer = http.get(self.url + path, params=parameters, timeout=TIMEOUT)
-            if answer.status_code == absent:
-                return []
-            found: list[dict[str, Any]] = answer.raise_for_status().json()["data"] or []
-        except (httpx.HTTPError, ValueError, LookupError) as error:
-            raise NoTraces(
-                f"Jaeger doesn't answer ({type(error).__name__}).",
-                next_step="`lab` shows how it is, `lab.start('jaeger')` starts it; orders go on without it",
-            ) from None
-        return found
+        answer = self._request("GET", path, params=parameters)
+        found: list[dict[str, Any]] = [] if answer.status_code == absent else self._json(answer)["data"]
+        return found or []
 
 
 @checked_class
