@@ -19,7 +19,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from labservices.http.protocol import LimitedProtocol
 from labservices.http.web import make_app
 from labservices.messaging.consumer import EventConsumer, client_settings, producer_settings
-from labservices.messaging.dead_letters import DeadLetters
+from labservices.messaging.dead_letters import DeadLetterPublisher
 from labservices.messaging.handling import Call, EventHandling, call_handler
 from labservices.messaging.inbox import Inbox
 from labservices.messaging.lag import Lag
@@ -57,7 +57,7 @@ class Runtime:
     def __init__(self, service: Service, settings: Settings, components: Components | None = None) -> None:
         components = components or Components()
         outbox = components.outbox(service.name, service.tables.tables["outbox"])
-        dead_letters = DeadLetters(service.name, producer_settings(service, settings))
+        dead_letters = DeadLetterPublisher(service.name, producer_settings(service, settings))
         self.service = service
         self.settings = settings
         self.client_settings = client_settings(service, settings)

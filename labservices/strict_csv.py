@@ -16,7 +16,7 @@ MAX_NAME_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class CsvProblem:
     """One problem in a file.
 
     `line` counts from 1; it is None for a problem of the whole file. `field` is None for a problem of the whole row.
@@ -38,7 +38,7 @@ class Problem:
 class DatasetError(ValueError):
     """The data can't be loaded; `problems` lists every problem found."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[CsvProblem]) -> None:
         self.problems = tuple(problems)
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         super().__init__("\n  ".join([f"{count} in the data; nothing was loaded:", *map(str, self.problems)]))
@@ -111,7 +111,7 @@ class Table(Generic[Row]):
 
     def __init__(self, path: Path, columns: Mapping[str, Column], row_type: type[Row]) -> None:
         self.file = path.name
-        self.problems: list[Problem] = []
+        self.problems: list[CsvProblem] = []
         self.rows: list[tuple[int, Row]] = []
         text = self._decode(path)
         if text is not None:
@@ -121,7 +121,7 @@ class Table(Generic[Row]):
 
     def report(self, line: int | None, field: str | None, seen: str, expected: str) -> None:
         """Record a problem."""
-        self.problems.append(Problem(self.file, line, field, seen, expected))
+        self.problems.append(CsvProblem(self.file, line, field, seen, expected))
 
     def _decode(self, path: Path) -> str | None:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 
-from labkit.build.step import FOLDER, Step, Task
+from labkit.build.step import FOLDER, BuildStep, Task
 from labkit.errors import KitError, attach
 from labkit.restarting import restart_stopped
 from labstack import Lab
@@ -35,7 +35,7 @@ def task(name: str) -> Task:
 
 
 @checked
-def begin_step(name: str, lab: Lab | None = None) -> Step:
+def begin_step(name: str, lab: Lab | None = None) -> BuildStep:
     """Attach to the running lab, start the components that are down, and return a step of the build track.
 
     The folder of the learner's files is created.
@@ -60,7 +60,7 @@ def begin_step(name: str, lab: Lab | None = None) -> Step:
     attach(lab)
     if not lab.status(memory=False).healthy:
         restart_stopped(lab)
-    step = Step(lab, found)
+    step = BuildStep(lab, found)
     print(f"The lab is ready. {step.file.as_posix()} gets an empty database, Kafka and Connect.")
     return step
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from labkit.build.judging import Outcome, Requirement
-from labkit.build.program import Program
+from labkit.build.program import LearnerProcess
 from labkit.build.step import Task
 from labkit.build.workplace import Workplace
 
@@ -162,7 +162,7 @@ def _raise_errors(place: Workplace, function: str) -> None:
         raise program.failure(f"failed in {function}()")
 
 
-def crash_points(program: Program) -> dict[str, str]:
+def crash_points(program: LearnerProcess) -> dict[str, str]:
     """Return each point that a program passed and at which it can be killed, with its description."""
     counts: Counter[str] = Counter()
     found = {}
@@ -174,7 +174,7 @@ def crash_points(program: Program) -> dict[str, str]:
     return found
 
 
-def _atomic(place: Workplace, undisturbed: Program, first: Request) -> Outcome:
+def _atomic(place: Workplace, undisturbed: LearnerProcess, first: Request) -> Outcome:
     """Kill the process at every point that it passes, then ask again, and compare rows with events."""
     points = crash_points(undisturbed)
     requests = {point: Request.new() for point in points}

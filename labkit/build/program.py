@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labkit.build.runner import Order
+from labkit.build.runner import Assignment
 from labkit.errors import KitError
 from labstack.waiting import poll_until
 
@@ -47,7 +47,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Result:
+class CallResult:
     """What a call of a function returned, or the error that it raised."""
 
     call: int
@@ -55,14 +55,14 @@ class Result:
     error: str = ""
 
 
-class Program:
+class LearnerProcess:
     """A running process of a learner's file.
 
     Parameters
     ----------
     file : Path
         The file.
-    order : Order
+    order : Assignment
         How to run it. The paths of its journal and its results are set here.
     environment : mapping
         All environment variables of the process.
@@ -75,7 +75,7 @@ class Program:
         As given.
     """
 
-    def __init__(self, file: Path, order: Order, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, file: Path, order: Assignment, environment: Mapping[str, str], folder: Path) -> None:
         self.file = file
         self.folder = folder
         order.journal, order.results = str(folder / "journal"), str(folder / "results")
@@ -113,9 +113,9 @@ class Program:
         return [Passage(**line) for line in _lines(self.folder / "journal")]
 
     @property
-    def results(self) -> list[Result]:
+    def results(self) -> list[CallResult]:
         """The results of the finished calls, in the order of the calls."""
-        found = [Result(**line) for line in _lines(self.folder / "results")]
+        found = [CallResult(**line) for line in _lines(self.folder / "results")]
         return sorted(found, key=lambda result: result.call)
 
     def output(self, lines: int = 12) -> str:

@@ -1,6 +1,6 @@
 """Run a learner's file as a process of its own, write a journal of what it does, and crash or hold it at a point.
 
-``python runner.py ORDER.json FILE`` runs FILE as a program, or calls one of its functions (see `Order`). It wraps
+``python runner.py ORDER.json FILE`` runs FILE as a program, or calls one of its functions (see `Assignment`). It wraps
 psycopg and confluent-kafka before the file imports them, so the file stays plain. The script imports nothing of the
 lab, because the imports would take longer than the file's own work.
 
@@ -49,7 +49,7 @@ ESSENTIAL_SETTINGS = ("group.id", "enable.auto.commit", "enable.auto.offset.stor
 
 
 @dataclass
-class Order:
+class Assignment:
     """What to do with the file.
 
     Attributes
@@ -86,7 +86,7 @@ class Order:
 class Journal:
     """Writes the passages of points; crashes and holds the process where its order says so."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: Assignment) -> None:
         self._file = os.open(order.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._crash = _point(order.crash)
         self._holds = {_point(name): path for name, path in order.hold.items()}
@@ -259,7 +259,7 @@ def end_with_starter() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def call_function(order: Order, function: Callable[..., Any], journal: Journal) -> None:
+def call_function(order: Assignment, function: Callable[..., Any], journal: Journal) -> None:
     """Make all calls of an order, and write a line for each when it has returned or raised."""
     results = os.open(order.results, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     together = threading.Barrier(min(order.threads, len(order.calls)))
@@ -283,7 +283,7 @@ def call_function(order: Order, function: Callable[..., Any], journal: Journal) 
 
 def main() -> None:
     """Read the order, and run the file."""
-    order = Order(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    order = Assignment(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     file = Path(sys.argv[2])
     end_with_starter()
     journal = Journal(order)

@@ -95,7 +95,7 @@ class Task:
 
 
 @checked_class
-class Step:
+class BuildStep:
     """A step of the build track.
 
     Parameters

@@ -15,8 +15,8 @@ import psycopg
 from confluent_kafka import Producer
 from psycopg.rows import dict_row
 
-from labkit.build.program import Program, ProgramFailed, Result
-from labkit.build.runner import Order
+from labkit.build.program import CallResult, LearnerProcess, ProgramFailed
+from labkit.build.runner import Assignment
 from labkit.errors import running
 from labstack import Lab
 from labstack.backends.processes.process import MARKER
@@ -64,7 +64,7 @@ class Workplace:
         endpoints = running(lab)
         self.kafka, self.connect_url = endpoints.kafka, endpoints.connect
         self._folder = Path(tempfile.mkdtemp(prefix="saga-lab-build-"))
-        self._programs: list[Program] = []
+        self._programs: list[LearnerProcess] = []
         self._groups: set[str] = set()
         lab.extensions.create(self.name, HOST)
         self.database_url: str = lab.extensions.databases[self.name]
@@ -122,7 +122,7 @@ class Workplace:
             for statement in statements:
                 connection.execute(statement.encode())
 
-    def waits_for_lock(self, program: Program) -> bool:
+    def waits_for_lock(self, program: LearnerProcess) -> bool:
         """Report whether a database session of a process waits for a lock that another session holds."""
         query = "SELECT FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
         return bool(self.rows(query, program.folder.name))
@@ -193,7 +193,7 @@ class Workplace:
 
     def start(
         self, *, file: Path | None = None, crash: str = "", hold: Sequence[str] = (), **environment: str
-    ) -> Program:
+    ) -> LearnerProcess:
         """Start the learner's file as a program, and return without waiting.
 
         Parameters
@@ -203,11 +203,11 @@ class Workplace:
         crash : str, optional
             ``POINT`` or ``POINT:N``: the process is killed there (see `labkit.build.runner` for the points).
         hold : sequence of str
-            Points at which the process waits until `Program.release` is called with the same text.
+            Points at which the process waits until `LearnerProcess.release` is called with the same text.
         environment : str
             Additional environment variables.
         """
-        return self._start(file, Order("", crash, dict.fromkeys(hold, "")), environment)
+        return self._start(file, Assignment("", crash, dict.fromkeys(hold, "")), environment)
 
     def start_call(
         self,
@@ -217,7 +217,7 @@ class Workplace:
         crash: str = "",
         hold: Sequence[str] = (),
         file: Path | None = None,
-    ) -> Program:
+    ) -> LearnerProcess:
         """Start a process that calls a function of the learner's file, and return without waiting.
 
         Parameters
@@ -232,12 +232,12 @@ class Workplace:
             See `start`.
         """
         arguments = [list(one) for one in calls] or [[]]
-        order = Order("", crash, dict.fromkeys(hold, ""), function, arguments, threads)
+        order = Assignment("", crash, dict.fromkeys(hold, ""), function, arguments, threads)
         return self._start(file, order, environment={})
 
     def call(
         self, function: str, *calls: Sequence[Any], threads: int = 1, timeout: float = 60, file: Path | None = None
-    ) -> list[Result]:
+    ) -> list[CallResult]:
         """Call a function of the learner's file in a new process, and return what each call returned or raised.
 
         Parameters
@@ -257,11 +257,13 @@ class Workplace:
             raise program.failure(f"ended with status {status}")
         return program.results
 
-    def _start(self, file: Path | None, order: Order, environment: Mapping[str, str]) -> Program:
+    def _start(self, file: Path | None, order: Assignment, environment: Mapping[str, str]) -> LearnerProcess:
         variables = clean({**self.environment, **environment, "PYTHONUNBUFFERED": "1"})
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         marker = self.lab.extensions.marker(self.name)
-        program = Program(file or self.file, order, {**variables, "PGAPPNAME": folder.name, MARKER: marker}, folder)
+        program = LearnerProcess(
+            file or self.file, order, {**variables, "PGAPPNAME": folder.name, MARKER: marker}, folder
+        )
         self._programs.append(program)
         return program
 

@@ -45,7 +45,7 @@ TRACES = "SELECT aggregateid::text, split_part(traceparent, '-', 2) FROM outbox 
 
 
 @dataclass(frozen=True)
-class Rule:
+class RuleVerdict:
     """The result of one rule.
 
     Attributes
@@ -180,7 +180,7 @@ def collect(look: Look, orders: Collection[str]) -> Snapshot:
     )
 
 
-def points_awarded_once(snapshot: Snapshot) -> Rule:
+def points_awarded_once(snapshot: Snapshot) -> RuleVerdict:
     """Check that each paid order has its points exactly once; whether they were taken back is another rule."""
     wanted = {order: cents // 100 for order, cents in snapshot.captured.items() if cents}
     awards = {order: [points for points in snapshot.bookings[order] if points > 0] for order in wanted}
@@ -194,10 +194,10 @@ def points_awarded_once(snapshot: Snapshot) -> Rule:
         finding = f"points do not match the euros: {snapshot.named(other)}"
     if twice:
         finding = f"points awarded more than once: {snapshot.named(twice)}"
-    return Rule(PAID_ONCE, not (missing or twice or other), finding)
+    return RuleVerdict(PAID_ONCE, not (missing or twice or other), finding)
 
 
-def no_unpaid_points(snapshot: Snapshot) -> Rule:
+def no_unpaid_points(snapshot: Snapshot) -> RuleVerdict:
     """Check that a refunded order keeps no points, and that an unpaid order has none."""
     free = [order for order in snapshot.bookings if snapshot.captured.get(order, 0) == snapshot.refunded.get(order, 0)]
     kept = [order for order in free if sum(snapshot.bookings[order]) > 0]
@@ -207,10 +207,10 @@ def no_unpaid_points(snapshot: Snapshot) -> Rule:
         finding = f"refunded or unpaid, but with points: {snapshot.named(kept)}"
     if too_much:
         finding = f"more points taken back than awarded: {snapshot.named(too_much)}"
-    return Rule(NOT_UNPAID, not (kept or too_much), finding)
+    return RuleVerdict(NOT_UNPAID, not (kept or too_much), finding)
 
 
-def each_booking_published(snapshot: Snapshot) -> Rule:
+def each_booking_published(snapshot: Snapshot) -> RuleVerdict:
     """Check that each booking has its event in the topic, and each event its booking."""
     silent, invented = [], []
     for order, bookings in snapshot.bookings.items():
@@ -224,10 +224,10 @@ def each_booking_published(snapshot: Snapshot) -> Rule:
         finding = f"an event without a booking: {snapshot.named(invented)}"
     if silent:
         finding = f"a booking without an event: {snapshot.named(silent)}"
-    return Rule(PUBLISHED, not (silent or invented), finding)
+    return RuleVerdict(PUBLISHED, not (silent or invented), finding)
 
 
-def one_trace(snapshot: Snapshot) -> Rule:
+def one_trace(snapshot: Snapshot) -> RuleVerdict:
     """Check that each event belongs to the trace of its order."""
     none, other = [], []
     for order, traceparents in snapshot.traceparents.items():
@@ -241,10 +241,10 @@ def one_trace(snapshot: Snapshot) -> Rule:
         finding = f"in a different trace than their order: {snapshot.named(other)}"
     if none:
         finding = f"an event without a traceparent: {snapshot.named(none)}"
-    return Rule(ONE_TRACE, not (none or other), finding)
+    return RuleVerdict(ONE_TRACE, not (none or other), finding)
 
 
-def metric_is_correct(look: Look, snapshot: Snapshot) -> Rule:
+def metric_is_correct(look: Look, snapshot: Snapshot) -> RuleVerdict:
     """Check that the metric matches the database; a service on a busy machine may leave it out of a response."""
     problem = ""
 
@@ -264,11 +264,11 @@ def metric_is_correct(look: Look, snapshot: Snapshot) -> Rule:
     try:
         wait_until(matches, METRIC_TIMEOUT)
     except WaitTimedOut:
-        return Rule(METRIC_CORRECT, False, problem)
-    return Rule(METRIC_CORRECT, True, f"{METRIC} is the sum of all points")
+        return RuleVerdict(METRIC_CORRECT, False, problem)
+    return RuleVerdict(METRIC_CORRECT, True, f"{METRIC} is the sum of all points")
 
 
-def check_rules(look: Look, orders: Collection[str]) -> list[Rule]:
+def check_rules(look: Look, orders: Collection[str]) -> list[RuleVerdict]:
     """Check loyalty's result for some orders, when no event is in flight."""
     snapshot = collect(look, orders)
     return [
@@ -287,7 +287,7 @@ def referee(lab: Lab, look: Look) -> pd.DataFrame:
     As long as the service lacks a part, no rule holds, and the table names the part.
     """
     if missing := missing_part(lab, look):
-        rules = [Rule(name, False, missing) for name in RULES]
+        rules = [RuleVerdict(name, False, missing) for name in RULES]
     else:
         with look.db.connect("order") as db:
             orders = [row[0] for row in db.execute("SELECT order_id::text FROM orders")]

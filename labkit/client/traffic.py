@@ -34,7 +34,7 @@ Log = Callable[[int], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """The answer to one request.
 
     Attributes
@@ -103,13 +103,13 @@ class Traffic:
     ----------
     what : str
         The request, such as ``GET /orders?limit=1``.
-    answers : list of Answer
+    answers : list of HttpAnswer
         In the order in which the requests were sent.
     log : callable
         Returns the last lines of the access log.
     """
 
-    def __init__(self, what: str, answers: list[Answer], log: Log) -> None:
+    def __init__(self, what: str, answers: list[HttpAnswer], log: Log) -> None:
         self.what = what
         self.answers = answers
         self._log = log
@@ -238,7 +238,7 @@ def send(
     with http.client(origin, timeout=timeout, limits=limits) as client:
         first = time.monotonic()
 
-        def one(number: int) -> Answer:
+        def one(number: int) -> HttpAnswer:
             if per_second:
                 time.sleep(max(0.0, first + number / per_second - time.monotonic()))
             trace = secrets.token_hex(16)
@@ -251,7 +251,7 @@ def send(
                 status, version = answer.status_code, answer.headers.get(VERSION_HEADER, GATEWAY)
             except httpx.HTTPError:
                 status, version = 0, GATEWAY
-            return Answer(status, version, time.monotonic() - began, trace)
+            return HttpAnswer(status, version, time.monotonic() - began, trace)
 
         with ThreadPoolExecutor(at_once) as pool:
             return Traffic(f"{method} {path}", list(pool.map(one, range(times))), log)

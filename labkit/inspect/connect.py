@@ -26,7 +26,7 @@ ROW_TIMES = """
 
 
 @checked_class
-class Connect:
+class Connectors:
     """Shows the connectors, and how far they have relayed the outbox rows.
 
     Parameters

@@ -11,9 +11,9 @@ from labkit.aliases import Aliases
 from labkit.client.shop import Order
 from labkit.errors import KitError
 from labkit.inspect import by_service
-from labkit.inspect.connect import Connect
+from labkit.inspect.connect import Connectors
 from labkit.inspect.databases import Databases
-from labkit.inspect.mesh import Gateway
+from labkit.inspect.mesh import GatewayState
 from labkit.inspect.metrics import Metrics
 from labkit.inspect.scope import Orders, Scope
 from labkit.inspect.topics import Topics
@@ -49,13 +49,13 @@ class Look:
         Rows of the services' databases.
     kafka : Topics
         Records of the topics, and the offsets of consumer groups.
-    connect : Connect
+    connect : Connectors
         Debezium's connectors.
     metrics : Metrics
         Metrics, alerts, charts and dashboards.
     traces : Traces
         The traces of orders.
-    mesh : Gateway
+    mesh : GatewayState
         Routes and log of the gateway.
 
     Examples
@@ -69,10 +69,10 @@ class Look:
         self.aliases = aliases
         self.db = Databases(self._scope)
         self.kafka = Topics(self._scope)
-        self.connect = Connect(self._scope, self.db, self.kafka)
+        self.connect = Connectors(self._scope, self.db, self.kafka)
         self.metrics = Metrics(self._scope)
         self.traces = Traces(self._scope)
-        self.mesh = Gateway(self._scope)
+        self.mesh = GatewayState(self._scope)
         self._shared_feed: Feed | None = None
 
     # -- orders in all services ------------------------------------------------------------------------------------

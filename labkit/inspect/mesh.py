@@ -13,7 +13,7 @@ ISTIO_RETRIES = "2 retries on connect-failure,refused-stream,unavailable,cancell
 
 
 @checked_class
-class Gateway:
+class GatewayState:
     """Shows what Envoy does at the gateway.
 
     Parameters

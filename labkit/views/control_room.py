@@ -15,7 +15,7 @@ from labkit.views.live import bundle
 from labstack import Lab
 from labstack.arguments import checked, checked_class
 from labstack.errors import LabError
-from labstack.scenarios import Player, Report, Scenario, load_scenario, load_scenarios
+from labstack.scenarios import Player, Scenario, ScenarioReport, load_scenario, load_scenarios
 
 Phase = Literal["idle", "breaking", "broken", "healing", "resetting"]
 
@@ -90,18 +90,18 @@ class ControlRoom:
         self._refresh()
         return self.chosen
 
-    def run(self) -> Report:
+    def run(self) -> ScenarioReport:
         """Run the chosen scenario; return when its failure has been observed."""
         return self._run_action("breaking", "broken", "broken", lambda: self._player.run(self.chosen))
 
-    def heal(self) -> Report:
+    def heal(self) -> ScenarioReport:
         """Heal the failure; return when no effect of it is left."""
         return self._run_action("healing", "idle", "healed", self._player.heal)
 
     def reset(self) -> None:
         """Restore the course's initial state, whatever state the lab is in."""
 
-        def restore() -> Report:
+        def restore() -> ScenarioReport:
             began = time.monotonic()
             try:
                 self._lab.reset()
@@ -109,7 +109,7 @@ class ControlRoom:
                 # Starting a lab that is down, or partly down, makes it complete.
                 self._lab.up()
                 self._lab.reset()
-            return Report("reset", [("lab reset", time.monotonic() - began)])
+            return ScenarioReport("reset", [("lab reset", time.monotonic() - began)])
 
         self._run_action("resetting", "idle", "reset", restore)
 
@@ -135,7 +135,9 @@ class ControlRoom:
         if on in self.scenarios:
             self.chosen, self.phase = self.scenarios[str(on)], "broken"
 
-    def _run_action(self, during: Phase, after: Phase, mark: str, action: Callable[[], Report]) -> Report:
+    def _run_action(
+        self, during: Phase, after: Phase, mark: str, action: Callable[[], ScenarioReport]
+    ) -> ScenarioReport:
         if not self._busy.acquire(blocking=False):
             raise KitError("The room is still at work.", next_step="wait for it to end")
         try:

@@ -32,7 +32,7 @@ COLUMNS = ("time", "topic", "order", "type", "partition", "offset")
 
 
 @dataclass(frozen=True)
-class Line:
+class StreamLine:
     """One record of the table. Its cells are computed on demand, because its order may get a name later."""
 
     number: int
@@ -85,8 +85,8 @@ class EventStream(LiveView):
         self._aliases = aliases
         self.count = 0
         """The number of records seen, including those that are no longer kept."""
-        self._lines: deque[Line] = deque(maxlen=MAX_LINES)
-        self._new: deque[Line] = deque(maxlen=BATCH_LINES)
+        self._lines: deque[StreamLine] = deque(maxlen=MAX_LINES)
+        self._new: deque[StreamLine] = deque(maxlen=BATCH_LINES)
         self._unnamed: deque[str] = deque(maxlen=BATCH_LINES)
         """Orders that the page has shown before they got their names."""
         super().__init__(feed)
@@ -95,11 +95,11 @@ class EventStream(LiveView):
         for one in observations:
             if one.record is not None:
                 self.count += 1
-                line = Line(self.count, one, one.record)
+                line = StreamLine(self.count, one, one.record)
                 self._lines.append(line)
                 self._new.append(line)
 
-    def _shown(self, lines: Iterable[Line]) -> list[dict[str, Any]]:
+    def _shown(self, lines: Iterable[StreamLine]) -> list[dict[str, Any]]:
         shown = []
         for line in lines:
             order = line.observation.order_id

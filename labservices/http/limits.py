@@ -6,7 +6,7 @@ from collections.abc import Collection
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from labservices.http.problems import Problem
+from labservices.http.problems import HttpProblem
 from labservices.origins import refusal
 
 MAX_HEADER_BYTES = 64 * 1024
@@ -41,7 +41,7 @@ class OriginCheck:
             forwarded = _header(scope, FORWARDED) is not None and not scope["path"].startswith("/manage/")
             hosts = (*self._further_hosts, "*") if forwarded else self._further_hosts
             if reason := refusal(scope["method"], host, origin, hosts):
-                await Problem(403, "foreign-origin", reason).response()(scope, receive, send)
+                await HttpProblem(403, "foreign-origin", reason).response()(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -64,11 +64,11 @@ class SizeLimits:
         head += sum(len(name) + len(value) for name, value in scope["headers"])
         if head > MAX_HEADER_BYTES:
             detail = f"the request's path and headers are larger than {MAX_HEADER_BYTES} bytes"
-            await Problem(431, "headers-too-large", detail).response()(scope, receive, send)
+            await HttpProblem(431, "headers-too-large", detail).response()(scope, receive, send)
             return
         length = _header(scope, b"content-length")
         if length is not None and length.isdecimal() and int(length[:20]) > MAX_BODY_BYTES:
-            await Problem(413, "content-too-large", TOO_LARGE).response()(scope, receive, send)
+            await HttpProblem(413, "content-too-large", TOO_LARGE).response()(scope, receive, send)
             return
         await self._app(scope, _Body(receive).receive, send)
 

@@ -8,7 +8,7 @@ from fastapi import Query
 from pydantic import BaseModel
 from sqlalchemy import Column, Row, Select
 
-from labservices.http.problems import Problem, invalid
+from labservices.http.problems import HttpProblem, invalid
 from labservices.storage.database import Transaction
 
 T = TypeVar("T")
@@ -72,5 +72,5 @@ def _decode(cursor: str, kind: type) -> object:
     return value
 
 
-def _bad_cursor() -> Problem:
+def _bad_cursor() -> HttpProblem:
     return invalid("cursor", "the cursor is not valid for this collection")

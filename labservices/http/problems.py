@@ -48,7 +48,7 @@ class ProblemDetails(BaseModel):
     errors: list[FieldError] | None = None
 
 
-class Problem(Exception):
+class HttpProblem(Exception):
     """An error that is returned as the response to a request.
 
     Parameters
@@ -98,14 +98,14 @@ class Problem(Exception):
         return JSONResponse(body, self.status, self.headers, media_type="application/problem+json")
 
 
-def not_found(what: str, which: object) -> Problem:
+def not_found(what: str, which: object) -> HttpProblem:
     """Return the problem for a resource that does not exist."""
-    return Problem(404, "not-found", f"{what} {which} does not exist")
+    return HttpProblem(404, "not-found", f"{what} {which} does not exist")
 
 
-def invalid(pointer: str, detail: str) -> Problem:
+def invalid(pointer: str, detail: str) -> HttpProblem:
     """Return the problem for one invalid part of a request."""
-    return Problem(422, "invalid-request", "the request is not valid", [(pointer, detail)])
+    return HttpProblem(422, "invalid-request", "the request is not valid", [(pointer, detail)])
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -118,14 +118,14 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def install(app: FastAPI) -> None:
     """Install the handlers that return every error of the app as problem details."""
 
-    @app.exception_handler(Problem)
-    async def problem(request: Request, error: Problem) -> JSONResponse:
+    @app.exception_handler(HttpProblem)
+    async def problem(request: Request, error: HttpProblem) -> JSONResponse:
         return error.response()
 
     @app.exception_handler(DatabaseUnavailable)
     async def database_unavailable(request: Request, error: DatabaseUnavailable) -> JSONResponse:
         detail = f"the service's database {error.reason}; nothing was changed, so try again later"
-        return Problem(503, "database-away", detail, headers={"Retry-After": "1"}).response()
+        return HttpProblem(503, "database-away", detail, headers={"Retry-After": "1"}).response()
 
     @app.exception_handler(RequestValidationError)
     async def validation(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -135,16 +135,16 @@ def install(app: FastAPI) -> None:
             errors.insert(0, ("content-type", f"expected application/json, found {_content_type(request)}"))
         more = f"; {len(errors)} of {len(found)} errors are listed" if len(found) > MAX_ERRORS else ""
         errors = [(_short(pointer), _short(detail)) for pointer, detail in errors[:MAX_ERRORS]]
-        return Problem(422, "invalid-request", f"the request is not valid{more}", errors).response()
+        return HttpProblem(422, "invalid-request", f"the request is not valid{more}", errors).response()
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         name = TITLES.get(error.status_code, "error").lower().replace(" ", "-")
-        return Problem(error.status_code, name, str(error.detail), headers=dict(error.headers or {})).response()
+        return HttpProblem(error.status_code, name, str(error.detail), headers=dict(error.headers or {})).response()
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        return Problem(500, "internal-error", "the service failed; see its log for the cause").response()
+        return HttpProblem(500, "internal-error", "the service failed; see its log for the cause").response()
 
 
 def _content_type(request: Request) -> str:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from labservices.http import problems
 from labservices.http.limits import OriginCheck, SizeLimits
-from labservices.http.problems import Problem, ProblemDetails, not_found
+from labservices.http.problems import HttpProblem, ProblemDetails, not_found
 from labservices.messaging import parking
 from labservices.messaging.consumer import EventConsumer
 from labservices.service import Service
@@ -193,7 +193,7 @@ class RequestTimeout:
             return
         timed_out = True
         detail = "no response in time; the request may have been processed (an Idempotency-Key makes it safe to retry)"
-        problem = Problem(503, "no-answer-in-time", detail, headers={"Retry-After": "1"})
+        problem = HttpProblem(503, "no-answer-in-time", detail, headers={"Retry-After": "1"})
         await problem.response()(scope, receive, send)
 
 
@@ -243,7 +243,7 @@ def _health(database: Database, consumer: EventConsumer) -> APIRouter:
         results = await asyncio.gather(check_database(), check_broker())
         checks = dict(zip(("database", "broker"), results, strict=True))
         if checks["database"] != "ok":
-            raise Problem(503, "not-ready", f"database: {checks['database']}", members={"checks": checks})
+            raise HttpProblem(503, "not-ready", f"database: {checks['database']}", members={"checks": checks})
         status = "ready" if checks["broker"] == "ok" else "degraded"
         return {"status": status, "checks": checks, "consumer": consumer.state()["state"]}
 
@@ -266,7 +266,7 @@ def _management(database: Database, consumer: EventConsumer) -> APIRouter:
     @router.post("/consumer/pause")
     def pause() -> dict[str, Any]:
         if not consumer.pause():
-            raise Problem(503, "still-consuming", "the consumer has not finished its record yet; try again")
+            raise HttpProblem(503, "still-consuming", "the consumer has not finished its record yet; try again")
         return consumer.state()
 
     @router.post("/consumer/resume")

@@ -39,7 +39,7 @@ class RecordRefused(Exception):
     """The topic can never hold the record, for example because the record is too large."""
 
 
-class DeadLetters:
+class DeadLetterPublisher:
     """Publishes the dead letters of one service.
 
     Parameters

@@ -23,7 +23,7 @@ from typing import Protocol
 from opentelemetry.trace import Span
 
 from labservices.messaging import parking
-from labservices.messaging.dead_letters import BrokerUnavailable, DeadLetters, RecordRefused
+from labservices.messaging.dead_letters import BrokerUnavailable, DeadLetterPublisher, RecordRefused
 from labservices.messaging.inbox import Admission, Inbox
 from labservices.messaging.parking import Failure, Parked, State
 from labservices.messaging.record import Envelope, Record, event_type, open_record
@@ -99,7 +99,7 @@ class EventHandling:
         service: Service,
         database: Database,
         inbox: Inbox,
-        dead_letters: DeadLetters,
+        dead_letters: DeadLetterPublisher,
         call: Call = call_handler,
     ) -> None:
         self._service = service

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from labservices.http.fields import Name, NameFilter, RequestBody
 from labservices.http.paging import Cursor, Limit, Page, read_page
-from labservices.http.problems import Problem, error_responses, not_found
+from labservices.http.problems import HttpProblem, error_responses, not_found
 from labservices.order import commands
 from labservices.order.domain import Status, TooLate
 from labservices.order.pricing import PRICING
@@ -87,10 +87,10 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
                 order, is_new = commands.place(tx, request.model_dump(), idempotency_key, price)
             except commands.UnknownSkus as error:
                 errors = [(f"#/items/{line}/sku", "no such product") for line in error.lines]
-                raise Problem(422, "unknown-sku", "the order names products that don't exist", errors) from None
+                raise HttpProblem(422, "unknown-sku", "the order names products that don't exist", errors) from None
             except commands.KeyTaken:
                 detail = "this Idempotency-Key was used with another request"
-                raise Problem(409, "idempotency-key-taken", detail) from None
+                raise HttpProblem(409, "idempotency-key-taken", detail) from None
         response.status_code = 201 if is_new else 200
         response.headers["Location"] = f"/orders/{order.order_id}"
         return Order.model_validate(order)
@@ -135,7 +135,9 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
             try:
                 order = commands.cancel(tx, order_id)
             except TooLate:
-                raise Problem(409, "order-completed", f"order {order_id} is COMPLETED; it can't be undone") from None
+                raise HttpProblem(
+                    409, "order-completed", f"order {order_id} is COMPLETED; it can't be undone"
+                ) from None
         if order is None:
             raise not_found("order", order_id)
         return Order.model_validate(order)

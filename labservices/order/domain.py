@@ -36,7 +36,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class Step:
+class OrderStep:
     """One step of the saga: the possible answers of its service, and the order's status after a success."""
 
     success: type[Event]
@@ -46,9 +46,9 @@ class Step:
 
 
 STEPS = (
-    Step(InventoryReserved, InventoryReservationFailed, InventoryReleased, Status.RESERVED),
-    Step(PaymentCompleted, PaymentFailed, PaymentRefunded, Status.PAID),
-    Step(ShipmentScheduled, ShippingFailed, ShipmentCancelled, Status.COMPLETED),
+    OrderStep(InventoryReserved, InventoryReservationFailed, InventoryReleased, Status.RESERVED),
+    OrderStep(PaymentCompleted, PaymentFailed, PaymentRefunded, Status.PAID),
+    OrderStep(ShipmentScheduled, ShippingFailed, ShipmentCancelled, Status.COMPLETED),
 )
 
 
@@ -151,7 +151,7 @@ def _all_undone(known: Mapping[str, Answer]) -> bool:
     A failure ends the chain. It also proves that every step before it succeeded, even if that answer has not arrived
     yet, since the failed step would not have been requested otherwise. The last step's success ends the chain too.
     """
-    succeeded: list[Step] = []
+    succeeded: list[OrderStep] = []
     for step in STEPS:
         if step.failure.type() in known:
             break

@@ -10,7 +10,7 @@ import pytest
 from labkit.build import STEPS, task
 from labkit.build.judging import Outcome, Report, Requirement, collect
 from labkit.build.program import ProgramFailed
-from labkit.build.step import Step
+from labkit.build.step import BuildStep
 from labkit.errors import KitError
 from labkit.exercises.board import Board
 from labkit.exercises.progress import ProgressFile
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_untouched_stub_is_not_attempted(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The judge of an untouched stub names the first requirement, without a lab, and records nothing."""
     monkeypatch.chdir(tmp_path)
-    step = Step(Lab("absent"), task(name))
+    step = BuildStep(Lab("absent"), task(name))
     assert not step.judge().attempted
     step.file.parent.mkdir()
     step.file.write_text(f"# a comment\n{task(name).stub}", encoding="utf-8")

@@ -10,7 +10,7 @@ import pytest
 
 from labkit.build import task
 from labkit.build.program import ProgramFailed
-from labkit.build.step import Step
+from labkit.build.step import BuildStep
 from labkit.build.workplace import Workplace
 from labkit.errors import KitError
 from labstack import Lab
@@ -82,10 +82,10 @@ def test_reset_during_a_step_is_named(course_lab: Lab, file: Path) -> None:
     def read(place: Workplace) -> list[dict[str, object]]:
         return place.rows("SELECT 1 AS one")
 
-    with closing(Step(course_lab, replace(task("outbox"), try_out=reset_and_read))) as step:
+    with closing(BuildStep(course_lab, replace(task("outbox"), try_out=reset_and_read))) as step:
         with pytest.raises(KitError, match=r"(?s)The lab was reset.*step.run\(\)"):
             step.run(file)
         with pytest.raises(KitError, match="The lab was reset"):
             step.rows("SELECT 1")
-    with closing(Step(course_lab, replace(task("outbox"), try_out=read))) as step:
+    with closing(BuildStep(course_lab, replace(task("outbox"), try_out=read))) as step:
         assert step.run(file) == [{"one": 1}]

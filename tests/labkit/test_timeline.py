@@ -11,7 +11,7 @@ import pytest
 
 from labkit.views.drawing.colours import SERVICES
 from labkit.views.drawing.svg import LINE, TINT
-from labkit.views.drawing.timeline import Step, Timeline
+from labkit.views.drawing.timeline import Timeline, TimelineStep
 
 SVG = "{http://www.w3.org/2000/svg}"
 THEMES = {
@@ -35,11 +35,15 @@ def timeline() -> Timeline:
     return Timeline(
         "order-1",
         [
-            Step("order", "OrderCreated", "a", "", at(0), [at(8), at(90)], {"inventory": at(17)}),
-            Step("inventory", "InventoryReserved", "b", "a", at(23), [at(33)], {"order": at(42), "payment": at(38)}),
-            Step("payment", "PaymentFailed", "c", "b", at(48), [at(53)], {"inventory": at(60), "order": at(65)}),
-            Step("inventory", "InventoryReleased", "d", "c", at(98), [at(104)], {"order": at(112)}),
-            Step("order", "OrderCancelled", "e", "d", at(119), []),
+            TimelineStep("order", "OrderCreated", "a", "", at(0), [at(8), at(90)], {"inventory": at(17)}),
+            TimelineStep(
+                "inventory", "InventoryReserved", "b", "a", at(23), [at(33)], {"order": at(42), "payment": at(38)}
+            ),
+            TimelineStep(
+                "payment", "PaymentFailed", "c", "b", at(48), [at(53)], {"inventory": at(60), "order": at(65)}
+            ),
+            TimelineStep("inventory", "InventoryReleased", "d", "c", at(98), [at(104)], {"order": at(112)}),
+            TimelineStep("order", "OrderCancelled", "e", "d", at(119), []),
         ],
     )
 
@@ -70,8 +74,11 @@ def test_time_runs_to_the_right(timeline: Timeline) -> None:
 
 def test_names_of_events_do_not_overlap(timeline: Timeline) -> None:
     """The names of two events of a lane that follow closely stand in different rows."""
-    close = [Step("order", "OrderCreated", "a", "", at(0)), Step("order", "OrderCancelRequested", "b", "", at(1))]
-    rest = Step("inventory", "InventoryReserved", "c", "", at(5000))
+    close = [
+        TimelineStep("order", "OrderCreated", "a", "", at(0)),
+        TimelineStep("order", "OrderCancelRequested", "b", "", at(1)),
+    ]
+    rest = TimelineStep("inventory", "InventoryReserved", "c", "", at(5000))
     rows = [
         text.get("y")
         for text in drawing(Timeline("order-2", [*close, rest])).iter(f"{SVG}text")

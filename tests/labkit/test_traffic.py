@@ -10,7 +10,7 @@ import pytest
 
 from labkit import Session
 from labkit.client.shares import at_least, at_most, interval, is_plausible
-from labkit.client.traffic import Answer, Share, Traffic, meaning
+from labkit.client.traffic import HttpAnswer, Share, Traffic, meaning
 from labkit.errors import KitError
 
 RULE = """
@@ -37,7 +37,7 @@ def aborting_session(session: Session) -> Iterator[Session]:
 
 def invented_traffic(*answers: tuple[int, str, float]) -> Traffic:
     """Return traffic with invented responses."""
-    return Traffic("GET /", [Answer(*one, trace=str(n)) for n, one in enumerate(answers)], lambda _: [])
+    return Traffic("GET /", [HttpAnswer(*one, trace=str(n)) for n, one in enumerate(answers)], lambda _: [])
 
 
 def test_traffic_counts_responses_by_version_and_status(session: Session) -> None:

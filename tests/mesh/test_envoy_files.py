@@ -17,7 +17,7 @@ from labstack.clients.envoy_admin import EnvoyAdmin, Versions
 from labstack.config.paths import LabPaths
 from labstack.errors import ComponentFailed
 from labstack.gateway import envoy_files
-from labstack.gateway.envoy_files import EnvoyFiles, Resources, resources_in
+from labstack.gateway.envoy_files import EnvoyFiles, ResourcesByName, resources_in
 from labstack.gateway.xds_folder import XdsFolder
 from labstack.istio import envoy_api
 from labstack.istio.envoy_api import cluster_v3, discovery_v3, listener_v3, route_v3
@@ -36,12 +36,12 @@ def route(name: str, *clusters: str) -> route_v3.RouteConfiguration:
     return configuration
 
 
-def resources(clusters: dict[str, int], **routes: list[str]) -> Resources:
+def resources(clusters: dict[str, int], **routes: list[str]) -> ResourcesByName:
     """Return resources: clusters with a timeout each, and routes with a listener each."""
     made = {name: cluster_v3.Cluster(name=name) for name in clusters}
     for name, seconds in clusters.items():
         made[name].connect_timeout.FromSeconds(seconds)
-    return Resources(
+    return ResourcesByName(
         made,
         {name: listener_v3.Listener(name=name) for name in routes},
         {name: route(name, *targets) for name, targets in routes.items()},
@@ -85,13 +85,13 @@ class LazyEnvoy:
         self._warming.clear()
         return number
 
-    def in_use(self) -> Resources:
+    def in_use(self) -> ResourcesByName:
         """Return the resources that Envoy uses."""
         clusters, listeners = (
             {one.name: one for one in self.active[path][1]} for path in (self.folder.clusters, self.folder.listeners)
         )
         routes = {one.name: one for _, one in self._routes()}
-        return Resources(clusters, listeners, {name: routes[name] for name in listeners})
+        return ResourcesByName(clusters, listeners, {name: routes[name] for name in listeners})
 
     def _routes(self) -> Iterator[tuple[Path, route_v3.RouteConfiguration]]:
         for path, (_, found) in self.active.items():

@@ -23,7 +23,7 @@ from labservices.origins import is_own_host, own_host_pattern
 from labstack.backends.processes.components.envoy import find_envoy
 from labstack.clients.envoy_admin import ADMIN, EnvoyAdmin
 from labstack.gateway import istiod
-from labstack.gateway.addresses import Addresses, Instance, adapted
+from labstack.gateway.addresses import Addresses, ServiceInstance, adapted
 from labstack.gateway.bootstrap import Administration, by_files
 from labstack.gateway.envoy_files import EnvoyFiles, connection_managers
 from labstack.gateway.limits import add_limits
@@ -65,7 +65,7 @@ class Envoy:
 
 def documents(port: int, upstream: int) -> list[Document]:
     """Return the lab's own configuration with one server behind all services."""
-    instances = {name: (Instance("v1", "127.0.0.1", upstream),) for name in SERVICES}
+    instances = {name: (ServiceInstance("v1", "127.0.0.1", upstream),) for name in SERVICES}
     return adapted(own_configuration(), Addresses(port, "127.0.0.1", instances))
 
 

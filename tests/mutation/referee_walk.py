@@ -15,7 +15,7 @@ from typing import cast
 import pytest
 
 from labservices.messaging.consumer import producer_settings
-from labservices.messaging.dead_letters import DeadLetters
+from labservices.messaging.dead_letters import DeadLetterPublisher
 from labservices.messaging.handling import Outcome
 from labservices.messaging.record import Record
 from labservices.telemetry import tracing
@@ -83,7 +83,7 @@ def dead_letter(world: World) -> tuple[Record, list[Record]]:
     invalid = changed(record_of(make_order_created()), value=b"{}", offset=10_000)
     with closing(KafkaBroker("inventory.dlq")) as kafka:
         settings = producer_settings(runtime.service, kafka.settings(runtime.settings))
-        runtime.handling._dead_letters = DeadLetters("inventory", settings)
+        runtime.handling._dead_letters = DeadLetterPublisher("inventory", settings)
         assert runtime.handling.handle(invalid) is Outcome.FAILED
         assert runtime.handling.try_parked() is Outcome.DEAD
         return invalid, kafka.read("inventory.dlq")

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from labservices.messaging import dead_letters
 from labservices.messaging.consumer import producer_settings
-from labservices.messaging.dead_letters import BrokerUnavailable, DeadLetters
+from labservices.messaging.dead_letters import BrokerUnavailable, DeadLetterPublisher
 from labservices.messaging.handling import Outcome
 from labservices.messaging.parking import Parked, State
 from tests.services.kafka import KafkaBroker
@@ -27,11 +27,11 @@ def broker() -> Iterator[KafkaBroker]:
 
 
 @pytest.fixture
-def sender(world: World, broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> DeadLetters:
+def sender(world: World, broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> DeadLetterPublisher:
     """Give inventory its real sender, connected to the broker."""
     runtime = world.inventory.runtime
     settings = producer_settings(runtime.service, broker.settings(runtime.settings))
-    sender = DeadLetters("inventory", settings | QUIET)
+    sender = DeadLetterPublisher("inventory", settings | QUIET)
     monkeypatch.setattr(runtime.handling, "_dead_letters", sender)
     return sender
 
@@ -41,7 +41,9 @@ def make_parked() -> Parked:
     return Parked(5, State.GIVEN_UP, record, 4, permanent=False, error="ValueError: no")
 
 
-def test_dead_letter_is_the_record_with_its_failure_in_headers(broker: KafkaBroker, sender: DeadLetters) -> None:
+def test_dead_letter_is_the_record_with_its_failure_in_headers(
+    broker: KafkaBroker, sender: DeadLetterPublisher
+) -> None:
     """The topic gets key, value and headers of the record unchanged, and headers that describe the failure."""
     parked = make_parked()
     sender.send(parked)
@@ -61,7 +63,7 @@ def test_dead_letter_is_the_record_with_its_failure_in_headers(broker: KafkaBrok
     }
 
 
-def test_refused_dead_letter_is_an_error(broker: KafkaBroker, sender: DeadLetters) -> None:
+def test_refused_dead_letter_is_an_error(broker: KafkaBroker, sender: DeadLetterPublisher) -> None:
     """An error in the broker's response is no acknowledgement; the sender can send the next record."""
     broker.refuse_produce()
     with pytest.raises(BrokerUnavailable, match="POLICY_VIOLATION"):
@@ -72,7 +74,7 @@ def test_refused_dead_letter_is_an_error(broker: KafkaBroker, sender: DeadLetter
 
 
 def test_unreachable_broker_is_an_error(
-    broker: KafkaBroker, sender: DeadLetters, monkeypatch: pytest.MonkeyPatch
+    broker: KafkaBroker, sender: DeadLetterPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record that can't be sent in time raises."""
     monkeypatch.setattr(dead_letters, "TIMEOUT", 0.5)
@@ -81,7 +83,7 @@ def test_unreachable_broker_is_an_error(
 
 
 def test_missing_acknowledgement_is_an_error(
-    broker: KafkaBroker, sender: DeadLetters, monkeypatch: pytest.MonkeyPatch
+    broker: KafkaBroker, sender: DeadLetterPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record that the broker has received and does not acknowledge in time raises."""
     sender.send(make_parked())
@@ -90,7 +92,9 @@ def test_missing_acknowledgement_is_an_error(
         sender.send(make_parked())
 
 
-def test_record_stays_parked_until_the_broker_has_it(world: World, broker: KafkaBroker, sender: DeadLetters) -> None:
+def test_record_stays_parked_until_the_broker_has_it(
+    world: World, broker: KafkaBroker, sender: DeadLetterPublisher
+) -> None:
     """While the broker refuses the dead letter, the record is given up; it is dead once the topic has it."""
     bad = changed(record_of(make_order_created()), value=b"{")
     broker.refuse_produce()

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from labservices.contract import MAX_RECORD_BYTES
 from labservices.messaging import parking
-from labservices.messaging.dead_letters import BrokerUnavailable, DeadLetters, RecordRefused
+from labservices.messaging.dead_letters import BrokerUnavailable, DeadLetterPublisher, RecordRefused
 from labservices.messaging.events import Event, InventoryReserved, OrderCancelRequested, OrderCreated
 from labservices.messaging.handling import Outcome
 from labservices.messaging.parking import MAX_ATTEMPTS, Failure, Parked
@@ -218,7 +218,7 @@ def test_record_above_the_size_limit_is_parked_as_a_stub(world: World, topic: Fa
 
 def test_client_refuses_a_dead_letter_that_is_too_large() -> None:
     """The error differs from that of an absent broker, which is retried."""
-    letters = DeadLetters("inventory", {"bootstrap.servers": NO_BROKER})
+    letters = DeadLetterPublisher("inventory", {"bootstrap.servers": NO_BROKER})
     large = changed(record_of(make_order_created()), value=b"x" * 3 * MAX_RECORD_BYTES)
     with pytest.raises(RecordRefused):
         letters.send(Parked(1, parking.State.GIVEN_UP, large, 1, permanent=True))

@@ -28,7 +28,7 @@ from labstack.clients.database_server import READER, DatabaseServer
 from labstack.config.paths import LabPaths
 from labstack.config.services import ServiceEntry
 from labstack.errors import NotRunning, StorageError, UnknownComponent, one_of
-from labstack.gateway.addresses import Addresses, Instance, adapted
+from labstack.gateway.addresses import Addresses, ServiceInstance, adapted
 from labstack.gateway.store import MeshStore
 from labstack.istio.documents import Document
 from labstack.observability.observers import NAMES
@@ -154,10 +154,12 @@ class BackendBase(ABC, Generic[AnyComponent]):
         """Prepare the running components for an observability component that joins them."""
 
     def addresses(self) -> Addresses:
-        instances: dict[str, list[Instance]] = {service.name: [] for service in self.services}
+        instances: dict[str, list[ServiceInstance]] = {service.name: [] for service in self.services}
         for component in self._components.values():
             if isinstance(component, ShopService) and self._should_run(component):
-                instances[component.service.name].append(Instance(component.version, *component.upstream_address))
+                instances[component.service.name].append(
+                    ServiceInstance(component.version, *component.upstream_address)
+                )
         bind, port = self.gateway.bind_address
         return Addresses(port, bind, {name: tuple(found) for name, found in instances.items()})
 

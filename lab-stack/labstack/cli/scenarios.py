@@ -15,7 +15,7 @@ from labstack.cli.printing import Commands, as_json, console
 
 if TYPE_CHECKING:
     from labstack.lab import Lab
-    from labstack.scenarios import Report, Scenario
+    from labstack.scenarios import Scenario, ScenarioReport
 
 
 @click.group(cls=Commands)
@@ -116,7 +116,7 @@ def _step_printer(quiet: bool) -> Callable[[str], None]:
     return lambda words: click.echo(f"  {words}", err=quiet)
 
 
-def _print(reports: dict[str, Report], as_json: bool, words: str) -> None:
+def _print(reports: dict[str, ScenarioReport], as_json: bool, words: str) -> None:
     if as_json:
         click.echo(
             json.dumps(

@@ -8,7 +8,7 @@ from typing import Any
 
 from labservices.contract import CANCELLATIONS, STEPS
 from labstack.consistency.evidence import Row
-from labstack.consistency.facts import Difference, Event, Facts, quantities
+from labstack.consistency.facts import Difference, EventFacts, Facts, quantities
 from labstack.consistency.steps import FAILED, TOMBSTONE
 
 COMPLETED = tuple(step.completed for step in STEPS)
@@ -114,7 +114,7 @@ def payload_differences(facts: Facts) -> Iterator[Difference]:
                 yield event.order_id, f"{event.type} has another {name} than the order"
 
 
-def _wrong_fields(facts: Facts, event: Event, order: Row) -> Iterator[str]:
+def _wrong_fields(facts: Facts, event: EventFacts, order: Row) -> Iterator[str]:
     payload = event.payload
     yield from (name for name in DATA if payload.get(name) != order[name])
     if _lines(payload) != _lines(order):

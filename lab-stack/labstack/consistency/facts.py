@@ -21,7 +21,7 @@ Difference = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Event:
+class EventFacts:
     """One event: an outbox row, or a record that a service sent without its outbox (the fault switch dual-write).
 
     Attributes
@@ -114,12 +114,12 @@ class Facts:
         ]
 
     @cached_property
-    def events(self) -> dict[str, Event]:
+    def events(self) -> dict[str, EventFacts]:
         """The events of types that the services publish, by ID."""
         found = {}
         for event_id, (service, row) in self.outbox.items():
             if row["type"] in PUBLISHES[service]:
-                found[event_id] = Event(
+                found[event_id] = EventFacts(
                     *(event_id, row["aggregateid"], row["type"], service, row["payload"], row["causation_id"]),
                     is_traced=row["traceparent"] is not None,
                 )
@@ -127,13 +127,13 @@ class Facts:
             if not is_relayed(record):
                 event_id, cause = record.headers["ce_id"] or "", record.headers.get("causation_id")
                 values = (event_id, record.key or "", record.type, TOPICS[record.topic], payload_of(record), cause)
-                found[event_id] = Event(*values, is_traced="traceparent" in record.headers)
+                found[event_id] = EventFacts(*values, is_traced="traceparent" in record.headers)
         return found
 
     @cached_property
-    def events_of(self) -> Mapping[str, list[Event]]:
+    def events_of(self) -> Mapping[str, list[EventFacts]]:
         """The events of each order."""
-        found: dict[str, list[Event]] = defaultdict(list)
+        found: dict[str, list[EventFacts]] = defaultdict(list)
         for event in self.events.values():
             found[event.order_id].append(event)
         return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from labservices.contract import CANCELLATIONS, STEPS
 from labstack.consistency.evidence import Row
-from labstack.consistency.facts import Difference, Event, Facts
+from labstack.consistency.facts import Difference, EventFacts, Facts
 
 PROGRESS = ["PENDING", *(step.reaches for step in STEPS)]
 CANCEL = ["CANCELLING", "CANCELLED"]
@@ -108,7 +108,7 @@ def own_event_differences(facts: Facts) -> Iterator[Difference]:
                 yield order_id, f"{event.type} has the cause {event.cause}"
 
 
-def _is_caused(facts: Facts, event: Event) -> bool:
+def _is_caused(facts: Facts, event: EventFacts) -> bool:
     causes = {"OrderCompleted": {STEPS[-1].success}, "OrderCancelled": ANSWERS}.get(event.type)
     return facts.is_id_of(event.cause, event.order_id, causes) if causes else event.cause is None
 

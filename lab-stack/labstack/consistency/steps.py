@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from labservices.contract import STEPS, Step
 from labstack.consistency.evidence import Row
-from labstack.consistency.facts import Difference, Event, Facts, undo_causes
+from labstack.consistency.facts import Difference, EventFacts, Facts, undo_causes
 
 FAILED, TOMBSTONE = "FAILED", "TOMBSTONE"
 
@@ -39,7 +39,7 @@ def step_differences(facts: Facts) -> Iterator[Difference]:
                 yield order, f"{step.service}: {what}"
 
 
-def _contradictions(facts: Facts, step: Step, row: Row, effects: list[Row], events: list[Event]) -> Iterator[str]:
+def _contradictions(facts: Facts, step: Step, row: Row, effects: list[Row], events: list[EventFacts]) -> Iterator[str]:
     expected = outcome(step, row["status"])
     if expected is None:
         yield f"the row is {row['status']}"
@@ -75,7 +75,7 @@ def _effect_contradictions(step: Step, row: Row, effect: Row) -> Iterator[str]:
         yield f"the effect {effect['effect']} moved {effect['quantity']} × {effect['sku']}"
 
 
-def _wrong_causes(facts: Facts, step: Step, order: str, effects: list[Row], events: list[Event]) -> Iterator[str]:
+def _wrong_causes(facts: Facts, step: Step, order: str, effects: list[Row], events: list[EventFacts]) -> Iterator[str]:
     """Yield effects and events whose cause is not an event on which the step acts in this way."""
     undo = undo_causes(step.service)
     of_effect = {step.take: {step.command}, step.revert: undo, step.complete: {"OrderCompleted"}}

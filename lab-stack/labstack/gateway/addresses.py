@@ -21,7 +21,7 @@ GATEWAY_PORT = 8080
 
 
 @dataclass(frozen=True)
-class Instance:
+class ServiceInstance:
     """One running version of a service.
 
     Parameters
@@ -55,7 +55,7 @@ class Addresses:
 
     gateway_port: int
     bind: str
-    instances: Mapping[str, tuple[Instance, ...]]
+    instances: Mapping[str, tuple[ServiceInstance, ...]]
 
 
 def service_entries(addresses: Addresses) -> list[Document]:

@@ -46,7 +46,7 @@ ACT_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Resources:
+class ResourcesByName:
     """Envoy's resources: each kind by name."""
 
     clusters: Mapping[str, cluster_v3.Cluster]
@@ -89,10 +89,10 @@ class EnvoyFiles:
 
     # -- generation ------------------------------------------------------------------------------------------------
 
-    def resources(self, translation: Translation) -> Resources:
+    def resources(self, translation: Translation) -> ResourcesByName:
         """Return Envoy's resources for a translation, changed to read files, write an access log and limit requests."""
         endpoints = {one.cluster_name: one for one in translation.endpoints}
-        return Resources(
+        return ResourcesByName(
             {one.name: with_endpoints(one, endpoints) for one in translation.clusters},
             {one.name: self._from_files(one) for one in translation.listeners},
             {one.name: one for one in translation.routes},
@@ -114,7 +114,7 @@ class EnvoyFiles:
                 add_limits(http)
         return changed
 
-    def validate(self, resources: Resources) -> None:
+    def validate(self, resources: ResourcesByName) -> None:
         """Validate resources with Envoy itself, if this machine has it.
 
         Raises
@@ -157,7 +157,7 @@ class EnvoyFiles:
 
     # -- activation ------------------------------------------------------------------------------------------------
 
-    def write(self, resources: Resources) -> None:
+    def write(self, resources: ResourcesByName) -> None:
         """Replace all files without waiting for Envoy, as before its start."""
         self.folder.path.mkdir(parents=True, exist_ok=True)
         for stale in self.folder.path.glob("*.json"):
@@ -168,16 +168,16 @@ class EnvoyFiles:
         swap(self.folder.clusters, resources.clusters.values(), version)
         swap(self.folder.listeners, resources.listeners.values(), version)
 
-    def read(self) -> Resources:
+    def read(self) -> ResourcesByName:
         """Return the resources in the files. A missing or damaged file counts as empty."""
         routes = [route for path in self.folder.path.glob("routes-*.json") for route in resources_in(path)]
-        return Resources(
+        return ResourcesByName(
             {one.name: one for one in resources_in(self.folder.clusters)},
             {one.name: one for one in resources_in(self.folder.listeners)},
             {one.name: one for one in routes},
         )
 
-    def swap(self, new: Resources, before: Resources, admin: EnvoyAdmin) -> None:
+    def swap(self, new: ResourcesByName, before: ResourcesByName, admin: EnvoyAdmin) -> None:
         """Replace `before` with `new` in a running Envoy without losing a request. Return once Envoy uses `new`.
 
         Raises

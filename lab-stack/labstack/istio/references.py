@@ -14,7 +14,7 @@ from labstack.istio.model.hosts import HostMap, full_name, gateway_name, overlap
 from labstack.istio.model.lenient import read_configs, texts
 from labstack.istio.model.proxy import LABELS, NAMESPACE, ROOT_NAMESPACE
 from labstack.istio.model.resolution import resolve
-from labstack.istio.model.services import Service
+from labstack.istio.model.services import ServiceHost
 from labstack.istio.model.virtual_services import destinations_of, gateways_of, hosts_of
 from labstack.istio.rules.findings import Findings
 from labstack.istio.rules.names import is_address
@@ -131,7 +131,12 @@ def _destination(destination: Mapping[str, Any], path: Path, found: Findings, kn
 
 
 def _subset(
-    destination: Mapping[str, Any], host: str, services: list[Service], path: Path, found: Findings, known: KnownObjects
+    destination: Mapping[str, Any],
+    host: str,
+    services: list[ServiceHost],
+    path: Path,
+    found: Findings,
+    known: KnownObjects,
 ) -> None:
     rules = known.rules.visible_for(host, [service.namespace for service in services])
     subsets = subset_names(rules)
@@ -251,7 +256,7 @@ def _gateway(found: Findings, known: KnownObjects) -> None:
         found.add_warning(("spec", "selector"), message)
 
 
-def _ports(services: Iterable[Service]) -> dict[int, str]:
+def _ports(services: Iterable[ServiceHost]) -> dict[int, str]:
     return {port.number: port.name for service in services for port in service.ports}
 
 

@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 from labstack.clients import broker, http
 from labstack.clients.databases import connect
 from labstack.errors import BrokerUnavailable, DemoFailed, LabError
-from labstack.scenarios.stage import ConditionNotMet, Stage
+from labstack.scenarios.stage import ConditionNotMet, ScenarioStage
 from labstack.scenarios.verbs import Kind, verb
 
 LAB_VERBS: tuple[tuple[Kind, str, str], ...] = (
@@ -34,7 +34,7 @@ CONCURRENT_REQUESTS = 4
 
 @verb("action", "order {name!r}: {customer} to {destination}[, {items}][, {times} times]")
 def order(
-    stage: Stage,
+    stage: ScenarioStage,
     name: str,
     *,
     customer: str = "ada",
@@ -58,7 +58,7 @@ def order(
 
 
 @verb("action", "the customer cancels {name!r}")
-def cancel(stage: Stage, name: str) -> None:
+def cancel(stage: ScenarioStage, name: str) -> None:
     """Cancel orders as their customer would, through the gateway."""
     for order_id in stage.ids(name):
         url = f"{stage.lab.endpoints.client('order')}/orders/{order_id}/cancel"
@@ -70,7 +70,7 @@ def cancel(stage: Stage, name: str) -> None:
 
 @verb("action", "{times} requests {name!r}: {method} {path}")
 def requests(
-    stage: Stage,
+    stage: ScenarioStage,
     name: str,
     *,
     path: str = "/orders?limit=1",
@@ -99,7 +99,7 @@ def requests(
 def _register_lab_verb(kind: Kind, name: str, method: str) -> None:
     """Register a method of the lab that changes one component as a verb of the scenarios."""
 
-    def function(stage: Stage, component: str) -> None:
+    def function(stage: ScenarioStage, component: str) -> None:
         attrgetter(method)(stage.lab)(component)
 
     function.__name__ = name
@@ -111,7 +111,7 @@ for _verb in LAB_VERBS:
 
 
 @verb("action", "lab start {component}, which fails and reports why")
-def start_in_vain(stage: Stage, component: str) -> None:
+def start_in_vain(stage: ScenarioStage, component: str) -> None:
     """Start a component that must fail to become ready.
 
     Raises
@@ -127,13 +127,13 @@ def start_in_vain(stage: Stage, component: str) -> None:
 
 
 @verb("fault", "lab switch on {service} {switch}[={value}]")
-def switch_on(stage: Stage, service: str, *, switch: str, value: str = "") -> None:
+def switch_on(stage: ScenarioStage, service: str, *, switch: str, value: str = "") -> None:
     """Turn a fault switch of a service on."""
     stage.lab.faults.on(service, switch, value)
 
 
 @verb("action", "lab switch off {service}")
-def switch_off(stage: Stage, service: str) -> None:
+def switch_off(stage: ScenarioStage, service: str) -> None:
     """Turn all fault switches of a service off."""
     stage.lab.faults.off(service)
 
@@ -142,13 +142,13 @@ def switch_off(stage: Stage, service: str) -> None:
 
 
 @verb("fault", "lab mesh apply, with:\n{yaml}")
-def mesh(stage: Stage, yaml: str) -> None:
+def mesh(stage: ScenarioStage, yaml: str) -> None:
     """Apply Istio resources."""
     stage.lab.mesh.apply(yaml)
 
 
 @verb("action", "lab mesh reset")
-def mesh_reset(stage: Stage, _: bool) -> None:
+def mesh_reset(stage: ScenarioStage, _: bool) -> None:
     """Restore the lab's default mesh configuration."""
     stage.lab.mesh.reset()
 
@@ -157,7 +157,7 @@ def mesh_reset(stage: Stage, _: bool) -> None:
 
 
 @verb("fault", "in {service}'s database[, {times} times]: {statement}")
-def sql(stage: Stage, service: str, *, statement: str, times: int = 1) -> None:
+def sql(stage: ScenarioStage, service: str, *, statement: str, times: int = 1) -> None:
     """Run a statement in a service's database, each time in a separate transaction."""
     try:
         url = stage.lab.endpoints.databases[service]
@@ -172,7 +172,7 @@ def sql(stage: Stage, service: str, *, statement: str, times: int = 1) -> None:
 
 
 @verb("fault", "copy the {type} of {name!r} into {topic} with the partitioner {partitioner}")
-def copy_records(stage: Stage, name: str, *, topic: str, type: str, partitioner: str) -> None:
+def copy_records(stage: ScenarioStage, name: str, *, topic: str, type: str, partitioner: str) -> None:
     """Publish records of orders again with the same key, headers and value, but with another partitioner."""
     kafka = stage.lab.endpoints.kafka
     wanted = set(stage.ids(name))
@@ -190,7 +190,7 @@ def copy_records(stage: Stage, name: str, *, topic: str, type: str, partitioner:
 
 
 @verb("action", "replay {service}'s dead letters: lab dead-letters replay")
-def replay(stage: Stage, service: str) -> None:
+def replay(stage: ScenarioStage, service: str) -> None:
     """Replay every dead letter of a service."""
     for letter in stage.lab.dead_letters.all():
         if letter.service == service and (again := stage.lab.dead_letters.replay(letter.id)):
@@ -198,13 +198,13 @@ def replay(stage: Stage, service: str) -> None:
 
 
 @verb("action", "lab outbox resend, for {name!r}")
-def resend(stage: Stage, name: str) -> None:
+def resend(stage: ScenarioStage, name: str) -> None:
     """Resend every event of some orders."""
     for order_id in stage.ids(name):
         stage.lab.resend(order_id)
 
 
 @verb("action", "lab reset")
-def reset(stage: Stage, _: bool) -> None:
+def reset(stage: ScenarioStage, _: bool) -> None:
     """Reset the lab to the course's start."""
     stage.lab.reset()

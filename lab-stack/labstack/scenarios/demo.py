@@ -19,7 +19,7 @@ from labstack.waiting import poll_until
 
 
 @dataclass(frozen=True)
-class Story:
+class OrderStory:
     """One order, with its status changes and its events.
 
     Attributes
@@ -98,11 +98,11 @@ def follow(where: Endpoints, order_id: str, timeout: float = 30) -> dict[str, An
     return order
 
 
-def read_story(where: Endpoints, order: dict[str, Any]) -> Story:
+def read_story(where: Endpoints, order: dict[str, Any]) -> OrderStory:
     """Collect the history and the records of an order."""
     order_id = order["order_id"]
     answer = http.get(f"{where.client('order')}/orders/{order_id}/history", timeout=5)
-    return Story(order, answer.json()["items"], _events(where, order_id))
+    return OrderStory(order, answer.json()["items"], _events(where, order_id))
 
 
 def _events(where: Endpoints, order_id: str, timeout: float = 5) -> list[tuple[str, str]]:
@@ -118,7 +118,7 @@ def _events(where: Endpoints, order_id: str, timeout: float = 5) -> list[tuple[s
     return found
 
 
-def run_demo(where: Endpoints, on_story: Callable[[StreamOrder, Story], None] | None = None) -> list[Story]:
+def run_demo(where: Endpoints, on_story: Callable[[StreamOrder, OrderStory], None] | None = None) -> list[OrderStory]:
     """Place every order of the demo, wait for its final status, and compare it with the data set's expectation.
 
     Parameters

@@ -27,7 +27,7 @@ class ScenarioError(LabError):
 
 
 @dataclass(frozen=True)
-class Step:
+class ScenarioStep:
     """One action or check of a scenario.
 
     Attributes
@@ -69,7 +69,7 @@ class Scenario:
         Required components that not every lab has (``prometheus``).
     charts : mapping
         PromQL to draw beside the scenario, by the chart's title.
-    inject, proof, heal, healed : tuple of Step
+    inject, proof, heal, healed : tuple of ScenarioStep
         Break the lab; check that it is broken; repair it; check the conditions that must hold afterwards, in addition
         to those of every scenario.
     """
@@ -82,10 +82,10 @@ class Scenario:
     story: str
     say: tuple[str, ...]
     watch: tuple[str, ...]
-    inject: tuple[Step, ...]
-    proof: tuple[Step, ...]
-    heal: tuple[Step, ...]
-    healed: tuple[Step, ...]
+    inject: tuple[ScenarioStep, ...]
+    proof: tuple[ScenarioStep, ...]
+    heal: tuple[ScenarioStep, ...]
+    healed: tuple[ScenarioStep, ...]
     needs: tuple[str, ...] = ()
     charts: Mapping[str, str] = field(default_factory=dict)
 
@@ -150,7 +150,7 @@ def _read(path: Path) -> Scenario:
     return Scenario(name_of(path), minutes=int(values["minutes"]), charts=dict(values.get("charts", {})), **arguments)
 
 
-def _step(path: Path, part: str, number: int, values: Mapping[str, Any]) -> Step:
+def _step(path: Path, part: str, number: int, values: Mapping[str, Any]) -> ScenarioStep:
     where = f"{part}, step {number}"
     if not isinstance(values, Mapping) or len(verbs := [key for key in values if key in VERBS]) != 1:
         raise ScenarioError(
@@ -163,7 +163,7 @@ def _step(path: Path, part: str, number: int, values: Mapping[str, Any]) -> Step
             f"{path.name}, {where}: {verb.name} requires {', '.join(sorted(missing))}.",
             next_step="add the missing keys",
         )
-    return Step(verb, {**{k: v for k, v in values.items() if k != verb.name}, verb.first: values[verb.name]})
+    return ScenarioStep(verb, {**{k: v for k, v in values.items() if k != verb.name}, verb.first: values[verb.name]})
 
 
 def _reject_unknown_keys(path: Path, where: str, unknown: set[str], known: set[str] | frozenset[str]) -> None:

@@ -10,8 +10,8 @@ from functools import partial
 from labstack.errors import LabError, NotRunning
 from labstack.lab import Lab, access_of
 from labstack.scenarios import demo
-from labstack.scenarios.model import Scenario, Step, load_scenario
-from labstack.scenarios.stage import ConditionNotMet, ScenarioActive, Stage
+from labstack.scenarios.model import Scenario, ScenarioStep, load_scenario
+from labstack.scenarios.stage import ConditionNotMet, ScenarioActive, ScenarioStage
 
 FINAL_CONDITIONS = "every component is ready, no effect is left, an order completes, every invariant holds"
 """The conditions that must hold after every healing."""
@@ -21,7 +21,7 @@ StepListener = Callable[[str], None]
 
 
 @dataclass
-class Report:
+class ScenarioReport:
     """The steps that ran while a scenario was played or healed.
 
     Attributes
@@ -66,10 +66,10 @@ class Player:
     @property
     def active(self) -> str | None:
         """Name of the active scenario, or None."""
-        stage = Stage.of(self._lab)
+        stage = ScenarioStage.of(self._lab)
         return stage.scenario if stage else None
 
-    def run(self, scenario: Scenario, *, leave_out: Iterable[str] = ()) -> Report:
+    def run(self, scenario: Scenario, *, leave_out: Iterable[str] = ()) -> ScenarioReport:
         """Inject the scenario's fault, and return once the proof holds. The fault stays until the scenario is healed.
 
         Parameters
@@ -89,17 +89,17 @@ class Player:
             The lab is not ready, or lacks a component that the scenario needs.
         """
         self._require(scenario)
-        stage = Stage(self._lab, scenario.name)
+        stage = ScenarioStage(self._lab, scenario.name)
         if self._timeout is not None:
             stage.timeout = self._timeout
         stage.save()
-        report = Report(scenario.name)
+        report = ScenarioReport(scenario.name)
         skipped = set(leave_out)
         self._do(stage, [step for step in scenario.inject if step.verb.kind not in skipped], report)
         self._do(stage, scenario.proof, report)
         return report
 
-    def heal(self) -> Report:
+    def heal(self) -> ScenarioReport:
         """Heal the active scenario, and return once no effect of it is left.
 
         This means that every component serves, an order completes, and every invariant of the saga holds.
@@ -111,11 +111,11 @@ class Player:
         ConditionNotMet
             An effect of the fault is left; names it. `lab reset` always works.
         """
-        stage = Stage.of(self._lab)
+        stage = ScenarioStage.of(self._lab)
         if stage is None:
             raise ScenarioActive("No scenario is active.", next_step="start one with `lab scenario run NAME`")
         scenario = load_scenario(stage.scenario)
-        report = Report(scenario.name)
+        report = ScenarioReport(scenario.name)
         stage.healing = True
         stage.save()
         self._do(stage, scenario.heal, report)
@@ -126,11 +126,11 @@ class Player:
 
     # -- the steps -------------------------------------------------------------------------------------------------
 
-    def _do(self, stage: Stage, steps: Iterable[Step], report: Report) -> None:
+    def _do(self, stage: ScenarioStage, steps: Iterable[ScenarioStep], report: ScenarioReport) -> None:
         for step in steps:
             self._run_step(str(step), partial(step.verb.run, stage, step.arguments), report)
 
-    def _run_step(self, description: str, action: Callable[[], object], report: Report) -> None:
+    def _run_step(self, description: str, action: Callable[[], object], report: ScenarioReport) -> None:
         self._on_step(description)
         began = time.monotonic()
         action()
@@ -158,7 +158,7 @@ class Player:
             )
 
 
-def _check_no_effect_left(stage: Stage) -> None:
+def _check_no_effect_left(stage: ScenarioStage) -> None:
     """Check the conditions that must hold after every healing."""
     lab = stage.lab
 

@@ -12,7 +12,7 @@ from labservices.contract import TERMINAL, events_topic
 from labstack.clients import broker, http
 from labstack.clients.relay import Relay, connector_name, retained_bytes
 from labstack.lab import access_of
-from labstack.scenarios.stage import Stage
+from labstack.scenarios.stage import ScenarioStage
 from labstack.scenarios.verbs import verb
 
 
@@ -20,14 +20,14 @@ def _within(at_least: float, at_most: float | None) -> Callable[[float], bool]:
     return lambda number: number >= at_least and (at_most is None or number <= at_most)
 
 
-def _order(stage: Stage, order_id: str) -> dict[str, Any]:
+def _order(stage: ScenarioStage, order_id: str) -> dict[str, Any]:
     """Query the order service directly, because the gateway may be broken."""
     answer: dict[str, Any] = http.get(f"{stage.lab.endpoints.services['order']}/orders/{order_id}", timeout=5).json()
     return answer
 
 
 @verb("proof", "every order {name!r} is {status}[: {reason}]")
-def reaches(stage: Stage, name: str, *, status: str, reason: str = "") -> None:
+def reaches(stage: ScenarioStage, name: str, *, status: str, reason: str = "") -> None:
     """Wait until all orders have a status and, if given, a failure reason."""
 
     def probe() -> list[tuple[str, str]]:
@@ -42,7 +42,7 @@ def reaches(stage: Stage, name: str, *, status: str, reason: str = "") -> None:
 
 
 @verb("proof", "every order {name!r} is COMPLETED or CANCELLED")
-def ended(stage: Stage, name: str) -> None:
+def ended(stage: ScenarioStage, name: str) -> None:
     """Wait until all orders have a terminal status."""
     stage.expect(
         f"the end of {name}",
@@ -52,7 +52,7 @@ def ended(stage: Stage, name: str) -> None:
 
 
 @verb("proof", "in {service}'s database, {query} is[ {equals}][ {at_least} or more]")
-def rows(stage: Stage, service: str, *, query: str, equals: Any = None, at_least: float | None = None) -> None:
+def rows(stage: ScenarioStage, service: str, *, query: str, equals: Any = None, at_least: float | None = None) -> None:
     """Wait until the first column of a query's first row equals or reaches a value."""
 
     def wanted(found: list[tuple[Any, ...]]) -> bool:
@@ -65,7 +65,7 @@ def rows(stage: Stage, service: str, *, query: str, equals: Any = None, at_least
 
 
 @verb("proof", "{component} is {state}")
-def component(stage: Stage, component: str, *, state: str) -> None:
+def component(stage: ScenarioStage, component: str, *, state: str) -> None:
     """Wait until a component is ``running``, ``paused``, ``stopped`` or ``failed``."""
     access = access_of(stage.lab)
 
@@ -76,7 +76,7 @@ def component(stage: Stage, component: str, *, state: str) -> None:
 
 
 @verb("proof", "the connector of {service} is {state}")
-def connector(stage: Stage, service: str, *, state: str) -> None:
+def connector(stage: ScenarioStage, service: str, *, state: str) -> None:
     """Wait until a connector's task has a state, such as FAILED."""
     relay, name = Relay(stage.lab.endpoints.connect), connector_name(service)
 
@@ -91,14 +91,14 @@ def connector(stage: Stage, service: str, *, state: str) -> None:
     "proof",
     "PostgreSQL retains[ {at_least} bytes or more][ {at_most} bytes or less] of write-ahead log for {service}'s slot",
 )
-def retains(stage: Stage, service: str, *, at_least: int = 0, at_most: int | None = None) -> None:
+def retains(stage: ScenarioStage, service: str, *, at_least: int = 0, at_most: int | None = None) -> None:
     """Wait until a service's outbox slot retains a number of bytes of write-ahead log within bounds."""
     url = stage.lab.endpoints.databases[service]
     stage.expect(f"retained log of {service}", lambda: retained_bytes(url), _within(at_least, at_most))
 
 
 @verb("proof", "{service} is[ {at_least} or more][ {at_most} or less] records behind in {topic}")
-def lags(stage: Stage, service: str, *, topic: str, at_least: int = 0, at_most: int | None = None) -> None:
+def lags(stage: ScenarioStage, service: str, *, topic: str, at_least: int = 0, at_most: int | None = None) -> None:
     """Wait until the lag of a service's consumer group in a topic is within bounds, in records."""
     kafka = stage.lab.endpoints.kafka
 
@@ -109,7 +109,7 @@ def lags(stage: Stage, service: str, *, topic: str, at_least: int = 0, at_most: 
 
 
 @verb("proof", "{service} has dead-lettered {count} record(s)[, and {behind} or more wait behind]")
-def dead_letters(stage: Stage, service: str, *, count: int, behind: int = 0) -> None:
+def dead_letters(stage: ScenarioStage, service: str, *, count: int, behind: int = 0) -> None:
     """Wait until a service has `count` dead letters, and at least `behind` records are parked behind them."""
 
     def probe() -> tuple[int, int]:
@@ -120,7 +120,7 @@ def dead_letters(stage: Stage, service: str, *, count: int, behind: int = 0) -> 
 
 
 @verb("proof", "of the requests {name!r},[ {at_least} or more][ {at_most} or less] returned {status}")
-def answered(stage: Stage, name: str, *, status: int, at_least: int = 1, at_most: int | None = None) -> None:
+def answered(stage: ScenarioStage, name: str, *, status: int, at_least: int = 1, at_most: int | None = None) -> None:
     """Check that the number of requests answered with a status is within bounds; status 0 is no answer in time."""
 
     wanted = _within(at_least, at_most)
@@ -132,14 +132,14 @@ def answered(stage: Stage, name: str, *, status: int, at_least: int = 1, at_most
 
 
 @verb("proof", "Envoy counts {statistic}:[ {at_least} or more][ {at_most} or less]")
-def envoy(stage: Stage, statistic: str, *, at_least: int = 0, at_most: int | None = None) -> None:
+def envoy(stage: ScenarioStage, statistic: str, *, at_least: int = 0, at_most: int | None = None) -> None:
     """Wait until the sum of Envoy's counters whose names match a regular expression is within bounds."""
     wanted = _within(at_least, at_most)
     stage.expect(f"Envoy's {statistic}", lambda: sum(stage.lab.mesh.statistics(statistic).values()), wanted)
 
 
 @verb("proof", "{service} has handled {at_least} or more events with the outcome {outcome}")
-def outcomes(stage: Stage, service: str, *, outcome: str, at_least: int) -> None:
+def outcomes(stage: ScenarioStage, service: str, *, outcome: str, at_least: int) -> None:
     """Wait until a service's event counter for an outcome (``handled``, ``duplicate``, ``ignored`` ...) is reached.
 
     The service counts since its process started.
@@ -159,7 +159,9 @@ def outcomes(stage: Stage, service: str, *, outcome: str, at_least: int) -> None
     "the gateway's log has {at_least} or more requests for {path}[ with {tries} or more tries]"
     "[ that took {took} s or longer][ with the flag {flag}]",
 )
-def logged(stage: Stage, path: str, *, at_least: int = 1, tries: int = 0, took: float = 0, flag: str = "") -> None:
+def logged(
+    stage: ScenarioStage, path: str, *, at_least: int = 1, tries: int = 0, took: float = 0, flag: str = ""
+) -> None:
     """Wait for requests of a path in the gateway's access log, with a minimum of tries or seconds, or with a flag."""
 
     def matches(line: dict[str, Any]) -> bool:
@@ -177,7 +179,7 @@ def logged(stage: Stage, path: str, *, at_least: int = 1, tries: int = 0, took: 
 
 
 @verb("proof", "{at_least} or more of the orders {name!r} have records in several partitions of {topic}")
-def scattered(stage: Stage, name: str, *, topic: str, at_least: int = 1) -> None:
+def scattered(stage: ScenarioStage, name: str, *, topic: str, at_least: int = 1) -> None:
     """Wait until the records of some keys are in more than one partition of a topic."""
     wanted = set(stage.ids(name))
 
@@ -192,7 +194,7 @@ def scattered(stage: Stage, name: str, *, topic: str, at_least: int = 1) -> None
 
 
 @verb("proof", "the records of {name!r} belong to {count} traces")
-def traces(stage: Stage, name: str, *, count: int) -> None:
+def traces(stage: ScenarioStage, name: str, *, count: int) -> None:
     """Wait until the records of an order belong to `count` traces; a record without a trace counts as a separate one.
 
     A count above 1 is a minimum. The order with the most traces counts.
@@ -212,7 +214,7 @@ def traces(stage: Stage, name: str, *, count: int) -> None:
 
 
 @verb("proof", "the alert {alert} fires")
-def fires(stage: Stage, alert: str) -> None:
+def fires(stage: ScenarioStage, alert: str) -> None:
     """Wait until a Prometheus alert fires. Without Prometheus, return at once."""
     url = stage.lab.endpoints.prometheus
     if not url:
@@ -226,7 +228,7 @@ def fires(stage: Stage, alert: str) -> None:
 
 
 @verb("proof", "the referee reports that {invariant} is violated")
-def violated(stage: Stage, invariant: str) -> None:
+def violated(stage: ScenarioStage, invariant: str) -> None:
     """Wait until the referee reports that an invariant of the saga is violated."""
 
     def probe() -> list[str]:

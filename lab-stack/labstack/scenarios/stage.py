@@ -41,7 +41,7 @@ class ScenarioActive(LabError):
 
 
 @dataclass
-class Stage:
+class ScenarioStage:
     """The state of a scenario that is being played.
 
     Attributes
@@ -70,7 +70,7 @@ class Stage:
     # -- on disk, so that another process can heal what one has broken --------------------------------------------
 
     @classmethod
-    def of(cls, lab: Lab) -> Stage | None:
+    def of(cls, lab: Lab) -> ScenarioStage | None:
         """Return the stage of the active scenario, or None."""
         try:
             saved = json.loads(access_of(lab).paths.scenario_file.read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from labstack.scenarios.stage import Stage
+    from labstack.scenarios.stage import ScenarioStage
 
 OPTIONAL = re.compile(r"\[([^\[\]]*)\]")
 FIELD = re.compile(r"\{(\w+)")
@@ -68,7 +68,7 @@ class Verb:
 
         return OPTIONAL.sub(part, self.words).format_map(values)
 
-    def run(self, stage: Stage, arguments: Mapping[str, Any]) -> None:
+    def run(self, stage: ScenarioStage, arguments: Mapping[str, Any]) -> None:
         """Run the verb."""
         self.function(stage, **arguments)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from labkit.build.instances.instance import Answer, TwoInstances
+from labkit.build.instances.instance import InstanceAnswer, TwoInstances
 
 REFUND, RESTOCK, BOOKED = "RefundRequested", "RestockRequested", "CourierBooked"
 CANCEL, COURIER_FAILED = "ReturnCancelled", "CourierFailed"
@@ -19,7 +19,7 @@ CAPTURED_CENTS, REFUND_CENTS, QUANTITY = 5000, 2000, 3
 
 
 @dataclass(frozen=True)
-class Step:
+class ServiceStep:
     """A step of the saga in this service, with its effects and events."""
 
     asked: str
@@ -31,8 +31,8 @@ class Step:
 
 
 STEPS = (
-    Step(REFUND, "refund", REFUND_CENTS, "MoneyRefunded", "RefundFailed", "RefundReversed"),
-    Step(RESTOCK, "restock", QUANTITY, "GoodsRestocked", "RestockFailed", "RestockReversed"),
+    ServiceStep(REFUND, "refund", REFUND_CENTS, "MoneyRefunded", "RefundFailed", "RefundReversed"),
+    ServiceStep(RESTOCK, "restock", QUANTITY, "GoodsRestocked", "RestockFailed", "RestockReversed"),
 )
 
 
@@ -44,7 +44,7 @@ class Seen:
     events: Counter[tuple[str, str]] = field(default_factory=Counter)
     errors: list[tuple[str, str]] = field(default_factory=list)
 
-    def part(self, step: Step | None) -> Seen:
+    def part(self, step: ServiceStep | None) -> Seen:
         """Return what belongs to one step, or (None) to the courier."""
         effects = {step.effect, f"{step.effect}_undone"} if step else set()
         types = {step.done, step.failed, step.undone} if step else {"CourierReleased"}
@@ -150,6 +150,6 @@ class Deliveries:
         )
 
 
-def errors_of(answers: Iterable[tuple[str, Answer]]) -> list[tuple[str, str]]:
+def errors_of(answers: Iterable[tuple[str, InstanceAnswer]]) -> list[tuple[str, str]]:
     """Return the names of the events that a handler failed on, each with the error."""
     return [(name, answer.failure) for name, answer in answers if answer.failure]

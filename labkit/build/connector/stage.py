@@ -51,7 +51,7 @@ UNLIMITED = 1_048_588
 
 
 @dataclass(frozen=True)
-class Event:
+class OutboxRow:
     """A row of the outbox.
 
     Attributes
@@ -69,7 +69,7 @@ class Event:
     payload: dict[str, Any]
 
     @classmethod
-    def new(cls, *, is_traced: bool = True, **more: Any) -> Event:
+    def new(cls, *, is_traced: bool = True, **more: Any) -> OutboxRow:
         """Return an event about a new return; `more` goes into its payload."""
         return_id = str(uuid.uuid4())
         columns = {
@@ -103,7 +103,7 @@ class ConnectorStatus:
         return f"the connector is {self.state}{f' ({self.reason})' if self.reason else ''}"
 
 
-class Stage:
+class RelayStage:
     """The database, topics and connector of one workplace.
 
     Parameters
@@ -131,7 +131,7 @@ class Stage:
 
     # -- the outbox ------------------------------------------------------------------------------------------------
 
-    def write(self, *events: Event) -> tuple[Event, ...]:
+    def write(self, *events: OutboxRow) -> tuple[OutboxRow, ...]:
         """Commit a return with its event, for each event, and return the events."""
         with connect(self.place.database_url, autocommit=True) as database:
             for event in events:
@@ -168,12 +168,12 @@ class Stage:
         """Return the records of topics; of the connector's two topics by default."""
         return broker.read_all(self.place.kafka, topics or (self.topic, self.later_topic))
 
-    def missing(self, events: Iterable[Event], *topics: str) -> list[Event]:
+    def missing(self, events: Iterable[OutboxRow], *topics: str) -> list[OutboxRow]:
         """Return the events of which these topics (by default both) have no record."""
         records = self.records(*topics)
         return [event for event in events if not any(event.is_in(record) for record in records)]
 
-    def wait_for(self, events: Iterable[Event], timeout: float = 60) -> list[Event]:
+    def wait_for(self, events: Iterable[OutboxRow], timeout: float = 60) -> list[OutboxRow]:
         """Wait until all events have a record or the connector has failed; return the events without a record.
 
         An event in a topic to which the connector should not have sent it ends the wait, too.
@@ -189,7 +189,7 @@ class Stage:
         poll_until(is_over, timeout, interval=0.2)
         return missing
 
-    def astray(self, event: Event) -> list[str]:
+    def astray(self, event: OutboxRow) -> list[str]:
         """Return the other new topics that have a record of an event."""
         others = set(broker.topic_names(self.place.kafka)) - self._known_topics - {self.topic, self.later_topic}
         if others:

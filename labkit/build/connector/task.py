@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labkit.build.connector.neighbours import alone
 from labkit.build.connector.requirements import REQUIREMENTS
-from labkit.build.connector.stage import HEADERS, Event, Stage
+from labkit.build.connector.stage import HEADERS, OutboxRow, RelayStage
 from labkit.build.connector.trials import OLD, call, trials
 from labkit.build.step import Task
 from labkit.build.workplace import Workplace
@@ -18,13 +18,13 @@ def try_out(place: Workplace) -> None:
     place : Workplace
         The learner's workplace.
     """
-    stage = Stage(place)
-    rows = {"sent before": stage.write(*(Event.new() for _ in range(OLD)))}
+    stage = RelayStage(place)
+    rows = {"sent before": stage.write(*(OutboxRow.new() for _ in range(OLD)))}
     call(place, "prepare")
-    rows["after prepare()"] = stage.write(Event.new())
+    rows["after prepare()"] = stage.write(OutboxRow.new())
     call(place, "deploy", stage.topic, HEADERS)
     stage.wait_for_reader()
-    (last,) = rows["after deploy()"] = stage.write(Event.new())
+    (last,) = rows["after deploy()"] = stage.write(OutboxRow.new())
     stage.wait_for([last], 20)
     print(f"prepare() and deploy() returned; {stage.status()}")
     for topic in stage.astray(last) or [stage.topic]:
@@ -38,7 +38,7 @@ def try_out(place: Workplace) -> None:
             print(f"  value: {_without_ids((record.value or b'').decode(errors='replace'), last)[:60]}…")
 
 
-def _without_ids(text: str, event: Event) -> str:
+def _without_ids(text: str, event: OutboxRow) -> str:
     """Return a text with names instead of an event's ids."""
     return text.replace(event.return_id, "RETURN").replace(event.columns["id"] or "", "EVENT")
 

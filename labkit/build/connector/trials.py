@@ -9,7 +9,7 @@ from typing import Any
 
 from labkit.build.connector import requirements as must
 from labkit.build.connector.neighbours import check_unused
-from labkit.build.connector.stage import HEADERS, LATER_HEADERS, Event, Stage
+from labkit.build.connector.stage import HEADERS, LATER_HEADERS, OutboxRow, RelayStage
 from labkit.build.judging import Outcome
 from labkit.build.workplace import Workplace
 from labstack.clients.broker import Record
@@ -26,14 +26,14 @@ CONFIRMED_WITHIN = 30
 
 def trials(place: Workplace) -> Iterator[Outcome]:
     """Deploy the connector, disturb it, and change it; yield the outcome of each requirement."""
-    stage = Stage(place)
+    stage = RelayStage(place)
     try:
-        old = stage.write(*(Event.new() for _ in range(OLD)))
+        old = stage.write(*(OutboxRow.new() for _ in range(OLD)))
         call(place, "prepare")
-        between = stage.write(Event.new(), Event.new())
+        between = stage.write(OutboxRow.new(), OutboxRow.new())
         call(place, "deploy", stage.topic, HEADERS)
         stage.wait_for_reader()
-        after = stage.write(Event.new(), Event.new(is_traced=False))
+        after = stage.write(OutboxRow.new(), OutboxRow.new(is_traced=False))
         if stage.wait_for(after):
             yield _nothing_arrives(stage, after)
             return
@@ -56,13 +56,13 @@ def call(place: Workplace, function: str, *arguments: Any) -> None:
         raise program.failure(f"failed in {function}()")
 
 
-def _nothing_arrives(stage: Stage, events: tuple[Event, ...]) -> Outcome:
+def _nothing_arrives(stage: RelayStage, events: tuple[OutboxRow, ...]) -> Outcome:
     elsewhere = stage.astray(events[0])
     where = f"it is in {', '.join(elsewhere)}" if elsewhere else "it is in no topic"
     return must.CONTRACT.broken(f"an event is not in {stage.topic}; {where}; {stage.status()}.", must.NOT_SENT)
 
 
-def _contract(stage: Stage, events: tuple[Event, ...]) -> Outcome:
+def _contract(stage: RelayStage, events: tuple[OutboxRow, ...]) -> Outcome:
     if not stage.config():
         seen = f"Connect has no connector {stage.connector}, which is the name in CONNECTOR."
         return must.CONTRACT.broken(seen, must.HALF_CHANGED)
@@ -72,7 +72,7 @@ def _contract(stage: Stage, events: tuple[Event, ...]) -> Outcome:
     return must.CONTRACT.kept(f"{len(events)} events are in the topic with their key, headers and payload.")
 
 
-def differences(events: tuple[Event, ...], records: list[Record], headers: Mapping[str, str]) -> dict[str, str]:
+def differences(events: tuple[OutboxRow, ...], records: list[Record], headers: Mapping[str, str]) -> dict[str, str]:
     """Return in what the records of events differ from their rows, with the meaning of each difference."""
     found: dict[str, str] = {}
     for event in events:
@@ -105,7 +105,7 @@ def _value_fault(value: bytes, payload: dict[str, Any]) -> str:
     return "" if decoded == payload else f"the value is {decoded}, and the payload is {payload}"
 
 
-def _handover(stage: Stage, old: tuple[Event, ...]) -> Outcome:
+def _handover(stage: RelayStage, old: tuple[OutboxRow, ...]) -> Outcome:
     again = len(old) - len(stage.missing(old))
     if again:
         return must.HANDOVER.broken(
@@ -114,7 +114,7 @@ def _handover(stage: Stage, old: tuple[Event, ...]) -> Outcome:
     return must.HANDOVER.kept(f"none of the {len(old)} rows that were sent before is in the topic.")
 
 
-def _gapless(stage: Stage, between: tuple[Event, ...]) -> Outcome:
+def _gapless(stage: RelayStage, between: tuple[OutboxRow, ...]) -> Outcome:
     missing = stage.wait_for(between, 10)
     if missing:
         seen = f"{len(missing)} of {len(between)} events from the time between prepare() and deploy() are in no topic"
@@ -122,7 +122,7 @@ def _gapless(stage: Stage, between: tuple[Event, ...]) -> Outcome:
     return must.GAPLESS.kept(f"{len(between)} events from the time between prepare() and deploy() are in the topic.")
 
 
-def _private(stage: Stage) -> Outcome:
+def _private(stage: RelayStage) -> Outcome:
     name = stage.config().get("publication.name", "dbz_publication")
     rows = stage.place.rows("SELECT tablename FROM pg_publication_tables WHERE pubname = %s ORDER BY tablename", name)
     tables = [row["tablename"] for row in rows]
@@ -137,18 +137,18 @@ def _private(stage: Stage) -> Outcome:
     return must.PRIVATE.kept(f"the publication {name} contains inserts into {', '.join(tables)}.")
 
 
-def _complete(stage: Stage) -> Outcome:
+def _complete(stage: RelayStage) -> Outcome:
     """Make Kafka refuse an event, write others after it, and remove the cause."""
-    later: list[Event] = []
+    later: list[OutboxRow] = []
 
     def is_decided() -> bool:
         if len(later) < 3:
-            later.extend(stage.write(Event.new()))
+            later.extend(stage.write(OutboxRow.new()))
         return stage.status().has_failed or (len(later) == 3 and not stage.missing(later))
 
     with stage.refusing(LIMIT):
         for _ in range(5):  # the broker applies the limit a moment later
-            large = stage.write(Event.new(photo="x" * 5 * LIMIT))
+            large = stage.write(OutboxRow.new(photo="x" * 5 * LIMIT))
             poll_until(is_decided, 60, interval=1)
             if stage.missing(large):
                 break
@@ -163,7 +163,7 @@ def _complete(stage: Stage) -> Outcome:
     return must.COMPLETE.kept(f"{refused}. After a restart, this event and {len(later)} later ones are in the topic.")
 
 
-def _quiet(stage: Stage) -> Outcome:
+def _quiet(stage: RelayStage) -> Outcome:
     """Fill a table that is not published, and look at the slot."""
     stage.place.execute(BUSY)
     began, row = time.monotonic(), stage.slot_row()
@@ -177,11 +177,11 @@ def _quiet(stage: Stage) -> Outcome:
     return must.QUIET.kept(f"page_views grew by 20 MB; the slot confirmed it after {seconds:.0f} s.")
 
 
-def _outage(stage: Stage) -> Outcome:
+def _outage(stage: RelayStage) -> Outcome:
     with stage.place.database_unavailable():
         poll_until(lambda: stage.status().has_failed, 5, interval=0.2)
     began = time.monotonic()
-    missing = stage.wait_for(stage.write(Event.new()))
+    missing = stage.wait_for(stage.write(OutboxRow.new()))
     if missing:
         seen = f"the database was away for 5 s; {time.monotonic() - began:.0f} s later an event is not published"
         return must.OUTAGE.broken(f"{seen}, and {stage.status()}.", must.STAYS_DOWN)
@@ -190,13 +190,13 @@ def _outage(stage: Stage) -> Outcome:
     )
 
 
-def _change(stage: Stage) -> Outcome:
+def _change(stage: RelayStage) -> Outcome:
     """Deploy another topic and a header while Connect restarts, with an event that waits."""
     lab = stage.place.lab
     check_unused(lab)  # something may have begun since the judge has
     lab.faults.kill("connect")
     try:
-        waiting = stage.write(Event.new())
+        waiting = stage.write(OutboxRow.new())
         program = stage.place.start_call("deploy", [stage.later_topic, LATER_HEADERS])
         program.wait_for("call")
     finally:
@@ -204,16 +204,16 @@ def _change(stage: Stage) -> Outcome:
     if program.wait(120) or program.results[0].error:
         error = (program.results[0].error if program.results else program.output(1)).strip().splitlines()
         return must.CHANGE.broken(f"Connect restarted, and deploy() failed: {error[-1][:300]}", must.HALF_CHANGED)
-    probes: list[Event] = []
+    probes: list[OutboxRow] = []
 
     def is_changed() -> bool:
-        probes.extend(stage.write(Event.new()))
+        probes.extend(stage.write(OutboxRow.new()))
         return len(stage.missing(probes, stage.later_topic)) < len(probes)
 
     if not poll_until(is_changed, 60, interval=1):
         seen = f"Connect restarted, and deploy() returned, but {len(probes)} later events are not in the new topic"
         return must.CHANGE.broken(f"{seen}; {stage.status()}.", must.HALF_CHANGED)
-    last = stage.write(Event.new())
+    last = stage.write(OutboxRow.new())
     stage.wait_for(last)
     faults = differences(last, stage.records(stage.later_topic), LATER_HEADERS)
     if len(stage.missing(last, stage.topic)) < len(last):

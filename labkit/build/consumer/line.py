@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from labkit.build.program import Program
+from labkit.build.program import LearnerProcess
 from labkit.build.workplace import Workplace
 from labstack.clients import broker
 from labstack.clients.broker import Record
@@ -42,7 +42,7 @@ class Parcel:
         return {"ce_id": self.event_id, "ce_type": "ParcelArrived"}
 
 
-class Line:
+class PrivateGroup:
     """One consumer group on topics that no other group reads.
 
     Parameters
@@ -79,7 +79,7 @@ class Line:
             "RETRY_SECONDS": str(retry_seconds),
         }
 
-    def start(self, crash: str = "", hold: Sequence[str] = (), **settings: str) -> Program:
+    def start(self, crash: str = "", hold: Sequence[str] = (), **settings: str) -> LearnerProcess:
         """Start an instance of the learner's program."""
         environment: dict[str, Any] = {**self.settings, **settings}
         return self._place.start(crash=crash, hold=hold, **environment)
@@ -107,7 +107,7 @@ class Line:
         """Return the number of records that the group has not committed."""
         return sum(broker.lag(self._place.kafka, self.group, [self.topic]).values())
 
-    def await_refunds(self, parcels: Sequence[Parcel], programs: Sequence[Program], timeout: float = 30) -> bool:
+    def await_refunds(self, parcels: Sequence[Parcel], programs: Sequence[LearnerProcess], timeout: float = 30) -> bool:
         """Wait until each parcel is refunded, and return whether it is.
 
         The wait ends early if all instances have died, or if the group has committed everything for some seconds and
@@ -125,7 +125,7 @@ class Line:
         poll_until(is_over, timeout, interval=0.25)
         return all(self.refunds(parcels).values())
 
-    def await_commits(self, program: Program, timeout: float = 20) -> bool:
+    def await_commits(self, program: LearnerProcess, timeout: float = 20) -> bool:
         """Wait until the group has committed every record, and return whether it has."""
         poll_until(lambda: self.lag() == 0 or not program.is_alive, timeout, interval=0.25)
         return self.lag() == 0

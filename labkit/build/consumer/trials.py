@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from labkit.build.consumer.line import REFUSAL, Line, Parcel, accept_all, refuse
+from labkit.build.consumer.line import REFUSAL, Parcel, PrivateGroup, accept_all, refuse
 from labkit.build.consumer.requirements import (
     CRASHES,
     DEAD_LETTERS,
@@ -17,7 +17,7 @@ from labkit.build.consumer.requirements import (
     TWO_INSTANCES,
 )
 from labkit.build.judging import Outcome
-from labkit.build.program import Program
+from labkit.build.program import LearnerProcess
 from labkit.build.workplace import Workplace
 from labstack.clients.broker import Record
 from labstack.waiting import poll_until
@@ -30,7 +30,7 @@ AT_ONCE = 3
 
 def trials(place: Workplace) -> Iterator[Outcome]:
     """Run all trials; those that need the database for themselves come last."""
-    place.environment.update(Line(place, "first").settings)
+    place.environment.update(PrivateGroup(place, "first").settings)
     (result,) = place.call("create_tables")
     if result.error:
         yield ONCE.broken(f"create_tables() raised {result.error}", LOST)
@@ -48,7 +48,7 @@ def trials(place: Workplace) -> Iterator[Outcome]:
     yield from _shutdown(place)
 
 
-def _died(program: Program) -> str:
+def _died(program: LearnerProcess) -> str:
     """Return how an instance has ended, with the last line of its output."""
     last = (program.output(1) or "it printed nothing").strip()
     return f"the process ended with status {program.status}: {last[:200]}"
@@ -65,7 +65,7 @@ def _meaning(numbers: dict[Parcel, int]) -> str:
 
 def _once(place: Workplace) -> list[Outcome]:
     """Send each parcel twice."""
-    line = Line(place, "once")
+    line = PrivateGroup(place, "once")
     program = line.start()
     parcels = [Parcel() for _ in range(6)]
     for number, parcel in enumerate(parcels):
@@ -92,7 +92,7 @@ CRASH_POINTS = {
 def _crashes(place: Workplace) -> list[Outcome]:
     """Kill the process at several points while it handles four parcels, and once while the client could commit."""
     parcels = {point: [Parcel() for _ in range(4)] for point in (*CRASH_POINTS, "held")}
-    lines = {point: Line(place, f"crash{number}", 1) for number, point in enumerate(parcels)}
+    lines = {point: PrivateGroup(place, f"crash{number}", 1) for number, point in enumerate(parcels)}
     programs = {
         point: line.start(crash=point) if point in CRASH_POINTS else line.start(hold=["before-commit:3"])
         for point, line in lines.items()
@@ -122,7 +122,7 @@ def _crashes(place: Workplace) -> list[Outcome]:
     return [CRASHES.broken("\n".join([*facts, *faults]), _meaning(counts) if counts else LOST)]
 
 
-def _background_commit(line: Line, program: Program) -> str:
+def _background_commit(line: PrivateGroup, program: LearnerProcess) -> str:
     """Return a sentence if the offset of the held record, or of a later one, is committed while it is held."""
     program.wait_for("held")
     poll_until(lambda: line.committed().get(0, 0) > 2, 2)
@@ -135,7 +135,7 @@ def _background_commit(line: Line, program: Program) -> str:
     return f"while parcel 3 was being handled, its offset was committed{why}"
 
 
-def _order_of_commits(program: Program, parcels: list[Parcel]) -> list[str]:
+def _order_of_commits(program: LearnerProcess, parcels: list[Parcel]) -> list[str]:
     journal = [passage.point for passage in program.journal]
     offset, database = journal.count("before-offset-commit"), journal.count("before-commit")
     facts = []
@@ -148,7 +148,7 @@ def _order_of_commits(program: Program, parcels: list[Parcel]) -> list[str]:
 
 def _two_instances(place: Workplace) -> list[Outcome]:
     """Freeze an instance in its transaction for longer than its session; another takes over; the first one wakes up."""
-    line = Line(place, "two", 2)
+    line = PrivateGroup(place, "two", 2)
     frozen = line.start(hold=["before-commit:1"])
     parcel, later = Parcel(), [Parcel(), Parcel()]
     line.send(parcel, partition=0)
@@ -179,7 +179,7 @@ def _two_instances(place: Workplace) -> list[Outcome]:
 
 def _poison(place: Workplace) -> list[Outcome]:
     """Let a refund fail twice, and send values that no attempt can handle."""
-    line = Line(place, "poison", retry_seconds=8)
+    line = PrivateGroup(place, "poison", retry_seconds=8)
     bad, behind, elsewhere = Parcel(), Parcel(), [Parcel(), Parcel()]
     refuse(place, bad)
     program = line.start()
@@ -200,7 +200,7 @@ def _poison(place: Workplace) -> list[Outcome]:
     return outcomes
 
 
-def _handled_between_attempts(program: Program) -> int:
+def _handled_between_attempts(program: LearnerProcess) -> int:
     """Return the number of database transactions between the first failure and the next one."""
     points = [passage.point for passage in program.journal]
     if "rollback" not in points:
@@ -210,7 +210,7 @@ def _handled_between_attempts(program: Program) -> int:
     return min(after[:until].count("after-commit"), 2)
 
 
-def _flow_outcome(program: Program, flowed: int) -> Outcome:
+def _flow_outcome(program: LearnerProcess, flowed: int) -> Outcome:
     seen = f"while a record of partition 0 waited for its next attempt, {flowed} of 2 parcels of others were refunded"
     if not program.is_alive:
         return OTHERS_FLOW.broken(f"a refund failed; {_died(program)}", "One bad parcel stops every refund.")
@@ -219,7 +219,7 @@ def _flow_outcome(program: Program, flowed: int) -> Outcome:
     return OTHERS_FLOW.kept(f"{seen}.")
 
 
-def _dead_letter_outcome(line: Line, program: Program, bad: Parcel, good: list[Parcel]) -> Outcome:
+def _dead_letter_outcome(line: PrivateGroup, program: LearnerProcess, bad: Parcel, good: list[Parcel]) -> Outcome:
     letters = line.dead_letters()
     faults = []
     if not program.is_alive:
@@ -253,7 +253,7 @@ def _dead_letter_outcome(line: Line, program: Program, bad: Parcel, good: list[P
     return DEAD_LETTERS.broken("\n".join(faults), meaning)
 
 
-def _letter_faults(letter: Record, line: Line, bad: Parcel) -> list[str]:
+def _letter_faults(letter: Record, line: PrivateGroup, bad: Parcel) -> list[str]:
     expected = {
         **bad.headers,
         "dlq.topic": line.topic,
@@ -275,7 +275,7 @@ def _letter_faults(letter: Record, line: Line, bad: Parcel) -> list[str]:
 
 def _rebalance(place: Workplace) -> list[Outcome]:
     """Let two records wait at one instance; another instance takes one of them over and dead-letters it."""
-    line = Line(place, "move", 2, retry_seconds=20)
+    line = PrivateGroup(place, "move", 2, retry_seconds=20)
     parcels = [Parcel(), Parcel()]
     refuse(place, *parcels)
     first = line.start()
@@ -316,13 +316,13 @@ def _rebalance(place: Workplace) -> list[Outcome]:
     return [outcome]
 
 
-def _ids(line: Line) -> list[str | None]:
+def _ids(line: PrivateGroup) -> list[str | None]:
     return [letter.headers.get("ce_id") for letter in line.dead_letters()]
 
 
 def _outage(place: Workplace) -> list[Outcome]:
     """Refuse connections to the database until the program has noticed several times, for at most 10 s."""
-    line = Line(place, "outage")
+    line = PrivateGroup(place, "outage")
     before, during = Parcel(), [Parcel(), Parcel(), Parcel()]
     program = line.start()
     line.send(before, partition=0)
@@ -344,7 +344,7 @@ def _outage(place: Workplace) -> list[Outcome]:
 
 def _shutdown(place: Workplace) -> list[Outcome]:
     """Send SIGTERM while a transaction is open."""
-    line = Line(place, "stop", 1)
+    line = PrivateGroup(place, "stop", 1)
     program = line.start(hold=["before-commit:2"])
     parcels = [Parcel(), Parcel(), Parcel()]
     line.send(*parcels, partition=0)

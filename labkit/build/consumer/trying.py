@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labkit.build.consumer.line import Line, Parcel
+from labkit.build.consumer.line import Parcel, PrivateGroup
 from labkit.build.workplace import Workplace
 from labstack.waiting import poll_until
 
@@ -21,7 +21,7 @@ def try_out(place: Workplace, crash: str = "", *, twice: bool = False, poison: b
     poison : bool
         Whether the first record is no JSON.
     """
-    line, parcels = Line(place, "run", 1), [Parcel(), Parcel(), Parcel()]
+    line, parcels = PrivateGroup(place, "run", 1), [Parcel(), Parcel(), Parcel()]
     place.environment.update(line.settings)
     (result,) = place.call("create_tables")
     if result.error:

@@ -41,7 +41,7 @@ _BLOCKED = text(
 
 
 @dataclass(frozen=True)
-class Answer:
+class InstanceAnswer:
     """The result of one call.
 
     Attributes
@@ -97,7 +97,7 @@ class Instance:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def start(self) -> Answer:
+    def start(self) -> InstanceAnswer:
         """Start the service's process, and return an error if the learner's file can't be imported."""
         if self._process is None:
             self._process = self._start_process()
@@ -127,7 +127,7 @@ class Instance:
 
     def send(
         self, function: str, *arguments: Any, crash: Point = "", wait: Point = "", attempts: int = 3
-    ) -> Answer | None:
+    ) -> InstanceAnswer | None:
         """Request a call, and return at once; return an error if the process can't start."""
         if not self._pid and ((started := self.start()).error or started.died):
             return started
@@ -135,7 +135,7 @@ class Instance:
         self._write(json.dumps(request))
         return None
 
-    def call(self, function: str, *arguments: Any, crash: Point = "", attempts: int = 3) -> Answer:
+    def call(self, function: str, *arguments: Any, crash: Point = "", attempts: int = 3) -> InstanceAnswer:
         """Call a function of the learner's file, and wait for its answer.
 
         Parameters
@@ -151,20 +151,20 @@ class Instance:
         """
         return self.send(function, *arguments, crash=crash, attempts=attempts) or self.answer()
 
-    def answer(self) -> Answer:
+    def answer(self) -> InstanceAnswer:
         """Wait for the answer to the last request."""
         answer = self._next_answer()
         if answer.died:
             self._pid = 0
         return answer
 
-    def _next_answer(self) -> Answer:
+    def _next_answer(self) -> InstanceAnswer:
         try:
             line = self._answers.get(timeout=TIMEOUT)
         except queue.Empty:
             self.kill()
-            return Answer(error=f"no answer within {TIMEOUT:g} s", died=True)
-        return Answer(**json.loads(line)) if line else Answer(died=True)
+            return InstanceAnswer(error=f"no answer within {TIMEOUT:g} s", died=True)
+        return InstanceAnswer(**json.loads(line)) if line else InstanceAnswer(died=True)
 
     def proceed(self) -> None:
         """Let a waiting call commit."""
@@ -217,14 +217,14 @@ class TwoInstances:
     second: Instance
     engine: Engine
 
-    def at_once(self, one: Call, other: Call, point: Point = "commit:1") -> tuple[Answer, Answer]:
+    def at_once(self, one: Call, other: Call, point: Point = "commit:1") -> tuple[InstanceAnswer, InstanceAnswer]:
         """Make a call in each instance, so that the second call runs while the first one waits at a point.
 
         The first call waits until the second one has answered or waits for a lock of the database.
         """
         failed = self.first.send(*one, wait=point)
         first = failed or self.first.answer()
-        answered: list[Answer] = []
+        answered: list[InstanceAnswer] = []
         if refused := self.second.send(*other):
             answered.append(refused)
         else:

@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql  # noqa: F401
 from sqlalchemy.orm import Session  # noqa: F401
 
 
-class Instance:
+class LearnerModule:
     """The learner's module, with hooks that count the transactions of a call, and wait or crash at one of them."""
 
     def __init__(self, module: ModuleType, answers: TextIO) -> None:
@@ -97,7 +97,7 @@ def load(file: Path) -> ModuleType:
 def live(file: Path, answers: TextIO) -> None:
     """Import the learner's file, and serve calls until standard input ends."""
     try:
-        instance = Instance(load(file), answers)
+        instance = LearnerModule(load(file), answers)
     except BaseException as error:
         traceback.print_exc()
         message = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -14,7 +14,7 @@ LATE = 45.0
 
 
 @dataclass(frozen=True)
-class Step:
+class SagaStep:
     """A step of the saga."""
 
     name: str
@@ -25,9 +25,9 @@ class Step:
 
 
 STEPS = (
-    Step("restock", "warehouse", "RestockGoods", "UndoRestock", ("sku", "quantity")),
-    Step("refund", "payment", "RefundMoney", "UndoRefund", ("order_id", "amount_cents")),
-    Step("courier", "courier", "BookCourier", "CancelCourier", ("order_id",)),
+    SagaStep("restock", "warehouse", "RestockGoods", "UndoRestock", ("sku", "quantity")),
+    SagaStep("refund", "payment", "RefundMoney", "UndoRefund", ("order_id", "amount_cents")),
+    SagaStep("courier", "courier", "BookCourier", "CancelCourier", ("order_id",)),
 )
 NAMES = [step.name for step in STEPS]
 BY_COMMAND = {command: step for step in STEPS for command in (step.command, step.undo)}

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from labkit.build.instances.instance import Answer, Call, Instance, Point, TwoInstances
+from labkit.build.instances.instance import Call, Instance, InstanceAnswer, Point, TwoInstances
 from labkit.build.orchestrator.participants import BY_COMMAND, Participants, Script
 from labkit.build.program import ProgramFailed
 
@@ -20,7 +20,7 @@ ENDED = ("COMPLETED", "CANCELLED")
 
 
 @dataclass
-class Story:
+class ReturnStory:
     """What happened to one return.
 
     Attributes
@@ -66,7 +66,7 @@ class Simulation:
     now: float = START
     participants: Participants = field(default_factory=Participants)
     problems: list[str] = field(default_factory=list)
-    calls: list[tuple[str, Answer]] = field(default_factory=list)
+    calls: list[tuple[str, InstanceAnswer]] = field(default_factory=list)
     views: list[Any] = field(default_factory=list)
     kills: int = 0
     _replies: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
@@ -92,12 +92,12 @@ class Simulation:
             "amount_cents": 2670,
         }
 
-    def story(self, return_id: str) -> Story:
+    def story(self, return_id: str) -> ReturnStory:
         """Return what happened to a return."""
         view = self.services.first.call("view", return_id)
         played = self.participants
         seen = view.failure or view.value
-        return Story(played.scripts[return_id], played.commands[return_id], played.standing(return_id), seen)
+        return ReturnStory(played.scripts[return_id], played.commands[return_id], played.standing(return_id), seen)
 
     def run(
         self,
@@ -108,7 +108,7 @@ class Simulation:
         crash: tuple[int, Point] | None = None,
         late: bool = False,
         views: bool = False,
-    ) -> Story:
+    ) -> ReturnStory:
         """Run the saga of one return to its end.
 
         Parameters
@@ -182,7 +182,7 @@ class Simulation:
         self._answered |= {reply["command_id"] for reply in due}
         return due
 
-    def call(self, function: str, *arguments: Any, crash: Point = "") -> Answer:
+    def call(self, function: str, *arguments: Any, crash: Point = "") -> InstanceAnswer:
         """Call the orchestrator; if it crashes, repeat the call, as the broker delivers a record again."""
         answer = self.services.first.call(function, *arguments, crash=crash)
         if crash and answer.died:
@@ -191,7 +191,7 @@ class Simulation:
         self._note(function, answer)
         return answer
 
-    def at_once(self, one: Call, other: Call, point: Point) -> tuple[Answer, Answer]:
+    def at_once(self, one: Call, other: Call, point: Point) -> tuple[InstanceAnswer, InstanceAnswer]:
         """Make two calls in two instances at the same time."""
         answers = self.services.at_once(one, other, point)
         for (function, *_), answer in zip((one, other), answers, strict=True):
@@ -231,7 +231,7 @@ class Simulation:
             return f"{row['type']} has the unknown return_id {payload['return_id']!r}"
         return ""
 
-    def _note(self, function: str, answer: Answer) -> None:
+    def _note(self, function: str, answer: InstanceAnswer) -> None:
         if answer.failure:
             self.problems.append(f"{function}() {answer.failure}")
 

@@ -23,7 +23,7 @@ from labkit.build.orchestrator.requirements import (
     TOGETHER,
     VIEW,
 )
-from labkit.build.orchestrator.simulation import Simulation, Story, require
+from labkit.build.orchestrator.simulation import ReturnStory, Simulation, require
 from labkit.build.program import ProgramFailed
 from labkit.build.workplace import Workplace
 from labstack.clients import databases
@@ -87,7 +87,7 @@ def _stories(
     yield requirement.kept(f"{'; '.join(map(str, scripts))}: the right commands, one after the other.")
 
 
-def _compare(simulation: Simulation, requirement: Requirement, story: Story, what: str = "") -> Outcome:
+def _compare(simulation: Simulation, requirement: Requirement, story: ReturnStory, what: str = "") -> Outcome:
     problems = simulation.take_problems()
     status = story.view.get("status") if isinstance(story.view, dict) else None
     if story.commands != story.script.commands or not story.is_consistent or status != story.script.view["status"]:

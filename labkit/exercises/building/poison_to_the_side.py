@@ -6,7 +6,7 @@ from typing import Any
 
 from labkit.client.practice import Practice
 from labkit.exercises.base import Bench, Verdict, Wrong, right
-from labkit.exercises.building.trial import TOO_SMALL, Trial, trial
+from labkit.exercises.building.trial import TOO_SMALL, HandlerTrial, trial
 from labkit.exercises.own_code import CodeExercise, Rejected, describe
 from labstack.clients import practice
 from labstack.clients.broker import Record
@@ -207,7 +207,7 @@ class PoisonToTheSide(CodeExercise):
             "Both good records are handled, the poison one is a dead letter with its origin, and nothing is lost."
         )
 
-    def _judge_letters(self, letters: list[Record], one: Trial) -> None:
+    def _judge_letters(self, letters: list[Record], one: HandlerTrial) -> None:
         if not letters:
             raise Rejected(
                 "order 1 and order 3 are handled, and poison is nowhere: not handled, not in the dead-letter topic, "

@@ -25,7 +25,7 @@ class ProcessDied(Exception):
     """Stands for the death of the consumer's process."""
 
 
-class Trial:
+class HandlerTrial:
     """A topic with records, a group, and a handler that notes what it receives.
 
     Parameters
@@ -106,13 +106,13 @@ class Trial:
 
 
 @contextmanager
-def trial(bench: Bench, *values: str) -> Iterator[Trial]:
+def trial(bench: Bench, *values: str) -> Iterator[HandlerTrial]:
     """Create a topic of one partition with these records, and delete it with its group at the end."""
     shop = Practice(bench.lab)
     topic = shop.topic(partitions=1)
     try:
         shop.write(topic, [(f"key-{value}", value) for value in values])
-        one = Trial(shop.kafka, topic, values)
+        one = HandlerTrial(shop.kafka, topic, values)
         yield one
     finally:
         shop.remove(topic)

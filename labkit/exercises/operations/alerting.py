@@ -35,7 +35,7 @@ TIMEOUT = 20
 
 
 @dataclass(frozen=True)
-class Story:
+class TrafficStory:
     """Minutes of traffic with errors, and whether an engineer must be paged at its end.
 
     Attributes
@@ -89,26 +89,26 @@ def _counter(phases: tuple[tuple[int, float], ...], *, failed: bool) -> str:
 
 
 STORIES = (
-    Story(((20, 0.1),), True, "For 20 minutes each tenth request has failed, and no engineer was paged."),
-    Story(
+    TrafficStory(((20, 0.1),), True, "For 20 minutes each tenth request has failed, and no engineer was paged."),
+    TrafficStory(
         ((200, 0.0005),),
         False,
         "One request in two thousand fails, which the objective allows, and your alert fires. Is it a share of the "
         "requests, and is its limit the burn rate times 0.001?",
     ),
-    Story(
+    TrafficStory(
         ((20, 0.1), (12, 0.0)),
         False,
         "An outage was mended twelve minutes ago, and your alert still fires: the engineer can't tell whether the "
         "repair worked. A short window beside each long one ends the alert soon after the errors do.",
     ),
-    Story(
+    TrafficStory(
         ((4, 0.1),),
         False,
         "Four minutes of errors have paged an engineer, although they cost less than one percent of the month's "
         "budget. A long window beside each short one asks whether it matters.",
     ),
-    Story(
+    TrafficStory(
         ((240, 0.01),),
         True,
         "One request in a hundred has failed for four hours. At that speed the month's budget is gone in three days, "
@@ -281,7 +281,7 @@ def rules_of(text: str) -> list[dict[str, Any]]:
     return [one for group in yaml.safe_load(text)["groups"] for one in group.get("rules") or []]
 
 
-def wrong_decisions(tool: Path, rules: str) -> list[Story]:
+def wrong_decisions(tool: Path, rules: str) -> list[TrafficStory]:
     """Return the stories that rules decide wrongly, according to ``promtool test rules``."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "rules.yml").write_text(rules, encoding="utf-8")

@@ -11,7 +11,7 @@ from labkit.capstone.extension import ExtensionService
 from labkit.capstone.loyalty import NAME, SOLUTION
 from labkit.capstone.referee import (
     OUTPUT_TOPIC,
-    Rule,
+    RuleVerdict,
     Snapshot,
     check_rules,
     collect,
@@ -71,7 +71,7 @@ def snapshot_of(bench: Bench, *orders: str) -> Snapshot:
     return collect(bench.look, orders)
 
 
-def first_broken(*rules: Rule) -> str:
+def first_broken(*rules: RuleVerdict) -> str:
     """Return what the first failing rule has seen, or an empty text."""
     return next((rule.finding for rule in rules if not rule.holds), "")
 

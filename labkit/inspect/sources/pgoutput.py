@@ -24,7 +24,7 @@ NAMES = {
 
 
 @dataclass(frozen=True)
-class Message:
+class PgoutputMessage:
     """One message.
 
     Attributes
@@ -72,7 +72,7 @@ class _Bytes:
         return text
 
 
-def read(rows: Iterable[tuple[str, bytes]]) -> list[Message]:
+def read(rows: Iterable[tuple[str, bytes]]) -> list[PgoutputMessage]:
     """Parse messages in the order in which they arrived.
 
     Parameters
@@ -96,12 +96,12 @@ def read(rows: Iterable[tuple[str, bytes]]) -> list[Message]:
                 if tables.get(number) == table:
                     continue
                 tables[number] = table
-                messages.append(Message(transaction, name, table.name))
+                messages.append(PgoutputMessage(transaction, name, table.name))
             elif letter == "I":
                 table = tables[body.number(4)]
-                messages.append(Message(transaction, name, table.name, _row(body, table)))
+                messages.append(PgoutputMessage(transaction, name, table.name, _row(body, table)))
             else:
-                messages.append(Message(transaction, name))
+                messages.append(PgoutputMessage(transaction, name))
         except (LookupError, UnicodeDecodeError) as error:
             raise ValueError(f"This is no message of pgoutput: {bytes(data[:20])!r} ...") from error
     return messages

@@ -42,7 +42,7 @@ UNDO_EVENTS = {
 
 
 @dataclass
-class Step:
+class TimelineStep:
     """One event of an order.
 
     Attributes
@@ -79,7 +79,7 @@ class Step:
 STATEMENT_TIMEOUT = "-c statement_timeout=5000"
 
 
-def steps_of(order_id: str, databases: dict[str, str], records: Iterable[broker.Record]) -> list[Step]:
+def steps_of(order_id: str, databases: dict[str, str], records: Iterable[broker.Record]) -> list[TimelineStep]:
     """Collect the events of an order.
 
     Parameters
@@ -96,14 +96,14 @@ def steps_of(order_id: str, databases: dict[str, str], records: Iterable[broker.
     ShopUnavailable
         A database does not answer.
     """
-    found: dict[str, Step] = {}
+    found: dict[str, TimelineStep] = {}
     for service, url in databases.items():
         with database_errors(service), connect(url, timeout=2, options=STATEMENT_TIMEOUT) as db:
             for event_id, kind, cause, committed in db.execute(ROWS, [order_id]):
-                found[event_id] = Step(service, kind, event_id, cause or "", committed)
+                found[event_id] = TimelineStep(service, kind, event_id, cause or "", committed)
     for record in records:
         event_id, cause = (record.headers.get(name) or "" for name in ("ce_id", "causation_id"))
-        without_row = Step(record.topic.split(".")[0], record.type, event_id, cause, None)
+        without_row = TimelineStep(record.topic.split(".")[0], record.type, event_id, cause, None)
         found.setdefault(event_id, without_row).recorded.append(datetime.fromtimestamp(record.time / 1000, UTC))
     for service, url in databases.items():
         with database_errors(service), connect(url, timeout=2, options=STATEMENT_TIMEOUT) as db:
@@ -122,11 +122,11 @@ class Timeline:
     ----------
     title : str
         The order's name.
-    steps : list of Step
+    steps : list of TimelineStep
         Its events, in the order of their commits.
     """
 
-    def __init__(self, title: str, steps: list[Step]) -> None:
+    def __init__(self, title: str, steps: list[TimelineStep]) -> None:
         self.title = title
         self.steps = steps
 
@@ -195,16 +195,16 @@ class Timeline:
             self._draw_event(picture, step, middles[step.service], names[step.service])
         return picture
 
-    def _published(self, step: Step) -> float:
+    def _published(self, step: TimelineStep) -> float:
         return self._after(step.recorded[0] if step.recorded else step.start)
 
-    def _draw_deliveries(self, picture: Picture, step: Step, middles: dict[str, float]) -> None:
+    def _draw_deliveries(self, picture: Picture, step: TimelineStep, middles: dict[str, float]) -> None:
         start = (picture.x(self._published(step)), middles[step.service])
         for service, moment in step.handled.items():
             target = (picture.x(self._after(moment)), middles[service])
             picture.line(start, target, TEXT, dash="5 3" if step.is_undo else "", arrow=True)
 
-    def _draw_event(self, picture: Picture, step: Step, y: float, names: _Names) -> None:
+    def _draw_event(self, picture: Picture, step: TimelineStep, y: float, names: _Names) -> None:
         begin, end = self._after(step.start), self._published(step)
         twice = f" ×{len(step.recorded)}" if len(step.recorded) > 1 else ""
         published = f"in Kafka at {end:.1f} ms{twice}" if step.recorded else "not in Kafka"

@@ -23,10 +23,10 @@ PARTS = {
     "look: inspect the system": ("class", ["labkit.inspect.look.Look"]),
     "look.db: rows": ("class", ["labkit.inspect.databases.Databases"]),
     "look.kafka: records and offsets": ("class", ["labkit.inspect.topics.Topics"]),
-    "look.connect: the relay": ("class", ["labkit.inspect.connect.Connect"]),
+    "look.connect: the relay": ("class", ["labkit.inspect.connect.Connectors"]),
     "look.metrics: Prometheus": ("class", ["labkit.inspect.metrics.Metrics"]),
     "look.traces: traces": ("class", ["labkit.inspect.tracing.Traces"]),
-    "look.mesh: the gateway": ("class", ["labkit.inspect.mesh.Gateway"]),
+    "look.mesh: the gateway": ("class", ["labkit.inspect.mesh.GatewayState"]),
     "tasks: the exercises": ("class", ["labkit.exercises.tasks.Tasks"]),
 }
 """The documented objects by section. Sphinx's autodoc reads their docstrings during the build."""

@@ -9,7 +9,7 @@ from typing import Any
 from labstack.istio.model.configs import Config
 from labstack.istio.model.hosts import HostMap, full_name
 from labstack.istio.model.proxy import NAMESPACE, ROOT_NAMESPACE
-from labstack.istio.model.services import Service
+from labstack.istio.model.services import ServiceHost
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class DestinationRules:
                 if belongs:
                     rules.setdefault(config.namespace, HostMap()).setdefault(host, []).append(config)
 
-    def rule_for(self, service: Service) -> Rule | None:
+    def rule_for(self, service: ServiceHost) -> Rule | None:
         """Return the rule for the gateway's requests to a service, or None.
 
         The gateway's own namespace takes precedence, then that of the service, then the root namespace. In each, the

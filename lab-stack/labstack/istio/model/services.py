@@ -70,7 +70,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
-class Service:
+class ServiceHost:
     """One host of a ServiceEntry.
 
     Attributes
@@ -118,9 +118,9 @@ class Services:
 
     def __init__(self, entries: Iterable[Config]) -> None:
         self._entries = list(entries)
-        self.by_host: HostMap[list[Service]] = HostMap()
-        self.seen: dict[str, Service] = {}
-        self._by_key: dict[tuple[str, str], Service] = {}
+        self.by_host: HostMap[list[ServiceHost]] = HostMap()
+        self.seen: dict[str, ServiceHost] = {}
+        self._by_key: dict[tuple[str, str], ServiceHost] = {}
         every = [service for entry in self._entries for service in _services(entry)]
         for service in every:
             same_host = self.by_host.setdefault(service.host, [])
@@ -151,7 +151,7 @@ class Services:
                     result[service.host, service.namespace].append(endpoint)
         return result
 
-    def found_from(self, host: str, namespace: str) -> Service | None:
+    def found_from(self, host: str, namespace: str) -> ServiceHost | None:
         """Return the service to which a route in `namespace` forwards requests for a full host name, or None.
 
         The service of that namespace takes precedence if the gateway sees it.
@@ -159,7 +159,7 @@ class Services:
         own = self._by_key.get((host, namespace))
         return own if own is not None and own.config.visible_to(NAMESPACE) else self.seen.get(host)
 
-    def matching(self, host: str) -> list[Service]:
+    def matching(self, host: str) -> list[ServiceHost]:
         """Return all services to which a full host name refers, whether or not the gateway sees them.
 
         These are the services with exactly that host, otherwise those of the most specific wildcard for it. A wildcard,
@@ -170,7 +170,7 @@ class Services:
         return self.by_host.most_specific(host) or []
 
 
-def _services(entry: Config) -> list[Service]:
+def _services(entry: Config) -> list[ServiceHost]:
     spec = entry.spec
     ports = tuple(
         Port(port.get("number", 0), port.get("name", ""), port.get("protocol", "").lower(), port.get("targetPort", 0))
@@ -179,7 +179,7 @@ def _services(entry: Config) -> list[Service]:
     # Each address of an entry creates a separate service, so its endpoints are repeated for each address.
     addresses = [each for each in spec.get("addresses", []) if _is_network(each)] if spec.get("addresses") else [""]
     return [
-        Service(
+        ServiceHost(
             host,
             entry.namespace,
             ports,
@@ -200,7 +200,7 @@ def _is_network(address: str) -> bool:
     return True
 
 
-def _merged(first: Service, second: Service) -> Service:
+def _merged(first: ServiceHost, second: ServiceHost) -> ServiceHost:
     """Return the older of two services of one host. If they are otherwise equal, it gets the ports of both."""
     is_mergeable = (
         first.namespace == second.namespace
@@ -214,7 +214,7 @@ def _merged(first: Service, second: Service) -> Service:
     return replace(first, ports=first.ports + tuple(port for port in second.ports if port.number not in numbers))
 
 
-def _endpoints(spec: Mapping[str, Any], service: Service) -> list[Endpoint]:
+def _endpoints(spec: Mapping[str, Any], service: ServiceHost) -> list[Endpoint]:
     written = spec.get("endpoints", [])
     if not written and service.resolution.startswith("DNS"):
         return [Endpoint(service.host, port.target or port.number, port, "", 1, {}) for port in service.ports]

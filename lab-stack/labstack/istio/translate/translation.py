@@ -12,7 +12,7 @@ from labstack.istio.envoy_api import cluster_v3, endpoint_v3
 from labstack.istio.errors import Problem
 from labstack.istio.model.gateways import LocalityName, locality_of_gateway, merge
 from labstack.istio.model.resolution import Model, resolve
-from labstack.istio.model.services import Service, Services
+from labstack.istio.model.services import ServiceHost, Services
 from labstack.istio.translate.broken_references import broken_references
 from labstack.istio.translate.listeners import listeners_of
 from labstack.istio.translate.reading.configs import read_configs
@@ -74,7 +74,7 @@ def translate(documents: Sequence[Document]) -> Translation:
     )
 
 
-def _clusters(service: Service, model: Model, here: LocalityName) -> list[NamedCluster]:
+def _clusters(service: ServiceHost, model: Model, here: LocalityName) -> list[NamedCluster]:
     endpoints = model.services.endpoints[service.host, service.namespace]
     return clusters_of(service, endpoints, model.rules.rule_for(service), here)
 

@@ -9,7 +9,7 @@ from typing import Any
 from labstack.istio.envoy_api import cares_v3, cluster_v3, core_v3, protobuf
 from labstack.istio.model.destination_rules import Rule
 from labstack.istio.model.gateways import LocalityName
-from labstack.istio.model.services import Endpoint, Port, Service
+from labstack.istio.model.services import Endpoint, Port, ServiceHost
 from labstack.istio.translate.upstream.connection_pools import apply_connection_pool
 from labstack.istio.translate.upstream.endpoints import localities
 from labstack.istio.translate.upstream.load_balancers import apply_load_balancer
@@ -30,7 +30,7 @@ class NamedCluster:
     """A cluster with the objects from which it is generated."""
 
     cluster: cluster_v3.Cluster
-    service: Service
+    service: ServiceHost
     port: Port
     rule: Rule | None
     subset: Mapping[str, Any] | None
@@ -48,7 +48,7 @@ def black_hole() -> cluster_v3.Cluster:
 
 
 def clusters_of(
-    service: Service, endpoints: list[Endpoint], rule: Rule | None, here: LocalityName
+    service: ServiceHost, endpoints: list[Endpoint], rule: Rule | None, here: LocalityName
 ) -> list[NamedCluster]:
     """Return all clusters of a service under its DestinationRule. `here` is the gateway's locality."""
     result = []
@@ -76,7 +76,7 @@ def _passes_through(subset: Mapping[str, Any]) -> bool:
 
 
 def _cluster(
-    service: Service,
+    service: ServiceHost,
     port: Port,
     endpoints: list[Endpoint],
     rule: Rule | None,
@@ -126,7 +126,7 @@ def over_ads() -> core_v3.ConfigSource:
     )
 
 
-def _describe(cluster: cluster_v3.Cluster, service: Service, rule: Rule | None, subset: str) -> None:
+def _describe(cluster: cluster_v3.Cluster, service: ServiceHost, rule: Rule | None, subset: str) -> None:
     """Record the cluster's origin in its metadata, for readers of Envoy's configuration."""
     notes: dict[str, Any] = {}
     if service.external and not subset:

@@ -8,7 +8,7 @@ from typing import Any
 
 from labstack.istio.model.hosts import full_name
 from labstack.istio.model.resolution import Model
-from labstack.istio.model.services import Service
+from labstack.istio.model.services import ServiceHost
 from labstack.istio.translate.upstream.clusters import cluster_name
 from labstack.istio.translate.upstream.policies import hash_for
 
@@ -35,7 +35,7 @@ class Destinations:
         """Return the full name of a destination's host."""
         return full_name(destination.get("host", ""), self.namespace)
 
-    def service(self, destination: Mapping[str, Any]) -> Service | None:
+    def service(self, destination: Mapping[str, Any]) -> ServiceHost | None:
         """Return the service of a destination, or None if it does not exist."""
         return self.model.services.found_from(self.host(destination), self.namespace)
 
