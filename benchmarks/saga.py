@@ -29,7 +29,7 @@ from benchmarks.own_lab import own_lab
 from benchmarks.start import cpu_seconds
 from labstack.backends.processes import process
 from labstack.backends.processes.backend import LocalBackend
-from labstack.clients import broker
+from labstack.clients import broker, consumer_groups
 from labstack.lab import Lab, access_of
 from labstack.process_id import ProcessId
 from labstack.waiting import poll_until
@@ -117,7 +117,7 @@ def lab_is_at_rest(lab: Lab, timeout: float = 120) -> bool:
     def no_lag() -> bool:
         ends = broker.end_offsets(kafka, broker.partitions(kafka, topics))
         for service in access_of(lab).services:
-            committed = broker.committed_offsets(kafka, service.name)
+            committed = consumer_groups.committed_offsets(kafka, service.name)
             if any(offset < ends[partition] for partition, offset in committed.items() if partition in ends):
                 return False
         return True

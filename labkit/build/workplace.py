@@ -20,7 +20,7 @@ from labkit.build.runner import Assignment
 from labkit.errors import running
 from labstack import Lab
 from labstack.backends.processes.process import MARKER
-from labstack.clients import broker, practice
+from labstack.clients import broker, consumer_groups, practice
 from labstack.clients.broker import FAST_RECONNECT, Record
 from labstack.clients.database_server import ADMINISTRATOR, RELAY, DatabaseServer
 from labstack.clients.databases import connect
@@ -186,7 +186,7 @@ class Workplace:
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """Return the offsets that a group has committed in a topic, by partition."""
-        found = broker.committed_offsets(self.kafka, group)
+        found = consumer_groups.committed_offsets(self.kafka, group)
         return {partition: offset for (name, partition), offset in found.items() if name == topic}
 
     # -- the learner's file ----------------------------------------------------------------------------------------
@@ -274,5 +274,5 @@ class Workplace:
         self.lab.extensions.remove(self.name)
         for group in self._groups:
             with contextlib.suppress(LabError):
-                broker.delete_group(self.kafka, group)
+                consumer_groups.delete_group(self.kafka, group)
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -20,7 +20,7 @@ from labkit.waiting import wait_until
 from labservices.contract import events_topic
 from labstack import Lab
 from labstack.arguments import checked
-from labstack.clients import broker
+from labstack.clients import broker, consumer_groups
 
 OUTPUT_TOPIC = events_topic(NAME)
 INPUT_TOPIC = "payment.events"
@@ -112,7 +112,7 @@ def settle(lab: Lab, look: Look, orders: Collection[str], timeout: float = TIMEO
     def has_read() -> bool:
         partitions = broker.partitions(kafka, [INPUT_TOPIC])
         ends, starts = broker.end_offsets(kafka, partitions), broker.start_offsets(kafka, partitions)
-        committed = broker.committed_offsets(kafka, NAME)
+        committed = consumer_groups.committed_offsets(kafka, NAME)
         return all(committed.get(partition, starts[partition]) >= end for partition, end in ends.items())
 
     try:

@@ -14,7 +14,7 @@ from labkit.inspect.sources import records as kafka_records
 from labkit.inspect.sources.records import RecordView
 from labstack import waiting
 from labstack.arguments import Count, Seconds, Text, checked_class
-from labstack.clients import broker
+from labstack.clients import broker, consumer_groups
 from labstack.errors import one_of
 
 
@@ -124,7 +124,7 @@ class Topics:
         """
         kafka = self._scope.endpoints.kafka
         partitions = broker.partitions(kafka, self._known(topic))
-        committed = broker.committed_offsets(kafka, group)
+        committed = consumer_groups.committed_offsets(kafka, group)
         starts, ends = broker.start_offsets(kafka, partitions), broker.end_offsets(kafka, partitions)
         rows = [
             (partition[1], starts[partition], committed.get(partition), ends[partition]) for partition in sorted(ends)

@@ -18,7 +18,7 @@ from labkit.views.feed import REMEMBERED, Feed, Observation, States
 from labkit.views.live import DrawnPage, LiveView
 from labservices.contract import events_topic
 from labstack import Lab
-from labstack.clients import broker
+from labstack.clients import broker, consumer_groups
 from labstack.clients.databases import connect
 from labstack.errors import LabError
 
@@ -182,7 +182,7 @@ class Positions(LiveView):
         kafka = self._endpoints.kafka
         topics = {events_topic(service): service for service in self.by_service}
         ends = broker.end_offsets(kafka, broker.partitions(kafka, topics))
-        committed = {reader: broker.committed_offsets(kafka, reader) for reader in self.by_service}
+        committed = {reader: consumer_groups.committed_offsets(kafka, reader) for reader in self.by_service}
         for topic, service in topics.items():
             offsets = {partition: end for (name, partition), end in ends.items() if name == topic}
             self.by_service[service].offsets = offsets

@@ -33,7 +33,7 @@ from labkit.exercises.operations.capstone import EXERCISES
 from labkit.exercises.tasks import Tasks
 from labkit.inspect.look import Look
 from labkit.waiting import wait_until
-from labstack.clients import broker
+from labstack.clients import broker, consumer_groups
 from labstack.errors import LabError
 from tests.suite.chance import short_sample
 
@@ -219,7 +219,7 @@ def test_a_reset_removes_everything_of_an_extension_service(session: Session, ta
         assert connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == [("outbox",)]
         assert connection.execute("SELECT FROM pg_database WHERE datname = %s", [NAME]).fetchall() == []
     assert [topic for topic in broker.topic_names(lab.endpoints.kafka) if NAME in topic] == []
-    assert broker.committed_offsets(lab.endpoints.kafka, NAME) == {}
+    assert consumer_groups.committed_offsets(lab.endpoints.kafka, NAME) == {}
     assert loyalty.code == SERVICE.lstrip(), "what the learner has written stays"
     build(session).start()
     again = trials.one_order(session.shop)

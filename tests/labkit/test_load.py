@@ -17,7 +17,7 @@ from labkit.client.practice import MAX_WORKERS, Practice
 from labkit.client.sampling import Samples
 from labkit.errors import KitError
 from labkit.views.drawing import load_charts
-from labstack.clients import broker, practice
+from labstack.clients import broker, consumer_groups, practice
 from labstack.errors import LabError
 
 
@@ -181,7 +181,7 @@ def test_offsets_of_a_group_are_listed_per_partition(session: Session, bench: Pr
     """Offsets are listed per partition, NaN if nothing is committed; an unknown topic is named."""
     topic, group = bench.topic(2), bench.group()
     bench.write(topic, [(None, "x")] * 5, partitions=[0, 0, 0, 1, 1])
-    broker.commit_offsets(session.lab.endpoints.kafka, group, {(topic, 0): 2})
+    consumer_groups.commit_offsets(session.lab.endpoints.kafka, group, {(topic, 0): 2})
     offsets = session.look.kafka.offsets(group, topic)
     assert offsets.fillna(-1).values.tolist() == [[0, 0, 2, 3], [1, 0, -1, 2]]
     with pytest.raises(KitError, match="Unknown topic 'nothing'"):

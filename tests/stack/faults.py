@@ -16,7 +16,7 @@ import psycopg
 from confluent_kafka import KafkaException
 
 from labstack import Lab, LabError
-from labstack.clients import broker
+from labstack.clients import broker, consumer_groups
 from labstack.clients.databases import connect
 from labstack.clients.relay import connector_name
 from labstack.errors import StorageError
@@ -188,9 +188,9 @@ class FaultInjector:
         try:
             self._pending_requests[url] = lambda: httpx.post(f"{url}/resume", timeout=5)
             httpx.post(f"{url}/pause", timeout=10).raise_for_status()
-            read = set(broker.committed_offsets(where.kafka, service))
+            read = set(consumer_groups.committed_offsets(where.kafka, service))
             starts = broker.start_offsets(where.kafka, broker.partitions(where.kafka, {topic for topic, _ in read}))
-            broker.commit_offsets(where.kafka, service, {place: starts[place] for place in read})
+            consumer_groups.commit_offsets(where.kafka, service, {place: starts[place] for place in read})
         finally:
             self._send_pending(url)
 

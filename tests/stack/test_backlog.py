@@ -22,7 +22,7 @@ from labservices.contract import events_topic
 from labstack import Lab
 from labstack.backends.processes import process
 from labstack.backends.processes.backend import LocalBackend
-from labstack.clients import broker, probe_event, transactions
+from labstack.clients import broker, consumer_groups, probe_event, transactions
 from labstack.config.paths import LabPaths
 from labstack.errors import LabError, RelayFailed, StorageError
 from labstack.lab import access_of
@@ -41,7 +41,9 @@ TOPICS = [events_topic(service) for service in SERVICES]
 def lag(lab: Lab) -> int:
     """Return how many records all services together are behind."""
     others = {service: [topic for topic in TOPICS if topic != events_topic(service)] for service in SERVICES}
-    return sum(sum(broker.lag(lab.endpoints.kafka, group, topics).values()) for group, topics in others.items())
+    return sum(
+        sum(consumer_groups.lag(lab.endpoints.kafka, group, topics).values()) for group, topics in others.items()
+    )
 
 
 def open_transaction(lab: Lab, name: str, timeout_ms: int = 60_000) -> Producer:
@@ -109,7 +111,7 @@ def test_stalled_consumer_is_named_with_its_lag(shared: LabHarness) -> None:
             probe_event.wait_for_services(kafka, sent, ["stalled"], 1)
     finally:
         stalled.close()
-        broker.delete_group(kafka, "stalled")
+        consumer_groups.delete_group(kafka, "stalled")
 
 
 def orders_in_database(lab: Lab) -> int:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from labstack import Lab, LabError
-from labstack.clients import broker
+from labstack.clients import broker, consumer_groups
 from labstack.scenarios.demo import run_demo
 from labstack.waiting import poll_until, wait_until
 from tests.stack.labs import LabHarness
@@ -44,8 +44,8 @@ def lag(lab: Lab) -> dict[tuple[str, str, int], int]:
     ends = broker.end_offsets(kafka, broker.partitions(kafka, [f"{s}.events" for s in SERVICES]))
     starts = broker.start_offsets(kafka, broker.partitions(kafka, [f"{s}.events" for s in SERVICES]))
     found = {}
-    for group, reads in broker.assigned(kafka, SERVICES).items():
-        committed = broker.committed_offsets(kafka, group)
+    for group, reads in consumer_groups.assigned(kafka, SERVICES).items():
+        committed = consumer_groups.committed_offsets(kafka, group)
         for place in reads & set(ends):
             behind = ends[place] - committed.get(place, starts[place])
             if behind:

@@ -1,4 +1,4 @@
-"""Requests to the Kafka broker: topics, records and consumer groups. A thin layer over confluent-kafka."""
+"""Requests to the Kafka broker: topics and records. A thin layer over confluent-kafka."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from labstack.config.services import TopicPlan
-from labstack.errors import BrokerUnavailable, LabError, RelayFailed
+from labstack.errors import BrokerUnavailable, RelayFailed
 from labstack.waiting import wait_until
 
 T = TypeVar("T")
@@ -44,9 +44,6 @@ TRANSIENT_ERRORS = {
     KafkaError.UNKNOWN_LEADER_EPOCH,  # the same; the client knows the epoch, and the broker does not yet
 }
 """Transient errors: a retry soon succeeds."""
-
-ACTIVE_MEMBER_ERRORS = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS}
-"""Errors for a client that acts on behalf of a group which still has active members."""
 
 FAST_RECONNECT: dict[str, Any] = {
     "reconnect.backoff.ms": 20,
@@ -74,7 +71,7 @@ def admin(address: str) -> Iterator[AdminClient]:
         },
         logger=silent_logger,
     )
-    with _translate_errors(address):
+    with translate_errors(address):
         yield client
 
 
@@ -91,7 +88,8 @@ def admin_with_metadata(address: str) -> Iterator[AdminClient]:
 
 
 @contextmanager
-def _translate_errors(address: str) -> Iterator[None]:
+def translate_errors(address: str) -> Iterator[None]:
+    """Raise `BrokerUnavailable` in place of the errors of the Kafka client."""
     try:
         yield
     except (KafkaException, TimeoutError) as error:
@@ -159,20 +157,6 @@ def topic_names(address: str) -> list[str]:
         return list(client.list_topics(timeout=10).topics)
 
 
-def delete_group(address: str, group: str) -> None:
-    """Delete a consumer group with its offsets; a killed member still counts until its session times out."""
-    with admin(address) as client:
-
-        def send_request() -> None:
-            client.delete_consumer_groups([group], request_timeout=10)[group].result(REQUEST_TIMEOUT)
-
-        try:
-            _retry_transient(send_request, {KafkaError.NON_EMPTY_GROUP})
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-                raise
-
-
 def partitions(address: str, topics: Iterable[str]) -> list[TopicPartition]:
     """Return every partition of these topics."""
     with admin(address) as client:
@@ -198,98 +182,10 @@ def _offsets(address: str, which: Iterable[TopicPartition], spec: OffsetSpec) ->
             futures = client.list_offsets(request, request_timeout=10)
             return {(p.topic, p.partition): future.result(REQUEST_TIMEOUT).offset for p, future in futures.items()}
 
-        return _retry_transient(send_request)
+        return retry_transient(send_request)
 
 
-def committed_offsets(address: str, group: str) -> dict[tuple[str, int], int]:
-    """Return the offsets that a consumer group has committed, by topic and partition."""
-    with _member(address, group) as consumer:
-        topics = consumer.list_topics(timeout=10).topics
-        all_partitions = [
-            TopicPartition(name, p) for name in topics if name[:2] != "__" for p in topics[name].partitions
-        ]
-        found = _retry_transient(lambda: consumer.committed(all_partitions, timeout=10))
-    return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
-
-
-def lag(address: str, group: str, topics: Iterable[str]) -> dict[tuple[str, int], int]:
-    """Return how many records a consumer group is behind in each partition of these topics.
-
-    A partition in which the group has committed no offset counts in full.
-    """
-    which = partitions(address, topics)
-    ends, starts = end_offsets(address, which), start_offsets(address, which)
-    committed = committed_offsets(address, group)
-    return {place: max(0, end - max(committed.get(place, 0), starts[place])) for place, end in ends.items()}
-
-
-def assigned(address: str, groups: Iterable[str]) -> dict[str, set[tuple[str, int]]]:
-    """Return the partitions that are currently assigned to the members of each consumer group."""
-    names = list(groups)
-    with admin(address) as client:
-
-        def send_request() -> dict[str, Any]:
-            futures = client.describe_consumer_groups(names, request_timeout=10)
-            return {group: future.result(REQUEST_TIMEOUT).members for group, future in futures.items()}
-
-        found = _retry_transient(send_request)
-    return {
-        group: {
-            (p.topic, p.partition)
-            for member in members
-            for p in (member.assignment.topic_partitions if member.assignment else [])
-        }
-        for group, members in found.items()
-    }
-
-
-def commit_offsets(address: str, group: str, offsets: dict[tuple[str, int], int]) -> None:
-    """Set the offsets of a group without members; a killed member still counts until its session times out.
-
-    Raises
-    ------
-    BrokerUnavailable
-        The broker does not answer, or the group has an active member.
-    """
-    wanted = [TopicPartition(topic, p, offset) for (topic, p), offset in offsets.items()]
-    with _member(address, group) as consumer:
-        try:
-            _retry_transient(lambda: consumer.commit(offsets=wanted, asynchronous=False), ACTIVE_MEMBER_ERRORS)
-        except KafkaException as error:
-            if error.args[0].code() not in ACTIVE_MEMBER_ERRORS:
-                raise
-            raise BrokerUnavailable(
-                f"The consumer group {group} has active members.",
-                next_step=f"stop the other consumers of {group}, such as those started with --consumer-only",
-            ) from error
-
-
-@contextmanager
-def _member(address: str, group: str) -> Iterator[Consumer]:
-    """Yield a consumer that acts on behalf of a group without joining it.
-
-    The admin client could do the same, but it terminates the whole process (seen with confluent-kafka 2.16) when a
-    broker that has just restarted reports that it does not know the group yet.
-
-    Raises
-    ------
-    LabError
-        No group can have this name. The Kafka client would terminate the whole process (librdkafka asserts).
-    """
-    if not group.strip() or not group.isprintable():
-        raise LabError(f"{group[:80]!r} can't be the name of a consumer group.", next_step="pass the name of a group")
-    consumer = Consumer(
-        {"bootstrap.servers": address, "group.id": group, "enable.auto.commit": False, **FAST_RECONNECT},
-        logger=silent_logger,
-    )
-    try:
-        with _translate_errors(address):
-            yield consumer
-    finally:
-        consumer.close()
-
-
-def _retry_transient(send_request: Callable[[], T], also_retry: Collection[int] = ()) -> T:
+def retry_transient(send_request: Callable[[], T], also_retry: Collection[int] = ()) -> T:
     """Retry a request while the broker reports a transient error, or one of the errors in `also_retry`."""
     deadline = time.monotonic() + REQUEST_TIMEOUT
     while True:

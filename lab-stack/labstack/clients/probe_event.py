@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from labservices.contract import events_topic
-from labstack.clients import broker
+from labstack.clients import broker, consumer_groups
 from labstack.clients.databases import connect
 from labstack.errors import ProbeEventLost, RelayFailed
 from labstack.waiting import poll_until
@@ -168,12 +168,12 @@ def wait_for_services(
     starts = broker.start_offsets(kafka, broker.partitions(kafka, {topic for topic, _ in sent.seen}))
 
     def left(group: str, assigned: set[tuple[str, int]]) -> int:
-        committed = broker.committed_offsets(kafka, group)
+        committed = consumer_groups.committed_offsets(kafka, group)
         return sum(max(0, sent.seen[p] + 1 - max(committed.get(p, 0), starts[p])) for p in assigned & set(sent.seen))
 
     def settled() -> bool:
         may_lag = time.monotonic() - began > CATCH_UP
-        for group, assigned in broker.assigned(kafka, waiting).items():
+        for group, assigned in consumer_groups.assigned(kafka, waiting).items():
             if not assigned:
                 continue
             behind[group] = left(group, assigned)

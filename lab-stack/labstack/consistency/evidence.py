@@ -22,7 +22,7 @@ from psycopg.types.string import TextLoader
 
 from labservices.contract import SERVICES, TABLES, dead_letter_topic, events_topic
 from labstack.backends.base import Endpoints
-from labstack.clients import broker, databases, probe_event
+from labstack.clients import broker, consumer_groups, databases, probe_event
 from labstack.clients.broker import Record
 from labstack.errors import NotRunning
 
@@ -134,7 +134,7 @@ def collect(where: Endpoints) -> Evidence:
         records = broker.read_all(where.kafka, topics)
         letters = broker.read_all(where.kafka, [dead_letter_topic(service) for service in SERVICES])
         ends = broker.end_offsets(where.kafka, broker.partitions(where.kafka, topics))
-        committed = {service: broker.committed_offsets(where.kafka, service) for service in SERVICES}
+        committed = {service: consumer_groups.committed_offsets(where.kafka, service) for service in SERVICES}
     except (psycopg.Error, KafkaException) as error:
         raise NotRunning(
             f"The referee can't read every database and topic: {error}",

@@ -25,7 +25,7 @@ from labstack.backends.access import LabAccess
 from labstack.backends.base import Backend
 from labstack.backends.components import JAEGER_OTLP
 from labstack.backends.processes import process
-from labstack.clients import broker, http
+from labstack.clients import broker, consumer_groups, http
 from labstack.clients.database_server import ADMINISTRATOR, READER, ROLES, DatabaseServer, create_database
 from labstack.clients.databases import connect
 from labstack.clients.relay import Relay
@@ -241,7 +241,7 @@ class Extensions:
             extensions = dict(backend.state.extensions)
             for name in names:
                 _drop_database(backend.database_server(extensions.pop(name).host), name)
-                broker.delete_group(where.kafka, name)
+                consumer_groups.delete_group(where.kafka, name)
                 self._access.paths.spans(name).unlink(missing_ok=True)
             owned = re.compile(rf"(^|\.)({'|'.join(names)})[.-]|\.({'|'.join(names)})$")
             broker.delete_topics(where.kafka, filter(owned.search, broker.topic_names(where.kafka)))
@@ -283,7 +283,7 @@ class Extensions:
                 )
 
         def consumes() -> bool:
-            return http.answers(f"{url}/metrics") and bool(broker.assigned(kafka, [name])[name])
+            return http.answers(f"{url}/metrics") and bool(consumer_groups.assigned(kafka, [name])[name])
 
         if not poll_until(consumes, TIMEOUT, meanwhile=still_alive):
             raise ComponentFailed(

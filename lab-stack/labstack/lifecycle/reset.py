@@ -25,7 +25,7 @@ from confluent_kafka import KafkaException
 
 from labservices.contract import events_topic
 from labstack.backends.base import Endpoints
-from labstack.clients import broker, http, practice, probe_event, transactions
+from labstack.clients import broker, consumer_groups, http, practice, probe_event, transactions
 from labstack.clients.course_start import restore_tables
 from labstack.clients.databases import connect
 from labstack.clients.relay import Relay, retained_bytes
@@ -192,7 +192,7 @@ def _terminate_idle_sessions(database_url: str) -> None:
 
 def _move_group(kafka: str, group: str, seen: dict[tuple[str, int], int]) -> None:
     """Commit the group's offsets past the probe events, in every topic that it has read."""
-    topics = {topic for topic, _ in broker.committed_offsets(kafka, group)}
+    topics = {topic for topic, _ in consumer_groups.committed_offsets(kafka, group)}
     offsets = {key: offset + 1 for key, offset in seen.items() if key[0] in topics}
     if offsets:
-        broker.commit_offsets(kafka, group, offsets)
+        consumer_groups.commit_offsets(kafka, group, offsets)

@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from labservices.contract import TERMINAL, events_topic
-from labstack.clients import broker, http
+from labstack.clients import broker, consumer_groups, http
 from labstack.clients.relay import Relay, connector_name, retained_bytes
 from labstack.lab import access_of
 from labstack.scenarios.stage import ScenarioStage
@@ -103,7 +103,7 @@ def lags(stage: ScenarioStage, service: str, *, topic: str, at_least: int = 0, a
     kafka = stage.lab.endpoints.kafka
 
     def probe() -> int:
-        return sum(broker.lag(kafka, service, [topic]).values())
+        return sum(consumer_groups.lag(kafka, service, [topic]).values())
 
     stage.expect(f"lag of {service} in {topic}", probe, _within(at_least, at_most))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from labkit.build.program import LearnerProcess
 from labkit.build.workplace import Workplace
-from labstack.clients import broker
+from labstack.clients import consumer_groups
 from labstack.clients.broker import Record
 from labstack.waiting import poll_until
 
@@ -105,7 +105,7 @@ class PrivateGroup:
 
     def lag(self) -> int:
         """Return the number of records that the group has not committed."""
-        return sum(broker.lag(self._place.kafka, self.group, [self.topic]).values())
+        return sum(consumer_groups.lag(self._place.kafka, self.group, [self.topic]).values())
 
     def await_refunds(self, parcels: Sequence[Parcel], programs: Sequence[LearnerProcess], timeout: float = 30) -> bool:
         """Wait until each parcel is refunded, and return whether it is.

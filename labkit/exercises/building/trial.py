@@ -10,7 +10,7 @@ from confluent_kafka import Message
 from labkit.client.practice import Practice
 from labkit.exercises.base import Bench
 from labkit.exercises.own_code import Function, run_loop
-from labstack.clients import broker, practice
+from labstack.clients import consumer_groups, practice
 from labstack.clients.broker import FAST_RECONNECT
 
 LOOP_SECONDS = 12
@@ -102,7 +102,7 @@ class HandlerTrial:
     @property
     def committed(self) -> int:
         """The group's committed offset: the number of records that it will not read again."""
-        return max(0, broker.committed_offsets(self._address, self.group).get((self.topic, 0), 0))
+        return max(0, consumer_groups.committed_offsets(self._address, self.group).get((self.topic, 0), 0))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from labkit.client.sampling import Samples
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, wrong
 from labkit.exercises.operations.clients import NoIdleMember, PracticeExercise, TwoProducers, crc32_of
 from labkit.waiting import wait_until
-from labstack.clients import broker
+from labstack.clients import broker, consumer_groups
 
 GIFT = """
     INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, dataschema, source)
@@ -159,7 +159,7 @@ class HowFarBehind(PracticeExercise):
         ends = broker.end_offsets(kafka, broker.partitions(kafka, [topic]))
         new = random.randrange(4)
         done = {place: random.randint(1, end - 2) for place, end in ends.items() if place[1] != new}
-        broker.commit_offsets(kafka, group, done)
+        consumer_groups.commit_offsets(kafka, group, done)
         broker.delete_records(kafka, {(topic, new): 3})
         return "60 gifts are in four partitions, and the group has started to read three of them.", {
             "topic": topic,
@@ -257,7 +257,7 @@ class TheHotKey(PracticeExercise):
         names = [f"customer-{number:03}" for number in range(1, 41)]
         bystander = next(key for key in names if partition_of(key) == partition_of(hot))
         practice.write(topic, [(key, "read") for key in [big] * 40 + names])
-        broker.commit_offsets(kafka, group, broker.end_offsets(kafka, broker.partitions(kafka, [topic])))
+        consumer_groups.commit_offsets(kafka, group, broker.end_offsets(kafka, broker.partitions(kafka, [topic])))
         rush = [hot] * 25 + [bystander] * 2 + names[:12]
         random.shuffle(rush)
         practice.write(topic, [(key, "unread") for key in rush])
