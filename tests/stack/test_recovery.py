@@ -13,7 +13,8 @@ from confluent_kafka import Consumer
 
 from labstack import Lab, LabError
 from labstack.clients.broker import silent_logger
-from labstack.clients.relay import Relay, slot_is_read
+from labstack.clients.relay import Relay
+from labstack.clients.replication import slot_is_read
 from labstack.lab import access_of
 from labstack.waiting import poll_until, wait_until
 from tests.stack.labs import LabHarness

@@ -7,15 +7,21 @@ import json
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, LiteralString
+from typing import Any
 
 import httpx
-import psycopg
 
 from labstack.clients import http
 from labstack.clients.database_server import RELAY, DatabaseServer
 from labstack.clients.databases import connect
-from labstack.clients.replication import can_be_decoded
+from labstack.clients.replication import (
+    can_be_decoded,
+    confirmed_position,
+    end_of_log,
+    slot_is_read,
+    slot_is_usable,
+    slot_status,
+)
 from labstack.config.paths import CONFIG
 from labstack.config.templates import fill
 from labstack.errors import RelayFailed
@@ -70,50 +76,6 @@ def connector_config(server: DatabaseServer) -> dict[str, str]:
     }
     config: dict[str, str] = json.loads(fill(CONFIG / "connect" / "outbox-connector.json", values))
     return config
-
-
-def database_is_prepared(database_url: str) -> bool:
-    """Return whether the service has created its schema, which includes the publication for Debezium."""
-    return _query_value(database_url, "SELECT count(*) FROM pg_publication WHERE pubname = 'outbox'") == 1
-
-
-def slot_is_read(database_url: str) -> bool:
-    """Return whether Debezium reads a service's replication slot now; the task state RUNNING does not prove it."""
-    return _query_value(database_url, "SELECT active FROM pg_replication_slots WHERE slot_name = 'outbox'") is True
-
-
-def retained_bytes(database_url: str) -> int:
-    """Return the number of bytes of write-ahead log that PostgreSQL retains for Debezium.
-
-    The upper bound is ``max_slot_wal_keep_size`` in ``postgresql.conf``. Return 0 if there is no slot, or if the
-    database does not answer.
-    """
-    query = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint FROM pg_replication_slots"
-    answer = _query_value(database_url, query + " WHERE slot_name = 'outbox'")
-    return answer if isinstance(answer, int) else 0
-
-
-WAL_STATUS: LiteralString = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'outbox'"
-
-
-CONFIRMED_POSITION: LiteralString = (
-    "SELECT pg_wal_lsn_diff(confirmed_flush_lsn, '0/0')::bigint FROM pg_replication_slots WHERE slot_name = 'outbox'"
-)
-
-
-def slot_is_usable(database_url: str) -> bool:
-    """Return whether the slot exists and PostgreSQL still has the log from the slot's position on."""
-    status = _query_value(database_url, WAL_STATUS)
-    return status is not None and status != "lost"
-
-
-def _query_value(database_url: str, query: LiteralString) -> object:
-    try:
-        with connect(database_url, timeout=2) as connection:
-            row = connection.execute(query).fetchone()
-    except psycopg.Error:
-        return None
-    return row[0] if row else None
 
 
 class Relay:
@@ -200,7 +162,7 @@ class Relay:
             if state == "RUNNING" and slot_is_read(database_url):
                 return True
             # Debezium would retry such a slot forever.
-            if _query_value(database_url, WAL_STATUS) == "lost":
+            if slot_status(database_url) == "lost":
                 raise self._slot_missing(service)
             return False
 
@@ -291,7 +253,7 @@ class Relay:
         partition = self._position_beyond(service, database_url)
         if partition is None:
             return
-        confirmed = _query_value(database_url, CONFIRMED_POSITION)
+        confirmed = confirmed_position(database_url)
         offset = {"lsn": confirmed, "lsn_proc": confirmed, "lsn_commit": confirmed}
         body = {"offsets": [{"partition": partition, "offset": offset}]}
         steps = (("PUT", "/stop", None), ("PATCH", "/offsets", body), ("PUT", "/resume", None))
@@ -299,7 +261,7 @@ class Relay:
 
     def _position_beyond(self, service: str, database_url: str) -> dict[str, Any] | None:
         """Return the source partition (Connect's term) whose stored offset lies beyond the end of the log, or None."""
-        end = _query_value(database_url, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint")
+        end = end_of_log(database_url)
         try:
             answer = http.get(f"{self._url}/connectors/{connector_name(service)}/offsets", timeout=10)
             stored = answer.json()["offsets"]

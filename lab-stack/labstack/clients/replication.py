@@ -1,4 +1,4 @@
-"""Restore the publication, slots and settings that Debezium needs in a database: for `lab reset`.
+"""What Debezium needs in a database: query the publication and the relay's slot, and restore them for `lab reset`.
 
 Lessons change them: they alter or drop the publication, leave unused slots behind, and limit how much log PostgreSQL
 retains. `labstack.clients.relay.Relay.renew` handles the relay's own slot, because a new slot starts at the end of the
@@ -6,6 +6,8 @@ log.
 """
 
 from __future__ import annotations
+
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -78,3 +80,61 @@ def can_be_decoded(database_url: str) -> bool:
     except psycopg.Error:
         return True
     return True
+
+
+def database_is_prepared(database_url: str) -> bool:
+    """Return whether the service has created its schema, which includes the publication for Debezium."""
+    return _query_value(database_url, "SELECT count(*) FROM pg_publication WHERE pubname = 'outbox'") == 1
+
+
+def slot_is_read(database_url: str) -> bool:
+    """Return whether Debezium reads a service's replication slot now; the task state RUNNING does not prove it."""
+    return _query_slot(database_url, "active") is True
+
+
+def slot_status(database_url: str) -> str | None:
+    """Return PostgreSQL's ``wal_status`` of the slot; None if there is no slot, or the database does not answer."""
+    status = _query_slot(database_url, "wal_status")
+    return status if isinstance(status, str) else None
+
+
+def slot_is_usable(database_url: str) -> bool:
+    """Return whether the slot exists and PostgreSQL still has the log from the slot's position on."""
+    return slot_status(database_url) not in (None, "lost")
+
+
+def retained_bytes(database_url: str) -> int:
+    """Return the number of bytes of write-ahead log that PostgreSQL retains for Debezium.
+
+    The upper bound is ``max_slot_wal_keep_size`` in ``postgresql.conf``. Return 0 if there is no slot, or if the
+    database does not answer.
+    """
+    found = _query_slot(database_url, "pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint")
+    return found if isinstance(found, int) else 0
+
+
+def confirmed_position(database_url: str) -> int | None:
+    """Return the position in the log that Debezium has confirmed; None if there is no slot, or no answer."""
+    found = _query_slot(database_url, "pg_wal_lsn_diff(confirmed_flush_lsn, '0/0')::bigint")
+    return found if isinstance(found, int) else None
+
+
+def end_of_log(database_url: str) -> int | None:
+    """Return the position of the end of the log; None if the database does not answer."""
+    found = _query_value(database_url, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint")
+    return found if isinstance(found, int) else None
+
+
+def _query_slot(database_url: str, expression: LiteralString) -> object:
+    """Return the value of an expression about the relay's slot."""
+    query: LiteralString = "SELECT " + expression + " FROM pg_replication_slots WHERE slot_name = 'outbox'"
+    return _query_value(database_url, query)
+
+
+def _query_value(database_url: str, query: LiteralString) -> object:
+    try:
+        with connect(database_url, timeout=2) as connection:
+            row = connection.execute(query).fetchone()
+    except psycopg.Error:
+        return None
+    return row[0] if row else None

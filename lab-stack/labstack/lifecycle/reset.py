@@ -28,7 +28,8 @@ from labstack.backends.base import Endpoints
 from labstack.clients import broker, consumer_groups, http, practice, probe_event, transactions
 from labstack.clients.course_start import restore_tables
 from labstack.clients.databases import connect
-from labstack.clients.relay import Relay, retained_bytes
+from labstack.clients.relay import Relay
+from labstack.clients.replication import retained_bytes
 from labstack.errors import LabError, ProbeEventLost
 from labstack.progress import Progress
 from labstack.waiting import every, poll_until

@@ -14,7 +14,8 @@ from labstack.backends.choice import choose_backend
 from labstack.backends.dependencies import startup_waits
 from labstack.clients import broker, probe_event, transactions
 from labstack.clients.course_start import save_baseline_data
-from labstack.clients.relay import Relay, connector_name, database_is_prepared, retained_bytes
+from labstack.clients.relay import Relay, connector_name
+from labstack.clients.replication import database_is_prepared, retained_bytes
 from labstack.config.services import ServiceEntry
 from labstack.errors import LabError, ProbeEventLost, RelayFailed
 from labstack.lifecycle.reset import (

@@ -14,7 +14,8 @@ from labstack.backends.base import Backend, ComponentStatus, Endpoints
 from labstack.backends.components import Component, Gateway
 from labstack.clients import http, transactions
 from labstack.clients.envoy_admin import EnvoyAdmin
-from labstack.clients.relay import Relay, connector_name, retained_bytes, slot_is_read
+from labstack.clients.relay import Relay, connector_name
+from labstack.clients.replication import retained_bytes, slot_is_read
 from labstack.errors import LabError
 from labstack.lifecycle.obtaining import Absent
 from labstack.state import LabState

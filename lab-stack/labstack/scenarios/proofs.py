@@ -10,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from labservices.contract import TERMINAL, events_topic
 from labstack.clients import broker, consumer_groups, http
-from labstack.clients.relay import Relay, connector_name, retained_bytes
+from labstack.clients.relay import Relay, connector_name
+from labstack.clients.replication import retained_bytes
 from labstack.lab import access_of
 from labstack.scenarios.stage import ScenarioStage
 from labstack.scenarios.verbs import verb
