@@ -1,130 +1,25 @@
-"""Step 1: the tables, and `request_return()`, which stores a return and its event in one transaction."""
+"""The trials of the outbox: crashes, a refused transaction, the event's content, and 200 requests at once."""
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from labkit.build.judging import Outcome, Requirement
+from labkit.build.judging import Outcome
+from labkit.build.outbox.requirements import ADDRESSED, ATOMIC, CURRENT, ENCODED_ONCE, PARALLEL, ROLLBACK
+from labkit.build.outbox.storage import FUNCTION, TOPIC, Request, payload_of, raise_errors, stored
 from labkit.build.program import LearnerProcess
-from labkit.build.step import Task
 from labkit.build.workplace import Workplace
 
-ATOMIC = Requirement(
-    1,
-    "one transaction",
-    "request_return() stores a row in returns and its event in outbox in one transaction. Wherever the process dies, "
-    "there are both or neither, and when the customer asks again, there is one of each.",
-)
-ROLLBACK = Requirement(
-    2,
-    "rolled back together",
-    "If the database refuses the transaction, neither the return nor an event remains, and the caller gets the error.",
-)
-CURRENT = Requirement(
-    3,
-    "current data",
-    "The payload has return_id, order_id, customer_id, amount_cents, status and requested_at as the row in returns "
-    "has them after the commit, and the lines. The status is REQUESTED.",
-)
-ENCODED_ONCE = Requirement(4, "JSON encoded once", "The payload is a JSON object, not a text that contains JSON.")
-ADDRESSED = Requirement(
-    5,
-    "key and headers",
-    "aggregateid is the order's id, since it becomes the record's key. type is ReturnRequested, aggregatetype is "
-    "returns, traceparent is the caller's, created_at is set, and each event has another id.",
-)
-PARALLEL = Requirement(
-    6,
-    "200 at once",
-    "200 requests from 20 threads leave one return and one event for each order, also when an order is requested twice "
-    "at the same moment; both callers get the same return_id.",
-)
-REQUIREMENTS = (ATOMIC, ROLLBACK, CURRENT, ENCODED_ONCE, ADDRESSED, PARALLEL)
-FUNCTION = "request_return"
 THREADS = 20
-TOPIC = "RETURNS_TOPIC"
-"""The environment variable with the topic to which a relay would publish the events."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """The arguments of one call of the learner's function."""
-
-    order_id: str
-    customer_id: str
-    lines: list[dict[str, Any]]
-    traceparent: str
-
-    @classmethod
-    def new(cls, customer: str = "ada", quantity: int = 3) -> Request:
-        """Return a request for a new order."""
-        lines = [{"sku": "earl-grey", "quantity": quantity, "unit_price_cents": 890}]
-        return cls(str(uuid.uuid4()), customer, lines, f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-01")
-
-    @property
-    def arguments(self) -> list[Any]:
-        """The arguments in their order."""
-        return [self.order_id, self.customer_id, self.lines, self.traceparent]
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What the learner's code left behind for one order: rows in returns and outbox, and records in the topic."""
-
-    returns: list[dict[str, Any]]
-    events: list[dict[str, Any]]
-    records: int
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """The numbers of returns, events and records."""
-        return len(self.returns), len(self.events), self.records
-
-    def __str__(self) -> str:
-        text = f"{len(self.returns)} in returns, {len(self.events)} in outbox"
-        return f"{text}, {self.records} written to Kafka directly" if self.records else text
-
-
-def stored(place: Workplace, orders: Sequence[str]) -> dict[str, Stored]:
-    """Return what is stored for each of these orders."""
-    returns = place.rows("SELECT * FROM returns")
-    events = place.rows("SELECT *, pg_typeof(payload)::text AS payload_type FROM outbox")
-    texts = [json.dumps(event, default=str) for event in events]
-    records = [str(record.value) for record in place.records(place.environment[TOPIC])]
-    found = {}
-    for order in orders:
-        rows = [row for row in returns if str(row["order_id"]) == order]
-        names = (order, *(str(row["return_id"]) for row in rows))
-        mine = [event for event, text in zip(events, texts, strict=True) if any(name in text for name in names)]
-        found[order] = Stored(rows, mine, sum(any(name in text for name in names) for text in records))
-    return found
-
-
-def payload_of(event: dict[str, Any]) -> tuple[Any, int]:
-    """Return the decoded payload of an event, and how many times it was encoded as JSON too often."""
-    payload, depth = event["payload"], 0
-    if isinstance(payload, bytes | memoryview):
-        payload = bytes(payload).decode(errors="replace")
-    if event["payload_type"] not in ("json", "jsonb"):
-        depth -= 1  # a column of text or bytes holds the encoded payload
-    while isinstance(payload, str):
-        try:
-            payload, depth = json.loads(payload), depth + 1
-        except ValueError:
-            break
-    return payload, depth
 
 
 def trials(place: Workplace) -> Iterator[Outcome]:
     """Kill the file at every point, refuse its transaction, compare rows with events, and send 200 requests at once."""
     place.environment[TOPIC] = place.topic("events")
-    _raise_errors(place, "create_tables")
+    raise_errors(place, "create_tables")
     first = Request.new()
     undisturbed = place.start_call(FUNCTION, first.arguments)
     undisturbed.wait()
@@ -154,12 +49,6 @@ POINTS = {
     "return": "before the caller got the answer",
 }
 """Where the judge kills the process, in words."""
-
-
-def _raise_errors(place: Workplace, function: str) -> None:
-    program = place.start_call(function)
-    if program.wait() or program.results[0].error:
-        raise program.failure(f"failed in {function}()")
 
 
 def crash_points(program: LearnerProcess) -> dict[str, str]:
@@ -353,58 +242,3 @@ def _parallel(place: Workplace) -> Outcome:
     return PARALLEL.broken(
         "\n".join(faults), "On a busy day some customers get an error, or two labels for one parcel, or no refund."
     )
-
-
-def try_out(place: Workplace, crash: str = "") -> None:
-    """Request one return, and print what is stored afterwards.
-
-    Parameters
-    ----------
-    place : Workplace
-        The learner's workplace.
-    crash : str
-        A point at which the process is killed, such as ``before-commit`` or ``after-commit``.
-    """
-    place.environment[TOPIC] = place.topic("events")
-    _raise_errors(place, "create_tables")
-    program = place.start_call(FUNCTION, Request.new().arguments, crash=crash)
-    status = program.wait()
-    if program.passed("crash"):
-        ended = f"was killed at {crash}"
-    elif status or program.results[0].error:
-        raise program.failure(f"failed in {FUNCTION}()")
-    else:
-        ended = "returned"
-    print(f"{FUNCTION}() {ended}")
-    for table in ("returns", "outbox"):
-        exists = place.rows("SELECT to_regclass(%s) AS name", table)[0]["name"]
-        number = place.rows(f"SELECT count(*) AS number FROM {table}")[0]["number"] if exists else "no table"
-        print(f"{table:<9} {number}")
-    print(f"{'topic':<9} {len(place.records(place.environment[TOPIC]))}")
-
-
-HINTS = (
-    'Look at the four services\' own outbox: `look.db.rows("order", "SELECT * FROM outbox LIMIT 3")`, and at what '
-    "notebook 02 says about the transaction that writes it.",
-    "`with Session.begin() as session:` commits once, at its end, or rolls back. Make the id in Python "
-    "(`uuid.uuid4()`), so that row and event have it before the database does. `insert(Return)` of "
-    "sqlalchemy.dialects.postgresql has `on_conflict_do_nothing(...)` and `returning(...)`.",
-    """The tables and the transaction begin like this.
-    return_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
-    order_id: Mapped[uuid.UUID] = mapped_column(unique=True)
-    ...
-    payload: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    ...
-    with Session.begin() as session:
-        created = session.scalar(insert(Return).values(row).on_conflict_do_nothing(...).returning(Return.return_id))""",
-)
-
-TASK = Task(
-    name="outbox",
-    notebook="build-1",
-    title="Step 1: request_return() stores a return and announces it.",
-    requirements=REQUIREMENTS,
-    hints=HINTS,
-    trials=trials,
-    try_out=try_out,
-)
