@@ -16,6 +16,7 @@ from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouc
 from labkit.exercises.building.poison_to_the_side import PoisonToTheSide
 from labkit.exercises.building.retry_policy import RetryPolicy
 from labkit.waiting import wait_until
+from labservices.contract import SERVICES, acts_on
 from labstack import waiting
 from labstack.consistency.dead_letters import DeadLetter
 
@@ -216,7 +217,13 @@ class WhatWaitsBehind(Exercise):
         }
         send(bench, other, "{}", unknown)
         wait_until(lambda: len(bench.look.db.rows("payment", PARKED, order=order)) == 2, 20, what="the parked cancel")
-        wait_until(lambda: letters_of(bench, other, "payment"), 20, what="the other dead letter")
+        # Each service that acts on a cancel dead-letters it, and the cleanup must find all of them.
+        readers = {service for service in SERVICES if unknown["ce_type"] in acts_on(service)}
+        wait_until(
+            lambda: {letter.service for letter in letters_of(bench, other)} == readers,
+            30,
+            what=f"the other dead letter in {', '.join(sorted(readers))}",
+        )
         return (
             "Payment has two dead letters. The order of one of them, given.order, was cancelled meanwhile.",
             {"order": order, "other": other},
