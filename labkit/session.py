@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import html
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import pandas as pd
 from IPython import get_ipython
@@ -18,6 +17,7 @@ from labkit.exercises import course
 from labkit.exercises.tasks import Tasks
 from labkit.inspect.look import Look
 from labkit.restarting import restart_stopped
+from labkit.status_area import StatusArea
 from labstack import Lab
 from labstack.arguments import checked
 from labstack.clients import databases, http
@@ -28,7 +28,7 @@ from labstack.lab import access_of
 from labstack.lifecycle import obtaining
 from labstack.lifecycle.doctor import examine
 from labstack.lifecycle.joining import join_observers
-from labstack.lifecycle.report import in_notebook, stages_html
+from labstack.lifecycle.report import in_notebook
 from labstack.lifecycle.status import LabStatus
 from labstack.progress import Progress
 
@@ -100,7 +100,7 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     http.exempt_loopback()
     lab = lab or Lab()
     attach(lab)
-    area, problem = _StatusArea(), ""
+    area, problem = StatusArea(), ""
     aliases = Aliases()
     shop, look = Shop(lab, aliases), Look(lab, aliases)
     tasks = Tasks(lab, shop, look, notebook)
@@ -125,7 +125,7 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     return Session(lab, shop, look, tasks)
 
 
-def _restart_stopped(lab: Lab, tasks: Tasks, status: LabStatus, area: _StatusArea) -> str:
+def _restart_stopped(lab: Lab, tasks: Tasks, status: LabStatus, area: StatusArea) -> str:
     """Start components that are down, unless an exercise of this notebook is in progress; return a report as HTML."""
     in_progress = tasks.in_progress()
     if in_progress and status.state == "degraded":
@@ -140,7 +140,7 @@ def _restart_stopped(lab: Lab, tasks: Tasks, status: LabStatus, area: _StatusAre
     return f"<div>△ {html.escape(message)}</div>" if message else ""
 
 
-def _obtain(lab: Lab, programs: Sequence[str], area: _StatusArea) -> str:
+def _obtain(lab: Lab, programs: Sequence[str], area: StatusArea) -> str:
     """Install the programs that a notebook needs, and return a report of problems as HTML."""
     before = area.warnings
     absent = obtaining.wait_for(
@@ -183,37 +183,3 @@ def _finding_html(finding: Finding) -> str:
     sign = "✗" if finding.verdict == "problem" else "△"
     text = f"{sign} {finding.check}: {finding.seen}"
     return f"<div>{html.escape(text)}{'. ' + html.escape(finding.advice) if finding.advice else ''}</div>"
-
-
-@dataclass
-class _StatusArea:
-    """An area below the cell for current status; empty at first, and empty at the end if there is nothing to report."""
-
-    warnings: str = ""
-    handle: Any = None
-
-    def __post_init__(self) -> None:
-        if in_notebook():
-            self.handle = _display_handle()
-
-    def show(self, warnings: str) -> None:
-        self.warnings = warnings
-        self._update(warnings)
-
-    def stages(self, progress: Progress) -> None:
-        if progress.stages:
-            self._update(self.warnings + stages_html(progress))
-
-    def end(self, last: str) -> None:
-        self._update(self.warnings + last)
-
-    def _update(self, content: str) -> None:
-        if self.handle is not None:
-            self.handle({"text/html": content, "text/plain": ""})
-
-
-def _display_handle() -> Callable[[dict[str, str]], None]:
-    from IPython.display import display
-
-    handle: Any = display({"text/html": "", "text/plain": ""}, raw=True, display_id=True)
-    return lambda bundle: handle.update(bundle, raw=True)

@@ -11,6 +11,7 @@ import importlib
 from labkit.build.step import FOLDER, BuildStep, Task
 from labkit.errors import KitError, attach
 from labkit.restarting import restart_stopped
+from labkit.status_area import StatusArea
 from labstack import Lab
 from labstack.arguments import checked
 from labstack.clients import databases, http
@@ -58,8 +59,10 @@ def begin_step(name: str, lab: Lab | None = None) -> BuildStep:
     FOLDER.mkdir(exist_ok=True)
     lab = lab or Lab()
     attach(lab)
+    area = StatusArea()
     if not lab.status(memory=False).healthy:
-        restart_stopped(lab)
+        restart_stopped(lab, area.stages)
+    area.end()
     step = BuildStep(lab, found)
     print(f"The lab is ready. {step.file.as_posix()} gets an empty database, Kafka and Connect.")
     return step

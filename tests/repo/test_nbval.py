@@ -103,3 +103,12 @@ def test_a_notebook_in_a_folder_keeps_its_place_among_the_others(tmp_path: Path)
         assert sorted(path.name for path in (scratch / "..").iterdir()) == ["00-start.ipynb", "build"]
     assert not scratch.exists()
     assert (tmp_path / "notebooks" / "build" / "1-outbox.ipynb").exists()
+
+
+def test_nbval_finds_every_notebook() -> None:
+    """`pytest --nbval notebooks/` collects each notebook of the course, the build track and the instructor's."""
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", "--nbval", "notebooks"]
+    collected = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True).stdout
+    found = {line.partition("::")[0] for line in collected.splitlines() if "::" in line}
+    notebooks = (path.relative_to(ROOT) for path in (ROOT / "notebooks").rglob("*.ipynb"))
+    assert found == {path.as_posix() for path in notebooks if not {"work", ".ipynb_checkpoints"} & set(path.parts)}
