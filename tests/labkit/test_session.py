@@ -20,7 +20,7 @@ def test_the_start_of_a_notebook_repairs_the_lab(session: Session) -> None:
 def test_a_notebook_does_not_undo_an_exercise_in_progress(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """Components that a setup stopped stay down with a notice; another notebook starts them again with a notice."""
     shown: list[str] = []
-    monkeypatch.setattr("labkit.session._StatusArea._update", lambda area, content: shown.append(content))
+    monkeypatch.setattr("labkit.status_area.StatusArea._update", lambda area, content: shown.append(content))
     session.tasks.forget()
     tasks = begin("00", session.lab).tasks
     tasks.setup("who-is-down")
