@@ -47,9 +47,14 @@ def test_services_survive_a_killed_fork_server(shared: LabHarness) -> None:
     server.kill()
     assert wait_until(lambda: not is_alive(server), 10)
     assert wait_for_outcome(shared.lab, place_order(shared.lab)) == ("COMPLETED", None)
-    shared.lab.restart("shipping")
+
+    def is_forked() -> bool:  # a service starts as an ordinary process while a new server imports for over 15 s
+        shared.lab.restart("shipping")
+        return psutil.Process(shared.pids()["shipping"]).ppid() == find_fork_server(shared).pid
+
+    assert wait_until(is_forked, 120)
+    assert find_fork_server(shared).pid != server.pid
     after = shared.pids()
-    assert psutil.Process(after["shipping"]).ppid() == find_fork_server(shared).pid != server.pid
     assert {name for name in before if before[name] != after[name]} == {"shipping"}
     assert shared.finding("leftovers").verdict == "ok"
 
