@@ -110,7 +110,7 @@ def test_foreign_folder_is_not_used(squatted: str, tmp_path: Path) -> None:
     reservations.reserve({1007}, [this_process()])
     with reservations.choosing(notes.append) as others:
         assert others == set()
-    assert ["can't be used" in note for note in notes] == [True]
+    assert ["can't use" in note for note in notes] == [True]
     reservations.release()
     assert not list(tmp_path.rglob("a.json"))
 
