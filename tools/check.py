@@ -85,6 +85,7 @@ def main() -> int:
         "LAB_MODE": "local",
         "LAB_CONTROL_PLANE": "translator",
         "LAB_OBSERVABILITY": "installed",
+        "LAB_RELAY_POLL_MS": "20",  # the labs share few cores; events are relayed 8 ms later
         "SAGA_LAB_SEED": str(arguments.seed),
         "SAGA_LAB_LONG": "1" if arguments.long else "",
         "SAGA_LAB_SAMPLE": str(arguments.sample or ""),
@@ -162,7 +163,10 @@ def run_tests(pytest: list[str], environment: dict[str, str]) -> int:
 
 
 def workers(beside: int = 0) -> int:
-    """Return the number of parallel tests: one more than the cores, at most 8, if memory suffices for a lab each.
+    """Return the number of parallel tests: as many as cores, from 2 to 8, if memory suffices for a lab each.
+
+    A lab's processes use more than one core while it starts. A third test on two cores makes the run no shorter, and
+    tests exceed their time limits.
 
     Parameters
     ----------
@@ -171,7 +175,7 @@ def workers(beside: int = 0) -> int:
     """
     if beside:
         print(f"{beside} other run(s) of the tests use this machine, so this one runs fewer tests at once.", flush=True)
-    cores = ((os.cpu_count() or 1) + 1) // (1 + beside)
+    cores = max(2, os.cpu_count() or 1) // (1 + beside)
     return max(1, min(cores, int(psutil.virtual_memory().available // LAB_MEMORY), 8))
 
 

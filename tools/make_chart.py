@@ -24,7 +24,7 @@ from labstack.backends.docker.components.connect import WITH_TIMER_SLACK, worker
 from labstack.backends.docker.components.kafka import CLUSTER_ID, INNER_PORT
 from labstack.backends.docker.jvm import java_options
 from labstack.clients.database_server import READER, RELAY, DatabaseServer
-from labstack.clients.relay import connector_config, connector_name
+from labstack.clients.relay import SHORT_PAUSE, connector_config, connector_name
 from labstack.config.paths import CONFIG
 from labstack.config.services import FIRST_VERSION, ServiceEntry, load_services, load_topics
 from labstack.config.settings import service_environment
@@ -257,7 +257,7 @@ def facts() -> dict[str, Any]:
             {"name": name, "partitions": topics.partitions, "config": topics.config.get(name, {})}
             for name in topics.names
         ],
-        "connectors": {connector_name(server.service): connector_config(server) for server in servers},
+        "connectors": {connector_name(server.service): connector_config(server, SHORT_PAUSE) for server in servers},
         "kafka": {
             "version": VERSIONS["maven"]["kafka"],
             "config": allowed(properties(broker_properties()), BROKER_FORBIDDEN, BROKER_ALLOWED),

@@ -30,7 +30,7 @@ from labstack.backends.docker.component import Component
 from labstack.backends.docker.components.istiod import FOLDER as MESH_FOLDER
 from labstack.backends.docker.images import SERVICES
 from labstack.clients.database_server import ADMINISTRATOR, ROLES, DatabaseServer
-from labstack.clients.relay import connector_config, connector_name
+from labstack.clients.relay import SHORT_PAUSE, connector_config, connector_name
 from labstack.config.paths import CONFIG, LabPaths
 from labstack.config.services import load_services, load_topics
 from labstack.config.versions import VERSIONS
@@ -279,7 +279,9 @@ class Writer:
         topics = load_topics(load_services())
         plan = {
             "topics": {"partitions": topics.partitions, "names": topics.names, "config": topics.config},
-            "connectors": {connector_name(server.service): connector_config(server) for server in databases},
+            "connectors": {
+                connector_name(server.service): connector_config(server, SHORT_PAUSE) for server in databases
+            },
         }
         self.configs["setup-py"] = {"file": "setup.py"}
         self.configs["setup-json"] = {"content": json.dumps(plan, indent=2)}

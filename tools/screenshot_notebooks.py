@@ -52,6 +52,8 @@ FLAGS = [
 ]
 WIDTH, SLICE = 1280, 1500
 RUN_SECONDS = 240
+PAGE_SECONDS = 120
+"""Seconds to wait for JupyterLab's page to react; beside two other labs, two cores need more than 30."""
 PROMPTS = (
     """() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputArea-prompt')].map(p => p.innerText)"""
 )
@@ -160,7 +162,7 @@ def responds(url: str) -> bool:
 def run_and_capture(page: Page, address: str, notebook: Path, folder: Path, theme: str) -> list[str]:
     """Run one notebook, take pictures, and return the errors and stderr of its cells."""
     page.goto(address.format(f"notebooks/{notebook.name}"))
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=PAGE_SECONDS * 1000)
     wait_until_idle(page)
     if page.locator(".jp-SideBar .jp-mod-current, .lm-mod-current[data-id='filebrowser']").count():
         page.keyboard.press("Control+b")
@@ -170,14 +172,16 @@ def run_and_capture(page: Page, address: str, notebook: Path, folder: Path, them
         wait_for_cells(page, max(1, cells // 3))
         kill_kernel(address, notebook.name)
         died = page.locator(".jp-Dialog", has_text="appears to have died")
-        died.locator("button.jp-mod-accept").click(timeout=60_000)
+        died.locator("button.jp-mod-accept").click(timeout=PAGE_SECONDS * 1000)
         wait_until_idle(page)  # JupyterLab drops run requests until the new kernel has answered
         choose_menu_item(page, "Run", "Run All Cells")
         half = max(1, cells // 2)
         wait_for_cells(page, half)
         choose_menu_item(page, "Kernel", "Restart Kernel and Run All Cells…")
         page.locator(".jp-Dialog button.jp-mod-accept").click()
-        page.wait_for_function(f"() => ({PROMPTS})().filter(p => /\\d/.test(p)).length < {half}", timeout=60_000)
+        page.wait_for_function(
+            f"() => ({PROMPTS})().filter(p => /\\d/.test(p)).length < {half}", timeout=PAGE_SECONDS * 1000
+        )
     wait_for_cells(page, cells)
     take_pictures(page, folder, f"{notebook.stem}-{theme}")
     outputs: list[str] = page.evaluate(ERROR_OUTPUTS)
@@ -201,7 +205,9 @@ def is_kernel(process: psutil.Process, kernel: str) -> bool:
 
 def wait_until_idle(page: Page) -> None:
     """Wait until the notebook's kernel reports that it is idle."""
-    page.locator("#jp-bottom-panel, .jp-StatusBar-Widget").get_by_text("| Idle").first.wait_for(timeout=60_000)
+    page.locator("#jp-bottom-panel, .jp-StatusBar-Widget").get_by_text("| Idle").first.wait_for(
+        timeout=PAGE_SECONDS * 1000
+    )
 
 
 def choose_menu_item(page: Page, name: str, item: str) -> None:

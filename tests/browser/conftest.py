@@ -12,11 +12,13 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from labstack import Lab
 from tests.suite.chance import SEED
 from tools.get_chromium import chromium
-from tools.screenshot_notebooks import FLAGS, ROOT, WIDTH, jupyterlab
+from tools.screenshot_notebooks import FLAGS, PAGE_SECONDS, ROOT, WIDTH, jupyterlab
 
 CONTROL_ROOM = ROOT / "notebooks" / "instructor" / "control-room.ipynb"
 COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PICTURES = Path(os.environ.get("SAGA_LAB_PICTURES", ""))
+PATIENCE = 1000 * PAGE_SECONDS
+"""Milliseconds to wait for something on a page."""
 
 
 def pytest_report_header() -> str:
@@ -53,6 +55,7 @@ def address() -> Iterator[str]:
 def page(browser: Browser, course_lab: Lab) -> Iterator[Page]:
     """Open a new page for each test, in which no script may fail."""
     page = browser.new_page(viewport={"width": WIDTH, "height": 1100})
+    page.set_default_timeout(PATIENCE)
     script_errors: list[str] = []
     page.on("pageerror", lambda error: script_errors.append(str(error)))
     yield page

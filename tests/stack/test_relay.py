@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import httpx
@@ -12,9 +13,12 @@ import yaml
 from jsonschema import Draft202012Validator, FormatChecker
 from prometheus_client.parser import text_string_to_metric_families
 
-from labstack import LabError
+from labstack import Lab, LabError
 from labstack.clients import broker, probe_event
+from labstack.clients.database_server import DatabaseServer
+from labstack.clients.relay import SHORT_PAUSE, connector_config
 from labstack.clients.replication import can_be_decoded
+from labstack.config.paths import LabPaths
 from labstack.lab import access_of
 from labstack.scenarios.demo import run_demo
 from labstack.waiting import wait_until
@@ -184,3 +188,24 @@ def test_event_contracts_are_not_empty() -> None:
     """The contracts to which the records are compared are not empty."""
     assert len(ASYNCAPI["components"]["messages"]) == 14
     assert Path(ROOT / "docs" / "asyncapi.yaml").stat().st_size > 10_000
+
+
+def test_poll_interval_is_that_of_the_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connector gets the poll interval of LAB_RELAY_POLL_MS, and by default the one of this system."""
+    server = DatabaseServer("127.0.0.1", 5432, "order", "")
+    monkeypatch.setenv("LAB_RELAY_POLL_MS", "35")
+    assert connector_config(server)["poll.interval.ms"] == "35"
+    assert connector_config(server, SHORT_PAUSE)["poll.interval.ms"] == "4"
+    monkeypatch.delenv("LAB_RELAY_POLL_MS")
+    assert connector_config(server)["poll.interval.ms"] == ("4" if sys.platform == "linux" else "20")
+
+
+@pytest.mark.parametrize("value", ["0", "-4", "4ms", "1.5", "1001", "９", " "])
+def test_start_refuses_an_invalid_poll_interval(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`lab up` with an invalid LAB_RELAY_POLL_MS starts nothing, names the value, and says what it may be."""
+    monkeypatch.setenv("LAB_RELAY_POLL_MS", value)
+    lab = Lab(paths=LabPaths(tmp_path / "state", tmp_path / "cache"))
+    with pytest.raises(LabError, match=r"LAB_RELAY_POLL_MS is .* from 1 to 1000") as caught:
+        lab.up()
+    assert repr(value) in caught.value.problem
+    assert lab.status(memory=False).state == "stopped"

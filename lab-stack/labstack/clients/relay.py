@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -24,14 +25,15 @@ from labstack.clients.replication import (
 )
 from labstack.config.paths import CONFIG
 from labstack.config.templates import fill
-from labstack.errors import RelayFailed
+from labstack.errors import LabError, RelayFailed
 from labstack.waiting import poll_until, wait_until
 
 Step = tuple[str, str, dict[str, Any] | None]
 """A request to a connector: method, path below the connector's path, and body."""
 
-POLL_INTERVAL = 4 if sys.platform == "linux" else 20
-"""Milliseconds that Debezium pauses after an empty read of the log, in a connector that has nothing to relay.
+SHORT_PAUSE, LONG_PAUSE = 4, 20
+"""Milliseconds that Debezium pauses after an empty read of the log, in a connector that has nothing to relay; with and
+without timer slack.
 
 A short pause costs processor time at rest: Debezium spins through the last millisecond of each wait of its queue. The
 timer slack that the backends give Connect prevents this on Linux only. ``max.batch.size`` 1 ends the wait of the queue
@@ -56,7 +58,26 @@ def heartbeat_topic(service: str) -> str:
     return f"{HEARTBEATS}.{service}"
 
 
-def connector_config(server: DatabaseServer) -> dict[str, str]:
+def poll_interval() -> int:
+    """Return ``poll.interval.ms`` of the connectors: LAB_RELAY_POLL_MS, or the system's default.
+
+    Raises
+    ------
+    LabError
+        The variable's value is not an integer from 1 to 1000.
+    """
+    given = os.environ.get("LAB_RELAY_POLL_MS")
+    if not given:
+        return SHORT_PAUSE if sys.platform == "linux" else LONG_PAUSE
+    if not (given.isascii() and given.isdecimal() and 1 <= int(given) <= 1000):
+        raise LabError(
+            f"LAB_RELAY_POLL_MS is {given!r}, which is not a number of milliseconds from 1 to 1000.",
+            next_step="set it to 20, for example, or unset it",
+        )
+    return int(given)
+
+
+def connector_config(server: DatabaseServer, pause: int | None = None) -> dict[str, str]:
     """Return the connector configuration of one service, from ``lab-stack/connect/outbox-connector.json``.
 
     It has no password: PostgreSQL's driver takes it from the worker's password file.
@@ -65,6 +86,8 @@ def connector_config(server: DatabaseServer) -> dict[str, str]:
     ----------
     server : DatabaseServer
         The service's database server, as Connect reaches it.
+    pause : int, optional
+        ``poll.interval.ms``. Default: `poll_interval`.
     """
     values: dict[str, object] = {
         "SERVICE": server.service,
@@ -72,7 +95,7 @@ def connector_config(server: DatabaseServer) -> dict[str, str]:
         "DATABASE_PORT": server.port,
         "DATABASE_USER": RELAY,
         "HEARTBEATS": HEARTBEATS,
-        "POLL_INTERVAL": POLL_INTERVAL,
+        "POLL_INTERVAL": pause or poll_interval(),
     }
     config: dict[str, str] = json.loads(fill(CONFIG / "connect" / "outbox-connector.json", values))
     return config

@@ -52,6 +52,12 @@ VARIABLES = {
         "an image, with tag or digest",
         "that of `lab-stack/versions.toml`",
     ),
+    "LAB_RELAY_POLL_MS": Variable(
+        "how often Debezium reads the log while there are no new events; a longer interval uses less processor time, "
+        "and events arrive later",
+        "milliseconds, from 1 to 1000",
+        "4 on Linux, else 20",
+    ),
     "LAB_ALLOWED_HOSTS": Variable(
         "the host names, besides localhost, under which browsers may open the lab's pages and APIs",
         "names, separated by commas, or `*`",

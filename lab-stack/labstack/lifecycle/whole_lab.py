@@ -8,6 +8,7 @@ from typing import Any
 from labstack.backends.access import LabAccess
 from labstack.backends.base import Backend
 from labstack.backends.choice import any_component_runs, choose_backend, requested_mode
+from labstack.clients.relay import poll_interval
 from labstack.clients.replication import restore_publication
 from labstack.errors import (
     ComponentFailed,
@@ -54,6 +55,7 @@ class WholeLab:
         LabError
             A component failed or did not become ready in time; the others keep running.
         """
+        poll_interval()  # an invalid value raises before anything has started
         with self._access.exclusive(progress.report) as backend:
             if backend.state.unfinished_reset:
                 progress.report("a reset was interrupted; completing it")
@@ -158,6 +160,7 @@ class WholeLab:
         LabError
             A component did not recover; the message names it. The next start completes the reset.
         """
+        poll_interval()  # an invalid value raises before anything has changed
         faults, extensions = Faults(self._access), Extensions(self._access)
         with self._access.exclusive(progress.report) as backend:
             backend.update(unfinished_reset=True, keeper=this_process())
