@@ -152,7 +152,7 @@ def test_runs_at_the_same_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) 
     assert runs_beside("this-run") == before
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=24e9))
-    assert [workers(beside) for beside in range(4)] == [3, 1, 1, 1]
+    assert [workers(beside) for beside in range(4)] == [2, 1, 1, 1]
 
 
 def test_a_second_interruption_does_not_stop_the_cleanup(tmp_path: Path) -> None:
