@@ -8,19 +8,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
-from IPython import get_ipython
 
 from labkit.aliases import Aliases
 from labkit.client.shop import Shop
-from labkit.errors import KitError, attach, load_ipython_extension
+from labkit.errors import KitError
 from labkit.exercises import course
 from labkit.exercises.tasks import Tasks
 from labkit.inspect.look import Look
+from labkit.kernel import prepare_kernel
 from labkit.restarting import restart_stopped
 from labkit.status_area import StatusArea
 from labstack import Lab
 from labstack.arguments import checked
-from labstack.clients import databases, http
 from labstack.errors import LabError, RelayFailed, one_of
 from labstack.findings import Finding
 from labstack.gateway.choice import NAMES
@@ -28,7 +27,6 @@ from labstack.lab import access_of
 from labstack.lifecycle import obtaining
 from labstack.lifecycle.doctor import examine
 from labstack.lifecycle.joining import join_observers
-from labstack.lifecycle.report import in_notebook
 from labstack.lifecycle.status import LabStatus
 from labstack.progress import Progress
 
@@ -93,13 +91,7 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     if notebook not in course():
         raise KitError(f"Unknown notebook {notebook!r}.", next_step=one_of(notebook, course()))
     _set_table_width()
-    if in_notebook():  # the kernel may belong to another environment, which does not load the extension
-        load_ipython_extension(get_ipython())
-    # The learner's own cells connect and send requests, too.
-    databases.ignore_libpq_variables()
-    http.exempt_loopback()
-    lab = lab or Lab()
-    attach(lab)
+    lab = prepare_kernel(lab)
     area, problem = StatusArea(), ""
     aliases = Aliases()
     shop, look = Shop(lab, aliases), Look(lab, aliases)

@@ -72,7 +72,7 @@ def main() -> int:
     # A shell makes its background jobs ignore Ctrl-C, and pytest would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run = f"{os.getpid()}-{random.randrange(10**6)}"
-    suites = [name for name in SUITES if not arguments.what or name in arguments.what]
+    suites = suites_of(arguments.what)
     print(f"seed {arguments.seed} (repeat with --seed {arguments.seed})", flush=True)
     folder = make_folder()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every Python process of the run compiles the same files
@@ -95,7 +95,7 @@ def main() -> int:
     began = time.monotonic()
     left: list[str] = []
     try:
-        prepare(suites if suites or not arguments.what else list(SUITES), environment, long=arguments.long)
+        prepare(suites, environment, long=arguments.long)
         status = run_tests(command(arguments, arguments.workers or workers(runs_beside(run))), environment)
     except KeyboardInterrupt:
         status = 130
@@ -130,6 +130,22 @@ def parse() -> argparse.Namespace:
         if word not in SUITES and not (ROOT / word.partition("::")[0]).exists():
             parser.error(f"there is no suite and no file {word}; the suites are {', '.join(SUITES)}")
     return arguments
+
+
+def suites_of(words: list[str]) -> list[str]:
+    """Return the suites to which the named suites, files and tests belong, or all suites if there are none.
+
+    Examples
+    --------
+    >>> suites_of(["tests/mesh/test_limits.py::test_a_large_file_is_refused", "lint"])
+    ['lint', 'mesh']
+    """
+
+    def has(name: str, word: str) -> bool:
+        path = Path(word.partition("::")[0])
+        return word == name or any(path.is_relative_to(folder) for folder in SUITES[name])
+
+    return [name for name in SUITES if not words or any(has(name, word) for word in words)]
 
 
 def command(arguments: argparse.Namespace, at_once: int) -> list[str]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib
 
 from labkit.build.step import FOLDER, BuildStep, Task
-from labkit.errors import KitError, attach
+from labkit.errors import KitError
+from labkit.kernel import prepare_kernel
 from labkit.restarting import restart_stopped
 from labkit.status_area import StatusArea
 from labstack import Lab
 from labstack.arguments import checked
-from labstack.clients import databases, http
 from labstack.errors import one_of
 
 STEPS = ("outbox", "consumer", "compensation", "connector", "orchestrator")
@@ -54,11 +54,8 @@ def begin_step(name: str, lab: Lab | None = None) -> BuildStep:
         There is no step of that name.
     """
     found = task(name)
-    databases.ignore_libpq_variables()
-    http.exempt_loopback()
     FOLDER.mkdir(exist_ok=True)
-    lab = lab or Lab()
-    attach(lab)
+    lab = prepare_kernel(lab)
     area = StatusArea()
     if not lab.status(memory=False).healthy:
         restart_stopped(lab, area.stages)

@@ -17,7 +17,7 @@ from labstack.waiting import wait_until
 from tests.suite.report import repeat_command, suite_of
 from tests.suite.schedule import group_seconds
 from tests.suite.seconds import UNKNOWN, Seconds, plain_id, summarize
-from tools.check import kill_leftovers, runs_beside, started_by, workers
+from tools.check import SUITES, kill_leftovers, runs_beside, started_by, suites_of, workers
 
 Run = Callable[..., set[str]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,6 +136,19 @@ def test_all_processes_of_a_run_are_stopped() -> None:
         assert wait_until(lambda: len(started_by(run)) > 3, 20)
         assert len(kill_leftovers(run)) > 3
         assert started_by(run) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "suites"),
+    [
+        (["tests/stack/test_reset.py::test_reset", "mesh"], ["mesh", "stack"]),
+        (["notebooks/03-compensations.ipynb"], ["notebooks"]),
+        ([], list(SUITES)),
+    ],
+)
+def test_only_the_named_suites_are_prepared(words: list[str], suites: list[str]) -> None:
+    """A run of a file or a test downloads only what the suites of these files need."""
+    assert suites_of(words) == suites
 
 
 def test_runs_at_the_same_time_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,30 @@
+"""The preparation of a notebook's kernel, by the first cell of each notebook."""
+
+from __future__ import annotations
+
+from IPython import get_ipython
+
+from labkit.errors import attach, load_ipython_extension
+from labstack import Lab
+from labstack.clients import databases, http
+from labstack.lifecycle.report import in_notebook
+
+
+def prepare_kernel(lab: Lab | None = None) -> Lab:
+    """Prepare the kernel for a notebook's cells, and return the lab that they use.
+
+    Errors get a next step, and the learner's own connections and requests to the lab ignore what the environment sets
+    for other programs, such as a proxy.
+
+    Parameters
+    ----------
+    lab : Lab, optional
+        A lab to use instead of the user's.
+    """
+    if in_notebook():  # the kernel may belong to another environment, which does not load the extension
+        load_ipython_extension(get_ipython())
+    databases.ignore_libpq_variables()
+    http.exempt_loopback()
+    lab = lab or Lab()
+    attach(lab)
+    return lab
