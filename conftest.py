@@ -65,7 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _run_without_learners_files(folders: ExitStack) -> None:
-    """Start each notebook's kernel in a folder of its own, because learners keep their files beside the notebooks."""
+    """Start each notebook's kernel in a separate folder, because learners keep their files beside the notebooks."""
     plugin: Any = importlib.import_module("nbval.plugin")
     kernel = plugin.RunningKernel
 

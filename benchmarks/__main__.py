@@ -18,7 +18,7 @@ NAMES = ["start", "relay", "saga", "guards", "modes", "gateway", "seeing", "cour
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there, too.")
 @click.option("--quick", is_flag=True, help="A short run, to see that it works; its figures mean nothing.")
 def main(name: str, file: Path | None, quick: bool) -> None:
-    """Measure the lab on this machine, in a lab of its own that is gone afterwards."""
+    """Measure the lab on this machine, in a separate lab that is removed afterwards."""
     console = Console()
     benchmark = importlib.import_module(f"benchmarks.{name}")
     before = machine()

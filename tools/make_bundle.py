@@ -73,7 +73,7 @@ def make(folder: Path) -> None:
 
 
 def copy_repository(target: Path) -> None:
-    """Clone the repository, or copy it if it is no clone, such as GitHub's ZIP."""
+    """Clone the repository, or copy it if it is not a clone, such as GitHub's ZIP."""
     clone: list[str | Path] = ["git", "clone", "--quiet", "--no-hardlinks", ROOT, target]
     if (ROOT / ".git").exists() and shutil.which("git") and subprocess.run(clone).returncode == 0:
         return

@@ -1,4 +1,4 @@
-"""Run a learner's file as a process of its own, write a journal of what it does, and crash or hold it at a point.
+"""Run a learner's file in a separate process, write a journal of what it does, and crash or hold it at a point.
 
 ``python runner.py ORDER.json FILE`` runs FILE as a program, or calls one of its functions (see `Assignment`). It wraps
 psycopg and confluent-kafka before the file imports them, so the file stays plain. The script imports nothing of the

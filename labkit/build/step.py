@@ -34,7 +34,7 @@ FILES = Path(__file__).with_name("files")
 
 @contextmanager
 def beside_others(lab: Lab) -> Iterator[None]:
-    """Judge beside whatever else runs in the lab: the trials have a database, topics and processes of their own."""
+    """Judge beside whatever else runs in the lab: the trials have a separate database, topics and processes."""
     yield
 
 

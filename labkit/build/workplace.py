@@ -36,7 +36,7 @@ HOST = "shipping"
 
 
 class Workplace:
-    """A database, topics and groups with a name of their own, and the processes that use them.
+    """A database, topics and groups with unique names, and the processes that use them.
 
     Two workplaces in one lab do not affect each other. Use it as a context manager, or call `close`.
 
@@ -117,7 +117,7 @@ class Workplace:
             ) from None
 
     def execute(self, *statements: str) -> None:
-        """Execute statements as the database's owner, each in a transaction of its own."""
+        """Execute statements as the database's owner, each in a separate transaction."""
         with connect(self.database_url, autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement.encode())

@@ -50,7 +50,7 @@ class Certificate:
     Raises
     ------
     KitError
-        The path is no HTML file in an existing folder, or a notebook does not exist.
+        The path does not name an HTML file in an existing folder, or a notebook does not exist.
     """
 
     def __init__(self, standing: Standing, who: str, path: str | Path, notebooks: Sequence[str] = ()) -> None:

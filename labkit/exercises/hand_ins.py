@@ -67,7 +67,7 @@ class HandIns:
         if not folder.is_dir():
             raise KitError(f"The folder {folder} does not exist.", next_step="name the folder with the hand-ins")
         self.unreadable: list[Path] = []
-        """The files that are no hand-ins."""
+        """The files that are not hand-ins."""
         newest: dict[str, HandIn] = {}
         for file in sorted(path for path in folder.rglob("*") if path.suffix in (".html", ".json")):
             try:

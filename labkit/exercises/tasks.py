@@ -160,7 +160,7 @@ class Tasks:
         Raises
         ------
         KitError
-            There is no prediction of that name, or the guess is none of the choices.
+            There is no prediction of that name, or the guess is not one of the choices.
         """
         return ask(self._prediction(name), self._progress, guess)
 
@@ -214,7 +214,7 @@ class Tasks:
         Raises
         ------
         KitError
-            A notebook does not exist, or the path is no HTML file in an existing folder.
+            A notebook does not exist, or the path does not name an HTML file in an existing folder.
         """
         return Certificate(self._standing(), who, path, notebooks)
 

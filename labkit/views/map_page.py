@@ -3,7 +3,7 @@
     python -m labkit.views.map_page PORT        the command that jupyter-server-proxy runs
 
 JupyterLab embeds web pages in a sandbox without JupyterLab's cookies. There, the page requests its data from this
-server directly, below a path that only the page knows; in a browser tab of its own, it uses JupyterLab's address.
+server directly, below a path that only the page knows; in a separate browser tab, it uses JupyterLab's address.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def test_a_folder_whose_name_breaks_programs_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["lab[dev]", "C# labs", "100% done", "a,b", "zoë's lab", "~lab", "{x}"])
 def test_other_folder_names_are_accepted(name: str) -> None:
-    """Brackets, signs, spaces and letters of any language are no reason to refuse a folder."""
+    """Brackets, signs, spaces and letters of any language do not make a folder invalid."""
     installation.check_folder(Path("/srv", name, ".venv"))
 
 

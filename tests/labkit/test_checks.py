@@ -179,7 +179,7 @@ def outcomes(book: Tasks, *answers: Any) -> list[str]:
 
 
 def test_exercise_needs_its_setup_and_an_answer(book: Tasks) -> None:
-    """Without a setup or an answer an exercise is untouched, which is no attempt."""
+    """Without a setup or an answer an exercise is untouched, which does not count as an attempt."""
     assert outcomes(book, 7) == ["untouched"]
     book.setup("seven")
     assert outcomes(book, ...) == ["untouched"]

@@ -204,7 +204,7 @@ def test_a_certificate_may_be_about_some_notebooks(book: ProgressFile, tmp_path:
 def test_an_instructor_sees_a_folder_as_one_table(
     standing: Standing, finished: Standing, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pages and JSON are read, the newest of each learner counts, and a file that is no hand-in is named."""
+    """Pages and JSON are read, the newest of each learner counts, and a file that is not a hand-in is named."""
     folder = tmp_path / "hand-ins"
     folder.mkdir()
     write_report(Standing.of({}), folder / "early.json", who="Ada")

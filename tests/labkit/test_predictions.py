@@ -116,7 +116,7 @@ def test_an_open_prediction_is_shown_again(book: Tasks, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize(("text", "message"), [("blue", "none of the choices"), ("gr", "none of"), (" ", "is empty")])
 def test_guess_outside_the_choices_is_rejected(book: Tasks, text: str, message: str) -> None:
-    """A guess that is no choice, fits two of them or is empty is rejected, and nothing is kept."""
+    """A guess that matches no choice, fits two of them or is empty is rejected, and nothing is kept."""
     with pytest.raises(KitError, match=message) as caught:
         book.predict("colour", text)
     assert caught.value.next_step

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COLLECTED = ("install/sources/", "install/store.py", "java/training.py", "lifecycle/starting.py")
 """Files whose errors another error collects into its own message with a next step."""
 PROGRAMS = "build/files/"
-"""Files that run as programs, with settings of their own, and raise no error of the project."""
+"""Files that run as programs, with separate settings, and raise no error of the project."""
 
 
 def raised(file: Path, package: Path) -> Iterator[tuple[int, type[LabError], ast.Call]]:
@@ -33,7 +33,7 @@ def raised(file: Path, package: Path) -> Iterator[tuple[int, type[LabError], ast
 
 @pytest.mark.parametrize("package", [ROOT / "labkit", ROOT / "lab-stack" / "labstack"], ids=lambda path: path.name)
 def test_every_error_has_a_next_step(package: Path) -> None:
-    """Every error that is raised names a next step, unless its class has one of its own."""
+    """Every error that is raised names a next step, unless its class defines one."""
     without, count = [], 0
     for file in sorted(package.rglob("*.py")):
         if any(part in file.as_posix() for part in (*COLLECTED, PROGRAMS)):

@@ -103,7 +103,7 @@ def test_grafanas_pages_are_found(tmp_path: Path, program: str, pages: str) -> N
 
 @pytest.mark.parametrize("board", BOARDS)
 def test_numbers_are_red_only_where_something_is_wrong(board: str) -> None:
-    """A number has thresholds of its own, since Grafana's default is red from 80, and counts have no decimals."""
+    """Every number has explicit thresholds, since Grafana's default is red from 80, and counts have no decimals."""
     for panel in json.loads(make_dashboards.build(BOARDS[board]))["panels"]:
         if panel["type"] == "stat":
             steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]

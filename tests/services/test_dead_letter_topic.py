@@ -64,7 +64,7 @@ def test_dead_letter_is_the_record_with_its_failure_in_headers(
 
 
 def test_refused_dead_letter_is_an_error(broker: KafkaBroker, sender: DeadLetterPublisher) -> None:
-    """An error in the broker's response is no acknowledgement; the sender can send the next record."""
+    """An error in the broker's response is not an acknowledgement; the sender can send the next record."""
     broker.refuse_produce()
     with pytest.raises(BrokerUnavailable, match="POLICY_VIOLATION"):
         sender.send(make_parked())

@@ -2,7 +2,7 @@
 
     python -m tests.stack.chaos --orders 10000 --rate 12 --fault-every 10 --seed 7
 
-The faults are listed in `tests.stack.faults.Fault`. The disk is filled only if this process may mount one of its own,
+The faults are listed in `tests.stack.faults.Fault`. The disk is filled only if this process may mount a separate one,
 which takes root on Linux. Beside the referee, the customers compare each order with what they were told, and
 `tests.stack.arithmetic` calculates the stock and the accounts from the orders.
 
@@ -251,7 +251,7 @@ def save_evidence(harness: LabHarness, report: Report) -> Path:
 
 
 def can_mount() -> bool:
-    """Report whether this process may mount a disk in a namespace of its own."""
+    """Report whether this process may mount a disk in a separate namespace."""
     probe = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /mnt"]
     return bool(shutil.which("unshare")) and subprocess.run(probe, capture_output=True).returncode == 0
 

@@ -96,7 +96,7 @@ class LabHarness:
 
     def command(self, *words: str) -> list[str]:
         """Return the command line of a verb."""
-        # -P: as for the installed command, the working directory is no place to import from.
+        # -P: as for the installed command, nothing is imported from the working directory.
         return [sys.executable, "-P", "-m", "labstack.cli", *words]
 
     def run(self, *words: str, timeout: float = 150, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -131,7 +131,7 @@ def test_a_missing_context_is_named(docker_config: Path, monkeypatch: pytest.Mon
 def test_a_damaged_configuration_is_named_if_docker_does_not_answer(
     docker_config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that is no JSON may hide the engine's address, so the error about the engine names the file, too."""
+    """A file that is not JSON may hide the engine's address, so the error about the engine names the file, too."""
     docker_config.write_text("{,}")
     monkeypatch.setenv("DOCKER_HOST", "unix:///missing/docker.sock")
     with pytest.raises(EngineUnavailable, match=f"{docker_config} can't be read"):

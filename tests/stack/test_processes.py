@@ -102,7 +102,7 @@ def test_child_of_a_process_that_is_no_longer_recorded_is_a_leftover(family: Fam
 
 
 def test_process_of_an_extension_service_is_not_a_leftover(tmp_path: Path) -> None:
-    """The process of an extension service is no leftover while the lab's state lists the service."""
+    """The process of an extension service does not count as a leftover while the lab's state lists the service."""
     command = Command([sys.executable, "-c", "import signal; signal.pause()"], tmp_path)
     marker = process.extension_marker("loyalty")
     identity = process.spawn(command, tmp_path / "log", f"{LAB}/{marker}")

@@ -115,7 +115,7 @@ class Start:
 
     def _wait_for(self, *names: str) -> None:
         for name in names:
-            # Without a limit of its own: the component fails after its own timeout, and then cancels this wait.
+            # Without a separate limit: the component fails after its own timeout, and then cancels this wait.
             poll_until(self._reachable[name].is_set, math.inf, meanwhile=self._raise_if_cancelled)
 
     def _component(self, name: str) -> None:

@@ -122,7 +122,7 @@ def dead_letters(stage: ScenarioStage, service: str, *, count: int, behind: int 
 
 @verb("proof", "of the requests {name!r},[ {at_least} or more][ {at_most} or less] returned {status}")
 def answered(stage: ScenarioStage, name: str, *, status: int, at_least: int = 1, at_most: int | None = None) -> None:
-    """Check that the number of requests answered with a status is within bounds; status 0 is no answer in time."""
+    """Check that the number of requests with a status is within bounds; status 0 stands for no answer in time."""
 
     wanted = _within(at_least, at_most)
     timeout, stage.timeout = stage.timeout, 0.0  # the answers are complete and won't change

@@ -19,7 +19,7 @@ def try_out(place: Workplace, crash: str = "", *, twice: bool = False, poison: b
     twice : bool
         Whether each parcel is sent twice.
     poison : bool
-        Whether the first record is no JSON.
+        Whether the first record is not JSON.
     """
     line, parcels = PrivateGroup(place, "run", 1), [Parcel(), Parcel(), Parcel()]
     place.environment.update(line.settings)

@@ -285,7 +285,7 @@ def _entries(reactions: dict[str, Any]) -> list[str]:
 
 
 def load(file: Path) -> ModuleType:
-    """Import a file that is no part of a package's interface."""
+    """Import a file that does not belong to a package's interface."""
     spec = importlib.util.spec_from_file_location(f"build_{file.stem}", file)
     assert spec
     assert spec.loader

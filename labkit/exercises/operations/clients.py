@@ -47,7 +47,7 @@ class PracticeExercise(Exercise):
 
 
 def settings(answer: Any) -> dict[str, Any] | None:
-    """Return an answer as settings of a client; None if it is no dict."""
+    """Return an answer as settings of a client; None if it is not a dict."""
     return {str(name): value for name, value in answer.items()} if isinstance(answer, Mapping) else None
 
 

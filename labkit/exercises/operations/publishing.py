@@ -337,7 +337,7 @@ def topics(bench: Bench) -> set[str]:
 
 @contextmanager
 def prepared(bench: Bench) -> Iterator[None]:
-    """Create the table anew for the block; remove the slots and topics that appear in the block."""
+    """Recreate the table for the block; remove the slots and topics that appear in the block."""
     before = topics(bench)
     with bench.look.db.connect(SERVICE) as db:
         db.execute(CREATE_LETTERS)

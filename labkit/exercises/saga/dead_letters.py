@@ -245,7 +245,7 @@ class WhatWaitsBehind(Exercise):
         letters = {(key, kind) for key, kind, _ in truth}
         if set(rows) < set(truth) and not any(waiting for _, _, waiting in set(truth) - set(rows)):
             return wrong(
-                "A dead letter behind which nothing waits is missing. It is in no list then, and nobody repairs it: "
+                "A dead letter behind which nothing waits is missing. It is in no list then, and it stays unrepaired: "
                 "which join keeps a row without a partner?"
             )
         if {(key, kind) for key, kind, _ in rows} - letters:
