@@ -10,32 +10,35 @@ import functools
 import inspect
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from annotated_types import Ge, Gt, Le, MinLen
 
 from labstack.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+    from pydantic_core import ErrorDetails
 
 Called = TypeVar("Called", bound=Callable[..., Any])
 Class = TypeVar("Class", bound=type)
 
-Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
+Seconds = Annotated[float, Ge(0), Le(3600)]
 """A duration in seconds, at most an hour."""
 
-Positive = Annotated[float, Field(gt=0, le=86_400)]
+Positive = Annotated[float, Gt(0), Le(86_400)]
 """The length of a period, in seconds or minutes."""
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Ge(0)]
 """A number of things."""
 
-Portion = Annotated[float, Field(ge=0, le=1)]
+Portion = Annotated[float, Ge(0), Le(1)]
 """A share, from 0 to 1."""
 
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, MinLen(1)]
 """A text that is not empty."""
 
-CONFIG = ConfigDict(arbitrary_types_allowed=True, strict=True, allow_inf_nan=False)
 WORDS = {
     "callable_type": "a function",
     "dict_type": "a dictionary",
@@ -72,6 +75,8 @@ def checked(function: Called) -> Called:
         except TypeError:
             return function(*args, **kwargs)  # Python's own message names the function
         for name, value in bound.arguments.items():
+            if value is signature.parameters[name].default:
+                continue  # a call without arguments needs no check, and no import of pydantic
             if (annotation := _annotations(function).get(name, Any)) is Any:
                 continue
             check = functools.partial(_check, function, annotation)
@@ -89,11 +94,16 @@ def checked(function: Called) -> Called:
 
 @functools.cache
 def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
-    return get_type_hints(function, include_extras=True)
+    # Not of the result: its class may be imported for type checks only.
+    parameters = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
+    names = inspect.unwrap(function).__globals__
+    return get_type_hints(SimpleNamespace(__annotations__=parameters), names, include_extras=True)
 
 
 def _check(function: Callable[..., Any], annotation: Any, parameter: str, value: Any) -> Any:
     """Return a value of an annotated type: the value itself, or the plain value of a NumPy or pandas object."""
+    from pydantic import ValidationError
+
     expected: list[str] = []
     for candidate in _readings(annotation, value):
         try:
@@ -135,5 +145,8 @@ def _readings(annotation: Any, value: Any) -> Iterator[Any]:
 
 @functools.cache
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    from pydantic import ConfigDict, TypeAdapter
+
+    config = ConfigDict(arbitrary_types_allowed=True, strict=True, allow_inf_nan=False)
     origin, inner = get_origin(annotation), get_args(annotation)
-    return TypeAdapter(list[inner] if origin is Iterable and inner else annotation, config=CONFIG)  # type: ignore[valid-type]
+    return TypeAdapter(list[inner] if origin is Iterable and inner else annotation, config=config)  # type: ignore[valid-type]

@@ -7,29 +7,29 @@ can use the same lab.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from labstack import consistency as referee
 from labstack.arguments import Count, Seconds, checked, checked_class
 from labstack.backends.access import LabAccess
 from labstack.backends.base import Backend, Endpoints
 from labstack.backends.choice import MODES
 from labstack.backends.processes import process
 from labstack.backends.processes.backend import LocalBackend
-from labstack.clients.relay import Relay
 from labstack.config.paths import LabPaths
 from labstack.config.services import ServiceEntry, load_services
-from labstack.consistency import InvariantVerdict
-from labstack.consistency.dead_letters import DeadLetters
-from labstack.consistency.resend import resend
 from labstack.errors import LabError, one_of
 from labstack.lifecycle import obtaining, report
-from labstack.lifecycle.extensions import Extensions
 from labstack.lifecycle.faults import Faults
-from labstack.lifecycle.joining import join_observers, refresh_after_version_change
-from labstack.lifecycle.mesh import Mesh
 from labstack.lifecycle.status import LabStatus, State, inspect_lab
-from labstack.lifecycle.whole_lab import WholeLab
 from labstack.progress import Progress
+
+# `lab status` and each access to a running lab pay for the imports above; the rest is imported where it is used.
+if TYPE_CHECKING:
+    from labstack.consistency import InvariantVerdict
+    from labstack.consistency.dead_letters import DeadLetters
+    from labstack.lifecycle.extensions import Extensions
+    from labstack.lifecycle.mesh import Mesh
+    from labstack.lifecycle.whole_lab import WholeLab
 
 
 @checked_class
@@ -110,11 +110,15 @@ class Lab:
     @property
     def mesh(self) -> Mesh:
         """The gateway's configuration: its control plane, and how to change it; see `labstack.lifecycle.mesh`."""
+        from labstack.lifecycle.mesh import Mesh
+
         return Mesh(self._access)
 
     @property
     def extensions(self) -> Extensions:
         """What a learner adds to this lab: services, and Prometheus rules; see `labstack.lifecycle.extensions`."""
+        from labstack.lifecycle.extensions import Extensions
+
         return Extensions(self._access)
 
     @property
@@ -125,6 +129,8 @@ class Lab:
     @property
     def dead_letters(self) -> DeadLetters:
         """The records that services have dead-lettered; see `labstack.consistency.dead_letters`."""
+        from labstack.consistency.dead_letters import DeadLetters
+
         return DeadLetters(lambda: self._access.running().endpoints())
 
     # -- the whole lab ---------------------------------------------------------------------------------------------
@@ -146,9 +152,11 @@ class Lab:
             A component failed or did not become ready in time. The message names it, with the last lines of its log
             and the next step. The other components keep running, and the next call continues from there.
         """
+        from labstack.lifecycle.joining import join_observers
+
         progress = Progress(listener or report.notebook_listener())
         with self._access.exclusive(progress.report):
-            WholeLab(self._access).start(progress)
+            self._whole().start(progress)
             join_observers(self._access, progress)
             obtaining.start(self._access)
             return self.status(memory=False)
@@ -163,7 +171,7 @@ class Lab:
         purge : bool
             Remove its data, too. Programs in the cache stay.
         """
-        WholeLab(self._access).stop(purge=purge)
+        self._whole().stop(purge=purge)
 
     def reset(self, listener: Callable[[Progress], None] | None = None) -> None:
         """Restore the baseline data within seconds.
@@ -183,7 +191,7 @@ class Lab:
             A component did not recover; the message names it.
         """
         with report.busy("restoring the baseline data"):
-            WholeLab(self._access).reset(Progress(listener or report.notebook_listener()))
+            self._whole().reset(Progress(listener or report.notebook_listener()))
 
     def check(self, wait_for_rest: Seconds = 0) -> list[InvariantVerdict]:
         """Check every invariant of the saga against the databases and topics; see `labstack.consistency`.
@@ -193,6 +201,8 @@ class Lab:
         wait_for_rest : float
             Seconds to wait until the lab is at rest. Invariants that hold only at rest stay open (None) until then.
         """
+        from labstack import consistency as referee
+
         with report.busy("checking the invariants"):
             return referee.check(self._access.running().endpoints(), wait_for_rest)
 
@@ -200,6 +210,8 @@ class Lab:
 
     def start(self, name: str) -> None:
         """Start a component, and return when it is ready."""
+        from labstack.lifecycle.joining import refresh_after_version_change
+
         with report.busy(f"starting {name}"), self._access.changing() as backend:
             if backend.inspect(name).state == "paused":
                 backend.resume(name)
@@ -210,6 +222,8 @@ class Lab:
 
     def stop(self, name: str) -> None:
         """Stop a component gracefully."""
+        from labstack.lifecycle.joining import refresh_after_version_change
+
         with report.busy(f"stopping {name}"), self._access.changing() as backend:
             backend.stop(name)
             refresh_after_version_change(self._access, backend, name)
@@ -224,7 +238,14 @@ class Lab:
 
     def resend(self, order_id: str) -> dict[str, int]:
         """Publish every event of an order again; return the number of events from each service's outbox."""
+        from labstack.consistency.resend import resend
+
         return resend(self._access.running().endpoints(), order_id)
+
+    def _whole(self) -> WholeLab:
+        from labstack.lifecycle.whole_lab import WholeLab
+
+        return WholeLab(self._access)
 
     # -- after a change ---------------------------------------------------------------------------------------------
 
@@ -232,6 +253,8 @@ class Lab:
         """Wait until the connectors' tasks run again, if the component is Connect."""
         if name != "connect":
             return
+        from labstack.clients.relay import Relay
+
         where = backend.endpoints()
         relay = Relay(where.connect)
         for service in self._access.services:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from labstack.backends.base import Endpoints
 from labstack.backends.components import (
@@ -29,11 +29,12 @@ from labstack.config.paths import LabPaths
 from labstack.config.services import ServiceEntry
 from labstack.errors import NotRunning, StorageError, UnknownComponent, one_of
 from labstack.gateway.addresses import Addresses, ServiceInstance, adapted
-from labstack.gateway.store import MeshStore
-from labstack.istio.documents import Document
 from labstack.observability.observers import NAMES
 from labstack.ports.reservations import PortReservations
 from labstack.state import ComponentRecord, LabState, StateStore
+
+if TYPE_CHECKING:
+    from labstack.istio.documents import Document
 
 _COMPONENT_SETTINGS = frozenset({"switches", "control_plane", "observed", "observers"})
 """The fields of the state that determine the components and their settings."""
@@ -169,6 +170,8 @@ class BackendBase(ABC, Generic[AnyComponent]):
 
     def mesh_documents(self) -> list[Document]:
         """Return the mesh configuration that is in effect on this machine."""
+        from labstack.gateway.store import MeshStore  # YAML's import, which `lab status` does not need
+
         return adapted(MeshStore(self.paths).read(), self.addresses())
 
     def endpoints(self) -> Endpoints:

@@ -24,6 +24,9 @@ repository. In a checkout it is the repository itself; a wheel contains it as ``
 CONFIG = TREE / "lab-stack"
 """The folder that contains one configuration folder per component."""
 
+ISTIO = CONFIG / "istio"
+"""The lab's own Istio resources."""
+
 DATASETS = TREE / "datasets"
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
+from labstack.config.paths import ISTIO
 from labstack.config.templates import fill
-from labstack.gateway.store import ISTIO
 
 FLAGS = {
     "DC": "the client disconnected",

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from labstack.istio.documents import Document
+if TYPE_CHECKING:
+    from labstack.istio.documents import Document
 
 API_VERSION = "networking.istio.io/v1"
 SERVICE_PORT = 8000
@@ -60,6 +62,8 @@ class Addresses:
 
 def service_entries(addresses: Addresses) -> list[Document]:
     """Return a ServiceEntry for each service."""
+    from labstack.istio.documents import Document  # YAML's import, which `lab status` does not need
+
     return [
         Document(
             "<lab>",
@@ -107,7 +111,7 @@ def adapted(documents: Iterable[Document], addresses: Addresses) -> list[Documen
 
 def _in_namespace(document: Document) -> Document:
     metadata = {**document.data["metadata"], "namespace": document.namespace}
-    return Document(document.file, {**document.data, "metadata": metadata}, document.lines)
+    return replace(document, data={**document.data, "metadata": metadata})
 
 
 def _adapted_gateway(gateway: Document, addresses: Addresses) -> Document:
@@ -118,4 +122,4 @@ def _adapted_gateway(gateway: Document, addresses: Addresses) -> Document:
             server["port"]["number"] = addresses.gateway_port
         if addresses.bind and not server.get("bind"):
             server["bind"] = addresses.bind
-    return Document(gateway.file, data, gateway.lines)
+    return replace(gateway, data=data)

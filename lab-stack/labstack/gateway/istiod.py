@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from labstack.config.versions import VERSIONS
 from labstack.errors import ProgramMissing
-from labstack.gateway.limits import envoy_filter
-from labstack.gateway.store import dump
-from labstack.istio.documents import Document
+
+if TYPE_CHECKING:
+    from labstack.istio.documents import Document
 
 VERSION: str = VERSIONS["programs"]["istiod"]["version"]
 
@@ -40,6 +41,9 @@ REFUSAL = "unable to reload file configuration"
 
 def configuration(documents: Iterable[Document]) -> str:
     """Return istiod's input as one YAML text: the documents in force and the limits of requests."""
+    from labstack.gateway.limits import envoy_filter  # Envoy's protobufs take a third of a second
+    from labstack.gateway.store import dump
+
     return dump([*documents, envoy_filter()])
 
 

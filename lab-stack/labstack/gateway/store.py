@@ -10,10 +10,9 @@ from collections.abc import Iterable, Sequence
 
 import yaml
 
-from labstack.config.paths import CONFIG, LabPaths, write_atomically
+from labstack.config.paths import ISTIO, LabPaths, write_atomically
 from labstack.istio.documents import Document, read
 
-ISTIO = CONFIG / "istio"
 NOT_RESOURCES = ("mesh.yaml",)
 """Files in that folder that do not contain Istio resources."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from labstack.config.paths import CONFIG
 from labstack.config.templates import fill
 from labstack.errors import ProgramMissing
@@ -35,6 +33,8 @@ def files(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def _without_jaeger(data_sources: str) -> str:
+    import yaml
+
     document = yaml.safe_load(data_sources)
     document["datasources"] = [source for source in document["datasources"] if source["type"] != "jaeger"]
     for source in document["datasources"]:

@@ -20,10 +20,10 @@ from labstack.errors import ProgramMissing
 from labstack.gateway.addresses import GATEWAY_PORT
 from labstack.gateway.bootstrap import Administration, by_files, by_istiod
 from labstack.gateway.xds_folder import XdsFolder
-from labstack.istio.documents import Document
 
 if TYPE_CHECKING:
     from labstack.gateway.envoy_files import EnvoyFiles
+    from labstack.istio.documents import Document
 
 BOOTSTRAP = "/etc/envoy/lab-bootstrap.yaml"
 ENVOY_FOLDER = XdsFolder(Path("/etc/envoy/lab"))

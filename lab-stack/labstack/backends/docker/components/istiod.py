@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from testcontainers.core.container import DockerContainer
 
 from labstack.backends import components as interfaces
 from labstack.backends.docker.component import Component, Context
 from labstack.backends.docker.files import archive
+from labstack.config.paths import ISTIO
 from labstack.config.templates import fill
 from labstack.gateway import istiod
-from labstack.gateway.store import ISTIO
-from labstack.istio.documents import Document
+
+if TYPE_CHECKING:
+    from labstack.istio.documents import Document
 
 DISCOVERY_PORT = 15010
 FOLDER = "/etc/istio/lab/resources"

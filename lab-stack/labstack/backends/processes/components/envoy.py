@@ -14,12 +14,11 @@ from labstack.backends.processes.components.istiod import Istiod
 from labstack.backends.processes.process import Command
 from labstack.config.paths import writable_folder, write_atomically
 from labstack.errors import ProgramMissing, log_tail
-from labstack.gateway.bootstrap import Administration, by_files, by_istiod
 from labstack.gateway.xds_folder import XdsFolder
-from labstack.istio.documents import Document
 
 if TYPE_CHECKING:
     from labstack.gateway.envoy_files import EnvoyFiles
+    from labstack.istio.documents import Document
 
 ADMIN_SOCKET = "envoy-admin.sock"
 """Envoy's administration interface, in the lab's own folder."""
@@ -73,6 +72,8 @@ class Envoy(interfaces.Gateway, Component):
         return log_tail(access_log_file(self.context), lines, width=4000)
 
     def prepare(self) -> Command:
+        from labstack.gateway.bootstrap import Administration, by_files, by_istiod
+
         # Envoy appends to an existing file. Every component's log starts empty, so remove the old one.
         access_log_file(self.context).unlink(missing_ok=True)
         admin = Administration(ADMIN_SOCKET, "127.0.0.1", self.context.ports[interfaces.ENVOY_ADMIN])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -11,12 +12,13 @@ from labstack.backends import components as interfaces
 from labstack.backends.processes.component import Component, Context
 from labstack.backends.processes.process import Command
 from labstack.clients import http
-from labstack.config.paths import writable_folder, write_atomically
+from labstack.config.paths import ISTIO, writable_folder, write_atomically
 from labstack.config.templates import fill_into
 from labstack.gateway import istiod
-from labstack.gateway.store import ISTIO
 from labstack.install import find_program
-from labstack.istio.documents import Document
+
+if TYPE_CHECKING:
+    from labstack.istio.documents import Document
 
 DISCOVERY = "istiod-discovery"
 MONITORING = "istiod-monitoring"
