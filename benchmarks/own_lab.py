@@ -16,13 +16,17 @@ from labstack.lifecycle.starting import prefetch
 from labstack.progress import Progress
 from labstack.state import remove_tree
 
+NAME = "benchmark"
+"""Name of a benchmark's lab."""
+
 
 @contextmanager
 def temporary_paths() -> Iterator[LabPaths]:
     """Yield folders for one benchmark; programs come from the cache that the user's labs share."""
     folder = Path(tempfile.mkdtemp(prefix="saga-lab-benchmark-"))
     try:
-        paths = LabPaths(state=folder / "lab", cache=LabPaths.of_user().cache)
+        # With XDG_STATE_HOME at the folder, `lab --name benchmark` finds the lab.
+        paths = LabPaths(state=folder / "saga-lab" / NAME, cache=LabPaths.of_user().cache)
         paths.make()
         yield paths
     finally:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,8 +41,9 @@ RATES = (20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 100.0, 120.0, 150.0, 200.0)
 """Orders per second that the search tries, one after another."""
 
 
-def measure(*, quick: bool, console: Console) -> dict[str, Any]:
-    """Measure the bare chain, then the lab with 1, 2 and 4 consumer processes per service."""
+def measure(*, quick: bool, console: Console, consumers: Sequence[int] = ()) -> dict[str, Any]:
+    """Measure the bare chain, then the lab with 1, 2 and 4 (or other numbers of) consumer processes per service."""
+    numbers = consumers or ((1, 2) if quick else (1, 2, 4))
     modest_seconds, skip = (6.0, 2.0) if quick else (60.0, 5.0)
     with bare_relay() as bare:
         bare.start()
@@ -52,15 +53,15 @@ def measure(*, quick: bool, console: Console) -> dict[str, Any]:
     with own_lab() as lab:
         lab.up()
         run_load(lab.endpoints, LATENCY_RATE, 2.0 if quick else 20.0)  # warm up code that is compiled while it runs
-        for consumers in (1, 2) if quick else (1, 2, 4):
-            with more_consumers(lab, consumers - 1):
+        for number in numbers:
+            with more_consumers(lab, number - 1):
                 latency = run_load(lab.endpoints, LATENCY_RATE, modest_seconds)
-                console.print(f"{consumers} consumer(s) per service, {LATENCY_RATE:.0f}/s: {_summary(latency)}")
+                console.print(f"{number} consumer(s) per service, {LATENCY_RATE:.0f}/s: {_summary(latency)}")
                 tries = _search(lab, RATES[:1] if quick else RATES, 4.0 if quick else 20.0, console)
-            proof = _sustain(lab, consumers, tries, 6.0 if quick else 120.0, console)
+            proof = _sustain(lab, number, tries, 6.0 if quick else 120.0, console)
             runs.append(
                 {
-                    "consumers": consumers,
+                    "consumers": number,
                     "latency": latency.to_json(),
                     "tries": [one.to_json() for one, _ in tries],
                     "proof": [one.to_json() for one, _ in proof],

@@ -7,6 +7,7 @@ of the lab: four databases, broker and Connect with the same settings, and no se
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from rich.table import Table
 
 from benchmarks.bare import BareRelay, bare_relay
 from benchmarks.order_load import run_load
-from benchmarks.own_lab import own_lab
+from benchmarks.own_lab import NAME, own_lab
 from labstack.backends.base import Backend
 from labstack.backends.processes import process
 from labstack.clients import http
@@ -116,6 +117,7 @@ def _measure_running(lab: Lab, orders: int, idle: float, console: Console) -> di
     result = run_load(lab.endpoints, rate, orders / rate)
     console.print(f"{len(result.accepted)} orders placed, {result.unfinished} of them not COMPLETED")
     attach = [_attach(lab) for _ in range(5)]
+    commands = _commands(lab)
     after_orders = _memory(lab)
     cpu = _idle_cpu(access_of(lab).backend(), idle)
     resets = []
@@ -132,6 +134,7 @@ def _measure_running(lab: Lab, orders: int, idle: float, console: Console) -> di
         "memory_fresh_bytes": fresh,
         "memory_after_orders_bytes": after_orders,
         "attach": [{"import_s": imported, "attach_s": attached} for imported, attached in attach],
+        "commands": commands,
         "reset_s": resets,
         "idle_seconds": idle,
         "idle_cores": cpu,
@@ -151,6 +154,28 @@ def _attach(lab: Lab) -> tuple[float, float]:
     if state != "ready":
         raise RuntimeError(f"the lab was found {state}")
     return imported, attached
+
+
+def _commands(lab: Lab, times: int = 5) -> dict[str, float]:
+    """Return the median seconds of commands, of a notebook's first cell, and of imports that both need."""
+    environment = {
+        **os.environ,
+        "XDG_STATE_HOME": str(access_of(lab).paths.state.parents[1]),
+        "LAB_NAME": NAME,
+    }
+    commands = {
+        "lab --version": ["-m", "labstack.cli", "--version"],
+        "lab status": ["-m", "labstack.cli", "status"],
+        "first cell": ["-c", "from labkit import begin; begin('01')"],
+        "imports of three clients": ["-c", "import confluent_kafka, httpx, psycopg"],
+    }
+    found: dict[str, list[float]] = {}
+    for _ in range(times):
+        for name, arguments in commands.items():
+            begin = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, check=True, timeout=60)
+            found.setdefault(name, []).append(time.perf_counter() - begin)
+    return {name: statistics.median(seconds) for name, seconds in found.items()}
 
 
 def cpu_seconds(backend: Backend) -> dict[str, float]:
@@ -194,4 +219,5 @@ def show(results: dict[str, Any], console: Console) -> None:
     attach = statistics.median(one["attach_s"] for one in results["attach"])
     imported = statistics.median(one["import_s"] for one in results["attach"])
     console.print(f"attach {attach:.2f} s, and {imported:.2f} s to import labstack")
+    console.print("; ".join(f"{name} {seconds:.2f} s" for name, seconds in results["commands"].items()))
     console.print(f"reset {max(results['reset_s']):.2f} s at most")

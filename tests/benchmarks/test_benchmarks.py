@@ -70,6 +70,16 @@ def test_gateway_measures_its_cost_and_its_changes(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
+def test_table_has_every_figure_with_its_reference(tmp_path: Path) -> None:
+    """`table` reports every figure, its target and a reference that gives a ratio."""
+    results = _run("table", tmp_path)
+    assert len(results["figures"]) == 14
+    assert all(figure["target"] > 0 for figure in results["figures"])
+    assert [figure["name"] for figure in results["figures"] if not figure["by"] > 0] == []
+
+
+@pytest.mark.long
 def test_saga_measures_one_consumer_and_two(tmp_path: Path) -> None:
     """`saga` reports latency, tries and the sustained rate for each number of consumers, and loses no order."""
     results = _run("saga", tmp_path)
