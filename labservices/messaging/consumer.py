@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient
 
 from labservices.messaging.handling import Outcome, RecordHandling, RetryLater
+from labservices.messaging.joining import JoinCheck
 from labservices.messaging.record import Record, read_message
 from labservices.service import Service
 from labservices.settings import Settings
@@ -35,11 +36,6 @@ CHECK_EVERY = 1.0
 
 UNAVAILABLE_RETRY = 0.5
 """Seconds until the next retry while the database or the broker is unavailable."""
-
-JOIN_CHECK = 5.0
-"""Seconds between two checks of the broker while no partition is assigned. If it responds to two checks in a row, the
-consumer joins again. A broker that was suspended and resumes can lose a join request, and the client would wait
-``max.poll.interval.ms`` (five minutes) for the response."""
 
 CLOSE_TIMEOUT = 5.0
 """Seconds to wait while the client leaves the group. If the broker restarts while the client joins, its ``close()``
@@ -105,8 +101,7 @@ class EventConsumer:
         self._positions: dict[Partition, int] = {}
         self._commit_due = 0.0
         self._check_due = 0.0
-        self._join_due: float | None = None  # the next check; None while partitions are assigned
-        self._broker_responded = False  # at the last check
+        self._join = JoinCheck(client_settings(service, settings), service.topics[0], _librdkafka_log)
         self._polled = 0.0
         self._blocked = ""  # the state to report while records must wait
 
@@ -150,7 +145,7 @@ class EventConsumer:
         elif self._blocked:
             state = self._blocked
         else:
-            state = "running" if self._join_due is None else "joining the group"
+            state = "running" if self._join.is_joined else "joining the group"
         return {
             "state": state,
             "assigned": [{"topic": topic, "partition": number} for topic, number in sorted(self._assigned)],
@@ -211,7 +206,7 @@ class EventConsumer:
                     self._changed.notify_all()
 
     def _consume(self) -> None:
-        consumer = self._join()
+        consumer = self._subscribe()
         log.info("%s consumes %s", self._service.name, ", ".join(self._service.topics))
         try:
             while not (self._stopping or self._paused):
@@ -221,7 +216,7 @@ class EventConsumer:
                 message = consumer.poll(POLL_TIMEOUT)
                 if message is not None:
                     self._receive(consumer, message)
-                elif self._join_timed_out():  # after the poll, which delivers an assignment
+                elif self._join.timed_out():  # after the poll, which delivers an assignment
                     break
                 if self._handled_offsets and time.monotonic() >= self._commit_due:
                     self._commit(consumer)
@@ -316,7 +311,7 @@ class EventConsumer:
 
     # --- Kafka
 
-    def _join(self) -> Consumer:
+    def _subscribe(self) -> Consumer:
         consumer = Consumer(
             client_settings(self._service, self._settings)
             | {
@@ -334,33 +329,11 @@ class EventConsumer:
             logger=_librdkafka_log,
         )
         self._polled = time.monotonic()
-        self._expect_assignment()
+        self._join.expect_assignment()
         consumer.subscribe(
             self._service.topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
         return consumer
-
-    def _expect_assignment(self) -> None:
-        self._join_due = time.monotonic() + JOIN_CHECK
-        self._broker_responded = False
-
-    def _join_timed_out(self) -> bool:
-        """Report whether the group has assigned no partition although the broker responds."""
-        if self._join_due is None or time.monotonic() < self._join_due:
-            return False
-        # With a new client: the consumer's own may never reconnect after a crash of the broker.
-        newcomer = AdminClient(client_settings(self._service, self._settings), logger=_librdkafka_log)
-        try:
-            newcomer.list_topics(self._service.topics[0], timeout=1)
-            responds = True
-        except KafkaException:
-            responds = False
-        timed_out = responds and self._broker_responded
-        self._broker_responded = responds
-        self._join_due = time.monotonic() + JOIN_CHECK
-        if timed_out:
-            log.warning("the broker responds, but the group assigned no partition; rejoining it")
-        return timed_out
 
     def _commit(self, consumer: Consumer) -> None:
         """Commit the offsets of the handled records.
@@ -404,7 +377,7 @@ class EventConsumer:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if self._is_closing():
             return
-        self._join_due = None
+        self._join.note_assignment()
         self._assigned |= {(one.topic, one.partition) for one in partitions}
         log.debug("assigned: %s", sorted(self._assigned))
 
@@ -417,7 +390,7 @@ class EventConsumer:
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if self._is_closing():
             return
-        self._expect_assignment()
+        self._join.expect_assignment()
         lost = {(one.topic, one.partition) for one in partitions}
         # The Kafka client keeps a partition paused after its loss; if reassigned, it would deliver no records.
         consumer.resume([TopicPartition(*partition) for partition in lost & self._held.keys()])

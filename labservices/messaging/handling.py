@@ -27,6 +27,7 @@ from labservices.messaging.dead_letters import BrokerUnavailable, DeadLetterPubl
 from labservices.messaging.inbox import Admission, Inbox
 from labservices.messaging.parking import Failure, Parked, State
 from labservices.messaging.record import Envelope, Record, event_type, open_record
+from labservices.messaging.replay import Replay
 from labservices.service import Handler, Service
 from labservices.storage.database import Database, Transaction
 from labservices.storage.unavailable import DatabaseUnavailable
@@ -107,6 +108,7 @@ class EventHandling:
         self._inbox = inbox
         self._dead_letters = dead_letters
         self._call = call
+        self._replay = Replay(inbox)
 
     def handle(self, record: Record) -> Outcome:
         """Handle one record, or park it.
@@ -181,6 +183,8 @@ class EventHandling:
             metrics.observe_delivery(envelope.event.topic, envelope.created_at, envelope.record.written_at)
             start = time.perf_counter()
             try:
+                if self._replay.take(envelope.event_id):
+                    return _set_outcome(span, Outcome.DUPLICATE)
                 with self._database.transaction(cause=envelope.event_id) as tx:
                     return _set_outcome(span, self._admit(tx, envelope, handler))
             finally:
@@ -189,9 +193,11 @@ class EventHandling:
     def _admit(self, tx: Transaction, envelope: Envelope, handler: Handler) -> Outcome:
         match self._inbox.admit(tx.connection, envelope):
             case Admission.NEW:
+                self._replay.note_new_event()
                 self._call(handler, tx, envelope)
                 return Outcome.HANDLED
             case Admission.DUPLICATE:
+                self._replay.note_duplicate(tx.connection, envelope.event_id)
                 return Outcome.DUPLICATE
             case Admission.BEHIND:
                 parking.park(tx.connection, envelope.record, State.BEHIND)

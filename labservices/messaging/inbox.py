@@ -7,6 +7,7 @@ effect are written in the same transaction, so one never exists without the othe
 """
 
 from enum import Enum, auto
+from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, Connection, DateTime, Integer, MetaData, Table, Text, Uuid, func, text
 
@@ -39,6 +40,16 @@ _ADMIT = text(
 )
 
 _EXISTS = text("SELECT EXISTS (SELECT FROM inbox WHERE consumer = :consumer AND event_id = :event_id)")
+
+
+_HANDLED_AFTER = text(
+    """
+    SELECT later.event_id
+    FROM inbox AS this JOIN inbox AS later USING (consumer, topic, partition)
+    WHERE consumer = :consumer AND this.event_id = :event_id AND later."offset" > this."offset"
+    ORDER BY later."offset" LIMIT :number
+    """
+)
 
 
 class Admission(Enum):
@@ -84,3 +95,18 @@ class Inbox:
             return Admission.NEW
         key = {"consumer": self._consumer, "event_id": envelope.event_id}
         return Admission.DUPLICATE if connection.execute(_EXISTS, key).scalar_one() else Admission.BEHIND
+
+    def handled_after(self, connection: Connection, event_id: UUID, number: int) -> set[UUID]:
+        """Return the ids of the next handled events from the same partition, in the order of their offsets.
+
+        Parameters
+        ----------
+        connection
+            An open transaction.
+        event_id
+            A handled event.
+        number
+            The maximum number of ids.
+        """
+        values = {"consumer": self._consumer, "event_id": event_id, "number": number}
+        return set(connection.execute(_HANDLED_AFTER, values).scalars())
