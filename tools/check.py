@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import secrets
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,7 @@ import time
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -67,14 +69,14 @@ LAB_MEMORY = 1.2e9
 def main() -> int:
     """Run the command line, and return the exit status."""
     arguments = parse()
-    # A `kill` stops the run like Ctrl-C: the `finally` block below stops every started process.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # A shell makes its background jobs ignore Ctrl-C, and pytest would inherit that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A `kill` stops the run like Ctrl-C: the `finally` block below stops every started process. A shell makes its
+    # background jobs ignore Ctrl-C, and pytest would inherit that.
+    for which in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(which, interrupt)
     run = f"{os.getpid()}-{random.randrange(10**6)}"
     suites = suites_of(arguments.what)
     print(f"seed {arguments.seed} (repeat with --seed {arguments.seed})", flush=True)
-    folder = make_folder()
+    folder = Path(tempfile.gettempdir()) / f"saga-lab-check-{secrets.token_hex(4)}"
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every Python process of the run compiles the same files
     environment = {
         **os.environ,
@@ -95,13 +97,12 @@ def main() -> int:
     began = time.monotonic()
     left: list[str] = []
     try:
+        make_folder(folder)
         prepare(suites, environment, long=arguments.long)
         status = run_tests(command(arguments, arguments.workers or workers(runs_beside(run))), environment)
     except KeyboardInterrupt:
         status = 130
     finally:
-        for which in (signal.SIGINT, signal.SIGTERM):  # a second one must not interrupt the cleanup
-            signal.signal(which, signal.SIG_IGN)
         left = [*kill_leftovers(run), *(str(path) for path in leftover_folders(folder / "tmp"))]
         remove(folder)
         if left:
@@ -109,6 +110,13 @@ def main() -> int:
     print(f"{(time.monotonic() - began) / 60:.1f} minutes in all")
     print("all suites passed" if not status and not left else "SOME SUITES FAILED", flush=True)
     return status or int(bool(left))
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Stop the run at the first signal; later ones must not interrupt the cleanup."""
+    for which in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(which, signal.SIG_IGN)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
 def parse() -> argparse.Namespace:
@@ -228,14 +236,13 @@ def prepare(suites: list[str], environment: dict[str, str], *, long: bool) -> No
         one.wait()
 
 
-def make_folder() -> Path:
+def make_folder(folder: Path) -> None:
     """Create the folder of a run for its labs and temporary files, accessible to other users."""
-    folder = Path(tempfile.mkdtemp(prefix="saga-lab-check-"))
+    folder.mkdir(mode=0o700)
     folder.chmod(0o755)
     for name, mode in ("state", 0o755), ("tmp", 0o1777):
         (folder / name).mkdir()
         (folder / name).chmod(mode)
-    return folder
 
 
 def remove(folder: Path) -> None:
@@ -251,7 +258,8 @@ def remove(folder: Path) -> None:
 
 def leftover_folders(folder: Path) -> list[Path]:
     """Return the folders that tests left among the temporary files. pytest removes its own later."""
-    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("pytest-of-")]
+    found = folder.iterdir() if folder.is_dir() else ()
+    return [path for path in found if path.is_dir() and not path.name.startswith("pytest-of-")]
 
 
 def kill_leftovers(run: str) -> list[str]:
