@@ -4,7 +4,7 @@ The benchmark measures one relay after another, on the same databases and broker
 rate, at random times:
 
 * the lab's connectors, as configured in ``lab-stack/connect``,
-* the same connectors with Debezium's and Kafka's own defaults wherever the lab chose another value for latency,
+* the same connectors with Debezium's own defaults wherever the lab chose another value for latency,
 * the polling relay that a Python user would choose (see `polling.py`),
 * the floor: only logical decoding and one Kafka round trip (see `floor.py`).
 
@@ -40,9 +40,6 @@ POLLING_RATE = 2.0
 
 CHOSEN_FOR_LATENCY = ("poll.interval.ms", "max.batch.size")
 """Connector settings that the stock configuration leaves at their defaults."""
-
-STOCK = {"producer.override.linger.ms": "5"}
-"""Defaults of Kafka's producer that the lab's worker overrides."""
 
 
 def measure(*, quick: bool, console: Console, rounds: int = 3) -> dict[str, Any]:
@@ -121,7 +118,7 @@ def _configure(bare: BareRelay, *, stock: bool) -> None:
     for service, database in bare.databases.items():
         config = connector_config(database.server)
         if stock:
-            config = {key: value for key, value in config.items() if key not in CHOSEN_FOR_LATENCY} | STOCK
+            config = {key: value for key, value in config.items() if key not in CHOSEN_FOR_LATENCY}
         address = f"{bare.connect.url}/connectors/{connector_name(service)}"
         _retry_request("PUT", f"{address}/config", config)
         _retry_request("POST", f"{address}/restart?includeTasks=true")
