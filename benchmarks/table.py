@@ -119,7 +119,7 @@ def _latencies(name: str, found: Latency, targets: tuple[float, float], referenc
 
 def show(results: dict[str, Any], console: Console) -> None:
     """Print the table, with the change of each ratio since the last recorded run."""
-    last = _history()[-1:] if HISTORY.exists() else []
+    last = _history()[-1:]
     before: dict[str, float] = last[0]["ratios"] if last else {}
     title = "Figures" + (f"; changes since {last[0]['commit']}" if last else "")
     table = Table("figure", "value", "to reach", "reference", "its value", "ratio", "change", title=title)

@@ -15,6 +15,7 @@ from labstack.backends.base import Backend, Endpoints
 from labstack.backends.choice import MODES
 from labstack.backends.processes import process
 from labstack.backends.processes.backend import LocalBackend
+from labstack.clients.relay import Relay
 from labstack.config.paths import LabPaths
 from labstack.config.services import ServiceEntry, load_services
 from labstack.errors import LabError, one_of
@@ -253,8 +254,6 @@ class Lab:
         """Wait until the connectors' tasks run again, if the component is Connect."""
         if name != "connect":
             return
-        from labstack.clients.relay import Relay
-
         where = backend.endpoints()
         relay = Relay(where.connect)
         for service in self._access.services:
