@@ -10,7 +10,7 @@ import importlib
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +133,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture
-def course_lab() -> Lab:
-    """Return the lab named by LAB_NAME, with its observers. A lab that a test starts is stopped after the group."""
-    return schedule.start_course_lab()
+def course_lab() -> Iterator[Lab]:
+    """Yield the lab named by LAB_NAME, with its observers. A lab that a test starts is stopped after the group.
+
+    A test finds no extension service in it and leaves none: the next one may kill what such a service needs.
+    """
+    lab = schedule.start_course_lab()
+    lab.extensions.remove_all()
+    yield lab
+    lab.extensions.remove_all()

@@ -26,8 +26,8 @@ CANCELLED_FRACTION = 0.1
 RETRY_SECONDS = 240.0
 """Seconds during which a customer retries a request."""
 
-RETRYABLE_STATUSES = {503}
-"""HTTP statuses that are expected before a retry."""
+RETRYABLE_STATUSES = {408, 503}
+"""HTTP statuses that are expected before a retry. A service that was paused while it received a request answers 408."""
 
 
 @dataclass
