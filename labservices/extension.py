@@ -27,11 +27,11 @@ from prometheus_client.core import GaugeMetricFamily
 from sqlalchemy import MetaData
 
 from labservices.contract import CONNECTION
+from labservices.events import Event
 from labservices.messaging.consumer import EventConsumer, client_settings
-from labservices.messaging.events import Event
 from labservices.messaging.handling import Outcome, RetryLater, find_handler
 from labservices.messaging.lag import Lag
-from labservices.messaging.record import InvalidRecord, Record
+from labservices.record import InvalidRecord, Record
 from labservices.service import Service
 from labservices.settings import Settings, SettingsError, read_settings
 from labservices.storage.database import make_engine
@@ -112,7 +112,7 @@ def read_service(name: str, file: str) -> tuple[Service, tuple[Gauge, ...]]:
     if unknown := [key for key in handlers if not isinstance(key, type)]:
         raise LookupError(
             f"{file} has the key {unknown[0]!r} in HANDLERS, which is not an event type; import the type: "
-            "from labservices.messaging.events import PaymentCompleted"
+            "from labservices.events import PaymentCompleted"
         )
     service = Service(name, MetaData(), lambda *_: None, handlers, lambda *_: None)  # type: ignore[arg-type]
     return service, tuple(found.get("GAUGES", ()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, MetaData
 
-from labservices.messaging.events import Event
+from labservices.events import Event
 from labservices.settings import Settings
 from labservices.storage.database import Database, Transaction
 from labservices.telemetry.gauges import Gauge

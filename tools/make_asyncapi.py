@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from labservices import inventory, order, payment, shipping
 from labservices.contract import events_topic
-from labservices.messaging.events import EVENTS, Event
+from labservices.events import EVENTS, Event
 
 SERVICES = (order.service, inventory.service, payment.service, shipping.service)
 FILE = Path(__file__).parents[1] / "docs" / "asyncapi.yaml"

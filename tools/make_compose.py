@@ -25,10 +25,11 @@ from testcontainers.core.container import DockerContainer
 from labservices.settings import Settings, variable
 from labstack.backends.components import Kind
 from labstack.backends.docker.agent import PORT as AGENT_PORT
-from labstack.backends.docker.backend import FIRST_ADDRESS, ContainerBackend
+from labstack.backends.docker.backend import ContainerBackend
 from labstack.backends.docker.component import Component
 from labstack.backends.docker.components.istiod import FOLDER as MESH_FOLDER
 from labstack.backends.docker.images import SERVICES
+from labstack.backends.docker.network import FIRST_ADDRESS
 from labstack.clients.database_server import ADMINISTRATOR, ROLES, DatabaseServer
 from labstack.clients.relay import SHORT_PAUSE, connector_config, connector_name
 from labstack.config.paths import CONFIG, LabPaths

@@ -211,23 +211,19 @@ class Lab:
 
     def start(self, name: str) -> None:
         """Start a component, and return when it is ready."""
-        from labstack.lifecycle.joining import refresh_after_version_change
-
         with report.busy(f"starting {name}"), self._access.changing() as backend:
             if backend.inspect(name).state == "paused":
                 backend.resume(name)
             backend.launch(name)
             backend.await_ready(name)
             self._await_relay(name, backend)
-            refresh_after_version_change(self._access, backend, name)
+            self._refresh_after_version_change(name, backend)
 
     def stop(self, name: str) -> None:
         """Stop a component gracefully."""
-        from labstack.lifecycle.joining import refresh_after_version_change
-
         with report.busy(f"stopping {name}"), self._access.changing() as backend:
             backend.stop(name)
-            refresh_after_version_change(self._access, backend, name)
+            self._refresh_after_version_change(name, backend)
 
     def restart(self, name: str) -> None:
         """Stop a component and start it again with its current code and configuration."""
@@ -249,6 +245,11 @@ class Lab:
         return WholeLab(self._access)
 
     # -- after a change ---------------------------------------------------------------------------------------------
+
+    def _refresh_after_version_change(self, name: str, backend: Backend) -> None:
+        from labstack.lifecycle.joining import refresh_after_version_change
+
+        refresh_after_version_change(self._access, backend, name)
 
     def _await_relay(self, name: str, backend: Backend) -> None:
         """Wait until the connectors' tasks run again, if the component is Connect."""

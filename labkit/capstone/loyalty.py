@@ -74,7 +74,7 @@ from uuid import uuid4
 
 from psycopg.types.json import Jsonb
 
-from labservices.messaging.events import PaymentCompleted, PaymentRefunded
+from labservices.events import PaymentCompleted, PaymentRefunded
 from labservices.telemetry.gauges import Gauge
 from labservices.telemetry.tracing import current_traceparent
 

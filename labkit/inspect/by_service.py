@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from labkit.errors import database_errors
-from labkit.inspect.sources import records as kafka_records
+from labkit.sources import records as kafka_records
 from labkit.waiting import wait_until
 from labservices.contract import SERVICES, acts_on, events_topic
 from labstack.backends.base import Endpoints

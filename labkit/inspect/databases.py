@@ -14,7 +14,7 @@ from psycopg.rows import tuple_row
 
 from labkit.errors import KitError, QueryFailed, database_errors
 from labkit.inspect.scope import Scope
-from labkit.inspect.sources import pgoutput
+from labkit.sources import pgoutput
 from labkit.waiting import wait_until
 from labstack.arguments import Seconds, checked_class
 from labstack.clients.databases import connect

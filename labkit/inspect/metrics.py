@@ -10,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from labkit.errors import KitError
 from labkit.inspect.scope import Scope
-from labkit.inspect.sources.alertmanager import AlertmanagerClient
-from labkit.inspect.sources.prometheus import PrometheusClient
+from labkit.sources.alertmanager import AlertmanagerClient
+from labkit.sources.prometheus import PrometheusClient
 from labkit.views import dashboards
 from labkit.views.drawing.chart import chart
 from labkit.waiting import wait_until

@@ -10,8 +10,8 @@ import pandas as pd
 from labkit.client.shop import Order
 from labkit.errors import KitError, WaitTimedOut
 from labkit.inspect.scope import Orders, Scope
-from labkit.inspect.sources import records as kafka_records
-from labkit.inspect.sources.records import RecordView
+from labkit.sources import records as kafka_records
+from labkit.sources.records import RecordView
 from labstack import waiting
 from labstack.arguments import Count, Seconds, Text, checked_class
 from labstack.clients import broker, consumer_groups

@@ -9,7 +9,7 @@ from typing import Any
 from labkit.client.shop import Order
 from labkit.inspect.by_service import wait_for_rest
 from labkit.inspect.scope import Scope
-from labkit.inspect.sources.traces import FileSource, JaegerSource, NoTraces, Source
+from labkit.sources.traces import FileSource, JaegerSource, NoTraces, Source
 from labkit.views.drawing.waterfall import Waterfall
 from labkit.waiting import wait_until
 from labstack.arguments import Seconds, checked_class

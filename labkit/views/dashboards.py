@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from labkit.errors import KitError
-from labkit.inspect.sources.prometheus import NAME, PrometheusClient
+from labkit.sources.prometheus import NAME, PrometheusClient
 from labkit.views.drawing.chart import LINES
 from labkit.views.drawing.charts import show
 from labkit.views.drawing.colours import GREY, SERVICES

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from labkit.aliases import Aliases, end
-from labkit.inspect.sources.records import RecordView
+from labkit.sources.records import RecordView
 from labkit.views.drawing.timeline import UNDO_EVENTS
 from labkit.views.feed import Feed, Observation, States
 from labkit.views.live import LiveView, Page, script

@@ -33,13 +33,13 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.sql.dml import ReturningInsert
 
+from labservices.events import Event, InventoryReserved, OrderCreated, PaymentCompleted
 from labservices.ids import uuid7
 from labservices.messaging.consumer import EventConsumer, producer_settings
-from labservices.messaging.events import Event, InventoryReserved, OrderCreated, PaymentCompleted
 from labservices.messaging.handling import Call
 from labservices.messaging.inbox import Admission, Inbox
 from labservices.messaging.outbox import Outbox
-from labservices.messaging.record import Envelope
+from labservices.record import Envelope
 from labservices.runtime import Components
 from labservices.service import Handler, Service
 from labservices.settings import FAULT_SWITCHES, Settings

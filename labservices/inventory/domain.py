@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from labservices.messaging.events import INSUFFICIENT_STOCK, ORDER_CANCELLED, Line, Shortage
-from labservices.steps import ContradictingEvent
+from labservices.events import INSUFFICIENT_STOCK, ORDER_CANCELLED, Line, Shortage
+from labservices.storage.steps import ContradictingEvent
 
 
 class Status(StrEnum):

@@ -4,11 +4,7 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
-from labservices.ids import uuid7
-from labservices.inventory import domain
-from labservices.inventory.domain import Refuse, Reserve, Status
-from labservices.inventory.tables import reservations, stock_movements
-from labservices.messaging.events import (
+from labservices.events import (
     ErrorEvent,
     Event,
     InventoryReleased,
@@ -18,6 +14,10 @@ from labservices.messaging.events import (
     OrderCreated,
     error_events_for,
 )
+from labservices.ids import uuid7
+from labservices.inventory import domain
+from labservices.inventory.domain import Refuse, Reserve, Status
+from labservices.inventory.tables import reservations, stock_movements
 from labservices.service import Handler
 from labservices.storage.database import Transaction
 

@@ -19,7 +19,7 @@ from labservices.inventory.domain import Status
 from labservices.messaging.inbox import inbox_table
 from labservices.messaging.outbox import outbox_table
 from labservices.messaging.parking import parked_table
-from labservices.steps import one_of
+from labservices.storage.steps import one_of
 
 metadata = MetaData()
 outbox = outbox_table(metadata, "inventory")

@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 
 from labservices.messaging.handling import Outcome, RecordHandling, RetryLater
 from labservices.messaging.joining import JoinCheck
-from labservices.messaging.record import Record, read_message
+from labservices.record import Record, read_message
 from labservices.service import Service
 from labservices.settings import Settings
 from labservices.storage.unavailable import DatabaseUnavailable

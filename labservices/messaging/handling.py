@@ -26,8 +26,8 @@ from labservices.messaging import parking
 from labservices.messaging.dead_letters import BrokerUnavailable, DeadLetterPublisher, RecordRefused
 from labservices.messaging.inbox import Admission, Inbox
 from labservices.messaging.parking import Failure, Parked, State
-from labservices.messaging.record import Envelope, Record, event_type, open_record
 from labservices.messaging.replay import Replay
+from labservices.record import Envelope, Record, event_type, open_record
 from labservices.service import Handler, Service
 from labservices.storage.database import Database, Transaction
 from labservices.storage.unavailable import DatabaseUnavailable

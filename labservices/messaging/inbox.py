@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, Connection, DateTime, Integer, MetaData, Table, Text, Uuid, func, text
 
-from labservices.messaging.record import Envelope
+from labservices.record import Envelope
 
 
 def inbox_table(metadata: MetaData) -> Table:

@@ -30,8 +30,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import UserDefinedType
 
+from labservices.events import Event
 from labservices.ids import uuid7
-from labservices.messaging.events import Event
 from labservices.telemetry.event_spans import to_outbox
 from labservices.telemetry.tracing import current_traceparent
 

@@ -44,7 +44,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from labservices.contract import MAX_ATTEMPTS, MAX_RECORD_BYTES, RETRY_FIRST, RETRY_MAX
-from labservices.messaging.record import InvalidRecord, Record
+from labservices.record import InvalidRecord, Record
 
 
 class State(StrEnum):

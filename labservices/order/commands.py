@@ -6,8 +6,8 @@ from uuid import UUID
 from sqlalchemy import Row, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert
 
+from labservices.events import CANCELLED_BY_CUSTOMER, Line, OrderCancelRequested, OrderCreated
 from labservices.ids import uuid7
-from labservices.messaging.events import CANCELLED_BY_CUSTOMER, Line, OrderCancelRequested, OrderCreated
 from labservices.order import domain
 from labservices.order.domain import Change, Status
 from labservices.order.handlers import change_status, facts, lock_order

@@ -7,7 +7,7 @@ cancellation like any other.
 
 from sqlalchemy import bindparam, func, select
 
-from labservices.messaging.events import DEADLINE_EXCEEDED, OrderTimedOut
+from labservices.events import DEADLINE_EXCEEDED, OrderTimedOut
 from labservices.order.domain import Change, Status
 from labservices.order.handlers import change_status, facts
 from labservices.order.tables import orders

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from labservices.messaging.events import (
+from labservices.events import (
     Event,
     InventoryReleased,
     InventoryReservationFailed,

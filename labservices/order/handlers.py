@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, bindparam, select, text
 
-from labservices.messaging.events import Event, Line, OrderCancelled, OrderCompleted
+from labservices.events import Event, Line, OrderCancelled, OrderCompleted
 from labservices.order.domain import STEPS, Answer, Change, Status, effect_of, transitions
 from labservices.order.tables import order_answers, order_history, orders
 from labservices.service import Handler

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from labservices.messaging.events import INSUFFICIENT_FUNDS, ORDER_CANCELLED, UNKNOWN_CUSTOMER
+from labservices.events import INSUFFICIENT_FUNDS, ORDER_CANCELLED, UNKNOWN_CUSTOMER
 
 
 class Status(StrEnum):

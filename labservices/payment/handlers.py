@@ -4,8 +4,7 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, select
 
-from labservices.ids import uuid7
-from labservices.messaging.events import (
+from labservices.events import (
     ErrorEvent,
     Event,
     InventoryReserved,
@@ -14,6 +13,7 @@ from labservices.messaging.events import (
     PaymentRefunded,
     error_events_for,
 )
+from labservices.ids import uuid7
 from labservices.payment import domain
 from labservices.payment.domain import Capture, Refuse, Status
 from labservices.payment.tables import accounts, ledger_entries, payments

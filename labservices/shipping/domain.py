@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from labservices.messaging.events import NO_CARRIER, ORDER_CANCELLED
-from labservices.steps import ContradictingEvent
+from labservices.events import NO_CARRIER, ORDER_CANCELLED
+from labservices.storage.steps import ContradictingEvent
 
 
 class Status(StrEnum):

@@ -4,8 +4,7 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, select
 
-from labservices.ids import uuid7
-from labservices.messaging.events import (
+from labservices.events import (
     ErrorEvent,
     Event,
     OrderCompleted,
@@ -15,6 +14,7 @@ from labservices.messaging.events import (
     ShippingFailed,
     error_events_for,
 )
+from labservices.ids import uuid7
 from labservices.service import Handler
 from labservices.shipping import domain
 from labservices.shipping.domain import Refuse, Schedule, Status

@@ -7,7 +7,7 @@ from labservices.messaging.inbox import inbox_table
 from labservices.messaging.outbox import outbox_table
 from labservices.messaging.parking import parked_table
 from labservices.shipping.domain import Status
-from labservices.steps import one_of
+from labservices.storage.steps import one_of
 
 metadata = MetaData()
 outbox = outbox_table(metadata, "shipping")

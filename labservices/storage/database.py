@@ -4,7 +4,7 @@ import select
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import orjson
@@ -12,12 +12,18 @@ from sqlalchemy import Connection, CursorResult, Engine, Executable, Row, Table,
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from labservices import steps
 from labservices.contract import CONNECTION
-from labservices.messaging.events import Event
-from labservices.messaging.outbox import Outbox
+from labservices.events import Event
+from labservices.storage import steps
 from labservices.storage.unavailable import DatabaseUnavailable, unavailable
 from labservices.telemetry import metrics
+
+
+class EventAppender(Protocol):
+    """Appends events to the outbox table (see ``messaging/outbox.py``)."""
+
+    def add(self, connection: Connection, event: Event, cause: UUID | None) -> UUID:
+        """Append an event in an open transaction, and return the event's id."""
 
 
 class Transaction:
@@ -26,7 +32,7 @@ class Transaction:
     Its events are published if, and only if, its changes are committed.
     """
 
-    def __init__(self, connection: Connection, outbox: Outbox, cause: UUID | None) -> None:
+    def __init__(self, connection: Connection, outbox: EventAppender, cause: UUID | None) -> None:
         self.connection = connection
         self.cause = cause
         self.published: list[Event] = []
@@ -73,7 +79,7 @@ class Database:
         The class of the transactions.
     """
 
-    def __init__(self, url: str, outbox: Outbox, transaction: type[Transaction] = Transaction) -> None:
+    def __init__(self, url: str, outbox: EventAppender, transaction: type[Transaction] = Transaction) -> None:
         self._make_transaction = transaction
         self.engine = make_engine(url)
         self.schema_created = threading.Event()

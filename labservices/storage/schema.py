@@ -8,11 +8,14 @@ first event.
 import hashlib
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.schema import CreateTable
 
-from labservices.service import Service
+if TYPE_CHECKING:
+    from labservices.service import Service
+
 
 # Several processes of a service may start at once; one creates the schema, and the others wait for it.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('labservices schema'))"
@@ -28,7 +31,7 @@ class SchemaMismatch(Exception):
     """The database holds tables that another version of the service created."""
 
 
-def make_schema(engine: Engine, service: Service, datasets: Path) -> None:
+def make_schema(engine: Engine, service: "Service", datasets: Path) -> None:
     """Create the missing tables and the publication in one transaction, and load the opening data into new tables.
 
     Raises
@@ -51,7 +54,7 @@ def make_schema(engine: Engine, service: Service, datasets: Path) -> None:
             )
 
 
-def _definition(connection: Connection, service: Service) -> str:
+def _definition(connection: Connection, service: "Service") -> str:
     """Return a hash of the table definitions, which changes only if the definitions change."""
     # Sorted, since a column's constraints are a set, whose order differs between processes.
     statements = [str(CreateTable(table).compile(connection)) for table in service.tables.sorted_tables]

@@ -15,8 +15,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind
 from opentelemetry.util.types import AttributeValue
 
-from labservices.messaging.events import Event
-from labservices.messaging.record import Envelope, Record
+from labservices.events import Event
+from labservices.record import Envelope, Record
 from labservices.telemetry.tracing import extract_context, record_foreign_span, remote_context, span
 
 RELAY = "debezium"

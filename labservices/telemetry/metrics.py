@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from opentelemetry import trace
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
+from labservices import events
+from labservices.events import Event, OrderCancelled, OrderCompleted
 from labservices.ids import creation_time
-from labservices.messaging import events
-from labservices.messaging.events import Event, OrderCancelled, OrderCompleted
 
 disable_created_metrics()  # they double the output, and Prometheus 2 stores them as separate series
 

@@ -9,8 +9,8 @@ import pytest
 
 from labkit import Session
 from labkit.errors import KitError
-from labkit.views.control_panel import notes, title
-from labkit.views.control_room import ControlRoom
+from labkit.instructor.control_panel import notes, title
+from labkit.instructor.control_room import ControlRoom
 from labkit.waiting import wait_until
 from labstack.errors import LabError
 from labstack.scenarios import load_scenarios

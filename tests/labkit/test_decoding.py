@@ -8,7 +8,7 @@ import pytest
 
 from labkit import Session, wait_until
 from labkit.exercises.saga.outbox import INSERT
-from labkit.inspect.sources import pgoutput
+from labkit.sources import pgoutput
 
 PEEK = """
     SELECT xid, data FROM pg_logical_slot_peek_binary_changes(

@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from labkit.errors import KitError
-from labkit.inspect.sources.alertmanager import AlertmanagerClient, NoAlertmanager
-from labkit.inspect.sources.prometheus import NoPrometheus, PrometheusClient
-from labkit.inspect.sources.traces import JaegerSource, NoTraces
+from labkit.sources.alertmanager import AlertmanagerClient, NoAlertmanager
+from labkit.sources.prometheus import NoPrometheus, PrometheusClient
+from labkit.sources.traces import JaegerSource, NoTraces
 
 READS: dict[str, tuple[type[KitError], Callable[[str], object]]] = {
     "Prometheus": (NoPrometheus, lambda url: PrometheusClient(url).query("up")),

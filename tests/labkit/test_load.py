@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from labkit import Session, wait_until
+from labkit.client import load_charts
 from labkit.client.load import Load, Placed, moments
 from labkit.client.partitions import partition_of
 from labkit.client.practice import MAX_WORKERS, Practice
 from labkit.client.sampling import Samples
 from labkit.errors import KitError
-from labkit.views.drawing import load_charts
 from labstack.clients import broker, consumer_groups, practice
 from labstack.errors import LabError
 

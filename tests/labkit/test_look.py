@@ -13,7 +13,7 @@ from labkit import Session, wait_until
 from labkit.aliases import Aliases
 from labkit.errors import KitError, QueryFailed, WaitTimedOut
 from labkit.exercises.progress import ProgressFile
-from labkit.inspect.sources.records import in_order_of_cause
+from labkit.sources.records import in_order_of_cause
 from labkit.views.feed import _RowReader
 from labkit.views.flow import Flow
 from labstack.clients.broker import Record

@@ -2,69 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = {"labservices": ROOT, "labstack": ROOT / "lab-stack", "labkit": ROOT}
-LAYERS = (
-    *(
-        "errors",
-        "arguments",
-        "waiting",
-        "findings",
-        "progress",
-        "config",
-        "process_id",
-        "state",
-        "ports",
-        "istio",
-        "clients",
-        "install",
-        "gateway",
-    ),
-    *("observability", "backends", "consistency", "lifecycle", "lab", "scenarios", "jupyter", "cli"),
-)
-"""The layers of `labstack`, from the lowest to the highest."""
+from tools.import_graph import BLOCK, FOLDERS, LAYERS, PAGE, draw, layer_graph, layer_of, modules, read_imports
+
+IMPORTS = read_imports()
 MAX_MODULES = 12
-
-
-def modules(package: str) -> dict[str, Path]:
-    """Return the files of a package's modules, by dotted name."""
-    files = (FOLDERS[package] / package).rglob("*.py")
-    return {
-        ".".join(file.relative_to(FOLDERS[package]).with_suffix("").parts).removesuffix(".__init__"): file
-        for file in files
-    }
-
-
-def is_for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-
-
-def imports(tree: ast.AST, known: dict[str, Path]) -> Iterator[str]:
-    """Yield the modules that a module imports when it runs, also within functions."""
-    for node in ast.iter_child_nodes(tree):
-        if is_for_types(node):
-            continue
-        if isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, "imports are absolute"
-            for name in node.names:
-                full = f"{node.module}.{name.name}"
-                yield "labstack.lab" if full == "labstack.Lab" else full if full in known else node.module
-        elif isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-        yield from imports(node, known)
-
-
-KNOWN = {name: file for package in FOLDERS for name, file in modules(package).items()}
-IMPORTS = {
-    name: {other for other in imports(ast.parse(file.read_text(encoding="utf-8")), KNOWN) if other in KNOWN}
-    for name, file in KNOWN.items()
-}
 
 
 def test_packages_import_one_way() -> None:
@@ -91,23 +34,37 @@ def test_only_the_contract_of_the_services_is_used() -> None:
     assert wrong == []
 
 
-def test_layers_import_downwards() -> None:
-    """A module of a layer imports from its own layer and from lower ones."""
-    rank = {f"labstack.{layer}": number for number, layer in enumerate(LAYERS)}
-    rank["labstack"] = -1
-    assert {".".join(name.split(".")[:2]) for name in KNOWN if name.startswith("labstack.")} == set(rank) - {"labstack"}
-
-    def rank_of(name: str) -> int:
-        return rank[".".join(name.split(".")[:2])]
-
-    own = {name: {o for o in others if o.startswith("labstack")} for name, others in IMPORTS.items()}
+@pytest.mark.parametrize("package", LAYERS)
+def test_layers_import_downwards(package: str) -> None:
+    """Each module belongs to a layer of its package, and imports only from its own layer and from lower ones."""
+    assert [name for name in modules(package) if name != package and layer_of(name) is None] == []
+    rank = [f"{package}.{layer}" for layer in LAYERS[package]]
     wrong = [
-        (name, other)
-        for name, others in own.items()
+        (layer, other)
+        for layer, others in layer_graph(IMPORTS).items()
         for other in others
-        if name.startswith("labstack.") and rank_of(other) > rank_of(name)
+        if layer in rank and other in rank and rank.index(other) > rank.index(layer)
     ]
     assert wrong == []
+
+
+def test_services_do_not_import_each_other() -> None:
+    """The four services share common code only, and know nothing of each other."""
+    services = {f"labservices.{name}" for name in LAYERS["labservices"]["order, inventory, payment, shipping"]}
+    between = [
+        (name, other)
+        for name, others in IMPORTS.items()
+        for other in others
+        if len({".".join(module.split(".")[:2]) for module in (name, other)} & services) == 2
+    ]
+    assert between == []
+
+
+def test_the_picture_of_the_packages_is_current() -> None:
+    """The picture in the architecture page shows the imports of today; `python tools/import_graph.py` redraws it."""
+    found = BLOCK.search(PAGE.read_text(encoding="utf-8"))
+    assert found
+    assert found[0] == draw()
 
 
 def test_istio_imports_nothing_of_the_lab() -> None:

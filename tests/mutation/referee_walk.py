@@ -17,7 +17,7 @@ import pytest
 from labservices.messaging.consumer import producer_settings
 from labservices.messaging.dead_letters import DeadLetterPublisher
 from labservices.messaging.handling import Outcome
-from labservices.messaging.record import Record
+from labservices.record import Record
 from labservices.telemetry import tracing
 from labstack import Lab
 from labstack.consistency.evidence import Evidence

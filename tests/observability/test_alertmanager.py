@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from labkit import Session
-from labkit.inspect.sources.alertmanager import AlertmanagerClient, NoAlertmanager
+from labkit.sources.alertmanager import AlertmanagerClient, NoAlertmanager
 from labkit.waiting import wait_until
 from labstack.config.paths import CONFIG
 from labstack.gateway.addresses import Addresses

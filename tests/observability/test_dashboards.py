@@ -8,7 +8,7 @@ import pytest
 
 from labkit import Session
 from labkit.errors import KitError
-from labkit.inspect.sources.prometheus import is_number
+from labkit.sources.prometheus import is_number
 from labkit.views import dashboards
 from labkit.waiting import wait_until
 from labstack import Lab

@@ -12,7 +12,7 @@ import pytest
 
 from labkit import Session
 from labkit.errors import QueryFailed
-from labkit.inspect.sources.prometheus import NoPrometheus
+from labkit.sources.prometheus import NoPrometheus
 from labkit.waiting import wait_until
 from labstack import Lab
 from labstack.backends.processes.java import jars
@@ -230,7 +230,7 @@ def test_orders_complete_without_prometheus(session: Session, verb: str) -> None
 
 def test_query_without_prometheus_names_the_install_command(session: Session) -> None:
     """A query without Prometheus is an error with the command that installs it."""
-    from labkit.inspect.sources.prometheus import PrometheusClient
+    from labkit.sources.prometheus import PrometheusClient
 
     with pytest.raises(NoPrometheus, match="This lab has no Prometheus") as raised:
         PrometheusClient("").query("up")

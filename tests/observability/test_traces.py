@@ -10,7 +10,7 @@ import pytest
 
 from labkit import Session, begin
 from labkit.client.shop import Order
-from labkit.inspect.sources.traces import NoTraces, Span
+from labkit.sources.traces import NoTraces, Span
 from labkit.waiting import wait_until
 from labservices.telemetry.event_spans import relay_span_id
 from tests.observability.bare import bare_lab

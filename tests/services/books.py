@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import text
 
-from labservices.messaging.record import Record
+from labservices.record import Record
 from tests.services.broker import Broker
 from tests.services.faults import Faults
 from tests.services.world import ServiceHarness, World

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from labservices.ids import uuid7
 from labservices.messaging.handling import Outcome
-from labservices.messaging.record import Record
+from labservices.record import Record
 from tests.services.faults import Faults, Killed, replay_all_dead_letters
 from tests.services.world import World, changed, record_of_row
 

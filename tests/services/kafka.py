@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from confluent_kafka import Consumer, Producer, TopicPartition, cimpl
 
-from labservices.messaging.record import Record, read_message
+from labservices.record import Record, read_message
 from labservices.settings import Settings
 
 PARTITIONS = 2

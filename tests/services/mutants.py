@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, Engine, Table
 
+from labservices.events import ErrorEvent, Event
 from labservices.faults.switches import (
     NoInbox,
     UnguardedTransaction,
@@ -19,14 +20,13 @@ from labservices.faults.switches import (
 )
 from labservices.inventory import domain as inventory
 from labservices.inventory import handlers as inventory_handlers
-from labservices.messaging.events import ErrorEvent, Event
 from labservices.messaging.inbox import Admission, Inbox
 from labservices.messaging.outbox import Outbox
-from labservices.messaging.record import Envelope
 from labservices.order import domain as order
 from labservices.order.domain import Status
 from labservices.payment import domain as payment
 from labservices.payment import handlers as payment_handlers
+from labservices.record import Envelope
 from labservices.service import Handler
 from labservices.storage.database import Transaction
 from tests.services.broker import PARTITIONS, Broker, Lane

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from labservices.messaging.record import Record
+from labservices.record import Record
 from labstack.clients import broker
 from labstack.consistency.evidence import Evidence, read_database
 from labstack.consistency.invariants import InvariantVerdict, check_invariants

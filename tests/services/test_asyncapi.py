@@ -5,7 +5,7 @@ import json
 import jsonschema
 import yaml
 
-from labservices.messaging.events import EVENTS
+from labservices.events import EVENTS
 from tests.services.world import World
 from tools.make_asyncapi import FILE, as_yaml, make_asyncapi
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from labservices.messaging.events import (
+from labservices.events import (
     Event,
     InventoryReserved,
     Line,

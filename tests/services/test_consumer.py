@@ -11,11 +11,11 @@ import pytest
 from confluent_kafka import Consumer
 
 from labservices import messaging
+from labservices.events import OrderCancelRequested
 from labservices.messaging import parking
 from labservices.messaging.consumer import EventConsumer
-from labservices.messaging.events import OrderCancelRequested
 from labservices.messaging.handling import Outcome, RecordHandling, RetryLater
-from labservices.messaging.record import Record
+from labservices.record import Record
 from labstack.waiting import wait_until
 from tests.services.kafka import KafkaBroker
 from tests.services.test_handlers import make_event

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
 from labservices import contract
-from labservices.messaging.events import EVENTS, ErrorEvent
+from labservices.events import EVENTS, ErrorEvent
 from labservices.order.domain import STEPS
 from labservices.service import Service
 from tests.services.oracle import ACTS_ON

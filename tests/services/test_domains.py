@@ -6,14 +6,14 @@ from uuid import uuid4
 
 import pytest
 
+from labservices.events import EVENTS, Line, OrderCreated, Shortage, error_events_for
 from labservices.ids import uuid7
 from labservices.inventory import domain as inventory
-from labservices.messaging.events import EVENTS, Line, OrderCreated, Shortage, error_events_for
 from labservices.order import domain as order
 from labservices.order.domain import STEPS, Answer, Status, cancel, effect_of, transitions
 from labservices.payment import domain as payment
 from labservices.shipping import domain as shipping
-from labservices.steps import ContradictingEvent
+from labservices.storage.steps import ContradictingEvent
 
 
 def known_answers(*types: str) -> dict[str, Answer]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import MetaData
 
+from labservices.events import OrderCreated
 from labservices.extension import ExtensionHandling, read_service
-from labservices.messaging.events import OrderCreated
 from labservices.messaging.handling import RetryLater
 from labservices.service import Service
 from labservices.storage.unavailable import DatabaseUnavailable

@@ -13,10 +13,10 @@ from confluent_kafka import Message
 from hypothesis import given, seed
 from hypothesis import strategies as st
 
+from labservices.events import EVENTS
 from labservices.messaging import parking
-from labservices.messaging.events import EVENTS
 from labservices.messaging.handling import Outcome
-from labservices.messaging.record import read_message
+from labservices.record import read_message
 from tests.services.books import read_snapshot
 from tests.services.luck import SEED, example_settings
 from tests.services.oracle import balances_add_up, no_balance_is_below_zero, stock_adds_up, stock_is_within_bounds

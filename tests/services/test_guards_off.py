@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 
+from labservices.events import InventoryReserved
 from labservices.faults.switches import components_for, drop_unique_keys, restore_unique_keys
-from labservices.messaging.events import InventoryReserved
 from labservices.messaging.handling import Outcome
 from labservices.runtime import Runtime
 from labstack.waiting import wait_until

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from labservices.messaging.events import (
+from labservices.events import (
     ErrorEvent,
     Event,
     InventoryReleased,
@@ -27,7 +27,7 @@ from labservices.messaging.events import (
     error_events_for,
 )
 from labservices.messaging.handling import Outcome
-from labservices.steps import GuardFailed
+from labservices.storage.steps import GuardFailed
 from tests.services.world import ServiceHarness, World, make_order_created
 
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from labservices.messaging.events import OrderCompleted
+from labservices.events import OrderCompleted
 from labservices.storage.database import make_engine
 from labservices.storage.unavailable import unavailable
 from tests.services.postgres import PostgresServer

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from labservices.contract import MAX_RECORD_BYTES
+from labservices.events import Event, InventoryReserved, OrderCancelRequested, OrderCreated
 from labservices.messaging import parking
 from labservices.messaging.dead_letters import BrokerUnavailable, DeadLetterPublisher, RecordRefused
-from labservices.messaging.events import Event, InventoryReserved, OrderCancelRequested, OrderCreated
 from labservices.messaging.handling import Outcome
 from labservices.messaging.parking import MAX_ATTEMPTS, Failure, Parked
-from labservices.messaging.record import InvalidRecord
+from labservices.record import InvalidRecord
 from tests.services.test_handlers import make_event
 from tests.services.world import NO_BROKER, ServiceHarness, World, changed, make_order_created, record_of
 

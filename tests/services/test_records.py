@@ -5,9 +5,9 @@ from uuid import uuid4
 
 import pytest
 
-from labservices.messaging.events import EVENTS, InventoryReserved, PaymentFailed
+from labservices.events import EVENTS, InventoryReserved, PaymentFailed
 from labservices.messaging.handling import Outcome
-from labservices.messaging.record import Record
+from labservices.record import Record
 from tests.services.world import World, changed, make_order_created, record_of
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import event
 
 from labservices.messaging import replay
 from labservices.messaging.handling import Outcome
-from labservices.messaging.record import Record
+from labservices.record import Record
 from tests.services.world import ServiceHarness, World, make_order_created, record_of
 
 

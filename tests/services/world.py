@@ -14,12 +14,12 @@ from fastapi import FastAPI
 from sqlalchemy import Row, select, text
 
 from labservices import inventory, order, payment, shipping
+from labservices.events import Event, Line, OrderCreated
 from labservices.faults import switches
 from labservices.http.web import make_app
 from labservices.ids import uuid7
-from labservices.messaging.events import Event, Line, OrderCreated
 from labservices.messaging.handling import Outcome
-from labservices.messaging.record import Record
+from labservices.record import Record
 from labservices.runtime import Runtime
 from labservices.settings import Settings
 from labservices.storage.schema import make_schema

@@ -11,7 +11,7 @@ from labstack.ports import free as ports
 from tests.stack.labs import LabHarness
 
 QUIET = """
-from labservices.messaging.events import PaymentCompleted
+from labservices.events import PaymentCompleted
 
 HANDLERS = {PaymentCompleted: lambda db, event, event_id: None}
 """

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from labservices.faults.switches import DualWriting, components_for
+from labservices.messaging.outbox import Outbox
 from labservices.payment import service as payment_service
 from labservices.runtime import Runtime
 from labservices.settings import FAULT_SWITCHES, Settings
@@ -83,7 +84,9 @@ def test_all_switches_can_be_combined(switches: list[str]) -> None:
     )
     runtime = Runtime(payment_service, settings, components_for(payment_service, settings))
     assert isinstance(runtime.database, DualWriting)
-    assert runtime.database._outbox.traceparent() is None
+    outbox = runtime.database._outbox
+    assert isinstance(outbox, Outbox)
+    assert outbox.traceparent() is None
 
 
 def test_switches_can_be_on_in_several_services(shared: LabHarness, lab: Lab) -> None:

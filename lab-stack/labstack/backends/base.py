@@ -5,7 +5,8 @@ The notebooks, the verbs and the tests use only this interface, so they do not d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -149,6 +150,24 @@ class Backend(Protocol):
 
     def launch(self, name: str) -> None:
         """Start a component if it is not running; do not wait for it."""
+
+    def launch_here(self, name: str, argv: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Stop a service, and start it in this terminal, as a child of this process.
+
+        Parameters
+        ----------
+        name : str
+            The service.
+        argv : sequence of str
+            Program and arguments to start instead of the lab's, such as a debugger's.
+
+        Raises
+        ------
+        LabError
+            The component is not a service, or this backend can't run it here.
+        ProgramMissing
+            There is no such program.
+        """
 
     def await_ready(self, name: str, meanwhile: Callable[[], None] = ...) -> None:
         """Wait until a component is ready; raise ComponentFailed if it exits or times out.

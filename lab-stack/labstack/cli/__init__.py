@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from labstack.backends.choice import MODES
+from labstack.cli.foreground import run
 from labstack.cli.images import images, sweep
 from labstack.cli.install import install_command
 from labstack.cli.looking import ComponentName, completion, logs, psql, status
@@ -47,7 +48,7 @@ VERDICT_STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 SECTIONS = {
     "Start and stop": ("up", "down", "reset", "start", "stop", "restart", "prefetch", "install"),
-    "Inspect": ("status", "logs", "demo", "check", "doctor", "psql"),
+    "Inspect": ("status", "logs", "demo", "check", "doctor", "psql", "run"),
     "Break and repair": ("kill", "pause", "resume", "switch", "scenario", "dead-letters", "outbox"),
     "Gateway": ("mesh",),
     "Course, containers, shell": ("notebooks", "images", "sweep", "completion"),
@@ -290,7 +291,7 @@ def prefetch_command(lab: Lab) -> None:
 
 
 for command in (
-    *(status, logs, psql, completion, notebooks),
+    *(status, logs, psql, run, completion, notebooks),
     *(dead_letters, outbox, switch, scenario, images, sweep, install_command, mesh),
 ):
     main.add_command(command)

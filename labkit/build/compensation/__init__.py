@@ -44,7 +44,7 @@ def try_out(place: Workplace, events: Sequence[str] = (RESTOCK, REFUND, CANCEL))
 
 HINTS = (
     "The four services solve the same problem: read labservices/payment/handlers.py, and the first lines of "
-    "labservices/steps.py. Notebook 03 shows the row that a cancel leaves behind.",
+    "labservices/storage/steps.py. Notebook 03 shows the row that a cancel leaves behind.",
     "One row for each return, which every handler inserts if it is missing and locks before it reads: "
     "`insert(returns).values(...).on_conflict_do_nothing()`, then `select(returns).where(...).with_for_update()`. The "
     "row holds what was answered for each step, and whether the return is cancelled. Lock the charge, too, before you "

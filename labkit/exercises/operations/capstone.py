@@ -89,8 +89,8 @@ class JoinIn(Trial):
         "loyalty.connection. A handler of payment shows how a service uses its transaction.",
         "CREATE TABLE, CREATE PUBLICATION and pg_create_logical_replication_slot() in the database loyalty; "
         "PUT /connectors/loyalty-outbox/config; a function that receives (db, event, event_id), where db is a psycopg "
-        "connection in a transaction, and HANDLERS with PaymentCompleted from labservices.messaging.events.",
-        "The service's file begins like this.\n    from labservices.messaging.events import PaymentCompleted\n\n\n"
+        "connection in a transaction, and HANDLERS with PaymentCompleted from labservices.events.",
+        "The service's file begins like this.\n    from labservices.events import PaymentCompleted\n\n\n"
         "    def on_paid(db, event, event_id):\n        points = event.amount_cents // 100",
     )
     why = (

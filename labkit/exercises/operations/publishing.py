@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, wrong
-from labkit.inspect.sources import pgoutput
+from labkit.sources import pgoutput
 from labstack.clients import broker, http
 from labstack.clients.relay import Relay
 from labstack.clients.replication import restore_publication

@@ -10,7 +10,7 @@ from typing import Any
 
 from labkit.errors import KitError, WaitTimedOut
 from labkit.exercises.base import Bench, Exercise, Verdict, Wrong, right, untouched, wrong
-from labkit.inspect.sources.traces import RELAY, Trace
+from labkit.sources.traces import RELAY, Trace
 from labkit.waiting import wait_until
 from labstack.clients import http
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from labkit.errors import QueryFailed
-from labkit.inspect.sources.prometheus import PrometheusClient
+from labkit.sources.prometheus import PrometheusClient
 from labkit.views.drawing.charts import canvas, show
 from labkit.views.drawing.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 

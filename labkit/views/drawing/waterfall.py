@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from labkit.inspect.sources.traces import RELAY, Span, Trace
+from labkit.sources.traces import RELAY, Span, Trace
 from labkit.views.drawing.colours import GREY, SERVICES, SKY, VERMILION
 from labkit.views.drawing.svg import Picture
 from labstack.arguments import checked_class

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import math
 import shutil
 import time
@@ -13,7 +12,6 @@ from typing import Any
 
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
-from docker.types import IPAMConfig, IPAMPool
 from testcontainers.core.container import DockerContainer
 
 from labstack.backends.base import ComponentState, ComponentStatus
@@ -29,6 +27,7 @@ from labstack.backends.docker.components.service import Service
 from labstack.backends.docker.engine import elsewhere, engine, engine_address, translate_errors
 from labstack.backends.docker.images import IMAGES, image, missing, pull, services_image
 from labstack.backends.docker.location import is_out_of_reach
+from labstack.backends.docker.network import Network
 from labstack.clients.database_server import DatabaseServer
 from labstack.errors import ComponentFailed, DownloadFailed, EngineUnavailable, LabError, NotRunning, code_advice
 from labstack.observability import observers
@@ -43,8 +42,6 @@ OBSERVERS = observer_classes("labstack.backends.docker.components")
 LAB_LABEL = "saga-lab.lab"
 COMPONENT_LABEL = "saga-lab.component"
 SHARED_LABEL = "saga-lab.shared"
-FIRST_ADDRESS = 10
-"""Offset of the first component's address in the lab's network; the engine uses those before it."""
 CHECK_INTERVAL = 0.5
 """Seconds between two checks of a starting container."""
 REACH_INTERVAL = 3.0
@@ -120,7 +117,7 @@ class ContainerBackend(BackendBase[Component]):
         with progress.stage("the services' image"):
             services_image()
         self._choose_ports(progress)
-        self._make_network()
+        self._network.create()
 
     def _disable_observer(self, observer: str) -> None:
         """Run this lab without an observer until its next startup."""
@@ -144,34 +141,12 @@ class ContainerBackend(BackendBase[Component]):
         return {LAB_LABEL: self.lab_id, FOLDER_LABEL: str(self.paths.state.absolute())}
 
     @property
-    def _network_name(self) -> str:
-        return f"saga-lab-{self.lab_id}"
-
-    def _make_network(self) -> None:
-        with translate_errors("the lab's network can't be created"):
-            if engine().networks.list(names=[f"^{self._network_name}$"]):
-                return
-            # A container keeps its address only in a network with an explicit address range. So create any network
-            # first, to learn a range that the engine considers free, then create one with that range.
-            for _ in range(5):
-                trial = engine().networks.create(self._network_name, driver="bridge", labels=self._labels)
-                trial.reload()
-                subnet = trial.attrs["IPAM"]["Config"][0]["Subnet"]
-                trial.remove()
-                pool = IPAMConfig(pool_configs=[IPAMPool(subnet=subnet)])
-                with contextlib.suppress(APIError):  # another network has taken it meanwhile
-                    engine().networks.create(self._network_name, driver="bridge", labels=self._labels, ipam=pool)
-                    return
-            raise LabError(
-                "Docker did not create a network for the lab.", next_step="run `lab up` again, or use LAB_MODE=local"
-            )
+    def _network(self) -> Network:
+        return Network(self.lab_id, self._labels)
 
     def _address(self, name: str) -> str:
         """Return the IP address of a component. It never changes, so the gateway's configuration stays valid."""
-        with translate_errors("the lab's network can't be inspected"):
-            network = engine().networks.list(names=[f"^{self._network_name}$"])[0]
-            subnet = ipaddress.ip_network(network.attrs["IPAM"]["Config"][0]["Subnet"])
-        return str(subnet[FIRST_ADDRESS + self.components().index(name)])
+        return self._network.address(self.components().index(name))
 
     def _run(self, name: str, command: list[str]) -> str:
         with translate_errors(f"a command can't be run in {name}"):
@@ -262,9 +237,9 @@ class ContainerBackend(BackendBase[Component]):
                 dns=["127.0.0.1"],
                 dns_opt=["timeout:1", "attempts:1"],
                 entrypoint=list(component.entry_point) or None,
-                network=self._network_name,
+                network=self._network.name,
                 networking_config={
-                    self._network_name: engine().api.create_endpoint_config(
+                    self._network.name: engine().api.create_endpoint_config(
                         aliases=[name], ipv4_address=self._address(name)
                     )
                 },

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 
 import psutil
 
 from labstack.backends.base import ComponentStatus
 from labstack.backends.common import BackendBase, observer_classes
-from labstack.backends.processes import process
+from labstack.backends.processes import foreground, process
 from labstack.backends.processes.component import Component, Context
 from labstack.backends.processes.components.connect import Connect
 from labstack.backends.processes.components.connect_watcher import ConnectWatcher
@@ -19,12 +20,23 @@ from labstack.backends.processes.components.kafka import Kafka
 from labstack.backends.processes.components.postgres import Postgres
 from labstack.backends.processes.components.service import Service
 from labstack.backends.processes.following import follow
+from labstack.backends.processes.foreground import in_terminal
 from labstack.backends.processes.forking import ForkServer
 from labstack.backends.processes.java.java_component import JavaComponent
 from labstack.backends.processes.java.programs import prepare_programs
 from labstack.backends.processes.leftovers import leftovers
 from labstack.clients.database_server import DatabaseServer
-from labstack.errors import ComponentFailed, NotRunning, PortTaken, StorageError, code_advice, failure_log, log_tail
+from labstack.errors import (
+    ComponentFailed,
+    LabError,
+    NotRunning,
+    PortTaken,
+    StorageError,
+    code_advice,
+    failure_log,
+    log_tail,
+    one_of,
+)
 from labstack.ports import free as ports
 from labstack.ports.plan import planned_ports
 from labstack.process_id import ProcessId, ask, this_process, with_children
@@ -120,6 +132,20 @@ class LocalBackend(BackendBase[Component]):
             process.destroy(process.tree(identity))  # no later command would know about it
             raise
         forks.start()  # imports the libraries while the services' dependencies start
+
+    def launch_here(self, name: str, argv: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        component = self.component(name)
+        if not isinstance(component, Service):
+            raise LabError(
+                f"{name} is not a service, so it can't run in this terminal.",
+                next_step=one_of(name, [service.name for service in self.services]),
+            )
+        command = in_terminal(component.prepare(), argv)
+        self._stop_process(name)
+        self._wait_for_port(name, component.port)
+        child = foreground.spawn(command, f"{self.state.lab_id}/{name}")
+        self._record(name, ComponentRecord(ProcessId.of(child.pid)))
+        return child
 
     def _wait_for_port(self, name: str, port: int) -> None:
         # While a component of this lab runs, the lab owns its ports, even if another lab has reserved them since.

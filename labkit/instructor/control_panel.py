@@ -21,7 +21,7 @@ from labstack.errors import LabError
 from labstack.scenarios import Scenario
 
 if TYPE_CHECKING:
-    from labkit.views.control_room import ControlRoom
+    from labkit.instructor.control_room import ControlRoom
 
 CHART_INTERVAL = 3.0
 """Seconds between two drawings of the chart; one drawing takes a tenth of a second."""

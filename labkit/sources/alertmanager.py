@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 
 from labkit.errors import KitError
-from labkit.inspect.sources.http_source import HttpSource
+from labkit.sources.http_source import HttpSource
 from labstack.arguments import checked_class
 
 

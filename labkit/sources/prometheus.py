@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from labkit.errors import KitError, QueryFailed
-from labkit.inspect.sources.http_source import HttpSource
+from labkit.sources.http_source import HttpSource
 from labstack.arguments import Positive, checked_class
 
 NAME = "__name__"

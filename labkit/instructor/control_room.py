@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from labkit.errors import KitError
 from labkit.inspect.look import Look
-from labkit.views.control_panel import ControlPanel
+from labkit.instructor.control_panel import ControlPanel
 from labkit.views.live import bundle
 from labstack import Lab
 from labstack.arguments import checked, checked_class

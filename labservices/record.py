@@ -15,7 +15,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from pydantic import ValidationError
 
 from labservices.contract import MAX_RECORD_BYTES
-from labservices.messaging.events import EVENTS, Event
+from labservices.events import EVENTS, Event
 
 # If a header's name is not UTF-8, the client's method both returns a value and sets an exception. Python detects that
 # only when C code calls the method, as here; a normal call would crash the process.

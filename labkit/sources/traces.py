@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from labkit.errors import KitError
-from labkit.inspect.sources.http_source import HttpSource
+from labkit.sources.http_source import HttpSource
 from labservices.contract import SERVICES
 from labstack.arguments import checked_class
 
