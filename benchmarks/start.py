@@ -48,7 +48,7 @@ def measure(*, quick: bool, console: Console) -> dict[str, Any]:
     ----------
     quick : bool
         Run one short round with few orders, to check that the benchmark works; its figures mean nothing.
-    tell : Console
+    console : Console
         Console for progress lines.
     """
     rounds, orders, idle = (1, 20, 2.0) if quick else (3, 1000, 30.0)

@@ -122,7 +122,7 @@ def show(results: dict[str, Any], console: Console) -> None:
     last = _history()[-1:]
     before: dict[str, float] = last[0]["ratios"] if last else {}
     title = "Figures" + (f"; changes since {last[0]['commit']}" if last else "")
-    table = Table("figure", "value", "to reach", "reference", "its value", "ratio", "change", title=title)
+    table = Table("figure", "value", "target", "reference", "its value", "ratio", "change", title=title)
     for figure in (Figure(**row) for row in results["figures"]):
         sign = "≤" if figure.most else "≥"
         table.add_row(

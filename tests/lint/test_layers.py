@@ -1,4 +1,4 @@
-"""Imports point one way, in no circle, and packages stay small."""
+"""Imports point one way, without cycles, and packages stay small."""
 
 from __future__ import annotations
 

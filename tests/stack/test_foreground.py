@@ -101,7 +101,7 @@ def test_a_stopped_service_stays_stopped(shared: LabHarness) -> None:
         wait_until(lambda: pid_of(shared, "payment") not in (None, before), 60, what="payment to run in the terminal")
         shared.lab.stop("payment")
         output, _ = running.communicate(timeout=30)
-        assert "again." not in output
+        assert "The lab runs payment again." not in output
         assert shared.lab.status(memory=False).components["payment"].state == "stopped"
 
 

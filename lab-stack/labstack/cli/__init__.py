@@ -149,7 +149,7 @@ def up(lab: Lab, as_json: bool, no_observability: bool) -> None:
 @as_json
 @click.pass_obj
 def demo(lab: Lab, as_json: bool) -> None:
-    """Run orders, and show what happened to each (with --json: one order)."""
+    """Place orders, and show the outcome of each (with --json: one order)."""
     from labstack.scenarios.demo import demo_orders, follow, place, run_demo
 
     where = running(lab).endpoints

@@ -40,9 +40,9 @@ def run(lab: Lab, service: str, command: tuple[str, ...]) -> None:
         signal.signal(which, lambda *_: child.terminate())
     click.echo(f"{service} runs in this terminal. When it ends, the lab starts its own process again.", err=True)
     status = child.wait()
-    # Another command may have stopped the service or the lab meanwhile.
-    record = access.state().components.get(service)
-    if access.state().is_up and record and record.process == identity:
-        lab.start(service)
-        click.echo(f"The lab runs {service} again.", err=True)
+    with access.exclusive() as backend:  # a command that stops the service records this before it releases the lock
+        record = backend.state.components.get(service)
+        if backend.state.is_up and record and record.process == identity:
+            lab.start(service)
+            click.echo(f"The lab runs {service} again.", err=True)
     sys.exit(status if status >= 0 else 128 - status)

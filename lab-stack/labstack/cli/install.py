@@ -31,7 +31,7 @@ REPORT_INTERVAL = 60.0
 @click.option(
     "--lock",
     is_flag=True,
-    help="Read the image's digest again and record it, unless versions.toml contains it.",
+    help="Query the registry again for the image's digest and record it, unless versions.toml contains it.",
 )
 @click.option("--keep", is_flag=True, help="Keep the files that a Go build has downloaded and compiled.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output, nothing else.")
