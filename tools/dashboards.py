@@ -252,7 +252,7 @@ SERVICES_RED = Board(
             [
                 Panel(
                     "Parked records",
-                    "Records that could not be handled: tried again, waiting behind one that is, or given up (dead).",
+                    "Records that could not be handled: they are retried, wait behind another, or are dead letters.",
                     {"{{service}} {{state}}": "max by (service, state) (parked_records_current)"},
                 ),
                 Panel(

@@ -1,4 +1,4 @@
-"""The deadline: an order that makes no progress times out.
+"""The deadline: an order that is not finished in time is cancelled.
 
 An order may wait for an answer that never arrives, because a service is down for long or the event is a dead letter. So
 the order service checks the age of its open orders. It publishes OrderTimedOut through its own outbox, which starts a

@@ -277,6 +277,17 @@ def test_each_exercise_has_three_hints_a_level_and_minutes() -> None:
         assert 1 <= exercise.minutes <= 20, exercise.name
 
 
+def test_hints_name_existing_sections() -> None:
+    """A section that a hint names is a heading of its notebook."""
+    missing = []
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        headings = set(re.findall(r"^#+ (.+)$", prose(nbformat.read(path, as_version=4)), re.MULTILINE))
+        for exercise in course()[path.stem[:2]]:
+            named = re.findall(r"(?:section|as in) \*([^*]+)\*", " ".join(exercise.hints))
+            missing += [(exercise.name, name) for name in named if name not in headings]
+    assert missing == []
+
+
 def test_at_most_one_exercise_in_five_asks_for_a_fact() -> None:
     """At most one exercise in five is recall, and each notebook but the first asks for an artefact."""
     kinds = {notebook: [exercise.kind for exercise in exercises] for notebook, exercises in course().items()}

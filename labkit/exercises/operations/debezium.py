@@ -150,7 +150,7 @@ class TheSilentSieve(Exercise):
     hints = (
         (
             "Look at look.connect.relayed(given.order): which service has a row without a record? Then look "
-            "at that database's publication, as in *What decoding makes of it*."
+            "at that database's publication, as in *Logical decoding*."
         ),
         (
             "Use ALTER PUBLICATION outbox SET (publish = ...) in that database. The excluded row is not "

@@ -322,14 +322,14 @@ class YourOwnTrace(Exercise):
     """A client may start the trace."""
 
     name = "your-own-trace"
-    title = "Place an order whose trace has the id given.trace_id, as a client that traces its requests would do."
+    title = "Place an order whose trace has the id given.trace_id, like a client that traces its own requests."
     kind = "code"
     level = 2
     minutes = 6
     hints = (
         (
-            "Look at the section *How it gets across*: a trace travels in the header traceparent. Who sends "
-            "the first one, if the client traces its own requests?"
+            "Look at the section *How the trace context is passed on*: a trace travels in the header traceparent. "
+            "Who sends the first one, if the client traces its own requests?"
         ),
         (
             'Use httpx.post(f"{lab.endpoints.gateway}/orders", json=..., headers=...). The header is '
