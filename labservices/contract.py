@@ -47,6 +47,11 @@ def acts_on(service: str) -> frozenset[str]:
     return frozenset(event.__name__ for event in handlers)
 
 
+def consumed_topics(service: str) -> frozenset[str]:
+    """Return the topics whose events a service acts on."""
+    return frozenset(events_topic(writer) for writer, events in PUBLISHES.items() if acts_on(service) & {*events})
+
+
 class Step(NamedTuple):
     """One step of the saga, as a service's events and tables show it.
 
@@ -181,7 +186,7 @@ OUTBOX: Mapping[str, str] = {
 }
 """The columns of every service's outbox table, with their types in PostgreSQL."""
 
-_OF_EVERY_SERVICE: Mapping[str, tuple[str, ...]] = {
+COMMON_TABLES: Mapping[str, tuple[str, ...]] = {
     "outbox": tuple(OUTBOX),
     "inbox": ("consumer", "event_id", "topic", "partition", "offset", "type", "handled_at"),
     "parked_records": (
@@ -189,9 +194,11 @@ _OF_EVERY_SERVICE: Mapping[str, tuple[str, ...]] = {
         *("attempts", "permanent", "error", "parked_at", "due_at"),
     ),
 }
+"""The tables of every service, with their columns."""
+
 TABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "order": {
-        **_OF_EVERY_SERVICE,
+        **COMMON_TABLES,
         "catalogue": ("sku", "name", "unit_price_cents", "currency"),
         "orders": (
             *("order_id", "customer_id", "destination", "items", "total_cents", "currency"),
@@ -202,7 +209,7 @@ TABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "idempotency_keys": ("key", "request", "order_id", "created_at"),
     },
     "inventory": {
-        **_OF_EVERY_SERVICE,
+        **COMMON_TABLES,
         "products": ("sku", "name", "unit_price_cents", "currency", "on_hand", "reserved", "shipped"),
         "reservations": (
             *("reservation_id", "order_id", "status", "failure_reason", "lines", "created_at", "updated_at"),
@@ -210,7 +217,7 @@ TABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "stock_movements": ("movement_id", "effect", "sku", "quantity", "order_id", "event_id", "at"),
     },
     "payment": {
-        **_OF_EVERY_SERVICE,
+        **COMMON_TABLES,
         "accounts": ("customer_id", "name", "balance_cents", "currency"),
         "payments": (
             *("payment_id", "order_id", "customer_id", "amount_cents", "currency"),
@@ -221,7 +228,7 @@ TABLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
     },
     "shipping": {
-        **_OF_EVERY_SERVICE,
+        **COMMON_TABLES,
         "destinations": ("destination", "name", "carrier"),
         "shipments": (
             *("shipment_id", "order_id", "destination", "carrier"),

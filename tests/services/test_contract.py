@@ -44,6 +44,7 @@ def test_events_are_the_contract(name: str) -> None:
     published = {event.__name__ for event in EVENTS.values() if event.topic == contract.events_topic(name)}
     assert published == set(contract.PUBLISHES[name])
     assert {event.__name__ for event in SERVICES[name].handlers} == contract.acts_on(name) == ACTS_ON[name]
+    assert contract.consumed_topics(name) == set(SERVICES[name].topics)
 
 
 @pytest.mark.parametrize("step", contract.STEPS, ids=lambda step: step.service)

@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 from psycopg.types.string import TextLoader
 
-from labservices.contract import SERVICES, TABLES, dead_letter_topic, events_topic
+from labservices.contract import COMMON_TABLES, SERVICES, TABLES, consumed_topics, dead_letter_topic, events_topic
 from labstack.backends.base import Endpoints
 from labstack.clients import broker, consumer_groups, databases, probe_event
 from labstack.clients.broker import Record
@@ -72,12 +72,12 @@ class Evidence:
 
     @property
     def lag(self) -> dict[str, int]:
-        """Number of records that each service has not consumed yet."""
+        """Number of records that each service has not consumed yet, in the topics that it consumes."""
         return {
             service: sum(
                 end - min(committed.get(place, 0), end)
                 for place, end in self.ends.items()
-                if place[0] != events_topic(service)
+                if place[0] in consumed_topics(service)
             )
             for service, committed in self.committed.items()
         }
@@ -170,9 +170,8 @@ def connect(url: str) -> Iterator[psycopg.Connection[Row]]:
 
 def read_tables(connection: psycopg.Connection[Row], service: str) -> dict[str, list[Row]]:
     """Return the rows of a service's tables as the connection's transaction sees them."""
-    return {
-        table: connection.execute(_query_table(table, columns)).fetchall() for table, columns in TABLES[service].items()
-    }
+    tables = TABLES.get(service, COMMON_TABLES)
+    return {table: connection.execute(_query_table(table, columns)).fetchall() for table, columns in tables.items()}
 
 
 def _query_table(table: str, columns: tuple[str, ...]) -> sql.Composed:
