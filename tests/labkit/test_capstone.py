@@ -168,7 +168,7 @@ def test_a_missing_part_is_named(session: Session, tasks: Tasks) -> None:
     short_sample(
         [
             ("HANDLERS =", "HANDLERS := ", "SyntaxError"),
-            ("HANDLERS = {PaymentCompleted: on_paid, PaymentRefunded: on_refunded}", "", "no HANDLERS"),
+            ("HANDLERS = {PaymentCompleted: on_paid, PaymentRefunded: on_refunded}", "", "does not define HANDLERS"),
             ("book(db, event, points)\n        publish", "bok(db, event, points)\n        publish", "NameError"),
         ],
         1,
