@@ -77,7 +77,7 @@ class Practice:
 
     def grow(self, topic: Text, partitions: Partitions) -> None:
         """Raise a topic's number of partitions to `partitions`."""
-        practice.add_partitions(self.kafka, topic, partitions)
+        practice.add_partitions(self.kafka, self._known(topic), partitions)
 
     def group(self) -> str:
         """Return a name for a new group. The group exists as soon as a consumer joins it."""
@@ -140,6 +140,10 @@ class Practice:
         if not 0 < number <= MAX_WORKERS:
             raise KitError(f"{number} workers are none, or too many.", next_step=f"use 1 to {MAX_WORKERS} workers")
         topics = [self._known(one) for one in ([topic] if isinstance(topic, str) else topic)]
+        if not topics:
+            raise KitError(
+                "The list of topics is empty.", next_step="name at least one topic, such as `practice.topic()`"
+            )
         team = Workers(self.kafka, topics, self.group(), number, handle)
         try:
             team.join_group()

@@ -165,6 +165,14 @@ def test_too_few_or_too_many_workers_are_rejected(bench: Practice) -> None:
             pass
 
 
+def test_topics_that_do_not_exist_are_rejected(bench: Practice) -> None:
+    """Partitions of an unknown topic, and workers without a topic, are rejected with a next step."""
+    with pytest.raises(KitError, match="Unknown topic"):
+        bench.grow("\x00", 8)
+    with pytest.raises(KitError, match="list of topics is empty"), bench.workers([], 1, print):
+        pass
+
+
 def test_a_reset_deletes_practice_topics(session: Session, bench: Practice) -> None:
     """A reset deletes practice topics and keeps the shop's topics, which can't be deleted by hand."""
     topic = bench.topic()

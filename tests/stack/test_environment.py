@@ -133,6 +133,7 @@ def test_processes_start_in_one_place() -> None:
     assert {one for one in found if one[1] in starters} == {
         (f"{labstack}/config/environment.py", "subprocess.run", True),
         (f"{labstack}/backends/processes/process.py", "subprocess.Popen", True),
+        (f"{labstack}/backends/processes/foreground.py", "subprocess.Popen", True),
         (f"{labstack}/install/sources/from_go.py", "subprocess.Popen", True),
         ("labkit/build/program.py", "subprocess.Popen", True),
         ("labkit/build/instances/instance.py", "subprocess.Popen", True),
