@@ -35,7 +35,7 @@ def in_terminal(command: Command, argv: Sequence[str]) -> Command:
     ProgramMissing
         There is no such program.
     """
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    path = os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
     wanted = list(argv or command.argv)
     program = shutil.which(wanted[0], path=path)
     if program is None:
