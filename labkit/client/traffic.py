@@ -261,6 +261,8 @@ def _require_sendable(origin: str, path: str, method: str, headers: Mapping[str,
     try:
         if not path.startswith("/"):
             raise ValueError("the path does not start with /")
+        if not (method.isascii() and method.isalpha()):
+            raise ValueError("the method is not a word such as GET")
         httpx.Request(method, origin + path, headers=headers, json=body)
     except (httpx.InvalidURL, TypeError, ValueError) as error:
         raise KitError(

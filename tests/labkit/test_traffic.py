@@ -84,6 +84,12 @@ def test_a_body_is_sent(session: Session) -> None:
     assert session.shop.traffic(2, "/orders", method="POST", body={}).statuses == {422: 2}
 
 
+def test_a_method_that_no_request_can_have_is_rejected(session: Session) -> None:
+    """A method other than a word is rejected before any request is sent, with a next step."""
+    with pytest.raises(KitError, match="the method is not a word such as GET"):
+        session.shop.traffic(1, method="é\n")
+
+
 def test_the_table_lists_the_routes_and_retries_of_the_lab(session: Session) -> None:
     """The table lists the four routes of the lab, with Istio's own retries in short form."""
     routes = session.look.mesh.routes()

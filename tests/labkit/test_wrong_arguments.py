@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import io
 import math
-import random
 import re
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -26,7 +25,6 @@ from labstack.config.paths import LabPaths
 from labstack.errors import InvalidArgument, LabError
 from labstack.lab import access_of
 from tests.labkit.public_calls import calls_of
-from tests.suite.chance import LONG, SEED
 
 WRONG: list[Any] = [
     *(None, True, -1, 0, 10**30, 1.5, math.nan, math.inf, -math.inf, b"x", object(), print, np.int64(-1)),
@@ -187,11 +185,9 @@ def test_wrong_types_are_named(stopped: Session) -> None:
             call(**arguments)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 def test_wrong_arguments_on_a_running_lab(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a running lab, every call with a wrong argument returns, or raises an error with a next step."""
     monkeypatch.chdir(tmp_path)
-    chance = random.Random(SEED)
-    values = [*WRONG, *TEXTS] if LONG else [*chance.sample(WRONG, 4), *chance.sample(TEXTS, 2)]
-    assert complaints(session, values) == []
+    assert complaints(session, [*WRONG, *TEXTS]) == []
     assert session.lab.status(memory=False).state == "ready"

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from labstack.backends.components import ControlPlane
 from labstack.config.paths import LabPaths
 from labstack.errors import LabError, NotRunning
+from labstack.gateway import envoy_files
 from labstack.gateway.store import ISTIO
 from labstack.install import find_program
 from labstack.istio.errors import InvalidMesh, InvalidYaml, Unsupported
@@ -363,6 +365,29 @@ def test_no_request_fails_while_the_configuration_changes(mesh_lab: LabHarness) 
     assert set(responses.statuses) == {200}
     assert responses.statuses[200] > 100
     assert set(responses.versions) == {"v1", "v2"}
+
+
+def test_apply_waits_until_the_gateway_reports_the_routes(
+    mesh_lab: LabHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`apply` does not return while Envoy reports an earlier version of the routes, as a busy Envoy does."""
+    lab = mesh_lab.lab
+    if IN_CONTAINERS or lab.mesh.control_plane != "the lab's translator":
+        pytest.skip("another control plane pushes the routes")
+    earlier, has_version = [False, False], envoy_files.have_version
+
+    def has_version_later(*arguments: Any) -> bool:
+        return earlier.pop() if earlier else has_version(*arguments)
+
+    monkeypatch.setattr(envoy_files, "have_version", has_version_later)
+    lab.mesh.apply(
+        virtual_service("""
+  - match: [{uri: {prefix: /orders}}]
+    timeout: 7s
+    route: [{destination: {host: order, subset: v1}}]""")
+    )
+    assert earlier == []
+    lab.mesh.reset()
 
 
 def test_concurrent_applies_both_take_effect(mesh_lab: LabHarness) -> None:
