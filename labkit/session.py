@@ -102,7 +102,7 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
         try:
             area.show(area.warnings + _restart_stopped(lab, tasks, status, area))
         except RelayFailed as error:
-            # Only a reset may discard a connector's lost position. A learner who is stuck needs `lab` for that reset.
+            # Only a reset lets a connector start without its lost position. The learner needs `lab` for that reset.
             problem = f"\n{error.problem}\n`lab.reset()` restores the initial data."
         status = lab.status(memory=False)
     if problem == "" and notebook in NEEDS:

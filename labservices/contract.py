@@ -162,13 +162,14 @@ TERMINAL = ("COMPLETED", "CANCELLED")
 """The final statuses of an order."""
 
 MAX_RECORD_BYTES = 1024 * 1024
-"""Maximum size of an event in bytes: what the broker accepts uncompressed. A compressed record can be far larger."""
+"""Maximum size of an event in bytes. The broker has about the same limit, but it checks the compressed size, so a
+record can be far larger when it is decompressed."""
 
 MAX_ATTEMPTS = 5
 """The number of attempts before a record is dead-lettered."""
 
 RETRY_FIRST, RETRY_MAX = 0.2, 5.0
-"""Seconds until the first retry, and the maximum; the delay about doubles each time."""
+"""Seconds until the first retry, and the maximum, both before a jitter of ±50 %; the delay doubles each time."""
 
 OUTBOX: Mapping[str, str] = {
     "id": "uuid",

@@ -200,7 +200,8 @@ def load_stream(path: Path | str, datasets: Datasets | None = None) -> list[Stre
     Raises
     ------
     DatasetError
-        If the stream, or the data that it refers to, has a problem; the error lists all problems.
+        If the data or the stream has a problem. The stream is read only if the data is valid, and its references are
+        checked only if its rows are valid.
     """
     path = Path(path)
     if datasets is None:

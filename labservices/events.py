@@ -69,7 +69,10 @@ class Event(BaseModel):
 
 
 class ErrorEvent(Event):
-    """A failure or a cancellation: each service except the publisher undoes its work for the order."""
+    """A failure or a cancellation.
+
+    The inventory, payment and shipping services, except the publisher, undo their work for the order.
+    """
 
     reason: Reason
 

@@ -7,9 +7,10 @@
   committed when the handler returns.
 * ``GAUGES`` (optional): the gauges to query in its database (see ``telemetry/gauges.py``).
 
-The extension service uses the consumer of the four services. The consumer commits an offset after the handler's
-transaction, so an event is delivered at least once. An event whose handler fails blocks its partition and is retried
-until the handler succeeds. The file itself must provide an inbox, an outbox and guards if it needs them.
+The extension service runs the same consumer code as the four services, in a separate group. The consumer commits an
+offset after the handler's transaction, so an event is delivered at least once. An event whose handler fails blocks its
+partition and is retried until the handler succeeds. The file itself must provide an inbox, an outbox and guards if it
+needs them.
 """
 
 import logging

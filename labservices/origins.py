@@ -2,8 +2,9 @@
 
 Any web page can send requests to the ports of its visitor's machine. The browser adds two headers that a page can't
 change. `Host` is the name in the address: a page that binds its own name to 127.0.0.1 (DNS rebinding) still sends that
-name. `Origin` is the page itself, in every request that may change something. So a server that checks both serves only
-its own pages, other pages of this machine, and programs other than browsers.
+name. `Origin` names the site of the page; the browser adds it to every request that may change something. So only its
+own pages, other pages of this machine, and programs other than browsers can change anything on a server that checks
+both.
 
 Sources: RFC 6454 (Origin), RFC 9110 section 7.2 (Host).
 """
@@ -34,8 +35,9 @@ def refusal(method: str, host: str | None, origin: str | None, further_hosts: Co
     origin
         Its `Origin` header. Programs other than browsers send none.
     further_hosts
-        Host names of the server and of its pages besides those of this machine. `*` accepts every host, for a server
-        that only a hub's proxy reaches; changes then come from pages of the same host.
+        Host names of the server and of its pages besides those of this machine. `*` accepts every host; use it for a
+        server that only a hub's proxy reaches. A page may then change something only if its host is the requested one,
+        another name of this list, or this machine.
     """
     if host is not None and not is_own_host(host, further_hosts):
         return f"{host[:80]!r} is not a name of this server; use 127.0.0.1, or allow the name by LAB_ALLOWED_HOSTS"
@@ -94,7 +96,10 @@ class CheckedHandler(BaseHTTPRequestHandler):
         return reason is None
 
     def origin(self) -> str | None:
-        """Return the page that sent the request; None for a program, or for a page that may do everything."""
+        """Return the `Origin` header, which is None for a program.
+
+        A subclass may return None for a page that may do everything.
+        """
         return self.headers.get("Origin")
 
     def do_HEAD(self) -> None:

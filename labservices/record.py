@@ -18,7 +18,7 @@ from labservices.contract import MAX_RECORD_BYTES
 from labservices.events import EVENTS, Event
 
 # If a header's name is not UTF-8, the client's method both returns a value and sets an exception. Python detects that
-# only when C code calls the method, as here; a normal call would crash the process.
+# only when C code calls the method. `methodcaller` is C code; a direct call would crash the process.
 _headers_of = operator.methodcaller("headers")
 
 _DATASCHEMA = re.compile(r"^urn:sagalab:(?P<type>[A-Za-z]+):(?P<major>\d+)\.(?P<minor>\d+)$")

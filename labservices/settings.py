@@ -24,7 +24,7 @@ class FaultSwitch:
 
     does: str
     values: str = ""  # a regular expression
-    example: str = "on or off"
+    example: str = "no value"
 
 
 FAULT_SWITCHES = {
@@ -34,7 +34,7 @@ FAULT_SWITCHES = {
         "events are sent directly to Kafka, outside the transaction, instead of being written to the outbox; "
         "optionally, the process crashes between the two writes",
         "|crash-after-commit|crash-before-commit",
-        "on, crash-after-commit or crash-before-commit",
+        "no value, crash-after-commit or crash-before-commit",
     ),
     "offset-first": FaultSwitch("the consumer commits the offset before it handles the event"),
     "slow-handler": FaultSwitch(

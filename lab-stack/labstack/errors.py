@@ -1,4 +1,4 @@
-"""The exceptions of the lab, as a tree.
+"""The exceptions of the lab, as a tree. Those with a module in parentheses are defined there.
 
 LabError
 ├── InvalidArgument     a public call got an argument of another type or range
@@ -10,10 +10,15 @@ LabError
 ├── ProgramMissing      no Java (or another program) for this machine
 ├── EngineUnavailable   Docker is not installed, not running, not permitted, or too old
 ├── DownloadFailed      the network failed, or a file is not as expected
+│   └── VerificationFailed  a downloaded file is not the expected one (labstack.install.errors)
 ├── StorageError        a folder is not writable, or the disk is full
 ├── ComponentFailed     a component died or never became ready; carries the last lines of its log
 ├── BrokerUnavailable   the broker does not answer, or returns an error
-├── MeshError           an Istio configuration can't be applied (labstack.istio.errors)
+├── MeshError           an Istio configuration can't be applied (labstack.istio.errors, also its three subclasses)
+├── InvalidRules        Prometheus' rules can't be applied (labstack.lifecycle.rules)
+├── ScenarioError       a scenario's file is invalid, or the scenario does not exist (labstack.scenarios.model)
+├── ConditionNotMet     the condition of a scenario's step was not met (labstack.scenarios.stage)
+├── ScenarioActive      another scenario is active, or none is (labstack.scenarios.stage)
 ├── RelayFailed         Debezium's connector did not start, or an event did not arrive
 │   └── ProbeEventLost  the lab's probe event did not arrive; carries the services whose relay lost it
 └── DemoFailed          an order did not end as expected
@@ -121,7 +126,7 @@ class EngineUnavailable(LabError):
     problem : str
         What failed, and what was seen.
     summary : str, optional
-        The same in a few words, where local processes can replace the containers.
+        The same in a few words: the reason to show if the lab uses local processes instead of containers.
     next_step : str, optional
         What to do about it.
     """

@@ -74,7 +74,7 @@ def refusing(look: Look, table: str) -> Iterator[Callable[[], bool]]:
 @checked
 @contextmanager
 def refused_once(shop: Shop, look: Look, table: str) -> Iterator[str]:
-    """Place an order on which loyalty fails, because a table rejects its row; yield the order while it does so."""
+    """Place an order on which loyalty fails, because a table rejects its row; yield it while the table rejects rows."""
     with refusing(look, table) as has_refused:
         order = one_order(shop)
         wait_until(has_refused, TIMEOUT, what=f"{NAME} to write into {table} for a new order")

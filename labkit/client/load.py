@@ -116,8 +116,8 @@ def place_orders(origin: str, count: int, per_second: float, *, evenly: bool = F
 def moments(count: int, per_second: float, *, evenly: bool, seed: int) -> list[float]:
     """Return when each order is due, in seconds from the start.
 
-    Unless `evenly` is set, the moments are those of independent customers, a Poisson process. Given their number within
-    a period, its moments are independent and uniformly distributed over the period.
+    Unless `evenly` is set, the moments are those of independent customers, a Poisson process. If the number of orders
+    in a period is fixed, their moments are independent and uniformly distributed over the period.
     """
     if evenly:
         return [number / per_second for number in range(count)]

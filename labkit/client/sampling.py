@@ -82,7 +82,7 @@ class Samples:
         if not self._measurements:
             raise KitError(
                 f"No measurement succeeded: {self._error or 'the block ended before the first'}.",
-                next_step="`lab` shows whether every component runs; a longer block measures more often",
+                next_step="`lab` shows whether every component runs; a longer block takes more measurements",
             )
 
     def mean(self) -> float:

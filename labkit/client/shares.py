@@ -16,7 +16,7 @@ from labkit.errors import KitError
 from labstack.arguments import Portion, checked
 
 CONFIDENCE = 0.9999
-"""The confidence level: chance alone makes a measured share miss the true one at most once in ten thousand times."""
+"""The confidence level: the probability that the interval misses the true share is at most one in ten thousand."""
 
 
 Requests = Annotated[int, Field(ge=0, le=100_000)]

@@ -70,7 +70,7 @@ class Databases:
         service : str
             The owner of the database: order, inventory, payment or shipping.
         query : str
-            SQL; ``%(name)s`` stands for a parameter. Beside parameters, a literal ``%`` is written ``%%``.
+            SQL; ``%(name)s`` stands for a parameter. If you pass parameters, write a literal ``%`` as ``%%``.
         show : bool
             Whether to print the SQL with its parameters, as it could be given to ``psql``.
         **parameters : object
@@ -90,7 +90,7 @@ class Databases:
                 try:
                     if show:
                         print(psycopg.ClientCursor(db).mogrify(query.encode(), values or None))
-                    # A prepared statement is a single one.
+                    # PostgreSQL prepares a single statement, and rejects a text that contains several.
                     cursor.execute(query.encode(), values or None, prepare=True)
                 except TypeError as error:  # %s instead of %(name)s
                     raise QueryFailed(f"{service}: {error}.", next_step="write %(name)s, and pass name=value") from None

@@ -195,7 +195,7 @@ class PrometheusClient(HttpSource):
             document = {"status": "error", "error": f"no answer to {parameters.get('query', what)!r}"}
         if document["status"] != "success":
             problem = str(document.get("error", answer.status_code))
-            advice = "correct the expression; it starts with a metric, such as up, and line:column is the place"
+            advice = "correct the expression at line:column; the simplest expression is a metric, such as up"
             raise QueryFailed(f"Prometheus says: {problem}", next_step=RANGE if "range vector" in problem else advice)
         return document["data"]
 

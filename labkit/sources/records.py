@@ -105,8 +105,8 @@ def in_order_of_cause(records: Iterable[broker.Record]) -> list[broker.Record]:
     """Sort records by order, and each order's records by cause and effect; the saga's outcome is last.
 
     Times do not give this order: two services that react to the same event race, and the winner differs between runs.
-    The cause of OrderCancelled is the answer that arrived last, which may be an early one: answers come from three
-    topics.
+    The cause of OrderCancelled is the answer that the order service handled last. Another service may have published
+    a later one, because answers come from three topics.
     """
     listed = list(records)
     causes = {r.headers.get("ce_id"): r.headers.get("causation_id") for r in listed}

@@ -34,7 +34,7 @@ RETRY_AFTER = 0.5
 REMEMBERED = 20_000
 """The number of events that are remembered: their orders, because inboxes do not name the order, and their records."""
 
-# Rows committed since the previous snapshot: exact, however long a transaction took.
+# Rows committed since the previous snapshot, in long transactions, too. Rows more than ten minutes old are left out.
 NEW_ROWS = """
     WITH now AS (SELECT pg_current_snapshot()::text AS snapshot)
     SELECT now.snapshot, news.* FROM now LEFT JOIN (
@@ -157,8 +157,9 @@ class Feed:
     def _begin(self) -> None:
         self._stop = threading.Event()
         endpoints = self._lab.endpoints
-        # The topics' ends come before the tables' snapshots: a record that is read always proves its row, but a row
-        # between the two moments would wait forever for a record that is not read.
+        # The topics' ends are read before the tables' snapshots, so that each new row's record is read. Otherwise a row
+        # that is committed and published between the two moments would seem to wait for its record forever. A record
+        # whose row is older than the snapshot does no harm: it proves its row.
         records = _RecordReader(self, endpoints, self._stop)
         readers = [_RowReader(self, endpoints, service) for service in endpoints.services]
         work: list[tuple[str, Callable[[], None], float]] = [

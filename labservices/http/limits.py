@@ -49,7 +49,7 @@ class OriginCheck:
 class SizeLimits:
     """Refuses requests that are too large, and bodies that arrive too slowly.
 
-    The rest of a refused body is read and dropped, so that the client can read the response.
+    uvicorn reads and drops the rest of a refused body, so that the client can read the response.
     """
 
     def __init__(self, app: ASGIApp) -> None:

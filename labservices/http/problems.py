@@ -28,7 +28,7 @@ MAX_ERRORS = 20
 """Number of validation errors that a response lists."""
 
 MAX_TEXT = 200
-"""Number of characters of each of their texts, which may repeat parts of the request."""
+"""Maximum length of each text in a listed validation error; such a text may repeat parts of the request."""
 
 
 class FieldError(BaseModel):
@@ -63,7 +63,7 @@ class HttpProblem(Exception):
         For a validation error: pairs of the invalid part (a JSON pointer, or a parameter's name) and the problem.
     headers
         HTTP headers of the response.
-    more
+    members
         Additional members of the response body.
     """
 

@@ -7,7 +7,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from labservices.http.limits import MAX_HEADER_BYTES
 
 REQUEST_SECONDS = 10.0
-"""Time limit in seconds for the arrival of a complete request; a new connection's first request included."""
+"""Time limit in seconds for the arrival of a complete request. A new connection has the same time to start its first
+request."""
 
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 

@@ -55,7 +55,7 @@ Partition = tuple[str, int]
 
 @dataclass
 class Held:
-    """The records of one partition that wait for the database."""
+    """The records of one partition that wait for the database, or for a retry of the first one."""
 
     records: deque[Record]
     due: float
@@ -352,14 +352,14 @@ class EventConsumer:
             self._on_commit(error.args[0], offsets)
 
     def _close(self, consumer: Consumer) -> None:
-        """Leave the group, which waits for the response to the last commit, or give up on a client that hangs."""
+        """Leave the group, and wait for the response to the last commit; a client that hangs is abandoned."""
         closing = threading.Thread(target=consumer.close, name="close", daemon=True)
         closing.start()
         closing.join(CLOSE_TIMEOUT)
         if closing.is_alive():
             log.warning("the Kafka client has not left the group within %g s; it is abandoned", CLOSE_TIMEOUT)
 
-    # --- callbacks of the Kafka client; in the thread that closes it, there is nothing left to do
+    # --- callbacks of the Kafka client; its close() calls them in a separate thread, where they do nothing
 
     def _is_closing(self) -> bool:
         return threading.current_thread() is not self._thread

@@ -15,7 +15,7 @@ TIMEOUT = 5.0
 """Seconds within which the broker must acknowledge the record."""
 
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
-"""Maximum size of a dead letter in bytes: the largest record that the broker accepts, plus the added headers."""
+"""Maximum size of a dead letter in bytes: enough for the largest event (`MAX_RECORD_BYTES`) and the added headers."""
 
 
 RECORD_ERRORS = {

@@ -69,7 +69,8 @@ class RecordHandling(Protocol):
         Raises
         ------
         DatabaseUnavailable, RetryLater
-            If the record must be retried. Nothing is changed.
+            If the record must be retried. Nothing is changed, unless the connection broke during the commit; then the
+            change may be committed.
         """
 
     def try_parked(self) -> Outcome | None:
@@ -80,12 +81,12 @@ class RecordHandling(Protocol):
 
 
 def find_handler(service: Service, record: Record) -> tuple[Envelope, Handler] | None:
-    """Parse a record that a service handles; return None for any other record, whatever its content.
+    """Parse a record that a service handles; return None for a record of any other type, whatever its content.
 
     Raises
     ------
     InvalidRecord
-        If the service handles the record's type, but the record does not have the event's form.
+        If the record has no type, or if the service handles its type but the record does not have the event's form.
     """
     kind = event_type(record)
     handler = service.handlers.get(kind) if kind else None
@@ -116,7 +117,8 @@ class EventHandling:
         Raises
         ------
         DatabaseUnavailable
-            If the database is unavailable. Nothing is changed, and the failure does not count against the record.
+            If the database is unavailable. The failure does not count against the record. Nothing is changed, unless
+            the connection broke during the commit; then the change may be committed.
         """
         name = "unknown"
         try:

@@ -97,7 +97,7 @@ class Inbox:
         return Admission.DUPLICATE if connection.execute(_EXISTS, key).scalar_one() else Admission.BEHIND
 
     def handled_after(self, connection: Connection, event_id: UUID, number: int) -> set[UUID]:
-        """Return the ids of the next handled events from the same partition, in the order of their offsets.
+        """Return the ids of the handled events with the next higher offsets in the same partition.
 
         Parameters
         ----------

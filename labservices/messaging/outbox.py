@@ -72,7 +72,8 @@ def outbox_table(metadata: MetaData, service: str) -> Table:
         Column("traceparent", Text, CheckConstraint("traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'")),
         Column("causation_id", Uuid),
         Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
-        # The position in the write-ahead log right before the row: once the slot is beyond it, so is the relay.
+        # The position in the write-ahead log right before the row: once the slot is beyond it, the relay has read the
+        # row.
         Column(
             "wal_position", LogPosition, nullable=False, server_default=func.pg_current_wal_insert_lsn(), index=True
         ),

@@ -18,10 +18,10 @@ LOOKED_UP = 2000
 """Number of events that one query looks up."""
 
 LIMIT = 50_000
-"""Number of ids that are kept at most."""
+"""Number of ids above which they are cleared before the next lookup."""
 
 VALID_SECONDS = 30.0
-"""Seconds for which the ids are kept: the inbox may change, for example if a learner deletes rows."""
+"""Seconds after the last lookup for which the ids are used: a learner may delete rows of the inbox."""
 
 
 class Replay:

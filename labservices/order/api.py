@@ -81,7 +81,11 @@ def make_router(database: Database, settings: Settings) -> APIRouter:
 
     @router.post("/orders", status_code=201, responses={200: {"model": Order}, **error_responses(409)})
     def place_order(request: NewOrder, response: Response, idempotency_key: Key = None) -> Order:
-        """Place an order. Another request with the same `Idempotency-Key` returns the same order with `200`."""
+        """Place an order.
+
+        The same request with the same `Idempotency-Key` returns the same order with `200`; another request with this
+        key gets `409`.
+        """
         with database.transaction() as tx:
             try:
                 order, is_new = commands.place(tx, request.model_dump(), idempotency_key, price)

@@ -25,7 +25,7 @@ outbox = outbox_table(metadata, "payment")
 inbox = inbox_table(metadata)
 parked_records = parked_table(metadata)
 
-# The balance of each customer: the sum of the account's ledger entries.
+# The balance of each customer: the account's opening, deposit and refund entries minus its captures.
 accounts = Table(
     "accounts",
     metadata,

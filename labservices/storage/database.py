@@ -107,7 +107,9 @@ class Database:
 
     @contextmanager
     def statements(self) -> Iterator[Connection]:
-        """Run a block of read-only statements, each in its own transaction, with a third of the round trips.
+        """Run a block of read-only statements, each in its own transaction.
+
+        Each statement needs one round trip; `transaction` needs two more per block, to begin and to commit.
 
         Raises
         ------

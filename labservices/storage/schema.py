@@ -32,7 +32,9 @@ class SchemaMismatch(Exception):
 
 
 def make_schema(engine: Engine, service: "Service", datasets: Path) -> None:
-    """Create the missing tables and the publication in one transaction, and load the opening data into new tables.
+    """Create the tables and the publication, and load the opening data, if the database has no outbox table.
+
+    All this happens in one transaction. If the database has an outbox table, nothing is changed.
 
     Raises
     ------

@@ -34,7 +34,9 @@ _AT_CONNECT = {
 
 
 class DatabaseUnavailable(Exception):
-    """The database is unreachable, or temporarily can't work. Nothing was changed, and a later retry can succeed.
+    """The database is unreachable, or temporarily can't work; a later retry can succeed.
+
+    Nothing was changed, unless the connection broke during the commit; then the change may be committed.
 
     Attributes
     ----------

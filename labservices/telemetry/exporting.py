@@ -36,8 +36,8 @@ def make_exporter(settings: Settings) -> SpanExporter | None:
     """Create the exporter that the settings specify, or return None if they specify none."""
     file = SpanFile(Path(settings.spans_file)) if settings.spans_file else None
     if settings.otlp_endpoint:
-        # Imported here and below: an unused exporter must not make the startup a fifth longer. An exporter in use is
-        # imported before the first event, which would otherwise wait for the import.
+        # Imported here, not at the top, since these imports make the startup a fifth longer, even if they are not used.
+        # `SpanFile` imports its encoder when it is created, so that the first event need not wait for it.
         import requests
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 

@@ -2,8 +2,8 @@
 
 A scrape never waits for a query. It returns the last values, which are a second old under light load, and starts a
 thread that queries again. If a query takes long because the service or its database is busy, the next one starts later,
-so that queries take at most a fiftieth of the time. If the database or the broker is unavailable, its gauges are left
-out, since an old value would be misleading.
+by up to 2.5 s, so that queries of up to 50 ms take at most a fiftieth of the time. If the database or the broker is
+unavailable, its gauges are left out, since an old value would be misleading.
 """
 
 import threading
@@ -23,10 +23,10 @@ Sample = tuple[tuple[str, ...], float]
 """The label values, and the value of the gauge."""
 
 FRESH = 0.5
-"""Seconds for which a result counts as fresh; a little less than the scrape interval."""
+"""Seconds for which a result counts as fresh; less than the scrape interval (1 s), so each scrape can start a query."""
 
 MAX_SHARE = 0.02
-"""Maximum share of the time that queries take."""
+"""Maximum share of the time that queries take, unless `MAX_INTERVAL` starts the next query earlier."""
 
 MAX_INTERVAL = 2.5
 """Seconds after which a scrape starts the next query, however long the last one took."""
@@ -66,8 +66,8 @@ class Gauge:
 
 
 # The relay's position. If the relay is alive (Debezium replies every ten seconds), this is the position up to which
-# PostgreSQL has sent the log; otherwise it is the confirmed position. The relay confirms an event with the next one or
-# with its next heartbeat. If it stops before that, its last event counts as waiting.
+# PostgreSQL has sent the log; otherwise it is the confirmed position. The relay does not confirm an event at once, but
+# together with the next event or with its next heartbeat. If it stops before that, its last event counts as waiting.
 _RELAY_POSITION = """
     SELECT confirmed_flush_lsn, sent_lsn, coalesce(reply_time > clock_timestamp() - interval '15 s', false) AS lives
     FROM pg_replication_slots LEFT JOIN pg_stat_replication ON pid = active_pid WHERE slot_name = 'outbox'

@@ -1,6 +1,7 @@
 """The Prometheus metrics of a service (docs/metrics.md). Every label has few values, whatever clients send.
 
-The histograms carry exemplars: the trace id of one of the observations, if its trace is recorded.
+The histograms, except event_delivery_seconds, carry exemplars: the trace id of one of the observations, if its trace is
+recorded.
 """
 
 import time
@@ -25,12 +26,13 @@ HTTP_DURATION = Histogram(
 )
 
 ERROR_STATUSES = (400, 404, 409, 413, 422, 500, 503)
-"""The statuses of errors that a route of a service may return."""
+"""The statuses of the usual errors of a route; their counters start at 0."""
 
 ACTIVE_FAULTS = Gauge("fault_switch_active", "1 for each fault switch that is on", ["switch"])
 
-# outcome: handled; duplicate (its id was in the inbox); ignored (this service does not handle it); failed (to be
-# retried); behind (parked behind a record that failed)
+# outcome: handled; duplicate (its id was in the inbox); ignored (this service does not handle it); failed (parked, to
+# be retried or dead-lettered; an extension service retries it without parking); behind (parked behind a record that
+# failed)
 EVENTS = Counter("events_total", "Events consumed from Kafka", ["type", "outcome"])
 EVENT_DURATION = Histogram(
     "event_handling_seconds",
@@ -52,7 +54,8 @@ DELIVERY = Histogram(
     buckets=DELIVERY_BUCKETS,
 )
 
-# outcome: as above, and dead (dead-lettered: sent to the dead-letter topic)
+# outcome: as above, except behind (its dead letter can't be published yet), and dead (dead-lettered: sent to the
+# dead-letter topic)
 PARKED = Counter("parked_records_total", "Attempts to handle parked records", ["outcome"])
 
 OUTBOX = Counter("outbox_events_total", "Events of committed transactions", ["type"])

@@ -23,7 +23,9 @@ BURST = 50.0
 
 
 class Budget(Sampler):
-    """Samples requests until the budget is spent; child spans follow the decision of their parent.
+    """Samples requests until the budget is spent; all other child spans follow the decision of their parent.
+
+    A request from a sampled trace also needs budget. A request from a trace that is not sampled is not sampled either.
 
     It is a token bucket, as in Jaeger's rate-limiting sampler. Source: OpenTelemetry's specification, "Sampling".
     """

@@ -147,7 +147,10 @@ class LabAccess:
             yield backend
 
     def reopen(self) -> Backend:
-        """Return the components after a change of the snapshot's backend, in a block of `exclusive`."""
+        """Create the components again after the snapshot's `mode` was changed, and return them.
+
+        Call it inside a block of `exclusive`.
+        """
         assert self._current is not None
         self._current = self._open(self._current.state)
         return self._current

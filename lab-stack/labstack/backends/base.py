@@ -27,8 +27,8 @@ class ComponentStatus:
     Attributes
     ----------
     state : str
-        ``running``, ``paused`` (SIGSTOP), ``stopped`` (on purpose, or never started) or ``failed`` (it should run
-        but does not).
+        ``running``, ``paused`` (SIGSTOP, or ``docker pause``), ``stopped`` (on purpose, or never started) or
+        ``failed`` (it should run but does not).
     pid : int, optional
         Process ID, with the local backend.
     container : str, optional
@@ -185,7 +185,7 @@ class Backend(Protocol):
         """Kill a component at once (SIGKILL)."""
 
     def pause(self, name: str) -> None:
-        """Pause a component (SIGSTOP)."""
+        """Pause a component (SIGSTOP, or `docker pause`)."""
 
     def resume(self, name: str) -> None:
         """Resume a paused component."""

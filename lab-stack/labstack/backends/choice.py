@@ -78,7 +78,9 @@ def choose_mode(wanted: str | None = None) -> ModeChoice:
 
 
 def choose_backend(access: LabAccess, progress: Progress, *, without_containers: bool = False) -> Backend:
-    """Choose the backend of a lab that does not run; a running lab keeps its own. Call it in a change of the lab.
+    """Choose the backend of a lab that does not run; a running lab keeps its own.
+
+    Call it inside a block of `LabAccess.exclusive`.
 
     Parameters
     ----------

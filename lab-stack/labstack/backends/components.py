@@ -337,7 +337,7 @@ class Observer(HttpComponent):
 
 
 class Prometheus(Observer):
-    """Prometheus, which scrapes the metrics of all other components once a second."""
+    """Prometheus, which scrapes the services, the gateway, the watcher, the broker and Connect once a second."""
 
     name = "prometheus"
     ready_path = "/-/ready"

@@ -10,7 +10,11 @@ from graphlib import TopologicalSorter
 from typing import Literal, Protocol
 
 Condition = Literal["started", "ready"]
-"""The state of a dependency for which a component waits: ``started``, perhaps at the same time, or ``ready``."""
+"""The state of a dependency for which a component waits.
+
+``ready``: the component starts when the dependency is ready. ``started``: both may start at the same time; with
+containers, the dependency's container starts first. Both determine the order of the shutdown.
+"""
 
 
 class HasDependencies(Protocol):

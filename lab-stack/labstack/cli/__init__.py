@@ -213,10 +213,11 @@ def check(lab: Lab, as_json: bool, wait: float) -> None:
 @main.command()
 @click.pass_obj
 def reset(lab: Lab) -> None:
-    """Restore the baseline data, without restarting components.
+    """Restore the baseline data.
 
-    Afterwards all topics are empty, no event is in flight, and all fault switches are off. Components that are down or
-    paused are started first.
+    Afterwards all topics are empty, no event is in flight, and all fault switches are off. Only services with a fault
+    switch are restarted. Further versions of services are stopped, and extension services are removed. Components that
+    are down or paused are started first.
     """
     with startup_progress(quiet=False) as listener:
         lab.reset(listener)

@@ -41,7 +41,8 @@ def install_command(
     """Install programs that no Python package provides.
 
     The install sources are PATH, the official image or release, Debian, and a build with Go. A program that is already
-    installed is verified, and repaired if it is damaged. `lab up` then adds the program to the running lab.
+    installed is verified, and repaired if it is damaged. `lab up` then adds an observability component to the running
+    lab; istiod is used after `lab down` and `lab up`.
     """
     paths = LabPaths.of_user()
     if listing or not wanted:

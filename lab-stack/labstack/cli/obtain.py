@@ -34,7 +34,7 @@ def main(state: str, cache: str, *names: str) -> None:
 
         note_step(name, "fetching")
         try:
-            # A build with Go occupies both cores for minutes, so it runs only on request.
+            # A build with Go occupies all cores for minutes, so it runs only on request.
             install(
                 entry(name),
                 paths,

@@ -129,7 +129,7 @@ def list_switches(lab: Lab, as_json: bool) -> None:
 @click.argument("what", metavar="SWITCH[=VALUE]")
 @click.pass_obj
 def switch_on(lab: Lab, service: str, what: str) -> None:
-    """Turn a fault switch of a service on, and restart the service."""
+    """Turn a fault switch of a service on, and restart the service unless it is stopped."""
     name, _, value = what.partition("=")
     lab.faults.on(service, name, value)
     click.echo(f"{service} runs with {what}.")
@@ -140,6 +140,6 @@ def switch_on(lab: Lab, service: str, what: str) -> None:
 @click.argument("what", metavar="[SWITCH]", required=False)
 @click.pass_obj
 def switch_off(lab: Lab, service: str, what: str | None) -> None:
-    """Turn off a fault switch of a service, or all, and restart the service."""
+    """Turn off a fault switch of a service, or all, and restart the service unless it is stopped."""
     lab.faults.off(service, what)
     click.echo(f"{service} runs without {what or 'any fault switch'}.")

@@ -112,7 +112,8 @@ def _member(address: str, group: str) -> Iterator[Consumer]:
     Raises
     ------
     LabError
-        No group can have this name. The Kafka client would terminate the whole process (librdkafka asserts).
+        No group can have this name: it is blank or not printable. With such a name, the Kafka client would terminate
+        the whole process (an assertion in librdkafka).
     """
     if not group.strip() or not group.isprintable():
         raise LabError(f"{group[:80]!r} can't be the name of a consumer group.", next_step="pass the name of a group")

@@ -24,7 +24,10 @@ from labstack.errors import LabError
 ADMINISTRATOR = "postgres"
 """The superuser: sets up a server, and creates and drops the databases of extension services."""
 OPERATOR = "operator"
-"""The role of `lab` and of the lessons: the service's own rights, and slots, sessions and checkpoints."""
+"""The role of `lab` and of the lessons.
+
+It has the service's rights, and may manage slots, end sessions, make checkpoints and limit the retained log.
+"""
 RELAY = "relay"
 """Debezium's role: it reads publications through replication slots."""
 READER = "reader"

@@ -47,7 +47,8 @@ def engine(url: str) -> Engine:
 def ignore_libpq_variables() -> None:
     """Remove libpq's variables from this process's environment.
 
-    A parameter takes precedence over its variable, but ``PGSERVICE`` fails a connection that names every parameter.
+    A parameter takes precedence over its variable, but if ``PGSERVICE`` is set, even a connection that names every
+    parameter fails.
     """
     for name in libpq_variables() & set(os.environ):
         del os.environ[name]

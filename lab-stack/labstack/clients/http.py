@@ -43,8 +43,8 @@ LOOPBACK = "127.0.0.1,localhost,::1"
 def exempt_loopback() -> None:
     """Exempt this machine from the proxies of this process's environment, for requests that learners send themselves.
 
-    Downloads still use the proxies. A SOCKS proxy is removed: without a further package, no `httpx.Client` can be
-    created beside one, not even for an exempt host.
+    Downloads still use the proxies. If the package socksio is missing, a SOCKS proxy is removed from the environment,
+    because with one no `httpx.Client` can then be created, not even for an exempt host.
     """
     for name, value in list(os.environ.items()):
         if name.lower().endswith("_proxy") and value.startswith("socks") and not find_spec("socksio"):

@@ -138,7 +138,7 @@ def wait_for_arrival(
 
 
 CATCH_UP = 5.0
-"""Seconds that a start waits for the consumers to handle a backlog, as long as they handle it."""
+"""Seconds after which a start does not wait further for a consumer group whose backlog has become smaller."""
 
 
 def wait_for_services(

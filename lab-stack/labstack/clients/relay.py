@@ -119,7 +119,7 @@ class Relay:
         meanwhile: Callable[[], None] | None = None,
         timeout: float = 120,
     ) -> None:
-        """Create or update the connector of a service's database server, as Connect reaches it.
+        """Create or update a service's connector. `server` has the address at which Connect reaches the database.
 
         Connect answers after it has loaded Debezium's classes and asked the database: 2 s, or 20 s on a very slow host.
 
@@ -222,6 +222,8 @@ class Relay:
         ------
         RelayFailed
             Connect did not accept a request within 20 s.
+        TimedOut
+            PostgreSQL did not release the old slot within 20 s.
         """
         self._send_requests(connector_name(service), (("PUT", "/stop", None), ("DELETE", "/offsets", None)), meanwhile)
         # The walsender process of the slot exits a moment after its connection closes.
@@ -256,6 +258,8 @@ class Relay:
         ------
         RelayFailed
             A connector can't be renewed, or does not read its new slot.
+        TimedOut
+            PostgreSQL did not release an old slot within 20 s.
         """
         for service in services:
             self.renew(service, databases[service], meanwhile)

@@ -1,8 +1,8 @@
 """What Debezium needs in a database: query the publication and the relay's slot, and restore them for `lab reset`.
 
 Lessons change them: they alter or drop the publication, leave unused slots behind, and limit how much log PostgreSQL
-retains. `labstack.clients.relay.Relay.renew` handles the relay's own slot, because a new slot starts at the end of the
-log.
+retains. Only `labstack.clients.relay.Relay.renew` replaces the relay's own slot: a new slot starts at the end of the
+log, so events can be lost.
 """
 
 from __future__ import annotations

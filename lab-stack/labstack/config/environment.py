@@ -40,7 +40,7 @@ DOWNLOADS = frozenset(
         *("GOPROXY", "GOSUMDB", "GOPRIVATE", "GONOPROXY", "GONOSUMDB", "GOINSECURE", "GOAUTH"),
     }
 )
-"""The environment variables, in either case, that a process gets in addition if it downloads something."""
+"""The environment variables, in upper or lower case, that a process gets in addition if it downloads something."""
 
 LOCALE = "en_US.UTF-8" if sys.platform == "darwin" else "C.UTF-8"
 """A locale that every supported system has: English messages, and file names in UTF-8."""
@@ -52,7 +52,7 @@ UMASK = 0o077
 """Files of the lab are readable by their owner only."""
 
 OPEN_FILES = 4096
-"""The number of open files that a process of the lab asks for; some systems allow 256 unless a program does."""
+"""The number of open files that a process of the lab asks for; without a request, some systems allow only 256."""
 
 FEWEST_FILES = 512
 """The number of open files with which the broker and Connect still work."""
@@ -77,7 +77,7 @@ def clean(own: Mapping[str, str] = MappingProxyType({}), *, downloads: bool = Fa
 
 
 def python_path() -> str:
-    """Return the folders from which this process imports the lab and its libraries, if Python would not search them."""
+    """Return those folders of the lab and its libraries that a new Python process would not search by itself."""
     searched = {Path(folder) for folder in (*site.getsitepackages(), site.getusersitepackages())}
     folders = [Path(__file__).parents[2]]
     for package in ("labservices", "uvicorn"):  # the services, and one of their libraries

@@ -127,7 +127,10 @@ class LabPaths:
 
 
 def _require_own(folder: Path) -> None:
-    """Refuse a folder of another user, who could replace its content, and make an accessible folder private."""
+    """Refuse a folder of another user, who could replace its content; root may use it.
+
+    If other users can write to an own folder, remove their write permission.
+    """
     status = folder.stat()
     if status.st_uid == os.geteuid():
         if status.st_mode & 0o022:

@@ -34,7 +34,7 @@ def service_environment(
     Raises
     ------
     LookupError
-        The services have no setting of this name.
+        The lab sets a variable for which the services have no setting.
     """
     from labservices.settings import Settings, variable  # pydantic's import takes a third of `lab status`
 

@@ -150,7 +150,7 @@ def _stored(text: str | None) -> str | None:
 
 
 def position_differences(facts: Facts) -> Iterator[Difference]:
-    """Yield the consumers whose position is behind the end of a partition, so that they would skip records."""
+    """Yield the consumers whose position is beyond the end of a partition, so that they would skip records."""
     for service, committed in facts.seen.committed.items():
         for (topic, partition), offset in committed.items():
             end = facts.seen.ends.get((topic, partition))

@@ -31,7 +31,7 @@ Place = tuple[str, int]
 """A topic and a partition."""
 
 TIMES = {"at", "updated_at", "handled_at", "parked_at", "due_at", "wal_position"}
-"""Columns that no other evidence can confirm: each is the clock, or the position, of a single write."""
+"""Columns that no other evidence can confirm: each has the time, or the log position, of a single write."""
 SLOT = "SELECT active FROM pg_replication_slots WHERE slot_name = 'outbox'"
 
 
@@ -42,7 +42,8 @@ class Evidence:
     Attributes
     ----------
     tables : dict
-        Rows by service and table, with the columns of `labservices.contract.TABLES` except `TIMES`.
+        Rows by service and table, with the columns of `labservices.contract.TABLES` except `TIMES`, and except
+        ``created_at`` in every table but the outbox.
     relay_reads : dict
         Whether Debezium reads a service's replication slot now.
     records : list
@@ -104,7 +105,7 @@ class Evidence:
 
     @property
     def movement(self) -> tuple[object, ...]:
-        """A value that differs between two collections if anything changed in between."""
+        """A value that differs between two collections if orders, parked records or the numbers of rows changed."""
         statuses = sorted((row["order_id"], row["status"]) for row in self.rows("order", "orders"))
         sizes = [
             (service, table, len(rows)) for service, tables in self.tables.items() for table, rows in tables.items()

@@ -139,7 +139,7 @@ def money_matches_orders(facts: Facts) -> Result:
 
 
 def nothing_is_held_for_cancelled_orders(facts: Facts) -> Result:
-    """Nothing is held for a CANCELLED or unknown order: no stock and no shipment; shipped stock is not reserved."""
+    """No CANCELLED or unknown order holds stock or a shipment, and no order holds reserved stock after its shipment."""
     cancelled = {order for order, row in facts.orders.items() if row["status"] == "CANCELLED"}
     held = sums.orders_with_goods(facts) - facts.held
     active = (STEPS[-1].taken, STEPS[-1].completed)
@@ -165,7 +165,7 @@ def outboxes_are_in_kafka(facts: Facts) -> Result:
 
 
 def inboxes_hold_each_event_once(facts: Facts) -> Result:
-    """Each event has one ID, and is in the inbox of each service that acts on it exactly once, or is parked there."""
+    """Each event has one ID, and is exactly once in the inbox of each service that acts on it, or is parked there."""
     parked = [row for service in facts.seen.tables for row in facts.rows(service, "parked_records")]
     figures = {
         "expected": sum(map(len, delivery.expected_in_inbox(facts).values())),

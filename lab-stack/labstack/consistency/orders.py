@@ -22,7 +22,7 @@ CAUSES = {
 
 
 def history_differences(facts: Facts) -> Iterator[Difference]:
-    """Yield the terminal orders whose row and history contradict each other, or the events that they name."""
+    """Yield the terminal orders whose row and history contradict each other, or contradict the events they name."""
     history = facts.by_order("order", "order_history")
     for order in facts.ended:
         entries = sorted(history.get(order["order_id"], []), key=lambda row: int(row["version"]))

@@ -38,8 +38,8 @@ class Administration:
     Parameters
     ----------
     socket : str
-        Path of the socket at which Envoy accepts every request. A relative path starts at Envoy's working directory,
-        since the system limits a socket's path to a hundred characters.
+        Path of the socket at which Envoy accepts every request. The path may be relative to Envoy's working directory,
+        because the system limits a socket's path to about a hundred characters.
     host : str
         IP address at which it accepts requests that only read.
     port : int

@@ -209,7 +209,8 @@ class EnvoyFiles:
                 self.folder.routes(name).unlink(missing_ok=True)
 
     def _await(self, is_applied: Callable[[], bool], what: str, admin: EnvoyAdmin) -> None:
-        # Envoy has validated the configuration, so it does not reject it. Any other failure appears as a timeout.
+        # If this machine has Envoy, it has validated the configuration. Without it, a rejection by the gateway appears
+        # as a timeout, like any other failure.
         if not poll_until(is_applied, ACT_SECONDS, interval=0.005):
             raise ComponentFailed(
                 f"Envoy did not apply its new {what} within {ACT_SECONDS:.0f} s.",

@@ -31,7 +31,9 @@ from labstack.state import StateStore
 
 
 def examine(access: LabAccess) -> list[Finding]:
-    """Check everything that a startup needs, without changing anything.
+    """Check everything that a startup needs.
+
+    This changes nothing, except that it creates the folders for the lab's state and cache if they are missing.
 
     Parameters
     ----------

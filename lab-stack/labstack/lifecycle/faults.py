@@ -35,12 +35,12 @@ class Faults:
             backend.kill(name)
 
     def pause(self, name: str) -> None:
-        """Pause a component (SIGSTOP): it keeps its connections, but does not respond."""
+        """Pause a component (SIGSTOP, or `docker pause`): it keeps its connections, but does not respond."""
         with self._access.changing() as backend:
             backend.pause(name)
 
     def resume(self, name: str) -> None:
-        """Resume a paused component (SIGCONT)."""
+        """Resume a paused component (SIGCONT, or `docker unpause`)."""
         with self._access.changing() as backend:
             backend.resume(name)
 
@@ -52,7 +52,7 @@ class Faults:
         return self._access.state().switches
 
     def on(self, service: str, switch: str, value: str | float = "") -> None:
-        """Turn on a fault switch of a service, and restart the service if it runs.
+        """Turn on a fault switch of a service, and restart the service unless it is stopped.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class Faults:
         self._change(service, lambda active: {**active, switch: str(value)})
 
     def off(self, service: str, switch: str | None = None) -> None:
-        """Turn off a fault switch of a service, or all of them, and restart the service if it runs."""
+        """Turn off a fault switch of a service, or all of them, and restart the service unless it is stopped."""
         if switch is not None:
             checked_switch(switch)
         self._change(service, lambda active: {k: v for k, v in active.items() if switch not in (None, k)})

@@ -14,8 +14,8 @@ from labstack.progress import Progress
 def join_observers(access: LabAccess, progress: Progress) -> list[str]:
     """Start the observability components that were installed after the lab was started.
 
-    No service, broker or database restarts. If istiod configures the gateway, it restarts for Jaeger; the gateway keeps
-    its configuration meanwhile. With the container backend no component joins: the lab has its images from the start.
+    No service, broker or database restarts. A running istiod restarts when Jaeger joins; the gateway keeps its
+    configuration meanwhile. With the container backend no component joins: the lab has its images from the start.
 
     Parameters
     ----------

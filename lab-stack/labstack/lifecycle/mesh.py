@@ -170,7 +170,8 @@ class Mesh:
     def diff(self) -> str:
         """Return the effect of the last change on Envoy's configuration as a unified diff.
 
-        The diff covers clusters, endpoints, listeners and routes. It is empty if nothing changed.
+        The diff covers clusters, endpoints, listeners and routes. It is empty if the last change had no effect. Before
+        the first change, it shows the whole configuration.
         """
         return describe.difference(describe.saved(self._access.paths), self._admin().configuration())
 

@@ -108,7 +108,7 @@ class Absent:
     downloading : dict of str to str
         Progress of each current download by program.
     failed : tuple of str
-        The programs whose download failed.
+        The programs whose download failed or was interrupted.
     """
 
     downloading: dict[str, str] = field(default_factory=dict)

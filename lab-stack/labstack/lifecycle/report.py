@@ -158,10 +158,10 @@ def notebook_listener() -> Callable[[Progress], None] | None:
 
 
 PATIENCE = 1.0
-"""Seconds without any text that a reader of a notebook does not mind."""
+"""Seconds that a reader of a notebook waits without a message; after that, `busy` shows one."""
 
 _waiting: list[str] = []
-"""What the running cell waits for, from the whole to its part."""
+"""What the running cell waits for: the outer operation first, then the operations inside it."""
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def busy(what: str) -> Iterator[None]:
     """Show below a notebook's cell what it waits for, with the seconds, until the block ends.
 
     Nothing is shown outside a cell, and nothing if the block ends within a second. A block within another one adds its
-    text. The output is empty in the end: neither a saved notebook nor a comparison of outputs contains it.
+    text. The text is removed at the end, so neither a saved notebook nor a comparison of outputs contains it.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def _line_of_text(text: Callable[[], str]) -> Iterator[None]:
     def show() -> None:
         handle: Any = None
         while not ended.wait(PATIENCE):
-            # nbval compares no output without data, and ignores updates of an output.
+            # nbval skips an output that has no data, and ignores later updates of it.
             handle = handle or display({}, raw=True, display_id=True)
             line = f"… {text()} ({time.monotonic() - began:.0f} s)"
             handle.update({"text/plain": line, "text/html": f"<small>{html.escape(line)}</small>"}, raw=True)

@@ -40,7 +40,10 @@ TERMINATE_IDLE_SESSIONS = """
 """
 
 PROBE_TIMEOUT = 30
-"""Seconds until a missing probe event makes the reset renew its connector. One takes 1 to 2 s, 10 s on a busy host."""
+"""Seconds without a new event after which the reset renews the connectors whose probe events are missing.
+
+A probe event takes 1 to 2 s, 10 s on a busy host.
+"""
 
 CHECKPOINT_SECONDS = 1.0
 """Seconds until a deletion of records survives a crash of the broker: twice the interval in ``server.properties``."""

@@ -27,7 +27,10 @@ LOG_LINES = 40
 
 
 class InvalidRules(LabError):
-    """Prometheus rejects the rules, and none are in force."""
+    """The text of the rules is invalid, or Prometheus rejects it.
+
+    After a rejection by Prometheus, no rules of the learner are in force. Otherwise the earlier ones stay in force.
+    """
 
 
 @checked_class
@@ -60,7 +63,7 @@ class Rules:
         Raises
         ------
         InvalidRules
-            The text is not YAML, or Prometheus rejects it. The message contains the reason.
+            The text is not YAML, has no `groups`, or is rejected by Prometheus. The message contains the reason.
         NotRunning
             The lab has no Prometheus, or it does not run.
         """

@@ -44,8 +44,8 @@ class Start:
         Receives each stage.
     renew_slots : bool
         Whether to restore the databases' publications, slots and settings first, and to renew a connector whose
-        replication slot is lost. This is the start of a reset, which drops every event in flight and sends its own
-        probe events, so this start waits for none.
+        replication slot is lost. True only in a reset: it drops every event in flight and sends its own probe events,
+        so the start waits for none.
     """
 
     def __init__(

@@ -241,8 +241,8 @@ def _query_consumer(url: str) -> str:
 
 
 def _slot_is_read(url: str, *, wait: bool) -> bool:
-    # After a start Debezium reads a slot twice: first up to the position where it stopped, which can take until the
-    # next order, then from there on. In between the slot is inactive (50 to 900 ms measured).
+    # After a start Debezium reads a slot twice. First it reads up to the position where it stopped; this can last until
+    # the next order. Then it reads on from there. In between the slot is inactive (50 to 900 ms measured).
     return bool(poll_until(lambda: slot_is_read(url), 0.75 * TIME_LIMIT if wait else 0, interval=0.05))
 
 

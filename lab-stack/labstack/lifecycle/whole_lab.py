@@ -164,8 +164,8 @@ class WholeLab:
         faults, extensions = Faults(self._access), Extensions(self._access)
         with self._access.exclusive(progress.report) as backend:
             backend.update(unfinished_reset=True, keeper=this_process())
-            # They would crash in the middle of the reset. The other switches are turned off at its end, because the
-            # duplicates that `guards-off` left must be removed first.
+            # Services with a crash switch would crash in the middle of the reset. The other switches are turned off at
+            # the end of the reset, because the duplicates that `guards-off` left must be removed first.
             faults.stop_crashing_services()
             self._stop_optional_components(backend)
             self._restore_mesh()

@@ -33,7 +33,8 @@ def planned_ports(
     reservations : PortReservations
         The port reservations of other labs.
     progress : Progress
-        Receives the usual ports that are newly taken, which program holds them, and a wait for another lab.
+        Receives a message about usual ports that are taken, with the program that holds each, unless the lab keeps the
+        other ports of its last start; and a message if this lab must wait for another.
     keep : bool
         Whether to keep `before` even if a port is taken, because running components already use these ports.
 

@@ -24,7 +24,7 @@ from labstack.process_id import ProcessId
 from labstack.waiting import poll_until
 
 MACHINE = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
-"""The folder for temporary files; the same for every process of a user, since ``TMPDIR`` does not matter on Linux."""
+"""The folder for temporary files: ``/tmp`` where it exists, so that all processes share it, whatever ``TMPDIR`` is."""
 
 LOCK_SECONDS = 10.0
 """Seconds to wait while another lab chooses its ports, which usually takes a few milliseconds."""

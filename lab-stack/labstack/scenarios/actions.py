@@ -78,7 +78,7 @@ def requests(
     times: int = 20,
     timeout: float = 15,
 ) -> None:
-    """Send requests through the gateway and count the answers by status; failures are counted as 0."""
+    """Send requests through the gateway and count the answers by status; one without an answer has the status 0."""
     body = {"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 1}]}
     with http.client(stage.lab.endpoints.client("order"), timeout=timeout) as client:
 

@@ -141,7 +141,7 @@ def envoy(stage: ScenarioStage, statistic: str, *, at_least: int = 0, at_most: i
 
 @verb("proof", "{service} has handled {at_least} or more events with the outcome {outcome}")
 def outcomes(stage: ScenarioStage, service: str, *, outcome: str, at_least: int) -> None:
-    """Wait until a service's event counter for an outcome (``handled``, ``duplicate``, ``ignored`` ...) is reached.
+    """Wait until a service has counted `at_least` events with an outcome (``handled``, ``duplicate``, ``ignored`` ...).
 
     The service counts since its process started.
     """
@@ -163,7 +163,10 @@ def outcomes(stage: ScenarioStage, service: str, *, outcome: str, at_least: int)
 def logged(
     stage: ScenarioStage, path: str, *, at_least: int = 1, tries: int = 0, took: float = 0, flag: str = ""
 ) -> None:
-    """Wait for requests of a path in the gateway's access log, with a minimum of tries or seconds, or with a flag."""
+    """Wait for requests of a path in the gateway's access log that meet all given conditions.
+
+    The conditions are a minimum of tries, a minimum of seconds and a flag.
+    """
 
     def matches(line: dict[str, Any]) -> bool:
         return (

@@ -46,7 +46,7 @@ class Verb:
 
     @property
     def first(self) -> str:
-        """Name of the argument that is the value of the verb's own key."""
+        """Name of the first argument. In the file, its value stands after the verb's name: ``kill = "connect"``."""
         return self._parameters[0].name
 
     @property

@@ -126,7 +126,10 @@ class Deliveries:
         return self.seen(events[0]["return_id"], errors)
 
     def pairs(self, before: Sequence[str], one: str, other: str) -> Iterator[Seen]:
-        """Deliver some events of a new return, then two at the same time, at each point of the first one's call."""
+        """For each point of the first call, deliver events of a new return, and then two more at the same time.
+
+        The second call runs while the first one waits at the point.
+        """
         points = ["commit:1"]
         while points:
             events = self.events([*before, one, other], self.new_order())

@@ -132,7 +132,7 @@ class RelayStage:
     # -- the outbox ------------------------------------------------------------------------------------------------
 
     def write(self, *events: OutboxRow) -> tuple[OutboxRow, ...]:
-        """Commit a return with its event, for each event, and return the events."""
+        """Commit each event together with its row in the table returns; return the events."""
         with connect(self.place.database_url, autocommit=True) as database:
             for event in events:
                 columns = {name: event.columns[name] for name in ("id", "traceparent")}

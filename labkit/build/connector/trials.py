@@ -18,7 +18,7 @@ from labstack.waiting import poll_until
 OLD = 5
 """Rows that the old publisher has sent."""
 LIMIT = 4000
-"""Bytes of a record that Kafka accepts while it refuses an event."""
+"""The largest record that Kafka accepts, in bytes, in the trial in which it refuses an event."""
 BUSY = "INSERT INTO page_views (page) SELECT repeat(md5(i::text), 30) FROM generate_series(1, 20000) AS i"
 CONFIRMED_WITHIN = 30
 """Seconds, as the requirement says."""
@@ -193,7 +193,7 @@ def _outage(stage: RelayStage) -> Outcome:
 def _change(stage: RelayStage) -> Outcome:
     """Deploy another topic and a header while Connect restarts, with an event that waits."""
     lab = stage.place.lab
-    check_unused(lab)  # something may have begun since the judge has
+    check_unused(lab)  # something else may use Connect since the judge began
     lab.faults.kill("connect")
     try:
         waiting = stage.write(OutboxRow.new())

@@ -90,7 +90,10 @@ CRASH_POINTS = {
 
 
 def _crashes(place: Workplace) -> list[Outcome]:
-    """Kill the process at several points while it handles four parcels, and once while the client could commit."""
+    """Kill the process at several points while it handles four parcels.
+
+    One process is held before a database commit, long enough for the client to commit offsets in the background.
+    """
     parcels = {point: [Parcel() for _ in range(4)] for point in (*CRASH_POINTS, "held")}
     lines = {point: PrivateGroup(place, f"crash{number}", 1) for number, point in enumerate(parcels)}
     programs = {

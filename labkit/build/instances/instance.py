@@ -167,7 +167,7 @@ class Instance:
         return InstanceAnswer(**json.loads(line)) if line else InstanceAnswer(died=True)
 
     def proceed(self) -> None:
-        """Let a waiting call commit."""
+        """Let a waiting call go on."""
         self._write("")
 
     def kill(self) -> None:

@@ -35,7 +35,7 @@ HAPPY = Script()
 
 
 def with_step(number: int, behaviour: Behaviour, **ignored: int) -> Script:
-    """Return a script in which the participant of one step, from 0, behaves in this way, and the others do theirs."""
+    """Return a script in which the participant of step `number`, from 0, behaves so; the others do their steps."""
     steps: list[Behaviour] = ["done", "done", "done"]
     steps[number] = behaviour
     return Script(tuple(steps), ignored)

@@ -14,7 +14,7 @@ from labstack.clients import consumer_groups, practice
 from labstack.clients.broker import FAST_RECONNECT
 
 LOOP_SECONDS = 12
-"""How long a loop may take, including two elections of the group's members."""
+"""How long a loop may take, including two rebalances of its group."""
 CALLS = 12
 """The calls of the handler after which a loop counts as endless."""
 TOO_SMALL = {"max.message.bytes": "16"}

@@ -58,7 +58,7 @@ class TrafficStory:
         return CALM + sum(minutes for minutes, _ in self.phases)
 
     def test(self) -> dict[str, Any]:
-        """Return the story as a test of ``promtool test rules``, with an alert that fires as 1."""
+        """Return the story as a test of ``promtool test rules``: its expression is 1 if the alert fires, else 0."""
         every = ((CALM, 0.0), *self.phases)
         firing = f'clamp_max(count(ALERTS{{alertname="{ALERT}",alertstate="firing"}}), 1) or vector(0)'
         return {
@@ -82,7 +82,7 @@ def _counter(phases: tuple[tuple[int, float], ...], *, failed: bool) -> str:
     parts, total = [], 0
     for minutes, share in phases:
         step = round(PER_MINUTE * (share if failed else 1 - share))
-        # The notation starts + step x times: times steps after the start.
+        # START+STEPxN is the value START and then N more values, each larger by STEP.
         parts.append(f"{total}+{step}x{minutes - 1}")
         total += step * minutes
     return " ".join([*parts, str(total)])

@@ -282,7 +282,7 @@ class YourOwnConnector(Exercise):
         found: list[broker.Record] = []
 
         def strays() -> list[str]:
-            # The relay writes heartbeats into the same log; they become records of a topic that ends so.
+            # The relay writes heartbeats into the same log; they become records of a topic whose name ends in .message.
             new = topics(bench) - before - {TOPIC}
             return sorted(name for name in new if not name.endswith(".message"))
 
@@ -356,7 +356,8 @@ def prepared(bench: Bench) -> Iterator[None]:
 @contextmanager
 def registered(bench: Bench, config: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Register a connector for the block; yield its name, and Connect's reason if it rejects the configuration."""
-    # Connect stores positions by the connector's name, and a slot that was created again starts elsewhere.
+    # Connect stores a position under the connector's name. It does not fit a slot that is created again, so each
+    # connector gets a new name.
     name = f"letters-{secrets.token_hex(3)}"
     url = f"{bench.lab.endpoints.connect}/connectors/{name}/config"
     config = {key: value for key, value in config.items() if key != "name"}

@@ -207,7 +207,7 @@ class TakenAllTheSame(Exercise):
 
 
 class AFuse(GatewayExercise):
-    """Rejecting seven requests at once is better than letting ten wait."""
+    """Rejecting seven requests immediately is better than letting ten wait."""
 
     name = "a-fuse"
     title = "While the order service hangs, let at most three requests wait for it, and reject the others at once"

@@ -401,7 +401,8 @@ class MirrorOnlyReads(GatewayExercise):
         except KitError:
             return wrong("Every GET is mirrored. But a POST gets no response any more: none of your rules matches it.")
         seen = received_by_v2(bench, "GET")
-        bench.shop.traffic(1, PATH)  # follows the order: once v2 has it, v2 also has the order's copy, if there is one
+        # This GET follows the POST. Once v2 has its copy, any copy of the POST is there, or arrives within a second.
+        bench.shop.traffic(1, PATH)
         wait_until(lambda: received_by_v2(bench, "GET") > seen, 10, what="the last GET to be mirrored")
         if waiting.poll_until(lambda: received_by_v2(bench, "POST") > posts, 1):
             return wrong("One click has just created two orders: v2 executed the copy of the POST.")

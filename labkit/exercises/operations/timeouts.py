@@ -79,7 +79,7 @@ class ThreeTries(GatewayExercise):
             return wrong(f"While order was frozen, the client waited {waited}. After two seconds it has given up.")
         if tries > 3:
             return wrong(
-                f"The frozen service got {tries} attempts, a quarter more load than allowed. `attempts` counts the "
+                f"The frozen service got {tries} attempts instead of 3: more load than allowed. `attempts` counts the "
                 "retries after the first attempt."
             )
         if tries < 3:

@@ -61,9 +61,9 @@ class TheSlowHop(Exercise):
     )
     answer = "answer = look.traces.of(given.order).slowest().label"
     why = (
-        "A long span may only wait for its children; here no span waits for another, so a long span is slow. The "
-        "metrics of 09 show that payment is slow on average. A trace shows that it was payment for this order, and at "
-        "which event."
+        "A long span may only wait for its children; here no span waits for another, so a long span is slow. "
+        "Metrics, as in 09, show which service is slow on average. A trace shows which one was slow for this order, "
+        "and at which event."
     )
     mistakes = (
         Wrong('answer = "order: POST /orders"', "milliseconds"),

@@ -96,8 +96,8 @@ class StuckCancelling(Exercise):
         "Which answers has the order service received? Each success among them needs its undo.",
         "order_answers, in the order service's database, has `type` for each order_id. A service that is down can't "
         "publish: lab.status() shows which.",
-        "Two of the three successes can be undone here; the missing undo belongs to the service that `lab` shows as "
-        "stopped. lab.start(...) starts it.",
+        "Two of the three steps succeeded, and one undo is there; the missing one belongs to the service that `lab` "
+        "shows as stopped. lab.start(...) starts it.",
     )
     answer = """
         answer = "PaymentRefunded"

@@ -274,7 +274,7 @@ class HealIt(Exercise):
     level = 2
     minutes = 5
     hints = (
-        "Why can't payment handle the event? lab.faults.active shows what the lesson has left on.",
+        "Why can't payment handle the event? lab.faults.active shows what the setup has switched on.",
         "First the cause, then the record: lab.faults.off(service), then lab.dead_letters.replay(id); "
         "lab.dead_letters.all() has the ids.",
         'It begins:\n    lab.faults.off("payment")\n    letter = next(one for one in lab.dead_letters.all() if ...',

@@ -18,7 +18,7 @@ from labstack.clients import broker
 from labstack.clients.databases import connect
 
 LANE, GAP = 84, 6
-"""Pixels of a lane's height, of which a gap separates it from the next."""
+"""The height of a lane in pixels, and the part of it that is the gap to the next lane."""
 NAME_ROWS = (-12, 22, -26, 34)
 """Where a name may stand, in pixels above or below the middle of its lane."""
 LEGEND = "● row committed   ▒ until its record is in Kafka   → handled   ↩ on the way back, dashed"

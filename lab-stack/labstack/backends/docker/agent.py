@@ -1,7 +1,7 @@
 """Add Prometheus' Java agent to the containers of the broker and Connect, from their startup on.
 
-The local backend loads the agent later, because it costs Java its class-data archive. In a container, only the program
-itself could load it later.
+The local backend loads the agent later, because Java can't use its class-data archive with an agent on its command
+line. From outside a container, the lab can't load it later.
 """
 
 from __future__ import annotations

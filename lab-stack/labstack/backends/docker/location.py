@@ -39,7 +39,8 @@ def is_elsewhere(client: docker.DockerClient) -> bool:
     """Report whether the engine's containers run beside this process, but in another network than this process.
 
     An engine on this kernel has a bridge, which is an interface of the engine's own network. Docker Desktop and
-    rootless engines forward their ports from another network; for them, only a container of the engine is elsewhere.
+    rootless engines forward their ports from another network; with such an engine, the answer is True only if this
+    process itself runs in one of the engine's containers.
     """
     info = client.info()
     forwards = info.get("OperatingSystem") == "Docker Desktop" or any(

@@ -19,7 +19,9 @@ TERMINAL = ("TERM", "COLORTERM", "PYTHONBREAKPOINT")
 
 
 def in_terminal(command: Command, argv: Sequence[str]) -> Command:
-    """Return the command as it runs in this terminal: in its folder, with its settings, and with other arguments.
+    """Return the command as it runs in this terminal.
+
+    It runs in the current folder, with the command's settings, and with other arguments if any are given.
 
     The program is found in the folder of this Python first, and then on the user's PATH.
 

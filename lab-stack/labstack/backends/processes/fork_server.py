@@ -1,8 +1,9 @@
 """Start services by forking one process that imports their common libraries once.
 
 A service that starts on its own spends 2 s of CPU time on imports and holds 60 MB. A fork of this server already has
-the libraries. Otherwise the fork equals ``python -m labservices NAME``: a separate session with its own environment,
-working directory, log, command line and marker, and with the services' code as it is on disk at that moment.
+the libraries. In every other respect the fork equals ``python -m labservices NAME``: a separate session with its own
+environment, working directory, log, command line and marker, and with the services' code as it is on disk at that
+moment.
 
 The file runs as a script (``python fork_server.py SOCKET PADDING``). It imports nothing from the lab, because the
 services would share all of its imports. It listens on an abstract Unix socket and answers only its own user.

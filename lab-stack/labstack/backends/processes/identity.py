@@ -68,7 +68,7 @@ def for_postgres(program: Path, data: Path) -> Identity:
     Raises
     ------
     ProgramMissing
-        If the current user is root and neither option works.
+        If the current user is root and none of the three options works.
     """
     if os.geteuid() != 0:
         return Identity()

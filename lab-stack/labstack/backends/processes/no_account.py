@@ -1,8 +1,9 @@
 """PostgreSQL's initdb for a user id without an account, such as `docker run --user 123456` and OpenShift use.
 
 `initdb`, and the `postgres` that it runs, ask the C library for the name of the current user (`getpwuid`), and exit if
-there is none, although the lab passes the name of the database's owner. Their copies here ask for the first account of
-the system instead (`getpwent`). PostgreSQL uses the answer for messages only. The servers need no copies.
+there is none, although the lab passes the name of the database's owner. So this module makes copies of both programs,
+which ask for the first account of the system instead (`getpwent`). PostgreSQL uses the answer for messages only. The
+servers need no copies.
 """
 
 from __future__ import annotations

@@ -74,5 +74,8 @@ class Postgres(interfaces.Database, Component):
         container.with_command(["postgres", *flags])
 
     def is_ready(self) -> bool:
-        """Report whether the service's database answers. The server accepts no connections until the image made it."""
+        """Report whether the service's database answers.
+
+        The server accepts connections only after the image has created the database.
+        """
         return answers(self.url)

