@@ -47,6 +47,7 @@ def acts_on(service: str) -> frozenset[str]:
     return frozenset(event.__name__ for event in handlers)
 
 
+@cache
 def consumed_topics(service: str) -> frozenset[str]:
     """Return the topics whose events a service acts on."""
     return frozenset(events_topic(writer) for writer, events in PUBLISHES.items() if acts_on(service) & {*events})

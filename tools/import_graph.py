@@ -127,13 +127,13 @@ def reduced(graph: Graph) -> Graph:
     }
 
 
-def draw() -> str:
+def draw(imports: Graph) -> str:
     """Return the picture of the layers as a Mermaid flowchart."""
 
     def identifier(layer: str) -> str:
         return re.sub(r"\W+", "_", layer)
 
-    graph = reduced(layer_graph(read_imports()))
+    graph = reduced(layer_graph(imports))
     lines = [
         "flowchart TB",
         "    accTitle: The packages and their imports",
@@ -151,5 +151,5 @@ BLOCK = re.compile(r"(?<=<!-- tools/import_graph.py -->\n\n```mermaid\n).*?(?=\n
 """The picture on its page."""
 
 if __name__ == "__main__":
-    PAGE.write_text(BLOCK.sub(lambda _: draw(), PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(BLOCK.sub(lambda _: draw(read_imports()), PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     print(f"drew the packages in {PAGE.relative_to(ROOT)}")

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from labkit.aliases import Aliases, order_id
 from labkit.client.load import Load, place_orders
-from labkit.client.traffic import VERSION_HEADER, Traffic, send
+from labkit.client.traffic import UNSENDABLE, VERSION_HEADER, Traffic, send, unsendable
 from labkit.errors import Conflict, KitError, NotFound, Refused, ShopUnavailable, WaitTimedOut, running
 from labservices.contract import TERMINAL
 from labstack import Lab, waiting
@@ -25,9 +25,6 @@ from labstack.lifecycle.report import busy
 
 ADVICE = {404: "`shop.products()` lists the products; datasets/customers.csv lists the customers"}
 """The next step after an answer about something else than an order, by status."""
-
-UNSENDABLE = (httpx.InvalidURL, TypeError, ValueError)
-"""The errors of httpx about arguments that no request can carry."""
 
 Times = Annotated[int, Field(ge=1, le=100_000)]
 AtOnce = Annotated[int, Field(ge=1, le=1000)]
@@ -144,10 +141,7 @@ class Shop:
         try:
             answer = self._http.request(method, self.origin(service) + path, headers=headers, **arguments)
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, *UNSENDABLE) as error:
-            raise KitError(
-                f"The request {method} {path[:80]} can't be sent: {error}.",
-                next_step="write the path with its leading /, headers in ASCII, and a body that JSON can hold",
-            ) from None
+            raise unsendable(method, path, error) from None
         except httpx.HTTPError as error:
             raise ShopUnavailable(
                 f"The gateway doesn't answer ({type(error).__name__}).",

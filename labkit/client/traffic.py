@@ -26,6 +26,9 @@ GATEWAY = "gateway"
 
 MAX_SECONDS = 600.0
 
+UNSENDABLE = (httpx.InvalidURL, TypeError, ValueError)
+"""The errors of httpx about arguments that no request can carry."""
+
 NOTHING = "-"
 """The response flags, in the access log, of a request whose answer Envoy did not affect."""
 
@@ -264,11 +267,16 @@ def _require_sendable(origin: str, path: str, method: str, headers: Mapping[str,
         if not (method.isascii() and method.isalpha()):
             raise ValueError("the method is not a word such as GET")
         httpx.Request(method, origin + path, headers=headers, json=body)
-    except (httpx.InvalidURL, TypeError, ValueError) as error:
-        raise KitError(
-            f"The request {method} {path[:80]} can't be sent: {error}.",
-            next_step="write the path with its leading /, headers in ASCII, and a body that JSON can hold",
-        ) from None
+    except UNSENDABLE as error:
+        raise unsendable(method, path, error) from None
+
+
+def unsendable(method: str, path: str, error: Exception) -> KitError:
+    """Return the error for a request that can't be sent, with the reason."""
+    return KitError(
+        f"The request {method} {path[:80]} can't be sent: {error}.",
+        next_step="write the path with its leading /, headers in ASCII, and a body that JSON can hold",
+    )
 
 
 def by_flag(entries: list[dict[str, Any]]) -> pd.DataFrame:

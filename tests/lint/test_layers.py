@@ -64,7 +64,7 @@ def test_the_picture_of_the_packages_is_current() -> None:
     """The picture in the architecture page shows the imports of today; `python tools/import_graph.py` redraws it."""
     found = BLOCK.search(PAGE.read_text(encoding="utf-8"))
     assert found
-    assert found[0] == draw()
+    assert found[0] == draw(IMPORTS)
 
 
 def test_istio_imports_nothing_of_the_lab() -> None:

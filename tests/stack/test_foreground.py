@@ -15,18 +15,18 @@ import pytest
 from labstack.waiting import wait_until
 from tests.stack.labs import LabHarness
 
-BREAKPOINT = """
+REPORTING = """
 import sys
 from labservices.payment import handlers
 original = handlers.HANDLERS.copy()
 
-def stop_and_handle(kind):
+def report_and_handle(kind):
     def handle(tx, event):
         print("order", event.order_id, "is charged now", flush=True)
         original[kind](tx, event)
     return handle
 
-handlers.HANDLERS.update({kind: stop_and_handle(kind) for kind in original})
+handlers.HANDLERS.update({kind: report_and_handle(kind) for kind in original})
 sys.argv = ["labservices", "payment"]
 from labservices.__main__ import main
 sys.exit(main())
@@ -72,7 +72,7 @@ def in_terminal(shared: LabHarness, *words: str) -> Iterator[subprocess.Popen[st
 def test_a_service_runs_in_the_terminal_until_ctrl_c(shared: LabHarness) -> None:
     """The service serves from the terminal, handles events there, and after Ctrl-C the lab runs it again."""
     before = pid_of(shared, "payment")
-    with in_terminal(shared, "payment", sys.executable, "-c", BREAKPOINT) as running:
+    with in_terminal(shared, "payment", sys.executable, "-c", REPORTING) as running:
         wait_until(lambda: pid_of(shared, "payment") not in (None, before), 60, what="payment to run in the terminal")
         here = pid_of(shared, "payment")
         assert shared.run_checked("demo", "--json")

@@ -166,7 +166,7 @@ class Backend(Protocol):
         LabError
             The component is not a service, or this backend can't run it here.
         ProgramMissing
-            There is no such program.
+            The program does not exist.
         """
 
     def await_ready(self, name: str, meanwhile: Callable[[], None] = ...) -> None:

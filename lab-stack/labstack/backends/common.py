@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from importlib import import_module
@@ -28,7 +27,7 @@ from labstack.backends.dependencies import shutdown_stages
 from labstack.clients.database_server import READER, DatabaseServer
 from labstack.config.paths import LabPaths
 from labstack.config.services import ServiceEntry
-from labstack.errors import LabError, NotRunning, StorageError, UnknownComponent, one_of
+from labstack.errors import NotRunning, StorageError, UnknownComponent, one_of
 from labstack.gateway.addresses import Addresses, ServiceInstance, adapted
 from labstack.observability.observers import NAMES
 from labstack.ports.reservations import PortReservations
@@ -133,13 +132,6 @@ class BackendBase(ABC, Generic[AnyComponent]):
     def control_plane(self) -> ControlPlane | None:
         found = (component for component in self._components.values() if isinstance(component, ControlPlane))
         return next(found, None)
-
-    def launch_here(self, name: str, argv: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-        self.component(name)
-        raise LabError(
-            f"{name} runs in a container, so it can't run in this terminal.",
-            next_step="start a lab of plain processes: `LAB_NAME=mine LAB_MODE=local lab up`",
-        )
 
     def components(self) -> list[str]:
         return list(self._components)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from labstack.cli.looking import ServiceName
-from labstack.cli.printing import running
 from labstack.process_id import ProcessId
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ def run(lab: Lab, service: str, command: tuple[str, ...]) -> None:
     from labstack.lab import access_of
 
     access = access_of(lab)
-    running(lab)
     with access.changing() as backend:
         child = backend.launch_here(service, command)
         identity = ProcessId.of(child.pid)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
+import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -191,6 +192,13 @@ class ContainerBackend(BackendBase[Component]):
                 for other in [name for name in component.depends_on if name in self._components]:
                     poll_until(lambda other=other: self._is_up_or_stopped(other), 20)  # type: ignore[misc]
                 container.start()
+
+    def launch_here(self, name: str, argv: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        self.component(name)
+        raise LabError(
+            f"{name} runs in a container, so it can't run in this terminal.",
+            next_step="start a lab of plain processes: `LAB_NAME=mine LAB_MODE=local lab up`",
+        )
 
     def _published(self, component: Component) -> dict[str, int]:
         """Return a component's ports on 127.0.0.1 by the ports in its container, in the engine's notation."""

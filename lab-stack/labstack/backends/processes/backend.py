@@ -20,7 +20,6 @@ from labstack.backends.processes.components.kafka import Kafka
 from labstack.backends.processes.components.postgres import Postgres
 from labstack.backends.processes.components.service import Service
 from labstack.backends.processes.following import follow
-from labstack.backends.processes.foreground import in_terminal
 from labstack.backends.processes.forking import ForkServer
 from labstack.backends.processes.java.java_component import JavaComponent
 from labstack.backends.processes.java.programs import prepare_programs
@@ -140,7 +139,7 @@ class LocalBackend(BackendBase[Component]):
                 f"{name} is not a service, so it can't run in this terminal.",
                 next_step=one_of(name, [service.name for service in self.services]),
             )
-        command = in_terminal(component.prepare(), argv)
+        command = foreground.in_terminal(component.prepare(), argv)
         self._stop_process(name)
         self._wait_for_port(name, component.port)
         child = foreground.spawn(command, f"{self.state.lab_id}/{name}")

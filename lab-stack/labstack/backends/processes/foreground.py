@@ -35,7 +35,7 @@ def in_terminal(command: Command, argv: Sequence[str]) -> Command:
     Raises
     ------
     ProgramMissing
-        There is no such program.
+        The program does not exist.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
     wanted = list(argv or command.argv)
