@@ -90,8 +90,7 @@ class Player:
         """
         self._require(scenario)
         stage = ScenarioStage(self._lab, scenario.name)
-        if self._timeout is not None:
-            stage.timeout = self._timeout
+        self._limit(stage)
         stage.save()
         report = ScenarioReport(scenario.name)
         skipped = set(leave_out)
@@ -117,6 +116,7 @@ class Player:
         scenario = load_scenario(stage.scenario)
         report = ScenarioReport(scenario.name)
         stage.healing = True
+        self._limit(stage)
         stage.save()
         self._do(stage, scenario.heal, report)
         self._do(stage, scenario.healed, report)
@@ -125,6 +125,11 @@ class Player:
         return report
 
     # -- the steps -------------------------------------------------------------------------------------------------
+
+    def _limit(self, stage: ScenarioStage) -> None:
+        """Limit the waits of the stage's steps to the player's timeout."""
+        if self._timeout is not None:
+            stage.timeout = self._timeout
 
     def _do(self, stage: ScenarioStage, steps: Iterable[ScenarioStep], report: ScenarioReport) -> None:
         for step in steps:
