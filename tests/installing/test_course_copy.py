@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from labstack.cli import main
+from labstack.clients import http
 from labstack.config.paths import TREE
 from labstack.errors import LabError, StorageError
 from labstack.jupyter import course_copy
@@ -161,12 +162,12 @@ def test_the_printed_command_opens_the_first_notebook_among_its_documents(tmp_pa
 
         def get(path: str) -> int:
             with suppress(httpx.HTTPError):
-                return httpx.get(f"http://127.0.0.1:{port}/{path}", params={"token": "t"}).status_code
+                return http.get(f"http://127.0.0.1:{port}/{path}", params={"token": "t"}).status_code
             return 0
 
         assert wait_until(lambda: get("api") == 200, 60)
         assert [get(f"api/contents/{name}") for name in (FIRST, "docs/course.md")] == [200, 200]
-        opened = httpx.get(f"http://127.0.0.1:{port}/", params={"token": "t"}, follow_redirects=True)
+        opened = http.get(f"http://127.0.0.1:{port}/", params={"token": "t"}, follow_redirects=True)
         assert opened.url.path == f"/lab/tree/{FIRST}"
     finally:
         server.terminate()

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-import httpx
 import nbformat
 import psycopg
 import pytest
@@ -33,7 +32,7 @@ from labkit.exercises.operations.capstone import EXERCISES
 from labkit.exercises.tasks import Tasks
 from labkit.inspect.look import Look
 from labkit.waiting import wait_until
-from labstack.clients import broker, consumer_groups
+from labstack.clients import broker, consumer_groups, http
 from labstack.errors import LabError
 from tests.suite.chance import short_sample
 
@@ -214,7 +213,7 @@ def test_a_reset_removes_everything_of_an_extension_service(session: Session, ta
     lab.reset()
     assert not loyalty.runs
     assert lab.extensions.names == []
-    assert len(httpx.get(f"{lab.endpoints.connect}/connectors").json()) == len(lab.endpoints.services)
+    assert len(http.get(f"{lab.endpoints.connect}/connectors").json()) == len(lab.endpoints.services)
     with psycopg.connect(host) as connection:
         assert connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == [("outbox",)]
         assert connection.execute("SELECT FROM pg_database WHERE datname = %s", [NAME]).fetchall() == []

@@ -11,7 +11,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from labkit import Session
@@ -27,7 +26,7 @@ from labkit.views.positions import Positions
 from labkit.views.stream import EventStream
 from labkit.views.system_map import REMEMBERED, SystemMap, _arrows_of, in_causal_order
 from labkit.waiting import wait_until
-from labstack.clients import broker
+from labstack.clients import broker, http
 
 DIAGRAM = Path(__file__).resolve().parents[2] / "docs" / "architecture.mmd"
 ARROW = re.compile(r"^ +(\w+) -\.?->\|[^|]+\| (\w+)$", re.M)
@@ -326,7 +325,7 @@ def test_positions_count_the_records_that_a_reader_has_not_handled(session: Sess
     view: Positions = look.positions()
     placed = []
     try:
-        httpx.post(f"{consumer}/pause", timeout=20).raise_for_status()
+        http.request("POST", f"{consumer}/pause", timeout=20).raise_for_status()
         placed = [shop.place_order("ada", "lisbon", {"earl-grey": 1}) for _ in range(3)]
 
         def behind(service: str) -> dict[str, int]:
@@ -336,7 +335,7 @@ def test_positions_count_the_records_that_a_reader_has_not_handled(session: Sess
         wait_until(lambda: behind("order") == {"inventory": 0, "payment": 3, "shipping": 0}, 20)
         wait_until(lambda: behind("inventory")["payment"] == 3, 20)
     finally:
-        httpx.post(f"{consumer}/resume", timeout=20).raise_for_status()
+        http.request("POST", f"{consumer}/resume", timeout=20).raise_for_status()
         view.stop()
     for order in placed:
         shop.follow(order)

@@ -22,6 +22,7 @@ from labkit import Session
 from labkit.views.map_page import MAX_MESSAGES, LiveMap, MessageQueue
 from labstack import Lab
 from labstack.backends.base import Endpoints
+from labstack.clients import http
 from labstack.config.paths import LabPaths
 from labstack.jupyter.web_pages import PREFIX, WEB_PAGES, Pages, answer, pages_of
 from labstack.ports.free import choose, is_free
@@ -107,7 +108,7 @@ def test_the_prometheus_entry_opens_its_page(session: Session, jupyter: httpx.Cl
         pytest.skip("prometheus is not on this machine: `lab install prometheus`")
     page = jupyter.get(f"{BASE}saga-prometheus/")
     assert page.status_code == 200
-    if httpx.get(url, follow_redirects=True).status_code == 200:
+    if http.get(url, follow_redirects=True).status_code == 200:
         assert page.url.path.startswith(f"{BASE}proxy/")
     else:
         assert "serves no web page" in page.text
@@ -138,11 +139,11 @@ def test_the_map_page_shows_the_running_lab(session: Session, jupyter: httpx.Cli
         return any("OrderCompleted" in str(message.get("told")) for message in messages)
 
     assert wait_until(received, 20)
-    answer = httpx.get(f"{direct[0]}/messages", params={"after": 0})
+    answer = http.get(f"{direct[0]}/messages", params={"after": 0})
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert answer.json()["messages"]
     elsewhere = urlsplit(direct[0])._replace(path="/messages").geturl()
-    assert "Access-Control-Allow-Origin" not in httpx.get(elsewhere).headers
+    assert "Access-Control-Allow-Origin" not in http.get(elsewhere).headers
 
 
 @pytest.mark.parametrize("program", [("labkit.views.map_page",), ("labstack.jupyter.web_pages", "envoy")])

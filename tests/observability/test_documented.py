@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from labkit import Session
+from labstack.clients import http
 from labstack.lab import access_of
 from labstack.waiting import wait_until
 
@@ -35,7 +35,7 @@ def exposed(*urls: str) -> Families:
     """Return the exposed metrics; the labels of a family without samples are unknown."""
     found: Families = {}
     for url in urls:
-        for family in text_string_to_metric_families(httpx.get(url).text):
+        for family in text_string_to_metric_families(http.get(url).text):
             name = f"{family.name}_total" if family.type == "counter" else family.name
             labels = {label for sample in family.samples for label in sample.labels} - {"le"}
             found[name] = (family.type, found.get(name, ("", frozenset()))[1] | labels)

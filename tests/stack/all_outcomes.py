@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-import httpx
 from confluent_kafka import Producer
 
 from labstack import Lab
+from labstack.clients import http
 from labstack.consistency.evidence import Evidence, collect
 from labstack.scenarios.demo import run_demo
 from labstack.waiting import wait_until
@@ -39,7 +39,7 @@ def make_case(lab: Lab) -> Case:
     body = {"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 1}]}
     headers = {"Idempotency-Key": "once"}
     for status in (201, 200):
-        answer = httpx.post(f"{lab.endpoints.client('order')}/orders", json=body, headers=headers, timeout=10)
+        answer = http.request("POST", f"{lab.endpoints.client('order')}/orders", json=body, headers=headers, timeout=10)
         assert answer.status_code == status
     assert wait_for_outcome(lab, answer.json()["order_id"]) == ("COMPLETED", None)
     publish_invalid_event(lab)
@@ -51,14 +51,14 @@ def make_case(lab: Lab) -> Case:
 def cancel_after_the_last_step(lab: Lab) -> None:
     """Cancel an order whose shipment is scheduled, before the order service receives that event."""
     consumer = f"{lab.endpoints.services['order']}/manage/consumer"
-    httpx.post(f"{consumer}/pause", timeout=10).raise_for_status()
+    http.request("POST", f"{consumer}/pause", timeout=10).raise_for_status()
     try:
         order = place_order(lab)
         shipments = f"{lab.endpoints.client('shipping')}/shipping/shipments"
-        wait_until(lambda: httpx.get(shipments, params={"order_id": order}).json()["items"], 20)
+        wait_until(lambda: http.get(shipments, params={"order_id": order}).json()["items"], 20)
         assert cancel_order(lab, order) == 202
     finally:
-        httpx.post(f"{consumer}/resume", timeout=10).raise_for_status()
+        http.request("POST", f"{consumer}/resume", timeout=10).raise_for_status()
     assert wait_for_outcome(lab, order) == ("CANCELLED", "cancelled_by_customer")
 
 

@@ -16,7 +16,7 @@ import psycopg
 from confluent_kafka import KafkaException
 
 from labstack import Lab, LabError
-from labstack.clients import broker, consumer_groups
+from labstack.clients import broker, consumer_groups, http
 from labstack.clients.databases import connect
 from labstack.clients.relay import connector_name
 from labstack.errors import StorageError
@@ -186,8 +186,8 @@ class FaultInjector:
         where = self.lab.endpoints
         url = f"{where.services[service]}/manage/consumer"
         try:
-            self._pending_requests[url] = lambda: httpx.post(f"{url}/resume", timeout=5)
-            httpx.post(f"{url}/pause", timeout=10).raise_for_status()
+            self._pending_requests[url] = lambda: http.request("POST", f"{url}/resume", timeout=5)
+            http.request("POST", f"{url}/pause", timeout=10).raise_for_status()
             read = set(consumer_groups.committed_offsets(where.kafka, service))
             starts = broker.start_offsets(where.kafka, broker.partitions(where.kafka, {topic for topic, _ in read}))
             consumer_groups.commit_offsets(where.kafka, service, {place: starts[place] for place in read})
@@ -198,20 +198,20 @@ class FaultInjector:
         """Stop a connector, delete its offsets, and resume it; it restarts from its slot's position."""
         url = f"{self.lab.endpoints.connect}/connectors/{connector_name(service)}"
         try:
-            self._pending_requests[url] = lambda: httpx.put(f"{url}/resume", timeout=5)
-            retry(lambda: httpx.put(f"{url}/stop", timeout=2))
-            retry(lambda: httpx.delete(f"{url}/offsets", timeout=2))
+            self._pending_requests[url] = lambda: http.request("PUT", f"{url}/resume", timeout=5)
+            retry(lambda: http.request("PUT", f"{url}/stop", timeout=2))
+            retry(lambda: http.request("DELETE", f"{url}/offsets", timeout=2))
         finally:
             self._send_pending(url)
 
     def _unregister(self, service: str) -> None:
         """Delete a connector, and register it again with the same configuration."""
         url = f"{self.lab.endpoints.connect}/connectors/{connector_name(service)}"
-        answer = httpx.get(f"{url}/config", timeout=2)
+        answer = http.get(f"{url}/config", timeout=2)
         config = answer.raise_for_status().json()
         try:
-            self._pending_requests[url] = lambda: httpx.put(f"{url}/config", json=config, timeout=5)
-            retry(lambda: httpx.delete(url, timeout=2))
+            self._pending_requests[url] = lambda: http.request("PUT", f"{url}/config", json=config, timeout=5)
+            retry(lambda: http.request("DELETE", url, timeout=2))
         finally:
             self._send_pending(url)
 

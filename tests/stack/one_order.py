@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import psycopg
 
 from labstack import Lab
+from labstack.clients import http
 from labstack.waiting import wait_until
 from tests.stack.orders import TERMINAL
 
@@ -15,7 +15,7 @@ from tests.stack.orders import TERMINAL
 def place_order(lab: Lab, customer: str = "ada", destination: str = "lisbon", sku: str = "earl-grey") -> str:
     """Place an order for two packs of a product, which the shop must accept, and return the order's ID."""
     body = {"customer_id": customer, "destination": destination, "items": [{"sku": sku, "quantity": 2}]}
-    answer = httpx.post(f"{lab.endpoints.client('order')}/orders", json=body, timeout=10)
+    answer = http.request("POST", f"{lab.endpoints.client('order')}/orders", json=body, timeout=10)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["order_id"])
 
@@ -28,12 +28,12 @@ def extend_deadlines(lab: Lab) -> None:
 
 def cancel_order(lab: Lab, order_id: str) -> int:
     """Cancel an order and return the HTTP status."""
-    return httpx.post(f"{lab.endpoints.client('order')}/orders/{order_id}/cancel", timeout=10).status_code
+    return http.request("POST", f"{lab.endpoints.client('order')}/orders/{order_id}/cancel", timeout=10).status_code
 
 
 def read_order(lab: Lab, order_id: str) -> dict[str, Any]:
     """Return an order as the order service reports it."""
-    answer = httpx.get(f"{lab.endpoints.client('order')}/orders/{order_id}", timeout=10)
+    answer = http.get(f"{lab.endpoints.client('order')}/orders/{order_id}", timeout=10)
     answer.raise_for_status()
     order: dict[str, Any] = answer.json()
     return order
@@ -48,7 +48,7 @@ def wait_for_outcome(lab: Lab, order_id: str, timeout: float = 30) -> tuple[str,
 
 def read_payment(lab: Lab, order_id: str) -> dict[str, Any]:
     """Return the payment of an order, or an empty dictionary if there is none yet."""
-    answer = httpx.get(f"{lab.endpoints.client('payment')}/payments", params={"order_id": order_id}, timeout=10)
+    answer = http.get(f"{lab.endpoints.client('payment')}/payments", params={"order_id": order_id}, timeout=10)
     answer.raise_for_status()
     return next(iter(answer.json()["items"]), {})
 

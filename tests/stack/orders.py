@@ -11,6 +11,7 @@ import httpx
 
 from labservices.datasets import StreamOrder, load_stream
 from labstack import Lab
+from labstack.clients import http
 from labstack.config.paths import DATASETS
 from labstack.waiting import poll_until, wait_until
 
@@ -52,7 +53,7 @@ class Customer:
         assert not self._thread.is_alive()
 
     def _place_all(self) -> None:
-        with httpx.Client(base_url=self.lab.endpoints.client("order"), timeout=5) as client:
+        with http.client(self.lab.endpoints.client("order"), timeout=5) as client:
             for order in self.orders:
                 if self._stopping.is_set():
                     return
@@ -104,7 +105,7 @@ def all_orders(lab: Lab) -> dict[str, dict[str, Any]]:
     """Return every order that the order service knows, by ID."""
     found: dict[str, dict[str, Any]] = {}
     cursor: str | None = None
-    with httpx.Client(base_url=lab.endpoints.client("order"), timeout=10) as client:
+    with http.client(lab.endpoints.client("order"), timeout=10) as client:
         while True:
             page = client.get("/orders", params={"limit": 100, **({"cursor": cursor} if cursor else {})})
             page.raise_for_status()

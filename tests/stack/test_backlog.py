@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import psycopg
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer
@@ -22,7 +21,7 @@ from labservices.contract import events_topic
 from labstack import Lab
 from labstack.backends.processes import process
 from labstack.backends.processes.backend import LocalBackend
-from labstack.clients import broker, consumer_groups, probe_event, transactions
+from labstack.clients import broker, consumer_groups, http, probe_event, transactions
 from labstack.config.paths import LabPaths
 from labstack.errors import LabError, RelayFailed, StorageError
 from labstack.lab import access_of
@@ -159,7 +158,7 @@ def test_start_completes_an_interrupted_reset(shared: LabHarness, moment: str) -
 def test_paused_consumer_is_reported_and_resumed_by_a_start(shared: LabHarness) -> None:
     """The status of a lab with a paused consumer is degraded and says so; a start resumes the consumer."""
     lab = shared.lab
-    httpx.post(f"{lab.endpoints.services['payment']}/manage/consumer/pause", timeout=10).raise_for_status()
+    http.request("POST", f"{lab.endpoints.services['payment']}/manage/consumer/pause", timeout=10).raise_for_status()
     assert wait_until(lambda: lab.status(memory=False).complaints == {"payment": "consumer paused"}, 10)
     assert lab.status(memory=False).state == "degraded"
     lab.up()
@@ -271,4 +270,4 @@ def test_silent_component_is_an_error_of_the_lab() -> None:
     """If a component does not answer a start or a reset, the error names the cause and the next step."""
     message = r"The start failed.*Connection refused.*\nNext step: "
     with pytest.raises(LabError, match=message), client_errors_translated("The start"):
-        httpx.get("http://127.0.0.1:1", trust_env=False)
+        http.get("http://127.0.0.1:1", trust_env=False)

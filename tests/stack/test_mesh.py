@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from labstack.backends.components import ControlPlane
+from labstack.clients import http
 from labstack.config.paths import LabPaths
 from labstack.errors import LabError, NotRunning
 from labstack.gateway import envoy_files
@@ -98,14 +99,14 @@ def test_gateway_serves_all_four_apis_from_one_origin(mesh_lab: LabHarness) -> N
     """The gateway serves every path of the four APIs from one origin, and no other path of the services."""
     origin = mesh_lab.lab.endpoints.gateway
     for path in ("/orders", "/inventory/products", "/payments", "/shipping/shipments"):
-        answer = httpx.get(origin + path)
+        answer = http.get(origin + path)
         assert answer.status_code == 200, (path, answer.text)
         assert "items" in answer.json()
     for path in ("/", "/healthz/ready", "/metrics", "/openapi.json", "/docs", "/manage/consumer"):
-        assert httpx.get(origin + path).status_code == 404
+        assert http.get(origin + path).status_code == 404
     order_id = place_order(mesh_lab.lab)
     assert wait_for_outcome(mesh_lab.lab, order_id) == ("COMPLETED", None)
-    refused = httpx.post(f"{origin}/orders", json={"customer_id": "ada"})
+    refused = http.request("POST", f"{origin}/orders", json={"customer_id": "ada"})
     assert (refused.status_code, refused.headers["content-type"]) == (422, "application/problem+json")
 
 
@@ -114,7 +115,7 @@ def test_request_id_and_trace_are_propagated(mesh_lab: LabHarness) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     body = {"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "sencha", "quantity": 1}]}
     headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
-    answer = httpx.post(f"{mesh_lab.lab.endpoints.gateway}/orders", json=body, headers=headers)
+    answer = http.request("POST", f"{mesh_lab.lab.endpoints.gateway}/orders", json=body, headers=headers)
     request_id = answer.headers["x-request-id"]
 
     def logged() -> dict[str, object] | None:
@@ -166,7 +167,7 @@ def test_headers_select_the_version(mesh_lab: LabHarness) -> None:
     assert send_requests(gateway, "/orders?limit=1", 20, headers={"x-tester": "no"}).versions == {"v1": 20}
     body = {"customer_id": "ada", "destination": "lisbon", "items": [{"sku": "earl-grey", "quantity": 10}]}
     totals = [
-        httpx.post(f"{gateway}/orders", json=body, headers=headers).json()["total_cents"]
+        http.request("POST", f"{gateway}/orders", json=body, headers=headers).json()["total_cents"]
         for headers in ({}, {"x-tester": "yes"})
     ]
     assert totals == [8900, 8010]
@@ -186,7 +187,7 @@ def test_mirror_receives_copies_and_never_answers(mesh_lab: LabHarness) -> None:
     assert send_requests(lab.endpoints.gateway, "/orders?limit=1", 50).versions == {"v1": 50}
     metrics = lab.endpoints.versions["order-v2"] + "/metrics"
     line = 'http_requests_total{method="GET",route="/orders",status="200"} 50.0'
-    assert wait_until(lambda: line in httpx.get(metrics).text, 10), httpx.get(metrics).text
+    assert wait_until(lambda: line in http.get(metrics).text, 10), http.get(metrics).text
 
 
 def test_events_reach_both_versions(mesh_lab: LabHarness) -> None:
@@ -196,19 +197,19 @@ def test_events_reach_both_versions(mesh_lab: LabHarness) -> None:
     v1, v2 = (lab.endpoints.services["order"], lab.endpoints.versions["order-v2"])
 
     def assigned(url: str) -> int:
-        return len(httpx.get(f"{url}/manage/consumer").json()["assigned"])
+        return len(http.get(f"{url}/manage/consumer").json()["assigned"])
 
     assert wait_until(lambda: assigned(v1) and assigned(v2), 20)
     orders = [place_order(lab) for _ in range(12)]
     assert {wait_for_outcome(lab, order) for order in orders} == {("COMPLETED", None)}
 
     def handled(url: str) -> float:
-        lines = httpx.get(f"{url}/metrics").text.splitlines()
+        lines = http.get(f"{url}/metrics").text.splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith("events_total{"))
 
     assert handled(v1) > 0
     assert handled(v2) > 0
-    posts = [line for line in httpx.get(f"{v2}/metrics").text.splitlines() if 'method="POST"' in line]
+    posts = [line for line in http.get(f"{v2}/metrics").text.splitlines() if 'method="POST"' in line]
     assert not [line for line in posts if line.startswith("http_requests_total") and not line.endswith(" 0.0")]
 
 
@@ -405,7 +406,7 @@ def test_concurrent_applies_both_take_effect(mesh_lab: LabHarness) -> None:
     for thread in threads:
         thread.join(30)
     for path in ("/a", "/b"):
-        assert httpx.get(mesh_lab.lab.endpoints.gateway + path).status_code == 299
+        assert http.get(mesh_lab.lab.endpoints.gateway + path).status_code == 299
     names = {one.name for one in mesh_lab.lab.mesh.documents()}
     assert {"a", "b"} <= names
 
@@ -462,9 +463,9 @@ def test_large_configuration_takes_effect_within_seconds(mesh_lab: LabHarness) -
     text = virtual_service(rules, "pages")
     assert len(text) > 1_000_000
     mesh_lab.lab.mesh.apply(text)
-    assert httpx.get(f"{mesh_lab.lab.endpoints.gateway}/page/2499").status_code == 299
+    assert http.get(f"{mesh_lab.lab.endpoints.gateway}/page/2499").status_code == 299
     mesh_lab.lab.mesh.reset()
-    assert httpx.get(f"{mesh_lab.lab.endpoints.gateway}/page/2499").status_code == 404
+    assert http.get(f"{mesh_lab.lab.endpoints.gateway}/page/2499").status_code == 404
 
 
 def test_gateway_on_a_taken_port_is_rejected(mesh_lab: LabHarness) -> None:
@@ -496,7 +497,7 @@ spec:
         with pytest.raises(InvalidMesh, match=rf"<text>:8: .*port {port} is taken by .*{os.getpid()}"):
             mesh_lab.lab.mesh.apply(text.format(port=port))
     mesh_lab.lab.mesh.apply(text.format(port=port))
-    assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 299
+    assert http.get(f"http://127.0.0.1:{port}/").status_code == 299
 
 
 def test_gateway_returns_503_until_a_service_is_up(mesh_lab: LabHarness) -> None:
@@ -519,7 +520,7 @@ def test_configuration_survives_a_gateway_restart(mesh_lab: LabHarness) -> None:
     with pytest.raises(NotRunning, match=r"envoy(.|\n)*lab start envoy"):
         lab.mesh.apply(weighted_routes(1, 1))
     lab.start("envoy")
-    assert httpx.get(f"{lab.endpoints.gateway}/hello").status_code == 299
+    assert http.get(f"{lab.endpoints.gateway}/hello").status_code == 299
 
 
 def test_gateway_keeps_its_configuration_without_istiod(mesh_lab: LabHarness) -> None:
@@ -563,7 +564,7 @@ def test_up_repairs_an_emptied_gateway_folder(mesh_lab: LabHarness) -> None:
         assert wait_until(lambda: "envoy" in lab.status(memory=False).complaints, 10)
     mesh_lab.run_checked("up")
     lab.mesh.apply(virtual_service("  - match: [{uri: {prefix: /hello}}]\n    directResponse: {status: 299}", "hello"))
-    assert httpx.get(f"{lab.endpoints.gateway}/hello").status_code == 299
+    assert http.get(f"{lab.endpoints.gateway}/hello").status_code == 299
     assert send_requests(lab.endpoints.gateway, "/orders?limit=1", 5).statuses == {200: 5}
 
 
@@ -625,7 +626,7 @@ def test_routes_and_log_show_brackets(mesh_lab: LabHarness) -> None:
     """Regular expressions of routes and the queries of requests are printed with their brackets."""
     rule = '  - {match: [{uri: {regex: "/(orders|order)/[/a-z]+"}}], route: [{destination: {host: order}}]}'
     mesh_lab.lab.mesh.apply(virtual_service(rule, "brackets"))
-    httpx.get(f"{mesh_lab.lab.endpoints.gateway}/orders?filter[status]=PAID", trust_env=False)
+    http.get(f"{mesh_lab.lab.endpoints.gateway}/orders?filter[status]=PAID", trust_env=False)
 
     def printed(*words: str) -> str:
         return mesh_lab.run_checked("mesh", *words, COLUMNS="300")

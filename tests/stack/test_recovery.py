@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Consumer
 
 from labstack import Lab, LabError
+from labstack.clients import http
 from labstack.clients.broker import silent_logger
 from labstack.clients.relay import Relay
 from labstack.clients.replication import slot_is_read
@@ -31,7 +32,7 @@ def is_ready(lab: Lab) -> bool:
 
 def health(lab: Lab, service: str) -> tuple[int, dict[str, Any]]:
     """Return the HTTP status and the body of a service's readiness probe."""
-    answer = httpx.get(f"{lab.endpoints.services[service]}/healthz/ready", timeout=10)
+    answer = http.get(f"{lab.endpoints.services[service]}/healthz/ready", timeout=10)
     return answer.status_code, answer.json()
 
 
@@ -130,7 +131,7 @@ def test_service_without_its_database_returns_503_and_recovers(shared: LabHarnes
     url = lab.endpoints.client(service) + paths[service]
     pids = shared.pids()
     lab.stop(f"{service}-db")
-    answer = httpx.get(url, timeout=10)
+    answer = http.get(url, timeout=10)
     assert answer.status_code == 503
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["retry-after"]
@@ -144,7 +145,7 @@ def test_service_without_its_database_returns_503_and_recovers(shared: LabHarnes
         assert health(lab, other)[0] == 200
     lab.start(f"{service}-db")
     assert wait_until(lambda: health(lab, service)[0] == 200, 20)
-    assert httpx.get(url, timeout=10).status_code == 200
+    assert http.get(url, timeout=10).status_code == 200
     assert {name: pid for name, pid in shared.pids().items() if name in SERVICES} == {s: pids[s] for s in SERVICES}
     assert wait_until(lambda: is_ready(lab), 60, interval=0.2)
 
@@ -161,7 +162,7 @@ def test_compensation_completes_after_a_database_outage(shared: LabHarness) -> N
         assert ledger_effects(lab, order) == ["capture"]
         lab.stop("payment-db")
         waits = f"{lab.endpoints.services['payment']}/manage/consumer"
-        assert wait_until(lambda: httpx.get(waits, timeout=5).json()["state"] == "waiting for the database", 30)
+        assert wait_until(lambda: http.get(waits, timeout=5).json()["state"] == "waiting for the database", 30)
         assert wait_until(lambda: read_order(lab, order)["status"] == "CANCELLING", 20)
         lab.start("payment-db")
         assert wait_for_outcome(lab, order) == ("CANCELLED", "no_carrier")
@@ -204,19 +205,19 @@ def test_consumer_rejoins_a_group_that_does_not_respond(shared: LabHarness) -> N
     lab.reset()
     consumer = f"{lab.endpoints.services['shipping']}/manage/consumer"
     topics = ["order.events", "inventory.events", "payment.events"]
-    httpx.post(f"{consumer}/pause", timeout=10).raise_for_status()
+    http.request("POST", f"{consumer}/pause", timeout=10).raise_for_status()
     # A member that stops polling keeps its partitions; the group does not respond before max.poll.interval.ms.
     silent = Consumer({"bootstrap.servers": lab.endpoints.kafka, "group.id": "shipping"}, logger=silent_logger)
     try:
         silent.subscribe(topics)
         assert wait_until(lambda: silent.poll(0.1) is None and silent.assignment(), 20)
-        httpx.post(f"{consumer}/resume", timeout=10).raise_for_status()
-        assert wait_until(lambda: httpx.get(consumer, timeout=5).json()["state"] == "joining the group", 10)
+        http.request("POST", f"{consumer}/resume", timeout=10).raise_for_status()
+        assert wait_until(lambda: http.get(consumer, timeout=5).json()["state"] == "joining the group", 10)
         assert wait_until(lambda: "rejoining it" in lab.logs("shipping", 20), 40, interval=0.2)
     finally:
         silent.close()
     assert wait_for_outcome(lab, place_order(lab)) == ("COMPLETED", None)
-    assert wait_until(lambda: httpx.get(consumer, timeout=5).json()["state"] == "running", 20)
+    assert wait_until(lambda: http.get(consumer, timeout=5).json()["state"] == "running", 20)
 
 
 def test_deadline_cancels_a_stalled_order(shared: LabHarness) -> None:

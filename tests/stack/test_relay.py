@@ -6,7 +6,6 @@ import json
 import sys
 from pathlib import Path
 
-import httpx
 import psycopg
 import pytest
 import yaml
@@ -14,10 +13,10 @@ from jsonschema import Draft202012Validator, FormatChecker
 from prometheus_client.parser import text_string_to_metric_families
 
 from labstack import Lab, LabError
-from labstack.clients import broker, probe_event
+from labstack.clients import broker, http, probe_event
 from labstack.clients.database_server import DatabaseServer
 from labstack.clients.relay import SHORT_PAUSE, connector_config
-from labstack.clients.replication import can_be_decoded
+from labstack.clients.replication import can_be_decoded, confirmed_position, end_of_log
 from labstack.config.paths import LabPaths
 from labstack.lab import access_of
 from labstack.scenarios.demo import run_demo
@@ -38,19 +37,27 @@ def drop_slot(harness: LabHarness, service: str) -> None:
 
 
 def set_position_beyond_the_log(harness: LabHarness, service: str) -> None:
-    """Set the stored position of a service's connector beyond the end of its database's log."""
+    """Set the stored position of a service's connector beyond the end of its database's log.
+
+    The slot must have confirmed all earlier events, or the connector would repeat them later, even after a reset.
+    """
+    url = harness.lab.endpoints.databases[service]
+    end = end_of_log(url) or 0
+    assert wait_until(lambda: (confirmed_position(url) or 0) >= end, 15)  # a heartbeat every 5 s confirms
     connector = f"{harness.lab.endpoints.connect}/connectors/{service}-outbox"
-    httpx.put(f"{connector}/stop").raise_for_status()
-    (stored,) = httpx.get(f"{connector}/offsets").json()["offsets"]
+    http.request("PUT", f"{connector}/stop").raise_for_status()
+    (stored,) = http.get(f"{connector}/offsets").json()["offsets"]
     far = {**stored["offset"], "lsn": 2**40, "lsn_proc": 2**40, "lsn_commit": 2**40}
     body = {"offsets": [{"partition": stored["partition"], "offset": far}]}
-    assert wait_until(lambda: httpx.patch(f"{connector}/offsets", json=body, timeout=20).status_code == 200, 20)
-    httpx.put(f"{connector}/resume").raise_for_status()
+    assert wait_until(
+        lambda: http.request("PATCH", f"{connector}/offsets", json=body, timeout=20).status_code == 200, 20
+    )
+    http.request("PUT", f"{connector}/resume").raise_for_status()
 
 
 def restart_count(harness: LabHarness, service: str) -> float:
     """Return how often the watcher has restarted a service's connector."""
-    metrics = httpx.get(f"{harness.lab.endpoints.watcher}/metrics").text
+    metrics = http.get(f"{harness.lab.endpoints.watcher}/metrics").text
     (family,) = [f for f in text_string_to_metric_families(metrics) if f.name == "connect_watcher_restarts"]
     counted = {s.labels["connector"]: s.value for s in family.samples if s.name.endswith("_total")}
     return counted.get(f"{service}-outbox", 0)
@@ -85,7 +92,7 @@ def test_a_failed_task_is_restarted_until_it_runs(shared: LabHarness) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER PUBLICATION outbox RENAME TO hidden")
         try:
-            httpx.post(f"{connector}/restart?includeTasks=true", timeout=10).raise_for_status()
+            http.request("POST", f"{connector}/restart?includeTasks=true", timeout=10).raise_for_status()
             assert wait_until(lambda: restart_count(shared, "payment") >= before + 2, 30)
         finally:
             # Before any row is written: PostgreSQL decodes a row with the publications of the time of its writing.

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from labstack import Lab, LabError
-from labstack.clients import broker, consumer_groups
+from labstack.clients import broker, consumer_groups, http
 from labstack.scenarios.demo import run_demo
 from labstack.waiting import poll_until, wait_until
 from tests.stack.labs import LabHarness
@@ -67,7 +67,7 @@ def test_reset_leaves_no_earlier_data_or_records(shared: LabHarness) -> None:
     assert initial["inventory.products"]
     assert all(not rows for table, rows in initial.items() if table.split(".")[1] in ("orders", "outbox", "inbox"))
     # With shipping paused, some orders are in flight when the last one is placed, even on a slow host.
-    httpx.post(f"{lab.endpoints.services['shipping']}/manage/consumer/pause", timeout=10).raise_for_status()
+    http.request("POST", f"{lab.endpoints.services['shipping']}/manage/consumer/pause", timeout=10).raise_for_status()
     customer = Customer(lab).start()
     assert wait_until(lambda: len(customer.placed) == len(customer.orders), 60)
     assert len(customer.unfinished()) > 0, "some have to be in flight"
@@ -155,19 +155,17 @@ FAILURES: dict[str, Callable[[Lab], object]] = {
 
 
 def _pause_consumer(lab: Lab) -> None:
-    import httpx
 
-    httpx.post(f"{lab.endpoints.services['shipping']}/manage/consumer/pause", timeout=10).raise_for_status()
+    http.request("POST", f"{lab.endpoints.services['shipping']}/manage/consumer/pause", timeout=10).raise_for_status()
 
 
 def _crash_order_service(lab: Lab) -> None:
-    import httpx
 
     lab.faults.on("order", "dual-write", "crash-after-commit")
     line = {"sku": "rooibos", "quantity": 1}
     with contextlib.suppress(httpx.HTTPError):
         body = {"customer_id": "ada", "destination": "rome", "items": [line]}
-        httpx.post(f"{lab.endpoints.client('order')}/orders", json=body, timeout=10)
+        http.request("POST", f"{lab.endpoints.client('order')}/orders", json=body, timeout=10)
     with psycopg.connect(lab.endpoints.databases["order"], connect_timeout=5) as connection:
         connection.execute("UPDATE orders SET created_at = now() - interval '1 hour'")
     with contextlib.suppress(LabError):  # it cancels the late order within a second, and may crash before it is ready

@@ -6,11 +6,10 @@ import json
 import stat
 from collections.abc import Iterator
 
-import httpx
 import psycopg
 import pytest
 
-from labstack.clients import broker
+from labstack.clients import broker, http
 from labstack.clients.database_server import ADMINISTRATOR, OPERATOR, READER, RELAY, ROLES, DatabaseServer, secret
 from labstack.clients.relay import connector_name
 from labstack.lab import access_of
@@ -93,12 +92,12 @@ def test_connect_shows_no_password(shared: LabHarness) -> None:
     """Neither Connect's interface nor its topics contain a password of any database."""
     lab = shared.lab
     name, url = connector_name("order"), lab.endpoints.connect
-    config = httpx.get(f"{url}/connectors/{name}/config").json()
+    config = http.get(f"{url}/connectors/{name}/config").json()
     plugin = f"{url}/connector-plugins/{config['connector.class']}/config/validate"
     shown = [
-        httpx.get(f"{url}/connectors?expand=info&expand=status").text,
-        httpx.get(f"{url}/connectors/{name}/tasks").text,
-        httpx.put(plugin, json=config, timeout=30).text,
+        http.get(f"{url}/connectors?expand=info&expand=status").text,
+        http.get(f"{url}/connectors/{name}/tasks").text,
+        http.request("PUT", plugin, json=config, timeout=30).text,
         json.dumps([str(record) for record in broker.read_all(lab.endpoints.kafka, ["connect-configs"])]),
     ]
     passwords = [access_of(lab).backend().database_server(s).password(role) for s in SERVICES for role in (*ROLES, s)]

@@ -1,16 +1,20 @@
 """HTTP requests to the lab's own components.
 
 All of them listen on this machine, without TLS. So requests ignore the proxies and certificates of the environment, and
-skip loading the CA certificates, which would take 30 ms per request.
+no client loads the CA certificates, which would take 30 ms per request.
 """
 
 from __future__ import annotations
 
 import os
+import ssl
 from importlib.util import find_spec
 from typing import Any
 
 import httpx
+
+WITHOUT_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Shared by all clients; it trusts no certificate, and is never used."""
 
 
 def get(url: str, *, timeout: float = 5, **options: Any) -> httpx.Response:
@@ -34,7 +38,7 @@ def request(method: str, url: str, *, timeout: float = 5, **options: Any) -> htt
 
 def client(base_url: str = "", *, timeout: float = 5, **options: Any) -> httpx.Client:
     """Return a client that keeps its connections; see `httpx.Client` for the options."""
-    return httpx.Client(base_url=base_url, timeout=timeout, trust_env=False, verify=False, **options)
+    return httpx.Client(base_url=base_url, timeout=timeout, trust_env=False, verify=WITHOUT_CERTIFICATES, **options)
 
 
 LOOPBACK = "127.0.0.1,localhost,::1"
