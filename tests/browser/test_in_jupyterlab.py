@@ -62,12 +62,8 @@ def test_a_notebook_runs_after_a_kill_and_a_restart_of_its_kernel(
     assert not BROKEN_WIDGET.search(page.locator(".jp-Notebook").inner_text())
 
 
-def test_the_stream_shows_headers_and_filters_records(page: Page, address: str) -> None:
-    """In notebook 01, a click on a record of the stream shows its headers, and a filter hides other records."""
-    cells = open_notebook(page, address, "01-one-order.ipynb")
-    choose_menu_item(page, "Run", "Run All Cells")
-    wait_for_cells(page, cells)
-    panel = page.locator(".jupyterlab-sidecar")  # the notebook keeps its stream beside it
+def filter_the_stream(panel: Locator) -> None:
+    """Click on a record of the stream in a panel, and filter the records."""
     rows = panel.locator(".lk-rows tbody tr:visible")
     expect(rows.first).to_be_visible()
     rows.first.click()
@@ -75,6 +71,15 @@ def test_the_stream_shows_headers_and_filters_records(page: Page, address: str) 
     panel.locator(".lk-filters input").nth(1).fill("PaymentCompleted")
     expect(rows.filter(has_text="OrderCreated")).to_have_count(0)
     expect(rows.first).to_contain_text("PaymentCompleted")
+
+
+@pytest.mark.long
+def test_the_stream_shows_headers_and_filters_records(page: Page, address: str) -> None:
+    """In notebook 01, a click on a record of the stream shows its headers, and a filter hides other records."""
+    cells = open_notebook(page, address, "01-one-order.ipynb")
+    choose_menu_item(page, "Run", "Run All Cells")
+    wait_for_cells(page, cells)
+    filter_the_stream(page.locator(".jupyterlab-sidecar"))  # the notebook keeps its stream beside it
     save_screenshot(page, "01-stream")
 
 
@@ -107,7 +112,10 @@ def views(address: str) -> str:
 
 
 def test_a_live_view_stays_beside_the_notebook(page: Page, address: str, views: str) -> None:
-    """A button shows a live view in a panel, where it stays while the notebook scrolls; the next view replaces it."""
+    """A button shows a live view in a panel, where it stays while the notebook scrolls; the next view replaces it.
+
+    In the panel, a click on a record of the stream shows its headers, and a filter hides the other records.
+    """
     run_all(page, address, views)
     notebook, panel = page.locator(".jp-Notebook"), page.locator(".jupyterlab-sidecar")
     for shown in (".lk-map", ".lk-rows", ".lk-positions"):
@@ -119,6 +127,8 @@ def test_a_live_view_stays_beside_the_notebook(page: Page, address: str, views: 
         expect(view).to_contain_text("in the panel beside the notebook")
         expect(panel.locator(".lk-note")).to_contain_text("● live")
         save_screenshot(page, f"beside{shown}")
+        if shown == ".lk-rows":
+            filter_the_stream(panel)
     notebook.evaluate("element => element.scrollTo(0, 0)")
     expect(panel.locator(".lk-positions")).to_be_in_viewport()
     page.locator(

@@ -88,6 +88,9 @@ def engine_with_standins(cache: Path, home: Path) -> Iterator[Engine]:
         try:
             stack.enter_context(FileLock(cache / "images.lock").acquire(timeout=0))
             data = image_folder(cache)
+            for folder in cache.glob("images-*"):
+                if folder != data:  # the images of earlier inputs
+                    shutil.rmtree(folder)
         except Timeout:
             pass
         try:
@@ -102,18 +105,14 @@ def engine_with_standins(cache: Path, home: Path) -> Iterator[Engine]:
 
 
 def image_folder(cache: Path) -> Path:
-    """Return the folder of the images for the current inputs, and remove the folders for earlier inputs."""
+    """Return the folder of the images for the current inputs; it is missing before the first run."""
     digest = hashlib.sha256(
         repr([BASE_PACKAGES, *((one, find_program(one, LabPaths.of_user())) for one in OPTIONAL)]).encode()
     )
     texts = (CONFIG / "versions.toml", ROOT / "labservices" / "requirements.lock", *sorted(HERE.rglob("*")))
     for file in (file for file in texts if file.is_file()):
         digest.update(file.read_bytes())
-    wanted = cache / f"images-{digest.hexdigest()[:8]}"
-    for folder in cache.glob("images-*"):
-        if folder != wanted:
-            shutil.rmtree(folder)
-    return wanted
+    return cache / f"images-{digest.hexdigest()[:8]}"
 
 
 def build_all(engine: Engine, cache: Path) -> None:

@@ -13,11 +13,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.containers.engine import CACHE, Engine, EngineUnavailable
-from tests.containers.standins import engine_with_standins, environment_for
+from tests.containers.standins import engine_with_standins, environment_for, image_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = {"containers": ["tests/stack/test_container_mode.py"]}
@@ -38,6 +39,12 @@ LONG = {
 SECONDS = 1800
 
 
+def groups() -> list[Any]:
+    """Return the groups as parameters. All are ``long`` while the images are not built, which takes minutes."""
+    quick = SHORT if image_folder(CACHE).exists() else {}
+    return [pytest.param(name, marks=() if name in quick else (pytest.mark.long,)) for name in SHORT | LONG]
+
+
 @pytest.fixture(scope="module")
 def docker_engine() -> Iterator[Engine]:
     """Run a Docker engine that has the images."""
@@ -52,7 +59,7 @@ def docker_engine() -> Iterator[Engine]:
 
 
 @pytest.mark.timeout(SECONDS + 300)
-@pytest.mark.parametrize("group", [*SHORT, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)])
+@pytest.mark.parametrize("group", groups())
 def test_container_mode(docker_engine: Engine, group: str, tmp_path: Path) -> None:
     """The same tests and notebooks pass in container mode."""
     pytest_again = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:xdist", "--nbval", *(SHORT | LONG)[group]]

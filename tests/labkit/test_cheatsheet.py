@@ -186,6 +186,7 @@ def test_all_topics_event_types_headers_and_states_are_listed() -> None:
     assert set(re.findall(r"[A-Z]{4,}", states)) == {status.value for status in Status}
 
 
+@pytest.mark.long
 def test_down_deletes_the_data_and_up_starts_a_new_lab(fresh_lab: Lab) -> None:
     """`lab down` stops the lab and deletes its data, and `lab up` starts a new one."""
     for words in commands("down"):

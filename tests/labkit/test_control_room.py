@@ -77,6 +77,7 @@ def test_a_failure_is_shown_and_a_reset_repairs_the_lab(session: Session, contro
     assert session.lab.status(memory=False).state == "ready"
 
 
+@pytest.mark.long
 def test_reset_starts_a_lab_that_is_down(session: Session, control_room: ControlRoom) -> None:
     """A reset also starts a lab that is down."""
     session.lab.down()

@@ -45,6 +45,7 @@ def test_a_killed_second_version_does_not_degrade_the_lab(session: Session) -> N
     assert not lab.endpoints.versions
 
 
+@pytest.mark.long
 def test_a_notebook_starts_without_a_replication_slot(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
     """If the relay can't resume, a notebook starts and reports it, and `lab.reset()` repairs the lab."""
     session.lab.stop("connect")

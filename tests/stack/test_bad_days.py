@@ -77,9 +77,8 @@ def forget_newest_component(harness: LabHarness) -> None:
     harness.paths.state_file.write_text(json.dumps(state))
 
 
-@pytest.mark.parametrize(
-    "unrecorded", [pytest.param(False, marks=pytest.mark.long), True], ids=["recorded", "not recorded"]
-)
+@pytest.mark.parametrize("unrecorded", [False, True], ids=["recorded", "not recorded"])
+@pytest.mark.long
 def test_up_completes_a_startup_that_was_killed(harness: LabHarness, unrecorded: bool) -> None:
     """After `lab up` is killed, `lab status` and `lab doctor` report it, and another `lab up` completes the startup."""
     up = start_partially(harness)
@@ -129,6 +128,7 @@ def test_damaged_state_file_is_reported_and_repaired_by_down(harness: LabHarness
     assert harness.state()["phase"] == "stopped"
 
 
+@pytest.mark.long
 def test_down_stops_the_lab_despite_a_damaged_state_file(shared: LabHarness) -> None:
     """If a running lab's state file is damaged, `lab down` still stops every process, and keeps the data."""
     order = json.loads(shared.run_checked("demo", "--json"))["order_id"]
@@ -264,6 +264,7 @@ def test_failed_startup_names_the_component_and_keeps_the_others(
         assert harness.status()["state"] == "ready"
 
 
+@pytest.mark.long
 def test_bad_data_row_fails_the_startup_with_file_and_line(harness: LabHarness, tmp_path: Path) -> None:
     """A bad row in the data is a startup error that names file and line."""
     stack = copy_stack(tmp_path)
@@ -293,6 +294,7 @@ def test_syntax_error_in_a_service_is_reported_with_file_and_line(shared: LabHar
     assert shared.status()["state"] == "ready"
 
 
+@pytest.mark.long
 def test_failed_up_does_not_change_running_components(shared: LabHarness, tmp_path: Path) -> None:
     """A `lab up` that can't start one component of a running lab does not change the others."""
     stack = copy_stack(tmp_path)
@@ -338,6 +340,7 @@ def test_too_small_disk_is_a_clear_error(harness: LabHarness, megabytes: int) ->
 
 
 @needs_namespace
+@pytest.mark.long
 def test_lab_can_be_stopped_on_a_full_disk(harness: LabHarness) -> None:
     """On a disk that fills up while the lab runs, `lab status` still reports, and `lab down` stops everything."""
     script = """

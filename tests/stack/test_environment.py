@@ -290,6 +290,7 @@ print(len(json.load(urllib.request.urlopen(f"{lab.endpoints.connect}/connectors"
 
 
 @pytest.mark.skipif(os.environ.get("LAB_MODE") == "containers", reason="a container has an environment of its own")
+@pytest.mark.long
 def test_lab_works_in_hostile_surroundings(make_harness: Callable[..., LabHarness], tmp_path: Path) -> None:
     """A lab starts and works as usual under dozens of foreign environment variables, in a folder with an odd name."""
     cache = tmp_path / "cache"

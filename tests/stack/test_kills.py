@@ -7,6 +7,7 @@ import signal
 from contextlib import suppress
 
 import psutil
+import pytest
 
 from labstack.waiting import poll_until, wait_until
 from tests.stack.labs import LabHarness
@@ -33,6 +34,7 @@ def test_crash_of_a_component_loses_no_order(shared: LabHarness, killed_componen
     assert wait_until(lambda: lab.status(memory=False).state == "ready", 20, interval=0.1)
 
 
+@pytest.mark.long
 def test_orders_end_as_expected_after_all_processes_freeze(shared: LabHarness) -> None:
     """If all processes freeze during orders and resume after a while, the orders end as expected."""
     lab = shared.lab

@@ -218,6 +218,7 @@ def test_concurrent_up_waits_and_attaches(harness: LabHarness) -> None:
     assert len(harness.pids()) == len(COMPONENTS)
 
 
+@pytest.mark.long
 def test_two_labs_are_isolated(shared: LabHarness, make_harness: object) -> None:
     """A lab of another name under the same HOME has separate ports, data and processes, and stops alone."""
     other = make_harness("other", home=shared.home)  # type: ignore[operator]

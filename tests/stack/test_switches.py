@@ -114,19 +114,20 @@ def test_switches_can_be_on_in_several_services(shared: LabHarness, lab: Lab) ->
     assert "slow-handler=0.2" in lab.logs("order")
 
 
-def test_reset_and_down_turn_all_off(shared: LabHarness, lab: Lab) -> None:
+@pytest.mark.parametrize(
+    ("end", "switch"), [("reset", "guards-off"), pytest.param("down", "offset-first", marks=pytest.mark.long)]
+)
+def test_reset_and_down_turn_all_off(shared: LabHarness, lab: Lab, end: str, switch: str) -> None:
     """After a `reset`, or a `down` and an `up`, all switches are off and orders complete."""
-    for end, switches in ("reset", ("guards-off",)), ("down", ("offset-first",)):
-        for switch in switches:
-            lab.faults.on("payment", switch)
-        lab.faults.on("inventory", "poison-next")
-        shared.run_checked(end)
-        assert lab.faults.active == {}
-        assert "switches" not in str(shared.status())
-        if end == "down":
-            shared.run_checked("up")
-        for service in ("inventory", "payment"):
-            assert "is on" not in lab.logs(service)
+    lab.faults.on("payment", switch)
+    lab.faults.on("inventory", "poison-next")
+    shared.run_checked(end)
+    assert lab.faults.active == {}
+    assert "switches" not in str(shared.status())
+    if end == "down":
+        shared.run_checked("up")
+    for service in ("inventory", "payment"):
+        assert "is on" not in lab.logs(service)
     assert wait_for_outcome(lab, place_order(lab)) == ("COMPLETED", None)
 
 
