@@ -56,6 +56,14 @@ SUITES: dict[str, list[str]] = {
 }
 """Pytest's paths for each suite."""
 
+NAMED: dict[str, list[str]] = {
+    "containers": [
+        "tests/containers/test_compose.py",
+        "tests/containers/test_in_containers.py::test_container_mode[containers]",
+    ]
+}
+"""Pytest's paths for a suite that the command line names, if they differ: it then runs a test that is ``long``."""
+
 WITHOUT_LAB = ("lint", "repo", "deploy", "book", "services", "mesh")
 """Suites that need only Python packages."""
 
@@ -158,7 +166,9 @@ def suites_of(words: list[str]) -> list[str]:
 
 def command(arguments: argparse.Namespace, at_once: int) -> list[str]:
     """Return the command line for pytest with this number of parallel tests."""
-    paths = [path for word in arguments.what or SUITES for path in SUITES.get(word, [word])]
+    named = {} if arguments.long or arguments.sample else NAMED
+    paths = [path for word in arguments.what for path in (SUITES | named).get(word, [word])]
+    paths = paths or [path for suite in SUITES.values() for path in suite]
     parallel = ["-n", str(at_once), "--dist", "loadgroup", "--no-loadscope-reorder"]
     # Importing nbval costs two seconds at the startup of every worker.
     has_notebooks = any(path.startswith("notebooks") for path in paths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ from labstack.waiting import wait_until
 from tests.suite.report import repeat_command, suite_of
 from tests.suite.schedule import group_seconds
 from tests.suite.seconds import UNKNOWN, Seconds, plain_id, summarize
-from tools.check import SUITES, kill_leftovers, runs_beside, started_by, suites_of, workers
+from tools.check import NAMED, SUITES, command, kill_leftovers, runs_beside, started_by, suites_of, workers
 
 Run = Callable[..., set[str]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,6 +137,19 @@ def test_all_processes_of_a_run_are_stopped() -> None:
         assert wait_until(lambda: len(started_by(run)) > 3, 20)
         assert len(kill_leftovers(run)) > 3
         assert started_by(run) == []
+
+
+def test_the_suite_containers_runs_container_mode_if_it_is_named() -> None:
+    """If the command line names the suite, the test runs even while its images are not built; its node id exists."""
+
+    def paths(*words: str) -> list[str]:
+        arguments = argparse.Namespace(what=list(words), long=False, sample=None)
+        return [word for word in command(arguments, 2) if word.startswith(("tests/", "notebooks"))]
+
+    assert paths("containers", "lint") == [*NAMED["containers"], "tests/lint"]
+    assert paths() == [path for suite in SUITES.values() for path in suite]
+    file, _, test = NAMED["containers"][-1].partition("::")
+    assert f"def {test.partition('[')[0]}(" in (ROOT / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

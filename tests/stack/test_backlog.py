@@ -270,4 +270,4 @@ def test_silent_component_is_an_error_of_the_lab() -> None:
     """If a component does not answer a start or a reset, the error names the cause and the next step."""
     message = r"The start failed.*Connection refused.*\nNext step: "
     with pytest.raises(LabError, match=message), client_errors_translated("The start"):
-        http.get("http://127.0.0.1:1", trust_env=False)
+        http.get("http://127.0.0.1:1")

@@ -626,7 +626,7 @@ def test_routes_and_log_show_brackets(mesh_lab: LabHarness) -> None:
     """Regular expressions of routes and the queries of requests are printed with their brackets."""
     rule = '  - {match: [{uri: {regex: "/(orders|order)/[/a-z]+"}}], route: [{destination: {host: order}}]}'
     mesh_lab.lab.mesh.apply(virtual_service(rule, "brackets"))
-    http.get(f"{mesh_lab.lab.endpoints.gateway}/orders?filter[status]=PAID", trust_env=False)
+    http.get(f"{mesh_lab.lab.endpoints.gateway}/orders?filter[status]=PAID")
 
     def printed(*words: str) -> str:
         return mesh_lab.run_checked("mesh", *words, COLUMNS="300")
