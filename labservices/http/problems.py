@@ -124,7 +124,13 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(DatabaseUnavailable)
     async def database_unavailable(request: Request, error: DatabaseUnavailable) -> JSONResponse:
-        detail = f"the service's database {error.reason}; nothing was changed, so try again later"
+        effect = (
+            "the connection broke during the commit, so the change may have been made: look before you try again, or "
+            "repeat the request with the same Idempotency-Key"
+            if error.may_be_committed
+            else "nothing was changed, so try again later"
+        )
+        detail = f"the service's database {error.reason}; {effect}"
         return HttpProblem(503, "database-away", detail, headers={"Retry-After": "1"}).response()
 
     @app.exception_handler(RequestValidationError)

@@ -99,9 +99,15 @@ class Database:
         DatabaseUnavailable
             If the database is unreachable, disconnects, or is too busy.
         """
-        with self._translate_errors(), self.engine.begin() as connection:
-            tx = self._make_transaction(connection, self._outbox, cause)
-            yield tx
+        is_committing = False
+        try:
+            with self._translate_errors(), self.engine.begin() as connection:
+                tx = self._make_transaction(connection, self._outbox, cause)
+                yield tx
+                is_committing = True
+        except DatabaseUnavailable as error:
+            error.may_be_committed = is_committing and error.broke_connection
+            raise
         for published in tx.published:
             metrics.count_published(published)
 

@@ -36,17 +36,22 @@ _AT_CONNECT = {
 class DatabaseUnavailable(Exception):
     """The database is unreachable, or temporarily can't work; a later retry can succeed.
 
-    Nothing was changed, unless the connection broke during the commit; then the change may be committed.
-
     Attributes
     ----------
     reason
         The reason, as the end of a sentence that starts with "the database".
+    broke_connection
+        Whether the server or the network ended the connection.
+    may_be_committed
+        Whether the connection ended during the commit, so that the change may be committed. Otherwise nothing was
+        changed.
     """
 
-    def __init__(self, message: str, reason: str = UNREACHABLE) -> None:
+    def __init__(self, message: str, reason: str = UNREACHABLE, *, broke_connection: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
+        self.broke_connection = broke_connection
+        self.may_be_committed = False
 
 
 def unavailable(error: DBAPIError | PoolTimeout) -> DatabaseUnavailable | None:
@@ -59,4 +64,4 @@ def unavailable(error: DBAPIError | PoolTimeout) -> DatabaseUnavailable | None:
         if not (isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated):
             return None
         reason = next((reason for words, reason in _AT_CONNECT.items() if words in str(error.orig)), UNREACHABLE)
-    return DatabaseUnavailable(message, reason)
+    return DatabaseUnavailable(message, reason, broke_connection=error.connection_invalidated)

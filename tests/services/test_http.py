@@ -51,6 +51,32 @@ def test_new_order_is_pending(world: World) -> None:
 
 
 @pytest.mark.parametrize(
+    ("when", "detail"),
+    [
+        ("TRIGGER ends BEFORE INSERT ON orders", "nothing was changed"),
+        ("CONSTRAINT TRIGGER ends AFTER INSERT ON orders INITIALLY DEFERRED", "the change may have been made"),
+    ],
+    ids=["before the commit", "during the commit"],
+)
+def test_broken_connection_reports_whether_the_change_may_have_been_made(world: World, when: str, detail: str) -> None:
+    """If the connection breaks during the commit, the 503 does not claim that nothing was changed."""
+    end_session = "BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1); RETURN NEW; END"
+    key = {"Idempotency-Key": "k"}
+    engine = world.order.runtime.database.engine
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS '{end_session}'"))
+        connection.execute(text(f"CREATE {when} FOR EACH ROW EXECUTE FUNCTION ends()"))
+    try:
+        problem = assert_problem(world.order.http.post("/orders", json=order_request(), headers=key), 503)
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("DROP FUNCTION ends() CASCADE"))
+    assert detail in problem["detail"]
+    assert world.order.http.post("/orders", json=order_request(), headers=key).status_code == 201
+    assert len(world.order.rows("orders")) == 1
+
+
+@pytest.mark.parametrize(
     ("request_body", "pointer"),
     [
         (order_request(items=[]), "#/items"),
