@@ -124,14 +124,17 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(DatabaseUnavailable)
     async def database_unavailable(request: Request, error: DatabaseUnavailable) -> JSONResponse:
-        effect = (
-            "the connection broke during the commit, so the change may have been made: look before you try again, or "
-            "repeat the request with the same Idempotency-Key"
-            if error.may_be_committed
-            else "nothing was changed, so try again later"
-        )
-        detail = f"the service's database {error.reason}; {effect}"
-        return HttpProblem(503, "database-away", detail, headers={"Retry-After": "1"}).response()
+        detail, headers = "nothing was changed, so try again later", {"Retry-After": "1"}
+        if error.may_be_committed and request.method not in ("GET", "HEAD"):
+            # No Retry-After: a client that repeats the request at once could make the change twice.
+            headers = {}
+            detail = (
+                "the connection broke during the commit, so the change may have been made; read its result before you "
+                "try again (at POST /orders, an Idempotency-Key makes it safe to retry)"
+            )
+        return HttpProblem(
+            503, "database-away", f"the service's database {error.reason}; {detail}", headers=headers
+        ).response()
 
     @app.exception_handler(RequestValidationError)
     async def validation(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -67,8 +67,8 @@ def environment_for(engine: Engine) -> dict[str, str]:
 def engine_with_standins(cache: Path, home: Path) -> Iterator[Engine]:
     """Run an engine that has the stand-ins for a block.
 
-    Building them takes a minute, so the engine's images are kept in the cache for the next run. If another run is using
-    the cached images, this run builds its own.
+    Building them takes about four minutes in an empty cache, so the engine's images are kept in the cache for the next
+    run. If another run is using the cached images, this run builds its own.
 
     Parameters
     ----------
@@ -89,8 +89,8 @@ def engine_with_standins(cache: Path, home: Path) -> Iterator[Engine]:
             stack.enter_context(FileLock(cache / "images.lock").acquire(timeout=0))
             data = image_folder(cache)
             for folder in cache.glob("images-*"):
-                if folder != data:  # the images of earlier inputs
-                    shutil.rmtree(folder)
+                if folder not in (data, _marker(data)):  # the images of earlier inputs
+                    folder.unlink() if folder.is_file() else shutil.rmtree(folder)
         except Timeout:
             pass
         try:
@@ -98,14 +98,17 @@ def engine_with_standins(cache: Path, home: Path) -> Iterator[Engine]:
         except EngineUnavailable:
             if data is None or not data.exists():
                 raise
+            _marker(data).unlink(missing_ok=True)
             shutil.rmtree(data)  # an engine that was killed may have damaged the folder
             running = stack.enter_context(engine(cache, home, data=data))
         build_all(running, cache)
+        if data:
+            _marker(data).touch()
         yield running
 
 
 def image_folder(cache: Path) -> Path:
-    """Return the folder of the images for the current inputs; it is missing before the first run."""
+    """Return the folder of the images for the current inputs. It may be missing or incomplete; see `are_built`."""
     digest = hashlib.sha256(
         repr([BASE_PACKAGES, *((one, find_program(one, LabPaths.of_user())) for one in OPTIONAL)]).encode()
     )
@@ -113,6 +116,16 @@ def image_folder(cache: Path) -> Path:
     for file in (file for file in texts if file.is_file()):
         digest.update(file.read_bytes())
     return cache / f"images-{digest.hexdigest()[:8]}"
+
+
+def are_built(cache: Path) -> bool:
+    """Return whether the cache has all images for the current inputs."""
+    return _marker(image_folder(cache)).exists()
+
+
+def _marker(images: Path) -> Path:
+    """Return the empty file that says that all images in a folder are built."""
+    return images.with_name(f"{images.name}.built")
 
 
 def build_all(engine: Engine, cache: Path) -> None:

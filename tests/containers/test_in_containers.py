@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.containers.engine import CACHE, Engine, EngineUnavailable
-from tests.containers.standins import engine_with_standins, environment_for, image_folder
+from tests.containers.standins import are_built, engine_with_standins, environment_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = {"containers": ["tests/stack/test_container_mode.py"]}
@@ -40,8 +40,8 @@ SECONDS = 1800
 
 
 def groups() -> list[Any]:
-    """Return the groups as parameters. All are ``long`` while the images are not built, which takes minutes."""
-    quick = SHORT if image_folder(CACHE).exists() else {}
+    """Return the groups as parameters. All are ``long`` until the images are built, because the build takes minutes."""
+    quick = SHORT if are_built(CACHE) else {}
     return [pytest.param(name, marks=() if name in quick else (pytest.mark.long,)) for name in SHORT | LONG]
 
 

@@ -140,7 +140,10 @@ def test_all_processes_of_a_run_are_stopped() -> None:
 
 
 def test_the_suite_containers_runs_container_mode_if_it_is_named() -> None:
-    """If the command line names the suite, the test runs even while its images are not built; its node id exists."""
+    """If the command line names the suite, it runs each of its files, and container mode by its node id.
+
+    So container mode runs even while it is ``long``, because its images are not built.
+    """
 
     def paths(*words: str) -> list[str]:
         arguments = argparse.Namespace(what=list(words), long=False, sample=None)
@@ -148,8 +151,13 @@ def test_the_suite_containers_runs_container_mode_if_it_is_named() -> None:
 
     assert paths("containers", "lint") == [*NAMED["containers"], "tests/lint"]
     assert paths() == [path for suite in SUITES.values() for path in suite]
-    file, _, test = NAMED["containers"][-1].partition("::")
-    assert f"def {test.partition('[')[0]}(" in (ROOT / file).read_text(encoding="utf-8")
+    listed = "from tests.containers.test_in_containers import SHORT, groups, test_container_mode; print(*SHORT)"
+    groups = subprocess.run([sys.executable, "-c", listed], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [f"tests/containers/test_in_containers.py::test_container_mode[{name}]" for name in groups.split()] == [
+        path for path in NAMED["containers"] if "::" in path
+    ]
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "containers").glob("test_*.py")}
+    assert {path.partition("::")[0] for path in NAMED["containers"]} == files
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ SEED = 7
 
 
 SLOW = ("offset committed first",)
-"""Mutants whose violation takes a minute to find."""
+"""Mutants whose violation takes up to two minutes to find."""
 
 
 @pytest.mark.parametrize(

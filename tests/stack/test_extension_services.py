@@ -17,7 +17,6 @@ HANDLERS = {PaymentCompleted: lambda db, event, event_id: None}
 """
 
 
-@pytest.mark.long
 def test_down_stops_extension_services(harness: LabHarness, tmp_path: Path) -> None:
     """A running extension service is not a leftover; `lab down` stops it and keeps its data, `--purge` removes it."""
     file = tmp_path / "visitor.py"

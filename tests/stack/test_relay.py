@@ -39,10 +39,12 @@ def drop_slot(harness: LabHarness, service: str) -> None:
 def set_position_beyond_the_log(harness: LabHarness, service: str) -> None:
     """Set the stored position of a service's connector beyond the end of its database's log.
 
-    The slot must have confirmed all earlier events, or the connector would repeat them later, even after a reset.
+    Wait first until the slot has confirmed all earlier events. Otherwise the connector relays them again when it
+    returns to the slot's position, even after a reset.
     """
     url = harness.lab.endpoints.databases[service]
-    end = end_of_log(url) or 0
+    end = end_of_log(url)
+    assert end
     assert wait_until(lambda: (confirmed_position(url) or 0) >= end, 15)  # a heartbeat every 5 s confirms
     connector = f"{harness.lab.endpoints.connect}/connectors/{service}-outbox"
     http.request("PUT", f"{connector}/stop").raise_for_status()

@@ -138,7 +138,6 @@ def test_held_lock_delays_a_start_for_seconds_only(tmp_path: Path, monkeypatch: 
         assert ["waiting up to 0.2 s" in notes[0], "without it" in notes[1]] == [True, True]
 
 
-@pytest.mark.long
 def test_component_of_a_running_lab_restarts_on_its_port(harness: LabHarness) -> None:
     """A component of a running lab restarts on its port despite a later reservation; one of a dead lab does not."""
     harness.run_checked("up")

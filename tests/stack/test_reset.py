@@ -155,12 +155,10 @@ FAILURES: dict[str, Callable[[Lab], object]] = {
 
 
 def _pause_consumer(lab: Lab) -> None:
-
     http.request("POST", f"{lab.endpoints.services['shipping']}/manage/consumer/pause", timeout=10).raise_for_status()
 
 
 def _crash_order_service(lab: Lab) -> None:
-
     lab.faults.on("order", "dual-write", "crash-after-commit")
     line = {"sku": "rooibos", "quantity": 1}
     with contextlib.suppress(httpx.HTTPError):

@@ -93,7 +93,8 @@ def test_healing_without_effect_is_an_error(
         player.heal()
     # `heal` reads the scenario from the lab's own folder of scenarios, which does not contain this one.
     monkeypatch.setattr("labstack.scenarios.player.load_scenario", lambda name: bad)
-    with pytest.raises(ConditionNotMet, match=r"every component is ready.*'payment': 'stopped'") as failed:
+    message = r"every component is ready: not observed within 3 s.*'payment': 'stopped'"
+    with pytest.raises(ConditionNotMet, match=message) as failed:
         player.heal()
     assert "postgresql://" not in str(failed.value)
     fresh_lab.lab.reset()

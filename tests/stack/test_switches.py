@@ -114,9 +114,7 @@ def test_switches_can_be_on_in_several_services(shared: LabHarness, lab: Lab) ->
     assert "slow-handler=0.2" in lab.logs("order")
 
 
-@pytest.mark.parametrize(
-    ("end", "switch"), [("reset", "guards-off"), pytest.param("down", "offset-first", marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize(("end", "switch"), [("reset", "guards-off"), ("down", "offset-first")])
 def test_reset_and_down_turn_all_off(shared: LabHarness, lab: Lab, end: str, switch: str) -> None:
     """After a `reset`, or a `down` and an `up`, all switches are off and orders complete."""
     lab.faults.on("payment", switch)

@@ -127,7 +127,7 @@ class Player:
     # -- the steps -------------------------------------------------------------------------------------------------
 
     def _limit(self, stage: ScenarioStage) -> None:
-        """Limit the waits of the stage's steps to the player's timeout."""
+        """Use the player's timeout for the conditions of the stage."""
         if self._timeout is not None:
             stage.timeout = self._timeout
 
