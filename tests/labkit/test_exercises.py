@@ -21,6 +21,18 @@ ALL = [exercise for exercises in course().values() for exercise in exercises]
 MISTAKES = [(exercise, mistake) for exercise in ALL for mistake in exercise.mistakes]
 SAMPLED_EXERCISES, SAMPLED_MISTAKES = 3, 3
 """The number of exercises and of mistakes that the short run tries, chosen by the seed."""
+NEEDS = {"the-search": "jaeger"}
+"""The program without which an exercise can't be checked."""
+
+
+def sampled(values: list[Any], keep: int) -> list[Any]:
+    """Return the parameters of `short_sample`, and mark those whose exercise needs a program."""
+    marked = []
+    for parameter in short_sample(values, keep):
+        program = NEEDS.get(parameter.values[0].name)
+        marks = [*parameter.marks, *([pytest.mark.needs(program)] if program else [])]
+        marked.append(pytest.param(*parameter.values, marks=marks))
+    return marked
 
 
 class Attempt:
@@ -60,7 +72,7 @@ def name_of(value: object) -> str:
     return value.name if isinstance(value, Exercise) else "mistake"
 
 
-@pytest.mark.parametrize("attempt", short_sample(ALL, SAMPLED_EXERCISES), ids=name_of, indirect=True)
+@pytest.mark.parametrize("attempt", sampled(ALL, SAMPLED_EXERCISES), ids=name_of, indirect=True)
 def test_an_exercise_is_untouched_at_first_and_right_when_solved(attempt: Attempt) -> None:
     """An exercise is reported as untouched at first, and as right after its solution."""
     assert attempt.check() == "untouched"
@@ -68,9 +80,7 @@ def test_an_exercise_is_untouched_at_first_and_right_when_solved(attempt: Attemp
     assert attempt.tasks._progress.solved(attempt.exercise.name)
 
 
-@pytest.mark.parametrize(
-    ("attempt", "mistake"), short_sample(MISTAKES, SAMPLED_MISTAKES), ids=name_of, indirect=["attempt"]
-)
+@pytest.mark.parametrize(("attempt", "mistake"), sampled(MISTAKES, SAMPLED_MISTAKES), ids=name_of, indirect=["attempt"])
 def test_a_typical_mistake_is_rejected_with_its_message(attempt: Attempt, mistake: Wrong) -> None:
     """A typical wrong answer is rejected with the message for that mistake."""
     assert attempt.submit(mistake.code) == "wrong", attempt.message

@@ -160,6 +160,17 @@ def skip_without_program(item: pytest.Item) -> None:
             pytest.skip(f"NOT RUN: there is no {program} on this machine; `lab install {program}` gets it")
 
 
+def skip_without_needs(item: pytest.Item) -> None:
+    """Skip a test that is marked with ``needs`` if one of the programs is not installed."""
+    marker = item.get_closest_marker("needs")
+    for program in marker.args if marker else ():
+        from labstack.config.paths import LabPaths
+        from labstack.install import find_program
+
+        if find_program(program, LabPaths.of_user()) is None:
+            pytest.skip(f"NOT RUN: there is no {program} on this machine; `lab install {program}` gets it")
+
+
 def _may_be_installed_later(item: pytest.Item, program: str) -> bool:
     """Report whether the notebook's first cell, which installs the program, is about to run or still trying."""
     from labstack import Lab
