@@ -124,6 +124,12 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
         schedule.release_labs(item, nextitem)
 
 
+@pytest.hookimpl(tryfirst=True)  # after Ctrl-C, the teardown of another fixture can fail
+def pytest_sessionfinish() -> None:
+    """Stop the labs that Ctrl-C prevented from being stopped after their last test."""
+    schedule.release_all_labs()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add evidence to the report of a failed test: a cell's stderr, and the logs of components that do not run."""

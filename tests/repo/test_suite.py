@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from labstack.waiting import wait_until
+from tests.suite import schedule
 from tests.suite.report import repeat_command, suite_of
 from tests.suite.schedule import group_seconds
 from tests.suite.seconds import UNKNOWN, Seconds, plain_id, summarize
@@ -126,6 +127,16 @@ def test_suites_are_the_folders_of_tests() -> None:
     """A test belongs to the suite of its folder, and a notebook's cell to the notebooks."""
     assert suite_of("tests/stack/test_a.py::test_x") == "stack"
     assert suite_of("notebooks/instructor/room.ipynb::Cell 3") == "notebooks"
+
+
+def test_an_interrupted_session_stops_every_shared_lab(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a session, each shared lab that still runs is stopped once."""
+    stopped: list[str] = []
+    running = {pool: (lambda pool=pool: stopped.append(pool)) for pool in (schedule.PLAIN, schedule.COURSE)}
+    monkeypatch.setattr(schedule, "releases", running)
+    schedule.release_all_labs()
+    schedule.release_all_labs()
+    assert sorted(stopped) == sorted([schedule.PLAIN, schedule.COURSE])
 
 
 def test_all_processes_of_a_run_are_stopped() -> None:

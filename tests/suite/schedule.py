@@ -124,6 +124,13 @@ def release_labs(item: pytest.Item, nextitem: pytest.Item | None) -> None:
         release()
 
 
+def release_all_labs() -> None:
+    """Stop the shared labs that still run at the end of a session, because it was interrupted."""
+    while releases:
+        _, release = releases.popitem()
+        release()
+
+
 def note_course_lab() -> None:
     """Schedule the lab of LAB_NAME to stop after its group, if it is stopped now."""
     if COURSE in releases:
