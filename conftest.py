@@ -109,10 +109,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Set the environment of the test's lab, and skip a test or notebook whose program is not available."""
     schedule.set_environment(item, item.config.stash[_observability])
-    schedule.skip_without_needs(item)
     if schedule.is_cell(item):
         schedule.note_course_lab()
-        schedule.skip_without_program(item)
+    schedule.skip_without_programs(item)
 
 
 @pytest.hookimpl(wrapper=True)

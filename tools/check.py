@@ -166,9 +166,9 @@ def suites_of(words: list[str]) -> list[str]:
 
 def command(arguments: argparse.Namespace, at_once: int) -> list[str]:
     """Return the command line for pytest with this number of parallel tests."""
-    named = {} if arguments.long or arguments.sample else NAMED
-    paths = [path for word in arguments.what for path in (SUITES | named).get(word, [word])]
-    paths = paths or [path for suite in SUITES.values() for path in suite]
+    is_short_and_named = arguments.what and not (arguments.long or arguments.sample)
+    suites = SUITES | NAMED if is_short_and_named else SUITES
+    paths = [path for word in arguments.what or SUITES for path in suites.get(word, [word])]
     parallel = ["-n", str(at_once), "--dist", "loadgroup", "--no-loadscope-reorder"]
     # Importing nbval costs two seconds at the startup of every worker.
     has_notebooks = any(path.startswith("notebooks") for path in paths)

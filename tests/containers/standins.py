@@ -46,6 +46,8 @@ BASE_PACKAGES = "python3,python3-pip,tini,curl,wget"
 PLUGIN = ("debezium-*.jar", "postgresql-*.jar")
 
 
+BUILT = "all-images-are-built"
+"""An empty file in the folder of the images, which Docker ignores."""
 OPTIONAL = tuple(name for name in STANDINS if name in names())
 """The components that a lab can do without. Their stand-ins are built only if the programs are installed."""
 
@@ -89,8 +91,8 @@ def engine_with_standins(cache: Path, home: Path) -> Iterator[Engine]:
             stack.enter_context(FileLock(cache / "images.lock").acquire(timeout=0))
             data = image_folder(cache)
             for folder in cache.glob("images-*"):
-                if folder not in (data, _marker(data)):  # the images of earlier inputs
-                    folder.unlink() if folder.is_file() else shutil.rmtree(folder)
+                if folder != data:  # the images of earlier inputs
+                    shutil.rmtree(folder)
         except Timeout:
             pass
         try:
@@ -98,12 +100,11 @@ def engine_with_standins(cache: Path, home: Path) -> Iterator[Engine]:
         except EngineUnavailable:
             if data is None or not data.exists():
                 raise
-            _marker(data).unlink(missing_ok=True)
             shutil.rmtree(data)  # an engine that was killed may have damaged the folder
             running = stack.enter_context(engine(cache, home, data=data))
         build_all(running, cache)
         if data:
-            _marker(data).touch()
+            (data / BUILT).touch()
         yield running
 
 
@@ -120,12 +121,7 @@ def image_folder(cache: Path) -> Path:
 
 def are_built(cache: Path) -> bool:
     """Return whether the cache has all images for the current inputs."""
-    return _marker(image_folder(cache)).exists()
-
-
-def _marker(images: Path) -> Path:
-    """Return the empty file that says that all images in a folder are built."""
-    return images.with_name(f"{images.name}.built")
+    return (image_folder(cache) / BUILT).exists()
 
 
 def build_all(engine: Engine, cache: Path) -> None:

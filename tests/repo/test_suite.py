@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from labstack.waiting import wait_until
+from tests.containers.test_in_containers import SHORT
 from tests.suite import schedule
 from tests.suite.report import repeat_command, suite_of
 from tests.suite.schedule import group_seconds
@@ -162,9 +163,7 @@ def test_the_suite_containers_runs_container_mode_if_it_is_named() -> None:
 
     assert paths("containers", "lint") == [*NAMED["containers"], "tests/lint"]
     assert paths() == [path for suite in SUITES.values() for path in suite]
-    listed = "from tests.containers.test_in_containers import SHORT, groups, test_container_mode; print(*SHORT)"
-    groups = subprocess.run([sys.executable, "-c", listed], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert [f"tests/containers/test_in_containers.py::test_container_mode[{name}]" for name in groups.split()] == [
+    assert [f"tests/containers/test_in_containers.py::test_container_mode[{name}]" for name in SHORT] == [
         path for path in NAMED["containers"] if "::" in path
     ]
     files = {str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "containers").glob("test_*.py")}

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from labstack.backends.components import ControlPlane
@@ -353,7 +352,7 @@ def test_no_request_fails_while_the_configuration_changes(mesh_lab: LabHarness) 
     path = "/orders?limit=1"
     with (
         continuous_requests(lab.endpoints.gateway, path) as responses,
-        httpx.Client(base_url=lab.endpoints.gateway, timeout=20, trust_env=False) as client,
+        http.client(lab.endpoints.gateway, timeout=20) as client,
     ):
         for number in range(0, 100, 1 if LONG else 5):
             lab.mesh.apply(changing_subsets(number))

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from labstack.clients import http
+
 
 @dataclass
 class Responses:
@@ -44,9 +46,7 @@ def send_requests(
     """Send a number of GET requests, at most `concurrency` at the same time, and return the responses."""
     responses = Responses()
     lock = threading.Lock()
-    with httpx.Client(
-        base_url=origin, timeout=20, trust_env=False, limits=httpx.Limits(max_connections=None)
-    ) as client:
+    with http.client(origin, timeout=20, limits=httpx.Limits(max_connections=None)) as client:
 
         def one(_: int) -> None:
             began = time.monotonic()
@@ -69,7 +69,7 @@ def continuous_requests(origin: str, path: str) -> Iterator[Responses]:
     responses, ended = Responses(), threading.Event()
 
     def run() -> None:
-        with httpx.Client(base_url=origin, timeout=20, trust_env=False) as client:
+        with http.client(origin, timeout=20) as client:
             while not ended.is_set():
                 began = time.monotonic()
                 try:

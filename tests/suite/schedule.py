@@ -157,25 +157,18 @@ PROGRAMS = {"09-metrics-and-promql": "prometheus"}
 """The program that a notebook requires, by the notebook's name."""
 
 
-def skip_without_program(item: pytest.Item) -> None:
-    """Skip the cells of a notebook whose required program is missing."""
-    if program := PROGRAMS.get(item.path.stem):
-        from labstack.config.paths import LabPaths
-        from labstack.install import find_program
-
-        if not find_program(program, LabPaths.of_user()) and not _may_be_installed_later(item, program):
-            pytest.skip(f"NOT RUN: there is no {program} on this machine; `lab install {program}` gets it")
-
-
-def skip_without_needs(item: pytest.Item) -> None:
-    """Skip a test that is marked with ``needs`` if one of the programs is not installed."""
+def skip_without_programs(item: pytest.Item) -> None:
+    """Skip a test marked with ``needs``, or a notebook's cell, if a program that it needs is not installed."""
     marker = item.get_closest_marker("needs")
-    for program in marker.args if marker else ():
+    notebooks = [PROGRAMS[item.path.stem]] if is_cell(item) and item.path.stem in PROGRAMS else []
+    for program in marker.args if marker else notebooks:
         from labstack.config.paths import LabPaths
         from labstack.install import find_program
 
-        if find_program(program, LabPaths.of_user()) is None:
-            pytest.skip(f"NOT RUN: there is no {program} on this machine; `lab install {program}` gets it")
+        if find_program(program, LabPaths.of_user()):
+            continue
+        if not (is_cell(item) and _may_be_installed_later(item, program)):
+            pytest.skip(f"NOT RUN: {program} is not installed; `lab install {program}` installs it")
 
 
 def _may_be_installed_later(item: pytest.Item, program: str) -> bool:
