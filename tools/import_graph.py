@@ -46,7 +46,7 @@ LAYERS: dict[str, dict[str, tuple[str, ...]]] = {
         **{
             name: (name,)
             for name in (
-                *("sources", "views", "client", "inspect", "instructor"),
+                *("sources", "views", "client", "charts", "inspect", "instructor"),
                 *("capstone", "exercises", "build", "session"),
             )
         },

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
-from labkit import Session, wait_until
-from labkit.client import load_charts
+from labkit import Session, charts, wait_until
 from labkit.client.load import Load, Placed, moments
 from labkit.client.partitions import partition_of
 from labkit.client.practice import MAX_WORKERS, Practice
@@ -202,15 +201,15 @@ def test_offsets_of_a_group_are_listed_per_partition(session: Session, bench: Pr
 def test_charts_have_alt_text(bench: Practice, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each chart has an alt text that describes it."""
     alt_texts: list[str] = []
-    monkeypatch.setattr(load_charts, "show", lambda figure, alt: alt_texts.append(alt))
+    monkeypatch.setattr(charts, "show", lambda figure, alt: alt_texts.append(alt))
     topic = bench.topic(2)
     bench.write(topic, [("acme", "x")] * 3)
     with bench.workers(topic, 2, lambda record: time.sleep(0.01)) as team:
         team.finish(3)
-    load_charts.workers_chart({"all": team}, "work", marked="acme")
-    load_charts.lag_chart(pd.DataFrame({"0": [0, 3, 0], "1": [0, 1, 0]}, index=[0.0, 1.0, 2.0]), {"back": 1.0}, "lag")
-    load_charts.stays_chart({2: pd.DataFrame({"came": [5.0, 6.0], "seconds": [0.5, 0.5]})}, "stays")
-    load_charts.utilisation_chart({2: pd.DataFrame({"seconds": [0.25, 0.75]})}, 0.2, "utilisation")
+    charts.workers_chart({"all": team}, "work", marked="acme")
+    charts.lag_chart(pd.DataFrame({"0": [0, 3, 0], "1": [0, 1, 0]}, index=[0.0, 1.0, 2.0]), {"back": 1.0}, "lag")
+    charts.stays_chart({2: pd.DataFrame({"came": [5.0, 6.0], "seconds": [0.5, 0.5]})}, "stays")
+    charts.utilisation_chart({2: pd.DataFrame({"seconds": [0.25, 0.75]})}, 0.2, "utilisation")
     assert alt_texts[0].startswith("A row for each worker, a bar for each record it handled; 2 handle 3 records in ")
     assert alt_texts[0].endswith("The records of acme are drawn in another colour.")
     assert alt_texts[1].endswith("at most 3 in partition 0; at most 1 in partition 1; 0 at the end.")

@@ -1,4 +1,4 @@
-"""Charts of load: records that wait, workers that share them, and the time that orders take."""
+"""The charts of the notebooks: rows and records that wait, workers that share them, and the time that orders take."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pandas as pd
 
 from labkit.client.practice import Workers
 from labkit.errors import KitError
-from labkit.views.drawing.charts import canvas, require_rows, show
+from labkit.views.drawing.charts import canvas, require_rows, show, waits_chart
 from labkit.views.drawing.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from labstack.arguments import Positive, checked
+
+__all__ = ["lag_chart", "stays_chart", "utilisation_chart", "waits_chart", "workers_chart"]
 
 LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (PURPLE, ":"))
 DOTS = ((BLUE, "o"), (GREEN, "s"), (ORANGE, "^"), (VERMILION, "X"))
