@@ -179,7 +179,7 @@ class Flow(LiveView):
     def snapshot(self) -> dict[str, Any]:
         return {"html": self.html()}
 
-    def text(self) -> str:
+    def words(self) -> str:
         with self._lock:
             lines = [f"{'service':<10} {'outbox rows':>11}   {'records':>7}   {'waiting':>7}"]
             for service, lane in self.lanes.items():

@@ -29,6 +29,9 @@ PULSE_INTERVAL = 2.0
 HEARTBEAT_TIMEOUT = 150.0
 """The timeout for a page's heartbeat, in seconds. A browser may let a hidden tab send only once a minute."""
 
+STOPPED = "This view has stopped, and shows nothing that happened since. Run its cell again to continue."
+"""The note below the words of a view that does not listen."""
+
 PAGE = Path(__file__).parent / "page"
 
 
@@ -116,11 +119,15 @@ class LiveView(ABC):
         if self._sender and self._sender is not threading.current_thread():
             self._sender.join(5)
 
-    @abstractmethod
     def text(self) -> str:
-        """Return the view's content in words."""
+        """Return the view's content in words, with a note if the view does not listen any more."""
+        return self.words() if self.live else f"{self.words()}\n\n{STOPPED}"
 
     # -- implemented by each view ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def words(self) -> str:
+        """Return the view's content in words."""
 
     @abstractmethod
     def apply(self, observations: list[Observation], states: States | None) -> None:

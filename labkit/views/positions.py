@@ -216,7 +216,7 @@ class Positions(LiveView):
             ]
         return pd.DataFrame(rows)
 
-    def text(self) -> str:
+    def words(self) -> str:
         return self.table().to_string(index=False)
 
     @property

@@ -140,7 +140,7 @@ class EventStream(LiveView):
             table = table[table[column].str.contains(wanted, regex=False)] if wanted else table
         return table.reset_index(drop=True)
 
-    def text(self) -> str:
+    def words(self) -> str:
         return self.table().to_string(index=False)
 
     def __repr__(self) -> str:

@@ -165,7 +165,7 @@ class SystemMap(LiveView):
         style = (PAGE / "views.css").read_text(encoding="utf-8")
         return save_picture(self.svg().replace("<defs>", f"<style>{style}</style><defs>", 1), path)
 
-    def text(self) -> str:
+    def words(self) -> str:
         with self._lock:
             notes, off = self.notes(), self.off()
             lines = [f"{box.name:<18} {off.get(box.id) or notes.get(box.id, ''):<20}".rstrip() for box in BOXES]

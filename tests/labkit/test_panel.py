@@ -30,7 +30,7 @@ class View(LiveView):
     page_class = DrawnPage
     title = "A view"
 
-    def text(self) -> str:
+    def words(self) -> str:
         return "a picture"
 
     def apply(self, observations: list[Observation], states: States | None) -> None: ...

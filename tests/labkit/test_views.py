@@ -188,14 +188,16 @@ def test_a_view_stops_with_its_last_page(session: Session) -> None:
 def test_a_view_resumes_when_its_page_sends_a_heartbeat_again(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A view without a heartbeat from a page stops; when the page sends one again, it resumes."""
+    """A view without a heartbeat from a page stops, and its text says so; with the next heartbeat it resumes."""
     monkeypatch.setattr(live_views, "HEARTBEAT_TIMEOUT", 0.2)
     view = session.look.map()
     view.handle_message({"kind": "here", "view": "a"})
     wait_until(lambda: not view.live, 10)
+    assert "has stopped" in view.text()
     monkeypatch.undo()
     view.handle_message({"kind": "here", "view": "a"})
     assert view.live
+    assert "has stopped" not in view.text()
     view.stop()
 
 
