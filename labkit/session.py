@@ -102,8 +102,8 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
         try:
             area.show(area.warnings + _restart_stopped(lab, tasks, status, area))
         except RelayFailed as error:
-            # Only a reset lets a connector start without its lost position. The learner needs `lab` for that reset.
-            problem = f"\n{error.problem}\n`lab.reset()` restores the initial data."
+            # The next step needs `lab`: only a reset, for example, lets a connector start without its lost position.
+            problem = f"\n{error.problem}\nNext step: {error.next_step}."
         status = lab.status(memory=False)
     if problem == "" and notebook in NEEDS:
         area.show(area.warnings + _obtain(lab, NEEDS[notebook], area))

@@ -154,6 +154,8 @@ class Exercise:
         Whether `check` needs a value; otherwise it inspects only the lab.
     needs_setup : bool
         Whether `setup` prepares something that `check` needs.
+    hidden : tuple of str
+        The facts of `setup` that the learner does not receive, because they would give the answer away.
     """
 
     name: ClassVar[str]
@@ -167,6 +169,7 @@ class Exercise:
     mistakes: ClassVar[tuple[Wrong, ...]]
     asks_value: ClassVar[bool] = True
     needs_setup: ClassVar[bool] = True
+    hidden: ClassVar[tuple[str, ...]] = ()
 
     @property
     def effort(self) -> str:

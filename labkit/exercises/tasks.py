@@ -55,18 +55,22 @@ class Tasks:
         any_stopped = any(component.state != "running" for component in components)
         if any_stopped and (restarted := restart_stopped(self._bench.lab)):
             print(f"Started again, because the exercise needs it: {', '.join(restarted)}.")
+            for other in self.in_progress():
+                if other != name:
+                    print(f'{other} is in progress, and may need it stopped: run tasks.setup("{other}") again.')
         with busy(f"preparing {name}"):
             message, facts = exercise.setup(self._bench)
         self._progress.record_setup(name, facts, self._data_generation())
         print(message)
-        return SimpleNamespace(**facts)
+        return _visible(exercise, facts)
 
     def given(self, name: str) -> SimpleNamespace:
         """Return the facts of the setup again, for example after a kernel restart."""
-        facts = self._progress.given(self._exercise(name).name)
+        exercise = self._exercise(name)
+        facts = self._progress.given(exercise.name)
         if facts is None:
             raise KitError(f"{name} is not set up.", next_step=f'run tasks.setup("{name}")')
-        return SimpleNamespace(**facts)
+        return _visible(exercise, facts)
 
     def check(self, name: str, answer: Any = ...) -> Verdict:
         """Check an exercise, and return whether it is solved, with a hint if it is not.
@@ -262,6 +266,11 @@ class Tasks:
             here = [exercise.name for exercise in course().get(self._notebook, ())]
             raise KitError(f"There is no exercise {name!r}.", next_step=one_of(name, here or known))
         return known[name]
+
+
+def _visible(exercise: Exercise, facts: dict[str, Any]) -> SimpleNamespace:
+    """Return the facts of a setup that the learner receives."""
+    return SimpleNamespace(**{name: value for name, value in facts.items() if name not in exercise.hidden})
 
 
 def _plain(answer: Any) -> Any:

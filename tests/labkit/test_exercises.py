@@ -44,6 +44,7 @@ class Attempt:
         self.tasks = Tasks(session.lab, session.shop, session.look, "00")
         self.tasks._progress = ProgressFile(book)
         self.given = self.tasks.setup(exercise.name)
+        assert not set(exercise.hidden) & set(vars(self.given)), "the learner sees a hidden fact"
 
     def submit(self, code: str) -> str:
         lab, shop, look, _ = self.session

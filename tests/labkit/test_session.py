@@ -55,7 +55,7 @@ def test_a_notebook_starts_without_a_replication_slot(session: Session, capsys: 
         db.execute("SELECT pg_drop_replication_slot('outbox')")
     lab, shop, *_ = begin("00", session.lab)
     assert "The lab is degraded" in (output := capsys.readouterr().out)
-    assert "lab.reset()" in output
+    assert "Next step: run `lab reset`" in output
     lab.reset()
     assert shop.follow(shop.place_order("ada", "rome", {"rooibos": 1})).status == "COMPLETED"
 
@@ -69,6 +69,12 @@ def test_a_setup_brings_back_stopped_or_paused_components(session: Session, caps
     session.tasks.cleanup("never-overtaken")
     session.tasks.setup("never-overtaken")
     assert "Started again" not in capsys.readouterr().out
+    tasks = begin("03", session.lab).tasks
+    session.lab.stop("shipping")
+    tasks.setup("what-the-shop-kept")
+    assert 'never-overtaken is in progress, and may need it stopped: run tasks.setup("never-overtaken") again.' in (
+        capsys.readouterr().out
+    )
     session.tasks.cleanup("never-overtaken")
 
 

@@ -31,6 +31,7 @@ class WhoKeepsTheLog(Exercise):
     kind = "query"
     level = 2
     minutes = 6
+    hidden = ("service", "confirmed")
     hints = (
         (
             "Look at pg_replication_slots in each of the four databases. The log is kept from a slot's "
@@ -147,6 +148,7 @@ class TheSilentSieve(Exercise):
     kind = "query"
     level = 3
     minutes = 9
+    hidden = ("service", "said", "written")
     hints = (
         (
             "Look at look.connect.relayed(given.order): which service has a row without a record? Then look "

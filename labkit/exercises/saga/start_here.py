@@ -193,6 +193,7 @@ class WhoIsDown(Exercise):
     kind = "diagnosis"
     level = 1
     minutes = 3
+    hidden = ("stopped",)
     hints = (
         "Run `lab` in a new cell: a component that is not running has a different sign.",
         'lab.status().components[name].state is "running" for all but one; lab.start(name) starts it.',
