@@ -192,7 +192,7 @@ class Relay:
         if not poll_until(reads_slot, timeout, meanwhile=meanwhile):
             raise RelayFailed(
                 f"{name} does not read its replication slot after {timeout:.0f} s.",
-                next_step="look at `lab status` and `lab logs connect`",
+                next_step="run `lab up`, which waits again; `lab logs connect` shows the progress of the connector",
             )
 
     def _config(self, service: str) -> dict[str, str] | None:

@@ -122,8 +122,8 @@ class Absent:
             lines.append(f"{', '.join(waiting)}: will be downloaded in the background")
         if self.failed:
             lines.append(
-                f"without {', '.join(self.failed)}: the download failed; "
-                f"`lab install {' '.join(self.failed)}` retries it and shows the reason"
+                f"without {', '.join(self.failed)} (optional), since the download failed; "
+                "`lab install NAME` retries it, shows the reason, and takes minutes if it has to compile the program"
             )
         return lines
 
