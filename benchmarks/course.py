@@ -1,14 +1,7 @@
-"""The duration of the course: the time that a machine needs to run its cells, and a person to read its notebooks.
+"""The time that a machine needs to run the cells of the course.
 
 The notebooks run as with `pytest --nbval notebooks/`, in one go on a lab that has never run, so the first of them
-starts it. The reading time is estimated from that, for the test that checks the stated minutes. The estimate assumes
-that a person reads everything before the exercises once, looks at each code cell, thinks about each prediction, and
-waits for each run.
-
-Sources
--------
-Reading: 238 words a minute, silently, in English (M. Brysbaert, "How many words do we read per minute? A review and
-meta-analysis of reading rate", Journal of Memory and Language 109, 2019).
+starts it. The minutes that a person needs come from trial runs (docs/trials).
 """
 
 from __future__ import annotations
@@ -23,21 +16,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 COURSE = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-WORDS_PER_MINUTE = 238
-LOOK_SECONDS = 10
-"""Seconds for a code cell and its output. This value and the next are estimates of this course."""
-GUESS_SECONDS = 30
-
 
 def measure(*, quick: bool, console: Console) -> dict[str, Any]:
-    """Run the course, or its first notebook, and estimate the reading time from the measurement.
+    """Run the course, or its first notebook, and measure each cell.
 
     Raises
     ------
@@ -62,14 +49,7 @@ def measure(*, quick: bool, console: Console) -> dict[str, Any]:
     return {
         "quick": quick,
         "seconds_in_all": spent,
-        "notebooks": [
-            {
-                "name": path.stem,
-                "seconds": total,
-                "minutes": minutes_to_read(nbformat.read(path, as_version=4), total),
-            }
-            for path, total in totals.items()
-        ],
+        "notebooks": [{"name": path.stem, "seconds": total} for path, total in totals.items()],
         "slowest_cells": Counter(
             {f"{name}, {cell}": took for name, cells in seconds.items() for cell, took in cells.items()}
         ).most_common(5),
@@ -85,33 +65,11 @@ def cell_seconds(report: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def minutes_to_read(notebook: Any, seconds: float) -> float:
-    """Return the minutes that a person needs to read and run a notebook, without its exercises.
-
-    Parameters
-    ----------
-    notebook : nbformat.NotebookNode
-        The notebook.
-    seconds : float
-        Time that a machine needs for all its cells.
-    """
-    before = []
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown" and "## Exercises" in cell.source:
-            break
-        before.append(cell)
-    words = sum(len(cell.source.split()) for cell in before if cell.cell_type == "markdown")
-    # A prediction's cell shows the choices again, and the time for the guess includes them.
-    outputs = [cell for cell in before if cell.cell_type == "code" and not cell.source.startswith("tasks.predict")]
-    guesses = sum(cell.source.count("> **Predict.**") for cell in before)
-    return words / WORDS_PER_MINUTE + (len(outputs) * LOOK_SECONDS + guesses * GUESS_SECONDS + seconds) / 60
-
-
 def show(results: dict[str, Any], console: Console) -> None:
     """Print the table for docs/instructors.md."""
-    table = Table("notebook", "seconds of running", "minutes to read and run, reckoned", title="The course")
+    table = Table("notebook", "seconds of running", title="The course")
     for row in results["notebooks"]:
-        table.add_row(row["name"], f"{row['seconds']:.0f}", f"{row['minutes']:.0f}")
+        table.add_row(row["name"], f"{row['seconds']:.0f}")
     console.print(table)
     console.print(f"pytest --nbval: {results['seconds_in_all'] / 60:.1f} minutes for all of it (15 at most)")
     for cell, seconds in results["slowest_cells"]:

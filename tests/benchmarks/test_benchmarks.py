@@ -112,12 +112,11 @@ def test_seeing_measures_its_cost_and_the_delay_of_views(tmp_path: Path) -> None
 
 @pytest.mark.long
 def test_course_measures_its_notebooks(tmp_path: Path) -> None:
-    """`course` runs a notebook on a lab that it starts, and reports its seconds and the minutes that a person needs."""
+    """`course` runs a notebook on a lab that it starts, and reports its seconds."""
     results = _run("course", tmp_path)
     (first,) = results["notebooks"]
     assert first["name"] == "00-start-here"
     assert 0 < first["seconds"] < results["seconds_in_all"]
-    assert first["minutes"] > first["seconds"] / 60
 
 
 def test_percentiles_are_nearest_ranks() -> None:
