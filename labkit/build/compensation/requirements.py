@@ -38,7 +38,8 @@ REQUIREMENTS = (
         7,
         "never more than was captured",
         "All refunds of an order together, less those that were undone, never exceed its charge. A step that would "
-        "exceed it publishes RefundFailed with the reason not_captured, and its undoing charges nothing.",
+        "exceed it, or whose order has no charge, publishes RefundFailed with the reason not_captured, and its undoing "
+        "charges nothing.",
     ),
 )
 BOTH, UNDO, EARLY_ERROR, LATE_SUCCESS, DUPLICATES, TWO_INSTANCES, CAPTURED = REQUIREMENTS

@@ -47,7 +47,7 @@ CHANGE = Requirement(
     "a change loses nothing",
     "deploy() with another topic and one more header changes the running connector, even if Connect restarts at that "
     "moment: it returns when Connect has accepted the change. Each event is in the old topic or in the new one, and "
-    "later events are only in the new one.",
+    "an event that is committed after the connector runs again is only in the new one.",
 )
 REQUIREMENTS = (CONTRACT, HANDOVER, GAPLESS, PRIVATE, COMPLETE, QUIET, OUTAGE, CHANGE)
 

@@ -18,15 +18,15 @@ TWO_INSTANCES = Requirement(
 OTHERS_FLOW = Requirement(
     4,
     "only its own partition waits",
-    "A record that fails is tried again after RETRY_SECONDS, at most MAX_ATTEMPTS times. Meanwhile the other "
-    "partitions are handled.",
+    "A record that fails is tried again after RETRY_SECONDS, at most MAX_ATTEMPTS times in one instance. Meanwhile the "
+    "later records of its partition wait, and the other partitions are handled.",
 )
 DEAD_LETTERS = Requirement(
     5,
     "dead letters",
     "After MAX_ATTEMPTS, or at once if the value is no JSON or ce_id is missing, the record goes to DEAD_LETTER_TOPIC: "
-    "key, value and headers unchanged, with dlq.topic, dlq.partition, dlq.offset, dlq.attempts and dlq.error as "
-    "further headers. Then its partition goes on.",
+    "key, value and headers unchanged, with dlq.topic, dlq.partition, dlq.offset, dlq.attempts (1 for a record that is "
+    "not tried again) and dlq.error as further headers. Then its partition goes on.",
 )
 REBALANCE = Requirement(
     6,
