@@ -7,8 +7,6 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import pandas as pd
-
 from labkit.aliases import Aliases
 from labkit.client.shop import Shop
 from labkit.errors import KitError
@@ -90,7 +88,6 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
     """
     if notebook not in course():
         raise KitError(f"Unknown notebook {notebook!r}.", next_step=one_of(notebook, course()))
-    _set_table_width()
     lab = prepare_kernel(lab)
     area, problem = StatusArea(), ""
     aliases = Aliases()
@@ -158,17 +155,6 @@ def _obtain(lab: Lab, programs: Sequence[str], area: StatusArea) -> str:
 def _components(lab: Lab) -> str:
     names = list(lab.endpoints.services)
     return f"{len(names)} services ({', '.join(names)}), {len(names)} databases, Debezium, Kafka and the gateway"
-
-
-def _set_table_width() -> None:
-    """Set a fixed width for tables, so that they look the same in every environment."""
-    for option, value in {
-        "display.width": 120,
-        "display.max_columns": 20,
-        "display.max_rows": 60,
-        "display.max_colwidth": 100,
-    }.items():
-        pd.set_option(option, value)
 
 
 def _finding_html(finding: Finding) -> str:

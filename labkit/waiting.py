@@ -42,6 +42,7 @@ def wait_until(probe: Callable[[], T], timeout: Seconds = 30, *, what: str = "",
     if not answer:
         raise WaitTimedOut(
             f"Waited {timeout:g} s for {what or 'the condition'}; the last result was {answer!r}.",
-            next_step="`lab` shows the state of each component; `lab.reset()` restores the initial data",
+            next_step="`lab` shows the state of each component; `lab.reset()` restores the initial data, and ends an "
+            "exercise in progress",
         )
     return cast(T, answer)

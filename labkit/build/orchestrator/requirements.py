@@ -26,7 +26,7 @@ REQUIREMENTS = (
         "no reply",
         "30 s after a command without a reply, on_time() fails the step with the reason timeout. The step may have "
         "been done, so it is undone, too. A command that undoes is sent again every 30 s, with the same command_id, "
-        "until it is answered.",
+        "until a reply comes, whatever its outcome.",
     ),
     Requirement(
         6,
@@ -44,7 +44,8 @@ REQUIREMENTS = (
         8,
         "the state can be seen",
         "view() returns status (RUNNING, COMPLETED, COMPENSATING, CANCELLED), waiting_for (the command without a "
-        "reply, or None), done (the steps that stand, in their order) and failure_reason.",
+        "reply, or None), done (the steps that stand, in their order; one that timed out may be among them) and "
+        "failure_reason.",
     ),
     Requirement(
         9,

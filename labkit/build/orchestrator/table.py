@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from types import EllipsisType
 from typing import Any
@@ -60,7 +61,7 @@ def measure_forms(file: str | Path | None = None, lab: Lab | None = None) -> pd.
 
 @checked
 def compare_table(mine: dict[str, Any], measured: pd.DataFrame) -> pd.DataFrame:
-    """Compare a filled table with the measurements and with the lab's words.
+    """Compare a filled table with the measurements, and print the answers in words beside the lab's.
 
     Parameters
     ----------
@@ -68,15 +69,32 @@ def compare_table(mine: dict[str, Any], measured: pd.DataFrame) -> pd.DataFrame:
         By row: your answers for choreography and for orchestration, ``...`` where you have none.
     measured : DataFrame
         What `measure_forms` returned.
+
+    Returns
+    -------
+    DataFrame
+        By row and form: your number, the measured one, and whether they fit.
     """
-    found: dict[str, Pair] = {row: tuple(measured.loc[row]) for row in ROWS}
-    rows = []
-    for row, (choreography, orchestration) in {**found, **IN_WORDS}.items():
-        answer = mine.get(row, ...)
-        both = answer if isinstance(answer, tuple | list) and len(answer) == 2 else (answer, answer)
-        for form, yours, labs in zip(measured.columns, both, (choreography, orchestration), strict=True):
-            rows.append((row, form, _shown(yours), labs, _judged(row, yours, labs)))
+    for row, words in IN_WORDS.items():
+        print(f"\n{row}")
+        for form, yours, labs in zip(measured.columns, _pair(mine.get(row, ...)), words, strict=True):
+            print(_indented(f"{form}, yours: {_shown(yours)}"))
+            print(_indented(f"{form}, the lab's: {labs}"))
+    rows = [
+        (row, form, _shown(yours), labs, _judged(row, yours, labs))
+        for row in ROWS
+        for form, yours, labs in zip(measured.columns, _pair(mine.get(row, ...)), measured.loc[row], strict=True)
+    ]
     return pd.DataFrame(rows, columns=["", "form", "yours", "the lab's", "fits"]).set_index(["", "form"])
+
+
+def _pair(answer: Any) -> Pair:
+    """Return an answer for each form; a single answer counts for both."""
+    return tuple(answer) if isinstance(answer, tuple | list) and len(answer) == 2 else (answer, answer)
+
+
+def _indented(text: str) -> str:
+    return textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="    ")
 
 
 def _shown(answer: Any) -> Any:
@@ -86,8 +104,6 @@ def _shown(answer: Any) -> Any:
 def _judged(row: str, yours: Any, labs: Any) -> str:
     if isinstance(yours, EllipsisType):
         return "○"
-    if row in IN_WORDS:
-        return "read both"
     if "milliseconds" in row:
         return "✓" if isinstance(yours, int | float) and labs / 3 <= yours <= labs * 3 else "✗"
     return "✓" if yours == labs else "✗"

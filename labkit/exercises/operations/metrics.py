@@ -231,7 +231,7 @@ class PanelOfQuantiles(Exercise):
     name = "slowest-twentieth"
     title = "A panel for Grafana: within how many seconds were 95% of the events handled, by service"
     kind = "config"
-    level = 3
+    level = 2
     minutes = 9
     hints = (
         "lab-stack/grafana/dashboards/services.json has panels of this form: type, title, fieldConfig, targets. "

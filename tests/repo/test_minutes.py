@@ -1,0 +1,46 @@
+"""The stated minutes of the course: the medians of the trial runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labkit.exercises import course
+from tools.state_minutes import READING, ROOT, TRIALS, medians, revised
+
+
+def test_the_stated_minutes_are_those_of_the_trial_runs() -> None:
+    """Notebooks, exercises and the instructor's guide state the medians, as `tools/state_minutes.py` writes them."""
+    assert [str(path.relative_to(ROOT)) for path in revised()] == []
+
+
+def test_the_trial_runs_cover_the_course() -> None:
+    """Every notebook of the course was read, and every exercise tried, in at least one trial run."""
+    tried = medians()
+    missing = [
+        f"{number} {item}"
+        for number, exercises in course().items()
+        for item in (READING, *(exercise.name for exercise in exercises))
+        if item not in tried.get(number, {})
+    ]
+    assert missing == []
+
+
+def test_a_median_is_rounded_up(tmp_path: Path) -> None:
+    """Two readers with 4 and 7 minutes make 6; a third with 30 makes 7."""
+    lines = ["reader,notebook,item,minutes", "a,01,reading,4", "b,01,reading,7"]
+    trials = tmp_path / TRIALS.name
+    trials.write_text("\n".join(lines), encoding="utf-8")
+    assert medians(trials) == {"01": {"reading": 6}}
+    trials.write_text("\n".join([*lines, "c,01,reading,30"]), encoding="utf-8")
+    assert medians(trials) == {"01": {"reading": 7}}
+
+
+@pytest.mark.parametrize("minutes", ["", "0", "-3", "nan", "ten"])
+def test_a_line_without_minutes_is_refused(tmp_path: Path, minutes: str) -> None:
+    """A line whose minutes are not a positive number is refused by its number."""
+    trials = tmp_path / TRIALS.name
+    trials.write_text(f"reader,notebook,item,minutes\na,01,reading,{minutes}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 2: minutes is"):
+        medians(trials)
