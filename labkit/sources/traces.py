@@ -153,9 +153,32 @@ class Trace:
         begins = [span for span in self.spans if span.label == below] if below else self.roots
         return "\n".join(line for first in begins for line in lines(first, 0))
 
-    def slowest(self) -> Span:
-        """Return the span with the longest duration, not counting the time covered by its children."""
-        return max(self.spans, key=self.own_milliseconds)
+    def path(self, name: str) -> list[Span]:
+        """Return the spans that led to the first span of a name, from the root to that span; empty if there is none."""
+        span = next((span for span in self.spans if span.name == name), None)
+        found: list[Span] = []
+        while span is not None:
+            found.append(span)
+            span = self._by_id.get(span.parent_id)
+        return found[::-1]
+
+    def slowest(self, to: str = "") -> Span:
+        """Return the span with the longest duration, not counting the time covered by its children.
+
+        Parameters
+        ----------
+        to : str
+            The name of a span, to choose only from the spans that led to it (see `path`); by default from all.
+
+        Raises
+        ------
+        KitError
+            No span has this name.
+        """
+        spans = self.path(to) if to else self.spans
+        if not spans:
+            raise KitError(f"The trace has no span {to!r}.", next_step=".table() shows the names of its spans")
+        return max(spans, key=self.own_milliseconds)
 
     def own_milliseconds(self, span: Span) -> float:
         """Return the duration of a span without the time that its children cover."""

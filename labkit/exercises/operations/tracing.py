@@ -49,19 +49,20 @@ class TheSlowHop(Exercise):
     name = "the-slow-hop"
     title = "An order took more than half a second. Which span is the cause? Answer with its label."
     kind = "diagnosis"
-    level = 1
+    level = 2
     minutes = 3
     hints = (
         (
             "Look at the picture: look.traces.of(given.order). Which bar is long itself, and is not just the "
-            "frame of others?"
+            "frame of others? Did it begin before the order was completed?"
         ),
-        "Use .slowest() of the trace, as in the section *Find the slow hop*; a span has a .label.",
-        ("It begins:\n    answer = look.traces.of(given.order).slowest()"),
+        "Use .slowest(to=...) of the trace, as in the section *Find the slow hop*; a span has a .label.",
+        ('It begins:\n    answer = look.traces.of(given.order).slowest(to="OrderCompleted to outbox")'),
     )
-    answer = "answer = look.traces.of(given.order).slowest().label"
+    answer = 'answer = look.traces.of(given.order).slowest(to="OrderCompleted to outbox").label'
     why = (
-        "A long span may only wait for its children; here no span waits for another, so a long span is slow. "
+        "A long span may only wait for its children; here no span waits for another, so a long span is slow. It "
+        "delayed the order only if it led to the order's last event; a handler of OrderCompleted is too late for that. "
         "Metrics, as in 09, show which service is slow on average. A trace shows which one was slow for this order, "
         "and at which event."
     )
@@ -86,6 +87,11 @@ class TheSlowHop(Exercise):
         span = max(found, key=trace.own_milliseconds)
         if trace.own_milliseconds(span) < 1000 * SLOW / 2:
             return wrong(f"{answer} itself took {span.milliseconds:.0f} milliseconds. Another span took far longer.")
+        if span not in trace.path("OrderCompleted to outbox"):
+            return wrong(
+                f"{answer} took {span.milliseconds:.0f} milliseconds, but did not lead to OrderCompleted: the order "
+                "was completed without it."
+            )
         return right(f"{span.milliseconds:.0f} milliseconds, in the handler itself.")
 
     def cleanup(self, bench: Bench) -> str:
