@@ -155,7 +155,8 @@ class Exercise:
     needs_setup : bool
         Whether `setup` prepares something that `check` needs.
     hidden : tuple of str
-        The facts of `setup` that the learner does not receive, because they would give the answer away.
+        The facts of `setup` that only the check needs, or that would give the answer away; the learner does not receive
+        them.
     """
 
     name: ClassVar[str]

@@ -69,6 +69,7 @@ class GatewayExercise(Exercise):
     """An exercise whose answer is the mesh's configuration; the cleanup resets it."""
 
     asks_value = False
+    hidden = ("before", "v2_was_running")
 
     def submission(self, bench: Bench, answer: Any) -> str:
         return "---\n".join(bench.lab.mesh.show(name) for name in (RULES, "DestinationRule/order"))
