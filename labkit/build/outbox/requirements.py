@@ -29,7 +29,7 @@ ADDRESSED = Requirement(
 PARALLEL = Requirement(
     6,
     "200 at once",
-    "200 requests from 20 threads leave one return and one event for each order, also when an order is requested twice "
+    "200 requests from 20 threads leave one return and one event for each order, even when an order is requested twice "
     "at the same moment; both callers get the same return_id.",
 )
 REQUIREMENTS = (ATOMIC, ROLLBACK, CURRENT, ENCODED_ONCE, ADDRESSED, PARALLEL)

@@ -126,7 +126,7 @@ class ShareOfErrors(PromqlExercise):
     """A ratio of two rates."""
 
     name = "share-of-errors"
-    title = "PromQL: which share of the responses to order requests was a 4xx in the last 5 minutes (from 0 to 1)"
+    title = "PromQL: what share of the responses to order requests had a 4xx status in the last 5 minutes (from 0 to 1)"
     kind = "query"
     level = 2
     minutes = 5
