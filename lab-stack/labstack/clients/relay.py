@@ -168,7 +168,7 @@ class Relay:
                 state = self.task_states().get(name)
                 if state == "FAILED" and not restarted:
                     if not slot_is_usable(database_url):
-                        raise self._slot_missing(service)
+                        raise self._slot_unusable(service, database_url)
                     http.request(
                         "POST", f"{self._url}/connectors/{name}/restart?includeTasks=true&onlyFailed=true", timeout=10
                     ).raise_for_status()
@@ -186,7 +186,7 @@ class Relay:
                 return True
             # Debezium would retry such a slot forever.
             if slot_status(database_url) == "lost":
-                raise self._slot_missing(service)
+                raise self._slot_unusable(service, database_url)
             return False
 
         if not poll_until(reads_slot, timeout, meanwhile=meanwhile):
@@ -382,9 +382,10 @@ class Relay:
             states[name] = tasks[0]["state"] if tasks else "NONE"
         return states
 
-    def _slot_missing(self, service: str) -> RelayFailed:
+    def _slot_unusable(self, service: str, database_url: str) -> RelayFailed:
+        seen = "was invalidated" if slot_status(database_url) == "lost" else "is missing"
         return RelayFailed(
-            f"The replication slot of {service} is missing, so {connector_name(service)} has lost its read position.",
+            f"The replication slot of {service} {seen}, so {connector_name(service)} has lost its read position.",
             next_step="run `lab reset`; it creates a new slot and restores the baseline data",
         )
 

@@ -259,7 +259,7 @@ class NeverOvertaken(Exercise):
     name = "never-overtaken"
     title = "A cancel can overtake the commands of two services. Which service's command can it never overtake?"
     kind = "recall"
-    level = 2
+    level = 1
     minutes = 4
     hints = (
         "On which event does each service act, and in which topic is it? The cancel is in order.events.",
