@@ -21,7 +21,7 @@ class AnswerByKey(TablesExercise):
     name = "answer-by-key"
     title = "Write the server's side of the Idempotency-Key"
     level = 3
-    minutes = 12
+    minutes = 18
     functions = ("place(db, key, body)",)
     service, schema, tables = "order", "wishes", WISHES
     description = (

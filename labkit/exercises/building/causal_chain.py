@@ -17,7 +17,7 @@ class CausalChain(CodeExercise):
     name = "causal-chain"
     title = "Write the function that answers: how did this event come about?"
     level = 2
-    minutes = 8
+    minutes = 9
     functions = ("chain(records, event_id)",)
     hints = (
         "The header causation_id of one record is the ce_id of another one. Where does the way back end?",

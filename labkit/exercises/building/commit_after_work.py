@@ -17,7 +17,7 @@ class CommitAfterWork(CodeExercise):
     name = "commit-after-work"
     title = "Write a consumer loop that loses no record when its process dies"
     level = 2
-    minutes = 10
+    minutes = 8
     functions = ("consume(settings, topic, handle, running)",)
     hints = (
         "A committed offset means: everything before it is done. When is that true? `enable.auto.commit` commits in "

@@ -18,7 +18,7 @@ class PoisonToTheSide(CodeExercise):
     name = "poison-to-the-side"
     title = "Write a consumer that puts a poison record aside, and loses neither that record nor the next"
     level = 3
-    minutes = 12
+    minutes = 26
     functions = ("consume(settings, topic, dead_letters, handle, running)",)
     hints = (
         "`except Exception` around handle(message): what must have happened to the record before its offset may be "

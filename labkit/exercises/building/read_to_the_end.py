@@ -38,7 +38,7 @@ class ReadToTheEnd(CodeExercise):
     name = "read-to-the-end"
     title = "Read all events of one order from Kafka, with a client that works anywhere"
     level = 2
-    minutes = 10
+    minutes = 25
     functions = ("events_of(address, order_id)",)
     hints = (
         "The events are in four topics of four partitions each; an order's are where its key is. How does your loop "

@@ -30,7 +30,7 @@ class RelayTheRows(TablesExercise):
     name = "relay-the-rows"
     title = "Write the relay: from the rows of an outbox to Kafka, without Debezium"
     level = 3
-    minutes = 10
+    minutes = 15
     functions = ("relay(db, producer, topic)",)
     service, schema, tables = "order", "letters", LETTERS
     description = "letters.outbox (id, key, payload, sent_at) is in the order service's database, with three rows."

@@ -15,7 +15,7 @@ class RetryPolicy(CodeExercise):
     name = "retry-policy"
     title = "Write the retry policy: wait how long, or give up"
     level = 2
-    minutes = 8
+    minutes = 9
     functions = ("next_wait(attempts, error)",)
     hints = (
         "Three kinds of error: one that no retry can change, one that may pass, and one that is not the record's "

@@ -26,7 +26,7 @@ class TestOfASaga(CodeExercise):
     name = "test-of-a-saga"
     title = "Write a test that accepts every correct saga and finds every broken one"
     level = 2
-    minutes = 10
+    minutes = 18
     functions = ("check_saga(saga)",)
     hints = (
         "Two ends are possible. What must be true of the money, and of each step and its undo event, at each of them?",

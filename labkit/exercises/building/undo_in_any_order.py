@@ -24,7 +24,7 @@ class UndoInAnyOrder(TablesExercise):
     name = "undo-in-any-order"
     title = "Write a step and its compensation, for every order of arrival"
     level = 3
-    minutes = 15
+    minutes = 18
     functions = ("on_created(db, event)", "on_cancelled(db, event)")
     service, schema, tables = "inventory", "shelf", SHELF
     description = (

@@ -23,7 +23,7 @@ class WriteBoth(TablesExercise):
     name = "write-both"
     title = "Write a row and its event with SQLAlchemy: both or neither"
     level = 2
-    minutes = 10
+    minutes = 12
     functions = ("add_note(engine, order_id, note)",)
     service, schema, tables = "order", "gifts", GIFTS
     description = "gifts.notes (order_id, note) is in the order service's database; a note has at most 40 characters."

@@ -23,7 +23,7 @@ class WriteTheInbox(TablesExercise):
     name = "write-the-inbox"
     title = "Write a handler with an inbox: one stamp for each event, however often it arrives"
     level = 2
-    minutes = 8
+    minutes = 6
     functions = ("add_stamp(db, event)",)
     service, schema, tables = "payment", "stamps", STAMPS
     description = (

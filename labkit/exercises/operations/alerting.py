@@ -176,7 +176,7 @@ class BudgetAlert(Exercise):
     title = "Write the alert that pages when the order service burns its error budget, and at no other time"
     kind = "config"
     level = 3
-    minutes = 12
+    minutes = 20
     hints = (
         "Look at alerting.rules.yml above for the form of the file, and at `share` above for the share of errors. "
         "The budget is 0.1% of the requests; a burn rate of 14.4 means that 14.4 times as many fail.",

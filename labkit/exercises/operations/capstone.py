@@ -82,7 +82,7 @@ class JoinIn(Trial):
     name = "join-in"
     title = "A paid order gets a point for each euro, and a record reports it"
     level = 3
-    minutes = 20
+    minutes = 45
     hints = (
         "Payment's outbox shows what a table, a publication and a slot look like, and GET "
         "/connectors/payment-outbox/config at Connect shows a configuration. Loyalty's own differ in names, and in "
@@ -138,7 +138,7 @@ class OnceOnly(Trial):
     name = "once-only"
     title = "Award points once, even if the event arrives several times"
     level = 2
-    minutes = 8
+    minutes = 2
     hints = (
         "Look at labservices/messaging/inbox.py, and at 04: where does a service remember what it has handled, so that "
         "a restart does not forget it? The handler gets event_id.",
@@ -186,7 +186,7 @@ class GiveBack(Trial):
     name = "give-back"
     title = "Take points back when an order is refunded"
     level = 2
-    minutes = 7
+    minutes = 3
     hints = (
         "Look at the events of payment.events: which one says that an order was refunded, and can it overtake its "
         "PaymentCompleted?",
@@ -284,7 +284,7 @@ class TellTheNumber(Trial):
     name = "tell-the-number"
     title = "A metric that is still correct after a restart"
     level = 2
-    minutes = 5
+    minutes = 4
     hints = (
         "A process loses its counters when it stops. Where is the number of points after a restart? Look at how "
         "order exposes levels: labservices/order/gauges.py.",
@@ -332,7 +332,7 @@ class OneTransaction(Trial):
     name = "one-transaction"
     title = "Points and event: both or neither"
     level = 2
-    minutes = 3
+    minutes = 2
     hints = (
         "The handler is called inside a transaction, which is committed after it.",
         "Which statement of yours ends the transaction too early, or hides from the caller that it failed?",
@@ -386,7 +386,7 @@ class TheReferee(Trial):
     name = "the-referee"
     title = "All five rules, with duplicates, refunds, a crash and a database that rejects rows"
     level = 3
-    minutes = 10
+    minutes = 3
     hints = (
         "Each trial tries one thing. Look at referee(lab, look) after the check: which rule breaks when they meet?",
         "A PaymentRefunded can arrive twice, too, and a second handler needs everything that the first one has.",

@@ -58,7 +58,7 @@ class TwoProducers(PracticeExercise):
     title = "A second program breaks the order of keys. Write the configuration that its Producer needs"
     kind = "config"
     level = 2
-    minutes = 5
+    minutes = 6
     hints = (
         "Practice(lab).read(given.topic) shows in which partition each program has put a key. The first one hashes as "
         "Debezium does, and you know its hash from above.",
@@ -142,7 +142,7 @@ class NoIdleMember(PracticeExercise):
     title = "Configure a group of six for two topics: no member is idle, and none has to stop when a seventh joins"
     kind = "config"
     level = 3
-    minutes = 7
+    minutes = 6
     hints = (
         "The default assignor is `range`: it assigns each topic separately, so the fifth and the sixth member get "
         "nothing of either. And it is eager: at each rebalance every member gives all its partitions back.",

@@ -147,7 +147,7 @@ class TheSilentSieve(Exercise):
     title = "given.order is stuck, and every component is healthy. Fix the cause, and publish the lost event"
     kind = "query"
     level = 3
-    minutes = 9
+    minutes = 14
     hidden = ("service", "said", "written")
     hints = (
         (
@@ -237,7 +237,7 @@ class PollWithoutLoss(Exercise):
     title = "Write a poller's query that loses no row, although transactions commit in a different order"
     kind = "query"
     level = 3
-    minutes = 9
+    minutes = 25
     hints = (
         (
             "Look at the last section: the poller misses a row that commits later than a row with a greater "

@@ -38,7 +38,7 @@ class WhereItWillLie(Exercise):
     title = "Into which partitions do the records of four new keys go?"
     kind = "code"
     level = 1
-    minutes = 3
+    minutes = 2
     hints = (
         ("Look at the function `partition` in the section about keys: which hash is it, and by what is it divided?"),
         "Use it for each of given.keys, with four partitions, and collect the numbers in a list.",
@@ -96,7 +96,7 @@ class HowFarBehind(PracticeExercise):
     title = "How many records does a group still have to read, by partition?"
     kind = "code"
     level = 2
-    minutes = 5
+    minutes = 6
     hints = (
         (
             "Look at look.kafka.offsets(given.group, given.topic): start, committed and end of each "
@@ -205,7 +205,7 @@ class TheHotKey(PracticeExercise):
     title = "A group lags, almost only in one partition. Which key is the cause?"
     kind = "code"
     level = 2
-    minutes = 6
+    minutes = 9
     hints = (
         (
             "Lag consists of records that the group has not read. Look at what it has committed: "
@@ -292,7 +292,7 @@ class WithoutAClock(Exercise):
     title = "How long does an order take, given the number of open orders and their arrival rate?"
     kind = "recall"
     level = 1
-    minutes = 2
+    minutes = 1
     hints = (
         "Look at the section *Little's law*: L = λ · W.",
         ("given.in_flight is L, a number of orders, and given.per_second is λ. Solve for W, so that seconds remain."),

@@ -68,7 +68,7 @@ class WhyOrdersFail(PromqlExercise):
     title = "PromQL: how many orders were cancelled since the services started, by reason"
     kind = "query"
     level = 1
-    minutes = 3
+    minutes = 4
     hints = (
         (
             "Look at look.metrics.query('saga_orders_total'): which labels does a series have, and which of "
@@ -232,7 +232,7 @@ class PanelOfQuantiles(Exercise):
     title = "A panel for Grafana: within how many seconds were 95% of the events handled, by service"
     kind = "config"
     level = 2
-    minutes = 9
+    minutes = 14
     hints = (
         "lab-stack/grafana/dashboards/services.json has panels of this form: type, title, fieldConfig, targets. "
         "Build the query from the inside out, with look.metrics.query, before you put it into the panel.",

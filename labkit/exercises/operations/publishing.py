@@ -56,7 +56,7 @@ class OnlyRefunds(Exercise):
     title = "Write the publication that gives finance each new refund, no other row, and never a card number"
     kind = "query"
     level = 2
-    minutes = 6
+    minutes = 12
     hints = (
         "PostgreSQL's manual, CREATE PUBLICATION, has a list of columns and a row filter for each table, and the "
         "parameter publish. Which of the three answers which part of the requirement?",
@@ -197,7 +197,7 @@ class YourOwnConnector(Exercise):
     title = "Configure the connector that publishes the rows of letters.outbox to the topic letters.events"
     kind = "config"
     level = 3
-    minutes = 12
+    minutes = 33
     hints = (
         "Two halves: what the connector reads (above, `config` shows the settings of order-outbox), and what the event "
         "router makes of a row (notebook 02). The router's documentation lists table.field.event.key, .type and "

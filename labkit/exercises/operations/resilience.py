@@ -213,7 +213,7 @@ class AFuse(GatewayExercise):
     title = "While the order service hangs, let at most three requests wait for it, and reject the others at once"
     kind = "config"
     level = 3
-    minutes = 8
+    minutes = 6
     hints = (
         (
             "Look at the section *Too many at once*. A connection carries one request at a time; further "

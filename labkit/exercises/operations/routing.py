@@ -158,7 +158,7 @@ class OneCustomerOneVersion(GatewayExercise):
     title = "Let both versions answer requests for orders, and each customer (`x-customer`) always the same version"
     kind = "config"
     level = 3
-    minutes = 9
+    minutes = 18
     hints = (
         "Weights choose requests, not customers. A subset chooses a group of endpoints, and the load balancer one "
         "endpoint in the group. So which group holds both versions, and which resource configures its load balancer?",
@@ -218,7 +218,7 @@ class WhyFiveHundredThree(Exercise):
     title = "Twenty-two requests were sent. Which response flags do the failed ones have, and how many of each?"
     kind = "diagnosis"
     level = 2
-    minutes = 5
+    minutes = 4
     hints = (
         (
             "Statuses are what a client sees. The gateway's access log knows why: its column `flag`. "
@@ -293,7 +293,7 @@ class MendTheRules(GatewayExercise):
     title = "A quarter of the requests fail. Find out why, and send that quarter to v2"
     kind = "config"
     level = 2
-    minutes = 6
+    minutes = 5
     hints = (
         (
             "shop.traffic(40).flags() says why they fail. Compare what the VirtualService names with what the "
@@ -352,7 +352,7 @@ class MirrorOnlyReads(GatewayExercise):
     title = "Mirror every GET for orders to v2, and nothing else; v1 answers all requests"
     kind = "config"
     level = 2
-    minutes = 5
+    minutes = 7
     hints = (
         (
             "Look at the section *Copies only*: `mirror` stands beside `route` in a rule. Which requests may "

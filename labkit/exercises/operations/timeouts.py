@@ -33,7 +33,7 @@ class ThreeTries(GatewayExercise):
     title = "Give a GET for orders three attempts of at least half a second each, and the client an answer within 2 s"
     kind = "config"
     level = 2
-    minutes = 5
+    minutes = 7
     hints = (
         "Draw a line of two seconds. The first attempt starts at 0. When does the second start, and when must the "
         "third have ended?",
@@ -103,7 +103,7 @@ class ReadsMayNotWait(GatewayExercise):
     title = "Let a GET for orders time out after half a second; all other requests for orders get ten seconds"
     kind = "config"
     level = 2
-    minutes = 5
+    minutes = 4
     hints = (
         (
             "Look at the section *Too slow*: a `timeout` belongs to a rule. So requests with different times "

@@ -106,7 +106,7 @@ class TheSearch(Exercise):
     title = "Write the search with which Jaeger finds the orders that waited in payment's handler, and no others"
     kind = "query"
     level = 2
-    minutes = 6
+    minutes = 9
     hints = (
         "Look at the trace of one of the slow orders: look.traces.of(given.slow[0]). Which service's span is long, and "
         "what is the span called?",
@@ -186,7 +186,7 @@ class TimeInTheRelay(Exercise):
     title = "How many milliseconds did the events of given.order spend in the relay, in total?"
     kind = "diagnosis"
     level = 1
-    minutes = 4
+    minutes = 3
     hints = (
         (
             "Look at look.traces.of(given.order).spans: each span has .service and .milliseconds. The relay "

@@ -21,7 +21,7 @@ class WhatTheShopKept(Exercise):
     title = "Write the SQL that shows how much money the shop kept for each order"
     kind = "query"
     level = 2
-    minutes = 6
+    minutes = 3
     hints = (
         "For each order the shop keeps its captures minus its refunds. Both are in ledger_entries, without a sign.",
         "CASE effect WHEN 'capture' THEN amount_cents ELSE -amount_cents END gives each row its sign; then sum(...) "
@@ -160,7 +160,7 @@ class CancelWhenPaid(Exercise):
     title = "Let hedy cancel an order after it is PAID and before it is COMPLETED"
     kind = "operation"
     level = 2
-    minutes = 6
+    minutes = 5
     hints = (
         "An order is PAID for milliseconds, and a request takes longer. Which service takes the next step, and what if "
         "it can't?",
@@ -260,7 +260,7 @@ class NeverOvertaken(Exercise):
     title = "A cancel can overtake the commands of two services. Which service's command can it never overtake?"
     kind = "recall"
     level = 1
-    minutes = 4
+    minutes = 3
     hints = (
         "On which event does each service act, and in which topic is it? The cancel is in order.events.",
         "look.kafka.events(look.kafka.records(given.order)) shows topic and partition of each record. Only within "

@@ -154,7 +154,7 @@ class WhatWaitsBehind(Exercise):
     title = "Write the SQL that shows each dead letter of payment, and how many records wait behind it"
     kind = "query"
     level = 2
-    minutes = 8
+    minutes = 10
     hints = (
         "The table parked_records in payment's database has a row for each dead letter (state 'dead') and for each "
         "record behind one (state 'behind'). What do the rows of one order have in common?",
@@ -272,7 +272,7 @@ class HealIt(Exercise):
     title = "A dead letter blocks an order: let the order end"
     kind = "operation"
     level = 2
-    minutes = 5
+    minutes = 4
     hints = (
         "Why can't payment handle the event? lab.faults.active shows what the setup has switched on.",
         "First the cause, then the record: lab.faults.off(service), then lab.dead_letters.replay(id); "
@@ -325,7 +325,7 @@ class DiscardedByMistake(Exercise):
     title = "A dead letter was discarded by mistake: let the order end anyway"
     kind = "operation"
     level = 2
-    minutes = 4
+    minutes = 7
     hints = (
         "The dead letter is gone, but it was a copy. Where is the event's original?",
         "Inventory's row is still in its outbox. In 04 you sent every event of an order again; the services' "

@@ -42,7 +42,7 @@ class BeforeOrAfter(Exercise):
     title = "The order service crashed between its two writes: before or after its commit?"
     kind = "diagnosis"
     level = 1
-    minutes = 4
+    minutes = 3
     hints = (
         "Two writes, two traces: a row in the table orders, and a record in order.events. Which of them exists?",
         'look.db.rows("order", "SELECT status FROM orders WHERE order_id = %(order)s", order=given.order), and '
@@ -88,7 +88,7 @@ class FindTheLost(Exercise):
     title = "Write the SQL that finds every order whose OrderCreated was never written"
     kind = "query"
     level = 2
-    minutes = 6
+    minutes = 4
     hints = (
         "Every order should have a row OrderCreated in the outbox. Which orders have none, whatever their status?",
         "WHERE NOT EXISTS (SELECT ...) with a condition on aggregateid and on type.",
@@ -157,7 +157,7 @@ class WriteWhatIsMissing(Exercise):
     title = "An order's event was lost: write the outbox row that is missing"
     kind = "query"
     level = 3
-    minutes = 7
+    minutes = 12
     hints = (
         "Compare with the outbox row of an order that works: which columns are constant, and which come from the "
         "order?",
@@ -247,7 +247,7 @@ class UndoTheGhost(Exercise):
     title = "Goods, money and a carrier are reserved for an order that does not exist: get all three undone"
     kind = "query"
     level = 3
-    minutes = 8
+    minutes = 18
     hints = (
         "No service may change another one's tables. Which event makes all three undo their work?",
         "A row OrderCancelRequested in the order service's outbox. Its payload is that of OrderCreated, which the "

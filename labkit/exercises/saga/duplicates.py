@@ -27,7 +27,7 @@ class SafeToRetry(Exercise):
     title = "Send leslie's order three times, and get one order"
     kind = "code"
     level = 1
-    minutes = 4
+    minutes = 2
     hints = (
         "Three requests, one intention. What in the requests tells the service that it is the same intention?",
         "shop.place_order(..., key=...) sends the header Idempotency-Key; uuid4() makes a new key. When must it be "
@@ -118,7 +118,7 @@ class PastTheInbox(Exercise):
     title = "The inbox is on, the guards are off: get one order charged twice"
     kind = "query"
     level = 3
-    minutes = 6
+    minutes = 5
     hints = (
         "lab.resend keeps the ids, and the inbox knows them. Which row of which outbox is payment's command?",
         "Payment acts on InventoryReserved, a row in inventory's outbox. The same row with a new id is another "
@@ -217,7 +217,7 @@ class CorrectTheCharge(Exercise):
     title = "An order was charged twice: correct it without changing any row of the ledger"
     kind = "query"
     level = 3
-    minutes = 7
+    minutes = 13
     hints = (
         "An accountant does not erase a wrong entry. What would she write, and which sum must fit again?",
         "One transaction in payment's database: INSERT INTO ledger_entries ... SELECT ... with the effect 'refund' "

@@ -21,7 +21,7 @@ class TotalInCents(Exercise):
     title = "Write the SQL that recalculates what orders cost"
     kind = "query"
     level = 2
-    minutes = 7
+    minutes = 10
     hints = (
         "The lines are a JSON array in orders.items, the prices in the table catalogue; both are in the order "
         "service's database. What does one line cost, and what makes one sum of several lines?",
@@ -222,7 +222,7 @@ class LedgerQuery(Exercise):
     title = "Write the SQL that shows the ledger entries of one order"
     kind = "query"
     level = 1
-    minutes = 4
+    minutes = 2
     hints = (
         "The balance of an account is a sum; another table of payment's database has its rows.",
         "The table is ledger_entries. `%(order)s` stands for the order's id; show effect and amount_cents.",
@@ -264,7 +264,7 @@ class UndoList(Exercise):
     title = "An order goes to a place that no carrier serves. Which events undo its effects?"
     kind = "recall"
     level = 1
-    minutes = 3
+    minutes = 2
     hints = (
         "Which steps had succeeded when shipping rejected the order? These, and only these, need an undo.",
         "look.kafka.events(look.kafka.records(given.order)) shows every event of this order with its type.",

@@ -28,7 +28,7 @@ class ByYourOwnHand(Exercise):
     title = "Create a Kafka record with nothing but SQL"
     kind = "query"
     level = 2
-    minutes = 6
+    minutes = 3
     hints = (
         "The lesson has inserted an outbox row. Which columns become key, type and value of the record?",
         'look.db.connect("order") is one transaction, which the end of the `with` block commits. aggregateid is '
@@ -176,7 +176,7 @@ class SamePartition(Exercise):
     title = "Find two orders that share a partition"
     kind = "diagnosis"
     level = 2
-    minutes = 6
+    minutes = 7
     hints = (
         "A record has a key and a partition, and one order's records are all in the same partition of a topic.",
         'look.kafka.records(given.orders, "order.events") returns views; view.record.key and view.record.partition '
@@ -232,7 +232,7 @@ class WhoSetsTheKey(Exercise):
     title = "Which setting of the connector determines the record's key?"
     kind = "diagnosis"
     level = 1
-    minutes = 3
+    minutes = 2
     hints = (
         "The connector's settings are JSON: look.connect.config('order') returns them as a dict.",
         "One setting has the value aggregateid, the column whose value becomes the key. The answer is the whole "

@@ -15,7 +15,7 @@ class HowManyDatabases(Exercise):
     title = "How many PostgreSQL servers are running?"
     kind = "recall"
     level = 1
-    minutes = 2
+    minutes = 1
     hints = (
         "Each line of `lab` is one component. Which of them store tables?",
         "lab.status().components is a dict by name; the names of databases have the same ending.",
@@ -55,7 +55,7 @@ class SoldOut(Exercise):
     title = "Which product can't be bought today?"
     kind = "diagnosis"
     level = 1
-    minutes = 3
+    minutes = 2
     hints = (
         "A product can be sold as long as a part of it is not reserved for another order.",
         "shop.products() is a list of dicts; `available` is on_hand − reserved. Orders name a product by its `sku`.",
@@ -91,7 +91,7 @@ class YourFirstOrder(Exercise):
     title = "Place an order of three packs of sencha for grace, to vienna"
     kind = "operation"
     level = 1
-    minutes = 3
+    minutes = 2
     hints = (
         "The first order of this notebook was one line of code. What is different in this one?",
         "shop.place_order(customer, destination, {sku: quantity}); shop.follow(order) waits until it ends.",
@@ -141,7 +141,7 @@ class AcceptedYetDoomed(Exercise):
     title = "Place an order that is accepted (201) and still fails"
     kind = "operation"
     level = 1
-    minutes = 4
+    minutes = 3
     hints = (
         "The order service checks only its own data: that the sku exists, and that the quantity is valid. Which "
         "reasons to fail can it not know?",
@@ -192,7 +192,7 @@ class WhoIsDown(Exercise):
     title = "One component is down: find it and start it"
     kind = "diagnosis"
     level = 1
-    minutes = 3
+    minutes = 2
     hidden = ("stopped",)
     hints = (
         "Run `lab` in a new cell: a component that is not running has a different sign.",
