@@ -201,7 +201,10 @@ class OneCustomerOneVersion(GatewayExercise):
                 )
             met.update(sent.versions)
         if "v2" not in met:
-            return wrong("Each customer meets one version, but it is v1 for all, and v2 answers no customer.")
+            return wrong(
+                "Each customer meets one version, but it is v1 for all, and v2 answers no customer. Either the route "
+                "names only v1, or the hash is the same for all customers, as that of their one address."
+            )
         if "v1" not in met:
             return wrong(
                 "All customers meet v2. They come from one address, like all users behind one proxy, so the address "
