@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -100,7 +101,8 @@ def begin(notebook: str, lab: Lab | None = None) -> Session:
             area.show(area.warnings + _restart_stopped(lab, tasks, status, area))
         except RelayFailed as error:
             # The next step needs `lab`: only a reset, for example, lets a connector start without its lost position.
-            problem = f"\n{error.problem}\nNext step: {error.next_step}."
+            next_step = re.sub(r"`lab (up|reset)`", r"`lab.\1()`", error.next_step)
+            problem = f"\n{error.problem}\nNext step: {next_step}."
         status = lab.status(memory=False)
     if problem == "" and notebook in NEEDS:
         area.show(area.warnings + _obtain(lab, NEEDS[notebook], area))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -163,6 +164,14 @@ def notebook_path(number: str) -> str:
 
 
 @cache
+def minutes_to_build(number: str) -> int:
+    """Return the minutes to build a step, as its notebook states them."""
+    text = (TREE / "notebooks" / notebook_path(number)).read_text(encoding="utf-8")
+    stated = re.search(r"(\d+) to build\)", text)
+    return int(stated[1]) if stated else 0
+
+
+@cache
 def notebook_title(number: str) -> str:
     """Return the first line of a notebook, such as ``03 · Compensations``."""
     if not (file := notebook_path(number)):
@@ -208,6 +217,7 @@ def _built(notebook: str, step: str, entries: Mapping[str, Mapping[str, Any]]) -
         kind="step",
         name=step,
         title=f"Build the {step}. The judge kills it, and repeats and reorders what it receives",
+        minutes=minutes_to_build(notebook),
         state="solved" if entry.get("solved_at") else "tried" if requirements else "open",
         attempts=entry.get("attempts", 0),
         hints=entry.get("hints", 0),

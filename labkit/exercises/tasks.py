@@ -57,7 +57,7 @@ class Tasks:
             print(f"Started again, because the exercise needs it: {', '.join(restarted)}.")
             for other in self.in_progress():
                 if other != name:
-                    print(f'{other} is in progress, and may need it stopped: run tasks.setup("{other}") again.')
+                    print(f'{other} is in progress. If it needs a stopped component, run tasks.setup("{other}") again.')
         with busy(f"preparing {name}"):
             message, facts = exercise.setup(self._bench)
         self._progress.record_setup(name, facts, self._data_generation())

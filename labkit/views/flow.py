@@ -84,6 +84,7 @@ class Flow(LiveView):
 
     page_class = DrawnPage
     title = "Outbox flow"
+    stopped_note = ""
     pulse = FRESH
     _latest: ClassVar[Flow | None] = None
 

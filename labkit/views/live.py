@@ -29,9 +29,6 @@ PULSE_INTERVAL = 2.0
 HEARTBEAT_TIMEOUT = 150.0
 """The timeout for a page's heartbeat, in seconds. A browser may let a hidden tab send only once a minute."""
 
-STOPPED = "This view has stopped, and shows nothing that happened since. Run its cell again to continue."
-"""The note below the words of a view that does not listen."""
-
 PAGE = Path(__file__).parent / "page"
 
 
@@ -90,6 +87,9 @@ class LiveView(ABC):
     anchor = "split-bottom"
     """The side of the notebook on which JupyterLab opens the view's panel."""
 
+    stopped_note = "This view has stopped, and shows nothing that happened since. Run its cell again to continue."
+    """The note below the words of a view that does not listen any more; empty for a view of a fixed duration."""
+
     pulse = PULSE_INTERVAL
     _panel: ClassVar[tuple[LiveView, Sidecar] | None] = None
 
@@ -121,7 +121,7 @@ class LiveView(ABC):
 
     def text(self) -> str:
         """Return the view's content in words, with a note if the view does not listen any more."""
-        return self.words() if self.live else f"{self.words()}\n\n{STOPPED}"
+        return "\n\n".join(filter(None, (self.words(), "" if self.live else self.stopped_note)))
 
     # -- implemented by each view ----------------------------------------------------------------------------------
 

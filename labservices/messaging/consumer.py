@@ -235,7 +235,7 @@ class EventConsumer:
             return
         record = read_message(message)
         partition = (record.topic, record.partition)
-        if partition in self._held:  # it was fetched before the partition was paused
+        if partition in self._held:  # not expected, since the client discards what it has fetched of a paused partition
             self._held[partition].records.append(record)
         elif not self._handle(record):
             self._held[partition] = Held(deque([record]), time.monotonic() + UNAVAILABLE_RETRY)

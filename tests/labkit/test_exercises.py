@@ -45,6 +45,8 @@ class Attempt:
         self.tasks = Tasks(session.lab, session.shop, session.look, "00")
         self.tasks._progress = ProgressFile(book)
         self.given = self.tasks.setup(exercise.name)
+        facts = self.tasks._progress.given(exercise.name) or {}
+        assert set(exercise.hidden) <= {*facts, "v2_was_running"}, "an unknown fact is hidden"
         assert not set(exercise.hidden) & set(vars(self.given)), "the learner sees a hidden fact"
 
     def submit(self, code: str, *, all_facts: bool = False) -> str:

@@ -55,7 +55,7 @@ def test_a_notebook_starts_without_a_replication_slot(session: Session, capsys: 
         db.execute("SELECT pg_drop_replication_slot('outbox')")
     lab, shop, *_ = begin("00", session.lab)
     assert "The lab is degraded" in (output := capsys.readouterr().out)
-    assert "Next step: run `lab reset`" in output
+    assert "Next step: run `lab.reset()`" in output
     lab.reset()
     assert shop.follow(shop.place_order("ada", "rome", {"rooibos": 1})).status == "COMPLETED"
 
@@ -72,9 +72,8 @@ def test_a_setup_brings_back_stopped_or_paused_components(session: Session, caps
     tasks = begin("03", session.lab).tasks
     session.lab.stop("shipping")
     tasks.setup("what-the-shop-kept")
-    assert 'never-overtaken is in progress, and may need it stopped: run tasks.setup("never-overtaken") again.' in (
-        capsys.readouterr().out
-    )
+    said = 'If it needs a stopped component, run tasks.setup("never-overtaken") again.'
+    assert said in capsys.readouterr().out
     session.tasks.cleanup("never-overtaken")
 
 

@@ -25,6 +25,9 @@ def test_the_trial_runs_cover_the_course() -> None:
         if item not in tried.get(number, {})
     ]
     assert missing == []
+    for notebook in (ROOT / "notebooks" / "build").glob("*.ipynb"):
+        number, _, step = notebook.stem.partition("-")
+        assert {READING, step} <= tried[f"build/{number}"].keys()
 
 
 def test_a_median_is_rounded_up(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ SEPARATE_DOCS = ["cheatsheet", "glossary"]
 NOTEBOOK_LINK = re.compile(r'(?<=href=")((?:\.\./)*(?:build/)?\d[\w-]*)\.ipynb(?=")')
 """The address of a notebook in a saved output, which is a page in the book."""
 
-OTHER_PAGES = ["datasets/README.md"]
+OTHER_PAGES = ["datasets/README.md", "docs/trials/README.md"]
 LANGUAGES = {
     ".py": "python",
     ".toml": "toml",

@@ -31,7 +31,7 @@ class WhoKeepsTheLog(Exercise):
     kind = "query"
     level = 2
     minutes = 6
-    hidden = ("service", "confirmed")
+    hidden = ("service", "elsewhere", "confirmed")
     hints = (
         (
             "Look at pg_replication_slots in each of the four databases. The log is kept from a slot's "

@@ -206,6 +206,7 @@ class TheHotKey(PracticeExercise):
     kind = "code"
     level = 2
     minutes = 9
+    hidden = ("bystander",)
     hints = (
         (
             "Lag consists of records that the group has not read. Look at what it has committed: "

@@ -203,7 +203,7 @@ class OneCustomerOneVersion(GatewayExercise):
         if "v2" not in met:
             return wrong(
                 "Each customer meets one version, but it is v1 for all, and v2 answers no customer. Either the route "
-                "names only v1, or the hash is the same for all customers, as that of their one address."
+                "names only v1, or all customers have the same hash, such as that of their one address."
             )
         if "v1" not in met:
             return wrong(

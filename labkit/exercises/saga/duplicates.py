@@ -119,6 +119,7 @@ class PastTheInbox(Exercise):
     kind = "query"
     level = 3
     minutes = 5
+    hidden = ("command", "written_by")
     hints = (
         "lab.resend keeps the ids, and the inbox knows them. Which row of which outbox is payment's command?",
         "Payment acts on InventoryReserved, a row in inventory's outbox. The same row with a new id is another "
