@@ -51,21 +51,20 @@ def medians(path: Path = TRIALS) -> dict[str, dict[str, int]]:
     }
 
 
-def revised(root: Path = ROOT) -> dict[Path, str]:
+def revised() -> dict[Path, str]:
     """Return the new text of each file that states other minutes than the trial runs.
 
     An item without a trial run keeps the minutes that it has.
     """
-    trials = medians(root / TRIALS.relative_to(ROOT))
+    trials = medians()
     exercises = {name: n for items in trials.values() for name, n in items.items() if name != READING}
-    guide = root / GUIDE.relative_to(ROOT)
-    new = {guide: guide.read_text(encoding="utf-8")}
-    for path in sorted((root / "labkit" / "exercises").rglob("*.py")):
+    new = {GUIDE: GUIDE.read_text(encoding="utf-8")}
+    for path in sorted((ROOT / "labkit" / "exercises").rglob("*.py")):
         new[path] = _in_code(path.read_text(encoding="utf-8"), exercises)
-    for path in sorted([*(root / "notebooks").glob("*.ipynb"), *(root / "notebooks" / "build").glob("*.ipynb")]):
+    for path in sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks" / "build").glob("*.ipynb")]):
         number = _number(path)
         new[path], parts = _in_notebook(path.read_text(encoding="utf-8"), trials.get(number, {}))
-        new[guide] = re.sub(rf"(\| \[{number}\]\(.*\| )\d+ to read .*?( \|)", rf"\g<1>{parts}\2", new[guide])
+        new[GUIDE] = re.sub(rf"(\| \[{number}\]\(.*\| )\d+ to read .*?( \|)", rf"\g<1>{parts}\2", new[GUIDE])
     return {path: text for path, text in new.items() if text != path.read_text(encoding="utf-8")}
 
 
