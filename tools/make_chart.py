@@ -30,6 +30,7 @@ from labstack.config.services import FIRST_VERSION, ServiceEntry, load_services,
 from labstack.config.settings import service_environment
 from labstack.config.templates import fill
 from labstack.config.versions import VERSIONS
+from labstack.gateway.access_log import log_format
 from tools import get_helm
 from tools.make_compose import Dumper, without
 
@@ -38,6 +39,9 @@ CHART = ROOT / "deploy" / "saga-lab"
 MANIFESTS = ROOT / "deploy" / "manifests"
 PORT = 8000
 """Port of the services and of the watcher in their pods."""
+
+FORWARDED_PORT = 19094
+"""Port on 127.0.0.1 that a broker advertises to clients outside of the cluster; Strimzi's broker N adds N."""
 
 CLIENT = "/var/run/saga-lab"
 """Folder of the relay's password file in Connect's pods, in plain mode."""
@@ -135,16 +139,20 @@ def allowed(settings: dict[str, str], forbidden: tuple[str, ...], exceptions: tu
 
 def broker_properties() -> str:
     """Return the configuration of the single broker of `kafka.mode: plain`."""
-    return fill(
+    text = fill(
         CONFIG / "kafka" / "server.properties",
         {
-            # As for clients of container mode: a forwarded port is a port of the client's machine.
+            # A forwarded port is a port of the client's machine. It differs from the port of a lab on that machine.
             "LISTENERS": f"PLAINTEXT://0.0.0.0:9092,INNER://0.0.0.0:{INNER_PORT}",
-            "ADVERTISED": f"PLAINTEXT://127.0.0.1:9092,INNER://kafka:{INNER_PORT}",
+            "ADVERTISED": f"PLAINTEXT://127.0.0.1:{FORWARDED_PORT},INNER://kafka:{INNER_PORT}",
             "CONTROLLER_PORT": 9093,
             "DATA": "/var/lib/kafka/data/kraft",
         },
     )
+    # In the pod, no process listens on the port that PLAINTEXT advertises.
+    inner = text.replace("inter.broker.listener.name=PLAINTEXT", "inter.broker.listener.name=INNER")
+    assert inner != text
+    return inner
 
 
 def worker_properties(kafka: str) -> str:
@@ -276,6 +284,7 @@ def facts() -> dict[str, Any]:
             },
         },
         "database": {"parameters": database_settings(), "roles": database_roles(), "relay": RELAY, "reader": READER},
+        "accessLog": log_format(),
         "monitoring": {
             "gateway": {"filter": gateway["params"]["filter"], "metricRelabelings": relabelings},
             "kafka": scrape_job("kafka")["params"]["name[]"],
